@@ -1,0 +1,185 @@
+"""Shards: img2dataset's WebDataset layout, read and written (DESIGN §3).
+
+`00000.tar` holds `key.jpg`, `key.txt`, `key.json`; `00000.parquet` holds every row, the failures too, with `status`
+and `error_message`; `00000_stats.json` is written last and is the commit. A document's images are `key.000.jpg …`.
+"""
+
+import io
+import json
+import os
+import re
+import tarfile
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Final
+
+import pyarrow as pa
+
+from curation import storage
+
+IMAGE_EXTENSIONS: Final = frozenset({"jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"})
+SUCCESS: Final = "success"
+_STATS = re.compile(r"(\d+)_stats\.json\Z")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncodedImage:
+    """An image as the bytes it arrived in."""
+
+    extension: str
+    """Without the dot, lower case: `jpg`, `png`, `webp`."""
+    data: bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sample:
+    """One sample of a shard."""
+
+    key: str
+    """Its name inside the shard; a position, not an identity."""
+    uid: str
+    caption: str | None
+    images: tuple[EncodedImage, ...]
+    meta: dict[str, Any] = field(default_factory=dict)
+    """What `key.json` holds: url, sizes, hashes, `conversations` for instruction data."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, order=True)
+class Shard:
+    """One shard's place; nothing is read until asked."""
+
+    root: str
+    name: str
+    """Its number as written in the file name, e.g. `00012`."""
+
+    @property
+    def tar(self) -> str:
+        return storage.join(self.root, f"{self.name}.tar")
+
+    @property
+    def parquet(self) -> str:
+        return storage.join(self.root, f"{self.name}.parquet")
+
+    @property
+    def stats(self) -> str:
+        return storage.join(self.root, f"{self.name}_stats.json")
+
+
+def list_shards(root: str) -> list[Shard]:
+    """The committed shards under `root`, by name."""
+    matches = (_STATS.match(name) for name in storage.list_names(root))
+    return sorted(Shard(root=os.fspath(root), name=match[1]) for match in matches if match)
+
+
+def read_rows(shard: Shard, columns: list[str] | None = None) -> pa.Table:
+    """Every row of a shard, failures included, without touching the tar."""
+    return storage.read_table(shard.parquet, columns=columns)
+
+
+def read_samples(shard: Shard, uids: Collection[str] | None = None) -> Iterator[Sample]:
+    """The samples of a shard's tar in its order; only those in `uids` if given.
+
+    Raises `tarfile.ReadError` for a damaged tar and `ValueError` for a sample without a uid.
+    """
+    fs, inner = storage.filesystem(shard.tar)
+    with fs.open(inner, "rb") as file, tarfile.open(fileobj=file, mode="r|") as tar:
+        key, parts = "", dict[str, bytes]()
+        for member in tar:
+            if not member.isfile():
+                continue
+            member_key, _, extension = member.name.partition(".")
+            if member_key != key:
+                if parts:
+                    yield from _assemble(shard, key, parts, uids)
+                key, parts = member_key, {}
+            extracted = tar.extractfile(member)
+            parts[extension.lower()] = extracted.read() if extracted else b""
+        if parts:
+            yield from _assemble(shard, key, parts, uids)
+
+
+def _assemble(
+    shard: Shard, key: str, parts: dict[str, bytes], uids: Collection[str] | None
+) -> Iterator[Sample]:
+    meta = json.loads(parts["json"]) if "json" in parts else {}
+    uid = meta.get("uid")
+    if not uid:
+        raise ValueError(
+            f"{shard.tar}: sample {key!r} has no uid in its json; download it with mmcorpus or add one"
+        )
+    if uids is not None and uid not in uids:
+        return
+    images = tuple(
+        EncodedImage(extension=extension.rpartition(".")[2], data=data)
+        for extension, data in sorted(parts.items())
+        if extension.rpartition(".")[2] in IMAGE_EXTENSIONS
+    )
+    caption = parts["txt"].decode("utf-8", "replace") if "txt" in parts else None
+    yield Sample(key=key, uid=uid, caption=caption, images=images, meta=meta)
+
+
+class ShardWriter:
+    """Writes one shard atomically: tar, then parquet, then the stats file that commits it.
+
+    Use as a context manager; leaving it with an exception leaves nothing behind. Tar headers carry no time, owner
+    or mode of the machine, so equal samples give equal bytes.
+    """
+
+    def __init__(self, shard: Shard) -> None:
+        self.shard = shard
+        self._rows: list[dict[str, Any]] = []
+        self._files = storage.atomic_write(shard.tar)
+        self._tar: tarfile.TarFile | None = None
+
+    def __enter__(self) -> "ShardWriter":
+        self._tar = tarfile.open(fileobj=self._files.__enter__(), mode="w", format=tarfile.GNU_FORMAT)
+        return self
+
+    def write(self, sample: Sample) -> None:
+        """Append a sample; its row in the parquet is its meta with key, uid, caption and status `success`."""
+        meta = {
+            **sample.meta,
+            "key": sample.key,
+            "uid": sample.uid,
+            "caption": sample.caption,
+            "status": SUCCESS,
+        }
+        meta.setdefault("error_message", None)
+        if len(sample.images) == 1:
+            self._add(f"{sample.key}.{sample.images[0].extension}", sample.images[0].data)
+        else:
+            for number, image in enumerate(sample.images):
+                self._add(f"{sample.key}.{number:03d}.{image.extension}", image.data)
+        if sample.caption is not None:
+            self._add(f"{sample.key}.txt", sample.caption.encode("utf-8", "replace"))
+        self._add(f"{sample.key}.json", json.dumps(meta, ensure_ascii=False, sort_keys=True).encode())
+        self._rows.append(meta)
+
+    def _add(self, name: str, data: bytes) -> None:
+        assert self._tar is not None, "use ShardWriter as a context manager"
+        add_member(self._tar, name, data)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._tar is not None
+        if kind is None:
+            self._tar.close()
+        self._files.__exit__(kind, error, traceback)
+        if kind is None:
+            storage.write_table(self.shard.parquet, pa.Table.from_pylist(self._rows))
+            count = len(self._rows)
+            storage.write_json(
+                self.shard.stats,
+                {"count": count, "successes": count, "failed_to_download": 0, "failed_to_resize": 0,
+                 "status_dict": {SUCCESS: count}},
+            )  # fmt: skip
+
+
+def add_member(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    """Append a file to a tar with a header that depends on name and data alone."""
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    info.mode = 0o644
+    tar.addfile(info, io.BytesIO(data))

@@ -1,0 +1,153 @@
+"""Files, local or remote (fsspec): whatever is written appears whole or not at all (DESIGN §4)."""
+
+import contextlib
+import errno
+import json
+import os
+import posixpath
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from typing import IO, Any, Final
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+TEMPORARY_SUFFIX: Final = ".partial"
+
+
+def filesystem(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    """The fsspec filesystem of a path or URL and the path on it; credentials come from the environment."""
+    fs, inner = fsspec.core.url_to_fs(os.fspath(path))
+    return fs, inner
+
+
+def is_local(path: str) -> bool:
+    """True for a path on this machine's own filesystem."""
+    fs, _ = filesystem(path)
+    protocol = fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,)
+    return "file" in protocol
+
+
+def join(root: str, *parts: str) -> str:
+    """`root/part/…` for local paths and URLs alike."""
+    return posixpath.join(os.fspath(root), *parts)
+
+
+def exists(path: str) -> bool:
+    """True if a file or folder is there now (listings are not cached)."""
+    fs, inner = filesystem(path)
+    fs.invalidate_cache()
+    return bool(fs.exists(inner))
+
+
+def list_names(root: str) -> list[str]:
+    """The names (not paths) of files and folders directly under `root`, sorted; empty if there is no such folder."""
+    fs, inner = filesystem(root)
+    fs.invalidate_cache()
+    try:
+        found = fs.ls(inner, detail=False)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    names = {
+        posixpath.basename(str(name).rstrip("/"))
+        for name in found
+        if str(name).rstrip("/") != inner.rstrip("/")
+    }
+    return sorted(name for name in names if name and not name.endswith(TEMPORARY_SUFFIX))
+
+
+@contextlib.contextmanager
+def atomic_write(path: str) -> Iterator[IO[bytes]]:
+    """A binary file that appears at `path` complete when the block ends, and not at all if it raises.
+
+    Local files are written beside their place, synced, and renamed. Remote ones are spooled to a local temporary
+    file and uploaded whole, because closing a half-written fsspec file would commit what it has.
+    """
+    fs, inner = filesystem(path)
+    if is_local(path):
+        os.makedirs(os.path.dirname(inner) or ".", exist_ok=True)
+        temporary = f"{inner}.{uuid.uuid4().hex[:12]}{TEMPORARY_SUFFIX}"
+        try:
+            with open(temporary, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, inner)
+        except BaseException as error:
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(temporary)
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                raise OSError(
+                    errno.ENOSPC,
+                    f"the disk is full; nothing was left half-written. Free space and run again: {inner}",
+                ) from error
+            raise
+        return
+    with tempfile.NamedTemporaryFile(suffix=TEMPORARY_SUFFIX) as spool:
+        yield spool  # type: ignore[misc]
+        spool.flush()
+        parent = posixpath.dirname(inner)
+        with contextlib.suppress(Exception):
+            fs.makedirs(parent, exist_ok=True)  # object stores have no folders; sftp and the like need them
+        fs.put_file(spool.name, inner)
+
+
+def read_bytes(path: str, start: int | None = None, end: int | None = None) -> bytes:
+    """The bytes of a file, or of its range [start, end)."""
+    fs, inner = filesystem(path)
+    data: bytes = fs.cat_file(inner, start=start, end=end)
+    return data
+
+
+def write_bytes(path: str, data: bytes) -> None:
+    """Write a whole file atomically."""
+    with atomic_write(path) as file:
+        file.write(data)
+
+
+def read_json(path: str) -> Any:
+    """The value in a JSON file."""
+    return json.loads(read_bytes(path))
+
+
+def write_json(path: str, value: Any) -> None:
+    """Write a value as JSON, keys sorted, atomically: equal values give equal bytes."""
+    write_bytes(path, (json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def read_table(path: str, columns: list[str] | None = None) -> pa.Table:
+    """A parquet file as an Arrow table; the schema's metadata comes along."""
+    fs, inner = filesystem(path)
+    with fs.open(inner, "rb") as file:
+        return pq.read_table(file, columns=columns)
+
+
+def write_table(path: str, table: pa.Table) -> None:
+    """Write an Arrow table as zstd parquet, atomically: equal tables give equal bytes."""
+    with atomic_write(path) as file:
+        pq.write_table(table, file, compression="zstd")
+
+
+def read_schema(path: str) -> pa.Schema:
+    """A parquet file's schema without its data."""
+    fs, inner = filesystem(path)
+    with fs.open(inner, "rb") as file:
+        return pq.read_schema(file)
+
+
+def remove(path: str) -> None:
+    """Remove a file or a folder with all in it; nothing happens if it is not there."""
+    fs, inner = filesystem(path)
+    if is_local(path):
+        if os.path.isdir(inner) and not os.path.islink(inner):
+            shutil.rmtree(inner)
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(inner)
+        return
+    fs.invalidate_cache()
+    if fs.exists(inner):
+        fs.rm(inner, recursive=True)
