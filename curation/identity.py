@@ -30,7 +30,5 @@ def uid_fraction(uid: str, salt: str = "") -> float:
     The one source of "random" choices about samples (held-out splits, ties, subsampling): the same on
     every machine, in every order, after every retry.
     """
-    digest = hashlib.blake2b(
-        uid.encode(), digest_size=8, salt=hashlib.blake2b(salt.encode(), digest_size=16).digest()
-    )
+    digest = hashlib.blake2b(uid.encode(), digest_size=8, salt=hashlib.blake2b(salt.encode(), digest_size=16).digest())
     return int.from_bytes(digest.digest(), "little") / 2**64

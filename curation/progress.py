@@ -28,9 +28,7 @@ class Progress:
     def __enter__(self) -> "Progress":
         self._start = self._last = time.monotonic()
         if sys.stderr.isatty():
-            self._bar = tqdm(
-                total=self.total, desc=self.title, unit=self.unit, dynamic_ncols=True, leave=True
-            )
+            self._bar = tqdm(total=self.total, desc=self.title, unit=self.unit, dynamic_ncols=True, leave=True)
         return self
 
     def advance(self, amount: int = 1, **counts: int) -> None:
@@ -55,9 +53,7 @@ class Progress:
         rate = self.done / max(self.seconds, 1e-9)
         of_total = f"/{self.total:,}" if self.total is not None else ""
         remaining = (
-            f", {(self.total - self.done) / rate:.0f} s left"
-            if self.total and rate and self.done < self.total
-            else ""
+            f", {(self.total - self.done) / rate:.0f} s left" if self.total and rate and self.done < self.total else ""
         )
         tail = f" ({self._tail()})" if self.counts else ""
         print(

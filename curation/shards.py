@@ -99,15 +99,11 @@ def read_samples(shard: Shard, uids: Collection[str] | None = None) -> Iterator[
             yield from _assemble(shard, key, parts, uids)
 
 
-def _assemble(
-    shard: Shard, key: str, parts: dict[str, bytes], uids: Collection[str] | None
-) -> Iterator[Sample]:
+def _assemble(shard: Shard, key: str, parts: dict[str, bytes], uids: Collection[str] | None) -> Iterator[Sample]:
     meta = json.loads(parts["json"]) if "json" in parts else {}
     uid = meta.get("uid")
     if not uid:
-        raise ValueError(
-            f"{shard.tar}: sample {key!r} has no uid in its json; download it with mmcorpus or add one"
-        )
+        raise ValueError(f"{shard.tar}: sample {key!r} has no uid in its json; download it with mmcorpus or add one")
     if uids is not None and uid not in uids:
         return
     images = tuple(

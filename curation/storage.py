@@ -51,11 +51,7 @@ def list_names(root: str) -> list[str]:
         found = fs.ls(inner, detail=False)
     except (FileNotFoundError, NotADirectoryError):
         return []
-    names = {
-        posixpath.basename(str(name).rstrip("/"))
-        for name in found
-        if str(name).rstrip("/") != inner.rstrip("/")
-    }
+    names = {posixpath.basename(str(name).rstrip("/")) for name in found if str(name).rstrip("/") != inner.rstrip("/")}
     return sorted(name for name in names if name and not name.endswith(TEMPORARY_SUFFIX))
 
 
