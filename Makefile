@@ -1,0 +1,56 @@
+# make demo   the whole chain on a generated site: download, judge, select, pack, train, report (about 4 minutes)
+# make test   every test, the slow ones too;  make test-fast  without them;  make lint  ruff and mypy
+# make clean  removes the environment, caches and runs
+# The environment .venv is made on first use and again whenever pyproject.toml or constraints.txt changes.
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export OMP_NUM_THREADS ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test test-fast lint clean
+
+help:
+	@sed -n '1,4s/^# //p' Makefile
+
+venv: $(STAMP)
+
+# A broken or half-made .venv is made anew: the stamp is written last.
+$(STAMP): pyproject.toml constraints.txt
+	@set -e; \
+	for candidate in "$$PYTHON" python3.12 python3.11 python3 python; do \
+		[ -n "$$candidate" ] || continue; \
+		if "$$candidate" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null; \
+		then found="$$candidate"; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+		echo "mmcorpus needs Python 3.11 or 3.12 (with venv), and found: $$(python3 --version 2>&1 || echo none)." >&2; \
+		echo "Install one (Debian: apt-get install python3.11-venv), or name it: make venv PYTHON=/path/to/python3.11" >&2; \
+		exit 1; \
+	fi; \
+	if ! "$(BIN)/python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null; then \
+		echo "Making $(VENV) with $$found"; "$$found" -m venv --clear $(VENV); \
+	fi
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt uv
+	@echo "Installing into $(VENV): a few minutes the first time, about 6 GB"
+	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --editable '.[all,dev]'
+	@touch $(STAMP)
+
+demo: venv
+	$(BIN)/mmcorpus run pipelines/demo.yaml --out runs/demo
+
+test: venv
+	$(BIN)/pytest
+
+test-fast: venv
+	$(BIN)/pytest -m 'not slow'
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) runs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
