@@ -14,8 +14,9 @@ _ASK_POINT = ("Point to the {}.", "Point at the {}.", "Where is the {}? Point to
 def conversations(rendered: Rendered) -> list[dict[str, str]]:
     """The picture's questions and answers as LLaVA turns.
 
-    `[{"from": "human", "value": "<image>\\nQ"}, {"from": "gpt", "value": "A"}, …]`. A picture with points ends with a turn that points to one of its labels. Scenes, whose points are countable
-    things, also get a turn that counts by pointing and, for some seeds, one that asks for what is not there.
+    `[{"from": "human", "value": "<image>\\nQ"}, {"from": "gpt", "value": "A"}, …]`. A picture with points gets a turn
+    that points to one of its labels. Scenes, whose points are countable things, also get a turn that counts by
+    pointing and, for some seeds, one that asks for what is not there.
     """
     rng = stream(rendered.kind, rendered.facts["seed"], "conversation")
     turns = list(rendered.qa)
