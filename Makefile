@@ -6,7 +6,6 @@
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test test-fast lint clean
@@ -41,10 +40,10 @@ demo: venv
 	$(BIN)/mmcorpus run pipelines/demo.yaml --out runs/demo
 
 test: venv
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest
 
 test-fast: venv
-	$(BIN)/pytest -m 'not slow'
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m 'not slow'
 
 lint: venv
 	$(BIN)/ruff check .

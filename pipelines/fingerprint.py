@@ -1,0 +1,64 @@
+"""What a stage's output depends on, as a short hash; and, when it changed, what changed."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from curation import storage
+
+
+def plain(value: Any, leave_out: Collection[str] = ()) -> Any:
+    """A config as JSON-able values, without its fields that change no output (`leave_out`, top level only)."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = dataclasses.asdict(value)
+    if isinstance(value, Mapping):
+        value = {str(key): entry for key, entry in value.items() if key not in leave_out}
+    return json.loads(json.dumps(value, sort_keys=True, default=str))
+
+
+def digest(value: Any) -> str:
+    """32 hex digits of a JSON-able value; equal values give equal digests, whatever the order of keys."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def file_digest(path: str) -> str:
+    """32 hex digits of a file's bytes, local or remote."""
+    state = hashlib.blake2b(digest_size=16)
+    fs, inner = storage.filesystem(path)
+    with fs.open(inner, "rb") as file:
+        while chunk := file.read(1 << 20):
+            state.update(chunk)
+    return state.hexdigest()
+
+
+def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one with dotted keys; lists stay whole."""
+    if isinstance(value, Mapping) and value:
+        found: dict[str, Any] = {}
+        for key, entry in value.items():
+            found |= flatten(entry, f"{prefix}.{key}" if prefix else str(key))
+        return found
+    return {prefix: value}
+
+
+def differences(before: Any, after: Any) -> list[str]:
+    """What changed between two configs: `keep changed from 'a' to 'b'`, `repeats added`, `url removed`."""
+    old, new = flatten(before), flatten(after)
+    found = []
+    for key in sorted(old.keys() | new.keys()):
+        name = key or "it"
+        if key not in old:
+            found.append(f"{name} added ({_short(new[key])})")
+        elif key not in new:
+            found.append(f"{name} removed")
+        elif old[key] != new[key]:
+            found.append(f"{name} changed from {_short(old[key])} to {_short(new[key])}")
+    return found
+
+
+def _short(value: Any, width: int = 80) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= width else text[: width - 1] + "…"

@@ -1,0 +1,59 @@
+"""What is wrong with a recipe, said so that it can be put right: where, what, and the nearest valid name."""
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+Path = tuple[str | int, ...]
+"""The keys that lead to a value: `("select", "pairs", "keep")`."""
+
+
+def dotted(path: Path) -> str:
+    """`select.pairs.keep`, with list positions as `sources[0]`."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def nearest(name: str, valid: Iterable[str]) -> str | None:
+    """The valid name most like a mistyped one, or None if nothing is like it."""
+    choices = list(valid)
+    close = difflib.get_close_matches(name, choices, n=1, cutoff=0.55)
+    if not close:
+        close = difflib.get_close_matches(name.lower().replace("-", "_"), choices, n=1, cutoff=0.55)
+    return close[0] if close else None
+
+
+def suggestion(name: str, valid: Iterable[str], *, listed: str = "valid") -> str:
+    """`Did you mean 'keep'? (valid: keep, profile, …)`."""
+    choices = sorted(valid)
+    close = nearest(name, choices)
+    names = ", ".join(choices) if choices else "none"
+    return (f"did you mean {close!r}? " if close else "") + f"({listed}: {names})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One thing wrong, in one place."""
+
+    place: str
+    """`demo.yaml:12`, or `--set select.pairs.keep=…`."""
+    path: Path
+    """The key's path; empty for the file as a whole."""
+    message: str
+    """What is wrong and what it should be."""
+
+    def __str__(self) -> str:
+        key = f"{dotted(self.path)}: " if self.path else ""
+        return f"{self.place}: {key}{self.message}"
+
+
+class RecipeError(ValueError):
+    """A recipe that cannot be run; all its problems at once."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        count = len(self.problems)
+        head = f"{count} problem{'s' if count != 1 else ''} in the recipe; nothing was run"
+        super().__init__("\n  ".join([f"{head}:", *map(str, self.problems)]))
