@@ -1,0 +1,44 @@
+"""How long a sample is: the only place where an image's placeholder becomes positions (invariant 5)."""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+IMAGE_TOKEN: Final = -200
+"""The placeholder of one image in `input_ids`; never a tokenizer's id."""
+
+
+def expanded_length(token_count: Any, image_count: Any, tokens_per_image: int) -> Any:
+    """Positions that a sample takes in the model: each image's placeholder counts `tokens_per_image` times.
+
+    `token_count` counts input ids, placeholders included. Integers give an int, arrays an array.
+
+    >>> expanded_length(30, 1, 144)
+    173
+    """
+    return token_count + image_count * (tokens_per_image - 1)
+
+
+def expanded_offsets(input_ids: npt.NDArray[np.integer], tokens_per_image: int) -> npt.NDArray[np.int64]:
+    """Where each input id begins once images are expanded; shape (n + 1,), the last entry is the expanded length.
+
+    With 3 tokens an image, ids `[-200, 7, -200, 8]` begin at `[0, 3, 4, 7, 8]`.
+    """
+    offsets = np.zeros(len(input_ids) + 1, dtype=np.int64)
+    np.cumsum(np.where(np.asarray(input_ids) == IMAGE_TOKEN, tokens_per_image, 1), out=offsets[1:])
+    return offsets
+
+
+def expanded_spans(
+    input_ids: npt.NDArray[np.integer], spans: Iterable[tuple[int, int]], tokens_per_image: int
+) -> list[tuple[int, int]]:
+    """Spans `[start, end)` over input ids as spans over expanded positions."""
+    offsets = expanded_offsets(input_ids, tokens_per_image)
+    return [(int(offsets[start]), int(offsets[end])) for start, end in spans]
+
+
+def fitting_prefix(input_ids: npt.NDArray[np.integer], capacity: int, tokens_per_image: int) -> int:
+    """How many leading input ids fit into `capacity` positions; an image fits whole or not at all."""
+    return int(np.searchsorted(expanded_offsets(input_ids, tokens_per_image), capacity, side="right")) - 1

@@ -1,0 +1,91 @@
+"""A pack's manifest: what a trainer must know before it reads the first sequence, written last."""
+
+import json
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from curation import storage
+from packing.lengths import IMAGE_TOKEN
+from packing.tokens import special_ids, tokenizer_fingerprint
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+FORMAT: Final = "mmcorpus-packs"
+VERSION: Final = 1
+_REQUIRED: Final = {
+    "tokenizer": dict,
+    "image_token": int,
+    "tokens_per_image": int,
+    "context_length": int,
+    "counts": dict,
+    "shards": list,
+}
+_COUNTED: Final = ("sequences", "samples", "images", "tokens", "positions")
+_SHARD_NAME = re.compile(r"\d{5,12}\Z")
+
+
+class PackError(ValueError):
+    """A pack that is missing, unfinished or damaged; the message names the file and what to do."""
+
+
+def describe_tokenizer(tokenizer: "PreTrainedTokenizerFast", name: str) -> dict[str, Any]:
+    """The manifest's `tokenizer`: name, vocabulary_size, special_ids, special_ids_hash, fingerprint."""
+    special = special_ids(tokenizer)
+    return {
+        "name": name,
+        "vocabulary_size": len(tokenizer),
+        "special_ids": special.as_dict(),
+        "special_ids_hash": special.hash,
+        "fingerprint": tokenizer_fingerprint(tokenizer),
+    }
+
+
+def write_manifest(
+    root: str,
+    *,
+    tokenizer: dict[str, Any],
+    tokens_per_image: int,
+    context_length: int,
+    shards: Sequence[dict[str, Any]],
+    parameters: dict[str, Any],
+) -> dict[str, Any]:
+    """Write `manifest.json` from the shards' records (PackShardWriter.record) and return it; counts are summed."""
+    manifest = {
+        "format": FORMAT,
+        "version": VERSION,
+        "tokenizer": tokenizer,
+        "image_token": IMAGE_TOKEN,
+        "tokens_per_image": tokens_per_image,
+        "context_length": context_length,
+        "counts": {name: sum(shard[name] for shard in shards) for name in _COUNTED},
+        "shards": [{name: shard[name] for name in ("name", "bytes", "sha256", *_COUNTED)} for shard in shards],
+        "parameters": parameters,
+    }
+    storage.write_json(storage.join(root, "manifest.json"), manifest)
+    return manifest
+
+
+def read_manifest(root: str) -> dict[str, Any]:
+    """A pack's manifest, checked; raises PackError if there is none, or one of another format or version."""
+    path = storage.join(root, "manifest.json")
+    try:
+        manifest = storage.read_json(path)
+    except FileNotFoundError:
+        raise PackError(f"{path} is missing: there is no pack, or writing it has not finished; pack again") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise PackError(f"{path} is not JSON ({error}); copy the pack again or write it again") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise PackError(f"{path} is not the manifest of an mmcorpus pack; give the folder that holds one")
+    if manifest.get("version") != VERSION:
+        raise PackError(f"{path} is of version {manifest.get('version')}, this program reads {VERSION}; pack again")
+    wrong = [name for name, kind in _REQUIRED.items() if not isinstance(manifest.get(name), kind)]
+    if wrong or manifest["image_token"] != IMAGE_TOKEN or manifest["tokens_per_image"] < 1:
+        raise PackError(
+            f"{path} is damaged: wrong or missing {', '.join(wrong) or 'image token'}; write the pack again"
+        )
+    names = [shard.get("name") if isinstance(shard, dict) else None for shard in manifest["shards"]]
+    if not all(isinstance(name, str) and _SHARD_NAME.match(name) for name in names):
+        raise PackError(f"{path} is damaged: a shard's name is not a number; write the pack again")
+    return manifest

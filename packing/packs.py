@@ -1,0 +1,330 @@
+"""Packs: sequences of whole samples as WebDataset shards with a byte-offset index, so that any one is a single read.
+
+`00000.tar` holds, per sequence, `00000000.json` (whose tokens are whose), `00000000.input_ids.npy` (int32, one -200 an
+image) and `00000000.000.jpg …`, the images as the bytes they arrived in. `00000.index.parquet` gives each sequence's
+range in the tar; written after it, it commits the shard. `manifest.json` is written last. Reading parses JSON and
+plain arrays only: nothing in a pack can run (invariant 9).
+"""
+
+import hashlib
+import io
+import json
+import re
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import IO, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from curation import storage
+from curation.shards import IMAGE_EXTENSIONS, EncodedImage, add_member
+from packing.lengths import IMAGE_TOKEN, expanded_length
+from packing.manifest import PackError, read_manifest
+from packing.tokens import Spans
+
+INDEX_SCHEMA: Final = pa.schema(
+    [
+        ("sequence", pa.int64()),
+        ("offset", pa.int64()),
+        ("size", pa.int64()),
+        ("length", pa.int32()),
+        ("samples", pa.int32()),
+        ("images", pa.int32()),
+    ]
+)
+METADATA_KEY: Final = b"mmcorpus"
+_BLOCK: Final = 512
+_IMAGE_NAME = re.compile(r"(\d{3,6})\.([a-z0-9]{1,5})\Z")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PackedSequence:
+    """Whole samples that share one sequence."""
+
+    sequence: int
+    """Its number in the pack."""
+    input_ids: npt.NDArray[np.int32]
+    """Shape (tokens,): the samples one after the other, unpadded, each image one IMAGE_TOKEN."""
+    uids: tuple[str, ...]
+    sources: tuple[str, ...]
+    lengths: tuple[int, ...]
+    """Positions of each sample once its images are expanded."""
+    token_counts: tuple[int, ...]
+    """Input ids of each sample."""
+    image_counts: tuple[int, ...]
+    loss_spans: tuple[Spans, ...]
+    """Per sample, `[start, end)` over this sequence's `input_ids` of the tokens that are targets."""
+    images: tuple[EncodedImage, ...]
+    """In the order of their placeholders; encoded, not yet decoded by anybody."""
+
+    @property
+    def length(self) -> int:
+        """Positions of the whole sequence."""
+        return sum(self.lengths)
+
+    def check(self, tokens_per_image: int) -> None:
+        """Raise ValueError, saying which numbers disagree, unless ids, counts, spans and images fit together."""
+        per_sample = (self.uids, self.sources, self.lengths, self.token_counts, self.image_counts, self.loss_spans)
+        if len({len(field) for field in per_sample}) != 1:
+            raise ValueError("its lists differ in the number of samples")
+        if min(self.token_counts, default=0) < 0 or sum(self.token_counts) != len(self.input_ids):
+            raise ValueError(f"token_counts add up to {sum(self.token_counts)}, input_ids has {len(self.input_ids)}")
+        start = 0
+        for tokens, images, length, spans in zip(
+            self.token_counts, self.image_counts, self.lengths, self.loss_spans, strict=True
+        ):
+            end = start + tokens
+            placeholders = int((self.input_ids[start:end] == IMAGE_TOKEN).sum())
+            if placeholders != images or length != expanded_length(tokens, images, tokens_per_image):
+                raise ValueError(
+                    f"a sample of {tokens} tokens, {placeholders} of them images, says {images} images, length {length}"
+                )
+            if any(not start <= first < last <= end for first, last in spans):
+                raise ValueError(f"loss span outside its sample [{start}, {end}): {list(spans)}")
+            start = end
+        if sum(self.image_counts) != len(self.images):
+            raise ValueError(f"image_counts add up to {sum(self.image_counts)}, there are {len(self.images)} images")
+
+
+class PackReader:
+    """Random access to a pack's sequences, local or remote; cheap to pickle into data-loading workers.
+
+    `reader[i]` is one ranged read. Raises PackError, naming the file and what to do, for a missing or damaged pack.
+    """
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self.manifest: dict[str, Any] = read_manifest(root)
+        """`manifest.json` as written; see packing/manifest.py."""
+        self.tokens_per_image: int = self.manifest["tokens_per_image"]
+        self.index: pa.Table = _read_index(root, [shard["name"] for shard in self.manifest["shards"]])
+        """A row a sequence, in order: INDEX_SCHEMA's columns and `shard`."""
+        self._offsets, self._sizes = (self.index.column(name).to_numpy() for name in ("offset", "size"))
+        self._sequences = self.index.column("sequence").to_numpy()
+        self._shards = self.index.column("shard").combine_chunks().dictionary_encode()
+        expected = self.manifest["counts"].get("sequences")
+        if len(self) != expected:
+            raise PackError(
+                f"{root}: the indexes hold {len(self)} sequences, the manifest says {expected}; copy the pack again or "
+                "write it again"
+            )
+
+    def __len__(self) -> int:
+        return int(self.index.num_rows)
+
+    def __getitem__(self, number: int) -> PackedSequence:
+        if not -len(self) <= number < len(self):
+            raise IndexError(f"{self.root} has {len(self)} sequences, there is no {number}")
+        number %= len(self)
+        tar = storage.join(self.root, f"{self._shards[number].as_py()}.tar")
+        start, size, sequence = int(self._offsets[number]), int(self._sizes[number]), int(self._sequences[number])
+        try:
+            data = storage.read_bytes(tar, start, start + size)
+        except FileNotFoundError:
+            raise PackError(f"{tar} is missing; copy the pack again or write it again") from None
+        try:
+            if len(data) != size:
+                raise ValueError(f"the file ends after {len(data)} of {size} bytes")
+            packed = _parse(sequence, data)
+            packed.check(self.tokens_per_image)
+        except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
+            raise PackError(
+                f"{tar}: sequence {sequence} (bytes {start} to {start + size}) is damaged: {error}. "
+                "PackReader.verify() lists the damaged shards; delete their .tar and .index.parquet and pack again"
+            ) from error
+        return packed
+
+    def __iter__(self) -> Iterator[PackedSequence]:
+        return (self[number] for number in range(len(self)))
+
+    def verify(self) -> list[str]:
+        """The names of the shards whose tar is missing or differs from the manifest's sha256; reads everything."""
+        damaged = []
+        for shard in self.manifest["shards"]:
+            digest = hashlib.sha256()
+            fs, inner = storage.filesystem(storage.join(self.root, f"{shard['name']}.tar"))
+            if fs.exists(inner):
+                with fs.open(inner, "rb") as file:
+                    while block := file.read(1 << 20):
+                        digest.update(block)
+            if digest.hexdigest() != shard["sha256"]:
+                damaged.append(str(shard["name"]))
+        return damaged
+
+
+def _read_index(root: str, names: Sequence[str]) -> pa.Table:
+    tables = []
+    for name in names:
+        path = storage.join(root, f"{name}.index.parquet")
+        try:
+            table = storage.read_table(path).replace_schema_metadata(None).select(INDEX_SCHEMA.names).cast(INDEX_SCHEMA)
+        except FileNotFoundError:
+            raise PackError(f"{path} is missing; copy the pack again or write it again") from None
+        except (pa.ArrowException, KeyError) as error:
+            raise PackError(f"{path} is not a pack's index: {error}; delete it and pack again") from error
+        tables.append(table.append_column("shard", pa.repeat(name, table.num_rows)))
+    return pa.concat_tables(
+        tables or [INDEX_SCHEMA.append(pa.field("shard", pa.string())).empty_table()]
+    ).combine_chunks()
+
+
+def _members(data: bytes) -> Iterator[tuple[str, bytes]]:
+    """The plain files in a tar's bytes. tarfile would also follow links, sparse maps and extended headers: not here."""
+    position = 0
+    while position < len(data):
+        header = data[position : position + _BLOCK]
+        position += _BLOCK
+        name = header[:100].rstrip(b"\0").decode("ascii")
+        size = int(header[124:136].rstrip(b"\0 ") or b"-1", 8)
+        checksum = sum(header) - sum(header[148:156]) + 8 * 32
+        if len(header) != _BLOCK or int(header[148:156].rstrip(b"\0 ") or b"-1", 8) != checksum:
+            raise ValueError("a tar header's checksum is wrong")
+        if header[156:157] != tarfile.REGTYPE or not 0 <= size <= len(data) - position:
+            raise ValueError(f"{name!r} is not a plain file of the pack")
+        yield name, data[position : position + size]
+        position += -(-size // _BLOCK) * _BLOCK
+
+
+def _array(data: bytes) -> npt.NDArray[np.int32]:
+    """The one-dimensional int32 array of an .npy file; its header is checked before anything is allocated."""
+    file = io.BytesIO(data)
+    if np.lib.format.read_magic(file) != (1, 0):
+        raise ValueError("input_ids.npy is not in .npy version 1.0")
+    shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    body = data[file.tell() :]
+    if dtype != np.dtype("<i4") or len(shape) != 1 or shape[0] * 4 != len(body):
+        raise ValueError(f"input_ids.npy is {dtype} of shape {shape} in {len(body)} bytes, not int32 of one dimension")
+    return np.frombuffer(body, dtype="<i4").astype(np.int32)
+
+
+def _parse(sequence: int, data: bytes) -> PackedSequence:
+    key = f"{sequence:08d}"
+    meta: dict[str, Any] | None = None
+    input_ids: npt.NDArray[np.int32] | None = None
+    images: list[EncodedImage] = []
+    for name, content in _members(data):
+        member_key, _, extension = name.partition(".")
+        image = _IMAGE_NAME.match(extension)
+        if member_key != key:
+            raise ValueError(f"{name!r} belongs to another sequence")
+        if extension == "json":
+            meta = json.loads(content)
+        elif extension == "input_ids.npy":
+            input_ids = _array(content)
+        elif image and int(image[1]) == len(images) and image[2] in IMAGE_EXTENSIONS:
+            images.append(EncodedImage(extension=image[2], data=content))
+        else:
+            raise ValueError(f"{name!r} is not part of a pack, or out of order")
+    if not isinstance(meta, dict) or input_ids is None:
+        raise ValueError("its json or input_ids.npy is missing")
+    return PackedSequence(
+        sequence=sequence,
+        input_ids=input_ids,
+        uids=tuple(str(uid) for uid in meta["uids"]),
+        sources=tuple(str(source) for source in meta["sources"]),
+        lengths=tuple(int(length) for length in meta["lengths"]),
+        token_counts=tuple(int(count) for count in meta["token_counts"]),
+        image_counts=tuple(int(count) for count in meta["image_counts"]),
+        loss_spans=tuple(tuple((int(start), int(end)) for start, end in spans) for spans in meta["loss_spans"]),
+        images=tuple(images),
+    )
+
+
+class _HashingFile:
+    """A file to write to that counts and hashes what goes through."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.sha256 = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: bytes) -> int:
+        self.sha256.update(data)
+        self.size += len(data)
+        return self._file.write(data)
+
+    def tell(self) -> int:
+        return self.size
+
+
+class PackShardWriter:
+    """Writes one pack shard: the tar, then the index that commits it; equal sequences give equal bytes.
+
+    Use as a context manager; leaving it with an exception leaves nothing behind. `metadata` lands in the schema of the
+    index, with the tar's `sha256` and `bytes` and the counts added; afterwards `record` holds it all.
+    """
+
+    def __init__(self, root: str, name: str, *, tokens_per_image: int, metadata: dict[str, Any] | None = None) -> None:
+        self.root, self.name, self.tokens_per_image = root, name, tokens_per_image
+        self.record: dict[str, Any] = dict(metadata or {})
+        self._rows: list[dict[str, int]] = []
+        self._tokens = 0
+        self._context = storage.atomic_write(storage.join(root, f"{name}.tar"))
+        self._file: _HashingFile | None = None
+        self._tar: tarfile.TarFile | None = None
+
+    def __enter__(self) -> "PackShardWriter":
+        self._file = _HashingFile(self._context.__enter__())
+        self._tar = tarfile.open(fileobj=self._file, mode="w", format=tarfile.GNU_FORMAT)  # type: ignore[call-overload]
+        return self
+
+    def write(self, packed: PackedSequence) -> None:
+        """Append a sequence; raises ValueError if its parts do not fit together."""
+        assert self._tar is not None, "use PackShardWriter as a context manager"
+        packed.check(self.tokens_per_image)
+        offset, key = self._tar.offset, f"{packed.sequence:08d}"
+        meta = {
+            "uids": packed.uids,
+            "sources": packed.sources,
+            "lengths": packed.lengths,
+            "token_counts": packed.token_counts,
+            "image_counts": packed.image_counts,
+            "loss_spans": packed.loss_spans,
+        }
+        add_member(self._tar, f"{key}.json", json.dumps(meta, sort_keys=True).encode())
+        array = io.BytesIO()
+        np.lib.format.write_array(array, packed.input_ids.astype("<i4"), version=(1, 0), allow_pickle=False)
+        add_member(self._tar, f"{key}.input_ids.npy", array.getvalue())
+        for number, image in enumerate(packed.images):
+            add_member(self._tar, f"{key}.{number:03d}.{image.extension}", image.data)
+        self._tokens += len(packed.input_ids)
+        self._rows.append(
+            {
+                "sequence": packed.sequence,
+                "offset": offset,
+                "size": self._tar.offset - offset,
+                "length": packed.length,
+                "samples": len(packed.uids),
+                "images": len(packed.images),
+            }
+        )
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._tar is not None
+        assert self._file is not None
+        if kind is None:
+            self._tar.close()
+        self._context.__exit__(kind, error, traceback)
+        if kind is not None:
+            return
+        table = pa.Table.from_pylist(self._rows, schema=INDEX_SCHEMA)
+        self.record |= {
+            "name": self.name,
+            "bytes": self._file.size,
+            "sha256": self._file.sha256.hexdigest(),
+            "sequences": len(self._rows),
+            "samples": sum(row["samples"] for row in self._rows),
+            "images": sum(row["images"] for row in self._rows),
+            "tokens": self._tokens,
+            "positions": sum(row["length"] for row in self._rows),
+        }
+        metadata = {METADATA_KEY: json.dumps(self.record, sort_keys=True).encode()}
+        storage.write_table(
+            storage.join(self.root, f"{self.name}.index.parquet"), table.replace_schema_metadata(metadata)
+        )
