@@ -1,0 +1,45 @@
+"""The report's counts: the funnel from the ledger, what each clause removes, the comparison with the truth."""
+
+from typing import Any
+
+import pyarrow.compute as pc
+
+from curation import ledger, storage
+
+STAGE_NAMES = {"list": "listed", "download": "downloaded", "select": "selected", "split": "split", "pack": "packed"}
+
+
+def funnel(run: str, source: str) -> dict[str, Any]:
+    """One source's stages, each with what it kept and what it dropped by which rule."""
+    rows = []
+    widest = 1
+    for stage, table in ledger.read_stages(storage.join(run, "ledger", source)).items():
+        dropped = table.filter(pc.equal(table["verdict"], ledger.DROPPED))
+        reasons = sorted(
+            ((v["counts"], v["values"]) for v in dropped["rule"].value_counts().to_pylist()),
+            key=lambda r: (-r[0], r[1]),
+        )
+        widest = max(widest, table.num_rows)
+        rows.append((stage, table.num_rows, dropped.num_rows, reasons))
+    return {
+        "source": source,
+        "stages": [
+            {
+                "name": STAGE_NAMES[stage],
+                "kept": f"{total - dropped:,}",
+                "total": f"{total:,}",
+                "kept_percent": f"{100 * (total - dropped) / widest:.2f}",
+                "dropped_percent": f"{100 * dropped / widest:.2f}",
+                "reasons": [{"count": f"{count:,}", "rule": rule} for count, rule in reasons],
+            }
+            for stage, total, dropped, reasons in rows
+        ],
+    }
+
+
+def stage_totals(run: str, source: str) -> dict[str, tuple[int, int]]:
+    """(entered, kept) by stage."""
+    return {
+        stage: (table.num_rows, int(pc.sum(pc.equal(table["verdict"], ledger.KEPT)).as_py() or 0))
+        for stage, table in ledger.read_stages(storage.join(run, "ledger", source)).items()
+    }

@@ -1,0 +1,175 @@
+"""Charts as small inline SVG: no scripts, sharp in print, legible on a phone, colours from the page's style sheet."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+WIDTH: Final = 360
+"""User units of every chart: about a phone's width, so that text is never scaled below reading size."""
+HEIGHT: Final = 190
+LEFT, RIGHT, TOP, BOTTOM = 44, 10, 12, 30
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Threshold:
+    """A vertical line in a histogram: what the selection asks of the column."""
+
+    operator: str
+    value: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Line:
+    """One curve of a line chart."""
+
+    label: str
+    xs: Sequence[float]
+    ys: Sequence[float]
+    dots: bool = False
+    """Marks on the points: for few values, such as held-out losses."""
+
+
+def number(value: float) -> str:
+    """A number as a person writes it in a chart: 3 significant digits, k and M for thousands and millions."""
+    size = abs(value)
+    if size >= 999_500:
+        return f"{value / 1e6:.3g}M"
+    if size >= 9_995:
+        return f"{value / 1e3:.3g}k"
+    if size >= 1000 or value == int(value):
+        return f"{value:.0f}"
+    return f"{value:.3g}"
+
+
+def ticks(low: float, high: float, count: int = 4) -> list[float]:
+    """Round numbers between low and high, about `count` of them."""
+    if not high > low:
+        return [low]
+    step = (high - low) / count
+    magnitude = 10.0 ** math.floor(math.log10(step))
+    nice = min((1, 2, 2.5, 5, 10), key=lambda m: abs(m * magnitude - step)) * magnitude
+    first = math.ceil(low / nice - 1e-9)
+    last = math.floor(high / nice + 1e-9)
+    return [i * nice for i in range(first, last + 1)]
+
+
+def _frame(title: str, body: str, height: int = HEIGHT) -> str:
+    return (
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}">'
+        f"<title>{escape(title)}</title>{body}</svg>"
+    )
+
+
+def _axes(
+    x_ticks: Sequence[tuple[float, str]],
+    y_ticks: Sequence[tuple[float, str]],
+    x_label: str,
+    bottom: int = HEIGHT - BOTTOM,
+) -> str:
+    parts = []
+    for y, text in y_ticks:
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(f'<text class="tick" x="{LEFT - 5}" y="{y + 3.5:.1f}" text-anchor="end">{escape(text)}</text>')
+    for x, text in x_ticks:
+        anchor = "start" if x < LEFT + 12 else "end" if x > WIDTH - RIGHT - 12 else "middle"
+        parts.append(f'<text class="tick" x="{x:.1f}" y="{bottom + 13}" text-anchor="{anchor}">{escape(text)}</text>')
+    parts.append(f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{bottom}" y2="{bottom}"/>')
+    if x_label:
+        middle = (LEFT + WIDTH - RIGHT) / 2
+        parts.append(
+            f'<text class="label" x="{middle}" y="{bottom + 26}" text-anchor="middle">{escape(x_label)}</text>'
+        )
+    return "".join(parts)
+
+
+def histogram(
+    values: npt.NDArray[np.float64], kept: npt.NDArray[np.bool_], title: str, thresholds: Sequence[Threshold] = ()
+) -> str:
+    """Values of one score, those of selected samples filled on top of all; thresholds as lines.
+
+    Heavy-tailed positive values get a logarithmic axis. NaN (unscored) is left out; no values give an empty frame.
+    """
+    finite = np.isfinite(values)
+    values, kept = values[finite], kept[finite]
+    if not len(values):
+        return _frame(title, f'<text class="label" x="{WIDTH / 2}" y="90" text-anchor="middle">no values</text>')
+    marks = [t.value for t in thresholds if math.isfinite(t.value)]
+    low, high = float(min([values.min(), *marks])), float(max([values.max(), *marks]))
+    logarithmic = low > 0 and high / max(float(np.median(values)), 1e-300) > 30
+    if high <= low:
+        low, high = low - 0.5, high + 0.5
+    scale = np.log10 if logarithmic else np.asarray
+    edges = np.linspace(float(scale(low)), float(scale(high)), 41)
+    all_counts, _ = np.histogram(scale(values), bins=edges)
+    kept_counts, _ = np.histogram(scale(values[kept]), bins=edges)
+    top = max(1, int(all_counts.max()))
+
+    def x_of(value: float) -> float:
+        return LEFT + (float(scale(value)) - edges[0]) / (edges[-1] - edges[0]) * (WIDTH - LEFT - RIGHT)
+
+    def y_of(count: float) -> float:
+        return HEIGHT - BOTTOM - count / top * (HEIGHT - BOTTOM - TOP)
+
+    bars = []
+    bar_width = (WIDTH - LEFT - RIGHT) / 40
+    for i in range(40):
+        x = LEFT + i * bar_width
+        for css, count in (("bar-dropped", all_counts[i]), ("bar-kept", kept_counts[i])):
+            if count:
+                y = y_of(float(count))
+                bars.append(
+                    f'<rect class="{css}" x="{x + 0.5:.1f}" y="{y:.1f}" width="{bar_width - 1:.1f}" '
+                    f'height="{HEIGHT - BOTTOM - y:.1f}"/>'
+                )
+    if logarithmic:
+        exponents = range(math.ceil(edges[0] - 1e-9), math.floor(edges[-1] + 1e-9) + 1)
+        x_values = [10.0**e for e in exponents] or [low, high]
+        x_values = x_values[:: max(1, len(x_values) // 5)]
+    else:
+        x_values = ticks(low, high)
+    x_ticks = [(x_of(v), number(v)) for v in x_values]
+    y_ticks = [(y_of(v), number(v)) for v in ticks(0, top, 3)]
+    lines = []
+    for threshold in thresholds:
+        x = x_of(threshold.value)
+        end = x > WIDTH * 0.7
+        lines.append(f'<line class="threshold" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP - 4}" y2="{HEIGHT - BOTTOM}"/>')
+        lines.append(
+            f'<text class="threshold-text" x="{x + (-4 if end else 4):.1f}" y="{TOP + 4}" '
+            f'text-anchor="{"end" if end else "start"}">{escape(threshold.operator)} {number(threshold.value)}</text>'
+        )
+    return _frame(title, _axes(x_ticks, y_ticks, "log scale" if logarithmic else "") + "".join(bars) + "".join(lines))
+
+
+def line_chart(lines: Sequence[Line], title: str, x_label: str) -> str:
+    """Curves over a common x, coloured by order; the legend is the caller's (`legend_classes`)."""
+    points = [(x, y) for line in lines for x, y in zip(line.xs, line.ys, strict=True) if math.isfinite(y)]
+    if not points:
+        return _frame(title, f'<text class="label" x="{WIDTH / 2}" y="90" text-anchor="middle">no values</text>')
+    xs, ys = [p[0] for p in points], [p[1] for p in points]
+    x_low, x_high = min(xs), max(max(xs), min(xs) + 1e-9)
+    y_low, y_high = min(ys), max(ys)
+    pad = (y_high - y_low) * 0.05 or 0.5
+    y_low, y_high = (0.0 if 0 <= y_low < y_high * 0.3 else y_low - pad), y_high + pad
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return (
+            LEFT + (x - x_low) / (x_high - x_low) * (WIDTH - LEFT - RIGHT),
+            HEIGHT - BOTTOM - (y - y_low) / (y_high - y_low) * (HEIGHT - BOTTOM - TOP),
+        )
+
+    body = []
+    for i, line in enumerate(lines):
+        placed = [place(x, y) for x, y in zip(line.xs, line.ys, strict=True) if math.isfinite(y)]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in placed)
+        body.append(f'<polyline class="line line-{i}" points="{path}"/>')
+        if line.dots:
+            body.extend(f'<circle class="dot line-{i}" cx="{x:.1f}" cy="{y:.1f}" r="2.6"/>' for x, y in placed)
+    x_ticks = [(place(v, y_low)[0], number(v)) for v in ticks(x_low, x_high)]
+    y_ticks = [(place(x_low, v)[1], number(v)) for v in ticks(y_low, y_high)]
+    return _frame(title, _axes(x_ticks, y_ticks, x_label) + "".join(body))
