@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from curation.render.canvas import check_size
+from curation.render.charts import draw_chart
 from curation.render.clocks import draw_clock
 from curation.render.conversations import conversations
 from curation.render.rendered import Point, Rendered
@@ -20,6 +21,7 @@ __all__ = ["KINDS", "Point", "Rendered", "conversations", "render"]
 
 _KINDS: Final[dict[str, Callable[[int, tuple[int, int] | None], Rendered]]] = {
     "clock": draw_clock,
+    "chart": draw_chart,
     "scene": draw_scene,
 }
 KINDS: Final = tuple(_KINDS)
