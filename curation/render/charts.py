@@ -115,12 +115,9 @@ def _draw_facts(rng: random.Random, size: tuple[int, int]) -> Chart:
         rows = [Series(name=_SINGLE, values=shares, colors=colors, rgb=tuple(jittered(rng, name) for name in colors))]
         top, labelled = 100, True
     else:
-        step = 1 if labelled else top // 10
         rows = []
         for name in rng.choice(_PAIRS) if paired else (_SINGLE,):
-            values = tuple(
-                step * value for value in rng.sample(range(max(1, top // 10 // step), top // step + 1), count)
-            )
+            values = _values(rng, count, top, labelled, rows[0].values if rows else ())
             if not paired and form != "line" and rng.random() < 0.4:
                 colors = tuple(rng.sample(palette, count))
                 rgb = tuple(jittered(rng, color) for color in colors)
@@ -133,6 +130,15 @@ def _draw_facts(rng: random.Random, size: tuple[int, int]) -> Chart:
         form=form, title=title, categories=categories, series=tuple(rows), top=top, labelled=labelled,
         background=background, ground=jittered(rng, background, 3),
     )  # fmt: skip
+
+
+def _values(rng: random.Random, count: int, top: int, labelled: bool, other: tuple[int, ...]) -> tuple[int, ...]:
+    """Distinct values of a tenth of the axis and more, none equal to the other series' in its place."""
+    step = 1 if labelled else top // 10
+    while True:
+        values = rng.sample(range(top // 10, top + 1, step), count)
+        if all(mine != theirs for mine, theirs in zip(values, other, strict=False)):
+            return tuple(values)
 
 
 def _shares(rng: random.Random, count: int) -> tuple[int, ...]:
@@ -178,10 +184,10 @@ def _captions(chart: Chart) -> list[str]:
         extremes = f"{highest} is the highest at {_value(chart, high)} and {lowest} the lowest at {_value(chart, low)}"
     else:
         listing = "; ".join(f"{row.name}: {text}" for row, text in zip(chart.series, rows, strict=True))
-        extremes = listed(
-            [f"{row.name} is highest in {chart.categories[row.values.index(max(row.values))]} at {max(row.values)}"
-             for row in chart.series]
-        )  # fmt: skip
+        peaks = [
+            (row.name, chart.categories[row.values.index(max(row.values))], max(row.values)) for row in chart.series
+        ]
+        extremes = listed([f"the highest for {name} is {category} at {value}" for name, category, value in peaks])
     look, title = _look(chart), f'"{chart.title}"'
     ground = f"{article(chart.background)} background"
     return [
@@ -215,8 +221,9 @@ def _questions(rng: random.Random, chart: Chart) -> list[tuple[str, str]]:
             questions.append((f"What color are the bars{of_row}?", row.colors[0]))
         questions.append((f"How many {mark}s are there?", str(len(chart.categories) * len(chart.series))))
     more, less = sorted((first, second), key=lambda index: -row.values[index])
-    questions.append(
-        (f"By how much is {chart.categories[more]} above {chart.categories[less]}{of_row}?",
-         _value(chart, row.values[more] - row.values[less]))
-    )  # fmt: skip
+    if row.values[more] > row.values[less]:  # two slices may be equal
+        difference = _value(chart, row.values[more] - row.values[less])
+        questions.append(
+            (f"By how much is {chart.categories[more]} above {chart.categories[less]}{of_row}?", difference)
+        )
     return questions
