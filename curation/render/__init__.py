@@ -16,12 +16,14 @@ from curation.render.clocks import draw_clock
 from curation.render.conversations import conversations
 from curation.render.rendered import Point, Rendered
 from curation.render.scenes import draw_scene
+from curation.render.tables import draw_table
 
 __all__ = ["KINDS", "Point", "Rendered", "conversations", "render"]
 
 _KINDS: Final[dict[str, Callable[[int, tuple[int, int] | None], Rendered]]] = {
     "clock": draw_clock,
     "chart": draw_chart,
+    "table": draw_table,
     "scene": draw_scene,
 }
 KINDS: Final = tuple(_KINDS)

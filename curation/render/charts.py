@@ -106,7 +106,8 @@ def _draw_facts(rng: random.Random, size: tuple[int, int]) -> Chart:
     categories = names[start : start + count] if themes is _TIMES else tuple(rng.sample(names, count))
     background = rng.choice(_BACKGROUNDS)
     palette = [color for color in BRIGHT if color != background]
-    labelled = rng.random() < 0.5
+    # Beside two lines, labels would run into the other line; there the grid alone has to do.
+    labelled = rng.random() < 0.5 and not (paired and form == "line")
     top = rng.choice((10, 20, 50, 100))
 
     if form == "pie":

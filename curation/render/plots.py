@@ -147,12 +147,8 @@ def _lines(
             canvas.ellipse(place, thick * 1.7, row.rgb[0])
         marks.append([Mark(place, (round(place[0], 1), round(place[1], 1))) for place in places])
     if chart.labelled:
-        for row, placed in zip(chart.series, marks, strict=True):
-            for index, (mark, value) in enumerate(zip(placed, row.values, strict=True)):
-                others = [other.values[index] for other in chart.series if other is not row]
-                below = bool(others) and value < others[0]
-                shift = (0.95 if below else -0.95) * letter
-                canvas.text((mark.center[0], mark.center[1] + shift), str(value), letter * 0.9, ink)
+        for mark, value in zip(marks[0], chart.series[0].values, strict=True):
+            canvas.text((mark.center[0], mark.center[1] - 0.95 * letter), str(value), letter * 0.9, ink)
     return marks
 
 
