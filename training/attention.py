@@ -1,0 +1,39 @@
+"""Which positions see which: causal inside a sample, nothing across samples.
+
+Molmo-style dense masks cost B·L², which is right for short packs and CPUs; flex_attention skips the blocks that are
+empty, which is most of a long pack. Padding carries the sample id -1 and attends to padding alone, so that no row of
+the softmax is empty: an empty row would be NaN, and NaN times a zero weight is still NaN.
+
+Shape legend: B sequences, L positions.
+"""
+
+from typing import Any, Literal
+
+import torch
+
+PADDING = -1
+"""The sample id of padding."""
+
+
+def block_causal_mask(sample_ids_BL: torch.Tensor) -> torch.Tensor:
+    """B×1×L×L bool, True where the row may see the column: same sample, not later."""
+    length = sample_ids_BL.shape[1]
+    same_BLL = sample_ids_BL[:, :, None] == sample_ids_BL[:, None, :]
+    causal_LL = torch.ones(length, length, dtype=torch.bool, device=sample_ids_BL.device).tril()
+    return (same_BLL & causal_LL)[:, None]
+
+
+def block_causal_flex(sample_ids_BL: torch.Tensor) -> Any:
+    """The same rule as a flex_attention BlockMask (CUDA)."""
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    def rule(b: torch.Tensor, h: torch.Tensor, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+        return (sample_ids_BL[b, q] == sample_ids_BL[b, k]) & (q >= k)
+
+    batch, length = sample_ids_BL.shape
+    return create_block_mask(rule, batch, None, length, length, device=str(sample_ids_BL.device))
+
+
+def attention_mask(sample_ids_BL: torch.Tensor, implementation: Literal["sdpa", "flex"]) -> Any:
+    """What transformers' models take as `attention_mask` and pass on as it is: a 4-D mask or a BlockMask."""
+    return block_causal_flex(sample_ids_BL) if implementation == "flex" else block_causal_mask(sample_ids_BL)

@@ -1,0 +1,160 @@
+"""A batch of packed sequences as tensors, and how sequences become one.
+
+Worked example, with 4 tokens an image. A pack of two samples has input_ids [-200, 10, 11, 2,  -200, 12, 2] and
+lengths [7, 6]. Expanded: [-200, -200, -200, -200, 10, 11, 2,  -200, -200, -200, -200, 12, 2]; positions
+[0 1 2 3 4 5 6  0 1 2 3 4 5]; sample ids [0 0 0 0 0 0 0  1 1 1 1 1 1]. Loss on 11, 2 of the first and 12, 2 of the
+second: they are predicted from flat positions 4, 5 and 10, 11.
+
+Shape legend: B sequences, L positions, M target tokens, N images, T tokens an image, H pixels a side.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from packing.lengths import IMAGE_TOKEN
+from training.attention import PADDING
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Piece:
+    """One packed sequence, ready to be put into a batch. Arrays are over its expanded positions unless noted."""
+
+    input_ids: npt.NDArray[np.int64]
+    positions: npt.NDArray[np.int64]
+    sample_ids: npt.NDArray[np.int64]
+    predicts: npt.NDArray[np.int64]
+    """Positions that predict a target, each one before its target."""
+    targets: npt.NDArray[np.int64]
+    """The targets."""
+    images: npt.NDArray[np.uint8]
+    """N×3×H×H."""
+    broken_images: int
+    """How many of them could not be decoded and are grey."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PackedBatch:
+    """Packed sequences, padded to one length on the right."""
+
+    input_ids_BL: torch.Tensor
+    """int64; images expanded, padding 0."""
+    position_ids_BL: torch.Tensor
+    """int64, restarting with each sample."""
+    sample_ids_BL: torch.Tensor
+    """int64; 0, 1, … within a sequence, -1 for padding."""
+    image_positions: torch.Tensor
+    """int64 [N·T], flat over B·L: where the images' tokens go, in the images' order."""
+    predict_positions_M: torch.Tensor
+    """int64, flat over B·L: where targets are predicted."""
+    targets_M: torch.Tensor
+    """int64: what is to be predicted there."""
+    images_NCHW: torch.Tensor
+    """uint8."""
+    broken_images: int
+    """Images that could not be decoded: grey here, their samples without loss."""
+    positions: int
+    """Positions that are not padding."""
+
+    @property
+    def target_tokens(self) -> int:
+        """How many tokens carry loss."""
+        return self.targets_M.numel()
+
+    def to(self, device: torch.device) -> "PackedBatch":
+        """The batch on another device."""
+        if device.type == "cpu":
+            return self
+        moved: dict[str, Any] = {
+            field.name: value.pin_memory().to(device, non_blocking=True)
+            for field in dataclasses.fields(self)
+            if isinstance(value := getattr(self, field.name), torch.Tensor)
+        }
+        return dataclasses.replace(self, **moved)
+
+
+def expand(
+    input_ids: npt.NDArray[np.integer],
+    lengths: Sequence[int],
+    token_counts: Sequence[int],
+    loss_spans: Sequence[Sequence[tuple[int, int]]],
+    images: npt.NDArray[np.uint8],
+    broken: Sequence[int],
+    tokens_per_image: int,
+) -> Piece:
+    """A packed sequence's tokens with each image expanded, and what predicts what.
+
+    `lengths` (expanded) and `token_counts` (unexpanded) are per sample; `loss_spans` per sample are [start, end) over
+    `input_ids`; `broken` are the images, by their order in the sequence, that could not be decoded: their samples carry
+    no loss. A sample's first token is never a target. Raises ValueError where pack and arithmetic disagree.
+    """
+    ids = np.asarray(input_ids, dtype=np.int64)
+    is_image = ids == IMAGE_TOKEN
+    counts = np.asarray(token_counts)
+    if int(is_image.sum()) != len(images):
+        raise ValueError(f"a packed sequence has {int(is_image.sum())} image placeholders and {len(images)} images")
+    repeats = np.where(is_image, tokens_per_image, 1)
+    sample_of_token = np.repeat(np.arange(len(lengths)), counts)
+    measured = np.bincount(sample_of_token, weights=repeats, minlength=len(lengths)).astype(np.int64)
+    if len(sample_of_token) != len(ids) or not np.array_equal(measured, np.asarray(lengths)):
+        raise ValueError(
+            f"a packed sequence's samples measure {measured.tolist()} positions at {tokens_per_image} tokens an image, "
+            f"but its lengths say {list(lengths)}; was it packed with another tokens_per_image?"
+        )
+    has_loss = np.zeros(len(ids), dtype=bool)
+    for spans in loss_spans:
+        for start, end in spans:
+            has_loss[start:end] = True
+    has_loss[(np.cumsum(counts) - counts)[counts > 0]] = False
+    has_loss &= ~is_image
+    if len(broken):
+        spoiled = np.unique(sample_of_token[np.flatnonzero(is_image)[np.asarray(broken)]])
+        has_loss &= ~np.isin(sample_of_token, spoiled)
+    starts = np.cumsum(measured) - measured
+    total = int(measured.sum())
+    expanded = np.repeat(ids, repeats)
+    target_positions = np.flatnonzero(np.repeat(has_loss, repeats))
+    return Piece(
+        input_ids=expanded,
+        positions=np.arange(total) - np.repeat(starts, measured),
+        sample_ids=np.repeat(np.arange(len(lengths)), measured),
+        predicts=target_positions - 1,
+        targets=expanded[target_positions],
+        images=images,
+        broken_images=len(broken),
+    )
+
+
+def collate(pieces: Sequence[Piece], *, length: int | None = None, multiple: int = 8) -> PackedBatch:
+    """Sequences side by side, padded to `length`, or to the longest rounded up to `multiple`."""
+    longest = max(len(piece.input_ids) for piece in pieces)
+    width = length if length is not None else -(-longest // multiple) * multiple
+    if width < longest:
+        raise ValueError(f"a packed sequence has {longest} positions, more than the context length {width}")
+
+    def table(name: str, padding: int) -> torch.Tensor:
+        rows = np.full((len(pieces), width), padding, dtype=np.int64)
+        for row, piece in zip(rows, pieces, strict=True):
+            values = getattr(piece, name)
+            row[: len(values)] = values
+        return torch.from_numpy(rows)
+
+    def flat(name: str) -> npt.NDArray[np.int64]:
+        return np.concatenate([getattr(piece, name) + row * width for row, piece in enumerate(pieces)])
+
+    input_ids_BL = table("input_ids", 0)
+    return PackedBatch(
+        input_ids_BL=input_ids_BL,
+        position_ids_BL=table("positions", 0),
+        sample_ids_BL=table("sample_ids", PADDING),
+        image_positions=(input_ids_BL.flatten() == IMAGE_TOKEN).nonzero().flatten(),
+        predict_positions_M=torch.from_numpy(flat("predicts")),
+        targets_M=torch.from_numpy(np.concatenate([piece.targets for piece in pieces])),
+        images_NCHW=torch.from_numpy(np.concatenate([piece.images for piece in pieces])),
+        broken_images=sum(piece.broken_images for piece in pieces),
+        positions=sum(len(piece.input_ids) for piece in pieces),
+    )

@@ -1,0 +1,217 @@
+"""Checkpoints: a folder that is whole or not there, from which a run goes on to the bit.
+
+`checkpoints/step-00000100/` holds `model.safetensors` (every parameter, fp32), `optimizer.safetensors` (AdamW's moments
+by parameter name), `rng.safetensors` (generators' states), `tokenizer/`, the encoder's and decoder's own Hugging Face
+configs, and `state.json`: step, counts, configs. There is no pickle in it. A local folder is written beside its place
+and renamed; a remote one is complete once `state.json` is there, which is uploaded last. The latest checkpoint is found
+by listing, so no pointer can be stale.
+
+The learning rate and the data's cursor are functions of the step and need no file of their own.
+"""
+
+import contextlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+
+from curation import storage
+from training.config import RandomLanguage, RandomVision, model_config_from_dict
+from training.model import VisionLanguageModel, build_model
+from training.vision import VisionEncoder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+STATE: Final = "state.json"
+_FOLDER = re.compile(r"step-(\d{8})\Z")
+
+
+def list_checkpoints(root: str) -> list[str]:
+    """The complete checkpoints under `root` (a `checkpoints` folder), oldest first, as paths."""
+    folders = [storage.join(root, name) for name in storage.list_names(root) if _FOLDER.match(name)]
+    return [folder for folder in folders if storage.exists(storage.join(folder, STATE))]
+
+
+def resolve_checkpoint(path: str) -> str:
+    """The checkpoint that a path names: itself, or the latest in a run's or a `checkpoints` folder."""
+    if storage.exists(storage.join(path, STATE)):
+        return path
+    for root in (path, storage.join(path, "checkpoints")):
+        found = list_checkpoints(root)
+        if found:
+            return found[-1]
+    raise FileNotFoundError(
+        f"no checkpoint at {path}: give a folder such as …/checkpoints/step-00000100, or the training folder above it"
+    )
+
+
+def full(tensor: torch.Tensor) -> torch.Tensor:
+    """A whole, contiguous copy on the CPU, gathered if it is sharded. Every process must call it."""
+    whole: torch.Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+    return whole.detach().cpu().contiguous()
+
+
+def optimizer_tensors(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """The optimiser's state as `moment.parameter` → tensor."""
+    return {
+        f"{key}.{name}": full(value)
+        for name, parameter in model.named_parameters()
+        for key, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def load_optimizer(model: torch.nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
+    """Put back what `optimizer_tensors` gave; sharded parameters take their shard."""
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for index, parameter in enumerate(parameters):
+        state[index] = {
+            key: _like(tensors[f"{key}.{names[parameter]}"], parameter) for key in ("exp_avg", "exp_avg_sq")
+        }
+        state[index]["step"] = tensors[f"step.{names[parameter]}"]
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _like(value: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
+    """`value` placed as `parameter` is: on its device, and sharded if it is."""
+    if not hasattr(parameter, "device_mesh"):
+        return value
+    from torch.distributed.tensor import distribute_tensor
+
+    sharded: Any = parameter
+    return distribute_tensor(value.to(parameter.device), sharded.device_mesh, sharded.placements)
+
+
+def rng_tensors(device: torch.device) -> dict[str, torch.Tensor]:
+    """The states of the generators that training may draw from."""
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def set_rng(tensors: dict[str, torch.Tensor], device: torch.device) -> None:
+    """Put back what `rng_tensors` gave."""
+    torch.set_rng_state(tensors["cpu"])
+    if device.type == "cuda" and "cuda" in tensors:
+        torch.cuda.set_rng_state(tensors["cuda"], device)
+
+
+def save_checkpoint(
+    root: str,
+    model: VisionLanguageModel,
+    optimizer: torch.optim.Optimizer,
+    tokenizer: "PreTrainedTokenizerFast",
+    state: dict[str, Any],
+    *,
+    keep_last: int,
+    write: bool,
+    device: torch.device,
+) -> str:
+    """Write `root/step-…` atomically and remove the oldest beyond `keep_last`; returns its path.
+
+    Every process calls it, since sharded tensors are gathered; only the one with `write` touches files.
+    """
+    from safetensors.torch import save_file
+
+    path = storage.join(root, f"step-{state['step']:08d}")
+    weights = {name: full(parameter) for name, parameter in model.named_parameters()}
+    moments = optimizer_tensors(model, optimizer)
+    if not write:
+        return path
+    with _new_folder(path) as folder:
+        save_file(weights, os.path.join(folder, "model.safetensors"))
+        save_file(moments, os.path.join(folder, "optimizer.safetensors"))
+        save_file(rng_tensors(device), os.path.join(folder, "rng.safetensors"))
+        tokenizer.save_pretrained(os.path.join(folder, "tokenizer"))
+        parts: dict[str, Any] = {"vision": model.vision.siglip, "language": model.language}
+        for name, part in parts.items():
+            part.config.save_pretrained(os.path.join(folder, name))
+        storage.write_json(os.path.join(folder, STATE), state)
+    for old in list_checkpoints(root)[:-keep_last]:
+        storage.remove(old)
+    return path
+
+
+@contextlib.contextmanager
+def _new_folder(path: str) -> Iterator[str]:
+    """A local folder that becomes `path` when the block ends; nothing is there if it raises."""
+    fs, inner = storage.filesystem(path)
+    if storage.is_local(path):
+        temporary = inner + storage.TEMPORARY_SUFFIX
+        storage.remove(temporary)
+        os.makedirs(temporary)
+        try:
+            yield temporary
+            storage.remove(inner)
+            os.replace(temporary, inner)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        yield temporary
+        names = [
+            os.path.relpath(os.path.join(folder, name), temporary)
+            for folder, _, files in os.walk(temporary)
+            for name in files
+        ]
+        for name in sorted(names, key=lambda name: (name == STATE, name)):
+            fs.put_file(os.path.join(temporary, name), storage.join(inner, name))
+
+
+def read_state(path: str) -> dict[str, Any]:
+    """A checkpoint's `state.json`."""
+    state: dict[str, Any] = storage.read_json(storage.join(path, STATE))
+    return state
+
+
+def read_tensors(path: str, name: str) -> dict[str, torch.Tensor]:
+    """The tensors of `model`, `optimizer` or `rng`."""
+    from safetensors.torch import load
+
+    return load(storage.read_bytes(storage.join(path, f"{name}.safetensors")))
+
+
+def load_model(path: str) -> tuple[VisionLanguageModel, "PreTrainedTokenizerFast", dict[str, Any]]:
+    """The model, tokenizer and state of a checkpoint; it needs nothing but the checkpoint's folder."""
+    from transformers import AutoConfig, AutoModelForCausalLM, SiglipVisionConfig, SiglipVisionModel
+
+    from packing.tokens import load_tokenizer
+
+    path = resolve_checkpoint(path)
+    state = read_state(path)
+    tokenizer = load_tokenizer(storage.join(path, "tokenizer"))
+    config = model_config_from_dict(state["model"])
+    if isinstance(config.vision, RandomVision) and isinstance(config.language, RandomLanguage):
+        model = build_model(config, len(tokenizer))
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            for part in ("vision", "language"):
+                data = storage.read_bytes(storage.join(path, part, "config.json"))
+                storage.write_bytes(os.path.join(folder, part, "config.json"), data)
+            siglip = SiglipVisionModel(SiglipVisionConfig.from_pretrained(os.path.join(folder, "vision")))
+            language = AutoModelForCausalLM.from_config(
+                AutoConfig.from_pretrained(os.path.join(folder, "language")), attn_implementation="sdpa"
+            )
+        model = VisionLanguageModel(config, VisionEncoder(siglip, config.vision_layer), language)
+    load_weights(model, read_tensors(path, "model"))
+    return model.eval(), tokenizer, state
+
+
+def load_weights(model: VisionLanguageModel, tensors: dict[str, torch.Tensor]) -> None:
+    """Copy a checkpoint's parameters into a model; raises ValueError naming what does not fit."""
+    parameters = dict(model.named_parameters())
+    wrong = sorted(parameters.keys() ^ tensors.keys())
+    wrong += [name for name in parameters.keys() & tensors.keys() if parameters[name].shape != tensors[name].shape]
+    if wrong:
+        raise ValueError(f"the checkpoint is of another model: {', '.join(wrong[:5])} differ")
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(tensors[name])

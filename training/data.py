@@ -1,0 +1,145 @@
+"""From packs to batches: a fixed order, decoded ahead of the trainer.
+
+The order is a function of (seed, epoch) and the number of sequences: the stream of all epochs' permutations, cut into
+steps of `batch_sequences`. Step s always holds the same sequences, so the cursor of a run is its step alone, and
+neither the number of threads nor that of devices changes what a step sees. The last step of a run is filled up from
+the next epoch, so that every step is full.
+
+Decoding runs in threads, not processes: Pillow releases the interpreter lock while it decodes and resizes, nothing is
+copied between processes, and a fork under CUDA or an S3 client is a known way to hang.
+"""
+
+import collections
+import math
+from collections.abc import Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from curation import storage
+from packing.packs import PackedSequence, PackReader
+from packing.tokens import load_tokenizer, special_ids
+from training.batch import PackedBatch, Piece, collate, expand
+from training.config import StageConfig
+from training.images import load_square
+from training.vision import GREY
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+
+def epoch_order(sequences: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
+    """The order of one epoch: a permutation of range(sequences)."""
+    return np.random.default_rng([seed, epoch]).permutation(sequences)
+
+
+class Order:
+    """The stream of all epochs, by step. Keeps the epoch at hand, since steps come in order."""
+
+    def __init__(self, sequences: int, batch: int, seed: int) -> None:
+        self.sequences, self.batch, self.seed = sequences, batch, seed
+        self._epochs: dict[int, npt.NDArray[np.int64]] = {}
+
+    def step(self, step: int) -> list[int]:
+        """The sequences of step 0, 1, …"""
+        indices = []
+        for place in range(step * self.batch, (step + 1) * self.batch):
+            epoch, offset = divmod(place, self.sequences)
+            if epoch not in self._epochs:
+                self._epochs = {e: order for e, order in self._epochs.items() if e >= epoch - 1}
+                self._epochs[epoch] = epoch_order(self.sequences, self.seed, epoch)
+            indices.append(int(self._epochs[epoch][offset]))
+        return indices
+
+
+def total_steps(sequences: int, stage: StageConfig) -> int:
+    """How many optimiser steps a stage takes over that many sequences."""
+    return stage.steps or max(1, math.ceil(stage.epochs * sequences / stage.batch_sequences - 1e-9))
+
+
+def micro_batches(indices: Sequence[int], rank: int, world: int, size: int) -> list[list[int]]:
+    """A step's sequences that fall to one device, cut into forward passes."""
+    mine = list(indices[rank::world])
+    return [mine[start : start + size] for start in range(0, len(mine), size)]
+
+
+def check_packs(reader: PackReader, tokenizer: "PreTrainedTokenizerFast", tokens_per_image: int) -> None:
+    """Raise ValueError unless packs and model agree on special ids, vocabulary and an image's length (invariant 5).
+
+    The vocabulary is compared with that of the tokenizer beside the packs, word by word: two tokenizers trained by the
+    same program have the same special ids and yet mean other words.
+    """
+    root, packed = reader.root, reader.manifest["tokenizer"]
+    own = special_ids(tokenizer)
+    if packed["special_ids_hash"] != own.hash:
+        raise ValueError(
+            f"{root} was packed with the tokenizer {packed['name']!r}, whose special ids {packed['special_ids']} "
+            f"differ from those of the model's tokenizer, {own.as_dict()}. Pack again with the model's tokenizer, or "
+            "train the model that the packs' tokenizer belongs to"
+        )
+    folder = storage.join(root, "tokenizer")
+    if storage.exists(folder) and load_tokenizer(folder).get_vocab() != tokenizer.get_vocab():
+        raise ValueError(
+            f"{root} was packed with the tokenizer {packed['name']!r}, whose vocabulary differs from that of the "
+            "model's tokenizer: the same ids would mean other words. Pack again with the model's tokenizer"
+        )
+    if reader.tokens_per_image != tokens_per_image:
+        raise ValueError(
+            f"{root} was packed with {reader.tokens_per_image} tokens an image but the model gives {tokens_per_image}: "
+            f"set model.tokens_per_image to {reader.tokens_per_image}, or pack again"
+        )
+
+
+class PackLoader:
+    """Reads, decodes and collates packed sequences in the order it is asked to."""
+
+    def __init__(
+        self, reader: PackReader, *, image_size: int, length: int | None = None, blank: bool = False, threads: int = 0
+    ) -> None:
+        self.reader, self.image_size, self.length, self.blank, self.threads = reader, image_size, length, blank, threads
+        self.tokens_per_image = reader.tokens_per_image
+
+    def piece(self, sequence: PackedSequence) -> Piece:
+        """A packed sequence with its images decoded; a broken one is grey and its sample carries no loss."""
+        shape = (len(sequence.images), 3, self.image_size, self.image_size)
+        images = np.full(shape, GREY, dtype=np.uint8)
+        broken = []
+        for number, image in enumerate(sequence.images):
+            pixels = load_square(image.data, self.image_size)
+            if pixels is None:
+                broken.append(number)
+            elif not self.blank:
+                images[number] = pixels
+        return expand(
+            sequence.input_ids,
+            sequence.lengths,
+            sequence.token_counts,
+            sequence.loss_spans,
+            images,
+            broken,
+            self.tokens_per_image,
+        )
+
+    def batch(self, indices: Sequence[int]) -> PackedBatch:
+        """The sequences with these numbers as one batch."""
+        return collate([self.piece(self.reader[index]) for index in indices], length=self.length)
+
+    def batches(self, groups: Iterable[Sequence[int]]) -> Generator[PackedBatch]:
+        """A batch for each group, in order; with threads, one more than there are threads is under way."""
+        if self.threads == 0:
+            yield from map(self.batch, groups)
+            return
+        with ThreadPoolExecutor(self.threads, thread_name_prefix="decode") as pool:
+            pending: collections.deque[Future[PackedBatch]] = collections.deque()
+            try:
+                for group in groups:
+                    pending.append(pool.submit(self.batch, group))
+                    if len(pending) > self.threads:
+                        yield pending.popleft().result()
+                while pending:
+                    yield pending.popleft().result()
+            finally:
+                for future in pending:
+                    future.cancel()

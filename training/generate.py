@@ -1,0 +1,119 @@
+"""Text from an image: greedy or sampled, with a key-value cache."""
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image, ImageOps
+
+from curation import storage
+from packing.lengths import IMAGE_TOKEN
+from packing.tokens import encode_texts, special_ids
+from training.batch import collate, expand
+from training.checkpoint import load_model
+from training.images import load_square, square
+from training.model import VisionLanguageModel
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Generator:
+    """A loaded checkpoint that answers about images."""
+
+    model: VisionLanguageModel
+    tokenizer: "PreTrainedTokenizerFast"
+    chat: bool
+    """True for an instruction-tuned checkpoint: the prompt becomes a user's turn in ChatML."""
+
+    @classmethod
+    def load(cls, checkpoint: str, device: str | None = None) -> "Generator":
+        """From a checkpoint or a training folder (its latest). `device` is cpu or cuda, None for what is there."""
+        model, tokenizer, state = load_model(checkpoint)
+        model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        return cls(model=model, tokenizer=tokenizer, chat=state["kind"] == "sft")
+
+    def prompt_ids(self, prompt: str) -> list[int]:
+        """The prompt as the model was trained to see it, the image one placeholder at its beginning."""
+        if self.chat:
+            special = special_ids(self.tokenizer)
+            user, text, assistant = encode_texts(self.tokenizer, ["user\n", f"\n{prompt}", "assistant\n"])
+            turn = [special.im_start, *user, IMAGE_TOKEN, *text, special.im_end]
+            return [*turn, *special.newline, special.im_start, *assistant]
+        return [IMAGE_TOKEN, *special_ids(self.tokenizer).newline, *encode_texts(self.tokenizer, [prompt])[0]]
+
+    @torch.no_grad()
+    def generate(
+        self,
+        image: Image.Image | bytes | str,
+        prompt: str = "",
+        *,
+        max_new_tokens: int = 128,
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> str:
+        """The model's answer to `prompt` about `image` (a Pillow image, encoded bytes, or a path or URL).
+
+        A pretrained checkpoint continues a caption (an empty prompt writes a whole one); an instruction-tuned one
+        answers. Temperature 0 takes the likeliest token each time; above, it samples, the same for the same seed.
+        """
+        from transformers import DynamicCache
+
+        if temperature < 0:
+            raise ValueError(f"temperature is {temperature}; give 0 for the likeliest token, or more")
+        device = next(self.model.parameters()).device
+        language: Any = self.model.language
+        special = special_ids(self.tokenizer)
+        stops = {special.eos, special.im_end}
+        ids = self.prompt_ids(prompt)
+        pixels = _pixels(image, self.model.vision.image_size)[None]
+        length = len(ids) - 1 + self.model.config.tokens_per_image
+        piece = expand(
+            torch.tensor(ids).numpy(), [length], [len(ids)], [[]], pixels, [], self.model.config.tokens_per_image
+        )
+        embeds_1LD = self.model.embed(collate([piece], multiple=1).to(device))
+        random = torch.Generator().manual_seed(seed)
+        cache = DynamicCache(config=language.config)
+        answer: list[int] = []
+        for _ in range(max_new_tokens):
+            hidden_1LD = language.model(
+                inputs_embeds=embeds_1LD, past_key_values=cache, use_cache=True
+            ).last_hidden_state
+            logits_K = language.lm_head(hidden_1LD[0, -1]).float().cpu()[: len(self.tokenizer)]
+            if temperature:
+                token = int(torch.multinomial((logits_K / temperature).softmax(-1), 1, generator=random))
+            else:
+                token = int(logits_K.argmax())
+            if token in stops:
+                break
+            answer.append(token)
+            embeds_1LD = language.get_input_embeddings()(torch.tensor([[token]], device=device))
+        return str(self.tokenizer.decode(answer, skip_special_tokens=True)).strip()
+
+
+def generate(
+    checkpoint: str,
+    image: Image.Image | bytes | str,
+    prompt: str = "",
+    *,
+    max_new_tokens: int = 128,
+    temperature: float = 0.0,
+    device: str | None = None,
+) -> str:
+    """Load a checkpoint and answer once; keep a Generator for more than one image."""
+    generator = Generator.load(checkpoint, device)
+    return generator.generate(image, prompt, max_new_tokens=max_new_tokens, temperature=temperature)
+
+
+def _pixels(image: Image.Image | bytes | str, size: int) -> npt.NDArray[np.uint8]:
+    """The image as the model takes it, uint8 3×size×size; ValueError if it cannot be decoded."""
+    if isinstance(image, Image.Image):
+        return square(ImageOps.exif_transpose(image).convert("RGB"), size)
+    data = storage.read_bytes(image) if isinstance(image, str) else image
+    pixels = load_square(data, size)
+    if pixels is None:
+        raise ValueError(f"{image if isinstance(image, str) else 'the image'} cannot be decoded as an image")
+    return pixels

@@ -1,0 +1,48 @@
+"""Held-out loss: what the model has not been trained on, per target token."""
+
+import math
+
+import torch
+
+from packing.packs import PackReader
+from training.data import PackLoader
+from training.model import VisionLanguageModel
+from training.parallel import World
+
+
+@torch.no_grad()
+def heldout_loss(
+    model: VisionLanguageModel,
+    packs: PackReader,
+    world: World,
+    *,
+    precision: str,
+    micro_batch: int = 4,
+    blank: bool = False,
+    threads: int = 0,
+) -> float:
+    """The loss in nats, averaged over all target tokens of the packs; `blank` shows grey images instead.
+
+    Every device runs as many forward passes as the others (sharded ones must), repeating a batch whose loss it leaves
+    out if it has none left. NaN if the packs hold no target tokens.
+    """
+    rounds = math.ceil(len(packs) / (world.size * micro_batch))
+    groups, counted = [], []
+    for turn in range(rounds):
+        first = (turn * world.size + world.rank) * micro_batch
+        group = list(range(first, min(first + micro_batch, len(packs))))
+        groups.append(group or [0])
+        counted.append(bool(group))
+    loader = PackLoader(packs, image_size=model.vision.image_size, blank=blank, threads=threads)
+    training = model.training
+    model.eval()
+    loss = tokens = 0.0
+    for counts, batch in zip(counted, loader.batches(groups), strict=True):
+        with torch.autocast(world.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            total = float(model(batch.to(world.device)))
+        if counts:
+            loss += total
+            tokens += batch.target_tokens
+    model.train(training)
+    loss, tokens = world.sums([loss, tokens])
+    return loss / tokens if tokens else math.nan

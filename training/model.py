@@ -1,0 +1,146 @@
+"""The vision-language model: embed → encode → project → place → decode (Open-Qwen2VL §2.1).
+
+It knows nothing of devices, distribution or data files. Shape legend: B sequences, L positions, D the language model's
+width, N images, T tokens an image, M target tokens, K words in the vocabulary.
+"""
+
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from packing.lengths import IMAGE_TOKEN
+from training.attention import attention_mask
+from training.batch import PackedBatch
+from training.config import ModelConfig, RandomLanguage
+from training.connector import PoolingProjector
+from training.loss import token_losses
+from training.vision import GREY, VisionEncoder, build_vision
+
+
+class VisionLanguageModel(nn.Module):
+    """Encoder, projector and causal language model over packed batches."""
+
+    def __init__(self, config: ModelConfig, vision: VisionEncoder, language: nn.Module) -> None:
+        super().__init__()
+        width: int = language.config.hidden_size  # type: ignore[union-attr, assignment]
+        self.config = config
+        self.vision = vision
+        self.projector = PoolingProjector(vision.width, config.projector_hidden or width, width, config.grid)
+        self.language = language
+        self.isolated = True
+        self.attention: Literal["sdpa", "flex"] = "sdpa"
+        self.train_vision = True
+
+    def set_attention(self, *, isolated: bool, implementation: Literal["sdpa", "flex"]) -> None:
+        """Choose whether samples in a pack see each other, and the kernel."""
+        self.isolated, self.attention = isolated, implementation
+        language: Any = self.language
+        language.set_attn_implementation("flex_attention" if implementation == "flex" else "sdpa")
+
+    def freeze(self, *, vision: bool, projector: bool, language: bool) -> None:
+        """Say which parts stay as they are."""
+        for part, frozen in ((self.vision, vision), (self.projector, projector), (self.language, language)):
+            part.requires_grad_(not frozen)
+        self.train_vision = not vision
+
+    def encode_images(self, images_NCHW: torch.Tensor) -> torch.Tensor:
+        """uint8 N×3×H×H → N×T×D."""
+        with torch.set_grad_enabled(self.train_vision and torch.is_grad_enabled()):
+            features_NPV = self.vision(images_NCHW)
+        tokens_NTD: torch.Tensor = self.projector(features_NPV)
+        return tokens_NTD
+
+    def embed(self, batch: PackedBatch) -> torch.Tensor:
+        """B×L×D: the words' embeddings, with each image's tokens in its places."""
+        language: Any = self.language
+        words_BLD: torch.Tensor = language.get_input_embeddings()(
+            batch.input_ids_BL.masked_fill(batch.input_ids_BL == IMAGE_TOKEN, 0)
+        )
+        count = batch.images_NCHW.shape[0]
+        if batch.image_positions.numel() != count * self.config.tokens_per_image:
+            raise ValueError(
+                f"the batch has {batch.image_positions.numel()} image positions but its {count} images give "
+                f"{count * self.config.tokens_per_image} features ({self.config.tokens_per_image} an image)"
+            )
+        if count == 0:
+            # Every device must run every part, or the sharded ones wait for each other: one grey image, times zero.
+            size = self.vision.image_size
+            dummy = torch.full((1, 3, size, size), GREY, dtype=torch.uint8, device=words_BLD.device)
+            return words_BLD + 0.0 * self.encode_images(dummy).sum().to(words_BLD.dtype)
+        tokens_ND = self.encode_images(batch.images_NCHW).flatten(0, 1)
+        b, length, d = words_BLD.shape
+        placed = words_BLD.reshape(b * length, d).index_copy(0, batch.image_positions, tokens_ND.to(words_BLD.dtype))
+        return placed.view(b, length, d)
+
+    def hidden(self, batch: PackedBatch) -> torch.Tensor:
+        """B×L×D: the decoder's last hidden states."""
+        language: Any = self.language
+        if self.isolated:
+            position_ids_BL, sample_ids_BL = batch.position_ids_BL, batch.sample_ids_BL
+        else:
+            length = batch.input_ids_BL.shape[1]
+            position_ids_BL = torch.arange(length, device=batch.input_ids_BL.device).expand_as(batch.input_ids_BL)
+            sample_ids_BL = batch.sample_ids_BL.clamp(max=0)  # one document; padding stays apart
+        hidden_BLD: torch.Tensor = language.model(
+            inputs_embeds=self.embed(batch),
+            attention_mask=attention_mask(sample_ids_BL, self.attention),
+            position_ids=position_ids_BL,
+            use_cache=False,
+        ).last_hidden_state
+        return hidden_BLD
+
+    def logits(self, batch: PackedBatch) -> torch.Tensor:
+        """B×L×K logits of every position: for tests and small inputs."""
+        language: Any = self.language
+        logits_BLK: torch.Tensor = language.lm_head(self.hidden(batch))
+        return logits_BLK
+
+    def token_losses(self, batch: PackedBatch) -> torch.Tensor:
+        """[M] fp32 loss of each target token, in the batch's order, in nats."""
+        language: Any = self.language
+        hidden_MD = self.hidden(batch).flatten(0, 1).index_select(0, batch.predict_positions_M)
+        return token_losses(hidden_MD, language.lm_head.weight, batch.targets_M)
+
+    def forward(self, batch: PackedBatch) -> torch.Tensor:
+        """The sum of the target tokens' losses, a fp32 scalar. The trainer divides by the step's global count."""
+        return self.token_losses(batch).sum()
+
+
+def build_language(source: str | RandomLanguage, vocabulary: int) -> nn.Module:
+    """The causal language model from a Hugging Face id, a local folder, or the sizes of a random one; weights fp32.
+
+    `vocabulary` is the tokenizer's size: a random model gets that many words (rounded up to 64), and a pretrained one
+    with fewer rows than that is refused, since its embedding would be indexed out of range.
+    """
+    from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
+
+    if isinstance(source, RandomLanguage):
+        random: nn.Module = Qwen2ForCausalLM(
+            Qwen2Config(
+                vocab_size=-(-vocabulary // 64) * 64,
+                hidden_size=source.hidden_size,
+                intermediate_size=source.intermediate_size,
+                num_hidden_layers=source.layers,
+                num_attention_heads=source.heads,
+                num_key_value_heads=source.key_value_heads,
+                rope_parameters={"rope_type": "default", "rope_theta": source.rope_theta},
+                tie_word_embeddings=True,
+            )
+        )
+        return random
+    language: Any = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, attn_implementation="sdpa")
+    rows = language.get_input_embeddings().weight.shape[0]
+    if rows < vocabulary:
+        raise ValueError(f"the packs' tokenizer has {vocabulary} words but {source} embeds {rows}; pack with its own")
+    model: nn.Module = language
+    return model
+
+
+def build_model(config: ModelConfig, vocabulary: int, seed: int = 0) -> VisionLanguageModel:
+    """The model that `config` names. Random weights depend on `seed` alone; the global generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        vision = build_vision(config.vision, config.vision_layer)
+        language = build_language(config.language, vocabulary)
+        return VisionLanguageModel(config, vision, language)

@@ -1,0 +1,129 @@
+"""One to eight devices, one code path: the processes' sums, and how a model is spread over them.
+
+Started by `torchrun`, which sets RANK; otherwise this process is the whole world. Gradients are sums over target
+tokens, added up in fp32 over the devices and divided by the global count, never averaged per device. `replicate` adds
+them after the backward pass in large buckets; `shard` is FSDP2, which overlaps its communication with the computation
+and is the one to use for large models.
+"""
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from training.config import StageConfig
+from training.model import VisionLanguageModel
+
+BUCKET_ELEMENTS = 32 * 2**20
+"""Gradients added up in one call: 128 MB of fp32."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class World:
+    """The processes that train together, as one of them sees it."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        """True in the one process that writes files and talks to the user."""
+        return self.rank == 0
+
+    def sums(self, values: Sequence[float]) -> list[float]:
+        """Each value added up over all processes."""
+        if self.size == 1:
+            return list(values)
+        total = torch.tensor(values, dtype=torch.float64, device=self.device)
+        dist.all_reduce(total)
+        return [float(value) for value in total.tolist()]
+
+    def barrier(self) -> None:
+        """Wait until every process is here."""
+        if self.size > 1:
+            dist.barrier()
+
+    def add_up_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Replace each gradient by its fp32 sum over all processes; one that a process lacks counts as zero."""
+        if self.size == 1:
+            return
+        bucket: list[nn.Parameter] = []
+        elements = 0
+        for parameter in [*parameters, None]:
+            if parameter is None or (bucket and elements + parameter.numel() > BUCKET_ELEMENTS):
+                _add_up(bucket)
+                bucket, elements = [], 0
+            if parameter is not None:
+                bucket.append(parameter)
+                elements += parameter.numel()
+
+
+def _add_up(bucket: list[nn.Parameter]) -> None:
+    for parameter in bucket:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    gradients = [parameter.grad for parameter in bucket if parameter.grad is not None]
+    flat = torch.cat([gradient.float().flatten() for gradient in gradients])
+    dist.all_reduce(flat)
+    start = 0
+    for gradient in gradients:
+        gradient.copy_(flat[start : start + gradient.numel()].view_as(gradient))
+        start += gradient.numel()
+
+
+@contextlib.contextmanager
+def open_world(device: str | None = None) -> Iterator[World]:
+    """This process among those that torchrun started, or alone. `device`: cpu or cuda; None for what is there."""
+    kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if "RANK" not in os.environ:
+        yield World(rank=0, size=1, device=torch.device(kind))
+        return
+    if kind == "cuda":
+        kind = f"cuda:{os.environ['LOCAL_RANK']}"
+        torch.cuda.set_device(kind)
+    started_here = not dist.is_initialized()
+    if started_here:
+        dist.init_process_group("nccl" if kind.startswith("cuda") else "gloo")
+    try:
+        yield World(rank=dist.get_rank(), size=dist.get_world_size(), device=torch.device(kind))
+    finally:
+        if started_here:
+            dist.destroy_process_group()
+
+
+def spread(model: VisionLanguageModel, stage: StageConfig, world: World) -> VisionLanguageModel:
+    """Move the model to its device(s): activation checkpointing → compile → sharding, in this order."""
+    language: Any = model.language
+    model.to(world.device)
+    if stage.activation_checkpointing:
+        language.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if stage.compile:
+        siglip: Any = model.vision.siglip
+        for block in (*siglip.encoder.layers, *language.model.layers):
+            block.compile()
+    if stage.parallel == "shard" and world.size > 1:
+        _shard(model, stage, world)
+    return model
+
+
+def _shard(model: VisionLanguageModel, stage: StageConfig, world: World) -> None:
+    """FSDP2: the encoder as one unit, each block of the language model one, the rest with the root."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+
+    language: Any = model.language
+    mesh = init_device_mesh(world.device.type, (world.size,))
+    policy = MixedPrecisionPolicy(
+        param_dtype=torch.bfloat16 if stage.precision == "bf16" else torch.float32, reduce_dtype=torch.float32
+    )
+    for unit in (model.vision, *language.model.layers, model):
+        fully_shard(unit, mesh=mesh, mp_policy=policy)
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.set_gradient_divide_factor(1.0)  # sums, not means
