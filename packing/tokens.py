@@ -121,8 +121,8 @@ def special_ids(tokenizer: "PreTrainedTokenizerFast") -> SpecialIds:
     lacking = [name for name, value in ids.items() if value is None]
     if lacking:
         raise ValueError(
-            f"the tokenizer {tokenizer.name_or_path!r} has no {', '.join(lacking)}; use a Qwen2-style (ChatML) tokenizer "
-            "or add them with tokenizer.add_special_tokens and save it"
+            f"the tokenizer {tokenizer.name_or_path!r} has no {', '.join(lacking)}; use a Qwen2-style (ChatML) "
+            "tokenizer or add them with tokenizer.add_special_tokens and save it"
         )
     return SpecialIds(
         eos=int(ids["eos_token"]),

@@ -13,13 +13,14 @@ _SPLIT: Final = (
 )
 """Qwen2's pre-tokenizer: contractions, words, single digits, punctuation, line breaks, spaces."""
 _CHATML: Final = (
-    "{%- for message in messages %}{{- '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
+    "{%- for message in messages %}"
+    "{{- '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
     "{%- endfor %}{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
 )
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int, out: str) -> str:
-    """Train a tokenizer on texts and save it in the folder `out`, readable by transformers' AutoTokenizer; returns `out`.
+    """Train a tokenizer on texts and save it in the folder `out`, which AutoTokenizer reads; returns `out`.
 
     Each distinct text counts once and order does not matter: the same texts give the same bytes. Its `<|endoftext|>`
     ends a pair, `<|pad|>` pads, and its chat template is ChatML without a default system turn. Texts that are few give
