@@ -1,0 +1,336 @@
+"""What an expression means: columns in, one truth value a sample out, in three-valued logic.
+
+Null (and NaN) is "not scored". It passes through arithmetic and comparisons; `and`/`or` follow Kleene: `null or true`
+is true, `null and true` is null. Arithmetic is done in doubles; dividing by zero and the logarithm of what is not
+positive give null. A constant compared to a column takes the column's precision, so a float32 score stored as 0.3 is
+`>= 0.3`.
+"""
+
+import ast
+import difflib
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curation.selection import uids
+from curation.selection.expression import (
+    OPERATORS,
+    Expression,
+    column_name,
+    column_nodes,
+    constant_value,
+    function_name,
+    is_column,
+    parse,
+)
+
+Column = Any
+"""A pa.Array or pa.ChunkedArray (their stubs cannot follow compute functions chosen at run time)."""
+Value = Any
+"""A Column of doubles, integers, strings or booleans, or a Python constant."""
+Resolve = Callable[[str], uids.Pairs]
+"""Turns the path in `selected("path")` into distinct pairs, sorted."""
+
+_COMPARE: Final[dict[str, Callable[[Value, Value], Column]]] = {
+    "<": pc.less, "<=": pc.less_equal, ">": pc.greater, ">=": pc.greater_equal, "==": pc.equal, "!=": pc.not_equal,
+}  # fmt: skip
+_ARITHMETIC: Final[dict[str, Callable[[Value, Value], Column]]] = {
+    "+": pc.add, "-": pc.subtract, "*": pc.multiply, "/": pc.divide,
+}  # fmt: skip
+_TIES: Final = "top"  # the salt of the order among equal scores
+_INT64: Final = 2**63
+
+
+def evaluate(
+    text: str | Expression, columns: pa.Table | Mapping[str, Column], *, selected: Resolve | None = None
+) -> pa.ChunkedArray:
+    """The truth of an expression for each sample: a boolean column with nulls where a missing score decides.
+
+    Args:
+        columns: `scorer.column` (and `uid`, for `top`, `bottom` and `selected`), of equal length n.
+        selected: reads the selections that the expression names.
+
+    Raises:
+        ExpressionError: an unknown column (with the nearest names), or values that do not go together.
+    """
+    expression = parse(text) if isinstance(text, str) else text
+    table = columns if isinstance(columns, pa.Table) else pa.table(dict(columns))
+    value = _Evaluator(expression, table, selected).truth(expression.tree)
+    if isinstance(value, bool):
+        value = pa.array(np.full(table.num_rows, value))
+    return value if isinstance(value, pa.ChunkedArray) else pa.chunked_array([value])
+
+
+def check(text: str | Expression, schema: pa.Schema, scorers: Mapping[str, str] | None = None) -> None:
+    """Raise `ExpressionError` if the expression asks for columns that `schema` lacks, or mixes types.
+
+    Args:
+        schema: `scorer.column` names and types of the scores there are.
+        scorers: for columns that could be made, the scorer that makes each.
+    """
+    expression = parse(text) if isinstance(text, str) else text
+    for node in column_nodes(expression.tree):
+        if column_name(node) != "uid" and column_name(node) not in schema.names:
+            raise unknown_column(expression, node, schema.names, scorers or {})
+    evaluate(expression, schema.empty_table(), selected=lambda path: np.empty(0, uids.PAIR))
+
+
+def unknown_column(expression: Expression, node: ast.AST, names: list[str], scorers: Mapping[str, str]) -> ValueError:
+    """The error for a column that is not there: the nearest names, or the scorer to run."""
+    name = column_name(node)
+    if name in scorers:
+        return expression.error(f"no scores for {name}: run the scorer `{scorers[name]}` first", node)
+    near = difflib.get_close_matches(name, [*names, *scorers], n=3, cutoff=0.5)
+    prefix = name.partition(".")[0]
+    if not near:
+        near = sorted(known for known in {*names, *scorers} if known.startswith(f"{prefix}."))
+    if near:
+        given_by = {known: scorers[known] for known in near if known in scorers and known not in names}
+        advice = "; nearest: " + ", ".join(
+            f"{known} (run the scorer `{given_by[known]}`)" if known in given_by else known for known in near
+        )
+    else:
+        there = sorted({known.partition(".")[0] for known in names if "." in known})
+        advice = (
+            f"; no scores of `{prefix}`, only of: {', '.join(there) or 'none'}. Run that scorer first, or mend the name"
+        )
+    return expression.error(f"unknown column {name} at character {expression.span(node)[0] + 1}{advice}", node)
+
+
+class _Evaluator:
+    """Walks one expression over one table."""
+
+    def __init__(self, expression: Expression, table: pa.Table, selected: Resolve | None) -> None:
+        self.expression, self.table, self.selected = expression, table, selected
+        self._pairs: uids.Pairs | None = None
+
+    def truth(self, node: ast.expr) -> Value:
+        value = self.value(node)
+        if _kind(value) != "truth value":
+            what = "is a number; compare it, e.g. `… > 0`" if _kind(value) == "number" else "is a text; compare it"
+            raise self.expression.error(f"a condition is needed, and this {what}", node)
+        return value
+
+    def number(self, node: ast.expr) -> Value:
+        value = self.value(node)
+        if _kind(value) != "number":
+            raise self.expression.error(f"a number is needed, and this is a {_kind(value)}", node)
+        return value
+
+    def value(self, node: ast.expr) -> Value:
+        constant = constant_value(node)
+        if constant is not None:
+            return constant
+        if is_column(node):
+            return self.column(node)
+        match node:
+            case ast.BoolOp():
+                values = [self.truth(part) for part in node.values]
+                combine = pc.and_kleene if isinstance(node.op, ast.And) else pc.or_kleene
+                result = values[0]
+                for value in values[1:]:
+                    result = _apply(combine, result, value)
+                return result
+            case ast.UnaryOp(op=ast.Not()):
+                return _apply(pc.invert, self.truth(node.operand))
+            case ast.UnaryOp():
+                operand = _double(self.number(node.operand))
+                return operand if isinstance(node.op, ast.UAdd) else _apply(pc.negate, operand)
+            case ast.BinOp():
+                return self.arithmetic(node)
+            case ast.Compare():
+                return self.compare(node)
+            case ast.Call():
+                return self.call(node)
+        raise AssertionError(f"parse let {type(node).__name__} through")
+
+    def column(self, node: ast.AST) -> Column:
+        name = column_name(node)
+        if name not in self.table.column_names:
+            raise unknown_column(self.expression, node, self.table.column_names, {})
+        column = self.table[name]
+        kind = column.type
+        if pa.types.is_floating(kind):
+            column = column.cast(pa.float32()) if pa.types.is_float16(kind) else column
+            return pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
+        if pa.types.is_uint64(kind) or pa.types.is_decimal(kind):
+            return column.cast(pa.float64())
+        if pa.types.is_integer(kind):
+            return column.cast(pa.int64())
+        if pa.types.is_boolean(kind):
+            return column
+        if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind):
+            return column.cast(pa.string())
+        if pa.types.is_null(kind):
+            return column.cast(pa.float64())
+        raise self.expression.error(f"{name} holds {kind}, which has no place in an expression", node)
+
+    def arithmetic(self, node: ast.BinOp) -> Value:
+        left, right = _double(self.number(node.left)), _double(self.number(node.right))
+        symbol = OPERATORS[type(node.op)]
+        if symbol == "/":
+            if isinstance(right, float):
+                if right == 0:
+                    raise self.expression.error("division by zero", node.right)
+            else:
+                right = _null_where(pc.equal(right, pa.scalar(0.0)), right)
+        result = _apply(_ARITHMETIC[symbol], left, right)
+        if isinstance(result, float):
+            if math.isnan(result):
+                raise self.expression.error("this is not a number", node)
+            return result
+        return _null_where(pc.is_nan(result), result)  # inf - inf is no score
+
+    def compare(self, node: ast.Compare) -> Value:
+        result: Value = None
+        left_node = node.left
+        left = self.value(left_node)
+        for op, right_node in zip(node.ops, node.comparators, strict=True):
+            if isinstance(op, (ast.In, ast.NotIn)):
+                assert isinstance(right_node, (ast.Tuple, ast.List))
+                part = self.contains(left, left_node, right_node)
+                part = _apply(pc.invert, part) if isinstance(op, ast.NotIn) else part
+                right: Value = None
+            else:
+                right = self.value(right_node)
+                if left is None or _kind(left) != _kind(right):
+                    kinds = f"a {_kind(left)} with a {_kind(right)}" if left is not None else "after `in`"
+                    raise self.expression.error(f"cannot compare {kinds}", node)
+                symbol = OPERATORS[type(op)]
+                if _kind(left) == "truth value" and symbol not in ("==", "!="):
+                    raise self.expression.error("truth values have no order; use == or !=", node)
+                part = _apply(_COMPARE[symbol], *_same_precision(left, right))
+            result = part if result is None else _apply(pc.and_kleene, result, part)
+            left, left_node = right, right_node
+        return result
+
+    def contains(self, value: Value, node: ast.expr, choices: ast.Tuple | ast.List) -> Value:
+        values = [constant_value(choice) for choice in choices.elts]
+        if _kind(values[0]) != _kind(value):
+            raise self.expression.error(f"a {_kind(value)} is never among {_kind(values[0])}s", node)
+        parts = [_apply(pc.equal, *_same_precision(value, choice)) for choice in values]
+        result = parts[0]
+        for part in parts[1:]:
+            result = _apply(pc.or_kleene, result, part)
+        return result
+
+    def call(self, node: ast.Call) -> Value:
+        name = function_name(node)
+        if name == "is_null":
+            return _apply(pc.is_null, self.value(node.args[0]))
+        if name == "selected":
+            return self.membership(str(constant_value(node.args[0])), node)
+        if name in ("top", "bottom"):
+            share = constant_value(node.args[1])
+            assert isinstance(share, (int, float))
+            return self.extreme(self.number(node.args[0]), share, name == "top", node)
+        values = [_double(self.number(argument)) for argument in node.args]
+        if name == "abs":
+            return _apply(pc.abs, values[0])
+        if name == "log":
+            if isinstance(values[0], float) and values[0] <= 0:
+                raise self.expression.error("the logarithm of a number that is not positive", node)
+            positive = (
+                values[0]
+                if isinstance(values[0], float)
+                else _null_where(pc.less_equal(values[0], pa.scalar(0.0)), values[0])
+            )
+            return _apply(pc.ln, positive)
+        element_wise = pc.min_element_wise if name == "min" else pc.max_element_wise
+        return _apply(lambda *operands: element_wise(*operands, skip_nulls=False), *values)
+
+    def membership(self, path: str, node: ast.Call) -> Column:
+        if self.selected is None:
+            raise self.expression.error("no selections can be read here", node)
+        return pa.array(uids.find(self.pairs(node), self.selected(path)) >= 0)
+
+    def extreme(self, score: Value, share: float, highest: bool, node: ast.Call) -> Column:
+        """True for exactly `round(share * scored)` samples; among equal scores a hash of the uid decides."""
+        if isinstance(score, (int, float)):
+            raise self.expression.error("the same number for every sample has no top", node.args[0])
+        scored = ~_numpy(pc.is_null(score))
+        numbers = _numpy(pc.fill_null(_double(score), 0.0)) * (-1.0 if highest else 1.0)
+        chosen = extreme_mask(numbers, scored, share, self.pairs(node))
+        return pa.array(chosen, mask=~scored)
+
+    def pairs(self, node: ast.AST) -> uids.Pairs:
+        if self._pairs is None:
+            if "uid" not in self.table.column_names:
+                raise self.expression.error(f"`{function_name(node)}` needs the uid column", node)  # type: ignore[arg-type]
+            self._pairs = uids.encode(self.table["uid"])
+        return self._pairs
+
+
+def extreme_mask(
+    numbers: npt.NDArray[np.float64], scored: npt.NDArray[np.bool_], share: float, pairs: uids.Pairs
+) -> npt.NDArray[np.bool_]:
+    """The lowest of the scored numbers: `share` of them if an int, round(share × scored) if not; ties by uid hash."""
+    places = np.flatnonzero(scored)
+    wanted = min(share if isinstance(share, int) else round(share * len(places)), len(places))
+    chosen = np.zeros(len(numbers), bool)
+    if wanted == 0:
+        return chosen
+    values = numbers[places]
+    cut = np.partition(values, wanted - 1)[wanted - 1]
+    chosen[places[values < cut]] = True
+    tied = places[values == cut]
+    among = pairs[tied]
+    ranked = tied[np.lexsort((among["f1"], among["f0"], uids.hashes(among, _TIES)))]
+    chosen[ranked[: wanted - int((values < cut).sum())]] = True
+    return chosen
+
+
+def _kind(value: Value) -> str:
+    if _is_column_value(value):
+        if pa.types.is_boolean(value.type):
+            return "truth value"
+        return "text" if pa.types.is_string(value.type) else "number"
+    if isinstance(value, bool):
+        return "truth value"
+    return "text" if isinstance(value, str) else "number"
+
+
+def _apply(function: Callable[..., Any], *operands: Value) -> Value:
+    """The function of columns and constants; of constants alone a constant."""
+    result = function(*(_scalar(operand) for operand in operands))
+    return result.as_py() if isinstance(result, pa.Scalar) else result
+
+
+def _scalar(value: Value) -> Value:
+    if isinstance(value, int) and not isinstance(value, bool) and not -_INT64 <= value < _INT64:
+        return pa.scalar(float(value))
+    return value if _is_column_value(value) else pa.scalar(value)
+
+
+def _double(value: Value) -> Value:
+    return value.cast(pa.float64()) if _is_column_value(value) else float(value)
+
+
+def _same_precision(left: Value, right: Value) -> tuple[Value, Value]:
+    """Ready to be compared: a constant beside a float32 column becomes a float32, unlike columns become doubles."""
+    if not _is_column_value(left) or not _is_column_value(right):
+        if _is_column_value(left) and pa.types.is_float32(left.type):
+            return left, _rounded(right)
+        return (_rounded(left), right) if _is_column_value(right) and pa.types.is_float32(right.type) else (left, right)
+    return (left, right) if left.type == right.type else (_double(left), _double(right))
+
+
+def _is_column_value(value: Value) -> bool:
+    return isinstance(value, (pa.Array, pa.ChunkedArray))
+
+
+def _rounded(value: float) -> float:
+    return float(np.float32(value)) if abs(value) < np.finfo(np.float32).max else value
+
+
+def _null_where(condition: Column, values: Column) -> Column:
+    return pc.if_else(condition, pa.scalar(None, values.type), values)
+
+
+def _numpy(column: Column) -> npt.NDArray[Any]:
+    return np.asarray(column.to_numpy(zero_copy_only=False) if isinstance(column, pa.Array) else column.to_numpy())
