@@ -1,0 +1,45 @@
+"""What a mini-web is made of."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Final
+
+from curation.miniweb.spoilers import SPOILERS
+
+LONGEST_SIDE: Final = 2048
+
+
+@dataclass(frozen=True, kw_only=True)
+class MiniWebConfig:
+    """A generated site: how many rows, how many of them spoiled, and how."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    pairs: int = 1500
+    """Rows of `pairs.parquet`, spoiled ones included."""
+    instructions: int = 300
+    """Rows of `instructions.parquet`; none of them is spoiled."""
+    seed: int = 0
+    """Everything is drawn from it; another seed shares no picture."""
+    spoil: float = 0.35
+    """The spoiled share of the pairs, 0-0.9. The originals that copies and swaps need come from the clean rest."""
+    weights: dict[str, float] = field(default_factory=dict)
+    """Relative shares of spoilers, by name, in place of their own; 0 leaves one out, the others come at least once."""
+    waits: int = 4
+    """At most so many rows of each spoiler that makes a client wait (`slow`, `drip`), however large the site."""
+    sides: tuple[int, int] = (208, 512)
+    """Shortest and longest side of clean pictures in pixels; aspect ratios reach from 1:2 to 2:1."""
+
+    def __post_init__(self) -> None:
+        for name in ("pairs", "instructions", "waits"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}: must be 0 or more")
+        if not 0 <= self.spoil <= 0.9:
+            raise ValueError(f"spoil is {self.spoil}: must be a share from 0 to 0.9")
+        for name, weight in self.weights.items():
+            if name not in SPOILERS:
+                raise ValueError(f"weights names {name!r}: no such spoiler; there are {', '.join(SPOILERS)}")
+            if weight < 0:
+                raise ValueError(f"weights.{name} is {weight}: must be 0 or more")
+        shortest, longest = self.sides
+        if not 64 <= shortest <= longest <= LONGEST_SIDE:
+            raise ValueError(f"sides is {self.sides}: must be (shortest, longest) from 64 to {LONGEST_SIDE} pixels")
