@@ -1,1 +1,68 @@
-"""…"""
+"""The ground floor: judging. A batch of columns in, a batch of columns out; no files, no Ray.
+
+    from filters import SCORERS, PROFILES, decode_image
+    judge = SCORERS["caption"]().load()
+    judge({"caption": ["a red clock on a wall"]})
+
+A scorer of your own is a subclass of `Scorer` that a recipe names as `package.module:ClassName`.
+"""
+
+import importlib
+from typing import Final
+
+from filters.caption import CaptionScorer
+from filters.decode import MAX_PIXELS, DecodedImage, DecodeFailure, decode_image
+from filters.image import ImageScorer
+from filters.judging import judge_batch
+from filters.language import LanguageScorer
+from filters.profiles import PROFILES, Profile
+from filters.scorer import Scorer
+from filters.url import UrlScorer
+
+__all__ = [
+    "MAX_PIXELS",
+    "PROFILES",
+    "SCORERS",
+    "DecodeFailure",
+    "DecodedImage",
+    "Profile",
+    "Scorer",
+    "decode_image",
+    "judge_batch",
+    "load_scorer_class",
+]
+
+SCORERS: Final[dict[str, type[Scorer]]] = {
+    "caption": CaptionScorer,
+    "image": ImageScorer,
+    "language": LanguageScorer,
+    "url": UrlScorer,
+}
+"""The scorers that ship, by the name that recipes use."""
+
+
+def load_scorer_class(name: str) -> type[Scorer]:
+    """The scorer class of a shipped name (`image`) or of `package.module:ClassName`.
+
+    Raises:
+        ValueError: there is no such scorer; the message says what there is, or what failed to import.
+    """
+    if name in SCORERS:
+        return SCORERS[name]
+    module_name, colon, class_name = name.partition(":")
+    if not colon:
+        raise ValueError(
+            f"there is no scorer {name!r}; there are {', '.join(SCORERS)}, and your own as package.module:ClassName"
+        )
+    try:
+        found = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, ValueError) as error:
+        raise ValueError(f"scorer {name!r}: module {module_name!r} cannot be imported: {error}") from error
+    except AttributeError as error:
+        raise ValueError(f"scorer {name!r}: module {module_name!r} has no {class_name!r}") from error
+    if not (isinstance(found, type) and issubclass(found, Scorer)):
+        raise ValueError(f"scorer {name!r}: {class_name} is not a subclass of filters.Scorer")
+    for attribute in ("name", "version", "inputs"):
+        if not hasattr(found, attribute):
+            raise ValueError(f"scorer {name!r}: {class_name} does not set the class variable {attribute!r}")
+    return found

@@ -24,8 +24,8 @@ INPUTS: Final[dict[str, str]] = {
     "uid": "str, 32 hex digits",
     "url": "str or None, where the image came from",
     "caption": "str or None",
-    "image": "filters.decode.DecodedImage, or filters.decode.DecodeFailure when it could not be decoded",
-    "meta": "dict, the sample's key.json (original_width, original_height, … as the download stage recorded them)",
+    "image": "filters.decode.DecodedImage; rows whose image could not be decoded are not shown (filters/judging.py)",
+    "meta": "dict, the sample's other columns (original_width, original_height, … as the download stage recorded them)",
 }
 
 REASON: Final = "reason"
