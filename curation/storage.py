@@ -134,6 +134,23 @@ def read_schema(path: str) -> pa.Schema:
         return pq.read_schema(file)
 
 
+def make_folder(path: str) -> None:
+    """Make a folder and those above it; object stores, which have none, are left alone."""
+    if is_local(path):
+        os.makedirs(filesystem(path)[1], exist_ok=True)
+
+
+def move(source: str, target: str) -> None:
+    """Put a complete file in another's place on the same filesystem; atomic where the filesystem's rename is."""
+    fs, inner = filesystem(source)
+    _, place = filesystem(target)
+    if is_local(source):
+        os.replace(inner, place)
+        return
+    fs.mv(inner, place)
+    fs.invalidate_cache()
+
+
 def remove(path: str) -> None:
     """Remove a file or a folder with all in it; nothing happens if it is not there."""
     fs, inner = filesystem(path)

@@ -1,0 +1,233 @@
+"""What an image file is, and its pixels upright: orientation applied, first frame, 8 bits, alpha on white.
+
+`inspect` reads headers only. Most files are plain (an upright 8-bit JPEG, PNG or WebP without alpha) and img2dataset's
+resizer decodes them as they are; the others go through `upright`, so that what img2dataset gets wrong (EXIF
+orientation, CMYK, 16 bits, palettes, animations) never reaches it.
+"""
+
+import functools
+import io
+import struct
+import warnings
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "ICO", "PPM")
+"""What Pillow may open. Not EPS, which would start an interpreter, nor the many that no web page shows."""
+EXTENSIONS: Final = {"jpeg": "jpg", "png": "png", "webp": "webp", "gif": "gif", "bmp": "bmp", "tiff": "tif"}
+"""The formats that a shard stores as they arrived, with their names in the tar."""
+ORIENTATION_TAG: Final = 0x0112
+MAX_FRAMES: Final = 10_000
+"""Frames are counted up to here."""
+_MAGIC: Final = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
+_TRANSPOSE: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class BadImage(Exception):
+    """An image that cannot be used: `code` as in docs/architecture.md, and details."""
+
+    def __init__(self, code: str, detail: str = "") -> None:
+        super().__init__(f"{code}: {detail}" if detail else code)
+        self.code, self.detail = code, detail
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageInfo:
+    """What the headers say. Width and height are upright."""
+
+    format: str
+    """Lower case: `jpeg`, `png`, `gif`, …"""
+    mode: str
+    """Pillow's."""
+    width: int
+    height: int
+    orientation: int
+    """EXIF, 1 (upright) to 8."""
+    frames: int
+    may_have_alpha: bool
+    """A channel or palette entry for transparency exists; whether a pixel uses it, the pixels say."""
+    plain: bool
+    """A decoder that knows neither orientation nor alpha reads it right."""
+
+
+def inspect(data: bytes, max_pixels: int, content_type: str = "") -> ImageInfo:
+    """Read an image's headers; raises BadImage (`not_an_image`, `undecodable`, `too_many_pixels`)."""
+    image = _open(data, max_pixels, content_type)
+    orientation = _orientation(image)
+    width, height = image.size
+    name = (image.format or "").lower()
+    if orientation >= 5 and name != "tiff":  # Pillow opens a TIFF with its sizes upright already
+        width, height = height, width
+    frames = _frames(image, data)
+    alpha = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
+    plain = (
+        name in ("jpeg", "mpo", "png", "webp")
+        and image.mode in ("RGB", "L")
+        and orientation == 1
+        and frames == 1
+        and not alpha
+        and not (name == "png" and data[24:25] != b"\x08")
+    )
+    return ImageInfo(
+        format="jpeg" if name == "mpo" else name,  # a JPEG with more pictures behind the first
+        mode=image.mode, width=width, height=height, orientation=orientation, frames=frames,
+        may_have_alpha=alpha, plain=plain,
+    )  # fmt: skip
+
+
+def is_whole(data: bytes, name: str) -> bool:
+    """Whether a JPEG, PNG or WebP file ends as its format says; a decoder such as OpenCV's does not complain."""
+    if name == "jpeg":
+        return data.rstrip(b"\0")[-2:] == b"\xff\xd9"
+    if name == "png":
+        return b"IEND\xaeB`\x82" in data[-4096:]
+    if name == "webp":
+        return len(data) >= 8 + struct.unpack("<I", data[4:8])[0]
+    return False
+
+
+def upright(data: bytes, max_pixels: int) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], bool]:
+    """The first frame as H×W×3 RGB uint8, upright and on white, and whether any of its pixels is transparent.
+
+    Raises BadImage (`truncated`, `undecodable`, and what `inspect` raises).
+    """
+    image = _open(data, max_pixels, "")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image.load()
+            turn = _TRANSPOSE.get(_orientation(image))  # after load: Pillow turns a TIFF itself and drops the tag
+            return _rgb_on_white(image.transpose(turn) if turn is not None else image)
+    except BadImage:
+        raise
+    except Exception as error:  # decoders raise nearly everything at hostile bytes
+        text = str(error)
+        if "truncated" in text.lower() or isinstance(error, EOFError):
+            raise BadImage("truncated", text) from None
+        raise BadImage("undecodable", text or type(error).__name__) from None
+
+
+def _rgb_on_white(image: Image.Image) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], bool]:
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        low, _ = rgba.getchannel("A").getextrema()
+        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        return np.asarray(Image.alpha_composite(white, rgba).convert("RGB")), bool(int(low) < 255)  # type: ignore[arg-type]
+    if image.mode.startswith(("I", "F")):  # Pillow would clip these to 8 bits instead of scaling them
+        return np.repeat(_scaled(image)[:, :, None], 3, axis=2), False
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB")), False
+
+
+def _scaled(image: Image.Image) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """A 16- or 32-bit single channel as 8 bits: integers are 16-bit luma, floats are 0-1 or else 0-255."""
+    values = np.nan_to_num(np.asarray(image).astype(np.float64))
+    if image.mode.startswith("I"):
+        values = values / 257.0
+    elif values.max(initial=0.0) <= 1.0:
+        values = values * 255.0
+    return np.rint(values.clip(0, 255)).astype(np.uint8)
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """Those of FORMATS that this Pillow was built with."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _open(data: bytes, max_pixels: int, content_type: str) -> Image.Image:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = Image.open(io.BytesIO(data), formats=_formats())
+    except Image.DecompressionBombError:
+        raise BadImage("too_many_pixels", f"over {max_pixels}") from None
+    except UnidentifiedImageError:
+        if data.startswith(_MAGIC) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP"):
+            raise BadImage("undecodable", "damaged header") from None
+        raise BadImage("not_an_image", _looks_like(data, content_type)) from None
+    except Exception as error:  # header parsers raise nearly everything at hostile bytes
+        raise BadImage("undecodable", f"damaged header ({type(error).__name__})") from None
+    width, height = image.size
+    if width * height > max_pixels:
+        raise BadImage("too_many_pixels", f"{width}x{height}")
+    if width < 1 or height < 1:
+        raise BadImage("undecodable", "no pixels")
+    return image
+
+
+def _looks_like(data: bytes, content_type: str) -> str:
+    start = data[:1024].lstrip().lower()
+    if b"<svg" in start:
+        return "svg"
+    if start.startswith((b"<!doctype html", b"<html")) or b"<html" in start:
+        return "html"
+    return f"sent as {content_type}" if content_type else ""
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        value = image.getexif().get(ORIENTATION_TAG, 1)
+    except Exception:  # metadata that cannot be read says nothing; the pixels may still be good
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _frames(image: Image.Image, data: bytes) -> int:
+    if image.format == "GIF":
+        return max(1, gif_frames(data))
+    if image.format in ("JPEG", "MPO", "BMP", "ICO"):
+        return 1  # an MPO's further pictures and an icon's sizes are no animation
+    if image.format == "TIFF":
+        return _tiff_pages(image)
+    return min(int(getattr(image, "n_frames", 1)), MAX_FRAMES)
+
+
+def _tiff_pages(image: Image.Image) -> int:
+    pages = 1
+    try:
+        while pages < MAX_FRAMES:
+            image.seek(pages)
+            pages += 1
+    except Exception:  # the end of the pages, or a damaged one
+        pass
+    try:
+        image.seek(0)
+    except Exception:
+        raise BadImage("undecodable", "damaged header") from None
+    return pages
+
+
+def gif_frames(data: bytes) -> int:
+    """The frames of a GIF, counted along its blocks without decoding any (Pillow decodes as it counts)."""
+    try:
+        flags = data[10]
+        place = 13 + (3 << ((flags & 7) + 1) if flags & 0x80 else 0)
+        frames = 0
+        while frames < MAX_FRAMES:
+            kind = data[place]
+            if kind == 0x2C:
+                frames += 1
+                flags = data[place + 9]
+                place += 11 + (3 << ((flags & 7) + 1) if flags & 0x80 else 0)
+            elif kind == 0x21:
+                place += 2
+            else:
+                break
+            while data[place]:
+                place += data[place] + 1
+            place += 1
+    except IndexError:  # cut short: what was there was counted
+        pass
+    return frames

@@ -1,0 +1,124 @@
+"""img2dataset's resizer, fed only with what it reads right."""
+
+from typing import Any, Final
+
+from curation.download.config import DownloadConfig
+from curation.download.images import EXTENSIONS, BadImage, ImageInfo, inspect, is_whole, upright
+
+Resized = tuple[bytes | None, int | None, int | None, int | None, int | None, str | None]
+"""img2dataset's: encoded image, width, height, original width, original height, error."""
+
+_CODES: Final = {"image too small": "too_small", "image area too large": "too_large"}
+_ASPECT: Final = "aspect ratio too large"
+
+
+class UprightResizer:
+    """img2dataset's `Resizer` behind a check and a decoder of our own.
+
+    A plain image goes to img2dataset as it is and comes out byte for byte as bare img2dataset would store it. Any other
+    is decoded here, upright, 8 bits, on white, and handed over as a BMP, which costs a copy and loses nothing.
+    """
+
+    def __init__(self, config: DownloadConfig) -> None:
+        from img2dataset.resizer import Resizer
+
+        self.config = config
+        self._resize = Resizer(
+            image_size=config.image_size,
+            resize_mode=config.resize_mode,
+            resize_only_if_bigger=config.resize_only_if_bigger,
+            upscale_interpolation=config.upscale_interpolation,
+            downscale_interpolation=config.downscale_interpolation,
+            encode_quality=config.encode_quality,
+            encode_format=config.encode_format,
+            skip_reencode=config.skip_reencode,
+            min_image_size=config.min_image_size,
+            max_image_area=config.max_image_area,
+            max_aspect_ratio=config.max_aspect_ratio,
+        )
+
+    def __call__(self, data: bytes, content_type: str, facts: dict[str, Any]) -> Resized:
+        """Resize and encode; what is learnt of the image goes into `facts` under the shard's column names.
+
+        The extension to store it under goes there as `extension`.
+        """
+        facts["extension"] = self.config.encode_format
+        try:
+            info = inspect(data, self.config.max_pixels, content_type)
+            facts.update(
+                original_format=info.format,
+                original_mode=info.mode,
+                frames=info.frames,
+                orientation=info.orientation,
+                has_alpha=False,
+            )
+            if self.config.disable_all_reencoding:
+                return self._as_arrived(data, info, facts)
+            return self._resized(data, info, facts)
+        except BadImage as error:
+            return None, None, None, None, None, str(error)
+
+    def _resized(self, data: bytes, info: ImageInfo, facts: dict[str, Any]) -> Resized:
+        if info.plain and is_whole(data, info.format):
+            result = self._run(data, info)
+            if result[5] is None or not result[5].startswith("undecodable"):
+                return result
+        return self._run(self._bitmap(data, facts), info)
+
+    def _as_arrived(self, data: bytes, info: ImageInfo, facts: dict[str, Any]) -> Resized:
+        """`disable_all_reencoding`: the bytes themselves, checked, unless they would be shown rotated."""
+        self._check(info)
+        extension = EXTENSIONS.get(info.format)
+        if info.orientation == 1 and extension is not None:
+            if info.may_have_alpha or not is_whole(data, info.format):
+                _, facts["has_alpha"] = upright(data, self.config.max_pixels)
+            facts["extension"] = extension
+            return data, info.width, info.height, info.width, info.height, None
+        return self._run(self._bitmap(data, facts), info, resize=False)
+
+    def _check(self, info: ImageInfo) -> None:
+        """img2dataset's three limits, which it forgets when nothing is re-encoded."""
+        small, large = sorted((info.width, info.height))
+        if small < self.config.min_image_size:
+            raise BadImage("too_small", f"{info.width}x{info.height}")
+        if small * large > self.config.max_image_area:
+            raise BadImage("too_large", f"{info.width}x{info.height}")
+        if large / small > self.config.max_aspect_ratio:
+            raise BadImage("aspect_ratio", f"{info.width}x{info.height}")
+
+    def _bitmap(self, data: bytes, facts: dict[str, Any]) -> bytes:
+        import cv2
+
+        pixels, facts["has_alpha"] = upright(data, self.config.max_pixels)
+        return bytes(cv2.imencode(".bmp", pixels[:, :, ::-1])[1].tobytes())
+
+    def _run(self, data: bytes, info: ImageInfo, *, resize: bool = True) -> Resized:
+        import io
+
+        from img2dataset.resizer import ResizeMode
+
+        resizer = self._resize
+        mode = resizer.resize_mode
+        try:
+            if not resize:
+                resizer.resize_mode = ResizeMode.no
+            image, width, height, original_width, original_height, error = resizer(io.BytesIO(data))
+        finally:
+            resizer.resize_mode = mode
+        if error is None:
+            return image, width, height, original_width, original_height, None
+        size = f"{info.width}x{info.height}"
+        if error == _ASPECT:
+            return _failed(f"aspect_ratio: {size}")
+        if error in _CODES:
+            return _failed(f"{_CODES[error]}: {size}")
+        return _failed(f"undecodable: {error}")
+
+
+def _failed(message: str) -> Resized:
+    return None, None, None, None, None, message
+
+
+def code_of(message: str | None) -> str | None:
+    """The fixed code that an error message starts with."""
+    return None if message is None else message.partition(":")[0]

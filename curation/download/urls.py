@@ -1,0 +1,100 @@
+"""URLs as they come from lists and redirects: taken apart, made safe to send, or refused with a reason."""
+
+import contextlib
+import ipaddress
+import re
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import quote, urljoin, urlsplit
+
+DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+MAX_URL_CHARACTERS: Final = 16_384
+_HOST = re.compile(r"[a-z0-9_-]([a-z0-9_.-]{0,251}[a-z0-9_-])?\.?\Z")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_SAFE: Final = "!#$%&'()*+,/:;=?@[]~"
+
+
+class BadUrl(ValueError):
+    """A URL that names no place to fetch from; its text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a request goes and what it asks for."""
+
+    scheme: str
+    """`http` or `https`."""
+    host: str
+    """Lower case ASCII: a name, or an address without brackets."""
+    port: int
+    path: str
+    """With the query, percent-encoded; at least `/`."""
+
+    @property
+    def authority(self) -> str:
+        """What the Host header says."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        return f"{self.scheme}://{self.authority}{self.path}"
+
+
+def parse(url: str) -> Target:
+    """Take an http(s) URL apart; spaces and non-ASCII characters are encoded as browsers do.
+
+    Raises BadUrl for other schemes, no host, a bad port, credentials, control characters.
+    """
+    text = url.strip()
+    if len(text) > MAX_URL_CHARACTERS:
+        raise BadUrl(f"longer than {MAX_URL_CHARACTERS} characters")
+    if _CONTROL.search(text):
+        raise BadUrl("control characters")
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname or "", parts.port
+    except ValueError as error:
+        raise BadUrl(str(error)) from None
+    if parts.scheme not in DEFAULT_PORTS:
+        raise BadUrl(f"scheme {parts.scheme[:32]!r} is not http or https" if parts.scheme else "no scheme")
+    if "@" in parts.netloc:
+        raise BadUrl("credentials")
+    if port == 0:
+        raise BadUrl("port 0")
+    try:
+        path = quote(parts.path or "/", safe=_SAFE)
+        query = f"?{quote(parts.query, safe=_SAFE)}" if parts.query else ""
+    except UnicodeEncodeError:
+        raise BadUrl("text that is not Unicode") from None
+    return Target(parts.scheme, _host(host), port or DEFAULT_PORTS[parts.scheme], path + query)
+
+
+def _host(host: str) -> str:
+    if not host:
+        raise BadUrl("no host")
+    if ":" in host:
+        try:
+            return str(ipaddress.IPv6Address(host))
+        except ValueError:
+            raise BadUrl("not an IPv6 address") from None
+    try:
+        # IDNA also folds look-alikes such as circled letters, so that they cannot spell a name past a check.
+        name = host.encode("idna").decode() if not host.isascii() else host
+    except UnicodeError:
+        raise BadUrl("a host name that IDNA cannot encode") from None
+    if not _HOST.match(name):
+        raise BadUrl("not a host name")
+    return name
+
+
+def redirected(target: Target, location: str) -> Target:
+    """Where a Location header leads from `target`; raises BadUrl as `parse` does."""
+    with contextlib.suppress(UnicodeError):  # headers arrive decoded as Latin-1
+        location = location.encode("latin-1").decode("utf-8")
+    try:
+        return parse(urljoin(target.url, location.strip()))
+    except BadUrl:
+        raise
+    except ValueError as error:
+        raise BadUrl(str(error)) from None

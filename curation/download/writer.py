@@ -1,0 +1,183 @@
+"""Writes a downloaded shard: in key order whatever order images arrive in, and whole or not at all."""
+
+import heapq
+import json
+import math
+import tarfile
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import IO, Any, Final
+
+import pyarrow as pa
+
+from curation import storage
+from curation.download.resize import code_of
+from curation.shards import SUCCESS, Shard, add_member, list_shards, read_rows
+
+SHARD_DIGITS: Final = 5
+"""img2dataset's `oom_shard_count`."""
+RETRY_FOLDER: Final = "_retry"
+"""Where a shard's second version is written, whole, before it takes the first one's place."""
+FACT_FIELDS: Final = (
+    ("original_format", pa.string()),
+    ("original_mode", pa.string()),
+    ("original_bytes", pa.int64()),
+    ("frames", pa.int32()),
+    ("has_alpha", pa.bool_()),
+    ("orientation", pa.int32()),
+    ("final_url", pa.string()),
+)
+"""The columns that our download adds to img2dataset's."""
+Member = tuple[str, str, bytes]
+"""Of a tar: the sample's key, the file's name, its bytes."""
+
+
+def shard_name(number: int) -> str:
+    """A shard's name as img2dataset writes it."""
+    return f"{number:0{SHARD_DIGITS}d}"
+
+
+class SampleWriter:
+    """What img2dataset's downloader writes samples to, as they come; `close` makes the files of them.
+
+    Images wait in an unnamed file, rows in memory. img2dataset swallows what a writer raises and goes on, which would
+    lose the row; so the first error is kept and `close` raises it, and it raises if a row is missing.
+    """
+
+    def __init__(
+        self,
+        shard: Shard,
+        schema: pa.Schema,
+        facts: dict[str, dict[str, Any]],
+        expected: int,
+        previous: Shard | None = None,
+    ) -> None:
+        """`facts` holds what was learnt of each key's image; `previous` is the shard whose rows are done again."""
+        self.shard, self.facts, self.expected, self.previous = shard, facts, expected, previous
+        for name, kind in FACT_FIELDS:
+            schema = schema.append(pa.field(name, kind))
+        self.schema = schema
+        self.rows: list[dict[str, Any]] = []
+        self._files: list[tuple[str, str, int, int]] = []
+        self._error: Exception | None = None
+        folder = shard.root if storage.is_local(shard.root) else None
+        if folder:
+            storage.make_folder(folder)
+        self._spool: IO[bytes] = tempfile.TemporaryFile(dir=storage.filesystem(folder)[1] if folder else None)  # noqa: SIM115
+
+    def write(self, image: bytes | None, key: str, caption: str | None, meta: dict[str, Any]) -> None:
+        """Take one sample; `image` is None for a failed one."""
+        try:
+            facts = self.facts.pop(key, {})
+            extension = facts.pop("extension", None)
+            row = {name: meta.get(name, facts.get(name)) for name in self.schema.names}
+            if image is not None:
+                self._keep(key, f"{key}.{extension}", image)
+                if caption is not None:
+                    self._keep(key, f"{key}.txt", caption.encode("utf-8", "replace"))
+                self._keep(key, f"{key}.json", _json(row))
+            self.rows.append(row)
+        except Exception as error:
+            self._error = self._error or error
+            raise
+
+    def _keep(self, key: str, name: str, data: bytes) -> None:
+        self._files.append((key, name, self._spool.tell(), len(data)))
+        self._spool.write(data)
+
+    def close(self) -> None:
+        """Write tar and parquet; the caller commits them with the stats. Raises if a row was lost on the way."""
+        with self._spool:
+            if self._error is not None:
+                raise self._error
+            if len(self.rows) != self.expected:
+                raise RuntimeError(f"shard {self.shard.name}: {len(self.rows)} of {self.expected} rows came back")
+            members: Iterable[Member] = self._members()
+            table = pa.Table.from_pylist(sorted(self.rows, key=lambda row: row["key"]), schema=self.schema)
+            if self.previous is not None:
+                # heapq.merge is stable: of equal keys there are none, a row done again has no files in the old tar.
+                members = heapq.merge(tar_members(self.previous), members, key=lambda member: member[0])
+                table = _merged(read_rows(self.previous), table)
+            with (
+                storage.atomic_write(self.shard.tar) as file,
+                tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as tar,
+            ):
+                for _, name, data in members:
+                    add_member(tar, name, data)
+            storage.write_table(self.shard.parquet, table)
+
+    def _members(self) -> Iterator[Member]:
+        for key, name, offset, size in sorted(self._files, key=lambda file: (file[0], file[2])):
+            self._spool.seek(offset)
+            yield key, name, self._spool.read(size)
+
+
+def write_stats(shard: Shard, start: float, end: float) -> dict[str, Any]:
+    """Commit a shard: count its parquet into img2dataset's stats file, written last. `status_dict` counts codes."""
+    rows = read_rows(shard, ["status", "error_message", "original_bytes"]).to_pydict()
+    statuses = Counter(rows["status"])
+    stats = {
+        "count": len(rows["status"]),
+        "successes": statuses[SUCCESS],
+        "failed_to_download": statuses["failed_to_download"],
+        "failed_to_resize": statuses["failed_to_resize"],
+        "duration": end - start,
+        "start_time": start,
+        "end_time": end,
+        "status_dict": dict(sorted(Counter(code_of(message) or SUCCESS for message in rows["error_message"]).items())),
+        "bytes": sum(size for size in rows["original_bytes"] if size is not None),
+    }
+    storage.write_json(shard.stats, stats)
+    return stats
+
+
+def tar_members(shard: Shard) -> Iterator[Member]:
+    """A tar's files in order, one in memory at a time."""
+    fs, inner = storage.filesystem(shard.tar)
+    with fs.open(inner, "rb") as file, tarfile.open(fileobj=file, mode="r|") as tar:
+        for member in tar:
+            extracted = tar.extractfile(member)
+            yield member.name.partition(".")[0], member.name, extracted.read() if extracted else b""
+
+
+def roll_forward(root: str) -> list[str]:
+    """Finish replacing shards whose second version is complete; returns their names. Safe to run at any time.
+
+    The new stats file is moved last, so that a replacement cut short anywhere is found and finished here.
+    """
+    staging = storage.join(root, RETRY_FOLDER)
+    names = []
+    for new in list_shards(staging):
+        old = Shard(root=root, name=new.name)
+        for source, target in ((new.tar, old.tar), (new.parquet, old.parquet), (new.stats, old.stats)):
+            if storage.exists(source):
+                storage.move(source, target)
+        names.append(new.name)
+    if storage.exists(staging):
+        storage.remove(staging)
+    return names
+
+
+def _merged(old: pa.Table, new: pa.Table) -> pa.Table:
+    """The old rows with those of `new` in their places (by key), in the old schema."""
+    place = {key: index for index, key in enumerate(old["key"].to_pylist())}
+    order: list[int] = list(range(len(old)))
+    for index, key in enumerate(new["key"].to_pylist()):
+        order[place[key]] = len(old) + index
+    both = pa.concat_tables([old, new.select(old.schema.names).cast(old.schema)])
+    return both.take(order).combine_chunks()
+
+
+def _json(row: dict[str, Any]) -> bytes:
+    """A row as its `key.json`: what JSON has no word for becomes text, not-a-number becomes null."""
+    plain = {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()
+    }
+    return json.dumps(plain, ensure_ascii=False, sort_keys=True, default=str).encode("utf-8", "replace")
+
+
+def keys_of(shard: int, positions: Sequence[int], number_sample_per_shard: int) -> list[str]:
+    """The keys that img2dataset gives to rows at `positions` of a list shard."""
+    digits = math.ceil(math.log10(number_sample_per_shard))
+    return [f"{10**digits * shard + position:0{digits + SHARD_DIGITS}d}" for position in positions]
