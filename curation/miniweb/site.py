@@ -69,6 +69,8 @@ class SiteItem:
     content_type: str
     captions: tuple[str, ...]
     """A row of `pairs.parquet` each."""
+    languages: tuple[str, ...] = ()
+    """The captions' languages where they are known: a column `language` of `pairs.parquet`."""
     conversations: tuple[tuple[str, str], ...] = ()
     """(caption, conversations as JSON text): a row of `instructions.parquet` each."""
 
@@ -182,7 +184,7 @@ def build_site(
     clear_site(out)
     sources: dict[str, str] = {}
     routes: dict[str, Route] = {}
-    pairs: list[dict[str, str]] = []
+    pairs: list[dict[str, str | None]] = []
     instructions: list[dict[str, str]] = []
     for item in items:
         key = address(item.url)
@@ -193,15 +195,23 @@ def build_site(
             with open(item.source, "rb") as source:
                 write_file(out, file, source.read())
         routes[key] = Route(file=file, content_type=item.content_type)
-        pairs.extend({"url": item.url, "caption": caption} for caption in item.captions)
+        languages = item.languages or (None,) * len(item.captions)
+        pairs.extend(
+            {"url": item.url, "caption": caption, "language": language}
+            for caption, language in zip(item.captions, languages, strict=True)
+        )
         instructions.extend(
             {"url": item.url, "caption": caption, "conversations": turns} for caption, turns in item.conversations
         )
+    tables = list_tables(pairs, instructions)
+    if any(row["language"] is not None for row in pairs):
+        column = pa.array([row["language"] for row in pairs], pa.string())
+        tables["pairs"] = tables["pairs"].append_column("language", column)
     return commit_site(
         out,
         fingerprint=fingerprint,
         routes=routes,
-        tables=list_tables(pairs, instructions),
+        tables=tables,
         counts={"pairs": len(pairs), "instructions": len(instructions), **(counts or {})},
     )
 
