@@ -1,0 +1,116 @@
+"""What packing reads of the input shards: texts from their parquet, images by position from their tar."""
+
+import functools
+import os
+import tarfile
+import tempfile
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import IO, Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curation import storage
+from curation.shards import IMAGE_EXTENSIONS, SUCCESS, EncodedImage, Shard, read_rows
+
+Kind = Literal["pair", "conversation"]
+TEXT_COLUMN: Final[dict[str, str]] = {"pair": "caption", "conversation": "conversations"}
+"""The parquet column that holds the text of each kind of sample."""
+
+_TEXTS: Final = pa.schema([(name, pa.string()) for name in ("uid", "key", "text")])
+
+IMAGES_PER_SAMPLE: Final = 1
+"""Pairs and LLaVA conversations have one image each."""
+
+
+def read_texts(shard: Shard, kind: Kind, uids: Collection[str] | None = None) -> pa.Table:
+    """`uid`, `key` and `text` of a shard's downloaded samples, in its order, the first of each uid.
+
+    The tar is not read. Raises ValueError if the parquet lacks the columns.
+    """
+    column = TEXT_COLUMN[kind]
+    rows = read_rows(shard, columns=["uid", "key", "status", column])
+    lacking = [name for name in ("uid", "key", "status", column) if name not in rows.column_names]
+    if lacking:
+        hint = "is this source of kind 'pair'?" if column in lacking else "download it with mmcorpus"
+        raise ValueError(f"{shard.parquet} has no column {', '.join(lacking)}: {hint}")
+    rows = rows.select(["uid", "key", column, "status"]).rename_columns(["uid", "key", "text", "status"])
+    # A filter drops rows where it is null: failed downloads may lack a uid.
+    rows = rows.filter((pc.field("status") == SUCCESS) & (pc.binary_length(pc.field("uid")) == 32))
+    if uids is not None:
+        rows = rows.filter(pc.field("uid").isin(list(uids)))
+    _, first = np.unique(uid_bytes(rows.column("uid")), return_index=True)
+    return rows.take(np.sort(first)).select(_TEXTS.names).cast(_TEXTS)
+
+
+def uid_bytes(column: pa.ChunkedArray | pa.Array) -> npt.NDArray[np.bytes_]:
+    """Uids as 32-byte strings, which numpy sorts and searches fast; shape (rows,)."""
+    return np.asarray(column.to_pylist(), dtype="S32")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenTar:
+    """A tar's members by sample; images are read one at a time, by position, from any thread."""
+
+    path: str
+    file: IO[bytes]
+    """The tar itself, or a remote one's local copy, which is deleted when nobody holds this any more."""
+    members: dict[str, list[tuple[str, int, int]]]
+    """Per key, its images' (extension, offset, size), in name order."""
+    damage: str
+    """What ended the reading of the tar early; empty if nothing did."""
+
+    def images(self, key: str) -> tuple[EncodedImage, ...]:
+        """A sample's images as stored; raises LookupError saying why they cannot be had."""
+        if key not in self.members:
+            raise LookupError(
+                f"no image of sample {key} in {os.path.basename(self.path)}{self.damage and ': '}{self.damage}"
+            )
+        images = []
+        for extension, offset, size in self.members[key]:
+            data = os.pread(self.file.fileno(), size, offset)
+            if len(data) != size:
+                raise LookupError(f"{os.path.basename(self.path)} ends inside the image of sample {key}")
+            images.append(EncodedImage(extension=extension, data=data))
+        return tuple(images)
+
+
+def open_tar(path: str) -> OpenTar:
+    """Index a tar, downloading a remote one first; what is unreadable is missing from `members`, not an error.
+
+    Recently opened tars are kept, since the pack shards of one window read the same ones.
+    """
+    fs, inner = storage.filesystem(path)
+    fs.invalidate_cache()
+    return _open_tar(path, str(fs.ukey(inner)))
+
+
+@functools.lru_cache(maxsize=32)
+def _open_tar(path: str, version: str) -> OpenTar:
+    fs, inner = storage.filesystem(path)
+    file: Any
+    if storage.is_local(path):
+        file = open(inner, "rb")  # noqa: SIM115 - stays open as long as the OpenTar that holds it
+    else:
+        file = tempfile.NamedTemporaryFile(suffix=".tar")  # noqa: SIM115
+        fs.get_file(inner, file.name)
+    members: dict[str, list[tuple[str, int, int]]] = {}
+    damage = ""
+    try:
+        with tarfile.open(fileobj=file, mode="r:") as tar:
+            while (member := tar.next()) is not None:
+                tar.members = []  # type: ignore[attr-defined]  # tarfile keeps every header otherwise
+                key, _, name = member.name.partition(".")
+                extension = name.rpartition(".")[2].lower()
+                if member.isreg() and not member.issparse() and extension in IMAGE_EXTENSIONS:
+                    members.setdefault(key, []).append((name, member.offset_data, member.size))
+    except (tarfile.TarError, EOFError, ValueError) as error:
+        damage = str(error) or type(error).__name__
+    ordered = {
+        key: [(name.rpartition(".")[2].lower(), offset, size) for name, offset, size in sorted(found)]
+        for key, found in members.items()
+    }
+    return OpenTar(path=path, file=file, members=ordered, damage=damage)

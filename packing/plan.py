@@ -1,0 +1,227 @@
+"""The plan: which samples share which sequence, made from lengths alone, before any image is read.
+
+Consecutive input shards form windows, each with its share of every source, and sequences are packed within a window, so
+that writing a pack touches few input shards at a time. A plan's parquet has one row group a window.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curation import ledger, storage
+from curation.progress import Progress
+from curation.shards import Shard, list_shards
+from packing.inputs import Kind, read_texts, uid_bytes
+from packing.samples import TooLong, fit_rows
+from packing.tokens import load_tokenizer, special_ids, tokenizer_fingerprint
+from packing.verdicts import MISSING_SAMPLE, FittedRows, SourceVerdicts
+from packing.window import pack_window
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+_COLUMNS: list[tuple[str, pa.DataType]] = [
+    ("sequence", pa.int64()),
+    ("position", pa.int32()),
+    ("uid", pa.string()),
+    ("copy", pa.int32()),
+    ("source", pa.string()),
+    ("kind", pa.string()),
+    ("shard", pa.string()),
+    ("tokens", pa.int32()),
+    ("images", pa.int32()),
+    ("length", pa.int32()),
+]
+PLAN_SCHEMA: Final = pa.schema(_COLUMNS)
+METADATA_KEY: Final = b"mmcorpus"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanConfig:
+    """How samples are put into sequences."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    context_length: int = 4096
+    """Positions of a sequence."""
+    tokens_per_image: int = 144
+    """Positions of an image, which must be the number that the model's projector gives (Open-Qwen2VL: 144, 729)."""
+    max_images: int | None = None
+    """Most images in a sequence (MM1: 16); null for as many as fit."""
+    too_long: TooLong = "drop"
+    """A sample longer than a sequence: `drop` it, or `truncate` it (it keeps its images and loses its end token)."""
+    window_shards: int = 8
+    """Input shards that are packed together: more fill a little better and mix more, fewer are written faster."""
+    seed: int = 0
+    """Orders the samples within a sequence and the sequences within a window."""
+
+    def __post_init__(self) -> None:
+        for name in ("context_length", "tokens_per_image", "window_shards"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"pack.{name} is {getattr(self, name)}; give a number of at least 1")
+        if self.max_images is not None and self.max_images < 1:
+            raise ValueError(f"pack.max_images is {self.max_images}; give at least 1, or null for no limit")
+        if self.context_length <= self.tokens_per_image:
+            raise ValueError(
+                f"pack.context_length is {self.context_length}, no more than one image's {self.tokens_per_image} "
+                "positions; raise it or lower pack.tokens_per_image"
+            )
+        if self.too_long not in ("drop", "truncate"):
+            raise ValueError(f"pack.too_long is {self.too_long!r}; give 'drop' or 'truncate'")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"pack.seed is {self.seed}; give a number from 0 to 2**63 - 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanSource:
+    """One source of a plan."""
+
+    shards: str
+    """The folder of its shards."""
+    selection: pa.Table | str
+    """The selection, or its parquet's path: `uid` and `count`."""
+    kind: Kind
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanReport:
+    """What a plan holds."""
+
+    sequences: int
+    samples: int
+    """Copies counted."""
+    images: int
+    tokens: int
+    """Input ids, images counted once."""
+    positions: int
+    """Expanded."""
+    truncated: int
+    """Samples, copies not counted, that were cut."""
+    lower_bound: int
+    """No plan of these samples has fewer sequences: max(⌈positions / context⌉, ⌈images / max_images⌉)."""
+    fill: float
+    """positions / (sequences × context_length)."""
+    packing_factor: float
+    """Samples a sequence."""
+    padding: int
+    """Positions that no sample takes."""
+    verdicts: dict[str, dict[str, int]]
+    """Per source, uids `kept` and dropped by rule; their sum is the selection's size."""
+
+
+def make_plan(
+    config: PlanConfig, *, tokenizer: str, sources: Mapping[str, PlanSource], out: str, ledger_root: str | None = None
+) -> PlanReport:
+    """Plan the sequences of `sources` (by name) and write the plan's parquet to `out`.
+
+    `tokenizer` is a name or folder for `load_tokenizer`. With `ledger_root`, each source's stage `pack` is written to
+    `<ledger_root>/<source>/pack.parquet`. Equal inputs give equal bytes. Raises ValueError if nothing can be packed.
+    """
+    loaded = load_tokenizer(tokenizer)
+    verdicts = {name: SourceVerdicts(source.selection, name) for name, source in sorted(sources.items())}
+    shards = {name: list_shards(sources[name].shards) for name in verdicts}
+    for name, listed in shards.items():
+        if not listed:
+            raise ValueError(f"source {name!r} has no finished shards under {sources[name].shards}; download it first")
+    schema = PLAN_SCHEMA.with_metadata({METADATA_KEY: _metadata(config, loaded, sources)})
+    totals = dict.fromkeys(("sequences", "samples", "images", "tokens", "positions"), 0)
+    progress = Progress("plan", total=sum(map(len, shards.values())), unit="shard")
+    with storage.atomic_write(out) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer, progress:
+        for window in _windows(shards, config.window_shards):
+            rows = []
+            for name, shard in window:
+                before = verdicts[name].counts()
+                kind = sources[name].kind
+                rows.append((name, kind, shard.name, _fit_shard(config, loaded, kind, shard, verdicts[name])))
+                progress.advance(1, **_difference(verdicts[name].counts(), before))
+            table = pack_window(config, rows, schema, totals["sequences"])
+            if table.num_rows:
+                writer.write_table(table, row_group_size=table.num_rows)
+                totals["sequences"] = int(table["sequence"][-1].as_py()) + 1
+                totals["samples"] += table.num_rows
+                for total, column in (("images", "images"), ("tokens", "tokens"), ("positions", "length")):
+                    totals[total] += int(table[column].to_numpy().sum(dtype=np.int64))
+        if not totals["sequences"]:
+            found = "; ".join(f"{name}: {state.counts() or 'an empty selection'}" for name, state in verdicts.items())
+            raise ValueError(f"nothing can be packed ({found}); loosen the selection or raise pack.context_length")
+    if ledger_root is not None:
+        for name, state in verdicts.items():
+            ledger.write_stage(storage.join(ledger_root, name), "pack", state.ledger())
+    return _report(config, totals, verdicts)
+
+
+def _fit_shard(
+    config: PlanConfig, tokenizer: "PreTrainedTokenizerFast", kind: Kind, shard: Shard, verdicts: SourceVerdicts
+) -> FittedRows:
+    rows = read_texts(shard, kind)
+    uids = uid_bytes(rows["uid"])
+    wanted = verdicts.wanted(uids)
+    answers = fit_rows(
+        tokenizer,
+        kind,
+        rows["text"].take(wanted).to_pylist(),
+        context_length=config.context_length,
+        tokens_per_image=config.tokens_per_image,
+        too_long=config.too_long,
+    )
+    return verdicts.decide(uids[wanted], answers)
+
+
+def _report(config: PlanConfig, totals: dict[str, int], verdicts: Mapping[str, SourceVerdicts]) -> PlanReport:
+    positions, sequences = totals["positions"], totals["sequences"]
+    bound = -(-positions // config.context_length)
+    return PlanReport(
+        **totals,
+        truncated=sum(len(state.truncated) for state in verdicts.values()),
+        lower_bound=max(bound, -(-totals["images"] // config.max_images)) if config.max_images else bound,
+        fill=positions / (sequences * config.context_length),
+        packing_factor=totals["samples"] / sequences,
+        padding=sequences * config.context_length - positions,
+        verdicts={name: state.counts() for name, state in verdicts.items()},
+    )
+
+
+def _metadata(config: PlanConfig, tokenizer: "PreTrainedTokenizerFast", sources: Mapping[str, PlanSource]) -> bytes:
+    return json.dumps(
+        {
+            "config": dataclasses.asdict(config),
+            "tokenizer": {
+                "fingerprint": tokenizer_fingerprint(tokenizer),
+                "special_ids_hash": special_ids(tokenizer).hash,
+            },
+            "sources": {name: source.kind for name, source in sources.items()},
+        },
+        sort_keys=True,
+    ).encode()
+
+
+def read_plan_metadata(path: str) -> dict[str, Any]:
+    """A plan's `config`, `tokenizer` (fingerprint, special_ids_hash) and `sources` (kinds by name)."""
+    try:
+        metadata: dict[str, Any] = json.loads((storage.read_schema(path).metadata or {})[METADATA_KEY])
+    except FileNotFoundError:
+        raise ValueError(f"{path} is missing; make the plan first") from None
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{path} is not a plan; make it with packing.make_plan") from error
+    return metadata
+
+
+def _windows(shards: Mapping[str, list[Shard]], window_shards: int) -> Iterator[list[tuple[str, Shard]]]:
+    """Consecutive shards in windows, each source spread evenly over all of them."""
+    count = max(1, -(-sum(map(len, shards.values())) // window_shards))
+    for window in range(count):
+        yield [
+            (name, shard)
+            for name, listed in shards.items()
+            for shard in listed[window * len(listed) // count : (window + 1) * len(listed) // count]
+        ]
+
+
+def _difference(after: Mapping[str, int], before: Mapping[str, int]) -> dict[str, int]:
+    return {name: after.get(name, 0) - before.get(name, 0) for name in after if name != MISSING_SAMPLE}

@@ -1,0 +1,82 @@
+"""One window of a plan: its samples gathered, packed, and put into an order that depends on uids and seed alone."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from packing.binpack import first_fit_decreasing
+from packing.inputs import IMAGES_PER_SAMPLE
+from packing.verdicts import FittedRows
+
+if TYPE_CHECKING:
+    from packing.plan import PlanConfig
+
+Words = npt.NDArray[np.uint64]
+
+
+def pack_window(
+    config: "PlanConfig", rows: Sequence[tuple[str, str, str, FittedRows]], schema: pa.Schema, first_sequence: int
+) -> pa.Table:
+    """The plan's rows of a window of (source, kind, shard, rows), sequences numbered from `first_sequence`.
+
+    Samples meet first-fit-decreasing in the order of a hash of uid, copy and seed: equal lengths mix sources and
+    shards, and copies of one sample lie apart.
+    """
+    origin = np.repeat(np.arange(len(rows)), [len(fitted.uids) for *_, fitted in rows])
+    uids = np.concatenate([fitted.uids for *_, fitted in rows] or [np.zeros(0, dtype="S32")])
+    counts, tokens, lengths = (
+        np.concatenate([getattr(fitted, name) for *_, fitted in rows] or [np.zeros(0, dtype=np.int64)])
+        for name in ("counts", "tokens", "lengths")
+    )
+    item = np.repeat(np.arange(len(uids)), counts)
+    copy = np.arange(len(item)) - np.repeat(np.cumsum(counts) - counts, counts)
+    words = sample_words(uids[item], copy, config.seed)
+    order = np.argsort(words, kind="stable")
+    item, copy, words = item[order], copy[order], words[order]
+
+    images = np.full(len(item), IMAGES_PER_SAMPLE)
+    bins = first_fit_decreasing(lengths[item], config.context_length, images=images, max_images=config.max_images)
+    # Samples are in hash order, so a bin's first one has its smallest hash; hashed again, else full bins came first.
+    _, first = np.unique(bins.bin, return_index=True)
+    rank = np.empty(len(bins), dtype=np.int64)
+    rank[np.argsort(_mix(words[first]), kind="stable")] = np.arange(len(bins))
+    sequence = rank[bins.bin]
+    order = np.argsort(sequence, kind="stable")
+    item, copy, sequence = item[order], copy[order], sequence[order]
+    position = np.arange(len(item)) - np.searchsorted(sequence, sequence, side="left")
+
+    def named(column: int) -> pa.Array:
+        return pa.array([row[column] for row in rows], pa.string()).take(origin[item])
+
+    columns = {
+        "sequence": sequence + first_sequence,
+        "position": position,
+        "uid": pa.array(uids[item]).cast(pa.string()),
+        "copy": copy,
+        "source": named(0),
+        "kind": named(1),
+        "shard": named(2),
+        "tokens": tokens[item],
+        "images": images,
+        "length": lengths[item],
+    }
+    arrays = [pa.array(columns[field.name]).cast(field.type) for field in schema]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def sample_words(uids: npt.NDArray[np.bytes_], copy: npt.NDArray[np.int64], seed: int) -> Words:
+    """64 bits a sample that depend on uid, copy and seed; shape (samples,). uids are 32 hex digits."""
+    halves = np.frombuffer(bytes.fromhex(uids.tobytes().decode("ascii")), dtype=">u8").reshape(-1, 2).astype(np.uint64)
+    start = _mix(np.full(len(uids), seed, dtype=np.uint64))
+    return _mix(_mix(_mix(start ^ halves[:, 0]) ^ halves[:, 1]) ^ copy.astype(np.uint64))
+
+
+def _mix(words: Words) -> Words:
+    """SplitMix64's finaliser (Steele, Lea and Flood 2014), modulo 2**64."""
+    mixed = words + np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))
