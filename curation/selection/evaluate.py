@@ -7,7 +7,6 @@ positive give null. A constant compared to a column takes the column's precision
 """
 
 import ast
-import difflib
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -28,6 +27,7 @@ from curation.selection.expression import (
     is_column,
     parse,
 )
+from curation.selection.names import unknown_column
 
 Column = Any
 """A pa.Array or pa.ChunkedArray (their stubs cannot follow compute functions chosen at run time)."""
@@ -78,28 +78,6 @@ def check(text: str | Expression, schema: pa.Schema, scorers: Mapping[str, str] 
         if column_name(node) != "uid" and column_name(node) not in schema.names:
             raise unknown_column(expression, node, schema.names, scorers or {})
     evaluate(expression, schema.empty_table(), selected=lambda path: np.empty(0, uids.PAIR))
-
-
-def unknown_column(expression: Expression, node: ast.AST, names: list[str], scorers: Mapping[str, str]) -> ValueError:
-    """The error for a column that is not there: the nearest names, or the scorer to run."""
-    name = column_name(node)
-    if name in scorers:
-        return expression.error(f"no scores for {name}: run the scorer `{scorers[name]}` first", node)
-    near = difflib.get_close_matches(name, [*names, *scorers], n=3, cutoff=0.5)
-    prefix = name.partition(".")[0]
-    if not near:
-        near = sorted(known for known in {*names, *scorers} if known.startswith(f"{prefix}."))
-    if near:
-        given_by = {known: scorers[known] for known in near if known in scorers and known not in names}
-        advice = "; nearest: " + ", ".join(
-            f"{known} (run the scorer `{given_by[known]}`)" if known in given_by else known for known in near
-        )
-    else:
-        there = sorted({known.partition(".")[0] for known in names if "." in known})
-        advice = (
-            f"; no scores of `{prefix}`, only of: {', '.join(there) or 'none'}. Run that scorer first, or mend the name"
-        )
-    return expression.error(f"unknown column {name} at character {expression.span(node)[0] + 1}{advice}", node)
 
 
 class _Evaluator:

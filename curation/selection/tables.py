@@ -1,6 +1,6 @@
 """Selections as files: a parquet of `uid` and `count` sorted by uid, DataComp's `.npy`, or a `.txt` of uids."""
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +9,8 @@ import pyarrow as pa
 from curation import storage
 from curation.selection import uids
 
-SCHEMA: Final = pa.schema([("uid", pa.string()), ("count", pa.int32())])
+_FIELDS: Final[list[Any]] = [pa.field("uid", pa.string()), pa.field("count", pa.int32())]
+SCHEMA: Final = pa.schema(_FIELDS)
 _MOST: Final = np.iinfo(np.int32).max
 
 

@@ -1,0 +1,58 @@
+"""Names of columns that an expression gets wrong: the nearest ones, and who gives them."""
+
+import ast
+import difflib
+from collections.abc import Mapping
+from typing import Any, Final
+
+import pyarrow as pa
+
+from curation import storage
+from curation.selection.expression import Expression, ExpressionError, column_name
+from filters import SCORERS
+
+REPEATS: Final = ("image_copies", "image_rank", "image_cluster", "text_copies", "url_copies")
+"""The columns that `curation.dedup` adds as the scorer `repeats`."""
+
+
+def scores_schema(scores_root: str) -> pa.Schema:
+    """The columns that a source's scores have, as `scorer.column`, without their uid and reason."""
+    fields: list[Any] = []
+    for scorer in storage.list_names(scores_root):
+        files = [name for name in storage.list_names(storage.join(scores_root, scorer)) if name.endswith(".parquet")]
+        if files:
+            schema = storage.read_schema(storage.join(scores_root, scorer, files[0]))
+            fields += [
+                field.with_name(f"{scorer}.{field.name}") for field in schema if field.name not in ("uid", "reason")
+            ]
+    return pa.schema([pa.field("uid", pa.string()), *fields])
+
+
+def shipped_columns() -> dict[str, str]:
+    """Every column that the shipped scorers make with their defaults, and the scorer that makes it."""
+    made = {f"{name}.{column}": name for name, scorer in SCORERS.items() for column in scorer().schema().names}
+    return made | {f"repeats.{column}": "repeats" for column in REPEATS}
+
+
+def unknown_column(
+    expression: Expression, node: ast.AST, names: list[str], scorers: Mapping[str, str]
+) -> ExpressionError:
+    """The error for a column that is not there: the nearest names, or the scorer to run."""
+    name = column_name(node)
+    if name in scorers:
+        return expression.error(f"no scores for {name}: run the scorer `{scorers[name]}` first", node)
+    near = difflib.get_close_matches(name, [*names, *scorers], n=3, cutoff=0.5)
+    prefix = name.partition(".")[0]
+    if not near:
+        near = sorted(known for known in {*names, *scorers} if known.startswith(f"{prefix}."))
+    if near:
+        given_by = {known: scorers[known] for known in near if known in scorers and known not in names}
+        advice = "; nearest: " + ", ".join(
+            f"{known} (run the scorer `{given_by[known]}`)" if known in given_by else known for known in near
+        )
+    else:
+        there = sorted({known.partition(".")[0] for known in names if "." in known})
+        advice = (
+            f"; no scores of `{prefix}`, only of: {', '.join(there) or 'none'}. Run that scorer first, or mend the name"
+        )
+    return expression.error(f"unknown column {name} at character {expression.span(node)[0] + 1}{advice}", node)
