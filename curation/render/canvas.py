@@ -6,6 +6,7 @@ and gives the same bytes everywhere. Text is Aileron, which Pillow carries; no f
 
 import functools
 import hashlib
+import math
 import random
 from collections.abc import Sequence
 from typing import Final, TypeAlias
@@ -103,8 +104,10 @@ def text_width(text: str, size: float) -> float:
 
 def fit_text(texts: Sequence[str], size: float, width: float, smallest: float = 8.0) -> float:
     """The largest size up to `size` at which every text is at most `width` pixels wide, but at least `smallest`."""
-    widest = max((text_width(text, size) for text in texts), default=0.0)
-    return size if widest <= width else max(smallest, size * width / widest)
+    step = 1 / SCALE  # fonts come in whole pixels of the drawn scale, and their widths do not quite scale with them
+    while size > smallest and any(text_width(text, size) > width for text in texts):
+        size = max(smallest, math.ceil(size / step - 1) * step)
+    return size
 
 
 class Canvas:

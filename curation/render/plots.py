@@ -29,7 +29,7 @@ def draw_plot(chart: "Chart", size: tuple[int, int], rng: random.Random) -> tupl
     """The chart's picture and the marks of each series."""
     canvas = Canvas(size, chart.ground)
     ink = ink_on(chart.ground)
-    letter = min(17.0, max(9.0, min(size) / 19))
+    letter = min(17.0, max(min(size) / 19, min(9.0, min(size) / 13)))
     margin = letter * 0.8
     title_size = fit_text([chart.title], letter * 1.3, size[0] - 2 * margin)
     if rng.random() < 0.5:
