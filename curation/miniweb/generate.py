@@ -117,7 +117,7 @@ def make_row(slot: Slot) -> tuple[Page, dict[str, Any]]:
         spoiler = SPOILERS[slot.spoil]
         partner = None if slot.partner is None else _clean(slot.partner)
         spoiler.spoil(page, partner)
-        if partner is not None and spoiler.partner == "copy":
+        if partner is not None and spoiler.partner != "swap":
             duplicate_of = pair_uid(partner.url, partner.caption)
     row = truth_row(slot.row, slot.list, slot.spoil, page, duplicate_of)
     if slot.list == "instructions":

@@ -115,19 +115,27 @@ def _pair_up(config: MiniWebConfig, slots: list[Slot]) -> None:
     for first, second in zip(swaps[::2], swaps[1::2], strict=True):
         slots[first.row] = replace(first, partner=second)
         slots[second.row] = replace(second, partner=first)
-    copies = [slot for slot in slots if slot.spoil != CLEAN and SPOILERS[slot.spoil].partner == "copy"]
     clean = [slot.row for slot in slots if slot.spoil == CLEAN]
-    if copies and not clean:
-        raise ValueError(f"pairs is {config.pairs} with spoil {config.spoil}: copies need a clean row; spoil fewer")
+    copies = [slot for slot in slots if slot.spoil != CLEAN and SPOILERS[slot.spoil].partner in ("copy", "repeat")]
+    copies.sort(key=lambda slot: SPOILERS[slot.spoil].partner == "copy")  # repeats first: they may move an original
+    repeats = sum(SPOILERS[slot.spoil].partner == "repeat" for slot in copies)
+    if copies and len(clean) < max(1, repeats):
+        raise ValueError(
+            f"pairs is {config.pairs} with spoil {config.spoil}: {len(clean)} clean rows are too few to copy"
+        )
     rng.shuffle(clean)
-    larger = tuple(math.ceil(side / _SMALLEST_COPY) + 1 for side in config.sides)
+    larger = math.ceil(config.sides[0] / _SMALLEST_COPY) + 1
     for number, slot in enumerate(copies):
-        row = clean[number % len(clean)]
-        original = slots[row]
+        place = number % len(clean)
+        original, copy = slots[clean[place]], slot
+        if SPOILERS[slot.spoil].partner == "repeat" and copy.row < original.row:
+            original, copy = replace(slot, spoil=CLEAN), replace(original, spoil=slot.spoil)
+            clean[place] = original.row
         if number < len(clean):
-            size = _size(_stream(config, "original", row), larger[0], max(larger[0], config.sides[1]))
-            original = slots[row] = replace(original, size=size)
-        slots[slot.row] = replace(slot, partner=original)
+            size = _size(_stream(config, "original", original.row), larger, max(larger, config.sides[1]))
+            original = replace(original, size=size)
+        slots[original.row] = original
+        slots[copy.row] = replace(copy, partner=original)
 
 
 def _stream(config: MiniWebConfig, *purpose: object) -> random.Random:

@@ -27,8 +27,9 @@ class Spoiler:
     """Where its rows should be dropped; None: nowhere."""
     rule: str = ""
     """The code that should drop them."""
-    partner: Literal["", "copy", "swap"] = ""
-    """What it needs another row for: a clean one to copy, or one to exchange captions with."""
+    partner: Literal["", "copy", "repeat", "swap"] = ""
+    """What it needs another row for: a clean one to copy, an earlier clean one to repeat, or one to exchange captions
+    with."""
     waits: bool = False
     """It makes a client wait, so a site has few of it."""
     note: str = ""
@@ -87,7 +88,7 @@ SPOILERS: Final[dict[str, Spoiler]] = {
         partner="copy",
         note=_CLUSTER,
     ),
-    "listed_twice": Spoiler(spoil=copies.listed_twice, weight=4, stage="list", rule="duplicate", partner="copy"),
+    "listed_twice": Spoiler(spoil=copies.listed_twice, weight=4, stage="list", rule="listed_twice", partner="repeat"),
     "icon": Spoiler(
         spoil=pictures.icon,
         weight=8,
@@ -111,7 +112,7 @@ SPOILERS: Final[dict[str, Spoiler]] = {
     "redirect_loop": Spoiler(spoil=answers.redirect_loop, weight=3, stage="download", rule="redirect_loop"),
     "redirect_private": Spoiler(spoil=answers.redirect_private, weight=4, stage="download", rule="private_address"),
     "private_url": Spoiler(spoil=answers.private_url, weight=2, stage="download", rule="private_address"),
-    "bad_url": Spoiler(spoil=answers.bad_url, weight=3, stage="download", rule="bad_url"),
+    "bad_url": Spoiler(spoil=answers.bad_url, weight=3, stage="list", rule="bad_url"),
     "slow": Spoiler(spoil=answers.slow, weight=2, waits=True),
     "drip": Spoiler(spoil=answers.drip, weight=2, stage="download", rule="total_time", waits=True),
     "endless": Spoiler(spoil=answers.endless, weight=2, stage="download", rule="too_many_bytes"),

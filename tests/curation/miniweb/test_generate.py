@@ -132,12 +132,14 @@ def test_copies_point_at_clean_rows_that_are_listed(small_site: Path):
     rows = [row for row in truth(small_site) if row["list"] == "pairs"]
     clean = {row["uid"]: row for row in rows if row["spoil"] == "clean"}
     for row in rows:
-        copies = row["spoil"] in SPOILERS and SPOILERS[row["spoil"]].partner == "copy"
+        copies = row["spoil"] in SPOILERS and SPOILERS[row["spoil"]].partner in ("copy", "repeat")
         assert (row["duplicate_of"] is not None) == copies
         if copies:
             original = clean[row["duplicate_of"]]
             assert row["true_caption"] == original["true_caption"]
             assert (row["url"] == original["url"]) == (row["spoil"] == "listed_twice")
+            if row["spoil"] == "listed_twice":
+                assert row["row"] > original["row"]
 
 
 def test_swaps_exchange_the_captions_of_two_rows(small_site: Path):
