@@ -83,7 +83,7 @@ def atomic_write(path: str) -> Iterator[IO[bytes]]:
             raise
         return
     with tempfile.NamedTemporaryFile(suffix=TEMPORARY_SUFFIX) as spool:
-        yield spool  # type: ignore[misc]
+        yield spool
         spool.flush()
         parent = posixpath.dirname(inner)
         with contextlib.suppress(Exception):

@@ -44,7 +44,7 @@ def _content(run: str) -> dict[str, Any]:
         "packs": training.packs(run),
         "training": training.training(run),
         "stages": _stages(state),
-        "gallery_lead": f"Drawn from the first {MAX_SHARDS} shards of a source; under a picture, the value that decided.",
+        "gallery_lead": f"Drawn from the first {MAX_SHARDS} shards of a source; under each, the value that decided.",
         "recipe": _text(run, "recipe.yaml"),
         "footer": "All of this comes from the run's own tables: ledger, scores, selections, packs, metrics.",
     }
