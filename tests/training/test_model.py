@@ -1,0 +1,186 @@
+"""Invariants 6 and 7: packing changes no sample's logits or loss, and padding carries none."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import Qwen2Config, Qwen2ForCausalLM, SiglipVisionConfig, SiglipVisionModel
+
+from packing.packs import PackedSequence
+from training.attention import block_causal_mask
+from training.batch import PackedBatch, collate, expand
+from training.config import ModelConfig, RandomVision
+from training.images import load_square
+from training.model import VisionLanguageModel, build_language, build_model
+from training.vision import VisionEncoder, build_vision
+
+
+def batch_of(sequences: Sequence[PackedSequence], size: int, length: int | None = None) -> PackedBatch:
+    pieces = []
+    for one in sequences:
+        images = [load_square(image.data, size) for image in one.images]
+        pixels = np.stack(images) if images else np.zeros((0, 3, size, size), dtype=np.uint8)  # type: ignore[arg-type]
+        pieces.append(expand(one.input_ids, one.lengths, one.token_counts, one.loss_spans, pixels, [], 4))
+    return collate(pieces, length=length)
+
+
+def alone(model: VisionLanguageModel, mixed: list[Any], sequence: Callable[..., PackedSequence]) -> list[PackedBatch]:
+    return [batch_of([sequence([item])], model.vision.image_size) for item in mixed]
+
+
+@torch.no_grad()
+def test_packed_logits_and_losses_are_each_samples_own(
+    model: VisionLanguageModel, mixed: list[Any], sequence: Callable[..., PackedSequence]
+) -> None:
+    packed = batch_of([sequence(mixed[:4]), sequence(mixed[4:])], model.vision.image_size)
+    logits_BLK = model.logits(packed)
+    losses = model.token_losses(packed)
+    row = start = first_loss = 0
+    for number, single in enumerate(alone(model, mixed, sequence)):
+        if number == 4:
+            row, start = 1, 0
+        own = model.logits(single)[0, : single.positions]
+        torch.testing.assert_close(logits_BLK[row, start : start + len(own)], own, rtol=1e-4, atol=1e-5)
+        own_losses = model.token_losses(single)
+        last_loss = first_loss + len(own_losses)
+        torch.testing.assert_close(losses[first_loss:last_loss], own_losses, rtol=1e-4, atol=1e-5)
+        start, first_loss = start + len(own), last_loss
+    assert first_loss == len(losses) == packed.target_tokens > 0
+    torch.testing.assert_close(model(packed), losses.sum())
+
+
+@torch.no_grad()
+def test_a_sample_sees_neither_the_words_nor_the_images_of_its_neighbours(
+    model: VisionLanguageModel, mixed: list[Any], sequence: Callable[..., PackedSequence]
+) -> None:
+    packed = batch_of([sequence(mixed[:3])], model.vision.image_size)
+    before = model.logits(packed)[0]
+    middle = packed.sample_ids_BL[0] == 1
+    changed = packed.input_ids_BL.clone()
+    changed[0, middle & (packed.input_ids_BL[0] != -200)] = 7
+    images = packed.images_NCHW.clone()
+    images[1] = 255 - images[1]
+    for other in (
+        model.logits(_replace(packed, input_ids_BL=changed))[0],
+        model.logits(_replace(packed, images_NCHW=images))[0],
+    ):
+        assert torch.equal(before[~middle], other[~middle])
+        assert not torch.allclose(before[middle], other[middle])
+
+
+@torch.no_grad()
+def test_without_isolation_neighbours_are_seen(
+    model: VisionLanguageModel, mixed: list[Any], sequence: Callable[..., PackedSequence]
+) -> None:
+    packed = batch_of([sequence(mixed[:3])], model.vision.image_size)
+    isolated = model.logits(packed)[0]
+    model.set_attention(isolated=False, implementation="sdpa")
+    joined = model.logits(packed)[0]
+    first = packed.sample_ids_BL[0] == 0
+    torch.testing.assert_close(isolated[first], joined[first], rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(isolated[packed.sample_ids_BL[0] == 1], joined[packed.sample_ids_BL[0] == 1])
+
+
+@torch.no_grad()
+def test_padding_changes_nothing_and_gives_no_nan(
+    model: VisionLanguageModel, mixed: list[Any], sequence: Callable[..., PackedSequence]
+) -> None:
+    items = sequence(mixed[:2])
+    short, long = (batch_of([items], model.vision.image_size, length=length) for length in (None, 200))
+    assert torch.isfinite(model.logits(long)).all()
+    torch.testing.assert_close(model(long), model(short), rtol=1e-5, atol=1e-4)
+
+
+def test_gradients_with_padding_are_finite_and_those_of_the_samples_alone(
+    model: VisionLanguageModel, mixed: list[Any], sequence: Callable[..., PackedSequence]
+) -> None:
+    model(batch_of([sequence(mixed)], model.vision.image_size, length=256)).backward()
+    packed = {
+        name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None
+    }
+    assert len(packed) == len(list(model.parameters()))
+    model.zero_grad()
+    for single in alone(model, mixed, sequence):
+        model(single).backward()
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(
+            packed[name], parameter.grad, rtol=2e-3, atol=2e-4, msg=lambda m, n=name: f"{n}: {m}"
+        )
+
+
+def test_an_image_reaches_exactly_its_own_places(
+    model: VisionLanguageModel, mixed: list[Any], sequence: Callable[..., PackedSequence]
+) -> None:
+    packed = batch_of([sequence(mixed)], model.vision.image_size)
+    with torch.no_grad():
+        embedded = model.embed(packed).flatten(0, 1)[packed.image_positions].view(len(packed.images_NCHW), 4, -1)
+        torch.testing.assert_close(embedded, model.encode_images(packed.images_NCHW))
+
+
+def test_images_and_places_that_differ_in_number_are_refused(
+    model: VisionLanguageModel, mixed: list[Any], sequence: Callable[..., PackedSequence]
+) -> None:
+    packed = batch_of([sequence(mixed)], model.vision.image_size)
+    with pytest.raises(ValueError, match="28 image positions but its 6 images give 24"):
+        model(_replace(packed, images_NCHW=packed.images_NCHW[:-1]))
+
+
+def test_the_mask_by_hand() -> None:
+    mask = block_causal_mask(torch.tensor([[0, 0, 1, -1]]))[0, 0]
+    assert mask.tolist() == [
+        [True, False, False, False],
+        [True, True, False, False],
+        [False, False, True, False],
+        [False, False, False, True],
+    ]
+
+
+def test_the_second_to_last_block_is_what_siglip_calls_hidden_states_minus_two() -> None:
+    torch.manual_seed(0)
+    siglip = SiglipVisionModel(
+        SiglipVisionConfig(
+            hidden_size=16, intermediate_size=32, num_hidden_layers=3, num_attention_heads=2, image_size=8, patch_size=4
+        )
+    ).eval()
+    images = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
+    with torch.no_grad():
+        states = siglip(pixel_values=images / 127.5 - 1, output_hidden_states=True).hidden_states
+        torch.testing.assert_close(VisionEncoder(siglip, -2)(images), states[-2])
+    assert len(siglip.encoder.layers) == 2
+
+
+def test_models_come_from_local_folders(tmp_path: Any) -> None:
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    SiglipVisionModel(SiglipVisionConfig(**sizes, image_size=8, patch_size=4)).save_pretrained(tmp_path / "vision")
+    language = Qwen2ForCausalLM(Qwen2Config(**sizes, num_key_value_heads=1, vocab_size=320))
+    language.save_pretrained(tmp_path / "language")
+    config = ModelConfig(vision=str(tmp_path / "vision"), language=str(tmp_path / "language"), tokens_per_image=4)
+    model = build_model(config, 300)
+    loaded = dict(model.language.named_parameters())
+    for name, parameter in language.named_parameters():
+        assert torch.equal(loaded[name], parameter)
+    with pytest.raises(ValueError, match="embeds 320"):
+        build_language(str(tmp_path / "language"), 400)
+
+
+def test_random_weights_depend_on_the_seed_alone(tiny: ModelConfig) -> None:
+    torch.manual_seed(5)
+    first = build_model(tiny, 300, seed=1).state_dict()
+    drawn = torch.rand(1)
+    torch.manual_seed(5)
+    assert torch.equal(torch.rand(1), drawn), "building a model moved the global generator"
+    again, other = build_model(tiny, 300, seed=1).state_dict(), build_model(tiny, 300, seed=2).state_dict()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["projector.fc1.weight"], other["projector.fc1.weight"])
+
+
+def test_a_layer_that_is_not_there_is_refused() -> None:
+    with pytest.raises(ValueError, match="vision_layer -3"):
+        build_vision(RandomVision(layers=1, image_size=8, patch_size=4, hidden_size=16, heads=2), -3)
+
+
+def _replace(batch: PackedBatch, **changes: torch.Tensor) -> PackedBatch:
+    return dataclasses.replace(batch, **changes)
