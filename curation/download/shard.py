@@ -17,8 +17,9 @@ import pyarrow as pa
 
 from curation import storage
 from curation.download.config import DownloadConfig, connect_address
-from curation.download.fetch import TRANSIENT_CODES, FetchFailure, Limits, fetch
+from curation.download.fetch import TRANSIENT_CODES, FetchFailure, fetch
 from curation.download.guard import HostGate
+from curation.download.limits import Limits
 from curation.download.resize import Resized, UprightResizer, code_of
 from curation.download.writer import RETRY_FOLDER, SHARD_DIGITS, SampleWriter, keys_of, shard_name, write_stats
 from curation.shards import Shard, read_rows

@@ -9,7 +9,7 @@ from urllib.parse import quote, urljoin, urlsplit
 
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 MAX_URL_CHARACTERS: Final = 16_384
-_HOST = re.compile(r"[a-z0-9_-]([a-z0-9_.-]{0,251}[a-z0-9_-])?\.?\Z")
+_HOST = re.compile(r"[a-z0-9_-]([a-z0-9_.-]{0,251}[a-z0-9_-])?\Z")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SAFE: Final = "!#$%&'()*+,/:;=?@[]~"
 
@@ -74,6 +74,8 @@ def _host(host: str) -> str:
     if not host:
         raise BadUrl("no host")
     if ":" in host:
+        if "%" in host:
+            raise BadUrl("an address with a zone")
         try:
             return str(ipaddress.IPv6Address(host))
         except ValueError:
@@ -83,6 +85,7 @@ def _host(host: str) -> str:
         name = host.encode("idna").decode() if not host.isascii() else host
     except UnicodeError:
         raise BadUrl("a host name that IDNA cannot encode") from None
+    name = name.removesuffix(".")
     if not _HOST.match(name):
         raise BadUrl("not a host name")
     return name

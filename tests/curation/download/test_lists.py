@@ -1,0 +1,213 @@
+"""URL lists in every format become the same list shards, every row accounted for."""
+
+import bz2
+import csv
+import gzip
+import io
+import json
+import threading
+from collections import Counter
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from curation import storage
+from curation.download.config import DownloadConfig
+from curation.download.formats import ListError
+from curation.download.lists import NormalisedList, normalise
+from curation.identity import is_uid, pair_uid
+from curation.ledger import read_stages
+
+ROWS = [
+    {"u": "http://a.test/1.jpg", "c": "one", "n": 1},
+    {"u": "http://a.test/2.jpg", "c": "two, with a comma and a\nnew line", "n": 2},
+    {"u": "http://a.test/1.jpg", "c": "one", "n": 3},
+    {"u": "http://a.test/1.jpg", "c": "one, differently", "n": 4},
+    {"u": "", "c": "no url", "n": 5},
+    {"u": "ftp://a.test/1.jpg", "c": "bad url", "n": 6},
+    {"u": "http://ü.test/ö", "c": "ünïcode", "n": 7},
+]
+CONFIG = DownloadConfig(url_col="u", caption_col="c", save_additional_columns=("n",), number_sample_per_shard=2)
+KEPT = ["http://a.test/1.jpg", "http://a.test/2.jpg", "http://a.test/1.jpg", "http://ü.test/ö"]
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> str:
+    kind = path.name.split(".")[1]
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+        return str(path)
+    if kind == "jsonl":
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+    elif kind == "txt":
+        text = "\n".join(row["u"] for row in rows)
+    else:
+        buffer = io.StringIO()
+        writer = csv.DictWriter(buffer, rows[0], delimiter="\t" if kind == "tsv" else ",")
+        writer.writeheader()
+        writer.writerows(rows)
+        text = buffer.getvalue()
+    pack = {".gz": gzip.compress, ".bz2": bz2.compress}.get(path.suffix, bytes)
+    path.write_bytes(pack(text.encode()))
+    return str(path)
+
+
+def run(config: DownloadConfig, urls: Any, out: Path | str) -> NormalisedList:
+    return normalise(config, urls, storage.join(str(out), "lists"), storage.join(str(out), "ledger"))
+
+
+def rows_of(listed: NormalisedList) -> list[dict[str, Any]]:
+    return [row for number in range(listed.shards) for row in storage.read_table(listed.path(number)).to_pylist()]
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv", "tsv", "jsonl", "csv.gz", "jsonl.bz2"])
+def test_every_format_gives_the_same_rows(tmp_path: Path, kind: str) -> None:
+    listed = run(CONFIG, write(tmp_path / f"list.{kind}", ROWS), tmp_path)
+    assert (listed.rows, listed.kept, listed.shards) == (7, 4, 2)
+    assert listed.dropped == {"listed_twice": 1, "no_url": 1, "bad_url": 1}
+    assert listed.columns == ("uid", "url", "caption", "n")
+    rows = rows_of(listed)
+    assert [row["url"] for row in rows] == KEPT
+    assert [int(row["n"]) for row in rows] == [1, 2, 4, 7]
+    assert [row["uid"] for row in rows] == [pair_uid(row["url"], row["caption"]) for row in rows]
+    stage = read_stages(str(tmp_path / "ledger"))["list"].to_pylist()
+    assert sorted(row["row"] for row in stage) == list(range(7))
+    assert Counter(row["rule"] for row in stage) == {None: 4, "listed_twice": 1, "no_url": 1, "bad_url": 1}
+    assert {row["uid"] for row in stage if row["verdict"] == "kept"} == {row["uid"] for row in rows}
+
+
+def test_a_text_list_has_urls_alone(tmp_path: Path) -> None:
+    path = write(tmp_path / "list.txt", ROWS)
+    listed = run(DownloadConfig(), path, tmp_path)
+    assert listed.columns == ("uid", "url")
+    assert listed.dropped == {"bad_url": 1, "listed_twice": 2}
+    with pytest.raises(ListError, match=r"\.txt list has URLs alone"):
+        run(DownloadConfig(save_additional_columns=("n",)), path, tmp_path / "other")
+
+
+def test_folders_globs_and_several_lists_are_one_list(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    first, second = write(folder / "a.csv", ROWS[:3]), write(folder / "b.jsonl", ROWS[3:])
+    (folder / "README.md").write_text("not a list")
+    digests = {
+        run(CONFIG, urls, tmp_path / str(number)).digest
+        for number, urls in enumerate([str(folder), f"{folder}/*.[cj]s*", [first, second], first])
+    }
+    assert len(digests) == 2
+    whole = run(CONFIG, write(tmp_path / "whole.csv", ROWS), tmp_path / "whole")
+    assert whole.digest in digests
+
+
+def test_columns_that_are_not_there_are_named_with_the_nearest(tmp_path: Path) -> None:
+    for kind in ("parquet", "csv", "jsonl"):
+        path = write(tmp_path / f"l.{kind}", [{"URL": "http://a.test", "TEXT": "x"}])
+        with pytest.raises(ListError, match=r"has no column 'URLs'; did you mean 'URL'\? It has: 'URL', 'TEXT'"):
+            run(DownloadConfig(url_col="URLs", caption_col="TEXT"), path, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("urls", "message"),
+    [("nowhere/list.csv", "there is no URL list at"), ("nowhere/*.csv", "no URL list at"), ([], "no URL list was given")],
+)
+def test_lists_that_are_not_there(tmp_path: Path, urls: Any, message: str) -> None:
+    with pytest.raises(ListError, match=message):
+        run(DownloadConfig(), urls, tmp_path)
+
+
+def test_a_name_that_says_no_format(tmp_path: Path) -> None:
+    (tmp_path / "list.xlsx").write_bytes(b"x")
+    with pytest.raises(ListError, match=r"name ends in \.parquet"):
+        run(DownloadConfig(), str(tmp_path / "list.xlsx"), tmp_path)
+
+
+def test_rows_that_are_no_rows_cost_themselves(tmp_path: Path) -> None:
+    (tmp_path / "l.csv").write_text('url,caption\nhttp://a.test/1,one\nhttp://a.test/2,two,three\n\nhttp://a.test/3,"x\n')
+    (tmp_path / "l.jsonl").write_text('{"url": "http://a.test/1", "caption": "\\ud800 x"}\n{broken\n[1]\n{"url": 5}\n')
+    listed = run(DownloadConfig(), str(tmp_path / "l.csv"), tmp_path / "csv")
+    assert (listed.rows, listed.kept, listed.dropped) == (3, 2, {"bad_row": 1})
+    listed = run(DownloadConfig(), str(tmp_path / "l.jsonl"), tmp_path / "jsonl")
+    assert (listed.rows, listed.kept, listed.dropped) == (4, 1, {"bad_row": 2, "bad_url": 1})
+    assert rows_of(listed)[0]["caption"] == "? x"
+
+
+def test_a_sources_own_uids(tmp_path: Path) -> None:
+    own = "0123456789abcdef0123456789abcdef"
+    rows = [
+        {"url": "http://a.test/1", "caption": "a", "id": own},
+        {"url": "http://a.test/2", "caption": "b", "id": own.upper()},
+        {"url": "http://a.test/3", "caption": "c", "id": "00000000-0000-0000-0000-000000000001"},
+        {"url": "http://a.test/4", "caption": "d", "id": "17"},
+    ]
+    listed = run(DownloadConfig(uid_col="id"), write(tmp_path / "l.jsonl", rows), tmp_path)
+    assert [row["uid"] for row in rows_of(listed)] == [own, "0" * 31 + "1"]
+    assert listed.dropped == {"listed_twice": 1, "bad_uid": 1}
+    many = [{"url": f"http://a.test/{i}", "caption": "", "id": str(i)} for i in range(1000)]
+    with pytest.raises(ListError, match="leave uid_col out"):
+        run(DownloadConfig(uid_col="id"), write(tmp_path / "m.jsonl", many), tmp_path / "m")
+
+
+def test_conversations_are_kept_as_json_and_tell_samples_apart(tmp_path: Path) -> None:
+    turns = [[{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": answer}] for answer in ("A", "B")]
+    config = DownloadConfig(caption_col=None, save_additional_columns=("conversations",))
+    for kind in ("jsonl", "parquet"):
+        path = write(tmp_path / f"l.{kind}", [{"url": "http://a.test/1", "conversations": turn} for turn in turns])
+        rows = rows_of(run(config, path, tmp_path / kind))
+        assert [json.loads(row["conversations"]) for row in rows] == turns
+        assert len({row["uid"] for row in rows}) == 2
+        assert all(is_uid(row["uid"]) for row in rows)
+
+
+def test_types_of_additional_columns(tmp_path: Path) -> None:
+    path = tmp_path / "l.parquet"
+    table = pa.table(
+        {"url": ["http://a.test/1"], "caption": ["x"], "score": pa.array([0.5], pa.float32()), "tags": [["a", "b"]]}
+    )
+    pq.write_table(table, path)
+    config = DownloadConfig(save_additional_columns=("score", "tags"))
+    listed = run(config, str(path), tmp_path)
+    schema = storage.read_schema(listed.path(0))
+    assert schema.field("score").type == pa.float32()
+    assert rows_of(listed)[0]["tags"] == '["a", "b"]'
+    clash = write(tmp_path / "m.csv", [{"url": "http://b.test", "caption": "", "score": "high", "tags": ""}])
+    with pytest.raises(ListError, match="another type"):
+        run(config, [str(path), clash], tmp_path / "clash")
+
+
+def test_an_unchanged_list_is_not_read_again_and_a_changed_one_is(tmp_path: Path) -> None:
+    path = write(tmp_path / "l.csv", ROWS)
+    first = run(CONFIG, path, tmp_path)
+    before = Path(first.path(0)).stat().st_mtime_ns
+    assert run(CONFIG, path, tmp_path) == first
+    assert Path(first.path(0)).stat().st_mtime_ns == before
+    write(tmp_path / "l.csv", ROWS[:2])
+    second = run(CONFIG, path, tmp_path)
+    assert (second.kept, second.shards) == (2, 1)
+    assert sorted(storage.list_names(str(tmp_path / "lists"))) == ["00000.parquet", "list.json"]
+
+
+def test_a_list_on_s3_and_into_s3(s3_root: str, tmp_path: Path) -> None:
+    local = write(tmp_path / "l.parquet", ROWS)
+    storage.write_bytes(f"{s3_root}/in/l.parquet", Path(local).read_bytes())
+    expected = run(CONFIG, local, tmp_path)
+    for number, urls in enumerate([f"{s3_root}/in/l.parquet", f"{s3_root}/in", f"{s3_root}/in/*.parquet"]):
+        listed = run(CONFIG, urls, f"{s3_root}/out{number}")
+        assert listed.digest == expected.digest
+        assert storage.read_bytes(listed.path(0)) == storage.read_bytes(expected.path(0))
+
+
+def test_a_list_over_http(tmp_path: Path) -> None:
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    local = write(tmp_path / "l.csv", ROWS)
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/l.csv?version=2"
+        assert run(CONFIG, url, tmp_path / "http").digest == run(CONFIG, local, tmp_path).digest
+        server.shutdown()
