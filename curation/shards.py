@@ -164,7 +164,10 @@ class ShardWriter:
             self._tar.close()
         self._files.__exit__(kind, error, traceback)
         if kind is None:
-            storage.write_table(self.shard.parquet, pa.Table.from_pylist(self._rows))
+            # from_pylist alone would keep only the columns of the first row.
+            names = dict.fromkeys(name for row in self._rows for name in row)
+            columns = {name: [row.get(name) for row in self._rows] for name in names}
+            storage.write_table(self.shard.parquet, pa.table(columns))
             count = len(self._rows)
             storage.write_json(
                 self.shard.stats,
