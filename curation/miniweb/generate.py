@@ -5,6 +5,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import threading
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -44,7 +45,8 @@ def generate_site(config: MiniWebConfig, out: str, *, workers: int | None = None
     """Generate the site of a configuration into a folder; returns its counts.
 
     out: a local folder; a complete site with the same configuration is left as it is, an incomplete one is finished,
-    another one replaced. workers: processes, all CPUs if None; they change the time, not the bytes.
+    another one replaced. workers: processes, all CPUs if None; they change the time, not the bytes. A script that
+    generates hundreds of rows calls this under `if __name__ == "__main__":`, as processes that are spawned need it.
     The counts: `pairs`, `instructions`, `spoiled`, `routes`, `files`, `bytes`, and `spoil.<name>` rows of each spoiler.
     Raises `ValueError` for a folder that is not local.
     """
@@ -81,7 +83,8 @@ def _run(out: str, work: Sequence[tuple[list[Slot], str]], workers: int | None, 
             progress.advance(_write_part(out, slots, path))
         return
     # Spawned, not forked: the caller may have threads (Ray, a server), and a fork would inherit their locks.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_exit_with_parent) as pool:
         futures = [pool.submit(_write_part, out, slots, path) for slots, path in work]
         try:
             for future in as_completed(futures):
@@ -89,6 +92,18 @@ def _run(out: str, work: Sequence[tuple[list[Slot], str]], workers: int | None, 
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def _exit_with_parent() -> None:
+    """End this worker when the process that started it is gone: a pool's workers outlive a killed parent otherwise."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
 
 
 def _cpus() -> int:

@@ -85,7 +85,8 @@ def animated(page: Page, partner: Page | None) -> None:
 
 
 def truncated(page: Page, partner: Page | None) -> None:
-    """The upload broke off: 30-70 % of the file."""
+    """The upload broke off: 30-70 % of a JPEG or PNG (of half a WebP, decoders cannot tell what is wrong)."""
+    page.serve(page.image, page.rng.choice(("jpg", "png")))
     page.body = page.body[: int(len(page.body) * page.rng.uniform(0.3, 0.7))]
     page.upright = None
 

@@ -4,6 +4,9 @@ import dataclasses
 import hashlib
 import json
 import os
+import subprocess
+import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -89,6 +92,42 @@ def test_a_killed_generation_is_finished_without_drawing_again(
     monkeypatch.setattr(generate, "_write_part", noting)
     generate_site(small_config, out, workers=1)
     assert digests(Path(out)) == digests(small_site)
+
+
+@pytest.mark.slow
+def test_kill_9_leaves_no_process_and_no_half_site(tmp_path: Path):
+    out = tmp_path / "killed"
+    code = (
+        "from curation.miniweb import MiniWebConfig, generate_site\n"
+        f"generate_site(MiniWebConfig(pairs=600, instructions=20, sides=(96, 128)), {str(out)!r}, workers=2)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not list(out.glob("parts/*/*.json")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert not (out / "site.json").exists()
+    while group_members(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert group_members(process.pid) == []
+    config = MiniWebConfig(pairs=600, instructions=20, sides=(96, 128))
+    generate_site(config, str(out), workers=1)
+    generate_site(config, str(tmp_path / "whole"), workers=1)
+    assert digests(out) == digests(tmp_path / "whole")
+
+
+def group_members(group: int) -> list[int]:
+    """The living processes of a process group."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # it ended meanwhile
+        if int(fields[2]) == group and fields[0] not in "ZX":
+            found.append(int(stat.parent.name))
+    return found
 
 
 def test_the_truth_covers_every_listed_row_once(small_site: Path, small_config: MiniWebConfig):
