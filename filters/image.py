@@ -53,14 +53,12 @@ class ImageScorer(Scorer):
                 luma = cv2.cvtColor(image.pixels, cv2.COLOR_RGB2GRAY)
                 thumbnails[position] = cv2.resize(luma, (PHASH_SIDE, PHASH_SIDE), interpolation=cv2.INTER_AREA)
                 std, entropy = histogram_statistics(luma)
-                # 16 bits hold the Laplacian of 8-bit values exactly, and integers sum alike on every machine.
-                deviation = cv2.meanStdDev(cv2.Laplacian(luma, cv2.CV_16S))[1].item()
                 rows.append(
                     {
                         **published(image, meta),
                         "stored_width": image.width,
                         "stored_height": image.height,
-                        "blur": deviation * deviation,
+                        "blur": laplacian_variance(luma),
                         "entropy": entropy,
                         "std": std,
                         "pixel_hash": pixel_hash(image.pixels),
@@ -110,8 +108,19 @@ def histogram_statistics(luma: np.ndarray) -> tuple[float, float]:
     levels = np.arange(256, dtype=np.int64)
     first, second = int(counts @ levels), int(counts @ (levels * levels))
     shares = counts[counts > 0] / total
-    entropy = -sum(share * math.log2(share) for share in shares.tolist())
-    return math.sqrt(max(0, total * second - first * first)) / total, max(0.0, entropy)
+    # Rounded, because the last digits of numpy's logarithm differ between processors.
+    entropy = round(abs(float(shares @ np.log2(shares))), 9)
+    return math.sqrt(total * second - first * first) / total, entropy
+
+
+def laplacian_variance(luma: np.ndarray) -> float:
+    """Variance of the 3x3 Laplacian (kernel 0 1 0 / 1 -4 1 / 0 1 0, edges mirrored) of 8-bit luma [H, W]."""
+    import cv2
+
+    # 16 bits hold the Laplacian of 8-bit values exactly, and integer sums are the same on every machine.
+    edges = cv2.Laplacian(luma, cv2.CV_16S)
+    first, second = int(cv2.sumElems(edges)[0]), int(cv2.norm(edges, cv2.NORM_L2SQR))
+    return (edges.size * second - first * first) / edges.size**2
 
 
 def pixel_hash(pixels: np.ndarray) -> str:

@@ -1,0 +1,143 @@
+"""Batches for judges, in three steps that stand apart: read a shard, decode its images, judge (DESIGN §4).
+
+Today one worker does all three to a shard. They share nothing but what they pass on, so that decoders on CPUs can
+feed scorers on GPUs.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curation import storage
+from curation.shards import SUCCESS, Shard, read_samples
+from filters import DecodeFailure, Scorer, decode_image, judge_batch
+from filters.judging import table_schema
+from filters.scorer import Batch, Columns
+
+BATCH_BYTES: Final = 64 << 20
+"""A batch ends once it holds this many bytes of pixels, so that large images do not fill the memory."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShardRows:
+    """The samples of a shard in key order, as columns; no images."""
+
+    keys: list[str]
+    columns: dict[str, list[Any]]
+    """By name of `filters.scorer.INPUTS`; always `uid`."""
+
+    def batch(self, positions: Sequence[int]) -> dict[str, list[Any]]:
+        """The columns at some positions."""
+        return {name: [values[position] for position in positions] for name, values in self.columns.items()}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batched:
+    """What a judge gets, and which of the shard's samples they are."""
+
+    positions: list[int]
+    batch: Batch
+
+
+def read_shard_rows(shard: Shard, inputs: set[str]) -> ShardRows:
+    """The `success` rows of a shard's parquet with the columns that `inputs` need; the tar is not touched.
+
+    Raises:
+        ValueError: the rows have no uid, or a key twice.
+    """
+    there = storage.read_schema(shard.parquet).names
+    for name in ("key", "status", "uid"):
+        if name not in there:
+            raise ValueError(f"{shard.parquet} has no column {name!r}; download it with mmcorpus, or add one")
+    plain = [name for name in ("url", "caption") if name in inputs]
+    wanted = there if "meta" in inputs else ["key", "status", "uid", *(name for name in plain if name in there)]
+    table = storage.read_table(shard.parquet, columns=wanted)
+    table = table.filter(pc.equal(table["status"], SUCCESS)).sort_by("key")
+    keys = table["key"].to_pylist()
+    if len(set(keys)) != len(keys):
+        raise ValueError(f"{shard.parquet} has a key twice")
+    nothing: list[Any] = [None] * len(keys)
+    columns = {name: table[name].to_pylist() if name in there else nothing for name in ["uid", *plain]}
+    if "meta" in inputs:
+        columns["meta"] = table.to_pylist()
+    return ShardRows(keys=keys, columns=columns)
+
+
+def slices(rows: ShardRows, size: int) -> Iterator[Batched]:
+    """The rows in order, `size` at a time, without images."""
+    for start in range(0, len(rows.keys), size):
+        positions = list(range(start, min(start + size, len(rows.keys))))
+        yield Batched(positions=positions, batch=rows.batch(positions))
+
+
+def read_encoded(shard: Shard, rows: ShardRows) -> Iterator[tuple[int, bytes]]:
+    """First step: the position and the image's bytes of each sample, as the tar holds them; one image at a time.
+
+    Raises:
+        tarfile.ReadError: the tar is damaged.
+        ValueError: its samples are not those of the parquet's `success` rows.
+    """
+    where = {key: position for position, key in enumerate(rows.keys)}
+    for sample in read_samples(shard):
+        position = where.pop(sample.key, None)
+        if position is None:
+            raise ValueError(f"sample {sample.key!r} is twice in the tar or has no success row in {shard.parquet}")
+        yield position, sample.images[0].data if sample.images else b""
+    if where:
+        raise ValueError(
+            f"{len(where)} of {len(rows.keys)} samples are missing, {min(where)!r} first; the tar ends early"
+        )
+
+
+def decode_batches(
+    encoded: Iterable[tuple[int, bytes]], rows: ShardRows, *, max_pixels: int, size: int
+) -> Iterator[Batched]:
+    """Second step: batches of at most `size` samples with their images decoded, or the reason why not."""
+    positions: list[int] = []
+    images: list[Any] = []
+    held = 0
+    for position, data in encoded:
+        image = decode_image(data, max_pixels=max_pixels)
+        positions.append(position)
+        images.append(image)
+        held += 0 if isinstance(image, DecodeFailure) else image.pixels.nbytes
+        if len(positions) == size or held >= BATCH_BYTES:
+            yield Batched(positions=positions, batch={**rows.batch(positions), "image": images})
+            positions, images, held = [], [], 0
+    if positions:
+        yield Batched(positions=positions, batch={**rows.batch(positions), "image": images})
+
+
+def judge_batches(
+    scorers: Sequence[Scorer],
+    judges: dict[str, Callable[[Batch], Columns]],
+    batches: Iterable[Batched],
+    rows: ShardRows,
+) -> tuple[dict[str, pa.Table], dict[str, str]]:
+    """Third step: by scorer, its table (`uid`, columns, `reason`) in key order, or the error that stopped it alone.
+
+    What the batches raise (a damaged tar) passes through.
+    """
+    parts: dict[str, list[pa.Table]] = {scorer.name: [] for scorer in scorers}
+    errors: dict[str, str] = {}
+    order: list[int] = []
+    for batched in batches:
+        order += batched.positions
+        for scorer in scorers:
+            if scorer.name not in errors:
+                try:
+                    parts[scorer.name].append(judge_batch(scorer, judges[scorer.name], batched.batch))
+                except Exception as error:
+                    errors[scorer.name] = f"{type(error).__name__}: {error}"
+    by_key = np.argsort(np.asarray(order, np.int64), kind="stable")
+    uids = pa.array(rows.columns["uid"], pa.string())
+    tables: dict[str, pa.Table] = {}
+    for scorer in scorers:
+        if scorer.name not in errors:
+            table = pa.concat_tables([table_schema(scorer).empty_table(), *parts[scorer.name]])
+            tables[scorer.name] = table.take(pa.array(by_key)).add_column(0, "uid", uids)
+    return tables, errors
