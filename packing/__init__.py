@@ -4,24 +4,36 @@ A plan is made from lengths alone, packs are written from the plan, a trainer re
 torch (the pickles of packing.pickles excepted); transformers is imported where text becomes tokens.
 """
 
+from packing.binpack import Bins, first_fit_decreasing
 from packing.lengths import IMAGE_TOKEN, expanded_length, expanded_offsets, expanded_spans
 from packing.manifest import PackError
+from packing.materialise import PackConfig, PackReport, write_packs
 from packing.packs import PackedSequence, PackReader
+from packing.plan import PlanConfig, PlanReport, PlanSource, make_plan
 from packing.tokens import SpecialIds, encode_conversation, encode_pair, load_tokenizer, special_ids
 from packing.vocabulary import train_tokenizer
 
 __all__ = [
     "IMAGE_TOKEN",
+    "Bins",
+    "PackConfig",
     "PackError",
     "PackReader",
+    "PackReport",
     "PackedSequence",
+    "PlanConfig",
+    "PlanReport",
+    "PlanSource",
     "SpecialIds",
     "encode_conversation",
     "encode_pair",
     "expanded_length",
     "expanded_offsets",
     "expanded_spans",
+    "first_fit_decreasing",
     "load_tokenizer",
+    "make_plan",
     "special_ids",
     "train_tokenizer",
+    "write_packs",
 ]

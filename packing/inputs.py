@@ -56,8 +56,8 @@ class OpenTar:
     """A tar's members by sample; images are read one at a time, by position, from any thread."""
 
     path: str
-    file: IO[bytes]
-    """The tar itself, or a remote one's local copy, which is deleted when nobody holds this any more."""
+    file: IO[bytes] | None
+    """The tar itself, or a remote one's local copy, deleted when nobody holds this any more; None if missing."""
     members: dict[str, list[tuple[str, int, int]]]
     """Per key, its images' (extension, offset, size), in name order."""
     damage: str
@@ -65,15 +65,14 @@ class OpenTar:
 
     def images(self, key: str) -> tuple[EncodedImage, ...]:
         """A sample's images as stored; raises LookupError saying why they cannot be had."""
-        if key not in self.members:
-            raise LookupError(
-                f"no image of sample {key} in {os.path.basename(self.path)}{self.damage and ': '}{self.damage}"
-            )
+        tar = os.path.basename(self.path)
+        if self.file is None or key not in self.members:
+            raise LookupError(f"no image of sample {key} in {tar}{self.damage and ': '}{self.damage}")
         images = []
         for extension, offset, size in self.members[key]:
             data = os.pread(self.file.fileno(), size, offset)
             if len(data) != size:
-                raise LookupError(f"{os.path.basename(self.path)} ends inside the image of sample {key}")
+                raise LookupError(f"{tar} ends inside the image of sample {key}")
             images.append(EncodedImage(extension=extension, data=data))
         return tuple(images)
 
@@ -85,6 +84,8 @@ def open_tar(path: str) -> OpenTar:
     """
     fs, inner = storage.filesystem(path)
     fs.invalidate_cache()
+    if not fs.exists(inner):
+        return OpenTar(path=path, file=None, members={}, damage="there is no such file")
     return _open_tar(path, str(fs.ukey(inner)))
 
 

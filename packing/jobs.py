@@ -1,0 +1,192 @@
+"""One pack shard: its samples tokenized as planned, their images fetched, the tar written, all from a small job."""
+
+import dataclasses
+import functools
+import hashlib
+import itertools
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from curation import storage
+from curation.shards import EncodedImage, Shard
+from packing import manifest, packs
+from packing.inputs import OpenTar, open_tar, read_texts
+from packing.plan import PlanConfig
+from packing.samples import FittedSample, fit_rows
+from packing.tokens import Spans, load_tokenizer, tokenizer_fingerprint
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+MISSING_IMAGE: Final = "missing_image"
+_PLACES: Final = ("source", "shard", "kind", "uid")
+_CODE_VERSION: Final = 1
+"""Raised whenever the same job would write other bytes."""
+
+Place = tuple[str, str]
+"""A source and one of its input shards."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackJob:
+    """One pack shard to write; small and picklable."""
+
+    name: str
+    """The pack shard's, e.g. `00012`."""
+    out: str
+    plan: str
+    window: int
+    """The plan's row group that holds its sequences."""
+    first: int
+    """Its first sequence."""
+    end: int
+    """One past its last sequence."""
+    shards: dict[str, str]
+    """Folder of each source's input shards."""
+    tokenizer: str
+    config: PlanConfig
+
+
+def write_pack_shard(job: PackJob) -> dict[str, Any]:
+    """Do one job, unless it was done before; returns its record: PackShardWriter's and
+    `dropped` ([source, uid, rule, value], …), `planned`, `resumed`."""
+    rows = _rows(job)
+    fingerprint = _fingerprint(job, rows)
+    committed = _committed(job, fingerprint)
+    if committed is not None:
+        return committed
+    samples, tars, keys = _inputs(job, rows)
+    metadata: dict[str, Any] = {"fingerprint": fingerprint, "dropped": [], "planned": job.end - job.first}
+    with packs.PackShardWriter(
+        job.out, job.name, tokens_per_image=job.config.tokens_per_image, metadata=metadata
+    ) as writer:
+        for sequence, planned in _by_sequence(rows):
+            chosen: list[tuple[dict[str, Any], FittedSample, tuple[EncodedImage, ...]]] = []
+            for row in planned:
+                place = (row["source"], row["shard"])
+                sample = samples[place].get(row["uid"])
+                if sample is None or (len(sample.tokens.input_ids), sample.length) != (row["tokens"], row["length"]):
+                    raise ValueError(
+                        f"{job.plan}: sample {row['uid']} of {'/'.join(place)} has another length than planned, or "
+                        "is gone; its shards have changed since, plan again"
+                    )
+                try:
+                    images = tars[place].images(keys[place][row["uid"]])
+                    if len(images) != row["images"]:
+                        raise LookupError(f"{len(images)} images of sample {row['uid']}, not {row['images']}")
+                except LookupError as error:
+                    drop = [row["source"], row["uid"], MISSING_IMAGE, f"{MISSING_IMAGE}: {error.args[0]}"]
+                    writer.record["dropped"].append(drop)
+                    continue
+                chosen.append((row, sample, images))
+            if chosen:
+                writer.write(_assemble(sequence, chosen))
+    return {**writer.record, "resumed": False}
+
+
+def _assemble(
+    sequence: int, chosen: list[tuple[dict[str, Any], FittedSample, tuple[EncodedImage, ...]]]
+) -> packs.PackedSequence:
+    spans: list[Spans] = []
+    start = 0
+    for _, sample, _ in chosen:
+        spans.append(tuple((start + first, start + end) for first, end in sample.tokens.loss_spans))
+        start += len(sample.tokens.input_ids)
+    return packs.PackedSequence(
+        sequence=sequence,
+        input_ids=np.concatenate([sample.tokens.input_ids for _, sample, _ in chosen]),
+        uids=tuple(row["uid"] for row, _, _ in chosen),
+        sources=tuple(row["source"] for row, _, _ in chosen),
+        lengths=tuple(sample.length for _, sample, _ in chosen),
+        token_counts=tuple(len(sample.tokens.input_ids) for _, sample, _ in chosen),
+        image_counts=tuple(len(images) for _, _, images in chosen),
+        loss_spans=tuple(spans),
+        images=tuple(image for _, _, images in chosen for image in images),
+    )
+
+
+def _inputs(
+    job: PackJob, rows: pa.Table
+) -> tuple[dict[Place, dict[str, FittedSample]], dict[Place, OpenTar], dict[Place, dict[str, str]]]:
+    """Per input shard: its samples by uid as tokens, its tar, and its keys by uid."""
+    tokenizer = _tokenizer(job.tokenizer)
+    samples: dict[Place, dict[str, FittedSample]] = {}
+    tars: dict[Place, OpenTar] = {}
+    keys: dict[Place, dict[str, str]] = {}
+    wanted: dict[tuple[str, str, Any], set[str]] = {}
+    for source, shard, kind, uid in zip(*(rows[name].to_pylist() for name in _PLACES), strict=True):
+        wanted.setdefault((source, shard, kind), set()).add(uid)
+    for (source, name, kind), uids in sorted(wanted.items()):
+        shard = Shard(root=job.shards[source], name=name)
+        texts = read_texts(shard, kind, uids)
+        answers = fit_rows(
+            tokenizer,
+            kind,
+            texts["text"].to_pylist(),
+            context_length=job.config.context_length,
+            tokens_per_image=job.config.tokens_per_image,
+            too_long=job.config.too_long,
+        )
+        listed: list[Any] = texts["uid"].to_pylist()
+        place = (source, name)
+        samples[place] = {u: a for u, a in zip(listed, answers, strict=True) if isinstance(a, FittedSample)}
+        names: list[Any] = texts["key"].to_pylist()
+        keys[place] = dict(zip(listed, names, strict=True))
+        tars[place] = open_tar(shard.tar)
+    return samples, tars, keys
+
+
+@functools.lru_cache(maxsize=2)
+def _tokenizer(path: str) -> "PreTrainedTokenizerFast":
+    return load_tokenizer(path)
+
+
+def _rows(job: PackJob) -> pa.Table:
+    fs, inner = storage.filesystem(job.plan)
+    with fs.open(inner, "rb") as file:
+        rows = pq.ParquetFile(file).read_row_group(job.window)
+    return rows.filter((pc.field("sequence") >= job.first) & (pc.field("sequence") < job.end))
+
+
+def _by_sequence(rows: pa.Table) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+    numbers = rows["sequence"].to_numpy()
+    edges = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(numbers)]
+    for start, end in itertools.pairwise(edges):
+        yield int(numbers[start]), rows.slice(start, end - start).to_pylist()
+
+
+def _fingerprint(job: PackJob, rows: pa.Table) -> str:
+    """Of all that the pack shard's bytes depend on; of input shards their sizes, since reading them is the work."""
+    places: list[Any] = sorted(set(zip(rows["source"].to_pylist(), rows["shard"].to_pylist(), strict=True)))
+    inputs = [Shard(root=job.shards[source], name=name) for source, name in places]
+    identity = {
+        "version": [_CODE_VERSION, manifest.VERSION],
+        "rows": rows.to_pydict(),
+        "config": dataclasses.asdict(job.config),
+        "tokenizer": tokenizer_fingerprint(_tokenizer(job.tokenizer)),
+        "inputs": [[_size(shard.parquet), _size(shard.tar)] for shard in inputs],
+    }
+    return hashlib.blake2b(json.dumps(identity, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def _size(path: str) -> int:
+    fs, inner = storage.filesystem(path)
+    return int(fs.size(inner)) if fs.exists(inner) else -1
+
+
+def _committed(job: PackJob, fingerprint: str) -> dict[str, Any] | None:
+    """The record of the pack shard if it is there, whole and of this fingerprint."""
+    try:
+        schema = storage.read_schema(storage.join(job.out, f"{job.name}.index.parquet"))
+        record: dict[str, Any] = json.loads((schema.metadata or {})[packs.METADATA_KEY])
+    except (FileNotFoundError, KeyError, ValueError):
+        return None
+    whole = _size(storage.join(job.out, f"{job.name}.tar")) == record.get("bytes")
+    return {**record, "resumed": True} if whole and record.get("fingerprint") == fingerprint else None
