@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from curation.render import Rendered, render
+from curation.render.canvas import ink_on
 
 
-def same(pixels: np.ndarray, rgb: list[int], tolerance: int = 6) -> np.ndarray:
+def same(pixels: np.ndarray, rgb: list[int] | list[float], tolerance: int = 6) -> np.ndarray:
     return np.abs(pixels.astype(int) - rgb).max(axis=-1) <= tolerance
 
 
@@ -20,6 +21,8 @@ def test_bars_are_as_long_as_their_values(size: tuple[int, int] | None) -> None:
     for rendered in charts({"bar", "horizontal bar"}, 120, size):
         pixels, facts = np.asarray(rendered.image), rendered.facts
         lying = facts["chart"] == "horizontal bar"
+        ground = pixels[0, 0].astype(float)
+        axis = list(ground + 0.6 * (np.array(ink_on(tuple(ground))) - ground))
         per_unit = []
         for series in facts["series"]:
             for value, rgb, (left, top, right, bottom) in zip(
@@ -32,6 +35,8 @@ def test_bars_are_as_long_as_their_values(size: tuple[int, int] | None) -> None:
                 assert inside.sum() >= len(inside) - 3, (facts["seed"], value)
                 beyond = line[round(end) + 2] if lying else line[round(start) - 2]
                 assert not same(beyond, rgb), (facts["seed"], value)
+                foot = round(start if lying else end)
+                assert same(line[foot - 2 : foot + 2], axis, 25).any(), (facts["seed"], "no axis under the bar")
                 per_unit.append(((end - start) / value, 1.0 / value))
                 seen += 1
         # Every bar's length over its value is the one scale, to a pixel.
@@ -65,6 +70,8 @@ def test_pie_slices_cover_their_share() -> None:
         areas = np.array([same(pixels, rgb).sum() for rgb in series["rgb"]], float)
         shares = 100 * areas / areas.sum()
         assert sum(series["values"]) == 100
+        turns = [end - start for start, end in series["extents"]]
+        assert turns == pytest.approx([3.6 * value for value in series["values"]], abs=0.11)
         # Texts in the slices and swatches in the legend shift the shares a little.
         assert np.abs(shares - series["values"]).max() < 4.0, rendered.facts["seed"]
         seen += 1
