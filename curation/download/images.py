@@ -158,8 +158,9 @@ def _open(data: bytes, max_pixels: int, content_type: str) -> Image.Image:
             raise BadImage("undecodable", "damaged header") from None
         raise BadImage("not_an_image", _looks_like(data, content_type)) from None
     except Exception as error:  # header parsers raise nearly everything at hostile bytes
-        if "truncated" in str(error).lower() or isinstance(error, EOFError):
-            raise BadImage("truncated", "inside the header") from None
+        cut = data.startswith(b"RIFF") and not is_whole(data, "webp")  # libwebp gives no reason
+        if cut or "truncated" in str(error).lower() or isinstance(error, EOFError):
+            raise BadImage("truncated", "cannot be opened") from None
         raise BadImage("undecodable", f"damaged header ({type(error).__name__})") from None
     width, height = image.size
     if width * height > max_pixels:

@@ -59,7 +59,9 @@ class Web:
     def url(self, path: str) -> str:
         return f"http://{HOST}{path}"
 
-    def add(self, path: str, data: bytes = b"", content_type: str = "image/jpeg", status: int = 200, **headers: str) -> str:
+    def add(
+        self, path: str, data: bytes = b"", content_type: str = "image/jpeg", status: int = 200, **headers: str
+    ) -> str:
         """Serve bytes; returns the URL. `X_Robots_Tag="noai"` adds a header."""
         self.routes[path] = lambda handler: respond(handler, data, content_type, status, **headers)
         return self.url(path)

@@ -136,7 +136,9 @@ def test_redirects_are_followed_to_a_limit(web: Web, limits: Limits) -> None:
     assert web.requests["/loop"] == 1
 
 
-@pytest.mark.parametrize("location", ["file:///etc/passwd", "ftp://img.test/a", "gopher://x/", "http://[::1/", "http://a:b@c/"])
+@pytest.mark.parametrize(
+    "location", ["file:///etc/passwd", "ftp://img.test/a", "gopher://x/", "http://[::1/", "http://a:b@c/"]
+)
 def test_redirects_to_other_schemes_are_refused(web: Web, limits: Limits, location: str) -> None:
     assert code(fetch(web.add("/a", status=302, Location=location), limits)) == "bad_url"
 
@@ -233,7 +235,9 @@ def test_private_addresses_are_refused_behind_redirects_and_names(
     assert isinstance(allowed, FetchResult)
 
 
-def test_a_name_that_changes_its_answer_is_asked_once(web: Web, limits: Limits, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_that_changes_its_answer_is_asked_once(
+    web: Web, limits: Limits, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """DNS rebinding: a public address for the check, a private one for the connection."""
     answers = iter(["203.0.113.9", "127.0.0.1", "127.0.0.1"])
     connected: list[object] = []

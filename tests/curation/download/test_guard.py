@@ -15,11 +15,13 @@ from curation.download.guard import HostGate, Resolver, refusal
     [
         ("127.0.0.1", "loopback"), ("127.255.255.254", "loopback"), ("::1", "loopback"), ("0.0.0.0", "unspecified"),
         ("::", "unspecified"), ("10.1.2.3", "private"), ("172.31.0.1", "private"), ("192.168.0.1", "private"),
-        ("169.254.169.254", "link-local"), ("fe80::1", "link-local"), ("fe80::1%eth0", "link-local"), ("fd00::1", "private"),
+        ("169.254.169.254", "link-local"), ("fe80::1", "link-local"), ("fe80::1%eth0", "link-local"),
+        ("fd00::1", "private"),
         ("100.64.0.1", "carrier-grade NAT"), ("100.127.255.255", "carrier-grade NAT"), ("224.0.0.1", "multicast"),
         ("ff02::1", "multicast"), ("240.0.0.1", "private"), ("255.255.255.255", "private"), ("0.1.2.3", "private"),
         ("192.0.2.1", "private"), ("198.18.0.1", "private"), ("::ffff:8.8.8.8", "IPv4-mapped"),
-        ("::8.8.8.8", "IPv4-compatible"), ("64:ff9b::808:808", "NAT64"), ("64:ff9b:1::1", "NAT64"), ("2002:7f00:1::", "6to4"),
+        ("::8.8.8.8", "IPv4-compatible"), ("64:ff9b::808:808", "NAT64"), ("64:ff9b:1::1", "NAT64"),
+        ("2002:7f00:1::", "6to4"),
         ("2001::1", "Teredo"), ("2001:db8::1", "private"), ("fec0::1", "site-local"),
     ],
 )  # fmt: skip

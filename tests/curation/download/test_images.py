@@ -73,7 +73,11 @@ def test_sixteen_bits_are_scaled_not_clipped() -> None:
 
 def test_a_sixteen_bit_colour_png_is_not_plain() -> None:
     row = b"\0" + struct.pack(">3H", 65535, 0, 32768) * 4
-    chunks = [(b"IHDR", struct.pack(">IIBBBBB", 4, 2, 16, 2, 0, 0, 0)), (b"IDAT", zlib.compress(row * 2)), (b"IEND", b"")]
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", 4, 2, 16, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(row * 2)),
+        (b"IEND", b""),
+    ]
     body = (struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks)
     info, pixels, _ = both(b"\x89PNG\r\n\x1a\n" + b"".join(body))
     assert not info.plain
@@ -149,15 +153,24 @@ def test_gif_frames_are_counted_as_pillow_counts_them() -> None:
     ],
 )
 def test_bad_files_say_what_is_wrong(data: bytes, code: str) -> None:
-    with pytest.raises(BadImage) as caught:
+    def both_steps() -> None:
         inspect(data, PIXELS, "image/jpeg")
         upright(data, PIXELS)
+
+    with pytest.raises(BadImage) as caught:
+        both_steps()
     assert str(caught.value).startswith(code)
 
 
 def test_a_bomb_is_refused_by_its_header() -> None:
     header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
-    data = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
+    data = (
+        b"\x89PNG\r\n\x1a\n"
+        + struct.pack(">I", 13)
+        + b"IHDR"
+        + header
+        + struct.pack(">I", zlib.crc32(b"IHDR" + header))
+    )
     for limit in (10_000, 178_000_000):
         with pytest.raises(BadImage, match="too_many_pixels"):
             inspect(data + struct.pack(">I", 9) + b"IDAT" + bytes(100), limit)
@@ -180,8 +193,10 @@ def test_damaged_bytes_give_pixels_or_a_bad_image_and_nothing_else(data: st.Data
     for _ in range(data.draw(st.integers(1, 6))):
         raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
     cut = bytes(raw[: data.draw(st.integers(1, len(raw)))])
+    code = None
     try:
         inspect(cut, PIXELS)
         upright(cut, PIXELS)
     except BadImage as error:
-        assert error.code in {"not_an_image", "undecodable", "truncated", "too_many_pixels"}
+        code = error.code
+    assert code in {None, "not_an_image", "undecodable", "truncated", "too_many_pixels"}

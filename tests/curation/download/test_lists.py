@@ -112,7 +112,11 @@ def test_columns_that_are_not_there_are_named_with_the_nearest(tmp_path: Path) -
 
 @pytest.mark.parametrize(
     ("urls", "message"),
-    [("nowhere/list.csv", "there is no URL list at"), ("nowhere/*.csv", "no URL list at"), ([], "no URL list was given")],
+    [
+        ("nowhere/list.csv", "there is no URL list at"),
+        ("nowhere/*.csv", "no URL list at"),
+        ([], "no URL list was given"),
+    ],
 )
 def test_lists_that_are_not_there(tmp_path: Path, urls: Any, message: str) -> None:
     with pytest.raises(ListError, match=message):
@@ -126,7 +130,9 @@ def test_a_name_that_says_no_format(tmp_path: Path) -> None:
 
 
 def test_rows_that_are_no_rows_cost_themselves(tmp_path: Path) -> None:
-    (tmp_path / "l.csv").write_text('url,caption\nhttp://a.test/1,one\nhttp://a.test/2,two,three\n\nhttp://a.test/3,"x\n')
+    (tmp_path / "l.csv").write_text(
+        'url,caption\nhttp://a.test/1,one\nhttp://a.test/2,two,three\n\nhttp://a.test/3,"x\n'
+    )
     (tmp_path / "l.jsonl").write_text('{"url": "http://a.test/1", "caption": "\\ud800 x"}\n{broken\n[1]\n{"url": 5}\n')
     listed = run(DownloadConfig(), str(tmp_path / "l.csv"), tmp_path / "csv")
     assert (listed.rows, listed.kept, listed.dropped) == (3, 2, {"bad_row": 1})

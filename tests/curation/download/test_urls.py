@@ -27,8 +27,10 @@ def test_parts(url: str, host: str, port: int, path: str) -> None:
     "url",
     [
         "", "a.test/x", "ftp://a.test/", "file:///etc/passwd", "data:image/png;base64,AA", "javascript:x", "http://",
-        "http:///x", "http://a.test:0/", "http://a.test:99999/", "http://a.test:x/", "http://u:p@a.test/", "http://a b/",
-        "http://a.test/\nHost: evil", "http://a\x00.test/", "http://[::1", "http://[fe80::1%25eth0]/", "http://a..b%2f/",
+        "http:///x", "http://a.test:0/", "http://a.test:99999/", "http://a.test:x/", "http://u:p@a.test/",
+        "http://a b/",
+        "http://a.test/\nHost: evil", "http://a\x00.test/", "http://[::1", "http://[fe80::1%25eth0]/",
+        "http://a..b%2f/",
         "http://" + "a" * 300 + "/", "http://a.test/" + "x" * 20_000, "http://a.test/\ud800",
     ],
 )  # fmt: skip
