@@ -27,7 +27,7 @@ from training.metrics import MetricsLog
 from training.model import VisionLanguageModel, build_model
 from training.optim import build_optimizer, learning_rate, scale_and_clip
 from training.parallel import World, open_world, spread
-from training.signals import TrainingInterrupted, deferred_interrupts
+from training.signals import Interrupts, TrainingInterrupted, deferred_interrupts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -199,7 +199,7 @@ class _Trainer:
             )
             batches = stack.enter_context(contextlib.closing(self._batches()))
             while totals.step < self.steps:
-                line, stop = self._step(batches, interrupts.asked)
+                line, stop = self._step(batches, interrupts)
                 last = totals.step == self.steps
                 if log and (last or totals.step % stage.log_every == 0):
                     log.write(line)
@@ -235,7 +235,7 @@ class _Trainer:
         groups = (group for step in range(self.totals.step, self.steps) for group in self._micro_batches(step))
         return loader.batches(groups)
 
-    def _step(self, batches: Iterator[PackedBatch], asked: bool) -> tuple[dict[str, Any], bool]:
+    def _step(self, batches: Iterator[PackedBatch], interrupts: Interrupts) -> tuple[dict[str, Any], bool]:
         """One optimiser step; returns its metrics and whether any process was asked to stop."""
         stage, world, totals = self.stage, self.world, self.totals
         start, waited = time.monotonic(), 0.0
@@ -253,7 +253,7 @@ class _Trainer:
             counts = [count + more for count, more in zip(counts, found, strict=True)]
         if stage.parallel == "replicate":
             world.add_up_gradients(self.parameters)
-        loss_sum, tokens, positions, images, broken, stop = world.sums([float(loss), *counts, float(asked)])
+        loss_sum, tokens, positions, images, broken, stop = world.sums([float(loss), *counts, float(interrupts.asked)])
         rate = learning_rate(totals.step, self.steps, stage)
         norm = scale_and_clip(self.parameters, max(1.0, tokens), stage.gradient_clip)
         if not math.isfinite(norm):

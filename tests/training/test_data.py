@@ -1,0 +1,105 @@
+"""The order of the data, and what becomes of bad images and foreign packs."""
+
+import io
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from packing.packs import PackReader
+from packing.tokens import load_tokenizer
+from packing.vocabulary import train_tokenizer
+from training.config import StageConfig
+from training.data import Order, PackLoader, check_packs, micro_batches, total_steps
+
+
+def test_every_epoch_shows_each_sequence_once() -> None:
+    order = Order(10, 4, seed=3)
+    stream = [index for step in range(5) for index in order.step(step)]
+    assert sorted(stream[:10]) == sorted(stream[10:]) == list(range(10))
+    assert stream[:10] != stream[10:]
+    assert Order(10, 4, seed=3).step(4) == order.step(4), "a step depends on what was asked before"
+    assert Order(10, 4, seed=4).step(0) != order.step(0)
+
+
+def test_steps_and_shares() -> None:
+    assert total_steps(10, StageConfig(batch_sequences=4)) == 3
+    assert total_steps(10, StageConfig(batch_sequences=4, epochs=0.4)) == 1
+    assert total_steps(10, StageConfig(batch_sequences=4, steps=7)) == 7
+    assert micro_batches([5, 6, 7, 8, 9], 0, 2, 2) == [[5, 7], [9]]
+    assert micro_batches([5, 6, 7, 8, 9], 1, 2, 2) == [[6, 8]]
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_threads_change_nothing(packs: str, threads: int) -> None:
+    groups = [[0, 3], [1], [2, 4, 5], [0]]
+    reader = PackReader(packs)
+    plain = list(PackLoader(reader, image_size=16).batches(groups))
+    threaded = list(PackLoader(reader, image_size=16, threads=threads).batches(groups))
+    for one, other in zip(plain, threaded, strict=True):
+        assert torch.equal(one.input_ids_BL, other.input_ids_BL)
+        assert torch.equal(one.images_NCHW, other.images_NCHW)
+
+
+def test_leaving_a_loader_early_leaves_no_threads(packs: str) -> None:
+    stream = PackLoader(PackReader(packs), image_size=16, threads=2).batches([[0], [1], [2], [3], [4]])
+    next(stream)
+    stream.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
+
+
+def test_a_broken_image_costs_its_sample_alone(pairs: list[Any], make_packs: Callable[..., str]) -> None:
+    whole = PackReader(make_packs([pairs[:3]], name="whole"))
+    (sample, images), *others = pairs[:3]
+    broken = PackReader(make_packs([[(sample, [images[0][:40]]), *others]], name="broken"))
+    good, bad = (PackLoader(reader, image_size=16).batch([0]) for reader in (whole, broken))
+    assert (good.broken_images, bad.broken_images) == (0, 1)
+    assert bad.target_tokens == sum(end - start for item, _ in others for start, end in item.loss_spans)
+    assert (bad.images_NCHW[0] == 128).all()
+    assert torch.equal(good.images_NCHW[1:], bad.images_NCHW[1:])
+
+
+def test_blank_images_are_grey_and_carry_the_same_loss(packs: str) -> None:
+    plain, blank = (PackLoader(PackReader(packs), image_size=16, blank=blank).batch([0, 1]) for blank in (False, True))
+    assert (blank.images_NCHW == 128).all()
+    assert not (plain.images_NCHW == 128).all()
+    assert torch.equal(plain.targets_M, blank.targets_M)
+
+
+def test_images_keep_their_colours_and_their_order(make_packs: Callable[..., str], pairs: list[Any]) -> None:
+    colors = [(220, 20, 20), (20, 200, 20), (20, 20, 220)]
+    items = [(sample, [_png(color)]) for (sample, _), color in zip(pairs, colors, strict=False)]
+    batch = PackLoader(PackReader(make_packs([items])), image_size=16).batch([0])
+    assert [tuple(image[:, 8, 8].tolist()) for image in batch.images_NCHW] == colors
+
+
+def test_a_pack_of_another_tokenizer_is_refused(
+    pairs: list[Any], make_packs: Callable[..., str], tokenizer_folder: str, tmp_path: Any
+) -> None:
+    """Two tokenizers of the same program share special ids and differ in words."""
+    other = train_tokenizer(["entirely different words zebra quagga okapi"] * 2, 300, str(tmp_path / "other"))
+    reader = PackReader(make_packs([pairs[:2]]))
+    check_packs(reader, load_tokenizer(tokenizer_folder), 4)
+    with pytest.raises(ValueError, match="vocabulary differs"):
+        check_packs(reader, load_tokenizer(other), 4)
+    with pytest.raises(ValueError, match=r"set model\.tokens_per_image to 4"):
+        check_packs(reader, load_tokenizer(tokenizer_folder), 16)
+
+
+def test_a_pack_with_other_special_ids_is_refused(
+    pairs: list[Any], make_packs: Callable[..., str], tokenizer_folder: str
+) -> None:
+    reader = PackReader(make_packs([pairs[:2]]))
+    tokenizer = load_tokenizer(tokenizer_folder)
+    tokenizer.eos_token = "<|im_end|>"
+    with pytest.raises(ValueError, match="special ids"):
+        check_packs(reader, tokenizer, 4)
+
+
+def _png(color: tuple[int, int, int]) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (30, 20), color).save(file, "PNG")
+    return file.getvalue()

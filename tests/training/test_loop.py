@@ -1,0 +1,257 @@
+"""Training: learns, accumulates, freezes, stops, resumes, refuses."""
+
+import dataclasses
+import json
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from packing.packs import PackReader
+from training import TrainingInterrupted, read_metrics, train
+from training.checkpoint import list_checkpoints, load_model, read_tensors
+from training.config import ModelConfig, SFTConfig, StageConfig
+from training.data import PackLoader
+from training.loop import TrainReport
+from training.model import build_model
+
+COMPARED = ("step", "loss", "learning_rate", "gradient_norm", "tokens", "positions", "images", "heldout_loss")
+Stages = Callable[..., StageConfig]
+
+
+def curve(out: Path | str) -> list[dict[str, Any]]:
+    lines = read_metrics(f"{out}/metrics.jsonl")
+    return [{key: line[key] for key in COMPARED if key in line} for line in lines]
+
+
+def weights(report: TrainReport) -> dict[str, torch.Tensor]:
+    return read_tensors(report.checkpoint, "model")
+
+
+def test_it_learns_what_only_the_images_tell(packs: str, tiny: ModelConfig, stage: Stages, tmp_path: Path) -> None:
+    settings = {"steps": 60, "learning_rate": 1e-2, "heldout_blank": True, "checkpoint_every": 100}
+    seen = train(stage(**settings), packs, str(tmp_path / "seen"), model=tiny, heldout_packs=packs).totals
+    blank = train(
+        stage(**settings, blank_images=True), packs, str(tmp_path / "blank"), model=tiny, heldout_packs=packs
+    ).totals
+    assert seen.heldout_loss is not None
+    assert blank.heldout_loss is not None
+    assert seen.heldout_loss < blank.heldout_loss - 0.05
+    assert seen.heldout_loss_blank is not None
+    assert seen.heldout_loss_blank > seen.heldout_loss + 0.05
+    assert blank.heldout_loss_blank == blank.heldout_loss
+
+
+def test_accumulation_is_exact(packs: str, tiny: ModelConfig, stage: Stages, tmp_path: Path) -> None:
+    """4 sequences at once, 1×4, and 3+1: the same losses, norms and weights up to rounding."""
+    reports = {
+        size: train(stage(micro_batch_sequences=size), packs, str(tmp_path / str(size)), model=tiny)
+        for size in (4, 1, 3)
+    }
+    for size in (1, 3):
+        for one, other in zip(curve(tmp_path / "4"), curve(tmp_path / str(size)), strict=True):
+            assert other == pytest.approx(one, rel=1e-4)
+        for name, value in weights(reports[4]).items():
+            torch.testing.assert_close(weights(reports[size])[name], value, rtol=2e-3, atol=2e-4)
+
+
+def test_packing_is_exact(
+    pairs: list[Any], make_packs: Callable[..., str], tiny: ModelConfig, stage: Stages, tmp_path: Path
+) -> None:
+    """The same 12 samples as 2 packs and as 12 single ones: the same first step, whatever their lengths."""
+    packed = make_packs([pairs[:5], pairs[5:12]], name="packed", context=256)
+    single = make_packs([[item] for item in pairs[:12]], name="single", context=256)
+    train(stage(steps=1, batch_sequences=2), packed, str(tmp_path / "p"), model=tiny)
+    train(stage(steps=1, batch_sequences=12), single, str(tmp_path / "s"), model=tiny)
+    one, other = curve(tmp_path / "p")[0], curve(tmp_path / "s")[0]
+    assert one == pytest.approx(other, rel=1e-5)
+
+
+def test_frozen_parts_do_not_move(packs: str, tiny: ModelConfig, stage: Stages, tmp_path: Path) -> None:
+    report = train(stage(freeze_vision=True, freeze_language=True), packs, str(tmp_path), model=tiny)
+    vocabulary = PackReader(packs).manifest["tokenizer"]["vocabulary_size"]
+    for name, before in build_model(tiny, vocabulary).named_parameters():
+        same = torch.equal(before, weights(report)[name])
+        assert same == (not name.startswith("projector.")), name
+
+
+def test_a_run_cut_short_goes_on_to_the_bit(packs: str, tiny: ModelConfig, stage: Stages, tmp_path: Path) -> None:
+    settings = stage(heldout_every=2, steps=7)
+    whole = train(settings, packs, str(tmp_path / "whole"), model=tiny, heldout_packs=packs)
+
+    class Stopped(Exception):
+        pass
+
+    out = str(tmp_path / "cut")
+    steps = iter(range(5))
+    batch = PackLoader.batch
+
+    def failing(self: PackLoader, indices: Any) -> Any:
+        if next(steps, None) is None:
+            raise Stopped
+        return batch(self, indices)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PackLoader, "batch", failing)
+        for _ in range(2):  # 2 micro-batches a step and a held-out pass of 5: nothing, then still nothing, is saved
+            with pytest.raises(Stopped):
+                train(settings, packs, out, model=tiny, heldout_packs=packs)
+        steps = iter(range(16))
+        with pytest.raises(Stopped):
+            train(settings, packs, out, model=tiny, heldout_packs=packs)
+    assert [path[-8:] for path in list_checkpoints(f"{out}/checkpoints")] == ["00000003"]
+    resumed = train(settings, packs, out, model=tiny, heldout_packs=packs)
+    assert curve(out) == curve(tmp_path / "whole")
+    assert all(torch.equal(value, weights(resumed)[name]) for name, value in weights(whole).items())
+    assert resumed.totals.target_tokens == whole.totals.target_tokens
+    again = train(settings, packs, out, model=tiny, heldout_packs=packs)
+    assert again == resumed, "a finished stage was run again"
+
+
+def test_other_settings_or_packs_do_not_continue_a_run(
+    packs: str, pairs: list[Any], make_packs: Callable[..., str], tiny: ModelConfig, stage: Stages, tmp_path: Path
+) -> None:
+    out = str(tmp_path / "out")
+    train(stage(), packs, out, model=tiny)
+    with pytest.raises(ValueError, match=r"learning_rate 0.003 → 0.1"):
+        train(stage(learning_rate=0.1), packs, out, model=tiny)
+    with pytest.raises(ValueError, match="over other packs"):
+        train(stage(), make_packs([pairs[:3]], name="other"), out, model=tiny)
+    train(stage(num_workers=1, keep_last=5, micro_batch_sequences=1), packs, out, model=tiny)
+
+
+def test_a_stop_request_leaves_a_checkpoint(
+    packs: str, tiny: ModelConfig, stage: Stages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(stage(checkpoint_every=100), packs, str(tmp_path / "whole"), model=tiny)
+    batch = PackLoader.batch
+    calls = []
+
+    def stopping(self: PackLoader, indices: Any) -> Any:
+        calls.append(indices)
+        if len(calls) == 3:
+            signal.raise_signal(signal.SIGTERM)
+        return batch(self, indices)
+
+    monkeypatch.setattr(PackLoader, "batch", stopping)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(TrainingInterrupted, match="stopped after step 2 of 6"):
+        train(stage(checkpoint_every=100), packs, str(tmp_path / "cut"), model=tiny)
+    assert signal.getsignal(signal.SIGTERM) is before
+    resumed = train(stage(checkpoint_every=100), packs, str(tmp_path / "cut"), model=tiny)
+    assert curve(tmp_path / "cut") == curve(tmp_path / "whole")
+    assert all(torch.equal(value, weights(resumed)[name]) for name, value in weights(whole).items())
+
+
+def test_metrics_are_cut_back_to_the_checkpoint(packs: str, tiny: ModelConfig, stage: Stages, tmp_path: Path) -> None:
+    train(stage(), packs, str(tmp_path), model=tiny)
+    metrics = tmp_path / "metrics.jsonl"
+    whole = curve(tmp_path)
+    last = tmp_path / "checkpoints" / "step-00000006"
+    for file in sorted(last.rglob("*"), reverse=True):
+        file.unlink() if file.is_file() else file.rmdir()
+    last.rmdir()
+    metrics.write_text(metrics.read_text() + '{"step": 7, "loss"')  # killed in mid-line
+    train(stage(), packs, str(tmp_path), model=tiny)
+    assert curve(tmp_path) == whole
+
+
+def test_only_the_last_checkpoints_are_kept(packs: str, tiny: ModelConfig, stage: Stages, tmp_path: Path) -> None:
+    train(stage(checkpoint_every=1, keep_last=2), packs, str(tmp_path), model=tiny)
+    assert [path[-2:] for path in list_checkpoints(str(tmp_path / "checkpoints"))] == ["05", "06"]
+
+
+def test_sft_goes_on_from_pretraining(
+    packs: str, chats: list[Any], make_packs: Callable[..., str], tiny: ModelConfig, stage: Stages, tmp_path: Path
+) -> None:
+    pretrained = train(stage(), packs, str(tmp_path / "pretrain"), model=tiny)
+    conversations = make_packs([chats], name="chats", context=256)
+    sft = SFTConfig(learning_rate=1e-9, steps=1, batch_sequences=1, precision="fp32", num_workers=0)
+    report = train(sft, conversations, str(tmp_path / "sft"), init=str(tmp_path / "pretrain"))
+    for name, value in weights(pretrained).items():
+        torch.testing.assert_close(weights(report)[name], value, rtol=1e-5, atol=1e-6)
+    answers = sum(end - start for sample, _ in chats for start, end in sample.loss_spans)
+    assert report.totals.target_tokens == answers
+    assert load_model(report.checkpoint)[2]["kind"] == "sft"
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run(
+    packs: str, tiny: ModelConfig, stage: Stages, tmp_path: Path
+) -> None:
+    train(stage(steps=1), packs, str(tmp_path / "a"), model=tiny)
+    folder = list_checkpoints(str(tmp_path / "a" / "checkpoints"))[0]
+    tensors = read_tensors(folder, "model")
+    tensors["projector.fc1.weight"][0, 0] = float("nan")
+    save_file(tensors, f"{folder}/model.safetensors")
+    with pytest.raises(FloatingPointError, match=r"pretrain\.learning_rate"):
+        train(stage(), packs, str(tmp_path / "b"), init=folder)
+    assert not list_checkpoints(str(tmp_path / "b" / "checkpoints"))
+
+
+def test_what_cannot_start_says_why(packs: str, tiny: ModelConfig, stage: Stages, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="either model"):
+        train(stage(), packs, str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="no checkpoint at"):
+        train(stage(), packs, str(tmp_path), init=str(tmp_path / "nowhere"))
+    with pytest.raises(ValueError, match=r"manifest\.json is missing"):
+        train(stage(), str(tmp_path / "nothing"), str(tmp_path), model=tiny)
+
+
+SCRIPT = """
+import dataclasses, json, sys
+import torch
+torch.set_num_threads(1)
+from training import StageConfig, train
+from training.config import model_config_from_dict
+spec = json.load(open(sys.argv[1]))
+stage = StageConfig(**{**spec["stage"], "betas": tuple(spec["stage"]["betas"])})
+report = train(stage, spec["packs"], spec["out"], model=model_config_from_dict(spec["model"]), device="cpu")
+print(report.checkpoint)
+"""
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_goes_on_to_the_bit(
+    packs: str, tiny: ModelConfig, stage: Stages, tmp_path: Path
+) -> None:
+    settings = stage(steps=40, checkpoint_every=4, num_workers=1)
+    whole = train(settings, packs, str(tmp_path / "whole"), model=tiny)
+    spec = tmp_path / "spec.json"
+    out = tmp_path / "killed"
+    spec.write_text(
+        json.dumps(
+            {
+                "stage": dataclasses.asdict(settings), "packs": packs, "out": str(out),
+                "model": dataclasses.asdict(tiny),
+            }
+        )
+    )  # fmt: skip
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent(SCRIPT))
+    kills = 0
+    for wanted in (6, 25, 1000):
+        process = subprocess.Popen([sys.executable, str(script), str(spec)], stdout=subprocess.PIPE, text=True)
+        while process.poll() is None and _lines(out) < wanted:
+            time.sleep(0.005)
+        if process.poll() is None:
+            process.kill()
+            kills += 1
+        process.communicate()
+    assert kills == 2
+    assert process.returncode == 0
+    assert curve(out) == curve(tmp_path / "whole")
+    final = read_tensors(list_checkpoints(str(out / "checkpoints"))[-1], "model")
+    assert all(torch.equal(value, final[name]) for name, value in weights(whole).items())
+
+
+def _lines(out: Path) -> int:
+    metrics = out / "metrics.jsonl"
+    return metrics.read_bytes().count(b"\n") if metrics.exists() else 0
