@@ -160,7 +160,7 @@ def test_config_errors_name_the_key() -> None:
         ({"size": (8, 8)}, "size 8x8"),
     ):
         with pytest.raises(ValueError, match=match):
-            RenderConfig(**wrong)  # type: ignore[arg-type]
+            RenderConfig(**wrong)
 
 
 def test_weights_decide_the_mix() -> None:
