@@ -23,6 +23,7 @@ class Progress:
         self.done = 0
         self.counts: Counter[str] = Counter()
         self._bar: Any = None
+        self._told = -1
         self._start = self._last = time.monotonic()
 
     def __enter__(self) -> "Progress":
@@ -50,6 +51,9 @@ class Progress:
         return ", ".join(f"{name} {count:,}" for name, count in self.counts.most_common(4))
 
     def _line(self) -> None:
+        if self._told == self.done:
+            return
+        self._told = self.done
         rate = self.done / max(self.seconds, 1e-9)
         of_total = f"/{self.total:,}" if self.total is not None else ""
         remaining = (

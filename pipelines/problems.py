@@ -52,8 +52,8 @@ class Problem:
 class RecipeError(ValueError):
     """A recipe that cannot be run; all its problems at once."""
 
-    def __init__(self, problems: Iterable[Problem]) -> None:
+    def __init__(self, problems: Iterable[Problem], *, what: str = "recipe") -> None:
         self.problems = tuple(problems)
         count = len(self.problems)
-        head = f"{count} problem{'s' if count != 1 else ''} in the recipe; nothing was run"
+        head = f"{count} problem{'s' if count != 1 else ''} in the {what}; nothing was run"
         super().__init__("\n  ".join([f"{head}:", *map(str, self.problems)]))

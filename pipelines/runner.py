@@ -29,6 +29,8 @@ class Result:
     """Shards that failed, each with its reason; what they held is missing downstream until they succeed."""
     content: str | None = None
     """What later stages depend on. None: the fingerprint itself, so that redoing this one redoes them."""
+    parts: Mapping[str, str] = field(default_factory=dict)
+    """Contents of parts that a later stage may need alone, by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,16 +44,20 @@ class Stage:
     run: Callable[[], Result]
     """Does the work, resuming from what is committed."""
     needs: tuple[str, ...] = ()
-    """The stages whose outputs it reads; they stand before it in the list."""
+    """The stages whose outputs it reads, which stand before it in the list; `pairs/score#image` needs one part only."""
     outputs: tuple[str, ...] = ()
     """Files and folders it makes, relative to the run's folder."""
     clears: tuple[str, ...] | None = None
-    """What to remove when its fingerprint changed; None for all its outputs. Stages that tell stale files themselves
-    (scores carry a fingerprint) give ()."""
+    """What to remove when its fingerprint changed; None for all its outputs."""
+    clears_for: tuple[str, ...] | None = None
+    """Clear only when one of these inputs changed, because for the rest the stage itself sees what is stale (score
+    tables carry a fingerprint); None for whenever the fingerprint changed."""
     version: str = "1"
     """Raised when the same config would give other output."""
     ray: bool = False
     """It needs an initialised Ray."""
+    again: bool = False
+    """Run it even if it is up to date (a download that tries again what failed)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,10 +92,11 @@ def decide(stage: Stage, state: RunState, root: str) -> Decision:
     """Whether a stage has to run, given the records of those before it."""
     inputs: dict[str, str] = {}
     for need in stage.needs:
-        record = state.stages.get(need)
+        name, _, part = need.partition("#")
+        record = state.stages.get(name)
         if record is None or record.status not in ("done", "partial"):
-            return Decision(stage=stage, action="blocked", reason=f"needs {need}, which failed")
-        inputs[need] = record.content
+            return Decision(stage=stage, action="blocked", reason=f"needs {name}, which failed")
+        inputs[need] = record.parts.get(part, record.content) if part else record.content
     config = fingerprint.plain(stage.config)
     mark = fingerprint.digest({"config": config, "version": stage.version, "inputs": inputs})
     before = state.stages.get(stage.name)
@@ -97,7 +104,9 @@ def decide(stage: Stage, state: RunState, root: str) -> Decision:
     if before is None:
         return Decision(action="run", reason="new", clear=True, **made)  # type: ignore[arg-type]
     if before.fingerprint != mark:
-        return Decision(action="run", reason=_why(stage, before, config, inputs), clear=True, **made)  # type: ignore[arg-type]
+        watched = stage.clears_for
+        clear = watched is None or any(before.inputs.get(need) != inputs.get(need) for need in watched)
+        return Decision(action="run", reason=_why(stage, before, config, inputs), clear=clear, **made)  # type: ignore[arg-type]
     if before.status == "clearing":
         return Decision(action="run", reason="interrupted", clear=True, **made)  # type: ignore[arg-type]
     if before.status != "done":
@@ -106,6 +115,8 @@ def decide(stage: Stage, state: RunState, root: str) -> Decision:
     missing = [output for output in stage.outputs if not storage.exists(storage.join(root, output))]
     if missing:
         return Decision(action="run", reason=f"{missing[0]} is gone", **made)  # type: ignore[arg-type]
+    if stage.again:
+        return Decision(action="run", reason="asked for again", **made)  # type: ignore[arg-type]
     return Decision(action="keep", reason="up to date", **made)  # type: ignore[arg-type]
 
 
@@ -118,7 +129,7 @@ def _why(stage: Stage, before: StageRecord, config: Any, inputs: Mapping[str, st
         return f"its output's version changed from {before.version} to {stage.version}"
     changed = [need for need in inputs if before.inputs.get(need) != inputs[need]]
     dropped = [need for need in before.inputs if need not in inputs]
-    return f"{', '.join(changed or dropped)} changed"
+    return f"{', '.join(need.replace('#', ' of ') for need in changed or dropped)} changed"
 
 
 def preview(stages: Sequence[Stage], state: RunState, root: str) -> list[Decision]:
@@ -126,7 +137,7 @@ def preview(stages: Sequence[Stage], state: RunState, root: str) -> list[Decisio
     decisions: list[Decision] = []
     stale: list[str] = []
     for stage in stages:
-        causes = [need for need in stage.needs if need in stale]
+        causes = list(dict.fromkeys(name for need in stage.needs if (name := need.partition("#")[0]) in stale))
         decision = decide(stage, state, root)
         if causes and decision.action != "run":
             decision = Decision(stage=stage, action="run", reason=f"needs {', '.join(causes)}")
@@ -150,7 +161,7 @@ def until(stages: Sequence[Stage], target: str) -> list[Stage]:
         name = wanted.pop()
         if name not in chosen:
             chosen.add(name)
-            wanted.extend(by_name[name].needs)
+            wanted.extend(need.partition("#")[0] for need in by_name[name].needs)
     return [stage for stage in stages if stage.name in chosen]
 
 
@@ -241,7 +252,8 @@ def _run_one(decision: Decision, state: RunState, debug: bool) -> StageRecord:
         "partial" if result.failures else "done",
         counts=fingerprint.plain(dict(result.counts)),
         failures=list(result.failures),
-        content=result.content or decision.fingerprint,
+        parts=dict(result.parts),
+        content=result.content or fingerprint.digest([decision.fingerprint, *result.failures]),
     )
 
 

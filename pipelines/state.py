@@ -31,6 +31,8 @@ class StageRecord:
     """Of each stage it needs, the content it was given."""
     content: str = ""
     """What the stages after it depend on: equal contents, nothing to redo."""
+    parts: dict[str, str] = field(default_factory=dict)
+    """Contents of its parts, e.g. of each scorer's tables."""
     counts: dict[str, Any] = field(default_factory=dict)
     outputs: list[str] = field(default_factory=list)
     """Relative to the run's folder."""
@@ -66,7 +68,8 @@ class RunState:
                 raise ValueError(f"format {stored['format']}, this version reads {FORMAT}")
             state.name = name or stored["name"]
             known = {entry.name for entry in dataclasses.fields(StageRecord)}
-            for stage, record in stored["stages"].items():
+            for stage in stored["order"]:
+                record = stored["stages"][stage]
                 state.stages[stage] = StageRecord(**{key: value for key, value in record.items() if key in known})
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"{path} is not the record of a run ({error}); give another --out, or remove it") from None

@@ -1,14 +1,13 @@
-"""Plain data → a typed, frozen config, with every problem reported by its key, its line and what it should have been."""
+"""Plain data → a typed, frozen config, every problem reported by its key, its line and what it should have been."""
 
 import ast
 import dataclasses
-import functools
 import inspect
 import json
 import textwrap
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from pipelines.problems import Path, Problem, suggestion
@@ -28,17 +27,30 @@ _WORDS = {
 }
 
 
-def check(kind: type[Config], data: Any, source: YamlSource, path: Path) -> tuple[Config | None, list[Problem]]:
-    """Build `kind` (a dataclass) from the data that stands at `path`; None if there are problems."""
+def check(
+    kind: type[Config], data: Any, source: YamlSource, path: Path, *, also: Sequence[str] = ()
+) -> tuple[Config | None, list[Problem]]:
+    """Build `kind` (a dataclass) from the data that stands at `path`; None if there are problems.
+
+    `also` names keys that may stand beside its own, for the suggestions.
+    """
     from pydantic import TypeAdapter, ValidationError
 
     if data is None:
         data = {}  # `image:` with nothing after it means `image: {}`
+    problems: dict[tuple[Path, str], Problem] = {}
+    if isinstance(data, Mapping):
+        # Said here for every config, because one of a user's own (a scorer) need not forbid what it does not know.
+        for name in [str(key) for key in data if str(key) not in field_types(kind)]:
+            text = f"unknown key; {suggestion(name, [*field_types(kind), *also])}"
+            problem = source.problem((*path, name), text)
+            problems[problem.path, problem.message] = problem
+        data = {key: value for key, value in data.items() if str(key) in field_types(kind)}
     try:
-        return TypeAdapter(kind).validate_json(json.dumps(data), strict=True), []
+        value = TypeAdapter(kind).validate_json(json.dumps(data), strict=True)
+        return (None if problems else value), list(problems.values())
     except ValidationError as error:
         found = error.errors(include_url=False)
-    problems: dict[tuple[Path, str], Problem] = {}
     for detail in found:
         inner, declared, branch = _locate(kind, detail["loc"], data)
         if branch is None or branch:
@@ -113,7 +125,6 @@ def _child(data: Any, part: str | int) -> Any:
     return None
 
 
-@functools.cache
 def field_types(kind: Any) -> dict[str, Any]:
     """The fields of a config that a recipe may give, with their types."""
     hints = typing.get_type_hints(kind)
@@ -160,8 +171,7 @@ def describe(declared: Any) -> str:
     return _WORDS.get(origin or declared, getattr(declared, "__name__", str(declared)))
 
 
-@functools.cache
-def field_docs(kind: type) -> dict[str, str]:
+def field_docs(kind: Any) -> dict[str, str]:
     """The docstring under each field of a dataclass, its parents' included."""
     found: dict[str, str] = {}
     for base in reversed(kind.__mro__):

@@ -26,9 +26,8 @@ _SCALARS: Final = {
 class _Loader(yaml.SafeLoader):
     """SafeLoader with the scalars of YAML 1.2's core schema."""
 
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
 
-
+_Loader.yaml_implicit_resolvers = {}
 for _tag, (_pattern, _first) in _SCALARS.items():
     _Loader.add_implicit_resolver(
         _tag, re.compile(rf"(?:{_pattern})\Z"), ["" if char == "\0" else char for char in _first]

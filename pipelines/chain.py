@@ -1,0 +1,89 @@
+"""Turns a recipe into a run: builds its stages, runs what is not up to date, and sums up what came of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import yaml
+
+from curation import storage
+from pipelines import runner
+from pipelines.recipe import Recipe
+from pipelines.runner import Decision, Outcome, Say
+from pipelines.stages import build_stages
+from pipelines.state import RunState, lock
+from pipelines.summary import make_summary
+
+RECIPE_FILE: Final = "recipe.yaml"
+SUMMARY_FILE: Final = "summary.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """What `run_recipe` did."""
+
+    outcome: Outcome
+    summary: dict[str, Any]
+    """As in summary.json."""
+    report: str | None = None
+    """Where report.html is; None if the recipe or the run has none."""
+    problems: tuple[str, ...] = field(default=())
+    """Why the run counts as failed: failed shards and stages, samples unaccounted for. Empty when all is well."""
+
+
+def plan_run(recipe: Recipe, out: str, *, until: str | None = None) -> list[Decision]:
+    """What `run_recipe` would do now, stage by stage."""
+    stages = build_stages(recipe, out)
+    chosen = runner.until(stages, until) if until else stages
+    return runner.preview(chosen, RunState.load(out, name=recipe.file.name), out)
+
+
+def run_recipe(
+    recipe: Recipe,
+    out: str,
+    *,
+    until: str | None = None,
+    retry_failed: bool = False,
+    say: Say = lambda kind, stage, text: None,
+    start_ray: Callable[[], None] = lambda: None,
+    stop_ray: Callable[[], None] = lambda: None,
+    debug: bool = False,
+) -> RunResult:
+    """Run a recipe into the folder `out`, keeping every stage that is up to date.
+
+    Args:
+        until: stop after this stage (`pairs/select`, or `select` for every source's).
+        retry_failed: fetch again the URLs that failed for reasons that can pass.
+        say: told of each event.
+        start_ray, stop_ray: called before the first stage that needs Ray, and once no later one does.
+
+    Raises:
+        ValueError: `until` names no stage, or `out` holds something that is not a run.
+        RunLocked: another process runs in `out`.
+        OSError: the disk is full.
+    """
+    stages = build_stages(recipe, out, retry_failed=retry_failed)
+    chosen = runner.until(stages, until) if until else stages
+    with lock(out):
+        state = RunState.load(out, name=recipe.file.name)
+        state.keep_only([stage.name for stage in stages])
+        text = yaml.safe_dump(recipe.data, sort_keys=False, allow_unicode=True, width=120)
+        storage.write_bytes(storage.join(out, RECIPE_FILE), text.encode())
+        outcome = runner.execute(chosen, state, say=say, start_ray=start_ray, stop_ray=stop_ray, debug=debug)
+        summary = make_summary(recipe, out, state)
+        storage.write_json(storage.join(out, SUMMARY_FILE), summary)
+        report = _report(recipe, out, say) if until is None else None
+    problems = [f"{stage}: {failure}" for stage, failures in outcome.failures.items() for failure in failures]
+    problems += [f"{stage} was not run: a stage that it needs failed" for stage in outcome.blocked]
+    problems += [f"unaccounted for: {text}" for text in summary["balance"]]
+    return RunResult(outcome=outcome, summary=summary, report=report, problems=tuple(problems))
+
+
+def _report(recipe: Recipe, out: str, say: Say) -> str | None:
+    if not recipe.file.report.enabled:
+        return None
+    from pipelines.report import write_report
+
+    path: str = write_report(out)
+    say("done", "report", path)
+    return path

@@ -1,0 +1,52 @@
+"""The command `mmcorpus`. Each command imports what it needs when it runs, so that `--help` is quick."""
+
+from typing import Annotated
+
+import typer
+
+from pipelines.commands import common, curate, learn, look, run
+
+app = typer.Typer(
+    name="mmcorpus",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"mmcorpus {version('mmcorpus')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and stop.")
+    ] = False,
+) -> None:
+    """From image URLs to packed, trainable corpora, and a vision-language model trained on them.
+
+    Start with `mmcorpus run pipelines/demo.yaml --out runs/demo`. A run can be stopped at any moment and resumed by
+    the same command. Exit codes: 0 done, 1 some work failed, 2 the command or recipe is wrong, 130 stopped by Ctrl-C.
+    """
+    common.debug = debug
+
+
+for module in (run, curate, learn, look):
+    module.register(app)
+
+
+def main() -> None:
+    """The entry point of the installed command."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+"""What every command shares: exit codes, messages in place of tracebacks, Ctrl-C, options that mean the same."""
+
+import contextlib
+import functools
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Final, ParamSpec, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+OK: Final = 0
+FAILED: Final = 1
+"""Some work failed: a shard, a stage."""
+USAGE: Final = 2
+"""The command or the recipe is wrong; nothing was done."""
+INTERRUPTED: Final = 130
+"""Ctrl-C: what was committed is kept."""
+
+Parameters = ParamSpec("Parameters")
+Returned = TypeVar("Returned")
+Config = TypeVar("Config")
+
+CpusOption = Annotated[
+    int | None,
+    typer.Option("--num-cpus", min=1, help="CPUs of the local Ray; all by default. Ignored with RAY_ADDRESS."),
+]
+WorkersOption = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Worker processes; as many as Ray has CPUs by default.")
+]
+
+debug = False
+"""Set by `mmcorpus --debug`: errors show where they arose."""
+
+
+class UsageError(ValueError):
+    """The command line asks for what cannot be; the message says what to ask instead."""
+
+
+def console(*, stderr: bool = False) -> "Console":
+    """Rich's console; as wide as a log needs when it is not a terminal."""
+    from rich.console import Console
+
+    made = Console(stderr=stderr, highlight=False, soft_wrap=True)
+    if not made.is_terminal and "COLUMNS" not in os.environ:
+        made.width = 160
+    return made
+
+
+def say(text: str) -> None:
+    """A line to the user, as it is: no markup is read in it."""
+    console().print(text, markup=False)
+
+
+def guarded(command: Callable[Parameters, Returned]) -> Callable[Parameters, Returned]:
+    """A command whose errors become one clear message and an exit code."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Returned:
+        try:
+            with _terminate_as_interrupt():
+                return command(*args, **kwargs)
+        except KeyboardInterrupt:
+            _complain("Stopped. What was finished is kept; run the same command to resume.")
+            raise typer.Exit(INTERRUPTED) from None
+        except (ValueError, FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+            if debug:
+                raise
+            _complain(_text(error))
+            raise typer.Exit(USAGE) from None
+        except (OSError, RuntimeError, ImportError) as error:
+            if debug:
+                raise
+            _complain(_text(error))
+            raise typer.Exit(FAILED) from None
+        except Exception as error:
+            if debug or isinstance(error, typer.Exit) or type(error).__module__.startswith(("click", "typer")):
+                raise
+            _complain(f"{type(error).__name__}: {error}\nThis is a fault of mmcorpus; --debug in front of the command")
+            _complain("shows where it arose: mmcorpus --debug " + " ".join(sys.argv[1:]))
+            raise typer.Exit(FAILED) from None
+
+    return wrapped
+
+
+def _complain(text: str) -> None:
+    console(stderr=True).print(text, style="red", markup=False)
+
+
+def _text(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError) and error.filename and error.strerror:
+        return f"{error.filename}: there is no such file or folder"
+    return str(error) or type(error).__name__
+
+
+@contextlib.contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    """SIGTERM (a scheduler's, a shell's `kill`) ends a command as Ctrl-C does, so that its children end too."""
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not the main thread: nobody's signals to take
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def read_config(kind: type[Config], settings: Sequence[str] | None, data: dict[str, Any] | None = None) -> Config:
+    """A stage's config from `--set KEY=VALUE` settings, checked as a recipe's section is.
+
+    Raises `RecipeError` with every problem.
+    """
+    from pipelines.problems import RecipeError
+    from pipelines.validation import check
+    from pipelines.yaml_source import YamlSource, apply_override
+
+    source = YamlSource(name="command line", data=data or {})
+    for setting in settings or ():
+        apply_override(source, setting)
+    config, problems = check(kind, source.data, source, ())
+    if config is None:
+        raise RecipeError(problems, what="settings")
+    return config
+
+
+class Cluster:
+    """Ray, started when first needed and stopped when the command ends. The command line alone does this."""
+
+    def __init__(self, num_cpus: int | None = None) -> None:
+        self.num_cpus = num_cpus
+        self._started = False
+
+    def start(self) -> None:
+        """Connect to RAY_ADDRESS, or start a quiet local Ray; a `RuntimeError` says what to do if that fails."""
+        if self._started:
+            return
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        try:
+            import ray
+        except ImportError:
+            raise RuntimeError("Ray is not installed. Install it with: pip install 'mmcorpus[curate]'") from None
+        if ray.is_initialized():
+            return
+        address = os.environ.get("RAY_ADDRESS")
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+        try:
+            if address:
+                ray.init(address=address, **quiet)
+            else:
+                ray.init(num_cpus=self.num_cpus, include_dashboard=False, object_store_memory=1_000_000_000, **quiet)
+        except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
+            first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            if address:
+                raise RuntimeError(
+                    f"no Ray cluster answers at RAY_ADDRESS={address} ({first}). Check the address and that the "
+                    "cluster is up (ray status), or unset RAY_ADDRESS to run on this machine alone."
+                ) from error
+            raise RuntimeError(f"Ray could not start on this machine: {first}") from error
+        self._started = True
+
+    def stop(self) -> None:
+        """Shut down what `start` started; nothing else."""
+        if self._started:
+            import ray
+
+            ray.shutdown()
+            self._started = False
+
+    def __enter__(self) -> "Cluster":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()

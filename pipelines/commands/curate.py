@@ -1,0 +1,306 @@
+"""`mmcorpus web`, `render`, `download`, `score`, `select`, `reshard`: the stages of curation, each on its own."""
+
+from typing import Annotated, Any
+
+import typer
+
+from pipelines.commands.common import (
+    FAILED,
+    Cluster,
+    CpusOption,
+    UsageError,
+    WorkersOption,
+    guarded,
+    read_config,
+    say,
+)
+
+ShardsArgument = Annotated[str, typer.Argument(metavar="SHARDS", help="A folder of shards.")]
+ConfigOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="A setting of the stage's config, as in a recipe."),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the application."""
+    app.command()(web)
+    app.command()(render)
+    app.command()(download)
+    app.command()(score)
+    app.command()(select)
+    app.command()(reshard)
+
+
+@guarded
+def web(
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="The site's folder.")],
+    serve: Annotated[bool, typer.Option("--serve", help="Serve the site on loopback until Ctrl-C.")] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="With --serve: 0 takes a free one.")] = 0,
+    settings: ConfigOption = None,
+) -> None:
+    """Generate a mini-web, a small site with spoiled samples and the truth of each, or serve one on loopback.
+
+    The site's folder holds the files, `pairs.parquet` and `instructions.parquet` (URL lists) and `truth.parquet`.
+    Its host names lead nowhere: a download reaches them through the `connect_to` that --serve prints.
+
+    **Examples**
+
+        mmcorpus web site/ --set pairs=500 --set spoil=0.2
+
+        mmcorpus web site/ --serve --port 8000
+    """
+    if serve:
+        _serve(folder, port, settings)
+        return
+    from curation.miniweb import MiniWebConfig, generate_site
+
+    counts = generate_site(read_config(MiniWebConfig, settings), folder)
+    total = f"{counts['pairs']:,} pairs ({counts['spoiled']:,} spoiled), {counts['instructions']:,} instructions"
+    say(f"{folder}: {total}, {counts['bytes'] / 1e6:.1f} MB")
+
+
+def _serve(folder: str, port: int, settings: list[str] | None) -> None:
+    import time
+
+    from curation.miniweb import serve_site
+
+    if settings:
+        raise UsageError(
+            "--serve serves the site that is in the folder; generate it first, then serve it without --set"
+        )
+    with serve_site(folder, port) as running:
+        say(f"Serving {folder} on 127.0.0.1:{running.port}; Ctrl-C stops. Download from it with")
+        for host, place in running.connect_to.items():
+            say(f"  --set 'connect_to={{{host}: \"{place}\"}}'")
+        try:
+            while True:
+                time.sleep(3600)
+        except KeyboardInterrupt:
+            say(f"{running.requests.total():,} requests served.")
+
+
+@guarded
+def render(
+    out: Annotated[str, typer.Argument(metavar="OUT", help="Folder of the new shards.")],
+    settings: ConfigOption = None,
+    workers: WorkersOption = None,
+    num_cpus: CpusOption = None,
+) -> None:
+    """Render pictures with true captions, questions and points: clocks, charts, tables, counted scenes; as shards.
+
+    The work is spread over Ray and resumes where it stopped; picture n of a seed is the same on any machine.
+
+    **Examples**
+
+        mmcorpus render clocks/ --set count=10000 --set 'kinds=[clock]'
+
+        mmcorpus render s3://bucket/rendered --set count=1000000 --set seed=7
+    """
+    from curation.render import RenderConfig, render_shards
+
+    config = read_config(RenderConfig, settings)
+    with Cluster(num_cpus) as cluster:
+        cluster.start()
+        report = render_shards(config, out, **({} if workers is None else {"workers": workers}))
+    say(f"{out}: {_counts(report)}")
+
+
+@guarded
+def download(
+    urls: Annotated[str, typer.Argument(metavar="URLS", help="parquet, csv, tsv, jsonl or txt; local or remote.")],
+    out: Annotated[str, typer.Option("--out", help="Makes shards/, lists/ and ledger/ in this folder.")],
+    site: Annotated[
+        str | None, typer.Option("--site", metavar="FOLDER", help="Serve this mini-web on loopback meanwhile.")
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Fetch again what failed for reasons that can pass.")
+    ] = False,
+    settings: ConfigOption = None,
+    num_cpus: CpusOption = None,
+) -> None:
+    """Download a URL list into shards, with img2dataset on Ray; what is committed already is kept.
+
+    Images come out upright; addresses in private networks are refused; each failure keeps its reason. The settings
+    have img2dataset's own names where it has them.
+
+    **Examples**
+
+        mmcorpus download list.parquet --out data/ --set image_size=384 --set 'save_additional_columns=[similarity]'
+
+        mmcorpus download site/pairs.parquet --out data/ --site site/
+
+        mmcorpus download list.parquet --out data/ --retry-failed
+    """
+    from curation.download import DownloadConfig
+    from curation.storage import join
+    from pipelines import steps
+
+    config = read_config(DownloadConfig, settings)
+    with Cluster(num_cpus) as cluster:
+        cluster.start()
+        result = steps.download(
+            config,
+            urls,
+            shards=join(out, "shards"),
+            lists=join(out, "lists"),
+            ledger_root=join(out, "ledger"),
+            site=site,
+            retry_failed=retry_failed,
+        )
+    say(f"{join(out, 'shards')}: {_counts(result.counts)}")
+    _fail_if(result.failures)
+
+
+@guarded
+def score(
+    shards: ShardsArgument,
+    out: Annotated[str, typer.Option("--out", help="The source's scores: a folder a scorer.")],
+    scorers: Annotated[
+        list[str] | None,
+        typer.Option("--scorer", help="`image`, `caption`, …, `module:Class`, or `repeats`; all that ship by default."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="SCORER.KEY=VALUE", help="A scorer's parameter: `language.languages=[en, de]`."),
+    ] = None,
+    workers: WorkersOption = None,
+    num_cpus: CpusOption = None,
+) -> None:
+    """Judge every sample of some shards: columns of scores by uid, nothing deleted.
+
+    An image is decoded once for all the scorers that want it. Tables that exist and were made with the same parameters
+    are kept; others are made anew.
+
+    **Examples**
+
+        mmcorpus score data/shards --out data/scores
+
+        mmcorpus score data/shards --out data/scores --scorer language --set 'language.languages=[en, fr]'
+
+        mmcorpus score data/shards --out data/scores --scorer my_rules:FaceScorer --workers 8
+    """
+    from pipelines import steps
+    from pipelines.load import read_scorers
+
+    judges, repeats = read_scorers(scorers, settings or [])
+    with Cluster(num_cpus) as cluster:
+        cluster.start()
+        failures: list[str] = []
+        if judges:
+            result = steps.score(judges, shards=shards, out=out, workers=workers)
+            say(f"{out}: {_counts(result.counts)}")
+            failures += result.failures
+        if repeats is not None:
+            result = steps.find_repeats(repeats, shards=shards, scores=out)
+            say(f"{out}/repeats: {_counts(result.counts)}")
+            failures += result.failures
+    _fail_if(failures)
+
+
+@guarded
+def select(
+    scores: Annotated[str, typer.Argument(metavar="SCORES", help="A source's scores, e.g. runs/demo/scores/pairs.")],
+    keep: Annotated[
+        list[str] | None, typer.Option("--keep", metavar="EXPR", help="What must be true; repeatable.")
+    ] = None,
+    profile: Annotated[str | None, typer.Option(help="A published filter: see `mmcorpus profiles`.")] = None,
+    settings: ConfigOption = None,
+    out: Annotated[
+        str | None,
+        typer.Option("--out", help="The selection: .parquet, .npy (DataComp's) or .txt; without, only count."),
+    ] = None,
+    heldout_out: Annotated[str | None, typer.Option("--heldout-out", help="Where the held-out samples go.")] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show what each clause removes alone, and in order.")
+    ] = False,
+) -> None:
+    """Choose samples by their scores; cheap, and done again whenever a threshold moves.
+
+    An expression speaks of `scorer.column`: comparisons, `and or not`, `in`, arithmetic, `top(x, 0.3)`,
+    `bottom(x, 1000)`, `is_null(x)`, `selected("other.parquet")`.
+
+    **Examples**
+
+        mmcorpus select runs/demo/scores/pairs --keep 'image.min_side >= 200 and caption.words > 2' --explain
+
+        mmcorpus select runs/demo/scores/pairs --profile datacomp_basic --out basic.npy
+
+        mmcorpus select scores/ --keep 'top(image.entropy, 0.3)' --set 'subtract=[seen.npy]' --out new.parquet
+    """
+    import os
+    import tempfile
+
+    from curation.selection import SelectConfig
+    from curation.selection import select as run
+
+    given = list(settings or [])
+    data: dict[str, Any] = {}
+    if keep:
+        data["keep"] = keep
+    if profile is not None:
+        data["profile"] = profile
+    config = read_config(SelectConfig, given, data)
+    if not os.path.isdir(scores) and "://" not in scores:
+        raise FileNotFoundError(f"{scores}: there is no such folder of scores; `mmcorpus score` makes one")
+    with tempfile.TemporaryDirectory() as nowhere:
+        report = run(
+            config,
+            scores,
+            out or os.path.join(nowhere, "selection.parquet"),
+            heldout_out=heldout_out or (None if out else os.path.join(nowhere, "heldout.parquet")),
+        )
+    if explain:
+        say(report.text())
+    else:
+        say(f"{report.samples:,} judged: {report.kept:,} kept, {report.heldout:,} held out, {report.dropped:,} dropped")
+    if out:
+        say(f"Selection: {out}")
+
+
+@guarded
+def reshard(
+    shards: ShardsArgument,
+    selection: Annotated[str, typer.Option("--selection", help=".parquet, .npy or .txt.")],
+    out: Annotated[str, typer.Option("--out", help="Folder of the new shards.")],
+    samples_per_shard: Annotated[int, typer.Option(min=1, help="Samples in each new shard.")] = 10_000,
+    workers: WorkersOption = None,
+    num_cpus: CpusOption = None,
+) -> None:
+    """Write a selection's samples into new shards, as often as their counts say; images keep their bytes.
+
+    Packing does not need this: it reads the selection. Use it to hand a subset on, or to delete the rest.
+
+    **Examples**
+
+        mmcorpus reshard data/shards --selection basic.parquet --out basic/
+
+        mmcorpus reshard s3://bucket/shards --selection basic.npy --out s3://bucket/basic --samples-per-shard 5000
+    """
+    from curation.reshard import reshard as run
+
+    with Cluster(num_cpus) as cluster:
+        cluster.start()
+        report = run(shards, selection, out, samples_per_shard=samples_per_shard, workers=workers)
+    say(f"{out}: {_counts(report)}")
+
+
+def _counts(report: Any) -> str:
+    """`1,200 listed, 1,100 downloaded`: the whole numbers of a report or mapping."""
+    import dataclasses
+
+    values = dataclasses.asdict(report) if dataclasses.is_dataclass(report) and not isinstance(report, type) else report
+    numbers = [
+        f"{value:,} {name.replace('_', ' ')}"
+        for name, value in dict(values).items()
+        if isinstance(value, int) and not isinstance(value, bool)
+    ]
+    return ", ".join(numbers)
+
+
+def _fail_if(failures: Any) -> None:
+    if failures:
+        for failure in failures:
+            say(f"failed: {failure}")
+        say("The same command tries them again.")
+        raise typer.Exit(FAILED)

@@ -1,0 +1,211 @@
+"""`mmcorpus plan`, `pack`, `train`, `generate`: from a selection to a model that answers, each step on its own."""
+
+from typing import Annotated
+
+import typer
+
+from pipelines.commands.common import Cluster, CpusOption, UsageError, guarded, read_config, say
+
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="A setting of the stage's config, as in a recipe."),
+]
+SourceOption = Annotated[
+    list[str],
+    typer.Option("--source", metavar="NAME=SHARDS", help="A source's name and the folder of its shards; repeatable."),
+]
+TokenizerOption = Annotated[str, typer.Option("--tokenizer", help="A Hugging Face name, or a folder.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the application."""
+    app.command()(plan)
+    app.command()(pack)
+    app.command()(train)
+    app.command()(generate)
+
+
+@guarded
+def plan(
+    source: SourceOption,
+    selection: Annotated[
+        list[str], typer.Option("--selection", metavar="NAME=PARQUET", help="A source's selection; repeatable.")
+    ],
+    tokenizer: TokenizerOption,
+    out: Annotated[str, typer.Option("--out", help="The plan's parquet.")],
+    kind: Annotated[
+        list[str] | None,
+        typer.Option("--kind", metavar="NAME=KIND", help="`pair` (the default) or `conversation`; repeatable."),
+    ] = None,
+    ledger: Annotated[str | None, typer.Option("--ledger", help="Folder for what became of each sample.")] = None,
+    settings: SetOption = None,
+) -> None:
+    """Decide which samples share a sequence: first-fit-decreasing over token and image lengths, nothing decoded.
+
+    **Examples**
+
+        mmcorpus plan --source web=data/shards --selection web=basic.parquet --tokenizer Qwen/Qwen2.5-1.5B
+        --out plan.parquet
+
+        mmcorpus plan --source chat=chat/shards --selection chat=chat.parquet --kind chat=conversation
+        --tokenizer tok/ --out plan.parquet --set context_length=2048
+    """
+    from packing.plan import PlanConfig, PlanSource, make_plan
+
+    folders, selections, kinds = _named(source, "--source"), _named(selection, "--selection"), _named(kind, "--kind")
+    if set(folders) != set(selections):
+        raise UsageError(
+            f"--source names {sorted(folders)}, --selection {sorted(selections)}; give both for each source"
+        )
+    wrong = {
+        name: value for name, value in kinds.items() if name not in folders or value not in ("pair", "conversation")
+    }
+    if wrong:
+        raise UsageError(f"--kind {wrong}: give NAME=pair or NAME=conversation for a source that --source names")
+    report = make_plan(
+        read_config(PlanConfig, settings),
+        tokenizer=tokenizer,
+        sources={
+            name: PlanSource(shards=folder, selection=selections[name], kind=kinds.get(name, "pair"))  # type: ignore[arg-type]
+            for name, folder in folders.items()
+        },
+        out=out,
+        ledger_root=ledger,
+    )
+    say(
+        f"{report.sequences:,} sequences ({report.lower_bound:,} at least) of {report.samples:,} samples, "
+        f"{report.fill:.1%} full"
+    )
+    for name, verdicts in report.verdicts.items():
+        say(f"  {name}: " + ", ".join(f"{count:,} {rule}" for rule, count in verdicts.items()))
+    say(f"Plan: {out}")
+
+
+@guarded
+def pack(
+    plan_path: Annotated[str, typer.Argument(metavar="PLAN", help="A plan's parquet.")],
+    source: SourceOption,
+    tokenizer: TokenizerOption,
+    out: Annotated[str, typer.Option("--out", help="Folder of the packs.")],
+    pickles: Annotated[
+        str | None, typer.Option("--pickles", help="Write Open-Qwen2VL's layout here as well, a pickle a sequence.")
+    ] = None,
+    settings: SetOption = None,
+    num_cpus: CpusOption = None,
+) -> None:
+    """Write a plan's packs: tokens and the images' own bytes, in WebDataset shards with an index; on Ray, resumable.
+
+    **Examples**
+
+        mmcorpus pack plan.parquet --source web=data/shards --tokenizer Qwen/Qwen2.5-1.5B --out packs/
+
+        mmcorpus pack plan.parquet --source web=data/shards --tokenizer tok/ --out packs/ --set sequences_per_shard=500
+    """
+    from packing.materialise import PackConfig, write_packs
+    from packing.pickles import write_pickles
+    from pipelines.steps import over_ray
+
+    config = read_config(PackConfig, settings)
+    with Cluster(num_cpus) as cluster:
+        cluster.start()
+        report = write_packs(
+            config,
+            plan=plan_path,
+            tokenizer=tokenizer,
+            shards=_named(source, "--source"),
+            out=out,
+            map_fn=over_ray,
+        )
+        if pickles:
+            write_pickles(out, pickles, map_fn=over_ray)
+    say(", ".join(f"{count:,} {name}" for name, count in report.counts.items()) + f", {report.bytes / 1e6:,.1f} MB")
+    if pickles:
+        say(f"Pickles: {pickles}")
+    say(f"Packs: {out}")
+
+
+@guarded
+def train(
+    packs: Annotated[str, typer.Argument(metavar="PACKS", help="A folder of packs.")],
+    out: Annotated[str, typer.Option("--out", help="Gets metrics.jsonl and checkpoints/.")],
+    kind: Annotated[str, typer.Option("--kind", help="`pretrain` or `sft`: whose defaults to take.")] = "pretrain",
+    init: Annotated[
+        str | None, typer.Option("--init", metavar="CHECKPOINT", help="Go on from this checkpoint or training folder.")
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option("--model", metavar="KEY=VALUE", help="A key of the model's config; without --init."),
+    ] = None,
+    heldout: Annotated[str | None, typer.Option("--heldout", help="Packs to evaluate on.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; by default what is there.")] = None,
+    settings: SetOption = None,
+) -> None:
+    """Train a vision-language model on packs, or go on where the same command stopped. Needs no Ray.
+
+    With several GPUs, run it under torchrun: every process calls the same command.
+
+    **Examples**
+
+        mmcorpus train packs/pretrain --out training/pretrain --model vision=google/siglip-so400m-patch14-384
+        --model language=Qwen/Qwen2.5-1.5B-Instruct
+
+        mmcorpus train packs/sft --kind sft --init training/pretrain --out training/sft --set learning_rate=1e-5
+
+        torchrun --nproc-per-node 8 -m pipelines.cli train packs/pretrain --out training/pretrain --set parallel=shard
+    """
+    from training import ModelConfig, SFTConfig, StageConfig
+    from training import train as run
+
+    if kind not in ("pretrain", "sft"):
+        raise UsageError(f"--kind is {kind!r}; give pretrain or sft")
+    if init and model:
+        raise UsageError("--init brings its model along; leave out --model")
+    stage = read_config(SFTConfig if kind == "sft" else StageConfig, settings, {"kind": kind})
+    report = run(
+        stage,
+        packs,
+        out,
+        model=None if init else read_config(ModelConfig, model),
+        init=init,
+        heldout_packs=heldout,
+        device=device,
+    )
+    totals = report.totals
+    heldout_text = f", held-out loss {totals.heldout_loss:.4f}" if totals.heldout_loss is not None else ""
+    say(f"{totals.step:,} steps, loss {totals.loss or float('nan'):.4f}{heldout_text}")
+    say(f"Checkpoint: {report.checkpoint}")
+
+
+@guarded
+def generate(
+    checkpoint: Annotated[str, typer.Argument(metavar="CKPT", help="A checkpoint, or a training folder (its latest).")],
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="An image file; local or remote.")],
+    prompt: Annotated[str, typer.Option("--prompt", help="A question (SFT), or how the caption begins.")] = "",
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Stop after so many tokens.")] = 128,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest token each time.")] = 0.0,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; by default what is there.")] = None,
+) -> None:
+    """Answer about an image with a trained checkpoint.
+
+    **Examples**
+
+        mmcorpus generate runs/demo/training/sft clock.jpg --prompt 'What time does the clock show?'
+
+        mmcorpus generate runs/demo/training/pretrain photo.jpg
+    """
+    from training import generate as run
+
+    say(run(checkpoint, image, prompt, max_new_tokens=max_new_tokens, temperature=temperature, device=device))
+
+
+def _named(settings: list[str] | None, option: str) -> dict[str, str]:
+    """`NAME=VALUE` options as a mapping."""
+    found: dict[str, str] = {}
+    for setting in settings or ():
+        name, equals, value = setting.partition("=")
+        if not equals or not name or not value:
+            raise UsageError(f"{option} {setting!r}: write it as NAME=VALUE")
+        if name in found:
+            raise UsageError(f"{option} names {name!r} twice")
+        found[name] = value
+    return found

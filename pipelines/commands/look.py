@@ -1,0 +1,146 @@
+"""`mmcorpus status`, `inspect`, `report`, `profiles`, `scorers`: what there is, and what became of it."""
+
+from typing import Annotated, Any
+
+import typer
+
+from pipelines.commands.common import FAILED, console, guarded, say
+
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's folder.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the application."""
+    app.command()(status)
+    app.command()(inspect)
+    app.command()(report)
+    app.command()(profiles)
+    app.command()(scorers)
+
+
+@guarded
+def status(run: RunArgument) -> None:
+    """Show a run's stages: what is done, what is under way and how far, what failed, and the disk it takes.
+
+    Exits with 1 if a stage or shard failed.
+
+    **Examples**
+
+        mmcorpus status runs/demo
+
+        mmcorpus status s3://bucket/run
+    """
+    from rich.table import Table
+
+    from pipelines.status import read_status
+
+    found = read_status(run)
+    table = Table(title=f"{found.name} in {run}", title_justify="left", box=None, pad_edge=False)
+    for heading in ("stage", "state", "seconds", "size", "counts"):
+        table.add_column(heading, justify="right" if heading in ("seconds", "size") else "left", overflow="fold")
+    for line in found.stages:
+        style = {"done": "", "failed": "red", "partial": "red"}.get(line.state, "yellow")
+        size = "" if line.bytes is None else f"{line.bytes / 1e6:,.1f} MB"
+        table.add_row(line.name, line.state + line.progress, f"{line.seconds:,.1f}", size, line.counts, style=style)
+    console().print(table)
+    for line in found.stages:
+        for failure in line.failures:
+            say(f"{line.name}: {failure}")
+    if found.free_bytes is not None:
+        say(f"{found.free_bytes / 1e9:,.1f} GB free")
+    if any(line.failures for line in found.stages):
+        raise typer.Exit(FAILED)
+
+
+@guarded
+def inspect(
+    path: Annotated[str, typer.Argument(metavar="PATH", help="A run, shard, score table, plan, pack, checkpoint …")],
+    uid: Annotated[
+        str | None, typer.Argument(metavar="[UID]", help="With a run: the whole story of this sample.")
+    ] = None,
+) -> None:
+    """Say what is in a file or folder that mmcorpus wrote, or tell the whole story of one sample of a run.
+
+    A sample's story: its URL and record, its scores with the model and parameters that made them, the rule that decided
+    at each stage, and the sequence it was packed into. The first 6 digits of a uid are enough if no other begins so.
+
+    **Examples**
+
+        mmcorpus inspect runs/demo 3f9a61
+
+        mmcorpus inspect runs/demo/shards/pairs/00000.tar
+
+        mmcorpus inspect runs/demo/training/sft
+    """
+    from pipelines.inspecting import describe, story
+
+    for line in story(path, uid) if uid else describe(path):
+        say(line)
+
+
+@guarded
+def report(run: RunArgument) -> None:
+    """Write a run's report, one self-contained HTML file: funnel, score histograms, galleries, loss curves, timings.
+
+    `mmcorpus run` writes it at the end by itself; this writes it again, of a run under way as well.
+
+    **Examples**
+
+        mmcorpus report runs/demo
+
+        mmcorpus report s3://bucket/run
+    """
+    from pipelines.report import write_report
+
+    say(f"Report: {write_report(run)}")
+
+
+@guarded
+def profiles() -> None:
+    """List the published filters that `select` knows by name: their clauses, the scorers they need, and the paper.
+
+    **Examples**
+
+        mmcorpus profiles
+
+        mmcorpus select runs/demo/scores/pairs --profile datacomp_basic --explain
+    """
+    from filters import PROFILES
+
+    for profile in PROFILES.values():
+        say(f"{profile.name}  – {profile.source}; scorers: {', '.join(profile.scorers)}")
+        for clause in profile.clauses:
+            say(f"    {clause}")
+
+
+@guarded
+def scorers() -> None:
+    """List the scorers that ship: what each is, its parameters with their defaults, and the columns it gives.
+
+    **Examples**
+
+        mmcorpus scorers
+
+        mmcorpus score data/shards --out data/scores --scorer image --scorer caption
+    """
+    from curation.dedup import COLUMNS, RepeatsConfig
+    from filters import SCORERS
+
+    for name, kind in SCORERS.items():
+        columns = {field.name: str(field.type) for field in kind().schema()}
+        _show_scorer(name, kind, columns)
+    _show_scorer("repeats", RepeatsConfig, COLUMNS)
+
+
+def _show_scorer(name: str, kind: Any, columns: Any) -> None:
+    import dataclasses
+    import inspect as python
+
+    from pipelines.validation import field_help
+
+    text = python.getdoc(kind) or ""
+    say(f"{name}  – {' '.join(text.split())}")
+    for field in dataclasses.fields(kind):
+        default = field.default if field.default is not dataclasses.MISSING else "…"
+        say(f"    {field.name} = {default!r}  {field_help(kind, field.name)}")
+    say(f"    columns: {', '.join(columns)}")

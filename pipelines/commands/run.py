@@ -1,0 +1,177 @@
+"""`mmcorpus run` and `mmcorpus validate`."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipelines.commands import common
+from pipelines.commands.common import FAILED, Cluster, CpusOption, console, guarded, say
+
+if TYPE_CHECKING:
+    from pipelines.chain import RunResult
+    from pipelines.runner import Decision
+
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe, e.g. `select.pairs.profile=null`."),
+]
+RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's YAML file.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the application."""
+    app.command()(run)
+    app.command()(validate)
+
+
+@guarded
+def run(
+    recipe: RecipeArgument,
+    out: Annotated[str, typer.Option("--out", help="The run's folder; local or any fsspec URL.")],
+    settings: SetOption = None,
+    until: Annotated[
+        str | None, typer.Option(metavar="STAGE", help="Stop after this stage: `select`, or `pairs/select`.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and why; do nothing.")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Fetch again what failed to download for reasons that can pass.")
+    ] = False,
+    num_cpus: CpusOption = None,
+) -> None:
+    """Run a recipe: download, score, select, pack, train, report – whatever of it the recipe asks for.
+
+    The recipe is checked whole first. Stages that are up to date are kept; a changed parameter redoes what depends on
+    it and nothing else. A run that was stopped, however, goes on where it was when the same command is given again.
+    Ray runs on this machine, or on the cluster that RAY_ADDRESS names.
+
+    **Examples**
+
+        mmcorpus run pipelines/demo.yaml --out runs/demo
+
+        mmcorpus run pipelines/demo.yaml --out runs/demo --set select.pairs.heldout_fraction=0.1 --dry-run
+
+        mmcorpus run my.yaml --out s3://bucket/run --until select
+    """
+    from pipelines.chain import plan_run, run_recipe
+    from pipelines.load import load_recipe
+
+    loaded = load_recipe(recipe, settings or [])
+    decisions = plan_run(loaded, out, until=until)
+    _show_plan(decisions, always=dry_run)
+    if dry_run:
+        return
+    with Cluster(num_cpus) as cluster:
+        result = run_recipe(
+            loaded,
+            out,
+            until=until,
+            retry_failed=retry_failed,
+            say=_event,
+            start_ray=cluster.start,
+            stop_ray=cluster.stop,
+            debug=common.debug,
+        )
+    _show_result(result, out)
+    if result.problems:
+        raise typer.Exit(FAILED)
+
+
+@guarded
+def validate(recipe: RecipeArgument, settings: SetOption = None) -> None:
+    """Check a recipe without running it: every unknown key, wrong type, missing file and broken reference at once.
+
+    **Examples**
+
+        mmcorpus validate pipelines/demo.yaml
+
+        mmcorpus validate my.yaml --set download.image_size=384
+    """
+    from pipelines.load import load_recipe
+    from pipelines.stages import build_stages
+
+    loaded = load_recipe(recipe, settings or [])
+    names = [stage.name for stage in build_stages(loaded, "OUT")]
+    say(f"{recipe} is valid: {len(names)} stages\n  " + "\n  ".join(names))
+
+
+def _show_plan(decisions: "list[Decision]", *, always: bool) -> None:
+    """Say beforehand what a change will redo; silent for a new run."""
+    redone = [decision for decision in decisions if decision.action != "keep"]
+    kept = [decision.stage.name for decision in decisions if decision.action == "keep"]
+    if always:
+        for decision in decisions:
+            verb = "keep" if decision.action == "keep" else "run "
+            say(f"{verb}  {decision.stage.name}: {decision.reason}")
+    elif kept and redone:
+        names = [decision.stage.name for decision in redone]
+        say(f"{names[0]}: {redone[0].reason} → to do: {', '.join(names)}; kept: {', '.join(kept)}")
+
+
+_STYLES = {"keep": "dim", "start": "bold", "done": "green", "failed": "red", "blocked": "yellow"}
+
+
+def _event(kind: str, stage: str, text: str) -> None:
+    from rich.text import Text
+
+    line = Text(f"{stage}: ", style=_STYLES.get(kind, "")).append(text, style="" if kind != "keep" else "dim")
+    console().print(line)
+
+
+def _show_result(result: "RunResult", out: str) -> None:
+    summary = result.summary
+    for source, stages in summary["sources"].items():
+        _show_funnel(source, stages)
+    if summary["truth"]:
+        _show_truth(summary["truth"])
+    if result.problems:
+        say("")
+        for problem in result.problems[:20]:
+            console(stderr=True).print(problem, style="red", markup=False)
+        if len(result.problems) > 20:
+            say(f"… and {len(result.problems) - 20} more; mmcorpus status {out} lists them")
+        say(f"The same command tries again what failed. Full accounts: {out}/errors/")
+    elif not summary["balance"] and summary["sources"]:
+        say("Every sample is accounted for.")
+    if result.report:
+        say(f"Report: {result.report}")
+    say(f"Results: {out} ({summary['seconds']:.0f} s of work)")
+
+
+def _show_funnel(source: str, stages: Any) -> None:
+    from rich.table import Table
+
+    table = Table(title=f"{source}: where the samples went", title_justify="left", box=None, pad_edge=False)
+    for heading in ("stage", "in", "kept", "dropped", "by rule"):
+        table.add_column(heading, justify="left" if heading in ("stage", "by rule") else "right", overflow="fold")
+    for stage in stages:
+        rules = sorted(stage["dropped"].items(), key=lambda item: (-item[1], item[0]))
+        shown = ", ".join(f"{rule} {count:,}" for rule, count in rules[:6]) + (" …" if len(rules) > 6 else "")
+        dropped = sum(stage["dropped"].values())
+        table.add_row(stage["stage"], f"{stage['entered']:,}", f"{stage['kept']:,}", f"{dropped:,}", shown)
+    console().print(table)
+
+
+def _show_truth(verdicts: list[dict[str, Any]]) -> None:
+    from rich.table import Table
+
+    table = Table(title="Against the truth of the generated site", title_justify="left", box=None, pad_edge=False)
+    for heading in (
+        "spoiled how",
+        "listed",
+        "meant to be",
+        "caught",
+        "by another rule",
+        "missed",
+        "kept",
+        "wrongly dropped",
+    ):
+        table.add_column(heading, justify="left" if heading in ("spoiled how", "meant to be") else "right")
+    for entry in verdicts:
+        drop = entry["expect"] == "dropped"
+        meant = f"dropped by {entry['expect_stage']}: {entry['expect_rule']}" if drop else "kept"
+        numbers = ("caught", "caught_otherwise", "missed") if drop else ("kept", "wrongly_dropped")
+        shown = {name: f"{entry[name]:,}" if entry[name] or name in ("caught", "kept") else "·" for name in numbers}
+        style = "red" if entry["missed"] or entry["wrongly_dropped"] else ""
+        cells = [shown.get(name, "") for name in ("caught", "caught_otherwise", "missed", "kept", "wrongly_dropped")]
+        table.add_row(entry["spoil"], f"{entry['listed']:,}", meant, *cells, style=style)
+    console().print(table)

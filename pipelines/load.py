@@ -1,0 +1,185 @@
+"""Reads a recipe and checks it whole, before any work: every problem at once, each with its place."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from curation import storage
+from pipelines import references
+from pipelines.problems import Path, Problem, RecipeError, suggestion
+from pipelines.recipe import REPEATS, Recipe, RecipeFile, StageLinks, TrainStage
+from pipelines.validation import check, field_types
+from pipelines.yaml_source import YamlSource, apply_override, parse
+
+
+def load_recipe(path: str, settings: Sequence[str] = ()) -> Recipe:
+    """The recipe in a YAML file, with `--set` settings (`a.b=c`) applied.
+
+    Raises:
+        RecipeError: it cannot be run; the error lists every problem with its key, its line and what it should be.
+        FileNotFoundError: there is no such file.
+    """
+    try:
+        text = storage.read_bytes(path).decode("utf-8")
+    except FileNotFoundError:
+        raise FileNotFoundError(f"there is no recipe at {path}; pipelines/demo.yaml is one to start from") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not text: {error}") from None
+    source = parse(text, path)
+    if not isinstance(source.data, dict):
+        raise RecipeError([Problem(place=f"{path}:1", path=(), message="a recipe is a mapping of keys to values")])
+    for setting in settings:
+        apply_override(source, setting)
+    return read_recipe(source)
+
+
+def read_recipe(source: YamlSource) -> Recipe:
+    """The recipe in parsed YAML; raises `RecipeError` as `load_recipe` does."""
+    loader = _Loader(source)
+    recipe = loader.load()
+    if recipe is not None:
+        loader.problems += references.problems(recipe, source)
+    if recipe is None or loader.problems:
+        raise RecipeError(sorted(loader.problems, key=lambda problem: _line(source, problem)))
+    return recipe
+
+
+def _line(source: YamlSource, problem: Problem) -> int:
+    for end in range(len(problem.path), 0, -1):
+        if problem.path[:end] in source.lines:
+            return source.lines[problem.path[:end]]
+    return 0
+
+
+def read_scorers(names: Sequence[str] | None, settings: Sequence[str]) -> tuple[list[Any], Any]:
+    """The scorers of these names (all that ship, and `repeats`, if None) with `scorer.key=value` settings applied, and
+    the config of `repeats` if it is among them. Raises `RecipeError` with every problem.
+    """
+    from filters import SCORERS
+
+    chosen = list(names) if names else [*SCORERS, REPEATS]
+    source = YamlSource(name="command line", data={name: {} for name in chosen})
+    for setting in settings:
+        apply_override(source, setting)
+    unasked = [name for name in source.data if name not in chosen]
+    loader = _Loader(source)
+    loader.problems += [
+        source.problem((name,), f"this scorer was not asked for; {suggestion(name, chosen, listed='asked for')}")
+        for name in unasked
+    ]
+    scorers, repeats = loader.scorers({name: source.data[name] for name in chosen}, ())
+    if loader.problems:
+        raise RecipeError(loader.problems, what="settings")
+    return list(scorers.values()), repeats
+
+
+class _Loader:
+    """Builds each section, collecting problems instead of stopping at the first."""
+
+    def __init__(self, source: YamlSource) -> None:
+        self.source = source
+        self.problems: list[Problem] = []
+
+    def load(self) -> Recipe | None:
+        file = self._check(RecipeFile, self.source.data, ())
+        data = self.source.data
+        score, train = self._mapping(data, "score"), self._mapping(data, "train")
+        scorers, repeats = self.scorers(self._mapping(score, "scorers"), ("score", "scorers"))
+        downloads = self._downloads(data)
+        model, stages = self._training(train, data) if "train" in data else (None, {})
+        if file is None or self.problems:
+            return None
+        file = self._seeded(file, self._mapping(data, "pack"))
+        return Recipe(
+            file=file, downloads=downloads, scorers=scorers, repeats=repeats, model=model, stages=stages, data=data
+        )
+
+    def _check(self, kind: type[Any], data: Any, path: Path) -> Any:
+        value, problems = check(kind, data, self.source, path)
+        self.problems += problems
+        return value
+
+    def _mapping(self, data: Any, key: str) -> dict[str, Any]:
+        """A section, or nothing where it is absent or (a problem already reported) not a mapping."""
+        value = data.get(key) if isinstance(data, dict) else None
+        return value if isinstance(value, dict) else {}
+
+    def _seeded(self, file: RecipeFile, packs: dict[str, Any]) -> RecipeFile:
+        """The recipe's seed given to the generated site and to the packs that have none of their own."""
+        pack = {
+            name: entry if "seed" in self._mapping(packs, name) else dataclasses.replace(entry, seed=file.seed)
+            for name, entry in file.pack.items()
+        }
+        file = dataclasses.replace(file, pack=pack)
+        generate = file.web.generate if file.web else None
+        if generate is None or "seed" in self._mapping(self._mapping(self.source.data, "web"), "generate"):
+            return file
+        assert file.web is not None
+        web = dataclasses.replace(file.web, generate=dataclasses.replace(generate, seed=file.seed))
+        return dataclasses.replace(file, web=web)
+
+    def _downloads(self, data: dict[str, Any]) -> dict[str, Any]:
+        from curation.download.config import DownloadConfig
+
+        shared, found = self._mapping(data, "download"), {}
+        for name, settings in self._mapping(data, "sources").items():
+            own = self._mapping(settings, "download")
+            path: Path = ("sources", name, "download") if own else ("download",)
+            before = len(self.problems)
+            merged = {**shared, **own}
+            extra = merged.get("save_additional_columns", [])
+            if isinstance(settings, dict) and settings.get("kind") == "conversation" and isinstance(extra, list):
+                merged["save_additional_columns"] = [*extra, *(c for c in ("conversations",) if c not in extra)]
+            found[name] = self._check(DownloadConfig, merged, path)
+            if not own:
+                del self.problems[before:]  # reported once, with the recipe's own section
+        return found
+
+    def scorers(self, sections: dict[str, Any], where: Path) -> tuple[dict[str, Any], Any]:
+        """The scorers of the sections that stand at `where`, by the names used there, and the config of `repeats`."""
+        from filters import SCORERS, load_scorer_class
+
+        found: dict[str, Any] = {}
+        repeats = None
+        for name, parameters in sections.items():
+            path: Path = (*where, name)
+            if parameters is not None and not isinstance(parameters, dict):
+                continue  # reported with the file's layout
+            if name == REPEATS:
+                from curation.dedup import RepeatsConfig
+
+                repeats = self._check(RepeatsConfig, parameters, path)
+                continue
+            try:
+                kind = load_scorer_class(name)
+            except (ValueError, KeyError, ImportError, AttributeError, TypeError) as error:
+                known = [*SCORERS, REPEATS]
+                text = f"unknown scorer; {suggestion(name, known)}" if ":" not in name else str(error)
+                self.problems.append(self.source.problem(path, text))
+                continue
+            found[name] = self._check(kind, parameters, path)
+        return found, repeats
+
+    def _training(self, train: dict[str, Any], data: dict[str, Any]) -> tuple[Any, dict[str, TrainStage]]:
+        from training.config import ModelConfig, SFTConfig, StageConfig
+
+        model = self._check(ModelConfig, train.get("model"), ("train", "model"))
+        stages: dict[str, TrainStage] = {}
+        link_names = set(field_types(StageLinks))
+        seed = self.source.data.get("seed", 0)
+        for name, settings in self._mapping(train, "stages").items():
+            if not isinstance(settings, dict):
+                continue
+            path: Path = ("train", "stages", name)
+            links = self._check(StageLinks, {k: v for k, v in settings.items() if k in link_names}, path)
+            own = {"seed": seed, **{key: value for key, value in settings.items() if key not in link_names}}
+            pack = self._mapping(self._mapping(data, "pack"), str(settings.get("pack")))
+            sources = pack.get("sources") if isinstance(pack.get("sources"), list) else []
+            kinds = {self._mapping(self._mapping(data, "sources"), str(name)).get("kind") for name in sources or []}
+            own.setdefault("kind", "sft" if "conversation" in kinds else "pretrain")
+            kind = SFTConfig if own["kind"] == "sft" else StageConfig
+            config, found = check(kind, own, self.source, path, also=sorted(link_names))
+            self.problems += found
+            if links is not None and config is not None:
+                stages[name] = TrainStage(links=links, config=config)
+        return model, stages

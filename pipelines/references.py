@@ -1,0 +1,191 @@
+"""What a recipe refers to must be there: sources, packs, stages, columns, profiles, files."""
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from curation import storage
+from pipelines.problems import Path, Problem, suggestion
+from pipelines.recipe import NAME, REPEATS, WEB, Recipe
+from pipelines.yaml_source import YamlSource
+
+
+def problems(recipe: Recipe, source: YamlSource) -> list[Problem]:
+    """Everything that a well-formed recipe names and that does not exist or does not fit."""
+    found: list[Problem] = []
+    for check in (_names, _sources, _selections, _packs, _training):
+        for path, message in check(recipe):
+            found.append(source.problem(path, message))
+    return found
+
+
+Finding = tuple[Path, str]
+
+
+def _names(recipe: Recipe) -> Iterable[Finding]:
+    file = recipe.file
+    if not file.sources:
+        yield ("sources",), "empty; name at least one list, e.g. sources: {pairs: {urls: list.parquet}}"
+    sections: list[tuple[Path, Iterable[str]]] = [
+        (("sources",), file.sources),
+        (("pack",), file.pack),
+        (("train", "stages"), recipe.stages),
+    ]
+    for path, names in sections:
+        for name in names:
+            if not NAME.match(name):
+                yield (*path, name), "a name becomes a folder: letters, digits, - and _ only"
+    if not file.name.strip():
+        yield ("name",), "empty; say what the run is called"
+
+
+def _sources(recipe: Recipe) -> Iterable[Finding]:
+    web = recipe.file.web
+    if web and web.folder and not storage.exists(storage.join(web.folder, "site.json")):
+        yield ("web", "folder"), f"{_absolute(web.folder)} holds no site (no site.json); `mmcorpus web` makes one"
+    for name, entry in recipe.file.sources.items():
+        path: Path = ("sources", name, "urls")
+        if not entry.urls.startswith(WEB):
+            if not _there(entry.urls):
+                yield path, f"there is nothing at {_absolute(entry.urls)}"
+        elif web is None:
+            yield path, f"{WEB} is the site's folder, and this recipe has no `web`; give a path, or add `web`"
+        else:
+            yield from _site_list(recipe, path, entry.urls)
+
+
+def _site_list(recipe: Recipe, path: Path, urls: str) -> Iterable[Finding]:
+    from curation.miniweb.site import LISTS
+
+    web, name = recipe.file.web, urls.removeprefix(WEB).strip("/")
+    lists = [f"{entry}.parquet" for entry in LISTS if entry != "truth"]
+    if web and web.generate and name not in lists:
+        yield path, f"a generated site has no {name!r}; {suggestion(name, lists, listed='it has')}"
+    elif web and web.folder and not storage.exists(storage.join(web.folder, name)):
+        yield path, f"there is nothing at {_absolute(storage.join(web.folder, name))}"
+
+
+def available_columns(recipe: Recipe) -> list[str]:
+    """The columns that the recipe's scorers give, as expressions name them."""
+    found = [f"{scorer.name}.{column}" for scorer in recipe.scorers.values() for column in scorer.schema().names]
+    if recipe.repeats is not None:
+        from curation.dedup import COLUMNS
+
+        found += [f"{REPEATS}.{column}" for column in COLUMNS]
+    return [*found, "uid"]
+
+
+def _selections(recipe: Recipe) -> Iterable[Finding]:
+    from curation.selection.expression import columns_of, selections_of
+    from filters import PROFILES
+
+    columns = available_columns(recipe)
+    scorers = {column.partition(".")[0] for column in columns}
+    if recipe.repeats is not None:
+        lacking = sorted({name.partition(".")[0] for name in recipe.repeats.columns if name not in columns})
+        if lacking:
+            fix = " and ".join(f"`{name}: {{}}`" for name in lacking)
+            yield ("score", "scorers", REPEATS), f"reads the scores of {', '.join(lacking)}; add {fix} beside it"
+    for name, config in recipe.file.select.items():
+        path: Path = ("select", name)
+        if name not in recipe.file.sources:
+            yield path, f"there is no source of this name; {suggestion(name, recipe.file.sources, listed='sources')}"
+        clauses = [("keep", text) for text in ((config.keep,) if isinstance(config.keep, str) else config.keep) if text]
+        clauses += [("upsample", text) for text in config.upsample]
+        clauses += [("heldout_by", config.heldout_by)] if config.heldout_by else []
+        if config.profile is not None:
+            clauses += [("profile", clause) for clause in PROFILES[config.profile].clauses]
+        told: set[str] = set()
+        for key, clause in clauses:
+            for column in columns_of(clause):
+                if column in columns or column in told:
+                    continue
+                told.add(column)
+                scorer = column.partition(".")[0]
+                if scorer not in scorers:
+                    fix = f"add `{scorer}: {{}}` under score.scorers"
+                    yield (*path, key), f"{column!r} needs the scorer {scorer!r}, which the recipe does not run; {fix}"
+                else:
+                    own = [known for known in columns if known.startswith(f"{scorer}.")]
+                    yield (*path, key), f"{scorer} gives no column {column!r}; {suggestion(column, own)}"
+            for named in selections_of(clause):
+                if not _there(named):
+                    yield (*path, key), f"selected({named!r}): there is nothing at {_absolute(named)}"
+        for key in ("intersect", "subtract", "union"):
+            for index, named in enumerate(getattr(config, key)):
+                if not _there(named):
+                    yield (*path, key, index), f"there is nothing at {_absolute(named)}"
+
+
+def _packs(recipe: Recipe) -> Iterable[Finding]:
+    file = recipe.file
+    if file.pack and file.tokenizer is None:
+        yield (
+            ("tokenizer",),
+            "missing; packs need one: `name: Qwen/Qwen2.5-1.5B`, a folder, or `train: {vocab_size: …}`",
+        )
+    if file.tokenizer and file.tokenizer.name and _missing_local(file.tokenizer.name):
+        yield ("tokenizer", "name"), f"there is nothing at {_absolute(file.tokenizer.name)}"
+    for name, config in file.pack.items():
+        for index, source in enumerate(config.sources):
+            if source not in file.sources:
+                where: Path = ("pack", name, "sources", index)
+                yield where, f"unknown source {source!r}; {suggestion(source, file.sources, listed='sources')}"
+
+
+def _training(recipe: Recipe) -> Iterable[Finding]:
+    file, stages = recipe.file, recipe.stages
+    if recipe.model is not None:
+        for part in ("vision", "language"):
+            value = getattr(recipe.model, part)
+            if isinstance(value, str) and _missing_local(value):
+                yield ("train", "model", part), f"there is nothing at {_absolute(value)}"
+    for name, stage in stages.items():
+        path: Path = ("train", "stages", name)
+        pack, init = stage.links.pack, stage.links.init
+        if pack not in file.pack:
+            yield (*path, "pack"), f"unknown pack {pack!r}; {suggestion(pack, file.pack, listed='packs')}"
+        else:
+            yield from _fit(recipe, path, pack)
+        if init is not None and init not in stages:
+            others = [other for other in stages if other != name]
+            yield (*path, "init"), f"unknown stage {init!r}; {suggestion(init, others, listed='stages')}"
+        elif init is not None and _circular(name, {key: entry.links.init for key, entry in stages.items()}):
+            yield (*path, "init"), "starts from itself, by way of the stages that it starts from"
+
+
+def _fit(recipe: Recipe, path: Path, pack: str) -> Iterable[Finding]:
+    config, model = recipe.file.pack[pack], recipe.model
+    if model is not None and config.tokens_per_image != model.tokens_per_image:
+        yield (
+            ("train", "model", "tokens_per_image"),
+            f"{model.tokens_per_image}, but pack {pack!r} has {config.tokens_per_image}; planner and model must agree",
+        )
+
+
+def _circular(name: str, parents: dict[str, Any]) -> bool:
+    seen, parent = {name}, parents.get(name)
+    while parent is not None and parent not in seen:
+        seen.add(parent)
+        parent = parents.get(parent)
+    return parent is not None
+
+
+def _missing_local(name: str) -> bool:
+    """True for what can only be a path, and is not there; a Hugging Face name cannot be judged offline."""
+    looks_local = name.startswith(("/", "./", "../", "~")) or name.count("/") > 1
+    return looks_local and "://" not in name and not os.path.exists(os.path.expanduser(name))
+
+
+def _there(path: str) -> bool:
+    """Whether a path or URL has something; a place that cannot be asked (no network) counts as there until used."""
+    try:
+        return storage.exists(path)
+    except Exception:
+        if storage.is_local(path):
+            raise
+        return True
+
+
+def _absolute(path: str) -> str:
+    return path if "://" in path else os.path.abspath(path)

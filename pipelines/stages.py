@@ -1,0 +1,327 @@
+"""A recipe's stages in order: what each depends on, what it makes, and the call that makes it."""
+
+import dataclasses
+from typing import Any, Final
+
+from curation import storage
+from curation.download.config import VOLATILE
+from pipelines import steps
+from pipelines.fingerprint import digest, plain
+from pipelines.recipe import REPEATS, WEB, PackEntry, Recipe
+from pipelines.runner import Stage
+
+HELDOUT: Final = "heldout"
+MADE_WITH: Final = "made_with"
+"""The part of a download that its list and settings decide, whatever came of them."""
+
+
+def build_stages(recipe: Recipe, root: str, *, retry_failed: bool = False) -> list[Stage]:
+    """The stages of a recipe, each after those it needs."""
+    builder = _Builder(recipe, root, retry_failed)
+    builder.web()
+    for source in recipe.file.sources:
+        builder.download(source)
+        builder.score(source)
+        builder.select(source)
+    builder.tokenizer()
+    for pack in recipe.file.pack:
+        builder.pack(pack, heldout=False)
+        if builder.has_heldout(pack):
+            builder.pack(pack, heldout=True)
+    builder.training()
+    return builder.stages
+
+
+class _Builder:
+    def __init__(self, recipe: Recipe, root: str, retry_failed: bool) -> None:
+        self.recipe, self.file, self.root = recipe, recipe.file, root
+        self.retry_failed = retry_failed
+        self.stages: list[Stage] = []
+        self._ledgered: set[str] = set()
+
+    def _at(self, *parts: str) -> str:
+        return storage.join(self.root, *parts)
+
+    def web(self) -> None:
+        if self.file.web is None or self.file.web.generate is None:
+            return
+        from curation.miniweb.generate import VERSION
+
+        config = self.file.web.generate
+        self.stages.append(
+            Stage(
+                name="web/generate",
+                config=plain(config),
+                version=VERSION,
+                outputs=("web",),
+                clears_for=(),
+                run=lambda: steps.generate_web(config, self._at("web")),
+            )
+        )
+
+    def download(self, source: str) -> None:
+        entry, config = self.file.sources[source], self.recipe.downloads[source]
+        web, folder = self.file.web, None
+        identity: Any = entry.urls
+        needs: tuple[str, ...] = ()
+        urls = entry.urls
+        if web is not None:
+            folder = web.folder or self._at("web")
+            urls = urls.replace(WEB, folder)
+            if web.generate is not None:
+                needs = ("web/generate",)
+            else:
+                identity = {"list": entry.urls, "site": steps.site_identity(folder)}
+        if urls == entry.urls:
+            identity = steps.list_identity(urls)
+        described = {"urls": identity, **plain(config, VOLATILE)}
+        self.stages.append(
+            Stage(
+                name=f"{source}/download",
+                config=described,
+                needs=needs,
+                outputs=(
+                    f"lists/{source}",
+                    f"shards/{source}",
+                    f"ledger/{source}/list.parquet",
+                    f"ledger/{source}/download.parquet",
+                ),
+                ray=True,
+                again=self.retry_failed,
+                run=lambda: steps.download(
+                    config,
+                    urls,
+                    shards=self._at("shards", source),
+                    lists=self._at("lists", source),
+                    ledger_root=self._at("ledger", source),
+                    site=folder,
+                    retry_failed=self.retry_failed,
+                    made_with=digest(described),
+                ),
+            )
+        )
+
+    def score(self, source: str) -> None:
+        scorers = {scorer.name: scorer for scorer in self.recipe.scorers.values()}
+        if scorers:
+            described = {
+                name: {"version": scorer.version, "model": scorer.model(), "parameters": plain(scorer.parameters())}
+                for name, scorer in scorers.items()
+            }
+            self.stages.append(
+                Stage(
+                    name=f"{source}/score",
+                    config=described,
+                    needs=(f"{source}/download", f"{source}/download#{MADE_WITH}"),
+                    outputs=tuple(f"scores/{source}/{name}" for name in scorers),
+                    # Fetching again what had failed leaves most shards as they were, and their scores with them.
+                    clears_for=(f"{source}/download#{MADE_WITH}",),
+                    ray=True,
+                    run=lambda: steps.score(
+                        list(scorers.values()),
+                        shards=self._at("shards", source),
+                        out=self._at("scores", source),
+                        workers=self.file.score.workers,
+                    ),
+                )
+            )
+        repeats = self.recipe.repeats
+        if repeats is not None:
+            inputs = dict.fromkeys(column.partition(".")[0] for column in repeats.columns)
+            self.stages.append(
+                Stage(
+                    name=f"{source}/{REPEATS}",
+                    config=plain(repeats),
+                    needs=(f"{source}/download", *(f"{source}/score#{name}" for name in inputs)),
+                    outputs=(f"scores/{source}/{REPEATS}",),
+                    ray=True,
+                    run=lambda: steps.find_repeats(
+                        repeats,
+                        shards=self._at("shards", source),
+                        scores=self._at("scores", source),
+                    ),
+                )
+            )
+
+    def select(self, source: str) -> None:
+        from curation.selection.config import SelectConfig
+
+        config = self.file.select.get(source, SelectConfig())
+        used = list(dict.fromkeys(column.partition(".")[0] for column in config.columns))
+        scored = [name for name in used if name != REPEATS]
+        needs = [f"{source}/download", *(f"{source}/score#{name}" for name in scored)]
+        if not scored and self.recipe.scorers:
+            needs.append(f"{source}/score")
+        if REPEATS in used:
+            needs.append(f"{source}/{REPEATS}")
+        names = {"selection": f"selections/{source}.parquet", "explain": f"selections/{source}.explain.json"}
+        if config.heldout_fraction:
+            names["heldout"] = f"selections/{source}.{HELDOUT}.parquet"
+        self.stages.append(
+            Stage(
+                name=f"{source}/select",
+                config={**plain(config), "lists": steps.selection_identities(config)},
+                needs=tuple(needs),
+                outputs=(*names.values(), f"ledger/{source}/select.parquet"),
+                # A held-out list that an earlier recipe left and this one does not make would be packed all the same.
+                clears=(
+                    *names.values(),
+                    f"selections/{source}.{HELDOUT}.parquet",
+                    f"ledger/{source}/select.parquet",
+                ),
+                run=lambda: steps.select(
+                    config,
+                    shards=self._at("shards", source),
+                    scores=self._at("scores", source) if self.recipe.scorers else None,
+                    out={name: self._at(path) for name, path in names.items()},
+                    ledger_root=self._at("ledger", source),
+                ),
+            )
+        )
+
+    def has_heldout(self, pack: str) -> bool:
+        """Whether any source of the pack keeps samples aside."""
+        entries = (self.file.select.get(source) for source in self.file.pack[pack].sources)
+        return any(entry is not None and entry.heldout_fraction > 0 for entry in entries)
+
+    def tokenizer(self) -> None:
+        config = self.file.tokenizer
+        if config is None or config.train is None or not self.file.pack:
+            return
+        size = config.train.vocab_size
+        sources = list(dict.fromkeys(source for pack in self.file.pack.values() for source in pack.sources))
+        self.stages.append(
+            Stage(
+                name="tokenizer/train",
+                config={"vocab_size": size, "sources": sources},
+                needs=tuple(f"{source}/{step}" for source in sources for step in ("download", "select")),
+                outputs=("tokenizer",),
+                run=lambda: steps.train_tokenizer(
+                    {
+                        source: (
+                            self._at("shards", source),
+                            self._at("selections", f"{source}.parquet"),
+                            self.file.sources[source].kind,
+                        )
+                        for source in sources
+                    },
+                    vocab_size=size,
+                    out=self._at("tokenizer"),
+                ),
+            )
+        )
+
+    def _tokenizer(self) -> tuple[str, dict[str, str], tuple[str, ...]]:
+        """Where the tokenizer is, what of it decides the plan, and the stage that makes it."""
+        config = self.file.tokenizer
+        assert config is not None, "references.problems refuses packs without a tokenizer"
+        if config.train is not None:
+            return self._at("tokenizer"), {}, ("tokenizer/train",)
+        assert config.name is not None
+        return config.name, {"tokenizer": config.name}, ()
+
+    def pack(self, name: str, *, heldout: bool) -> None:
+        from packing.plan import PlanConfig
+
+        config: PackEntry = self.file.pack[name]
+        plan_config = PlanConfig(
+            **{field.name: getattr(config, field.name) for field in dataclasses.fields(PlanConfig) if field.init}
+        )
+        tokenizer, named, made_by = self._tokenizer()
+        title = f"{name}.{HELDOUT}" if heldout else name
+        suffix = f".{HELDOUT}.parquet" if heldout else ".parquet"
+        sources = [source for source in config.sources if not heldout or self._keeps_aside(source)]
+        # The run's ledger follows each sample into the first pack that takes it; what another pack of the same source
+        # makes of it stays beside that pack's plan.
+        ledgers = {s: self._at("ledger", s) for s in sources if not heldout and s not in self._ledgered}
+        self._ledgered.update(ledgers)
+        given = {
+            source: {
+                "shards": self._at("shards", source),
+                "selection": self._at("selections", source + suffix),
+                "kind": self.file.sources[source].kind,
+            }
+            for source in sources
+        }
+        plan_path, packs_path, own_ledger = f"plans/{title}.parquet", f"packs/{title}", f"plans/{title}.ledger"
+        needs = [f"{source}/{step}" for source in sources for step in ("download", "select")]
+        self.stages.append(
+            Stage(
+                name=f"{title}/plan",
+                config={**plain(plan_config), **named, "sources": {s: given[s]["kind"] for s in sources}},
+                needs=(*needs, *made_by),
+                outputs=(plan_path, own_ledger, *(f"ledger/{source}/pack.parquet" for source in ledgers)),
+                run=lambda: steps.plan(
+                    plan_config,
+                    tokenizer=tokenizer,
+                    sources=given,
+                    out=self._at(plan_path),
+                    own_ledger=self._at(own_ledger),
+                    ledgers=ledgers,
+                ),
+            )
+        )
+        self.stages.append(
+            Stage(
+                name=f"{title}/packs",
+                config={"format": config.format, "sequences_per_shard": config.sequences_per_shard, **named},
+                needs=(f"{title}/plan", *(f"{source}/download" for source in sources), *made_by),
+                outputs=(packs_path,) if config.format == "webdataset" else (packs_path, f"{packs_path}.pickles"),
+                clears=(packs_path, f"{packs_path}.pickles"),
+                ray=True,
+                run=lambda: steps.write_packs(
+                    plan=self._at(plan_path),
+                    tokenizer=tokenizer,
+                    tokenizer_name=named.get("tokenizer"),
+                    sources=given,
+                    out=self._at(packs_path),
+                    form=config.format,
+                    sequences_per_shard=config.sequences_per_shard,
+                    own_ledger=self._at(own_ledger),
+                    ledgers=ledgers,
+                ),
+            )
+        )
+
+    def _keeps_aside(self, source: str) -> bool:
+        entry = self.file.select.get(source)
+        return entry is not None and entry.heldout_fraction > 0
+
+    def training(self) -> None:
+        if self.file.train is None:
+            return
+        from training.loop import RESULT_NEUTRAL
+
+        waiting = dict(self.recipe.stages)
+        while waiting:  # in the recipe's order, but each after the one it starts from
+            name = next(name for name, stage in waiting.items() if stage.links.init not in waiting)
+            self._train(name, RESULT_NEUTRAL)
+            del waiting[name]
+
+    def _train(self, name: str, neutral: frozenset[str]) -> None:
+        stage, model = self.recipe.stages[name], self.recipe.model
+        assert self.file.train is not None
+        device, pack, init = self.file.train.device, stage.links.pack, stage.links.init
+        heldout = self.has_heldout(pack)
+        needs = [f"{pack}/packs", *([f"{pack}.{HELDOUT}/packs"] if heldout else [])]
+        needs += [f"train/{init}"] if init else []
+        config = {**plain(stage.config, neutral), "pack": pack, "init": init}
+        if init is None:
+            config["model"] = plain(model)
+        self.stages.append(
+            Stage(
+                name=f"train/{name}",
+                config=config,
+                needs=tuple(needs),
+                outputs=(f"training/{name}",),
+                run=lambda: steps.train(
+                    stage.config,
+                    packs=self._at("packs", pack),
+                    heldout=self._at("packs", f"{pack}.{HELDOUT}") if heldout else None,
+                    out=self._at("training", name),
+                    model=model if init is None else None,
+                    init=self._at("training", init) if init else None,
+                    device=device,
+                ),
+            )
+        )

@@ -1,0 +1,59 @@
+"""`summary.json`: where every sample went, what each stage took, what the rules caught of a generated site's truth."""
+
+import dataclasses
+from typing import Any
+
+from curation import storage
+from curation.ledger import check_balance, funnel, read_stages
+from pipelines.recipe import WEB, Recipe
+from pipelines.state import RunState
+from pipelines.verdict import compare_with_truth
+
+
+def make_summary(recipe: Recipe, root: str, state: RunState) -> dict[str, Any]:
+    """The summary of a run as it stands. Invariant 1 is checked; `balance` names every place that breaks it."""
+
+    sources: dict[str, Any] = {}
+    balance: list[str] = []
+    for source in recipe.file.sources:
+        folder = storage.join(root, "ledger", source)
+        if not read_stages(folder):
+            continue
+        sources[source] = [dataclasses.asdict(count) for count in funnel(folder)]
+        balance += [str(problem) for problem in check_balance(folder)]
+    return {
+        "name": recipe.file.name,
+        "sources": sources,
+        "balance": balance,
+        "stages": {
+            name: {
+                "status": record.status,
+                "seconds": round(record.seconds, 3),
+                "counts": record.counts,
+                "failures": record.failures,
+            }
+            for name, record in state.stages.items()
+        },
+        "seconds": round(sum(record.seconds for record in state.stages.values()), 3),
+        "truth": [verdict.as_dict() for verdict in _verdicts(recipe, root, list(sources))],
+    }
+
+
+def site_folder(recipe: Recipe, root: str) -> str | None:
+    """The folder of the run's site; None if it downloads from the web."""
+    web = recipe.file.web
+    if web is None:
+        return None
+    return web.folder or storage.join(root, "web")
+
+
+def _verdicts(recipe: Recipe, root: str, finished: list[str]) -> list[Any]:
+    folder = site_folder(recipe, root)
+    if folder is None or not storage.exists(storage.join(folder, "truth.parquet")):
+        return []
+    lists = {
+        name: source.urls.removeprefix(WEB).strip("/").removesuffix(".parquet")
+        for name, source in recipe.file.sources.items()
+        if source.urls.startswith(WEB) and name in finished
+    }
+    return list(compare_with_truth(root, storage.join(folder, "truth.parquet"), lists)) if lists else []
