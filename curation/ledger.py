@@ -142,10 +142,10 @@ def _compare(root: str, earlier: str, kept: pa.Table, stage: str, table: pa.Tabl
     # Both are sorted by uid, so equal columns mean equal multisets.
     if any(entered.equals(expected) for expected in candidates):
         return []
-    missing, extra = _multiset_difference(candidates[-1], entered)
-    surplus = sorted(set(extra) - set(candidates[0].to_pylist())) if earlier == "select" else extra
+    missing, _ = _multiset_difference(candidates[-1], entered)
+    _, extra = _multiset_difference(candidates[0], entered)
     return _imbalance(root, stage, f"samples that {earlier} kept did not arrive", missing) + _imbalance(
-        root, stage, f"samples arrived that {earlier} did not keep", surplus
+        root, stage, f"samples arrived that {earlier} did not keep", extra
     )
 
 

@@ -12,6 +12,7 @@ from typing import Final
 
 from filters.caption import CaptionScorer
 from filters.decode import MAX_PIXELS, DecodedImage, DecodeFailure, decode_image
+from filters.fingerprint import FingerprintScorer
 from filters.image import ImageScorer
 from filters.judging import judge_batch
 from filters.language import LanguageScorer
@@ -34,6 +35,7 @@ __all__ = [
 
 SCORERS: Final[dict[str, type[Scorer]]] = {
     "caption": CaptionScorer,
+    "fingerprint": FingerprintScorer,
     "image": ImageScorer,
     "language": LanguageScorer,
     "url": UrlScorer,

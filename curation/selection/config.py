@@ -38,7 +38,7 @@ class SelectConfig:
     def __post_init__(self) -> None:
         if self.profile is not None and self.profile not in PROFILES:
             raise ValueError(f"profile: unknown {self.profile!r}; there are {', '.join(PROFILES)}")
-        for text in (*((self.keep,) if isinstance(self.keep, str) else self.keep), *self.upsample):
+        for text in (*self._own, *self.upsample):
             parse(text)
         for text, factor in self.upsample.items():
             if factor < 1:
@@ -51,13 +51,16 @@ class SelectConfig:
     @property
     def clauses(self) -> tuple[str, ...]:
         """Every condition in order, one at a time."""
-        own = (self.keep,) if isinstance(self.keep, str) else self.keep
         published = PROFILES[self.profile].clauses if self.profile else ()
         return (
-            *(clause for text in (*published, *own) for clause in split_clauses(text)),
+            *(clause for text in (*published, *self._own) for clause in split_clauses(text)),
             *(f"selected({json.dumps(path, ensure_ascii=False)})" for path in self.intersect),
             *(f"not selected({json.dumps(path, ensure_ascii=False)})" for path in self.subtract),
         )
+
+    @property
+    def _own(self) -> tuple[str, ...]:
+        return tuple(text for text in ((self.keep,) if isinstance(self.keep, str) else self.keep) if text.strip())
 
     @property
     def columns(self) -> tuple[str, ...]:

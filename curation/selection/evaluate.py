@@ -66,6 +66,17 @@ def evaluate(
     return value if isinstance(value, pa.ChunkedArray) else pa.chunked_array([value])
 
 
+def evaluate_number(text: str, columns: pa.Table) -> Any:
+    """The value of an arithmetic expression for each sample: doubles with nulls, or one number for all.
+
+    Raises:
+        ExpressionError: as `evaluate`, or the expression is no number.
+    """
+    expression = parse(text)
+    value = _Evaluator(expression, columns, None).number(expression.tree)
+    return _double(value) if _is_column_value(value) else pa.array(np.full(columns.num_rows, float(value)))
+
+
 def check(text: str | Expression, schema: pa.Schema, scorers: Mapping[str, str] | None = None) -> None:
     """Raise `ExpressionError` if the expression asks for columns that `schema` lacks, or mixes types.
 

@@ -156,6 +156,14 @@ def thresholds_of(text: str | Expression) -> tuple[Threshold, ...]:
     return tuple(found)
 
 
+def ranked_column(text: str) -> tuple[str, bool] | None:
+    """Of `top(column, share)` or `bottom(column, share)` the column and whether it is the top; None for all else."""
+    node = parse(text).tree
+    if isinstance(node, ast.Call) and function_name(node) in ("top", "bottom") and is_column(node.args[0]):
+        return column_name(node.args[0]), function_name(node) == "top"
+    return None
+
+
 def is_column(node: ast.AST) -> bool:
     """True for `scorer.column` and `uid`."""
     if isinstance(node, ast.Name):

@@ -7,16 +7,19 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 
 from curation import ledger, storage
+from curation.scores import load_scores
 from curation.selection import uids
 from curation.selection.config import SelectConfig
 from curation.selection.evaluate import check, evaluate
 from curation.selection.explain import ClauseEffect, SelectReport
-from curation.selection.expression import columns_of, thresholds_of
+from curation.selection.expression import Threshold, columns_of, ranked_column, thresholds_of
 from curation.selection.names import scores_schema, shipped_columns
 from curation.selection.tables import make_selection, read_selection, selection_pairs, write_selection
+
+pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 
 UNSCORED: Final = "unscored"
 """The ledger's value where a clause could not be decided for want of a score."""
@@ -50,8 +53,6 @@ def select(
 
 def load_columns(config: SelectConfig, scores_root: str) -> pa.Table:
     """The columns that the clauses read, and uid. Raises ExpressionError for one that there is not."""
-    from curation.scores import load_scores
-
     schema = scores_schema(scores_root)
     shipped = shipped_columns()
     for text in (*config.clauses, *config.upsample):
@@ -125,7 +126,7 @@ def _decide(config: SelectConfig, table: pa.Table) -> _Decided:
         newly = (first == 0) & ~passed
         first[newly] = number
         unscored[newly] = unknown[newly]
-        effects.append(_effect(clause, alone=int((~passed).sum()), unscored=int(unknown.sum())))
+        effects.append(_effect(clause, table, passed, unknown))
     counts = np.ones(len(pairs), np.int64)
     if config.intersect:
         counts = np.minimum.reduce([lists.counts(path, pairs) for path in config.intersect])
@@ -141,7 +142,8 @@ def _decide(config: SelectConfig, table: pa.Table) -> _Decided:
         ordered = np.lexsort((pairs["f1"][surplus], pairs["f0"][surplus], ranks))
         first[surplus[ordered[config.max_samples :]]] = len(effects) + 1
         rule = f"max_samples={config.max_samples}"
-        effects.append(_effect(rule, alone=max(0, len(pairs) - config.max_samples), unscored=0))
+        alone = max(0, len(pairs) - config.max_samples)
+        effects.append(ClauseEffect(clause=rule, alone=alone, in_order=0, unscored=0, columns=(), thresholds=()))
     by_rule = np.bincount(first, minlength=len(effects) + 1)[1:]
     return _Decided(
         pairs=pairs,
@@ -189,15 +191,23 @@ def _truth(text: str, table: pa.Table, lists: _Lists) -> tuple[npt.NDArray[np.bo
     return passed, value.is_null().to_numpy()
 
 
-def _effect(rule: str, *, alone: int, unscored: int) -> ClauseEffect:
-    is_expression = not rule.startswith("max_samples=")
+def _effect(
+    clause: str, table: pa.Table, passed: npt.NDArray[np.bool_], unknown: npt.NDArray[np.bool_]
+) -> ClauseEffect:
+    thresholds = thresholds_of(clause)
+    if (ranked := ranked_column(clause)) and passed.any():
+        # Of `top(column, share)` the threshold is the last score that got in.
+        column, highest = ranked
+        inside = table[column].filter(pa.array(passed))
+        cut = (pc.min(inside) if highest else pc.max(inside)).as_py()
+        thresholds = (Threshold(column, ">=" if highest else "<=", cut),)
     return ClauseEffect(
-        clause=rule,
-        alone=alone,
+        clause=clause,
+        alone=int((~passed).sum()),
         in_order=0,
-        unscored=unscored,
-        columns=columns_of(rule) if is_expression else (),
-        thresholds=thresholds_of(rule) if is_expression else (),
+        unscored=int(unknown.sum()),
+        columns=columns_of(clause),
+        thresholds=thresholds,
     )
 
 
