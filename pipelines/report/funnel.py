@@ -1,12 +1,20 @@
 """The report's counts: the funnel from the ledger, what each clause removes, the comparison with the truth."""
 
-from typing import Any
+from typing import Any, Final
 
 import pyarrow.compute as pc
 
 from curation import ledger, storage
 
-STAGE_NAMES = {"list": "listed", "download": "downloaded", "select": "selected", "split": "split", "pack": "packed"}
+HELDOUT: Final = "heldout"
+"""The value of samples kept aside, in the ledger's stage `select`."""
+STAGE_NAMES: Final = {
+    "list": "listed",
+    "download": "downloaded",
+    "select": "selected",
+    "split": "split",
+    "pack": "packed",
+}
 
 
 def funnel(run: str, source: str) -> dict[str, Any]:
@@ -19,8 +27,9 @@ def funnel(run: str, source: str) -> dict[str, Any]:
             ((v["counts"], v["values"]) for v in dropped["rule"].value_counts().to_pylist()),
             key=lambda r: (-r[0], r[1]),
         )
+        heldout = pc.sum(pc.equal(table["value"], HELDOUT)).as_py() or 0 if stage == "select" else 0
         widest = max(widest, table.num_rows)
-        rows.append((stage, table.num_rows, dropped.num_rows, reasons))
+        rows.append((stage, table.num_rows, dropped.num_rows, reasons, heldout))
     return {
         "source": source,
         "stages": [
@@ -31,8 +40,9 @@ def funnel(run: str, source: str) -> dict[str, Any]:
                 "kept_percent": f"{100 * (total - dropped) / widest:.2f}",
                 "dropped_percent": f"{100 * dropped / widest:.2f}",
                 "reasons": [{"count": f"{count:,}", "rule": rule} for count, rule in reasons],
+                "note": f"{heldout:,} of these are held out, and packed on their own" if heldout else "",
             }
-            for stage, total, dropped, reasons in rows
+            for stage, total, dropped, reasons, heldout in rows
         ],
     }
 

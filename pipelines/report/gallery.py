@@ -50,6 +50,15 @@ def uids_at_hand(root: str, max_shards: int) -> list[str]:
     return sorted(set(found))
 
 
+def urls_by_uid(root: str, max_shards: int) -> dict[str, str]:
+    """Where the samples of the first shards were to be fetched from, the failed ones included."""
+    found: dict[str, str] = {}
+    for shard in shards.list_shards(root)[:max_shards]:
+        rows = shards.read_rows(shard, ["uid", "url"])
+        found.update(zip(rows["uid"].to_pylist(), rows["url"].to_pylist(), strict=True))
+    return found
+
+
 def load_samples(root: str, uids: Iterable[str], max_shards: int) -> dict[str, tuple[str, str]]:
     """(thumbnail, caption) by uid, for those of `uids` that lie in the first shards."""
     wanted = set(uids)

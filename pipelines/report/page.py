@@ -30,7 +30,7 @@ def render_page(run: str) -> str:
 def _content(run: str) -> dict[str, Any]:
     state = _json(run, "run.json") or {"name": "run", "stages": {}, "order": []}
     summary = _json(run, "summary.json") or {}
-    sources = storage.list_names(storage.join(run, "ledger"))
+    sources = _sources(run, state)
     page: dict[str, Any] = {
         "title": state.get("name") or "run",
         "funnels": [funnel.funnel(run, source) for source in sources],
@@ -39,6 +39,7 @@ def _content(run: str) -> dict[str, Any]:
         "explains": [],
         "scores": [],
         "galleries": [],
+        "lost": [],
         "clusters": [],
         "scorers": [],
         "packs": training.packs(run),
@@ -61,7 +62,9 @@ def _content(run: str) -> dict[str, Any]:
             page.setdefault("clusters_lead", "")
             if number:
                 page["clusters_lead"] += f"{source}: {members:,} samples in {number:,} clusters. "
-        page["galleries"] += samples.galleries(run, source, MAX_SHARDS)
+        shown, lost = samples.galleries(run, source, MAX_SHARDS)
+        page["galleries"] += shown
+        page["lost"] += lost
         page["scorers"] += scores.scorers(run, source)
     page["clusters_lead"] = (
         page.get("clusters_lead", "") + "The outlined one is the survivor; the largest clusters are shown."
@@ -75,6 +78,7 @@ def _content(run: str) -> dict[str, Any]:
             ("truth", "Truth", page["truth"]),
             ("rules", "Rules", page["explains"]),
             ("scores", "Scores", page["scores"]),
+            ("lost", "Failures", page["lost"]),
             ("galleries", "Samples", page["galleries"]),
             ("duplicates", "Duplicates", page["clusters"]),
             ("packing", "Packing", page["packs"]),
@@ -86,6 +90,13 @@ def _content(run: str) -> dict[str, Any]:
         if shown
     ]
     return page
+
+
+def _sources(run: str, state: dict[str, Any]) -> list[str]:
+    """The sources that have a ledger, in the order in which the run works on them."""
+    stages = [name.partition("/")[0] for name in state.get("order", [])]
+    names = storage.list_names(storage.join(run, "ledger"))
+    return sorted(names, key=lambda name: (stages.index(name) if name in stages else len(stages), name))
 
 
 def _json(run: str, name: str) -> Any:
@@ -228,7 +239,9 @@ def _tiles(run: str, sources: list[str], page: dict[str, Any], summary: dict[str
         {"value": f"{selected:,}", "label": "samples selected", "bad": False},
     ]
     tiles += [
-        {"value": pack["fill"], "label": f"of {pack['name']} packs filled", "bad": False} for pack in page["packs"][:2]
+        {"value": pack["fill"], "label": f"of {pack['name']} packs filled", "bad": False}
+        for pack in page["packs"]
+        if "heldout" not in pack["name"]
     ]
     if page["training"]:
         tiles += [

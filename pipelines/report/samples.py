@@ -1,5 +1,6 @@
 """The report's pictures: samples kept, samples dropped by each rule, clusters of duplicates."""
 
+import re
 from collections import defaultdict
 from typing import Any, Final
 
@@ -7,58 +8,76 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation import ledger, storage
-from pipelines.report.gallery import Card, load_samples, uids_at_hand
+from pipelines.report.gallery import Card, load_samples, uids_at_hand, urls_by_uid
 
-CARDS_PER_RULE: Final = 8
+CARDS_PER_RULE: Final = 7
+KEPT_CARDS: Final = 14
 CLUSTERS: Final = 12
 
 
-def galleries(run: str, source: str, max_shards: int) -> list[dict[str, Any]]:
-    """Kept samples first, then one gallery for each rule that dropped something, most first."""
+def galleries(run: str, source: str, max_shards: int) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+    """(galleries: kept samples, then those that each rule dropped, most first; what no picture exists of, as rows)."""
     root = storage.join(run, "shards", source)
     at_hand = pa.array(uids_at_hand(root, max_shards), pa.string())
     stages = ledger.read_stages(storage.join(run, "ledger", source))
-    chosen: list[tuple[str, str, list[tuple[str, str]], list[tuple[str, str]]]] = []
+    chosen: list[tuple[str, str, list[dict[str, Any]]]] = []
+    lost: list[dict[str, str]] = []
     if "select" in stages:
-        kept = _at_hand(stages["select"], at_hand, pc.field("verdict") == ledger.KEPT)
-        picked = [(row["uid"], "") for row in kept.slice(0, 2 * CARDS_PER_RULE).to_pylist()]
-        total = stages["select"].filter(pc.field("verdict") == ledger.KEPT).num_rows
-        chosen.append((f"{source}: kept", f"{total:,} samples", picked, []))
+        kept = stages["select"].filter(pc.field("verdict") == ledger.KEPT)
+        picked = _at_hand(kept, at_hand).slice(0, KEPT_CARDS).select(["uid"]).to_pylist()
+        chosen.append((f"{source}: kept", f"{kept.num_rows:,} samples", picked))
+    urls = urls_by_uid(root, max_shards)
     for stage, table in stages.items():
-        dropped = table.filter(pc.field("verdict") == ledger.DROPPED)
-        counts = sorted(
-            ((v["counts"], v["values"]) for v in dropped["rule"].value_counts().to_pylist()),
-            key=lambda c: (-c[0], c[1]),
-        )
-        for count, rule in counts:
-            of_rule = dropped.filter(pc.field("rule") == rule)
-            pictured = _at_hand(of_rule, at_hand, None).slice(0, CARDS_PER_RULE).to_pylist()
-            cards = [(row["uid"], row["value"] or "") for row in pictured]
-            rows = (
-                []
-                if cards
-                else [(row["uid"][:12] + "…", row["value"] or rule) for row in of_rule.slice(0, 3).to_pylist()]
-            )
-            chosen.append((f"{source}, {stage}: {rule}", f"dropped {count:,}", cards, rows))
-    pictures = load_samples(root, {uid for *_, cards, _ in chosen for uid, _ in cards}, max_shards)
-    return [
+        for rule, dropped in _by_rule(table):
+            pictured = _at_hand(dropped, at_hand).slice(0, CARDS_PER_RULE).to_pylist()
+            if pictured and stage != "list":
+                chosen.append((f"{source}, {stage}: {rule}", f"dropped {dropped.num_rows:,}", pictured))
+            else:
+                example = dropped.slice(0, 1).to_pylist()[0]
+                lost.append(
+                    {
+                        "source": source,
+                        "stage": stage,
+                        "rule": rule,
+                        "count": f"{dropped.num_rows:,}",
+                        "detail": (example["value"] or "").removeprefix(f"{rule}: ") or "–",
+                        "url": urls.get(example["uid"], ""),
+                    }
+                )
+    pictures = load_samples(root, {row["uid"] for *_, rows in chosen for row in rows}, max_shards)
+    shown = [
         {
             "title": title,
             "text": text,
             "cards": [
-                Card(uid=uid, picture=pictures[uid][0], caption=pictures[uid][1], note=note)
-                for uid, note in cards
-                if uid in pictures
+                Card(
+                    uid=row["uid"],
+                    picture=pictures[row["uid"]][0],
+                    caption=pictures[row["uid"]][1],
+                    note=row.get("value") or "",
+                )
+                for row in rows
+                if row["uid"] in pictures
             ],
-            "rows": rows,
         }
-        for title, text, cards, rows in chosen
+        for title, text, rows in chosen
     ]
+    return shown, lost
 
 
-def _at_hand(table: pa.Table, at_hand: pa.Array, condition: Any) -> pa.Table:
-    if condition is not None:
-        table = table.filter(condition)
+def _short(value: str) -> str:
+    """The deciding value with its numbers cut to four digits after the point."""
+    return re.sub(r"(\.\d{4})\d+", r"\1", value)
+
+
+def _by_rule(table: pa.Table) -> list[tuple[str, pa.Table]]:
+    """The dropped rows of each rule, most first."""
+    dropped = table.filter(pc.field("verdict") == ledger.DROPPED)
+    counts = sorted((-entry["counts"], entry["values"]) for entry in dropped["rule"].value_counts().to_pylist())
+    return [(rule, dropped.filter(pc.field("rule") == rule)) for _, rule in counts]
+
+
+def _at_hand(table: pa.Table, at_hand: pa.Array) -> pa.Table:
     return table.filter(pc.is_in(table["uid"], value_set=at_hand)).sort_by("uid")
 
 

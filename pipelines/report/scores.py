@@ -26,15 +26,22 @@ def charts(
         known = values[np.isfinite(values)]
         if name not in thresholds and (not len(known) or known.min() == known.max()):
             continue
-        if pa.types.is_boolean(column.type):
-            text = f"true for {np.mean(known):.1%}" if len(known) else ""
+        if not len(known):
+            text = ""
+        elif pa.types.is_boolean(column.type):
+            text = f"true for {np.mean(known):.1%}"
         else:
-            text = f"median {svg.number(float(np.median(known)))}" if len(known) else ""
+            text = f"median {svg.number(float(np.median(known)))}"
         missing = len(values) - len(known)
         if missing:
             text += f", {missing:,} unscored"
         result.append(
-            {"column": name, "text": text, "svg": svg.histogram(values, kept, name, thresholds.get(name, ()))}
+            {
+                "column": name,
+                "text": text,
+                "svg": svg.histogram(values, kept, name, thresholds.get(name, ())),
+                "decides": name in thresholds,
+            }
         )
     return result
 
