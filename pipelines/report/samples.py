@@ -54,7 +54,7 @@ def galleries(run: str, source: str, max_shards: int) -> tuple[list[dict[str, An
                     uid=row["uid"],
                     picture=pictures[row["uid"]][0],
                     caption=pictures[row["uid"]][1],
-                    note=row.get("value") or "",
+                    note=_short(row.get("value") or ""),
                 )
                 for row in rows
                 if row["uid"] in pictures
