@@ -14,7 +14,7 @@ _FILE_NAME: Final = re.compile(
         [ _-]?\d{{2,}}[\w -]*(?:\.{_FORMATS})?
   | [PR]\d{{6,8}}(?:\.{_FORMATS})?
   | (?:screen[ _-]?shot|capture|scan|image|img|photo|pic|picture|whatsapp[ _-]image|signal|unnamed|untitled|download)
-        [ _-]?\(?\d[\d ._():@apm-]*(?:\.{_FORMATS})?
+        [ _-]?\(?\d[\d ._():@apmt-]*(?:\.{_FORMATS})?
   | (?:19|20)\d{{2}}[-_.]?[01]\d[-_.]?[0-3]\d[ _-]\d{{2,}}[\w-]*(?:\.{_FORMATS})?
   | (?=[^\s]*\d)[0-9a-f]{{8}}(?:-?[0-9a-f]{{4}}){{3}}-?[0-9a-f]{{12}}(?:\.{_FORMATS})?
   | [\d_]{{6,}}(?:[a-z_]{{1,3}})?(?:\.{_FORMATS})?
@@ -95,7 +95,7 @@ _PHRASES: Final = re.compile(
             r"skip to .{0,30}|go to .{0,30}|(?:main )?navigation|breadcrumbs?|contact us|about us|privacy policy"
             r"|cookie policy",
             r"(?:advert|advertisement|advertising|sponsored|promoted|ads?)(?: (?:content|post|banner|here|space))?",
-            r"(?:all )?rights reserved.*|copyright (?:\d{4}.{0,60}|.{0,60}all rights reserved.*)",
+            r"(?:.{0,60} )?(?:all )?rights reserved.{0,30}|copyright \d{4}.{0,60}",
             r"(?:please )?(?:wait|enable javascript|try again).{0,60}|loading(?: .{0,20})?|javascript .{0,40}",
             r"lorem ipsum.*|coming soon|under construction|404.{0,30}|page not found|error|access denied|forbidden",
             r"(?:featured|related|recent|popular|similar|recommended|latest) (?:images?|photos?|posts?|products?"

@@ -119,7 +119,7 @@ def laplacian_variance(luma: np.ndarray) -> float:
 
     # 16 bits hold the Laplacian of 8-bit values exactly, and integer sums are the same on every machine.
     edges = cv2.Laplacian(luma, cv2.CV_16S)
-    first, second = int(cv2.sumElems(edges)[0]), int(cv2.norm(edges, cv2.NORM_L2SQR))
+    first, second = round(cv2.sumElems(edges)[0]), round(cv2.norm(edges, cv2.NORM_L2SQR))
     return (edges.size * second - first * first) / edges.size**2
 
 

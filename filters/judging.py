@@ -52,34 +52,35 @@ def table_schema(scorer: Scorer) -> pa.Schema:
 def _judge_rows(
     scorer: Scorer, judge: Callable[[Batch], Columns], batch: Batch, positions: list[int]
 ) -> list[dict[str, Any]]:
+    """The scorer's rows at some positions of the batch; one by one if it raises on them together."""
+    names = [name for name in INPUTS if name in scorer.inputs]
     try:
-        return _call(scorer, judge, batch, positions)
+        columns = judge({name: [batch[name][position] for position in positions] for name in names})
     except Exception as error:
         rows: list[dict[str, Any]] = []
         raised = 0
         for position in positions:
             try:
-                rows += _call(scorer, judge, batch, [position])
+                columns = judge({name: [batch[name][position]] for name in names})
             except Exception as one_error:
                 raised += 1
                 rows.append({REASON: f"{RAISED}: {type(one_error).__name__}: {one_error}"})
+            else:
+                rows += _to_rows(scorer, columns, 1)
         if raised == len(positions) > 1:
             raise error
         return rows
+    return _to_rows(scorer, columns, len(positions))
 
 
-def _call(
-    scorer: Scorer, judge: Callable[[Batch], Columns], batch: Batch, positions: list[int]
-) -> list[dict[str, Any]]:
-    """One call of the scorer on some rows of the batch; its columns turned into rows and checked."""
-    wanted = [name for name in INPUTS if name in scorer.inputs]
-    columns = judge({name: [batch[name][position] for position in positions] for name in wanted})
+def _to_rows(scorer: Scorer, columns: Columns, size: int) -> list[dict[str, Any]]:
+    """Columns checked against the schema and turned into rows."""
     expected = set(scorer.schema().names)
     if set(columns) - {REASON} != expected:
         raise ValueError(
             f"scorer {scorer.name!r} returned the columns {sorted(columns)}; its schema says {sorted(expected)}"
         )
-    wrong = {name: len(values) for name, values in columns.items() if len(values) != len(positions)}
+    wrong = {name: len(values) for name, values in columns.items() if len(values) != size}
     if wrong:
-        raise ValueError(f"scorer {scorer.name!r} returned columns of the wrong length for {len(positions)}: {wrong}")
+        raise ValueError(f"scorer {scorer.name!r} returned columns of the wrong length for {size} rows: {wrong}")
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]

@@ -1,0 +1,75 @@
+"""The shipped scorers, profiles, and scorers of the user's own."""
+
+import dataclasses
+
+import pytest
+
+import filters
+from filters import PROFILES, SCORERS, Scorer, load_scorer_class
+from filters.scorer import INPUTS
+
+
+@pytest.mark.parametrize("name", SCORERS)
+def test_scorers_keep_their_contract(name: str) -> None:
+    scorer = SCORERS[name]()
+    assert scorer.name == name
+    assert set(scorer.inputs) <= set(INPUTS)
+    assert not {"uid", "reason"} & set(scorer.schema().names)
+    assert scorer.fingerprint() == SCORERS[name]().fingerprint()
+    assert len(scorer.fingerprint()) == 16
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        scorer.languages = ("de",)  # type: ignore[attr-defined]
+
+
+def test_profiles_have_the_published_numbers() -> None:
+    assert PROFILES["datacomp_basic"].clauses == (
+        'language.code == "en"',
+        "caption.words > 2",
+        "caption.characters > 5",
+        "image.min_side >= 200",
+        "image.aspect_ratio <= 3.0",
+    )
+    assert "image.max_side <= 10000" in PROFILES["mm1_images"].clauses
+    assert "image.min_side >= 150" in PROFILES["obelics_images"].clauses
+    assert all("20" in profile.source for profile in PROFILES.values())
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_profiles_read_columns_that_their_scorers_give(name: str) -> None:
+    from curation.selection.expression import columns_of
+
+    profile = PROFILES[name]
+    assert profile.name == name
+    given = {f"{one}.{column}" for one in profile.scorers for column in SCORERS[one]().schema().names}
+    named = {column for clause in profile.clauses for column in columns_of(clause)}
+    assert named <= given
+    assert {column.partition(".")[0] for column in named} == set(profile.scorers)
+
+
+def test_a_scorer_of_ones_own_is_found_by_module_and_class() -> None:
+    assert load_scorer_class("image") is SCORERS["image"]
+    assert load_scorer_class("filters.url:UrlScorer") is SCORERS["url"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("imgae", "there is no scorer 'imgae'; there are caption, .*image"),
+        ("no_such_package.x:Y", "cannot be imported: No module named"),
+        ("filters.url:Nothing", "module 'filters.url' has no 'Nothing'"),
+        ("filters.url:url_path", "not a subclass of filters.Scorer"),
+        (":X", "cannot be imported"),
+    ],
+)
+def test_what_is_wrong_with_a_name_is_said(name: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_scorer_class(name)
+
+
+def test_a_class_without_its_variables_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Nameless(Scorer):
+        pass
+
+    monkeypatch.setattr(filters.url, "Nameless", Nameless, raising=False)
+    with pytest.raises(ValueError, match="does not set the class variable 'name'"):
+        load_scorer_class("filters.url:Nameless")
