@@ -162,18 +162,18 @@ def mixed(pairs: list[Item], chats: list[Item], tokenizer: "PreTrainedTokenizerF
     return [*noisy, (none, []), (two, [noise(100), noise(101)])]
 
 
-@pytest.fixture
-def make_packs(tmp_path: Path, tokenizer_folder: str) -> Callable[..., str]:
+@pytest.fixture(scope="session")
+def make_packs(tmp_path_factory: pytest.TempPathFactory, tokenizer_folder: str) -> Callable[..., str]:
     """Writes a pack with one sequence a group of items, at 4 tokens an image, and returns its folder."""
 
-    def make(groups: Sequence[Sequence[Item]], *, context: int = 128, name: str = "packs", tokenizer: str = "") -> str:
-        root = str(tmp_path / name)
-        return write_packs(root, groups, tokenizer or tokenizer_folder, tokens_per_image=4, context=context)
+    def make(groups: Sequence[Sequence[Item]], *, context: int = 128) -> str:
+        root = str(tmp_path_factory.mktemp("packs"))
+        return write_packs(root, groups, tokenizer_folder, tokens_per_image=4, context=context)
 
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def packs(pairs: list[Item], make_packs: Callable[..., str]) -> str:
     return make_packs(first_fit(pairs, 4, 64), context=64)
 
@@ -183,7 +183,7 @@ def model(tokenizer: "PreTrainedTokenizerFast") -> VisionLanguageModel:
     return build_model(TINY, len(tokenizer)).eval()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def stage() -> Callable[..., StageConfig]:
     """A stage for tests: fp32, everything trained, no threads."""
 
@@ -197,12 +197,19 @@ def stage() -> Callable[..., StageConfig]:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def sequence() -> Callable[..., PackedSequence]:
     """A packed sequence of items at 4 tokens an image."""
     return lambda items: sequence_of(0, items, 4)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny() -> ModelConfig:
     return TINY
+
+
+@pytest.fixture
+def png_file(tmp_path: Path) -> str:
+    path = tmp_path / "image.png"
+    path.write_bytes(png((10, 20, 30)))
+    return str(path)

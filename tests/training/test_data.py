@@ -52,9 +52,9 @@ def test_leaving_a_loader_early_leaves_no_threads(packs: str) -> None:
 
 
 def test_a_broken_image_costs_its_sample_alone(pairs: list[Any], make_packs: Callable[..., str]) -> None:
-    whole = PackReader(make_packs([pairs[:3]], name="whole"))
+    whole = PackReader(make_packs([pairs[:3]]))
     (sample, images), *others = pairs[:3]
-    broken = PackReader(make_packs([[(sample, [images[0][:40]]), *others]], name="broken"))
+    broken = PackReader(make_packs([[(sample, [images[0][:40]]), *others]]))
     good, bad = (PackLoader(reader, image_size=16).batch([0]) for reader in (whole, broken))
     assert (good.broken_images, bad.broken_images) == (0, 1)
     assert bad.target_tokens == sum(end - start for item, _ in others for start, end in item.loss_spans)

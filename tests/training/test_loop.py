@@ -67,8 +67,8 @@ def test_packing_is_exact(
     pairs: list[Any], make_packs: Callable[..., str], tiny: ModelConfig, stage: Stages, tmp_path: Path
 ) -> None:
     """The same 12 samples as 2 packs and as 12 single ones: the same first step, whatever their lengths."""
-    packed = make_packs([pairs[:5], pairs[5:12]], name="packed", context=256)
-    single = make_packs([[item] for item in pairs[:12]], name="single", context=256)
+    packed = make_packs([pairs[:5], pairs[5:12]], context=256)
+    single = make_packs([[item] for item in pairs[:12]], context=256)
     train(stage(steps=1, batch_sequences=2), packed, str(tmp_path / "p"), model=tiny)
     train(stage(steps=1, batch_sequences=12), single, str(tmp_path / "s"), model=tiny)
     one, other = curve(tmp_path / "p")[0], curve(tmp_path / "s")[0]
@@ -124,7 +124,7 @@ def test_other_settings_or_packs_do_not_continue_a_run(
     with pytest.raises(ValueError, match=r"learning_rate 0.003 → 0.1"):
         train(stage(learning_rate=0.1), packs, out, model=tiny)
     with pytest.raises(ValueError, match="over other packs"):
-        train(stage(), make_packs([pairs[:3]], name="other"), out, model=tiny)
+        train(stage(), make_packs([pairs[:3]]), out, model=tiny)
     train(stage(num_workers=1, keep_last=5, micro_batch_sequences=1), packs, out, model=tiny)
 
 
@@ -173,7 +173,7 @@ def test_sft_goes_on_from_pretraining(
     packs: str, chats: list[Any], make_packs: Callable[..., str], tiny: ModelConfig, stage: Stages, tmp_path: Path
 ) -> None:
     pretrained = train(stage(), packs, str(tmp_path / "pretrain"), model=tiny)
-    conversations = make_packs([chats], name="chats", context=256)
+    conversations = make_packs([chats], context=256)
     sft = SFTConfig(learning_rate=1e-9, steps=1, batch_sequences=1, precision="fp32", num_workers=0)
     report = train(sft, conversations, str(tmp_path / "sft"), init=str(tmp_path / "pretrain"))
     for name, value in weights(pretrained).items():

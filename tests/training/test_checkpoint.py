@@ -1,0 +1,111 @@
+"""Checkpoints: whole or absent, local and remote."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from curation import storage
+from packing.tokens import load_tokenizer
+from training.checkpoint import (
+    list_checkpoints,
+    load_model,
+    load_optimizer,
+    load_weights,
+    optimizer_tensors,
+    read_tensors,
+    resolve_checkpoint,
+    save_checkpoint,
+)
+from training.config import ModelConfig, StageConfig
+from training.loop import train
+from training.model import VisionLanguageModel
+from training.optim import build_optimizer
+
+
+def save(root: str, model: VisionLanguageModel, tokenizer: Any, step: int) -> str:
+    state = {"step": step, "kind": "pretrain", "model": dataclasses.asdict(model.config)}
+    optimizer = build_optimizer(model, StageConfig())
+    device = torch.device("cpu")
+    return save_checkpoint(root, model, optimizer, tokenizer, state, keep_last=2, write=True, device=device)
+
+
+def test_what_is_saved_is_loaded(model: VisionLanguageModel, tokenizer_folder: str, tmp_path: Path) -> None:
+    path = save(str(tmp_path), model, load_tokenizer(tokenizer_folder), 7)
+    for name in (path, str(tmp_path)):
+        loaded, tokenizer, state = load_model(name)
+        assert state["step"] == 7
+        assert tokenizer.get_vocab() == load_tokenizer(tokenizer_folder).get_vocab()
+        for before, after in zip(model.parameters(), loaded.parameters(), strict=True):
+            assert torch.equal(before, after)
+    assert loaded.language.lm_head.weight is loaded.language.model.embed_tokens.weight, "tied weights came apart"
+
+
+def test_a_failed_save_leaves_nothing(
+    model: VisionLanguageModel, tokenizer_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = load_tokenizer(tokenizer_folder)
+    save(str(tmp_path), model, tokenizer, 1)
+
+    def full(path: str, value: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(storage, "write_json", full)
+    with pytest.raises(OSError, match="No space"):
+        save(str(tmp_path), model, tokenizer, 2)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
+
+
+def test_a_half_written_checkpoint_is_not_found(
+    model: VisionLanguageModel, tokenizer_folder: str, tmp_path: Path
+) -> None:
+    """As a remote upload, or a copy by hand, leaves it when it is cut off."""
+    tokenizer = load_tokenizer(tokenizer_folder)
+    first = save(str(tmp_path), model, tokenizer, 1)
+    second = Path(save(str(tmp_path), model, tokenizer, 2))
+    (second / "state.json").unlink()
+    assert list_checkpoints(str(tmp_path)) == [first]
+    assert resolve_checkpoint(str(tmp_path)) == first
+
+
+def test_the_optimiser_comes_back(model: VisionLanguageModel) -> None:
+    stage = StageConfig(freeze_vision=False)
+    optimizer = build_optimizer(model, stage)
+    for parameter in model.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    optimizer.step()
+    saved = optimizer_tensors(model, optimizer)
+    assert len(saved) == 3 * len(list(model.parameters()))
+    other = build_optimizer(model, stage)
+    load_optimizer(model, other, saved)
+    for parameter in model.parameters():
+        for key, value in optimizer.state[parameter].items():
+            assert torch.equal(other.state[parameter][key], value)
+
+
+def test_weights_of_another_model_are_refused(model: VisionLanguageModel) -> None:
+    tensors = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    tensors["projector.fc1.weight"] = torch.zeros(1, 1)
+    with pytest.raises(ValueError, match=r"projector\.fc1\.weight"):
+        load_weights(model, tensors)
+
+
+@pytest.mark.slow
+def test_a_run_on_an_object_store(
+    packs: str, tiny: ModelConfig, stage: Callable[..., StageConfig], s3_root: str, tmp_path: Path
+) -> None:
+    """Packs, metrics and checkpoints over S3: interrupted between checkpoints, it ends as a local run does."""
+    local = train(stage(), packs, str(tmp_path), model=tiny)
+    for path in Path(packs).rglob("*"):
+        if path.is_file():
+            storage.write_bytes(f"{s3_root}/packs/{path.relative_to(packs).as_posix()}", path.read_bytes())
+    out = f"{s3_root}/out"
+    train(stage(), f"{s3_root}/packs", out, model=tiny)
+    storage.remove(f"{out}/checkpoints/step-00000006/state.json")
+    remote = train(stage(), f"{s3_root}/packs", out, model=tiny)
+    here, there = (read_tensors(report.checkpoint, "model") for report in (local, remote))
+    assert all(torch.equal(value, there[name]) for name, value in here.items())
+    assert storage.read_bytes(f"{out}/metrics.jsonl").count(b"\n") == 6
