@@ -178,11 +178,11 @@ def _members(data: bytes) -> Iterator[tuple[str, bytes]]:
     while position < len(data):
         header = data[position : position + _BLOCK]
         position += _BLOCK
-        name = header[:100].rstrip(b"\0").decode("ascii")
-        size = int(header[124:136].rstrip(b"\0 ") or b"-1", 8)
         checksum = sum(header) - sum(header[148:156]) + 8 * 32
         if len(header) != _BLOCK or int(header[148:156].rstrip(b"\0 ") or b"-1", 8) != checksum:
             raise ValueError("a tar header's checksum is wrong")
+        name = header[:100].rstrip(b"\0").decode("ascii")
+        size = int(header[124:136].rstrip(b"\0 ") or b"-1", 8)
         if header[156:157] != tarfile.REGTYPE or not 0 <= size <= len(data) - position:
             raise ValueError(f"{name!r} is not a plain file of the pack")
         yield name, data[position : position + size]
