@@ -46,8 +46,13 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
 
 def differences(before: Any, after: Any) -> list[str]:
     """What changed between two configs: `keep changed from 'a' to 'b'`, `repeats added`, `url removed`."""
-    old, new = flatten(before), flatten(after)
     found = []
+    if isinstance(before, Mapping) and isinstance(after, Mapping):  # what is new or gone as a whole is said once
+        found += [f"{key} added" for key in sorted(after.keys() - before.keys()) if isinstance(after[key], Mapping)]
+        found += [f"{key} removed" for key in sorted(before.keys() - after.keys()) if isinstance(before[key], Mapping)]
+        before = {key: value for key, value in before.items() if f"{key} removed" not in found}
+        after = {key: value for key, value in after.items() if f"{key} added" not in found}
+    old, new = flatten(before), flatten(after)
     for key in sorted(old.keys() | new.keys()):
         name = key or "it"
         if key not in old:

@@ -1,8 +1,9 @@
 """Reads a recipe and checks it whole, before any work: every problem at once, each with its place."""
 
+import copy
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from curation import storage
 from pipelines import references
@@ -10,6 +11,10 @@ from pipelines.problems import Path, Problem, RecipeError, suggestion
 from pipelines.recipe import REPEATS, Recipe, RecipeFile, StageLinks, TrainStage
 from pipelines.validation import check, field_types
 from pipelines.yaml_source import YamlSource, apply_override, parse
+
+
+_ROUNDS: Final = 6
+"""How often a recipe is checked again without what was found wrong."""
 
 
 def load_recipe(path: str, settings: Sequence[str] = ()) -> Recipe:
@@ -35,13 +40,50 @@ def load_recipe(path: str, settings: Sequence[str] = ()) -> Recipe:
 
 def read_recipe(source: YamlSource) -> Recipe:
     """The recipe in parsed YAML; raises `RecipeError` as `load_recipe` does."""
-    loader = _Loader(source)
-    recipe = loader.load()
-    if recipe is not None:
-        loader.problems += references.problems(recipe, source)
-    if recipe is None or loader.problems:
-        raise RecipeError(sorted(loader.problems, key=lambda problem: _line(source, problem)))
-    return recipe
+    found: dict[tuple[Path, str], Problem] = {}
+    rest, pruned = source, list[Path]()
+    for _ in range(_ROUNDS):
+        loader = _Loader(rest)
+        recipe = loader.load()
+        problems = loader.problems
+        if recipe is not None:
+            problems = [p for p in references.problems(recipe, rest) if not _follows(p, pruned)]
+            if not found and not problems:
+                return recipe
+        found |= {(problem.path, problem.message): problem for problem in problems}
+        # What is wrong is taken out and the rest checked again, so that one mistake does not hide another.
+        cut = [problem.path for problem in problems]
+        if recipe is not None:
+            break
+        rest_data = copy.deepcopy(rest.data)
+        if not all(_prune(rest_data, path) for path in cut):
+            break
+        pruned += cut
+        rest = dataclasses.replace(rest, data=rest_data)
+    raise RecipeError(sorted(found.values(), key=lambda problem: _line(source, problem)))
+
+
+def _prune(data: Any, path: Path) -> bool:
+    """Take out the key at `path`; False if it is not there (something is missing), so that nothing can be taken out."""
+    for part in path[:-1]:
+        if isinstance(data, dict) and part in data:
+            data = data[part]
+        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
+            data = data[part]
+        else:
+            return True  # went with another problem's key
+    if not path or not isinstance(data, dict):
+        return False
+    return data.pop(path[-1], None) is not None
+
+
+def _follows(problem: Problem, pruned: Sequence[Path]) -> bool:
+    """Whether a broken reference only comes of what was taken out: a scorer's columns, a source's or stage's name."""
+    sections = {path[0] for path in pruned}
+    leads_to = {"select": "score", "pack": "sources", "train": "pack", "tokenizer": "tokenizer"}
+    if any(problem.path[: len(path)] == path or path[: len(problem.path)] == problem.path for path in pruned):
+        return True
+    return leads_to.get(str(problem.path[0])) in sections
 
 
 def _line(source: YamlSource, problem: Problem) -> int:

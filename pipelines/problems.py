@@ -3,6 +3,10 @@
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
+
+MANY: Final = 12
+"""More valid names than this are not listed where one of them was probably meant."""
 
 Path = tuple[str | int, ...]
 """The keys that lead to a value: `("select", "pairs", "keep")`."""
@@ -29,6 +33,8 @@ def suggestion(name: str, valid: Iterable[str], *, listed: str = "valid") -> str
     """`Did you mean 'keep'? (valid: keep, profile, …)`."""
     choices = sorted(valid)
     close = nearest(name, choices)
+    if close and len(choices) > MANY:
+        return f"did you mean {close!r}?"
     names = ", ".join(choices) if choices else "none"
     return (f"did you mean {close!r}? " if close else "") + f"({listed}: {names})"
 

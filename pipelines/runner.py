@@ -12,11 +12,16 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from curation import storage
 from pipelines import fingerprint
 from pipelines.state import RunState, StageRecord, Status
+
+
+_RESUMED: Final = "resumed"
+_FIRST: Final = ("listed", "downloaded", "judged", "kept", "held_out", "dropped", "sequences", "samples", "step", "loss")
+"""Counts that are shown before the others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +116,7 @@ def decide(stage: Stage, state: RunState, root: str) -> Decision:
         return Decision(action="run", reason="interrupted", clear=True, **made)  # type: ignore[arg-type]
     if before.status != "done":
         words = {"partial": "some shards had failed", "failed": "it had failed"}
-        return Decision(action="run", reason=f"resumed: {words.get(before.status, 'interrupted')}", **made)  # type: ignore[arg-type]
+        return Decision(action="run", reason=f"{_RESUMED}: {words.get(before.status, 'interrupted')}", **made)  # type: ignore[arg-type]
     missing = [output for output in stage.outputs if not storage.exists(storage.join(root, output))]
     if missing:
         return Decision(action="run", reason=f"{missing[0]} is gone", **made)  # type: ignore[arg-type]
@@ -139,7 +144,7 @@ def preview(stages: Sequence[Stage], state: RunState, root: str) -> list[Decisio
     for stage in stages:
         causes = list(dict.fromkeys(name for need in stage.needs if (name := need.partition("#")[0]) in stale))
         decision = decide(stage, state, root)
-        if causes and decision.action != "run":
+        if causes and (decision.action != "run" or decision.reason.startswith(_RESUMED)):
             decision = Decision(stage=stage, action="run", reason=f"needs {', '.join(causes)}")
         if decision.action == "run":
             stale.append(stage.name)
@@ -266,8 +271,12 @@ def describe_counts(record: StageRecord) -> str:
     """`1,200 samples, 1,100 kept · 12.3 s`."""
     numbers = [
         f"{value:,} {name.replace('_', ' ')}" if isinstance(value, int) else f"{name.replace('_', ' ')} {value:.4g}"
-        for name, value in record.counts.items()
+        for name, value in sorted(record.counts.items(), key=lambda item: _rank(item[0]))
         if isinstance(value, int | float) and not isinstance(value, bool)
     ]
     seconds = f"{record.seconds:.1f} s"
     return f"{', '.join(numbers[:6])} · {seconds}" if numbers else seconds
+
+
+def _rank(name: str) -> tuple[int, str]:
+    return (_FIRST.index(name) if name in _FIRST else len(_FIRST), name)

@@ -8,7 +8,7 @@ import textwrap
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pipelines.problems import Path, Problem, suggestion
 from pipelines.yaml_source import YamlSource
@@ -178,7 +178,7 @@ def field_docs(kind: Any) -> dict[str, str]:
         if not dataclasses.is_dataclass(base):
             continue
         try:
-            body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]
+            body = ast.parse(textwrap.dedent(inspect.getsource(cast(type, base)))).body[0]
         except (OSError, TypeError, SyntaxError):
             continue
         previous = ""

@@ -1,0 +1,155 @@
+"""The command: help, exit codes, messages."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from typer.testing import CliRunner
+
+from curation.scores import Origin, write_scores
+from pipelines.cli import app
+
+ROOT = Path(__file__).parent.parent.parent
+COMMANDS = [
+    *(
+        "run",
+        "validate",
+        "web",
+        "render",
+        "download",
+        "score",
+        "select",
+        "reshard",
+        "plan",
+        "pack",
+        "train",
+        "generate",
+    ),
+    *("status", "inspect", "report", "profiles", "scorers"),
+]
+
+
+def call(*arguments: str, code: int = 0) -> str:
+    result = CliRunner().invoke(app, list(arguments), env={"COLUMNS": "200", "TERM": "dumb"})
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def plain(text: str) -> str:
+    return " ".join(re.sub(r"\x1b\[[0-9;]*m", "", text).replace("│", " ").split())
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_says_what_it_is_for_and_gives_examples(command: str) -> None:
+    text = plain(call(command, "--help"))
+    assert "Examples" in text
+    assert text.count(f"mmcorpus {command}") >= 2 or command in ("profiles", "scorers", "train")
+
+
+def test_there_is_no_other_command() -> None:
+    assert {info.callback.__name__ for info in app.registered_commands if info.callback} == set(COMMANDS)
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\n"
+        "from typer.testing import CliRunner\n"
+        "from pipelines.cli import app\n"
+        "assert CliRunner().invoke(app, ['--help']).exit_code == 0\n"
+        "heavy = ('ray', 'torch', 'pyarrow', 'pandas', 'cv2', 'transformers', 'pydantic')\n"
+        "print([module for module in heavy if module in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert ast.literal_eval(out.stdout) == []
+
+
+def test_a_bad_recipe_is_exit_code_2_and_no_traceback(tmp_path: Path) -> None:
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("name: x\nsorces: {}\n")
+    out = call("run", str(recipe), "--out", str(tmp_path / "out"), code=2)
+    assert "r.yaml:2: sorces: unknown key; did you mean 'sources'?" in out
+    assert "Traceback" not in out
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "nowhere.yaml", "--out", "x"], "there is no recipe at nowhere.yaml"),
+        (["validate", "nowhere.yaml"], "there is no recipe at"),
+        (["status", "nowhere"], "nowhere holds no run"),
+        (["report", "nowhere"], "nowhere holds no run"),
+        (["inspect", "nowhere"], "there is nothing at nowhere"),
+        (["inspect", "nowhere", "abcdef"], "nowhere is not a run"),
+        (["select", "nowhere", "--keep", "image.width > 3"], "there is no such folder of scores"),
+        (["select", "nowhere", "--keep", "image.width >"], "syntax error"),
+        (["select", "nowhere", "--set", "heldout_fracton=1"], "did you mean 'heldout_fraction'?"),
+        (["web", "x", "--set", "spoil=2"], "spoil is 2.0: must be a share"),
+        (["plan", "--source", "a", "--selection", "a=b", "--tokenizer", "t", "--out", "o"], "write it as NAME=VALUE"),
+        (["train", "nowhere", "--out", "x", "--kind", "stf"], "give pretrain or sft"),
+        (["train", "nowhere", "--out", "x"], "nowhere/manifest.json is missing"),
+        (["score", "nowhere", "--out", "x", "--scorer", "imag"], "did you mean 'image'?"),
+        (["score", "x", "--out", "y", "--scorer", "image", "--set", "language.languages=[de]"], "was not asked for"),
+    ],
+)
+def test_wrong_usage_is_one_clear_message(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    out = call(*arguments, code=2)
+    assert message in out
+    assert "Traceback" not in out
+    assert os.listdir(tmp_path) == []
+
+
+def test_profiles_and_scorers_are_listed() -> None:
+    out = call("profiles")
+    assert "datacomp_basic" in out
+    assert "image.aspect_ratio <= 3.0" in out
+    out = call("scorers")
+    assert "image.min_side" in out or "min_side" in out
+    assert "languages = ('en',)" in out
+    assert "max_distance" in out
+
+
+def test_select_explains_and_writes(tmp_path: Path) -> None:
+    uids = [f"{number:032x}" for number in range(10)]
+    table = pa.table({"uid": uids, "min_side": list(range(0, 100, 10))})
+    origin = Origin(scorer="image", version="1", fingerprint="f")
+    write_scores(str(tmp_path / "scores"), "00000", table, origin)
+    out = str(tmp_path / "kept.txt")
+    text = call("select", str(tmp_path / "scores"), "--keep", "image.min_side >= 50", "--explain", "--out", out)
+    assert "image.min_side >= 50" in text
+    assert Path(out).read_text().split() == uids[5:]
+    assert "5 kept, 0 held out, 5 dropped" in call("select", str(tmp_path / "scores"), "--keep", "image.min_side >= 50")
+    call("inspect", str(tmp_path / "scores" / "image" / "00000.parquet"))
+
+
+def test_an_unreachable_cluster_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipelines.commands.common import Cluster
+
+    class Refused:
+        def is_initialized(self) -> bool:
+            return False
+
+        def init(self, **_: object) -> None:
+            raise ConnectionError("Failed to connect\nat length")
+
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    monkeypatch.setitem(sys.modules, "ray", Refused())
+    with pytest.raises(RuntimeError, match=r"no Ray cluster answers at RAY_ADDRESS=127.0.0.1:1 \(Failed to connect\)"):
+        Cluster().start()
+
+
+def test_debug_shows_where_an_error_arose(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["--debug", "validate", "nowhere.yaml"])
+    assert isinstance(result.exception, FileNotFoundError)
+
+
+def test_the_version_is_told() -> None:
+    assert call("--version").startswith("mmcorpus 0.")
