@@ -14,7 +14,8 @@ from curation import storage
 from curation.download.accounts import ShardFailure, summarise, write_download_ledger
 from curation.download.config import VOLATILE, DownloadConfig
 from curation.download.lists import NormalisedList, normalise
-from curation.download.shard import ShardDownloader, import_img2dataset, rebound, transient_positions
+from curation.download.rebind import import_img2dataset, rebound
+from curation.download.shard import ShardDownloader, transient_positions
 from curation.download.writer import roll_forward, shard_name
 from curation.progress import Progress
 from curation.shards import Shard, list_shards

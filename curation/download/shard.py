@@ -1,17 +1,10 @@
-"""One shard's download, in a worker: img2dataset's own shard loop with our fetcher, resizer and writer in it.
-
-img2dataset's `Downloader.download_shard` names the functions it calls in its module's globals. `rebound` makes a copy
-of such a function that finds others there, for this one call; img2dataset's modules stay as they are. It refuses if
-the function no longer uses a name, so that another version of img2dataset fails at once instead of going unguarded.
-"""
+"""One shard's download, in a worker: img2dataset's own shard loop with our fetcher, key, writer and stats in it."""
 
 import io
 import os
 import time
-import types
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import pyarrow as pa
 
@@ -20,36 +13,10 @@ from curation.download.config import DownloadConfig, connect_address
 from curation.download.fetch import TRANSIENT_CODES, FetchFailure, fetch
 from curation.download.guard import HostGate
 from curation.download.limits import Limits
+from curation.download.rebind import import_img2dataset, rebound
 from curation.download.resize import Resized, UprightResizer, code_of
 from curation.download.writer import RETRY_FOLDER, SHARD_DIGITS, SampleWriter, keys_of, shard_name, write_stats
 from curation.shards import Shard, read_rows
-
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-def rebound(function: Function, **names: Any) -> Function:
-    """A copy of a function that sees `names` in place of its module's; raises RuntimeError for a name it never uses."""
-    assert isinstance(function, types.FunctionType)
-    unused = sorted(set(names) - _global_names(function.__code__))
-    if unused:
-        from importlib.metadata import version
-
-        raise RuntimeError(
-            f"{function.__module__}.{function.__qualname__} of img2dataset {version('img2dataset')} does not use "
-            f"{', '.join(unused)}; mmcorpus knows img2dataset 1.47: install that version"
-        )
-    return types.FunctionType(
-        function.__code__,
-        {**function.__globals__, **names},
-        function.__name__,
-        function.__defaults__,
-        function.__closure__,
-    )  # type: ignore[return-value]
-
-
-def _global_names(code: types.CodeType) -> set[str]:
-    inner = (_global_names(const) for const in code.co_consts if isinstance(const, types.CodeType))
-    return set(code.co_names).union(*inner)
 
 
 class _Body(io.BytesIO):
@@ -193,9 +160,3 @@ class _Run:
     def commit(self, *_: Any) -> None:
         """In place of `write_stats`, which img2dataset calls once the writer is closed."""
         write_stats(self.target, self.start, time.time())
-
-
-def import_img2dataset() -> None:
-    """Import img2dataset without letting albumentations, which it imports, ask the internet for a newer version."""
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-    import img2dataset  # noqa: F401

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from curation.download.config import DownloadConfig
+from curation.download.rebind import import_img2dataset
 from curation.download.resize import UprightResizer
-from curation.download.shard import import_img2dataset
 from tests.curation.download.conftest import UPRIGHT, corners, encoded, picture, rotated
 
 import_img2dataset()

@@ -13,7 +13,8 @@ import pytest
 
 from curation import storage
 from curation.download.config import DownloadConfig
-from curation.download.shard import ShardDownloader, import_img2dataset, rebound
+from curation.download.rebind import import_img2dataset, rebound
+from curation.download.shard import ShardDownloader
 from curation.download.writer import SampleWriter, keys_of, roll_forward, tar_members
 from curation.shards import Shard, list_shards, read_rows, read_samples
 from tests.curation.download.conftest import Web, encoded, picture
@@ -43,6 +44,7 @@ def test_img2dataset_still_calls_what_we_put_in_its_place() -> None:
     ]  # fmt: skip
     rebound(downloader.Downloader.download_shard, download_image_with_retry=None, compute_key=None, write_stats=None)
     rebound(distributor.ray_distributor, ray_download=None, ray=None)
+    rebound(resizer.Resizer.__call__, A=None)
 
 
 def test_rebound_refuses_names_that_are_not_used_and_leaves_the_module_alone() -> None:
