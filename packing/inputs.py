@@ -32,11 +32,12 @@ def read_texts(shard: Shard, kind: Kind, uids: Collection[str] | None = None) ->
     The tar is not read. Raises ValueError if the parquet lacks the columns.
     """
     column = TEXT_COLUMN[kind]
-    rows = read_rows(shard, columns=["uid", "key", "status", column])
-    lacking = [name for name in ("uid", "key", "status", column) if name not in rows.column_names]
+    present = set(storage.read_schema(shard.parquet).names)
+    lacking = [name for name in ("uid", "key", "status", column) if name not in present]
     if lacking:
-        hint = "is this source of kind 'pair'?" if column in lacking else "download it with mmcorpus"
+        hint = f"is this source of kind {kind!r}?" if column in lacking else "download it with mmcorpus"
         raise ValueError(f"{shard.parquet} has no column {', '.join(lacking)}: {hint}")
+    rows = read_rows(shard, columns=["uid", "key", "status", column])
     rows = rows.select(["uid", "key", column, "status"]).rename_columns(["uid", "key", "text", "status"])
     # A filter drops rows where it is null: failed downloads may lack a uid.
     rows = rows.filter((pc.field("status") == SUCCESS) & (pc.binary_length(pc.field("uid")) == 32))
