@@ -3,7 +3,7 @@
 Textbook: take the items longest first, equal ones in their given order; each goes into the first bin, in the order in
 which bins were opened, that has room; if none has, it opens a bin. The quadratic cost lies in probing bins one by one.
 
-Here equal items are placed together. A tree over the bins holds each subtree's largest free space, 16 children a node.
+Here equal items are placed together. A tree over the bins holds each subtree's largest free space, 256 children a node.
 For a group of m equal items, one descent, level by level and vectorised, keeps the first m nodes whose space suffices:
 each leads to at least one bin with room, so more can never be needed. Each bin found takes as many of the group as
 fit, in bin order, which is what the textbook's probing ends in. What is left opens new bins, all full alike.
@@ -15,13 +15,12 @@ free and take one each; 2 finds 0 and 1 free and opens bin 2.
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-_FAN_BITS: Final = 4
-_FAN: Final = 1 << _FAN_BITS
+_FAN_BITS = 8
+_FAN = 1 << _FAN_BITS
 
 IntArray = npt.NDArray[np.int64]
 
@@ -63,7 +62,7 @@ class Bins:
 
 
 class _Spaces:
-    """The tree of largest free spaces: level 0 is the bins, each level above 16 times shorter."""
+    """The tree of largest free spaces: level 0 is the bins, each level above shorter by _FAN."""
 
     def __init__(self, most_bins: int) -> None:
         sizes = [max(1, most_bins)]

@@ -1,11 +1,16 @@
 """First-fit-decreasing: exactly the textbook's bins."""
 
+from unittest import mock
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from packing import first_fit_decreasing
+from packing import binpack, first_fit_decreasing
+
+FANS = st.sampled_from([1, 2, 8])
+"""Trees of many levels and of one."""
 
 
 def textbook(lengths: list[int], capacity: int, images: list[int], max_images: int) -> tuple[list[int], list[int]]:
@@ -38,10 +43,11 @@ def problems(draw: st.DrawFn) -> tuple[list[int], int]:
 
 
 @settings(deadline=None, max_examples=200)
-@given(problems())
-def test_the_same_bins_as_the_textbook(problem: tuple[list[int], int]) -> None:
+@given(problems(), FANS)
+def test_the_same_bins_as_the_textbook(problem: tuple[list[int], int], fan_bits: int) -> None:
     lengths, capacity = problem
-    bins = first_fit_decreasing(np.array(lengths, dtype=np.int64), capacity)
+    with mock.patch.multiple(binpack, _FAN_BITS=fan_bits, _FAN=1 << fan_bits):
+        bins = first_fit_decreasing(np.array(lengths, dtype=np.int64), capacity)
     expected, positions = textbook(lengths, capacity, [0] * len(lengths), 0)
     assert bins.bin.tolist() == expected
     assert bins.position.tolist() == positions
@@ -52,13 +58,16 @@ def test_the_same_bins_as_the_textbook(problem: tuple[list[int], int]) -> None:
 
 
 @settings(deadline=None, max_examples=200)
-@given(problems(), st.integers(1, 6), st.data())
-def test_the_same_bins_with_an_image_limit(problem: tuple[list[int], int], most: int, data: st.DataObject) -> None:
+@given(problems(), FANS, st.integers(1, 6), st.data())
+def test_the_same_bins_with_an_image_limit(
+    problem: tuple[list[int], int], fan_bits: int, most: int, data: st.DataObject
+) -> None:
     lengths, capacity = problem
     images = data.draw(st.lists(st.integers(0, most), min_size=len(lengths), max_size=len(lengths)))
-    bins = first_fit_decreasing(
-        np.array(lengths, dtype=np.int64), capacity, images=np.array(images, dtype=np.int64), max_images=most
-    )
+    with mock.patch.multiple(binpack, _FAN_BITS=fan_bits, _FAN=1 << fan_bits):
+        bins = first_fit_decreasing(
+            np.array(lengths, dtype=np.int64), capacity, images=np.array(images, dtype=np.int64), max_images=most
+        )
     assert (bins.bin.tolist(), bins.position.tolist()) == textbook(lengths, capacity, images, most)
 
 

@@ -1,0 +1,196 @@
+"""Packing measured: first-fit-decreasing against the textbook, packs against Open-Qwen2VL's pickles.
+
+    python -m benchmarks.packing                    # all of it, a few minutes
+    python -m benchmarks.packing --items 10000 --pairs 500
+
+The textbook version probes bins one by one. In plain Python it is quadratic, so beyond `--plain` items its probing is
+done by numpy, a scan of all open bins for each item, which is the same algorithm; beyond `--scan` items it is not run.
+Where both run, the bins must be identical.
+"""
+
+import argparse
+import io
+import json
+import random
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from benchmarks.common import show, timed, write_result
+from packing import PackConfig, PackReader, PlanConfig, PlanSource, first_fit_decreasing, make_plan, write_packs
+from packing.tokens import encode_captions, load_tokenizer
+from packing.vocabulary import train_tokenizer
+
+Lengths = npt.NDArray[np.int64]
+CAPACITY = 4096
+SHAPES: dict[str, Callable[[np.random.Generator, int], Lengths]] = {
+    "captions, 145 + ~28": lambda rng, n: 145 + rng.gamma(2.0, 14.0, n).astype(np.int64),
+    "conversations, 729 + ~165": lambda rng, n: 729 + rng.gamma(1.5, 110.0, n).astype(np.int64),
+    "uniform, 1 to 4096": lambda rng, n: rng.integers(1, CAPACITY + 1, n),
+}
+
+
+def textbook_plain(lengths: Lengths, capacity: int) -> list[int]:
+    """Each item's bin; every open bin is probed in turn."""
+    free: list[int] = []
+    bins = [0] * len(lengths)
+    for item in np.argsort(-lengths, kind="stable").tolist():
+        length = int(lengths[item])
+        for number, space in enumerate(free):
+            if space >= length:
+                break
+        else:
+            number = len(free)
+            free.append(capacity)
+        free[number] -= length
+        bins[item] = number
+    return bins
+
+
+def textbook_scan(lengths: Lengths, capacity: int) -> list[int]:
+    """The same bins; numpy probes all open bins at once for each item."""
+    free = np.zeros(len(lengths), dtype=np.int32)
+    opened = 0
+    bins = [0] * len(lengths)
+    for item in np.argsort(-lengths, kind="stable").tolist():
+        length = int(lengths[item])
+        number = int((free[:opened] >= length).argmax()) if opened else 0
+        if number >= opened or free[number] < length:
+            number, opened = opened, opened + 1
+            free[number] = capacity
+        free[number] -= length
+        bins[item] = number
+    return bins
+
+
+def measure_bins(items: list[int], plain: int, scan: int) -> list[dict[str, Any]]:
+    rows = []
+    for shape, draw in SHAPES.items():
+        for count in items:
+            lengths = np.clip(draw(np.random.default_rng(0), count), 1, CAPACITY)
+            bins, seconds = timed(lambda lengths=lengths: first_fit_decreasing(lengths, CAPACITY))
+            row: dict[str, Any] = {
+                "lengths": shape,
+                "items": count,
+                "seconds": seconds,
+                "bins": len(bins),
+                "lower bound": bins.lower_bound,
+                "fill": bins.fill,
+                "items a bin": bins.packing_factor,
+            }
+            for name, most, version in (("plain", plain, textbook_plain), ("scan", scan, textbook_scan)):
+                row[f"textbook, {name} (s)"] = None
+                if count <= most:
+                    expected, taken = timed(lambda lengths=lengths, version=version: version(lengths, CAPACITY))
+                    if expected != bins.bin.tolist():
+                        raise AssertionError(f"{shape}, {count} items: other bins than the textbook's")
+                    row[f"textbook, {name} (s)"] = taken
+            rows.append(row)
+    return rows
+
+
+def make_corpus(root: str, pairs: int, side: int) -> tuple[str, pa.Table, list[str]]:
+    """Shards of `pairs` JPEGs of smooth random content, about as many bytes as photographs of their size."""
+    from PIL import Image
+
+    from curation.identity import pair_uid
+    from curation.shards import EncodedImage, Sample, Shard, ShardWriter
+
+    rng = random.Random(0)
+    words = [
+        f"{a}{b}" for a in ("red", "blue", "old", "tall", "wet") for b in ("house", "tree", "clock", "cat", "road")
+    ]
+    uids, captions = [], []
+    for shard in range(-(-pairs // 1000)):
+        with ShardWriter(Shard(root=f"{root}/shards", name=f"{shard:05d}")) as writer:
+            for number in range(shard * 1000, min(pairs, (shard + 1) * 1000)):
+                caption = " ".join(rng.choices(words, k=rng.randint(4, 30)))
+                coarse = Image.frombytes("RGB", (side // 6, side // 6), rng.randbytes(3 * (side // 6) ** 2))
+                file = io.BytesIO()
+                coarse.resize((side, side), Image.Resampling.BICUBIC).save(file, "JPEG", quality=85)
+                uid = pair_uid(str(number), caption)
+                image = EncodedImage(extension="jpg", data=file.getvalue())
+                sample = Sample(
+                    key=f"{number:09d}", uid=uid, caption=caption, images=(image,), meta={"url": str(number)}
+                )
+                writer.write(sample)
+                uids.append(uid)
+                captions.append(caption)
+    return f"{root}/shards", pa.table({"uid": uids, "count": pa.array([1] * pairs, pa.int32())}), captions
+
+
+def folder_bytes(root: str, pattern: str) -> int:
+    return sum(path.stat().st_size for path in Path(root).rglob(pattern) if path.is_file())
+
+
+def measure_packs(pairs: int, side: int) -> list[dict[str, Any]]:
+    from packing.pickles import read_pickle, write_pickles
+
+    with tempfile.TemporaryDirectory() as root:
+        shards, selection, captions = make_corpus(root, pairs, side)
+        tokenizer = train_tokenizer(captions, 600, f"{root}/tokenizer")
+        loaded = load_tokenizer(tokenizer)
+        encoded, seconds = timed(lambda: encode_captions(loaded, captions * 5))
+        tokens = sum(len(sample.input_ids) for sample in encoded)
+        rows = [{"step": "encode captions", "seconds": seconds, "tokens/s": tokens / seconds}]
+
+        source = PlanSource(shards=shards, selection=selection, kind="pair")
+        plan = f"{root}/plan.parquet"
+        config = PlanConfig()
+        report, seconds = timed(lambda: make_plan(config, tokenizer=tokenizer, sources={"x": source}, out=plan))
+        rows.append({"step": "plan", "seconds": seconds, "samples/s": pairs / seconds, "fill": report.fill})
+
+        def pack() -> Any:
+            return write_packs(PackConfig(), plan=plan, tokenizer=tokenizer, shards={"x": shards}, out=f"{root}/packs")
+
+        written, seconds = timed(pack)
+        size = written.bytes
+        rows.append(_rate("write packs", pairs, size, seconds))
+        reader = PackReader(f"{root}/packs")
+        order = random.Random(1).sample(range(len(reader)), len(reader))
+        _, seconds = timed(lambda: [reader[number] for number in order])
+        rows.append(_rate("read packs, shuffled, encoded", pairs, size, seconds))
+
+        _, seconds = timed(lambda: write_pickles(f"{root}/packs", f"{root}/pickles"))
+        pickled = folder_bytes(f"{root}/pickles", "*.pkl")
+        rows.append(_rate("write Open-Qwen2VL pickles", pairs, pickled, seconds))
+        paths = sorted(Path(root, "pickles").rglob("*.pkl"))
+        _, seconds = timed(lambda: [read_pickle(str(path)) for path in paths])
+        rows.append(_rate("read pickles, decoded", pairs, pickled, seconds))
+        rows.append({"step": "pickles' bytes / packs' bytes", "ratio": pickled / size})
+    return rows
+
+
+def _rate(step: str, pairs: int, size: int, seconds: float) -> dict[str, Any]:
+    return {
+        "step": step,
+        "seconds": seconds,
+        "samples/s": pairs / seconds,
+        "MB/s": size / seconds / 1e6,
+        "MB": size / 1e6,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--items", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--plain", type=int, default=10_000, help="most items for the textbook in plain Python")
+    parser.add_argument("--scan", type=int, default=100_000, help="most items for the textbook on numpy")
+    parser.add_argument("--pairs", type=int, default=3000, help="pairs for packs and pickles")
+    parser.add_argument("--side", type=int, default=384, help="pixels of an image's sides")
+    arguments = parser.parse_args()
+    bins = measure_bins(arguments.items, arguments.plain, arguments.scan)
+    show("First-fit-decreasing into 4096; bins identical wherever the textbook ran", bins)
+    packs = measure_packs(arguments.pairs, arguments.side) if arguments.pairs else []
+    show(f"{arguments.pairs} pairs of {arguments.side}x{arguments.side} JPEGs", packs)
+    path = write_result("packing", {"bins": bins, "packs": packs, "arguments": vars(arguments)})
+    print(json.dumps({"written": str(path)}))
+
+
+if __name__ == "__main__":
+    main()
