@@ -62,7 +62,7 @@ def run_recipe(
         RunLocked: another process runs in `out`.
         OSError: the disk is full.
     """
-    stages = build_stages(recipe, out, retry_failed=retry_failed)
+    stages = build_stages(recipe, out, retry_failed=retry_failed, start_ray=start_ray)
     chosen = runner.until(stages, until) if until else stages
     with lock(out):
         state = RunState.load(out, name=recipe.file.name)

@@ -3,10 +3,14 @@
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, Final
 
 from curation import storage
+
+WIDTH: Final = 80
+"""Characters of a value shown in a message."""
 
 
 def plain(value: Any, leave_out: Collection[str] = ()) -> Any:
@@ -60,10 +64,26 @@ def differences(before: Any, after: Any) -> list[str]:
         elif key not in new:
             found.append(f"{name} removed")
         elif old[key] != new[key]:
-            found.append(f"{name} changed from {_short(old[key])} to {_short(new[key])}")
+            found.append(_change(name, old[key], new[key]))
     return found
 
 
-def _short(value: Any, width: int = 80) -> str:
+def _change(name: str, before: Any, after: Any) -> str:
+    if isinstance(before, list) and isinstance(after, list):
+        gone = [_short(entry) for entry in before if entry not in after]
+        come = [_short(entry) for entry in after if entry not in before]
+        if gone and come:
+            return f"{name} changed from {', '.join(gone)} to {', '.join(come)}"
+        if gone or come:
+            return f"{name} {'without' if gone else 'with'} {', '.join(gone or come)}"
+    if isinstance(before, str) and isinstance(after, str) and len(before) > WIDTH and len(after) > WIDTH:
+        same = len(os.path.commonprefix([before, after]))
+        start = max(0, same - WIDTH // 4)
+        lead = "…" if start else ""
+        before, after = lead + before[start : start + WIDTH], lead + after[start : start + WIDTH]
+    return f"{name} changed from {_short(before)} to {_short(after)}"
+
+
+def _short(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= width else text[: width - 1] + "…"
+    return text if len(text) <= WIDTH + 4 else text[: WIDTH + 3] + "…"

@@ -12,7 +12,6 @@ from pipelines.recipe import REPEATS, Recipe, RecipeFile, StageLinks, TrainStage
 from pipelines.validation import check, field_types
 from pipelines.yaml_source import YamlSource, apply_override, parse
 
-
 _ROUNDS: Final = 6
 """How often a recipe is checked again without what was found wrong."""
 
@@ -66,9 +65,7 @@ def read_recipe(source: YamlSource) -> Recipe:
 def _prune(data: Any, path: Path) -> bool:
     """Take out the key at `path`; False if it is not there (something is missing), so that nothing can be taken out."""
     for part in path[:-1]:
-        if isinstance(data, dict) and part in data:
-            data = data[part]
-        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
+        if (isinstance(data, dict) and part in data) or (isinstance(data, list) and isinstance(part, int) and part < len(data)):
             data = data[part]
         else:
             return True  # went with another problem's key

@@ -18,9 +18,19 @@ from curation import storage
 from pipelines import fingerprint
 from pipelines.state import RunState, StageRecord, Status
 
-
 _RESUMED: Final = "resumed"
-_FIRST: Final = ("listed", "downloaded", "judged", "kept", "held_out", "dropped", "sequences", "samples", "step", "loss")
+_FIRST: Final = (
+    "listed",
+    "downloaded",
+    "judged",
+    "kept",
+    "held_out",
+    "dropped",
+    "sequences",
+    "samples",
+    "step",
+    "loss",
+)
 """Counts that are shown before the others."""
 
 
@@ -59,8 +69,8 @@ class Stage:
     tables carry a fingerprint); None for whenever the fingerprint changed."""
     version: str = "1"
     """Raised when the same config would give other output."""
-    ray: bool = False
-    """It needs an initialised Ray."""
+    ray: Literal["no", "yes", "maybe"] = "no"
+    """Whether it needs an initialised Ray; `maybe`: it starts Ray itself if there is enough to do."""
     again: bool = False
     """Run it even if it is up to date (a download that tries again what failed)."""
 
@@ -199,7 +209,7 @@ def execute(
             say("keep", stage.name, decision.reason)
         else:
             say("start", stage.name, decision.reason)
-            if stage.ray:
+            if stage.ray == "yes":
                 start_ray()
             ran.append(stage.name)
             record = _run_one(decision, state, debug)
@@ -207,7 +217,7 @@ def execute(
                 failures[stage.name] = tuple(record.failures)
             kind = "failed" if record.status == "failed" else "done"
             say(kind, stage.name, record.failures[0] if kind == "failed" else describe_counts(record))
-        if not any(later.ray for later in stages[index + 1 :]):
+        if all(later.ray == "no" for later in stages[index + 1 :]):
             stop_ray()
     return Outcome(ran=tuple(ran), kept=tuple(kept), failures=failures, blocked=tuple(blocked))
 

@@ -1,6 +1,7 @@
 """A recipe's stages in order: what each depends on, what it makes, and the call that makes it."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, Final
 
 from curation import storage
@@ -15,9 +16,11 @@ MADE_WITH: Final = "made_with"
 """The part of a download that its list and settings decide, whatever came of them."""
 
 
-def build_stages(recipe: Recipe, root: str, *, retry_failed: bool = False) -> list[Stage]:
-    """The stages of a recipe, each after those it needs."""
-    builder = _Builder(recipe, root, retry_failed)
+def build_stages(
+    recipe: Recipe, root: str, *, retry_failed: bool = False, start_ray: Callable[[], None] = lambda: None
+) -> list[Stage]:
+    """The stages of a recipe, each after those it needs; `start_ray` is for those that need it only sometimes."""
+    builder = _Builder(recipe, root, retry_failed, start_ray)
     builder.web()
     for source in recipe.file.sources:
         builder.download(source)
@@ -33,9 +36,9 @@ def build_stages(recipe: Recipe, root: str, *, retry_failed: bool = False) -> li
 
 
 class _Builder:
-    def __init__(self, recipe: Recipe, root: str, retry_failed: bool) -> None:
+    def __init__(self, recipe: Recipe, root: str, retry_failed: bool, start_ray: Callable[[], None]) -> None:
         self.recipe, self.file, self.root = recipe, recipe.file, root
-        self.retry_failed = retry_failed
+        self.retry_failed, self.start_ray = retry_failed, start_ray
         self.stages: list[Stage] = []
         self._ledgered: set[str] = set()
 
@@ -86,7 +89,7 @@ class _Builder:
                     f"ledger/{source}/list.parquet",
                     f"ledger/{source}/download.parquet",
                 ),
-                ray=True,
+                ray="yes",
                 again=self.retry_failed,
                 run=lambda: steps.download(
                     config,
@@ -116,7 +119,7 @@ class _Builder:
                     outputs=tuple(f"scores/{source}/{name}" for name in scorers),
                     # Fetching again what had failed leaves most shards as they were, and their scores with them.
                     clears_for=(f"{source}/download#{MADE_WITH}",),
-                    ray=True,
+                    ray="yes",
                     run=lambda: steps.score(
                         list(scorers.values()),
                         shards=self._at("shards", source),
@@ -134,7 +137,6 @@ class _Builder:
                     config=plain(repeats),
                     needs=(f"{source}/download", *(f"{source}/score#{name}" for name in inputs)),
                     outputs=(f"scores/{source}/{REPEATS}",),
-                    ray=True,
                     run=lambda: steps.find_repeats(
                         repeats,
                         shards=self._at("shards", source),
@@ -268,7 +270,7 @@ class _Builder:
                 needs=(f"{title}/plan", *(f"{source}/download" for source in sources), *made_by),
                 outputs=(packs_path,) if config.format == "webdataset" else (packs_path, f"{packs_path}.pickles"),
                 clears=(packs_path, f"{packs_path}.pickles"),
-                ray=True,
+                ray="maybe",
                 run=lambda: steps.write_packs(
                     plan=self._at(plan_path),
                     tokenizer=tokenizer,
@@ -279,6 +281,7 @@ class _Builder:
                     sequences_per_shard=config.sequences_per_shard,
                     own_ledger=self._at(own_ledger),
                     ledgers=ledgers,
+                    start_ray=self.start_ray,
                 ),
             )
         )

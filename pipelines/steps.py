@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
@@ -250,11 +250,13 @@ def write_packs(
     sequences_per_shard: int,
     own_ledger: str,
     ledgers: Mapping[str, str],
+    start_ray: Callable[[], None],
 ) -> Result:
-    """Write a plan's packs, spread over Ray."""
+    """Write a plan's packs, spread over Ray where there are enough of them."""
     from packing.materialise import PackConfig
     from packing.materialise import write_packs as run
 
+    spread = over_ray(start_ray)
     report = run(
         PackConfig(sequences_per_shard=sequences_per_shard),
         plan=plan,
@@ -263,29 +265,35 @@ def write_packs(
         shards={name: source["shards"] for name, source in sources.items()},
         out=out,
         ledger_root=own_ledger,
-        map_fn=over_ray,
+        map_fn=spread,
     )
     _publish(own_ledger, ledgers)
     if form != "webdataset":
         from packing.pickles import write_pickles
 
-        write_pickles(out, f"{out}.pickles", map_fn=over_ray)
+        write_pickles(out, f"{out}.pickles", map_fn=spread)
     dropped = sum(count for rules in report.dropped.values() for count in rules.values())
     counts = {**report.counts, "bytes": report.bytes, "shards": report.written + report.resumed, "dropped": dropped}
     return Result(counts=counts, content=file_digest(storage.join(out, "manifest.json")))
 
 
-def over_ray(work: Any, jobs: Sequence[Any]) -> list[dict[str, Any]]:
-    from curation.engine import run_shards
+def over_ray(start_ray: Callable[[], None]) -> Callable[[Any, Sequence[Any]], list[dict[str, Any]]]:
+    """A map over jobs that spreads them over Ray, which it starts only if there are more than a few."""
 
-    if len(jobs) <= FEW_JOBS:
-        return [work(job) for job in jobs]
-    outcomes = run_shards(lambda: work, jobs, name=lambda job: str(getattr(job, "name", job)), title="packs")
-    failed = [outcome for outcome in outcomes if outcome.error]
-    if failed:
-        more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
-        raise RuntimeError(f"{len(failed)} of {len(outcomes)} pack shards failed: {failed[0].error}{more}")
-    return [outcome.result for outcome in outcomes if outcome.result is not None]
+    def spread(work: Any, jobs: Sequence[Any]) -> list[dict[str, Any]]:
+        if len(jobs) <= FEW_JOBS:
+            return [work(job) for job in jobs]
+        from curation.engine import run_shards
+
+        start_ray()
+        outcomes = run_shards(lambda: work, jobs, name=lambda job: str(getattr(job, "name", job)), title="packs")
+        failed = [outcome for outcome in outcomes if outcome.error]
+        if failed:
+            more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+            raise RuntimeError(f"{len(failed)} of {len(outcomes)} pack shards failed: {failed[0].error}{more}")
+        return [outcome.result for outcome in outcomes if outcome.result is not None]
+
+    return spread
 
 
 def _publish(own_ledger: str, ledgers: Mapping[str, str]) -> None:

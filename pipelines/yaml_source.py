@@ -89,8 +89,17 @@ def _build(loader: _Loader, node: yaml.Node, path: Path, source: YamlSource, pro
     if not isinstance(node, yaml.MappingNode):
         return loader.construct_object(node)
     values: dict[str, Any] = {}
+    merged: dict[str, Any] = {}
     for key_node, value_node in node.value:
         line = key_node.start_mark.line + 1
+        if isinstance(key_node, yaml.ScalarNode) and key_node.value == "<<" and not key_node.style:
+            others = value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]
+            if not all(isinstance(other, yaml.MappingNode) for other in others):
+                problems.append(Problem(place=f"{source.name}:{line}", path=path, message="<< takes a mapping's *alias"))
+                continue
+            for other in reversed(others):
+                merged |= _build(loader, other, path, source, problems)
+            continue
         if not isinstance(key_node, yaml.ScalarNode):
             problems.append(Problem(place=f"{source.name}:{line}", path=path, message="a key must be a plain name"))
             continue
@@ -103,7 +112,7 @@ def _build(loader: _Loader, node: yaml.Node, path: Path, source: YamlSource, pro
             continue
         source.lines[here] = line
         values[key] = _build(loader, value_node, here, source, problems)
-    return values
+    return {**merged, **values}
 
 
 def _syntax_problem(error: yaml.MarkedYAMLError, text: str, name: str) -> Problem:

@@ -133,6 +133,20 @@ def read_config(kind: type[Config], settings: Sequence[str] | None, data: dict[s
     return config
 
 
+@contextlib.contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Ray's C++ writes to file descriptor 2 as it starts, past Python's logging; its errors come as exceptions."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+
+
 class Cluster:
     """Ray, started when first needed and stopped when the command ends. The command line alone does this."""
 
@@ -155,10 +169,11 @@ class Cluster:
         address = os.environ.get("RAY_ADDRESS")
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         try:
-            if address:
-                ray.init(address=address, **quiet)
-            else:
-                ray.init(num_cpus=self.num_cpus, include_dashboard=False, object_store_memory=1_000_000_000, **quiet)
+            with _silent_stderr():
+                if address:
+                    ray.init(address=address, **quiet)
+                else:
+                    ray.init(num_cpus=self.num_cpus, include_dashboard=False, object_store_memory=10**9, **quiet)
         except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             if address:

@@ -107,17 +107,17 @@ def pack(
 
     config = read_config(PackConfig, settings)
     with Cluster(num_cpus) as cluster:
-        cluster.start()
+        spread = over_ray(cluster.start)
         report = write_packs(
             config,
             plan=plan_path,
             tokenizer=tokenizer,
             shards=_named(source, "--source"),
             out=out,
-            map_fn=over_ray,
+            map_fn=spread,
         )
         if pickles:
-            write_pickles(out, pickles, map_fn=over_ray)
+            write_pickles(out, pickles, map_fn=spread)
     say(", ".join(f"{count:,} {name}" for name, count in report.counts.items()) + f", {report.bytes / 1e6:,.1f} MB")
     if pickles:
         say(f"Pickles: {pickles}")

@@ -33,7 +33,7 @@ class Chain:
                 needs=needs[name],
                 outputs=(f"{name}.txt",),
                 version=self.version if name == "make" else "1",
-                ray=name == "make",
+                ray="yes" if name == "make" else "no",
                 run=self._work(name),
             )
             for name in needs

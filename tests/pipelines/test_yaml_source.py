@@ -63,3 +63,12 @@ def test_set_reaches_nested_keys_list_items_and_keys_with_dots() -> None:
 def test_a_bad_set_is_refused(setting: str) -> None:
     with pytest.raises(RecipeError):
         apply_override(parse("a: {b: 1}\nl: [1]\n", "r.yaml"), setting)
+
+
+def test_a_mapping_takes_over_another_and_says_what_differs() -> None:
+    source = parse("a: &base {x: 1, y: {z: 2}}\nb:\n  <<: *base\n  x: 3\n", "r.yaml")
+    assert source.data == {"a": {"x": 1, "y": {"z": 2}}, "b": {"x": 3, "y": {"z": 2}}}
+    assert source.place(("b", "x")) == "r.yaml:4"
+    assert source.place(("b", "y", "z")) == "r.yaml:1"
+    with pytest.raises(RecipeError, match="takes a mapping"):
+        parse("b:\n  <<: 3\n", "r.yaml")
