@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from filters import SCORERS, DecodedImage, decode_image
-from filters.image import histogram_statistics, laplacian_variance, perceptual_hashes, pixel_hash
+from filters.image import area_thumbnail, histogram_statistics, laplacian_variance, perceptual_hashes, pixel_hash
 
 
 def as_decoded(pixels: np.ndarray, **changes: Any) -> DecodedImage:
@@ -95,6 +95,15 @@ def test_blur_falls_as_an_image_is_blurred() -> None:
     soft = np.asarray(Image.fromarray(sharp).resize((16, 16)).resize((128, 128), Image.Resampling.BICUBIC))
     assert judge(sharp)["blur"] > 1000
     assert judge(soft)["blur"] < 100
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 96), (37, 53), (7, 400), (1, 1)])
+def test_thumbnails_are_area_averages(height: int, width: int) -> None:
+    luma = np.random.default_rng(5).integers(0, 256, (height, width), dtype=np.uint8)
+    # Every pixel as 32 x 32 equal parts: cells then hold whole parts.
+    parts = luma.repeat(32, axis=0).repeat(32, axis=1)
+    means = parts.reshape(32, height, 32, width).mean(axis=(1, 3))
+    assert np.allclose(area_thumbnail(luma), means, atol=1e-9)
 
 
 def test_phash_equals_a_direct_transform() -> None:
