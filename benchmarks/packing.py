@@ -41,11 +41,8 @@ def textbook_plain(lengths: Lengths, capacity: int) -> list[int]:
     bins = [0] * len(lengths)
     for item in np.argsort(-lengths, kind="stable").tolist():
         length = int(lengths[item])
-        for number, space in enumerate(free):
-            if space >= length:
-                break
-        else:
-            number = len(free)
+        number = next((number for number, space in enumerate(free) if space >= length), len(free))
+        if number == len(free):
             free.append(capacity)
         free[number] -= length
         bins[item] = number
@@ -102,9 +99,7 @@ def make_corpus(root: str, pairs: int, side: int) -> tuple[str, pa.Table, list[s
     from curation.shards import EncodedImage, Sample, Shard, ShardWriter
 
     rng = random.Random(0)
-    words = [
-        f"{a}{b}" for a in ("red", "blue", "old", "tall", "wet") for b in ("house", "tree", "clock", "cat", "road")
-    ]
+    words = [f"{a}{b}" for a in ("red", "blue", "old", "tall") for b in ("house", "tree", "clock", "cat")]
     uids, captions = [], []
     for shard in range(-(-pairs // 1000)):
         with ShardWriter(Shard(root=f"{root}/shards", name=f"{shard:05d}")) as writer:
@@ -114,11 +109,9 @@ def make_corpus(root: str, pairs: int, side: int) -> tuple[str, pa.Table, list[s
                 file = io.BytesIO()
                 coarse.resize((side, side), Image.Resampling.BICUBIC).save(file, "JPEG", quality=85)
                 uid = pair_uid(str(number), caption)
-                image = EncodedImage(extension="jpg", data=file.getvalue())
-                sample = Sample(
-                    key=f"{number:09d}", uid=uid, caption=caption, images=(image,), meta={"url": str(number)}
-                )
-                writer.write(sample)
+                images = (EncodedImage(extension="jpg", data=file.getvalue()),)
+                meta = {"url": str(number)}
+                writer.write(Sample(key=f"{number:09d}", uid=uid, caption=caption, images=images, meta=meta))
                 uids.append(uid)
                 captions.append(caption)
     return f"{root}/shards", pa.table({"uid": uids, "count": pa.array([1] * pairs, pa.int32())}), captions
@@ -167,12 +160,13 @@ def measure_packs(pairs: int, side: int) -> list[dict[str, Any]]:
 
 
 def _rate(step: str, pairs: int, size: int, seconds: float) -> dict[str, Any]:
+    megabytes = size / 1e6
     return {
         "step": step,
         "seconds": seconds,
         "samples/s": pairs / seconds,
-        "MB/s": size / seconds / 1e6,
-        "MB": size / 1e6,
+        "MB/s": megabytes / seconds,
+        "MB": megabytes,
     }
 
 
@@ -180,7 +174,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--items", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--plain", type=int, default=10_000, help="most items for the textbook in plain Python")
-    parser.add_argument("--scan", type=int, default=100_000, help="most items for the textbook on numpy")
+    parser.add_argument("--scan", type=int, default=1_000_000, help="most items for the textbook on numpy")
     parser.add_argument("--pairs", type=int, default=3000, help="pairs for packs and pickles")
     parser.add_argument("--side", type=int, default=384, help="pixels of an image's sides")
     arguments = parser.parse_args()
