@@ -47,20 +47,25 @@ _INT64: Final = 2**63
 
 
 def evaluate(
-    text: str | Expression, columns: pa.Table | Mapping[str, Column], *, selected: Resolve | None = None
+    text: str | Expression,
+    columns: pa.Table | Mapping[str, Column],
+    *,
+    selected: Resolve | None = None,
+    pairs: uids.Pairs | None = None,
 ) -> pa.ChunkedArray:
     """The truth of an expression for each sample: a boolean column with nulls where a missing score decides.
 
     Args:
         columns: `scorer.column` (and `uid`, for `top`, `bottom` and `selected`), of equal length n.
         selected: reads the selections that the expression names.
+        pairs: `uids.encode` of the uid column, if it is at hand.
 
     Raises:
         ExpressionError: an unknown column (with the nearest names), or values that do not go together.
     """
     expression = parse(text) if isinstance(text, str) else text
     table = columns if isinstance(columns, pa.Table) else pa.table(dict(columns))
-    value = _Evaluator(expression, table, selected).truth(expression.tree)
+    value = _Evaluator(expression, table, selected, pairs).truth(expression.tree)
     if isinstance(value, bool):
         value = pa.array(np.full(table.num_rows, value))
     return value if isinstance(value, pa.ChunkedArray) else pa.chunked_array([value])
@@ -94,9 +99,11 @@ def check(text: str | Expression, schema: pa.Schema, scorers: Mapping[str, str] 
 class _Evaluator:
     """Walks one expression over one table."""
 
-    def __init__(self, expression: Expression, table: pa.Table, selected: Resolve | None) -> None:
+    def __init__(
+        self, expression: Expression, table: pa.Table, selected: Resolve | None, pairs: uids.Pairs | None = None
+    ) -> None:
         self.expression, self.table, self.selected = expression, table, selected
-        self._pairs: uids.Pairs | None = None
+        self._pairs = pairs
 
     def truth(self, node: ast.expr) -> Value:
         value = self.value(node)

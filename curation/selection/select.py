@@ -17,7 +17,9 @@ from curation.selection.evaluate import check, evaluate
 from curation.selection.explain import ClauseEffect, SelectReport
 from curation.selection.expression import Threshold, columns_of, ranked_column, thresholds_of
 from curation.selection.names import scores_schema, shipped_columns
-from curation.selection.tables import make_selection, read_selection, selection_pairs, write_selection
+from curation.selection.tables import read_selection, selection_pairs, write_pairs
+
+Mask = npt.NDArray[np.bool_]
 
 pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 
@@ -76,11 +78,10 @@ def select_table(
         raise ValueError("heldout_fraction is set, but there is no path for the held-out selection")
     decided = _decide(config, table)
     chosen = decided.kept & ~decided.heldout
-    selection = _multiset(decided.pairs[chosen], decided.counts[chosen])
-    aside = _multiset(decided.pairs[decided.heldout], np.ones(int(decided.heldout.sum()), np.int64))
-    write_selection(out, selection)
+    write_pairs(out, decided.pairs[chosen], decided.counts[chosen])
     if heldout_out is not None:
-        write_selection(heldout_out, aside)
+        aside = decided.pairs[decided.heldout]
+        write_pairs(heldout_out, aside, np.ones(len(aside), np.int64))
     if ledger_root is not None:
         ledger.write_stage(ledger_root, "select", _ledger(table, decided))
     report = SelectReport(
@@ -103,15 +104,15 @@ class _Decided:
     counts: npt.NDArray[np.int64]
     first: npt.NDArray[np.int32]
     """0 for a kept sample, else 1 + the index of the rule that removed it."""
-    unscored: npt.NDArray[np.bool_]
+    unscored: Mask
     """Whether that rule removed it for want of a score."""
-    heldout: npt.NDArray[np.bool_]
+    heldout: Mask
     effects: list[ClauseEffect]
     restored: int
     missing: dict[str, int]
 
     @property
-    def kept(self) -> npt.NDArray[np.bool_]:
+    def kept(self) -> Mask:
         return self.first == 0
 
 
@@ -122,7 +123,7 @@ def _decide(config: SelectConfig, table: pa.Table) -> _Decided:
     unscored = np.zeros(len(pairs), bool)
     effects = []
     for number, clause in enumerate(config.clauses, start=1):
-        passed, unknown = _truth(clause, table, lists)
+        passed, unknown = _truth(clause, table, pairs, lists)
         newly = (first == 0) & ~passed
         first[newly] = number
         unscored[newly] = unknown[newly]
@@ -147,7 +148,7 @@ def _decide(config: SelectConfig, table: pa.Table) -> _Decided:
     by_rule = np.bincount(first, minlength=len(effects) + 1)[1:]
     return _Decided(
         pairs=pairs,
-        counts=counts * _factors(config, table, lists),
+        counts=counts * _factors(config, table, pairs, lists),
         first=first,
         unscored=unscored,
         heldout=(first == 0) & _held_out(config, table, pairs),
@@ -185,15 +186,13 @@ class _Lists:
         return len(listed) - len(np.unique(found[found >= 0]))
 
 
-def _truth(text: str, table: pa.Table, lists: _Lists) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    value: Any = evaluate(text, table, selected=lists.resolve)
+def _truth(text: str, table: pa.Table, pairs: uids.Pairs, lists: _Lists) -> tuple[Mask, Mask]:
+    value: Any = evaluate(text, table, selected=lists.resolve, pairs=pairs)
     passed = pc.fill_null(value, False).to_numpy()
     return passed, value.is_null().to_numpy()
 
 
-def _effect(
-    clause: str, table: pa.Table, passed: npt.NDArray[np.bool_], unknown: npt.NDArray[np.bool_]
-) -> ClauseEffect:
+def _effect(clause: str, table: pa.Table, passed: Mask, unknown: Mask) -> ClauseEffect:
     thresholds = thresholds_of(clause)
     if (ranked := ranked_column(clause)) and passed.any():
         # Of `top(column, share)` the threshold is the last score that got in.
@@ -211,15 +210,15 @@ def _effect(
     )
 
 
-def _factors(config: SelectConfig, table: pa.Table, lists: _Lists) -> npt.NDArray[np.int64]:
+def _factors(config: SelectConfig, table: pa.Table, pairs: uids.Pairs, lists: _Lists) -> npt.NDArray[np.int64]:
     factors = np.ones(table.num_rows, np.int64)
     for text, factor in config.upsample.items():
-        met, _ = _truth(text, table, lists)
+        met, _ = _truth(text, table, pairs, lists)
         factors[met] = np.maximum(factors[met], factor)
     return factors
 
 
-def _held_out(config: SelectConfig, table: pa.Table, pairs: uids.Pairs) -> npt.NDArray[np.bool_]:
+def _held_out(config: SelectConfig, table: pa.Table, pairs: uids.Pairs) -> Mask:
     if not config.heldout_fraction:
         return np.zeros(len(pairs), bool)
     groups = pairs
@@ -227,12 +226,6 @@ def _held_out(config: SelectConfig, table: pa.Table, pairs: uids.Pairs) -> npt.N
         column: Any = table[config.heldout_by]
         groups = uids.encode(pc.coalesce(column, table["uid"]))
     return uids.fractions(groups, f"heldout:{config.salt}") < config.heldout_fraction
-
-
-def _multiset(pairs: uids.Pairs, counts: npt.NDArray[np.int64]) -> pa.Table:
-    """The selection of these rows; a uid in several rows gets the sum of their counts."""
-    table = pa.table({"uid": uids.decode(pairs), "count": pa.array(counts)})
-    return make_selection(*selection_pairs(table))
 
 
 def _ledger(table: pa.Table, decided: _Decided) -> pa.Table:

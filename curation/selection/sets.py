@@ -11,13 +11,10 @@ For a sample's counts a and b (0 where it is absent):
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from curation.selection import uids
-from curation.selection.tables import make_selection, selection_pairs
-
-Counts = npt.NDArray[np.int64]
+from curation.selection.tables import Counts, make_selection, selection_pairs
 
 
 def union(*selections: pa.Table) -> pa.Table:

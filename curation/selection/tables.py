@@ -11,33 +11,35 @@ from curation.selection import uids
 
 _FIELDS: Final[list[Any]] = [pa.field("uid", pa.string()), pa.field("count", pa.int32())]
 SCHEMA: Final = pa.schema(_FIELDS)
+Counts = npt.NDArray[np.int64]
 _MOST: Final = np.iinfo(np.int32).max
 
 
-def make_selection(pairs: uids.Pairs, counts: npt.NDArray[np.int64]) -> pa.Table:
-    """The selection of these distinct uids, sorted; samples whose count is 0 are left out.
+def merge(pairs: uids.Pairs, counts: Counts) -> tuple[uids.Pairs, Counts]:
+    """Rows of uids and counts as a multiset: sorted distinct pairs; repeats add up, what counts 0 is left out.
 
     Raises:
         ValueError: a count beyond 32 bits.
     """
-    chosen = counts > 0
-    pairs, counts = pairs[chosen], counts[chosen]
+    index = uids.order(pairs)
+    distinct, repeats = uids.count(pairs[index])
+    counts = counts[index]
+    if len(distinct) != len(pairs):
+        counts = np.add.reduceat(counts, np.cumsum(repeats) - repeats)
     if len(counts) and counts.max() > _MOST:
         raise ValueError(f"a count of {counts.max():,} is more than a selection can hold ({_MOST:,})")
-    index = uids.order(pairs)
-    return pa.table([uids.decode(pairs[index]), pa.array(counts[index].astype(np.int32))], schema=SCHEMA)
+    return distinct[counts > 0], counts[counts > 0]
 
 
-def selection_pairs(selection: pa.Table) -> tuple[uids.Pairs, npt.NDArray[np.int64]]:
+def make_selection(pairs: uids.Pairs, counts: Counts) -> pa.Table:
+    """The selection of these rows, merged."""
+    distinct, counts = merge(pairs, counts)
+    return pa.table([uids.decode(distinct), pa.array(counts.astype(np.int32))], schema=SCHEMA)
+
+
+def selection_pairs(selection: pa.Table) -> tuple[uids.Pairs, Counts]:
     """A selection's uids as sorted distinct pairs, and their counts (repeated uids add up)."""
-    pairs = uids.encode(selection["uid"])
-    counts = np.asarray(selection["count"].to_numpy(), np.int64)
-    index = uids.order(pairs)
-    distinct, repeats = uids.count(pairs)
-    if len(distinct) == len(pairs):
-        return distinct, counts[index]
-    starts = np.cumsum(repeats) - repeats
-    return distinct, np.add.reduceat(counts[index], starts) if len(starts) else counts
+    return merge(uids.encode(selection["uid"]), np.asarray(selection["count"].to_numpy(), np.int64))
 
 
 def read_selection(path: str) -> pa.Table:
@@ -76,11 +78,17 @@ def write_selection(path: str, selection: pa.Table) -> None:
 
     `.npy` and `.txt` list a uid as often as its count says.
     """
-    pairs, counts = selection_pairs(selection)
+    write_pairs(path, *selection_pairs(selection))
+
+
+def write_pairs(path: str, pairs: uids.Pairs, counts: Counts) -> None:
+    """`write_selection` of rows of uids and counts."""
+    distinct, counts = merge(pairs, counts)
     if path.endswith(".npy"):
-        uids.write_npy(path, np.repeat(pairs, counts))
+        uids.write_npy(path, np.repeat(distinct, counts))
     elif path.endswith(".txt"):
-        listed = uids.decode(np.repeat(pairs, counts)).to_pylist()
+        listed = uids.decode(np.repeat(distinct, counts)).to_pylist()
         storage.write_bytes(path, "".join(f"{uid}\n" for uid in listed).encode())
     else:
-        storage.write_table(path, make_selection(pairs, counts))
+        columns = [uids.decode(distinct), pa.array(counts.astype(np.int32))]
+        storage.write_table(path, pa.table(columns, schema=SCHEMA))
