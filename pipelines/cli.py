@@ -4,7 +4,11 @@ from typing import Annotated
 
 import typer
 
-from pipelines.commands import common, curate, learn, look, run
+from pipelines.commands import common
+from pipelines.commands.curate import register as add_curation
+from pipelines.commands.learn import register as add_learning
+from pipelines.commands.look import register as add_looking
+from pipelines.commands.run import register as add_running
 
 app = typer.Typer(
     name="mmcorpus",
@@ -39,8 +43,8 @@ def root(
     common.debug = debug
 
 
-for module in (run, curate, learn, look):
-    module.register(app)
+for add in (add_running, add_curation, add_learning, add_looking):
+    add(app)
 
 
 def main() -> None:

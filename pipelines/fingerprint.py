@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
@@ -77,7 +76,7 @@ def _change(name: str, before: Any, after: Any) -> str:
         if gone or come:
             return f"{name} {'without' if gone else 'with'} {', '.join(gone or come)}"
     if isinstance(before, str) and isinstance(after, str) and len(before) > WIDTH and len(after) > WIDTH:
-        same = len(os.path.commonprefix([before, after]))
+        same = next((i for i, pair in enumerate(zip(before, after, strict=False)) if pair[0] != pair[1]), WIDTH)
         start = max(0, same - WIDTH // 4)
         lead = "…" if start else ""
         before, after = lead + before[start : start + WIDTH], lead + after[start : start + WIDTH]

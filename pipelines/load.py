@@ -65,10 +65,12 @@ def read_recipe(source: YamlSource) -> Recipe:
 def _prune(data: Any, path: Path) -> bool:
     """Take out the key at `path`; False if it is not there (something is missing), so that nothing can be taken out."""
     for part in path[:-1]:
-        if (isinstance(data, dict) and part in data) or (isinstance(data, list) and isinstance(part, int) and part < len(data)):
+        if isinstance(data, dict):
+            data = data.get(str(part))
+        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
             data = data[part]
-        else:
-            return True  # went with another problem's key
+        if not isinstance(data, dict | list):
+            return data is None  # it went with another problem's key
     if not path or not isinstance(data, dict):
         return False
     return data.pop(path[-1], None) is not None

@@ -95,7 +95,9 @@ def _build(loader: _Loader, node: yaml.Node, path: Path, source: YamlSource, pro
         if isinstance(key_node, yaml.ScalarNode) and key_node.value == "<<" and not key_node.style:
             others = value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]
             if not all(isinstance(other, yaml.MappingNode) for other in others):
-                problems.append(Problem(place=f"{source.name}:{line}", path=path, message="<< takes a mapping's *alias"))
+                problems.append(
+                    Problem(place=f"{source.name}:{line}", path=path, message="<< takes a mapping's *alias")
+                )
                 continue
             for other in reversed(others):
                 merged |= _build(loader, other, path, source, problems)
