@@ -20,7 +20,7 @@ Kind = Literal["pair", "conversation"]
 TEXT_COLUMN: Final[dict[str, str]] = {"pair": "caption", "conversation": "conversations"}
 """The parquet column that holds the text of each kind of sample."""
 
-_TEXTS: Final = pa.schema([(name, pa.string()) for name in ("uid", "key", "text")])
+_TEXTS: Final = pa.schema([(name, pa.string()) for name in ("uid", "key", "text", "status")])
 
 IMAGES_PER_SAMPLE: Final = 1
 """Pairs and LLaVA conversations have one image each."""
@@ -38,13 +38,13 @@ def read_texts(shard: Shard, kind: Kind, uids: Collection[str] | None = None) ->
         hint = f"is this source of kind {kind!r}?" if column in lacking else "download it with mmcorpus"
         raise ValueError(f"{shard.parquet} has no column {', '.join(lacking)}: {hint}")
     rows = read_rows(shard, columns=["uid", "key", "status", column])
-    rows = rows.select(["uid", "key", column, "status"]).rename_columns(["uid", "key", "text", "status"])
+    rows = rows.select(["uid", "key", column, "status"]).rename_columns(_TEXTS.names).cast(_TEXTS)
     # A filter drops rows where it is null: failed downloads may lack a uid.
     rows = rows.filter((pc.field("status") == SUCCESS) & (pc.binary_length(pc.field("uid")) == 32))
     if uids is not None:
         rows = rows.filter(pc.field("uid").isin(list(uids)))
     _, first = np.unique(uid_bytes(rows.column("uid")), return_index=True)
-    return rows.take(np.sort(first)).select(_TEXTS.names).cast(_TEXTS)
+    return rows.take(np.sort(first)).drop_columns(["status"])
 
 
 def uid_bytes(column: pa.ChunkedArray | pa.Array) -> npt.NDArray[np.bytes_]:

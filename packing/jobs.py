@@ -51,6 +51,8 @@ class PackJob:
     shards: dict[str, str]
     """Folder of each source's input shards."""
     tokenizer: str
+    """Its folder in the pack."""
+    tokenizer_fingerprint: str
     config: PlanConfig
 
 
@@ -116,7 +118,7 @@ def _inputs(
     job: PackJob, rows: pa.Table
 ) -> tuple[dict[Place, dict[str, FittedSample]], dict[Place, OpenTar], dict[Place, dict[str, str]]]:
     """Per input shard: its samples by uid as tokens, its tar, and its keys by uid."""
-    tokenizer = _tokenizer(job.tokenizer)
+    tokenizer = _tokenizer(job.tokenizer, job.tokenizer_fingerprint)
     samples: dict[Place, dict[str, FittedSample]] = {}
     tars: dict[Place, OpenTar] = {}
     keys: dict[Place, dict[str, str]] = {}
@@ -144,8 +146,11 @@ def _inputs(
 
 
 @functools.lru_cache(maxsize=2)
-def _tokenizer(path: str) -> "PreTrainedTokenizerFast":
-    return load_tokenizer(path)
+def _tokenizer(path: str, fingerprint: str) -> "PreTrainedTokenizerFast":
+    tokenizer = load_tokenizer(path)
+    if tokenizer_fingerprint(tokenizer) != fingerprint:
+        raise ValueError(f"{path} is not the tokenizer that the plan was made with; write the pack again")
+    return tokenizer
 
 
 def _rows(job: PackJob) -> pa.Table:
@@ -170,7 +175,7 @@ def _fingerprint(job: PackJob, rows: pa.Table) -> str:
         "version": [_CODE_VERSION, manifest.VERSION],
         "rows": rows.to_pydict(),
         "config": dataclasses.asdict(job.config),
-        "tokenizer": tokenizer_fingerprint(_tokenizer(job.tokenizer)),
+        "tokenizer": job.tokenizer_fingerprint,
         "inputs": [[_size(shard.parquet), _size(shard.tar)] for shard in inputs],
     }
     return hashlib.blake2b(json.dumps(identity, sort_keys=True).encode(), digest_size=16).hexdigest()

@@ -109,6 +109,7 @@ def write_packs(
             end=end,
             shards={name: shards[name] for name in metadata["sources"]},
             tokenizer=storage.join(out, "tokenizer"),
+            tokenizer_fingerprint=metadata["tokenizer"]["fingerprint"],
             config=plan_config,
         )
         for number, (window, first, end) in enumerate(_ranges(plan, config.sequences_per_shard))

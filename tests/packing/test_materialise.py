@@ -291,6 +291,20 @@ def test_everything_on_s3(corpus: Corpus, s3_root: str) -> None:
 
 
 @pytest.mark.slow
+def test_ray_workers_write_the_same_bytes(corpus: Corpus, ray_local: None) -> None:
+    from curation.engine import run_shards
+
+    def on_ray(work: Callable[[PackJob], dict[str, Any]], jobs: Sequence[PackJob]) -> Iterable[dict[str, Any]]:
+        outcomes = run_shards(lambda: work, jobs, name=lambda job: job.name, title="pack", workers=2)
+        return [outcome.result or {} for outcome in outcomes]
+
+    for name, more in (("one", {}), ("ray", {"map_fn": on_ray})):
+        corpus.plan(f"{corpus.root}/{name}")
+        corpus.pack(f"{corpus.root}/{name}", **more)
+    assert digest(f"{corpus.root}/one") == digest(f"{corpus.root}/ray")
+
+
+@pytest.mark.slow
 def test_killed_at_any_moment_it_resumes_to_the_same_bytes(corpus: Corpus) -> None:
     corpus.plan(corpus.root)
     corpus.pack(corpus.root)

@@ -130,6 +130,19 @@ def test_windows_hold_a_share_of_every_source(tmp_path: Path, make_shards: Make,
     assert read_plan_metadata(str(tmp_path / "plan.parquet"))["sources"] == {"talk": "conversation", "web": "pair"}
 
 
+def test_a_shard_of_failures_alone_is_no_obstacle(tmp_path: Path, make_shards: Make, select: Select, plan: Any) -> None:
+    root = str(tmp_path / "web")
+    samples = make_shards(root, 2, 6)
+
+    def fail(row: dict[str, Any]) -> None:
+        if row["key"].startswith("00001"):
+            row |= {"uid": None, "caption": None, "status": "failed_to_download"}
+
+    change_rows(root, fail)
+    report, _ = plan(CONFIG, web=PlanSource(shards=root, selection=select(samples), kind="pair"))
+    assert report.verdicts == {"web": {"kept": 6, "missing_sample": 6}}
+
+
 def test_bad_conversations_cost_themselves(tmp_path: Path, make_shards: Make, select: Select, plan: Any) -> None:
     root = str(tmp_path / "talk")
     samples = make_shards(root, 1, 8, conversations=True)
