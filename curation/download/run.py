@@ -1,5 +1,6 @@
 """The download stage: a URL list to committed shards, through img2dataset's Ray distributor."""
 
+import contextlib
 import hashlib
 import json
 import math
@@ -172,7 +173,8 @@ class _Window:
     def cancel(self) -> None:
         """Stop what is in flight; its shards stay uncommitted."""
         for reference in self.in_flight:
-            self.ray.cancel(reference, force=True)
+            with contextlib.suppress(Exception):  # what ended the run is to be told, not a Ray that is going down too
+                self.ray.cancel(reference, force=True)
         self.in_flight.clear()
 
 
