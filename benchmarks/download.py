@@ -109,7 +109,8 @@ def download_with(variant: str, urls: str, out: str, shard: int) -> int:
     shards = f"{out}/shards"
     os.makedirs(shards)
     img2dataset.download(
-        url_list=urls, output_folder=shards, input_format="parquet", output_format="webdataset", distributor="ray", **options
+        url_list=urls, output_folder=shards, input_format="parquet", output_format="webdataset",
+        distributor="ray", **options,
     )  # fmt: skip
     return sum(json.loads(path.read_text())["successes"] for path in Path(shards).glob("*_stats.json"))
 
@@ -177,7 +178,7 @@ def measure(variant: str, folder: str, images: int, shard: int) -> dict[str, Any
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
-        assert process.stdout is not None
+        assert process.stdout is not None, "it was opened as a pipe"
         watch = Watch(process.pid)
         try:
             if process.stdout.readline().strip() != "start":

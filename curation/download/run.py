@@ -21,6 +21,8 @@ from curation.download.writer import roll_forward, shard_name
 from curation.progress import Progress
 from curation.shards import Shard, list_shards
 
+CANCEL_SECONDS: Final = 5.0
+"""How long an interrupted run waits for its workers to stop."""
 MADE_BY: Final = "download.json"
 """In the lists' folder: which list and options the shards were made with."""
 
@@ -171,10 +173,14 @@ class _Window:
                 self.bar.shard(self.sizes[row[0]], {"kept": stats["successes"], **codes})
 
     def cancel(self) -> None:
-        """Stop what is in flight; its shards stay uncommitted."""
-        for reference in self.in_flight:
-            with contextlib.suppress(Exception):  # what ended the run is to be told, not a Ray that is going down too
-                self.ray.cancel(reference, force=True)
+        """Stop what is in flight; its shards stay uncommitted.
+
+        Not by force: that kills workers, and where a task ends at the same moment it takes Ray's driver down, too.
+        """
+        with contextlib.suppress(Exception):  # what ended the run is to be told, not a Ray that is going down too
+            for reference in self.in_flight:
+                self.ray.cancel(reference)
+            self.ray.wait(list(self.in_flight), num_returns=len(self.in_flight), timeout=CANCEL_SECONDS)
         self.in_flight.clear()
 
 

@@ -185,7 +185,7 @@ def _dies_once(downloader: ShardDownloader, row: tuple[int, str]) -> dict[str, A
 def test_a_shard_whose_worker_dies_is_retried_then_named(
     source: str, config: DownloadConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import cloudpickle
+    from ray import cloudpickle
 
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     monkeypatch.setattr("curation.download.run._download_shard", _dies_once)
