@@ -6,6 +6,7 @@ them after the backward pass in large buckets; `shard` is FSDP2, which overlaps 
 and is the one to use for large models.
 """
 
+import atexit
 import contextlib
 import dataclasses
 import os
@@ -87,14 +88,16 @@ def open_world(device: str | None = None) -> Iterator[World]:
     if kind == "cuda":
         kind = f"cuda:{os.environ['LOCAL_RANK']}"
         torch.cuda.set_device(kind)
-    started_here = not dist.is_initialized()
-    if started_here:
+    if not dist.is_initialized():
+        # Left open for the next stage in this process: gloo hangs when it is closed and opened again.
         dist.init_process_group("nccl" if kind.startswith("cuda") else "gloo")
-    try:
-        yield World(rank=dist.get_rank(), size=dist.get_world_size(), device=torch.device(kind))
-    finally:
-        if started_here:
-            dist.destroy_process_group()
+        atexit.register(_close)
+    yield World(rank=dist.get_rank(), size=dist.get_world_size(), device=torch.device(kind))
+
+
+def _close() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def spread(model: VisionLanguageModel, stage: StageConfig, world: World) -> VisionLanguageModel:
@@ -126,4 +129,5 @@ def _shard(model: VisionLanguageModel, stage: StageConfig, world: World) -> None
         fully_shard(unit, mesh=mesh, mp_policy=policy)
     for module in model.modules():
         if isinstance(module, FSDPModule):
-            module.set_gradient_divide_factor(1.0)  # sums, not means
+            module.set_gradient_divide_factor(1.0)  # sums, not means …
+            module.set_force_sum_reduction_for_comms(True)  # … with a plain sum, which is all that gloo has
