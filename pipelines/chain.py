@@ -1,6 +1,6 @@
 """Turns a recipe into a run: builds its stages, runs what is not up to date, and sums up what came of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -9,7 +9,7 @@ import yaml
 from curation import storage
 from pipelines import runner
 from pipelines.recipe import Recipe
-from pipelines.runner import Decision, Outcome, Say
+from pipelines.runner import Decision, Outcome, Say, Stage
 from pipelines.stages import build_stages
 from pipelines.state import RunState, lock
 from pipelines.summary import make_summary
@@ -70,6 +70,7 @@ def run_recipe(
         text = yaml.safe_dump(recipe.data, sort_keys=False, allow_unicode=True, width=120)
         storage.write_bytes(storage.join(out, RECIPE_FILE), text.encode())
         outcome = runner.execute(chosen, state, say=say, start_ray=start_ray, stop_ray=stop_ray, debug=debug)
+        _drop_stale_ledgers(stages, state)
         summary = make_summary(recipe, out, state)
         storage.write_json(storage.join(out, SUMMARY_FILE), summary)
         report = _report(recipe, out, say) if until is None else None
@@ -77,6 +78,19 @@ def run_recipe(
     problems += [f"{stage} was not run: a stage that it needs failed" for stage in outcome.blocked]
     problems += [f"unaccounted for: {text}" for text in summary["balance"]]
     return RunResult(outcome=outcome, summary=summary, report=report, problems=tuple(problems))
+
+
+def _drop_stale_ledgers(stages: Sequence[Stage], state: RunState) -> None:
+    """Remove the ledgers of stages that this run did not bring up to date (`until`, or a failure before them): they
+    would speak of samples that no longer come that way."""
+    stale: set[str] = set()
+    for stage in stages:
+        behind = any(need.partition("#")[0] in stale for need in stage.needs)
+        if behind or runner.decide(stage, state, state.root).stale:
+            stale.add(stage.name)
+            for output in stage.outputs:
+                if output.startswith("ledger/"):
+                    storage.remove(storage.join(state.root, output))
 
 
 def _report(recipe: Recipe, out: str, say: Say) -> str | None:

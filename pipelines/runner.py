@@ -85,6 +85,8 @@ class Decision:
     clear: bool = False
     fingerprint: str = ""
     inputs: Mapping[str, str] = field(default_factory=dict)
+    stale: bool = False
+    """What it made before was made from something else."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,29 +112,31 @@ def decide(stage: Stage, state: RunState, root: str) -> Decision:
         name, _, part = need.partition("#")
         record = state.stages.get(name)
         if record is None or record.status not in ("done", "partial"):
-            return Decision(stage=stage, action="blocked", reason=f"needs {name}, which failed")
+            return Decision(stage=stage, action="blocked", reason=f"needs {name}, which failed", stale=True)
         inputs[need] = record.parts.get(part, record.content) if part else record.content
     config = fingerprint.plain(stage.config)
     mark = fingerprint.digest({"config": config, "version": stage.version, "inputs": inputs})
     before = state.stages.get(stage.name)
-    made = {"stage": stage, "fingerprint": mark, "inputs": inputs}
+    decision = Decision(stage=stage, action="run", reason="new", clear=True, fingerprint=mark, inputs=inputs)
     if before is None:
-        return Decision(action="run", reason="new", clear=True, **made)  # type: ignore[arg-type]
+        return decision
     if before.fingerprint != mark:
         watched = stage.clears_for
         clear = watched is None or any(before.inputs.get(need) != inputs.get(need) for need in watched)
-        return Decision(action="run", reason=_why(stage, before, config, inputs), clear=clear, **made)  # type: ignore[arg-type]
+        reason = _why(stage, before, config, inputs)
+        return dataclasses.replace(decision, reason=reason, clear=clear, stale=True)
     if before.status == "clearing":
-        return Decision(action="run", reason="interrupted", clear=True, **made)  # type: ignore[arg-type]
+        return dataclasses.replace(decision, reason="interrupted")
+    decision = dataclasses.replace(decision, clear=False)
     if before.status != "done":
         words = {"partial": "some shards had failed", "failed": "it had failed"}
-        return Decision(action="run", reason=f"{_RESUMED}: {words.get(before.status, 'interrupted')}", **made)  # type: ignore[arg-type]
+        return dataclasses.replace(decision, reason=f"{_RESUMED}: {words.get(before.status, 'interrupted')}")
     missing = [output for output in stage.outputs if not storage.exists(storage.join(root, output))]
     if missing:
-        return Decision(action="run", reason=f"{missing[0]} is gone", **made)  # type: ignore[arg-type]
+        return dataclasses.replace(decision, reason=f"{missing[0]} is gone")
     if stage.again:
-        return Decision(action="run", reason="asked for again", **made)  # type: ignore[arg-type]
-    return Decision(action="keep", reason="up to date", **made)  # type: ignore[arg-type]
+        return dataclasses.replace(decision, reason="asked for again")
+    return dataclasses.replace(decision, action="keep", reason="up to date")
 
 
 def _why(stage: Stage, before: StageRecord, config: Any, inputs: Mapping[str, str]) -> str:

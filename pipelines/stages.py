@@ -252,24 +252,24 @@ class _Builder:
                 name=f"{title}/plan",
                 config={**plain(plan_config), **named, "sources": {s: given[s]["kind"] for s in sources}},
                 needs=(*needs, *made_by),
-                outputs=(plan_path, own_ledger, *(f"ledger/{source}/pack.parquet" for source in ledgers)),
+                outputs=(plan_path, own_ledger),
                 run=lambda: steps.plan(
                     plan_config,
                     tokenizer=tokenizer,
                     sources=given,
                     out=self._at(plan_path),
                     own_ledger=self._at(own_ledger),
-                    ledgers=ledgers,
                 ),
             )
         )
+        folders = (packs_path,) if config.format == "webdataset" else (packs_path, f"{packs_path}.pickles")
         self.stages.append(
             Stage(
                 name=f"{title}/packs",
                 config={"format": config.format, "sequences_per_shard": config.sequences_per_shard, **named},
                 needs=(f"{title}/plan", *(f"{source}/download" for source in sources), *made_by),
-                outputs=(packs_path,) if config.format == "webdataset" else (packs_path, f"{packs_path}.pickles"),
-                clears=(packs_path, f"{packs_path}.pickles"),
+                outputs=(*folders, *(f"ledger/{source}/pack.parquet" for source in ledgers)),
+                clears_for=(),  # pack shards carry the fingerprint of what they were made from
                 ray="maybe",
                 run=lambda: steps.write_packs(
                     plan=self._at(plan_path),

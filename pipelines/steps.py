@@ -213,14 +213,12 @@ def plan(
     sources: Mapping[str, Mapping[str, Any]],
     out: str,
     own_ledger: str,
-    ledgers: Mapping[str, str],
 ) -> Result:
-    """Plan a pack. Its verdicts go to `own_ledger`, and to the run's ledger folders of the sources in `ledgers`."""
+    """Plan a pack; its verdicts go to `own_ledger`."""
     from packing.plan import PlanSource, make_plan
 
     given = {name: PlanSource(**source) for name, source in sources.items()}
     report = make_plan(config, tokenizer=tokenizer, sources=given, out=out, ledger_root=own_ledger)
-    _publish(own_ledger, ledgers)
     dropped = {
         rule: sum(verdicts.get(rule, 0) for verdicts in report.verdicts.values())
         for rule in sorted({rule for verdicts in report.verdicts.values() for rule in verdicts} - {ledger.KEPT})
@@ -252,7 +250,10 @@ def write_packs(
     ledgers: Mapping[str, str],
     start_ray: Callable[[], None],
 ) -> Result:
-    """Write a plan's packs, spread over Ray where there are enough of them."""
+    """Write a plan's packs, spread over Ray where there are enough of them.
+
+    The plan's verdicts, amended for images that are missing, go to the ledger folders of the sources in `ledgers`.
+    """
     from packing.materialise import PackConfig
     from packing.materialise import write_packs as run
 

@@ -188,6 +188,7 @@ def test_a_scorers_parameter_redoes_that_scorer_alone(recipe: Path, finished: tu
     out, _ = finished
     before = {p: p.stat().st_mtime_ns for p in (out / "scores" / "pairs").rglob("*.parquet")}
     output = run(recipe, out, "--set", "score.scorers.language.languages=[en, de]", "--until", "pairs/select")
+    assert "Every sample is accounted for." in output  # though the packs are now of another selection
     assert 'language.parameters.languages with "de"' in output
     touched = {p.parent.name for p in before if p.stat().st_mtime_ns != before[p]}
     assert touched == {"language"}
