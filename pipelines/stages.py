@@ -152,8 +152,8 @@ class _Builder:
         used = list(dict.fromkeys(column.partition(".")[0] for column in config.columns))
         scored = [name for name in used if name != REPEATS]
         needs = [f"{source}/download", *(f"{source}/score#{name}" for name in scored)]
-        if not scored and self.recipe.scorers:
-            needs.append(f"{source}/score")
+        if not scored and self.recipe.scorers:  # the uids alone, which every scorer's tables have
+            needs.append(f"{source}/score#{min(scorer.name for scorer in self.recipe.scorers.values())}")
         if REPEATS in used:
             needs.append(f"{source}/{REPEATS}")
         names = {"selection": f"selections/{source}.parquet", "explain": f"selections/{source}.explain.json"}
