@@ -17,6 +17,7 @@ def ray_local() -> Iterator[None]:
     import ray
 
     os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
+    os.environ |= {"RAY_raylet_start_wait_time_s": "120"}  # a loaded CI machine takes longer than Ray's 30 s
     ray.init(
         num_cpus=2,
         include_dashboard=False,

@@ -15,23 +15,14 @@ from typing import Any, Final
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "ICO", "PPM")
-"""What Pillow may open. Not EPS, which would start an interpreter, nor the many that no web page shows."""
+from filters.decode import FORMATS, DecodeFailure, decode_image
+
 EXTENSIONS: Final = {"jpeg": "jpg", "png": "png", "webp": "webp", "gif": "gif", "bmp": "bmp", "tiff": "tif"}
 """The formats that a shard stores as they arrived, with their names in the tar."""
 ORIENTATION_TAG: Final = 0x0112
 MAX_FRAMES: Final = 10_000
 """Frames are counted up to here."""
 _MAGIC: Final = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
-_TRANSPOSE: Final = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 class BadImage(Exception):
@@ -100,43 +91,12 @@ def is_whole(data: bytes, name: str) -> bool:
 def upright(data: bytes, max_pixels: int) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], bool]:
     """The first frame as H×W×3 RGB uint8, upright and on white, and whether any of its pixels is transparent.
 
-    Raises BadImage (`truncated`, `undecodable`, and what `inspect` raises).
+    Raises BadImage (`truncated`, `undecodable`, `not_an_image`, `too_many_pixels`).
     """
-    image = _open(data, max_pixels, "")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            image.load()
-            turn = _TRANSPOSE.get(_orientation(image))  # after load: Pillow turns a TIFF itself and drops the tag
-            return _rgb_on_white(image.transpose(turn) if turn is not None else image)
-    except BadImage:
-        raise
-    except Exception as error:  # decoders raise nearly everything at hostile bytes
-        text = str(error)
-        if "truncated" in text.lower() or isinstance(error, EOFError):
-            raise BadImage("truncated", text) from None
-        raise BadImage("undecodable", text or type(error).__name__) from None
-
-
-def _rgb_on_white(image: Image.Image) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], bool]:
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        low, _ = rgba.getchannel("A").getextrema()
-        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        return np.asarray(Image.alpha_composite(white, rgba).convert("RGB")), bool(int(low) < 255)  # type: ignore[arg-type]
-    if image.mode.startswith(("I", "F")):  # Pillow would clip these to 8 bits instead of scaling them
-        return np.repeat(_scaled(image)[:, :, None], 3, axis=2), False
-    return np.asarray(image if image.mode == "RGB" else image.convert("RGB")), False
-
-
-def _scaled(image: Image.Image) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """A 16- or 32-bit single channel as 8 bits: integers are 16-bit luma, floats are 0-1 or else 0-255."""
-    values = np.nan_to_num(np.asarray(image).astype(np.float64))
-    if image.mode.startswith("I"):
-        values = values / 257.0
-    elif values.max(initial=0.0) <= 1.0:
-        values = values * 255.0
-    return np.rint(values.clip(0, 255)).astype(np.uint8)
+    decoded = decode_image(data, max_pixels=max_pixels)
+    if isinstance(decoded, DecodeFailure):
+        raise BadImage(decoded.reason, decoded.detail)
+    return decoded.pixels, decoded.has_alpha
 
 
 @functools.cache
