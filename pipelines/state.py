@@ -77,15 +77,15 @@ class RunState:
 
     def put(self, stage: str, record: StageRecord) -> None:
         """Set a stage's record and write the file."""
-        self.stages[stage] = record
+        self.stages[stage] = record  # a new one comes last, and finds its place at the next run
         self.write()
 
     def keep_only(self, stages: list[str]) -> list[str]:
-        """Forget stages that the recipe no longer has (their files stay); returns their names."""
+        """Forget stages that the recipe no longer has (their files stay) and take its order; returns their names."""
         gone = [stage for stage in self.stages if stage not in stages]
-        for stage in gone:
-            del self.stages[stage]
-        if gone:
+        ordered = {stage: self.stages[stage] for stage in stages if stage in self.stages}
+        if list(ordered) != list(self.stages):
+            self.stages = ordered
             self.write()
         return gone
 

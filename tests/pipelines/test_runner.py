@@ -211,3 +211,10 @@ def test_a_foreign_run_json_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text('{"hello": 1}')
     with pytest.raises(ValueError, match="not the record of a run"):
         RunState.load(str(tmp_path))
+
+
+def test_the_record_follows_the_recipe(chain: Chain) -> None:
+    chain.go()
+    state = RunState.load(str(chain.root))
+    assert state.keep_only(["b", "a", "make"]) == ["end"]
+    assert list(RunState.load(str(chain.root)).stages) == ["b", "a", "make"]
