@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Final
 
 from curation.miniweb.spoilers import SPOILERS
+from curation.render import KINDS
 
 LONGEST_SIDE: Final = 2048
 
@@ -22,6 +23,8 @@ class MiniWebConfig:
     """Everything is drawn from it; another seed shares no picture."""
     spoil: float = 0.35
     """The spoiled share of the pairs, 0-0.9. The originals that copies and swaps need come from the clean rest."""
+    kinds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(KINDS, 1.0))
+    """What is pictured, by weight: `{scene: 7, clock: 1}` shows seven scenes for each clock, and nothing else."""
     weights: dict[str, float] = field(default_factory=dict)
     """Relative shares of spoilers, by name, in place of their own; 0 leaves one out, the others come at least once."""
     waits: int = 4
@@ -35,6 +38,13 @@ class MiniWebConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}: must be 0 or more")
         if not 0 <= self.spoil <= 0.9:
             raise ValueError(f"spoil is {self.spoil}: must be a share from 0 to 0.9")
+        for name, weight in self.kinds.items():
+            if name not in KINDS:
+                raise ValueError(f"kinds names {name!r}: cannot be rendered; there are {', '.join(KINDS)}")
+            if weight < 0:
+                raise ValueError(f"kinds.{name} is {weight}: must be 0 or more")
+        if not any(self.kinds.values()):
+            raise ValueError(f"kinds is {self.kinds}: at least one must have a weight above 0")
         for name, weight in self.weights.items():
             if name not in SPOILERS:
                 raise ValueError(f"weights names {name!r}: no such spoiler; there are {', '.join(SPOILERS)}")

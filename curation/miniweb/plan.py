@@ -92,7 +92,7 @@ def _slot(config: MiniWebConfig, listed_in: str, row: int, spoil: str) -> Slot:
         list=listed_in,
         row=row,
         spoil=spoil,
-        kind=rng.choice(KINDS),
+        kind=rng.choices(KINDS, [config.kinds.get(kind, 0.0) for kind in KINDS])[0],
         seed=rng.getrandbits(48),
         size=_size(rng, *config.sides),
     )

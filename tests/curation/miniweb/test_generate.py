@@ -248,3 +248,16 @@ def test_json_and_tables_are_all_that_lies_beside_the_files(small_site: Path):
     assert storage.list_names(str(small_site)) == [
         "files", "instructions.parquet", "pairs.parquet", "site.json", "truth.parquet",
     ]  # fmt: skip
+
+
+def test_kinds_say_what_is_pictured() -> None:
+    slots = plan_site(MiniWebConfig(pairs=400, instructions=0, kinds={"scene": 3.0, "clock": 1.0}))
+    shown = Counter(slot.kind for slot in slots)
+    assert set(shown) == {"scene", "clock"}
+    assert 2 < shown["scene"] / shown["clock"] < 4.5
+
+
+@pytest.mark.parametrize("kinds", [{"photo": 1.0}, {"scene": -1.0}, {"scene": 0.0}, {}])
+def test_kinds_that_make_no_sense_are_refused(kinds: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="kinds"):
+        MiniWebConfig(kinds=kinds)
