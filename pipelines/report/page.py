@@ -43,7 +43,7 @@ def _content(run: str) -> dict[str, Any]:
         "clusters": [],
         "scorers": [],
         "packs": training.packs(run),
-        "training": training.training(run),
+        "training": training.training(run, [name.removeprefix("train/") for name in state.get("order", [])]),
         "stages": _stages(state),
         "gallery_lead": f"Drawn from the first {MAX_SHARDS} shards of a source; under each, the value that decided.",
         "recipe": _text(run, "recipe.yaml"),

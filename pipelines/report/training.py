@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -45,10 +46,11 @@ def packs(run: str) -> list[dict[str, Any]]:
     return rows
 
 
-def read_metrics(run: str) -> dict[str, list[dict[str, Any]]]:
-    """The metrics of every training stage that has any, in the order in which the stages are named."""
+def read_metrics(run: str, order: Sequence[str] = ()) -> dict[str, list[dict[str, Any]]]:
+    """The metrics of every training stage that has any; those named in `order` first."""
     found = {}
-    for stage in storage.list_names(storage.join(run, "training")):
+    names = storage.list_names(storage.join(run, "training"))
+    for stage in sorted(names, key=lambda name: (order.index(name) if name in order else len(order), name)):
         path = storage.join(run, "training", stage, "metrics.jsonl")
         if storage.exists(path):
             found[stage] = [json.loads(line) for line in storage.read_bytes(path).splitlines() if line.strip()]
@@ -60,9 +62,9 @@ def _curve(label: str, lines: list[dict[str, Any]], key: str, dots: bool = False
     return svg.Line(label=label, xs=[p[0] for p in points], ys=[p[1] for p in points], dots=dots)
 
 
-def training(run: str) -> dict[str, Any] | None:
-    """Curves and last values of every training stage; None where nothing was trained."""
-    metrics = read_metrics(run)
+def training(run: str, order: Sequence[str] = ()) -> dict[str, Any] | None:
+    """Curves and last values of every training stage, in `order`; None where nothing was trained."""
+    metrics = read_metrics(run, order)
     if not metrics:
         return None
     charts = []
@@ -93,7 +95,7 @@ def training(run: str) -> dict[str, Any] | None:
                 "wait": f"{sum(waits) / len(waits):.1%}" if waits else "–",
             }
         )
-    return {"charts": charts, "stages": stages, "lead": _lead(metrics), "answers": []}
+    return {"charts": charts, "stages": stages, "lead": _lead(metrics)}
 
 
 def _lead(metrics: dict[str, list[dict[str, Any]]]) -> str:
