@@ -1,7 +1,7 @@
 """What a mini-web is made of."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Literal
 
 from curation.miniweb.spoilers import SPOILERS
 from curation.render import KINDS
@@ -25,6 +25,9 @@ class MiniWebConfig:
     """The spoiled share of the pairs, 0-0.9. The originals that copies and swaps need come from the clean rest."""
     kinds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(KINDS, 1.0))
     """What is pictured, by weight: `{scene: 7, clock: 1}` shows seven scenes for each clock, and nothing else."""
+    captions: Literal["varied", "short"] = "varied"
+    """`short`: each picture's shortest true caption, nearly all of it things to be seen: a tiny model learns from
+    far fewer of them."""
     weights: dict[str, float] = field(default_factory=dict)
     """Relative shares of spoilers, by name, in place of their own; 0 leaves one out, the others come at least once."""
     waits: int = 4

@@ -142,7 +142,10 @@ def make_row(slot: Slot) -> tuple[Page, dict[str, Any]]:
 
 
 def _clean(slot: Slot) -> Page:
-    return clean_page(render(slot.kind, slot.seed, size=slot.size), slot.number, page_stream(slot))
+    rendered = render(slot.kind, slot.seed, size=slot.size)
+    if slot.captions == "short":
+        rendered = dataclasses.replace(rendered, caption=rendered.captions[0])
+    return clean_page(rendered, slot.number, page_stream(slot))
 
 
 def _commit(out: str, fingerprint: str, paths: Sequence[str]) -> dict[str, int]:

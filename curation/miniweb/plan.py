@@ -28,6 +28,8 @@ class Slot:
     kind: str
     seed: int
     size: tuple[int, int]
+    captions: str
+    """Which of the picture's true captions it is listed with: `varied` (any) or `short`."""
     partner: "Slot | None" = None
     """Whose picture it copies or whose caption it takes; drawn clean."""
 
@@ -95,6 +97,7 @@ def _slot(config: MiniWebConfig, listed_in: str, row: int, spoil: str) -> Slot:
         kind=rng.choices(KINDS, [config.kinds.get(kind, 0.0) for kind in KINDS])[0],
         seed=rng.getrandbits(48),
         size=_size(rng, *config.sides),
+        captions=config.captions,
     )
 
 

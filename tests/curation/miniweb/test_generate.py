@@ -18,6 +18,7 @@ from curation.identity import pair_uid
 from curation.miniweb import SPOILERS, MiniWebConfig, generate_site, read_site
 from curation.miniweb.generate import site_fingerprint
 from curation.miniweb.plan import plan_site, spoiler_counts
+from curation.render import render
 
 
 def digests(root: Path) -> dict[str, str]:
@@ -261,3 +262,11 @@ def test_kinds_say_what_is_pictured() -> None:
 def test_kinds_that_make_no_sense_are_refused(kinds: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="kinds"):
         MiniWebConfig(kinds=kinds)
+
+
+def test_short_captions_are_the_shortest_true_ones(tmp_path: Path) -> None:
+    config = MiniWebConfig(pairs=12, instructions=0, spoil=0.0, captions="short")
+    generate_site(config, str(tmp_path / "web"), workers=1)
+    slots = plan_site(config)
+    for slot, row in zip(slots, pq.read_table(tmp_path / "web/truth.parquet").to_pylist(), strict=True):
+        assert row["caption"] == render(slot.kind, slot.seed, size=slot.size).captions[0]
