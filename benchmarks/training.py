@@ -62,29 +62,10 @@ MODELS: dict[str, tuple[ModelConfig, int]] = {
         151_936,
     ),
 }
-WORDS = [
-    "a",
-    "the",
-    "of",
-    "in",
-    "on",
-    "with",
-    "two",
-    "red",
-    "blue",
-    "small",
-    "old",
-    "street",
-    "house",
-    "garden",
-    "dog",
-    "boat",
-    "people",
-    "light",
-    "water",
-    "tree",
-    "sign",
-]
+WORDS = (
+    "a", "the", "of", "in", "on", "with", "two", "red", "blue", "small", "old",
+    "street", "house", "garden", "dog", "boat", "people", "light", "water", "tree", "sign",
+)  # fmt: skip
 
 
 def samples(count: int, folder: str) -> tuple[list[TokenizedSample], list[bytes]]:

@@ -27,18 +27,11 @@ from training.metrics import MetricsLog
 from training.model import VisionLanguageModel, build_model
 from training.optim import build_optimizer, learning_rate, scale_and_clip
 from training.parallel import World, open_world, spread
+from training.resume import check_same, identity
 from training.signals import Interrupts, TrainingInterrupted, deferred_interrupts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
-
-RESULT_NEUTRAL = frozenset(
-    {
-        "micro_batch_sequences", "parallel", "compile", "activation_checkpointing", "checkpoint_every", "keep_last",
-        "heldout_every", "heldout_blank", "log_every", "num_workers", "attention",
-    }
-)  # fmt: skip
-"""Settings that may change between a run and its resumption: they alter speed and files, not the training."""
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -101,7 +94,7 @@ def train(
         found = checkpoint.list_checkpoints(storage.join(out, "checkpoints"))
         resumed = found[-1] if found else None
         if resumed:
-            _check_same(out, checkpoint.read_state(resumed)["identity"], _identity(stage, reader))
+            check_same(out, checkpoint.read_state(resumed)["identity"], identity(stage, reader))
         net, tokenizer = _load(resumed or init, model, reader, stage.seed)
         for read in (reader, heldout):
             if read is not None and len(read):
@@ -118,25 +111,6 @@ def _check_split(stage: StageConfig, world: World) -> None:
             f"{stage.kind}.batch_sequences {stage.batch_sequences} is not a multiple of {unit} ({world.size} devices × "
             f"micro_batch_sequences {stage.micro_batch_sequences}), which parallel: shard needs"
         )
-
-
-def _identity(stage: StageConfig, reader: PackReader) -> dict[str, Any]:
-    """What makes a run this run: its settings, those that only alter speed left out, and the packs' bytes."""
-    settings = {name: value for name, value in dataclasses.asdict(stage).items() if name not in RESULT_NEUTRAL}
-    return {
-        "stage": {**settings, "betas": list(stage.betas)},
-        "packs": [shard["sha256"] for shard in reader.manifest["shards"]],
-    }
-
-
-def _check_same(out: str, before: dict[str, Any], now: dict[str, Any]) -> None:
-    remedy = "give another folder, or remove it to begin anew"
-    if before["packs"] != now["packs"]:
-        raise ValueError(f"{out} holds a run over other packs; {remedy}")
-    old, new = before["stage"], now["stage"]
-    changed = [f"{key} {old.get(key)!r} → {new.get(key)!r}" for key in new if old.get(key) != new[key]]
-    if changed:
-        raise ValueError(f"{out} holds a run with other settings ({', '.join(changed)}); {remedy}")
 
 
 def _load(
@@ -308,7 +282,7 @@ class _Trainer:
             "step": self.totals.step,
             "steps": self.steps,
             "kind": self.stage.kind,
-            "identity": _identity(self.stage, self.reader),
+            "identity": identity(self.stage, self.reader),
             "stage": dataclasses.asdict(self.stage),
             "model": dataclasses.asdict(self.net.config),
             "totals": dataclasses.asdict(self.totals),
