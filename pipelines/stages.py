@@ -293,7 +293,7 @@ class _Builder:
     def training(self) -> None:
         if self.file.train is None:
             return
-        from training.loop import RESULT_NEUTRAL
+        from training.resume import RESULT_NEUTRAL
 
         waiting = dict(self.recipe.stages)
         while waiting:  # in the recipe's order, but each after the one it starts from
