@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import posixpath
+import re
 import shutil
 import tempfile
 import uuid
@@ -16,6 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 TEMPORARY_SUFFIX: Final = ".partial"
+_LEFT = re.compile(rf".+\.[0-9a-f]{{12}}{re.escape(TEMPORARY_SUFFIX)}|step-\d{{8}}{re.escape(TEMPORARY_SUFFIX)}")
+"""What `atomic_write` and the trainer's checkpoints are called before they are whole."""
 
 
 def filesystem(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
@@ -67,6 +70,8 @@ def atomic_write(path: str) -> Iterator[IO[bytes]]:
         os.makedirs(os.path.dirname(inner) or ".", exist_ok=True)
         temporary = f"{inner}.{uuid.uuid4().hex[:12]}{TEMPORARY_SUFFIX}"
         try:
+            if os.path.isdir(inner):
+                raise IsADirectoryError(errno.EISDIR, "this is a folder; name a file", inner)
             with open(temporary, "wb") as file:
                 yield file
                 file.flush()
@@ -164,3 +169,20 @@ def remove(path: str) -> None:
     fs.invalidate_cache()
     if fs.exists(inner):
         fs.rm(inner, recursive=True)
+
+
+def sweep(root: str) -> int:
+    """Remove what writers that were killed left half-written under a local folder; returns how many.
+
+    Only for a folder in which nobody writes now. Remote writes leave nothing behind.
+    """
+    if not is_local(root):
+        return 0
+    swept = 0
+    for folder, folders, files in os.walk(filesystem(root)[1]):
+        left = [name for name in (*folders, *files) if _LEFT.fullmatch(name)]
+        folders[:] = [name for name in folders if name not in left]
+        for name in left:
+            remove(os.path.join(folder, name))
+        swept += len(left)
+    return swept

@@ -65,6 +65,7 @@ def run_recipe(
     stages = build_stages(recipe, out, retry_failed=retry_failed, start_ray=start_ray)
     chosen = runner.until(stages, until) if until else stages
     with lock(out):
+        storage.sweep(out)
         state = RunState.load(out, name=recipe.file.name)
         state.keep_only([stage.name for stage in stages])
         text = yaml.safe_dump(recipe.data, sort_keys=False, allow_unicode=True, width=120)

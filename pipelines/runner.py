@@ -221,6 +221,10 @@ def execute(
                 failures[stage.name] = tuple(record.failures)
             kind = "failed" if record.status == "failed" else "done"
             say(kind, stage.name, record.failures[0] if kind == "failed" else describe_counts(record))
+            full = [failure for failure in record.failures if f"[Errno {errno.ENOSPC}]" in failure]
+            if full:  # a worker's shard met it; later stages would, too
+                text = "the disk is full; what was finished is kept. Free space and run the same command again"
+                raise OSError(errno.ENOSPC, f"{text}: {stage.name}: {full[0]}")
         if all(later.ray == "no" for later in stages[index + 1 :]):
             stop_ray()
     return Outcome(ran=tuple(ran), kept=tuple(kept), failures=failures, blocked=tuple(blocked))

@@ -135,3 +135,20 @@ def test_local_or_not(tmp_path: Path) -> None:
     assert storage.is_local(f"file://{tmp_path}")
     assert not storage.is_local("s3://bucket/key")
     assert not storage.is_local("memory://x")
+
+
+def test_what_killed_writers_left_is_swept_and_nothing_else(tmp_path: Path) -> None:
+    left = ["a/b.parquet.0123456789ab.partial", "training/x/checkpoints/step-00000003.partial/model.safetensors"]
+    kept = ["a/b.parquet", "holiday.mp4.partial", "training/x/checkpoints/step-00000002/state.json"]
+    for name in (*left, *kept):
+        storage.write_bytes(str(tmp_path / name), b"x")
+    assert storage.sweep(str(tmp_path)) == 2
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()) == sorted(kept)
+    assert storage.sweep(str(tmp_path / "nowhere")) == 0
+
+
+def test_a_folder_in_a_files_place_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    with pytest.raises(IsADirectoryError, match="this is a folder; name a file"):
+        storage.write_bytes(str(tmp_path / "a"), b"x")
+    assert os.listdir(tmp_path) == ["a"]

@@ -218,3 +218,13 @@ def test_the_record_follows_the_recipe(chain: Chain) -> None:
     state = RunState.load(str(chain.root))
     assert state.keep_only(["b", "a", "make"]) == ["end"]
     assert list(RunState.load(str(chain.root)).stages) == ["b", "a", "make"]
+
+
+def test_a_disk_that_workers_filled_stops_the_run(tmp_path: Path) -> None:
+    chain = Chain(tmp_path)
+    chain.failures["make"] = ["shard 00000: OSError: [Errno 28] No space left on device"]
+    with pytest.raises(OSError, match="the disk is full; what was finished is kept"):
+        chain.go()
+    assert chain.ran == ["make"]
+    chain.failures.clear()
+    assert chain.go().ran == ("make", "a", "b", "end")
