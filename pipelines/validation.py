@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import inspect
 import json
+import re
 import textwrap
 import types
 import typing
@@ -196,5 +197,4 @@ def field_docs(kind: Any) -> dict[str, str]:
 def field_help(kind: Any, name: str) -> str:
     """The first sentence of a field's docstring; empty if it has none."""
     text = " ".join(field_docs(kind).get(name, "").split())
-    sentence, stop, _ = text.partition(". ")
-    return sentence.rstrip(".") if stop else text.rstrip(".")
+    return re.split(r"(?<!e\.g)(?<!i\.e)\. ", text, maxsplit=1)[0].rstrip(".")

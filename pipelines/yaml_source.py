@@ -53,7 +53,7 @@ class YamlSource:
                 return f"--set {self.overrides[path[:end]]}"
             if path[:end] in self.lines:
                 return f"{self.name}:{self.lines[path[:end]]}"
-        return f"{self.name}:1"
+        return f"{self.name}:1" if self.lines else self.name
 
     def problem(self, path: Path, message: str) -> Problem:
         return Problem(place=self.place(path), path=path, message=message)

@@ -91,7 +91,10 @@ def column_types(path: str, wanted: Sequence[str]) -> dict[str, pa.DataType]:
     if kind == "txt":
         return dict.fromkeys(wanted, pa.string())
     if kind == "parquet":
-        schema = storage.read_schema(path)
+        try:
+            schema = storage.read_schema(path)
+        except pa.ArrowInvalid as error:
+            raise ListError(f"{path} is not a readable parquet file: {error}") from None
         _require(path, wanted, schema.names)
         types = ((name, schema.field(name).type) for name in wanted)
         return {name: pa.string() if _as_text(found) else found for name, found in types}
@@ -116,7 +119,7 @@ def _require(path: str, wanted: Sequence[str], present: Sequence[str]) -> None:
     for name in wanted:
         if name not in present:
             near = difflib.get_close_matches(name, present, n=1, cutoff=0.5)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = f"; did you mean {near[0]!r}?" if near else "."
             raise ListError(f"{path} has no column {name!r}{hint} It has: {', '.join(map(repr, present)) or 'none'}")
 
 

@@ -41,7 +41,7 @@ def unknown_column(
     name = column_name(node)
     if name in scorers:
         return expression.error(f"no scores for {name}: run the scorer `{scorers[name]}` first", node)
-    near = difflib.get_close_matches(name, [*names, *scorers], n=3, cutoff=0.5)
+    near = difflib.get_close_matches(name, sorted({*names, *scorers}), n=3, cutoff=0.5)
     prefix = name.partition(".")[0]
     if not near:
         near = sorted(known for known in {*names, *scorers} if known.startswith(f"{prefix}."))

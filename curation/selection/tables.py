@@ -81,6 +81,12 @@ def write_selection(path: str, selection: pa.Table) -> None:
     write_pairs(path, *selection_pairs(selection))
 
 
+def check_name(path: str) -> None:
+    """Raises ValueError for a path whose ending names no form that a selection is written in."""
+    if not path.endswith((".parquet", ".npy", ".txt")):
+        raise ValueError(f"{path}: a selection is written as .parquet, .npy (DataComp's) or .txt (a uid a line)")
+
+
 def write_pairs(path: str, pairs: uids.Pairs, counts: Counts) -> None:
     """`write_selection` of rows of uids and counts."""
     distinct, counts = merge(pairs, counts)

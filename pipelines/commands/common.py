@@ -147,6 +147,26 @@ def _silent_stderr() -> Iterator[None]:
         os.close(saved)
 
 
+def _knock(address: str) -> None:
+    """A `RuntimeError` if nothing listens at host:port; Ray itself tries for minutes before it says so."""
+    host, colon, port = address.rpartition("://")[2].rpartition(":")
+    if not colon or not port.isdigit():
+        return  # `auto`, `local`: Ray knows what they mean
+    import socket
+
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise _no_cluster(address, str(error)) from error
+
+
+def _no_cluster(address: str, reason: str) -> RuntimeError:
+    return RuntimeError(
+        f"no Ray cluster answers at RAY_ADDRESS={address} ({reason}). Check the address and that the "
+        "cluster is up (ray status), or unset RAY_ADDRESS to run on this machine alone."
+    )
+
+
 class Cluster:
     """Ray, started when first needed and stopped when the command ends. The command line alone does this."""
 
@@ -167,6 +187,8 @@ class Cluster:
         if ray.is_initialized():
             return
         address = os.environ.get("RAY_ADDRESS")
+        if address:
+            _knock(address)
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         try:
             with _silent_stderr():
@@ -177,10 +199,7 @@ class Cluster:
         except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             if address:
-                raise RuntimeError(
-                    f"no Ray cluster answers at RAY_ADDRESS={address} ({first}). Check the address and that the "
-                    "cluster is up (ray status), or unset RAY_ADDRESS to run on this machine alone."
-                ) from error
+                raise _no_cluster(address, first) from error
             raise RuntimeError(f"Ray could not start on this machine: {first}") from error
         self._started = True
 

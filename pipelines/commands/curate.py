@@ -93,7 +93,7 @@ def render(
 
     **Examples**
 
-        mmcorpus render clocks/ --set count=10000 --set 'kinds=[clock]'
+        mmcorpus render clocks/ --set count=10000 --set 'kinds={clock: 1}'
 
         mmcorpus render s3://bucket/rendered --set count=1000000 --set seed=7
     """
@@ -233,6 +233,7 @@ def select(
 
     from curation.selection import SelectConfig
     from curation.selection import select as run
+    from curation.selection.tables import check_name
 
     given = list(settings or [])
     data: dict[str, Any] = {}
@@ -241,6 +242,8 @@ def select(
     if profile is not None:
         data["profile"] = profile
     config = read_config(SelectConfig, given, data)
+    for path in filter(None, (out, heldout_out)):
+        check_name(path)
     if not os.path.isdir(scores) and "://" not in scores:
         raise FileNotFoundError(f"{scores}: there is no such folder of scores; `mmcorpus score` makes one")
     with tempfile.TemporaryDirectory() as nowhere:

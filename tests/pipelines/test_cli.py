@@ -68,6 +68,26 @@ def test_help_imports_nothing_heavy() -> None:
     assert ast.literal_eval(out.stdout) == []
 
 
+def test_checking_a_recipe_does_not_wait_for_torch() -> None:
+    code = (
+        "import sys\n"
+        "from typer.testing import CliRunner\n"
+        "from pipelines.cli import app\n"
+        "assert CliRunner().invoke(app, ['validate', 'pipelines/demo.yaml']).exit_code == 0\n"
+        "print([module for module in ('ray', 'torch', 'transformers') if module in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert ast.literal_eval(out.stdout) == []
+
+
+def test_an_address_where_nothing_listens_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipelines.commands.common import Cluster
+
+    monkeypatch.setenv("RAY_ADDRESS", "ray://127.0.0.1:1")
+    with pytest.raises(RuntimeError, match=r"no Ray cluster answers at RAY_ADDRESS=ray://127.0.0.1:1 \(.*refused\)"):
+        Cluster().start()
+
+
 def test_a_bad_recipe_is_exit_code_2_and_no_traceback(tmp_path: Path) -> None:
     recipe = tmp_path / "r.yaml"
     recipe.write_text("name: x\nsorces: {}\n")
@@ -89,6 +109,9 @@ def test_a_bad_recipe_is_exit_code_2_and_no_traceback(tmp_path: Path) -> None:
         (["select", "nowhere", "--keep", "image.width > 3"], "there is no such folder of scores"),
         (["select", "nowhere", "--keep", "image.width >"], "syntax error"),
         (["select", "nowhere", "--set", "heldout_fracton=1"], "did you mean 'heldout_fraction'?"),
+        (["select", "x", "--keep", "image.width > 3", "--out", "y.csv"], "is written as .parquet, .npy"),
+        (["select", "x", "--set", "keep=3"], "--set keep=3: keep: should be text or a list, each text, is 3"),
+        (["score", "x", "--out", "y", "--scorer", "imag"], "command line: imag: unknown scorer"),
         (["web", "x", "--set", "spoil=2"], "spoil is 2.0: must be a share"),
         (["plan", "--source", "a", "--selection", "a=b", "--tokenizer", "t", "--out", "o"], "write it as NAME=VALUE"),
         (["train", "nowhere", "--out", "x", "--kind", "stf"], "give pretrain or sft"),
@@ -140,9 +163,9 @@ def test_an_unreachable_cluster_is_told(tmp_path: Path, monkeypatch: pytest.Monk
         def init(self, **_: object) -> None:
             raise ConnectionError("Failed to connect\nat length")
 
-    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
     monkeypatch.setitem(sys.modules, "ray", Refused())
-    with pytest.raises(RuntimeError, match=r"no Ray cluster answers at RAY_ADDRESS=127.0.0.1:1 \(Failed to connect\)"):
+    with pytest.raises(RuntimeError, match=r"no Ray cluster answers at RAY_ADDRESS=auto \(Failed to connect\)"):
         Cluster().start()
 
 

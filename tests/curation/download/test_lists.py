@@ -18,7 +18,7 @@ import pytest
 
 from curation import storage
 from curation.download.config import DownloadConfig
-from curation.download.formats import ListError
+from curation.download.formats import ListError, column_types
 from curation.download.lists import NormalisedList, normalise
 from curation.identity import is_uid, pair_uid
 from curation.ledger import read_stages
@@ -217,3 +217,9 @@ def test_a_list_over_http(tmp_path: Path) -> None:
         url = f"http://127.0.0.1:{server.server_address[1]}/l.csv?version=2"
         assert run(CONFIG, url, tmp_path / "http").digest == run(CONFIG, local, tmp_path).digest
         server.shutdown()
+
+
+def test_an_unreadable_parquet_list_is_named(tmp_path: Path) -> None:
+    (tmp_path / "junk.parquet").write_bytes(b"x" * 300)
+    with pytest.raises(ListError, match=r"junk.parquet is not a readable parquet file"):
+        column_types(str(tmp_path / "junk.parquet"), ["url"])
