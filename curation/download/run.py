@@ -1,6 +1,5 @@
 """The download stage: a URL list to committed shards, through img2dataset's Ray distributor."""
 
-import contextlib
 import hashlib
 import json
 import math
@@ -21,8 +20,6 @@ from curation.download.writer import roll_forward, shard_name
 from curation.progress import Progress
 from curation.shards import Shard, list_shards
 
-CANCEL_SECONDS: Final = 5.0
-"""How long an interrupted run waits for its workers to stop."""
 MADE_BY: Final = "download.json"
 """In the lists' folder: which list and options the shards were made with."""
 
@@ -172,17 +169,6 @@ class _Window:
                 codes = {code: count for code, count in stats["status_dict"].items() if code != "success"}
                 self.bar.shard(self.sizes[row[0]], {"kept": stats["successes"], **codes})
 
-    def cancel(self) -> None:
-        """Stop what is in flight; its shards stay uncommitted.
-
-        Not by force: that kills workers, and where a task ends at the same moment it takes Ray's driver down, too.
-        """
-        with contextlib.suppress(Exception):  # what ended the run is to be told, not a Ray that is going down too
-            for reference in self.in_flight:
-                self.ray.cancel(reference)
-            self.ray.wait(list(self.in_flight), num_returns=len(self.in_flight), timeout=CANCEL_SECONDS)
-        self.in_flight.clear()
-
 
 def _download_shard(downloader: ShardDownloader, row: tuple[int, str]) -> dict[str, Any]:
     """The remote function; img2dataset's own swallows a shard's error into a flag that its distributor drops."""
@@ -207,12 +193,11 @@ def _distribute(
     failed: dict[int, tuple[tuple[int, str], str]] = {}
     for _ in range(1 + downloader.config.max_shard_retry):
         window = _Window(limit, sizes, bar)
-        try:
-            distribute = rebound(distributor.ray_distributor, ray_download=window, ray=window)
-            distribute(limit, downloader, _reader(rows), None, downloader.config.max_shard_retry)
-        except BaseException:
-            window.cancel()
-            raise
+        # When this is interrupted, shards in flight are left alone: they end with the driver, or commit the bytes that
+        # the next run would. Cancelling them would be tidier, but ray.cancel, forced or not, aborts Ray's driver
+        # when it meets a task that ends at that moment (a failed check in Ray 2.60's task_manager.cc).
+        distribute = rebound(distributor.ray_distributor, ray_download=window, ray=window)
+        distribute(limit, downloader, _reader(rows), None, downloader.config.max_shard_retry)
         failed = window.failed
         rows = [row for row, _ in failed.values()]
         if not rows:
