@@ -4,7 +4,7 @@ Today one worker does all three to a shard. They share nothing but what they pas
 feed scorers on GPUs.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -94,22 +94,35 @@ def read_encoded(shard: Shard, rows: ShardRows) -> Iterator[tuple[int, bytes]]:
 
 
 def decode_batches(
-    encoded: Iterable[tuple[int, bytes]], rows: ShardRows, *, max_pixels: int, size: int
+    encoded: Iterable[tuple[int, bytes]],
+    rows: ShardRows,
+    *,
+    max_pixels: int,
+    size: int,
+    inputs: Collection[str] = ("image",),
 ) -> Iterator[Batched]:
-    """Second step: batches of at most `size` samples with their images decoded, or the reason why not."""
+    """Second step: batches of at most `size` samples with their images decoded, or the reason why not.
+
+    Args:
+        inputs: which of `image` (decoded) and `encoded` (the file's bytes) the batches hold.
+    """
     positions: list[int] = []
-    images: list[Any] = []
+    columns: dict[str, list[Any]] = {name: [] for name in ("image", "encoded") if name in inputs}
     held = 0
     for position, data in encoded:
-        image = decode_image(data, max_pixels=max_pixels)
         positions.append(position)
-        images.append(image)
-        held += 0 if isinstance(image, DecodeFailure) else image.pixels.nbytes
+        if "encoded" in columns:
+            columns["encoded"].append(data)
+            held += len(data)
+        if "image" in columns:
+            image = decode_image(data, max_pixels=max_pixels)
+            columns["image"].append(image)
+            held += 0 if isinstance(image, DecodeFailure) else image.pixels.nbytes
         if len(positions) == size or held >= BATCH_BYTES:
-            yield Batched(positions=positions, batch={**rows.batch(positions), "image": images})
-            positions, images, held = [], [], 0
+            yield Batched(positions=positions, batch={**rows.batch(positions), **columns})
+            positions, columns, held = [], {name: [] for name in columns}, 0
     if positions:
-        yield Batched(positions=positions, batch={**rows.batch(positions), "image": images})
+        yield Batched(positions=positions, batch={**rows.batch(positions), **columns})
 
 
 def judge_batches(

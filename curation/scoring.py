@@ -143,17 +143,18 @@ class ScoreShard:
         self._out_root, self._max_pixels, self._size = out_root, max_pixels, rows_per_batch
         self._scorers = {scorer.name: scorer for scorer in scorers}
         self._judges = {scorer.name: scorer.load() for scorer in scorers}
-        if any("image" in scorer.inputs for scorer in scorers):
+        if any(_sees(scorer) for scorer in scorers):
             _own_this_process()
 
     def __call__(self, work: ShardWork) -> dict[str, Any]:
         """Commit one shard's tables; returns counts, `tables` (TableInfo by scorer) and `error`: what spoilt others."""
         scorers = [self._scorers[name] for name in work.scorers]
-        rows = read_shard_rows(work.shard, {name for scorer in scorers for name in scorer.inputs})
+        inputs = {name for scorer in scorers for name in scorer.inputs}
+        rows = read_shard_rows(work.shard, inputs)
         if len(rows.keys) != work.samples:
             raise ValueError(f"{work.shard.stats} counts {work.samples} successes, the parquet {len(rows.keys)}")
-        blind = [scorer for scorer in scorers if "image" not in scorer.inputs]
-        seeing = [scorer for scorer in scorers if "image" in scorer.inputs]
+        blind = [scorer for scorer in scorers if not _sees(scorer)]
+        seeing = [scorer for scorer in scorers if _sees(scorer)]
         done: dict[str, TableInfo] = {}
         errors: list[str] = []
         # Those that need no pixels come first: a damaged tar does not cost them.
@@ -161,10 +162,12 @@ class ScoreShard:
             errors += self._commit(work.shard, blind, slices(rows, self._size), rows, done)
         if seeing:
             encoded = read_encoded(work.shard, rows)
-            batches = decode_batches(encoded, rows, max_pixels=self._max_pixels, size=self._size)
+            batches = decode_batches(encoded, rows, max_pixels=self._max_pixels, size=self._size, inputs=inputs)
             try:
                 errors += self._commit(work.shard, seeing, batches, rows, done)
             except Exception as error:  # whatever the tar or its storage raises, the tables above stand
+                if storage.disk_is_full(error):
+                    raise
                 errors.append(f"{type(error).__name__}: {error} (in {work.shard.tar})")
         reasons: Counter[str] = Counter()
         for info in done.values():
@@ -183,6 +186,11 @@ class ScoreShard:
         for name, table in tables.items():
             done[name] = write_scores(self._out_root, shard.name, table, Origin.of(self._scorers[name]))
         return [f"scorer {name}: {error} (in shard {shard.name})" for name, error in errors.items()]
+
+
+def _sees(scorer: Scorer) -> bool:
+    """Whether it needs the tar."""
+    return "image" in scorer.inputs or "encoded" in scorer.inputs
 
 
 def _own_this_process() -> None:

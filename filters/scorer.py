@@ -5,12 +5,13 @@ made with other parameters are never mixed in. `load` builds what judging needs 
 worker and returns the function that judges batches. A scorer opens no files of the corpus and knows nothing of Ray.
 """
 
+import copy
 import dataclasses
 import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Literal, Self
 
 import pyarrow as pa
 
@@ -25,6 +26,7 @@ INPUTS: Final[dict[str, str]] = {
     "url": "str or None, where the image came from",
     "caption": "str or None",
     "image": "filters.decode.DecodedImage; rows whose image could not be decoded are not shown (filters/judging.py)",
+    "encoded": "bytes, the image file as the shard holds it; empty where there is none",
     "meta": "dict, the sample's other columns (original_width, original_height, … as the download stage recorded them)",
 }
 
@@ -37,7 +39,7 @@ class Scorer(ABC):
     """One judge. Subclasses set the class variables, add their parameters as fields, and define two methods."""
 
     name: ClassVar[str]
-    """Its folder under `scores/` and its prefix in expressions: `image` gives `image.min_side`."""
+    """Its folder under `scores/` and its prefix in expressions: `image` gives `image.min_side`. `named` changes it."""
     version: ClassVar[str]
     """Raised whenever the same parameters would give other values."""
     inputs: ClassVar[tuple[str, ...]]
@@ -50,6 +52,26 @@ class Scorer(ABC):
     @abstractmethod
     def load(self) -> Callable[[Batch], Columns]:
         """The judging function. It returns the columns of `schema` and may return `reason` (None where scored)."""
+
+    def embeddings(self) -> pa.Schema | None:
+        """The vectors that it gives besides its columns, fixed-size lists of float16; None if it saves none.
+
+        `load`'s function returns them as columns too; the run keeps them in files of their own, by uid.
+        """
+        return None
+
+    def check(self) -> None:
+        """Raise ValueError if what it needs is not there (a package, a file). Cheap: recipes are checked with it."""
+
+    def on(self, device: Literal["cpu", "cuda"]) -> Self:
+        """The same scorer with what it leaves to the machine settled, so that scores of both are never mixed."""
+        return self
+
+    def named(self, name: str) -> Self:
+        """The same scorer under another name, so that one run can hold several with different parameters."""
+        other = copy.copy(self)
+        object.__setattr__(other, "name", name)
+        return other
 
     def model(self) -> str:
         """The model's name and revision; empty for a rule."""

@@ -8,7 +8,7 @@ from typing import Any, Final
 from curation import storage
 from pipelines import references
 from pipelines.problems import Path, Problem, RecipeError, suggestion
-from pipelines.recipe import REPEATS, Recipe, RecipeFile, StageLinks, TrainStage
+from pipelines.recipe import REPEATS, USES, Recipe, RecipeFile, StageLinks, TrainStage
 from pipelines.validation import check, field_types
 from pipelines.yaml_source import YamlSource, apply_override, parse
 
@@ -105,7 +105,7 @@ def read_scorers(names: Sequence[str] | None, settings: Sequence[str]) -> tuple[
     unasked = [name for name in source.data if name not in chosen]
     loader = _Loader(source)
     loader.problems += [
-        source.problem((name,), f"this scorer was not asked for; {suggestion(name, chosen, listed='asked for')}")
+        source.problem((name,), f"this scorer does not run here; {suggestion(name, chosen, listed='those that do')}")
         for name in unasked
     ]
     scorers, repeats = loader.scorers({name: source.data[name] for name in chosen}, ())
@@ -191,14 +191,21 @@ class _Loader:
 
                 repeats = self._check(RepeatsConfig, parameters, path)
                 continue
+            uses = (parameters or {}).get(USES, name)
+            at, known = (path, [*SCORERS, REPEATS]) if uses == name else ((*path, USES), list(SCORERS))
             try:
-                kind = load_scorer_class(name)
+                kind = load_scorer_class(uses)
             except (ValueError, KeyError, ImportError, AttributeError, TypeError) as error:
-                known = [*SCORERS, REPEATS]
-                text = f"unknown scorer; {suggestion(name, known)}" if ":" not in name else str(error)
+                text = f"unknown scorer; {suggestion(str(uses), known)}" if ":" not in str(uses) else str(error)
+                self.problems.append(self.source.problem(at, text))
+                continue
+            if uses != name and not name.isidentifier():
+                text = "a scorer's name has letters, digits and _ alone, and begins with a letter"
                 self.problems.append(self.source.problem(path, text))
                 continue
-            found[name] = self._check(kind, parameters, path)
+            own = {key: value for key, value in (parameters or {}).items() if key != USES}
+            scorer = self._check(kind, own, path)
+            found[name] = scorer.named(name) if scorer is not None and uses != name else scorer
         return found, repeats
 
     def _training(self, train: dict[str, Any], data: dict[str, Any]) -> tuple[Any, dict[str, TrainStage]]:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 FORBID: Final[dict[str, Any]] = {"extra": "forbid"}
 REPEATS: Final = "repeats"
 """Stands among the scorers, but is found over a whole source once the others are done."""
+USES: Final = "uses"
+"""In a scorer's parameters: which scorer it is, so that the key can be a name of one's own."""
 WEB: Final = "${web}"
 """In a path: the folder of the run's site."""
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\Z")
@@ -68,7 +70,7 @@ class ScoreConfig:
     """Worker processes; null for as many as Ray has CPUs."""
     scorers: dict[str, dict[str, Any] | None] = field(default_factory=dict)
     """By name, each with its parameters (`image: {}` for the defaults): one that is shipped, `package.module:Class` of
-    your own, or `repeats`."""
+    your own, or `repeats`. With `uses` among the parameters the name is free: `clip_l14: {uses: clip, model: …}`."""
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:

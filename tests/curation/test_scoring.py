@@ -72,6 +72,31 @@ def run_here(shard: Shard, out: str, scorers: list[Scorer]) -> dict[str, Any]:
     return work(ShardWork(shard=shard, samples=count, scorers=tuple(scorer.name for scorer in scorers)))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Bytes(Scorer):
+    """Measures files without decoding them."""
+
+    name: ClassVar[str] = "bytes"
+    version: ClassVar[str] = "1"
+    inputs: ClassVar[tuple[str, ...]] = ("encoded",)
+
+    def schema(self) -> pa.Schema:
+        return pa.schema([("size", pa.int64())])
+
+    def load(self) -> Callable[[Batch], Columns]:
+        return lambda batch: {"size": [len(data) for data in batch["encoded"]]}
+
+
+def test_a_scorer_of_files_sees_the_undecodable_too(tmp_path: Path) -> None:
+    shard = write_shard(str(tmp_path / "shards"), 0)
+    out = str(tmp_path / "scores")
+    run_here(shard, out, [Bytes(), Bytes().named("again"), SCORERS["image"]()])
+    table = read_scores(out, "bytes", "00000")
+    assert table["size"].to_pylist()[2] == len(b"<html>not found</html>")
+    assert table["size"].equals(read_scores(out, "again", "00000")["size"])
+    assert table["reason"].null_count == 6
+
+
 def test_samples_in_are_rows_out_in_key_order(tmp_path: Path) -> None:
     shard = write_shard(str(tmp_path / "shards"), 0)
     result = run_here(shard, str(tmp_path / "scores"), SHIPPED)

@@ -84,6 +84,15 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
     assert "recipe.yaml:21: train.stages.second.init: unknown stage 'frist'; did you mean 'first'?" in told
 
 
+def test_a_scorer_under_a_name_of_ones_own(tmp_path: Path) -> None:
+    text = SMALL.replace("image: {}", "image: {}, german: {uses: language, languages: [de]}")
+    recipe = load_recipe(write(tmp_path, text))
+    assert recipe.scorers["german"].name == "german"
+    assert recipe.scorers["german"].fingerprint() != recipe.scorers["german"].named("language").fingerprint()
+    text = text.replace("uses: language", "uses: langauge")
+    assert "score.scorers.german.uses: unknown scorer; did you mean 'language'?" in complaints(tmp_path, text)
+
+
 @pytest.mark.parametrize(
     ("before", "after", "message"),
     [
