@@ -62,13 +62,18 @@ class Method(ABC):
     """Rows that share a key, after those of one identity count once, are compared all with all up to this many. In a
     larger bucket each is compared with half as many rows before it and with the half as many first rows, so that the
     pairs grow with the rows and not with their square; a pair that only meets in larger buckets may be missed."""
-    learns_from: ClassVar[int] = 0
-    """How many rows `learn` wants, chosen by a hash of their uids; 0: nothing is learned."""
+    survivor: ClassVar[str] = ""
+    """The expression whose largest value survives where the pass names none; empty: the lowest uid."""
 
     @property
     def verifies(self) -> bool:
         """Whether candidates are compared by `same` (or `near`). False: agreeing in a key suffices."""
         return self.bucketwise
+
+    @property
+    def learns_from(self) -> int:
+        """How many rows `learn` wants, chosen by a hash of their uids; 0: nothing is learned."""
+        return 0
 
     @abstractmethod
     def columns(self) -> tuple[str, ...]:

@@ -1,0 +1,154 @@
+"""Near-duplicate images: perceptual hashes within a Hamming distance, confirmed by a finer fingerprint, colours, shape.
+
+Candidates share the bits of one of several tables (`hamming.py`), so no image is compared with all others. Measured on
+planted copies by `benchmarks/near_images.py`.
+"""
+
+import hashlib
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from curation.dedup.hamming import table_masks
+from curation.dedup.method import Bools, Indices, Keys, Learned, Method
+
+Bytes = npt.NDArray[np.uint8]
+
+_GAINS: Final = 6
+"""Steps in which a change of brightness is tried."""
+_BLOCK: Final = 1 << 18
+"""Pairs whose fingerprints are compared at a time."""
+_SPREAD: Final = np.uint64(0x9E3779B97F4A7C15)
+"""Odd, so that different hashes stay different."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NearImages(Method):
+    """Defaults by the numbers in `filters/fingerprint.py` and `benchmarks/near_images.py`."""
+
+    chains: ClassVar[bool] = False
+    bucket_limit: ClassVar[int] = 1024
+    survivor: ClassVar[str] = "image.min_side"
+
+    max_distance: int = 8
+    """Bits, 0-16, in which the 64-bit `image.phash` of two copies may differ."""
+    verify: bool = True
+    """Compare the scorer `fingerprint` too. Without it use a `max_distance` of 2-4: clocks and documents look alike."""
+    fingerprint_distance: int = 40
+    """Bits of 256 in which `fingerprint.dct` may differ."""
+    color_distance: int = 31
+    """Largest difference, 0-255, in any channel of any cell of `fingerprint.color`."""
+    brightness: float = 0.25
+    """By how much a copy may be brighter or darker, as a share; its colours are compared once that is undone."""
+    aspect_tolerance: float = 0.05
+    """Largest relative difference of width / height, so that a picture and its banner crop stay two."""
+    expected: int = 1_000_000
+    """For about how many images the tables are laid out. It changes the time and the disk that it takes, not what is
+    found."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_distance <= 16:
+            raise ValueError(f"max_distance: {self.max_distance} is not in 0-16 (bits of 64)")
+        if not 0 <= self.fingerprint_distance <= 128:
+            raise ValueError(f"fingerprint_distance: {self.fingerprint_distance} is not in 0-128 (bits of 256)")
+        if not 0 <= self.color_distance <= 255:
+            raise ValueError(f"color_distance: {self.color_distance} is not in 0-255")
+        if not 0 <= self.brightness < 1:
+            raise ValueError(f"brightness: {self.brightness} is not in [0, 1)")
+        if not 0 <= self.aspect_tolerance < 10:
+            raise ValueError(f"aspect_tolerance: {self.aspect_tolerance} is not in [0, 10)")
+        if self.expected < 1:
+            raise ValueError(f"expected: {self.expected}; give about how many images there are, 1 or more")
+
+    def columns(self) -> tuple[str, ...]:
+        plain = ("image.phash", "image.stored_width", "image.stored_height")
+        return (*plain, "fingerprint.dct", "fingerprint.color") if self.verify else plain
+
+    @property
+    def verifies(self) -> bool:
+        return True
+
+    def keys(self, table: pa.Table, learned: Learned) -> Keys:
+        known = np.ones(table.num_rows, bool)
+        for name in self.columns():
+            known &= ~table[name].is_null().to_numpy()
+        rows = table.filter(pa.array(known))
+        hashes, identity = (np.zeros(table.num_rows, np.uint64) for _ in range(2))
+        hashes[known] = _hashes(rows["image.phash"])
+        identity[known] = [_identity(row) for row in zip(*rows.to_pydict().values(), strict=True)]
+        masks = np.array(list(table_masks(self.expected, self.max_distance)), np.uint64)
+        # Multiplied by an odd number, so that the bits that a table ignores are not the same in all its keys.
+        return Keys(keys=(hashes[:, None] & masks[None, :]) * _SPREAD, known=known, identity=identity)
+
+    def same(self, rows: pa.Table, first: Indices, second: Indices) -> Bools:
+        hashes = _hashes(rows["image.phash"])
+        result = np.bitwise_count(hashes[first] ^ hashes[second]) <= self.max_distance
+        places = np.flatnonzero(result)
+        first, second = first[places], second[places]
+        aspect = _log_aspect(rows)
+        near = np.abs(aspect[first] - aspect[second]) <= math.log1p(self.aspect_tolerance)
+        if self.verify:
+            dct, color = _hex_bytes(rows["fingerprint.dct"], 32), _hex_bytes(rows["fingerprint.color"], 48)
+            near &= _distances(dct, first, second) <= self.fingerprint_distance
+            near[near] = _shifts(color, first[near], second[near], self.brightness) <= self.color_distance
+        result[places] = near
+        return result
+
+
+def _distances(hashes: Bytes, first: Indices, second: Indices) -> Indices:
+    """The number of bits in which the hashes, shape [N, bytes], of each pair differ."""
+    found = np.empty(len(first), np.int64)
+    for start in range(0, len(first), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        found[part] = np.bitwise_count(hashes[first[part]] ^ hashes[second[part]]).sum(axis=1, dtype=np.int64)
+    return found
+
+
+def _shifts(colors: Bytes, first: Indices, second: Indices, brightness: float) -> npt.NDArray[np.float32]:
+    found = np.empty(len(first), np.float32)
+    for start in range(0, len(first), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        one, other = (colors[rows[part]].astype(np.float32) for rows in (first, second))
+        found[part] = color_shift(one, other, brightness)
+    return found
+
+
+def color_shift(
+    first: npt.NDArray[np.float32], second: npt.NDArray[np.float32], brightness: float
+) -> npt.NDArray[np.float32]:
+    """For each pair of thumbnails, shape [P, C], the largest difference in any value, at the best change of brightness.
+
+    Brightening multiplies and cuts off at 255; a darkened copy is one of which the original is the brightened one.
+    """
+    best = np.abs(first - second).max(axis=1, initial=0)
+    for gain in np.linspace(1, 1 / (1 - brightness), _GAINS, dtype=np.float32)[1:]:
+        for dark, bright in ((first, second), (second, first)):
+            best = np.minimum(best, np.abs(np.minimum(dark * gain, 255) - bright).max(axis=1, initial=0))
+    return best
+
+
+def _identity(row: tuple[Any, ...]) -> int:
+    return int.from_bytes(hashlib.blake2b(repr(row).encode(), digest_size=8).digest(), "little")
+
+
+def _hashes(column: Any) -> npt.NDArray[np.uint64]:
+    """A column of 16 hex digits as numbers."""
+    return _hex_bytes(column, 8).view(">u8").astype(np.uint64).ravel()
+
+
+def _log_aspect(table: pa.Table) -> npt.NDArray[np.float64]:
+    width, height = (
+        np.asarray(table[f"image.stored_{side}"].to_numpy(), np.float64) for side in ("width", "height")
+    )
+    result: npt.NDArray[np.float64] = np.log(width / height)
+    return result
+
+
+def _hex_bytes(column: Any, size: int) -> Bytes:
+    """A column of 2 * size hex digits, no nulls, as bytes [N, size]."""
+    text = column.combine_chunks().cast(pa.string())
+    return np.frombuffer(bytes.fromhex("".join(text.to_pylist())), np.uint8).reshape(len(text), size)
