@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
+from curation import storage
 from curation.progress import Progress
 
 Item = TypeVar("Item")
@@ -57,6 +58,7 @@ def run_shards(
 
     Raises:
         RuntimeError: Ray is missing or not initialised, or `make_work` itself failed (a missing model, say).
+        OSError: a worker met a full disk.
     """
     cpus = _cluster_cpus()
     outcomes: dict[int, Outcome] = {}
@@ -69,6 +71,9 @@ def run_shards(
             for index, outcome in _stream(make_work, items, missing, name, pool, retries, in_flight):
                 outcomes[index] = outcome
                 _advance(progress, outcome)
+                full = storage.full_disk_in([outcome.error or ""])
+                if full is not None:  # every item after it would be worked on for nothing
+                    raise full
         for index, item in enumerate(items):
             if index not in outcomes:
                 label = name(item)

@@ -9,7 +9,7 @@ import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import IO, Any, Final
 
 import fsspec
@@ -17,8 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 TEMPORARY_SUFFIX: Final = ".partial"
+DISK_FULL: Final = "the disk is full; what was finished is kept. Free space and run the same command again"
 _LEFT = re.compile(rf".+\.[0-9a-f]{{12}}{re.escape(TEMPORARY_SUFFIX)}|step-\d{{8}}{re.escape(TEMPORARY_SUFFIX)}")
 """What `atomic_write` and the trainer's checkpoints are called before they are whole."""
+_FULL_DISK = re.compile(rf"\[Errno (?:{errno.ENOSPC}|{errno.EDQUOT})\][^']*(?:'([^']*)')?")
+_BUCKETS: Final = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"})
+"""Where `makedirs` would make a bucket of a mistyped name; they need no folders."""
 
 
 def filesystem(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
@@ -63,37 +67,75 @@ def atomic_write(path: str) -> Iterator[IO[bytes]]:
     """A binary file that appears at `path` complete when the block ends, and not at all if it raises.
 
     Local files are written beside their place, synced, and renamed. Remote ones are spooled to a local temporary
-    file and uploaded whole, because closing a half-written fsspec file would commit what it has.
+    file and uploaded whole, because closing a half-written fsspec file would commit what it has. Raises OSError with the
+    path for a full disk (`DISK_FULL`) and for an upload that fails.
     """
     fs, inner = filesystem(path)
     if is_local(path):
-        os.makedirs(os.path.dirname(inner) or ".", exist_ok=True)
         temporary = f"{inner}.{uuid.uuid4().hex[:12]}{TEMPORARY_SUFFIX}"
-        try:
-            if os.path.isdir(inner):
-                raise IsADirectoryError(errno.EISDIR, "this is a folder; name a file", inner)
-            with open(temporary, "wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, inner)
-        except BaseException as error:
-            with contextlib.suppress(FileNotFoundError):
-                os.remove(temporary)
-            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-                raise OSError(
-                    errno.ENOSPC,
-                    f"the disk is full; nothing was left half-written. Free space and run again: {inner}",
-                ) from error
-            raise
+        with naming_full_disk(inner):
+            os.makedirs(os.path.dirname(inner) or ".", exist_ok=True)
+            try:
+                if os.path.isdir(inner):
+                    raise IsADirectoryError(errno.EISDIR, "this is a folder; name a file", inner)
+                with open(temporary, "wb") as file:
+                    yield file
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(temporary, inner)
+            except BaseException:
+                with contextlib.suppress(FileNotFoundError):
+                    os.remove(temporary)
+                raise
         return
-    with tempfile.NamedTemporaryFile(suffix=TEMPORARY_SUFFIX) as spool:
+    with naming_full_disk(tempfile.gettempdir()), tempfile.NamedTemporaryFile(suffix=TEMPORARY_SUFFIX) as spool:
         yield spool
         spool.flush()
-        parent = posixpath.dirname(inner)
+        upload(spool.name, path)
+
+
+def upload(local: str, path: str) -> None:
+    """Copy a local file to a remote path, whole; an OSError that names the path if that fails."""
+    fs, inner = filesystem(path)
+    if not _BUCKETS & set([fs.protocol] if isinstance(fs.protocol, str) else fs.protocol):
         with contextlib.suppress(Exception):
-            fs.makedirs(parent, exist_ok=True)  # object stores have no folders; sftp and the like need them
-        fs.put_file(spool.name, inner)
+            fs.makedirs(posixpath.dirname(inner), exist_ok=True)  # sftp and the like need it
+    try:
+        fs.put_file(local, inner)
+    except Exception as error:  # each store has its own ("The specified bucket does not exist"), and none says where
+        number = getattr(error, "errno", None) or errno.EIO
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise OSError(number, f"cannot be written: {reason}", os.fspath(path)) from error
+
+
+def disk_is_full(error: BaseException) -> bool:
+    """Whether a write failed for want of space; Rust's writers (safetensors, tokenizers) have errors of their own."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return f"(os error {errno.ENOSPC})" in str(error)
+
+
+@contextlib.contextmanager
+def naming_full_disk(path: str) -> Iterator[None]:
+    """A full disk met in this block becomes an OSError that says what was being written, and what to do."""
+    try:
+        yield
+    except Exception as error:
+        if not disk_is_full(error) or getattr(error, "strerror", None) == DISK_FULL:
+            raise
+        raise OSError(errno.ENOSPC, DISK_FULL, os.fspath(path)) from error
+
+
+def full_disk_in(failures: Iterable[str]) -> OSError | None:
+    """The full disk that accounts of failures (`shard 00000: OSError: [Errno 28] …: 'path'`) tell of, if one does.
+
+    Whatever comes next would meet it as well, so that it ends the run where another failed shard does not.
+    """
+    for failure in failures:
+        found = _FULL_DISK.search(failure)
+        if found:
+            return OSError(errno.ENOSPC, DISK_FULL, found[1] or failure)
+    return None
 
 
 def read_bytes(path: str, start: int | None = None, end: int | None = None) -> bytes:

@@ -98,7 +98,8 @@ def _open_tar(path: str, version: str) -> OpenTar:
         file = open(inner, "rb")  # noqa: SIM115 - stays open as long as the OpenTar that holds it
     else:
         file = tempfile.NamedTemporaryFile(suffix=".tar")  # noqa: SIM115
-        fs.get_file(inner, file.name)
+        with storage.naming_full_disk(file.name):
+            fs.get_file(inner, file.name)
     members: dict[str, list[tuple[str, int, int]]] = {}
     damage = ""
     try:

@@ -182,7 +182,7 @@ def _remove_others(out: str, names: set[str]) -> None:
 
 
 def _save_tokenizer(tokenizer: "PreTrainedTokenizerFast", folder: str) -> None:
-    with tempfile.TemporaryDirectory() as temporary:
+    with storage.naming_full_disk(tempfile.gettempdir()), tempfile.TemporaryDirectory() as temporary:
         tokenizer.save_pretrained(temporary)
         for name in sorted(os.listdir(temporary)):
             storage.write_bytes(storage.join(folder, name), storage.read_bytes(os.path.join(temporary, name)))

@@ -30,13 +30,13 @@ def nearest(name: str, valid: Iterable[str]) -> str | None:
 
 
 def suggestion(name: str, valid: Iterable[str], *, listed: str = "valid") -> str:
-    """`Did you mean 'keep'? (valid: keep, profile, …)`."""
+    """`did you mean 'keep'? (valid: keep, profile, …)`, or `valid: keep, profile, …` where nothing is like it."""
     choices = sorted(valid)
     close = nearest(name, choices)
     if close and len(choices) > MANY:
         return f"did you mean {close!r}?"
     names = ", ".join(choices) if choices else "none"
-    return (f"did you mean {close!r}? " if close else "") + f"({listed}: {names})"
+    return f"did you mean {close!r}? ({listed}: {names})" if close else f"{listed}: {names}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,8 @@ with the same fingerprint and status `done` is kept; any other is run again, its
 from something else. Nothing is cleared before the moment in which it is replaced, so an interrupted run continues.
 """
 
+import contextlib
 import dataclasses
-import errno
 import os
 import time
 import traceback
@@ -221,10 +221,9 @@ def execute(
                 failures[stage.name] = tuple(record.failures)
             kind = "failed" if record.status == "failed" else "done"
             say(kind, stage.name, record.failures[0] if kind == "failed" else describe_counts(record))
-            full = [failure for failure in record.failures if f"[Errno {errno.ENOSPC}]" in failure]
-            if full:  # a worker's shard met it; later stages would, too
-                text = "the disk is full; what was finished is kept. Free space and run the same command again"
-                raise OSError(errno.ENOSPC, f"{text}: {stage.name}: {full[0]}")
+            full = storage.full_disk_in(record.failures)
+            if full is not None:
+                raise full
         if all(later.ray == "no" for later in stages[index + 1 :]):
             stop_ray()
     return Outcome(ran=tuple(ran), kept=tuple(kept), failures=failures, blocked=tuple(blocked))
@@ -265,8 +264,9 @@ def _run_one(decision: Decision, state: RunState, debug: bool) -> StageRecord:
         finished("interrupted")
         raise
     except Exception as error:
-        if debug or (isinstance(error, OSError) and error.errno == errno.ENOSPC):
-            finished("failed", failures=[str(error)])
+        if debug or storage.disk_is_full(error):
+            with contextlib.suppress(OSError):  # of a full disk there may be none left for the record
+                finished("failed", failures=[str(error)])
             raise
         storage.write_bytes(error_path(state.root, stage.name), traceback.format_exc().encode())
         return finished("failed", failures=[f"{type(error).__name__}: {error}"])

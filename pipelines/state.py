@@ -119,7 +119,8 @@ def lock(root: str) -> Iterator[None]:
             raise RunLocked(
                 f"another mmcorpus run (process {pid}) is working in {root}; wait for it or give another --out"
             ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+        with storage.naming_full_disk(file.name):
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
         yield

@@ -147,7 +147,7 @@ def _message(detail: Any, path: Path, declared: Any, kind: Any) -> str:
     if code in ("missing", "missing_argument", "missing_keyword_only_argument"):
         return f"missing; give {describe(declared)}{tail}"
     if code == "value_error":
-        return str(detail["ctx"]["error"])
+        return str(detail["ctx"]["error"]).removeprefix(f"{name}: ")  # the path says it already
     value = detail["input"]
     shown = "null" if value is None else json.dumps(value, ensure_ascii=False, default=str)
     if code == "literal_error" and isinstance(value, str):

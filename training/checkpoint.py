@@ -71,6 +71,8 @@ def load_optimizer(model: torch.nn.Module, optimizer: torch.optim.Optimizer, ten
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, torch.Tensor]] = {}
     for index, parameter in enumerate(parameters):
+        if f"step.{names[parameter]}" not in tensors:  # it never had a gradient
+            continue
         state[index] = {
             key: _like(tensors[f"{key}.{names[parameter]}"], parameter) for key in ("exp_avg", "exp_avg_sq")
         }
@@ -125,7 +127,7 @@ def save_checkpoint(
     moments = optimizer_tensors(model, optimizer)
     if not write:
         return path
-    with _new_folder(path) as folder:
+    with new_folder(path) as folder:
         save_file(weights, os.path.join(folder, "model.safetensors"))
         save_file(moments, os.path.join(folder, "optimizer.safetensors"))
         save_file(rng_tensors(device), os.path.join(folder, "rng.safetensors"))
@@ -140,22 +142,23 @@ def save_checkpoint(
 
 
 @contextlib.contextmanager
-def _new_folder(path: str) -> Iterator[str]:
+def new_folder(path: str) -> Iterator[str]:
     """A local folder that becomes `path` when the block ends; nothing is there if it raises."""
-    fs, inner = storage.filesystem(path)
     if storage.is_local(path):
+        _, inner = storage.filesystem(path)
         temporary = inner + storage.TEMPORARY_SUFFIX
         storage.remove(temporary)
-        os.makedirs(temporary)
-        try:
-            yield temporary
-            storage.remove(inner)
-            os.replace(temporary, inner)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
+        with storage.naming_full_disk(inner):
+            os.makedirs(temporary)
+            try:
+                yield temporary
+                storage.remove(inner)
+                os.replace(temporary, inner)
+            except BaseException:
+                shutil.rmtree(temporary, ignore_errors=True)
+                raise
         return
-    with tempfile.TemporaryDirectory() as temporary:
+    with storage.naming_full_disk(tempfile.gettempdir()), tempfile.TemporaryDirectory() as temporary:
         yield temporary
         names = [
             os.path.relpath(os.path.join(folder, name), temporary)
@@ -163,7 +166,7 @@ def _new_folder(path: str) -> Iterator[str]:
             for name in files
         ]
         for name in sorted(names, key=lambda name: (name == STATE, name)):
-            fs.put_file(os.path.join(temporary, name), storage.join(inner, name))
+            storage.upload(os.path.join(temporary, name), storage.join(path, name))
 
 
 def read_state(path: str) -> dict[str, Any]:

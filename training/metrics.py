@@ -29,8 +29,9 @@ class MetricsLog:
     def write(self, line: dict[str, Any]) -> None:
         """Add a line."""
         if self._file is not None:
-            self._file.write(json.dumps(line) + "\n")
-            self._file.flush()
+            with storage.naming_full_disk(self.path):
+                self._file.write(json.dumps(line) + "\n")
+                self._file.flush()
         else:
             self._lines.append(line)
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 from curation import storage
 from curation.download.accounts import ShardFailure, summarise, write_download_ledger
 from curation.download.config import VOLATILE, DownloadConfig
+from curation.download.formats import ListError
 from curation.download.lists import NormalisedList, normalise
 from curation.download.rebind import import_img2dataset, rebound
 from curation.download.shard import ShardDownloader, transient_positions
@@ -72,13 +73,15 @@ def download(
     were committed before this call and failed with one of TRANSIENT_CODES are fetched again and merged into their
     shards; nothing else in these changes. Killed at any moment, it resumes to the same shards when called again.
 
-    Raises RuntimeError without Ray, ListError (a ValueError) for unreadable lists, and ValueError when `out_shards`
-    holds shards made from another list or with other options. A shard that fails is retried `max_shard_retry`
+    Raises RuntimeError without Ray, ListError (a ValueError) for lists that cannot be read or have nothing to fetch,
+    OSError for a full disk, and ValueError when `out_shards` holds shards made from another list or with other options. A shard that fails is retried `max_shard_retry`
     times, then named in the report and, row by row, in the ledger.
     """
     start = time.monotonic()
     _require_ray()
     listed = normalise(config, urls, out_lists, out_ledger)
+    if not listed.kept:
+        raise ListError(_nothing_in(urls, listed))
     _require_same(config, listed, out_shards, out_lists)
     roll_forward(out_shards)
     _remove_leftovers(out_shards)
@@ -104,6 +107,15 @@ def download(
         listed=listed.rows, list_drops=listed.dropped, status=counts.status, codes=counts.codes, bytes=counts.bytes,
         shards=counts.shards, failed_shards=failed, fetched=bar.rows, seconds=time.monotonic() - start,
     )  # fmt: skip
+
+
+def _nothing_in(urls: str | Sequence[str], listed: NormalisedList) -> str:
+    """What to say of a list without a row to fetch."""
+    where = urls if isinstance(urls, str) else ", ".join(urls)
+    if not listed.rows:
+        return f"{where}: the list has no rows, so there is nothing to download"
+    rules = ", ".join(f"{count:,} {rule}" for rule, count in listed.dropped.items())
+    return f"{where}: none of its {listed.rows:,} rows can be downloaded ({rules})"
 
 
 class _Bar:
@@ -163,6 +175,8 @@ class _Window:
                 stats = self.ray.get(reference)
             except self.ray.exceptions.RayError as error:
                 cause = getattr(error, "cause", None) or error
+                if storage.disk_is_full(cause):  # every shard after it would be fetched for nothing
+                    raise cause from None
                 lines = str(cause).strip().splitlines() or [""]
                 self.failed[row[0]] = (row, f"{type(cause).__name__}: {lines[0]}")
             else:

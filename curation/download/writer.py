@@ -72,11 +72,12 @@ class SampleWriter:
             facts = self.facts.pop(key, {})
             extension = facts.pop("extension", None)
             row = {name: meta.get(name, facts.get(name)) for name in self.schema.names}
-            if image is not None:
-                self._keep(key, f"{key}.{extension}", image)
-                if caption is not None:
-                    self._keep(key, f"{key}.txt", caption.encode("utf-8", "replace"))
-                self._keep(key, f"{key}.json", _json(row))
+            with storage.naming_full_disk(self.shard.tar):
+                if image is not None:
+                    self._keep(key, f"{key}.{extension}", image)
+                    if caption is not None:
+                        self._keep(key, f"{key}.txt", caption.encode("utf-8", "replace"))
+                    self._keep(key, f"{key}.json", _json(row))
             self.rows.append(row)
         except Exception as error:
             self._error = self._error or error
@@ -88,7 +89,7 @@ class SampleWriter:
 
     def close(self) -> None:
         """Write tar and parquet; the caller commits them with the stats. Raises if a row was lost on the way."""
-        with self._spool:
+        with storage.naming_full_disk(self.shard.tar), self._spool:
             if self._error is not None:
                 raise self._error
             if len(self.rows) != self.expected:

@@ -134,9 +134,10 @@ def clear_site(root: str) -> None:
 def write_file(root: str, relative: str, data: bytes) -> None:
     """Write one body. Not atomic: a site without `site.json` is not read, and its bodies are written again."""
     path = os.path.join(root, relative)
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path, "wb") as file:
-        file.write(data)
+    with storage.naming_full_disk(path):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as file:
+            file.write(data)
 
 
 def commit_site(

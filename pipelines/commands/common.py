@@ -1,6 +1,7 @@
 """What every command shares: exit codes, messages in place of tracebacks, Ctrl-C, options that mean the same."""
 
 import contextlib
+import errno
 import functools
 import os
 import signal
@@ -92,8 +93,11 @@ def _complain(text: str) -> None:
 
 
 def _text(error: Exception) -> str:
-    if isinstance(error, FileNotFoundError) and error.filename and error.strerror:
-        return f"{error.filename}: there is no such file or folder"
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        plain = error.strerror == os.strerror(errno.ENOENT)
+        return f"{error.filename}: {'there is no such file or folder' if plain else error.strerror}"
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return f"the disk is full; free space and run the same command again ({error})"
     return str(error) or type(error).__name__
 
 

@@ -116,9 +116,50 @@ def test_a_full_disk_is_told_plainly(tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="the disk is full; nothing was left half-written"):
+    with pytest.raises(OSError, match=storage.DISK_FULL) as raised:
         storage.write_bytes(str(tmp_path / "a"), b"x")
+    assert raised.value.filename == str(tmp_path / "a")
     assert list(tmp_path.iterdir()) == []
+
+
+class RustError(Exception):
+    """As safetensors and tokenizers raise them: no OSError, no errno."""
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), RustError("I/O error: No space left on device (os error 28)")]
+)
+def test_a_full_disk_is_known_whoever_met_it(error: Exception) -> None:
+    with (
+        pytest.raises(OSError, match=storage.DISK_FULL) as raised,
+        storage.naming_full_disk("outer"),
+        storage.naming_full_disk("/run/inner's file"),
+    ):
+        raise error
+    assert raised.value.errno == 28
+    assert raised.value.filename == "/run/inner's file"
+
+
+def test_other_errors_pass_as_they_are() -> None:
+    with pytest.raises(OSError, match="else") as raised, storage.naming_full_disk("/a"):
+        raise OSError(5, "something else")
+    assert raised.value.filename is None
+
+
+def test_a_full_disk_is_found_among_workers_accounts() -> None:
+    told = f"shard 00003: OSError: {OSError(28, storage.DISK_FULL, '/run/00003.tar')} (in 00003)"
+    found = storage.full_disk_in(["shard 00002: ValueError: truncated", told])
+    assert found is not None
+    assert (found.errno, found.strerror, found.filename) == (28, storage.DISK_FULL, "/run/00003.tar")
+    assert storage.full_disk_in(["ValueError: a 28-word caption", "[Errno 2] No such file: 'x'"]) is None
+
+
+def test_a_missing_bucket_is_named_and_not_made(s3_root: str) -> None:
+    path = "s3://a-bucket-that-nobody-made/run/a.json"
+    with pytest.raises(OSError, match="cannot be written: The specified bucket does not exist") as raised:
+        storage.write_json(path, {})
+    assert raised.value.filename == path
+    assert not storage.exists("s3://a-bucket-that-nobody-made")
 
 
 def test_remove_does_not_follow_a_link(tmp_path: Path) -> None:

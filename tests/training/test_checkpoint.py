@@ -54,7 +54,7 @@ def test_a_failed_save_leaves_nothing(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(storage, "write_json", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OSError, match=storage.DISK_FULL):
         save(str(tmp_path), model, tokenizer, 2)
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
 

@@ -334,3 +334,19 @@ def test_the_ledger_of_a_source_without_failures_has_no_rules(tmp_path: Path) ->
     assert _table(rows).to_pylist() == [
         {"uid": "a", "stage": "download", "verdict": "kept", "rule": None, "value": None, "row": None}
     ]
+
+
+@pytest.mark.usefixtures("ray_local")
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("url,caption\n", "list.csv: the list has no rows, so there is nothing to download"),
+        ("url,caption\n,a\nftp://a.test/b,c\n", r"none of its 2 rows can be downloaded \(1 bad_url, 1 no_url\)"),
+    ],
+)
+def test_a_list_with_nothing_to_fetch_is_an_error(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "list.csv"
+    path.write_text(text)
+    for _ in range(2):  # the second time, the normalised list is there already
+        with pytest.raises(ListError, match=message):
+            download(DownloadConfig(caption_col="caption"), str(path), *places(tmp_path))

@@ -159,8 +159,9 @@ def test_a_full_disk_fails_the_shard_and_leaves_nothing(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("curation.download.writer.SampleWriter._keep", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match=storage.DISK_FULL) as raised:
         ShardDownloader(config=config(web), columns=columns, out_shards=out)((3, path))
+    assert raised.value.filename == f"{out}/00003.tar"
     assert list_shards(out) == []
 
 
