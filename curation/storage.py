@@ -67,10 +67,10 @@ def atomic_write(path: str) -> Iterator[IO[bytes]]:
     """A binary file that appears at `path` complete when the block ends, and not at all if it raises.
 
     Local files are written beside their place, synced, and renamed. Remote ones are spooled to a local temporary
-    file and uploaded whole, because closing a half-written fsspec file would commit what it has. Raises OSError with the
-    path for a full disk (`DISK_FULL`) and for an upload that fails.
+    file and uploaded whole, because closing a half-written fsspec file would commit what it has. Raises OSError with
+    the path for a full disk (`DISK_FULL`) and for an upload that fails.
     """
-    fs, inner = filesystem(path)
+    _, inner = filesystem(path)
     if is_local(path):
         temporary = f"{inner}.{uuid.uuid4().hex[:12]}{TEMPORARY_SUFFIX}"
         with naming_full_disk(inner):

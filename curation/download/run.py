@@ -74,8 +74,8 @@ def download(
     shards; nothing else in these changes. Killed at any moment, it resumes to the same shards when called again.
 
     Raises RuntimeError without Ray, ListError (a ValueError) for lists that cannot be read or have nothing to fetch,
-    OSError for a full disk, and ValueError when `out_shards` holds shards made from another list or with other options. A shard that fails is retried `max_shard_retry`
-    times, then named in the report and, row by row, in the ledger.
+    OSError for a full disk, and ValueError when `out_shards` holds shards made from another list or with other options.
+    A shard that fails is retried `max_shard_retry` times, then named in the report and, row by row, in the ledger.
     """
     start = time.monotonic()
     _require_ray()

@@ -223,7 +223,7 @@ def test_the_record_follows_the_recipe(chain: Chain) -> None:
 def test_a_disk_that_workers_filled_stops_the_run(tmp_path: Path) -> None:
     chain = Chain(tmp_path)
     chain.failures["make"] = ["shard 00000: OSError: [Errno 28] No space left on device: '/run/00000.tar'"]
-    with pytest.raises(OSError, match="the disk is full; what was finished is kept.* again: '/run/00000.tar'"):
+    with pytest.raises(OSError, match=r"the disk is full; what was finished is kept.* again: '/run/00000.tar'"):
         chain.go()
     assert chain.ran == ["make"]
     chain.failures.clear()
