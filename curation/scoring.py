@@ -131,6 +131,7 @@ def check_scorers(scorers: Sequence[Scorer]) -> None:
             raise ValueError(
                 f"scorer {scorer.name!r} asks for {unknown or 'nothing'}; it may ask for {', '.join(INPUTS)}"
             )
+        scorer.check()
         reserved = {"uid", REASON} & set(scorer.schema().names)
         if reserved:
             raise ValueError(f"scorer {scorer.name!r}: its schema must not name {', '.join(sorted(reserved))}")

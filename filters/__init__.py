@@ -11,6 +11,7 @@ import importlib
 from typing import Final
 
 from filters.caption import CaptionScorer
+from filters.contamination import ContaminationScorer
 from filters.decode import MAX_PIXELS, DecodedImage, DecodeFailure, decode_image
 from filters.fingerprint import FingerprintScorer
 from filters.image import ImageScorer
@@ -23,6 +24,7 @@ from filters.url import UrlScorer
 __all__ = [
     "MAX_PIXELS",
     "PROFILES",
+    "RULES",
     "SCORERS",
     "DecodeFailure",
     "DecodedImage",
@@ -35,12 +37,16 @@ __all__ = [
 
 SCORERS: Final[dict[str, type[Scorer]]] = {
     "caption": CaptionScorer,
+    "contamination": ContaminationScorer,
     "fingerprint": FingerprintScorer,
     "image": ImageScorer,
     "language": LanguageScorer,
     "url": UrlScorer,
 }
 """The scorers that ship, by the name that recipes use."""
+
+RULES: Final = ("caption", "fingerprint", "image", "language", "url")
+"""Those that need nothing but the samples: no model, no index. `mmcorpus score` runs these if none is named."""
 
 
 def load_scorer_class(name: str) -> type[Scorer]:

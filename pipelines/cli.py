@@ -6,6 +6,7 @@ import typer
 
 from pipelines.commands import common
 from pipelines.commands.curate import register as add_curation
+from pipelines.commands.evaluations import register as add_evaluations
 from pipelines.commands.learn import register as add_learning
 from pipelines.commands.look import register as add_looking
 from pipelines.commands.run import register as add_running
@@ -43,7 +44,7 @@ def root(
     common.debug = debug
 
 
-for add in (add_running, add_curation, add_learning, add_looking):
+for add in (add_running, add_curation, add_evaluations, add_learning, add_looking):
     add(app)
 
 

@@ -93,12 +93,12 @@ def _line(source: YamlSource, problem: Problem) -> int:
 
 
 def read_scorers(names: Sequence[str] | None, settings: Sequence[str]) -> tuple[list[Any], Any]:
-    """The scorers of these names (all that ship, and `repeats`, if None) with `scorer.key=value` settings applied, and
-    the config of `repeats` if it is among them. Raises `RecipeError` with every problem.
+    """The scorers of these names (the rules that ship, and `repeats`, if None) with `scorer.key=value` settings
+    applied, and the config of `repeats` if it is among them. Raises `RecipeError` with every problem.
     """
-    from filters import SCORERS
+    from filters import RULES
 
-    chosen = list(names) if names else [*SCORERS, REPEATS]
+    chosen = list(names) if names else [*RULES, REPEATS]
     source = YamlSource(name="command line", data={name: {} for name in chosen})
     for setting in settings:
         apply_override(source, setting)

@@ -13,7 +13,7 @@ from pipelines.yaml_source import YamlSource
 def problems(recipe: Recipe, source: YamlSource) -> list[Problem]:
     """Everything that a well-formed recipe names and that does not exist or does not fit."""
     found: list[Problem] = []
-    for check in (_names, _sources, _selections, _packs, _training):
+    for check in (_names, _sources, _scorers, _selections, _packs, _training):
         for path, message in check(recipe):
             found.append(source.problem(path, message))
     return found
@@ -73,6 +73,14 @@ def available_columns(recipe: Recipe) -> list[str]:
 
         found += [f"{REPEATS}.{column}" for column in COLUMNS]
     return [*found, "uid"]
+
+
+def _scorers(recipe: Recipe) -> Iterable[Finding]:
+    for name, scorer in recipe.scorers.items():
+        try:
+            scorer.check()
+        except (ValueError, FileNotFoundError) as error:
+            yield ("score", "scorers", name), str(error)
 
 
 def _selections(recipe: Recipe) -> Iterable[Finding]:

@@ -158,7 +158,7 @@ def score(
     out: Annotated[str, typer.Option("--out", help="The source's scores: a folder a scorer.")],
     scorers: Annotated[
         list[str] | None,
-        typer.Option("--scorer", help="`image`, `caption`, …, `module:Class`, or `repeats`; all that ship by default."),
+        typer.Option("--scorer", help="`image`, `caption`, …, `module:Class`, or `repeats`; all rules by default."),
     ] = None,
     settings: Annotated[
         list[str] | None,
