@@ -22,6 +22,7 @@ COMMANDS = [
         "web",
         "render",
         "download",
+        "evaluations",
         "score",
         "select",
         "reshard",
