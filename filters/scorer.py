@@ -23,12 +23,21 @@ Columns = dict[str, Sequence[Any]]
 
 INPUTS: Final[dict[str, str]] = {
     "uid": "str, 32 hex digits",
+    "shard": "str, the name of the shard that it lies in",
     "url": "str or None, where the image came from",
     "caption": "str or None",
     "image": "filters.decode.DecodedImage; rows whose image could not be decoded are not shown (filters/judging.py)",
     "encoded": "bytes, the image file as the shard holds it; empty where there is none",
     "meta": "dict, the sample's other columns (original_width, original_height, … as the download stage recorded them)",
 }
+
+
+class Unavailable(RuntimeError):
+    """A judge cannot judge now, for reasons that are not the samples' (no model server answers).
+
+    Nobody tries the batch's rows one by one: the table is not written, and a rerun tries the shard again.
+    """
+
 
 REASON: Final = "reason"
 """The column every score table has: null where the sample was scored, else why it could not be."""
@@ -60,7 +69,7 @@ class Scorer(ABC):
         """
         return None
 
-    def check(self) -> None:
+    def check(self) -> None:  # noqa: B027 (most scorers need nothing)
         """Raise ValueError if what it needs is not there (a package, a file). Cheap: recipes are checked with it."""
 
     def on(self, device: Literal["cpu", "cuda"]) -> Self:
