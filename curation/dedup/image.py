@@ -38,14 +38,15 @@ class NearImages(Method):
     """Bits, 0-16, in which the 64-bit `image.phash` of two copies may differ."""
     verify: bool = True
     """Compare the scorer `fingerprint` too. Without it use a `max_distance` of 2-4: clocks and documents look alike."""
-    fingerprint_distance: int = 40
+    fingerprint_distance: int = 56
     """Bits of 256 in which `fingerprint.dct` may differ."""
     color_distance: int = 31
     """Largest difference, 0-255, in any channel of any cell of `fingerprint.color`."""
     brightness: float = 0.25
     """By how much a copy may be brighter or darker, as a share; its colours are compared once that is undone."""
-    aspect_tolerance: float = 0.05
-    """Largest relative difference of width / height, so that a picture and its banner crop stay two."""
+    aspect_tolerance: float = 0.06
+    """Largest relative difference of width / height, so that a picture and its banner crop stay two. One side cut by
+    5 % is a difference of 0.053."""
     expected: int = 1_000_000
     """For about how many images the tables are laid out. It changes the time and the disk that it takes, not what is
     found."""
@@ -141,9 +142,7 @@ def _hashes(column: Any) -> npt.NDArray[np.uint64]:
 
 
 def _log_aspect(table: pa.Table) -> npt.NDArray[np.float64]:
-    width, height = (
-        np.asarray(table[f"image.stored_{side}"].to_numpy(), np.float64) for side in ("width", "height")
-    )
+    width, height = (np.asarray(table[f"image.stored_{side}"].to_numpy(), np.float64) for side in ("width", "height"))
     result: npt.NDArray[np.float64] = np.log(width / height)
     return result
 

@@ -1,5 +1,5 @@
-"""Semantic duplicates (SemDeDup: Abbas et al. 2023, arXiv 2303.09540, §3): saved embeddings, k-means, and a threshold on
-the cosine within each cluster of it.
+"""Semantic duplicates (SemDeDup: Abbas et al. 2023, arXiv 2303.09540, §3): saved embeddings, k-means, and a threshold
+on the cosine within each cluster of it.
 
 The paper keeps, of what is too similar, the sample that is least like its cluster's centre; here the pass's own rule
 says who survives.

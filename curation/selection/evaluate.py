@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.selection import uids
+from curation.selection.dates import seconds_since_1970
 from curation.selection.expression import (
     OPERATORS,
     Expression,
@@ -164,6 +165,8 @@ class _Evaluator:
             return column.cast(pa.string())
         if pa.types.is_null(kind):
             return column.cast(pa.float64())
+        if pa.types.is_timestamp(kind):  # seconds since 1970
+            return pc.divide(column.cast(pa.timestamp("us", kind.tz)).cast(pa.int64()).cast(pa.float64()), 1e6)
         raise self.expression.error(f"{name} holds {kind}, which has no place in an expression", node)
 
     def arithmetic(self, node: ast.BinOp) -> Value:
@@ -225,6 +228,8 @@ class _Evaluator:
             share = constant_value(node.args[1])
             assert isinstance(share, (int, float))
             return self.extreme(self.number(node.args[0]), share, name == "top", node)
+        if name in ("length", "time"):
+            return self.of_text(name, node.args[0])
         values = [_double(self.number(argument)) for argument in node.args]
         if name == "abs":
             return _apply(pc.abs, values[0])
@@ -239,6 +244,19 @@ class _Evaluator:
             return _apply(pc.ln, positive)
         element_wise = pc.min_element_wise if name == "min" else pc.max_element_wise
         return _apply(lambda *operands: element_wise(*operands, skip_nulls=False), *values)
+
+    def of_text(self, name: str, node: ast.expr) -> Value:
+        """A text's number of characters, or the time that it names."""
+        value = self.value(node)
+        if _is_column_value(value) and 0 < len(value) == value.null_count:
+            return pa.nulls(len(value), pa.float64())  # whatever type a column of nothing has
+        if _kind(value) != "text":
+            raise self.expression.error(f"`{name}` needs a text, and this is a {_kind(value)}", node)
+        if name == "length":
+            return _apply(lambda text: pc.utf8_length(text).cast(pa.int64()), value)
+        if isinstance(value, str):
+            raise self.expression.error("`time` reads a column; compare with a number of seconds since 1970", node)
+        return pa.array([seconds_since_1970(text) for text in value.to_pylist()], pa.float64())
 
     def membership(self, path: str, node: ast.Call) -> Column:
         if self.selected is None:

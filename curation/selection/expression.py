@@ -19,6 +19,8 @@ FUNCTIONS: Final[dict[str, str]] = {
     "min": "min(x, y, …), at least two numbers",
     "max": "max(x, y, …), at least two numbers",
     "log": "log(x), natural; null where x is not positive",
+    "length": "length(x): characters of a text",
+    "time": "time(x): seconds since 1970 of a date written as ISO 8601 or HTTP does; null for other texts",
     "top": "top(x, 0.3): the highest 30 % of the scored samples; top(x, 1000): the highest 1000",
     "bottom": "bottom(x, 0.2): the lowest 20 % of the scored samples; bottom(x, 1000): the lowest 1000",
     "selected": 'selected("path"): true for the samples of another selection (.parquet, .npy, .txt)',

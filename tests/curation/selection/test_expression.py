@@ -241,3 +241,16 @@ def test_a_wrong_expression_says_what_and_where(text: str, problem: str, caret_a
     assert max(len(line) for line in message.splitlines()) < 400
     if caret_at is not None:
         assert message.splitlines()[-1].index("^") - 2 == caret_at
+
+
+def test_texts_have_a_length_and_dates_a_time() -> None:
+    dates = ["1970-01-02", "1970-01-01T01:00:00+01:00", "Thu, 01 Jan 1970 00:01:00 GMT", "yesterday", None]
+    stamps = pa.array([0, 60_000_000, None, 3, 4], pa.timestamp("us"))
+    columns = {"a.text": pa.array(["", "né", "x" * 9, None, "日本"]), "a.date": pa.array(dates), "a.at": stamps}
+    assert evaluate("length(a.text) >= 2", columns).to_pylist() == [False, True, True, None, True]
+    assert evaluate("time(a.date) > 30", columns).to_pylist() == [True, False, True, None, None]
+    assert evaluate("a.at >= 60", columns).to_pylist() == [False, True, None, False, False]
+    assert evaluate("length(a.none) > 1", {"a.none": pa.nulls(2)}).to_pylist() == [None, None]
+    for text, problem in (("length(a.at) > 1", "needs a text"), ("time('2020-01-01') > 1", "reads a column")):
+        with pytest.raises(ExpressionError, match=problem):
+            evaluate(text, columns)
