@@ -11,6 +11,7 @@ import importlib
 from typing import Final
 
 from filters.caption import CaptionScorer
+from filters.clip import ClipScorer
 from filters.contamination import ContaminationScorer
 from filters.decode import MAX_PIXELS, DecodedImage, DecodeFailure, decode_image
 from filters.fingerprint import FingerprintScorer
@@ -37,6 +38,7 @@ __all__ = [
 
 SCORERS: Final[dict[str, type[Scorer]]] = {
     "caption": CaptionScorer,
+    "clip": ClipScorer,
     "contamination": ContaminationScorer,
     "fingerprint": FingerprintScorer,
     "image": ImageScorer,

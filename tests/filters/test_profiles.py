@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 import filters
-from filters import PROFILES, SCORERS, Scorer, load_scorer_class
+from filters import PROFILES, RULES, SCORERS, Scorer, load_scorer_class
 from filters.scorer import INPUTS
 
 
@@ -15,8 +15,9 @@ def test_scorers_keep_their_contract(name: str) -> None:
     assert scorer.name == name
     assert set(scorer.inputs) <= set(INPUTS)
     assert not {"uid", "reason"} & set(scorer.schema().names)
-    assert scorer.fingerprint() == SCORERS[name]().fingerprint()
-    assert len(scorer.fingerprint()) == 16
+    if name in RULES:  # a model's revision is asked of where it lies
+        assert scorer.fingerprint() == SCORERS[name]().fingerprint()
+        assert len(scorer.fingerprint()) == 16
     with pytest.raises(dataclasses.FrozenInstanceError):
         scorer.languages = ("de",)  # type: ignore[attr-defined]
 
