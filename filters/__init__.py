@@ -7,6 +7,7 @@
 A scorer of your own is a subclass of `Scorer` that a recipe names as `package.module:ClassName`.
 """
 
+import dataclasses
 import importlib
 from typing import Final
 
@@ -16,8 +17,11 @@ from filters.contamination import ContaminationScorer
 from filters.decode import MAX_PIXELS, DecodedImage, DecodeFailure, decode_image
 from filters.fingerprint import FingerprintScorer
 from filters.image import ImageScorer
+from filters.image_perplexity import ImagePerplexityScorer
 from filters.judging import judge_batch
+from filters.kenlm import KenlmScorer
 from filters.language import LanguageScorer
+from filters.perplexity import PerplexityScorer
 from filters.profiles import PROFILES, Profile
 from filters.scorer import Scorer
 from filters.url import UrlScorer
@@ -34,6 +38,7 @@ __all__ = [
     "decode_image",
     "judge_batch",
     "load_scorer_class",
+    "with_defaults",
 ]
 
 SCORERS: Final[dict[str, type[Scorer]]] = {
@@ -42,13 +47,23 @@ SCORERS: Final[dict[str, type[Scorer]]] = {
     "contamination": ContaminationScorer,
     "fingerprint": FingerprintScorer,
     "image": ImageScorer,
+    "image_perplexity": ImagePerplexityScorer,
+    "kenlm": KenlmScorer,
     "language": LanguageScorer,
+    "perplexity": PerplexityScorer,
     "url": UrlScorer,
 }
 """The scorers that ship, by the name that recipes use."""
 
 RULES: Final = ("caption", "fingerprint", "image", "language", "url")
 """Those that need nothing but the samples: no model, no index. `mmcorpus score` runs these if none is named."""
+
+
+def with_defaults(kind: type[Scorer]) -> Scorer | None:
+    """A scorer with the defaults of all its parameters; None if it has one without (which model, say)."""
+    needed = dataclasses.MISSING
+    fields = [field for field in dataclasses.fields(kind) if field.default is needed]
+    return None if any(field.default_factory is needed for field in fields) else kind()
 
 
 def load_scorer_class(name: str) -> type[Scorer]:

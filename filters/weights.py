@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import importlib.util
 import os
 import tempfile
 from typing import Any, Final
@@ -22,6 +23,15 @@ def is_hub_id(checkpoint: str) -> bool:
     """True for what can only be a Hugging Face id: `name` or `owner/name`, and nothing on this machine."""
     path_like = checkpoint.startswith((".", "/", "~")) or checkpoint.count("/") > 1 or is_remote(checkpoint)
     return not path_like and not os.path.exists(checkpoint)
+
+
+def require(*packages: str) -> None:
+    """Raise ValueError if a package that a model scorer needs is not installed."""
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ValueError(
+            f"it needs {' and '.join(missing)}; install what is missing with: pip install 'mmcorpus[models]'"
+        )
 
 
 def weights_identity(checkpoint: str, revision: str | None = None) -> str:
@@ -102,7 +112,9 @@ def _hub_commit(name: str, revision: str | None) -> str:
 
     for offline in (True, False):
         try:
-            return str(getattr(resolve_revision(name, revision=revision, local_files_only=offline), "resolved", revision))
+            return str(
+                getattr(resolve_revision(name, revision=revision, local_files_only=offline), "resolved", revision)
+            )
         except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
             failure = error
     raise ValueError(

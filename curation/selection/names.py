@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from curation import storage
 from curation.selection.expression import Expression, ExpressionError, column_name
-from filters import SCORERS
+from filters import SCORERS, with_defaults
 
 REPEATS: Final = ("image_copies", "image_rank", "image_cluster", "text_copies", "url_copies")
 """The columns that `curation.dedup` adds as the scorer `repeats`."""
@@ -29,8 +29,9 @@ def scores_schema(scores_root: str) -> pa.Schema:
 
 
 def shipped_columns() -> dict[str, str]:
-    """Every column that the shipped scorers make with their defaults, and the scorer that makes it."""
-    made = {f"{name}.{column}": name for name, scorer in SCORERS.items() for column in scorer().schema().names}
+    """Every column that the shipped scorers make with their defaults, where they have them, and by which scorer."""
+    scorers = {name: scorer for name, kind in SCORERS.items() if (scorer := with_defaults(kind)) is not None}
+    made = {f"{name}.{column}": name for name, scorer in scorers.items() for column in scorer.schema().names}
     return made | {f"repeats.{column}": "repeats" for column in REPEATS}
 
 

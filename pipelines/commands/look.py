@@ -124,10 +124,11 @@ def scorers() -> None:
         mmcorpus score data/shards --out data/scores --scorer image --scorer caption
     """
     from curation.dedup import COLUMNS, RepeatsConfig
-    from filters import SCORERS
+    from filters import SCORERS, with_defaults
 
     for name, kind in SCORERS.items():
-        columns = {field.name: str(field.type) for field in kind().schema()}
+        scorer = with_defaults(kind)
+        columns = {field.name: str(field.type) for field in scorer.schema()} if scorer else ()
         _show_scorer(name, kind, columns)
     _show_scorer("repeats", RepeatsConfig, COLUMNS)
 
@@ -143,4 +144,4 @@ def _show_scorer(name: str, kind: Any, columns: Any) -> None:
     for field in dataclasses.fields(kind):
         default = field.default if field.default is not dataclasses.MISSING else "…"
         say(f"    {field.name} = {default!r}  {field_help(kind, field.name)}")
-    say(f"    columns: {', '.join(columns)}")
+    say(f"    columns: {', '.join(columns) or 'those named above'}")

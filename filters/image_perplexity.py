@@ -1,0 +1,189 @@
+"""The perplexity of a caption given its image, under a Hugging Face vision-language model (POINTS, Liu et al. 2024)."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+import numpy as np
+import pyarrow as pa
+
+from filters.likelihood import (
+    SCHEMA,
+    Measured,
+    TokenLikelihoods,
+    batches_by_length,
+    blank_reason,
+    encode_plain,
+    sums,
+    to_columns,
+    torch_type,
+)
+from filters.model import ModelScorer
+from filters.scorer import REASON, Batch, Columns
+from filters.weights import is_hub_id, local_copy, require, weights_identity
+
+PROMPT: Final = "Please generate a caption for this image."
+_MARK: Final = "\ue000"
+"""Stands for the caption while the chat template is applied; a private character that no template has."""
+
+Encoded = Mapping[str, np.ndarray]
+"""What a processor makes of one image and the question: `input_ids` [1, L], `pixel_values` and whatever else."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImagePerplexityScorer(ModelScorer):
+    """nll_sum: of the caption given the image, in nats: its tokens and the one that ends the answer. n_tokens: how many
+    they are. ppl: exp of their quotient. truncated: only the caption's beginning was scored, and no end.
+
+    The caption is the answer, in the model's chat template, to a turn of the image and the prompt. POINTS (Liu et al.
+    2024) keeps the 20 % of a corpus with the lowest: `bottom(image_perplexity.ppl, 0.2)`. A high one means a caption
+    that the image does not lead to: noise, or a fact that only few know. Captions without a word are null
+    (`no_caption`, `blank`).
+    """
+
+    model_name: str
+    """A Hugging Face id of an image-text-to-text model, or a folder that `save_pretrained` wrote; may be a URL."""
+    revision: str | None = None
+    """Of a Hugging Face id: a branch, tag or commit; null for its main branch. The scores record the commit."""
+    prompt: str = PROMPT
+    """What is asked of the image."""
+    max_tokens: int = 512
+    """Longest caption, in tokens; of longer ones the beginning is scored."""
+    batch_size: int = 16
+    """Samples in one forward pass, at most."""
+
+    name: ClassVar[str] = "image_perplexity"
+    version: ClassVar[str] = "1"
+    inputs: ClassVar[tuple[str, ...]] = ("caption", "image")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.model_name:
+            raise ValueError("model_name is empty; give a Hugging Face id or a folder")
+        if self.max_tokens < 1:
+            raise ValueError(f"max_tokens is {self.max_tokens}; give 1 or more")
+
+    def schema(self) -> pa.Schema:
+        return SCHEMA
+
+    def check(self) -> None:
+        require("transformers", "torchvision")
+        if not is_hub_id(self.model_name):
+            weights_identity(self.model_name)
+
+    def model(self) -> str:
+        return weights_identity(self.model_name, self.revision)
+
+    def load_prepare(self) -> Callable[[Batch], Columns]:
+        """Samples to what the model's processor makes of the image and the question, and the ids of the answer."""
+        from PIL import Image
+
+        processor = load_processor(self.model_name, self.revision)
+        question, end = turn(processor, self.prompt)
+
+        def prepare(batch: Batch) -> Columns:
+            reasons = [blank_reason(caption) for caption in batch["caption"]]
+            pictures = [Image.fromarray(image.pixels) for image in batch["image"]]
+            texts = [
+                caption if reason is None else "" for caption, reason in zip(batch["caption"], reasons, strict=True)
+            ]
+            ids = encode_plain(processor.tokenizer, texts)
+            return {
+                "asked": [dict(processor(text=[question], images=[[one]], return_tensors="np")) for one in pictures],
+                "answer": [one + end if len(one) <= self.max_tokens else one[: self.max_tokens] for one in ids],
+                "truncated": [len(one) > self.max_tokens for one in ids],
+                REASON: reasons,
+            }
+
+        return prepare
+
+    def load_model(self) -> Callable[[Columns], Columns]:
+        from transformers import AutoModelForImageTextToText
+
+        settled = self.settled()
+        options = {"revision": self.revision} if self.revision else {}
+        model = AutoModelForImageTextToText.from_pretrained(
+            local_copy(self.model_name), dtype=torch_type(settled.dtype), **options
+        )
+        likelihoods = TokenLikelihoods(model.eval().to(settled.device))
+
+        def judge(columns: Columns) -> Columns:
+            asked, answers = columns["asked"], columns["answer"]
+            rows: list[Measured | str] = [reason or "" for reason in columns[REASON]]
+            for alike in same_shapes(asked, [row for row, reason in enumerate(rows) if not reason]):
+                lengths = [asked[row]["input_ids"].shape[1] + len(answers[row]) for row in alike]
+                for group in batches_by_length(lengths, max(lengths) * self.batch_size, self.batch_size):
+                    members = [alike[one] for one in group]
+                    nll = answer_nll(likelihoods, [asked[row] for row in members], [answers[row] for row in members])
+                    for row, value in zip(members, nll, strict=True):
+                        rows[row] = Measured(value, len(answers[row]), columns["truncated"][row])
+            return to_columns(rows)
+
+        return judge
+
+
+def same_shapes(asked: Sequence[Encoded], rows: Sequence[int]) -> list[list[int]]:
+    """The rows in groups whose images can be put side by side: models that cut an image into tiles make as many of each
+    of a group's. What is said of each position (shaped as `input_ids`) is padded and plays no part.
+    """
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for row in rows:
+        encoded, positions = asked[row], asked[row]["input_ids"].shape
+        shape = tuple((name, value.shape[1:]) for name, value in sorted(encoded.items()) if value.shape != positions)
+        groups.setdefault(shape, []).append(row)
+    return list(groups.values())
+
+
+def answer_nll(
+    likelihoods: TokenLikelihoods, asked: Sequence[Encoded], answers: Sequence[Sequence[int]]
+) -> list[float]:
+    """For each image and question the sum of the losses of the answer's tokens, in nats; alike as by `same_shapes`."""
+    import torch
+
+    asked_B = torch.tensor([one["input_ids"].shape[1] for one in asked])
+    lengths_B = asked_B + torch.tensor([len(answer) for answer in answers])
+    width = int(lengths_B.max())
+    inputs: dict[str, torch.Tensor] = {}
+    for name, value in asked[0].items():
+        parts = [torch.as_tensor(one[name]) for one in asked]
+        if value.shape != asked[0]["input_ids"].shape:
+            inputs[name] = torch.cat(parts)
+            continue
+        # Said of each position; the answer's are text, which is type 0 wherever types are told apart.
+        inputs[name] = torch.zeros((len(asked), width), dtype=torch.long)
+        for row, part in zip(inputs[name], parts, strict=True):
+            row[: part.shape[1]] = part[0]
+    for row, start, answer in zip(inputs["input_ids"], asked_B.tolist(), answers, strict=True):
+        row[start : start + len(answer)] = torch.tensor(answer)
+    positions_L = torch.arange(width)
+    inputs["attention_mask"] = (positions_L < lengths_B[:, None]).long()
+    predicts_BL = (positions_L >= asked_B[:, None] - 1) & (positions_L < lengths_B[:, None] - 1)
+    targets_M = inputs["input_ids"].roll(-1, 1)[predicts_BL]
+    return sums(likelihoods(inputs, predicts_BL, targets_M), (lengths_B - asked_B).tolist())
+
+
+def turn(processor: Any, prompt: str) -> tuple[str, list[int]]:
+    """The text up to where the answer begins, the image's mark in it, and the ids of what ends an answer (one or none).
+
+    Raises:
+        ValueError: the model has no chat template.
+    """
+    if not getattr(processor, "chat_template", None):
+        raise ValueError(
+            "the model has no chat template, so that it is not known how to ask it; use one with a template"
+        )
+    user = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": prompt}]}
+    question = str(processor.apply_chat_template([user], add_generation_prompt=True, tokenize=False))
+    answer = {"role": "assistant", "content": [{"type": "text", "text": _MARK}]}
+    whole = str(processor.apply_chat_template([user, answer], tokenize=False))
+    after = whole.partition(_MARK)[2]
+    ids = processor.tokenizer(after, add_special_tokens=False)["input_ids"]
+    special = set(processor.tokenizer.all_special_ids)
+    return question, [int(ids[0])] if ids and ids[0] in special else []
+
+
+def load_processor(model_name: str, revision: str | None) -> Any:
+    """The tokenizer and image processor of a model; OSError or ValueError where there is none."""
+    from transformers import AutoProcessor
+
+    return AutoProcessor.from_pretrained(local_copy(model_name), **({"revision": revision} if revision else {}))

@@ -1,0 +1,124 @@
+"""The perplexity of a caption under an n-gram model, as CCNet judges text (Wenzek et al. 2019, §3.3)."""
+
+import math
+import re
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+import pyarrow as pa
+
+from filters.language import BLANK
+from filters.likelihood import SCHEMA, Measured, blank_reason, clean, to_columns
+from filters.scorer import Batch, Columns, Scorer
+from filters.weights import is_hub_id, local_copy, weights_identity
+
+# What CCNet's normaliser writes for punctuation of other scripts. Full-width digits have become 0 before.
+_PUNCTUATION: Final = str.maketrans(
+    dict(zip("，。、∶：？！（）；～〈〉【】％━►–´’", ",.,::?!();~<>[]%---''", strict=True))
+    | dict.fromkeys("„”“«»」「《》", '"')
+    | {"—": " - ", "．": ". ", "…": "..."}
+)
+_CONTROL: Final = dict.fromkeys((*range(32), *range(127, 160)))
+_DIGIT: Final = re.compile(r"\d")
+_NATS: Final = math.log(10)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KenlmScorer(Scorer):
+    """nll_sum: of the caption's words and line ends together, in nats. n_tokens: how many they are. ppl: exp of their
+    quotient, which is CCNet's perplexity, 10^(-log10 P / (words + lines)).
+
+    Each line is normalised as CCNet's models were trained (lower case, accents stripped, digits to 0, punctuation to
+    ASCII), cut into pieces by its SentencePiece model if there is one, and scored as a sentence; a caption's lines are
+    summed. CCNet's own pipeline glues a document's lines into one before it scores them.
+    Captions without a word are null (`no_caption`, `blank`).
+    """
+
+    file: str
+    """The model, `.arpa` or KenLM's binary; a path or a URL."""
+    sentencepiece: str | None = None
+    """The SentencePiece model that the n-gram model's words come from (CCNet's `en.sp.model`); null where its words are
+    separated by spaces."""
+    normalize: bool = True
+    """CCNet's normalisation before anything else; false for a model of plain text."""
+
+    name: ClassVar[str] = "kenlm"
+    version: ClassVar[str] = "1"
+    inputs: ClassVar[tuple[str, ...]] = ("caption",)
+
+    def __post_init__(self) -> None:
+        if not self.file:
+            raise ValueError("file is empty; give a KenLM model, .arpa or binary")
+
+    def schema(self) -> pa.Schema:
+        return SCHEMA.remove(SCHEMA.get_field_index("truncated"))
+
+    def model(self) -> str:
+        files = [self.file, self.sentencepiece] if self.sentencepiece else [self.file]
+        return " ".join(weights_identity(_path(file)) for file in files)
+
+    def load(self) -> Callable[[Batch], Columns]:
+        score, pieces = load_kenlm(_path(self.file)), _load_pieces(self.sentencepiece)
+
+        def measure(caption: str) -> Measured | str:
+            lines = [normalize(line) if self.normalize else line.strip() for line in clean(caption).splitlines()]
+            words = [pieces(line) for line in lines if line]
+            if not words:
+                return BLANK
+            nll = -_NATS * sum(score(line) for line in words)
+            return Measured(nll, sum(len(line.split()) + 1 for line in words))
+
+        def judge(batch: Batch) -> Columns:
+            columns = to_columns([blank_reason(caption) or measure(caption) for caption in batch["caption"]])
+            del columns["truncated"]
+            return columns
+
+        return judge
+
+
+def normalize(line: str) -> str:
+    """A line as CCNet's models have seen text (cc_net's `text_normalizer.normalize` with its defaults).
+
+    >>> normalize("Dès 1984, «Été»…")
+    'des 0000, "ete"...'
+    """
+    decomposed = unicodedata.normalize("NFD", line.strip().lower())
+    bare = "".join(character for character in decomposed if unicodedata.category(character) != "Mn")
+    return _DIGIT.sub("0", bare).translate(_PUNCTUATION).translate(_CONTROL)
+
+
+def _path(file: str) -> str:
+    """The file as a path: what looks like a Hugging Face id is a relative one here."""
+    return f"./{file}" if is_hub_id(file) else file
+
+
+def load_kenlm(file: str) -> Callable[[str], float]:
+    """The model as a function from a line of words to its log10 probability, sentence end included.
+
+    Raises:
+        RuntimeError: the package is missing.
+        OSError: there is no such file, or it is no model.
+    """
+    try:
+        import kenlm
+    except ImportError as error:
+        raise RuntimeError(
+            f"the kenlm scorer needs the package kenlm: pip install 'mmcorpus[kenlm]' ({error})"
+        ) from error
+    config = kenlm.Config()
+    config.show_progress = False
+    model = kenlm.Model(local_copy(file), config)
+    return lambda line: float(model.score(line, bos=True, eos=True))
+
+
+def _load_pieces(file: str | None) -> Callable[[str], str]:
+    if file is None:
+        return lambda line: line
+    try:
+        import sentencepiece
+    except ImportError as error:
+        raise RuntimeError(f"the kenlm scorer needs sentencepiece: pip install 'mmcorpus[kenlm]' ({error})") from error
+    processor: Any = sentencepiece.SentencePieceProcessor(model_file=local_copy(_path(file)))
+    return lambda line: " ".join(processor.encode(line, out_type=str))
