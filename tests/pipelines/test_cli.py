@@ -182,6 +182,22 @@ def test_an_unreachable_cluster_is_told(tmp_path: Path, monkeypatch: pytest.Monk
         Cluster().start()
 
 
+def test_a_local_ray_that_does_not_start_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipelines.commands.common import Cluster
+
+    class Slow:
+        def is_initialized(self) -> bool:
+            return False
+
+        def init(self, **_: object) -> None:
+            raise Exception("The current node timed out during startup.\nThis could happen because …")  # as Ray does
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setitem(sys.modules, "ray", Slow())
+    with pytest.raises(RuntimeError, match="Ray could not start on this machine: The current node timed out"):
+        Cluster().start()
+
+
 def test_debug_shows_where_an_error_arose(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["--debug", "validate", "nowhere.yaml"])
     assert isinstance(result.exception, FileNotFoundError)
