@@ -11,9 +11,9 @@ copied between processes, and a fork under CUDA or an S3 client is a known way t
 
 import collections
 import math
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -128,18 +128,27 @@ class PackLoader:
 
     def batches(self, groups: Iterable[Sequence[int]]) -> Generator[PackedBatch]:
         """A batch for each group, in order; with threads, one more than there are threads is under way."""
-        if self.threads == 0:
-            yield from map(self.batch, groups)
-            return
-        with ThreadPoolExecutor(self.threads, thread_name_prefix="decode") as pool:
-            pending: collections.deque[Future[PackedBatch]] = collections.deque()
-            try:
-                for group in groups:
-                    pending.append(pool.submit(self.batch, group))
-                    if len(pending) > self.threads:
-                        yield pending.popleft().result()
-                while pending:
+        yield from ahead(self.batch, groups, self.threads, waiting=self.threads)
+
+
+Item = TypeVar("Item")
+Loaded = TypeVar("Loaded")
+
+
+def ahead(load: Callable[[Item], Loaded], items: Iterable[Item], threads: int, *, waiting: int) -> Generator[Loaded]:
+    """`load` of each item, in order; with threads, so many items are under way while one is used."""
+    if threads == 0:
+        yield from map(load, items)
+        return
+    with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
+        pending: collections.deque[Future[Loaded]] = collections.deque()
+        try:
+            for item in items:
+                pending.append(pool.submit(load, item))
+                if len(pending) > waiting:
                     yield pending.popleft().result()
-            finally:
-                for future in pending:
-                    future.cancel()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()

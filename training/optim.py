@@ -1,11 +1,23 @@
 """AdamW, its parameter groups, and the learning rate's path."""
 
 import math
+from typing import Protocol
 
 import torch
 from torch import nn
 
-from training.config import StageConfig
+
+class Schedule(Protocol):
+    """What the optimiser needs to know of a stage."""
+
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def warmup(self) -> float: ...
+    @property
+    def weight_decay(self) -> float: ...
+    @property
+    def betas(self) -> tuple[float, float]: ...
 
 
 def decays(name: str, parameter: nn.Parameter) -> bool:
@@ -13,7 +25,7 @@ def decays(name: str, parameter: nn.Parameter) -> bool:
     return parameter.ndim > 1 and not name.endswith(".bias")
 
 
-def build_optimizer(model: nn.Module, stage: StageConfig) -> torch.optim.AdamW:
+def build_optimizer(model: nn.Module, stage: Schedule, *, epsilon: float = 1e-8) -> torch.optim.AdamW:
     """AdamW over the parameters that are trained, in the model's order, fused where the device has it."""
     trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     groups = [
@@ -21,10 +33,10 @@ def build_optimizer(model: nn.Module, stage: StageConfig) -> torch.optim.AdamW:
         {"params": [p for name, p in trained if not decays(name, p)], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
-    return torch.optim.AdamW(groups, lr=stage.learning_rate, betas=stage.betas, fused=True)
+    return torch.optim.AdamW(groups, lr=stage.learning_rate, betas=stage.betas, eps=epsilon, fused=True)
 
 
-def learning_rate(step: int, steps: int, stage: StageConfig) -> float:
+def learning_rate(step: int, steps: int, stage: Schedule) -> float:
     """The rate of step 0 … steps-1: linear warm-up to the peak, then a cosine that would reach 0 at `steps`.
 
     The first step has peak/warmup steps, not 0, so that no step is spent on moving nothing.

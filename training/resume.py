@@ -24,11 +24,11 @@ def identity(stage: StageConfig, reader: PackReader) -> dict[str, Any]:
     }
 
 
-def check_same(out: str, before: dict[str, Any], now: dict[str, Any]) -> None:
+def check_same(out: str, before: dict[str, Any], now: dict[str, Any], *, data: str = "packs") -> None:
     """Raise ValueError, naming what differs, unless the run in the folder `out` is the one that is asked for."""
     remedy = "give another folder, or remove it to begin anew"
-    if before["packs"] != now["packs"]:
-        raise ValueError(f"{out} holds a run over other packs; {remedy}")
+    if before[data] != now[data]:
+        raise ValueError(f"{out} holds a run over other {data}; {remedy}")
     old, new = before["stage"], now["stage"]
     changed = [f"{key} {old.get(key)!r} → {new.get(key)!r}" for key in new if old.get(key) != new[key]]
     if changed:
