@@ -15,6 +15,7 @@ from filters.caption import CaptionScorer
 from filters.clip import ClipScorer
 from filters.contamination import ContaminationScorer
 from filters.decode import MAX_PIXELS, DecodedImage, DecodeFailure, decode_image
+from filters.dfn import DfnScorer
 from filters.fingerprint import FingerprintScorer
 from filters.image import ImageScorer
 from filters.image_perplexity import ImagePerplexityScorer
@@ -45,6 +46,7 @@ SCORERS: Final[dict[str, type[Scorer]]] = {
     "caption": CaptionScorer,
     "clip": ClipScorer,
     "contamination": ContaminationScorer,
+    "dfn": DfnScorer,
     "fingerprint": FingerprintScorer,
     "image": ImageScorer,
     "image_perplexity": ImagePerplexityScorer,

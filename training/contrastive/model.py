@@ -72,7 +72,7 @@ def _open_clip() -> Any:
         import open_clip.model
         import open_clip.transform
     except ImportError as error:
-        raise ImportError("open_clip is not installed; install it with: pip install 'mmcorpus[clip]'") from error
+        raise ImportError("open_clip is not installed; install it with: pip install 'mmcorpus[models]'") from error
     return open_clip
 
 
