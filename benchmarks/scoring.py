@@ -26,7 +26,7 @@ from curation.identity import pair_uid
 from curation.scores import Origin, write_scores
 from curation.scoring import ScoreShard, ShardWork, score
 from curation.shards import EncodedImage, Sample, Shard, ShardWriter, list_shards
-from filters import MAX_PIXELS, SCORERS, Scorer
+from filters import MAX_PIXELS, RULES, SCORERS, Scorer
 
 REQUIRED_EFFICIENCY = 0.85
 ADJECTIVES = ("red", "small", "wooden", "old", "quiet", "bright", "narrow", "round")
@@ -106,7 +106,7 @@ def main() -> None:
         result = measure(folder, arguments.images, arguments.per_shard, arguments.rounds, arguments.workers)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    show(f"Scoring {arguments.images:,} images, {', '.join(SCORERS)}", result["rows"])
+    show(f"Scoring {arguments.images:,} images, {', '.join(RULES)}", result["rows"])
     print(f"worst warm efficiency {result['worst_efficiency'] or float('nan'):.3f}, required {REQUIRED_EFFICIENCY}")
     print(f"results in {write_result('scoring', result)}")
 
@@ -118,7 +118,7 @@ def measure(folder: Path, images: int, per_shard: int, rounds: int, workers: lis
     root, one = folder / "shards", folder / "one"
     make_shards(root, images, per_shard)
     make_shards(one, 1, 1)
-    shards, scorers = list_shards(str(root)), [make() for make in SCORERS.values()]
+    shards, scorers = list_shards(str(root)), [SCORERS[name]() for name in RULES]
     ray.init(num_cpus=max(workers), include_dashboard=False, log_to_driver=False, configure_logging=False)
     seconds: dict[str, list[float]] = {}
 
