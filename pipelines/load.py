@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from curation import storage
 from pipelines import references
+from pipelines.dedup import read_passes
 from pipelines.problems import Path, Problem, RecipeError, suggestion
 from pipelines.recipe import REPEATS, USES, Recipe, RecipeFile, StageLinks, TrainStage
 from pipelines.validation import check, field_types
@@ -79,10 +80,11 @@ def _prune(data: Any, path: Path) -> bool:
 def _follows(problem: Problem, pruned: Sequence[Path]) -> bool:
     """Whether a broken reference only comes of what was taken out: a scorer's columns, a source's or stage's name."""
     sections = {path[0] for path in pruned}
-    leads_to = {"select": "score", "pack": "sources", "train": "pack", "tokenizer": "tokenizer"}
+    leads_to = {"select": {"score", "dedup", "dfn"}, "dfn": {"score", "dedup", "sources"}, "dedup": {"score", "download", "sources"}, "pack": {"sources"}}
+    leads_to |= {"train": {"pack"}, "tokenizer": {"tokenizer"}}
     if any(problem.path[: len(path)] == path or path[: len(problem.path)] == problem.path for path in pruned):
         return True
-    return leads_to.get(str(problem.path[0])) in sections
+    return bool(leads_to.get(str(problem.path[0]), set()) & sections)
 
 
 def _line(source: YamlSource, problem: Problem) -> int:
@@ -126,13 +128,22 @@ class _Loader:
         data = self.source.data
         score, train = self._mapping(data, "score"), self._mapping(data, "train")
         scorers, repeats = self.scorers(self._mapping(score, "scorers"), ("score", "scorers"))
+        passes, problems = read_passes(self._mapping(data, "dedup"), self.source)
+        self.problems += problems
         downloads = self._downloads(data)
         model, stages = self._training(train, data) if "train" in data else (None, {})
         if file is None or self.problems:
             return None
         file = self._seeded(file, self._mapping(data, "pack"))
         return Recipe(
-            file=file, downloads=downloads, scorers=scorers, repeats=repeats, model=model, stages=stages, data=data
+            file=file,
+            downloads=downloads,
+            scorers=scorers,
+            repeats=repeats,
+            passes=passes,
+            model=model,
+            stages=stages,
+            data=data,
         )
 
     def _check(self, kind: type[Any], data: Any, path: Path) -> Any:
@@ -152,6 +163,8 @@ class _Loader:
             for name, entry in file.pack.items()
         }
         file = dataclasses.replace(file, pack=pack)
+        if file.dfn is not None and "seed" not in self._mapping(self.source.data, "dfn"):
+            file = dataclasses.replace(file, dfn=dataclasses.replace(file.dfn, seed=file.seed))
         generate = file.web.generate if file.web else None
         if generate is None or "seed" in self._mapping(self._mapping(self.source.data, "web"), "generate"):
             return file

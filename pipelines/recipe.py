@@ -13,9 +13,11 @@ from curation.miniweb.config import MiniWebConfig
 from curation.selection.config import SelectConfig
 from filters.scorer import Scorer
 from packing.plan import PlanConfig
+from pipelines.dfn import DfnEntry
 
 if TYPE_CHECKING:
     from curation.dedup import RepeatsConfig
+    from curation.dedup.passes import DedupPass
     from training.config import ModelConfig, StageConfig
 
 FORBID: Final[dict[str, Any]] = {"extra": "forbid"}
@@ -188,6 +190,12 @@ class RecipeFile:
     """How images are fetched and stored."""
     score: ScoreConfig = field(default_factory=ScoreConfig)
     """What judges them."""
+    dedup: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Passes of deduplication, by name: the settings of curation.dedup.DedupConfig (`by`, `sources`, `survivor`,
+    `among`) and of the method that `by` names. Columns `NAME.copies`, `NAME.rank`, `NAME.cluster` are for `select`."""
+    dfn: DfnEntry | None = None
+    """A data filtering network: trained on the pairs that `trust` keeps, it scores all. Columns `dfn.similarity`, … are
+    for `select`."""
     select: dict[str, SelectConfig] = field(default_factory=dict)
     """Which samples are kept, by source; a source without an entry is kept whole."""
     tokenizer: TokenizerConfig | None = None
@@ -210,6 +218,8 @@ class Recipe:
     scorers: dict[str, Scorer]
     """By the name that the recipe uses, `repeats` left out."""
     repeats: "RepeatsConfig | None"
+    passes: "dict[str, DedupPass]"
+    """The passes of `dedup`, each after those whose columns it reads."""
     model: "ModelConfig | None"
     stages: dict[str, TrainStage]
     """In an order in which each comes after the one it starts from."""

@@ -5,6 +5,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from curation import storage
+from pipelines import dfn
+from pipelines.dedup import findings as _passes
+from pipelines.dedup import passes_of
 from pipelines.problems import Path, Problem, suggestion
 from pipelines.recipe import NAME, REPEATS, WEB, Recipe
 from pipelines.yaml_source import YamlSource
@@ -13,7 +16,7 @@ from pipelines.yaml_source import YamlSource
 def problems(recipe: Recipe, source: YamlSource) -> list[Problem]:
     """Everything that a well-formed recipe names and that does not exist or does not fit."""
     found: list[Problem] = []
-    for check in (_names, _sources, _scorers, _selections, _packs, _training):
+    for check in (_names, _sources, _scorers, _passes, _dfn, _selections, _packs, _training):
         for path, message in check(recipe):
             found.append(source.problem(path, message))
     return found
@@ -65,14 +68,23 @@ def _site_list(recipe: Recipe, path: Path, urls: str) -> Iterable[Finding]:
         yield path, f"there is nothing at {_absolute(storage.join(web.folder, name))}"
 
 
-def available_columns(recipe: Recipe) -> list[str]:
-    """The columns that the recipe's scorers give, as expressions name them."""
+def available_columns(recipe: Recipe, source: str) -> list[str]:
+    """The columns that the recipe's scorers and passes give of a source, as expressions name them."""
     found = [f"{scorer.name}.{column}" for scorer in recipe.scorers.values() for column in scorer.schema().names]
     if recipe.repeats is not None:
-        from curation.dedup import COLUMNS
+        from curation.dedup import COLUMNS as OF_REPEATS
 
-        found += [f"{REPEATS}.{column}" for column in COLUMNS]
+        found += [f"{REPEATS}.{column}" for column in OF_REPEATS]
+    from curation.dedup.passes import COLUMNS
+
+    found += [f"{own.name}.{column}" for own in passes_of(source, recipe) for column in COLUMNS]
+    found += dfn.columns() if source in dfn.scored(recipe) else []
     return [*found, "uid"]
+
+
+def _dfn(recipe: Recipe) -> Iterable[Finding]:
+    own = set(dfn.columns())
+    return dfn.findings(recipe, lambda source: [c for c in available_columns(recipe, source) if c not in own])
 
 
 def _scorers(recipe: Recipe) -> Iterable[Finding]:
@@ -87,15 +99,16 @@ def _selections(recipe: Recipe) -> Iterable[Finding]:
     from curation.selection.expression import columns_of, selections_of
     from filters import PROFILES
 
-    columns = available_columns(recipe)
-    scorers = {column.partition(".")[0] for column in columns}
     if recipe.repeats is not None:
+        columns = [c for source in recipe.file.sources for c in available_columns(recipe, source)]
         lacking = sorted({name.partition(".")[0] for name in recipe.repeats.columns if name not in columns})
         if lacking:
             fix = " and ".join(f"`{name}: {{}}`" for name in lacking)
             yield ("score", "scorers", REPEATS), f"reads the scores of {', '.join(lacking)}; add {fix} beside it"
     for name, config in recipe.file.select.items():
         path: Path = ("select", name)
+        columns = available_columns(recipe, name)
+        scorers = {column.partition(".")[0] for column in columns}
         if name not in recipe.file.sources:
             yield path, f"there is no source of this name; {suggestion(name, recipe.file.sources, listed='sources')}"
         clauses = [("keep", text) for text in ((config.keep,) if isinstance(config.keep, str) else config.keep) if text]
@@ -110,7 +123,9 @@ def _selections(recipe: Recipe) -> Iterable[Finding]:
                     continue
                 told.add(column)
                 scorer = column.partition(".")[0]
-                if scorer not in scorers:
+                if scorer in recipe.passes and scorer not in scorers:
+                    yield (*path, key), f"{column!r}: the pass {scorer!r} does not look through the source {name!r}"
+                elif scorer not in scorers:
                     fix = f"add `{scorer}: {{}}` under score.scorers"
                     yield (*path, key), f"{column!r} needs the scorer {scorer!r}, which the recipe does not run; {fix}"
                 else:

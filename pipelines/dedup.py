@@ -1,0 +1,164 @@
+"""The recipe's `dedup:` section: read, put in order, and held against what the recipe downloads and scores."""
+
+import keyword
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import pyarrow as pa
+
+from pipelines.problems import Path, Problem, suggestion
+from pipelines.validation import check, field_types
+from pipelines.yaml_source import YamlSource
+
+if TYPE_CHECKING:
+    from curation.dedup.passes import DedupPass
+    from curation.download.config import DownloadConfig
+    from pipelines.recipe import Recipe
+
+SECTION: Final = "dedup"
+_HASHES: Final = frozenset({"md5", "sha256", "sha512"})
+_NUMBERS: Final = ("width", "height", "original_width", "original_height", "original_bytes", "frames", "orientation")
+
+
+def read_passes(
+    sections: Mapping[str, Any], source: YamlSource, where: Path = (SECTION,)
+) -> tuple[dict[str, "DedupPass"], list[Problem]]:
+    """The passes of the sections that stand at `where`, each after those whose columns it reads, and what is wrong."""
+    from curation.dedup.passes import METHODS, DedupConfig, DedupPass
+
+    found: dict[str, DedupPass] = {}
+    problems: list[Problem] = []
+    shared = field_types(DedupConfig)
+    for name, settings in sections.items():
+        if not isinstance(settings, dict):
+            continue  # reported with the file's layout
+        path: Path = (*where, name)
+        config, wrong = check(DedupConfig, {k: v for k, v in settings.items() if k in shared}, source, path)
+        problems += wrong
+        kind = METHODS.get(str(settings.get("by")))
+        if kind is None:
+            continue  # `by` is missing or unknown, and that has been said
+        own = {k: v for k, v in settings.items() if k not in shared}
+        method, wrong = check(kind, own, source, path, also=sorted(shared))
+        problems += wrong
+        if config is not None and method is not None:
+            found[name] = DedupPass(name=name, config=config, method=method)
+    return _in_order(found), problems
+
+
+def _in_order(passes: "dict[str, DedupPass]") -> "dict[str, DedupPass]":
+    """In the recipe's order, but each after the passes whose columns it reads; a circle is left as it is, for
+    `findings` to tell."""
+    ordered: dict[str, DedupPass] = {}
+    waiting = dict(passes)
+    while waiting:
+        ready = (name for name, found in waiting.items() if not waiting.keys() & set(found.scorers))
+        name = next(ready, next(iter(waiting)))
+        ordered[name] = waiting.pop(name)
+    return ordered
+
+
+def sources_of(found: "DedupPass", recipe: "Recipe") -> tuple[str, ...]:
+    """The sources that a pass looks through, in the recipe's order."""
+    return tuple(name for name in recipe.file.sources if name in found.config.sources or not found.config.sources)
+
+
+def passes_of(source: str, recipe: "Recipe") -> "list[DedupPass]":
+    """The passes that look through a source."""
+    return [found for found in recipe.passes.values() if source in sources_of(found, recipe)]
+
+
+def findings(recipe: "Recipe") -> Iterable[tuple[Path, str]]:
+    """What the passes name that is not there: sources, columns, scorers, each other."""
+    before: list[DedupPass] = []
+    for name, found in recipe.passes.items():
+        path: Path = (SECTION, name)
+        if not name.isidentifier() or keyword.iskeyword(name):
+            yield path, "a pass's name stands in expressions: letters, digits and _ alone, a letter first"
+        if any(scorer.name == name for scorer in recipe.scorers.values()):
+            yield path, "a scorer has this name, and would write the same tables; rename the pass"
+        for index, source in enumerate(found.config.sources):
+            if source not in recipe.file.sources:
+                text = f"unknown source {source!r}; {suggestion(source, recipe.file.sources, listed='sources')}"
+                yield (*path, "sources", index), text
+        known = _columns_for(found, before, recipe)
+        for key, columns in found.read.items():
+            missing = [gap for column in columns if (gap := _missing(column, known, found, recipe))]
+            yield from (((*path, key), gap) for gap in missing)
+            if not missing and key in ("survivor", "among"):
+                wrong = _wrong_type(found, key, known)
+                if wrong:
+                    yield (*path, key), wrong
+        before.append(found)
+
+
+def _columns_for(found: "DedupPass", before: "list[DedupPass]", recipe: "Recipe") -> dict[str, pa.DataType | None]:
+    """What a pass can read, and its type where that is known: rows, scores, and what earlier passes write."""
+    from curation.dedup.passes import COLUMNS
+
+    sources = sources_of(found, recipe)
+    shards = [row_columns(recipe.downloads[source]) for source in sources]
+    known: dict[str, pa.DataType | None] = {
+        name: kind for name, kind in (shards[0] if shards else {}).items() if all(name in other for other in shards)
+    }
+    for scorer in recipe.scorers.values():
+        known |= {f"{scorer.name}.{field.name}": field.type for field in scorer.schema()}
+    for other in before:
+        if set(sources) <= set(sources_of(other, recipe)):
+            known |= {f"{other.name}.{column}": kind for column, kind in COLUMNS.items()}
+    return known
+
+
+def row_columns(download: "DownloadConfig") -> dict[str, pa.DataType | None]:
+    """The columns of the shards that a download writes; None for the type of those that its list decides."""
+    from curation.download.config import RESERVED_COLUMNS
+
+    absent = _HASHES - {download.compute_hash} | (set() if download.extract_exif else {"exif"})
+    kinds: dict[str, pa.DataType | None] = {name: pa.string() for name in RESERVED_COLUMNS - absent}
+    kinds |= dict.fromkeys(_NUMBERS, pa.int64()) | {"has_alpha": pa.bool_()}
+    return kinds | dict.fromkeys(download.save_additional_columns)
+
+
+def _missing(column: str, known: Mapping[str, Any], found: "DedupPass", recipe: "Recipe") -> str | None:
+    """Why a column that a pass reads will not be there; None if it will."""
+    if column in known:
+        return None
+    prefix, dot, rest = column.partition(".")
+    scorers = {scorer.name: scorer for scorer in recipe.scorers.values()}
+    if not dot:
+        if column in _HASHES:
+            return f"needs the column {column!r}; set compute_hash: {column} under download"
+        rows = [name for name in known if "." not in name]
+        return f"the shards will have no column {column!r}; {suggestion(column, rows)}"
+    if prefix == "embeddings":
+        maker = rest.partition(".")[0]
+        if maker not in scorers:
+            fix = f"add `{maker}: {{save_embeddings: true}}` under score.scorers"
+            return f"needs the embeddings of the scorer {maker!r}, which the recipe does not run; {fix}"
+        saved = getattr(scorers[maker], "save_embeddings", False)
+        return None if saved else f"needs the embeddings of {maker!r}; give that scorer `save_embeddings: true`"
+    if prefix == found.name or (prefix in recipe.passes and not any(name.startswith(f"{prefix}.") for name in known)):
+        return f"{column!r} cannot be read here: pass {prefix!r} reads this one itself, or looks through fewer sources"
+    if prefix not in scorers and prefix not in recipe.passes:
+        fix = f"add `{prefix}: {{}}` under score.scorers"
+        return f"{column!r} needs the scorer {prefix!r}, which the recipe does not run; {fix}"
+    return (
+        f"{prefix} gives no column {column!r}; {suggestion(column, [n for n in known if n.startswith(prefix + '.')])}"
+    )
+
+
+def _wrong_type(found: "DedupPass", key: str, known: Mapping[str, pa.DataType | None]) -> str | None:
+    """Why `survivor` is no number, or `among` no condition; None if it is, or if nobody can tell yet."""
+    from curation.selection import ExpressionError
+    from curation.selection.evaluate import evaluate, evaluate_number
+
+    text = found.survivor if key == "survivor" else found.config.among
+    kinds = {name: known[name] for name in found.read[key]}
+    if not text or None in kinds.values():
+        return None
+    table = pa.schema([*kinds.items(), ("uid", pa.string())]).empty_table()
+    try:
+        (evaluate_number if key == "survivor" else evaluate)(text, table)
+    except ExpressionError as error:
+        return str(error)
+    return None

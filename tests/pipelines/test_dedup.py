@@ -1,0 +1,88 @@
+"""The recipe's section `dedup`: what is read, in which order, and what is refused."""
+
+from pathlib import Path
+from typing import get_args, get_type_hints
+
+import pytest
+
+from curation.dedup.image import NearImages
+from curation.dedup.passes import METHODS, DedupConfig
+from pipelines.load import load_recipe
+from pipelines.problems import RecipeError
+from pipelines.recipe import Recipe
+
+RECIPE = """\
+name: small
+web:
+  generate: {pairs: 20, instructions: 5}
+sources:
+  pairs: {urls: "${web}/pairs.parquet", download: {save_additional_columns: [date]}}
+  talk: {urls: "${web}/instructions.parquet", kind: conversation}
+score:
+  scorers: {image: {}, caption: {}, fingerprint: {}}
+dedup:
+  same_image: {by: image, survivor: image.min_side, among: same_text.rank == 0, max_distance: 6, sources: [pairs]}
+  same_text: {by: text, sources: [pairs], survivor: time(date)}
+  same_file: {by: bytes}
+select:
+  pairs: {keep: same_image.rank == 0 and same_text.copies <= 10, heldout_by: same_image.cluster}
+"""
+
+
+def read(folder: Path, text: str) -> Recipe:
+    path = folder / "recipe.yaml"
+    path.write_text(text)
+    return load_recipe(str(path))
+
+
+def test_passes_come_after_those_whose_columns_they_read(tmp_path: Path) -> None:
+    recipe = read(tmp_path, RECIPE)
+    assert list(recipe.passes) == ["same_text", "same_image", "same_file"]
+    found = recipe.passes["same_image"]
+    assert found.method == NearImages(max_distance=6)
+    assert (found.survivor, found.config.among) == ("image.min_side", "same_text.rank == 0")
+    assert set(found.scorers) == {"image", "fingerprint", "same_text"}
+    assert recipe.passes["same_file"].survivor == ""
+    assert recipe.passes["same_file"].columns == ("sha256",)
+
+
+def test_every_method_has_its_name() -> None:
+    assert set(get_args(get_type_hints(DedupConfig)["by"])) == set(METHODS)
+
+
+FILE, AMONG = "same_file: {by: bytes", "same_text.rank == 0,"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("by: text,", "by: txt,", r'yaml:11: dedup.same_text.by: "txt" is none of its values; did you mean .text.'),
+        ("by: text, ", "", r"dedup.same_text.by: missing"),
+        ("max_distance: 6", "max_distanc: 6", r"yaml:10: dedup.same_image.max_distanc: unknown key; did you mean"),
+        ("max_distance: 6", "max_distance: 17", r"dedup.same_image.max_distance: 17 is not in 0-16"),
+        ("max_distance: 6", "max_distance: many", r"should be a whole number"),
+        ("sources: [pairs], survivor", "sources: [pear], survivor", r"sources\[0\]: unknown source 'pear'; did you"),
+        ("fingerprint: {}", "url: {}", r"dedup.same_image.by: 'fingerprint.dct' needs the scorer 'fingerprint', which"),
+        ("image.min_side", "image.min_sid", r"survivor: image gives no column 'image.min_sid'; did you mean"),
+        ("image.min_side", "image.min_side >= 3", r"survivor: a number is needed"),
+        ("image.min_side", "caption.text_hash", r"survivor: a number is needed, and this is a text"),
+        (AMONG, "same_text.rank,", r"among: a condition is needed"),
+        (AMONG, "same_text.rnk == 0,", r"among: same_text gives no column 'same_text.rnk'; did you mean"),
+        (AMONG, "'top(image.min_side, 0.5)',", r"`top` looks at other samples too"),
+        (AMONG, "same_image.rank == 0,", r"'same_image.rank' cannot be read here"),
+        ("time(date)", "same_image.copies", r"cannot be read here: pass 'same_"),
+        ("time(date)", "time(dat)", r"same_text.survivor: the shards will have no column 'dat'; did you mean 'date'"),
+        (FILE, "same_file: {by: bytes, survivor: time(date)", r"will have no column 'date'"),
+        ("name: small", "name: small\ndownload: {compute_hash: md5}", r"needs the column 'sha256'; set compute_hash"),
+        (FILE, "same-file: {by: bytes", r"dedup.same-file: a pass's name stands in expressions"),
+        (FILE, "caption: {by: bytes", r"dedup.caption: a scorer has this name"),
+        (FILE, "same_file: {by: semantic", r"embeddings of the scorer 'clip', which"),
+        (FILE, "same_file: {by: columns, on: []", r"same_file.on: on is empty"),
+        ("same_text.copies <= 10", "same_text.copes <= 10", r"select.pairs.keep: same_text gives no column"),
+        ("  pairs: {keep", "  talk: {keep", r"the pass 'same_image' does not look through the source 'talk'"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_refused_with_its_place(tmp_path: Path, before: str, after: str, message: str) -> None:
+    assert before in RECIPE
+    with pytest.raises(RecipeError, match=message):
+        read(tmp_path, RECIPE.replace(before, after, 1))
