@@ -78,11 +78,11 @@ class PerplexityScorer(ModelScorer):
 
     def load_prepare(self) -> Callable[[Batch], Columns]:
         """Captions to the ids that the model is given, what stands before them and all that is too long cut off."""
-        tokenizer, config = load_tokenizer(self.model_name, self.revision)
+        tokenizer = load_tokenizer(self.model_name, self.revision)
         before = start_ids(tokenizer, self.start)
-        limit = min(getattr(config, "max_position_embeddings", None) or self.max_tokens, self.max_tokens)
-        if limit <= max(1, len(before)):
-            raise ValueError(f"a context of {limit} tokens has no room after the {len(before)} that begin a text")
+        first = max(1, len(before))
+        if self.max_tokens <= first:
+            raise ValueError(f"max_tokens is {self.max_tokens}, but {len(before)} tokens stand before every text")
 
         def prepare(batch: Batch) -> Columns:
             reasons = [blank_reason(caption) for caption in batch["caption"]]
@@ -90,14 +90,14 @@ class PerplexityScorer(ModelScorer):
                 caption if reason is None else "" for caption, reason in zip(batch["caption"], reasons, strict=True)
             ]
             ids = [before + tokens for tokens in encode_plain(tokenizer, texts)]
-            short = [
-                reason is None and len(one) <= max(1, len(before)) for reason, one in zip(reasons, ids, strict=True)
-            ]
             return {
-                "ids": [one[:limit] for one in ids],
-                "first": [max(1, len(before))] * len(ids),
-                "truncated": [len(one) > limit for one in ids],
-                REASON: [TOO_SHORT if is_short else reason for is_short, reason in zip(short, reasons, strict=True)],
+                "ids": [one[: self.max_tokens] for one in ids],
+                "first": [first] * len(ids),
+                "truncated": [len(one) > self.max_tokens for one in ids],
+                REASON: [
+                    reason or (TOO_SHORT if len(one) <= first else None)
+                    for reason, one in zip(reasons, ids, strict=True)
+                ],
             }
 
         return prepare
@@ -106,17 +106,19 @@ class PerplexityScorer(ModelScorer):
         settled = self.settled()
         model = load_causal(self.model_name, self.revision, settled.dtype).to(settled.device)
         likelihoods = TokenLikelihoods(model)
+        context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or self.max_tokens
 
         def judge(columns: Columns) -> Columns:
+            ids = [one[:context] for one in columns["ids"]]
             rows: list[Measured | str] = [reason or "" for reason in columns[REASON]]
             usable = [row for row, reason in enumerate(rows) if not reason]
-            lengths = [len(columns["ids"][row]) for row in usable]
-            for group in batches_by_length(lengths, self.batch_tokens, self.batch_size):
+            for group in batches_by_length([len(ids[row]) for row in usable], self.batch_tokens, self.batch_size):
                 members = [usable[one] for one in group]
                 first = columns["first"][members[0]]
-                nll = text_nll(likelihoods, [columns["ids"][row] for row in members], first)
+                nll = text_nll(likelihoods, [ids[row] for row in members], first)
                 for row, value in zip(members, nll, strict=True):
-                    rows[row] = Measured(value, len(columns["ids"][row]) - first, columns["truncated"][row])
+                    cut = columns["truncated"][row] or len(columns["ids"][row]) > context
+                    rows[row] = Measured(value, len(ids[row]) - first, cut)
             return to_columns(rows)
 
         return judge
@@ -142,30 +144,32 @@ def text_nll(likelihoods: TokenLikelihoods, sequences: Sequence[Sequence[int]], 
     return sums(likelihoods({"input_ids": input_ids_BL}, predicts_BL, targets_M), (lengths_B - first).tolist())
 
 
-def load_tokenizer(model_name: str, revision: str | None) -> tuple[Any, Any]:
-    """The tokenizer of a language model, and the model's config; OSError or ValueError where there is none."""
-    from transformers import AutoConfig, AutoTokenizer
+def load_tokenizer(model_name: str, revision: str | None) -> Any:
+    """The tokenizer of a language model; OSError or ValueError where there is none."""
+    from transformers import AutoTokenizer
 
     place, options = _source(model_name, revision)
-    return AutoTokenizer.from_pretrained(place, **options), AutoConfig.from_pretrained(place, **options)
+    return AutoTokenizer.from_pretrained(place, **options)
 
 
 def load_causal(model_name: str, revision: str | None, dtype: str) -> Any:
     """A causal language model, ready to judge; OSError or ValueError where there is none that transformers knows."""
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, GgufConfig
 
     place, options = _source(model_name, revision)
+    if "gguf_file" in options:
+        # Unpacked whatever is installed: kernels for packed weights would give a machine with them other scores.
+        options["quantization_config"] = GgufConfig(dequantize=True)
     return AutoModelForCausalLM.from_pretrained(place, dtype=torch_type(dtype), **options).eval()
 
 
 def _source(model_name: str, revision: str | None) -> tuple[str, dict[str, Any]]:
     """What transformers' `from_pretrained` takes: where, and options."""
     place = local_copy(model_name)
-    options: dict[str, Any] = {"revision": revision} if revision else {}
     if place.endswith(_GGUF):
         folder, file = os.path.split(os.path.abspath(place))
-        return folder, {**options, "gguf_file": file}
-    return place, options
+        return folder, {"gguf_file": file}
+    return place, {"revision": revision} if revision else {}
 
 
 def start_ids(tokenizer: Any, start: Start) -> list[int]:
