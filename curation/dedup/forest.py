@@ -1,0 +1,117 @@
+"""Connected components of duplicates as forests that are merged in a tree, each merge a file.
+
+A forest is columns `row` and `root`: every row that is not the lowest of its component, and that lowest one. Whatever
+order links come in, and however they are cut, the same components have the same forest, so that a merge done twice or
+elsewhere writes the same bytes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from curation.dedup.method import Indices
+from curation.dedup.parts import Columns, numpy_of, read_columns_of, read_parts, unpack_pairs, write_parts, write_split
+from curation.dedup.plan import Plan
+from curation.dedup.tasks import run_stage, task_path
+
+FAN_IN: Final = 16
+"""Forests that one task merges."""
+ROW: Final[dict[str, Any]] = {"row": np.uint32, "root": np.uint32}
+
+
+def spanning_forest(first: Indices, second: Indices) -> Columns:
+    """The forest of the components that links of row numbers make, sorted by row.
+
+    Each round hangs the root of every link's greater side under the lesser one's and then shortens all paths to their
+    root; links within a component drop out. The rounds grow with the logarithm of the longest chain.
+    """
+    nodes, places = np.unique(np.concatenate([first, second]), return_inverse=True)
+    left, right = places[: len(first)], places[len(first) :]
+    root = np.arange(len(nodes))
+    while True:
+        low, high = np.minimum(root[left], root[right]), np.maximum(root[left], root[right])
+        open_ = low != high
+        if not open_.any():
+            break
+        left, right, low, high = left[open_], right[open_], low[open_], high[open_]
+        np.minimum.at(root, high, low)
+        while True:
+            shorter = root[root]
+            if np.array_equal(shorter, root):
+                break
+            root = shorter
+    below = np.flatnonzero(root != np.arange(len(nodes)))
+    return {"row": nodes[below].astype(np.uint32), "root": nodes[root[below]].astype(np.uint32)}
+
+
+def write_forest(path: str, forest: Columns, says: dict[str, Any]) -> None:
+    """Commit a forest."""
+    table = pa.table({name: forest[name] for name in ROW})
+    write_parts(path, table.schema, [table], says)
+
+
+def merge_forests(plan: Plan, paths: Sequence[str], *, workers: int | None) -> str:
+    """One file of all who are in a component of two or more, themselves the roots included, cut by span.
+
+    Args:
+        paths: files of links: columns `row` and `root`, or `pair` as `pack_pairs` makes them.
+    """
+    level = 0
+    while len(paths) > FAN_IN:
+        groups = [tuple(paths[start : start + FAN_IN]) for start in range(0, len(paths), FAN_IN)]
+        folder = plan.path(f"forests-{level}")
+        step = Merge(plan=plan, folder=folder, groups=tuple(groups), last=False)
+        paths = run_stage(folder, step, len(groups), title="merge", workers=workers)
+        level += 1
+    job = Merge(plan=plan, folder=plan.path("clusters"), groups=(tuple(paths),), last=True)
+    run_stage(job.folder, job, 1, title="merge", workers=workers)
+    return task_path(job.folder, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Merge:
+    """Merges a group of files of links into one forest."""
+
+    plan: Plan
+    folder: str
+    groups: tuple[tuple[str, ...], ...]
+    last: bool
+    """Add the roots, for whom nothing is to be merged any more, and what the index has linked before."""
+
+    def __call__(self, number: int) -> dict[str, int]:
+        links = [read_links(path) for path in self.groups[number]]
+        if self.last:
+            links += [index_links(self.plan)]
+        first = np.concatenate([np.empty(0, np.int64), *(one for one, _ in links)])
+        second = np.concatenate([np.empty(0, np.int64), *(other for _, other in links)])
+        forest = spanning_forest(first, second)
+        path = task_path(self.folder, number)
+        if not self.last:
+            write_forest(path, forest, {"links": len(forest["row"])})
+            return {}
+        roots = np.unique(forest["root"])
+        row, root = np.concatenate([forest["row"], roots]), np.concatenate([forest["root"], roots])
+        order = np.argsort(row, kind="stable")
+        row, root = row[order], root[order]
+        span = self.plan.span_of(row.astype(np.int64))
+        write_split(path, {"row": row, "root": root}, span, len(self.plan.spans), {"rows": len(row)})
+        return {}
+
+
+def read_links(path: str) -> tuple[Indices, Indices]:
+    """The links of a file: a forest's, or pairs."""
+    table = read_parts(path)
+    if "pair" in table.column_names:
+        return unpack_pairs(numpy_of(table["pair"]))
+    return numpy_of(table["row"]).astype(np.int64), numpy_of(table["root"]).astype(np.int64)
+
+
+def index_links(plan: Plan) -> tuple[Indices, Indices]:
+    """What was found to be one cluster when it was put into the index."""
+    units = [unit for unit in plan.units if unit.source is None]
+    root = read_columns_of([unit.members for unit in units], None, {"root": np.int64})["root"]
+    row = np.flatnonzero(root != np.arange(len(root)))
+    return row, root[row]

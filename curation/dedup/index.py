@@ -1,0 +1,133 @@
+"""An index: the keys of earlier corpora, and what verifying needs, so that new samples are compared with old ones.
+
+    INDEX/index.json               the method, and the entries in the order in which they came
+    INDEX/learned.npz              what the method learned, if it does
+    INDEX/entries/DIGEST.*.arrow   of each shard: keys, rows and values, as `curation.dedup.plan.Unit` has them
+
+A run sees what was put in before it: from the first entry on that is a shard of its own, the index is as if it were not
+there. So a run that has extended the index can be resumed or repeated and finds what it found. One run at a time may
+extend an index.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from curation import storage
+from curation.dedup.method import Method
+from curation.dedup.parts import numpy_of, read_columns_of, read_parts, write_parts
+from curation.dedup.plan import Plan, Unit, identity_of
+from curation.dedup.survivors import SETTLED
+from curation.dedup.tasks import run_items
+
+_FORMAT: Final = 1
+_NAME: Final = "index.json"
+_LEARNED: Final = "learned.npz"
+_ENTRY: Final = ("shard", "rows", "records", "size", "digest")
+
+
+def read_index(index: str, method: Method) -> tuple[list[Unit], str | None]:
+    """What an index holds, in order, and where what its method learned lies; nothing if there is none yet.
+
+    Raises:
+        ValueError: it was made by another method or with other parameters, or by a newer program.
+    """
+    path = storage.join(index, _NAME)
+    if not storage.exists(path):
+        return [], None
+    says = storage.read_json(path)
+    if says.get("format") != _FORMAT:
+        raise ValueError(f"{path}: format {says.get('format')!r} is not {_FORMAT}; it was made by another version")
+    if says["method"] != _plain(identity_of(method)):
+        raise ValueError(
+            f"{path} was made by {says['method']}, and this run compares by {_plain(identity_of(method))}; "
+            "use the same parameters, or another index"
+        )
+    units = [
+        Unit(
+            source=None, files=storage.join(index, "entries", entry["digest"]), **{name: entry[name] for name in _ENTRY}
+        )
+        for entry in says["entries"]
+    ]
+    return units, storage.join(index, _LEARNED) if says["learned"] else None
+
+
+def before(indexed: Sequence[Unit], own: Sequence[Unit]) -> list[Unit]:
+    """The entries that came before the first shard of a run's own."""
+    mine = {unit.digest for unit in own}
+    first = next((number for number, unit in enumerate(indexed) if unit.digest in mine), len(indexed))
+    return list(indexed[:first])
+
+
+def extend_index(index: str, plan: Plan, settled: Sequence[str], learned: str | None, *, workers: int | None) -> None:
+    """Put the samples of a settled run into the index; a second time changes nothing.
+
+    Raises:
+        ValueError: other runs have been put in since this run's samples were, and those have changed.
+        RuntimeError: an entry could not be written.
+    """
+    there, _ = read_index(index, plan.method)
+    digests = [unit.digest for unit in there]
+    wanted = [unit.digest for unit in plan.units]
+    if digests == wanted or set(wanted) <= set(digests):
+        return
+    since = set(digests[sum(unit.source is None for unit in plan.units) :]) - set(wanted)
+    if since:
+        raise ValueError(
+            f"{index} has been extended by other samples since these were put in, so they cannot be changed there; "
+            "give the new shards as a source of their own"
+        )
+    job = AddEntry(plan=plan, index=index, settled=tuple(settled))
+    own = [number for number, unit in enumerate(plan.units) if unit.source is not None]
+    for outcome in run_items(lambda: job, own, name=lambda n: plan.units[n].shard, title="index", workers=workers):
+        if outcome.error:
+            raise RuntimeError(f"{outcome.error}; the index is as it was: run again to go on")
+    if learned is not None:
+        storage.write_bytes(storage.join(index, _LEARNED), storage.read_bytes(learned))
+    entries = [{name: value for name, value in asdict(unit).items() if name in _ENTRY} for unit in plan.units]
+    identity = _plain(identity_of(plan.method))
+    says = {"format": _FORMAT, "method": identity, "learned": learned is not None, "entries": entries}
+    storage.write_json(storage.join(index, _NAME), says)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddEntry:
+    """The work on one shard: its three files in the index."""
+
+    plan: Plan
+    index: str
+    settled: tuple[str, ...]
+
+    def __call__(self, number: int) -> dict[str, int]:
+        unit, start = self.plan.units[number], self.plan.starts[number]
+        span = int(self.plan.span_of(np.array([start]))[0])
+        columns = read_columns_of(self.settled, [span], SETTLED)
+        own = (columns["row"] >= start) & (columns["row"] < start + unit.rows)
+        at = columns["row"][own].astype(np.int64) - start
+        rows = read_parts(unit.members)
+        root = np.arange(start, start + unit.rows)
+        root[at] = columns["survivor"][own]
+        members: dict[str, Any] = {"known": rows["known"], "root": pa.array(root)}
+        for name in ("f0", "f1"):
+            values = numpy_of(rows[name]).copy()
+            values[at] = columns[name][own]
+            members[name] = pa.array(values)
+        files = storage.join(self.index, "entries", unit.digest)
+        if self.plan.method.verifies:
+            values = self.plan.compared(unit)
+            write_parts(f"{files}.values.arrow", values.schema, [values], {}, compression="zstd")
+        table = pa.table(members)
+        write_parts(f"{files}.rows.arrow", table.schema, [table], {})
+        storage.write_bytes(f"{files}.keys.arrow", storage.read_bytes(unit.keys))
+        return {"samples": unit.rows}
+
+
+def _plain(identity: list[Any]) -> list[Any]:
+    """As JSON gives it back."""
+    import json
+
+    plain: list[Any] = json.loads(json.dumps(identity))
+    return plain

@@ -1,0 +1,133 @@
+"""Where a deduplication's samples come from: the columns of a shard's rows, from its parquet, scores and embeddings."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute
+
+from curation import storage
+from curation.embeddings import embeddings_path, read_embeddings
+from curation.scores import read_origin, read_scores, table_path
+from curation.shards import SUCCESS, Shard
+
+pc: Any = pyarrow.compute  # its stubs do not know chunked columns
+
+EMBEDDINGS: Final = "embeddings"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """One source of a run."""
+
+    name: str
+    shards: str
+    """The folder of its shards, `shards/<source>`."""
+    scores: str
+    """Of its score tables, `scores/<source>`; the clusters become one more."""
+    embeddings: str | None = None
+    """Of its embeddings, `embeddings/<source>`."""
+
+
+def read_columns(source: Source, shard: str, columns: Sequence[str]) -> pa.Table:
+    """`uid` and the columns of a shard's `success` rows, in key order as the score tables have them.
+
+    A column that the shard's parquet lacks is null; a score or an embedding must be there.
+
+    Raises:
+        ValueError: a score table is not there or not of this shard.
+    """
+    rows, of_scorer = _by_place(columns)
+    place = Shard(root=source.shards, name=shard).parquet
+    there = set(storage.read_schema(place).names)
+    table = storage.read_table(place, columns=["key", "status", "uid", *(name for name in rows if name in there)])
+    table = table.filter(pc.equal(table["status"], SUCCESS)).sort_by("key")
+    found: dict[str, Any] = {"uid": table["uid"].cast(pa.string())}
+    for name in rows:
+        found[name] = table[name] if name in there else pa.nulls(len(table), pa.string())
+    for (kind, scorer), names in of_scorer.items():
+        other = _read_other(source, kind, scorer, shard, names)
+        if not other["uid"].cast(pa.string()).equals(found["uid"]):
+            raise ValueError(
+                f"the {kind} of {scorer} for shard {shard} of {source.name} are not of the samples that the shard "
+                "has now; score it again"
+            )
+        prefix = f"{EMBEDDINGS}." if kind == EMBEDDINGS else ""
+        found |= {f"{prefix}{scorer}.{name}": other[name] for name in names}
+    return pa.table({name: found[name] for name in dict.fromkeys(("uid", *columns))}).combine_chunks()
+
+
+def input_files(source: Source, shard: str, columns: Sequence[str]) -> list[str]:
+    """The files that `read_columns` reads."""
+    files = [Shard(root=source.shards, name=shard).parquet]
+    for kind, scorer in _by_place(columns)[1]:
+        files.append(
+            embeddings_path(_embeddings(source), scorer, shard)
+            if kind == EMBEDDINGS
+            else table_path(source.scores, scorer, shard)
+        )
+    return files
+
+
+def mark(files: Iterable[str]) -> str:
+    """16 hex digits that change when one of the files is written again: of sizes and times (or the store's ETags)."""
+    seen = []
+    for path in files:
+        fs, inner = storage.filesystem(path)
+        fs.invalidate_cache()
+        try:
+            info = fs.info(inner)
+        except FileNotFoundError:
+            seen.append("missing")
+            continue
+        time = next(
+            (str(info[name]) for name in ("ETag", "etag", "md5Hash", "mtime", "LastModified") if name in info), ""
+        )
+        seen.append(f"{info.get('size')} {time}")
+    return hashlib.blake2b(json.dumps(seen).encode(), digest_size=8).hexdigest()
+
+
+def scores_made_by(source: Source, shard: str, columns: Sequence[str]) -> dict[str, str]:
+    """By scorer whose columns are read, the fingerprint of its table for a shard."""
+    made = {}
+    for kind, scorer in _by_place(columns)[1]:
+        root = _embeddings(source) if kind == EMBEDDINGS else source.scores
+        path = embeddings_path(root, scorer, shard) if kind == EMBEDDINGS else table_path(root, scorer, shard)
+        made[f"{kind}.{scorer}"] = str(read_origin(storage.read_schema(path)).get("fingerprint"))
+    return made
+
+
+def _by_place(columns: Sequence[str]) -> tuple[list[str], dict[tuple[str, str], list[str]]]:
+    """The columns of the parquet, and by (`scores` or `embeddings`, scorer) those of other tables."""
+    rows: list[str] = []
+    others: dict[tuple[str, str], list[str]] = {}
+    for column in columns:
+        kind, name = "scores", column
+        if column.startswith(f"{EMBEDDINGS}."):
+            kind, name = EMBEDDINGS, column.removeprefix(f"{EMBEDDINGS}.")
+        scorer, dot, own = name.partition(".")
+        if dot:
+            others.setdefault((kind, scorer), []).append(own)
+        elif column != "uid":
+            rows.append(column)
+    return rows, others
+
+
+def _read_other(source: Source, kind: str, scorer: str, shard: str, names: list[str]) -> pa.Table:
+    if kind == EMBEDDINGS:
+        return read_embeddings(_embeddings(source), scorer, shard, names)
+    try:
+        return read_scores(source.scores, scorer, shard, ["uid", *names])
+    except FileNotFoundError:
+        raise ValueError(
+            f"there are no scores of {scorer} for shard {shard} of {source.name}; run that scorer first"
+        ) from None
+
+
+def _embeddings(source: Source) -> str:
+    if source.embeddings is None:
+        raise ValueError(f"source {source.name} has no embeddings; have its scorer save them")
+    return source.embeddings

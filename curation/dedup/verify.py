@@ -1,0 +1,174 @@
+"""Third to fifth stage: candidates are compared. Their columns come to where their pairs are; nobody else's are moved.
+
+Pairs from all bands meet in the part of their lower row, each once; every run of shards then hands each part the rows
+that it wants, and the part compares. Nothing is read at random: a shard's columns are read once.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from curation.dedup.forest import spanning_forest, write_forest
+from curation.dedup.method import Bools, Hashes, Indices
+from curation.dedup.parts import (
+    Columns,
+    group_starts,
+    numpy_of,
+    pack_pairs,
+    read_columns_of,
+    read_parts,
+    runs,
+    unpack_pairs,
+    write_parts,
+    write_split,
+)
+from curation.dedup.plan import Plan
+from curation.dedup.tasks import run_stage, task_path, total
+
+BYTES: Final = 256 << 20
+"""Of columns that a task of comparisons holds, about."""
+CHUNK_BYTES: Final = 16 << 20
+"""Of columns that `same` sees at once, about."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verified:
+    """What the stages leave."""
+
+    files: list[str]
+    """Forests of duplicates, or pairs of them where the method's clusters do not chain."""
+    candidates: int
+    """Compared."""
+
+
+def verify_pairs(plan: Plan, pairs: list[str], *, workers: int | None) -> Verified:
+    """Compare the candidates."""
+    rows = 1 if plan.method.bucketwise else 2
+    held = total(pairs, "candidates") * rows * _row_bytes(plan)
+    parts = tuple(runs(held, BYTES))
+    job = Verify(plan=plan, parts=parts, inputs=tuple(pairs))
+    candidates, values, alike = (plan.path(folder) for folder in ("candidates", "values", "alike"))
+    collected = run_stage(candidates, job.collect, len(parts), title="candidates", workers=workers)
+    run_stage(values, job.bring, len(plan.spans), title="values", workers=workers)
+    files = run_stage(alike, job.compare, len(parts), title="alike", workers=workers)
+    return Verified(files=files, candidates=total(collected, "candidates"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verify:
+    """The three stages' work."""
+
+    plan: Plan
+    parts: tuple[range, ...]
+    """The parts of the candidates that each task takes."""
+    inputs: tuple[str, ...]
+
+    def collect(self, number: int) -> dict[str, int]:
+        """Each candidate of a task's parts once, and the rows that they need, by span."""
+        kinds: dict[str, Any] = {"bucket": np.uint64, "row": np.uint32} if self._bucketwise else {"pair": np.uint64}
+        columns = read_columns_of(self.inputs, self.parts[number], kinds)
+        if self._bucketwise:
+            order = np.lexsort((columns["row"], columns["bucket"]))
+            columns = {name: values[order] for name, values in columns.items()}
+            wanted = np.unique(columns["row"]).astype(np.int64)
+        else:
+            columns = {"pair": np.unique(columns["pair"])}
+            wanted = np.unique(np.concatenate(unpack_pairs(columns["pair"])))
+        spans = self.plan.span_of(wanted)
+        write_split(self._path("wanted", number), {"row": wanted}, spans, len(self.plan.spans), {"rows": len(wanted)})
+        table = pa.table(columns)
+        write_parts(self._path("candidates", number), table.schema, [table], {"candidates": table.num_rows})
+        return {"candidates": table.num_rows}
+
+    def bring(self, number: int) -> dict[str, int]:
+        """The columns of a span's wanted rows, a part for each task that compares."""
+        wanted = [numpy_of(read_parts(self._path("wanted", task), [number])["row"]) for task in range(len(self.parts))]
+        rows = np.unique(np.concatenate(wanted))
+        tables = []
+        for unit in self.plan.spans[number]:
+            start, end = np.searchsorted(rows, self.plan.starts[unit : unit + 2])
+            if start < end:
+                table = self.plan.compared(self.plan.units[unit])
+                tables.append(_large(table.take(rows[start:end] - self.plan.starts[unit])))
+        schema = tables[0].schema if tables else pa.schema([])
+        everything = pa.concat_tables(tables).combine_chunks() if tables else schema.empty_table()
+        parts = (everything.take(np.searchsorted(rows, own)) for own in wanted)
+        write_parts(self._path("values", number), schema, parts, {"rows": len(rows)}, compression="zstd")
+        return {"rows": len(rows)}
+
+    def compare(self, number: int) -> dict[str, int]:
+        """Which candidates are duplicates."""
+        wanted = numpy_of(read_parts(self._path("wanted", number))["row"])
+        spans = range(len(self.plan.spans))
+        brought = (read_parts(self._path("values", span), [number]) for span in spans)
+        tables = [table for table in brought if table.num_rows]
+        values = pa.concat_tables(tables).combine_chunks() if tables else pa.table({})
+        candidates = read_parts(self._path("candidates", number))
+        if self._bucketwise:
+            pairs = self._near(candidates, wanted, values)
+        else:
+            pairs = self._same(numpy_of(candidates["pair"]), wanted, values)
+        first, second = unpack_pairs(pairs)
+        path = self._path("alike", number)
+        if self.plan.method.chains:
+            write_forest(path, spanning_forest(first, second), {"alike": len(pairs)})
+        else:
+            table = pa.table({"pair": pairs})
+            write_parts(path, table.schema, [table], {"alike": len(pairs)})
+        return {"alike": len(pairs)}
+
+    def _same(self, pairs: Hashes, wanted: Indices, values: pa.Table) -> Hashes:
+        first, second = (np.searchsorted(wanted, rows) for rows in unpack_pairs(pairs))
+        kept: list[Bools] = [np.empty(0, np.bool_)]
+        for chunk in _chunks(len(pairs), values):
+            rows, places = np.unique(np.concatenate([first[chunk], second[chunk]]), return_inverse=True)
+            half = len(places) // 2
+            kept.append(self.plan.method.same(_small(values.take(rows)), places[:half], places[half:]))
+        return pairs[np.concatenate(kept)]
+
+    def _near(self, candidates: pa.Table, wanted: Indices, values: pa.Table) -> Hashes:
+        columns: Columns = {name: numpy_of(candidates[name]) for name in ("bucket", "row")}
+        starts = group_starts(columns["bucket"])
+        found = [np.empty(0, np.uint64)]
+        for start, end in zip(starts, np.append(starts[1:], len(columns["row"])), strict=True):
+            rows = columns["row"][start:end].astype(np.int64)
+            first, second = self.plan.method.near(_small(values.take(np.searchsorted(wanted, rows))))
+            packed = pack_pairs(rows[first], rows[second])
+            found.append(packed[unpack_pairs(packed)[1] >= self.plan.indexed])
+        return np.unique(np.concatenate(found))
+
+    @property
+    def _bucketwise(self) -> bool:
+        return self.plan.method.bucketwise
+
+    def _path(self, folder: str, number: int) -> str:
+        return task_path(self.plan.path(folder), number)
+
+
+def _row_bytes(plan: Plan) -> int:
+    """Of the compared columns, in the mean."""
+    return sum(unit.size for unit in plan.units) // max(1, plan.starts[-1]) + 1
+
+
+def _chunks(pairs: int, values: pa.Table) -> Iterator[slice]:
+    """Runs of pairs whose rows' columns are about CHUNK_BYTES."""
+    size = max(256, CHUNK_BYTES // (2 * (values.nbytes // max(1, values.num_rows) + 1)))
+    for start in range(0, pairs, size):
+        yield slice(start, start + size)
+
+
+def _large(table: pa.Table) -> pa.Table:
+    """Texts with 64-bit offsets, so that many together may have more than 2 GB."""
+    return _retyped(table, pa.string(), pa.large_string())
+
+
+def _small(table: pa.Table) -> pa.Table:
+    return _retyped(table, pa.large_string(), pa.string())
+
+
+def _retyped(table: pa.Table, old: pa.DataType, new: pa.DataType) -> pa.Table:
+    fields = [field.with_type(new) if field.type == old else field for field in table.schema]
+    return table.cast(pa.schema(fields))
