@@ -1,0 +1,25 @@
+"""Model servers, seen from a scorer: how they are configured, asked, and what becomes of those that fail.
+
+    MllmScorer(model_name="Qwen/Qwen2.5-VL-7B-Instruct", endpoints=("http://gpu1:8000/v1",))
+
+`curation.serving` starts servers; this asks them.
+"""
+
+from filters.serving.client import ModelClient, NoAnswer, Rejected, run
+from filters.serving.config import ClientConfig, ServerConfig
+from filters.serving.endpoints import Endpoint, Pool
+from filters.serving.scorer import Answers, Connection, ServedScorer
+
+__all__ = [
+    "Answers",
+    "ClientConfig",
+    "Connection",
+    "Endpoint",
+    "ModelClient",
+    "NoAnswer",
+    "Pool",
+    "Rejected",
+    "ServedScorer",
+    "ServerConfig",
+    "run",
+]

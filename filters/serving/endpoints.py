@@ -1,0 +1,111 @@
+"""Which of several endpoints a request goes to: one that fails is left out and tried again later."""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from filters.scorer import Unavailable
+
+LONGEST_WAIT: Final = 30.0
+"""Seconds: no wait between attempts, at an endpoint or for a request, is longer."""
+TIMEOUTS: Final = 3
+"""So many in a row are taken for a hung server; fewer for a full queue."""
+_TICK: Final = 0.2
+
+
+@dataclass(kw_only=True, slots=True, eq=False)
+class Endpoint:
+    """One server, as far as this process knows it."""
+
+    url: str
+    """Without the path: `http://127.0.0.1:8000/v1`."""
+    in_flight: int = 0
+    failures: int = 0
+    """In a row."""
+    timeouts: int = 0
+    """In a row."""
+    retry_at: float = 0.0
+    """When it may be tried again, if it failed."""
+    error: str = ""
+    """How it failed last."""
+
+    def usable(self, now: float) -> bool:
+        """Whether a request may go there. After failures it gets one at a time, until one succeeds."""
+        return not self.failures or (now >= self.retry_at and not self.in_flight)
+
+
+class Pool:
+    """The endpoints of a run. Each worker process keeps its own; there is nothing to agree on."""
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        *,
+        patience: float,
+        backoff: float = 0.5,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if not urls:
+            raise ValueError("there are no endpoints to ask")
+        self.endpoints = [Endpoint(url=url) for url in urls]
+        self._patience, self._backoff, self._clock = patience, backoff, clock
+        self._all_down_since: float | None = None
+
+    async def acquire(self, prefer: Endpoint | None = None) -> Endpoint:
+        """The endpoint for the next request: `prefer` if it works, else the one with the least in flight.
+
+        Waits while none works; every `acquire` is followed by one `succeeded`, `failed`, `timed_out` or `released`.
+
+        Raises:
+            Unavailable: none has worked for `patience` seconds.
+        """
+        while True:
+            now = self._clock()
+            ready = [endpoint for endpoint in self.endpoints if endpoint.usable(now)]
+            if ready:
+                least = min(endpoint.in_flight for endpoint in ready)
+                chosen = prefer if prefer in ready else random.choice([e for e in ready if e.in_flight == least])
+                assert chosen is not None
+                chosen.in_flight += 1
+                return chosen
+            if self._all_down_since is not None and now - self._all_down_since > self._patience:
+                told = "; ".join(f"{endpoint.url}: {endpoint.error}" for endpoint in self.endpoints)
+                raise Unavailable(f"no model server has answered for {self._patience:.0f} s ({told})")
+            await asyncio.sleep(_TICK)
+
+    def released(self, endpoint: Endpoint) -> None:
+        """The request ended in a way that says nothing of the endpoint."""
+        endpoint.in_flight -= 1
+
+    def succeeded(self, endpoint: Endpoint) -> None:
+        """The endpoint answered."""
+        endpoint.in_flight -= 1
+        endpoint.failures = endpoint.timeouts = 0
+        self._all_down_since = None
+
+    def timed_out(self, endpoint: Endpoint, error: str) -> None:
+        """The answer did not come in time: a full queue is reason enough, unless it happens again and again."""
+        endpoint.timeouts += 1
+        if endpoint.failures or endpoint.timeouts >= TIMEOUTS:
+            self.failed(endpoint, error)
+        else:
+            self.released(endpoint)
+
+    def failed(self, endpoint: Endpoint, error: str, *, wait: float | None = None) -> None:
+        """The endpoint did not answer, or says that it cannot; it rests for `wait` seconds, or for a backoff."""
+        endpoint.in_flight -= 1
+        now = self._clock()
+        if now >= endpoint.retry_at:  # those that were in flight when it failed are no further failures
+            endpoint.failures += 1
+            endpoint.retry_at = now + (min(wait, LONGEST_WAIT) if wait else pause(endpoint.failures, self._backoff))
+        endpoint.error = error
+        if self._all_down_since is None and all(other.failures for other in self.endpoints):
+            self._all_down_since = now
+
+
+def pause(failures: int, backoff: float) -> float:
+    """Seconds to wait after so many failures: exponential, with jitter so that workers do not come back together."""
+    return min(LONGEST_WAIT, backoff * 2.0 ** min(failures - 1, 16)) * random.uniform(0.5, 1.0)

@@ -1,0 +1,122 @@
+"""Scorers that ask a model server: which model, where it is, and what a run lends them."""
+
+import copy
+import functools
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol, Self
+
+from filters.scorer import Scorer
+from filters.serving.client import ModelClient
+from filters.serving.config import FORBID, ClientConfig, ServerConfig
+from filters.serving.endpoints import Pool
+from filters.weights import weights_identity
+
+
+class Answers(Protocol):
+    """Where answers are kept, so that a crash never pays for one twice (curation/answers.py)."""
+
+    def read(self, shard: str) -> Mapping[str, Any]:
+        """The answers kept for a shard, by key."""
+
+    def keep(self, shard: str, key: str, value: Mapping[str, Any]) -> None:
+        """Keep one; at the latest once `flush` returns, it outlives the process."""
+
+    def flush(self) -> None:
+        """The batch is over."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connection:
+    """What a run lends a scorer. No part of its parameters: the scores are the same with any other."""
+
+    endpoints: tuple[str, ...]
+    """Base URLs of OpenAI-compatible servers, `…/v1`."""
+    api_key: str | None = field(default=None, repr=False)
+    """Sent as a bearer token."""
+    answers: Answers | None = None
+    """The cache of answers, if the run keeps one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServedScorer(Scorer):
+    """A scorer whose model runs in a server: one that the run starts, or one that is there.
+
+    `curation.serving.served` starts what has to be started and hands each scorer its connection; with `endpoints` given
+    it also works alone.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
+
+    model_name: str
+    """What the server is asked for: a Hugging Face id, a folder, or the name under which given endpoints serve."""
+    revision: str | None = None
+    """The model's commit or tag. A managed server is started with it; of given endpoints it is taken on trust, so give
+    it, that scores of two revisions are never mixed."""
+    endpoints: tuple[str, ...] = ()
+    """Servers that run already: base URLs, `http://gpu1:8000/v1`."""
+    server: ServerConfig | None = None
+    """Servers for the run to start; the default where there are no `endpoints`."""
+    client: ClientConfig = field(default_factory=ClientConfig)
+    """How they are asked."""
+
+    def __post_init__(self) -> None:
+        if not self.model_name.strip():
+            raise ValueError("model_name is empty; give what the server is to be asked for")
+        if self.endpoints and self.server is not None:
+            raise ValueError(
+                "endpoints and server exclude each other: give servers that run, or let the run start them"
+            )
+        wrong = [url for url in self.endpoints if not url.startswith(("http://", "https://"))]
+        if wrong:
+            raise ValueError(f"endpoints: {wrong[0]!r} is no http(s) URL; write http://host:port/v1")
+        if len(set(self.endpoints)) != len(self.endpoints):
+            raise ValueError("endpoints names one twice")
+
+    def check(self) -> None:
+        variable = self.client.key_variable
+        if variable is not None and not os.environ.get(variable):
+            raise ValueError(f"client.key_variable names {variable}, and the environment has none")
+
+    def model(self) -> str:
+        known: str | None = getattr(self, "_model", None)
+        if known is not None:
+            return known
+        if self.endpoints:
+            return f"{self.model_name}@{self.revision}" if self.revision else self.model_name
+        return weights_identity(self.model_name, self.revision)
+
+    def serving(self) -> ServerConfig | None:
+        """What has to be started for it; None if it is given endpoints."""
+        return None if self.endpoints else self.server or ServerConfig()
+
+    def connected(self, connection: Connection) -> Self:
+        """The same scorer, name and fingerprint too, with what a run lends it."""
+        other = copy.copy(self)
+        object.__setattr__(other, "_connection", connection)
+        object.__setattr__(other, "_model", self.model())  # found out here: workers need not have the model's files
+        return other
+
+    def connection(self) -> Connection:
+        """What it was connected to, or its own endpoints.
+
+        Raises:
+            RuntimeError: its server was never started.
+        """
+        lent: Connection | None = getattr(self, "_connection", None)
+        if lent is not None:
+            return lent
+        if not self.endpoints:
+            raise RuntimeError(
+                f"scorer {self.name!r} has no model server: score within curation.serving.served, or give endpoints"
+            )
+        key = os.environ.get(self.client.key_variable) if self.client.key_variable else None
+        return Connection(endpoints=self.endpoints, api_key=key)
+
+    def clients(self) -> functools.partial[ModelClient]:
+        """Makes clients that share one view of the endpoints: one for each event loop that asks."""
+        lent = self.connection()
+        urls = [url.rstrip("/") for url in lent.endpoints]
+        pool = Pool(urls, patience=self.client.patience, backoff=self.client.backoff)
+        return functools.partial(ModelClient, pool, self.client, api_key=lent.api_key)
