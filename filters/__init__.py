@@ -22,6 +22,7 @@ from filters.image_perplexity import ImagePerplexityScorer
 from filters.judging import judge_batch
 from filters.kenlm import KenlmScorer
 from filters.language import LanguageScorer
+from filters.mllm import MllmScorer
 from filters.perplexity import PerplexityScorer
 from filters.profiles import PROFILES, Profile
 from filters.scorer import Scorer
@@ -52,6 +53,7 @@ SCORERS: Final[dict[str, type[Scorer]]] = {
     "image_perplexity": ImagePerplexityScorer,
     "kenlm": KenlmScorer,
     "language": LanguageScorer,
+    "mllm": MllmScorer,
     "perplexity": PerplexityScorer,
     "url": UrlScorer,
 }

@@ -125,6 +125,8 @@ class _Builder:
                         shards=self._at("shards", source),
                         out=self._at("scores", source),
                         workers=self.file.score.workers,
+                        logs=self._at("logs"),
+                        answers=self._at("answers", source),
                     ),
                 )
             )

@@ -120,11 +120,16 @@ def _shards_content(shards: str, failures: Sequence[str]) -> str:
     return state.hexdigest()
 
 
-def score(scorers: "Sequence[Scorer]", *, shards: str, out: str, workers: int | None) -> Result:
-    """Score a source; tables made with the same scorers are kept. Each scorer's tables are a part of their own."""
-    from curation.scoring import score as run
+def score(
+    scorers: "Sequence[Scorer]", *, shards: str, out: str, workers: int | None, logs: str, answers: str
+) -> Result:
+    """Score a source; tables made with the same scorers are kept. Each scorer's tables are a part of their own.
 
-    report = run(shards, out, scorers, workers=workers)
+    Model servers that scorers ask are started for it: `logs` is the folder of their logs, `answers` of what they say.
+    """
+    from curation.serving.scoring import score as run
+
+    report = run(shards, out, scorers, workers=workers, logs=logs, answers=answers)
     counts = {
         "samples": report.samples,
         "shards": report.shards,

@@ -1,5 +1,6 @@
 """`mmcorpus web`, `render`, `download`, `score`, `select`, `reshard`: the stages of curation, each on its own."""
 
+import posixpath
 from typing import Annotated, Any
 
 import typer
@@ -170,7 +171,8 @@ def score(
     """Judge every sample of some shards: columns of scores by uid, nothing deleted.
 
     An image is decoded once for all the scorers that want it. Tables that exist and were made with the same parameters
-    are kept; others are made anew.
+    are kept; others are made anew. Scorers that ask a model server (`mllm`) start one, or use the endpoints given; its
+    answers are kept beside the scores, in answers/, so that nothing is asked twice.
 
     **Examples**
 
@@ -179,6 +181,9 @@ def score(
         mmcorpus score data/shards --out data/scores --scorer language --set 'language.languages=[en, fr]'
 
         mmcorpus score data/shards --out data/scores --scorer my_rules:FaceScorer --workers 8
+
+        mmcorpus score data/shards --out data/scores --scorer mllm --set mllm.model_name=Qwen/Qwen2.5-VL-7B-Instruct \
+            --set 'mllm.endpoints=["http://gpu1:8000/v1"]'
     """
     from pipelines import steps
     from pipelines.load import read_scorers
@@ -188,7 +193,9 @@ def score(
         cluster.start()
         failures: list[str] = []
         if judges:
-            result = steps.score(judges, shards=shards, out=out, workers=workers)
+            beside = posixpath.dirname(out.rstrip("/"))
+            logs, answers = posixpath.join(beside, "logs"), posixpath.join(beside, "answers")
+            result = steps.score(judges, shards=shards, out=out, workers=workers, logs=logs, answers=answers)
             say(f"{out}: {_counts(result.counts)}")
             failures += result.failures
         if repeats is not None:
