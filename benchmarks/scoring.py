@@ -24,7 +24,8 @@ from benchmarks.common import show, timed, write_result
 from curation.batches import decode_batches, judge_batches, read_encoded, read_shard_rows, slices
 from curation.identity import pair_uid
 from curation.scores import Origin, write_scores
-from curation.scoring import ScoreShard, ShardWork, score
+from curation.scoring import score
+from curation.shard_work import Outputs, ScoreShard, ShardWork
 from curation.shards import EncodedImage, Sample, Shard, ShardWriter, list_shards
 from filters import MAX_PIXELS, RULES, SCORERS, Scorer
 
@@ -74,7 +75,7 @@ def make_shards(root: Path, images: int, per_shard: int, distinct: int = 500) ->
 
 def loop(shards: list[Shard], out: str, scorers: list[Scorer]) -> None:
     """The plain loop: one process, no Ray, everything else the same."""
-    work = ScoreShard(out, scorers, max_pixels=MAX_PIXELS, rows_per_batch=256)
+    work = ScoreShard(Outputs.of(scorers, scores=out), scorers, max_pixels=MAX_PIXELS, rows_per_batch=256)
     for shard in shards:
         samples = len(read_shard_rows(shard, set()).keys)
         result = work(ShardWork(shard=shard, samples=samples, scorers=tuple(scorer.name for scorer in scorers)))

@@ -1,10 +1,11 @@
 """Batches for judges, in three steps that stand apart: read a shard, decode its images, judge (DESIGN §4).
 
-Today one worker does all three to a shard. They share nothing but what they pass on, so that decoders on CPUs can
-feed scorers on GPUs.
+One worker may do all three to a shard, or hand what it decoded to a model elsewhere (`curation.feeding`). A batch never
+holds samples of two shards: what a model gives for a sample depends, in the last digit, on what else is in its batch,
+and scores must not depend on which other shards a run has left to do.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,8 +19,11 @@ from filters import DecodeFailure, Scorer, decode_image, judge_batch
 from filters.judging import table_schema
 from filters.scorer import Batch, Columns
 
-BATCH_BYTES: Final = 64 << 20
+BATCH_BYTES: Final = 256 << 20
 """A batch ends once it holds this many bytes of pixels, so that large images do not fill the memory."""
+
+Part = tuple[list[int], pa.Table]
+"""Which of a shard's samples a batch held, and what a scorer made of it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,6 +66,8 @@ def read_shard_rows(shard: Shard, inputs: set[str]) -> ShardRows:
         raise ValueError(f"{shard.parquet} has a key twice")
     nothing: list[Any] = [None] * len(keys)
     columns = {name: table[name].to_pylist() if name in there else nothing for name in ["uid", *plain]}
+    if "shard" in inputs:
+        columns["shard"] = [shard.name] * len(keys)
     if "meta" in inputs:
         columns["meta"] = table.to_pylist()
     return ShardRows(keys=keys, columns=columns)
@@ -125,32 +131,57 @@ def decode_batches(
         yield Batched(positions=positions, batch={**rows.batch(positions), **columns})
 
 
+class Judging:
+    """Third step: what judges make of a shard's batches, a table for each scorer that does not break."""
+
+    def __init__(
+        self, scorers: Sequence[Scorer], judges: Mapping[str, Callable[[Batch], Columns]], rows: ShardRows
+    ) -> None:
+        self._scorers, self._judges, self._rows = scorers, judges, rows
+        self._parts: dict[str, list[Part]] = {scorer.name: [] for scorer in scorers}
+        self.errors: dict[str, str] = {}
+        """By scorer, the error that stopped it alone."""
+
+    def add(self, batched: Batched) -> None:
+        """Judge one batch."""
+        for scorer in self._scorers:
+            if scorer.name not in self.errors:
+                try:
+                    table = judge_batch(scorer, self._judges[scorer.name], batched.batch)
+                except Exception as error:
+                    self.errors[scorer.name] = f"{type(error).__name__}: {error}"
+                else:
+                    self._parts[scorer.name].append((batched.positions, table))
+
+    def tables(self) -> dict[str, pa.Table]:
+        """By scorer that did not break, its table of the whole shard."""
+        uids = self._rows.columns["uid"]
+        return {
+            scorer.name: assemble(scorer, self._parts[scorer.name], uids)
+            for scorer in self._scorers
+            if scorer.name not in self.errors
+        }
+
+
+def assemble(scorer: Scorer, parts: Iterable[Part], uids: Sequence[str]) -> pa.Table:
+    """A shard's table from its batches' tables and positions: `uid`, columns, `reason`, embeddings, in key order."""
+    order = np.asarray([position for positions, _ in parts for position in positions], np.int64)
+    table = pa.concat_tables([table_schema(scorer).empty_table(), *(table for _, table in parts)])
+    table = table.take(pa.array(np.argsort(order, kind="stable")))
+    return table.add_column(0, "uid", pa.array(uids, pa.string()))
+
+
 def judge_batches(
     scorers: Sequence[Scorer],
-    judges: dict[str, Callable[[Batch], Columns]],
+    judges: Mapping[str, Callable[[Batch], Columns]],
     batches: Iterable[Batched],
     rows: ShardRows,
 ) -> tuple[dict[str, pa.Table], dict[str, str]]:
-    """Third step: by scorer, its table (`uid`, columns, `reason`) in key order, or the error that stopped it alone.
+    """By scorer, its table in key order, or the error that stopped it alone.
 
     What the batches raise (a damaged tar) passes through.
     """
-    parts: dict[str, list[pa.Table]] = {scorer.name: [] for scorer in scorers}
-    errors: dict[str, str] = {}
-    order: list[int] = []
+    judging = Judging(scorers, judges, rows)
     for batched in batches:
-        order += batched.positions
-        for scorer in scorers:
-            if scorer.name not in errors:
-                try:
-                    parts[scorer.name].append(judge_batch(scorer, judges[scorer.name], batched.batch))
-                except Exception as error:
-                    errors[scorer.name] = f"{type(error).__name__}: {error}"
-    by_key = np.argsort(np.asarray(order, np.int64), kind="stable")
-    uids = pa.array(rows.columns["uid"], pa.string())
-    tables: dict[str, pa.Table] = {}
-    for scorer in scorers:
-        if scorer.name not in errors:
-            table = pa.concat_tables([table_schema(scorer).empty_table(), *parts[scorer.name]])
-            tables[scorer.name] = table.take(pa.array(by_key)).add_column(0, "uid", uids)
-    return tables, errors
+        judging.add(batched)
+    return judging.tables(), judging.errors

@@ -2,28 +2,21 @@
 
 import functools
 import time
-import warnings
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 from curation import storage
-from curation.batches import Batched, ShardRows, decode_batches, judge_batches, read_encoded, read_shard_rows, slices
-from curation.engine import run_shards
-from curation.scores import (
-    THREADS,
-    Origin,
-    ScoreStatus,
-    TableInfo,
-    list_tables,
-    score_status,
-    table_path,
-    write_scores,
-)
+from curation.embeddings import embeddings_path, list_embeddings
+from curation.engine import cluster_resource, run_shards
+from curation.feeding import FeedConfig, feed_models
+from curation.scores import THREADS, ScoreStatus, TableInfo, list_tables, score_status, table_path
+from curation.shard_work import Outputs, ScoreShard, ShardWork
 from curation.shards import Shard, list_shards
 from filters import MAX_PIXELS, Scorer
+from filters.model import ModelScorer
 from filters.scorer import INPUTS, REASON
 
 ROWS_PER_BATCH: Final = 256
@@ -57,22 +50,14 @@ class ScoreReport:
         return {**asdict(self), "ok": self.ok}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ShardWork:
-    """One shard and the scorers that it still lacks."""
-
-    shard: Shard
-    samples: int
-    """By its stats file."""
-    scorers: tuple[str, ...]
-
-
 def score(
     shards_root: str,
     out_root: str,
     scorers: Sequence[Scorer],
     *,
     workers: int | None = None,
+    embeddings_root: str | None = None,
+    model_workers: int | None = None,
     max_pixels: int = MAX_PIXELS,
     rows_per_batch: int = ROWS_PER_BATCH,
 ) -> ScoreReport:
@@ -80,11 +65,18 @@ def score(
 
     Each image is decoded once for all the scorers that want pixels; if none does, no tar is opened. Tables that are
     committed are kept; those of other parameters are made again, those of shards that are gone are removed. Every
-    `success` row of a shard gives one row in each table. The tables' bytes do not depend on `workers`.
+    `success` row of a shard gives one row in each table. The tables' bytes do not depend on `workers`, nor on who holds
+    the models.
+
+    If the cluster has GPUs, models are held by a process each (`curation.feeding`), and all other workers decode for
+    them; if not, each worker holds the models itself.
 
     Args:
         shards_root: a folder of shards, `shards/<source>`.
         out_root: where the tables go, `scores/<source>`.
+        embeddings_root: where the embeddings go of scorers that save them, `embeddings/<source>`.
+        model_workers: processes that hold models; None for one a GPU. On a cluster without GPUs, a number has models
+            held apart from the workers all the same.
         max_pixels: larger images are not decoded; their reason is `too_many_pixels`.
         rows_per_batch: how many samples a scorer sees at once, at most.
 
@@ -93,20 +85,34 @@ def score(
         RuntimeError: Ray is not running, or a scorer could not be loaded.
     """
     start = time.monotonic()
-    check_scorers(scorers)
+    check_scorers(scorers, embeddings_root)
     shards = list_shards(shards_root)
     if not shards:
         raise ValueError(f"there are no complete shards (00000_stats.json …) under {shards_root}; download first")
+    scorers, gpus = _settled(scorers)
     sizes = _sizes(shards)
-    status = _clear(out_root, sizes, scorers)
+    status = _clear(out_root, embeddings_root, sizes, scorers)
     todo = [
         ShardWork(shard=shard, samples=sizes[shard.name], scorers=lacking)
         for shard in shards
         if (lacking := tuple(name for name, state in status.items() if shard.name not in state.done))
     ]
     needed = [scorer for scorer in scorers if any(scorer.name in work.scorers for work in todo)]
-    make_work = functools.partial(ScoreShard, out_root, needed, max_pixels=max_pixels, rows_per_batch=rows_per_batch)
-    outcomes = run_shards(make_work, todo, name=lambda work: work.shard.name, title="score", workers=workers)
+    outputs = Outputs.of(needed, scores=out_root, embeddings=embeddings_root)
+    fed = [
+        scorer
+        for scorer in needed
+        if isinstance(scorer, ModelScorer) and (scorer.device == "cuda" or model_workers is not None)
+    ]
+    here = [scorer for scorer in needed if scorer not in fed]
+    make_work = functools.partial(
+        ScoreShard, outputs, here, elsewhere=fed, max_pixels=max_pixels, rows_per_batch=rows_per_batch
+    )
+    if fed:
+        config = _feed_config(workers, model_workers, gpus if fed[0].device == "cuda" else 0)
+        outcomes = feed_models(make_work, fed, todo, outputs, config)
+    else:
+        outcomes = run_shards(make_work, todo, name=lambda work: work.shard.name, title="score", workers=workers)
     tables = {name: dict(state.done) for name, state in status.items()}
     failed: dict[str, str] = {}
     for outcome in outcomes:
@@ -118,8 +124,8 @@ def score(
     return _report(tables, sizes, failed, skipped=len(shards) - len(todo), seconds=time.monotonic() - start)
 
 
-def check_scorers(scorers: Sequence[Scorer]) -> None:
-    """Raise ValueError for a set of scorers that cannot run together."""
+def check_scorers(scorers: Sequence[Scorer], embeddings_root: str | None = None) -> None:
+    """Raise ValueError for a set of scorers that cannot run together, or with nowhere to put embeddings."""
     if not scorers:
         raise ValueError("no scorers were given; name at least one, e.g. image or caption")
     for name, count in Counter(scorer.name for scorer in scorers).items():
@@ -132,74 +138,31 @@ def check_scorers(scorers: Sequence[Scorer]) -> None:
                 f"scorer {scorer.name!r} asks for {unknown or 'nothing'}; it may ask for {', '.join(INPUTS)}"
             )
         scorer.check()
-        reserved = {"uid", REASON} & set(scorer.schema().names)
+        saved = scorer.embeddings()
+        if saved is not None and embeddings_root is None:
+            raise ValueError(f"scorer {scorer.name!r} saves embeddings; give embeddings_root, where they are to go")
+        reserved = {"uid", REASON, *(saved.names if saved is not None else ())} & set(scorer.schema().names)
         if reserved:
             raise ValueError(f"scorer {scorer.name!r}: its schema must not name {', '.join(sorted(reserved))}")
 
 
-class ScoreShard:
-    """The work on one shard: read, decode, judge (`curation.batches`), commit. Made once a worker, models and all."""
-
-    def __init__(self, out_root: str, scorers: Sequence[Scorer], *, max_pixels: int, rows_per_batch: int) -> None:
-        self._out_root, self._max_pixels, self._size = out_root, max_pixels, rows_per_batch
-        self._scorers = {scorer.name: scorer for scorer in scorers}
-        self._judges = {scorer.name: scorer.load() for scorer in scorers}
-        if any(_sees(scorer) for scorer in scorers):
-            _own_this_process()
-
-    def __call__(self, work: ShardWork) -> dict[str, Any]:
-        """Commit one shard's tables; returns counts, `tables` (TableInfo by scorer) and `error`: what spoilt others."""
-        scorers = [self._scorers[name] for name in work.scorers]
-        inputs = {name for scorer in scorers for name in scorer.inputs}
-        rows = read_shard_rows(work.shard, inputs)
-        if len(rows.keys) != work.samples:
-            raise ValueError(f"{work.shard.stats} counts {work.samples} successes, the parquet {len(rows.keys)}")
-        blind = [scorer for scorer in scorers if not _sees(scorer)]
-        seeing = [scorer for scorer in scorers if _sees(scorer)]
-        done: dict[str, TableInfo] = {}
-        errors: list[str] = []
-        # Those that need no pixels come first: a damaged tar does not cost them.
-        if blind:
-            errors += self._commit(work.shard, blind, slices(rows, self._size), rows, done)
-        if seeing:
-            encoded = read_encoded(work.shard, rows)
-            batches = decode_batches(encoded, rows, max_pixels=self._max_pixels, size=self._size, inputs=inputs)
-            try:
-                errors += self._commit(work.shard, seeing, batches, rows, done)
-            except Exception as error:  # whatever the tar or its storage raises, the tables above stand
-                if storage.disk_is_full(error):
-                    raise
-                errors.append(f"{type(error).__name__}: {error} (in {work.shard.tar})")
-        reasons: Counter[str] = Counter()
-        for info in done.values():
-            reasons |= Counter(info.reasons)
-        return {**reasons, "samples": len(rows.keys), "tables": done, "error": "; ".join(errors) or None}
-
-    def _commit(
-        self,
-        shard: Shard,
-        scorers: list[Scorer],
-        batches: Iterable[Batched],
-        rows: ShardRows,
-        done: dict[str, TableInfo],
-    ) -> list[str]:
-        tables, errors = judge_batches(scorers, self._judges, batches, rows)
-        for name, table in tables.items():
-            done[name] = write_scores(self._out_root, shard.name, table, Origin.of(self._scorers[name]))
-        return [f"scorer {name}: {error} (in shard {shard.name})" for name, error in errors.items()]
+def _settled(scorers: Sequence[Scorer]) -> tuple[list[Scorer], int]:
+    """The scorers with what they leave to the machine settled for this cluster, and its GPUs."""
+    if not any(isinstance(scorer, ModelScorer) for scorer in scorers):
+        return list(scorers), 0
+    gpus = cluster_resource("GPU")
+    settled = [scorer.on("cuda" if gpus else "cpu") for scorer in scorers]
+    for scorer in settled:
+        if isinstance(scorer, ModelScorer) and scorer.device == "cuda" and not gpus:
+            raise ValueError(f"scorer {scorer.name!r}: device is cuda, but Ray's cluster has no GPU; use auto or cpu")
+    return settled, gpus
 
 
-def _sees(scorer: Scorer) -> bool:
-    """Whether it needs the tar."""
-    return "image" in scorer.inputs or "encoded" in scorer.inputs
-
-
-def _own_this_process() -> None:
-    """One thread a worker: Ray counts a CPU for each. Files' oddities are told by reasons, not by Pillow's warnings."""
-    import cv2
-
-    cv2.setNumThreads(1)
-    warnings.filterwarnings("ignore", module="PIL")
+def _feed_config(workers: int | None, model_workers: int | None, gpus: int) -> FeedConfig:
+    cpus = cluster_resource("CPU")
+    models = min(model_workers or gpus, gpus) if gpus else model_workers or 1
+    # A model process takes a CPU to bring batches to its device; Ray is not told, so that one CPU serves both.
+    return FeedConfig(decoders=min(workers or cpus, max(1, cpus - models)), models=models, gpus=min(gpus, 1))
 
 
 def _sizes(shards: Sequence[Shard]) -> dict[str, int]:
@@ -212,16 +175,30 @@ def _sizes(shards: Sequence[Shard]) -> dict[str, int]:
     return {shard.name: stat["successes"] for shard, stat in zip(shards, stats, strict=True)}
 
 
-def _clear(out_root: str, sizes: dict[str, int], scorers: Sequence[Scorer]) -> dict[str, ScoreStatus]:
-    """Remove the tables that must not be read: stale ones, and those of shards that are gone, whoever made them."""
+def _clear(
+    out_root: str, embeddings_root: str | None, sizes: dict[str, int], scorers: Sequence[Scorer]
+) -> dict[str, ScoreStatus]:
+    """Remove the tables that must not be read: stale ones, and those of shards that are gone, whoever made them.
+
+    A table whose embeddings are wanted and not there is stale too.
+    """
     for name, found in list_tables(out_root).items():
         for shard in found:
             if shard not in sizes:
                 storage.remove(table_path(out_root, name, shard))
     status = score_status(out_root, sizes, scorers)
-    for name, state in status.items():
-        for shard in state.stale:
-            storage.remove(table_path(out_root, name, shard))
+    for scorer in scorers:
+        state = status[scorer.name]
+        if scorer.embeddings() is not None:
+            assert embeddings_root is not None
+            kept = set(list_embeddings(embeddings_root, scorer.name))
+            for shard in kept - set(sizes):
+                storage.remove(embeddings_path(embeddings_root, scorer.name, shard))
+            lost = tuple(shard for shard in state.done if shard not in kept)
+            done = {shard: info for shard, info in state.done.items() if shard in kept}
+            status[scorer.name] = replace(state, done=done, stale=(*state.stale, *lost))
+        for shard in status[scorer.name].stale:
+            storage.remove(table_path(out_root, scorer.name, shard))
     return status
 
 

@@ -21,7 +21,8 @@ from curation import batches, storage
 from curation.batches import decode_batches, judge_batches, read_encoded, read_shard_rows, slices
 from curation.identity import pair_uid
 from curation.scores import load_scores, read_scores
-from curation.scoring import ScoreReport, ScoreShard, ShardWork, check_scorers, score
+from curation.scoring import ScoreReport, check_scorers, score
+from curation.shard_work import Outputs, ScoreShard, ShardWork
 from curation.shards import EncodedImage, Sample, Shard, ShardWriter, list_shards
 from filters import MAX_PIXELS, SCORERS, Scorer
 from filters.scorer import Batch, Columns
@@ -67,7 +68,7 @@ def digests(root: Path) -> dict[str, str]:
 
 
 def run_here(shard: Shard, out: str, scorers: list[Scorer]) -> dict[str, Any]:
-    work = ScoreShard(out, scorers, max_pixels=MAX_PIXELS, rows_per_batch=4)
+    work = ScoreShard(Outputs.of(scorers, scores=out), scorers, max_pixels=MAX_PIXELS, rows_per_batch=4)
     count = len(read_shard_rows(shard, set()).keys)
     return work(ShardWork(shard=shard, samples=count, scorers=tuple(scorer.name for scorer in scorers)))
 
