@@ -1,5 +1,6 @@
 """The perplexity of a caption under an n-gram model, as CCNet judges text (Wenzek et al. 2019, §3.3)."""
 
+import importlib.util
 import math
 import re
 import unicodedata
@@ -55,6 +56,12 @@ class KenlmScorer(Scorer):
     def schema(self) -> pa.Schema:
         return SCHEMA.remove(SCHEMA.get_field_index("truncated"))
 
+    def check(self) -> None:
+        for package in ("kenlm", "sentencepiece") if self.sentencepiece else ("kenlm",):
+            if importlib.util.find_spec(package) is None:
+                raise ValueError(f"it needs {package}; install it with: pip install 'mmcorpus[kenlm]'")
+        self.model()
+
     def model(self) -> str:
         files = [self.file, self.sentencepiece] if self.sentencepiece else [self.file]
         return " ".join(weights_identity(_path(file)) for file in files)
@@ -98,15 +105,10 @@ def load_kenlm(file: str) -> Callable[[str], float]:
     """The model as a function from a line of words to its log10 probability, sentence end included.
 
     Raises:
-        RuntimeError: the package is missing.
-        OSError: there is no such file, or it is no model.
+        OSError: it is no model.
     """
-    try:
-        import kenlm
-    except ImportError as error:
-        raise RuntimeError(
-            f"the kenlm scorer needs the package kenlm: pip install 'mmcorpus[kenlm]' ({error})"
-        ) from error
+    import kenlm
+
     config = kenlm.Config()
     config.show_progress = False
     model = kenlm.Model(local_copy(file), config)
@@ -116,9 +118,7 @@ def load_kenlm(file: str) -> Callable[[str], float]:
 def _load_pieces(file: str | None) -> Callable[[str], str]:
     if file is None:
         return lambda line: line
-    try:
-        import sentencepiece
-    except ImportError as error:
-        raise RuntimeError(f"the kenlm scorer needs sentencepiece: pip install 'mmcorpus[kenlm]' ({error})") from error
+    import sentencepiece
+
     processor: Any = sentencepiece.SentencePieceProcessor(model_file=local_copy(_path(file)))
     return lambda line: " ".join(processor.encode(line, out_type=str))
