@@ -1,0 +1,95 @@
+"""Samples as cards in a notebook: picture, caption, a note; HTML that follows JupyterLab's light and dark themes."""
+
+import math
+from collections.abc import Iterable, Mapping
+from html import escape
+from typing import TYPE_CHECKING, Any, Final, Union
+
+from pipelines.notebook.runs import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from IPython.display import HTML
+
+Notes = Union[Mapping[str, Any], "pd.Series[Any]", None]
+"""By uid, what to write under its picture."""
+
+STYLE: Final = """<style>
+.mmc { font: 13px/1.4 var(--jp-ui-font-family, system-ui, sans-serif); color: var(--jp-ui-font-color1, #1d2733); }
+.mmc h4 { margin: 10px 0 6px; font-size: 13px; font-weight: 600; }
+.mmc .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(var(--side), 1fr)); gap: 8px; }
+.mmc .card { border: 1px solid var(--jp-border-color2, #e3e6ea); border-radius: 8px; overflow: hidden;
+  background: var(--jp-layout-color0, #fff); }
+.mmc .picture { height: var(--side); display: flex; align-items: center; justify-content: center;
+  background: var(--jp-layout-color1, #f6f7f8); }
+.mmc img { max-width: 100%; max-height: 100%; display: block; margin: 0 !important; }
+.mmc .text { padding: 5px 8px 7px; overflow-wrap: anywhere; }
+.mmc .caption { display: -webkit-box; -webkit-line-clamp: 3; -webkit-box-orient: vertical; overflow: hidden; }
+.mmc .note { color: #c4682b; font-variant-numeric: tabular-nums; }
+.mmc .uid { color: var(--jp-ui-font-color3, #8b98a6); font: 10px ui-monospace, Menlo, Consolas, monospace; }
+.mmc .none { color: var(--jp-ui-font-color3, #8b98a6); }
+</style>"""
+
+
+def gallery(
+    run: Run,
+    uids: Iterable[str],
+    *,
+    note: Notes = None,
+    title: str = "",
+    most: int = 24,
+    side: int = 128,
+) -> "HTML":
+    """Show samples in the order given.
+
+    Args:
+        note: by uid, what to write under the picture: a score, say, as `scores["image.blur"]` gives it.
+        most: how many are shown; the title says how many there are.
+        side: pixels of a card's picture.
+    """
+    from IPython.display import HTML
+
+    return HTML(cards(run, list(uids), note=note, title=title, most=most, side=side))
+
+
+def cards(
+    run: Run,
+    uids: list[str],
+    *,
+    note: Notes = None,
+    title: str = "",
+    most: int = 24,
+    side: int = 128,
+) -> str:
+    """The HTML of `gallery`."""
+    shown = run.pictures(uids[:most])
+    count = f" · {len(shown):,} of {len(uids):,}" if len(uids) > most else ""
+    head = f"<h4>{escape(title)}{count}</h4>" if title or count else ""
+    body = "".join(_card(picture.uid, _image(picture.data), picture.caption, note) for picture in shown)
+    body = body or '<div class="none">no samples</div>'
+    return f'{STYLE}<div class="mmc" style="--side: {side}px">{head}<div class="cards">{body}</div></div>'
+
+
+def _image(data: bytes) -> str:
+    from pipelines.report.gallery import thumbnail
+
+    source = thumbnail(data) if data else ""
+    return f'<img src="{source}" alt="">' if source else '<span class="none">no picture</span>'
+
+
+def _card(uid: str, image: str, caption: str, note: Notes) -> str:
+    remark = f'<div class="note">{escape(shown(note[uid]))}</div>' if note is not None and uid in note else ""
+    return (
+        f'<div class="card"><div class="picture">{image}</div><div class="text">{remark}'
+        f'<div class="caption" title="{escape(caption)}">{escape(caption)}</div>'
+        f'<div class="uid">{uid[:12]}</div></div></div>'
+    )
+
+
+def shown(value: Any) -> str:
+    """A score as a person writes it: four significant digits, – for none."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return str(value)
+    return "–" if math.isnan(number) else f"{number:,.0f}" if number == int(number) else f"{number:.4g}"

@@ -1,0 +1,155 @@
+"""A run as a notebook sees it: its funnel, its scores and selections as data frames, its pictures by uid."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.compute as pc
+
+from curation import ledger, storage
+from curation.scores import list_tables, load_scores
+from curation.selection import SelectConfig, evaluate
+from curation.selection.select import load_columns
+from curation.shards import SUCCESS, list_shards, read_rows
+from packing.inputs import open_tar
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_LOCATION = ("uid", "key", "status", "caption")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Picture:
+    """A sample to be shown."""
+
+    uid: str
+    source: str
+    caption: str
+    data: bytes
+    """The image file, as the shard holds it; empty if it cannot be had."""
+
+
+class Run:
+    """A run's folder (`mmcorpus run … --out FOLDER`), read lazily; what was read once is kept.
+
+    Raises FileNotFoundError if there is no run at `folder`.
+    """
+
+    def __init__(self, folder: str) -> None:
+        if not storage.exists(storage.join(folder, "run.json")):
+            raise FileNotFoundError(
+                f"{folder} holds no run (no run.json); make one with: mmcorpus run … --out {folder}"
+            )
+        self.folder = folder
+        self._places: dict[str, tuple[str, str, str, str]] | None = None
+
+    def __repr__(self) -> str:
+        return f"Run({self.folder!r})"
+
+    def path(self, *parts: str) -> str:
+        """A path inside the run: `run.path("scores", "pairs")`."""
+        return storage.join(self.folder, *parts)
+
+    @property
+    def sources(self) -> list[str]:
+        """The sources that have shards."""
+        return storage.list_names(self.path("shards"))
+
+    def funnel(self) -> "pd.DataFrame":
+        """Per source and stage: samples entered, kept and dropped, and the rules that dropped most."""
+        import pandas as pd
+
+        rows = []
+        for source in storage.list_names(self.path("ledger")):
+            for count in ledger.funnel(self.path("ledger", source)):
+                worst = sorted(count.dropped.items(), key=lambda item: (-item[1], item[0]))
+                rows.append(
+                    {
+                        "source": source,
+                        "stage": count.stage,
+                        "entered": count.entered,
+                        "kept": count.kept,
+                        "dropped": sum(count.dropped.values()),
+                        "mostly by": ", ".join(f"{rule} ({n:,})" for rule, n in worst[:3]),
+                    }
+                )
+        return pd.DataFrame(rows).set_index(["source", "stage"])
+
+    def scores(self, source: str | None = None, columns: Sequence[str] | None = None) -> "pd.DataFrame":
+        """Scores by uid: a column `scorer.column` each, and `source`. All sources and columns unless named.
+
+        Unscored values are NaN (or None). Raises ValueError if there are no scores, or no such column.
+        """
+        import pandas as pd
+
+        names = [source] if source else [name for name in self.sources if list_tables(self.path("scores", name))]
+        if not names:
+            raise ValueError(f"{self.folder} has no scores yet; its recipe needs a `score` section")
+        frames = []
+        for name in names:
+            table = load_scores(self.path("scores", name), columns=columns)
+            frames.append(table.to_pandas().set_index("uid").assign(source=name))
+        return pd.concat(frames)
+
+    def keep(self, expression: str, source: str) -> "pd.Index[Any]":
+        """The uids of a source for which an expression, as a recipe's `keep` has it, is true; nulls are not.
+
+        `top(x, 0.3)` and the like are taken over the whole source. Raises ExpressionError for what cannot be read.
+        """
+        import pandas as pd
+
+        table = load_columns(SelectConfig(keep=expression), self.path("scores", source))
+        passed = evaluate(expression, table).fill_null(False)
+        return pd.Index(table.filter(passed)["uid"].to_pylist(), name="uid")
+
+    def selected(self, source: str) -> "pd.Index[Any]":
+        """The uids that the recipe's own selection kept, held-out ones left out."""
+        import pandas as pd
+
+        table = storage.read_table(self.path("selections", f"{source}.parquet"))
+        return pd.Index(table["uid"].to_pylist(), name="uid")
+
+    def thresholds(self, source: str) -> dict[str, list[tuple[str, float]]]:
+        """By column, what the recipe's selection compares it with: `{"image.min_side": [(">=", 100.0)]}`."""
+        path = self.path("selections", f"{source}.explain.json")
+        found: dict[str, list[tuple[str, float]]] = {}
+        if storage.exists(path):
+            for clause in storage.read_json(path)["clauses"]:
+                for threshold in clause["thresholds"]:
+                    found.setdefault(threshold["column"], []).append((threshold["op"], float(threshold["value"])))
+        return found
+
+    def captions(self, uids: Iterable[str]) -> list[str]:
+        """The captions of samples, in order; empty where there is none."""
+        places = self._located()
+        return [places[uid][3] if uid in places else "" for uid in uids]
+
+    def pictures(self, uids: Iterable[str]) -> list[Picture]:
+        """Samples with their image files, in order; only these are read from the tars."""
+        places = self._located()
+        found = []
+        for uid in uids:
+            if uid not in places:
+                continue
+            source, tar, key, caption = places[uid]
+            try:
+                images = open_tar(tar).images(key)
+            except LookupError:
+                images = ()
+            data = images[0].data if images else b""
+            found.append(Picture(uid=uid, source=source, caption=caption, data=data))
+        return found
+
+    def _located(self) -> dict[str, tuple[str, str, str, str]]:
+        """Of each downloaded sample: source, tar, key, caption."""
+        if self._places is None:
+            self._places = {}
+            for source in self.sources:
+                for shard in list_shards(self.path("shards", source)):
+                    there = read_rows(shard)
+                    rows = there.filter(pc.equal(there["status"], SUCCESS))
+                    rows = rows.select([name for name in _LOCATION if name in rows.column_names])
+                    for row in rows.to_pylist():
+                        self._places[row["uid"]] = (source, shard.tar, row["key"], row.get("caption") or "")
+        return self._places
