@@ -1,12 +1,19 @@
 """The recipe's `dedup:` section: read, put in order, and held against what the recipe downloads and scores."""
 
+import hashlib
 import keyword
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
+from curation import storage
+from curation.scores import list_tables, read_scores
+from curation.shards import list_shards
+from pipelines import dfn
+from pipelines.fingerprint import plain
 from pipelines.problems import Path, Problem, suggestion
+from pipelines.runner import Result, Stage
 from pipelines.validation import check, field_types
 from pipelines.yaml_source import YamlSource
 
@@ -68,6 +75,104 @@ def passes_of(source: str, recipe: "Recipe") -> "list[DedupPass]":
     return [found for found in recipe.passes.values() if source in sources_of(found, recipe)]
 
 
+def after_dfn(recipe: "Recipe") -> set[str]:
+    """The passes that read what the data filtering network scores, by themselves or by way of others."""
+    found: set[str] = set()
+    for name, own in recipe.passes.items():
+        if found & set(own.scorers) or (dfn.DFN in own.scorers and dfn.scored(recipe)):
+            found.add(name)
+    return found
+
+
+def stage(found: "DedupPass", recipe: "Recipe", at: Callable[..., str], start_ray: Callable[[], None]) -> Stage:
+    """The stage of a pass; `at` gives places in the run's folder."""
+    sources = sources_of(found, recipe)
+    needs = [f"{source}/download" for source in sources]
+    for scorer in found.scorers:
+        needs += [maker(scorer, source, recipe) for source in sources]
+    tables = [f"scores/{source}/{found.name}" for source in sources]
+    return Stage(
+        name=f"{SECTION}/{found.name}",
+        config={
+            **plain(found.config),
+            "sources": list(sources),
+            "survivor": found.survivor,
+            "method": {"version": found.method.version, **plain(found.method.parameters())},
+        },
+        needs=tuple(needs),
+        outputs=(*tables, f"{SECTION}/{found.name}"),
+        # The work files know what they were made from; tables of a source that is no longer looked through do not.
+        clears=tuple(f"scores/{source}/{found.name}" for source in recipe.file.sources),
+        ray="maybe",
+        run=lambda: run(found, sources, at, start_ray=start_ray),
+    )
+
+
+def maker(scorer: str, source: str, recipe: "Recipe") -> str:
+    """The stage, or part of one, that makes a source's tables of a scorer, a pass or the data filtering network."""
+    if scorer in recipe.passes:
+        return f"{SECTION}/{scorer}#{source}"
+    return f"{source}/{dfn.DFN}" if scorer == dfn.DFN and dfn.scored(recipe) else f"{source}/score#{scorer}"
+
+
+def run(
+    found: "DedupPass",
+    sources: Iterable[str],
+    at: Callable[..., str],
+    *,
+    start_ray: Callable[[], None],
+    workers: int | None = None,
+) -> Result:
+    """Run a pass over sources of a folder laid out as a run is; Ray is started where there is enough to do."""
+    from curation.dedup import Source, deduplicate
+    from curation.dedup.annotations import write_annotations
+    from curation.dedup.run import LOCAL_ROWS
+
+    given = [
+        Source(
+            name=source,
+            shards=at("shards", source),
+            scores=at("scores", source),
+            embeddings=at("embeddings", source),
+        )
+        for source in sources
+    ]
+    work = at(SECTION, found.name)
+    shards = (shard for source in given for shard in list_shards(source.shards))
+    if sum(storage.read_json(shard.stats)["successes"] for shard in shards) > LOCAL_ROWS:
+        start_ray()
+    report = deduplicate(
+        found.name,
+        found.method,
+        given,
+        work,
+        survivor=found.survivor or None,
+        among=found.config.among,
+        index=found.config.index,
+        extend=found.config.extend,
+        workers=workers,
+    )
+    counts = {"samples": report.samples, "clusters": report.clusters, "duplicates": report.duplicates}
+    counts |= {"largest": report.largest, "unknown": report.unknown, "compared": report.candidates}
+    if found.config.index:
+        counts["of_index"] = report.of_index
+    if found.config.annotations:
+        counts["annotated"] = write_annotations(found.name, given, f"{work}/annotations.parquet")
+    failures = [f"shard {shard}: {error}" for shard, error in report.failed.items()]
+    parts = {source.name: _content(source.scores, found.name) for source in given}
+    return Result(counts=counts, failures=failures, parts=parts)
+
+
+def _content(scores: str, name: str) -> str:
+    """A digest of what a pass says of a source's samples, however it was found."""
+    state = hashlib.blake2b(digest_size=16)
+    for shard in list_tables(scores).get(name, []):
+        state.update(shard.encode())
+        for column in read_scores(scores, name, shard).columns:
+            state.update(repr(column.to_pylist()).encode())
+    return state.hexdigest()
+
+
 def findings(recipe: "Recipe") -> Iterable[tuple[Path, str]]:
     """What the passes name that is not there: sources, columns, scorers, each other."""
     before: list[DedupPass] = []
@@ -103,6 +208,8 @@ def _columns_for(found: "DedupPass", before: "list[DedupPass]", recipe: "Recipe"
     }
     for scorer in recipe.scorers.values():
         known |= {f"{scorer.name}.{field.name}": field.type for field in scorer.schema()}
+    if sources and set(sources) <= set(dfn.scored(recipe)):
+        known |= dict.fromkeys(dfn.columns(), pa.float32())
     for other in before:
         if set(sources) <= set(sources_of(other, recipe)):
             known |= {f"{other.name}.{column}": kind for column, kind in COLUMNS.items()}

@@ -48,7 +48,7 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def differences(before: Any, after: Any) -> list[str]:
-    """What changed between two configs: `keep changed from 'a' to 'b'`, `repeats added`, `url removed`."""
+    """What changed between two configs: `keep changed from 'a' to 'b'`, `same_image added`, `url removed`."""
     found = []
     if isinstance(before, Mapping) and isinstance(after, Mapping):  # what is new or gone as a whole is said once
         found += [f"{key} added" for key in sorted(after.keys() - before.keys()) if isinstance(after[key], Mapping)]

@@ -9,7 +9,7 @@ from curation import storage
 from pipelines import references
 from pipelines.dedup import read_passes
 from pipelines.problems import Path, Problem, RecipeError, suggestion
-from pipelines.recipe import REPEATS, USES, Recipe, RecipeFile, StageLinks, TrainStage
+from pipelines.recipe import USES, Recipe, RecipeFile, StageLinks, TrainStage
 from pipelines.validation import check, field_types
 from pipelines.yaml_source import YamlSource, apply_override, parse
 
@@ -80,8 +80,8 @@ def _prune(data: Any, path: Path) -> bool:
 def _follows(problem: Problem, pruned: Sequence[Path]) -> bool:
     """Whether a broken reference only comes of what was taken out: a scorer's columns, a source's or stage's name."""
     sections = {path[0] for path in pruned}
-    leads_to = {"select": {"score", "dedup", "dfn"}, "dfn": {"score", "dedup", "sources"}, "dedup": {"score", "download", "sources"}, "pack": {"sources"}}
-    leads_to |= {"train": {"pack"}, "tokenizer": {"tokenizer"}}
+    leads_to = {"select": {"score", "dedup", "dfn"}, "dedup": {"score", "download", "sources"}, "pack": {"sources"}}
+    leads_to |= {"dfn": {"score", "dedup", "sources"}, "train": {"pack"}, "tokenizer": {"tokenizer"}}
     if any(problem.path[: len(path)] == path or path[: len(problem.path)] == problem.path for path in pruned):
         return True
     return bool(leads_to.get(str(problem.path[0]), set()) & sections)
@@ -94,13 +94,14 @@ def _line(source: YamlSource, problem: Problem) -> int:
     return 0
 
 
-def read_scorers(names: Sequence[str] | None, settings: Sequence[str]) -> tuple[list[Any], Any]:
-    """The scorers of these names (the rules that ship, and `repeats`, if None) with `scorer.key=value` settings
-    applied, and the config of `repeats` if it is among them. Raises `RecipeError` with every problem.
+def read_scorers(names: Sequence[str] | None, settings: Sequence[str]) -> list[Any]:
+    """The scorers of these names (the rules that ship, if None) with `scorer.key=value` settings applied.
+
+    Raises `RecipeError` with every problem.
     """
     from filters import RULES
 
-    chosen = list(names) if names else [*RULES, REPEATS]
+    chosen = list(names or RULES)
     source = YamlSource(name="command line", data={name: {} for name in chosen})
     for setting in settings:
         apply_override(source, setting)
@@ -110,10 +111,10 @@ def read_scorers(names: Sequence[str] | None, settings: Sequence[str]) -> tuple[
         source.problem((name,), f"this scorer does not run here; {suggestion(name, chosen, listed='those that do')}")
         for name in unasked
     ]
-    scorers, repeats = loader.scorers({name: source.data[name] for name in chosen}, ())
+    scorers = loader.scorers({name: source.data[name] for name in chosen}, ())
     if loader.problems:
         raise RecipeError(loader.problems, what="settings")
-    return list(scorers.values()), repeats
+    return list(scorers.values())
 
 
 class _Loader:
@@ -127,7 +128,7 @@ class _Loader:
         file = self._check(RecipeFile, self.source.data, ())
         data = self.source.data
         score, train = self._mapping(data, "score"), self._mapping(data, "train")
-        scorers, repeats = self.scorers(self._mapping(score, "scorers"), ("score", "scorers"))
+        scorers = self.scorers(self._mapping(score, "scorers"), ("score", "scorers"))
         passes, problems = read_passes(self._mapping(data, "dedup"), self.source)
         self.problems += problems
         downloads = self._downloads(data)
@@ -139,7 +140,6 @@ class _Loader:
             file=file,
             downloads=downloads,
             scorers=scorers,
-            repeats=repeats,
             passes=passes,
             model=model,
             stages=stages,
@@ -189,27 +189,21 @@ class _Loader:
                 del self.problems[before:]  # reported once, with the recipe's own section
         return found
 
-    def scorers(self, sections: dict[str, Any], where: Path) -> tuple[dict[str, Any], Any]:
-        """The scorers of the sections that stand at `where`, by the names used there, and the config of `repeats`."""
+    def scorers(self, sections: dict[str, Any], where: Path) -> dict[str, Any]:
+        """The scorers of the sections that stand at `where`, by the names used there."""
         from filters import SCORERS, load_scorer_class
 
         found: dict[str, Any] = {}
-        repeats = None
         for name, parameters in sections.items():
             path: Path = (*where, name)
             if parameters is not None and not isinstance(parameters, dict):
                 continue  # reported with the file's layout
-            if name == REPEATS:
-                from curation.dedup import RepeatsConfig
-
-                repeats = self._check(RepeatsConfig, parameters, path)
-                continue
             uses = (parameters or {}).get(USES, name)
-            at, known = (path, [*SCORERS, REPEATS]) if uses == name else ((*path, USES), list(SCORERS))
+            at = path if uses == name else (*path, USES)
             try:
                 kind = load_scorer_class(uses)
             except (ValueError, KeyError, ImportError, AttributeError, TypeError) as error:
-                text = f"unknown scorer; {suggestion(str(uses), known)}" if ":" not in str(uses) else str(error)
+                text = f"unknown scorer; {suggestion(str(uses), SCORERS)}" if ":" not in str(uses) else str(error)
                 self.problems.append(self.source.problem(at, text))
                 continue
             if uses != name and not name.isidentifier():
@@ -219,7 +213,7 @@ class _Loader:
             own = {key: value for key, value in (parameters or {}).items() if key != USES}
             scorer = self._check(kind, own, path)
             found[name] = scorer.named(name) if scorer is not None and uses != name else scorer
-        return found, repeats
+        return found
 
     def _training(self, train: dict[str, Any], data: dict[str, Any]) -> tuple[Any, dict[str, TrainStage]]:
         from training.config import ModelConfig, SFTConfig, StageConfig

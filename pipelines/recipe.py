@@ -16,13 +16,10 @@ from packing.plan import PlanConfig
 from pipelines.dfn import DfnEntry
 
 if TYPE_CHECKING:
-    from curation.dedup import RepeatsConfig
     from curation.dedup.passes import DedupPass
     from training.config import ModelConfig, StageConfig
 
 FORBID: Final[dict[str, Any]] = {"extra": "forbid"}
-REPEATS: Final = "repeats"
-"""Stands among the scorers, but is found over a whole source once the others are done."""
 USES: Final = "uses"
 """In a scorer's parameters: which scorer it is, so that the key can be a name of one's own."""
 WEB: Final = "${web}"
@@ -71,8 +68,8 @@ class ScoreConfig:
     workers: int | None = None
     """Worker processes; null for as many as Ray has CPUs."""
     scorers: dict[str, dict[str, Any] | None] = field(default_factory=dict)
-    """By name, each with its parameters (`image: {}` for the defaults): one that is shipped, `package.module:Class` of
-    your own, or `repeats`. With `uses` among the parameters the name is free: `clip_l14: {uses: clip, model: …}`."""
+    """By name, each with its parameters (`image: {}` for the defaults): one that is shipped, or `package.module:Class`
+    of your own. With `uses` among the parameters the name is free: `clip_l14: {uses: clip, model: …}`."""
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:
@@ -216,8 +213,7 @@ class Recipe:
     downloads: dict[str, DownloadConfig]
     """By source."""
     scorers: dict[str, Scorer]
-    """By the name that the recipe uses, `repeats` left out."""
-    repeats: "RepeatsConfig | None"
+    """By the name that the recipe uses."""
     passes: "dict[str, DedupPass]"
     """The passes of `dedup`, each after those whose columns it reads."""
     model: "ModelConfig | None"

@@ -6,10 +6,10 @@ from typing import Any
 
 from curation import storage
 from pipelines import dfn
+from pipelines.dedup import after_dfn, passes_of
 from pipelines.dedup import findings as _passes
-from pipelines.dedup import passes_of
 from pipelines.problems import Path, Problem, suggestion
-from pipelines.recipe import NAME, REPEATS, WEB, Recipe
+from pipelines.recipe import NAME, WEB, Recipe
 from pipelines.yaml_source import YamlSource
 
 
@@ -70,21 +70,21 @@ def _site_list(recipe: Recipe, path: Path, urls: str) -> Iterable[Finding]:
 
 def available_columns(recipe: Recipe, source: str) -> list[str]:
     """The columns that the recipe's scorers and passes give of a source, as expressions name them."""
-    found = [f"{scorer.name}.{column}" for scorer in recipe.scorers.values() for column in scorer.schema().names]
-    if recipe.repeats is not None:
-        from curation.dedup import COLUMNS as OF_REPEATS
-
-        found += [f"{REPEATS}.{column}" for column in OF_REPEATS]
     from curation.dedup.passes import COLUMNS
 
+    found = [f"{scorer.name}.{column}" for scorer in recipe.scorers.values() for column in scorer.schema().names]
     found += [f"{own.name}.{column}" for own in passes_of(source, recipe) for column in COLUMNS]
     found += dfn.columns() if source in dfn.scored(recipe) else []
     return [*found, "uid"]
 
 
 def _dfn(recipe: Recipe) -> Iterable[Finding]:
-    own = set(dfn.columns())
-    return dfn.findings(recipe, lambda source: [c for c in available_columns(recipe, source) if c not in own])
+    later = {dfn.DFN, *after_dfn(recipe)}
+
+    def before(source: str) -> list[str]:
+        return [c for c in available_columns(recipe, source) if c.partition(".")[0] not in later]
+
+    return dfn.findings(recipe, before)
 
 
 def _scorers(recipe: Recipe) -> Iterable[Finding]:
@@ -99,12 +99,6 @@ def _selections(recipe: Recipe) -> Iterable[Finding]:
     from curation.selection.expression import columns_of, selections_of
     from filters import PROFILES
 
-    if recipe.repeats is not None:
-        columns = [c for source in recipe.file.sources for c in available_columns(recipe, source)]
-        lacking = sorted({name.partition(".")[0] for name in recipe.repeats.columns if name not in columns})
-        if lacking:
-            fix = " and ".join(f"`{name}: {{}}`" for name in lacking)
-            yield ("score", "scorers", REPEATS), f"reads the scores of {', '.join(lacking)}; add {fix} beside it"
     for name, config in recipe.file.select.items():
         path: Path = ("select", name)
         columns = available_columns(recipe, name)

@@ -1,15 +1,18 @@
 """A recipe's stages in order: what each depends on, what it makes, and the call that makes it."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Final
 
 from curation import storage
 from curation.download.config import VOLATILE
-from pipelines import steps
+from pipelines import dedup, dfn, steps
 from pipelines.fingerprint import digest, plain
-from pipelines.recipe import REPEATS, WEB, PackEntry, Recipe
+from pipelines.recipe import WEB, PackEntry, Recipe
 from pipelines.runner import Stage
+
+if TYPE_CHECKING:
+    from curation.selection.config import SelectConfig
 
 HELDOUT: Final = "heldout"
 MADE_WITH: Final = "made_with"
@@ -25,6 +28,11 @@ def build_stages(
     for source in recipe.file.sources:
         builder.download(source)
         builder.score(source)
+    trained = dedup.after_dfn(recipe)
+    builder.dedup(name for name in recipe.passes if name not in trained)
+    builder.network()
+    builder.dedup(name for name in recipe.passes if name in trained)
+    for source in recipe.file.sources:
         builder.select(source)
     builder.tokenizer()
     for pack in recipe.file.pack:
@@ -130,34 +138,78 @@ class _Builder:
                     ),
                 )
             )
-        repeats = self.recipe.repeats
-        if repeats is not None:
-            inputs = dict.fromkeys(column.partition(".")[0] for column in repeats.columns)
-            self.stages.append(
-                Stage(
-                    name=f"{source}/{REPEATS}",
-                    config=plain(repeats),
-                    needs=(f"{source}/download", *(f"{source}/score#{name}" for name in inputs)),
-                    outputs=(f"scores/{source}/{REPEATS}",),
-                    run=lambda: steps.find_repeats(
-                        repeats,
-                        shards=self._at("shards", source),
-                        scores=self._at("scores", source),
-                    ),
-                )
+
+    def dedup(self, names: Iterable[str]) -> None:
+        """Find the duplicates of each pass over all its sources."""
+        for name in names:
+            self.stages.append(dedup.stage(self.recipe.passes[name], self.recipe, self._at, self.start_ray))
+
+    def network(self) -> None:
+        """Trust some pairs of each source, train on them all, score the pairs of every source."""
+        entry = self.file.dfn
+        if entry is None:
+            return
+        for source in dfn.trusted(self.recipe):
+            self._trust(source, entry.trust)
+        self.stages.append(dfn.training_stage(self.recipe, self._at))
+        for source in dfn.scored(self.recipe):
+            self._score_with_dfn(source, entry)
+
+    def _trust(self, source: str, config: "SelectConfig") -> None:
+        names, judges = dfn.selection_names(source, config), self._judges(source, trained=False)
+        self.stages.append(
+            Stage(
+                name=f"{source}/trust",
+                config={**plain(config), "lists": steps.selection_identities(config)},
+                needs=self._needs_of(source, config, judges),
+                outputs=tuple(names.values()),
+                run=lambda: steps.select(
+                    config,
+                    shards=self._at("shards", source),
+                    scores=self._at("scores", source) if judges else None,
+                    out={name: self._at(path) for name, path in names.items()},
+                    ledger_root=None,
+                ),
             )
+        )
+
+    def _score_with_dfn(self, source: str, entry: dfn.DfnEntry) -> None:
+        self.stages.append(
+            Stage(
+                name=f"{source}/{dfn.DFN}",
+                config={"version": dfn.DfnScorer.version, "dtype": entry.scoring.dtype},
+                needs=(dfn.TRAIN, f"{source}/download", f"{source}/download#{MADE_WITH}"),
+                outputs=(f"scores/{source}/{dfn.DFN}",),
+                clears_for=(f"{source}/download#{MADE_WITH}",),
+                ray="yes",
+                run=lambda: steps.score(
+                    [dfn.scorer(self.recipe, self._at)],
+                    shards=self._at("shards", source),
+                    out=self._at("scores", source),
+                    workers=self.file.score.workers,
+                    logs=self._at("logs"),
+                    answers=self._at("answers", source),
+                ),
+            )
+        )
+
+    def _needs_of(self, source: str, config: "SelectConfig", judges: list[str]) -> tuple[str, ...]:
+        """The stages whose outputs a selection over a source's scores reads; `judges` have given it tables by then."""
+        used = dict.fromkeys(column.partition(".")[0] for column in config.columns)
+        names = list(used) or judges[:1]  # of none the uids alone, which all tables have
+        return (f"{source}/download", *(dedup.maker(name, source, self.recipe) for name in names))
+
+    def _judges(self, source: str, *, trained: bool) -> list[str]:
+        """What gives a source score tables: scorers, passes and, once it is trained, the data filtering network."""
+        later = set() if trained else dedup.after_dfn(self.recipe)
+        found = sorted(scorer.name for scorer in self.recipe.scorers.values())
+        found += [own.name for own in dedup.passes_of(source, self.recipe) if own.name not in later]
+        return [*found, *([dfn.DFN] if trained and source in dfn.scored(self.recipe) else [])]
 
     def select(self, source: str) -> None:
         from curation.selection.config import SelectConfig
 
-        config = self.file.select.get(source, SelectConfig())
-        used = list(dict.fromkeys(column.partition(".")[0] for column in config.columns))
-        scored = [name for name in used if name != REPEATS]
-        needs = [f"{source}/download", *(f"{source}/score#{name}" for name in scored)]
-        if not scored and self.recipe.scorers:  # the uids alone, which every scorer's tables have
-            needs.append(f"{source}/score#{min(scorer.name for scorer in self.recipe.scorers.values())}")
-        if REPEATS in used:
-            needs.append(f"{source}/{REPEATS}")
+        config, judges = self.file.select.get(source, SelectConfig()), self._judges(source, trained=True)
         names = {"selection": f"selections/{source}.parquet", "explain": f"selections/{source}.explain.json"}
         if config.heldout_fraction:
             names["heldout"] = f"selections/{source}.{HELDOUT}.parquet"
@@ -165,7 +217,7 @@ class _Builder:
             Stage(
                 name=f"{source}/select",
                 config={**plain(config), "lists": steps.selection_identities(config)},
-                needs=tuple(needs),
+                needs=self._needs_of(source, config, judges),
                 outputs=(*names.values(), f"ledger/{source}/select.parquet"),
                 # A held-out list that an earlier recipe left and this one does not make would be packed all the same.
                 clears=(
@@ -176,7 +228,7 @@ class _Builder:
                 run=lambda: steps.select(
                     config,
                     shards=self._at("shards", source),
-                    scores=self._at("scores", source) if self.recipe.scorers else None,
+                    scores=self._at("scores", source) if judges else None,
                     out={name: self._at(path) for name, path in names.items()},
                     ledger_root=self._at("ledger", source),
                 ),

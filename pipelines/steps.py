@@ -15,7 +15,6 @@ from pipelines.fingerprint import digest, file_digest
 from pipelines.runner import Result
 
 if TYPE_CHECKING:
-    from curation.dedup import RepeatsConfig
     from curation.download.config import DownloadConfig
     from curation.miniweb.config import MiniWebConfig
     from curation.selection.config import SelectConfig
@@ -142,13 +141,6 @@ def score(
     return Result(counts=counts, failures=failures, parts=parts)
 
 
-def find_repeats(config: "RepeatsConfig", *, shards: str, scores: str) -> Result:
-    """Find the repeats of a source over its scores."""
-    from curation.dedup import find_repeats as run
-
-    return Result(counts=run(shards, scores, config).as_dict())
-
-
 def selection_identities(config: "SelectConfig") -> dict[str, str]:
     """The contents of the other selections that a config names."""
     from curation.selection.expression import selections_of
@@ -159,7 +151,7 @@ def selection_identities(config: "SelectConfig") -> dict[str, str]:
 
 
 def select(
-    config: "SelectConfig", *, shards: str, scores: str | None, out: Mapping[str, str], ledger_root: str
+    config: "SelectConfig", *, shards: str, scores: str | None, out: Mapping[str, str], ledger_root: str | None
 ) -> Result:
     """Select from a source's scores; without scores, everything that was downloaded."""
     from curation.selection import select as run

@@ -50,7 +50,14 @@ class DedupConfig:
     annotations: bool = False
     """Also write `dedup/NAME/annotations.parquet`: the different captions of each cluster, to its survivor's uid."""
 
+    index: str | None = None
+    """A folder of earlier samples, made by passes with `extend`: a copy of one of them has a rank of 1 or more."""
+    extend: bool = False
+    """Put the samples into the index afterwards, for later runs."""
+
     def __post_init__(self) -> None:
+        if self.extend and self.index is None:
+            raise ValueError("extend needs an index; name its folder: index: s3://…")
         for name in ("survivor", "among"):
             text = getattr(self, name)
             if text is not None:

@@ -34,7 +34,7 @@ from curation.miniweb.truth import CLEAN, SCHEMA, truth_row
 from curation.progress import Progress
 from curation.render import conversations, render
 
-VERSION: Final = "3"
+VERSION: Final = "4"
 """Raised whenever the same configuration would give other bytes."""
 _CHUNK: Final = 64
 _WORTH_A_POOL: Final = 400

@@ -31,7 +31,7 @@ class SelectConfig:
     heldout_fraction: float = 0.0
     """Share in [0, 1) of what is kept that goes to the held-out selection instead, drawn by a hash of the uid."""
     heldout_by: str | None = None
-    """A column of hashes (32 hex digits) whose equals stay on one side, e.g. `repeats.image_cluster`; None: the uid."""
+    """A column of hashes (32 hex digits) whose equals stay on one side, e.g. `same_image.cluster`; None: the uid."""
     salt: str = ""
     """Changes which samples `max_samples` and `heldout_fraction` draw."""
 

@@ -3,16 +3,13 @@
 import ast
 import difflib
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 import pyarrow as pa
 
 from curation import storage
 from curation.selection.expression import Expression, ExpressionError, column_name
 from filters import SCORERS, with_defaults
-
-REPEATS: Final = ("image_copies", "image_rank", "image_cluster", "text_copies", "url_copies")
-"""The columns that `curation.dedup` adds as the scorer `repeats`."""
 
 
 def scores_schema(scores_root: str) -> pa.Schema:
@@ -31,8 +28,7 @@ def scores_schema(scores_root: str) -> pa.Schema:
 def shipped_columns() -> dict[str, str]:
     """Every column that the shipped scorers make with their defaults, where they have them, and by which scorer."""
     scorers = {name: scorer for name, kind in SCORERS.items() if (scorer := with_defaults(kind)) is not None}
-    made = {f"{name}.{column}": name for name, scorer in scorers.items() for column in scorer.schema().names}
-    return made | {f"repeats.{column}": "repeats" for column in REPEATS}
+    return {f"{name}.{column}": name for name, scorer in scorers.items() for column in scorer.schema().names}
 
 
 def unknown_column(

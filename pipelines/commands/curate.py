@@ -159,7 +159,7 @@ def score(
     out: Annotated[str, typer.Option("--out", help="The source's scores: a folder a scorer.")],
     scorers: Annotated[
         list[str] | None,
-        typer.Option("--scorer", help="`image`, `caption`, …, `module:Class`, or `repeats`; all rules by default."),
+        typer.Option("--scorer", help="`image`, `caption`, …, or `module:Class`; all rules by default."),
     ] = None,
     settings: Annotated[
         list[str] | None,
@@ -188,21 +188,14 @@ def score(
     from pipelines import steps
     from pipelines.load import read_scorers
 
-    judges, repeats = read_scorers(scorers, settings or [])
+    judges = read_scorers(scorers, settings or [])
     with Cluster(num_cpus) as cluster:
         cluster.start()
-        failures: list[str] = []
-        if judges:
-            beside = posixpath.dirname(out.rstrip("/"))
-            logs, answers = posixpath.join(beside, "logs"), posixpath.join(beside, "answers")
-            result = steps.score(judges, shards=shards, out=out, workers=workers, logs=logs, answers=answers)
-            say(f"{out}: {_counts(result.counts)}")
-            failures += result.failures
-        if repeats is not None:
-            result = steps.find_repeats(repeats, shards=shards, scores=out)
-            say(f"{out}/repeats: {_counts(result.counts)}")
-            failures += result.failures
-    _fail_if(failures)
+        beside = posixpath.dirname(out.rstrip("/"))
+        logs, answers = posixpath.join(beside, "logs"), posixpath.join(beside, "answers")
+        result = steps.score(judges, shards=shards, out=out, workers=workers, logs=logs, answers=answers)
+    say(f"{out}: {_counts(result.counts)}")
+    _fail_if(result.failures)
 
 
 @guarded

@@ -123,14 +123,12 @@ def scorers() -> None:
 
         mmcorpus score data/shards --out data/scores --scorer image --scorer caption
     """
-    from curation.dedup import COLUMNS, RepeatsConfig
     from filters import SCORERS, with_defaults
 
     for name, kind in SCORERS.items():
         scorer = with_defaults(kind)
         columns = {field.name: str(field.type) for field in scorer.schema()} if scorer else ()
         _show_scorer(name, kind, columns)
-    _show_scorer("repeats", RepeatsConfig, COLUMNS)
 
 
 def _show_scorer(name: str, kind: Any, columns: Any) -> None:

@@ -27,12 +27,13 @@ download:
   {image_size: 96, number_sample_per_shard: 60, timeout: 3, total_timeout: 5, max_bytes: 2000000, backoff: 0.1}
 score:
   scorers:
-    {image: {}, caption: {}, language: {}, url: {}, fingerprint: {}, repeats: {among: caption.words > 2}}
+    {image: {}, caption: {}, language: {}, url: {}, fingerprint: {}}
+dedup: {same_image: {by: image, sources: [pairs], among: caption.words > 2}}
 select:
   pairs:
     keep: >-
       image.min_side >= 100 and image.frames == 1 and caption.words > 2 and not caption.is_boilerplate
-      and repeats.image_rank == 0
+      and same_image.rank == 0
     heldout_fraction: 0.2
 tokenizer:
   train: {vocab_size: 400}
@@ -179,7 +180,7 @@ def test_a_second_run_keeps_everything_and_a_threshold_redoes_only_what_follows(
     assert "pairs/select: keep changed" in output
     after = records(out)
     same = {name for name in before if after[name] == before[name]}
-    assert same >= {"pairs/download", "pairs/score", "pairs/repeats", "instructions/download", "instructions/select"}
+    assert same >= {"pairs/download", "pairs/score", "dedup/same_image", "instructions/download", "instructions/select"}
     assert not same & {"pairs/select", "pretrain/plan", "pretrain/packs"}
     assert {p: p.stat().st_mtime_ns for p in (out / "scores").rglob("*.parquet")} == scores
 

@@ -118,7 +118,6 @@ def test_a_scorer_under_a_name_of_ones_own(tmp_path: Path) -> None:
         ("model: {", "model: {vision: ./missing, ", r"train.model.vision: there is nothing at .*missing"),
         ("tokenizer:\n  train: {vocab_size: 300}\n", "", r"tokenizer: missing; packs need one"),
         ("train: {vocab_size: 300}", "name: ./missing", r"tokenizer.name: there is nothing at"),
-        ("caption:}", "caption:, repeats: {}}", r"score.scorers.repeats: reads the scores of fingerprint; add"),
         ("caption:}", "caption:, no.such:Thing: {}}", r"score.scorers.no.such:Thing: .*cannot be imported"),
         ("  talk:", "  bad name:", r"sources.bad name: a name becomes a folder"),
         ("name: small", "name: ' '", r"name: empty"),

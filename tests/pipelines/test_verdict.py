@@ -73,13 +73,13 @@ def test_each_row_is_counted_once_under_its_spoiler(tmp_path: Path) -> None:
 
 
 def test_of_a_picture_and_its_copies_any_one_may_live(tmp_path: Path) -> None:
-    rule = "repeats.image_rank == 0"
+    rule = "same_image.rank == 0"
     rows = [
         truth_row(0, "clean"),
-        truth_row(1, "copy", "select", "repeats.image_rank", copies=0),
-        truth_row(2, "copy", "select", "repeats.image_rank", copies=0),
+        truth_row(1, "copy", "select", "same_image.rank", copies=0),
+        truth_row(2, "copy", "select", "same_image.rank", copies=0),
         truth_row(3, "clean"),
-        truth_row(4, "copy", "select", "repeats.image_rank", copies=3),
+        truth_row(4, "copy", "select", "same_image.rank", copies=3),
     ]
     found = verdicts(tmp_path, rows, {0: ("select", rule), 1: ("select", rule)})
     assert (found["clean"].kept, found["clean"].wrongly_dropped) == (2, 0)

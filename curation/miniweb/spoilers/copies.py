@@ -1,6 +1,7 @@
-"""The same picture again: byte for byte, compressed, resized, cropped, with the caption as another site copied it."""
+"""The same picture again: byte for byte, compressed, resized, cropped, brighter, with the caption as another site
+copied it."""
 
-from PIL import Image
+from PIL import Image, ImageEnhance
 
 from curation.miniweb import captions
 from curation.miniweb.encode import encode
@@ -43,6 +44,14 @@ def cropped_duplicate(page: Page, partner: Page | None) -> None:
     page.serve(original.image.crop(box), "jpg")
     if page.rng.random() < 0.5:
         page.caption = captions.small_edit(page.rng, page.caption)
+
+
+def brightened_duplicate(page: Page, partner: Page | None) -> None:
+    """The same picture, 10-20 % brighter or darker."""
+    original = the(partner)
+    _copy(page, original)
+    change = page.rng.uniform(0.1, 0.2) * page.rng.choice((-1, 1))
+    page.serve(ImageEnhance.Brightness(original.image).enhance(1 + change), "jpg")
 
 
 def listed_twice(page: Page, partner: Page | None) -> None:

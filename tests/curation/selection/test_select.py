@@ -29,7 +29,7 @@ def scores(tmp_path_factory: pytest.TempPathFactory) -> str:
             "has_alpha": pa.array(rng.random(COUNT) < 0.2),
         },
         "caption": {"words": pa.array(rng.integers(0, 9, COUNT), pa.int32())},
-        "repeats": {"image_cluster": pa.array([UIDS[number // 5 * 5] for number in range(COUNT)])},
+        "same_image": {"cluster": pa.array([UIDS[number // 5 * 5] for number in range(COUNT)])},
     }
     for scorer, named in columns.items():
         table = pa.table({"uid": UIDS, **named})
@@ -118,13 +118,13 @@ def test_upsampling_multiplies_and_the_largest_factor_wins(scores: str, tmp_path
 
 
 def test_held_out_samples_are_kept_apart_and_clusters_stay_whole(scores: str, tmp_path: Path) -> None:
-    config = SelectConfig(keep="caption.words > 2", heldout_fraction=0.3, heldout_by="repeats.image_cluster")
+    config = SelectConfig(keep="caption.words > 2", heldout_fraction=0.3, heldout_by="same_image.cluster")
     report, kept, rows = run(config, scores, tmp_path)
     aside = set(read_selection(str(tmp_path / "h.parquet"))["uid"].to_pylist())
     assert len(aside) == report.heldout
     assert not aside & kept.keys()
     assert 0.15 < report.heldout / (report.heldout + report.kept) < 0.45
-    clusters = {uid: cluster for uid, (cluster,) in values_of(scores, "repeats.image_cluster").items()}
+    clusters = {uid: cluster for uid, (cluster,) in values_of(scores, "same_image.cluster").items()}
     assert not {clusters[uid] for uid in aside} & {clusters[uid] for uid in kept}
     assert {row["uid"] for row in rows if row["value"] == "heldout"} == aside
     assert {row["verdict"] for row in rows if row["value"] == "heldout"} == {"kept"}
