@@ -23,8 +23,8 @@ def score(
 ) -> ScoreReport:
     """`curation.scoring.score`, starting the model servers that scorers ask.
 
-    Scorers that ask servers come after all the others, so that a server's GPUs are free for these before; if every table
-    of theirs is there, no server is started.
+    Scorers that ask servers come after all the others, so that a server's GPUs are free for these before; if every
+    table of theirs is there, no server is started.
 
     Args:
         logs: the folder of the servers' logs.
