@@ -7,7 +7,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from curation import storage
-from pipelines.report import funnel, samples, scores, svg, training
+from pipelines.report import contamination, duplicates, funnel, samples, scores, svg, training
 
 MAX_SHARDS: Final = 8
 """Galleries draw from the first shards of a source only, so that a report of a hundred million samples stays cheap."""
@@ -23,8 +23,10 @@ def render_page(run: str) -> str:
 
     files = resources.files("pipelines.report")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    template = environment.from_string((files / "template.html.jinja").read_text("utf-8"))
-    return template.render(style=(files / "style.css").read_text("utf-8"), **_content(run))
+    parts = {name: (files / name).read_text("utf-8") for name in ("template.html.jinja", "duplicates.html.jinja")}
+    environment.loader = jinja2.DictLoader(parts)
+    style = "".join((files / name).read_text("utf-8") for name in ("style.css", "duplicates.css"))
+    return environment.get_template("template.html.jinja").render(style=style, **_content(run))
 
 
 def _content(run: str) -> dict[str, Any]:
@@ -40,7 +42,9 @@ def _content(run: str) -> dict[str, Any]:
         "scores": [],
         "galleries": [],
         "lost": [],
-        "clusters": [],
+        "passes": [duplicates.section(run, one, MAX_SHARDS) for one in duplicates.passes(run, sources)],
+        "evaluations": contamination.section(run, sources, MAX_SHARDS),
+        "max_shards": MAX_SHARDS,
         "scorers": [],
         "packs": training.packs(run),
         "training": training.training(run, [name.removeprefix("train/") for name in state.get("order", [])]),
@@ -57,18 +61,10 @@ def _content(run: str) -> dict[str, Any]:
         if table is not None:
             selected = _selected(run, source)
             page["scores"].append({"source": source, "charts": scores.charts(table, selected, _thresholds(explain))})
-            number, members, cards = samples.clusters(run, source, table, MAX_SHARDS)
-            page["clusters"] += cards
-            page.setdefault("clusters_lead", "")
-            if number:
-                page["clusters_lead"] += f"{source}: {members:,} samples in {number:,} clusters. "
         shown, lost = samples.galleries(run, source, MAX_SHARDS)
         page["galleries"] += shown
         page["lost"] += lost
         page["scorers"] += scores.scorers(run, source)
-    page["clusters_lead"] = (
-        page.get("clusters_lead", "") + "The outlined one is the survivor; the largest clusters are shown."
-    )
     page["tiles"] = _tiles(run, sources, page, summary)
     page["subtitle"] = _subtitle(state)
     page["contents"] = [
@@ -80,7 +76,8 @@ def _content(run: str) -> dict[str, Any]:
             ("scores", "Scores", page["scores"]),
             ("lost", "Failures", page["lost"]),
             ("galleries", "Samples", page["galleries"]),
-            ("duplicates", "Duplicates", page["clusters"]),
+            ("duplicates", "Duplicates", page["passes"]),
+            ("evaluations", "Evaluations", page["evaluations"]),
             ("packing", "Packing", page["packs"]),
             ("training", "Training", page["training"]),
             ("stages", "Time", page["stages"]),

@@ -1,7 +1,6 @@
-"""The report's pictures: samples kept, samples dropped by each rule, clusters of duplicates."""
+"""The report's pictures: samples kept, and samples dropped by each rule."""
 
 import re
-from collections import defaultdict
 from typing import Any, Final
 
 import pyarrow as pa
@@ -12,7 +11,6 @@ from pipelines.report.gallery import Card, load_samples, uids_at_hand, urls_by_u
 
 CARDS_PER_RULE: Final = 7
 KEPT_CARDS: Final = 14
-CLUSTERS: Final = 12
 
 
 def galleries(run: str, source: str, max_shards: int) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
@@ -79,34 +77,3 @@ def _by_rule(table: pa.Table) -> list[tuple[str, pa.Table]]:
 
 def _at_hand(table: pa.Table, at_hand: pa.Array) -> pa.Table:
     return table.filter(pc.is_in(table["uid"], value_set=at_hand)).sort_by("uid")
-
-
-def clusters(run: str, source: str, scores: pa.Table, max_shards: int) -> tuple[int, int, list[list[Card]]]:
-    """(clusters, samples in them, the largest clusters as cards, survivor first), from the `repeats` scores."""
-    if "repeats.image_cluster" not in scores.column_names:
-        return 0, 0, []
-    repeated = scores.filter(pc.greater(scores["repeats.image_copies"], 1))
-    members = defaultdict(list)
-    columns = ["uid", "repeats.image_cluster", "repeats.image_rank"]
-    for row in repeated.select(columns).to_pylist():
-        members[row["repeats.image_cluster"]].append((row["repeats.image_rank"], row["uid"]))
-    root = storage.join(run, "shards", source)
-    at_hand = set(uids_at_hand(root, max_shards))
-    whole = [sorted(group) for group in members.values() if all(uid in at_hand for _, uid in group)]
-    shown = sorted(whole, key=lambda group: (-len(group), group[0][1]))[:CLUSTERS]
-    pictures = load_samples(root, {uid for group in shown for _, uid in group[:6]}, max_shards)
-    cards = [
-        [
-            Card(
-                uid=uid,
-                picture=pictures[uid][0],
-                caption=pictures[uid][1],
-                note="" if rank == 0 else f"copy {rank}",
-                marked=rank == 0,
-            )
-            for rank, uid in group[:6]
-            if uid in pictures
-        ]
-        for group in shown
-    ]
-    return len(members), repeated.num_rows, cards

@@ -146,6 +146,31 @@ def histogram(
     return _frame(title, _axes(x_ticks, y_ticks, "log scale" if logarithmic else "") + "".join(bars) + "".join(lines))
 
 
+def bars(labels: Sequence[str], counts: Sequence[int], title: str, x_label: str) -> str:
+    """A bar for each label with its count on top; heights on a logarithmic scale where they differ a hundredfold."""
+    top = max([*counts, 1])
+    logarithmic = top > 100 * min([count for count in counts if count] or [1])
+    scale = (lambda count: math.log10(1 + 9 * count)) if logarithmic else float
+    width = (WIDTH - LEFT - RIGHT) / max(len(labels), 6)
+    body, x_ticks = [], []
+    for number_, (label, count) in enumerate(zip(labels, counts, strict=True)):
+        x = LEFT + number_ * width
+        height = scale(count) / scale(top) * (HEIGHT - BOTTOM - TOP - 8)
+        y = HEIGHT - BOTTOM - height
+        middle = x + width / 2
+        x_ticks.append((middle, label))
+        if count:
+            body.append(
+                f'<rect class="bar-kept" x="{x + width * 0.12:.1f}" y="{y:.1f}" width="{width * 0.76:.1f}" '
+                f'height="{height:.1f}"/>'
+            )
+            body.append(
+                f'<text class="tick" x="{middle:.1f}" y="{y - 3:.1f}" text-anchor="middle">{number(count)}</text>'
+            )
+    label = f"{x_label} (heights: log scale)" if logarithmic else x_label
+    return _frame(title, _axes(x_ticks, [], label) + "".join(body))
+
+
 def line_chart(lines: Sequence[Line], title: str, x_label: str) -> str:
     """Curves over a common x, coloured by order; the legend is the caller's (`legend_classes`)."""
     points = [(x, y) for line in lines for x, y in zip(line.xs, line.ys, strict=True) if math.isfinite(y)]
