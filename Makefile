@@ -11,7 +11,7 @@ VLLM := .venv-vllm
 VLLM_STAMP := $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),$(VLLM)/.installed)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-fast lint clean
+.PHONY: help venv venv-vllm demo test test-fast lint clean
 
 help:
 	@sed -n '1,4s/^# //p' Makefile
