@@ -26,9 +26,11 @@ from filters.mllm import MllmScorer
 from filters.perplexity import PerplexityScorer
 from filters.profiles import PROFILES, Profile
 from filters.scorer import Scorer
+from filters.served_perplexity import ServedPerplexityScorer
 from filters.url import UrlScorer
 
 __all__ = [
+    "ABOVE",
     "MAX_PIXELS",
     "PROFILES",
     "RULES",
@@ -55,9 +57,13 @@ SCORERS: Final[dict[str, type[Scorer]]] = {
     "language": LanguageScorer,
     "mllm": MllmScorer,
     "perplexity": PerplexityScorer,
+    "served_perplexity": ServedPerplexityScorer,
     "url": UrlScorer,
 }
 """The scorers that ship, by the name that recipes use."""
+
+ABOVE: Final = {"checkpoint_perplexity": "training.judging:CheckpointPerplexityScorer"}
+"""Those that ship with a higher floor, as `package.module:ClassName`: imported when they are named, like one's own."""
 
 RULES: Final = ("caption", "fingerprint", "image", "language", "url")
 """Those that need nothing but the samples: no model, no index. `mmcorpus score` runs these if none is named."""
@@ -78,10 +84,11 @@ def load_scorer_class(name: str) -> type[Scorer]:
     """
     if name in SCORERS:
         return SCORERS[name]
-    module_name, colon, class_name = name.partition(":")
+    module_name, colon, class_name = ABOVE.get(name, name).partition(":")
     if not colon:
         raise ValueError(
-            f"there is no scorer {name!r}; there are {', '.join(SCORERS)}, and your own as package.module:ClassName"
+            f"there is no scorer {name!r}; there are {', '.join([*SCORERS, *ABOVE])}, "
+            "and your own as package.module:ClassName"
         )
     try:
         found = getattr(importlib.import_module(module_name), class_name)

@@ -123,9 +123,10 @@ def scorers() -> None:
 
         mmcorpus score data/shards --out data/scores --scorer image --scorer caption
     """
-    from filters import SCORERS, with_defaults
+    from filters import ABOVE, SCORERS, load_scorer_class, with_defaults
 
-    for name, kind in SCORERS.items():
+    for name in [*SCORERS, *ABOVE]:
+        kind = load_scorer_class(name)
         scorer = with_defaults(kind)
         columns = {field.name: str(field.type) for field in scorer.schema()} if scorer else ()
         _show_scorer(name, kind, columns)

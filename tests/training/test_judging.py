@@ -136,4 +136,4 @@ def test_the_fingerprint_follows_the_checkpoint(trained: str) -> None:
 
 
 def test_a_recipe_can_name_it() -> None:
-    assert load_scorer_class("training.judging:CheckpointPerplexityScorer") is CheckpointPerplexityScorer
+    assert load_scorer_class("checkpoint_perplexity") is CheckpointPerplexityScorer
