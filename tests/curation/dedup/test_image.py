@@ -1,0 +1,102 @@
+"""Near-duplicate pictures gather around the largest, and different pictures stay apart."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from curation.dedup import DedupReport, Source, deduplicate
+from curation.dedup.image import NearImages, color_shift
+from curation.render import render
+from tests.curation.dedup.corpus import copies_of, encode, found, make_rows, source_at
+
+
+def run(source: Source, folder: Path, method: NearImages | None = None, among: str | None = None) -> DedupReport:
+    method = method or NearImages()
+    return deduplicate("same", method, [source], str(folder / "dedup"), survivor=method.survivor, among=among)
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[bytes]:
+    kinds = ("clock", "table", "chart", "scene")
+    copies = [copies_of(render(kind, seed, size=(320, 280)).image) for kind in kinds for seed in range(2)]
+    return [*(copy for group in copies for copy in group), b"not an image"]
+
+
+def test_copies_gather_around_the_largest_and_different_pictures_stay_apart(
+    pictures: list[bytes], tmp_path: Path
+) -> None:
+    source = source_at(tmp_path)
+    uids = make_rows(source, [{"caption": "a"}] * 41, pictures)
+    report = run(source, tmp_path)
+    assert (report.samples, report.unknown, report.clusters, report.duplicates, report.largest) == (41, 1, 8, 32, 5)
+    rows = found("same", source)
+    for group in range(8):
+        members = uids[5 * group : 5 * group + 5]
+        # The original, its re-encoding and its darker copy are as large; the lowest uid of them survives.
+        survivor = min(members[0], members[1], members[4])
+        assert {rows[uid][2] for uid in members} == {survivor}
+        assert sorted(rows[uid][1] for uid in members) == [0, 1, 2, 3, 4]
+        assert rows[survivor][:2] == (5, 0)
+    assert rows[uids[-1]] == (None, None, None)
+    assert run(source, tmp_path, among=f'uid != "{survivor}"').duplicates == 32
+    assert found("same", source)[survivor][1] > 0
+
+
+def test_a_missing_scorer_is_named(pictures: list[bytes], tmp_path: Path) -> None:
+    source = source_at(tmp_path)
+    make_rows(source, [{"caption": "a"}] * 5, pictures[:5])
+    for path in Path(source.scores, "fingerprint").iterdir():
+        path.unlink()
+    with pytest.raises(ValueError, match="no scores of fingerprint for shard 00000 of web; run that scorer first"):
+        run(source, tmp_path)
+    assert run(source, tmp_path, NearImages(verify=False, max_distance=4)).clusters == 1
+
+
+@pytest.mark.parametrize("kind", ["clock", "table"])
+def test_sixty_different_pictures_of_a_kind_are_not_merged(kind: str, tmp_path: Path) -> None:
+    source = source_at(tmp_path)
+    make_rows(source, [{"caption": "a"}] * 60, [encode(render(kind, seed).image) for seed in range(60)], per_shard=60)
+    assert run(source, tmp_path).duplicates == 0
+
+
+def test_blank_pictures_of_one_colour_are_copies_and_of_two_are_not(tmp_path: Path) -> None:
+    colours = [(250, 250, 250), (250, 250, 250), (20, 20, 20)]
+    source = source_at(tmp_path)
+    blank = [encode(Image.fromarray(np.full((90, 90, 3), colour, np.uint8))) for colour in colours]
+    make_rows(source, [{"caption": "a"}] * 3, blank)
+    assert run(source, tmp_path).duplicates == 1
+
+
+def test_the_tables_lead_to_every_near_pair() -> None:
+    rng = np.random.default_rng(0)
+    base = rng.integers(0, 2**64, 200, np.uint64)
+    flips = np.zeros(600, np.uint64)
+    for _ in range(9):
+        flips |= np.uint64(1) << rng.integers(0, 64, 600).astype(np.uint64)
+    hashes = np.concatenate([base, base[rng.integers(0, 200, 600)] ^ flips])
+    shape = {"image.stored_width": [80] * 800, "image.stored_height": [60] * 800}
+    table = pa.table({"image.phash": [f"{value:016x}" for value in hashes], **shape})
+    for distance in (0, 3, 8):
+        method = NearImages(verify=False, max_distance=distance, expected=1000)
+        keys = method.keys(table, {}).keys
+        first, second = np.triu_indices(800, 1)
+        near = np.bitwise_count(hashes[first] ^ hashes[second]) <= distance
+        assert (keys[first[near]] == keys[second[near]]).any(axis=1).all()
+        assert (method.same(table, first, second) == near).all()
+
+
+def test_a_change_of_brightness_is_undone_and_no_other() -> None:
+    dark = np.array([[10, 100, 200, 240]], np.float32)
+    assert color_shift(dark, np.minimum(dark * 1.25, 255), 0.25)[0] < 8
+    assert color_shift(np.minimum(dark * 1.25, 255), dark, 0.25)[0] < 8
+    assert color_shift(dark, dark * 1.2, 0.0)[0] > 30
+    assert color_shift(dark, dark[:, ::-1].copy(), 0.25)[0] > 100
+
+
+@pytest.mark.parametrize("wrong", [{"max_distance": 17}, {"color_distance": 300}, {"brightness": 1.0}, {"expected": 0}])
+def test_a_wrong_parameter_is_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        NearImages(**wrong)  # type: ignore[arg-type]
