@@ -160,16 +160,24 @@ def _check(name: str, sources: Sequence[Source], survivor: str | None, among: st
         raise ValueError(f"{name!r} cannot stand in an expression as {name}.rank; use letters, digits and _")
     if len({source.name for source in sources}) != len(sources):
         raise ValueError("two sources have one name")
-    for source in sources:
-        shards = list_shards(source.shards)
-        columns = list(scores_schema(source.scores))
-        if shards:
-            columns += [entry for entry in storage.read_schema(shards[0].parquet) if entry.name != "uid"]
-        if survivor is not None:
-            parse(survivor)
-            check(f"is_null({survivor})", pa.schema(columns), shipped_columns())
-        if among is not None:
-            check(among, pa.schema(columns), shipped_columns())
+    if survivor is not None:
+        parse(survivor)
+    for source in sources if survivor is not None or among is not None else ():
+        schema = _schema(source)
+        for text in (f"is_null({survivor})" if survivor is not None else None, among):
+            if text is not None and schema is not None:
+                check(text, schema, shipped_columns())
+
+
+def _schema(source: Source) -> pa.Schema | None:
+    """The columns that an expression may read; None if no shard can be read, which the first stage tells."""
+    for shard in list_shards(source.shards):
+        try:
+            own = [entry for entry in storage.read_schema(shard.parquet) if entry.name != "uid"]
+        except (pa.ArrowInvalid, OSError):
+            continue
+        return pa.schema([*scores_schema(source.scores), *own])
+    return None
 
 
 def _samples(place: Place) -> int:
@@ -188,9 +196,11 @@ def _learn(method: Method, places: Sequence[Place], samples: int, work: str, wor
     job = Draw(method=method, places=tuple(places), share=method.learns_from / max(1, samples), folder=folder)
     drawn = run_stage(storage.join(folder, "rows"), job, len(places), title="learn", workers=workers)
     tables = [read_parts(part) for part in drawn]
-    whole = pa.concat_tables([table for table in tables if table.num_columns], promote_options="permissive")
+    tables = [table for table in tables if table.num_columns]
+    learnt: dict[str, Any] = {}
+    if tables:  # else no shard can be read, and the next stage says why
+        learnt |= method.learn(pa.concat_tables(tables, promote_options="permissive").combine_chunks())
     arrays = io.BytesIO()
-    learnt: dict[str, Any] = dict(method.learn(whole.combine_chunks()))
     np.savez(arrays, **learnt)
     storage.write_bytes(path, arrays.getvalue())
     return path
