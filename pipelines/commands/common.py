@@ -22,6 +22,10 @@ USAGE: Final = 2
 INTERRUPTED: Final = 130
 """Ctrl-C: what was committed is kept."""
 
+_STARTS: Final = 3
+_SLOW: Final = "timed out during startup"
+"""What Ray says of a node that is not there after 30 s, which a busy machine can take; it mostly is at the next try."""
+
 Parameters = ParamSpec("Parameters")
 Returned = TypeVar("Returned")
 Config = TypeVar("Config")
@@ -184,7 +188,6 @@ class Cluster:
             return
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its C++ warnings are not for the user
-        os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")  # a busy machine takes longer than its 30 s
         try:
             import ray
         except ImportError:
@@ -195,17 +198,21 @@ class Cluster:
         if address:
             _knock(address)
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-        try:
-            with _silent_stderr():
+        where: dict[str, Any] = {"address": address}
+        if not address:
+            where = {"num_cpus": self.num_cpus, "include_dashboard": False, "object_store_memory": 10**9}
+        for left in reversed(range(1 if address else _STARTS)):
+            try:
+                with _silent_stderr():
+                    ray.init(**where, **quiet)
+                break
+            except Exception as error:  # it raises nearly anything, a bare Exception where its node is slow to start
+                first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
                 if address:
-                    ray.init(address=address, **quiet)
-                else:
-                    ray.init(num_cpus=self.num_cpus, include_dashboard=False, object_store_memory=10**9, **quiet)
-        except Exception as error:  # it raises nearly anything, a bare Exception where its node is slow to start
-            first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            if address:
-                raise _no_cluster(address, first) from error
-            raise RuntimeError(f"Ray could not start on this machine: {first}") from error
+                    raise _no_cluster(address, first) from error
+                if not left or _SLOW not in first:
+                    raise RuntimeError(f"Ray could not start on this machine: {first}") from error
+                ray.shutdown()
         self._started = True
 
     def stop(self) -> None:

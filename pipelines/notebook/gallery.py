@@ -1,6 +1,7 @@
 """Samples as cards in a notebook: picture, caption, a note; HTML that follows JupyterLab's light and dark themes."""
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any, Final, Union

@@ -68,7 +68,7 @@ def distribution(
     values = _numbers(scores, column)
     known = values[np.isfinite(values)]
     groups = _groups(scores, by)
-    edges, logarithmic = _edges(_within(known))
+    edges, logarithmic = _edges(drawn_in(known))
     for colour, (name, mask) in zip(COLOURS, groups.items(), strict=False):
         own = values[mask & np.isfinite(values)]
         if not len(own):
@@ -77,7 +77,7 @@ def distribution(
         shares = np.full(len(own), 1 / len(own))
         left.hist(
             np.minimum(own, edges[-1]),
-            bins=edges,
+            bins=list(edges),
             weights=shares,
             color=colour,
             alpha=0.55,
@@ -152,7 +152,7 @@ def joint(
     grid = figure.add_gridspec(2, 2, width_ratios=(5, 1), height_ratios=(1, 5), wspace=0.05, hspace=0.05)
     middle = figure.add_subplot(grid[1, 0])
     top, side = figure.add_subplot(grid[0, 0], sharex=middle), figure.add_subplot(grid[1, 1], sharey=middle)
-    first, second = _within(_numbers(scores, x)), _within(_numbers(scores, y))
+    first, second = drawn_in(_numbers(scores, x)), drawn_in(_numbers(scores, y))
     known = np.isfinite(first) & np.isfinite(second)
     size = float(np.clip(16_000 / max(1, known.sum()), 2, 18))
     groups = _groups(scores, by)
@@ -248,7 +248,7 @@ def _edges(known: "np.ndarray[Any, np.dtype[np.float64]]") -> "tuple[np.ndarray[
     return np.linspace(low, high, _BINS + 1), False
 
 
-def _within(values: "np.ndarray[Any, np.dtype[np.float64]]") -> "np.ndarray[Any, np.dtype[np.float64]]":
+def drawn_in(values: "np.ndarray[Any, np.dtype[np.float64]]") -> "np.ndarray[Any, np.dtype[np.float64]]":
     """Values with a tail that would flatten all the rest drawn in to its beginning."""
     known = values[np.isfinite(values)]
     if not len(known) or (known.min() > 0 and known.max() / max(float(np.median(known)), 1e-300) > _HEAVY):

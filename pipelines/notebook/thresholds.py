@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from pipelines.notebook.gallery import STYLE, cards, shown
+from pipelines.notebook.plots import drawn_in
 from pipelines.notebook.runs import Run
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class _Explorer:
         kept = self.values >= threshold if self.above else self.values <= threshold
         operator = ">=" if self.above else "<="
         marks = [svg.Threshold(operator=operator, value=threshold)]
-        chart = svg.histogram(self.values, kept, self.column, marks)
+        chart = svg.histogram(drawn_in(self.values), kept, self.column, marks)
         text = f"keeps <b>{kept.sum():,}</b> of {self.all:,} ({kept.sum() / self.all:.1%})"
         head = f'<div class="mmc"><code>{self.column} {operator} {shown(threshold)}</code> {text}</div>'
         place = int(np.searchsorted(self.values, threshold, side="left" if self.above else "right"))

@@ -24,6 +24,7 @@ COMMANDS = [
         "download",
         "evaluations",
         "score",
+        "dedup",
         "select",
         "reshard",
         "plan",
@@ -125,6 +126,9 @@ def test_a_bad_recipe_is_exit_code_2_and_no_traceback(tmp_path: Path) -> None:
         (["plan", "--source", "a", "--selection", "a=b", "--tokenizer", "t", "--out", "o"], "write it as NAME=VALUE"),
         (["train", "nowhere", "--out", "x", "--kind", "stf"], "give pretrain or sft"),
         (["train", "nowhere", "--out", "x"], "nowhere/manifest.json is missing"),
+        (["dedup", "nowhere", "--by", "image"], "nowhere holds no shards/"),
+        (["dedup", "x", "--by", "imgae"], "--by imgae: unknown method; did you mean 'image'?"),
+        (["dedup", "x", "--by", "image", "--set", "max_distanc=3"], "did you mean 'max_distance'?"),
         (["score", "nowhere", "--out", "x", "--scorer", "imag"], "did you mean 'image'?"),
         (
             ["score", "x", "--out", "y", "--scorer", "image", "--set", "language.languages=[de]"],
@@ -182,20 +186,34 @@ def test_an_unreachable_cluster_is_told(tmp_path: Path, monkeypatch: pytest.Monk
         Cluster().start()
 
 
-def test_a_local_ray_that_does_not_start_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_local_ray_that_is_slow_to_start_is_started_again_and_then_told(monkeypatch: pytest.MonkeyPatch) -> None:
     from pipelines.commands.common import Cluster
 
     class Slow:
+        tries = 0
+
         def is_initialized(self) -> bool:
             return False
 
+        def shutdown(self) -> None:
+            pass
+
         def init(self, **_: object) -> None:
-            raise Exception("The current node timed out during startup.\nThis could happen because …")  # as Ray does
+            self.tries += 1
+            if self.tries != good:
+                raise Exception(
+                    "The current node timed out during startup.\nThis could happen because …"
+                )  # as Ray does
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setitem(sys.modules, "ray", Slow())
+    monkeypatch.setitem(sys.modules, "ray", slow := Slow())
+    good = 2
+    Cluster().start()
+    assert slow.tries == 2
+    good = 9
     with pytest.raises(RuntimeError, match="Ray could not start on this machine: The current node timed out"):
         Cluster().start()
+    assert slow.tries == 5
 
 
 def test_debug_shows_where_an_error_arose(tmp_path: Path) -> None:
