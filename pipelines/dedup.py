@@ -2,7 +2,7 @@
 
 import hashlib
 import keyword
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
@@ -18,7 +18,7 @@ from pipelines.validation import check, field_types
 from pipelines.yaml_source import YamlSource
 
 if TYPE_CHECKING:
-    from curation.dedup.passes import DedupPass
+    from curation.dedup import DedupPass, Source
     from curation.download.config import DownloadConfig
     from pipelines.recipe import Recipe
 
@@ -31,7 +31,7 @@ def read_passes(
     sections: Mapping[str, Any], source: YamlSource, where: Path = (SECTION,)
 ) -> tuple[dict[str, "DedupPass"], list[Problem]]:
     """The passes of the sections that stand at `where`, each after those whose columns it reads, and what is wrong."""
-    from curation.dedup.passes import METHODS, DedupConfig, DedupPass
+    from curation.dedup import METHODS, DedupConfig, DedupPass
 
     found: dict[str, DedupPass] = {}
     problems: list[Problem] = []
@@ -104,7 +104,9 @@ def stage(found: "DedupPass", recipe: "Recipe", at: Callable[..., str], start_ra
         # The work files know what they were made from; tables of a source that is no longer looked through do not.
         clears=tuple(f"scores/{source}/{found.name}" for source in recipe.file.sources),
         ray="maybe",
-        run=lambda: run(found, sources, at, start_ray=start_ray),
+        run=lambda: run(
+            found, [source_at(source, at) for source in sources], at(SECTION, found.name), start_ray=start_ray
+        ),
     )
 
 
@@ -115,31 +117,29 @@ def maker(scorer: str, source: str, recipe: "Recipe") -> str:
     return f"{source}/{dfn.DFN}" if scorer == dfn.DFN and dfn.scored(recipe) else f"{source}/score#{scorer}"
 
 
+def source_at(name: str, at: Callable[..., str]) -> "Source":
+    """A source of a run's folder."""
+    from curation.dedup import Source
+
+    places = {kind: at(kind, name) for kind in ("shards", "scores", "embeddings")}
+    return Source(name=name, **places)
+
+
 def run(
     found: "DedupPass",
-    sources: Iterable[str],
-    at: Callable[..., str],
+    given: "Sequence[Source]",
+    work: str,
     *,
     start_ray: Callable[[], None],
     workers: int | None = None,
 ) -> Result:
-    """Run a pass over sources of a folder laid out as a run is; Ray is started where there is enough to do."""
-    from curation.dedup import Source, deduplicate
+    """Run a pass over sources; Ray is started where there is enough to do."""
+    from curation.dedup import deduplicate
     from curation.dedup.annotations import write_annotations
     from curation.dedup.run import LOCAL_ROWS
 
-    given = [
-        Source(
-            name=source,
-            shards=at("shards", source),
-            scores=at("scores", source),
-            embeddings=at("embeddings", source),
-        )
-        for source in sources
-    ]
-    work = at(SECTION, found.name)
     shards = (shard for source in given for shard in list_shards(source.shards))
-    if sum(storage.read_json(shard.stats)["successes"] for shard in shards) > LOCAL_ROWS:
+    if workers or sum(storage.read_json(shard.stats)["successes"] for shard in shards) > LOCAL_ROWS:
         start_ray()
     report = deduplicate(
         found.name,
@@ -199,7 +199,7 @@ def findings(recipe: "Recipe") -> Iterable[tuple[Path, str]]:
 
 def _columns_for(found: "DedupPass", before: "list[DedupPass]", recipe: "Recipe") -> dict[str, pa.DataType | None]:
     """What a pass can read, and its type where that is known: rows, scores, and what earlier passes write."""
-    from curation.dedup.passes import COLUMNS
+    from curation.dedup import COLUMNS
 
     sources = sources_of(found, recipe)
     shards = [row_columns(recipe.downloads[source]) for source in sources]

@@ -4,12 +4,15 @@ from pathlib import Path
 from typing import get_args, get_type_hints
 
 import pytest
+from typer.testing import CliRunner
 
 from curation.dedup.image import NearImages
 from curation.dedup.passes import METHODS, DedupConfig
+from pipelines.cli import app
 from pipelines.load import load_recipe
 from pipelines.problems import RecipeError
 from pipelines.recipe import Recipe
+from tests.curation.dedup.corpus import found, make_rows, source_at
 
 RECIPE = """\
 name: small
@@ -38,10 +41,10 @@ def read(folder: Path, text: str) -> Recipe:
 def test_passes_come_after_those_whose_columns_they_read(tmp_path: Path) -> None:
     recipe = read(tmp_path, RECIPE)
     assert list(recipe.passes) == ["same_text", "same_image", "same_file"]
-    found = recipe.passes["same_image"]
-    assert found.method == NearImages(max_distance=6)
-    assert (found.survivor, found.config.among) == ("image.min_side", "same_text.rank == 0")
-    assert set(found.scorers) == {"image", "fingerprint", "same_text"}
+    own = recipe.passes["same_image"]
+    assert own.method == NearImages(max_distance=6)
+    assert (own.survivor, own.config.among) == ("image.min_side", "same_text.rank == 0")
+    assert set(own.scorers) == {"image", "fingerprint", "same_text"}
     assert recipe.passes["same_file"].survivor == ""
     assert recipe.passes["same_file"].columns == ("sha256",)
 
@@ -86,3 +89,23 @@ def test_what_does_not_fit_is_refused_with_its_place(tmp_path: Path, before: str
     assert before in RECIPE
     with pytest.raises(RecipeError, match=message):
         read(tmp_path, RECIPE.replace(before, after, 1))
+
+
+def test_the_command_looks_through_folders(tmp_path: Path) -> None:
+    names = ("first", "second")
+    uids = {}
+    for name in names:
+        source = source_at(tmp_path / "run", name)
+        uids[name] = make_rows(source, [{"caption": "A hare."}, {"caption": f"{name} fox"}])
+    command = ["dedup", str(tmp_path / "run"), "--by", "text", "--set", "survivor=caption.words"]
+    told = CliRunner().invoke(app, [*command, "--set", "annotations=true"], env={"COLUMNS": "200"})
+    assert told.exit_code == 0, told.output
+    assert "same_text over first, second: 4 samples, 1 clusters, 1 duplicates" in told.output
+    rows = found("same_text", *(source_at(tmp_path / "run", name) for name in names))
+    assert sum(rank == 0 for _, rank, _ in rows.values()) == 3
+    assert (tmp_path / "run" / "dedup" / "same_text" / "annotations.parquet").exists()
+    one = ["dedup", str(tmp_path / "run"), "--by", "text", "--name", "own", "--source", "second"]
+    assert "own over second: 2 samples, 0 clusters" in CliRunner().invoke(app, one, env={"COLUMNS": "200"}).output
+    wrong = CliRunner().invoke(app, [*one[:-1], "secnd"], env={"COLUMNS": "200"})
+    assert wrong.exit_code == 2
+    assert "there is no source 'secnd'; did you mean 'second'?" in wrong.output

@@ -1,0 +1,115 @@
+"""`mmcorpus dedup`: one pass of deduplication over folders of shards and scores."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipelines.commands.common import FAILED, Cluster, CpusOption, UsageError, WorkersOption, guarded, say
+
+if TYPE_CHECKING:
+    from curation.dedup import Source
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command()(dedup)
+
+
+@guarded
+def dedup(
+    folders: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FOLDER…", help="Runs, or folders that hold shards/ and scores/ as `mmcorpus download` makes them."
+        ),
+    ],
+    by: Annotated[
+        str,
+        typer.Option("--by", help="url, bytes, pixels, text, text_image, columns, minhash, image or semantic."),
+    ],
+    name: Annotated[
+        str | None, typer.Option("--name", help="Of the score tables; same_METHOD by default, e.g. same_image.")
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--source", help="Look through this source alone; repeatable.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="survivor, among, index …, or a parameter of the method."),
+    ] = None,
+    work: Annotated[
+        str | None, typer.Option("--work", help="Where the work files lie; FOLDER/dedup/NAME by default.")
+    ] = None,
+    workers: WorkersOption = None,
+    num_cpus: CpusOption = None,
+) -> None:
+    """Find what is there twice, over all sources together: columns of scores by uid, nothing deleted.
+
+    `NAME.copies` is how many samples are alike, `NAME.rank` a sample's place among them (0 survives), `NAME.cluster`
+    the survivor's uid; `mmcorpus select --keep 'NAME.rank == 0'` keeps one of each. The scores that a method or an
+    expression reads must be there: `image` and `fingerprint` for --by image, `caption` for --by text. What is done
+    already is kept, and the result is the same for any number of workers.
+
+    **Examples**
+
+        mmcorpus dedup runs/demo --by image --source pairs --set 'survivor=image.min_side'
+
+        mmcorpus dedup data/web data/shop --by minhash --set preset=curator --set 'survivor=length(caption)'
+
+        mmcorpus dedup data/new --by text --name seen --set index=s3://bucket/seen --set extend=true
+    """
+    from curation.dedup import METHODS
+    from pipelines.dedup import SECTION, read_passes, run
+    from pipelines.problems import RecipeError, suggestion
+    from pipelines.yaml_source import YamlSource, apply_override
+
+    if by not in METHODS:
+        raise UsageError(f"--by {by}: unknown method; {suggestion(by, METHODS)}")
+    name = name or f"same_{by}"
+    source = YamlSource(name="command line", data={name: {"by": by}})
+    for setting in settings or ():
+        apply_override(source, f"{name}.{setting}")
+    passes, problems = read_passes(source.data, source, ())
+    if problems:
+        raise RecipeError(problems, what="settings")
+    found = passes[name]
+    given = find_sources(folders, only or list(found.config.sources))
+    with Cluster(num_cpus) as cluster:
+        place = work or "/".join([folders[0].rstrip("/"), SECTION, name])
+        result = run(found, given, place, start_ray=cluster.start, workers=workers)
+    counts = ", ".join(f"{count:,} {key.replace('_', ' ')}" for key, count in result.counts.items())
+    say(f"{name} over {', '.join(each.name for each in given)}: {counts}")
+    for each in given:
+        say(f"  {each.scores}/{name}")
+    for failure in result.failures:
+        say(f"failed: {failure}")
+    if result.failures:
+        raise typer.Exit(FAILED)
+
+
+def find_sources(folders: list[str], only: list[str]) -> "list[Source]":
+    """The sources in some folders: `FOLDER/shards` itself, named as the folder is, or each folder in it."""
+    from curation import storage
+    from curation.dedup import Source
+    from curation.shards import list_shards
+    from pipelines.problems import suggestion
+
+    found: dict[str, Source] = {}
+    for folder in folders:
+        root = storage.join(folder.rstrip("/"), "shards")
+        single = bool(list_shards(root))
+        names = [folder.rstrip("/").rpartition("/")[2]] if single else storage.list_names(root)
+        if not names:
+            raise FileNotFoundError(f"{folder} holds no shards/; give a run's folder, or one that was downloaded into")
+        for name in names:
+            if name in found:
+                raise UsageError(f"two of the folders have a source {name!r}; choose with --source, or rename one")
+            inner = () if single else (name,)
+            kinds = {
+                kind: storage.join(folder.rstrip("/"), kind, *inner) for kind in ("shards", "scores", "embeddings")
+            }
+            found[name] = Source(name=name, **kinds)
+    for name in only:
+        if name not in found:
+            raise UsageError(f"there is no source {name!r}; {suggestion(name, found, listed='sources')}")
+    return [source for name, source in found.items() if not only or name in only]
