@@ -92,5 +92,5 @@ def shown(value: Any) -> str:
     try:
         number = float(value)
     except (TypeError, ValueError):
-        return str(value)
+        return re.sub(r"(\.\d{4})\d+", r"\1", str(value))  # numbers within a text
     return "–" if math.isnan(number) else f"{number:,.0f}" if number == int(number) else f"{number:.4g}"
