@@ -10,8 +10,10 @@ read.
 """
 
 from curation.dedup.annotations import write_annotations
+from curation.dedup.lsh import match_probability
 from curation.dedup.method import Keys, Method
 from curation.dedup.passes import COLUMNS, METHODS, DedupConfig, DedupPass
+from curation.dedup.recall import RecallPoint, measure_recall
 from curation.dedup.run import DedupReport, deduplicate
 from curation.dedup.sources import Source
 
@@ -23,7 +25,10 @@ __all__ = [
     "DedupReport",
     "Keys",
     "Method",
+    "RecallPoint",
     "Source",
     "deduplicate",
+    "match_probability",
+    "measure_recall",
     "write_annotations",
 ]

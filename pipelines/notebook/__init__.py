@@ -9,6 +9,7 @@ Everything is read from the run's folder, local or remote; nothing is written. F
 HTML, sliders are ipywidgets; `notebooks/` shows them all.
 """
 
+from pipelines.notebook.duplicates import cluster_sizes, clusters, s_curve
 from pipelines.notebook.gallery import gallery
 from pipelines.notebook.overlap import jaccard, plot_overlap, regions
 from pipelines.notebook.plots import correlations, distribution, joint, learning
@@ -17,6 +18,8 @@ from pipelines.notebook.thresholds import disagreement, threshold_slider
 
 __all__ = [
     "Run",
+    "cluster_sizes",
+    "clusters",
     "correlations",
     "disagreement",
     "distribution",
@@ -26,5 +29,6 @@ __all__ = [
     "learning",
     "plot_overlap",
     "regions",
+    "s_curve",
     "threshold_slider",
 ]
