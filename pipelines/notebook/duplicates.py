@@ -38,10 +38,12 @@ def cluster_sizes(scores: "pd.DataFrame", name: str) -> "Figure":
     bars = left.bar([str(size) for size in repeated.index], repeated.to_numpy(), color=COLOURS[0], width=0.7)
     left.bar_label(bars, fontsize=8)
     left.set(xlabel="samples in a cluster", ylabel="clusters", title=f"{name}: clusters of two or more")
+    left.set_xlim(-0.6, max(len(repeated), 6) - 0.4)
     left.grid(axis="x", visible=False)
-    right.step(sizes, np.cumsum(samples) / samples.sum(), where="post", color=COLOURS[0], marker="o", ms=4)
+    right.step(sizes, np.cumsum(samples) / max(samples.sum(), 1), where="post", color=COLOURS[0], marker="o", ms=4)
     right.set(xlabel="size of the cluster that a sample is in", ylabel="share of samples at or below", ylim=(0, 1.02))
-    if sizes.max() > 30:
+    right.set_xlim(0.8, max(int(sizes.max(initial=1)), 5) * 1.05)
+    if sizes.max(initial=1) > 30:
         right.set_xscale("log")
     return figure
 
