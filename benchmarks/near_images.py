@@ -1,0 +1,251 @@
+"""Near-duplicate images: how many planted copies are found, and what is taken for a copy and is none.
+
+    python -m benchmarks.near_images --corpus data/tuxpaint --pictures 800
+
+Every picture of a real corpus (a site's folder, e.g. that of `curation.corpora.tuxpaint`) and of a mini-web gets copies
+as the web makes them: compressed, resized, cropped, brighter, under an edited caption, all at once. One pass of
+deduplication runs over originals and copies. Recall: the share of copies that are in the cluster of their original.
+Precision: of all pairs in one cluster, the share that are copies of one picture. Each two pictures of which copies are
+in one cluster are drawn into results/near_images_<corpus>.png, beside each other, for eyes to judge: a real corpus
+holds near duplicates of its own.
+
+Beside ours: files' and pixels' hashes, and the 64-bit hash alone, equal (as Data-Juicer's image_deduplicator compares
+it) or within 10 bits (as imagededup does by default).
+"""
+
+import argparse
+import hashlib
+import io
+import itertools
+import random
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from PIL import Image, ImageDraw, ImageEnhance
+
+from benchmarks.common import RESULTS, show, timed, write_result
+from curation import storage
+from curation.dedup import METHODS, Method, Source, deduplicate
+from curation.dedup.image import NearImages
+from curation.identity import pair_uid
+from curation.miniweb import MiniWebConfig, generate_site
+from curation.miniweb.captions import small_edit
+from curation.scores import Origin, load_scores, write_scores
+from curation.shards import EncodedImage, Sample, Shard, ShardWriter
+from filters import SCORERS, DecodedImage, decode_image, judge_batch
+
+ORIGINAL: Final = "original"
+SCORED: Final = ("image", "fingerprint")
+PER_SHARD: Final = 500
+SMALLEST: Final = 48
+"""Pixels of a picture's shorter side; copies of smaller ones are icons."""
+DRAWN: Final = 24
+COMPARED: Final[dict[str, Method]] = {
+    "bytes": METHODS["bytes"](),
+    "pixels": METHODS["pixels"](),
+    "phash equal": NearImages(verify=False, max_distance=0, aspect_tolerance=9.0),
+    "phash within 4": NearImages(verify=False, max_distance=4),
+    "phash within 10": NearImages(verify=False, max_distance=10, aspect_tolerance=9.0),
+    "image": NearImages(),
+}
+"""`image` is what ships, with its defaults."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planted:
+    """One file, and which picture it shows."""
+
+    picture: int
+    made: str
+    """ORIGINAL, or how the copy was made."""
+    data: bytes
+    caption: str
+
+
+def jpeg(image: Image.Image, quality: int) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
+
+
+def copies(image: Image.Image, data: bytes, caption: str, rng: random.Random) -> Iterator[tuple[str, bytes, str]]:
+    """What the web makes of a picture: how, the file, its caption there."""
+    width, height = image.size
+
+    def crop(left: float, up: float, right: float, down: float) -> Image.Image:
+        """Without these shares of the sides' lengths."""
+        edges = (round(width * left), round(height * up), width - round(width * right), height - round(height * down))
+        return image.crop(edges)
+
+    def scaled(share: float) -> Image.Image:
+        size = (max(1, round(width * share)), max(1, round(height * share)))
+        return image.resize(size, Image.Resampling.LANCZOS)
+
+    yield "caption edited", data, small_edit(rng, caption)
+    yield "compressed, quality 30-60", jpeg(image, rng.randint(30, 60)), caption
+    yield "resized to 50-90 %", jpeg(scaled(rng.uniform(0.5, 0.9)), 85), caption
+    yield "cropped, 5 % of the area, all sides", jpeg(crop(*(0.0127,) * 4), 85), caption
+    one_side = [0.05, 0.0, 0.0, 0.0]
+    rng.shuffle(one_side)
+    yield "cropped, 5 % of one length", jpeg(crop(*one_side), 85), caption
+    yield "cropped, 5 % of both lengths", jpeg(crop(*(0.025,) * 4), 85), caption
+    yield "10-20 % brighter", jpeg(ImageEnhance.Brightness(image).enhance(1 + rng.uniform(0.1, 0.2)), 85), caption
+    yield "10-20 % darker", jpeg(ImageEnhance.Brightness(image).enhance(1 - rng.uniform(0.1, 0.2)), 85), caption
+    both = ImageEnhance.Brightness(scaled(rng.uniform(0.6, 0.9))).enhance(1 + rng.uniform(-0.1, 0.1))
+    yield "resized, brighter or darker, quality 50", jpeg(both, 50), small_edit(rng, caption)
+
+
+def plant(site: str, pictures: int, seed: int) -> list[Planted]:
+    """The pictures of a site, equal ones once, each with its copies."""
+    rng = random.Random(seed)
+    rows = storage.read_table(storage.join(site, "pairs.parquet")).to_pylist()
+    found: list[Planted] = []
+    seen: set[bytes] = set()
+    for row in rows:
+        host_path = row["url"].split("://")[1]
+        data = storage.read_bytes(storage.join(site, "files", host_path))
+        decoded = decode_image(data)
+        if not isinstance(decoded, DecodedImage) or min(decoded.pixels.shape[:2]) < SMALLEST:
+            continue
+        pixels = decoded.pixels.tobytes()
+        if pixels in seen or len(seen) == pictures:
+            continue
+        seen.add(pixels)
+        picture, image, caption = len(seen) - 1, Image.fromarray(decoded.pixels), row["caption"] or "A picture."
+        found.append(Planted(picture=picture, made=ORIGINAL, data=data, caption=caption))
+        for made, copy, text in copies(image, data, caption, rng):
+            found.append(Planted(picture=picture, made=made, data=copy, caption=text))
+    return found
+
+
+def write_corpus(planted: Sequence[Planted], root: Path) -> tuple[Source, list[str]]:
+    """Shards and scores of all files; returns the source and the files' uids."""
+    source = Source(name="planted", shards=str(root / "shards"), scores=str(root / "scores"))
+    scorers = {name: SCORERS[name]() for name in SCORED}
+    judges = {name: scorer.load() for name, scorer in scorers.items()}
+    uids = [pair_uid(f"http://planted/{number}", each.caption) for number, each in enumerate(planted)]
+    for first in range(0, len(planted), PER_SHARD):
+        shard = f"{first // PER_SHARD:05d}"
+        own = range(first, min(first + PER_SHARD, len(planted)))
+        with ShardWriter(Shard(root=source.shards, name=shard)) as writer:
+            for number in own:
+                image = EncodedImage(extension="jpg", data=planted[number].data)
+                meta = {"sha256": hashlib.sha256(planted[number].data).hexdigest()}
+                key, caption = f"{number:09d}", planted[number].caption
+                writer.write(Sample(key=key, uid=uids[number], caption=caption, images=(image,), meta=meta))
+        batch: dict[str, list[Any]] = {"image": [decode_image(planted[number].data) for number in own]}
+        batch["meta"] = [{} for _ in own]
+        for name, scorer in scorers.items():
+            table = judge_batch(scorer, judges[name], batch)
+            uid = [uids[number] for number in own]
+            write_scores(source.scores, shard, table.add_column(0, "uid", [uid]), Origin.of(scorer))
+    return source, uids
+
+
+def judge(planted: Sequence[Planted], clusters: Sequence[str]) -> tuple[dict[str, Any], dict[tuple[int, int], int]]:
+    """Recall by kind of copy and precision; and each two pictures that share a cluster, with how many pairs they give.
+
+    Args:
+        clusters: of each file, the survivor's uid.
+    """
+    originals = {
+        each.picture: cluster for each, cluster in zip(planted, clusters, strict=True) if each.made == ORIGINAL
+    }
+    right, listed = Counter[str](), Counter[str]()
+    members: dict[str, Counter[int]] = defaultdict(Counter)
+    for each, cluster in zip(planted, clusters, strict=True):
+        members[cluster][each.picture] += 1
+        if each.made != ORIGINAL:
+            listed[each.made] += 1
+            right[each.made] += cluster == originals[each.picture]
+    mixed: Counter[tuple[int, int]] = Counter()
+    true_pairs = 0
+    for pictures in members.values():
+        true_pairs += sum(count * (count - 1) // 2 for count in pictures.values())
+        for (one, first), (other, second) in itertools.combinations(sorted(pictures.items()), 2):
+            mixed[one, other] += first * second
+    result = {
+        "precision": true_pairs / max(1, true_pairs + mixed.total()),
+        "recall": right.total() / max(1, listed.total()),
+        "false pairs": mixed.total(),
+        "pictures confused": len({picture for pair in mixed for picture in pair}),
+        "recall by copy": {made: right[made] / listed[made] for made in listed},
+    }
+    return result, dict(mixed)
+
+
+def draw_pairs(planted: Sequence[Planted], mixed: Mapping[tuple[int, int], int], path: Path) -> None:
+    """The originals of the pictures that were confused, two by two, most pairs first."""
+    shown = sorted(mixed, key=lambda pair: (-mixed[pair], pair))[:DRAWN]
+    originals = {each.picture: each for each in planted if each.made == ORIGINAL}
+    side, columns = 150, 4
+    sheet = Image.new("RGB", (columns * (2 * side + 30), -(-len(shown) // columns) * (side + 34) + 10), "white")
+    pen = ImageDraw.Draw(sheet)
+    for place, pair in enumerate(shown):
+        left, top = (place % columns) * (2 * side + 30) + 8, (place // columns) * (side + 34) + 8
+        for number, picture in enumerate(pair):
+            decoded = decode_image(originals[picture].data)
+            assert isinstance(decoded, DecodedImage)
+            image = Image.fromarray(decoded.pixels)
+            image.thumbnail((side, side))
+            sheet.paste(image, (left + number * (side + 4), top))
+            pen.text((left + number * (side + 4), top + side + 4), originals[picture].caption[:24], fill="black")
+    sheet.save(path)
+
+
+def measure(name: str, site: str, pictures: int, seed: int) -> dict[str, Any]:
+    """Plant, find by each method, judge; draws what the shipped method confuses."""
+    planted = plant(site, pictures, seed)
+    results: dict[str, Any] = {"files": len(planted), "pictures": len({each.picture for each in planted})}
+    with tempfile.TemporaryDirectory() as folder:
+        (source, uids), seconds = timed(lambda: write_corpus(planted, Path(folder)))
+        results["seconds to score"] = round(seconds, 1)
+        for title, method in COMPARED.items():
+            table = f"by_{title.replace(' ', '_')}"
+            survivor = "image.min_side"
+            work = str(Path(folder) / "dedup" / table)
+            _, seconds = timed(
+                lambda: deduplicate(table, method, [source], work, survivor=survivor, workers=0)  # noqa: B023
+            )
+            found = load_scores(source.scores, columns=[f"{table}.cluster"])
+            by_uid = dict(zip(found["uid"].to_pylist(), found[f"{table}.cluster"].to_pylist(), strict=True))
+            results[title], mixed = judge(planted, [by_uid[uid] or uid for uid in uids])
+            results[title]["seconds"] = round(seconds, 2)
+            if title == "image" and mixed:
+                RESULTS.mkdir(exist_ok=True)
+                draw_pairs(planted, mixed, RESULTS / f"near_images_{name}.png")
+    return results
+
+
+def tell(name: str, results: Mapping[str, Any]) -> None:
+    """The tables of one corpus."""
+    title = f"{name}: {results['pictures']:,} pictures, {results['files']:,} files"
+    kinds = ("precision", "recall", "false pairs", "pictures confused", "seconds")
+    show(title, [{"method": method, **{kind: results[method][kind] for kind in kinds}} for method in COMPARED])
+    made = list(results["image"]["recall by copy"])
+    rows = [{"copy": kind, **{method: results[method]["recall by copy"][kind] for method in COMPARED}} for kind in made]
+    show(f"{name}: recall by kind of copy", rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--corpus", help="a site's folder; without, the mini-web alone")
+    parser.add_argument("--pictures", type=int, default=800, help="of each corpus, at most")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        generate_site(MiniWebConfig(pairs=options.pictures, instructions=0, spoil=0.0, seed=options.seed), folder)
+        sites = {"miniweb": folder} | ({Path(options.corpus).name: options.corpus} if options.corpus else {})
+        for name, site in sites.items():
+            found[name] = measure(name, site, options.pictures, options.seed)
+            tell(name, found[name])
+    print(write_result("near_images", {"corpora": found, "seed": options.seed}))
+
+
+if __name__ == "__main__":
+    main()
