@@ -7,7 +7,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from curation import storage
-from pipelines.report import contamination, duplicates, funnel, samples, scores, svg, training
+from pipelines.report import contamination, dfn, duplicates, funnel, samples, scores, svg, training
 
 MAX_SHARDS: Final = 8
 """Galleries draw from the first shards of a source only, so that a report of a hundred million samples stays cheap."""
@@ -23,7 +23,10 @@ def render_page(run: str) -> str:
 
     files = resources.files("pipelines.report")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    parts = {name: (files / name).read_text("utf-8") for name in ("template.html.jinja", "duplicates.html.jinja")}
+    parts = {
+        name: (files / name).read_text("utf-8")
+        for name in ("template.html.jinja", "duplicates.html.jinja", "dfn.html.jinja")
+    }
     environment.loader = jinja2.DictLoader(parts)
     style = "".join((files / name).read_text("utf-8") for name in ("style.css", "duplicates.css"))
     return environment.get_template("template.html.jinja").render(style=style, **_content(run))
@@ -44,6 +47,7 @@ def _content(run: str) -> dict[str, Any]:
         "lost": [],
         "passes": [duplicates.section(run, one, MAX_SHARDS) for one in duplicates.passes(run, sources)],
         "evaluations": contamination.section(run, sources, MAX_SHARDS),
+        "dfn": dfn.section(run, sources, MAX_SHARDS),
         "max_shards": MAX_SHARDS,
         "scorers": [],
         "packs": training.packs(run),
@@ -78,6 +82,7 @@ def _content(run: str) -> dict[str, Any]:
             ("galleries", "Samples", page["galleries"]),
             ("duplicates", "Duplicates", page["passes"]),
             ("evaluations", "Evaluations", page["evaluations"]),
+            ("dfn", "Filtering network", page["dfn"]),
             ("packing", "Packing", page["packs"]),
             ("training", "Training", page["training"]),
             ("stages", "Time", page["stages"]),

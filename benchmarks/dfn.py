@@ -1,0 +1,138 @@
+"""How well a data filtering network that a run trained tells true captions from swapped ones, on pairs held out.
+
+    mmcorpus run pipelines/dfn.yaml --out runs/dfn
+    python -m curation.corpora.tuxpaint --out data/tuxpaint
+    mmcorpus run pipelines/dfn_real_pairs.yaml --out runs/dfn_real
+    python -m benchmarks.dfn runs/dfn runs/dfn_real
+
+For each run: the held-out pairs with their own captions against the same pictures with another held-out pair's; the
+same for a network of the same size that has learned nothing; and, where the site keeps the truth, the captions that it
+had swapped itself, held out and learned from. An interval that holds 0.5 shows nothing.
+"""
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.common import show, write_result
+from curation import storage
+from curation.scores import load_scores
+from pipelines import dfn
+from pipelines.load import load_recipe
+from pipelines.recipe import Recipe
+from pipelines.summary import site_folder
+from training.contrastive.checkpoint import load_clip
+from training.contrastive.model import Clip, begin
+from training.contrastive.pairs import Pairs, PairSource, find_pairs
+from training.contrastive.retrieval import drawn, embed, retrieval
+from training.contrastive.separation import Auc, auc, paired_auc
+
+Row = dict[str, Any]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", help="folders of runs with a `dfn:` section")
+    parser.add_argument("--out", default="dfn", help="name of the result in benchmarks/results/")
+    given = parser.parse_args(arguments)
+    rows = [row for run in given.runs for row in measure(run)]
+    show("True captions against swapped ones", [{k: v for k, v in row.items() if k not in ("run",)} for row in rows])
+    print(write_result(given.out, {"rows": rows}))
+
+
+def measure(run: str) -> list[Row]:
+    """The rows of one run."""
+    recipe = load_recipe(storage.join(run, "recipe.yaml"))
+    entry = recipe.file.dfn
+    if entry is None:
+        raise SystemExit(f"{run} trained no data filtering network (its recipe has no `dfn:`)")
+    truth = _truth(recipe, run)
+    heldout = find_pairs(
+        {
+            source: PairSource(
+                shards=storage.join(run, "shards", source),
+                selection=storage.join(run, dfn.selection_names(source, entry.trust)["heldout"]),
+            )
+            for source in dfn.trusted(recipe)
+        }
+    )
+    rows = []
+    for label, clip in (("trained", load_clip(storage.join(run, dfn.DFN))), ("untrained", begin(entry))):
+        above, below, figures = _swap(clip, heldout, truth)
+        rows.append(_row(recipe, run, f"held out, swapped here, {label}", paired_auc(above, below), figures))
+    return rows + (_planted(recipe, run, heldout, truth) if truth else [])
+
+
+def _swap(clip: Clip, heldout: Pairs, truth: dict[str, Row]) -> tuple[np.ndarray, np.ndarray, Row]:
+    """Cosines of each picture with its own caption and with that of another pair whose words differ.
+
+    Pairs whose own caption is known to be false are left out.
+    """
+    rows = [row for row in drawn(heldout, len(heldout)) if _is_true(truth, heldout.table["uid"][row].as_py())]
+    found = embed(clip, heldout, rows, device=torch.device("cpu"), precision="fp32", batch=256, threads=0)
+    captions = [heldout.caption(row) for row in found.rows]
+    order = np.random.default_rng(0).permutation(len(captions))
+    other = np.zeros(len(captions), np.int64)
+    for place, row in enumerate(order):
+        steps = (order[(place + step) % len(order)] for step in range(1, len(order)))
+        other[row] = next(candidate for candidate in steps if captions[candidate] != captions[row])
+    own = (found.images_NE * found.texts_NE).sum(1).numpy()
+    swapped = (found.images_NE * found.texts_NE[torch.from_numpy(other)]).sum(1).numpy()
+    scale = float(clip.model.logit_scale.detach().exp())
+    return own, swapped, retrieval(found.images_NE, found.texts_NE, captions, scale)
+
+
+def _planted(recipe: Recipe, run: str, heldout: Pairs, truth: dict[str, Row]) -> list[Row]:
+    """The run's own scores of captions that the site had swapped, against those of clean pairs."""
+    rows = []
+    apart = set(heldout.table["uid"].to_pylist())
+    for source in dfn.trusted(recipe):
+        table = load_scores(storage.join(run, "scores", source), columns=[f"{dfn.DFN}.similarity"])
+        scores = dict(zip(table["uid"].to_pylist(), table[f"{dfn.DFN}.similarity"].to_pylist(), strict=True))
+        learned, kept = (
+            set(storage.read_table(storage.join(run, "selections", name), ["uid"])["uid"].to_pylist())
+            for name in (f"{source}.{dfn.TRUSTED}.parquet", f"{source}.parquet")
+        )
+        for label, among in (("held out", apart), ("learned from", learned)):
+            groups: dict[str, list[float]] = {"clean": [], "swapped_caption": []}
+            for uid, score in scores.items():
+                spoil = truth[uid]["spoil"] if uid in truth and uid in among else None
+                if spoil in groups and score is not None:
+                    groups[spoil].append(score)
+            found = auc(groups["clean"], groups["swapped_caption"])
+            rows.append(_row(recipe, run, f"{label}, swapped by the site", found, {}))
+        for label, among in (("all pairs", set(scores)), ("pairs kept", kept & set(scores))):
+            swapped = sum(uid in truth and truth[uid]["spoil"] == "swapped_caption" for uid in among)
+            rows.append({"run": run, "name": recipe.file.name, "what": f"swapped among {label}", "swapped": swapped,
+                         "of": len(among), "share": swapped / max(1, len(among))})  # fmt: skip
+    return rows
+
+
+def _truth(recipe: Recipe, run: str) -> dict[str, Row]:
+    """What the site knows of each pair, by uid; empty if it is not a generated one."""
+    folder = site_folder(recipe, run)
+    path = storage.join(folder, "truth.parquet") if folder else None
+    if path is None or not storage.exists(path):
+        return {}
+    rows = storage.read_table(path, ["uid", "spoil", "caption", "true_caption"]).to_pylist()
+    return {row["uid"]: row for row in rows}
+
+
+def _is_true(truth: dict[str, Row], uid: str) -> bool:
+    return not truth or (uid in truth and truth[uid]["caption"] == truth[uid]["true_caption"])
+
+
+def _row(recipe: Recipe, run: str, what: str, found: Auc, figures: Row) -> Row:
+    values = {name: value for name, value in dataclasses.asdict(found).items() if name not in ("higher", "lower")}
+    shown = {"auc": values["value"], "low": values["low"], "high": values["high"]}
+    recall = {name: figures[name] for name in ("image_to_text_r1", "text_to_image_r1") if name in figures}
+    counts = {"true": found.higher, "swapped": found.lower}
+    return {"run": run, "name": recipe.file.name, "what": what, **shown, **counts, **recall}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""The report's view of the data filtering network: what it learned, and the pairs that it judges most wrongly."""
+
+import json
+from collections.abc import Sequence
+from typing import Any, Final
+
+import yaml
+
+from curation import storage
+from pipelines.dfn import DFN, TRUSTED
+from pipelines.report import svg
+from pipelines.report.gallery import Card, load_samples, uids_at_hand
+from training.contrastive.separation import auc
+
+CARDS: Final = 10
+SWAPPED: Final = "swapped_caption"
+_FIGURES: Final = {
+    "heldout_loss": "held-out loss",
+    "image_to_text_r1": "caption found first",
+    "image_to_text_r5": "caption among the first five",
+    "text_to_image_r1": "picture found first",
+    "text_to_image_r5": "picture among the first five",
+}
+
+
+def section(run: str, sources: Sequence[str], max_shards: int) -> dict[str, Any] | None:
+    """Curves, held-out retrieval and the worst mistakes; None where no network was trained."""
+    path = storage.join(run, DFN, "metrics.jsonl")
+    if not storage.exists(path):
+        return None
+    lines = [json.loads(line) for line in storage.read_bytes(path).splitlines() if line.strip()]
+    truth = _truth(run)
+    scored = [source for source in sources if DFN in storage.list_names(storage.join(run, "scores", source))]
+    texts, galleries = list[str](), list[dict[str, Any]]()
+    for source in scored:
+        scores = _scores(run, source)
+        unseen = {uid: score for uid, score in scores.items() if uid not in _learned_from(run, source)}
+        if truth:
+            texts.append(_separation(source, unseen, truth))
+        galleries += _mistakes(run, source, unseen, truth, max_shards)
+    return {
+        "charts": _charts(lines),
+        "figures": _figures(lines),
+        "texts": texts,
+        "galleries": [gallery for gallery in galleries if gallery["cards"]],
+    }
+
+
+def _charts(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    found = []
+    for title, text, names in (
+        ("training loss", "nats a pair, of those of a batch", ("loss",)),
+        ("held-out retrieval", "share of pairs", ("image_to_text_r1", "text_to_image_r1")),
+    ):
+        curves = []
+        for name in names:
+            points = [(line["step"], line[name]) for line in lines if line.get(name) is not None]
+            if points:
+                label = _FIGURES.get(name, name)
+                xs, ys = zip(*points, strict=True)
+                curves.append(svg.Line(label=label, xs=xs, ys=ys, dots=name != "loss"))
+        if curves:
+            labels = [curve.label for curve in curves] if len(curves) > 1 else []
+            found.append({"title": title, "text": text, "labels": labels, "svg": svg.line_chart(curves, title, "step")})
+    return found
+
+
+def _figures(lines: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
+    """The last retrieval test."""
+    tests = [line for line in lines if "heldout_loss" in line]
+    if not tests:
+        return []
+    last = tests[-1]
+    return [
+        {"name": text, "value": f"{last[name]:.3f} nats" if name == "heldout_loss" else f"{last[name]:.1%}"}
+        for name, text in _FIGURES.items()
+    ]
+
+
+def _truth(run: str) -> dict[str, dict[str, Any]]:
+    """What the run's site knows of each pair, by uid; empty if it is not a generated one."""
+    recipe = yaml.safe_load(storage.read_bytes(storage.join(run, "recipe.yaml")))
+    folder = (recipe.get("web") or {}).get("folder") or storage.join(run, "web")
+    path = storage.join(folder, "truth.parquet")
+    if not storage.exists(path):
+        return {}
+    rows = storage.read_table(path, ["uid", "spoil", "caption", "true_caption"]).to_pylist()
+    return {row["uid"]: row for row in rows}
+
+
+def _scores(run: str, source: str) -> dict[str, float]:
+    from curation.scores import load_scores
+
+    table = load_scores(storage.join(run, "scores", source), columns=[f"{DFN}.similarity"]).drop_null()
+    return dict(zip(table["uid"].to_pylist(), table[f"{DFN}.similarity"].to_pylist(), strict=True))
+
+
+def _learned_from(run: str, source: str) -> set[str]:
+    path = storage.join(run, "selections", f"{source}.{TRUSTED}.parquet")
+    return set(storage.read_table(path, ["uid"])["uid"].to_pylist()) if storage.exists(path) else set()
+
+
+def _separation(source: str, scores: dict[str, float], truth: dict[str, dict[str, Any]]) -> str:
+    groups: dict[str, list[float]] = {"clean": [], SWAPPED: []}
+    for uid, score in scores.items():
+        if uid in truth and truth[uid]["spoil"] in groups:
+            groups[truth[uid]["spoil"]].append(score)
+    found = auc(groups["clean"], groups[SWAPPED])
+    return (
+        f"{source}: of pairs that it has not learned from, a true caption scores above a swapped one with probability "
+        f"{found} (AUC with its 95 % interval; {found.higher:,} true, {found.lower:,} swapped)."
+    )
+
+
+def _mistakes(
+    run: str, source: str, scores: dict[str, float], truth: dict[str, dict[str, Any]], max_shards: int
+) -> list[dict[str, Any]]:
+    """With the truth: right captions that score lowest, swapped ones that score highest. Without: both ends."""
+    at_hand = uids_at_hand(storage.join(run, "shards", source), max_shards)
+    ranked = sorted((uid for uid in at_hand if uid in scores), key=lambda uid: (scores[uid], uid))
+    share = {uid: place / max(1, len(ranked) - 1) for place, uid in enumerate(ranked)}
+    if truth:
+        right = [uid for uid in ranked if uid in truth and truth[uid]["spoil"] == "clean"]
+        wrong = [uid for uid in reversed(ranked) if uid in truth and truth[uid]["spoil"] == SWAPPED]
+        groups = (("true captions that score lowest", right), ("swapped captions that score highest", wrong))
+    else:
+        groups = (("lowest scores", ranked), ("highest scores", ranked[::-1]))
+    shown = {uid for _, uids in groups for uid in uids[:CARDS]}
+    loaded = load_samples(storage.join(run, "shards", source), shown, max_shards)
+    galleries = []
+    for title, uids in groups:
+        cards = [
+            Card(
+                uid=uid,
+                picture=loaded[uid][0],
+                caption=loaded[uid][1],
+                note=f"{scores[uid]:.3f}, above {share[uid]:.0%}"
+                + (f" – in truth: {truth[uid]['true_caption']}" if title.startswith("swapped") else ""),
+            )
+            for uid in uids[:CARDS]
+            if uid in loaded
+        ]
+        galleries.append({"title": f"{source}: {title}", "cards": cards})
+    return galleries
