@@ -1,7 +1,6 @@
 """Selecting from millions of samples: against pandas.eval, against DataComp's way, and writing its .npy against numpy.
 
     python -m benchmarks.selection --rows 1000000 10000000
-    python -m benchmarks.selection --rows 100000 1000000 --only hash_index
 
 One line of JSON a measurement: rows, seconds, rows a second, and the peak memory of a process that did that alone; all
 of them in benchmarks/results/selection.json.
@@ -21,7 +20,6 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.common import write_result
-from curation.dedup.hamming import near_pairs
 from curation.selection import SelectConfig, select_table, uids
 from curation.selection.tables import write_pairs
 
@@ -96,14 +94,9 @@ def export_numpy(table: pa.Table, folder: Path) -> int:
     return datacomp_save(table["uid"].to_pylist(), folder / "numpy.npy")
 
 
-def hash_index(table: pa.Table, folder: Path) -> int:
-    """All pairs of random 64-bit hashes within 8 bits (there are hardly any: the cost of looking)."""
-    return len(near_pairs(np.random.default_rng(0).integers(0, 2**64, table.num_rows, np.uint64), 8)[0])
-
-
 MEASURED: dict[str, Callable[[pa.Table, Path], int]] = {
     function.__name__: function
-    for function in (ours, ours_with_ledger, with_pandas, datacomp, export_ours, export_numpy, hash_index)
+    for function in (ours, ours_with_ledger, with_pandas, datacomp, export_ours, export_numpy)
 }
 
 
