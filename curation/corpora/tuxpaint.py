@@ -10,8 +10,6 @@ import argparse
 import hashlib
 import json
 import os
-import shutil
-import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from curation.corpora.debian import download_package, unpack_package
 from curation.miniweb.site import SiteItem, build_site, finished_counts, require_local
 
 PACKAGE: Final = "tuxpaint-stamps-default"
@@ -59,7 +58,7 @@ def fetch(
     if finished is not None:
         return finished
     with tempfile.TemporaryDirectory(prefix="tuxpaint-") as folder:
-        package = Path(deb) if deb is not None else _download(folder)
+        package = Path(deb) if deb is not None else download_package(PACKAGE, folder)
         root = _unpack(package, folder)
         stamps, counts = find_stamps(root)
         items = list(_items(root, stamps, languages, instructions, counts))
@@ -141,33 +140,11 @@ def _fingerprint(languages: Sequence[str], deb: str | None, instructions: bool) 
     return hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()
 
 
-def _download(folder: str) -> Path:
-    _run(["apt-get", "download", PACKAGE], folder, f"download {PACKAGE} (is there a network, and are apt's lists new?)")
-    found = sorted(Path(folder).glob("*.deb"))
-    if not found:
-        raise RuntimeError(f"apt-get download {PACKAGE} left no package file; download it by hand and give --deb FILE")
-    return found[0]
-
-
-def _unpack(package: Path, folder: str) -> Path:
-    target = os.path.join(folder, "unpacked")
-    _run(["dpkg", "-x", str(package.resolve()), target], folder, f"unpack {package}")
-    root = Path(target) / _STAMPS
+def _unpack(file: Path, folder: str) -> Path:
+    root = unpack_package(PACKAGE, file, folder) / _STAMPS
     if not root.is_dir():
-        raise RuntimeError(f"{package} holds no {_STAMPS}: is it the package {PACKAGE}?")
+        raise RuntimeError(f"{file} holds no {_STAMPS}: is it the package {PACKAGE}?")
     return root
-
-
-def _run(command: list[str], folder: str, purpose: str) -> None:
-    if shutil.which(command[0]) is None:
-        raise RuntimeError(
-            f"{command[0]} is needed to {purpose} but is not installed: use a Debian-like system"
-            f" (packages.debian.org/{PACKAGE} has the file for --deb)"
-        )
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace")
-    if done.returncode:
-        tail = (done.stderr or done.stdout).strip().splitlines()[-3:]
-        raise RuntimeError(f"could not {purpose}: {' / '.join(tail) or f'exit status {done.returncode}'}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
