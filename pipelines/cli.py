@@ -1,5 +1,7 @@
 """The command `mmcorpus`. Each command imports what it needs when it runs, so that `--help` is quick."""
 
+import os
+import sys
 from typing import Annotated
 
 import typer
@@ -51,6 +53,7 @@ for add in (add_running, add_curation, add_deduplication, add_evaluations, add_l
 
 def main() -> None:
     """The entry point of the installed command."""
+    sys.path.append(os.getcwd())  # scorers in a file beside the user; Ray gives it to its workers as well
     app()
 
 
