@@ -11,13 +11,20 @@ holds near duplicates of its own.
 
 Beside ours: files' and pixels' hashes, and the 64-bit hash alone, equal (as Data-Juicer's image_deduplicator compares
 it) or within 10 bits (as imagededup does by default).
+
+    python -m benchmarks.near_images --scale 100000 1000000
+
+Instead: the time, memory and disk that one process takes to find the near duplicates among so many made-up hashes, a
+fifth of them copies.
 """
 
 import argparse
 import hashlib
 import io
 import itertools
+import multiprocessing
 import random
+import resource
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +32,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+import pyarrow as pa
 from PIL import Image, ImageDraw, ImageEnhance
 
 from benchmarks.common import RESULTS, show, timed, write_result
@@ -221,6 +230,73 @@ def measure(name: str, site: str, pictures: int, seed: int) -> dict[str, Any]:
     return results
 
 
+def make_hashes(rows: int, root: Path, per_shard: int = 10_000) -> Source:
+    """Score tables of made-up pictures: of every five the last is the first but for some bits."""
+    source = Source(name="hashes", shards=str(root / "shards"), scores=str(root / "scores"))
+    for first in range(0, rows, per_shard):
+        rng, count = np.random.default_rng(first), min(per_shard, rows - first)
+        phash, dct = (rng.integers(0, 256, (count, size), np.uint8) for size in (8, 32))
+        color = rng.integers(0, 256, (count, 48), np.uint8)
+        for values, flips in ((phash, 5), (dct, 25)):
+            copies, place = values[0 : count - 4 : 5].copy(), np.arange(0, count - 4, 5)
+            for _ in range(flips):
+                at = rng.integers(0, 8 * values.shape[1], len(copies))
+                copies[np.arange(len(copies)), at // 8] ^= (1 << (at % 8)).astype(np.uint8)
+            values[place + 4] = copies
+        color[place + 4] = color[place]
+        uids = [f"{number:032x}" for number in range(first, first + count)]
+        shard = Shard(root=source.shards, name=f"{first // per_shard:05d}")
+        keys = [f"{number:09d}" for number in range(count)]
+        storage.write_table(shard.parquet, pa.table({"key": keys, "uid": uids, "status": ["success"] * count}))
+        storage.write_json(shard.stats, {"count": count, "successes": count})
+        sides = {
+            name: pa.array(np.full(count, 256, np.int32)) for name in ("stored_width", "stored_height", "min_side")
+        }
+        image = {"uid": uids, "phash": [value.hex() for value in map(bytes, phash)], **sides}
+        fine = {
+            name: [value.hex() for value in map(bytes, values)] for name, values in (("dct", dct), ("color", color))
+        }
+        for scorer, table in (("image", image), ("fingerprint", {"uid": uids, **fine})):
+            write_scores(
+                source.scores, shard.name, pa.table(table), Origin(scorer=scorer, version="0", fingerprint="0")
+            )
+    return source
+
+
+def scale(rows: int, results: Any) -> None:
+    """Find the near duplicates among so many hashes in this process; puts a line."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = make_hashes(rows, Path(folder))
+        work = Path(folder) / "dedup"
+        method = NearImages()
+        report, seconds = timed(lambda: deduplicate("same", method, [source], str(work), workers=0))
+        disk = sum(path.stat().st_size for path in work.rglob("*") if path.is_file())
+    results.put(
+        {
+            "images": rows,
+            "seconds": round(seconds, 1),
+            "images a second": round(rows / seconds),
+            "peak MB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10),
+            "disk MB": round(disk / 2**20),
+            "candidates": report.candidates,
+            "recall": report.duplicates / (rows // 5),
+        }
+    )
+
+
+def measure_scale(sizes: Sequence[int]) -> list[dict[str, Any]]:
+    """`scale`, each in a process of its own."""
+    context, lines = multiprocessing.get_context("spawn"), []
+    for rows in sizes:
+        results: Any = context.Queue()
+        process = context.Process(target=scale, args=(rows, results))
+        process.start()
+        lines.append(results.get())
+        process.join()
+        show("Near duplicates among made-up hashes, one process", lines)
+    return lines
+
+
 def tell(name: str, results: Mapping[str, Any]) -> None:
     """The tables of one corpus."""
     title = f"{name}: {results['pictures']:,} pictures, {results['files']:,} files"
@@ -236,7 +312,11 @@ def main() -> None:
     parser.add_argument("--corpus", help="a site's folder; without, the mini-web alone")
     parser.add_argument("--pictures", type=int, default=800, help="of each corpus, at most")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--scale", type=int, nargs="+", metavar="IMAGES", help="time, memory and disk for so many")
     options = parser.parse_args()
+    if options.scale:
+        print(write_result("near_images_scale", {"scale": measure_scale(options.scale)}))
+        return
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         generate_site(MiniWebConfig(pairs=options.pictures, instructions=0, spoil=0.0, seed=options.seed), folder)

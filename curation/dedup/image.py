@@ -31,7 +31,7 @@ class NearImages(Method):
     """Defaults by the numbers in `filters/fingerprint.py` and `benchmarks/near_images.py`."""
 
     chains: ClassVar[bool] = False
-    bucket_limit: ClassVar[int] = 1024
+    bucket_limit: ClassVar[int] = 128
     survivor: ClassVar[str] = "image.min_side"
 
     max_distance: int = 8
