@@ -40,7 +40,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", default="dfn", help="name of the result in benchmarks/results/")
     given = parser.parse_args(arguments)
     rows = [row for run in given.runs for row in measure(run)]
-    show("True captions against swapped ones", [{k: v for k, v in row.items() if k not in ("run",)} for row in rows])
+    told = [
+        {
+            "run": row["name"],
+            "pairs": row["what"],
+            "AUC [95 %]": f"{row['auc']:.3f} [{row['low']:.3f}, {row['high']:.3f}]",
+            "true": row["true"],
+            "swapped": row["swapped"],
+            "R@1 →text": row.get("image_to_text_r1"),
+            "→image": row.get("text_to_image_r1"),
+        }
+        for row in rows
+        if "auc" in row
+    ]
+    show("True captions against swapped ones", told)
+    shares = [
+        {"run": row["name"], **{k: row[k] for k in ("what", "swapped", "of", "share")}} for row in rows if "of" in row
+    ]
+    if shares:
+        show("Swapped captions, as the site knows", shares)
     print(write_result(given.out, {"rows": rows}))
 
 
@@ -107,7 +125,7 @@ def _planted(recipe: Recipe, run: str, heldout: Pairs, truth: dict[str, Row]) ->
             rows.append(_row(recipe, run, f"{label}, swapped by the site", found, {}))
         for label, among in (("all pairs", set(scores)), ("pairs kept", kept & set(scores))):
             swapped = sum(uid in truth and truth[uid]["spoil"] == "swapped_caption" for uid in among)
-            rows.append({"run": run, "name": recipe.file.name, "what": f"swapped among {label}", "swapped": swapped,
+            rows.append({"run": run, "name": recipe.file.name, "what": label, "swapped": swapped,
                          "of": len(among), "share": swapped / max(1, len(among))})  # fmt: skip
     return rows
 
