@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +22,7 @@ VLLM: Final = "vllm.entrypoints.openai.api_server"
 LOOPBACK: Final = "127.0.0.1"
 PORTS: Final = range(20_000, 32_000)
 """Below what Linux hands out to outgoing connections."""
+_PARENT_SECONDS: Final = 1.0
 _TAIL: Final = 4_000
 _KEPT_LOG: Final = 20 << 20
 
@@ -50,9 +52,14 @@ class ReplicaSpec:
 
 
 class Replica:
-    """Keeps one server. Lives in a Ray actor, so that it runs where the GPU is, and ends with the run."""
+    """Keeps one server. Lives in a Ray actor, so that it runs where the GPU is, and ends with the run.
 
-    def __init__(self, spec: ReplicaSpec) -> None:
+    Args:
+        with_parent: end it, too, when this process loses its parent. An actor's is Ray's own process on its node, which
+            dies with a driver that started Ray; the actor itself first looks for Ray for a minute or two.
+    """
+
+    def __init__(self, spec: ReplicaSpec, *, with_parent: bool = False) -> None:
         self._spec = spec
         self.host = _own_address() if spec.everywhere else LOOPBACK
         self._local_log = _log_file(spec.log)
@@ -69,6 +76,8 @@ class Replica:
             [sys.executable, supervise.__file__, self._order()], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         threading.Thread(target=self._listen, daemon=True).start()
+        if with_parent:
+            threading.Thread(target=self._follow, args=(os.getppid(),), daemon=True).start()
 
     def settled(self) -> tuple[str | None, str | None]:
         """Its base URL once it answers, or why it does not, with the end of its log."""
@@ -79,12 +88,22 @@ class Replica:
         """End it, and wait until it has ended."""
         if self._supervisor is None:
             return
-        assert self._supervisor.stdin is not None
-        with contextlib.suppress(OSError):
-            self._supervisor.stdin.close()
+        self._let_go()
         self._supervisor.wait()
         if not storage.is_local(self._spec.log):
             storage.write_bytes(self._spec.log, Path(self._local_log).read_bytes()[-_KEPT_LOG:])
+
+    def _let_go(self) -> None:
+        """Close what the supervisor reads, at which it ends the server and itself."""
+        assert self._supervisor is not None
+        assert self._supervisor.stdin is not None
+        with contextlib.suppress(OSError):
+            self._supervisor.stdin.close()
+
+    def _follow(self, parent: int) -> None:
+        while os.getppid() == parent:
+            time.sleep(_PARENT_SECONDS)
+        self._let_go()
 
     def _order(self) -> str:
         """What the supervisor is to do, in a file that this user alone can read and that it removes."""

@@ -78,7 +78,7 @@ def _servers(scorer: ServedScorer, config: ServerConfig, logs: str) -> Iterator[
                 api_key=key,
                 log=storage.join(logs, f"{scorer.name}-{number}.log"),
             )
-            keepers.append(make.remote(spec))
+            keepers.append(make.remote(spec, with_parent=True))
         yield Connection(endpoints=_come_up(keepers, logs), api_key=key)
     finally:
         stopping = [keeper.stop.remote() for keeper in keepers]

@@ -12,9 +12,8 @@ import json
 import os
 from typing import Any, Final
 
-HIDDEN: Final = 64
-IMAGE_SIZE: Final = 32
 PATCH: Final = 8
+HEAD: Final = 32
 CONTEXT: Final = 4096
 _SPECIAL: Final = ("<pad>", "<|im_start|>", "<|im_end|>", "<image>")
 _ATTENTION: Final = 6.0
@@ -32,10 +31,15 @@ _TEMPLATE: Final = (
 )
 
 
-def write_tiny_model(folder: str, *, seed: int = 0) -> str:
+def write_tiny_model(folder: str, *, seed: int = 0, image_size: int = 32, hidden: int = 64, layers: int = 2) -> str:
     """Write the model, its tokenizer and its processor into a folder that vLLM serves; returns the folder.
 
-    The same seed gives the same answers.
+    The same arguments give the same answers. With other sizes than the defaults fewer answers are numbers.
+
+    Args:
+        image_size: pixels a side; an image takes (image_size / 8)² tokens.
+        hidden: width of both parts, a multiple of 64.
+        layers: of each part.
     """
     import torch
     from safetensors.torch import save_file
@@ -52,20 +56,20 @@ def write_tiny_model(folder: str, *, seed: int = 0) -> str:
     tokenizer = _tokenizer()
     pad, _, end, image = (tokenizer.convert_tokens_to_ids(token) for token in _SPECIAL)
     vision = SiglipVisionConfig(
-        image_size=IMAGE_SIZE,
+        image_size=image_size,
         patch_size=PATCH,
-        hidden_size=HIDDEN,
-        intermediate_size=2 * HIDDEN,
-        num_hidden_layers=2,
-        num_attention_heads=2,
+        hidden_size=hidden,
+        intermediate_size=2 * hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=hidden // HEAD,
         vision_use_head=False,
     )
     language = Qwen2Config(
         vocab_size=len(tokenizer),
-        hidden_size=HIDDEN,
-        intermediate_size=2 * HIDDEN,
-        num_hidden_layers=2,
-        num_attention_heads=2,
+        hidden_size=hidden,
+        intermediate_size=2 * hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=hidden // HEAD,
         num_key_value_heads=1,
         max_position_embeddings=CONTEXT,
         tie_word_embeddings=False,
@@ -93,7 +97,7 @@ def write_tiny_model(folder: str, *, seed: int = 0) -> str:
     with open(os.path.join(folder, "generation_config.json"), "w") as file:
         json.dump({"eos_token_id": end, "pad_token_id": pad}, file)
     LlavaProcessor(
-        image_processor=SiglipImageProcessor(size={"height": IMAGE_SIZE, "width": IMAGE_SIZE}),
+        image_processor=SiglipImageProcessor(size={"height": image_size, "width": image_size}),
         tokenizer=tokenizer,
         patch_size=PATCH,
         vision_feature_select_strategy="full",

@@ -3,6 +3,7 @@
 import copy
 import functools
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, Self
@@ -78,6 +79,14 @@ class ServedScorer(Scorer):
         variable = self.client.key_variable
         if variable is not None and not os.environ.get(variable):
             raise ValueError(f"client.key_variable names {variable}, and the environment has none")
+        config = self.serving()
+        if config is None or "RAY_ADDRESS" in os.environ:
+            return  # other machines serve; what they have shows when they start
+        path = os.path.expanduser(self.model_name)
+        if self.model_name.startswith((".", "/", "~")) and not os.path.exists(path):
+            raise ValueError(f"model_name: there is no model at {os.path.abspath(path)}")
+        if config.python is not None and shutil.which(os.path.expanduser(config.python)) is None:
+            raise ValueError(f"server.python: {config.python} is no program here; name an interpreter that has vLLM")
 
     def model(self) -> str:
         known: str | None = getattr(self, "_model", None)
