@@ -1,4 +1,4 @@
-"""`mmcorpus dedup`: one pass of deduplication over folders of shards and scores."""
+"""`mmcorpus dedup`: one pass of deduplication over folders of shards and scores; `methods`: what it can be by."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,8 +11,9 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command to the application."""
+    """Add these commands to the application."""
     app.command()(dedup)
+    app.command()(methods)
 
 
 @guarded
@@ -113,3 +114,21 @@ def find_sources(folders: list[str], only: list[str]) -> "list[Source]":
         if name not in found:
             raise UsageError(f"there is no source {name!r}; {suggestion(name, found, listed='sources')}")
     return [source for name, source in found.items() if not only or name in only]
+
+
+@guarded
+def methods() -> None:
+    """List the methods of deduplication: what makes two samples copies, and the parameters with their defaults.
+
+    **Examples**
+
+        mmcorpus methods
+
+        mmcorpus dedup data/web --by image --set max_distance=6
+    """
+    from curation.dedup import METHODS, DedupConfig
+    from pipelines.commands.look import show_parameters
+
+    for name, kind in METHODS.items():
+        show_parameters(name, kind)
+    show_parameters("every pass", DedupConfig)

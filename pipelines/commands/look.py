@@ -129,10 +129,12 @@ def scorers() -> None:
         kind = load_scorer_class(name)
         scorer = with_defaults(kind)
         columns = {field.name: str(field.type) for field in scorer.schema()} if scorer else ()
-        _show_scorer(name, kind, columns)
+        show_parameters(name, kind)
+        say(f"    columns: {', '.join(columns) or 'those named above'}")
 
 
-def _show_scorer(name: str, kind: Any, columns: Any) -> None:
+def show_parameters(name: str, kind: Any) -> None:
+    """What a scorer or a method is, and its parameters with their defaults."""
     import dataclasses
     import inspect as python
 
@@ -143,4 +145,3 @@ def _show_scorer(name: str, kind: Any, columns: Any) -> None:
     for field in dataclasses.fields(kind):
         default = field.default if field.default is not dataclasses.MISSING else "…"
         say(f"    {field.name} = {default!r}  {field_help(kind, field.name)}")
-    say(f"    columns: {', '.join(columns) or 'those named above'}")

@@ -32,7 +32,7 @@ COMMANDS = [
         "train",
         "generate",
     ),
-    *("status", "inspect", "report", "profiles", "scorers"),
+    *("status", "inspect", "report", "profiles", "scorers", "methods"),
 ]
 
 
@@ -50,7 +50,7 @@ def plain(text: str) -> str:
 def test_each_command_says_what_it_is_for_and_gives_examples(command: str) -> None:
     text = plain(call(command, "--help"))
     assert "Examples" in text
-    assert text.count(f"mmcorpus {command}") >= 2 or command in ("profiles", "scorers", "train")
+    assert text.count(f"mmcorpus {command}") >= 2 or command in ("profiles", "scorers", "methods", "train")
 
 
 def test_there_is_no_other_command() -> None:

@@ -12,6 +12,9 @@ from pipelines.cli import app
 from pipelines.load import load_recipe
 from pipelines.problems import RecipeError
 from pipelines.recipe import Recipe
+from pipelines.runner import execute
+from pipelines.stages import build_stages
+from pipelines.state import RunState, StageRecord
 from tests.curation.dedup.corpus import found, make_rows, source_at
 
 RECIPE = """\
@@ -109,3 +112,51 @@ def test_the_command_looks_through_folders(tmp_path: Path) -> None:
     wrong = CliRunner().invoke(app, [*one[:-1], "secnd"], env={"COLUMNS": "200"})
     assert wrong.exit_code == 2
     assert "there is no source 'secnd'; did you mean 'second'?" in wrong.output
+
+
+def test_the_methods_are_listed() -> None:
+    told = CliRunner().invoke(app, ["methods"], env={"COLUMNS": "200"}).output
+    for words in (
+        "text_image  – The same pixels",
+        "aspect_tolerance = 0.06",
+        "cosine = 0.95",
+        "every pass",
+        "among = None",
+    ):
+        assert words in told
+
+
+def test_a_changed_parameter_redoes_its_pass_and_what_reads_it(tmp_path: Path) -> None:
+    for name in ("pairs", "talk"):
+        make_rows(source_at(tmp_path, name), [{"caption": "A hare.", "date": "2020-01-01", "sha256": "s"}] * 3)
+    text = RECIPE.replace("same_image: {by: image, survivor: image.min_side, among: same_text.rank == 0, max_distance: 6,",
+                          "same_image: {by: url, among: same_text.rank == 0,")  # fmt: skip
+
+    def go(text: str) -> list[str]:
+        recipe = read(tmp_path, text)
+        stages = build_stages(recipe, str(tmp_path))
+        state = RunState.load(str(tmp_path), name="small")
+        for stage in stages:
+            if stage.name.endswith(("/download", "/score")):
+                record = StageRecord(fingerprint="f", status="done", content="c", parts={"caption": "p"})
+                state.put(stage.name, record)
+        passes = [stage for stage in stages if stage.name.startswith("dedup/")]
+        outcome = execute(passes, state, say=lambda *event: None)
+        assert not outcome.failures
+        assert not outcome.blocked
+        return list(outcome.ran)
+
+    assert go(text) == ["dedup/same_text", "dedup/same_image", "dedup/same_file"]
+    assert go(text) == []
+    other = text.replace("same_file: {by: bytes", "same_file: {by: bytes, survivor: caption.words")
+    assert go(other) == ["dedup/same_file"]
+    # Another survivor, but of equal dates the same one: what reads the pass is as it was.
+    assert go(text.replace("survivor: time(date)", "survivor: time(date) + 1")) == [
+        "dedup/same_text",
+        "dedup/same_file",
+    ]
+    redone = text.replace("by: text, sources: [pairs]", "by: columns, on: [uid], sources: [pairs]")
+    assert go(redone) == ["dedup/same_text", "dedup/same_image"]
+    assert (tmp_path / "scores" / "talk" / "same_file").is_dir()
+    assert go(redone.replace("same_file: {by: bytes", "same_file: {by: bytes, sources: [pairs]")) == ["dedup/same_file"]
+    assert not (tmp_path / "scores" / "talk" / "same_file").exists()
