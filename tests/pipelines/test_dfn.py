@@ -1,6 +1,5 @@
 """The recipe's section `dfn`: what is refused, in which order its stages stand, and a small run of it whole."""
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -15,30 +14,28 @@ from pipelines.problems import RecipeError
 from pipelines.recipe import Recipe
 from pipelines.stages import build_stages
 
-MODEL = (
-    "{image_size: 16, patch_size: 8, vision_width: 32, vision_layers: 1, text_width: 32, text_layers: 1, embed_dim: 32}"
-)
-RECIPE = f"""\
+RECIPE = """\
 name: small
 seed: 5
 web:
-  generate: {{pairs: 90, instructions: 3, spoil: 0.3, weights: {{swapped_caption: 300, drip: 0, slow: 0, endless: 0, reset: 0}},
-    kinds: {{scene: 1}}, captions: short, sides: [96, 128]}}
+  generate:
+    {pairs: 90, instructions: 3, spoil: 0.3, kinds: {scene: 1}, captions: short, sides: [96, 128],
+     weights: {swapped_caption: 300, drip: 0, slow: 0, endless: 0, reset: 0}}
 sources:
-  pairs: {{urls: "${{web}}/pairs.parquet"}}
-  chat: {{urls: "${{web}}/instructions.parquet", kind: conversation}}
-download: {{number_sample_per_shard: 40, timeout: 3, total_timeout: 6, retries: 0}}
+  pairs: {urls: "${web}/pairs.parquet"}
+  chat: {urls: "${web}/instructions.parquet", kind: conversation}
+download: {number_sample_per_shard: 40, timeout: 3, total_timeout: 6, retries: 0}
 score:
-  scorers: {{caption: {{}}, image: {{}}}}
+  scorers: {caption: {}, image: {}}
 dfn:
-  trust: {{keep: caption.words > 1 and not caption.is_url, heldout_fraction: 0.25, heldout_by: caption.text_hash}}
-  model: {MODEL}
+  trust: {keep: caption.words > 1 and not caption.is_url, heldout_fraction: 0.25, heldout_by: caption.text_hash}
+  model: {image_size: 16, patch_size: 8, vision_width: 32, vision_layers: 1, text_width: 32, embed_dim: 32}
   steps: 4
   batch_size: 8
   precision: fp32
   num_workers: 0
 select:
-  pairs: {{keep: "top(dfn.similarity, 0.15)"}}
+  pairs: {keep: "top(dfn.similarity, 0.15)"}
 """
 
 
@@ -133,21 +130,17 @@ def test_a_run_trusts_trains_scores_and_keeps_the_best(tmp_path: Path, ray_local
     assert "swapped captions that score highest" in page
 
     assert set(actions(recipe, out).values()) == {"keep"}
-    faster = dataclasses.replace(recipe.file.dfn, num_workers=2, checkpoint_every=2)  # type: ignore[type-var]
-    assert set(
-        actions(dataclasses.replace(recipe, file=dataclasses.replace(recipe.file, dfn=faster)), out).values()
-    ) == {"keep"}
+    faster = read(tmp_path, RECIPE.replace("num_workers: 0", "num_workers: 2\n  checkpoint_every: 2"))
+    assert set(actions(faster, out).values()) == {"keep"}
     longer = read(tmp_path, RECIPE.replace("steps: 4", "steps: 5"))
     redone = {name for name, action in actions(longer, out).items() if action == "run"}
     assert redone == {"dfn/train", "pairs/dfn", "pairs/select"}
 
     # A published list, as DataComp writes them (sorted u8,u8), in place of a network of one's own.
     listed = uids.encode(sorted(ranked[place][1] for place in (0, 5, 9)))
-    np.save(tmp_path / "datacomp_medium_dfn_20m_inds.npy", listed)
-    published = RECIPE.replace(
-        '"top(dfn.similarity, 0.15)"',
-        f"top(dfn.similarity, 8), intersect: [{tmp_path}/datacomp_medium_dfn_20m_inds.npy]",
-    )
+    path = tmp_path / "datacomp_medium_dfn_20m_inds.npy"
+    np.save(path, listed)
+    published = RECIPE.replace(', 0.15)"', f', 8)", intersect: [{path}]')
     assert run_recipe(read(tmp_path, published), out).problems == ()
     kept = storage.read_table(storage.join(out, "selections", "pairs.parquet"))["uid"].to_pylist()
     assert set(kept) == {ranked[0][1], ranked[5][1]}
