@@ -25,6 +25,7 @@ COMMANDS = [
         "evaluations",
         "score",
         "dedup",
+        "dfn",
         "select",
         "reshard",
         "plan",

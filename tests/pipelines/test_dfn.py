@@ -4,15 +4,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from curation import storage
 from curation.scores import load_scores
 from curation.selection import uids
 from pipelines.chain import plan_run, run_recipe
+from pipelines.cli import app
 from pipelines.load import load_recipe
 from pipelines.problems import RecipeError
 from pipelines.recipe import Recipe
 from pipelines.stages import build_stages
+from tests.training.contrastive.conftest import MakePairs, squares
+
+__all__ = ["squares"]  # a fixture of the trainer's tests
 
 RECIPE = """\
 name: small
@@ -99,6 +104,21 @@ def test_shipped_recipes_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
         (site / name).write_text("{}")
     monkeypatch.chdir(tmp_path)
     assert load_recipe(str(root / "dfn_real_pairs.yaml")).file.dfn is not None
+
+
+def test_the_command_trains_on_a_selection(squares: MakePairs, tmp_path: Path) -> None:
+    source = squares("s", 12)
+    small = "model={image_size: 16, patch_size: 8, vision_width: 32, vision_layers: 1, text_width: 32, embed_dim: 32}"
+    settings = [small, "steps=2", "batch_size=4", "precision=fp32"]
+    command = ["dfn", source.shards, "--trusted", source.selection, "--heldout", source.selection]
+    command += ["--out", str(tmp_path / "o"), *(part for text in settings for part in ("--set", text))]
+    told = CliRunner().invoke(app, command, env={"COLUMNS": "200"})
+    assert told.exit_code == 0, told.output
+    assert "2 steps over 12 pairs" in told.output
+    assert "image_to_text_r1" in told.output
+    assert str(tmp_path / "o" / "checkpoints" / "step-00000002" / "model") in told.output
+    wrong = CliRunner().invoke(app, ["dfn", source.shards, "--trusted", "no.parquet", "--out", str(tmp_path / "p")])
+    assert wrong.exit_code == 2
 
 
 def actions(recipe: Recipe, out: str) -> dict[str, str]:

@@ -1,0 +1,66 @@
+"""`mmcorpus dfn`: train a data filtering network on pairs that are trusted. `mmcorpus score` scores with it."""
+
+from typing import Annotated
+
+import typer
+
+from pipelines.commands.common import UsageError, guarded, read_config, say
+
+
+def register(app: typer.Typer) -> None:
+    """Add this command to the application."""
+    app.command()(dfn)
+
+
+@guarded
+def dfn(
+    shards: Annotated[str, typer.Argument(metavar="SHARDS", help="A folder of shards.")],
+    trusted: Annotated[
+        str,
+        typer.Option("--trusted", metavar="FILE", help="A selection of its pairs to learn from: parquet, npy, txt."),
+    ],
+    out: Annotated[str, typer.Option("--out", help="Gets metrics.jsonl and checkpoints/.")],
+    heldout: Annotated[
+        str | None, typer.Option("--heldout", metavar="FILE", help="A selection that tests retrieval.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; by default what is there.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting of the training, as in a recipe's `dfn`."),
+    ] = None,
+) -> None:
+    """Train a data filtering network (a CLIP) on trusted pairs, or go on where the same command stopped. Needs no Ray.
+
+    With several GPUs, run it under torchrun: every process calls the same command.
+
+    **Examples**
+
+        mmcorpus dfn data/shards --trusted trusted.parquet --heldout held.parquet --out dfn/ --set model=ViT-B-32
+        --set batch_size=1024 --set steps=5000
+
+        mmcorpus score data/shards --out data/scores --scorer dfn --set
+        dfn.model_name=dfn/checkpoints/step-00005000/model
+
+        torchrun --nproc-per-node 8 -m pipelines.cli dfn data/shards --trusted trusted.parquet --out dfn/
+    """
+    from curation import storage
+    from training.contrastive import ContrastiveConfig, PairSource, train_contrastive
+
+    for path in (trusted, *([heldout] if heldout else [])):
+        if not storage.exists(path):
+            raise UsageError(f"there is no selection at {path}; mmcorpus select --out writes one")
+    report = train_contrastive(
+        read_config(ContrastiveConfig, settings),
+        {"shards": PairSource(shards=shards, selection=trusted)},
+        out,
+        heldout={"shards": PairSource(shards=shards, selection=heldout)} if heldout else None,
+        device=device,
+    )
+    totals = report.totals
+    for failure in report.failures:
+        say(f"Could not be read: {failure}")
+    say(f"{totals.step:,} steps over {report.training_pairs:,} pairs, loss {totals.loss or float('nan'):.4f}")
+    if totals.heldout:
+        recalls = ", ".join(f"{name} {value:.3f}" for name, value in totals.heldout.items())
+        say(f"Held out, {report.heldout_pairs:,} pairs: {recalls}")
+    say(f"Model: {report.model}")
