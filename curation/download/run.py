@@ -21,6 +21,8 @@ from curation.download.writer import roll_forward, shard_name
 from curation.progress import Progress
 from curation.shards import Shard, list_shards
 
+NODE_LOSSES: Final = 5
+"""How often a shard is begun again because the machine that fetched it was lost, besides `max_shard_retry`."""
 MADE_BY: Final = "download.json"
 """In the lists' folder: which list and options the shards were made with."""
 
@@ -152,6 +154,7 @@ class _Window:
         self.task = ray.remote(num_cpus=1, max_retries=0)(_download_shard)
         self.in_flight: dict[Any, tuple[int, str]] = {}
         self.failed: dict[int, tuple[tuple[int, str], str]] = {}
+        self.lost = Counter[int]()
         self.downloader: Any = None
 
     def remote(self, downloader: ShardDownloader, row: tuple[int, str]) -> None:
@@ -160,6 +163,9 @@ class _Window:
             self._collect()
         if self.downloader is None:
             self.downloader = self.ray.put(downloader)
+        self._submit(row)
+
+    def _submit(self, row: tuple[int, str]) -> None:
         self.in_flight[self.task.remote(self.downloader, row)] = row
 
     def get(self, _: list[None]) -> None:
@@ -174,6 +180,10 @@ class _Window:
             try:
                 stats = self.ray.get(reference)
             except self.ray.exceptions.RayError as error:
+                if isinstance(error, self.ray.exceptions.NodeDiedError) and self.lost[row[0]] < NODE_LOSSES:
+                    self.lost[row[0]] += 1  # not the shard's fault: it does not count as one of its tries
+                    self._submit(row)
+                    continue
                 cause = getattr(error, "cause", None) or error
                 if storage.disk_is_full(cause):  # every shard after it would be fetched for nothing
                     raise cause from None

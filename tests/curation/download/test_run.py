@@ -17,7 +17,7 @@ import pytest
 from curation import storage
 from curation.download import DownloadConfig, ListError, download
 from curation.download.lists import normalise
-from curation.download.run import _download_shard
+from curation.download.run import NODE_LOSSES, _Bar, _download_shard, _Window
 from curation.download.shard import ShardDownloader
 from curation.ledger import read_stages
 from curation.shards import list_shards, read_rows, read_samples
@@ -350,3 +350,41 @@ def test_a_list_with_nothing_to_fetch_is_an_error(text: str, message: str, tmp_p
     for _ in range(2):  # the second time, the normalised list is there already
         with pytest.raises(ListError, match=message):
             download(DownloadConfig(caption_col="caption"), str(path), *places(tmp_path))
+
+
+class LosingRay:
+    """Ray as `_Window` sees it, on which the first tries of every task end with the loss of their node."""
+
+    class exceptions:
+        RayError = RuntimeError
+        NodeDiedError = type("NodeDiedError", (RuntimeError,), {})
+
+    def __init__(self, losses: int) -> None:
+        self.losses, self.tries = losses, Counter[int]()
+
+    def put(self, value: Any) -> Any:
+        return value
+
+    def remote(self, downloader: Any, row: tuple[int, str]) -> tuple[int, int]:
+        self.tries[row[0]] += 1
+        return row[0], self.tries[row[0]]
+
+    def wait(self, references: list[Any], **_: Any) -> tuple[list[Any], list[Any]]:
+        return references[:1], references[1:]
+
+    def get(self, reference: tuple[int, int]) -> dict[str, Any]:
+        if reference[1] <= self.losses:
+            raise self.exceptions.NodeDiedError("the node is gone")
+        return {"status_dict": {"success": 3}, "successes": 3}
+
+
+@pytest.mark.parametrize(("losses", "failed"), [(0, 0), (NODE_LOSSES, 0), (NODE_LOSSES + 1, 2)])
+def test_the_loss_of_a_node_is_not_a_shards_fault(losses: int, failed: int) -> None:
+    bar = _Bar(6, False)
+    window = _Window(2, {0: 3, 1: 3}, bar)
+    window.ray = window.task = LosingRay(losses)
+    for number in range(2):
+        window.remote(None, (number, "list"))  # type: ignore[arg-type]
+    window.get([])
+    assert len(window.failed) == failed
+    assert bar.rows == 6 - 3 * failed
