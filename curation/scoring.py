@@ -36,6 +36,8 @@ class ScoreReport:
     """By scorer, samples with scores."""
     unscored: dict[str, dict[str, int]]
     """By scorer and reason, samples without."""
+    fingerprints: dict[str, str]
+    """By scorer, what its tables say made them; what a scorer left to the machine is settled in it."""
     failed: dict[str, str] = field(default_factory=dict)
     """By shard, why it could not be scored whole; a rerun tries it again."""
     seconds: float = 0.0
@@ -121,7 +123,9 @@ def score(
             tables[name][outcome.name] = info
         if result["error"]:
             failed[outcome.name] = result["error"]
-    return _report(tables, sizes, failed, skipped=len(shards) - len(todo), seconds=time.monotonic() - start)
+    fingerprints = {scorer.name: scorer.fingerprint() for scorer in scorers}
+    skipped, seconds = len(shards) - len(todo), time.monotonic() - start
+    return _report(tables, sizes, failed, fingerprints, skipped=skipped, seconds=seconds)
 
 
 def check_scorers(scorers: Sequence[Scorer], embeddings_root: str | None = None) -> None:
@@ -206,6 +210,7 @@ def _report(
     tables: dict[str, dict[str, TableInfo]],
     sizes: dict[str, int],
     failed: dict[str, str],
+    fingerprints: dict[str, str],
     *,
     skipped: int,
     seconds: float,
@@ -220,6 +225,7 @@ def _report(
         samples=sum(sizes.values()),
         scored={name: count - unscored[name].total() for name, count in rows.items()},
         unscored={name: dict(sorted(counts.items())) for name, counts in unscored.items()},
+        fingerprints=fingerprints,
         failed=failed,
         seconds=seconds,
     )

@@ -67,13 +67,18 @@ class ScoreConfig:
 
     workers: int | None = None
     """Worker processes; null for as many as Ray has CPUs."""
+    model_workers: int | None = None
+    """Processes that hold the models of scorers such as `clip`; null for one a GPU. Without GPUs each worker holds them
+    itself, unless a number is given."""
     scorers: dict[str, dict[str, Any] | None] = field(default_factory=dict)
     """By name, each with its parameters (`image: {}` for the defaults): one that is shipped, or `package.module:Class`
     of your own. With `uses` among the parameters the name is free: `clip_l14: {uses: clip, model: …}`."""
 
     def __post_init__(self) -> None:
-        if self.workers is not None and self.workers < 1:
-            raise ValueError(f"workers is {self.workers}; give 1 or more, or null")
+        for name in ("workers", "model_workers"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; give 1 or more, or null")
 
 
 @dataclass(frozen=True, kw_only=True)

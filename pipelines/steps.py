@@ -120,7 +120,15 @@ def _shards_content(shards: str, failures: Sequence[str]) -> str:
 
 
 def score(
-    scorers: "Sequence[Scorer]", *, shards: str, out: str, workers: int | None, logs: str, answers: str
+    scorers: "Sequence[Scorer]",
+    *,
+    shards: str,
+    out: str,
+    embeddings: str,
+    workers: int | None,
+    logs: str,
+    answers: str,
+    model_workers: int | None = None,
 ) -> Result:
     """Score a source; tables made with the same scorers are kept. Each scorer's tables are a part of their own.
 
@@ -128,7 +136,16 @@ def score(
     """
     from curation.serving.scoring import score as run
 
-    report = run(shards, out, scorers, workers=workers, logs=logs, answers=answers)
+    report = run(
+        shards,
+        out,
+        scorers,
+        embeddings=embeddings,
+        workers=workers,
+        model_workers=model_workers,
+        logs=logs,
+        answers=answers,
+    )
     counts = {
         "samples": report.samples,
         "shards": report.shards,
@@ -137,7 +154,7 @@ def score(
     }
     failures = [f"shard {shard}: {error}" for shard, error in report.failed.items()]
     content = _shards_content(shards, ())
-    parts = {scorer.name: digest([scorer.fingerprint(), content, *failures]) for scorer in scorers}
+    parts = {scorer.name: digest([report.fingerprints[scorer.name], content, *failures]) for scorer in scorers}
     return Result(counts=counts, failures=failures, parts=parts)
 
 

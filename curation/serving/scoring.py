@@ -19,7 +19,9 @@ def score(
     *,
     logs: str,
     answers: str,
+    embeddings: str | None = None,
     workers: int | None = None,
+    model_workers: int | None = None,
 ) -> ScoreReport:
     """`curation.scoring.score`, starting the model servers that scorers ask.
 
@@ -29,14 +31,19 @@ def score(
     Args:
         logs: the folder of the servers' logs.
         answers: the folder of the answers that are kept.
+        embeddings: where the embeddings go of scorers that save them, `embeddings/<source>`.
 
     Raises:
         ValueError, RuntimeError: as `curation.scoring.score` and `served` do.
     """
-    scoring.check_scorers(scorers)
+    scoring.check_scorers(scorers, embeddings)
     asking = [scorer for scorer in scorers if isinstance(scorer, ServedScorer)]
     others = [scorer for scorer in scorers if not isinstance(scorer, ServedScorer)]
-    first = scoring.score(shards_root, out_root, others, workers=workers) if others else None
+    first = None
+    if others:
+        first = scoring.score(
+            shards_root, out_root, others, embeddings_root=embeddings, workers=workers, model_workers=model_workers
+        )
     if not asking:
         assert first is not None
         return first
@@ -64,6 +71,7 @@ def _merged(first: ScoreReport, second: ScoreReport) -> ScoreReport:
         skipped=min(first.skipped, second.skipped),
         scored={**first.scored, **second.scored},
         unscored={**first.unscored, **second.unscored},
+        fingerprints={**first.fingerprints, **second.fingerprints},
         failed=failed,
         seconds=first.seconds + second.seconds,
     )

@@ -165,7 +165,16 @@ def score(
         list[str] | None,
         typer.Option("--set", metavar="SCORER.KEY=VALUE", help="A scorer's parameter: `language.languages=[en, de]`."),
     ] = None,
+    embeddings: Annotated[
+        str | None,
+        typer.Option(
+            "--embeddings", help="Where `save_embeddings` puts them; embeddings/ beside the scores by default."
+        ),
+    ] = None,
     workers: WorkersOption = None,
+    model_workers: Annotated[
+        int | None, typer.Option("--model-workers", help="Processes that hold models apart; one a GPU by default.")
+    ] = None,
     num_cpus: CpusOption = None,
 ) -> None:
     """Judge every sample of some shards: columns of scores by uid, nothing deleted.
@@ -182,6 +191,9 @@ def score(
 
         mmcorpus score data/shards --out data/scores --scorer my_rules:FaceScorer --workers 8
 
+        mmcorpus score data/shards --out data/scores --scorer clip --set clip.model_name=ViT-B-32 \
+            --set clip.pretrained=laion2b_s34b_b79k --set clip.save_embeddings=true
+
         mmcorpus score data/shards --out data/scores --scorer mllm --set mllm.model_name=Qwen/Qwen2.5-VL-7B-Instruct \
             --set 'mllm.endpoints=["http://gpu1:8000/v1"]'
     """
@@ -193,7 +205,16 @@ def score(
         cluster.start()
         beside = posixpath.dirname(out.rstrip("/"))
         logs, answers = posixpath.join(beside, "logs"), posixpath.join(beside, "answers")
-        result = steps.score(judges, shards=shards, out=out, workers=workers, logs=logs, answers=answers)
+        result = steps.score(
+            judges,
+            shards=shards,
+            out=out,
+            embeddings=embeddings or posixpath.join(beside, "embeddings"),
+            workers=workers,
+            model_workers=model_workers,
+            logs=logs,
+            answers=answers,
+        )
     say(f"{out}: {_counts(result.counts)}")
     _fail_if(result.failures)
 
@@ -267,10 +288,15 @@ def reshard(
     selection: Annotated[str, typer.Option("--selection", help=".parquet, .npy or .txt.")],
     out: Annotated[str, typer.Option("--out", help="Folder of the new shards.")],
     samples_per_shard: Annotated[int, typer.Option(min=1, help="Samples in each new shard.")] = 10_000,
+    blur_faces: Annotated[
+        str | None,
+        typer.Option("--blur-faces", metavar="SCORES", help="Tables of the scorer faces; blur what it found."),
+    ] = None,
     workers: WorkersOption = None,
     num_cpus: CpusOption = None,
 ) -> None:
-    """Write a selection's samples into new shards, as often as their counts say; images keep their bytes.
+    """Write a selection's samples into new shards, as often as their counts say; images keep their bytes, but for those
+    with faces where --blur-faces asks for it.
 
     Packing does not need this: it reads the selection. Use it to hand a subset on, or to delete the rest.
 
@@ -279,12 +305,16 @@ def reshard(
         mmcorpus reshard data/shards --selection basic.parquet --out basic/
 
         mmcorpus reshard s3://bucket/shards --selection basic.npy --out s3://bucket/basic --samples-per-shard 5000
+
+        mmcorpus reshard data/shards --selection basic.parquet --out basic/ --blur-faces data/scores/faces
     """
+    from curation.blurring import FaceBlurring
     from curation.reshard import reshard as run
 
     with Cluster(num_cpus) as cluster:
         cluster.start()
-        report = run(shards, selection, out, samples_per_shard=samples_per_shard, workers=workers)
+        blur = FaceBlurring(scores=blur_faces) if blur_faces else None
+        report = run(shards, selection, out, samples_per_shard=samples_per_shard, blur=blur, workers=workers)
     say(f"{out}: {_counts(report)}")
 
 
