@@ -28,7 +28,10 @@ _SPREAD: Final = np.uint64(0x9E3779B97F4A7C15)
 
 @dataclass(frozen=True, kw_only=True)
 class NearImages(Method):
-    """Defaults by the numbers in `filters/fingerprint.py` and `benchmarks/near_images.py`."""
+    """The same picture compressed, resized, cropped a little, brighter or darker.
+
+    Defaults by the numbers in `filters/fingerprint.py` and `benchmarks/near_images.py`.
+    """
 
     chains: ClassVar[bool] = False
     bucket_limit: ClassVar[int] = 128

@@ -143,5 +143,5 @@ def show_parameters(name: str, kind: Any) -> None:
     text = python.getdoc(kind) or ""
     say(f"{name}  – {' '.join(text.split())}")
     for field in dataclasses.fields(kind):
-        default = field.default if field.default is not dataclasses.MISSING else "…"
-        say(f"    {field.name} = {default!r}  {field_help(kind, field.name)}")
+        default = repr(field.default) if field.default is not dataclasses.MISSING else "…"
+        say(f"    {field.name} = {default}  {field_help(kind, field.name)}")
