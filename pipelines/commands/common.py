@@ -123,6 +123,13 @@ def _terminate_as_interrupt() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def a_folder(path: str) -> str:
+    """Of an option that names a folder to write into: a file in its place is refused before anything starts."""
+    if os.path.isfile(path):
+        raise typer.BadParameter(f"{path} is a file; name a folder")
+    return path
+
+
 def read_config(kind: type[Config], settings: Sequence[str] | None, data: dict[str, Any] | None = None) -> Config:
     """A stage's config from `--set KEY=VALUE` settings, checked as a recipe's section is.
 

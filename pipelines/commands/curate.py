@@ -11,6 +11,7 @@ from pipelines.commands.common import (
     CpusOption,
     UsageError,
     WorkersOption,
+    a_folder,
     guarded,
     read_config,
     say,
@@ -35,7 +36,7 @@ def register(app: typer.Typer) -> None:
 
 @guarded
 def web(
-    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="The site's folder.")],
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="The site's folder.", callback=a_folder)],
     serve: Annotated[bool, typer.Option("--serve", help="Serve the site on loopback until Ctrl-C.")] = False,
     port: Annotated[int, typer.Option(min=0, max=65535, help="With --serve: 0 takes a free one.")] = 0,
     settings: ConfigOption = None,
@@ -83,7 +84,7 @@ def _serve(folder: str, port: int, settings: list[str] | None) -> None:
 
 @guarded
 def render(
-    out: Annotated[str, typer.Argument(metavar="OUT", help="Folder of the new shards.")],
+    out: Annotated[str, typer.Argument(metavar="OUT", help="Folder of the new shards.", callback=a_folder)],
     settings: ConfigOption = None,
     workers: WorkersOption = None,
     num_cpus: CpusOption = None,
@@ -110,7 +111,9 @@ def render(
 @guarded
 def download(
     urls: Annotated[str, typer.Argument(metavar="URLS", help="parquet, csv, tsv, jsonl or txt; local or remote.")],
-    out: Annotated[str, typer.Option("--out", help="Makes shards/, lists/ and ledger/ in this folder.")],
+    out: Annotated[
+        str, typer.Option("--out", help="Makes shards/, lists/ and ledger/ in this folder.", callback=a_folder)
+    ],
     site: Annotated[
         str | None, typer.Option("--site", metavar="FOLDER", help="Serve this mini-web on loopback meanwhile.")
     ] = None,
@@ -156,7 +159,7 @@ def download(
 @guarded
 def score(
     shards: ShardsArgument,
-    out: Annotated[str, typer.Option("--out", help="The source's scores: a folder a scorer.")],
+    out: Annotated[str, typer.Option("--out", help="The source's scores: a folder a scorer.", callback=a_folder)],
     scorers: Annotated[
         list[str] | None,
         typer.Option("--scorer", help="`image`, `caption`, …, or `module:Class`; all rules by default."),
@@ -286,7 +289,7 @@ def select(
 def reshard(
     shards: ShardsArgument,
     selection: Annotated[str, typer.Option("--selection", help=".parquet, .npy or .txt.")],
-    out: Annotated[str, typer.Option("--out", help="Folder of the new shards.")],
+    out: Annotated[str, typer.Option("--out", help="Folder of the new shards.", callback=a_folder)],
     samples_per_shard: Annotated[int, typer.Option(min=1, help="Samples in each new shard.")] = 10_000,
     blur_faces: Annotated[
         str | None,

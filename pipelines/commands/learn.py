@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.commands.common import Cluster, CpusOption, UsageError, guarded, read_config, say
+from pipelines.commands.common import Cluster, CpusOption, UsageError, a_folder, guarded, read_config, say
 
 SetOption = Annotated[
     list[str] | None,
@@ -86,7 +86,7 @@ def pack(
     plan_path: Annotated[str, typer.Argument(metavar="PLAN", help="A plan's parquet.")],
     source: SourceOption,
     tokenizer: TokenizerOption,
-    out: Annotated[str, typer.Option("--out", help="Folder of the packs.")],
+    out: Annotated[str, typer.Option("--out", help="Folder of the packs.", callback=a_folder)],
     pickles: Annotated[
         str | None, typer.Option("--pickles", help="Write Open-Qwen2VL's layout here as well, a pickle a sequence.")
     ] = None,
@@ -127,7 +127,7 @@ def pack(
 @guarded
 def train(
     packs: Annotated[str, typer.Argument(metavar="PACKS", help="A folder of packs.")],
-    out: Annotated[str, typer.Option("--out", help="Gets metrics.jsonl and checkpoints/.")],
+    out: Annotated[str, typer.Option("--out", help="Gets metrics.jsonl and checkpoints/.", callback=a_folder)],
     kind: Annotated[str, typer.Option("--kind", help="`pretrain` or `sft`: whose defaults to take.")] = "pretrain",
     init: Annotated[
         str | None, typer.Option("--init", metavar="CHECKPOINT", help="Go on from this checkpoint or training folder.")

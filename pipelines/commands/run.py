@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipelines.commands import common
-from pipelines.commands.common import FAILED, Cluster, CpusOption, console, guarded, say
+from pipelines.commands.common import FAILED, Cluster, CpusOption, a_folder, console, guarded, say
 
 if TYPE_CHECKING:
     from pipelines.chain import RunResult
@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
 @guarded
 def run(
     recipe: RecipeArgument,
-    out: Annotated[str, typer.Option("--out", help="The run's folder; local or any fsspec URL.")],
+    out: Annotated[str, typer.Option("--out", help="The run's folder; local or any fsspec URL.", callback=a_folder)],
     settings: SetOption = None,
     until: Annotated[
         str | None, typer.Option(metavar="STAGE", help="Stop after this stage: `select`, or `pairs/select`.")

@@ -148,6 +148,24 @@ def test_wrong_usage_is_one_clear_message(
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "r.yaml", "--out"],
+        ["download", "list.csv", "--out"],
+        ["score", "shards", "--out"],
+        ["reshard", "shards", "--selection", "s", "--out"],
+        ["pack", "p", "--source", "a=b", "--tokenizer", "t", "--out"],
+        ["train", "packs", "--out"],
+        ["render"],
+        ["web"],
+    ],
+)
+def test_a_file_where_a_folder_is_to_be_is_told_at_once(arguments: list[str], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert f"{tmp_path}/file is a file; name a folder" in plain(call(*arguments, str(tmp_path / "file"), code=2))
+
+
 def test_profiles_and_scorers_are_listed() -> None:
     out = call("profiles")
     assert "datacomp_basic" in out
