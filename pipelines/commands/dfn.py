@@ -17,7 +17,7 @@ def dfn(
     shards: Annotated[str, typer.Argument(metavar="SHARDS", help="A folder of shards.")],
     trusted: Annotated[
         str,
-        typer.Option("--trusted", metavar="FILE", help="A selection of its pairs to learn from: parquet, npy, txt."),
+        typer.Option("--trusted", metavar="FILE", help="The selection to learn from (parquet, npy, txt)."),
     ],
     out: Annotated[str, typer.Option("--out", help="Gets metrics.jsonl and checkpoints/.")],
     heldout: Annotated[
