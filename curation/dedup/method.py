@@ -57,7 +57,7 @@ class Method(ABC):
     is a duplicate of its survivor, as pictures need, which resemble each other until they have nothing in common."""
     bucketwise: ClassVar[bool] = False
     """True: the driver calls `near` with all the rows of a key, instead of `same` with pairs. For few, large buckets in
-    which all are compared with all by a matrix product; of `identity` no use is made."""
+    which all are compared with all by a matrix product; rows of one identity are there once."""
     bucket_limit: ClassVar[int] = 64
     """Rows that share a key, after those of one identity count once, are compared all with all up to this many. In a
     larger bucket each is compared with half as many rows before it and with the half as many first rows, so that the

@@ -65,18 +65,16 @@ class FindPairs:
             forest = star(records["row"], group_starts(*(records[name] for name in names)))
             write_forest(task_path(self.equal, number), forest, {"links": len(forest["row"])})
             return {"links": len(forest["row"])}
+        forest = spanning_forest(np.empty(0, np.int64), np.empty(0, np.int64))
+        if "identity" in records:
+            one_of_each = group_starts(records["key"], records["table"], records["identity"])
+            forest = star(records["row"], one_of_each)
+            records = {name: values[one_of_each] for name, values in records.items()}
         if method.bucketwise:
-            forest = spanning_forest(np.empty(0, np.int64), np.empty(0, np.int64))
             bucket = records["key"] ^ (records["table"].astype(np.uint64) << np.uint64(48))
             columns: Columns = {"bucket": bucket, "row": records["row"].astype(np.uint32)}
             part = part_of(bucket)
         else:
-            if "identity" in records:
-                forest = star(records["row"], group_starts(records["key"], records["table"], records["identity"]))
-                first_of_each = group_starts(records["key"], records["table"], records["identity"])
-                records = {name: values[first_of_each] for name, values in records.items()}
-            else:
-                forest = spanning_forest(np.empty(0, np.int64), np.empty(0, np.int64))
             pairs = bucket_pairs(records, method.bucket_limit)
             pairs = pairs[unpack_pairs(pairs)[1] >= indexed]  # what the index holds was compared when it was put there
             columns, part = {"pair": pairs}, part_of(pairs >> np.uint64(32))

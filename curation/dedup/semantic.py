@@ -5,6 +5,7 @@ The paper keeps, of what is too similar, the sample that is least like its clust
 says who survives.
 """
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Literal
 
@@ -72,7 +73,9 @@ class Semantic(Method):
         nearest = np.zeros(len(vectors), np.uint64)
         if len(learned["centres"]):
             nearest = (vectors @ learned["centres"].T).argmax(axis=1).astype(np.uint64)
-        return Keys(keys=(nearest[:, None] + np.uint64(1)) * _SPREAD, known=known)
+        same = [hashlib.blake2b(vector, digest_size=8).digest() for vector in np.ascontiguousarray(vectors)]
+        identity = np.frombuffer(b"".join(same), np.uint64)
+        return Keys(keys=(nearest[:, None] + np.uint64(1)) * _SPREAD, known=known, identity=identity)
 
     def near(self, rows: pa.Table) -> tuple[Indices, Indices]:
         vectors, _ = _unit_vectors(rows[self.columns()[0]])

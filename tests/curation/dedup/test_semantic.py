@@ -91,3 +91,15 @@ def test_embeddings_that_were_not_saved_are_asked_for(tmp_path: Path) -> None:
 def test_a_wrong_parameter_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Semantic(**wrong)  # type: ignore[arg-type]
+
+
+def test_many_equal_vectors_are_compared_once(tmp_path: Path) -> None:
+    vectors = np.repeat(np.array([[1.0, 0.0], [0.0, 1.0], [0.02, 1.0]]), 60, axis=0)
+    uids = corpus(tmp_path, vectors, np.ones(180, bool))
+    source = source_at(tmp_path)
+    report = deduplicate("alike", Semantic(cosine=0.99, clusters=1), [source], str(tmp_path / "w"))
+    assert report.candidates == 3  # rows of the one bucket
+    rows = found("alike", source)
+    assert {rows[uid][2] for uid in uids[:60]} == {min(uids[:60])}
+    assert {rows[uid][2] for uid in uids[60:]} == {min(uids[60:])}
+    assert sorted(rows[uid][1] for uid in uids[60:]) == list(range(120))
