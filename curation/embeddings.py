@@ -64,9 +64,3 @@ def to_matrix(column: pa.ChunkedArray | pa.Array) -> tuple[np.ndarray, np.ndarra
     # `flatten` leaves out what stands under a null.
     matrix[known] = array.flatten().to_numpy(zero_copy_only=False).reshape(-1, array.type.list_size)
     return matrix, known
-
-
-def to_column(vectors: np.ndarray, known: np.ndarray) -> pa.FixedSizeListArray:
-    """The reverse of `to_matrix`."""
-    flat = pa.array(np.ascontiguousarray(vectors, np.float16).reshape(-1))
-    return pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1], mask=pa.array(~known))

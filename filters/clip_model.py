@@ -133,7 +133,8 @@ def _create(checkpoint: Checkpoint, name: str, pretrained: str | None, **more: A
         try:
             return open_clip.create_model(name, pretrained, **more)
         except Exception as error:  # open_clip and torch raise almost anything for weights that do not fit
-            raise ValueError(f"open_clip could not load {checkpoint}: {error}") from error
+            first = "; ".join(line.strip() for line in str(error).splitlines()[:2])  # torch lists every tensor
+            raise ValueError(f"open_clip could not load {checkpoint}: {first}") from error
 
 
 def _transform(model: Any) -> Any:
