@@ -1,13 +1,13 @@
 """The stages of a deduplication as tasks that commit one file each: on Ray, or in this process if there is little."""
 
-import time
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
 from curation import storage
 from curation.dedup.parts import SUFFIX, says
-from curation.engine import Outcome, run_shards
+from curation.engine import Outcome, attempt, run_shards, show
 from curation.progress import Progress
 
 Item = TypeVar("Item")
@@ -32,15 +32,13 @@ def run_items(
     work, outcomes = make_work(), []
     with Progress(title, total=len(items), unit="task") as progress:
         for item in items:
-            start, result, problem = time.monotonic(), None, None
-            try:
-                result = dict(work(item))
-            except Exception as error:
-                problem = f"{type(error).__name__}: {error} (in {name(item)})"
-            seconds = time.monotonic() - start
-            outcomes.append(Outcome(name=name(item), result=result, error=problem, seconds=seconds))
-            progress.advance(1)
+            outcomes.append(attempt(functools.partial(_plain, work, item), name(item)))
+            show(progress, outcomes[-1])
     return outcomes
+
+
+def _plain(work: Callable[[Item], Mapping[str, Any]], item: Item) -> dict[str, Any]:
+    return dict(work(item))
 
 
 def run_stage(
