@@ -1,0 +1,1 @@
+"""What the peers' own environments run: nothing of mmcorpus is imported here (see `benchmarks/dedup.py`)."""
