@@ -147,7 +147,7 @@ def test_a_run_trusts_trains_scores_and_keeps_the_best(tmp_path: Path, ray_local
     assert 0 <= counts["image_to_text_r1"] <= 1
     page = Path(str(result.report)).read_text()
     assert 'id="dfn"' in page
-    assert "swapped captions that score highest" in page
+    assert "true captions that score lowest" in page
 
     assert set(actions(recipe, out).values()) == {"keep"}
     faster = read(tmp_path, RECIPE.replace("num_workers: 0", "num_workers: 2\n  checkpoint_every: 2"))
