@@ -1,7 +1,7 @@
 """A finer fingerprint of an image than the 64-bit hash: enough to tell one rendered clock or table from another.
 
-Pairs of different pictures by `curation.render`, 404,550 a kind, that pass as near duplicates (aspect within 6 %), and
-how many are found again with 3 % / 6 % of both lengths cut away evenly:
+Pairs of different pictures by `curation.render`, 404,550 a kind, that pass as near duplicates (aspect within 6 %),
+and how many are found again with 3 % / 6 % of both lengths cut away evenly:
 
                               clock  chart  table  scene
     image.phash    <= 8          68     51    100      7
