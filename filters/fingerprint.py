@@ -8,8 +8,9 @@ and how many are found again with 3 % / 6 % of both lengths cut away evenly:
     this, dct      <= 56          6     19      5      1    96-100 % / 44-72 %
     and color      <= 31          0      0      0      0    96-100 % / 44-72 %
 
-Colours are compared once a change of brightness is undone (`curation.dedup.image`). Of symmetric pictures (letters, road
-signs) many frequencies are nearly zero and their bits noise: 3 % of a corpus of stamps are not found again compressed.
+Colours are compared once a change of brightness is undone (`curation.dedup.image`). Of symmetric pictures (letters,
+road signs) many frequencies are nearly zero and their bits noise: 3 % of a corpus of stamps are not found again once
+they are compressed.
 """
 
 import math
