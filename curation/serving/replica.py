@@ -48,7 +48,8 @@ class ReplicaSpec:
             return [_fill(part, places) for part in self.config.command]
         revision = ["--revision", self.revision] if self.revision else []
         given = ["--model", self.model_name, "--served-model-name", self.model_name, *revision]
-        return [python(self.config), "-m", VLLM, *given, "--host", host, "--port", str(self.port), *self.config.args]
+        given += ["--host", host, "--port", str(self.port), "--disable-uvicorn-access-log"]
+        return [python(self.config), "-m", VLLM, *given, *self.config.args]
 
 
 class Replica:

@@ -25,6 +25,7 @@ from typing import Any, Final
 GRACE: Final = 10.0
 """Seconds between asking the server's processes to end and killing them."""
 _TICK: Final = 0.5
+_PROBE_SECONDS: Final = 5.0
 _PROBE_TIMEOUT: Final = 5.0
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -76,7 +77,8 @@ class Supervisor:
         """Why the server has to be started again; None if the owner is gone."""
         assert self._server is not None
         ready, last = False, time.monotonic()
-        while not _owner_gone(_TICK):
+        rarely = min(_PROBE_SECONDS, self.spec["hang_timeout"] / 4)
+        while not _owner_gone(rarely if ready else _TICK):
             code = self._server.poll()
             if code is not None:
                 return f"the server ended with {_describe(code)}" + ("" if ready else " before it answered")
