@@ -53,7 +53,7 @@ PROFILES: Final[dict[str, Profile]] = {
                 "image.max_side <= 20000",
                 "image.aspect_ratio <= 2.0",
             ),
-            source="OBELICS (Laurençon et al. 2023, arXiv:2306.16527), §3.2 and appendix A.2 'Filtering of images'",
+            source="OBELICS (Laurençon et al. 2023, arXiv:2306.16527), 'Filtering Multimodal Web Documents'",
         ),
     )
 }

@@ -18,9 +18,13 @@ _PATH: Final = re.compile(r"\s*(?:[a-z][a-z0-9+.-]*:)?(?://[^/?#]*)?([^?#]*)", r
 class UrlScorer(Scorer):
     """logo, button, icon, plugin, widget: true if the word stands anywhere in the URL's path, whatever its case.
 
-    The published rule (MMC4, Zhu et al. 2023, §2; MM1, McKinzie et al. 2024, A.1) matches substrings, so `silicon`
-    counts as an icon. The host and the query are not looked at. matches: how many of the five words stand there.
+    The words are those of MM1 (McKinzie et al. 2024, A.1), after MMC4 (Zhu et al. 2023). OBELICS' released code has
+    them too and looks for substrings, as this does: `silicon` counts as an icon, unless `whole_words` is set. The
+    host and the query are not looked at. matches: how many of the five words stand there.
     """
+
+    whole_words: bool = False
+    """Count a word only between non-letters, its plural too: `icons/a.png` but not `silicon.png`. Not published."""
 
     name: ClassVar[str] = "url"
     version: ClassVar[str] = "1"
@@ -31,12 +35,18 @@ class UrlScorer(Scorer):
         return pa.schema(columns | {"matches": pa.int32()})
 
     def load(self) -> Callable[[Batch], Columns]:
+        edges = r"(?<![a-z]){}s?(?![a-z])" if self.whole_words else "{}"
+        patterns = {word: re.compile(edges.format(word)) for word in WORDS}
+
         def judge(batch: Batch) -> Columns:
             paths = [None if url is None else url_path(url) for url in batch["url"]]
-            columns: Columns = {word: [None if path is None else word in path for path in paths] for word in WORDS}
+            found = [None if path is None else [bool(patterns[word].search(path)) for word in WORDS] for path in paths]
+            columns: Columns = {
+                word: [None if words is None else words[place] for words in found] for place, word in enumerate(WORDS)
+            }
             return {
                 **columns,
-                "matches": [None if path is None else sum(word in path for word in WORDS) for path in paths],
+                "matches": [None if words is None else sum(words) for words in found],
                 REASON: [NO_URL if path is None else None for path in paths],
             }
 

@@ -35,7 +35,7 @@ def plan_run(recipe: Recipe, out: str, *, until: str | None = None) -> list[Deci
     """What `run_recipe` would do now, stage by stage."""
     stages = build_stages(recipe, out)
     chosen = runner.until(stages, until) if until else stages
-    return runner.preview(chosen, RunState.load(out, name=recipe.file.name), out)
+    return runner.preview(chosen, _state(recipe, out), out)
 
 
 def run_recipe(
@@ -58,7 +58,7 @@ def run_recipe(
         start_ray, stop_ray: called before the first stage that needs Ray, and once no later one does.
 
     Raises:
-        ValueError: `until` names no stage, or `out` holds something that is not a run.
+        ValueError: `until` names no stage, or `out` holds another recipe's run, or something that is not a run.
         RunLocked: another process runs in `out`.
         OSError: the disk is full.
     """
@@ -66,7 +66,7 @@ def run_recipe(
     chosen = runner.until(stages, until) if until else stages
     with lock(out):
         storage.sweep(out)
-        state = RunState.load(out, name=recipe.file.name)
+        state = _state(recipe, out)
         state.keep_only([stage.name for stage in stages])
         text = yaml.safe_dump(recipe.data, sort_keys=False, allow_unicode=True, width=120)
         storage.write_bytes(storage.join(out, RECIPE_FILE), text.encode())
@@ -79,6 +79,17 @@ def run_recipe(
     problems += [f"{stage} was not run: a stage that it needs failed" for stage in outcome.blocked]
     problems += [f"unaccounted for: {text}" for text in summary["balance"]]
     return RunResult(outcome=outcome, summary=summary, report=report, problems=tuple(problems))
+
+
+def _state(recipe: Recipe, out: str) -> RunState:
+    """The run's record. Refuses a run of another name, whose downloads would be cleared as stale."""
+    there, own = RunState.load(out).name, recipe.file.name
+    if there and there != own:
+        raise ValueError(
+            f"{out} holds the run {there!r}, and this recipe is called {own!r}: give another --out, "
+            f"or call the recipe {there!r} to go on with that run"
+        )
+    return RunState.load(out, name=own)
 
 
 def _drop_stale_ledgers(stages: Sequence[Stage], state: RunState) -> None:

@@ -156,13 +156,14 @@ class _Window:
         self.failed: dict[int, tuple[tuple[int, str], str]] = {}
         self.lost = Counter[int]()
         self.downloader: Any = None
+        self.again = False
 
     def remote(self, downloader: ShardDownloader, row: tuple[int, str]) -> None:
         """In place of `ray_download.remote`."""
         while len(self.in_flight) >= self.limit:
             self._collect()
         if self.downloader is None:
-            self.downloader = self.ray.put(downloader)
+            self.downloader, self.again = self.ray.put(downloader), downloader.retry
         self._submit(row)
 
     def _submit(self, row: tuple[int, str]) -> None:
@@ -191,7 +192,8 @@ class _Window:
                 self.failed[row[0]] = (row, f"{type(cause).__name__}: {lines[0]}")
             else:
                 codes = {code: count for code, count in stats["status_dict"].items() if code != "success"}
-                self.bar.shard(self.sizes[row[0]], {"kept": stats["successes"], **codes})
+                # Of a shard done again in part the stats count every row; the bar counts those fetched.
+                self.bar.shard(self.sizes[row[0]], {} if self.again else {"kept": stats["successes"], **codes})
 
 
 def _download_shard(downloader: ShardDownloader, row: tuple[int, str]) -> dict[str, Any]:

@@ -73,8 +73,7 @@ def _serve(folder: str, port: int, settings: list[str] | None) -> None:
         )
     with serve_site(folder, port) as running:
         say(f"Serving {folder} on 127.0.0.1:{running.port}; Ctrl-C stops. Download from it with")
-        for host, place in running.connect_to.items():
-            say(f"  --set 'connect_to={{{host}: \"{place}\"}}'")
+        say("  --set 'connect_to={" + ", ".join(f'{host}: "{at}"' for host, at in running.connect_to.items()) + "}'")
         try:
             while True:
                 time.sleep(3600)

@@ -195,7 +195,8 @@ def generate(
     """
     from training import generate as run
 
-    say(run(checkpoint, image, prompt, max_new_tokens=max_new_tokens, temperature=temperature, device=device))
+    answer = run(checkpoint, image, prompt, max_new_tokens=max_new_tokens, temperature=temperature, device=device)
+    say(answer or "(the model ended its answer at once)")
 
 
 def _named(settings: list[str] | None, option: str) -> dict[str, str]:

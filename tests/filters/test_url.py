@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from filters import SCORERS
-from filters.url import WORDS, url_path
+from filters.url import WORDS, UrlScorer, url_path
 
 
 @pytest.mark.parametrize(
@@ -39,3 +39,19 @@ def test_no_url() -> None:
 @given(st.text(st.characters()))
 def test_any_text_has_a_path(url: str) -> None:
     assert isinstance(url_path(url), str)
+
+
+@pytest.mark.parametrize(
+    ("url", "published", "whole"),
+    [
+        ("http://a.test/silicon/chip.png", True, False),
+        ("http://a.test/images/icons/a.png", True, True),
+        ("http://a.test/icon_2.png", True, True),
+        ("http://a.test/favicon.ico", True, False),
+        ("http://a.test/ICON-32x32.png", True, True),
+    ],
+)
+def test_whole_words_on_request(url: str, published: bool, whole: bool) -> None:
+    batch = {"url": [url]}
+    assert UrlScorer().load()(batch)["icon"] == [published]
+    assert UrlScorer(whole_words=True).load()(batch)["icon"] == [whole]
