@@ -44,6 +44,7 @@ class Supervisor:
     def run(self) -> int:
         """Until the owner is gone (0) or the server has died once too often (1)."""
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the owner's; what it makes of it arrives here
         try:
             while True:
                 self._start()
