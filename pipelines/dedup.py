@@ -11,7 +11,7 @@ from curation import storage
 from curation.scores import list_tables, read_scores
 from curation.shards import list_shards
 from pipelines import dfn
-from pipelines.fingerprint import plain
+from pipelines.fingerprint import file_digest, plain
 from pipelines.problems import Path, Problem, suggestion
 from pipelines.runner import Result, Stage
 from pipelines.validation import check, field_types
@@ -98,6 +98,7 @@ def stage(found: "DedupPass", recipe: "Recipe", at: Callable[..., str], start_ra
             "sources": list(sources),
             "survivor": found.survivor,
             "method": {"version": found.method.version, **plain(found.method.parameters())},
+            **_index_identity(found),
         },
         needs=tuple(needs),
         outputs=(*tables, f"{SECTION}/{found.name}"),
@@ -108,6 +109,15 @@ def stage(found: "DedupPass", recipe: "Recipe", at: Callable[..., str], start_ra
             found, [source_at(source, at) for source in sources], at(SECTION, found.name), start_ray=start_ray
         ),
     )
+
+
+def _index_identity(found: "DedupPass") -> dict[str, str]:
+    """What an index holds; nothing of one that the pass itself extends, of which it sees what was there before it."""
+    index = found.config.index
+    if index is None or found.config.extend:
+        return {}
+    path = storage.join(index, "index.json")
+    return {"index_holds": file_digest(path)} if storage.exists(path) else {}
 
 
 def maker(scorer: str, source: str, recipe: "Recipe") -> str:
@@ -180,12 +190,15 @@ def findings(recipe: "Recipe") -> Iterable[tuple[Path, str]]:
         path: Path = (SECTION, name)
         if not name.isidentifier() or keyword.iskeyword(name):
             yield path, "a pass's name stands in expressions: letters, digits and _ alone, a letter first"
-        if any(scorer.name == name for scorer in recipe.scorers.values()):
-            yield path, "a scorer has this name, and would write the same tables; rename the pass"
+        if name in ("embeddings", dfn.DFN) or any(scorer.name == name for scorer in recipe.scorers.values()):
+            yield path, "a scorer has this name, or it stands for other tables; rename the pass"
         for index, source in enumerate(found.config.sources):
             if source not in recipe.file.sources:
                 text = f"unknown source {source!r}; {suggestion(source, recipe.file.sources, listed='sources')}"
                 yield (*path, "sources", index), text
+        gap = _no_index(found)
+        if gap:
+            yield (*path, "index"), gap
         known = _columns_for(found, before, recipe)
         for key, columns in found.read.items():
             missing = [gap for column in columns if (gap := _missing(column, known, found, recipe))]
@@ -195,6 +208,15 @@ def findings(recipe: "Recipe") -> Iterable[tuple[Path, str]]:
                 if wrong:
                     yield (*path, key), wrong
         before.append(found)
+
+
+def _no_index(found: "DedupPass") -> str | None:
+    """Why a pass has no index to compare with; one elsewhere is asked for when it is read."""
+    index = found.config.index
+    if index is None or found.config.extend or not storage.is_local(index):
+        return None
+    there = storage.exists(storage.join(index, "index.json"))
+    return None if there else f"there is no index at {index}; a pass with `extend: true` makes one"
 
 
 def _columns_for(found: "DedupPass", before: "list[DedupPass]", recipe: "Recipe") -> dict[str, pa.DataType | None]:
