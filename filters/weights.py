@@ -108,14 +108,14 @@ def _file_digest(path: str, size: int, modified: int) -> str:
 @functools.lru_cache(maxsize=64)
 def _hub_commit(name: str, revision: str | None) -> str:
     from huggingface_hub import resolve_revision
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RevisionResolutionError
 
     for offline in (True, False):
         try:
             return str(
                 getattr(resolve_revision(name, revision=revision, local_files_only=offline), "resolved", revision)
             )
-        except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        except (HfHubHTTPError, HFValidationError, RevisionResolutionError, OSError) as error:
             failure = error
     raise ValueError(
         f"{name!r} is no file or folder here, and as a Hugging Face id its commit cannot be found: {failure}"

@@ -50,6 +50,15 @@ def test_a_hub_model_is_known_by_its_commit(tmp_path: Path, monkeypatch: pytest.
     assert weights_identity("owner/name") == f"owner/name@{commit}"
 
 
+def test_a_hub_model_out_of_reach_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(
+        ValueError, match="'owner/unknown' is no file or folder here, and as a Hugging Face id its commit"
+    ):
+        weights_identity("owner/unknown")
+
+
 def test_nothing_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"there are no weights at .*/missing\.gguf"):
         weights_identity(str(tmp_path / "missing.gguf"))
