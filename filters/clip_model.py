@@ -68,6 +68,10 @@ class ClipModel:
 
         if device == "cuda" and not torch.cuda.is_available():
             raise ValueError("device is cuda, but torch sees no GPU here; use device: cpu, or auto")
+        if device == "cuda":
+            # fp32 means fp32 (convolutions would round their inputs to TF32's 10 bits), and twice means the same. For
+            # the whole process, because threads share these settings.
+            torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic = False, True
         name, pretrained = checkpoint.open_clip_names()
         model = _create(checkpoint, name, pretrained, device="cpu", require_pretrained=True)
         steps = _transform(model).transforms
@@ -120,9 +124,6 @@ class ClipModel:
             stack.enter_context(torch.inference_mode())
             if self._dtype is not None:
                 stack.enter_context(torch.autocast(self._device.type, dtype=self._dtype))
-            if self._device.type == "cuda":
-                # fp32 means fp32 (convolutions would round their inputs to TF32's 10 bits), and twice means the same.
-                stack.enter_context(torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False))
             yield
 
 

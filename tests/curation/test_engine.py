@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from curation import engine
 from curation.engine import WORKER_DIED, Outcome, run_shards
 
 
@@ -66,15 +67,36 @@ def test_a_worker_that_cannot_be_set_up_ends_the_run_with_its_own_message() -> N
         run_shards(make, [1, 2], title="broken")
 
 
-@pytest.mark.usefixtures("ray_local")
-def test_the_users_ray_data_settings_are_left_alone() -> None:
-    from ray.data import DataContext
+class Parts:
+    """A setup that needs no Ray."""
 
-    before = DataContext.get_current()
-    settings = (before.enable_progress_bars, before.max_errored_blocks)
-    run_shards(squares, [1], title="one")
-    assert DataContext.get_current() is before
-    assert settings == (before.enable_progress_bars, before.max_errored_blocks)
+    def __init__(self, token: str) -> None:
+        self.token = token
+
+    def fetch(self) -> tuple[str]:
+        return (self.token,)
+
+
+def test_what_a_worker_holds_is_made_once_a_run_and_let_go_when_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    import time
+
+    monkeypatch.setattr(engine, "IDLE_SECONDS", 0.05)
+    kept, made = engine.Kept(), list[str]()
+
+    def make(parts: tuple[str]) -> list[str]:
+        made.append(parts[0])
+        return [parts[0]]
+
+    for token in ("a", "a", "b"):
+        with kept.use(Parts(token), make) as held:  # type: ignore[arg-type]
+            assert held == [token]
+    assert made == ["a", "b"]
+    deadline = time.monotonic() + 20
+    while kept._made is not None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert kept._made is None
+    with kept.use(Parts("b"), make):  # type: ignore[arg-type]
+        assert made == ["a", "b", "b"]
 
 
 def test_no_ray_is_said_clearly(monkeypatch: pytest.MonkeyPatch) -> None:

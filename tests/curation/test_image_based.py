@@ -13,7 +13,7 @@ from curation.image_based import ImageBasedConfig, image_based_filter
 from curation.scores import Origin, load_scores
 from curation.selection import SelectConfig, select
 
-CONFIG = ImageBasedConfig(clusters=4, samples_per_cluster=50)
+CONFIG = ImageBasedConfig(clusters=12, samples_per_cluster=50)
 CENTRES = np.eye(8, dtype=np.float32)[:4]
 
 
@@ -41,17 +41,22 @@ def test_what_the_target_hits_is_kept(tmp_path: Path, monkeypatch: pytest.Monkey
     kinds = pool(embeddings)
     np.save(target, 3 * CENTRES[[1, 1, 3]])
     report = image_based_filter(CONFIG, embeddings, scores, target)
-    assert (report.samples, report.targets, report.clusters, report.clusters_hit) == (108, 3, 4, 2)
+    assert (report.samples, report.targets, report.clusters, report.clusters_hit) == (108, 3, 12, 2)
     table = load_scores(scores)
+    kept, hit = 0, {}
     for row, kind in enumerate(kinds):
+        targets = table["image_based.targets"][row].as_py()
         if row % 10 == 9:
             assert table["image_based.reason"][row].as_py() == "no_embedding"
-            assert table["image_based.targets"][row].as_py() is None
-        else:
-            assert table["image_based.targets"][row].as_py() == {0: 0, 1: 2, 2: 0, 3: 1}[kind]
-            assert table["image_based.similarity"][row].as_py() > 0.9
-    kept = sum(kind in (1, 3) for row, kind in enumerate(kinds) if row % 10 != 9)
-    assert report.kept == kept
+            assert targets is None
+            continue
+        assert table["image_based.similarity"][row].as_py() > 0.9
+        if targets:  # as many as point where this sample does
+            assert targets == {1: 2, 3: 1}[kind]
+            hit[table["image_based.cluster"][row].as_py()] = targets
+            kept += 1
+    assert sorted(hit.values()) == [1, 2]
+    assert report.kept == kept > 0
     assert select(SelectConfig(keep="image_based.targets > 0"), scores, str(tmp_path / "kept.parquet")).kept == kept
 
     before = {path.name: path.read_bytes() for path in (tmp_path / "scores" / "image_based").iterdir()}
@@ -65,7 +70,7 @@ def test_what_the_target_hits_is_kept(tmp_path: Path, monkeypatch: pytest.Monkey
 
     np.save(target, CENTRES[[0]])
     assert image_based_filter(CONFIG, embeddings, scores, target).clusters_hit == 1
-    assert image_based_filter(CONFIG, embeddings, scores, embeddings).clusters_hit == 4
+    assert image_based_filter(CONFIG, embeddings, scores, embeddings).clusters_hit == 12
 
 
 def test_what_is_missing_is_said(tmp_path: Path) -> None:
