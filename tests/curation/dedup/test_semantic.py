@@ -8,7 +8,7 @@ import pytest
 
 from curation.dedup import deduplicate
 from curation.dedup.semantic import Semantic
-from curation.embeddings import to_column, write_embeddings
+from curation.embeddings import write_embeddings
 from curation.scores import Origin, list_tables, read_scores, table_path
 from tests.curation.dedup.corpus import found, make_rows, source_at
 
@@ -25,7 +25,9 @@ def corpus(folder: Path, vectors: np.ndarray, known: np.ndarray) -> list[str]:
     for shard in list_tables(source.scores)["caption"]:
         own = read_scores(source.scores, "caption", shard)["uid"]
         places = [uids.index(uid) for uid in own.to_pylist()]
-        table = pa.table({"uid": own, "image": to_column(vectors[places], known[places])})
+        flat = pa.array(vectors[places].astype(np.float16).ravel())
+        image = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1], mask=pa.array(~known[places]))
+        table = pa.table({"uid": own, "image": image})
         assert source.embeddings is not None
         write_embeddings(source.embeddings, shard, table, ORIGIN)
     return uids
