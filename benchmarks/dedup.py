@@ -202,7 +202,7 @@ def ours_dedup(folder: str, work: str, verify: float | None, workers: int) -> No
     from curation.dedup.run import deduplicate
     from curation.dedup.sources import Source
 
-    os.environ |= {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+    os.environ |= {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_raylet_start_wait_time_s": "120"}
     ray.init(num_cpus=workers, include_dashboard=False, object_store_memory=200_000_000, log_to_driver=False)
     source = Source(name="web", shards=f"{folder}/shards", scores=f"{work}/scores")
     method = MinHash(preset="fineweb", verify=verify)
