@@ -45,7 +45,7 @@ PACKAGES: Final = {
     "rensa": ["rensa"],
     "datatrove": ["datatrove[io,processing]", "spacy", "orjson"],
     "text-dedup": ["text-dedup"],
-    "data-juicer": ["py-data-juicer"],
+    "data-juicer": ["py-data-juicer", "aiohttp"],
 }
 SCRIPTS: Final = {
     "datatrove": "datatrove_dedup.py",

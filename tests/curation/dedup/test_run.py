@@ -182,17 +182,17 @@ def test_a_method_that_learns_and_compares_buckets(write_source: Write, tmp_path
     assert column(source, "near.copies") == [2, 2, 1, 2, 2, 1, 2, 2], "20 and 21 fall into different buckets"
 
 
-def test_a_hundred_thousand_copies_cost_a_step_each(
+def test_many_thousand_copies_cost_a_step_each(
     write_source: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = write_source("web", ["the same words in every caption"] * 100_000 + ["the same words in each caption"],
-                          per_shard=50_000)  # fmt: skip
+    source = write_source("web", ["the same words in every caption"] * 30_000 + ["the same words in each caption"],
+                          per_shard=15_000)  # fmt: skip
     compared = []
     plain = MinHash.same
     monkeypatch.setattr(MinHash, "same", lambda self, *rows: compared.append(len(rows[1])) or plain(self, *rows))
     method = MinHash(shingles=Shingles(size=1), verify=0.6)
     report = deduplicate("near", method, [source], f"{tmp_path}/work", workers=0)
-    assert report.largest == 100_001
+    assert report.largest == 30_001
     assert sum(compared) == report.candidates == 1
 
 
