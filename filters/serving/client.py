@@ -106,6 +106,8 @@ class ModelClient:
 
         assert self._session is not None, "use it as `async with ModelClient(…) as client`"
         url = f"{endpoint.url}/{path}"
+        # A trial of an endpoint that is down says nothing of the request: the pool's patience bounds those.
+        counts = not endpoint.failures
         try:
             async with self._session.post(url, data=payload, headers={"Content-Type": "application/json"}) as response:
                 status, text = response.status, await response.read()
@@ -116,10 +118,10 @@ class ModelClient:
         except TimeoutError:
             late = f"timeout: no answer within {self._config.timeout:g} s"
             self._pool.timed_out(endpoint, late)
-            return _Failure(error=late)
+            return _Failure(error=late, counts=counts)
         except (aiohttp.ClientError, OSError) as error:
             self._pool.failed(endpoint, f"connection lost: {error}")
-            return _Failure(error=f"connection lost: {error}")
+            return _Failure(error=f"connection lost: {error}", counts=counts)
         except BaseException:  # cancelled: the endpoint must not seem busy for ever
             self._pool.released(endpoint)
             raise
@@ -134,7 +136,7 @@ class ModelClient:
         said = f"{status} {_message(text)}"
         if status in _RESTING:
             self._pool.failed(endpoint, said, wait=wait)
-            return _Failure(error=said, wait=wait)
+            return _Failure(error=said, wait=wait, counts=counts)
         if status in _NOT_NOW:
             self._pool.released(endpoint)
             return _Failure(error=said, wait=wait)

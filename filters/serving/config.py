@@ -66,7 +66,7 @@ class ClientConfig:
     timeout: float = 300.0
     """Seconds for one answer, waiting in the server's queue included."""
     attempts: int = 8
-    """How often one request is made before it is given up. An endpoint that refuses connections costs no attempt."""
+    """How often one request is made before it is given up. Trying whether an endpoint is back costs no attempt."""
     patience: float = 600.0
     """Seconds to wait while no endpoint works at all: longer than a server takes to start again."""
     backoff: float = 0.5

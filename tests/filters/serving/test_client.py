@@ -78,6 +78,12 @@ def test_what_may_pass_is_tried_again(failure: Callable[[], web.StreamResponse])
         assert len(server.bodies) == 4
 
 
+def test_an_outage_longer_than_the_attempts_is_waited_for() -> None:
+    config = ClientConfig(attempts=3, backoff=0.01, timeout=5.0, patience=60.0)
+    with serving(after(10, lambda: web.Response(status=502))) as gateway:
+        assert ask([gateway.url], config, times=4) == ["ok"] * 4
+
+
 def test_attempts_are_bounded_and_told() -> None:
     with serving(after(99, lambda: web.Response(status=429, text="slow down"))) as server:
         (error,) = ask([server.url])
