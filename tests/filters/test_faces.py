@@ -70,7 +70,7 @@ def test_what_has_no_face_has_none() -> None:
 
 
 def test_settings_are_checked(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="threshold is 1.5"):
+    with pytest.raises(ValueError, match=r"threshold is 1\.5"):
         FacesScorer(threshold=1.5)
     with pytest.raises(ValueError, match="max_side is 10"):
         FacesScorer(max_side=10)
