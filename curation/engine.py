@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
+from curation import storage
 from curation.progress import Progress
 
 Item = TypeVar("Item")
@@ -68,6 +69,7 @@ def run_shards(
 
     Raises:
         RuntimeError: Ray is missing or not initialised, or `make_work` itself failed (a missing model, say).
+        OSError: a worker met a full disk.
     """
     cpus = cluster_resource("CPU")
     outcomes: dict[int, Outcome] = {}
@@ -75,6 +77,7 @@ def run_shards(
         for index, outcome in _stream(make_work, items, name, workers or cpus, cpus, max_task_retries):
             outcomes[index] = outcome
             show(progress, outcome)
+            stop_at_full_disk(outcome)
     return [outcomes[index] for index in range(len(items))]
 
 
@@ -133,6 +136,13 @@ def attempt(work: Callable[[], dict[str, Any]], label: str) -> Outcome:
         message = f"{type(error).__name__}: {error} (in {label})"
         return Outcome(name=label, result=None, error=message, seconds=time.monotonic() - start)
     return Outcome(name=label, result=result, error=None, seconds=time.monotonic() - start)
+
+
+def stop_at_full_disk(outcome: Outcome) -> None:
+    """Raise OSError if that is what failed: every item after it would be worked on for nothing."""
+    full = storage.full_disk_in([outcome.error or ""])
+    if full is not None:
+        raise full
 
 
 def dead(label: str) -> Outcome:

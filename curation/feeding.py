@@ -18,7 +18,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from curation.batches import Part, assemble
-from curation.engine import KEPT, Outcome, Setup, dead, show
+from curation.engine import KEPT, Outcome, Setup, dead, show, stop_at_full_disk
 from curation.progress import Progress
 from curation.shard_work import Handed, Judged, Outputs, ScoreShard, ShardWork, own_this_process, scorer_error
 from filters.judging import judge_prepared
@@ -83,6 +83,7 @@ def feed_models(
             for outcome in _commit(messages, scorers, missing, outputs):
                 outcomes[outcome.name] = outcome
                 show(progress, outcome)
+                stop_at_full_disk(outcome)
         for work in works:
             if work.shard.name not in outcomes:
                 outcomes[work.shard.name] = dead(work.shard.name)
