@@ -40,9 +40,9 @@ def upright(body: bytes) -> Image.Image:
 PICTURES = (
     "clean", "swapped_caption", "boilerplate_caption", "file_name_caption", "url_caption", "markup_caption",
     "empty_caption", "other_language", "exact_duplicate", "edited_duplicate", "reencoded_duplicate",
-    "resized_duplicate", "cropped_duplicate", "brightened_duplicate", "listed_twice", "icon", "extreme_aspect",
-    "blank", "blurred", "wrong_content_type", "redirect", "slow", "exif_rotated", "cmyk", "sixteen_bit", "palette_transparent", "rgba",
-    "progressive", "animated", "noai", "noai_for_others",
+    "resized_duplicate", "cropped_duplicate", "brightened_duplicate", "listed_twice", "icon",
+    "extreme_aspect", "blank", "blurred", "wrong_content_type", "redirect", "slow", "exif_rotated", "cmyk",
+    "sixteen_bit", "palette_transparent", "rgba", "progressive", "animated", "noai", "noai_for_others",
 )  # fmt: skip
 
 
