@@ -110,6 +110,8 @@ def _attempt(function: Callable[[Columns], Columns], columns: Columns, size: int
         for row in range(size):
             try:
                 made = function({name: values[row : row + 1] for name, values in columns.items()})
+            except Unavailable:
+                raise
             except Exception as error:
                 parts.append((range(row, row + 1), f"{RAISED}: {type(error).__name__}: {error}"))
             else:

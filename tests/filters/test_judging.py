@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from filters import DecodedImage, DecodeFailure, Scorer, judge_batch
-from filters.scorer import Batch, Columns
+from filters.scorer import Batch, Columns, Unavailable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +41,26 @@ def test_rows_in_order_with_a_reason_column() -> None:
     table = run(Length(), {"caption": ["abc", "", "z"], "uid": ["1", "2", "3"]})
     assert table.to_pydict() == {"length": [3, 0, 1], "reason": [None, None, None]}
     assert table.schema == pa.schema({"length": pa.int32(), "reason": pa.string()})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served(Length):
+    """Breaks on a batch of several, and asks a server that is down for the second of them."""
+
+    def load(self) -> Callable[[Batch], Columns]:
+        def judge(batch: Batch) -> Columns:
+            if len(batch["caption"]) > 1:
+                raise ValueError("too many")
+            if batch["caption"] == ["b"]:
+                raise Unavailable("the server is down")
+            return {"length": [1]}
+
+        return judge
+
+
+def test_what_cannot_be_judged_now_is_no_reason() -> None:
+    with pytest.raises(Unavailable, match="the server is down"):
+        run(Served(), {"caption": ["a", "b", "c"]})
 
 
 def test_a_row_on_which_the_scorer_raises_costs_itself_alone() -> None:
