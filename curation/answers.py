@@ -26,11 +26,8 @@ class AnswerLog:
         self._files: dict[str, IO[bytes]] = {}
         self._lines: dict[str, list[bytes]] = {}
 
-    def __getstate__(self) -> str:
-        return self.root
-
-    def __setstate__(self, root: str) -> None:
-        self.__init__(root)  # type: ignore[misc]
+    def __reduce__(self) -> tuple[type["AnswerLog"], tuple[str]]:
+        return AnswerLog, (self.root,)
 
     def read(self, shard: str) -> Mapping[str, Any]:
         """The answers kept for a shard, by key; of a key that is there twice the first by the files' names.

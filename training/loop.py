@@ -7,7 +7,6 @@ weights and the optimiser's moments, which is why a run that was killed goes on 
 
 import contextlib
 import dataclasses
-import math
 import time
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
@@ -25,7 +24,7 @@ from training.data import Order, PackLoader, check_packs, micro_batches, total_s
 from training.heldout import heldout_loss
 from training.metrics import MetricsLog
 from training.model import VisionLanguageModel, build_model
-from training.optim import build_optimizer, learning_rate, scale_and_clip
+from training.optim import build_optimizer, learning_rate, scale_and_clip, take_step
 from training.parallel import World, open_world, spread
 from training.resume import check_same, identity
 from training.signals import Interrupts, TrainingInterrupted, deferred_interrupts
@@ -230,15 +229,9 @@ class _Trainer:
         loss_sum, tokens, positions, images, broken, stop = world.sums([float(loss), *counts, float(interrupts.asked)])
         rate = learning_rate(totals.step, self.steps, stage)
         norm = scale_and_clip(self.parameters, max(1.0, tokens), stage.gradient_clip)
-        if not math.isfinite(norm):
-            raise FloatingPointError(
-                f"step {totals.step + 1}: the gradient's norm is {norm}, so the weights would be lost. Lower "
-                f"{stage.kind}.learning_rate, or use precision fp32; the last checkpoint is {self.saved or 'none'}"
-            )
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        take_step(
+            self.optimizer, rate, norm, step=totals.step + 1, lower=f"{stage.kind}.learning_rate", saved=self.saved
+        )
         seconds = time.monotonic() - start
         totals.step += 1
         totals.target_tokens += int(tokens)

@@ -62,3 +62,26 @@ def scale_and_clip(parameters: list[nn.Parameter], count: float, largest: float)
     for gradient in gradients:
         gradient.mul_(factor)
     return mean_norm
+
+
+def take_step(
+    optimizer: torch.optim.Optimizer, rate: float, norm: float, *, step: int, lower: str, saved: str | None
+) -> None:
+    """Move the weights at a learning rate and forget the gradients.
+
+    Args:
+        norm: of the gradients, before they were clipped.
+        step: its number, `lower` the setting to lower and `saved` the last checkpoint, for the error.
+
+    Raises:
+        FloatingPointError: the gradients are not finite; the weights are as they were.
+    """
+    if not math.isfinite(norm):
+        raise FloatingPointError(
+            f"step {step}: the gradient's norm is {norm}, so the weights would be lost. Lower {lower}, "
+            f"or use precision fp32; the last checkpoint is {saved or 'none'}"
+        )
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)

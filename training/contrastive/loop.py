@@ -25,7 +25,7 @@ from training.contrastive.model import Clip, begin
 from training.contrastive.pairs import Pairs, PairSource, find_pairs
 from training.contrastive.retrieval import drawn, embed, retrieval
 from training.metrics import MetricsLog
-from training.optim import build_optimizer, learning_rate, scale_and_clip
+from training.optim import build_optimizer, learning_rate, scale_and_clip, take_step
 from training.parallel import World, open_world
 from training.resume import check_same
 from training.signals import Interrupts, TrainingInterrupted, deferred_interrupts
@@ -204,15 +204,7 @@ class _Trainer:
         loss_sum, pairs, valid, stop = world.sums(counts)
         rate = learning_rate(totals.step, self.steps, config)
         norm = scale_and_clip(self.parameters, max(1.0, valid), config.gradient_clip)
-        if not math.isfinite(norm):
-            raise FloatingPointError(
-                f"step {totals.step + 1}: the gradient's norm is {norm}, so the weights would be lost. Lower "
-                f"learning_rate, or use precision fp32; the last checkpoint is {self.saved or 'none'}"
-            )
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        take_step(self.optimizer, rate, norm, step=totals.step + 1, lower="learning_rate", saved=self.saved)
         with torch.no_grad():
             model.logit_scale.clamp_(0, math.log(config.largest_scale))
         seconds = time.monotonic() - start
