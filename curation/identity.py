@@ -19,6 +19,16 @@ def pair_uid(url: str, caption: str) -> str:
     return digest.hexdigest()
 
 
+def document_uid(url: str, digest: str) -> str:
+    """The uid of a web page's document: of its address and of the digest of the record that holds it."""
+    return pair_uid(url, digest)
+
+
+def node_uid(document: str, number: int) -> str:
+    """The uid of a document's node, by its number in the document as extracted, from 0."""
+    return hashlib.blake2b(f"{document}:{number}".encode(), digest_size=16).hexdigest()
+
+
 def is_uid(text: object) -> bool:
     """True for 32 lower-case hex digits."""
     return isinstance(text, str) and UID_PATTERN.match(text) is not None

@@ -20,7 +20,7 @@ _FIELDS: Final[list[Any]] = [
     pa.field("row", pa.int64()),
 ]
 SCHEMA: Final = pa.schema(_FIELDS)
-STAGES: Final = ("list", "download", "select", "split", "pack")
+STAGES: Final = ("extract", "capture", "list", "download", "trim", "select", "split", "pack")
 KEPT: Final = "kept"
 DROPPED: Final = "dropped"
 HELDOUT: Final = "heldout"
