@@ -46,7 +46,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     import numba
     from numba.extending import register_jitable
 
-    for helper in (mix64, mix32, normalise_text, shingle_points, fold_points):
+    for helper in (mix64, mix32, normalise_text, roll_words, shingle_points, ascii_words, fold_points):
         register_jitable(helper)
     code: Callable[..., Any] = numba.njit(cache=True, nogil=True)(function)
     return code
@@ -149,6 +149,11 @@ def shingle_points(points: U32, count: int, by_words: bool, size: int, words: U6
         found = count
         for i in range(count):
             words[i] = (np.uint64(points[i]) + _ONE) * _STEP
+    return roll_words(words, found, size, out)
+
+
+def roll_words(words: U64, found: int, size: int, out: U64) -> int:
+    """Write the hashes of the runs of `size` among `found` hashed words; returns how many there are."""
     if found == 0:
         return 0
     width = min(size, found)
@@ -165,6 +170,41 @@ def shingle_points(points: U32, count: int, by_words: bool, size: int, words: U6
         h = h * _MULTIPLIER + words[i] - words[i - width] * power
         out[i - width + 1] = mix64(h)
     return found - width + 1
+
+
+def ascii_words(data: U8, start: int, end: int, table: U32, expansions: U32, words: U64) -> int:
+    """Write the hashes of a text's words in one pass, without its points; returns how many, -1 if it is not all ASCII.
+
+    The same hashes as those of `normalise_text` and `shingle_points`, in half the time.
+    """
+    found = 0
+    inside = False
+    last = SPACE
+    h = _MULTIPLIER
+    for i in range(start, end):
+        byte = data[i]
+        if byte >= 0x80:
+            return -1
+        point = table[byte]
+        if point & EXPANDED:
+            if expansions[np.int64(point ^ EXPANDED)] > 0:
+                return -1
+            continue
+        if point == SPACE:
+            if inside:
+                words[found] = mix64(h)
+                found += 1
+                h = _MULTIPLIER
+                inside = False
+        elif point != NUMBER or last != NUMBER:
+            h = (h ^ np.uint64(point)) * _STEP
+            h ^= h >> _S32
+            inside = True
+        last = point
+    if inside:
+        words[found] = mix64(h)
+        found += 1
+    return found
 
 
 def fold_points(points: U32, count: int) -> Any:
@@ -225,9 +265,11 @@ def normalise_texts(
 
 def sign_texts(
     data: U8, offsets: I64, valid: npt.NDArray[np.bool_], table: U32, expansions: U32, growth: int,
-    collapse: bool, by_words: bool, size: int, a: U32, b: U32,
+    collapse: bool, by_words: bool, size: int, hashed: bool, a: U32, b: U32,
 ) -> tuple[U32, U64, npt.NDArray[np.bool_]]:  # fmt: skip
     """MinHash signatures uint32 [N, K] of texts, a hash of each normalised text, and which texts have a shingle.
+
+    Hashes are zero unless `hashed`: most texts are read once where they are not asked for.
 
     The k-th permutation of a shingle's lower 32 bits x is a[k] * mix32(x) + b[k] mod 2^32 (a odd): that of datasketch
     2.0, `affine32`. Signatures of texts without a shingle are all ones.
@@ -247,9 +289,15 @@ def sign_texts(
             row[k] = _LARGEST
         if not valid[i]:
             continue
-        count = normalise_text(data, offsets[i], offsets[i + 1], table, expansions, collapse, points)
-        number = shingle_points(points, count, by_words, size, words, found)
-        hashes[i] = fold_points(points, count)
+        start, end = offsets[i], offsets[i + 1]
+        cut = ascii_words(data, start, end, table, expansions, words) if by_words and not hashed else -1
+        if cut >= 0:
+            number = roll_words(words, cut, size, found)
+        else:
+            count = normalise_text(data, start, end, table, expansions, collapse, points)
+            number = shingle_points(points, count, by_words, size, words, found)
+            if hashed:
+                hashes[i] = fold_points(points, count)
         known[i] = number > 0
         # Four shingles a pass: the signature is loaded and stored a quarter as often, and the compiler makes vectors.
         j = 0

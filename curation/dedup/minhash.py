@@ -116,7 +116,7 @@ class MinHash(Method):
     def keys(self, table: pa.Table, learned: Learned) -> Keys:
         used = self.bands_used
         a, b = permutations_of(used.bands * used.rows, self.seed)
-        signatures, hashes, known = sign(table[self.column], self.shingles_used, a, b)
+        signatures, hashes, known = sign(table[self.column], self.shingles_used, a, b, hashed=self.verifies)
         keys = kernels.compiled(kernels.band_keys)(signatures, used.bands, used.rows)
         return Keys(keys=keys, known=known, identity=hashes if self.verifies else None)
 

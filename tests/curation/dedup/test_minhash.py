@@ -47,6 +47,20 @@ def test_signatures_are_datasketchs() -> None:
             assert np.array_equal(signatures[row], sketch(own, 112, seed=7).hashvalues)
 
 
+@pytest.mark.parametrize("kind", [PRESETS["fineweb"].shingles, PRESETS["data_juicer"].shingles, Shingles(size=3)])
+def test_the_short_way_through_english_gives_the_same_signatures(kind: Shingles) -> None:
+    random = np.random.default_rng(3)
+    alphabet = [*list("abcAB12 ,.$\t\n\x00-'"), "é", "中", "İ"]
+    captions = ["".join(random.choice(alphabet[: 16 + 3 * (row % 2)], 40)) for row in range(400)]
+    captions += ["", " ", "..", "1,2 3", "12 ", "a1b22", " a"]
+    a, b = permutations_of(16, seed=7)
+    short, _, known = sign(captions, kind, a, b)
+    whole, hashes, also_known = sign(captions, kind, a, b, hashed=True)
+    assert np.array_equal(short, whole)
+    assert np.array_equal(known, also_known)
+    assert len(set(hashes.tolist())) > 300
+
+
 @pytest.mark.parametrize(("bands", "rows"), [(14, 8), (20, 3), (5, 2)])
 def test_clusters_are_those_of_datasketchs_lsh(bands: int, rows: int, write_source: Write, tmp_path: object) -> None:
     captions = texts(400, seed=bands)
