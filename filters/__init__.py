@@ -20,6 +20,7 @@ from filters.faces import FacesScorer
 from filters.fingerprint import FingerprintScorer
 from filters.image import ImageScorer
 from filters.image_perplexity import ImagePerplexityScorer
+from filters.image_text import ImageTextScorer
 from filters.judging import judge_batch
 from filters.kenlm import KenlmScorer
 from filters.language import LanguageScorer
@@ -55,6 +56,7 @@ SCORERS: Final[dict[str, type[Scorer]]] = {
     "fingerprint": FingerprintScorer,
     "image": ImageScorer,
     "image_perplexity": ImagePerplexityScorer,
+    "image_text": ImageTextScorer,
     "kenlm": KenlmScorer,
     "language": LanguageScorer,
     "mllm": MllmScorer,

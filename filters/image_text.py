@@ -1,0 +1,130 @@
+"""Text in an image: how many lines, and how much of the image they cover, to find screenshots, documents and memes.
+
+The detector is PP-OCRv4's small one (PaddleOCR; a differentiable-binarisation network, Liao et al. 2020), as the
+package `rapidocr-onnxruntime` ships it, run by OpenCV. It finds where text stands and does not read it.
+"""
+
+import importlib.util
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from filters.scorer import Batch, Columns, Scorer
+from filters.weights import is_hub_id, local_copy, weights_identity
+
+PACKAGE: Final = "rapidocr_onnxruntime"
+_FILE: Final = "ch_PP-OCRv4_det_infer.onnx"
+_MULTIPLE: Final = 32
+"""The network takes sides that are multiples of this."""
+_INSIDE: Final = 0.3
+"""A pixel of the network's map above this belongs to text; so does the next figure decide over a whole box."""
+_CERTAIN: Final = 0.5
+_UNCLIP: Final = 1.6
+"""The map shows the core of each line: a box grows on every side by this times its area over its perimeter. All three
+are PP-OCR's own settings."""
+_THIN: Final = 3.0
+"""Pixels of the searched image: a core that is thinner is no text."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageTextScorer(Scorer):
+    """count: lines of text found. area_ratio: the share of the image that their boxes cover, 0-1, what overlaps counted
+    once. tallest: the height of the tallest line as a share of the image's. boxes: JSON text,
+    `[[left, top, right, bottom], …]`, upright, fractions of the image's width and height, from top to bottom.
+    """
+
+    weights: str | None = None
+    """PP-OCRv4's detector as an .onnx file, which may be a URL; null takes that of the package rapidocr-onnxruntime."""
+    max_side: int = 736
+    """Larger images are searched scaled down to this longest side, in pixels; letters below some 8 pixels are lost."""
+
+    name: ClassVar[str] = "image_text"
+    version: ClassVar[str] = "1"
+    inputs: ClassVar[tuple[str, ...]] = ("image",)
+
+    def __post_init__(self) -> None:
+        if self.max_side < 2 * _MULTIPLE:
+            raise ValueError(f"max_side is {self.max_side}; give {2 * _MULTIPLE} or more")
+
+    def schema(self) -> pa.Schema:
+        return pa.schema(
+            {"count": pa.int32(), "area_ratio": pa.float32(), "tallest": pa.float32(), "boxes": pa.string()}
+        )
+
+    def check(self) -> None:
+        self.model()
+
+    def model(self) -> str:
+        return f"{_FILE}@{weights_identity(self._file()).rpartition('@')[2]}"
+
+    def load(self) -> Callable[[Batch], Columns]:
+        import cv2
+
+        network = cv2.dnn.readNetFromONNX(local_copy(self._file()))
+
+        def judge(batch: Batch) -> Columns:
+            found = [find_text(network, image.pixels, self.max_side) for image in batch["image"]]
+            return {
+                "count": [len(boxes) for boxes, _ in found],
+                "area_ratio": [covered for _, covered in found],
+                "tallest": [float((boxes[:, 3] - boxes[:, 1]).max(initial=0.0)) for boxes, _ in found],
+                "boxes": [json.dumps(boxes.round(4).tolist()) for boxes, _ in found],
+            }
+
+        return judge
+
+    def _file(self) -> str:
+        """Where the network lies.
+
+        Raises:
+            ValueError: no file was given, and the package is not installed.
+        """
+        if self.weights is not None:
+            return f"./{self.weights}" if is_hub_id(self.weights) else self.weights
+        spec = importlib.util.find_spec(PACKAGE)
+        if spec is None or not spec.submodule_search_locations:
+            raise ValueError(
+                "the image_text scorer needs PP-OCR's detector: give weights, or install the package that ships it "
+                "without what it would bring along (another OpenCV): pip install --no-deps rapidocr-onnxruntime"
+            )
+        return str(Path(spec.submodule_search_locations[0]) / "models" / _FILE)
+
+
+def find_text(network: Any, pixels: npt.NDArray[np.uint8], max_side: int) -> tuple[npt.NDArray[np.float64], float]:
+    """Boxes of lines of text, N×4, left, top, right and bottom as fractions of the sides, from top to bottom; and the
+    share of the image that they cover.
+
+    pixels: uint8 H×W×3, RGB.
+    """
+    import cv2
+
+    scale = min(1.0, max_side / max(pixels.shape[:2]))
+    height, width = (max(1, round(side * scale / _MULTIPLE)) * _MULTIPLE for side in pixels.shape[:2])
+    # PP-OCR was trained on BGR with ImageNet's mean and deviation, one for all channels here: no box moves for it.
+    network.setInput(cv2.dnn.blobFromImage(pixels, 1 / 57.6, (width, height), (114.75,) * 3, swapRB=True))
+    chances = np.asarray(network.forward())[0, 0]
+    cores, _ = cv2.findContours((chances > _INSIDE).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    cover = np.zeros((height, width), np.uint8)
+    boxes = []
+    for core in cores:
+        center, (long, short), angle = cv2.minAreaRect(core)
+        if min(long, short) < _THIN:
+            continue
+        left, top, wide, high = cv2.boundingRect(core)
+        inside = np.zeros((high, wide), np.uint8)
+        cv2.fillPoly(inside, [core - (left, top)], 1)
+        if cv2.mean(chances[top : top + high, left : left + wide], inside)[0] < _CERTAIN:
+            continue
+        growth = 2 * _UNCLIP * long * short / (2 * (long + short))
+        corners = cv2.boxPoints((center, (long + growth, short + growth), angle))
+        cv2.fillPoly(cover, [corners.round().astype(np.int32)], 1)
+        edges = np.concatenate([corners.min(axis=0), corners.max(axis=0)]) / (width, height, width, height)
+        boxes.append(edges.clip(0.0, 1.0))
+    boxes.sort(key=lambda box: (float(box[1]), float(box[0])))
+    return np.array(boxes, np.float64).reshape(-1, 4), float(cover.mean())
