@@ -14,9 +14,11 @@ import numpy as np
 import pyarrow as pa
 
 from filters.checkpoint import Checkpoint
+from filters.contamination import read_manifest
 from filters.heads import HeadConfig
 from filters.model import ModelScorer
-from filters.scorer import REASON, Batch, Columns
+from filters.nearest import check_embeddings, read_embeddings
+from filters.scorer import REASON, Batch, Columns, fingerprint_of
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +26,8 @@ if TYPE_CHECKING:
 NO_CAPTION: Final = "no_caption"
 BLANK: Final = "blank"
 _OWN: Final = ("similarity", "logit", "caption_too_long")
-_UNWANTED: Final = {*_OWN, "uid", REASON, "image", "text"}
+_EVALUATION: Final = ("evaluation_similarity", "evaluation_match")
+_UNWANTED: Final = {*_OWN, *_EVALUATION, "uid", REASON, "image", "text"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +53,8 @@ class ClipScorer(ModelScorer):
     (e^4.6 = 100 for OpenAI's), plus its bias if it has one (SigLIP). caption_too_long: the caption was longer than the
     model's context, and what fits of it was scored. A column a concept, the probability that the image shows it, and a
     column a head. Where there is no caption the first two are null (reason `no_caption` or `blank`), the rest are not.
+    With `evaluations`, evaluation_similarity: cosine to the nearest picture of the evaluation sets, and
+    evaluation_match: that picture's item, `set/id`.
     """
 
     model_name: str = "ViT-L-14"
@@ -65,6 +70,9 @@ class ClipScorer(ModelScorer):
     embedded and averaged, and put against each other, as for zero-shot classification (Radford et al. 2021, §3.1.4)."""
     heads: dict[str, HeadConfig] = field(default_factory=dict)
     """Heads on the image's embedding, by column: `{aesthetic: {weights: sac+logos+ava1-l14-linearMSE.pth}}`."""
+
+    evaluations: str | None = None
+    """An index of evaluation sets that `mmcorpus evaluations --set clip.model_name=…` made with this model."""
 
     name: ClassVar[str] = "clip"
     version: ClassVar[str] = "1"
@@ -85,7 +93,9 @@ class ClipScorer(ModelScorer):
 
     def schema(self) -> pa.Schema:
         columns = {"similarity": pa.float32(), "logit": pa.float32(), "caption_too_long": pa.bool_()}
-        return pa.schema(columns | dict.fromkeys([*self.concepts, *self.heads], pa.float32()))
+        columns |= dict.fromkeys([*self.concepts, *self.heads], pa.float32())
+        compared = dict(zip(_EVALUATION, (pa.float32(), pa.string()), strict=True)) if self.evaluations else {}
+        return pa.schema({**columns, **compared})
 
     def embeddings(self) -> pa.Schema | None:
         if not self.save_embeddings:
@@ -104,10 +114,21 @@ class ClipScorer(ModelScorer):
                 head.check()
             except ValueError as error:
                 raise ValueError(f"heads.{name}.{error}") from None
+        if self.evaluations is not None:
+            check_embeddings(self.evaluations, self.checkpoint().revision())
 
     def model(self) -> str:
         heads = [f"{name} {head.describe()}" for name, head in self.heads.items()]
-        return "; ".join([self.checkpoint().revision(), *heads])
+        compared = [f"evaluations {read_manifest(self.evaluations)['content']}"] if self.evaluations else []
+        return "; ".join([self.checkpoint().revision(), *heads, *compared])
+
+    def parameters(self) -> dict[str, Any]:
+        # Those without an index are as they were before there could be one, so that no score goes stale for it.
+        return {name: value for name, value in super().parameters().items() if name != "evaluations" or value}
+
+    def fingerprint(self) -> str:
+        """As every scorer's, but for the place of the evaluation sets' index, which decides nothing."""
+        return fingerprint_of(self, {**self.parameters(), **({"evaluations": True} if self.evaluations else {})})
 
     def load_prepare(self) -> Callable[[Batch], Columns]:
         from filters.clip_model import Preprocess
@@ -141,6 +162,11 @@ class _Judge:
         self._concepts = {name: self._direction(concept) for name, concept in scorer.concepts.items()}
         dimensions = scorer.checkpoint().dimensions()
         self._heads = {name: head.load(dimensions, scorer.device) for name, head in scorer.heads.items()}
+        self._evaluations = read_embeddings(scorer.evaluations) if scorer.evaluations else None
+        if self._evaluations is not None:
+            import torch
+
+            self._nearest = torch.from_numpy(self._evaluations.vectors).to(scorer.device)
 
     def __call__(self, columns: Columns) -> Columns:
         import torch
@@ -159,6 +185,9 @@ class _Judge:
         # The difference of two classes' logits: its sigmoid is the softmax over the two.
         found |= {name: (images @ direction).sigmoid() for name, direction in self._concepts.items()}
         found |= {name: head(images) for name, head in self._heads.items()}
+        if self._evaluations is not None:
+            nearest = (images @ self._nearest.T).max(-1)
+            found |= dict(zip(_EVALUATION, (nearest.values, nearest.indices), strict=True))
         return {**found, "image": images.half(), "text": texts.half()} if self._saves else found
 
     def _columns(self, columns: Columns, found: dict[str, np.ndarray]) -> Columns:
@@ -174,6 +203,8 @@ class _Judge:
         if self._saves:
             made["image"] = list(found.pop("image"))
             made["text"] = _where(captioned, list(found.pop("text")))
+        if self._evaluations is not None:
+            made["evaluation_match"] = [self._evaluations.name(picture) for picture in found.pop("evaluation_match")]
         return {**made, **{name: values.tolist() for name, values in found.items()}}
 
     def _direction(self, concept: ConceptConfig) -> "torch.Tensor":

@@ -86,7 +86,7 @@ def read_manifest(index: str) -> dict[str, Any]:
 def read_index(index: str) -> EvaluationIndex:
     """The index in a folder, local or remote; raises `ValueError` where there is none."""
     manifest = read_manifest(index)
-    items, grams, pictures = (_read_table(index, name) for name in (ITEMS, GRAMS, PICTURES))
+    items, grams, pictures = (read_index_table(index, name) for name in (ITEMS, GRAMS, PICTURES))
     return EvaluationIndex(
         n=manifest["n"],
         min_words=manifest["min_words"],
@@ -104,7 +104,8 @@ def read_index(index: str) -> EvaluationIndex:
     )
 
 
-def _read_table(index: str, name: str) -> pa.Table:
+def read_index_table(index: str, name: str) -> pa.Table:
+    """One of the index's tables."""
     import fsspec
 
     with fsspec.open(f"{index}/{name}", "rb") as file:

@@ -92,10 +92,15 @@ class Scorer(ABC):
 
     def fingerprint(self) -> str:
         """16 hex digits of name, version, model and parameters: equal fingerprints mean equal scores."""
-        identity = {
-            "name": self.name,
-            "version": self.version,
-            "model": self.model(),
-            "parameters": self.parameters(),
-        }
-        return hashlib.blake2b(json.dumps(identity, sort_keys=True).encode(), digest_size=8).hexdigest()
+        return fingerprint_of(self, self.parameters())
+
+
+def fingerprint_of(scorer: Scorer, parameters: Mapping[str, Any]) -> str:
+    """`Scorer.fingerprint` with the parameters that decide, for scorers of which not all do."""
+    identity = {
+        "name": scorer.name,
+        "version": scorer.version,
+        "model": scorer.model(),
+        "parameters": parameters,
+    }
+    return hashlib.blake2b(json.dumps(identity, sort_keys=True).encode(), digest_size=8).hexdigest()

@@ -28,6 +28,18 @@ class EvaluationSet:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EmbeddingModel:
+    """The CLIP that embeds the pictures; the one that will score."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
+
+    model_name: str
+    """As the scorer `clip` has it: an architecture of open_clip, `hf-hub:organisation/name`, or a folder."""
+    pretrained: str | None = None
+    """As the scorer `clip` has it."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluationsConfig:
     """What an index is made of."""
 
@@ -41,6 +53,8 @@ class EvaluationsConfig:
     """Texts of fewer words are not compared at all; those of fewer than n are compared whole. 8 is GPT-3's least."""
     max_items: int | None = 10
     """An n-gram that more items have than this is a template or a common phrase, and ignored; null ignores none."""
+    clip: EmbeddingModel | None = None
+    """Embed the pictures too, for the scorer `clip` with `evaluations`; null does not."""
 
     def __post_init__(self) -> None:
         if not self.sets:

@@ -3,6 +3,7 @@
 INDEX/grams.parquet      hash (sorted), item                  what of the texts is compared
       pictures.parquet   item, phash, dct, color, aspect      what of the pictures is
       items.parquet      name, grams (how many of its own)
+      embeddings.parquet item, image                          what CLIP sees of the pictures, if asked for
       shown.parquet      text, thumbnail                      for people, in the items' order
       index.json         written last: n, sets, content (a hash of all that is compared)
 """
@@ -13,21 +14,23 @@ import itertools
 import json
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
 from curation import storage
-from curation.contamination.config import EvaluationsConfig
+from curation.contamination.config import EmbeddingModel, EvaluationsConfig
 from curation.contamination.sets import Item, read_items
 from curation.progress import Progress
 from filters import DecodedImage, decode_image
+from filters.checkpoint import Checkpoint
 from filters.contamination import (
     FORMAT,
     GRAMS,
@@ -38,6 +41,7 @@ from filters.contamination import (
     distinct_pairs,
     hash_pictures,
 )
+from filters.nearest import CLIP, EMBEDDINGS
 from filters.ngrams import Hashes, Indices, hash_ngrams
 
 SHOWN: Final = "shown.parquet"
@@ -92,6 +96,8 @@ class _Chunk:
     """Of each item its first picture, small; empty where it has none."""
     broken: list[tuple[int, str]]
     """(item, why) of pictures that could not be decoded."""
+    pixels: npt.NDArray[np.uint8] | None
+    """The pictures as the model takes them; None without one."""
 
 
 def build_index(config: EvaluationsConfig, out: str) -> IndexReport:
@@ -100,12 +106,13 @@ def build_index(config: EvaluationsConfig, out: str) -> IndexReport:
     Raises `FileNotFoundError` or `ValueError` for a set that cannot be read; the index that was there stays then.
     """
     builder = _Builder(config)
+    prepare = builder.embedder.prepare if builder.embedder else None
     with (
         storage.atomic_write(storage.join(out, SHOWN)) as file,
         pq.ParquetWriter(file, builder.shown.schema, compression="zstd") as writer,
         Progress("evaluations", total=None, unit="item") as progress,
     ):
-        for chunk in _judged(config):
+        for chunk in _judged(config, prepare):
             builder.add(chunk)
             builder.write_shown(writer, at_least=ROW_GROUP)
             progress.advance(len(chunk.items))
@@ -115,21 +122,49 @@ def build_index(config: EvaluationsConfig, out: str) -> IndexReport:
     return builder.write(out)
 
 
-def _judged(config: EvaluationsConfig) -> Iterator[_Chunk]:
+class _Embedder:
+    """A CLIP in its two halves, on a GPU if there is one here."""
+
+    def __init__(self, config: EmbeddingModel) -> None:
+        import torch
+
+        from filters.clip_model import ClipModel, Preprocess
+
+        checkpoint = Checkpoint(model_name=config.model_name, pretrained=config.pretrained)
+        self.revision, self.dimensions = checkpoint.revision(), checkpoint.dimensions()
+        self._preprocess = Preprocess(checkpoint)
+        self._model = ClipModel(checkpoint, device="cuda" if torch.cuda.is_available() else "cpu", dtype="fp32")
+
+    def prepare(self, images: list[DecodedImage]) -> npt.NDArray[np.uint8]:
+        """Pictures as the model takes them."""
+        return self._preprocess.pixels([image.pixels for image in images]) if images else np.empty(0, np.uint8)
+
+    def embed(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float16]:
+        """Their embeddings, shape (pictures, dimensions)."""
+        if not len(pixels):
+            return np.empty((0, self.dimensions), np.float16)
+        found: npt.NDArray[np.float16] = self._model.embed_images(pixels).half().cpu().numpy()
+        return found
+
+
+_Prepare = Callable[[list[DecodedImage]], npt.NDArray[np.uint8]]
+
+
+def _judged(config: EvaluationsConfig, prepare: _Prepare | None) -> Iterator[_Chunk]:
     """Chunks in order, several at work: decoding lets go of the interpreter's lock."""
     items = itertools.chain.from_iterable(read_items(name, entry) for name, entry in config.sets.items())
     threads = os.cpu_count() or 1
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque[Future[_Chunk]] = deque()
         while chunk := list(itertools.islice(items, _CHUNK)):
-            waiting.append(pool.submit(_judge, chunk, config))
+            waiting.append(pool.submit(_judge, chunk, config, prepare))
             if len(waiting) > 2 * threads:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
 
 
-def _judge(items: list[Item], config: EvaluationsConfig) -> _Chunk:
+def _judge(items: list[Item], config: EvaluationsConfig, prepare: _Prepare | None) -> _Chunk:
     texts = [(number, text) for number, item in enumerate(items) for text in item.texts]
     hashes, owners = hash_ngrams([text for _, text in texts], config.n, config.min_words)
     hashes, owners = distinct_pairs(hashes, np.array([number for number, _ in texts], np.int64)[owners])
@@ -154,6 +189,7 @@ def _judge(items: list[Item], config: EvaluationsConfig) -> _Chunk:
         picture_owners=picture_owners,
         thumbnails=thumbnails,
         broken=broken,
+        pixels=prepare(decoded) if prepare is not None else None,
     )
 
 
@@ -175,6 +211,8 @@ class _Builder:
         self.hashes, self.owners = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
         self.pictures: list[PictureHashes] = []
         self.picture_owners: list[int] = []
+        self.embedder = _Embedder(config.clip) if config.clip is not None else None
+        self.embeddings: list[npt.NDArray[np.float16]] = []
         self.shown = pa.schema({"text": pa.string(), "thumbnail": pa.binary()}).empty_table()
 
     def add(self, chunk: _Chunk) -> None:
@@ -185,6 +223,8 @@ class _Builder:
         self.owners.append(chunk.owners + first)
         self.pictures.append(chunk.pictures)
         self.picture_owners += [first + number for number in chunk.picture_owners]
+        if self.embedder is not None and chunk.pixels is not None:
+            self.embeddings.append(self.embedder.embed(chunk.pixels))
         texts = ["\n".join(item.texts)[:SHOWN_CHARACTERS] for item in chunk.items]
         shown = pa.table({"text": texts, "thumbnail": chunk.thumbnails}, schema=self.shown.schema)
         self.shown = pa.concat_tables([self.shown, shown])
@@ -230,9 +270,22 @@ class _Builder:
             for column in table.columns:
                 for buffer in column.combine_chunks().buffers():
                     content.update(b"" if buffer is None else buffer)
+        if self.embedder is not None:
+            # Known by the model, not by its bytes: their last digits differ from machine to machine.
+            content.update(self.embedder.revision.encode())
+            self._write_embeddings(out)
         report = IndexReport(
             sets=self.sets, grams=int(rare.sum()), common=int((~rare).sum()), content=content.hexdigest()
         )
         says = {"format": FORMAT, "n": self.config.n, "min_words": self.config.min_words, **report.as_dict()}
-        storage.write_json(storage.join(out, MANIFEST), {**says, "max_items": self.config.max_items})
+        says |= {"max_items": self.config.max_items, CLIP: self.embedder.revision if self.embedder else None}
+        storage.write_json(storage.join(out, MANIFEST), says)
         return report
+
+    def _write_embeddings(self, out: str) -> None:
+        assert self.embedder is not None
+        dimensions = self.embedder.dimensions
+        vectors = np.concatenate([np.empty((0, dimensions), np.float16), *self.embeddings])
+        column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), dimensions)
+        table = pa.table({"item": pa.array(self.picture_owners, pa.int32()), "image": column})
+        storage.write_table(storage.join(out, EMBEDDINGS), table)

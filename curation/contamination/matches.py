@@ -19,6 +19,9 @@ pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 SCORER: Final = "contamination"
 _TEXT: Final = ("text_match", "text_overlap", "text_covered")
 _IMAGE: Final = ("image_match", "image_distance")
+_EMBEDDING: Final = ("evaluation_match", "evaluation_similarity")
+_KINDS: Final = {"text": _TEXT, "image": _IMAGE, "embedding": _EMBEDDING}
+"""The column that names the item and those that measure, whose last word is the measure's name in `find_matches`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,15 +36,17 @@ class MatchedItem:
     """Its first picture as a small JPEG; empty if it has none."""
 
 
-def find_matches(scores_root: str, scorer: str = SCORER) -> pa.Table:
+def find_matches(scores_root: str, scorer: str = SCORER, *, similarity: float = 0.9) -> pa.Table:
     """The samples of a source that match an evaluation item, in the order of shards and rows.
 
-    Columns: uid; item (`set/id`); by (`text` or `image`); overlap and covered (see the scorer; null for images);
-    distance (bits; null for texts). A sample that matches by both is there twice.
+    Columns: uid; item (`set/id`); by (`text`, `image` or `embedding`); overlap and covered (of texts, see the scorer),
+    distance (bits, of images), similarity (cosine, of embeddings); null where they say nothing. A sample that matches
+    in several ways is there as often.
 
     Args:
         scores_root: the source's scores, `scores/<source>`.
-        scorer: the name under which the recipe has the scorer.
+        scorer: the name under which the recipe has the scorer: `contamination`, or a `clip` with `evaluations`.
+        similarity: least cosine of embeddings that is a match; every picture has some nearest one.
     """
     schema = pa.schema(
         {
@@ -51,17 +56,20 @@ def find_matches(scores_root: str, scorer: str = SCORER) -> pa.Table:
             "overlap": pa.float64(),
             "covered": pa.float64(),
             "distance": pa.int32(),
+            "similarity": pa.float32(),
         }
     )
     parts = [schema.empty_table()]
     for shard in list_tables(scores_root).get(scorer, []):
         table = read_scores(scores_root, scorer, shard)
-        for by, (match, *measures) in (("text", _TEXT), ("image", _IMAGE)):
+        for by, (match, *measures) in _KINDS.items():
             if match in table.column_names:
-                own = table.filter(pc.fill_null(pc.not_equal(table[match], ""), False))
-                named = dict(zip(("overlap", "covered") if by == "text" else ("distance",), measures, strict=True))
+                matched = pc.fill_null(pc.not_equal(table[match], ""), False)
+                if by == "embedding":
+                    matched = pc.and_(matched, pc.fill_null(pc.greater_equal(table[measures[0]], similarity), False))
+                own = table.filter(matched)
                 columns = {"uid": own["uid"], "item": own[match], "by": pa.array([by] * own.num_rows, pa.string())}
-                columns |= {name: own[column] for name, column in named.items()}
+                columns |= {measure.rpartition("_")[2]: own[measure] for measure in measures}
                 nothing = {name: pa.nulls(own.num_rows, schema.field(name).type) for name in schema.names}
                 parts.append(pa.table({**nothing, **columns}).cast(schema))
     return pa.concat_tables(parts)
@@ -73,7 +81,7 @@ def index_of(scores_root: str, scorer: str = SCORER) -> str | None:
     if not shards:
         return None
     parameters = read_origin(storage.read_schema(table_path(scores_root, scorer, shards[0]))).get("parameters", {})
-    return parameters.get("index")
+    return parameters.get("index") or parameters.get("evaluations")
 
 
 def read_matched_items(index: str, names: Collection[str]) -> dict[str, MatchedItem]:

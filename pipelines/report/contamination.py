@@ -12,7 +12,11 @@ from curation.scores import list_tables, table_path
 from pipelines.report.gallery import Card, load_samples, uids_at_hand
 
 PAIRS: Final = 16
-_COLUMNS: Final = ({"text_match", "text_overlap"}, {"image_match", "image_distance"})
+_COLUMNS: Final = (
+    {"text_match", "text_overlap"},
+    {"image_match", "image_distance"},
+    {"evaluation_match", "evaluation_similarity"},
+)
 
 
 def section(run: str, sources: Sequence[str], max_shards: int) -> dict[str, Any] | None:
@@ -57,10 +61,9 @@ def _matches(run: str, source: str, scorer: str, max_shards: int) -> tuple[list[
         {"source": source, "set": name, "by": by, "count": f"{count:,}"} for (name, by), count in sorted(counts.items())
     ]
     at_hand = table.filter(pc.field("uid").isin(uids_at_hand(shards, max_shards)))
-    # A picture's distance and a text's share missed, both 0 at best: nearest first.
     found = sorted(
         at_hand.to_pylist(),
-        key=lambda row: (row["distance"] / 64 if row["by"] == "image" else 1 - row["covered"], row["uid"], row["by"]),
+        key=lambda row: (_missed(row), row["uid"], row["by"]),
     )[:PAIRS]
     own = load_samples(shards, {row["uid"] for row in found}, max_shards)
     index = index_of(scores, scorer)
@@ -72,14 +75,9 @@ def _matches(run: str, source: str, scorer: str, max_shards: int) -> tuple[list[
             picture, caption = own[row["uid"]]
             item = items.get(row["item"])
             shown = base64.b64encode(item.thumbnail).decode() if item else ""
-            note = (
-                f"{row['distance']} of 64 bits differ"
-                if row["by"] == "image"
-                else f"{row['overlap']:.0%} of its n-grams, {row['covered']:.0%} of the item's"
-            )
             pairs.append(
                 {
-                    "sample": Card(uid=row["uid"], picture=picture, caption=caption, note=f"{source}: {note}"),
+                    "sample": Card(uid=row["uid"], picture=picture, caption=caption, note=f"{source}: {_note(row)}"),
                     "item": Card(
                         uid=row["item"],
                         picture=f"data:image/jpeg;base64,{shown}" if shown else "",
@@ -90,3 +88,18 @@ def _matches(run: str, source: str, scorer: str, max_shards: int) -> tuple[list[
                 }
             )
     return rows, pairs
+
+
+def _missed(row: dict[str, Any]) -> float:
+    """How far from the same, 0 at best: a picture's distance, an embedding's, a text's share that is missed."""
+    if row["by"] == "image":
+        return float(row["distance"]) / 64
+    return 1 - float(row["similarity"] if row["by"] == "embedding" else row["covered"])
+
+
+def _note(row: dict[str, Any]) -> str:
+    if row["by"] == "image":
+        return f"{row['distance']} of 64 bits differ"
+    if row["by"] == "embedding":
+        return f"cosine {row['similarity']:.3f}"
+    return f"{row['overlap']:.0%} of its n-grams, {row['covered']:.0%} of the item's"

@@ -109,7 +109,8 @@ def test_what_matched_what(folder: Path) -> None:
     origin = Origin(scorer="contamination", version="1", parameters={"index": index}, fingerprint="0" * 16)
     write_scores(str(folder / "scores"), "00000", table, origin)
     matches = find_matches(str(folder / "scores"))
-    assert matches.to_pylist() == [
+    assert matches["similarity"].null_count == 3
+    assert matches.drop_columns("similarity").to_pylist() == [
         {"uid": f"{0:032x}", "item": "questions/3", "by": "text", "overlap": 0.5, "covered": 0.25, "distance": None},
         {"uid": f"{2:032x}", "item": "questions/4", "by": "text", "overlap": 1.0, "covered": 1.0, "distance": None},
         {
