@@ -16,18 +16,25 @@ UNSEEN: Final = frozenset(
 INLINE: Final = frozenset(
     re.findall(
         r"\w+",
-        "a abbr acronym b bdi bdo big cite code data del dfn em font i img ins kbd label mark nobr q rb rp rt ruby s samp"
-        " small span strike strong sub sup time tt u var wbr",
+        "a abbr acronym b bdi bdo big cite code data del dfn em font i img ins kbd label mark nobr q rb rp rt ruby s"
+        " samp small span strike strong sub sup time tt u var wbr",
     )
 )
 SPLIT: Final = ("srcset", "data-srcset", "data-lazy-srcset")
 
 
 def parse(page: bytes) -> "BeautifulSoup":
-    """The tree that a browser builds."""
+    """The tree that a browser builds.
+
+    What is valid UTF-8 is read as that, whatever its `meta` says: files saved as text outlive the headers they came with.
+    """
     from bs4 import BeautifulSoup
 
-    return BeautifulSoup(page, "html5lib")
+    try:
+        page.decode("utf-8")
+    except UnicodeDecodeError:
+        return BeautifulSoup(page, "html5lib")
+    return BeautifulSoup(page, "html5lib", from_encoding="utf-8")
 
 
 def gold_text(label: Label, tree: "BeautifulSoup") -> str:
@@ -68,8 +75,10 @@ def gold_images(label: Label, tree: "BeautifulSoup") -> list[frozenset[str]]:
 
 def base_of(url: str, tree: "BeautifulSoup") -> str:
     """What relative addresses of the page are resolved against."""
+    from bs4 import Tag
+
     base = tree.find("base", href=True)
-    return urljoin(url, str(base["href"]).strip()) if base is not None else url
+    return urljoin(url, str(base.get("href")).strip()) if isinstance(base, Tag) else url
 
 
 def absolute(base: str, address: str) -> str:
