@@ -1,0 +1,55 @@
+"""Where a source's documents come from, and what is read of each page."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, Literal
+
+Format = Literal["auto", "warc", "html", "pages", "obelics", "mmc4", "mint1t", "text"]
+"""What an input file holds; see `PagesConfig.format`."""
+
+VOLATILE: Final = frozenset({"workers"})
+"""Options that change how fast pages are read, never what is read: a fingerprint ignores them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PagesConfig:
+    """What the extract stage reads. Sizes are bytes."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    format: Format = "auto"
+    """`warc`: a crawl; `html`: HTML files in folders or archives; `pages`: parquet or JSONL with a column of HTML;
+    `obelics`, `mmc4`, `mint1t`: documents as these corpora publish them; `text`: parquet or JSONL with a column of
+    text. `auto` goes by the name (`.warc`; `.html`, `.zip`, `.tar`), and of parquet and JSONL by the columns."""
+    prefix: str = ""
+    """Stands before each line of a list of paths (`warc.paths.gz`): `https://data.commoncrawl.org/` or
+    `s3://commoncrawl/`. Empty: the lines are paths beside the list, or URLs."""
+    url_prefix: str = "file:///"
+    """Of HTML files, what makes a page's address of its path below the folder or in the archive."""
+    html_col: str = "html"
+    """Of `pages`, the column of HTML, text or bytes."""
+    text_col: str = "text"
+    """Of `text`, the column of text; blank lines part its paragraphs."""
+    url_col: str = "url"
+    """Of `pages` and `text`, the column of addresses; `text` may lack it."""
+    date_col: str | None = None
+    """Of `pages` and `text`, a column of dates (ISO 8601 or time stamps)."""
+    records_per_shard: int = 5_000
+    """Pages in a shard of documents: what a killed run does again at most."""
+    max_page_bytes: int = 16 * 2**20
+    """A page that is longer, once its content encodings are undone, fails as `too_large`."""
+    captures: Literal["latest", "all"] = "latest"
+    """Of pages captured several times, by address: keep the latest capture, or all."""
+    workers: int | None = None
+    """Files read at a time; null is one per CPU of the Ray cluster."""
+
+    def __post_init__(self) -> None:
+        for name in ("records_per_shard", "max_page_bytes"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more")
+        if self.workers is not None and self.workers < 1:
+            raise ValueError(f"workers is {self.workers}; give 1 or more, or null for one per CPU")
+        for name in ("html_col", "text_col", "url_col"):
+            if not getattr(self, name):
+                raise ValueError(f"{name} is empty; name a column")
+        if "://" not in self.url_prefix:
+            raise ValueError(f"url_prefix is {self.url_prefix!r}; give the start of an address, e.g. https://a.test/")
