@@ -11,6 +11,7 @@ from pipelines.commands.curate import register as add_curation
 from pipelines.commands.dedup import register as add_deduplication
 from pipelines.commands.dfn import register as add_network
 from pipelines.commands.evaluations import register as add_evaluations
+from pipelines.commands.image_based import register as add_image_based
 from pipelines.commands.learn import register as add_learning
 from pipelines.commands.look import register as add_looking
 from pipelines.commands.run import register as add_running
@@ -48,7 +49,16 @@ def root(
     common.debug = debug
 
 
-for add in (add_running, add_curation, add_deduplication, add_evaluations, add_network, add_learning, add_looking):
+for add in (
+    add_running,
+    add_curation,
+    add_deduplication,
+    add_evaluations,
+    add_image_based,
+    add_network,
+    add_learning,
+    add_looking,
+):
     add(app)
 
 
