@@ -1,5 +1,6 @@
 """What a mini-web is made of."""
 
+import math
 from dataclasses import dataclass, field
 from typing import ClassVar, Final, Literal
 
@@ -7,6 +8,8 @@ from curation.miniweb.spoilers import SPOILERS
 from curation.render import KINDS
 
 LONGEST_SIDE: Final = 2048
+_PAGES_A_PAIR: Final = 1.5
+"""More pages than so many a clean pair would show each picture in more than ten places."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +22,8 @@ class MiniWebConfig:
     """Rows of `pairs.parquet`, spoiled ones included."""
     instructions: int = 300
     """Rows of `instructions.parquet`; none of them is spoiled."""
+    pages: int = 0
+    """Web pages around the pairs' pictures, as WARC files; the share `spoil` of them is spoiled."""
     seed: int = 0
     """Everything is drawn from it; another seed shares no picture."""
     spoil: float = 0.35
@@ -36,11 +41,16 @@ class MiniWebConfig:
     """Shortest and longest side of clean pictures in pixels; aspect ratios reach from 1:2 to 2:1."""
 
     def __post_init__(self) -> None:
-        for name in ("pairs", "instructions", "waits"):
+        for name in ("pairs", "instructions", "pages", "waits"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: must be 0 or more")
         if not 0 <= self.spoil <= 0.9:
             raise ValueError(f"spoil is {self.spoil}: must be a share from 0 to 0.9")
+        if self.pages > _PAGES_A_PAIR * self.pairs * (1 - self.spoil):
+            raise ValueError(
+                f"pages is {self.pages} with pairs {self.pairs}: too few pictures, each would stand on too many pages;"
+                f" give at least {math.ceil(self.pages / _PAGES_A_PAIR / (1 - self.spoil))} pairs"
+            )
         for name, weight in self.kinds.items():
             if name not in KINDS:
                 raise ValueError(f"kinds names {name!r}: cannot be rendered; there are {', '.join(KINDS)}")

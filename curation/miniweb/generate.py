@@ -17,6 +17,7 @@ from curation import storage
 from curation.identity import pair_uid
 from curation.miniweb.config import MiniWebConfig
 from curation.miniweb.page import Page, clean_page
+from curation.miniweb.pages.write import write_pages
 from curation.miniweb.plan import Slot, page_stream, plan_site
 from curation.miniweb.site import (
     PARTS,
@@ -34,7 +35,7 @@ from curation.miniweb.truth import CLEAN, SCHEMA, truth_row
 from curation.progress import Progress
 from curation.render import conversations, render
 
-VERSION: Final = "4"
+VERSION: Final = "5"
 """Raised whenever the same configuration would give other bytes."""
 _CHUNK: Final = 64
 _WORTH_A_POOL: Final = 400
@@ -47,7 +48,8 @@ def generate_site(config: MiniWebConfig, out: str, *, workers: int | None = None
     out: a local folder; a complete site with the same configuration is left as it is, an incomplete one is finished,
     another one replaced. workers: processes, all CPUs if None; they change the time, not the bytes. A script that
     generates hundreds of rows calls this under `if __name__ == "__main__":`, as processes that are spawned need it.
-    The counts: `pairs`, `instructions`, `spoiled`, `routes`, `files`, `bytes`, and `spoil.<name>` rows of each spoiler.
+    The counts: `pairs`, `instructions`, `spoiled`, `routes`, `files`, `bytes`, and `spoil.<name>` rows of each spoiler;
+    with pages also `pages`, `pages.spoiled` and `page_spoil.<name>`.
     Raises `ValueError` for a folder that is not local.
     """
     require_local(out)
@@ -65,7 +67,7 @@ def generate_site(config: MiniWebConfig, out: str, *, workers: int | None = None
     with Progress("mini-web", total=len(slots), unit="row") as progress:
         progress.advance(len(slots) - sum(len(chunks[number]) for number in missing))
         _run(out, [(chunks[number], paths[number]) for number in missing], workers, progress)
-    counts = _commit(out, fingerprint, paths)
+    counts = _commit(config, out, fingerprint, paths)
     storage.remove(parts)
     return counts
 
@@ -135,6 +137,8 @@ def make_row(slot: Slot) -> tuple[Page, dict[str, Any]]:
         if partner is not None and spoiler.partner != "swap":
             duplicate_of = pair_uid(partner.url, partner.caption)
     row = truth_row(slot.row, slot.list, slot.spoil, page, duplicate_of)
+    if slot.on_pages:
+        row["shown"] = {"facts": page.facts, "captions": page.captions, "qa": page.qa}
     if slot.list == "instructions":
         turns = conversations(render(slot.kind, slot.seed, size=slot.size))
         row["conversations"] = json.dumps(turns, ensure_ascii=False)
@@ -148,7 +152,7 @@ def _clean(slot: Slot) -> Page:
     return clean_page(rendered, slot.number, page_stream(slot))
 
 
-def _commit(out: str, fingerprint: str, paths: Sequence[str]) -> dict[str, int]:
+def _commit(config: MiniWebConfig, out: str, fingerprint: str, paths: Sequence[str]) -> dict[str, int]:
     rows: list[dict[str, Any]] = []
     routes: dict[str, Route] = {}
     for path in paths:
@@ -158,17 +162,23 @@ def _commit(out: str, fingerprint: str, paths: Sequence[str]) -> dict[str, int]:
     pairs = [row for row in rows if row["list"] == "pairs"]
     instructions = [row for row in rows if row["list"] == "instructions"]
     spoils = Counter(row["spoil"] for row in rows if row["spoil"] != CLEAN)
+    pages: dict[str, pa.Table] = {}
+    page_counts: dict[str, int] = {}
+    if config.pages:
+        more, pages["pages.truth"], page_counts = write_pages(config, out, pairs, routes)
+        routes.update(more)
     truth = [{name: row[name] for name in SCHEMA.names} for row in rows]
     return commit_site(
         out,
         fingerprint=fingerprint,
         routes=routes,
-        tables={**_lists(pairs, instructions), "truth": pa.Table.from_pylist(truth, schema=SCHEMA)},
+        tables={**_lists(pairs, instructions), "truth": pa.Table.from_pylist(truth, schema=SCHEMA), **pages},
         counts={
             "pairs": len(pairs),
             "instructions": len(instructions),
             "spoiled": spoils.total(),
             **{f"spoil.{name}": spoils[name] for name in SPOILERS},
+            **page_counts,
         },
     )
 

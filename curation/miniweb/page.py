@@ -30,6 +30,9 @@ class Page:
     url: str
     caption: str
     true_caption: str
+    captions: tuple[str, ...]
+    """All true ones; and questions with their answers."""
+    qa: tuple[tuple[str, str], ...]
     body: bytes
     route: Route
     others: dict[str, tuple[Route, bytes]] = field(default_factory=dict)
@@ -80,6 +83,8 @@ def clean_page(rendered: Rendered, number: str, rng: random.Random) -> Page:
         url=url,
         caption=rendered.caption,
         true_caption=rendered.caption,
+        captions=rendered.captions,
+        qa=rendered.qa,
         body=encode(rendered.image, extension, quality=rng.randint(82, 95)),
         route=Route(content_type=CONTENT_TYPES[extension]),
         upright=rendered.image.size,

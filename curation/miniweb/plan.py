@@ -17,6 +17,9 @@ _SMALLEST_COPY: Final = 0.7
 """Copies shrink to this share at most (spoilers/copies.py), so originals are drawn larger by its inverse: a copy is
 then told from its original by likeness, not by size."""
 
+_PICTURES_A_PAGE: Final = 4
+"""So many different pictures for each page are plenty."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Slot:
@@ -30,6 +33,8 @@ class Slot:
     size: tuple[int, int]
     captions: str
     """Which of the picture's true captions it is listed with: `varied` (any) or `short`."""
+    on_pages: bool = False
+    """Web pages may show its picture: what is known of it is needed again."""
     partner: "Slot | None" = None
     """Whose picture it copies or whose caption it takes; drawn clean."""
 
@@ -44,6 +49,8 @@ def plan_site(config: MiniWebConfig) -> list[Slot]:
     spoils = _spread(config)
     slots = [_slot(config, "pairs", row, spoil) for row, spoil in enumerate(spoils)]
     _pair_up(config, slots)
+    for place in [place for place, slot in enumerate(slots) if slot.spoil == CLEAN][: _PICTURES_A_PAGE * config.pages]:
+        slots[place] = replace(slots[place], on_pages=True)
     return slots + [_slot(config, "instructions", row, CLEAN) for row in range(config.instructions)]
 
 

@@ -4,7 +4,9 @@ site.json              hosts, routes, counts and a fingerprint; written last, so
 files/<host>/<path>    the bodies
 pairs.parquet          url, caption
 instructions.parquet   url, caption, conversations (JSON text, LLaVA's turns)
+pages/00000.warc.gz …  web pages (not of every site)
 truth.parquet          what is known of each listed row (generated sites only; curation/miniweb/truth.py)
+pages.truth.parquet    what is known of each page (curation/miniweb/pages/write.py)
 """
 
 import os
@@ -23,7 +25,8 @@ SITE: Final = "site.json"
 FORMAT: Final = 1
 FILES: Final = "files"
 PARTS: Final = "parts"
-LISTS: Final = ("pairs", "instructions", "truth")
+PAGES: Final = "pages"
+LISTS: Final = ("pairs", "instructions", "truth", "pages.truth")
 PAIRS_SCHEMA: Final = pa.schema([("url", pa.string()), ("caption", pa.string())])
 INSTRUCTIONS_SCHEMA: Final = pa.schema([("url", pa.string()), ("caption", pa.string()), ("conversations", pa.string())])
 
@@ -127,7 +130,7 @@ def finished_counts(root: str, fingerprint: str) -> dict[str, int] | None:
 
 def clear_site(root: str) -> None:
     """Remove a site, complete or not, and nothing else from its folder."""
-    for name in (SITE, PARTS, *(f"{name}.parquet" for name in LISTS), FILES):
+    for name in (SITE, PARTS, *(f"{name}.parquet" for name in LISTS), PAGES, FILES):
         storage.remove(storage.join(root, name))
 
 
