@@ -1,8 +1,8 @@
 """robots.txt (RFC 9309) and ai.txt (Spawning): which rule speaks about an address, word for word.
 
-Parsers that ship elsewhere answer yes or no; an opt-out must name the line that decided. Besides `Allow` and `Disallow` it
-reads the preferences about training that sites write into the same file: Cloudflare's `Content-Signal: ai-train=no` and the
-IETF draft's `Content-Usage: train-ai=n`.
+Parsers that ship elsewhere answer yes or no; an opt-out must name the line that decided. Besides `Allow` and `Disallow`
+it reads the preferences about training that sites write into the same file: Cloudflare's `Content-Signal: ai-train=no`
+and the IETF draft's `Content-Usage: train-ai=n`.
 """
 
 import re
@@ -18,6 +18,7 @@ NO_TRAINING: Final = frozenset({("ai-train", "no"), ("train-ai", "n"), ("train-a
 """What `Content-Signal` and `Content-Usage` say where a page may not be trained on."""
 _TOKEN: Final = re.compile(r"\*|[a-z0-9_.-]+")
 _ESCAPE: Final = re.compile(r"%([0-9a-fA-F]{2})")
+_PRINTABLE: Final = "".join(map(chr, range(0x20, 0x7F)))
 _UNRESERVED: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
 
@@ -119,4 +120,8 @@ def _normal(path: str) -> str:
         return character if character in _UNRESERVED else match[0].upper()
 
     plain = _ESCAPE.sub(unescape, path)
-    return plain if plain.isascii() else quote(plain.encode("utf-8", "surrogatepass"), safe="!\"#$%&'()*+,/:;<=>?@[\\]^`{|}~ ")
+    return (
+        plain
+        if plain.isascii()
+        else quote(plain.encode("utf-8", "surrogatepass"), safe="!\"#$%&'()*+,/:;<=>?@[\\]^`{|}~ ")
+    )
