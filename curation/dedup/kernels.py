@@ -1,8 +1,9 @@
 """The loops over bytes, shingles and permutations, compiled by numba the first time they are called.
 
-Every function here is plain Python on numpy arrays that numba understands; `compiled` turns one into machine code and
-keeps it on disk (beside this file, or in the user's cache folder if that cannot be written), so that a worker process
-loads it in a fraction of a second. Texts are read where Arrow holds them: one buffer of UTF-8 and its offsets.
+Those of MinHash signatures are in `signatures`. Every function is plain Python on numpy arrays that numba understands;
+`compiled` turns one into machine code and keeps it on disk (beside its file, or in the user's cache folder if that
+cannot be written), so that a worker process loads it in a fraction of a second. Texts are read where Arrow holds them:
+one buffer of UTF-8 and its offsets.
 
 Unsigned 64-bit constants are numpy scalars, because numba makes a float of an int64 and a uint64.
 """
@@ -28,16 +29,15 @@ NUMBER: Final = np.uint32(1 << 29)
 SPACE: Final = np.uint32(32)
 REPLACEMENT: Final = np.uint32(0xFFFD)
 
-_MULTIPLIER: Final = np.uint64(0x9E3779B97F4A7C15)
-_STEP: Final = np.uint64(0xD6E8FEB86659FD93)
+MULTIPLIER: Final = np.uint64(0x9E3779B97F4A7C15)
+STEP: Final = np.uint64(0xD6E8FEB86659FD93)
 _ONE: Final = np.uint64(1)
-_S32: Final = np.uint64(32)
+S32: Final = np.uint64(32)
 _S33: Final = np.uint64(33)
 _M1: Final = np.uint64(0xFF51AFD7ED558CCD)
 _M2: Final = np.uint64(0xC4CEB9FE1A85EC53)
 _N1: Final = np.uint32(0x85EBCA6B)
 _N2: Final = np.uint32(0xC2B2AE35)
-_LARGEST: Final = np.uint32(0xFFFFFFFF)
 
 
 @functools.cache
@@ -134,21 +134,21 @@ def shingle_points(points: U32, count: int, by_words: bool, size: int, words: U6
             if points[i] == SPACE:
                 i += 1
                 continue
-            h = _MULTIPLIER
+            h = MULTIPLIER
             if points[i] & ALONE:
-                h = (h ^ np.uint64(points[i])) * _STEP
+                h = (h ^ np.uint64(points[i])) * STEP
                 i += 1
             else:
                 while i < count and points[i] != SPACE and not points[i] & ALONE:
-                    h = (h ^ np.uint64(points[i])) * _STEP
-                    h ^= h >> _S32
+                    h = (h ^ np.uint64(points[i])) * STEP
+                    h ^= h >> S32
                     i += 1
             words[found] = mix64(h)
             found += 1
     else:
         found = count
         for i in range(count):
-            words[i] = (np.uint64(points[i]) + _ONE) * _STEP
+            words[i] = (np.uint64(points[i]) + _ONE) * STEP
     return roll_words(words, found, size, out)
 
 
@@ -160,14 +160,14 @@ def roll_words(words: U64, found: int, size: int, out: U64) -> int:
     # A polynomial in an odd number, modulo 2^64, over the last `width` units: what leaves is taken off at its power.
     power = _ONE
     for _ in range(width):
-        power *= _MULTIPLIER
+        power *= MULTIPLIER
     h = np.uint64(width)
     h ^= h  # zero, of the right type
     for i in range(width):
-        h = h * _MULTIPLIER + words[i]
+        h = h * MULTIPLIER + words[i]
     out[0] = mix64(h)
     for i in range(width, found):
-        h = h * _MULTIPLIER + words[i] - words[i - width] * power
+        h = h * MULTIPLIER + words[i] - words[i - width] * power
         out[i - width + 1] = mix64(h)
     return found - width + 1
 
@@ -180,7 +180,7 @@ def ascii_words(data: U8, start: int, end: int, table: U32, expansions: U32, wor
     found = 0
     inside = False
     last = SPACE
-    h = _MULTIPLIER
+    h = MULTIPLIER
     for i in range(start, end):
         byte = data[i]
         if byte >= 0x80:
@@ -194,11 +194,11 @@ def ascii_words(data: U8, start: int, end: int, table: U32, expansions: U32, wor
             if inside:
                 words[found] = mix64(h)
                 found += 1
-                h = _MULTIPLIER
+                h = MULTIPLIER
                 inside = False
         elif point != NUMBER or last != NUMBER:
-            h = (h ^ np.uint64(point)) * _STEP
-            h ^= h >> _S32
+            h = (h ^ np.uint64(point)) * STEP
+            h ^= h >> S32
             inside = True
         last = point
     if inside:
@@ -209,10 +209,10 @@ def ascii_words(data: U8, start: int, end: int, table: U32, expansions: U32, wor
 
 def fold_points(points: U32, count: int) -> Any:
     """One hash of all the points."""
-    h = _MULTIPLIER
+    h = MULTIPLIER
     for i in range(count):
-        h = (h ^ np.uint64(points[i])) * _STEP
-        h ^= h >> _S32
+        h = (h ^ np.uint64(points[i])) * STEP
+        h ^= h >> S32
     return mix64(h)
 
 
@@ -261,100 +261,3 @@ def normalise_texts(
                 known[i] |= points[j] != SPACE
             hashes[i] = fold_points(points, count)
     return hashes, known
-
-
-def sign_texts(
-    data: U8, offsets: I64, valid: npt.NDArray[np.bool_], table: U32, expansions: U32, growth: int,
-    collapse: bool, by_words: bool, size: int, hashed: bool, a: U32, b: U32,
-) -> tuple[U32, U64, npt.NDArray[np.bool_]]:  # fmt: skip
-    """MinHash signatures uint32 [N, K] of texts, a hash of each normalised text, and which texts have a shingle.
-
-    Hashes are zero unless `hashed`: most texts are read once where they are not asked for.
-
-    The k-th permutation of a shingle's lower 32 bits x is a[k] * mix32(x) + b[k] mod 2^32 (a odd): that of datasketch
-    2.0, `affine32`. Signatures of texts without a shingle are all ones.
-    """
-    longest = 0
-    for i in range(len(valid)):
-        longest = max(longest, offsets[i + 1] - offsets[i])
-    points = np.empty(longest * growth, np.uint32)
-    words = np.empty(longest * growth, np.uint64)
-    found = np.empty(longest * growth, np.uint64)
-    signatures = np.empty((len(valid), len(a)), np.uint32)
-    hashes = np.zeros(len(valid), np.uint64)
-    known = np.zeros(len(valid), np.bool_)
-    for i in range(len(valid)):
-        row = signatures[i]
-        for k in range(len(a)):
-            row[k] = _LARGEST
-        if not valid[i]:
-            continue
-        start, end = offsets[i], offsets[i + 1]
-        cut = ascii_words(data, start, end, table, expansions, words) if by_words and not hashed else -1
-        if cut >= 0:
-            number = roll_words(words, cut, size, found)
-        else:
-            count = normalise_text(data, start, end, table, expansions, collapse, points)
-            number = shingle_points(points, count, by_words, size, words, found)
-            if hashed:
-                hashes[i] = fold_points(points, count)
-        known[i] = number > 0
-        # Four shingles a pass: the signature is loaded and stored a quarter as often, and the compiler makes vectors.
-        j = 0
-        while j + 4 <= number:
-            x0 = mix32(np.uint32(found[j]))
-            x1 = mix32(np.uint32(found[j + 1]))
-            x2 = mix32(np.uint32(found[j + 2]))
-            x3 = mix32(np.uint32(found[j + 3]))
-            for k in range(len(a)):
-                one = min(np.uint32(a[k] * x0 + b[k]), np.uint32(a[k] * x1 + b[k]))
-                other = min(np.uint32(a[k] * x2 + b[k]), np.uint32(a[k] * x3 + b[k]))
-                row[k] = min(row[k], min(one, other))
-            j += 4
-        while j < number:
-            x0 = mix32(np.uint32(found[j]))
-            for k in range(len(a)):
-                row[k] = min(row[k], np.uint32(a[k] * x0 + b[k]))
-            j += 1
-    return signatures, hashes, known
-
-
-def band_keys(signatures: U32, bands: int, rows: int) -> U64:
-    """One hash a band, uint64 [N, bands], of the `rows` numbers of the signature that belong to it."""
-    keys = np.empty((len(signatures), bands), np.uint64)
-    for i in range(len(signatures)):
-        for band in range(bands):
-            h = _MULTIPLIER
-            for k in range(band * rows, (band + 1) * rows):
-                h = (h ^ np.uint64(signatures[i, k])) * _STEP
-                h ^= h >> _S32
-            keys[i, band] = mix64(h)
-    return keys
-
-
-def jaccard(offsets: I64, values: U64, first: I64, second: I64) -> npt.NDArray[np.float64]:
-    """The Jaccard similarity of pairs of shingle sets, [P]; `values` is put in order on the way."""
-    ends = np.empty(len(offsets) - 1, np.int64)
-    for i in range(len(offsets) - 1):
-        own = values[offsets[i] : offsets[i + 1]]
-        own.sort()
-        kept = 0
-        for j in range(len(own)):
-            if j == 0 or own[j] != own[kept - 1]:
-                own[kept] = own[j]
-                kept += 1
-        ends[i] = offsets[i] + kept
-    result = np.zeros(len(first), np.float64)
-    for p in range(len(first)):
-        i, i_end = offsets[first[p]], ends[first[p]]
-        j, j_end = offsets[second[p]], ends[second[p]]
-        union = (i_end - i) + (j_end - j)
-        shared = 0
-        while i < i_end and j < j_end:
-            x, y = values[i], values[j]
-            shared += x == y
-            i += x <= y
-            j += y <= x
-        if union > shared:
-            result[p] = shared / (union - shared)
-    return result

@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from curation.dedup import kernels
+from curation.dedup.kernels import compiled
 from curation.dedup.lsh import optimal_bands
 from curation.dedup.method import Bools, Indices, Keys, Learned, Method
+from curation.dedup.signatures import band_keys
 from curation.dedup.text import Shingles, hash_shingles, jaccard, sign
 
 Permutations = tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]
@@ -117,7 +118,7 @@ class MinHash(Method):
         used = self.bands_used
         a, b = permutations_of(used.bands * used.rows, self.seed)
         signatures, hashes, known = sign(table[self.column], self.shingles_used, a, b, hashed=self.verifies)
-        keys = kernels.compiled(kernels.band_keys)(signatures, used.bands, used.rows)
+        keys = compiled(band_keys)(signatures, used.bands, used.rows)
         return Keys(keys=keys, known=known, identity=hashes if self.verifies else None)
 
     def same(self, rows: pa.Table, first: Indices, second: Indices) -> Bools:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute
 
-from curation.dedup import kernels
+from curation.dedup import kernels, signatures
 
 pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 
@@ -98,7 +98,7 @@ def sign(
 
     Without `hashed`, the hashes are zeros and English takes half the time.
     """
-    result: tuple[npt.NDArray[np.uint32], Hashes, Bools] = kernels.compiled(kernels.sign_texts)(
+    result: tuple[npt.NDArray[np.uint32], Hashes, Bools] = kernels.compiled(signatures.sign_texts)(
         *arrow_text(texts, shingles), *table_of(shingles), not shingles.spaces,
         shingles.unit == "words", shingles.size, hashed, a, b,
     )  # fmt: skip
@@ -108,7 +108,7 @@ def sign(
 def jaccard(offsets: Indices, hashes: Hashes, first: Indices, second: Indices) -> npt.NDArray[np.float64]:
     """The Jaccard similarity, 0-1 [P], of pairs of texts by their shingles as `hash_shingles` gives them; 0 for two
     without any."""
-    result: npt.NDArray[np.float64] = kernels.compiled(kernels.jaccard)(offsets, hashes.copy(), first, second)
+    result: npt.NDArray[np.float64] = kernels.compiled(signatures.jaccard)(offsets, hashes.copy(), first, second)
     return result
 
 
