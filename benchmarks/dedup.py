@@ -113,16 +113,19 @@ def write_documents(folder: Path, documents: Documents, count: int, *, lines: bo
 
 
 def measured(command: list[str], **environment: str) -> dict[str, Any]:
-    """A command's last line of output as JSON, its seconds and the peak memory of it and all that it starts."""
+    """A command's last line of output as JSON, its seconds, the CPU's seconds (to a quarter of one a process) and the
+    peak memory of it and all that it starts."""
     start = time.perf_counter()
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(command, stdout=output, stderr=errors, env={**os.environ, **environment})
-        peak, done = 0, threading.Event()
+        peak, done, worked = 0, threading.Event(), dict[int, float]()
 
         def watch() -> None:
             nonlocal peak
             while not done.wait(0.25):
-                peak = max(peak, sum(_pss(pid) for pid in _family(process.pid)))
+                family = _family(process.pid)
+                peak = max(peak, sum(_pss(pid) for pid in family))
+                worked.update({pid: max(worked.get(pid, 0.0), _cpu(pid)) for pid in family})
 
         watcher = threading.Thread(target=watch)
         watcher.start()
@@ -134,7 +137,8 @@ def measured(command: list[str], **environment: str) -> dict[str, Any]:
         errors.seek(0)
         if status:
             raise RuntimeError(f"{' '.join(command)} failed: {' / '.join(errors.read().strip().splitlines()[-3:])}")
-        return {**json.loads(output.read().strip().splitlines()[-1]), "wall": seconds, "peak_mb": peak / 2**10}
+        found = json.loads(output.read().strip().splitlines()[-1])
+        return {**found, "wall": seconds, "cpu": sum(worked.values()), "peak_mb": peak / 2**10}
 
 
 def _family(root: int) -> list[int]:
@@ -147,6 +151,15 @@ def _family(root: int) -> list[int]:
             except OSError:
                 continue
     return family
+
+
+def _cpu(pid: int) -> float:
+    """Seconds of CPU that a process has had; 0 if it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _pss(pid: int) -> int:
@@ -254,7 +267,7 @@ def against_peers(folder: Path, documents: Documents, count: int, envs: Path, wo
                 print(f"{who} is left out: {error}")
                 continue
         yield {"who": who, "documents": count, "seconds": found["wall"], "us_a_document": found["wall"] / count * 1e6,
-               "peak_mb": found["peak_mb"], "survivors": found["survivors"]}  # fmt: skip
+               "cpu_seconds": found["cpu"], "peak_mb": found["peak_mb"], "survivors": found["survivors"]}  # fmt: skip
 
 
 def costs(folder: Path, documents: Documents, sizes: list[int], workers: int) -> Iterator[dict[str, Any]]:
@@ -267,7 +280,7 @@ def costs(folder: Path, documents: Documents, sizes: list[int], workers: int) ->
                 found = measured([sys.executable, "-m", "benchmarks.dedup", *child])
                 disk = sum(path.stat().st_size for path in Path(out).rglob("*") if path.is_file())
             yield {"documents": count, "verify": verify, "seconds": found["wall"], "peak_mb": found["peak_mb"],
-                   "us_a_document": found["wall"] / count * 1e6, "disk_mb": disk / 2**20,
+                   "us_a_document": found["wall"] / count * 1e6, "cpu_us": found["cpu"] / count * 1e6, "disk_mb": disk / 2**20,
                    "survivors": found["survivors"], "compared": found["compared"]}  # fmt: skip
         shutil.rmtree(folder / f"{count}")
 
