@@ -280,8 +280,8 @@ def costs(folder: Path, documents: Documents, sizes: list[int], workers: int) ->
                 found = measured([sys.executable, "-m", "benchmarks.dedup", *child])
                 disk = sum(path.stat().st_size for path in Path(out).rglob("*") if path.is_file())
             yield {"documents": count, "verify": verify, "seconds": found["wall"], "peak_mb": found["peak_mb"],
-                   "us_a_document": found["wall"] / count * 1e6, "cpu_us": found["cpu"] / count * 1e6, "disk_mb": disk / 2**20,
-                   "survivors": found["survivors"], "compared": found["compared"]}  # fmt: skip
+                   "us_a_document": found["wall"] / count * 1e6, "cpu_us": found["cpu"] / count * 1e6,
+                   "disk_mb": disk / 2**20, "survivors": found["survivors"], "compared": found["compared"]}  # fmt: skip
         shutil.rmtree(folder / f"{count}")
 
 
