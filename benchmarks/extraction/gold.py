@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urldefrag, urljoin
+from urllib.parse import quote, urldefrag, urljoin
 
 from benchmarks.extraction.pages import Label
 
@@ -26,7 +26,7 @@ SPLIT: Final = ("srcset", "data-srcset", "data-lazy-srcset")
 def parse(page: bytes) -> "BeautifulSoup":
     """The tree that a browser builds.
 
-    What is valid UTF-8 is read as that, whatever its `meta` says: files saved as text outlive the headers they came with.
+    What is valid UTF-8 is read as that, whatever its `meta` says: such files were saved as text.
     """
     from bs4 import BeautifulSoup
 
@@ -59,8 +59,9 @@ def _walk(tag: "Tag", wanted: set[int], unwanted: set[int], *, inside: bool) -> 
             if counts and not isinstance(node, PreformattedString):
                 yield str(node).replace("\n", " ")
         elif isinstance(node, Tag) and node.name not in UNSEEN and id(node) not in unwanted:
-            counts = counts or id(node) in wanted
-            block = counts and node.name not in INLINE
+            chosen = id(node) in wanted
+            counts = counts or chosen
+            block = chosen or (counts and node.name not in INLINE)
             if block:
                 yield "\n"
                 stack.append(("\n", True))
@@ -82,8 +83,8 @@ def base_of(url: str, tree: "BeautifulSoup") -> str:
 
 
 def absolute(base: str, address: str) -> str:
-    """An address as a browser would ask for it: joined, without fragment, spaces as %20."""
-    return urldefrag(urljoin(base, address.strip())).url.replace(" ", "%20")
+    """An address as a browser would ask for it: joined, without fragment, what is not ASCII percent-encoded."""
+    return quote(urldefrag(urljoin(base, address.strip())).url, safe="%/:=&?~+!$,;'@()*[]|")
 
 
 def addresses(tag: "Tag") -> list[tuple[str, str]]:
