@@ -17,6 +17,7 @@ SEQUENCE_COLUMNS: Final[tuple[str, ...]] = (
     "sequence",
     "position",
     "copy",
+    "part",
     "source",
     "kind",
     "shard",

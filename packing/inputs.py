@@ -1,10 +1,10 @@
-"""What packing reads of the input shards: texts from their parquet, images by position from their tar."""
+"""What packing reads of the input shards: texts and nodes from their parquet, images from their tar."""
 
 import functools
 import os
 import tarfile
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Final, Literal
 
@@ -16,14 +16,19 @@ import pyarrow.compute as pc
 from curation import storage
 from curation.shards import IMAGE_EXTENSIONS, SUCCESS, EncodedImage, Shard, read_rows
 
-Kind = Literal["pair", "conversation"]
-TEXT_COLUMN: Final[dict[str, str]] = {"pair": "caption", "conversation": "conversations"}
+Kind = Literal["pair", "conversation", "document", "text"]
+TEXT_COLUMN: Final[dict[str, str]] = {
+    "pair": "caption",
+    "conversation": "conversations",
+    "document": "nodes",
+    "text": "nodes",
+}
 """The parquet column that holds the text of each kind of sample."""
 
 _TEXTS: Final = pa.schema([(name, pa.string()) for name in ("uid", "key", "text", "status")])
 
 IMAGES_PER_SAMPLE: Final = 1
-"""Pairs and LLaVA conversations have one image each."""
+"""Pairs and LLaVA conversations have one image each; a document's nodes name its images."""
 
 
 def read_texts(shard: Shard, kind: Kind, uids: Collection[str] | None = None) -> pa.Table:
@@ -59,18 +64,25 @@ class OpenTar:
     path: str
     file: IO[bytes] | None
     """The tar itself, or a remote one's local copy, deleted when nobody holds this any more; None if missing."""
-    members: dict[str, list[tuple[str, int, int]]]
-    """Per key, its images' (extension, offset, size), in name order."""
+    members: dict[str, dict[int, tuple[str, int, int]]]
+    """Per key, its images' (extension, offset, size) by number; a sample's only image may be stored without one, and
+    is its 0."""
     damage: str
     """What ended the reading of the tar early; empty if nothing did."""
 
-    def images(self, key: str) -> tuple[EncodedImage, ...]:
-        """A sample's images as stored; raises LookupError saying why they cannot be had."""
+    def images(self, key: str, numbers: Sequence[int] | None = None) -> tuple[EncodedImage, ...]:
+        """A sample's images as stored, all or those of these numbers; raises LookupError saying what is missing."""
+        if numbers is not None and not numbers:
+            return ()
         tar = os.path.basename(self.path)
-        if self.file is None or key not in self.members:
-            raise LookupError(f"no image of sample {key} in {tar}{self.damage and ': '}{self.damage}")
+        there = self.members.get(key, {})
+        missing = [number for number in numbers or () if number not in there]
+        if self.file is None or not there or missing:
+            which = f"image {missing[0]}" if there and missing else "image"
+            raise LookupError(f"no {which} of sample {key} in {tar}{self.damage and ': '}{self.damage}")
         images = []
-        for extension, offset, size in self.members[key]:
+        for number in sorted(there) if numbers is None else numbers:
+            extension, offset, size = there[number]
             data = os.pread(self.file.fileno(), size, offset)
             if len(data) != size:
                 raise LookupError(f"{tar} ends inside the image of sample {key}")
@@ -112,8 +124,12 @@ def _open_tar(path: str, version: str) -> OpenTar:
                     members.setdefault(key, []).append((name, member.offset_data, member.size))
     except (tarfile.TarError, EOFError, ValueError) as error:
         damage = str(error) or type(error).__name__
-    ordered = {
-        key: [(name.rpartition(".")[2].lower(), offset, size) for name, offset, size in sorted(found)]
-        for key, found in members.items()
-    }
-    return OpenTar(path=path, file=file, members=ordered, damage=damage)
+    numbered = {key: dict(_numbered(found)) for key, found in members.items()}
+    return OpenTar(path=path, file=file, members=numbered, damage=damage)
+
+
+def _numbered(found: list[tuple[str, int, int]]) -> Iterator[tuple[int, tuple[str, int, int]]]:
+    """A sample's images by the numbers in their names (`000.jpg`), or in name order where a name has none."""
+    for place, (name, offset, size) in enumerate(sorted(found)):
+        stem, _, extension = name.rpartition(".")
+        yield int(stem) if stem.isdecimal() else place, (extension.lower(), offset, size)

@@ -19,7 +19,7 @@ from curation.shards import EncodedImage, Shard
 from packing import manifest, packs
 from packing.inputs import OpenTar, open_tar, read_texts
 from packing.plan import PlanConfig
-from packing.samples import FittedSample, fit_rows
+from packing.samples import FittedSample, Rejection, fit_rows
 from packing.tokens import Spans, load_tokenizer, tokenizer_fingerprint
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 MISSING_IMAGE: Final = "missing_image"
 _PLACES: Final = ("source", "shard", "kind", "uid")
-_CODE_VERSION: Final = 1
+_CODE_VERSION: Final = 2
 """Raised whenever the same job would write other bytes."""
 
 Place = tuple[str, str]
@@ -73,14 +73,15 @@ def write_pack_shard(job: PackJob) -> dict[str, Any]:
             chosen: list[tuple[dict[str, Any], FittedSample, tuple[EncodedImage, ...]]] = []
             for row in planned:
                 place = (row["source"], row["shard"])
-                sample = samples[place].get(row["uid"])
+                parts = samples[place].get(row["uid"], ())
+                sample = next((sample for sample in parts if sample.part == row["part"]), None)
                 if sample is None or (len(sample.tokens.input_ids), sample.length) != (row["tokens"], row["length"]):
                     raise ValueError(
                         f"{job.plan}: sample {row['uid']} of {'/'.join(place)} has another length than planned, or "
                         "is gone; its shards have changed since, plan again"
                     )
                 try:
-                    images = tars[place].images(keys[place][row["uid"]])
+                    images = _images(tars[place], keys[place][row["uid"]], sample, parts)
                     if len(images) != row["images"]:
                         raise LookupError(f"{len(images)} images of sample {row['uid']}, not {row['images']}")
                 except LookupError as error:
@@ -91,6 +92,16 @@ def write_pack_shard(job: PackJob) -> dict[str, Any]:
             if chosen:
                 writer.write(_assemble(sequence, chosen))
     return {**writer.record, "resumed": False}
+
+
+def _images(tar: OpenTar, key: str, sample: FittedSample, parts: tuple[FittedSample, ...]) -> tuple[EncodedImage, ...]:
+    """A sample's images; raises LookupError if any of its parts lacks one, so that all of a document goes or none."""
+    if sample.tokens.images is None:
+        return tar.images(key)
+    for other in parts:
+        if other is not sample:
+            tar.images(key, other.tokens.images)
+    return tar.images(key, sample.tokens.images)
 
 
 def _assemble(
@@ -116,10 +127,10 @@ def _assemble(
 
 def _inputs(
     job: PackJob, rows: pa.Table
-) -> tuple[dict[Place, dict[str, FittedSample]], dict[Place, OpenTar], dict[Place, dict[str, str]]]:
-    """Per input shard: its samples by uid as tokens, its tar, and its keys by uid."""
+) -> tuple[dict[Place, dict[str, tuple[FittedSample, ...]]], dict[Place, OpenTar], dict[Place, dict[str, str]]]:
+    """Per input shard: its samples' parts by uid as tokens, its tar, and its keys by uid."""
     tokenizer = _tokenizer(job.tokenizer, job.tokenizer_fingerprint)
-    samples: dict[Place, dict[str, FittedSample]] = {}
+    samples: dict[Place, dict[str, tuple[FittedSample, ...]]] = {}
     tars: dict[Place, OpenTar] = {}
     keys: dict[Place, dict[str, str]] = {}
     wanted: dict[tuple[str, str, Any], set[str]] = {}
@@ -135,10 +146,11 @@ def _inputs(
             context_length=job.config.context_length,
             tokens_per_image=job.config.tokens_per_image,
             too_long=job.config.too_long,
+            max_images=job.config.max_images,
         )
         listed: list[Any] = texts["uid"].to_pylist()
         place = (source, name)
-        samples[place] = {u: a for u, a in zip(listed, answers, strict=True) if isinstance(a, FittedSample)}
+        samples[place] = {u: a for u, a in zip(listed, answers, strict=True) if not isinstance(a, Rejection)}
         names: list[Any] = texts["key"].to_pylist()
         keys[place] = dict(zip(listed, names, strict=True))
         tars[place] = open_tar(shard.tar)

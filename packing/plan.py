@@ -31,6 +31,7 @@ _COLUMNS: list[tuple[str, pa.DataType]] = [
     ("position", pa.int32()),
     ("uid", pa.string()),
     ("copy", pa.int32()),
+    ("part", pa.int32()),
     ("source", pa.string()),
     ("kind", pa.string()),
     ("shard", pa.string()),
@@ -55,7 +56,9 @@ class PlanConfig:
     max_images: int | None = None
     """Most images in a sequence (MM1: 16); null for as many as fit."""
     too_long: TooLong = "drop"
-    """A sample longer than a sequence: `drop` it, or `truncate` it (it keeps its images and loses its end token)."""
+    """A sample longer than a sequence, or a document with more than `max_images` images: `drop` it; `truncate` it (it
+    loses its end and end token, and but for documents keeps its images); or `split` a document at its nodes' borders
+    into parts that are samples of their own (pairs and conversations are dropped)."""
     window_shards: int = 8
     """Input shards that are packed together: more fill a little better and mix more, fewer are written faster."""
     seed: int = 0
@@ -72,8 +75,8 @@ class PlanConfig:
                 f"pack.context_length is {self.context_length}, no more than one image's {self.tokens_per_image} "
                 "positions; raise it or lower pack.tokens_per_image"
             )
-        if self.too_long not in ("drop", "truncate"):
-            raise ValueError(f"pack.too_long is {self.too_long!r}; give 'drop' or 'truncate'")
+        if self.too_long not in ("drop", "truncate", "split"):
+            raise ValueError(f"pack.too_long is {self.too_long!r}; give 'drop', 'truncate' or 'split'")
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"pack.seed is {self.seed}; give a number from 0 to 2**63 - 1")
 
@@ -102,7 +105,9 @@ class PlanReport:
     positions: int
     """Expanded."""
     truncated: int
-    """Samples, copies not counted, that were cut."""
+    """Samples, copies not counted, that lost their end."""
+    split: int
+    """Samples, copies not counted, that became several."""
     lower_bound: int
     """No plan of these samples has fewer sequences: max(⌈positions / context⌉, ⌈images / max_images⌉)."""
     fill: float
@@ -169,6 +174,7 @@ def _fit_shard(
         context_length=config.context_length,
         tokens_per_image=config.tokens_per_image,
         too_long=config.too_long,
+        max_images=config.max_images,
     )
     return verdicts.decide(uids[wanted], answers)
 
@@ -179,6 +185,7 @@ def _report(config: PlanConfig, totals: dict[str, int], verdicts: Mapping[str, S
     return PlanReport(
         **totals,
         truncated=sum(len(state.truncated) for state in verdicts.values()),
+        split=sum(len(state.split) for state in verdicts.values()),
         lower_bound=max(bound, -(-totals["images"] // config.max_images)) if config.max_images else bound,
         fill=positions / (sequences * config.context_length),
         packing_factor=totals["samples"] / sequences,

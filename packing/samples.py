@@ -1,17 +1,18 @@
 """What becomes of a row: tokens that fit a sequence, or the rule that keeps it out. Planner and packer share it."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from packing import tokens
+from packing import documents, tokens
 from packing.inputs import IMAGES_PER_SAMPLE, Kind
 from packing.lengths import expanded_length
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-TooLong = Literal["drop", "truncate"]
+TooLong = Literal["drop", "truncate", "split"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,7 +23,9 @@ class FittedSample:
     length: int
     """Positions it takes."""
     full_length: int
-    """Positions it would take uncut; larger than `length` only if it was truncated."""
+    """Positions it would take uncut; larger than `length` only if it was truncated or split."""
+    part: int = 0
+    """Which part of its row it is."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,8 +33,12 @@ class Rejection:
     """Why a row is not packed, as the ledger says it."""
 
     rule: str
-    """`missing_text`, `bad_conversation` or `too_long`."""
+    """`missing_text`, `bad_conversation`, `bad_document`, `too_long` or `too_many_images`."""
     value: str
+
+
+Fitted = tuple[FittedSample, ...] | Rejection
+"""What becomes of a row: its sample, its parts in order, or why there is none."""
 
 
 def fit_rows(
@@ -42,11 +49,16 @@ def fit_rows(
     context_length: int,
     tokens_per_image: int,
     too_long: TooLong,
-) -> list[FittedSample | Rejection]:
-    """Tokenize rows' texts (captions, or conversations as JSON) in one batch; one answer a row, in order."""
-    answers: list[FittedSample | Rejection | None] = [None] * len(texts)
+    max_images: int | None = None,
+) -> list[Fitted]:
+    """Tokenize rows' texts (captions; conversations or nodes as JSON) in one batch; one answer a row, in order.
+
+    A document that is too long, or has more images than `max_images`, is dropped, or cut to its beginning, or split.
+    """
+    answers: list[Fitted | None] = [None] * len(texts)
     captions: list[str] = []
     conversations: list[tokens.Turns] = []
+    nodes: list[documents.Nodes] = []
     numbers: list[int] = []
     for number, text in enumerate(texts):
         if text is None or not text.strip():
@@ -56,13 +68,27 @@ def fit_rows(
             continue
         if kind == "pair":
             captions.append(text)
-        else:
+        elif kind == "conversation":
             try:
                 conversations.append(tokens.parse_conversation(text))
             except ValueError as error:
                 answers[number] = Rejection(rule="bad_conversation", value=f"bad_conversation: {error}")
                 continue
+        else:
+            try:
+                parsed = documents.parse_nodes(text, images=kind == "document")
+            except ValueError as error:
+                answers[number] = Rejection(rule="bad_document", value=f"bad_document: {error}")
+                continue
+            if not any(isinstance(node, str) for node in parsed):
+                answers[number] = Rejection(rule="missing_text", value="missing_text: no text among its nodes")
+                continue
+            nodes.append(parsed)
         numbers.append(number)
+    if kind in ("document", "text"):
+        for number, document in zip(numbers, documents.encode_documents(tokenizer, nodes), strict=True):
+            answers[number] = _fit_document(document, context_length, tokens_per_image, max_images, too_long)
+        return [answer for answer in answers if answer is not None]
     if kind == "pair":
         encoded = tokens.encode_captions(tokenizer, captions)
     else:
@@ -72,9 +98,7 @@ def fit_rows(
     return [answer for answer in answers if answer is not None]
 
 
-def _fit(
-    sample: tokens.TokenizedSample, context_length: int, tokens_per_image: int, too_long: TooLong
-) -> FittedSample | Rejection:
+def _fit(sample: tokens.TokenizedSample, context_length: int, tokens_per_image: int, too_long: TooLong) -> Fitted:
     full_length = expanded_length(len(sample.input_ids), sample.image_count, tokens_per_image)
     kept: tokens.TokenizedSample | None = sample
     if full_length > context_length:
@@ -83,4 +107,32 @@ def _fit(
             return Rejection(rule="too_long", value=f"length={full_length}")
     assert kept is not None
     length = expanded_length(len(kept.input_ids), kept.image_count, tokens_per_image)
-    return FittedSample(tokens=kept, length=length, full_length=full_length)
+    return (FittedSample(tokens=kept, length=length, full_length=full_length),)
+
+
+def _fit_document(
+    document: documents.TokenizedDocument,
+    context_length: int,
+    tokens_per_image: int,
+    max_images: int | None,
+    too_long: TooLong,
+) -> Fitted:
+    whole, images = len(document.input_ids), len(document.images)
+    full_length = expanded_length(whole, images, tokens_per_image)
+    edges = [0, whole]
+    if full_length > context_length or (max_images is not None and images > max_images):
+        if too_long == "drop":
+            if full_length > context_length:
+                return Rejection(rule="too_long", value=f"length={full_length}")
+            return Rejection(rule="too_many_images", value=f"images={images}")
+        edges = documents.cuts(
+            document, context_length=context_length, tokens_per_image=tokens_per_image, max_images=max_images
+        )
+    parts = []
+    for number, (start, end) in enumerate(itertools.pairwise(edges if too_long == "split" else edges[:2])):
+        part = document.part(start, end)
+        # A sample's first token is never a target, so that a part may have nothing to learn from: images, or one token.
+        if part.loss_spans and part.loss_spans[-1][1] > 1:
+            length = expanded_length(end - start, part.image_count, tokens_per_image)
+            parts.append(FittedSample(tokens=part, length=length, full_length=full_length, part=number))
+    return tuple(parts) or Rejection(rule="too_long", value=f"length={full_length}")

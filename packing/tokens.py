@@ -41,6 +41,8 @@ class TokenizedSample:
     loss_spans: Spans
     """`[start, end)` over `input_ids` of the tokens that are targets."""
     image_count: int
+    images: tuple[int, ...] | None = None
+    """Which of the images stored with it these are, by number; None for all of them."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from curation import ledger, storage
 from packing.inputs import uid_bytes
-from packing.samples import FittedSample, Rejection
+from packing.samples import Fitted, Rejection
 
 MISSING_SAMPLE: Final = "missing_sample"
 """Selected, but no downloaded row of the shards has this uid."""
@@ -26,7 +26,10 @@ class FittedRows:
     uids: npt.NDArray[np.bytes_]
     counts: npt.NDArray[np.int64]
     """How many copies the selection asks for."""
+    parts: npt.NDArray[np.int64]
+    """Which part of its document a row is; 0 for a sample that is whole."""
     tokens: npt.NDArray[np.int64]
+    images: npt.NDArray[np.int64]
     lengths: npt.NDArray[np.int64]
 
 
@@ -48,7 +51,9 @@ class SourceVerdicts:
         if (self.uids[1:] == self.uids[:-1]).any() or (self.copies < 1).any():
             raise ValueError(f"{where} has a uid twice or a count below 1; a repeated sample is one row with its count")
         self.truncated: dict[int, int] = {}
-        """Full length of each kept sample that was cut."""
+        """Full length of each kept sample that lost its end."""
+        self.split: dict[int, int] = {}
+        """Number of parts of each kept sample that has several."""
         self._state = np.zeros(len(self.uids), dtype=np.int8)
         self._rules = [MISSING_SAMPLE, ledger.KEPT]
         self._values: dict[int, str] = {}
@@ -60,7 +65,7 @@ class SourceVerdicts:
         undecided: npt.NDArray[np.int64] = found[self._state[places[found]] == _ABSENT]
         return undecided
 
-    def decide(self, uids: npt.NDArray[np.bytes_], answers: Sequence[FittedSample | Rejection]) -> FittedRows:
+    def decide(self, uids: npt.NDArray[np.bytes_], answers: Sequence[Fitted]) -> FittedRows:
         """Record what became of rows that `wanted` gave; returns those that fit."""
         places = self._places(uids)
         kept: list[int] = []
@@ -73,15 +78,19 @@ class SourceVerdicts:
                 self._values[place] = answer.value
                 continue
             self._state[place] = _KEPT
-            kept.append(number)
-            if answer.full_length > answer.length:
-                self.truncated[place] = answer.full_length
-        fitted = [answer for answer in answers if isinstance(answer, FittedSample)]
+            kept += [number] * len(answer)
+            if len(answer) > 1:
+                self.split[place] = len(answer)
+            elif answer[0].full_length > answer[0].length:
+                self.truncated[place] = answer[0].full_length
+        fitted = [sample for answer in answers if not isinstance(answer, Rejection) for sample in answer]
         return FittedRows(
             uids=uids[kept],
             counts=self.copies[places[kept]],
-            tokens=np.array([len(answer.tokens.input_ids) for answer in fitted], dtype=np.int64),
-            lengths=np.array([answer.length for answer in fitted], dtype=np.int64),
+            parts=np.array([sample.part for sample in fitted], dtype=np.int64),
+            tokens=np.array([len(sample.tokens.input_ids) for sample in fitted], dtype=np.int64),
+            images=np.array([sample.tokens.image_count for sample in fitted], dtype=np.int64),
+            lengths=np.array([sample.length for sample in fitted], dtype=np.int64),
         )
 
     def counts(self) -> dict[str, int]:
@@ -97,6 +106,8 @@ class SourceVerdicts:
             values[place] = value
         for place, length in self.truncated.items():
             values[place] = f"truncated: length={length}"
+        for place, parts in self.split.items():
+            values[place] = f"parts={parts}"
         columns: dict[str, Any] = {
             "uid": pa.array(self.uids).cast(pa.string()),
             "stage": pa.repeat("pack", len(self.uids)),

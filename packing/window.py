@@ -8,7 +8,6 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from packing.binpack import first_fit_decreasing
-from packing.inputs import IMAGES_PER_SAMPLE
 from packing.verdicts import FittedRows
 
 if TYPE_CHECKING:
@@ -22,23 +21,22 @@ def pack_window(
 ) -> pa.Table:
     """The plan's rows of a window of (source, kind, shard, rows), sequences numbered from `first_sequence`.
 
-    Samples meet first-fit-decreasing in the order of a hash of uid, copy and seed: equal lengths mix sources and
-    shards, and copies of one sample lie apart.
+    Samples meet first-fit-decreasing in the order of a hash of uid, copy, part and seed: equal lengths mix sources and
+    shards, and copies and parts of one sample lie apart.
     """
     origin = np.repeat(np.arange(len(rows)), [len(fitted.uids) for *_, fitted in rows])
     uids = np.concatenate([fitted.uids for *_, fitted in rows] or [np.zeros(0, dtype="S32")])
-    counts, tokens, lengths = (
+    counts, parts, tokens, images, lengths = (
         np.concatenate([getattr(fitted, name) for *_, fitted in rows] or [np.zeros(0, dtype=np.int64)])
-        for name in ("counts", "tokens", "lengths")
+        for name in ("counts", "parts", "tokens", "images", "lengths")
     )
     item = np.repeat(np.arange(len(uids)), counts)
     copy = np.arange(len(item)) - np.repeat(np.cumsum(counts) - counts, counts)
-    words = sample_words(uids[item], copy, config.seed)
+    words = sample_words(uids[item], copy, config.seed, parts[item])
     order = np.argsort(words, kind="stable")
     item, copy, words = item[order], copy[order], words[order]
 
-    images = np.full(len(item), IMAGES_PER_SAMPLE)
-    bins = first_fit_decreasing(lengths[item], config.context_length, images=images, max_images=config.max_images)
+    bins = first_fit_decreasing(lengths[item], config.context_length, images=images[item], max_images=config.max_images)
     # Samples are in hash order, so a bin's first one has its smallest hash; hashed again, else full bins came first.
     _, first = np.unique(bins.bin, return_index=True)
     rank = np.empty(len(bins), dtype=np.int64)
@@ -56,22 +54,29 @@ def pack_window(
         "position": position,
         "uid": pa.array(uids[item]).cast(pa.string()),
         "copy": copy,
+        "part": parts[item],
         "source": named(0),
         "kind": named(1),
         "shard": named(2),
         "tokens": tokens[item],
-        "images": images,
+        "images": images[item],
         "length": lengths[item],
     }
     arrays = [pa.array(columns[field.name]).cast(field.type) for field in schema]
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def sample_words(uids: npt.NDArray[np.bytes_], copy: npt.NDArray[np.int64], seed: int) -> Words:
-    """64 bits a sample that depend on uid, copy and seed; shape (samples,). uids are 32 hex digits."""
+def sample_words(
+    uids: npt.NDArray[np.bytes_], copy: npt.NDArray[np.int64], seed: int, part: npt.NDArray[np.int64] | None = None
+) -> Words:
+    """64 bits a sample that depend on uid, copy, seed and part; shape (samples,). uids are 32 hex digits."""
     halves = np.frombuffer(bytes.fromhex(uids.tobytes().decode("ascii")), dtype=">u8").reshape(-1, 2).astype(np.uint64)
     start = _mix(np.full(len(uids), seed, dtype=np.uint64))
-    return _mix(_mix(_mix(start ^ halves[:, 0]) ^ halves[:, 1]) ^ copy.astype(np.uint64))
+    words = _mix(_mix(_mix(start ^ halves[:, 0]) ^ halves[:, 1]) ^ copy.astype(np.uint64))
+    if part is not None and part.any():
+        # Part 0 keeps its sample's hash: most samples are one part, and their order is that of plans without parts.
+        words = np.where(part > 0, _mix(words ^ part.astype(np.uint64)), words)
+    return words
 
 
 def _mix(words: Words) -> Words:

@@ -246,6 +246,8 @@ def plan(
         "lower_bound": report.lower_bound,
         "fill": round(report.fill, 6),
         "packing_factor": round(report.packing_factor, 4),
+        **({"truncated": report.truncated} if report.truncated else {}),
+        **({"split": report.split} if report.split else {}),
         "dropped": dropped,
     }
     return Result(counts=counts, content=file_digest(out))

@@ -194,7 +194,7 @@ def test_what_cannot_be_planned_says_why(tmp_path: Path, make_shards: Make, sele
         ({"context_length": 100, "tokens_per_image": 100}, "no more than one image"),
         ({"tokens_per_image": 0}, "pack.tokens_per_image is 0"),
         ({"max_images": 0}, "pack.max_images is 0"),
-        ({"too_long": "split"}, "pack.too_long is 'split'"),
+        ({"too_long": "cut"}, "pack.too_long is 'cut'"),
         ({"window_shards": 0}, "pack.window_shards is 0"),
         ({"seed": -1}, "pack.seed is -1"),
     ],
