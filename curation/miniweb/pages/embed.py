@@ -115,9 +115,8 @@ def _density(task: _Task) -> _Embedding:
 
 def _lazy_srcset(task: _Task) -> _Embedding:
     large, small = task.publish("-1200x900"), task.publish("-300x225")
-    markup = (
-        f'<img class="lazy" src="{BLANK}" data-src="{small}" data-srcset="{small} 300w, {large} 1200w"{task.attributes}>'
-    )
+    sizes = f"{small} 300w, {large} 1200w"
+    markup = f'<img class="lazy" src="{BLANK}" data-src="{small}" data-srcset="{sizes}"{task.attributes}>'
     return _Embedding(markup=markup, choices=(large, small))
 
 
@@ -142,7 +141,9 @@ def _noscript(task: _Task) -> _Embedding:
 def _noscript_only(task: _Task) -> _Embedding:
     """A script would put the picture in; without one there is only what `noscript` holds."""
     url = task.publish()
-    markup = f'<span class="js-image" data-id="{task.stem}"></span><noscript><img src="{url}"{task.attributes}></noscript>'
+    markup = (
+        f'<span class="js-image" data-id="{task.stem}"></span><noscript><img src="{url}"{task.attributes}></noscript>'
+    )
     return _Embedding(markup=markup, choices=(url,))
 
 

@@ -16,7 +16,7 @@ FRAMES: Final[dict[str, tuple[str, ...]]] = {
     "de": (
         "{person} und {place}: Bilder, Notizen und Erinnerungen aus dem Jahr {year}",
         "Im Jahr {year} hat {person} in {place} eine kleine Sammlung von Bildern begonnen, die bis heute wächst.",
-        "Wer sich die Zeit nimmt und genau hinsieht, der entdeckt auf jedem Blatt etwas, das vorher niemand bemerkt hat.",
+        "Wer sich die Zeit nimmt und genau hinsieht, entdeckt auf jedem Blatt etwas, das noch niemand bemerkt hat.",
         "{other} hat das Bild Nummer {n} gerahmt und es neben das Fenster der Bibliothek von {place} gehängt.",
         "Das ist nicht so einfach, wie es klingt, denn die Farben sollten auch bei wenig Licht gut zu sehen sein.",
         "Nach dem Frühstück sprach man darüber, was auf dem Bild zu sehen ist und warum es so geworden ist.",
@@ -53,7 +53,7 @@ FRAMES: Final[dict[str, tuple[str, ...]]] = {
         "{person} a {place}: immagini e appunti dell'anno {year}",
         "Nel {year} {person} ha iniziato a {place} una piccola raccolta di immagini che cresce ancora oggi.",
         "Chi si prende il tempo di guardare con calma scopre su ogni foglio qualcosa che nessuno aveva notato prima.",
-        "{other} ha messo in cornice l'immagine numero {n} e l'ha appesa vicino alla finestra della biblioteca di {place}.",
+        "{other} ha messo in cornice l'immagine numero {n} e l'ha appesa nella biblioteca di {place}.",
         "Non è così semplice come sembra, perché i colori dovevano essere visibili anche con poca luce.",
         "Dopo la colazione si è parlato di che cosa mostra questa immagine e del perché è venuta così.",
         "«Pensavo che servissero {n} tentativi», ha detto {person}, «ma alla fine è stato molto più veloce».",
@@ -123,18 +123,18 @@ TITLES: Final = (
     "{thing} – {year} in pictures",
 )
 OPENINGS: Final = (
-    "In the spring of {year}, {person} began to keep a small collection of pictures in {place}, and it has grown since.",
+    "In the spring of {year}, {person} began to keep a small collection of pictures in {place}; it has grown since.",
     "When {person} moved to {place} in {year}, there was nothing on the walls; today there are {n} pictures.",
-    "It took {person} the better part of {year} to put these pictures in order, and some of them had to be found twice.",
+    "It took {person} the better part of {year} to put these pictures in order, and some had to be found twice.",
     "There are {n} sheets in the drawer that {person} brought to {place}, and only a few of them were ever shown.",
-    "On a rainy Sunday in {place}, {person} took the old folders from the shelf and started to write down what is there.",
+    "On a rainy Sunday in {place}, {person} took the old folders from the shelf and began to write down what is there.",
     "Visitors who come to {place} for the market often stay for the pictures that {person} has hung in the hall.",
 )
 ASIDES: Final = (
     "{other} hung it beside the window of the library in {place}, where the light is best in the morning.",
     "That was not as easy as it sounds, because the colors had to be seen from the other side of the street.",
     "After breakfast they talked about what it shows and why nobody had thought of it before.",
-    "\"I had expected it to take {n} attempts,\" said {person}, \"but the second one was good enough.\"",
+    '"I had expected it to take {n} attempts," said {person}, "but the second one was good enough."',
     "The frame was made by {other}, who has a workshop near the station and charges very little.",
     "Most people who see it for the first time step back and count again.",
     "It was shown once before, in {place}, and came back with a small tear in one corner.",
@@ -178,10 +178,10 @@ LOOKS: Final = (
     "What does the {ordinal} picture show? {Fact}",
 )
 ANSWERS: Final = (
-    "Asked by {other} \"{question}\", {person} said without a pause: \"{answer}.\"",
-    "To the question \"{question}\" there is only one answer, namely \"{answer}\".",
-    "\"{question}\" was the first thing that {other} wanted to know, and the answer is \"{answer}\".",
-    "In the quiz of {place} it stood under the heading \"{question}\", and {n} people wrote \"{answer}\".",
+    'Asked by {other} "{question}", {person} said without a pause: "{answer}."',
+    'To the question "{question}" there is only one answer, namely "{answer}".',
+    '"{question}" was the first thing that {other} wanted to know, and the answer is "{answer}".',
+    'In the quiz of {place} it stood under the heading "{question}", and {n} people wrote "{answer}".',
 )
 ORDINALS: Final = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth",
                    "eleventh", "twelfth")  # fmt: skip

@@ -10,16 +10,18 @@ from PIL import Image, ImageDraw
 
 from curation.miniweb.pages.content import Draft, Shown
 from curation.miniweb.pages.frames import PEOPLE, PLACES
-from curation.miniweb.site import Route, address, body_file
+from curation.miniweb.site import Route, body_file
 
 TRACKER: Final = "stats.miniweb.test"
 ADVERTS: Final = "ads.miniweb.test"
-_MENU: Final = ("Home", "About", "Archive", "Contact", "Shop", "Members", "Events", "Press", "Jobs", "Help", "Weather",
-                "Sport", "Culture", "Opinion", "Science", "Travel", "Video", "Podcasts", "Newsletter", "Log in")  # fmt: skip
+_MENU: Final = (
+    "Home", "About", "Archive", "Contact", "Shop", "Members", "Events", "Press", "Jobs", "Help", "Weather", "Sport",
+    "Culture", "Opinion", "Science", "Travel", "Video", "Podcasts", "Letters", "Log in",
+)  # fmt: skip
 _TAGS: Final = ("paper", "ink", "shapes", "prints", "walls", "light", "letters", "folders", "clocks", "numbers")
 _STYLE: Final = "<style>body{margin:0;font:16px/1.5 sans-serif}.hidden{display:none}nav ul{list-style:none}</style>"
 _SCRIPT: Final = (
-    '<script>window.dataLayer=window.dataLayer||[];function track(){dataLayer.push(arguments)}'
+    "<script>window.dataLayer=window.dataLayer||[];function track(){dataLayer.push(arguments)}"
     'if(document.cookie.indexOf("seen")<0){track("visit","<img src=\\"/never.jpg\\">")}</script>'
 )
 _COMMENTS: Final = (
@@ -92,7 +94,9 @@ class Furniture:
         if self._style == 0:
             return f"{skip}<header>{logo}<nav><ul>{links}</ul></nav>{search}</header>"
         if self._style == 1:
-            return f'{skip}<div id="header">{logo}{search}</div><div class="main-navigation menu"><ul>{links}</ul></div>'
+            return (
+                f'{skip}<div id="header">{logo}{search}</div><div class="main-navigation menu"><ul>{links}</ul></div>'
+            )
         return f'{skip}<div class="c1f">{logo}<ul class="k9">{links}</ul>{search}</div>'
 
     def _menu(self) -> list[str]:
@@ -104,11 +108,13 @@ class Furniture:
         if self._rng.random() < 0.3:
             return ""
         text = (
-            "We use cookies and similar techniques to offer you a better experience and to measure how our pages are used."
-            " By clicking on accept you agree to the use of all cookies."
+            "We use cookies and similar techniques to offer you a better experience and to measure how our pages are"
+            " used. By clicking on accept you agree to the use of all cookies."
         )
-        name = self._rng.choice(('id="cookie-banner" class="consent"', 'class="cc-window" role="dialog"', 'class="gdpr"'))
-        return f"<div {name}><p>{text}</p><button>Accept all</button> <a href=\"/privacy\">Privacy policy</a></div>"
+        name = self._rng.choice(
+            ('id="cookie-banner" class="consent"', 'class="cc-window" role="dialog"', 'class="gdpr"')
+        )
+        return f'<div {name}><p>{text}</p><button>Accept all</button> <a href="/privacy">Privacy policy</a></div>'
 
     def crumbs(self) -> str:
         """Where the page stands in the site."""
@@ -119,7 +125,8 @@ class Furniture:
     def byline(self, person: str) -> str:
         """Who wrote it and when."""
         day = self._draft.date[:10]
-        return f'<div class="byline meta">By <a rel="author" href="/author">{person}</a> | <time>{day}</time> | 4 min read</div>'
+        author = f'<a rel="author" href="/author">{person}</a>'
+        return f'<div class="byline meta">By {author} | <time>{day}</time> | 4 min read</div>'
 
     def share(self) -> str:
         """Buttons for passing the page on."""
@@ -148,7 +155,8 @@ class Furniture:
         tags = " ".join(f'<a href="/tag/{tag}">{tag}</a>' for tag in rng.sample(_TAGS, 6))
         inside = (
             f"<h3>Recent posts</h3><ul>{recent}</ul><h3>Tags</h3><div>{tags}</div><h3>Newsletter</h3>"
-            "<p>Get our best stories in your inbox every Friday.</p><form><input type=email><button>Subscribe</button></form>"
+            "<p>Get our best stories in your inbox every Friday.</p>"
+            "<form><input type=email><button>Subscribe</button></form>"
             '<img src="/static/badge.png" alt="">'
         )
         return ("<aside>%s</aside>", '<div id="sidebar" class="widget-area">%s</div>', '<div class="c3q">%s</div>')[
@@ -160,7 +168,8 @@ class Furniture:
         if not self._others:
             return ""
         cards = "".join(
-            f'<li><a href="/p/{number}"><img src="{shown.url}" alt="" width="120"><span>{_teaser(self._rng)}</span></a></li>'
+            f'<li><a href="/p/{number}"><img src="{shown.url}" alt="" width="120">'
+            f"<span>{_teaser(self._rng)}</span></a></li>"
             for number, shown in enumerate(self._others)
         )
         name = ('class="related-posts"', 'class="related"', 'class="z7 rec"')[self._style]
@@ -173,11 +182,12 @@ class Furniture:
             return ""
         said = "".join(
             f'<li class="comment"><img class="avatar" src="/static/avatars/none.png" width="48" height="48" alt="">'
-            f"<b>{rng.choice(PEOPLE)}</b> <small>2 days ago</small><p>{text}</p><a href=\"#reply\">Reply</a></li>"
+            f'<b>{rng.choice(PEOPLE)}</b> <small>2 days ago</small><p>{text}</p><a href="#reply">Reply</a></li>'
             for text in rng.sample(_COMMENTS, rng.randint(1, 4))
         )
         form = "<form><label>Leave a comment</label><textarea>Your text</textarea><button>Send</button></form>"
-        return f'<div id="comments" class="comments-area"><h3>Comments</h3><ol class="comment-list">{said}</ol>{form}</div>'
+        said = f'<ol class="comment-list">{said}</ol>'
+        return f'<div id="comments" class="comments-area"><h3>Comments</h3>{said}{form}</div>'
 
     def footer(self) -> str:
         """The end of the page, with the pixel that counts it."""
@@ -185,7 +195,7 @@ class Furniture:
         text = f"<p>&copy; {self._draft.date[:4]} {html.escape(self._draft.host)}. All rights reserved.</p>{links}"
         pixel = f'<img src="http://{TRACKER}/pixel.gif?page={self._draft.number}" width="1" height="1" alt="">'
         end = ("<footer>%s</footer>", '<div id="footer" class="site-info">%s</div>', '<div class="c9z">%s</div>')
-        return end[self._style] % text + pixel + "<script src=\"/static/site.js\" async></script>"
+        return end[self._style] % text + pixel + '<script src="/static/site.js" async></script>'
 
 
 def _teaser(rng: random.Random) -> str:

@@ -121,8 +121,8 @@ def _house_notice(host: str) -> str:
     """A paragraph that a site puts into many of its texts."""
     rng = random.Random(host)
     return (
-        f"This text is part of a series on the drawers and folders of {rng.choice(PLACES)}, which {rng.choice(PEOPLE)} has"
-        " written for many years and which will be continued for as long as there is something in them to be found."
+        f"This text is part of a series on the drawers and folders of {rng.choice(PLACES)}, which {rng.choice(PEOPLE)}"
+        " has written for many years and which will be continued for as long as there is something in them to be found."
     )
 
 
@@ -154,7 +154,7 @@ class _Maker:
             number=slot.number,
             host=spoiler.host or template.host,
             path=template.path.format(slug=_slug(shown[0], origin.number)),
-            template=origin.template,
+            template=slot.template,
             language=slot.language,
             date=_date(slot.number, earlier=spoiler.partner == "capture"),
         )

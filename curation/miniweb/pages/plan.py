@@ -2,7 +2,7 @@
 
 import hashlib
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from curation.miniweb.config import MiniWebConfig
@@ -49,7 +49,14 @@ def plan_pages(config: MiniWebConfig) -> list[PageSlot]:
                 partner=partner,
             )
         )
-    return slots
+    return [_as_original(slot, slots) for slot in slots]
+
+
+def _as_original(slot: PageSlot, slots: list[PageSlot]) -> PageSlot:
+    """A page that copies another's text is of its kind."""
+    if slot.partner is None or PAGE_SPOILERS[slot.spoil].partner == "images":
+        return slot
+    return replace(slot, template=slots[slot.partner].template)
 
 
 def _spoils(config: MiniWebConfig) -> list[str]:

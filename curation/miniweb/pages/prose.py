@@ -48,7 +48,9 @@ class Teller:
         """A subheading that names the picture."""
         if self.language != ENGLISH:
             return self.caption(shown).rstrip(".。")
-        return self._rng.choice((_capital(self.thing(shown)), f"About {self.thing(shown)}", f"{self.place}: {self.thing(shown)}"))
+        return self._rng.choice(
+            (_capital(self.thing(shown)), f"About {self.thing(shown)}", f"{self.place}: {self.thing(shown)}")
+        )
 
     def thing(self, shown: Shown) -> str:
         """The picture in a noun phrase: its shortest caption."""

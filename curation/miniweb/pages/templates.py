@@ -109,7 +109,7 @@ def _docs(desk: Desk) -> list[Block]:
     tell = desk.teller
     blocks: list[Block] = [content.heading(1, tell.title(desk.shown[0])), content.paragraph(tell.opening())]
     for shown in desk.shown:
-        call = f"sheet = draw(kind=\"{shown.kind}\", seed={shown.facts.get('seed', 0)})\nsheet.show()  # {shown.size}"
+        call = f'sheet = draw(kind="{shown.kind}", seed={shown.facts.get("seed", 0)})\nsheet.show()  # {shown.size}'
         blocks += [
             content.heading(2, tell.heading(shown)),
             content.paragraph(tell.about(shown, sentences=2)),
@@ -117,7 +117,10 @@ def _docs(desk: Desk) -> list[Block]:
             desk.picture(shown),
         ]
     rows = [("Name", "Size", "Shows")]
-    rows += [(f"sheet_{n}", "{} x {}".format(*(shown.size or (0, 0))), tell.caption(shown)) for n, shown in enumerate(desk.shown, 1)]
+    rows += [
+        (f"sheet_{n}", "{} x {}".format(*(shown.size or (0, 0))), tell.caption(shown))
+        for n, shown in enumerate(desk.shown, 1)
+    ]
     return [*blocks, content.table(rows), content.paragraph(tell.closing())]
 
 
@@ -176,15 +179,17 @@ def _lay_news(blocks: Sequence[Block], furniture: Furniture, rng: random.Random)
     parts = [_joined(rest[start : start + third]) for start in range(0, len(rest), third)]
     body = furniture.advert().join(f'<div class="story__section">{part}</div>' for part in parts)
     return (
-        f'{furniture.header()}<div class="layout"><div class="story" id="content">{furniture.crumbs()}{title}{standfirst}'
-        f"{furniture.byline(rng.choice(PEOPLE))}{furniture.share()}{body}</div>{furniture.sidebar()}</div>"
+        f'{furniture.header()}<div class="layout"><div class="story" id="content">{furniture.crumbs()}{title}'
+        f"{standfirst}{furniture.byline(rng.choice(PEOPLE))}{furniture.share()}{body}</div>{furniture.sidebar()}</div>"
         f"{furniture.related()}{furniture.comments()}{furniture.footer()}{furniture.cookies()}"
     )
 
 
 def _lay_gallery(blocks: Sequence[Block], furniture: Furniture, rng: random.Random) -> str:
     name = rng.choice(("gallery-grid", "photos", "row"))
-    cells = [f'<div class="{name}-item">{block.html}</div>' if isinstance(block, Picture) else block.html for block in blocks]
+    cells = [
+        f'<div class="{name}-item">{block.html}</div>' if isinstance(block, Picture) else block.html for block in blocks
+    ]
     return (
         f'{furniture.header()}<section id="content" class="{name}">{"".join(cells)}</section>{furniture.share()}'
         f"{furniture.related()}{furniture.footer()}{furniture.cookies()}"
@@ -192,21 +197,22 @@ def _lay_gallery(blocks: Sequence[Block], furniture: Furniture, rng: random.Rand
 
 
 def _lay_thread(blocks: Sequence[Block], furniture: Furniture, rng: random.Random) -> str:
-    posts, post = [], []
+    posts: list[str] = []
+    post: list[Block] = []
     for block in blocks[1:]:
         if isinstance(block, Text) and block.tag == "p" and post:
             posts.append(_joined(post))
             post = []
         post.append(block)
     posts.append(_joined(post))
+    avatar = '<img class="avatar" src="/static/avatars/none.png" width="48" height="48" alt="avatar">'
     shown = "".join(
-        f'<div class="post" id="post-{number}"><div class="postprofile"><img class="avatar" src="/static/avatars/none.png"'
-        f' width="48" height="48" alt="avatar"><b>{rng.choice(PEOPLE)}</b><br>Posts: {rng.randint(1, 999)}</div>'
-        f'<div class="postbody"><div class="content">{text}</div><ul class="post-buttons"><li><a href="#">Quote</a></li>'
-        f'<li><a href="#">Report</a></li></ul></div></div>'
+        f'<div class="post" id="post-{number}"><div class="postprofile">{avatar}<b>{rng.choice(PEOPLE)}</b><br>'
+        f'Posts: {rng.randint(1, 999)}</div><div class="postbody"><div class="content">{text}</div>'
+        '<ul class="post-buttons"><li><a href="#">Quote</a></li><li><a href="#">Report</a></li></ul></div></div>'
         for number, text in enumerate(posts, 1)
     )
-    pages = '<div class="pagination">Page 1 of 3 <a href="?page=2">2</a> <a href="?page=3">3</a> <a href="?page=2">Next</a></div>'
+    pages = '<div class="pagination">Page 1 of 3 <a href="?page=2">2</a> <a href="?page=2">Next</a></div>'
     return (
         f'{furniture.header()}{furniture.crumbs()}<div id="content">{blocks[0].html}{pages}{shown}{pages}</div>'
         f"{furniture.footer()}{furniture.cookies()}"
@@ -226,13 +232,15 @@ def _lay_wiki(blocks: Sequence[Block], furniture: Furniture, rng: random.Random)
         f'<div id="mw-page">{furniture.header()}<div id="content" class="mw-body">{title.html}'
         f'<div class="mw-jump">Jump to navigation</div><div class="mw-parser-output">{box}{rest[0].html}'
         f'<div id="toc" class="toc"><h2>Contents</h2><ul>{toc}</ul></div>{_joined(rest[1:])}</div>'
-        f'<div id="catlinks" class="catlinks">Categories: <a href="/c/sheets">Sheets</a> | <a href="/c/prints">Prints</a></div>'
+        '<div id="catlinks" class="catlinks">Categories: <a href="/c/sheets">Sheets</a></div>'
         f"</div>{furniture.sidebar()}{furniture.footer()}</div>"
     )
 
 
 def _lay_docs(blocks: Sequence[Block], furniture: Furniture, rng: random.Random) -> str:
-    tree = "".join(f'<li class="toctree-l1"><a href="/guide/{n}">Chapter {n}</a></li>' for n in range(1, rng.randint(20, 60)))
+    tree = "".join(
+        f'<li class="toctree-l1"><a href="/guide/{n}">Chapter {n}</a></li>' for n in range(1, rng.randint(20, 60))
+    )
     steps = '<div class="prev-next"><a href="/guide/1">Previous</a> <a href="/guide/3">Next</a></div>'
     return (
         f'<div class="grid">{furniture.header()}<nav class="sphinxsidebar"><ul>{tree}</ul></nav>'

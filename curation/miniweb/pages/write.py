@@ -74,7 +74,11 @@ def write_pages(
     _publish(out, outside_files(), served)
     files = _write_files(out, made)
     repeated = Counter(
-        (page.draft.host, block.text) for page in made for block in page.draft.blocks if isinstance(block, Text)
+        (page.draft.host, block.text)
+        for page in made
+        if page.spoiler.stage not in ("extract", "capture")
+        for block in page.draft.blocks
+        if isinstance(block, Text)
     )
     truth = [page.truth(file, repeated) for page, file in zip(made, files, strict=True)]
     counts = Counter(page.slot.spoil for page in made)
@@ -82,7 +86,11 @@ def write_pages(
     return (
         served,
         pa.Table.from_pylist(truth, schema=SCHEMA),
-        {"pages": len(made), "pages.spoiled": len(made) - clean, **{f"page_spoil.{k}": counts[k] for k in sorted(counts)}},
+        {
+            "pages": len(made),
+            "pages.spoiled": len(made) - clean,
+            **{f"page_spoil.{k}": counts[k] for k in sorted(counts)},
+        },
     )
 
 
