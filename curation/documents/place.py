@@ -1,9 +1,42 @@
 """Placing: downloaded images go back to where they stood, and the views of images and paragraphs are made."""
 
-from dataclasses import dataclass
+import json
+import tarfile
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Final
 
+from curation import ledger, storage
+from curation.dedup.plan import digest_of
+from curation.dedup.tasks import run_items
 from curation.documents.config_images import PlaceConfig
+from curation.documents.extracted import digest_of_captures, digest_of_shards, read_documents, surviving
+from curation.documents.images import MANIFEST
+from curation.documents.locate import Located, image_fields, locate, read_ranges
+from curation.documents.placing import Document, Placed, Placer, image_rows, paragraph_rows
+from curation.documents.views import (
+    PARAGRAPHS,
+    count_codes,
+    download_ledger,
+    images_schema,
+    view_root,
+    write_rows,
+    write_view_file,
+)
 from curation.download import DownloadConfig
+from curation.download.config import VOLATILE
+from curation.shards import SUCCESS, Shard, add_member, list_shards
+
+IMAGES: Final = "images"
+PARAGRAPHS_VIEW: Final = "paragraphs"
+MADE_BY: Final = "place.json"
+"""In the folder of placed documents: what they are made from."""
+WORK: Final = "_place"
+"""In it too: indexes and joins, removed when all is placed."""
+AHEAD_BYTES: Final = 64 << 20
+"""Images are read so many bytes at a time."""
+AHEAD_DOCUMENTS: Final = 256
+_VERSION: Final = 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,6 +57,10 @@ class PlaceReport:
     failed: dict[str, str]
     """Document shards that could not be placed, and why; run again to retry them."""
 
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
 
 def place_images(
     config: PlaceConfig,
@@ -34,18 +71,184 @@ def place_images(
     ledger_root: str,
     *,
     download: DownloadConfig,
-    captured: str | None = None,
+    captures: str | None = None,
     workers: int | None = None,
 ) -> PlaceReport:
     """Write the placed documents, their views of images and paragraphs, and the image nodes' ledger.
 
+    A shard that is committed is kept, so that a killed run goes on where it was. An image that failed, or that a rule
+    left out, stays as a node with its `reason`; the document is placed without it. Needs an initialised Ray.
+
     Args:
         documents: extracted documents, `documents/<source>`.
         listed: the folder that `list_images` wrote; None for a source without images (kind `text`).
-        fetched: the downloaded shards of that list, `shards/<source>.urls`; None as well.
+        fetched: the downloaded shards of that list, `shards/<source>.urls`; None if nothing was listed.
         out: `shards/<source>`; the views go to `<out>.images` and `<out>.paragraphs`.
         ledger_root: of the image nodes, `ledger/<source>.images`; gets the stage `download`.
         download: the options of the download, by which `data:` images are checked and resized too.
-        captured: the ledger of stage `capture`, `ledger/<source>/capture.parquet`; None takes all documents.
+        captures: the scores to which `choose_captures` wrote, `scores/<source>`; None takes all documents.
+        workers: None for as many as Ray has CPUs; 0 for this process, without Ray.
+
+    Raises:
+        ValueError: `out` holds documents that were placed from something else or with other options; or there are no
+            documents, or no complete list.
+        RuntimeError: Ray is not running, or the images could not be indexed.
     """
-    raise NotImplementedError
+    shards = list_shards(documents)
+    if not shards:
+        raise ValueError(f"there are no extracted documents (…_stats.json) under {documents}; extract them first")
+    fingerprint = _fingerprint(config, download, documents, listed, fetched, digest_of_captures(captures, shards))
+    _claim(out, fingerprint)
+    done = {shard.name for shard in list_shards(out)}
+    waiting = [shard for shard in shards if shard.name not in done]
+    failed: dict[str, str] = {}
+    if waiting:
+        work = storage.join(out, WORK, fingerprint)
+        located = locate(listed, fetched, work, download, workers=workers)
+        place = PlaceShard(config=config, download=download, captures=captures, located=located, out=out)
+        outcomes = run_items(lambda: place.load(), waiting, name=_name, title="place images", workers=workers)
+        failed = {outcome.name: outcome.error for outcome in outcomes if outcome.error}
+    if not failed:
+        storage.remove(storage.join(out, WORK))
+    ledger.write_stage(ledger_root, "download", download_ledger(view_root(out, IMAGES)))
+    return _report(out, resumed=len(shards) - len(waiting), failed=failed)
+
+
+def _fingerprint(
+    config: PlaceConfig,
+    download: DownloadConfig,
+    documents: str,
+    listed: str | None,
+    fetched: str | None,
+    captures: str,
+) -> str:
+    """16 hex digits of all that decides the placed documents."""
+    options = {name: value for name, value in asdict(download).items() if name not in VOLATILE}
+    manifest = storage.join(listed, MANIFEST) if listed is not None else ""
+    return digest_of(
+        _VERSION, asdict(config), options, digest_of_shards(documents), captures,
+        storage.read_json(manifest) if manifest and storage.exists(manifest) else None,
+        digest_of_shards(fetched) if fetched is not None else None,
+    )  # fmt: skip
+
+
+def _claim(out: str, fingerprint: str) -> None:
+    """Say in `out` what its documents are made from; refuse a folder that holds others."""
+    path = storage.join(out, MADE_BY)
+    claim = {"made_by": fingerprint}
+    if not storage.exists(path) or storage.read_json(path) != claim:
+        if list_shards(out):
+            raise ValueError(f"{out} holds documents that were placed from other documents or images, or otherwise; "
+                             "remove it and its views, or name another folder")  # fmt: skip
+        for stale in (view_root(out, IMAGES), view_root(out, PARAGRAPHS_VIEW), storage.join(out, WORK)):
+            storage.remove(stale)
+        storage.write_json(path, claim)
+    write_view_file(view_root(out, IMAGES), out, "image")
+    write_view_file(view_root(out, PARAGRAPHS_VIEW), out, "paragraph")
+
+
+def _name(shard: Shard) -> str:
+    return shard.name
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlaceShard:
+    """The work on one shard of documents: the tar with its images, and the rows of its views."""
+
+    config: PlaceConfig
+    download: DownloadConfig
+    captures: str | None
+    located: Located
+    out: str
+
+    def load(self) -> Any:
+        """The work with what it needs, once a worker."""
+        placer = Placer(self.config, self.download)
+        return lambda shard: self.run(shard, placer)
+
+    def run(self, shard: Shard, placer: Placer) -> dict[str, int]:
+        target = Shard(root=self.out, name=shard.name)
+        keys = set(surviving(shard, self.captures)["key"].to_pylist())
+        known = self.located.of(shard.name)
+        names = [name for name, _ in image_fields(self.download)]
+        schema = storage.read_schema(shard.parquet).remove_metadata()
+        rows: list[dict[str, Any]] = []
+        images: list[dict[str, Any]] = []
+        paragraphs: list[dict[str, Any]] = []
+        with (
+            storage.atomic_write(target.tar) as file,
+            tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as tar,
+        ):
+            placed = (placer.place(row, known) for row in read_documents(shard, keys))
+            for chunk in _chunks(placed):
+                stream = self._read([one for document in chunk for one in document.wanted])
+                for document in chunk:
+                    rows.append(_write(document, stream, tar))
+                    images += image_rows(document, self.config.text_beside, names)
+                    paragraphs += paragraph_rows(document)
+        for name, listed, kind in (
+            (IMAGES, images, images_schema(self.download)),
+            (PARAGRAPHS_VIEW, paragraphs, PARAGRAPHS),
+        ):
+            write_rows(Shard(root=view_root(self.out, name), name=shard.name), listed, kind)
+        write_rows(target, rows, schema)  # last: it commits the views' rows too
+        return {"documents": len(rows), "images": sum(row["images"] for row in rows)}
+
+    def _read(self, wanted: list[Placed]) -> Iterator[bytes | Exception]:
+        """The images' bytes in order, some megabytes ahead."""
+        start = size = 0
+        for end, one in enumerate(wanted, start=1):
+            size += one.facts["size"]
+            if size >= AHEAD_BYTES or end == len(wanted):
+                assert self.located.fetched is not None
+                yield from read_ranges(self.located.fetched, [one.facts for one in wanted[start:end]])
+                start, size = end, 0
+
+
+def _chunks(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    """Documents whose images are read together; what `data:` addresses gave is in memory, and counted."""
+    chunk: list[Document] = []
+    held = 0
+    for document in documents:
+        chunk.append(document)
+        held += sum(len(one.data) for one in document.images if one.data is not None)
+        if len(chunk) == AHEAD_DOCUMENTS or held >= AHEAD_BYTES:
+            yield chunk
+            chunk, held = [], 0
+    if chunk:
+        yield chunk
+
+
+def _write(document: Document, stream: Iterator[bytes | Exception], tar: tarfile.TarFile) -> dict[str, Any]:
+    """Put a document into the tar; returns its row."""
+    row = dict(document.row)
+    if document.error is not None:
+        return {**row, "status": "failed_to_place", "error_message": document.error, "images": 0}
+    digits = max(3, len(str(len(document.images))))  # so that names sort as numbers do
+    count = 0
+    for one in document.images:
+        if one.error is not None:
+            continue
+        data = next(stream) if one.data is None else one.data
+        if isinstance(data, bytes):
+            one.image = count
+            add_member(tar, f"{row['key']}.{count:0{digits}d}.{one.facts['extension']}", data)
+            count += 1
+        else:
+            one.fail("failed_to_download", f"unreadable: {type(data).__name__}: {data}")
+        one.data = None
+    nodes = document.placed_nodes()
+    row |= {"images": count, "status": SUCCESS, "error_message": None}
+    text = json.dumps({**row, "nodes": nodes}, ensure_ascii=False, sort_keys=True, default=str)
+    add_member(tar, f"{row['key']}.json", text.encode("utf-8", "replace"))
+    return {**row, "nodes": json.dumps(nodes, ensure_ascii=False)}
+
+
+def _report(out: str, *, resumed: int, failed: dict[str, str]) -> PlaceReport:
+    documents, images = count_codes(out), count_codes(view_root(out, IMAGES))
+    placed, paragraphs = images.pop(SUCCESS, 0), count_codes(view_root(out, PARAGRAPHS_VIEW)).pop(SUCCESS, 0)
+    return PlaceReport(
+        shards=len(list_shards(out)), resumed=resumed, documents=documents.pop(SUCCESS, 0), paragraphs=paragraphs,
+        images=placed, dropped=dict(sorted(images.items())), bad_documents=dict(sorted(documents.items())),
+        failed=failed,
+    )  # fmt: skip

@@ -1,7 +1,51 @@
 """Trimming: documents as the decisions on their nodes leave them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute
+
+from curation import ledger, storage
+from curation.dedup.plan import digest_of
+from curation.dedup.tasks import run_items, threaded
+from curation.documents.extracted import digest_of_shards, surviving
+from curation.documents.nodes import BREAK
+from curation.documents.views import write_rows, write_view_file
+from curation.identity import node_uid
+from curation.selection import uids
+from curation.selection.tables import read_selection, selection_pairs
+from curation.shards import SUCCESS, VIEW_FILE, Shard, list_shards, read_rows
+
+pc: Any = pyarrow.compute  # its stubs do not know chunked columns
+
+NOTHING_LEFT: Final = "nothing_left"
+SHARD_FAILED: Final = "shard_failed"
+"""The rule that drops the documents of a shard that could not be placed or trimmed."""
+DROPPED: Final = "dropped"
+"""The status of a document that is not kept."""
+_REPLACED: Final = frozenset({"nodes", "texts", "images", "words"})
+"""Columns that speak of the document as it was extracted."""
+_OWN: Final = pa.schema(
+    {
+        "caption": pa.string(),
+        "texts": pa.int32(),
+        "images": pa.int32(),
+        "nodes": pa.string(),
+        "rule": pa.string(),
+        "value": pa.string(),
+    }
+)
+_REQUIRED: Final = pa.schema({"uid": pa.string(), "rule": pa.string()})
+_BATCH: Final = 256
+"""Documents trimmed at a time."""
+_VERSION: Final = 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -10,8 +54,9 @@ class TrimReport:
 
     shards: int
     resumed: int
+    """Of these, committed before."""
     documents: int
-    """That were placed."""
+    """That came in."""
     kept: int
     images: int
     """Left in the documents kept."""
@@ -19,6 +64,11 @@ class TrimReport:
     dropped: dict[str, int]
     """Documents by the rule that dropped them: `nothing_left`, or the clause that one of its nodes failed."""
     failed: dict[str, str]
+    """Shards that could not be trimmed, and why; run again to retry them."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
 
 
 def trim_documents(
@@ -29,10 +79,14 @@ def trim_documents(
     images: str | None = None,
     paragraphs: str | None = None,
     required: Sequence[str] = (),
-    captured: str | None = None,
+    documents: str | None = None,
+    captures: str | None = None,
     workers: int | None = None,
 ) -> TrimReport:
     """Write the view `trimmed` of placed documents and the documents' ledger stage `trim`.
+
+    Shards that are committed and were trimmed by the same decisions are kept, others are made again. Each worker holds
+    16 bytes a node kept, and the nodes that failed a required clause. Needs an initialised Ray.
 
     Args:
         placed: `shards/<source>`.
@@ -42,6 +96,181 @@ def trim_documents(
         paragraphs: likewise of paragraphs.
         required: tables of `uid` (a node's) and `rule`: a document with such a node is dropped by that rule. Those that
             do not exist are no error.
-        captured: `ledger/<source>/capture.parquet`, so that documents of shards that could not be placed are counted.
+        documents: extracted documents, `documents/<source>`, so that those of shards that could not be placed are in
+            the ledger too; None if all were placed.
+        captures: with them, as for `place_images`.
+        workers: None for as many as Ray has CPUs; 0 for this process, without Ray.
+
+    Raises:
+        ValueError: nothing was placed, a selection cannot be read, or `out` does not lie beside `placed`.
+        RuntimeError: Ray is not running.
     """
-    raise NotImplementedError
+    shards = list_shards(placed)
+    if not shards:
+        raise ValueError(f"there are no placed documents (…_stats.json) under {placed}; place them first")
+    trim = TrimShard(out=out, images=images, paragraphs=paragraphs, required=tuple(filter(storage.exists, required)))
+    selections = [path for path in (images, paragraphs, *trim.required) if path is not None]
+    fingerprint = digest_of(_VERSION, [images is None, paragraphs is None], threaded(_digest, selections),
+                            digest_of_shards(placed))  # fmt: skip
+    view = storage.join(out, VIEW_FILE)
+    if not storage.exists(view) or storage.read_json(view).get("made_by") != fingerprint:
+        if not storage.exists(view) and list_shards(out):
+            raise ValueError(f"{out} holds shards that are no view; name another folder")
+        storage.remove(out)
+        write_view_file(out, placed, "document", made_by=fingerprint)
+    done = {shard.name for shard in list_shards(out)}
+    waiting = [shard for shard in shards if shard.name not in done]
+    outcomes = run_items(lambda: trim.load(), waiting, name=_name, title="trim", workers=workers)
+    failed = {outcome.name: outcome.error for outcome in outcomes if outcome.error}
+    lost = list_shards(documents) if documents is not None else []
+    table = ledger.write_stage(ledger_root, "trim", _ledger(out, shards, failed, lost, captures))
+    left = [read_rows(shard, ["texts", "images"]) for shard in list_shards(out)]
+    dropped = Counter(rule for rule in table["rule"].to_pylist() if rule is not None)
+    return TrimReport(
+        shards=len(shards) - len(failed), resumed=len(shards) - len(waiting), documents=table.num_rows,
+        kept=table.num_rows - dropped.total(), images=sum(sum(rows["images"].to_pylist()) for rows in left),
+        paragraphs=sum(sum(rows["texts"].to_pylist()) for rows in left), dropped=dict(sorted(dropped.items())),
+        failed=failed,
+    )  # fmt: skip
+
+
+def _name(shard: Shard) -> str:
+    return shard.name
+
+
+def _digest(path: str) -> str:
+    return hashlib.blake2b(storage.read_bytes(path), digest_size=8).hexdigest()
+
+
+def _ledger(
+    out: str, shards: Sequence[Shard], failed: dict[str, str], extracted: Sequence[Shard], captures: str | None
+) -> pa.Table:
+    """A row for each document that came in: what its shard says, or that its shard failed."""
+    tables = [ledger.SCHEMA.empty_table()]
+    for shard in list_shards(out):
+        rows = read_rows(shard, ["uid", "rule", "value"])
+        tables.append(_entries(rows["uid"], rows["rule"], rows["value"]))
+    for shard in shards:
+        if shard.name in failed:
+            tables.append(_lost(read_rows(shard, ["uid"])["uid"], failed[shard.name]))
+    placed = {shard.name for shard in shards}
+    for shard in extracted:
+        if shard.name not in placed:
+            tables.append(_lost(surviving(shard, captures)["uid"], "not placed"))
+    return pa.concat_tables(tables)
+
+
+def _lost(uid: Any, why: str) -> pa.Table:
+    count = len(uid)
+    return _entries(uid, pa.array([SHARD_FAILED] * count, pa.string()), pa.array([f"{SHARD_FAILED}: {why}"] * count))
+
+
+def _entries(uid: Any, rule: Any, value: Any) -> pa.Table:
+    stage = pa.array(["trim"] * len(uid), pa.string())
+    verdict = pc.if_else(pc.is_null(rule), ledger.KEPT, ledger.DROPPED)
+    columns = [uid, stage, verdict, rule, value, pa.nulls(len(uid), pa.int64())]
+    return pa.Table.from_arrays(columns, names=ledger.SCHEMA.names).cast(ledger.SCHEMA)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decisions:
+    """What was decided on nodes."""
+
+    images: uids.Pairs | None
+    """Those kept, sorted; None for all."""
+    paragraphs: uids.Pairs | None
+    required: uids.Pairs
+    """Those that failed a required clause, sorted, each once."""
+    rules: pa.Array
+    """The clause that each of these failed."""
+
+    def kept(self, pairs: uids.Pairs, is_image: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Whether each of some nodes is kept."""
+        found = np.ones(len(pairs), bool)
+        for which, selection in ((is_image, self.images), (~is_image, self.paragraphs)):
+            if selection is not None:
+                found[which] = uids.find(pairs[which], selection) >= 0
+        return found
+
+    def failed(self, pairs: uids.Pairs) -> dict[int, str]:
+        """Of some nodes, the clauses that those failed that failed one, by position."""
+        found = uids.find(pairs, self.required)
+        return {int(at): self.rules[int(found[at])].as_py() for at in np.flatnonzero(found >= 0)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrimShard:
+    """The work on one shard of placed documents: its rows in the view `trimmed`."""
+
+    out: str
+    images: str | None
+    paragraphs: str | None
+    required: tuple[str, ...]
+
+    def load(self) -> Any:
+        """The work with the decisions, once a worker."""
+        kept = [None if path is None else selection_pairs(read_selection(path))[0]
+                for path in (self.images, self.paragraphs)]  # fmt: skip
+        tables = [storage.read_table(path, ["uid", "rule"]) for path in self.required]
+        table = pa.concat_tables([_REQUIRED.empty_table(), *(one.cast(_REQUIRED) for one in tables)]).combine_chunks()
+        pairs = uids.encode(table["uid"])
+        order = uids.order(pairs)  # stable, so that of a node's clauses the first comes first
+        distinct, counts = uids.count(pairs)
+        rules = table["rule"].combine_chunks().take(pa.array(order[np.cumsum(counts) - counts]))
+        decisions = Decisions(images=kept[0], paragraphs=kept[1], required=distinct, rules=rules)
+        return lambda shard: self.run(shard, decisions)
+
+    def run(self, shard: Shard, decisions: Decisions) -> dict[str, int]:
+        schema = storage.read_schema(shard.parquet).remove_metadata()
+        fields = [field for field in schema if field.name not in _REPLACED and field.name not in _OWN.names]
+        rows: list[dict[str, Any]] = []
+        for batch in read_rows(shard).to_batches(max_chunksize=_BATCH):
+            rows += _trim(batch.to_pylist(), decisions)
+        write_rows(Shard(root=self.out, name=shard.name), rows, pa.schema([*fields, *_OWN]))
+        return {"documents": len(rows), "kept": sum(row["rule"] is None for row in rows)}
+
+
+def _trim(rows: list[dict[str, Any]], decisions: Decisions) -> Iterator[dict[str, Any]]:
+    """The rows of the view."""
+    listed = [json.loads(row["nodes"]) if row["status"] == SUCCESS else [] for row in rows]
+    names = [
+        node_uid(row["uid"], number) for row, nodes in zip(rows, listed, strict=True) for number in range(len(nodes))
+    ]
+    is_image = np.array(["url" in node for nodes in listed for node in nodes], bool)
+    pairs = uids.encode(names)
+    kept = decisions.kept(pairs, is_image)
+    failed = decisions.failed(pairs)
+    end = 0
+    for row, nodes in zip(rows, listed, strict=True):
+        start, end = end, end + len(nodes)
+        left = [_shown(node) for node, stays in zip(nodes, kept[start:end], strict=True) if stays and _is_there(node)]
+        broken = next((at for at in range(start, end) if at in failed), None) if failed else None
+        rule = value = None
+        if row["status"] != SUCCESS:
+            rule, value = row["error_message"].partition(":")[0], row["error_message"]
+        elif broken is not None:
+            rule, value = failed[broken], names[broken]
+        elif not left:
+            rule, value = NOTHING_LEFT, f"{len(nodes)} nodes"
+        left = left if rule is None else []
+        texts = [node["text"] for node in left if "text" in node]
+        yield {
+            **row,
+            "status": SUCCESS if rule is None else DROPPED,
+            "error_message": None if rule is None else f"{rule}: {value}",
+            "caption": BREAK.join(texts) if rule is None else None,
+            "texts": len(texts),
+            "images": len(left) - len(texts),
+            "nodes": json.dumps(left, ensure_ascii=False) if rule is None else None,
+            "rule": rule,
+            "value": value,
+        }
+
+
+def _is_there(node: dict[str, Any]) -> bool:
+    return "text" in node or "image" in node
+
+
+def _shown(node: dict[str, Any]) -> dict[str, Any]:
+    """A node as packing reads it."""
+    return {name: node[name] for name in ("text", "tag", "image") if name in node}

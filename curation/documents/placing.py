@@ -1,0 +1,195 @@
+"""What becomes of a document's images: which node gets which image, and why another gets none."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from curation.documents.addresses import address_uid, decode_inline, shown_url
+from curation.documents.config_images import Beside, PlaceConfig
+from curation.documents.extracted import BAD_NODES, parse_nodes
+from curation.documents.locate import SKIPPED
+from curation.documents.nodes import ImageNode, Node, TextNode, to_dict
+from curation.documents.uses import INLINE
+from curation.documents.views import node_key
+from curation.download import DownloadConfig
+from curation.download.images import BadImage
+from curation.download.resize import UprightResizer
+from curation.identity import node_uid
+from curation.shards import SUCCESS
+
+
+@dataclass(kw_only=True, slots=True)
+class Placed:
+    """An image node on its way into the tar."""
+
+    number: int
+    """Of the node in its document."""
+    node: ImageNode
+    address: str
+    """The uid of its address."""
+    status: str = SUCCESS
+    error: str | None = None
+    """`code: detail`; None for an image that is placed."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """What is known of its address: `located_schema`'s columns."""
+    data: bytes | None = None
+    """The image of a `data:` address, as it is to be stored; others are read from the tar that `facts` names."""
+    image: int | None = None
+    """Its number in the tar."""
+
+    def fail(self, status: str, error: str) -> None:
+        """Leave it out."""
+        self.status, self.error, self.data = status, error, None
+
+
+@dataclass(kw_only=True, slots=True)
+class Document:
+    """A document on its way."""
+
+    row: dict[str, Any]
+    nodes: list[Node]
+    images: list[Placed]
+    error: str | None = None
+
+    @property
+    def wanted(self) -> list[Placed]:
+        """The images that are to be read from a tar."""
+        return [one for one in self.images if one.error is None and one.data is None]
+
+    def placed_nodes(self) -> list[dict[str, Any]]:
+        """The nodes as placed documents have them."""
+        listed = [to_dict(node) for node in self.nodes]
+        for one in self.images:
+            says = {"reason": one.error} if one.image is None else {"image": one.image}
+            listed[one.number] = {**listed[one.number], "url": shown_url(one.node.url), **says}
+        return listed
+
+
+class Placer:
+    """Decides on a document's images by what is known of their addresses."""
+
+    def __init__(self, config: PlaceConfig, download: DownloadConfig) -> None:
+        self._config, self._download = config, download
+        self._resizer: UprightResizer | None = None
+
+    def place(self, row: dict[str, Any], known: dict[str, dict[str, Any]]) -> Document:
+        """The document of an extracted row, its images decided but for what reading them may show.
+
+        Args:
+            known: by uid, what is known of the addresses that the document has.
+        """
+        try:
+            nodes = parse_nodes(row["nodes"])
+        except ValueError as error:
+            return Document(row=row, nodes=[], images=[], error=f"{BAD_NODES}: {str(error)[:200]}")
+        images = []
+        seen: dict[str, int] = {}
+        for number, node in enumerate(nodes):
+            if isinstance(node, ImageNode):
+                one = Placed(number=number, node=node, address=address_uid(node.url))
+                self._decide(one, known.get(one.address), seen)
+                images.append(one)
+        return Document(row=row, nodes=nodes, images=images)
+
+    def _decide(self, one: Placed, fact: dict[str, Any] | None, seen: dict[str, int]) -> None:
+        """`seen` gives for the addresses and hashes of the images placed so far the node that has them."""
+        first = self._config.repeats == "first"
+        if fact is None:
+            return one.fail(SKIPPED, "not_listed")
+        if fact["status"] == SKIPPED:
+            return one.fail(SKIPPED, fact["error_message"])
+        if self._config.decorative and one.node.decorative is not None:
+            return one.fail(SKIPPED, f"decorative: {one.node.decorative}")
+        if first and one.address in seen:
+            return one.fail(SKIPPED, f"repeated_on_page: of node {seen[one.address]}")
+        one.facts = fact
+        if fact["status"] == INLINE:
+            self._take_inline(one)
+        elif fact["status"] != SUCCESS:
+            one.fail(fact["status"], fact["error_message"])
+        if one.error is not None:
+            return None
+        body = one.facts.get(self._download.compute_hash or "")
+        if first and body is not None:
+            if body in seen:
+                one.facts = {}
+                return one.fail(SKIPPED, f"repeated_on_page: the bytes of node {seen[body]}")
+            seen[body] = one.number
+        seen.setdefault(one.address, one.number)
+        return None
+
+    def _take_inline(self, one: Placed) -> None:
+        """Decode, check and resize the image that stands in the address, as the download does to the others."""
+        if self._resizer is None:
+            self._resizer = UprightResizer(self._download)
+        facts: dict[str, Any] = {}
+        try:
+            data, kind = decode_inline(one.node.url, self._download.max_bytes)
+        except BadImage as bad:
+            return one.fail("failed_to_download", str(bad))
+        image, width, height, original_width, original_height, error = self._resizer(data, kind, facts)
+        facts |= {"width": width, "height": height, "original_bytes": len(data)}
+        facts |= {"original_width": original_width, "original_height": original_height}
+        if self._download.compute_hash is not None:
+            facts[self._download.compute_hash] = hashlib.new(self._download.compute_hash, data).hexdigest()
+        one.facts = facts
+        if image is None:
+            return one.fail("failed_to_resize", error or "undecodable")
+        one.data = image
+        return None
+
+
+def texts_beside(nodes: Sequence[Node], order: Sequence[Beside]) -> dict[int, str | None]:
+    """By the number of each image, its text: the first of `order` that it has."""
+    after: list[str | None] = [None] * len(nodes)
+    text: str | None = None
+    for number in range(len(nodes) - 1, -1, -1):
+        after[number], node = text, nodes[number]
+        text = node.text if isinstance(node, TextNode) else text
+    found: dict[int, str | None] = {}
+    before: str | None = None
+    for number, node in enumerate(nodes):
+        if isinstance(node, TextNode):
+            before = node.text
+            continue
+        texts = {"figcaption": node.caption, "next": after[number], "previous": before, "alt": node.alt}
+        found[number] = next((texts[place] for place in order if texts[place]), None)
+    return found
+
+
+def image_rows(document: Document, order: Sequence[Beside], names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The rows of a document's images in their view; `names` are the columns that the download records."""
+    texts = texts_beside(document.nodes, order)
+    for one in document.images:
+        yield {
+            **_node_row(document, one.number),
+            **{name: one.facts.get(name) for name in names},
+            "status": one.status,
+            "error_message": one.error,
+            "url": shown_url(one.node.url),
+            "caption": texts[one.number],
+            "alt": one.node.alt,
+            "address": one.address,
+            "image": one.image,
+        }
+
+
+def paragraph_rows(document: Document) -> Iterator[dict[str, Any]]:
+    """The rows of a document's texts in their view."""
+    for number, node in enumerate(document.nodes):
+        if isinstance(node, TextNode):
+            yield {**_node_row(document, number), "status": SUCCESS, "caption": node.text, "tag": node.tag}
+
+
+def _node_row(document: Document, number: int) -> dict[str, Any]:
+    row = document.row
+    return {
+        "key": node_key(row["key"], number),
+        "uid": node_uid(row["uid"], number),
+        "error_message": None,
+        "document": row["uid"],
+        "node": number,
+        "domain": row.get("domain"),
+        "url": row.get("url"),
+    }
