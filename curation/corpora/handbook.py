@@ -2,9 +2,10 @@
 
     python -m curation.corpora.handbook --out data/handbook --languages en-US,de-DE,fr-FR,ja-JP
 
-makes a site of it, as a crawl would have found it: a WARC file a language, the images served on loopback. Each language has the same pages; where a translation is not finished its paragraphs are the English ones. The text
-(Raphaël Hertzog and Roland Mas, CC BY-SA 3.0 or GPL-2+) comes from the Debian package that ships it; nothing of it is
-part of this repository.
+makes a site of it, as a crawl would have found it: a WARC file a language, the images served on loopback. Each language
+has the same pages; where a translation is not finished its paragraphs are the English ones. The text (Raphaël Hertzog
+and Roland Mas, CC BY-SA 3.0 or GPL-2+) comes from the Debian package that ships it; nothing of it is part of this
+repository.
 """
 
 import argparse
