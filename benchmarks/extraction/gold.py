@@ -20,21 +20,35 @@ INLINE: Final = frozenset(
         " samp small span strike strong sub sup time tt u var wbr",
     )
 )
+_CHARSET: Final = re.compile(rb"charset\s*=\s*[\"']?\s*([\w:-]+)", re.IGNORECASE)
 SPLIT: Final = ("srcset", "data-srcset", "data-lazy-srcset")
 
 
 def parse(page: bytes) -> "BeautifulSoup":
-    """The tree that a browser builds.
+    """The tree that a browser builds."""
+    import warnings
 
-    What is valid UTF-8 is read as that, whatever its `meta` says: such files were saved as text.
+    from bs4 import BeautifulSoup, XMLParsedAsHTMLWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", XMLParsedAsHTMLWarning)  # XHTML sent as text/html is HTML to a browser too
+        return BeautifulSoup(decode(page), "html5lib")
+
+
+def decode(page: bytes) -> str:
+    """A page's text: UTF-8 if it is valid (a file saved as text outlives its headers), else what its meta says.
+
+    >>> decode(b'<meta charset="iso-8859-1">caf\\xe9')
+    '<meta charset="iso-8859-1">café'
     """
-    from bs4 import BeautifulSoup
+    import webencodings
 
     try:
-        page.decode("utf-8")
+        return page.decode("utf-8-sig")
     except UnicodeDecodeError:
-        return BeautifulSoup(page, "html5lib")
-    return BeautifulSoup(page, "html5lib", from_encoding="utf-8")
+        named = _CHARSET.search(page[:4096])
+        encoding = webencodings.lookup(named[1].decode()) if named else None
+        return webencodings.decode(page, encoding or "windows-1252")[0]
 
 
 def gold_text(label: Label, tree: "BeautifulSoup") -> str:
