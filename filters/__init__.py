@@ -11,13 +11,18 @@ import dataclasses
 import importlib
 from typing import Final
 
+from filters.c4 import C4Scorer
 from filters.caption import CaptionScorer
 from filters.clip import ClipScorer
 from filters.contamination import ContaminationScorer
 from filters.decode import MAX_PIXELS, DecodedImage, DecodeFailure, decode_image
 from filters.dfn import DfnScorer
+from filters.document import DocumentScorer
 from filters.faces import FacesScorer
+from filters.fineweb import FinewebScorer
 from filters.fingerprint import FingerprintScorer
+from filters.gopher_quality import GopherQualityScorer
+from filters.gopher_repetition import GopherRepetitionScorer
 from filters.image import ImageScorer
 from filters.image_perplexity import ImagePerplexityScorer
 from filters.image_text import ImageTextScorer
@@ -25,6 +30,7 @@ from filters.judging import judge_batch
 from filters.kenlm import KenlmScorer
 from filters.language import LanguageScorer
 from filters.mllm import MllmScorer
+from filters.obelics import ObelicsScorer
 from filters.perplexity import PerplexityScorer
 from filters.profiles import PROFILES, Profile
 from filters.scorer import Scorer
@@ -48,18 +54,24 @@ __all__ = [
 ]
 
 SCORERS: Final[dict[str, type[Scorer]]] = {
+    "c4": C4Scorer,
     "caption": CaptionScorer,
     "clip": ClipScorer,
     "contamination": ContaminationScorer,
     "dfn": DfnScorer,
+    "document": DocumentScorer,
     "faces": FacesScorer,
+    "fineweb": FinewebScorer,
     "fingerprint": FingerprintScorer,
+    "gopher_quality": GopherQualityScorer,
+    "gopher_repetition": GopherRepetitionScorer,
     "image": ImageScorer,
     "image_perplexity": ImagePerplexityScorer,
     "image_text": ImageTextScorer,
     "kenlm": KenlmScorer,
     "language": LanguageScorer,
     "mllm": MllmScorer,
+    "obelics": ObelicsScorer,
     "perplexity": PerplexityScorer,
     "served_perplexity": ServedPerplexityScorer,
     "url": UrlScorer,

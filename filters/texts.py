@@ -1,0 +1,107 @@
+"""What the rules for texts share: one row a text, words, sentences, and how often n-grams come again."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from filters.caption import NO_CAPTION
+from filters.language import BLANK
+from filters.scorer import REASON, Columns
+
+U64 = npt.NDArray[np.uint64]
+_MULTIPLIER: Final = np.uint64(0x9E3779B97F4A7C15)
+_UNSPACED: Final = "\u3041-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+
+# What spaCy's English tokenizer does to nearly all words, in one pattern.
+_TOKEN: Final = re.compile(
+    rf"""
+    (?:https?://|www\.)\S*\w/?            # an address
+  | [{_UNSPACED}]                         # written without spaces: each character is a word
+  | \d+(?:[.,:]\d+)+                      # 1,000.5  12:30
+  | (?:[^\W\d_]\.){{2,}}                  # U.S.  e.g.
+  | (?:Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|Inc|Ltd|Co|Corp|vs|No|Jan|Feb|Aug|Sept?|Oct|Nov|Dec)\.(?=\s|$)
+  | n['’]t\b                              # do n't
+  | ['’](?:s|re|ve|ll|d|m)\b              # it 's
+  | [^\W{_UNSPACED}]+?(?=n['’]t\b)        # do, of don't
+  | [^\W{_UNSPACED}]+
+  | \.{{2,}}|…                            # an ellipsis is one
+  | [^\w\s]
+    """,
+    re.VERBOSE,
+)
+_ENDS: Final = ".!?…。！？"
+# A sentence ends at marks (with quotes and brackets) before a space, or before a capital after a small letter.
+_SENTENCE_END: Final = re.compile(rf"[{_ENDS}]+[\"'”’)\]]*(?=\s|$)|(?<=[a-z])\.(?=[A-Z])|[。！？]")
+_ABBREVIATION: Final = re.compile(
+    r"(?:^|[\s(\"'])(?:[^\W\d_]|(?:[^\W\d_]\.)+[^\W\d_]|Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|vs|cf|etc|No|Co|Jan|Feb|Aug|Sept?|Oct|Nov|Dec"
+    r")$"
+)
+
+
+def score_texts(
+    names: Sequence[str], captions: Sequence[str | None], measure: Callable[[str], Mapping[str, Any]]
+) -> Columns:
+    """The columns of some texts; null for what is missing (`no_caption`) or has nothing but white space (`blank`)."""
+    reasons = [NO_CAPTION if text is None else None if text and not text.isspace() else BLANK for text in captions]
+    rows = [None if reason else measure(text or "") for text, reason in zip(captions, reasons, strict=True)]
+    columns: Columns = {name: [None if row is None else row[name] for row in rows] for name in names}
+    return {**columns, REASON: reasons}
+
+
+def tokens(text: str) -> list[str]:
+    """Words and marks of a text in order, much as spaCy's English tokenizer parts them: `it 's`, `well - known`, `.`
+
+    Han and Kana are a word a character; other scripts without spaces (Thai, Khmer, Lao, Burmese) are not parted.
+    """
+    return _TOKEN.findall(text)
+
+
+def count_sentences(line: str) -> int:
+    """The sentences of a line; what stands after the last mark is one, too.
+
+    >>> count_sentences('Mr. J. Smith paid $3.50. "Why?" he asked')
+    3
+    """
+    count, end = 0, 0
+    for match in _SENTENCE_END.finditer(line):
+        if match[0] == "." and _ABBREVIATION.search(line[max(0, match.start() - 12) : match.start()]):
+            continue
+        count, end = count + 1, match.end()
+    return count + (1 if line[end:].strip() else 0)
+
+
+def duplicates(parts: Sequence[str]) -> tuple[int, int]:
+    """How many of some lines (or paragraphs) stood before, and their characters.
+
+    >>> duplicates(["ab", "c", "ab", "ab"])
+    (2, 4)
+    """
+    seen: set[str] = set()
+    count = characters = 0
+    for part in parts:
+        if part in seen:
+            count += 1
+            characters += len(part)
+        else:
+            seen.add(part)
+    return count, characters
+
+
+def window_counts(values: U64, length: int) -> npt.NDArray[np.int64]:
+    """How often each different run of `length` values occurs, of shape (different runs,); in no order.
+
+    Runs are told apart by 64 bits of hash.
+    """
+    windows = len(values) - length + 1
+    if windows < 1:
+        return np.empty(0, np.int64)
+    hashes = values[:windows].copy()
+    for offset in range(1, length):
+        hashes *= _MULTIPLIER
+        hashes += values[offset : offset + windows]
+    hashes.sort()
+    starts = np.flatnonzero(np.concatenate(([True], hashes[1:] != hashes[:-1])))
+    return np.diff(starts, append=windows)
