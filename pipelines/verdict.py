@@ -84,7 +84,7 @@ def compare_with_truth(run_dir: str, truth: str, lists: Mapping[str, str]) -> li
                 note=row["note"],
             ),
         )
-        _count(verdict, fates[row["list"], row["row"]])
+        count_fate(verdict, fates[row["list"], row["row"]])
     return sorted(verdicts.values(), key=lambda verdict: (verdict.spoil != CLEAN, verdict.expect, verdict.spoil))
 
 
@@ -116,18 +116,21 @@ def _settle_copies(rows: list[dict[str, Any]], fates: dict[tuple[str, int], Fate
         if original is None:
             continue
         mine, its = (row["list"], row["row"]), (original["list"], original["row"])
-        if fates[mine].kept and not fates[its].kept and _matches(fates[its], row["expect_stage"], row["expect_rule"]):
+        if fates[mine].kept and not fates[its].kept and matches(fates[its], row["expect_stage"], row["expect_rule"]):
             fates[mine], fates[its] = fates[its], fates[mine]
 
 
-def _matches(fate: Fate, stage: str | None, rule: str | None) -> bool:
-    """Whether it was dropped by the stage that was meant to and by that rule (a code, or a clause over that column)."""
-    if fate.stage != stage or fate.rule is None:
+def matches(fate: Fate, stage: str | None, rule: str | None) -> bool:
+    """Whether it was dropped by the stage that was meant to and by that rule (a code, or a clause over that column).
+
+    None as the stage or rule stands for any.
+    """
+    if fate.rule is None or (stage is not None and fate.stage != stage):
         return False
-    return rule is None or fate.rule == rule or (stage == "select" and rule in fate.rule)
+    return rule is None or fate.rule == rule or (stage in ("select", None) and rule in fate.rule)
 
 
-def _count(verdict: SpoilerVerdict, fate: Fate) -> None:
+def count_fate(verdict: SpoilerVerdict, fate: Fate) -> None:
     verdict.listed += 1
     if verdict.expect == ledger.KEPT:
         if fate.kept:
@@ -137,7 +140,7 @@ def _count(verdict: SpoilerVerdict, fate: Fate) -> None:
             verdict.other_rules[f"{fate.stage}: {fate.rule}"] += 1
     elif fate.kept:
         verdict.missed += 1
-    elif _matches(fate, verdict.expect_stage, verdict.expect_rule):
+    elif matches(fate, verdict.expect_stage, verdict.expect_rule):
         verdict.caught += 1
     else:
         verdict.caught_otherwise += 1
