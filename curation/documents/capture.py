@@ -1,7 +1,25 @@
-"""Of pages that were captured several times, the capture that stays."""
+"""Of pages that were captured several times, the capture that stays: the latest."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Final, Literal
+
+import pyarrow as pa
+import pyarrow.compute
+
+from curation import ledger, storage
+from curation.dedup.exact import SameColumns, SameUrl
+from curation.dedup.run import deduplicate
+from curation.dedup.sources import Source
+from curation.scores import read_scores
+from curation.shards import SUCCESS, list_shards, read_rows
+
+pc: Any = pyarrow.compute  # its stubs do not know chunked columns
+
+CAPTURE: Final = "capture"
+"""The ledger's stage, and the score table's name."""
+EARLIER: Final = "earlier_capture"
+SAME_RECORD: Final = "same_record"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -16,15 +34,69 @@ class CaptureReport:
 
 
 def choose_captures(
-    documents: str, scores: str, ledger_root: str, work: str, *, captures: Literal["latest", "all"] = "latest",
+    documents: str,
+    scores: str,
+    ledger_root: str,
+    work: str,
+    *,
+    captures: Literal["latest", "all"] = "latest",
     workers: int | None = None,
-) -> CaptureReport:  # fmt: skip
+) -> CaptureReport:
     """Decide which capture of each address stays; writes `scores/capture/` and the ledger's stage `capture`.
+
+    Of an address the latest date stays, of equal dates the lowest uid. A capture that was read twice (from two inputs)
+    has one uid: one row of it stays, and the ledger has a kept and a dropped row of that uid. Documents without an
+    address are nobody's capture.
 
     Args:
         documents: extracted documents, `documents/<source>`.
-        scores: gets the table `capture` of each shard (`rank` 0 stays), rows as in the shard.
+        scores: gets the table `capture` of each shard (`rank` 0 stays, null for documents without an address), rows as
+            in the shard.
         ledger_root: `ledger/<source>`.
         work: the deduplication's work files, `dedup/<source>.capture`.
+        captures: `all` keeps every capture, once.
+        workers: as `curation.dedup.run.deduplicate` takes them.
+
+    Raises:
+        RuntimeError: a shard could not be read, or Ray is not running where it is needed.
     """
-    raise NotImplementedError
+    if not any(storage.read_json(shard.stats)["successes"] for shard in list_shards(documents)):
+        ledger.write_stage(ledger_root, CAPTURE, [])
+        return CaptureReport(documents=0, kept=0, dropped={})
+    same = SameUrl() if captures == "latest" else SameColumns(on=("url", "date", "nodes"))
+    source = Source(name="pages", shards=documents, scores=scores)
+    found = deduplicate(CAPTURE, same, [source], work, survivor="time(date)", workers=workers)
+    if found.failed:
+        raise RuntimeError("shards could not be read: " + "; ".join(f"{k}: {v}" for k, v in found.failed.items()))
+    table = pa.concat_tables(list(_verdicts(documents, scores)))
+    ledger.write_stage(ledger_root, CAPTURE, table)
+    counted = pc.value_counts(table["rule"].drop_null().combine_chunks()).to_pylist()
+    dropped = {str(item["values"]): int(item["counts"]) for item in counted}
+    kept = len(table) - sum(dropped.values())
+    return CaptureReport(documents=len(table), kept=kept, dropped=dict(sorted(dropped.items())))
+
+
+def surviving_rows(documents: str, scores: str, shard: str) -> list[int]:
+    """The places, among a shard's `success` rows in key order, of the documents that stay."""
+    ranks = read_scores(scores, CAPTURE, shard, ["rank"])["rank"].to_pylist()
+    return [place for place, rank in enumerate(ranks) if not rank]
+
+
+def _verdicts(documents: str, scores: str) -> Iterator[pa.Table]:
+    for shard in list_shards(documents):
+        rows = read_rows(shard, ["key", "status", "uid", "url", "date"])
+        rows = rows.filter(pc.equal(rows["status"], SUCCESS)).sort_by("key")
+        table = read_scores(scores, CAPTURE, shard.name, ["rank", "cluster"])
+        dropped = pc.greater(pc.fill_null(table["rank"], 0), 0)
+        again = pc.fill_null(pc.equal(rows["uid"], table["cluster"]), False)
+        rule = pc.if_else(dropped, pc.if_else(again, SAME_RECORD, EARLIER), pa.scalar(None, pa.string()))
+        value = pc.if_else(dropped, table["cluster"], pa.scalar(None, pa.string()))
+        columns: list[Any] = [
+            rows["uid"],
+            pa.array([CAPTURE] * len(rows), pa.string()),
+            pc.if_else(dropped, ledger.DROPPED, ledger.KEPT),
+            rule,
+            value,
+            pa.nulls(len(rows), pa.int64()),
+        ]
+        yield pa.Table.from_arrays(columns, schema=ledger.SCHEMA)

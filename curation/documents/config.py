@@ -1,7 +1,10 @@
 """Where a source's documents come from, and what is read of each page."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Literal
+
+from curation.documents.optout import OptOutConfig
+from curation.extraction.config import ExtractConfig
 
 Format = Literal["auto", "warc", "html", "pages", "obelics", "mmc4", "mint1t", "text"]
 """What an input file holds; see `PagesConfig.format`."""
@@ -12,7 +15,7 @@ VOLATILE: Final = frozenset({"workers"})
 
 @dataclass(frozen=True, kw_only=True)
 class PagesConfig:
-    """What the extract stage reads. Sizes are bytes."""
+    """What the extract stage reads."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
@@ -35,17 +38,18 @@ class PagesConfig:
     """Of `pages` and `text`, a column of dates (ISO 8601 or time stamps)."""
     records_per_shard: int = 5_000
     """Pages in a shard of documents: what a killed run does again at most."""
-    max_page_bytes: int = 16 * 2**20
-    """A page that is longer, once its content encodings are undone, fails as `too_large`."""
     captures: Literal["latest", "all"] = "latest"
     """Of pages captured several times, by address: keep the latest capture, or all."""
+    extraction: ExtractConfig = field(default_factory=ExtractConfig)
+    """How pages are read; its `max_bytes` holds for a page once its content encodings are undone."""
+    opt_out: OptOutConfig = field(default_factory=OptOutConfig)
+    """Whose wishes not to be used count."""
     workers: int | None = None
     """Files read at a time; null is one per CPU of the Ray cluster."""
 
     def __post_init__(self) -> None:
-        for name in ("records_per_shard", "max_page_bytes"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more")
+        if self.records_per_shard < 1:
+            raise ValueError(f"records_per_shard is {self.records_per_shard}; give 1 or more")
         if self.workers is not None and self.workers < 1:
             raise ValueError(f"workers is {self.workers}; give 1 or more, or null for one per CPU")
         for name in ("html_col", "text_col", "url_col"):

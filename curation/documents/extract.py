@@ -1,12 +1,44 @@
-"""The extract stage: pages to documents, texts and images in page order, in shards that a rerun does not read again."""
+"""The extract stage: pages to documents, texts and images in page order, in shards that a rerun does not read again.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+A task reads one input file and commits a shard every `records_per_shard` pages. A shard's stats say where the next one
+begins, so that a rerun seeks to the end of the last committed shard of each file and goes on from there.
+"""
 
-from curation.documents.config import PagesConfig
+import hashlib
+import json
+import re
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import IO, Any, Final, Literal
+
+import pyarrow as pa
+import pyarrow.compute
+
+from curation import ledger, storage
+from curation.documents.config import VOLATILE, PagesConfig
+from curation.documents.corpora import read_table_items
+from curation.documents.files import read_folder, read_tar, read_zip
+from curation.documents.inputs import InputFile, find_inputs
+from curation.documents.pages import PageExtractor
+from curation.documents.parts import Part, Totals, part_name
+from curation.documents.records import START, Item, Other, Position
+from curation.documents.site_rules import BlockLists, SiteRules
+from curation.documents.streams import Source, open_input
+from curation.documents.warc import read_warc
+from curation.engine import Outcome, run_shards
+from curation.identity import pair_uid
+from curation.shards import Shard, list_shards, read_rows
+
+pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 
 Kind = Literal["document", "text"]
+MADE_BY: Final = "extract.json"
+"""In the documents' folder: the inputs and options that its shards were made with."""
+UNREADABLE: Final = "unreadable_file"
+"""The rule, in the ledger, of a file that could not be read, or not to its end."""
+MAX_PART_BYTES: Final = 256 * 2**20
+"""A shard is committed before it is full where its rows would be more in memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +61,7 @@ class ExtractReport:
     """Documents that ask not to be used; they are kept, and marked."""
     shards: int
     failed_files: dict[str, str]
-    """Files that could not be read, by name; run again to try them again."""
+    """Files that could not be read, by name, and why; run again to try them again."""
     extracted: int
     """Pages read by this call; the others were there already."""
     seconds: float
@@ -45,9 +77,177 @@ def extract_documents(
 ) -> ExtractReport:
     """Extract the documents of all pages of some inputs into `out` (`documents/<source>`); what is there is kept.
 
+    Ray must be initialised. Killed at any moment, it goes on where it was, to the same bytes, when called again.
+
     Args:
         inputs: files, folders, globs, URLs, or lists of paths, one or several.
         ledger_root: `ledger/<source>`; gets the stage `extract`.
         kind: `text` leaves the images out.
+
+    Raises:
+        InputError: (a ValueError) an input is not there, or of no known kind.
+        ValueError: `out` holds documents of other inputs or options, or a block list cannot be read.
+        RuntimeError: Ray is not running.
+        OSError: the disk is full.
     """
-    raise NotImplementedError
+    start = time.monotonic()
+    BlockLists(config.opt_out.block_lists)  # to stop before any work where one is wrong
+    files = find_inputs(config, inputs)
+    _require_same(config, files, out, kind)
+    storage.sweep(out)
+    before = Totals.of(_stats(out)).pages
+    outcomes = run_shards(
+        lambda: FileExtractor(config, out, images=kind == "document"), files, name=lambda file: file.name,
+        title="extract", workers=config.workers, unit="file",
+    )  # fmt: skip
+    failed = _failures(files, outcomes)
+    _write_ledger(out, ledger_root, failed)
+    total = Totals.of(_stats(out))
+    return ExtractReport(
+        files=len(files), pages=total.pages, documents=total.documents, texts=total.texts, images=total.images,
+        failed=total.failed, others=dict(total.others.most_common()), opted_out=total.opted_out,
+        shards=total.shards, failed_files=failed, extracted=total.pages - before, seconds=time.monotonic() - start,
+    )  # fmt: skip
+
+
+class FileExtractor:
+    """What a worker does with an input file: reads on where its last committed shard ended."""
+
+    def __init__(self, config: PagesConfig, out: str, *, images: bool) -> None:
+        self.config, self.out = config, out
+        sites = SiteRules(block_lists=BlockLists(config.opt_out.block_lists))
+        self.extractor = PageExtractor(config, sites, images=images)
+
+    def __call__(self, file: InputFile) -> dict[str, int]:
+        """Extract what is missing of a file; returns counts."""
+        mark = _mark(file)
+        number, position = self._committed(file, mark)
+        counts = {"documents": 0}
+        if position is None:
+            return counts
+        digits = len(str(self.config.records_per_shard - 1))
+        items = read_items(self.config, file, position)
+        item = next(items, None)
+        while True:
+            part = Part(name=part_name(file.number, number), digits=digits)
+            after: Position | None = position
+            while item is not None and len(part.rows) < self.config.records_per_shard and part.size < MAX_PART_BYTES:
+                self._add(part, item)
+                after, item = item.position, next(items, None)
+            done = part.commit(self.out, file.name, None if item is None else after, mark)
+            for code, count in done.items():
+                counts[code] = counts.get(code, 0) + count
+            if item is None:
+                return counts
+            number += 1
+
+    def _add(self, part: Part, item: Item) -> None:
+        if not isinstance(item, Other):
+            part.add(self.extractor.row(item))
+            return
+        part.others[item.what] += 1
+        if item.site_file is not None:
+            part.sites.append(item.site_file)
+            part.size += len(item.site_file.text)
+
+    def _committed(self, file: InputFile, mark: dict[str, Any]) -> tuple[int, Position | None]:
+        """The number of the file's next shard, and where it begins; None if the file is done."""
+        number, position = 0, START
+        while storage.exists((shard := Shard(root=self.out, name=part_name(file.number, number))).stats):
+            stats = storage.read_json(shard.stats)
+            if stats["next"] is None:
+                return number + 1, None
+            if stats["file_mark"] != mark:
+                raise ValueError(f"the file has changed since its first part was extracted; remove {self.out}")
+            number, position = number + 1, Position(*stats["next"])
+        return number, position
+
+
+def read_items(config: PagesConfig, file: InputFile, position: Position) -> Iterator[Item]:
+    """All that an input file holds, from a position on."""
+    if file.reader == "folder":
+        yield from read_folder(file.path, file.names, config, position)
+        return
+    with open_input(file.path) as opened:
+        yield from _read(config, file, opened, position)
+
+
+def _read(config: PagesConfig, file: InputFile, opened: IO[bytes], position: Position) -> Iterator[Item]:
+    if file.reader == "warc":
+        return read_warc(file.path, Source(opened), position, config.extraction.max_bytes)
+    if file.reader == "zip":
+        return read_zip(file.path, opened, config, position)
+    if file.reader == "tar":
+        return read_tar(file.path, opened, config, position)
+    return read_table_items(file.path, opened, config.format, config, position)
+
+
+def _mark(file: InputFile) -> dict[str, Any]:
+    """What tells a changed file from an unchanged one; empty for a folder's."""
+    if file.names:
+        return {}
+    fs, inner = storage.filesystem(file.path)
+    info = fs.info(inner)
+    marks = ("ETag", "etag", "md5Hash")
+    return {"size": info.get("size"), **{name: str(info[name]) for name in marks if info.get(name) is not None}}
+
+
+def _require_same(config: PagesConfig, files: Sequence[InputFile], out: str, kind: Kind) -> None:
+    """Refuse to mix documents of two sets of inputs or options in one folder."""
+    options = {name: value for name, value in asdict(config).items() if name not in VOLATILE}
+    made_by = {
+        "files": [file.name for file in files],
+        "inputs": _digest([[file.path, file.reader, file.names] for file in files]),
+        "options": _digest([options, kind]),
+    }
+    path = storage.join(out, MADE_BY)
+    known = storage.read_json(path) if storage.exists(path) else None
+    if known == made_by:
+        return
+    if known is not None and list_shards(out):
+        what = "other inputs" if known["inputs"] != made_by["inputs"] else "other options"
+        raise ValueError(f"{out} holds documents made with {what}; remove it, or choose another folder")
+    storage.write_json(path, made_by)
+
+
+def _digest(value: object) -> str:
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def _stats(out: str) -> Iterator[dict[str, Any]]:
+    for shard in list_shards(out):
+        yield storage.read_json(shard.stats)
+
+
+def _failures(files: Sequence[InputFile], outcomes: Sequence[Outcome]) -> dict[str, str]:
+    """The files that could not be read, by name, and why."""
+    return {
+        file.name: re.sub(r" \(in [^)]*\)\Z", "", outcome.error)
+        for file, outcome in zip(files, outcomes, strict=True)
+        if outcome.error is not None
+    }
+
+
+def _write_ledger(out: str, ledger_root: str, failed: dict[str, str]) -> None:
+    """The stage `extract`: a row for each page, and for each file that could not be read to its end."""
+    tables = [_verdicts(read_rows(shard, ["uid", "error_message"])) for shard in list_shards(out)]
+    lost = [
+        ledger.entry(pair_uid(name, "file"), "extract", rule=UNREADABLE, value=f"{name}: {error}"[:1000])
+        for name, error in failed.items()
+    ]
+    tables.append(pa.Table.from_pylist(lost, schema=ledger.SCHEMA))
+    ledger.write_stage(ledger_root, "extract", pa.concat_tables(tables))
+
+
+def _verdicts(rows: pa.Table) -> pa.Table:
+    messages = rows["error_message"]
+    columns: list[Any] = [
+        rows["uid"],
+        pa.array(["extract"] * len(rows), pa.string()),
+        pc.if_else(pc.is_null(messages), ledger.KEPT, ledger.DROPPED),
+        pc.list_element(pc.split_pattern(messages, ":", max_splits=1), 0),
+        messages,
+        pa.nulls(len(rows), pa.int64()),
+    ]
+    return pa.Table.from_arrays(columns, schema=ledger.SCHEMA)
