@@ -1,0 +1,125 @@
+"""What the choices are made from: of each element its text, its links, its prose, and what kinds of blocks it holds."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from curation.extraction.hints import hint
+from curation.extraction.images import IMAGES
+from curation.extraction.parse import TEXT, Tree
+
+INLINE: Final = frozenset(
+    re.findall(
+        r"\S+",
+        "a abbr acronym b bdi bdo big cite code data del dfn em font i img amp-img ins kbd mark nobr q rb rt ruby"
+        " s samp small span strike strong sub sup time tt u var wbr br picture source noscript button math mi mo"
+        " mn mrow msup msub mfrac mtext mstyle semantics label #text",
+    )
+)
+HEADINGS: Final = frozenset(["h1", "h2", "h3", "h4", "h5", "h6"])
+
+HEADING: Final = 1
+TABLE: Final = 2
+LIST: Final = 4
+CODE: Final = 8
+SECTION: Final = 16
+PICTURE: Final = 32
+H1: Final = 64
+HEADER_CELL: Final = 128
+PARAGRAPH: Final = 256
+ANSWER: Final = 512
+
+_KINDS: Final[dict[str, int]] = {
+    **dict.fromkeys(HEADINGS, HEADING),
+    "h1": HEADING | H1,
+    "table": TABLE,
+    "ul": LIST,
+    "ol": LIST,
+    "dl": LIST,
+    "pre": CODE,
+    **dict.fromkeys(["article", "section", "main", "hr", "fieldset", "blockquote", "figure"], SECTION),
+    **dict.fromkeys(IMAGES, PICTURE),
+    "th": HEADER_CELL,
+    "caption": HEADER_CELL,
+    "p": PARAGRAPH,
+    "dd": ANSWER,
+}
+_SENTENCE: Final = re.compile(r"[.!?。！？।؟۔။…:;,،、，][\s\"'”’»)\]]|[。！？。、，।။]|[.!?…]$")
+LONG: Final = 80
+"""Bytes of text beside links from which on a block reads as prose; about 12 words."""
+SHORT: Final = 25
+"""Bytes from which on it does if it has a sentence's punctuation."""
+
+
+@dataclass(slots=True)
+class Features:
+    """Lists by the tree's numbers; sums are over the whole subtree."""
+
+    size: list[int]
+    """Bytes of visible text as UTF-8, so that a Han character counts for three."""
+    links: list[int]
+    """Of them, in links."""
+    prose: list[int]
+    """Of them, in blocks that read as prose, links left out."""
+    kinds: list[int]
+    """Which blocks stand in it, itself not counted: bits."""
+    hints: list[int]
+    """`hints.hint` of each element."""
+    anchors: list[int]
+    """How many links."""
+    linked: list[bool]
+    """Whether it is in a link."""
+    blocks: list[int]
+    """The block that each text and inline element stands in; a block's own number for a block."""
+
+
+def measure(tree: Tree) -> Features:
+    """Two passes over the lists: down (where a text stands), then up (sums)."""
+    tags, parents, texts, attributes = tree.tags, tree.parents, tree.texts, tree.attributes
+    count = len(tags)
+    size, links, prose, kinds, hints = [0] * count, [0] * count, [0] * count, [0] * count, [0] * count
+    anchors, linked, blocks = [0] * count, [False] * count, [0] * count
+    own, own_links, sentence = [0] * count, [0] * count, [False] * count
+    search: Callable[[str], object] = _SENTENCE.search
+    for i in range(count):
+        parent, tag = parents[i], tags[i]
+        if tag == TEXT:
+            text = " ".join(texts[i].split())
+            if not text:
+                continue
+            number = len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+            size[i] = number
+            block = blocks[parent] if parent >= 0 else 0
+            if parent >= 0 and linked[parent]:
+                links[i] = number
+                own_links[block] += number
+            elif number > 2 and not sentence[block] and search(text):
+                sentence[block] = True
+            own[block] += number
+            continue
+        blocks[i] = i if tag not in INLINE or parent < 0 else blocks[parent]
+        if attributes[i] or tag not in INLINE:
+            hints[i] = hint(tag, attributes[i])
+        if parent >= 0 and linked[parent]:
+            linked[i] = True
+        elif tag == "a" and any(name == "href" for name, _ in attributes[i]):
+            linked[i] = True
+            anchors[i] = 1
+    for i in range(count - 1, 0, -1):
+        parent = parents[i]
+        if parent < 0:
+            continue
+        if own[i]:
+            plain = own[i] - own_links[i]
+            if tags[i] not in HEADINGS and (
+                (plain >= LONG and 2 * own_links[i] < own[i])
+                or (plain >= SHORT and sentence[i] and own_links[i] < plain)
+            ):
+                prose[i] += plain
+        size[parent] += size[i]
+        links[parent] += links[i]
+        prose[parent] += prose[i]
+        anchors[parent] += anchors[i]
+        kinds[parent] |= kinds[i] | _KINDS.get(tags[i], 0)
+    return Features(size, links, prose, kinds, hints, anchors, linked, blocks)
