@@ -105,7 +105,8 @@ class _Extras:
         if turn % 2 == 0 and self._bad is not None:
             found.append(foreign(next(self._bad), desk.rng.choice(("", None, "picture"))))
         if turn % 4 == 1:
-            found.append(replace(foreign(self._campaign, "Our campaign"), spoil="url_on_many_pages"))
+            campaign = foreign(self._campaign, "Our campaign")
+            found.append(replace(campaign, spoil="url_on_many_pages", expect_rule="max_uses"))
         if turn % 4 == 2:
             way = desk.embedder.embed(desk.draft, self._sponsor, None, way="plain")
             found.append(replace(way, spoil="bytes_on_many_pages"))

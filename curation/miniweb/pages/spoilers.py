@@ -92,7 +92,11 @@ PAGE_SPOILERS: Final[dict[str, PageSpoiler]] = {
     "noai_for_others": PageSpoiler(send=sending.header("otherbot: noai"), expect="kept"),
     # repeats
     "captured_twice": PageSpoiler(
-        stage="capture", weight=3, partner="capture", note="of two captures of an address the later one stays"
+        stage="capture",
+        rule="earlier_capture",
+        weight=3,
+        partner="capture",
+        note="of two captures of an address the later one stays",
     ),
     "near_duplicate": PageSpoiler(
         compose=composing.edited,
