@@ -96,13 +96,13 @@ def readability(*, title: bool = False) -> Extractor:
 EXTRACTORS: Final[dict[str, Callable[[], Extractor]]] = {
     "mmcorpus": ours,
     "trafilatura": trafilatura,
-    "trafilatura, its title in front": lambda: trafilatura(title=True),
-    "trafilatura, precision": lambda: trafilatura(favor_precision=True),
-    "trafilatura, recall": lambda: trafilatura(favor_recall=True),
-    "trafilatura, fast": lambda: trafilatura(fast=True),
+    "trafilatura+title": lambda: trafilatura(title=True),
+    "trafilatura precision": lambda: trafilatura(favor_precision=True),
+    "trafilatura recall": lambda: trafilatura(favor_recall=True),
+    "trafilatura fast": lambda: trafilatura(fast=True),
     "resiliparse": resiliparse,
-    "readability-lxml": readability,
-    "readability-lxml, its title in front": lambda: readability(title=True),
+    "readability": readability,
+    "readability+title": lambda: readability(title=True),
 }
 
 

@@ -97,8 +97,10 @@ def base_of(url: str, tree: "BeautifulSoup") -> str:
 
 
 def absolute(base: str, address: str) -> str:
-    """An address as a browser would ask for it: joined, without fragment, what is not ASCII percent-encoded."""
-    return quote(urldefrag(urljoin(base, address.strip())).url, safe="%/:=&?~+!$,;'@()*[]|")
+    """An address to compare: joined, without fragment, percent-encoded where it is not ASCII, http and https alike."""
+    return quote(urldefrag(urljoin(base, address.strip())).url, safe="%/:=&?~+!$,;'@()*[]|").replace(
+        "http:", "https:", 1
+    )
 
 
 def addresses(tag: "Tag") -> list[tuple[str, str]]:
