@@ -93,7 +93,9 @@ def score_page(row: dict[str, Any], nodes: Sequence[Node]) -> PageScore:
     wanted = words(node["text"] for node in row["nodes"] if node["text"] is not None)
     found = words(node.text for node in nodes if isinstance(node, TextNode))
     common = (wanted & found).total()
-    images = [node for node in row["nodes"] if node["url"] is not None]
+    furniture = {node.url for node in nodes if isinstance(node, ImageNode) and node.decorative is not None}
+    # What is planted as an icon may well be called one.
+    images = [node for node in row["nodes"] if node["url"] and not (node["spoil"] and node["url"] in furniture)]
     seen = [node.url for node in nodes if isinstance(node, ImageNode) and node.decorative is None]
     pairs = _common(images, seen)
     return PageScore(

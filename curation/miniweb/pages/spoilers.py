@@ -139,7 +139,9 @@ PAGE_SPOILERS: Final[dict[str, PageSpoiler]] = {
     "robots_txt": PageSpoiler(rule=_OPT_OUT, host=CLOSED, weight=2),
     "ai_txt": PageSpoiler(rule=_OPT_OUT, host=QUIET),
     # no page at all
-    "empty_page": PageSpoiler(compose=composing.empty, stage="extract", template="gallery", page=False),
+    "empty_page": PageSpoiler(
+        compose=composing.empty, template="gallery", page=False, note="furniture, and nothing else"
+    ),
     "empty_body": PageSpoiler(send=sending.answer(200, "text/html", b""), stage="extract", page=False),
     "script_only": PageSpoiler(send=sending.script_only, stage="extract", page=False),
     "page_404": PageSpoiler(
