@@ -76,7 +76,7 @@ def list_images(
 
     Raises:
         RuntimeError: Ray is not running, or the merging failed.
-        ValueError: there are no documents.
+        ValueError: there are no documents, or none that can be read.
     """
     shards = list_shards(documents)
     if not shards:
@@ -92,10 +92,10 @@ def list_images(
     count = CountShard(folder=storage.join(out, USES_FOLDER), captures=captures)
     there = set(storage.list_names(count.folder))
     waiting = [shard for shard in shards if f"{shard.name}{SUFFIX}" not in there]
-    outcomes = run_items(
-        lambda: count.run, waiting, name=lambda shard: shard.name, title="list images", workers=workers
-    )
+    outcomes = run_items(lambda: count.run, waiting, name=_name, title="list images", workers=workers)
     failed = {outcome.name: outcome.error for outcome in outcomes if outcome.error}
+    if len(failed) == len(shards):
+        raise ValueError(f"not one shard of {documents} could be read; the first: {next(iter(failed.values()))}")
     counted = tuple(count.path(shard.name) for shard in shards if shard.name not in failed)
     totals: Counter[str] = Counter()
     for said in threaded(says, counted):
@@ -111,8 +111,7 @@ def list_images(
             storage.remove(storage.join(out, name))
     present = set(storage.list_names(merge.decided))
     left = [task for task in tasks if f"{task[0]:05d}{SUFFIX}" not in present]
-    for outcome in run_items(lambda: merge.run, left, name=lambda task: f"addresses {task[0]}", title="merge addresses",
-                             workers=workers):  # fmt: skip
+    for outcome in run_items(lambda: merge.run, left, name=_task, title="merge addresses", workers=workers):
         if outcome.error:
             raise RuntimeError(f"{outcome.error}; the rest is kept: run again to go on")
     dropped, addresses = _write_ledger(merge.decided, len(tasks), ledger_root)
@@ -127,6 +126,10 @@ def list_images(
 
 def _name(shard: Shard) -> str:
     return shard.name
+
+
+def _task(task: tuple[int, range]) -> str:
+    return f"addresses {task[0]}"
 
 
 def _complete(out: str, made_by: dict[str, str]) -> ImageListReport | None:

@@ -26,6 +26,7 @@ from curation.shards import SUCCESS, VIEW_FILE, Shard, list_shards, read_rows
 pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 
 NOTHING_LEFT: Final = "nothing_left"
+OPT_OUT: Final = "opt_out"
 SHARD_FAILED: Final = "shard_failed"
 """The rule that drops the documents of a shard that could not be placed or trimmed."""
 DROPPED: Final = "dropped"
@@ -62,7 +63,7 @@ class TrimReport:
     """Left in the documents kept."""
     paragraphs: int
     dropped: dict[str, int]
-    """Documents by the rule that dropped them: `nothing_left`, or the clause that one of its nodes failed."""
+    """Documents by the rule: `opt_out`, `nothing_left`, `bad_nodes`, or the clause that one of its nodes failed."""
     failed: dict[str, str]
     """Shards that could not be trimmed, and why; run again to retry them."""
 
@@ -81,6 +82,7 @@ def trim_documents(
     required: Sequence[str] = (),
     documents: str | None = None,
     captures: str | None = None,
+    opt_out: bool = True,
     workers: int | None = None,
 ) -> TrimReport:
     """Write the view `trimmed` of placed documents and the documents' ledger stage `trim`.
@@ -99,6 +101,7 @@ def trim_documents(
         documents: extracted documents, `documents/<source>`, so that those of shards that could not be placed are in
             the ledger too; None if all were placed.
         captures: with them, as for `place_images`.
+        opt_out: drop documents that ask not to be used, by the rule `opt_out`.
         workers: None for as many as Ray has CPUs; 0 for this process, without Ray.
 
     Raises:
@@ -108,9 +111,10 @@ def trim_documents(
     shards = list_shards(placed)
     if not shards:
         raise ValueError(f"there are no placed documents (…_stats.json) under {placed}; place them first")
-    trim = TrimShard(out=out, images=images, paragraphs=paragraphs, required=tuple(filter(storage.exists, required)))
+    clauses = tuple(filter(storage.exists, required))
+    trim = TrimShard(out=out, images=images, paragraphs=paragraphs, required=clauses, opt_out=opt_out)
     selections = [path for path in (images, paragraphs, *trim.required) if path is not None]
-    fingerprint = digest_of(_VERSION, [images is None, paragraphs is None], threaded(_digest, selections),
+    fingerprint = digest_of(_VERSION, [images is None, paragraphs is None, opt_out], threaded(_digest, selections),
                             digest_of_shards(placed))  # fmt: skip
     view = storage.join(out, VIEW_FILE)
     if not storage.exists(view) or storage.read_json(view).get("made_by") != fingerprint:
@@ -206,6 +210,7 @@ class TrimShard:
     images: str | None
     paragraphs: str | None
     required: tuple[str, ...]
+    opt_out: bool
 
     def load(self) -> Any:
         """The work with the decisions, once a worker."""
@@ -225,12 +230,12 @@ class TrimShard:
         fields = [field for field in schema if field.name not in _REPLACED and field.name not in _OWN.names]
         rows: list[dict[str, Any]] = []
         for batch in read_rows(shard).to_batches(max_chunksize=_BATCH):
-            rows += _trim(batch.to_pylist(), decisions)
+            rows += _trim(batch.to_pylist(), decisions, self.opt_out)
         write_rows(Shard(root=self.out, name=shard.name), rows, pa.schema([*fields, *_OWN]))
         return {"documents": len(rows), "kept": sum(row["rule"] is None for row in rows)}
 
 
-def _trim(rows: list[dict[str, Any]], decisions: Decisions) -> Iterator[dict[str, Any]]:
+def _trim(rows: list[dict[str, Any]], decisions: Decisions, opt_out: bool) -> Iterator[dict[str, Any]]:
     """The rows of the view."""
     listed = [json.loads(row["nodes"]) if row["status"] == SUCCESS else [] for row in rows]
     names = [
@@ -248,6 +253,8 @@ def _trim(rows: list[dict[str, Any]], decisions: Decisions) -> Iterator[dict[str
         rule = value = None
         if row["status"] != SUCCESS:
             rule, value = row["error_message"].partition(":")[0], row["error_message"]
+        elif opt_out and row.get("opt_out") is not None:
+            rule, value = OPT_OUT, row["opt_out"]
         elif broken is not None:
             rule, value = failed[broken], names[broken]
         elif not left:
