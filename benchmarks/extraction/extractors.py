@@ -24,14 +24,14 @@ NOTHING: Final = Extraction("", [])
 
 
 def ours() -> Extractor:
-    """curation.extraction."""
+    """curation.extraction, images that it marks as decorative left out."""
     from curation.documents.nodes import ImageNode, TextNode
     from curation.extraction import extract
 
     def run(page: bytes, url: str) -> Extraction:
         nodes = extract(page, url).nodes
         text = "\n".join(node.text for node in nodes if isinstance(node, TextNode))
-        return Extraction(text, [node.url for node in nodes if isinstance(node, ImageNode) and node.url])
+        return Extraction(text, [node.url for node in nodes if isinstance(node, ImageNode) and node.decorative is None])
 
     return run
 
