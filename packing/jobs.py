@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curation import storage
-from curation.shards import EncodedImage, Shard
+from curation.shards import EncodedImage, shard_at
 from packing import manifest, packs
 from packing.inputs import OpenTar, open_tar, read_texts
 from packing.plan import PlanConfig
@@ -137,7 +137,7 @@ def _inputs(
     for source, shard, kind, uid in zip(*(rows[name].to_pylist() for name in _PLACES), strict=True):
         wanted.setdefault((source, shard, kind), set()).add(uid)
     for (source, name, kind), uids in sorted(wanted.items()):
-        shard = Shard(root=job.shards[source], name=name)
+        shard = shard_at(job.shards[source], name)
         texts = read_texts(shard, kind, uids)
         answers = fit_rows(
             tokenizer,
@@ -182,7 +182,7 @@ def _by_sequence(rows: pa.Table) -> Iterator[tuple[int, list[dict[str, Any]]]]:
 def _fingerprint(job: PackJob, rows: pa.Table) -> str:
     """Of all that the pack shard's bytes depend on; of input shards their sizes, since reading them is the work."""
     places: list[Any] = sorted(set(zip(rows["source"].to_pylist(), rows["shard"].to_pylist(), strict=True)))
-    inputs = [Shard(root=job.shards[source], name=name) for source, name in places]
+    inputs = [shard_at(job.shards[source], name) for source, name in places]
     identity = {
         "version": [_CODE_VERSION, manifest.VERSION],
         "rows": rows.to_pydict(),

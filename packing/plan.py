@@ -59,6 +59,11 @@ class PlanConfig:
     """A sample longer than a sequence, or a document with more than `max_images` images: `drop` it; `truncate` it (it
     loses its end and end token, and but for documents keeps its images); or `split` a document at its nodes' borders
     into parts that are samples of their own (pairs and conversations are dropped)."""
+    mix: dict[str, float] = dataclasses.field(default_factory=dict)
+    """Shares of the sources in the sequences' positions, e.g. `{pages: 0.45, pairs: 0.45, texts: 0.1}` (MM1); they need
+    not add up to 1. As many positions in all as there are without it: of a source with too many samples some are left
+    out, of one with too few some come several times, drawn by a hash of their uids. Empty: all as the selections say.
+    The texts are then read twice."""
     window_shards: int = 8
     """Input shards that are packed together: more fill a little better and mix more, fewer are written faster."""
     seed: int = 0

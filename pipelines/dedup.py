@@ -12,6 +12,7 @@ from curation.scores import list_tables, read_scores
 from curation.shards import list_shards
 from pipelines import dfn
 from pipelines.fingerprint import file_digest, plain
+from pipelines.populations import Population, populations, samples
 from pipelines.problems import Path, Problem, suggestion
 from pipelines.runner import Result, Stage
 from pipelines.validation import check, field_types
@@ -66,12 +67,13 @@ def _in_order(passes: "dict[str, DedupPass]") -> "dict[str, DedupPass]":
 
 
 def sources_of(found: "DedupPass", recipe: "Recipe") -> tuple[str, ...]:
-    """The sources that a pass looks through, in the recipe's order."""
-    return tuple(name for name in recipe.file.sources if name in found.config.sources or not found.config.sources)
+    """The populations that a pass looks through, in the recipe's order."""
+    named = found.config.sources or samples(recipe.file)
+    return tuple(name for name in populations(recipe.file) if name in named)
 
 
 def passes_of(source: str, recipe: "Recipe") -> "list[DedupPass]":
-    """The passes that look through a source."""
+    """The passes that look through a population."""
     return [found for found in recipe.passes.values() if source in sources_of(found, recipe)]
 
 
@@ -86,8 +88,8 @@ def after_dfn(recipe: "Recipe") -> set[str]:
 
 def stage(found: "DedupPass", recipe: "Recipe", at: Callable[..., str], start_ray: Callable[[], None]) -> Stage:
     """The stage of a pass; `at` gives places in the run's folder."""
-    sources = sources_of(found, recipe)
-    needs = [f"{source}/download" for source in sources]
+    sources, places = sources_of(found, recipe), populations(recipe.file)
+    needs = [places[source].made_by for source in sources]
     for scorer in found.scorers:
         needs += [maker(scorer, source, recipe) for source in sources]
     tables = [f"scores/{source}/{found.name}" for source in sources]
@@ -103,10 +105,10 @@ def stage(found: "DedupPass", recipe: "Recipe", at: Callable[..., str], start_ra
         needs=tuple(needs),
         outputs=(*tables, f"{SECTION}/{found.name}"),
         # The work files know what they were made from; tables of a source that is no longer looked through do not.
-        clears=tuple(f"scores/{source}/{found.name}" for source in recipe.file.sources),
+        clears=tuple(f"scores/{source}/{found.name}" for source in places),
         ray="maybe",
         run=lambda: run(
-            found, [source_at(source, at) for source in sources], at(SECTION, found.name), start_ray=start_ray
+            found, [source_at(places[source], at) for source in sources], at(SECTION, found.name), start_ray=start_ray
         ),
     )
 
@@ -127,12 +129,12 @@ def maker(scorer: str, source: str, recipe: "Recipe") -> str:
     return f"{source}/{dfn.DFN}" if scorer == dfn.DFN and dfn.scored(recipe) else f"{source}/score#{scorer}"
 
 
-def source_at(name: str, at: Callable[..., str]) -> "Source":
-    """A source of a run's folder."""
+def source_at(population: Population, at: Callable[..., str]) -> "Source":
+    """A population in a run's folder."""
     from curation.dedup import Source
 
-    places = {kind: at(kind, name) for kind in ("shards", "scores", "embeddings")}
-    return Source(name=name, **places)
+    places = {kind: at(kind, population.name) for kind in ("scores", "embeddings")}
+    return Source(name=population.name, shards=at("shards", population.shards), **places)
 
 
 def run(
@@ -186,6 +188,7 @@ def _content(scores: str, name: str) -> str:
 def findings(recipe: "Recipe") -> Iterable[tuple[Path, str]]:
     """What the passes name that is not there: sources, columns, scorers, each other."""
     before: list[DedupPass] = []
+    places = populations(recipe.file)
     for name, found in recipe.passes.items():
         path: Path = (SECTION, name)
         if not name.isidentifier() or keyword.iskeyword(name):
@@ -193,9 +196,14 @@ def findings(recipe: "Recipe") -> Iterable[tuple[Path, str]]:
         if name in ("embeddings", dfn.DFN) or any(scorer.name == name for scorer in recipe.scorers.values()):
             yield path, "a scorer has this name, or it stands for other tables; rename the pass"
         for index, source in enumerate(found.config.sources):
-            if source not in recipe.file.sources:
-                text = f"unknown source {source!r}; {suggestion(source, recipe.file.sources, listed='sources')}"
-                yield (*path, "sources", index), text
+            if source not in places:
+                yield (
+                    (*path, "sources", index),
+                    f"unknown source {source!r}; {suggestion(source, places, listed='sources')}",
+                )
+        if not sources_of(found, recipe) and not found.config.sources:
+            text = f"missing; the recipe has no pairs, so say which documents or nodes: {', '.join(places)}"
+            yield (*path, "sources"), text
         gap = _no_index(found)
         if gap:
             yield (*path, "index"), gap
@@ -224,18 +232,33 @@ def _columns_for(found: "DedupPass", before: "list[DedupPass]", recipe: "Recipe"
     from curation.dedup import COLUMNS
 
     sources = sources_of(found, recipe)
-    shards = [row_columns(recipe.downloads[source]) for source in sources]
+    places = populations(recipe.file)
+    shards = [columns_of_rows(places[source], recipe) for source in sources]
     known: dict[str, pa.DataType | None] = {
         name: kind for name, kind in (shards[0] if shards else {}).items() if all(name in other for other in shards)
     }
     for scorer in recipe.scorers.values():
-        known |= {f"{scorer.name}.{field.name}": field.type for field in scorer.schema()}
+        if set(sources) <= set(recipe.on[scorer.name]):
+            known |= {f"{scorer.name}.{field.name}": field.type for field in scorer.schema()}
     if sources and set(sources) <= set(dfn.scored(recipe)):
         known |= dict.fromkeys(dfn.columns(), pa.float32())
     for other in before:
         if set(sources) <= set(sources_of(other, recipe)):
             known |= {f"{other.name}.{column}": kind for column, kind in COLUMNS.items()}
     return known
+
+
+def columns_of_rows(population: Population, recipe: "Recipe") -> dict[str, pa.DataType | None]:
+    """The columns of a population's shards, by type; None where that is not known before."""
+    from curation.documents.parts import SCHEMA
+    from curation.documents.views import PARAGRAPHS, images_schema
+
+    if population.level == "sample":
+        return row_columns(recipe.downloads[population.source])
+    if population.level == "document":
+        return {column.name: column.type for column in SCHEMA} | {"caption": pa.string()}
+    view = PARAGRAPHS if population.level == "paragraph" else images_schema(recipe.downloads[population.source])
+    return {column.name: column.type for column in view}
 
 
 def row_columns(download: "DownloadConfig") -> dict[str, pa.DataType | None]:
@@ -268,12 +291,19 @@ def _missing(column: str, known: Mapping[str, Any], found: "DedupPass", recipe: 
         return None if saved else f"needs the embeddings of {maker!r}; give that scorer `save_embeddings: true`"
     if prefix == found.name or (prefix in recipe.passes and not any(name.startswith(f"{prefix}.") for name in known)):
         return f"{column!r} cannot be read here: pass {prefix!r} reads this one itself, or looks through fewer sources"
+    if prefix in scorers and not set(sources_of(found, recipe)) <= set(recipe.on[prefix]):
+        return f"{column!r}: the scorer {prefix!r} does not judge {_others(prefix, found, recipe)}; add it to its `on`"
     if prefix not in scorers and prefix not in recipe.passes:
         fix = f"add `{prefix}: {{}}` under score.scorers"
         return f"{column!r} needs the scorer {prefix!r}, which the recipe does not run; {fix}"
     return (
         f"{prefix} gives no column {column!r}; {suggestion(column, [n for n in known if n.startswith(prefix + '.')])}"
     )
+
+
+def _others(scorer: str, found: "DedupPass", recipe: "Recipe") -> str:
+    """The populations of a pass that a scorer does not judge."""
+    return ", ".join(repr(name) for name in sources_of(found, recipe) if name not in recipe.on[scorer])
 
 
 def _wrong_type(found: "DedupPass", key: str, known: Mapping[str, pa.DataType | None]) -> str | None:

@@ -8,8 +8,9 @@ from typing import Any, Final
 from curation import storage
 from pipelines import references
 from pipelines.dedup import read_passes
+from pipelines.populations import samples
 from pipelines.problems import Path, Problem, RecipeError, suggestion
-from pipelines.recipe import USES, Recipe, RecipeFile, StageLinks, TrainStage
+from pipelines.recipe import ON, USES, Recipe, RecipeFile, StageLinks, TrainStage
 from pipelines.validation import check, field_types
 from pipelines.yaml_source import YamlSource, apply_override, parse
 
@@ -123,6 +124,8 @@ class _Loader:
     def __init__(self, source: YamlSource) -> None:
         self.source = source
         self.problems: list[Problem] = []
+        self.on: dict[str, tuple[str, ...]] = {}
+        """The populations that scorers name, by the scorer's own name."""
 
     def load(self) -> Recipe | None:
         file = self._check(RecipeFile, self.source.data, ())
@@ -140,6 +143,7 @@ class _Loader:
             file=file,
             downloads=downloads,
             scorers=scorers,
+            on={scorer.name: self.on.get(name, samples(file)) for name, scorer in scorers.items()},
             passes=passes,
             model=model,
             stages=stages,
@@ -210,10 +214,23 @@ class _Loader:
                 text = "a scorer's name has letters, digits and _ alone, and begins with a letter"
                 self.problems.append(self.source.problem(path, text))
                 continue
-            own = {key: value for key, value in (parameters or {}).items() if key != USES}
+            taken = {USES, ON} if where else {USES}
+            own = {key: value for key, value in (parameters or {}).items() if key not in taken}
+            if where:
+                self._populations(name, parameters or {}, path)
             scorer = self._check(kind, own, path)
             found[name] = scorer.named(name) if scorer is not None and uses != name else scorer
         return found
+
+    def _populations(self, name: str, parameters: dict[str, Any], path: Path) -> None:
+        """Note which populations a scorer is to judge."""
+        if ON not in parameters:
+            return
+        given = parameters[ON]
+        if isinstance(given, list) and given and all(isinstance(one, str) for one in given):
+            self.on[name] = tuple(dict.fromkeys(given))
+            return
+        self.problems.append(self.source.problem((*path, ON), "give a list of populations, e.g. [pages.images]"))
 
     def _training(self, train: dict[str, Any], data: dict[str, Any]) -> tuple[Any, dict[str, TrainStage]]:
         from training.config import ModelConfig, SFTConfig, StageConfig

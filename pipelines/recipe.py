@@ -8,6 +8,8 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
+from curation.documents.config import PagesConfig
+from curation.documents.config_images import ImageListConfig, PlaceConfig
 from curation.download.config import DownloadConfig
 from curation.miniweb.config import MiniWebConfig
 from curation.selection.config import SelectConfig
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
 FORBID: Final[dict[str, Any]] = {"extra": "forbid"}
 USES: Final = "uses"
 """In a scorer's parameters: which scorer it is, so that the key can be a name of one's own."""
+ON: Final = "on"
+"""There too: the populations that it judges."""
+DOCUMENTS: Final = frozenset({"document", "text"})
+"""The kinds of sources that are read from pages."""
 WEB: Final = "${web}"
 """In a path: the folder of the run's site."""
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\Z")
@@ -46,17 +52,44 @@ class WebConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SourceConfig:
-    """One list of samples."""
+    """One list of samples, or pages to make documents of."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
 
-    urls: str
+    urls: str | None = None
     """The URL list: parquet, csv, tsv, jsonl or txt, or a folder of them; local or remote. `${web}` is the site's
     folder."""
-    kind: Literal["pair", "conversation"] = "pair"
-    """An image and its caption, or an image and a conversation (column `conversations`, LLaVA's turns)."""
+    pages: str | tuple[str, ...] | None = None
+    """In place of `urls`, what documents are made of: WARC files, HTML, or a corpus of documents or texts; files,
+    folders, globs, lists of paths. `${web}` is the site's folder."""
+    kind: Literal["pair", "conversation", "document", "text"] = "pair"
+    """Of `urls`: an image and its caption, or an image and a conversation (column `conversations`, LLaVA's turns). Of
+    `pages`: a document of texts and images, or its text alone."""
     download: dict[str, Any] = field(default_factory=dict)
     """Download settings of this source, over those of the recipe's `download`."""
+    extract: PagesConfig = field(default_factory=PagesConfig)
+    """How `pages` are read."""
+    images: ImageListConfig = field(default_factory=ImageListConfig)
+    """Which images of documents are downloaded."""
+    place: PlaceConfig = field(default_factory=PlaceConfig)
+    """How they are put back into their documents."""
+    opt_out: bool = True
+    """Drop documents that ask not to be used (`extract.opt_out` says whose wishes count)."""
+
+    def __post_init__(self) -> None:
+        if (self.urls is None) == (self.pages is None):
+            raise ValueError("give either `urls` (a list of images) or `pages` (WARC, HTML, documents, texts)")
+        if self.pages is not None and not self.pages:
+            raise ValueError("pages is empty; name at least one file, folder or glob")
+        if self.urls is not None and self.kind in DOCUMENTS:
+            raise ValueError(f"kind: a {self.kind} is made of `pages`, and this source has `urls`")
+        if self.pages is not None and self.kind not in DOCUMENTS:
+            raise ValueError(f"kind: `pages` give documents: say `kind: document`, or `kind: text` (it is {self.kind})")
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """What `pages` names."""
+        return (self.pages,) if isinstance(self.pages, str) else self.pages or ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +105,8 @@ class ScoreConfig:
     itself, unless a number is given."""
     scorers: dict[str, dict[str, Any] | None] = field(default_factory=dict)
     """By name, each with its parameters (`image: {}` for the defaults): one that is shipped, or `package.module:Class`
-    of your own. With `uses` among the parameters the name is free: `clip_l14: {uses: clip, model: …}`."""
+    of your own. With `uses` among the parameters the name is free: `clip_l14: {uses: clip, model: …}`. With `on` it
+    judges these populations alone (`on: [pages.images]`), without it all sources of pairs and conversations."""
 
     def __post_init__(self) -> None:
         for name in ("workers", "model_workers"):
@@ -199,7 +233,8 @@ class RecipeFile:
     """A data filtering network: trained on the pairs that `trust` keeps, it scores all. Columns `dfn.similarity`, … are
     for `select`."""
     select: dict[str, SelectConfig] = field(default_factory=dict)
-    """Which samples are kept, by source; a source without an entry is kept whole."""
+    """Which samples are kept, by source, and of documents which nodes (`pages.images`, `pages.paragraphs`); what has
+    no entry is kept whole."""
     tokenizer: TokenizerConfig | None = None
     """Needed as soon as there are packs."""
     pack: dict[str, PackEntry] = field(default_factory=dict)
@@ -219,6 +254,8 @@ class Recipe:
     """By source."""
     scorers: dict[str, Scorer]
     """By the name that the recipe uses."""
+    on: dict[str, tuple[str, ...]]
+    """The populations that each of them judges, by the scorer's own name (its tables')."""
     passes: "dict[str, DedupPass]"
     """The passes of `dedup`, each after those whose columns it reads."""
     model: "ModelConfig | None"

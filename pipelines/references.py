@@ -5,11 +5,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from curation import storage
+from curation.selection.config import SelectConfig
 from pipelines import dfn
 from pipelines.dedup import after_dfn, passes_of
 from pipelines.dedup import findings as _passes
+from pipelines.populations import IMAGES, URLS, populations
 from pipelines.problems import Path, Problem, suggestion
-from pipelines.recipe import NAME, WEB, Recipe
+from pipelines.recipe import NAME, ON, WEB, Recipe
 from pipelines.yaml_source import YamlSource
 
 
@@ -48,13 +50,37 @@ def _sources(recipe: Recipe) -> Iterable[Finding]:
         yield ("web", "folder"), f"{_absolute(web.folder)} holds no site (no site.json); `mmcorpus web` makes one"
     for name, entry in recipe.file.sources.items():
         path: Path = ("sources", name, "urls")
-        if not entry.urls.startswith(WEB):
+        if entry.urls is None:
+            yield from _pages(recipe, name)
+        elif not entry.urls.startswith(WEB):
             if not _there(entry.urls):
                 yield path, f"there is nothing at {_absolute(entry.urls)}"
         elif web is None:
             yield path, f"{WEB} is the site's folder, and this recipe has no `web`; give a path, or add `web`"
         else:
             yield from _site_list(recipe, path, entry.urls)
+
+
+def _pages(recipe: Recipe, name: str) -> Iterable[Finding]:
+    """What a source's pages name: inputs that are there, or that the run's site will have."""
+    from curation.documents.inputs import InputError, find_inputs
+
+    web, entry = recipe.file.web, recipe.file.sources[name]
+    for index, given in enumerate(entry.inputs):
+        path: Path = ("sources", name, "pages", *([] if isinstance(entry.pages, str) else [index]))
+        if given.startswith(WEB) and web is None:
+            yield path, f"{WEB} is the site's folder, and this recipe has no `web`; give a path, or add `web`"
+        elif given.startswith(WEB) and web is not None and web.generate is not None:
+            if not web.generate.pages:
+                yield path, "the generated site has no pages; give web.generate.pages a number"
+            elif not given.removeprefix(WEB).strip("/").startswith("pages"):
+                yield path, "a generated site has its pages under pages: ${web}/pages/*.warc.gz"
+        else:
+            there = given.replace(WEB, web.folder) if web is not None and web.folder is not None else given
+            try:
+                find_inputs(entry.extract, there)
+            except InputError as error:
+                yield path, str(error)
 
 
 def _site_list(recipe: Recipe, path: Path, urls: str) -> Iterable[Finding]:
@@ -69,10 +95,11 @@ def _site_list(recipe: Recipe, path: Path, urls: str) -> Iterable[Finding]:
 
 
 def available_columns(recipe: Recipe, source: str) -> list[str]:
-    """The columns that the recipe's scorers and passes give of a source, as expressions name them."""
+    """The columns that the recipe's scorers and passes give of a population, as expressions name them."""
     from curation.dedup.passes import COLUMNS
 
-    found = [f"{scorer.name}.{column}" for scorer in recipe.scorers.values() for column in scorer.schema().names]
+    scorers = [scorer for scorer in recipe.scorers.values() if source in recipe.on[scorer.name]]
+    found = [f"{scorer.name}.{column}" for scorer in scorers for column in scorer.schema().names]
     found += [f"{own.name}.{column}" for own in passes_of(source, recipe) for column in COLUMNS]
     found += dfn.columns() if source in dfn.scored(recipe) else []
     return [*found, "uid"]
@@ -88,7 +115,17 @@ def _dfn(recipe: Recipe) -> Iterable[Finding]:
 
 
 def _scorers(recipe: Recipe) -> Iterable[Finding]:
+    places = populations(recipe.file)
     for name, scorer in recipe.scorers.items():
+        on: Path = ("score", "scorers", name, ON)
+        if not recipe.on[scorer.name]:
+            yield on, f"missing; the recipe has no pairs, so say what {name} judges: {', '.join(places)}"
+        for index, population in enumerate(recipe.on[scorer.name]):
+            if population not in places:
+                yield (*on, index), f"unknown population {population!r}; {_known(population, places)}"
+            elif "image" in scorer.inputs and places[population].level in ("paragraph", "document"):
+                text = f"{name} looks at an image, and a {places[population].level} is a text"
+                yield (*on, index), f"{text}; name the images, e.g. {places[population].source}.{IMAGES}"
         try:
             scorer.check()
         except (ValueError, FileNotFoundError) as error:
@@ -99,13 +136,17 @@ def _selections(recipe: Recipe) -> Iterable[Finding]:
     from curation.selection.expression import columns_of, selections_of
     from filters import PROFILES
 
+    places = populations(recipe.file)
     for name, config in recipe.file.select.items():
         path: Path = ("select", name)
         columns = available_columns(recipe, name)
         scorers = {column.partition(".")[0] for column in columns}
-        if name not in recipe.file.sources:
-            yield path, f"there is no source of this name; {suggestion(name, recipe.file.sources, listed='sources')}"
+        if name not in places:
+            yield path, f"there is no source of this name; {_known(name, places)}"
+            continue
+        yield from _of_level(path, places[name].level, config)
         clauses = [("keep", text) for text in ((config.keep,) if isinstance(config.keep, str) else config.keep) if text]
+        clauses += [("require", text) for text in config.required]
         clauses += [("upsample", text) for text in config.upsample]
         clauses += [("heldout_by", config.heldout_by)] if config.heldout_by else []
         if config.profile is not None:
@@ -117,7 +158,10 @@ def _selections(recipe: Recipe) -> Iterable[Finding]:
                     continue
                 told.add(column)
                 scorer = column.partition(".")[0]
-                if scorer in recipe.passes and scorer not in scorers:
+                if scorer in recipe.on and scorer not in scorers:
+                    fix = f"add {name!r} to its `on`"
+                    yield (*path, key), f"{column!r}: the scorer {scorer!r} does not judge {name!r}; {fix}"
+                elif scorer in recipe.passes and scorer not in scorers:
                     yield (*path, key), f"{column!r}: the pass {scorer!r} does not look through the source {name!r}"
                 elif scorer not in scorers:
                     fix = f"add `{scorer}: {{}}` under score.scorers"
@@ -134,6 +178,25 @@ def _selections(recipe: Recipe) -> Iterable[Finding]:
                     yield (*path, key, index), f"there is nothing at {_absolute(named)}"
 
 
+def _known(name: str, places: Iterable[str]) -> str:
+    """What a population's name may have been meant for."""
+    if name.endswith(f".{URLS}"):
+        return f"addresses are judged where they stand: as {name.removesuffix(URLS)}{IMAGES}"
+    return suggestion(name, places, listed="there are")
+
+
+def _of_level(path: Path, level: str, config: SelectConfig) -> Iterable[Finding]:
+    """What only nodes, or only whole samples, can be asked."""
+    if level in ("image", "paragraph"):
+        if config.heldout_fraction or config.heldout_by:
+            key = "heldout_fraction" if config.heldout_fraction else "heldout_by"
+            yield (*path, key), "documents are held out whole: say it of the source, not of its nodes"
+        if config.upsample:
+            yield (*path, "upsample"), "a node stands once in its document: say it of the source, not of its nodes"
+    elif config.required:
+        yield (*path, "require"), "drops the document of a node: say it of images or paragraphs; here use keep"
+
+
 def _packs(recipe: Recipe) -> Iterable[Finding]:
     file = recipe.file
     if file.pack and file.tokenizer is None:
@@ -148,6 +211,15 @@ def _packs(recipe: Recipe) -> Iterable[Finding]:
             if source not in file.sources:
                 where: Path = ("pack", name, "sources", index)
                 yield where, f"unknown source {source!r}; {suggestion(source, file.sources, listed='sources')}"
+        for source, share in config.mix.items():
+            if source not in config.sources:
+                text = f"{source!r} is not packed here; {suggestion(source, config.sources, listed='sources')}"
+                yield ("pack", name, "mix", source), text
+            elif share <= 0:
+                yield ("pack", name, "mix", source), f"{share}; give more than 0, or take it out of `sources`"
+        missing = [source for source in config.sources if config.mix and source not in config.mix]
+        if missing:
+            yield ("pack", name, "mix"), f"says nothing of {', '.join(missing)}; give each source a share"
 
 
 def _training(recipe: Recipe) -> Iterable[Finding]:

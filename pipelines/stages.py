@@ -1,22 +1,21 @@
 """A recipe's stages in order: what each depends on, what it makes, and the call that makes it."""
 
-import dataclasses
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from curation import storage
 from curation.download.config import VOLATILE
 from pipelines import dedup, dfn, steps
+from pipelines.document_stages import REQUIRED, DocumentStages
 from pipelines.fingerprint import digest, plain
-from pipelines.recipe import WEB, PackEntry, Recipe
-from pipelines.runner import Stage
+from pipelines.pack_stages import HELDOUT, PackStages
+from pipelines.populations import MADE_WITH, Population, populations
+from pipelines.recipe import DOCUMENTS, WEB, Recipe
+from pipelines.runner import Result, Stage
 
 if TYPE_CHECKING:
     from curation.selection.config import SelectConfig
-
-HELDOUT: Final = "heldout"
-MADE_WITH: Final = "made_with"
-"""The part of a download that its list and settings decide, whatever came of them."""
+    from filters.scorer import Scorer
 
 
 def build_stages(
@@ -25,22 +24,34 @@ def build_stages(
     """The stages of a recipe, each after those it needs; `start_ray` is for those that need it only sometimes."""
     builder = _Builder(recipe, root, retry_failed, start_ray)
     builder.web()
-    for source in recipe.file.sources:
-        builder.download(source)
-        builder.score(source)
-    trained = dedup.after_dfn(recipe)
-    builder.dedup(name for name in recipe.passes if name not in trained)
+    for source, entry in recipe.file.sources.items():
+        if entry.kind in DOCUMENTS:
+            builder.documents(source)
+        else:
+            builder.download(source)
+    for population in populations(recipe.file).values():
+        builder.score(population)
+    builder.dedup(recipe.passes)
     builder.network()
-    builder.dedup(name for name in recipe.passes if name in trained)
-    for source in recipe.file.sources:
-        builder.select(source)
-    builder.tokenizer()
-    for pack in recipe.file.pack:
-        builder.pack(pack, heldout=False)
-        if builder.has_heldout(pack):
-            builder.pack(pack, heldout=True)
-    builder.training()
-    return builder.stages
+    for population in populations(recipe.file).values():
+        builder.select(population)
+    return _in_order([*builder.stages, *PackStages(recipe, builder.at, start_ray).build()])
+
+
+def _in_order(stages: list[Stage]) -> list[Stage]:
+    """As given, but each after those it needs."""
+    ordered: list[Stage] = []
+    waiting, made = list(stages), set[str]()
+    while waiting:
+        ready = (stage for stage in waiting if all(need.partition("#")[0] in made for need in stage.needs))
+        stage = next(ready, None)
+        if stage is None:
+            names = ", ".join(stage.name for stage in waiting)
+            raise ValueError(f"these stages need each other, or one that there is not: {names}")
+        waiting.remove(stage)
+        ordered.append(stage)
+        made.add(stage.name)
+    return ordered
 
 
 class _Builder:
@@ -48,9 +59,10 @@ class _Builder:
         self.recipe, self.file, self.root = recipe, recipe.file, root
         self.retry_failed, self.start_ray = retry_failed, start_ray
         self.stages: list[Stage] = []
-        self._ledgered: set[str] = set()
+        self.populations = populations(recipe.file)
 
-    def _at(self, *parts: str) -> str:
+    def at(self, *parts: str) -> str:
+        """A place in the run's folder."""
         return storage.join(self.root, *parts)
 
     def web(self) -> None:
@@ -66,18 +78,28 @@ class _Builder:
                 version=VERSION,
                 outputs=("web",),
                 clears_for=(),
-                run=lambda: steps.generate_web(config, self._at("web")),
+                run=lambda: steps.generate_web(config, self.at("web")),
             )
         )
 
+    def site(self) -> str | None:
+        """The folder of the run's site."""
+        web = self.file.web
+        return None if web is None else web.folder or self.at("web")
+
+    def documents(self, source: str) -> None:
+        """From a source's pages to its documents as the decisions on their nodes have left them."""
+        made = DocumentStages(self.recipe, source, self.at, site=self.site(), retry_failed=self.retry_failed)
+        self.stages += [*made.placed(), made.trim()]
+
     def download(self, source: str) -> None:
         entry, config = self.file.sources[source], self.recipe.downloads[source]
-        web, folder = self.file.web, None
+        assert entry.urls is not None
+        web, folder = self.file.web, self.site()
         identity: Any = entry.urls
         needs: tuple[str, ...] = ()
         urls = entry.urls
-        if web is not None:
-            folder = web.folder or self._at("web")
+        if web is not None and folder is not None:
             urls = urls.replace(WEB, folder)
             if web.generate is not None:
                 needs = ("web/generate",)
@@ -102,9 +124,9 @@ class _Builder:
                 run=lambda: steps.download(
                     config,
                     urls,
-                    shards=self._at("shards", source),
-                    lists=self._at("lists", source),
-                    ledger_root=self._at("ledger", source),
+                    shards=self.at("shards", source),
+                    lists=self.at("lists", source),
+                    ledger_root=self.at("ledger", source),
                     site=folder,
                     retry_failed=self.retry_failed,
                     made_with=digest(described),
@@ -112,42 +134,48 @@ class _Builder:
             )
         )
 
-    def score(self, source: str) -> None:
-        scorers = {scorer.name: scorer for scorer in self.recipe.scorers.values()}
+    def score(self, population: Population) -> None:
+        name = population.name
+        scorers = {
+            scorer.name: scorer for scorer in self.recipe.scorers.values() if name in self.recipe.on[scorer.name]
+        }
         if scorers:
             described = {
-                name: {"version": scorer.version, "model": scorer.model(), "parameters": plain(scorer.parameters())}
-                for name, scorer in scorers.items()
+                own: {"version": scorer.version, "model": scorer.model(), "parameters": plain(scorer.parameters())}
+                for own, scorer in scorers.items()
             }
             self.stages.append(
                 Stage(
-                    name=f"{source}/score",
+                    name=f"{name}/score",
                     config=described,
-                    needs=(f"{source}/download", f"{source}/download#{MADE_WITH}"),
+                    needs=population.needs,
                     outputs=(
-                        *(f"scores/{source}/{name}" for name in scorers),
-                        *(f"embeddings/{source}/{name}" for name, one in scorers.items() if one.embeddings()),
+                        *(f"scores/{name}/{own}" for own in scorers),
+                        *(f"embeddings/{name}/{own}" for own, one in scorers.items() if one.embeddings()),
                     ),
                     # Fetching again what had failed leaves most shards as they were, and their scores with them.
-                    clears_for=(f"{source}/download#{MADE_WITH}",),
+                    clears_for=(population.rows_of,),
                     ray="yes",
-                    run=lambda: steps.score(
-                        list(scorers.values()),
-                        shards=self._at("shards", source),
-                        out=self._at("scores", source),
-                        embeddings=self._at("embeddings", source),
-                        workers=self.file.score.workers,
-                        model_workers=self.file.score.model_workers,
-                        logs=self._at("logs"),
-                        answers=self._at("answers", source),
-                    ),
+                    run=lambda: self._score(population, list(scorers.values())),
                 )
             )
+
+    def _score(self, population: Population, scorers: "Sequence[Scorer]") -> Result:
+        return steps.score(
+            scorers,
+            shards=self.at("shards", population.shards),
+            out=self.at("scores", population.name),
+            embeddings=self.at("embeddings", population.name),
+            workers=self.file.score.workers,
+            model_workers=self.file.score.model_workers,
+            logs=self.at("logs"),
+            answers=self.at("answers", population.name),
+        )
 
     def dedup(self, names: Iterable[str]) -> None:
         """Find the duplicates of each pass over all its sources."""
         for name in names:
-            self.stages.append(dedup.stage(self.recipe.passes[name], self.recipe, self._at, self.start_ray))
+            self.stages.append(dedup.stage(self.recipe.passes[name], self.recipe, self.at, self.start_ray))
 
     def network(self) -> None:
         """Trust some pairs of each source, train on them all, score the pairs of every source."""
@@ -156,7 +184,7 @@ class _Builder:
             return
         for source in dfn.trusted(self.recipe):
             self._trust(source, entry.trust)
-        self.stages.append(dfn.training_stage(self.recipe, self._at))
+        self.stages.append(dfn.training_stage(self.recipe, self.at))
         for source in dfn.scored(self.recipe):
             self._score_with_dfn(source, entry)
 
@@ -170,9 +198,9 @@ class _Builder:
                 outputs=tuple(names.values()),
                 run=lambda: steps.select(
                     config,
-                    shards=self._at("shards", source),
-                    scores=self._at("scores", source) if judges else None,
-                    out={name: self._at(path) for name, path in names.items()},
+                    shards=self.at("shards", source),
+                    scores=self.at("scores", source) if judges else None,
+                    out={name: self.at(path) for name, path in names.items()},
                     ledger_root=None,
                 ),
             )
@@ -187,16 +215,7 @@ class _Builder:
                 outputs=(f"scores/{source}/{dfn.DFN}",),
                 clears_for=(f"{source}/download#{MADE_WITH}",),
                 ray="yes",
-                run=lambda: steps.score(
-                    [dfn.scorer(self.recipe, self._at)],
-                    shards=self._at("shards", source),
-                    out=self._at("scores", source),
-                    embeddings=self._at("embeddings", source),
-                    workers=self.file.score.workers,
-                    model_workers=self.file.score.model_workers,
-                    logs=self._at("logs"),
-                    answers=self._at("answers", source),
-                ),
+                run=lambda: self._score(self.populations[source], [dfn.scorer(self.recipe, self.at)]),
             )
         )
 
@@ -204,22 +223,27 @@ class _Builder:
         """The stages whose outputs a selection over a source's scores reads; `judges` have given it tables by then."""
         used = dict.fromkeys(column.partition(".")[0] for column in config.columns)
         names = list(used) or judges[:1]  # of none the uids alone, which all tables have
-        return (f"{source}/download", *(dedup.maker(name, source, self.recipe) for name in names))
+        return (self.populations[source].made_by, *(dedup.maker(name, source, self.recipe) for name in names))
 
     def _judges(self, source: str, *, trained: bool) -> list[str]:
         """What gives a source score tables: scorers, passes and, once it is trained, the data filtering network."""
         later = set() if trained else dedup.after_dfn(self.recipe)
-        found = sorted(scorer.name for scorer in self.recipe.scorers.values())
+        found = sorted(own.name for own in self.recipe.scorers.values() if source in self.recipe.on[own.name])
         found += [own.name for own in dedup.passes_of(source, self.recipe) if own.name not in later]
         return [*found, *([dfn.DFN] if trained and source in dfn.scored(self.recipe) else [])]
 
-    def select(self, source: str) -> None:
+    def select(self, population: Population) -> None:
         from curation.selection.config import SelectConfig
 
+        source = population.name
+        if population.level in ("image", "paragraph") and source not in self.file.select:
+            return  # all nodes stay
         config, judges = self.file.select.get(source, SelectConfig()), self._judges(source, trained=True)
         names = {"selection": f"selections/{source}.parquet", "explain": f"selections/{source}.explain.json"}
         if config.heldout_fraction:
             names["heldout"] = f"selections/{source}.{HELDOUT}.parquet"
+        if config.required:
+            names["required"] = f"selections/{source}.{REQUIRED}.parquet"
         self.stages.append(
             Stage(
                 name=f"{source}/select",
@@ -234,158 +258,10 @@ class _Builder:
                 ),
                 run=lambda: steps.select(
                     config,
-                    shards=self._at("shards", source),
-                    scores=self._at("scores", source) if judges else None,
-                    out={name: self._at(path) for name, path in names.items()},
-                    ledger_root=self._at("ledger", source),
-                ),
-            )
-        )
-
-    def has_heldout(self, pack: str) -> bool:
-        """Whether any source of the pack keeps samples aside."""
-        entries = (self.file.select.get(source) for source in self.file.pack[pack].sources)
-        return any(entry is not None and entry.heldout_fraction > 0 for entry in entries)
-
-    def tokenizer(self) -> None:
-        config = self.file.tokenizer
-        if config is None or config.train is None or not self.file.pack:
-            return
-        size = config.train.vocab_size
-        sources = list(dict.fromkeys(source for pack in self.file.pack.values() for source in pack.sources))
-        self.stages.append(
-            Stage(
-                name="tokenizer/train",
-                config={"vocab_size": size, "sources": sources},
-                needs=tuple(f"{source}/{step}" for source in sources for step in ("download", "select")),
-                outputs=("tokenizer",),
-                run=lambda: steps.train_tokenizer(
-                    {
-                        source: (
-                            self._at("shards", source),
-                            self._at("selections", f"{source}.parquet"),
-                            self.file.sources[source].kind,
-                        )
-                        for source in sources
-                    },
-                    vocab_size=size,
-                    out=self._at("tokenizer"),
-                ),
-            )
-        )
-
-    def _tokenizer(self) -> tuple[str, dict[str, str], tuple[str, ...]]:
-        """Where the tokenizer is, what of it decides the plan, and the stage that makes it."""
-        config = self.file.tokenizer
-        assert config is not None, "references.problems refuses packs without a tokenizer"
-        if config.train is not None:
-            return self._at("tokenizer"), {}, ("tokenizer/train",)
-        assert config.name is not None
-        return config.name, {"tokenizer": config.name}, ()
-
-    def pack(self, name: str, *, heldout: bool) -> None:
-        from packing.plan import PlanConfig
-
-        config: PackEntry = self.file.pack[name]
-        plan_config = PlanConfig(
-            **{field.name: getattr(config, field.name) for field in dataclasses.fields(PlanConfig) if field.init}
-        )
-        tokenizer, named, made_by = self._tokenizer()
-        title = f"{name}.{HELDOUT}" if heldout else name
-        suffix = f".{HELDOUT}.parquet" if heldout else ".parquet"
-        sources = [source for source in config.sources if not heldout or self._keeps_aside(source)]
-        # The run's ledger follows each sample into the first pack that takes it; what another pack of the same source
-        # makes of it stays beside that pack's plan.
-        ledgers = {s: self._at("ledger", s) for s in sources if not heldout and s not in self._ledgered}
-        self._ledgered.update(ledgers)
-        given = {
-            source: {
-                "shards": self._at("shards", source),
-                "selection": self._at("selections", source + suffix),
-                "kind": self.file.sources[source].kind,
-            }
-            for source in sources
-        }
-        plan_path, packs_path, own_ledger = f"plans/{title}.parquet", f"packs/{title}", f"plans/{title}.ledger"
-        needs = [f"{source}/{step}" for source in sources for step in ("download", "select")]
-        self.stages.append(
-            Stage(
-                name=f"{title}/plan",
-                config={**plain(plan_config), **named, "sources": {s: given[s]["kind"] for s in sources}},
-                needs=(*needs, *made_by),
-                outputs=(plan_path, own_ledger),
-                run=lambda: steps.plan(
-                    plan_config,
-                    tokenizer=tokenizer,
-                    sources=given,
-                    out=self._at(plan_path),
-                    own_ledger=self._at(own_ledger),
-                ),
-            )
-        )
-        folders = (packs_path,) if config.format == "webdataset" else (packs_path, f"{packs_path}.pickles")
-        self.stages.append(
-            Stage(
-                name=f"{title}/packs",
-                config={"format": config.format, "sequences_per_shard": config.sequences_per_shard, **named},
-                needs=(f"{title}/plan", *(f"{source}/download" for source in sources), *made_by),
-                outputs=(*folders, *(f"ledger/{source}/pack.parquet" for source in ledgers)),
-                clears_for=(),  # pack shards carry the fingerprint of what they were made from
-                ray="maybe",
-                run=lambda: steps.write_packs(
-                    plan=self._at(plan_path),
-                    tokenizer=tokenizer,
-                    tokenizer_name=named.get("tokenizer"),
-                    sources=given,
-                    out=self._at(packs_path),
-                    form=config.format,
-                    sequences_per_shard=config.sequences_per_shard,
-                    own_ledger=self._at(own_ledger),
-                    ledgers=ledgers,
-                    start_ray=self.start_ray,
-                ),
-            )
-        )
-
-    def _keeps_aside(self, source: str) -> bool:
-        entry = self.file.select.get(source)
-        return entry is not None and entry.heldout_fraction > 0
-
-    def training(self) -> None:
-        if self.file.train is None:
-            return
-        from training.resume import RESULT_NEUTRAL
-
-        waiting = dict(self.recipe.stages)
-        while waiting:  # in the recipe's order, but each after the one it starts from
-            name = next(name for name, stage in waiting.items() if stage.links.init not in waiting)
-            self._train(name, RESULT_NEUTRAL)
-            del waiting[name]
-
-    def _train(self, name: str, neutral: frozenset[str]) -> None:
-        stage, model = self.recipe.stages[name], self.recipe.model
-        assert self.file.train is not None
-        device, pack, init = self.file.train.device, stage.links.pack, stage.links.init
-        heldout = self.has_heldout(pack)
-        needs = [f"{pack}/packs", *([f"{pack}.{HELDOUT}/packs"] if heldout else [])]
-        needs += [f"train/{init}"] if init else []
-        config = {**plain(stage.config, neutral), "pack": pack, "init": init}
-        if init is None:
-            config["model"] = plain(model)
-        self.stages.append(
-            Stage(
-                name=f"train/{name}",
-                config=config,
-                needs=tuple(needs),
-                outputs=(f"training/{name}",),
-                run=lambda: steps.train(
-                    stage.config,
-                    packs=self._at("packs", pack),
-                    heldout=self._at("packs", f"{pack}.{HELDOUT}") if heldout else None,
-                    out=self._at("training", name),
-                    model=model if init is None else None,
-                    init=self._at("training", init) if init else None,
-                    device=device,
+                    shards=self.at("shards", population.shards),
+                    scores=self.at("scores", source) if judges else None,
+                    out={name: self.at(path) for name, path in names.items()},
+                    ledger_root=self.at("ledger", source),
                 ),
             )
         )

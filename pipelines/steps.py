@@ -175,6 +175,7 @@ def select(
     from curation.selection import select_table
 
     outputs = {"heldout_out": out.get("heldout"), "ledger_root": ledger_root, "explain_out": out["explain"]}
+    outputs["required_out"] = out.get("required")
     if scores is None:
         uids = [read_rows(shard, ["uid", "status"]) for shard in list_shards(shards)]
         table = pa.concat_tables(uids) if uids else pa.table({"uid": pa.array([], pa.string()), "status": []})
@@ -189,7 +190,7 @@ def select(
         "held_out": report.heldout,
         "dropped": report.dropped,
     }
-    content = [file_digest(out[name]) for name in ("selection", "heldout") if name in out]
+    content = [file_digest(out[name]) for name in ("selection", "heldout", "required") if name in out]
     return Result(counts=counts, content=digest(content))
 
 
@@ -206,6 +207,7 @@ def train_tokenizer(sources: Mapping[str, tuple[str, str, str]], *, vocab_size: 
 
 
 def _texts(shards: str, kind: Any, chosen: set[str]) -> Iterator[str]:
+    from packing.documents import parse_nodes
     from packing.inputs import read_texts
     from packing.tokens import parse_conversation
 
@@ -217,6 +219,9 @@ def _texts(shards: str, kind: Any, chosen: set[str]) -> Iterator[str]:
                 yield text
                 continue
             with contextlib.suppress(ValueError):  # the planner drops it, with the reason
+                if kind != "conversation":
+                    yield from (node for node in parse_nodes(text) if isinstance(node, str))
+                    continue
                 yield from (content for _, content in parse_conversation(text))
 
 

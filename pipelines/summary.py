@@ -5,6 +5,7 @@ from typing import Any
 
 from curation import storage
 from curation.ledger import check_balance, funnel, read_stages
+from pipelines.populations import folders
 from pipelines.recipe import WEB, Recipe
 from pipelines.state import RunState
 from pipelines.verdict import compare_with_truth
@@ -15,7 +16,7 @@ def make_summary(recipe: Recipe, root: str, state: RunState) -> dict[str, Any]:
 
     sources: dict[str, Any] = {}
     balance: list[str] = []
-    for source in recipe.file.sources:
+    for source in (name for names in folders(recipe.file).values() for name in names):
         folder = storage.join(root, "ledger", source)
         if not read_stages(folder):
             continue
@@ -54,6 +55,6 @@ def _verdicts(recipe: Recipe, root: str, finished: list[str]) -> list[Any]:
     lists = {
         name: source.urls.removeprefix(WEB).strip("/").removesuffix(".parquet")
         for name, source in recipe.file.sources.items()
-        if source.urls.startswith(WEB) and name in finished
+        if source.urls is not None and source.urls.startswith(WEB) and name in finished
     }
     return list(compare_with_truth(root, storage.join(folder, "truth.parquet"), lists)) if lists else []

@@ -10,7 +10,8 @@ from filters import PROFILES
 
 @dataclass(frozen=True, kw_only=True)
 class SelectConfig:
-    """What to keep. Clauses decide in order: profile, keep, intersect, subtract; then union, max_samples, held-out."""
+    """What to keep. Clauses decide in order: profile, keep, require, intersect, subtract; then union, max_samples,
+    held-out."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
@@ -24,6 +25,9 @@ class SelectConfig:
     """Selections that a sample must not be in."""
     union: tuple[str, ...] = ()
     """Selections whose samples are kept whatever the clauses say, with at least the count they have there."""
+    require: str | tuple[str, ...] = ()
+    """Of the nodes of documents: expressions that must be true as well, and that drop the whole document where one of
+    its nodes, kept or not, makes one false. A node for which one cannot be decided is dropped alone."""
     upsample: dict[str, int] = field(default_factory=dict)
     """Expression to factor: samples that meet it are counted so many times more; of several the largest factor."""
     max_samples: int | None = None
@@ -53,14 +57,20 @@ class SelectConfig:
         """Every condition in order, one at a time."""
         published = PROFILES[self.profile].clauses if self.profile else ()
         return (
-            *(clause for text in (*published, *self._own) for clause in split_clauses(text)),
+            *(clause for text in (*published, *_texts(self.keep)) for clause in split_clauses(text)),
+            *self.required,
             *(f"selected({json.dumps(path, ensure_ascii=False)})" for path in self.intersect),
             *(f"not selected({json.dumps(path, ensure_ascii=False)})" for path in self.subtract),
         )
 
     @property
+    def required(self) -> tuple[str, ...]:
+        """The conditions on whole documents, one at a time."""
+        return tuple(clause for text in _texts(self.require) for clause in split_clauses(text))
+
+    @property
     def _own(self) -> tuple[str, ...]:
-        return tuple(text for text in ((self.keep,) if isinstance(self.keep, str) else self.keep) if text.strip())
+        return (*_texts(self.keep), *_texts(self.require))
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -68,3 +78,8 @@ class SelectConfig:
         named = [name for text in (*self.clauses, *self.upsample) for name in columns_of(text)]
         named += [self.heldout_by] if self.heldout_by else []
         return tuple(dict.fromkeys(name for name in named if name != "uid"))
+
+
+def _texts(given: str | tuple[str, ...]) -> tuple[str, ...]:
+    """One expression or several, without blank ones."""
+    return tuple(text for text in ((given,) if isinstance(given, str) else given) if text.strip())

@@ -35,6 +35,7 @@ def select(
     heldout_out: str | None = None,
     ledger_root: str | None = None,
     explain_out: str | None = None,
+    required_out: str | None = None,
 ) -> SelectReport:
     """Decide for every scored sample of a source; write the selection, and what else is asked for.
 
@@ -44,13 +45,22 @@ def select(
         heldout_out: the held-out selection, counts 1; needed if `heldout_fraction` is not 0.
         ledger_root: the source's ledger folder; gets the stage `select`.
         explain_out: JSON of the report.
+        required_out: a parquet of `uid` and `rule`: the rows that make a clause of `require` false, and the first such.
 
     Raises:
         ExpressionError: a clause names a column that there is not.
         ValueError: held-out samples without a place for them, or a file that is not a selection.
     """
     table = load_columns(config, scores_root)
-    return select_table(config, table, out, heldout_out=heldout_out, ledger_root=ledger_root, explain_out=explain_out)
+    return select_table(
+        config,
+        table,
+        out,
+        heldout_out=heldout_out,
+        ledger_root=ledger_root,
+        explain_out=explain_out,
+        required_out=required_out,
+    )
 
 
 def load_columns(config: SelectConfig, scores_root: str) -> pa.Table:
@@ -72,6 +82,7 @@ def select_table(
     heldout_out: str | None = None,
     ledger_root: str | None = None,
     explain_out: str | None = None,
+    required_out: str | None = None,
 ) -> SelectReport:
     """`select` over scores already in memory: a table of `uid` and `scorer.column`."""
     if config.heldout_fraction and heldout_out is None:
@@ -82,6 +93,8 @@ def select_table(
     if heldout_out is not None:
         aside = decided.pairs[decided.heldout]
         write_pairs(heldout_out, aside, np.ones(len(aside), np.int64))
+    if required_out is not None:
+        storage.write_table(required_out, _required(config, table, decided.pairs))
     if ledger_root is not None:
         ledger.write_stage(ledger_root, "select", _ledger(table, decided))
     report = SelectReport(
@@ -96,6 +109,18 @@ def select_table(
     if explain_out is not None:
         storage.write_json(explain_out, report.as_dict())
     return report
+
+
+def _required(config: SelectConfig, table: pa.Table, pairs: uids.Pairs) -> pa.Table:
+    """`uid` and `rule` of the rows that make a clause of `require` false, sorted by uid."""
+    lists, first = _Lists(), np.zeros(len(pairs), np.int32)
+    for number, clause in enumerate(config.required, start=1):
+        passed, unknown = _truth(clause, table, pairs, lists)
+        first[(first == 0) & ~passed & ~unknown] = number
+    rows = np.flatnonzero(first)
+    rules = pa.array([None, *config.required], pa.string())
+    found = pa.table({"uid": table["uid"].cast(pa.string()).take(rows), "rule": rules.take(first[rows])})
+    return found.sort_by([("uid", "ascending"), ("rule", "ascending")])
 
 
 @dataclass(kw_only=True)
