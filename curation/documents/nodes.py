@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
 
 PARAGRAPH: Final = "p"
@@ -49,7 +49,8 @@ def to_json(nodes: Iterable[Node]) -> str:
 
 def to_dict(node: Node) -> dict[str, Any]:
     """A node as `to_json` writes it."""
-    return {name: value for name, value in asdict(node).items() if value is not None}
+    # dataclasses.asdict copies deeply, which took a tenth of a page's time.
+    return {name: value for name in node.__slots__ if (value := getattr(node, name)) is not None}
 
 
 def from_json(text: str) -> list[Node]:
