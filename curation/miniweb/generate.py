@@ -20,6 +20,7 @@ from curation.miniweb.page import Page, clean_page
 from curation.miniweb.pages.write import write_pages
 from curation.miniweb.plan import Slot, page_stream, plan_site
 from curation.miniweb.site import (
+    PAGES_TRUTH,
     PARTS,
     SITE,
     Route,
@@ -165,7 +166,7 @@ def _commit(config: MiniWebConfig, out: str, fingerprint: str, paths: Sequence[s
     pages: dict[str, pa.Table] = {}
     page_counts: dict[str, int] = {}
     if config.pages:
-        more, pages["pages.truth"], page_counts = write_pages(config, out, pairs, routes)
+        more, pages[PAGES_TRUTH], page_counts = write_pages(config, out, pairs, routes)
         routes.update(more)
     truth = [{name: row[name] for name in SCHEMA.names} for row in rows]
     return commit_site(

@@ -26,7 +26,8 @@ FORMAT: Final = 1
 FILES: Final = "files"
 PARTS: Final = "parts"
 PAGES: Final = "pages"
-LISTS: Final = ("pairs", "instructions", "truth", "pages.truth")
+PAGES_TRUTH: Final = "pages.truth"
+LISTS: Final = ("pairs", "instructions", "truth")
 PAIRS_SCHEMA: Final = pa.schema([("url", pa.string()), ("caption", pa.string())])
 INSTRUCTIONS_SCHEMA: Final = pa.schema([("url", pa.string()), ("caption", pa.string()), ("conversations", pa.string())])
 
@@ -130,7 +131,7 @@ def finished_counts(root: str, fingerprint: str) -> dict[str, int] | None:
 
 def clear_site(root: str) -> None:
     """Remove a site, complete or not, and nothing else from its folder."""
-    for name in (SITE, PARTS, *(f"{name}.parquet" for name in LISTS), PAGES, FILES):
+    for name in (SITE, PARTS, *(f"{name}.parquet" for name in (*LISTS, PAGES_TRUTH)), PAGES, FILES):
         storage.remove(storage.join(root, name))
 
 

@@ -43,12 +43,15 @@ def web(
 ) -> None:
     """Generate a mini-web, a small site with spoiled samples and the truth of each, or serve one on loopback.
 
-    The site's folder holds the files, `pairs.parquet` and `instructions.parquet` (URL lists) and `truth.parquet`.
+    The site's folder holds the files, `pairs.parquet` and `instructions.parquet` (URL lists) and `truth.parquet`; with
+    `pages` also `pages/*.warc.gz` and `pages.truth.parquet`.
     Its host names lead nowhere: a download reaches them through the `connect_to` that --serve prints.
 
     **Examples**
 
         mmcorpus web site/ --set pairs=500 --set spoil=0.2
+
+        mmcorpus web site/ --set pairs=500 --set pages=300
 
         mmcorpus web site/ --serve --port 8000
     """
@@ -59,6 +62,8 @@ def web(
 
     counts = generate_site(read_config(MiniWebConfig, settings), folder)
     total = f"{counts['pairs']:,} pairs ({counts['spoiled']:,} spoiled), {counts['instructions']:,} instructions"
+    if "pages" in counts:
+        total += f", {counts['pages']:,} pages ({counts['pages.spoiled']:,} spoiled)"
     say(f"{folder}: {total}, {counts['bytes'] / 1e6:.1f} MB")
 
 
