@@ -89,8 +89,6 @@ def _page(path: str, row: Row, config: PagesConfig) -> Item:
     if not isinstance(url, str) or not url.strip():
         return _failure(path, row, BAD_ROW, "it has no address")
     body = html.encode("utf-8", "replace") if isinstance(html, str) else bytes(html or b"")
-    if not body.strip():
-        return _failure(path, row, "empty", "the page has no bytes")
     if len(body) > config.extraction.max_bytes:
         return _failure(path, row, "too_large", f"more than {config.extraction.max_bytes} bytes")
     return Page(

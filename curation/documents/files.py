@@ -10,7 +10,6 @@ from urllib.parse import quote
 
 from curation import storage
 from curation.documents.config import PagesConfig
-from curation.documents.http import is_binary
 from curation.documents.records import Failure, Item, Other, Page, Position
 
 HTML_NAMES: Final = (".html", ".htm", ".xhtml", ".shtml")
@@ -107,10 +106,6 @@ def _page(
     length = len(body) if length is None else length
     if len(body) > config.extraction.max_bytes:
         return _failure(path, offset, length, after, "too_large", f"more than {config.extraction.max_bytes} bytes", url)
-    if not body.strip():
-        return _failure(path, offset, length, after, "empty", "the page has no bytes", url)
-    if is_binary(body):
-        return _failure(path, offset, length, after, "not_html", f"it begins with {body[:8]!r}", url)
     return Page(file=path, offset=offset, length=length, position=after, url=url, body=body)
 
 

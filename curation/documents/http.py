@@ -20,10 +20,6 @@ _TAGS: Final = "!doctype html|html|head|script|iframe|h1|div|font|table|a|style|
 _HTML: Final = re.compile(
     rf"(?:\xef\xbb\xbf)?[\t\n\f\r ]*<(?:(?:{_TAGS})[ \t\n\f\r>/]|!--|\?xml)".encode("latin-1"), re.I
 )
-_BINARY: Final = (
-    b"%PDF-", b"\x89PNG\r\n", b"GIF8", b"\xff\xd8\xff", b"PK\x03\x04", b"\x1f\x8b\x08", b"RIFF", b"OggS", b"ID3",
-    b"\x7fELF", b"MZ", b"wOFF", b"wOF2", b"Rar!", b"\x00\x00\x01\x00", b"BZh", b"\xfd7zXZ\x00", b"7z\xbc\xaf",
-)  # fmt: skip
 
 
 class Undecodable(ValueError):
@@ -95,11 +91,6 @@ def charset_of(content_type: str) -> str | None:
 def looks_like_html(body: bytes) -> bool:
     """Whether a body begins as HTML does (MIME Sniffing Standard, §7.1)."""
     return _HTML.match(body[:1024]) is not None
-
-
-def is_binary(body: bytes) -> bool:
-    """Whether a body begins as a picture, an archive or the like."""
-    return body.startswith(_BINARY)
 
 
 def decode_body(answer: Answer, limit: int) -> bytes:

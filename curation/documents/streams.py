@@ -12,7 +12,7 @@ from typing import IO, Any, Final
 from curation import storage
 
 CHUNK: Final = 64 * 1024
-ZSTD_CHUNK: Final = 1024
+ZSTD_CHUNK: Final = 256
 """Of a zstd file at a time: each 4 bytes of it may become 128 KiB, and its decoder takes no limit."""
 _TRIES: Final = 3
 _SKIPPABLE: Final = b"\x2a\x4d\x18"
@@ -61,21 +61,29 @@ class Source:
     def seek(self, offset: int) -> None:
         """Go on at an offset."""
         self.offset = offset
-        self._chunk = b""
+        self._chunk, self._at = b"", 0
         self._file.seek(offset)
 
     def take(self, size: int = CHUNK) -> bytes:
         """Up to `size` bytes; empty at the end of the file."""
-        if not self._chunk:
-            self._chunk = self._read()
-        taken, self._chunk = self._chunk[:size], self._chunk[size:]
+        if self._at >= len(self._chunk):
+            self._chunk, self._at = self._read(), 0
+        taken = self._chunk[self._at : self._at + size]
+        self._at += len(taken)
         self.offset += len(taken)
         return taken
 
     def give_back(self, data: bytes) -> None:
-        """Undo the end of the last `take`."""
-        self._chunk = data + self._chunk
+        """Undo the end of the last `take`: `data` is what it ended with."""
+        self._at -= len(data)
         self.offset -= len(data)
+
+    def go_back(self, offset: int) -> None:
+        """Return to an offset a little before."""
+        if self.offset - offset <= self._at:
+            self.give_back(self._chunk[self._at - (self.offset - offset) : self._at])
+        else:
+            self.seek(offset)
 
     def skip(self, size: int) -> int:
         """Pass up to `size` bytes without reading them; returns how many there were."""
@@ -230,7 +238,7 @@ class ZstdMembers(Members):
             begin = self.source.offset
             head = _take_all(self.source, 8)
             if len(head) < 8 or head[1:4] != _SKIPPABLE or head[0] & 0xF0 != 0x50:
-                self.source.give_back(head)
+                self.source.go_back(begin)
                 return
             size = int.from_bytes(head[4:8], "little")
             if head[0] == _DICTIONARY and begin == 0 and size <= _WINDOW:

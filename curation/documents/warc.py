@@ -25,7 +25,6 @@ from curation.documents.http import (
     Undecodable,
     charset_of,
     decode_body,
-    is_binary,
     looks_like_html,
     mime_of,
     parse_answer,
@@ -151,7 +150,7 @@ class _Reader:
                 if not block.want(5) or not block.ahead.startswith(b"WARC/"):
                     break
                 if held is not None:
-                    held.position = Position(begin, number)
+                    held.position, held.length = Position(begin, number), None
                     done, held = held, None
                     yield done
                 held = self._record(block, begin, number)
@@ -166,7 +165,7 @@ class _Reader:
             held.fail(BAD_RECORD, f"its Content-Length is {held.size}, and {left} bytes more follow")
         elif left and (held is None or held.problem is None):
             if held is not None:
-                held.position = Position(begin, number)
+                held.position, held.length = Position(begin, number), None
                 yield held
             held, number = _nothing(begin, number).fail(BAD_RECORD, _NO_RECORD), number + 1
         if held is not None:
@@ -202,7 +201,7 @@ class _Reader:
                 else:
                     held.fail(BAD_RECORD, f"after its Content-Length of {held.size} bytes no record begins")
             if held.problem is not None if held is not None else not whole:
-                raw = held or _nothing(begin, 0).fail(BAD_RECORD, _NO_RECORD)
+                raw = held or _nothing(begin, 0).fail(_unlike(block.ahead), _NO_RECORD)
                 # What a wrong length has swallowed is read again: from the end of the record's own header on.
                 found = self.members.find_next(body_at if held is not None else begin + 1)
                 block = _Block(self.members)
@@ -246,6 +245,11 @@ class _Reader:
         if there < raw.size:
             return raw.fail(TRUNCATED, f"its Content-Length is {raw.size}, and {there} bytes are there")
         return raw
+
+
+def _unlike(ahead: bytes) -> str:
+    """The code of bytes that are no record: of the first few of one, the file breaks off."""
+    return TRUNCATED if b"WARC/1.".startswith(ahead) else BAD_RECORD
 
 
 def _nothing(offset: int, number: int) -> _Raw:
@@ -308,10 +312,6 @@ def _item(path: str, raw: _Raw, limit: int) -> Item:
         return other(f"{kind} of unknown type")
     if not url:
         return failure(BAD_RECORD, "it has no WARC-Target-URI")
-    if not body.strip():
-        return failure("empty", "the page has no bytes")
-    if is_binary(body):
-        return failure("not_html", f"it begins with {body[:8]!r}")
     return Page(
         file=path, offset=raw.offset, length=raw.length, position=raw.position, url=url, body=body, date=date,
         charset=charset_of(answer.get("content-type")), headers=answer.headers,
