@@ -6,7 +6,7 @@ that writing a pack touches few input shards at a time. A plan's parquet has one
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -82,6 +82,9 @@ class PlanConfig:
             )
         if self.too_long not in ("drop", "truncate", "split"):
             raise ValueError(f"pack.too_long is {self.too_long!r}; give 'drop', 'truncate' or 'split'")
+        for source, share in self.mix.items():
+            if not 0 < share < float("inf"):
+                raise ValueError(f"pack.mix gives {source!r} a share of {share}; give a number above 0")
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"pack.seed is {self.seed}; give a number from 0 to 2**63 - 1")
 
@@ -134,11 +137,19 @@ def make_plan(
     `<ledger_root>/<source>/pack.parquet`. Equal inputs give equal bytes. Raises ValueError if nothing can be packed.
     """
     loaded = load_tokenizer(tokenizer)
+    if config.mix and set(config.mix) != set(sources):
+        raise ValueError(f"pack.mix names {', '.join(config.mix)}; it must name the sources: {', '.join(sources)}")
     verdicts = {name: SourceVerdicts(source.selection, name) for name, source in sorted(sources.items())}
     shards = {name: list_shards(sources[name].shards) for name in verdicts}
     for name, listed in shards.items():
         if not listed:
             raise ValueError(f"source {name!r} has no finished shards under {sources[name].shards}; download it first")
+    if config.mix:
+        factors = _mix(config, loaded, sources, shards)
+        verdicts = {
+            name: SourceVerdicts(sources[name].selection, name, factor=factors[name], salt=str(config.seed))
+            for name in verdicts
+        }
     schema = PLAN_SCHEMA.with_metadata({METADATA_KEY: _metadata(config, loaded, sources)})
     totals = dict.fromkeys(("sequences", "samples", "images", "tokens", "positions"), 0)
     progress = Progress("plan", total=sum(map(len, shards.values())), unit="shard")
@@ -164,6 +175,30 @@ def make_plan(
         for name, state in verdicts.items():
             ledger.write_stage(storage.join(ledger_root, name), "pack", state.ledger())
     return _report(config, totals, verdicts)
+
+
+def _mix(
+    config: PlanConfig,
+    tokenizer: "PreTrainedTokenizerFast",
+    sources: Mapping[str, PlanSource],
+    shards: Mapping[str, Sequence[Shard]],
+) -> dict[str, float]:
+    """By how much each source's samples are to be multiplied for the mixture, from the positions that they take."""
+    positions: dict[str, int] = {}
+    with Progress("measure", total=sum(map(len, shards.values())), unit="shard") as progress:
+        for name, listed in shards.items():
+            verdicts, positions[name] = SourceVerdicts(sources[name].selection, name), 0
+            for shard in listed:
+                fitted = _fit_shard(config, tokenizer, sources[name].kind, shard, verdicts)
+                positions[name] += int((fitted.counts * fitted.lengths).sum())
+                progress.advance(1)
+            if not positions[name]:
+                found = verdicts.counts() or "an empty selection"
+                raise ValueError(
+                    f"pack.mix: nothing of source {name!r} can be packed ({found}); take it out of the mix"
+                )
+    whole, shares = sum(positions.values()), sum(config.mix.values())
+    return {name: config.mix[name] / shares * whole / positions[name] for name in positions}
 
 
 def _fit_shard(

@@ -11,11 +11,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation import ledger, storage
+from curation.identity import uid_fraction
 from packing.inputs import uid_bytes
 from packing.samples import Fitted, Rejection
 
 MISSING_SAMPLE: Final = "missing_sample"
 """Selected, but no downloaded row of the shards has this uid."""
+LEFT_OUT: Final = "mix"
+"""Fits, and is left out so that the mixture comes right."""
 _ABSENT, _KEPT = 0, 1
 
 
@@ -34,9 +37,13 @@ class FittedRows:
 
 
 class SourceVerdicts:
-    """A source's selection, and what becomes of each of its uids as the shards are read."""
+    """A source's selection, and what becomes of each of its uids as the shards are read.
 
-    def __init__(self, selection: pa.Table | str, source: str) -> None:
+    With a `factor` each sample's count is multiplied by it; whether it comes once more for the fraction that is left
+    over, a hash of its uid and `salt` decides.
+    """
+
+    def __init__(self, selection: pa.Table | str, source: str, *, factor: float | None = None, salt: str = "") -> None:
         table = storage.read_table(selection) if isinstance(selection, str) else selection
         where = f"the selection of source {source!r}"
         if not {"uid", "count"} <= set(table.column_names):
@@ -50,6 +57,8 @@ class SourceVerdicts:
         self.copies = table["count"].to_numpy().astype(np.int64)[order]
         if (self.uids[1:] == self.uids[:-1]).any() or (self.copies < 1).any():
             raise ValueError(f"{where} has a uid twice or a count below 1; a repeated sample is one row with its count")
+        if factor is not None:
+            self.copies = _multiplied(self.uids, self.copies * factor, salt)
         self.truncated: dict[int, int] = {}
         """Full length of each kept sample that lost its end."""
         self.split: dict[int, int] = {}
@@ -77,13 +86,20 @@ class SourceVerdicts:
                 self._state[place] = self._rules.index(answer.rule)
                 self._values[place] = answer.value
                 continue
+            if not self.copies[place]:
+                if LEFT_OUT not in self._rules:
+                    self._rules.append(LEFT_OUT)
+                self._state[place] = self._rules.index(LEFT_OUT)
+                self._values[place] = LEFT_OUT
+                continue
             self._state[place] = _KEPT
             kept += [number] * len(answer)
             if len(answer) > 1:
                 self.split[place] = len(answer)
             elif answer[0].full_length > answer[0].length:
                 self.truncated[place] = answer[0].full_length
-        fitted = [sample for answer in answers if not isinstance(answer, Rejection) for sample in answer]
+        chosen = [answers[number] for number in dict.fromkeys(kept)]
+        fitted = [sample for answer in chosen if not isinstance(answer, Rejection) for sample in answer]
         return FittedRows(
             uids=uids[kept],
             counts=self.copies[places[kept]],
@@ -120,3 +136,10 @@ class SourceVerdicts:
 
     def _places(self, uids: npt.NDArray[np.bytes_]) -> npt.NDArray[np.int64]:
         return np.minimum(np.searchsorted(self.uids, uids), max(0, len(self.uids) - 1))
+
+
+def _multiplied(uids: npt.NDArray[np.bytes_], copies: npt.NDArray[np.float64], salt: str) -> npt.NDArray[np.int64]:
+    """Whole numbers of copies: the fractions' share of the samples, drawn by their hashes, gets one more."""
+    whole = np.floor(copies).astype(np.int64)
+    drawn = np.array([uid_fraction(uid.decode(), f"mix:{salt}") for uid in uids.tolist()], dtype=np.float64)
+    return whole + (drawn < copies - whole)

@@ -219,3 +219,34 @@ def test_a_samples_hash_depends_on_uid_copy_and_seed_alone(uids: list[str], seed
 def test_the_hash_is_the_same_on_every_machine() -> None:
     words = sample_words(np.array(["0123456789abcdef" * 2], dtype="S32"), np.array([0]), 0)
     assert words.tolist() == [8076385131165071384]
+
+
+def test_a_mixture_by_positions(tmp_path: Path, make_shards: Make, select: Select, plan: Any) -> None:
+    sources = {}
+    for name, count, seed in (("many", 120, 1), ("few", 20, 2)):
+        samples = make_shards(tmp_path / name, 2, count // 2, seed=seed)
+        sources[name] = PlanSource(shards=str(tmp_path / name), selection=select(samples), kind="pair")
+    alone, _ = plan(CONFIG, **sources)
+    config = dataclasses.replace(CONFIG, mix={"many": 30, "few": 70})
+    report, rows = plan(config, **sources)
+    positions = Counter[str]()
+    for row in rows:
+        positions[row["source"]] += row["length"]
+    assert report.positions == positions.total()
+    assert abs(report.positions / alone.positions - 1) < 0.1
+    assert abs(positions["few"] / report.positions - 0.7) < 0.05
+    copies = Counter(row["uid"] for row in rows if row["source"] == "few")
+    assert len(copies) == 20, "of a source that is multiplied nothing is left out"
+    assert max(copies.values()) - min(copies.values()) <= 1
+    left_out = report.verdicts["many"]["mix"]
+    assert report.verdicts["many"]["kept"] == 120 - left_out
+    rules = ledger.read_stages(str(tmp_path / "ledger/many"))["pack"]["rule"].to_pylist()
+    assert rules.count("mix") == left_out
+    _, again = plan(config, **sources)
+    assert again == rows
+    _, other = plan(dataclasses.replace(config, seed=1), **sources)
+    assert {row["uid"] for row in other} != {row["uid"] for row in rows}
+    with pytest.raises(ValueError, match=r"pack\.mix names few; it must name the sources"):
+        plan(dataclasses.replace(CONFIG, mix={"few": 1.0}), **sources)
+    with pytest.raises(ValueError, match=r"pack\.mix gives 'few' a share of 0"):
+        dataclasses.replace(CONFIG, mix={"few": 0})
