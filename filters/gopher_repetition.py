@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from filters.scorer import Batch, Columns, Scorer
-from filters.texts import duplicates, score_texts, tokens
+from filters.texts import duplicates, score_texts
+from filters.tokens import tokenizer
 
 TOP: Final = (2, 3, 4)
 """Lengths of which the most frequent n-gram is measured."""
@@ -31,7 +32,7 @@ class GopherRepetitionScorer(Scorer):
     over those of the text; of equally frequent ones the first counts. duplicate_5gram … duplicate_10gram: the
     characters of n-grams that occurred before, read from the left and none counted twice, over those of the text.
 
-    Words and marks are parted as `filters.texts.tokens` does. The paper counts all occurrences of a repeated n-gram
+    Words and marks are parted as `filters.tokens` does. The paper counts all occurrences of a repeated n-gram
     where this, as datatrove's filter that FineWeb was made with, leaves out the first; decisions are tested against it.
     """
 
@@ -47,6 +48,7 @@ class GopherRepetitionScorer(Scorer):
 
     def load(self) -> Callable[[Batch], Columns]:
         names = self.schema().names
+        tokens = tokenizer()
         top, repeated = _compiled(_top_characters), _compiled(_duplicate_characters)
 
         def measure(text: str) -> dict[str, Any]:

@@ -70,7 +70,7 @@ PROFILES: Final[dict[str, Profile]] = {
                 "caption.characters >= 300",  # CCNet's code: documents that are shorter are left out
                 "obelics.flagged_words <= 0.01",  # OBELICS; MM1 says 'profanity' and gives no number
             ),
-            source="MM1 (2024, arXiv:2403.09611), appendix A.2: 'length, profanity and quality', by the papers it follows",
+            source="MM1 (2024, arXiv:2403.09611), A.2: 'length, profanity and quality', by the papers it follows",
         ),
         Profile(
             name="obelics_paragraphs",
@@ -87,7 +87,7 @@ PROFILES: Final[dict[str, Profile]] = {
                 "obelics.common_words >= 0.8",
                 "obelics.spam_words < 0.12",
             ),
-            source="OBELICS (2023, arXiv:2306.16527), A.2.3 and its code: config_filter_web_documents, 13_final_processing",
+            source="OBELICS (2023, arXiv:2306.16527), A.2.3 and its code's configuration; spam words: its last step",
         ),
         Profile(
             name="obelics_documents",
@@ -107,7 +107,7 @@ PROFILES: Final[dict[str, Profile]] = {
                 'language.code == "en"',
                 "language.probability >= 0.8",
             ),
-            source="OBELICS (2023, arXiv:2306.16527), A.2.3 and its code; with a model of yours add `kenlm.ppl <= 1500`",
+            source="OBELICS (2023, arXiv:2306.16527), A.2.3 and its code; with a kenlm model add `kenlm.ppl <= 1500`",
         ),
         Profile(
             name="gopher_quality",
@@ -161,7 +161,7 @@ PROFILES: Final[dict[str, Profile]] = {
             name="c4_paragraphs",
             scorers=("c4",),
             clauses=("c4.kept_lines == c4.lines",),
-            source="C4 (2020, arXiv:1910.10683), 2.2: the rules for lines; a paragraph of which C4 would drop a line goes",
+            source="C4 (2020, arXiv:1910.10683), 2.2: the rules for lines; what loses one of its lines goes",
         ),
         Profile(
             name="fineweb",

@@ -63,7 +63,7 @@ def test_a_scorer_of_ones_own_is_found_by_module_and_class() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("imgae", "there is no scorer 'imgae'; there are caption, .*image"),
+        ("imgae", "there is no scorer 'imgae'; there are c4, caption, .*image"),
         ("no_such_package.x:Y", "cannot be imported: No module named"),
         ("filters.url:Nothing", "module 'filters.url' has no 'Nothing'"),
         ("filters.url:url_path", "not a subclass of filters.Scorer"),
