@@ -47,7 +47,7 @@ class PagesVerdict:
     pages: list[PageScore] = field(default_factory=list)
     """Every page with content that should give a document."""
     verdicts: list[SpoilerVerdict] = field(default_factory=list)
-    """Of documents by what is wrong with them, then of nodes of good pages (`image: …`, `text: …`)."""
+    """Of documents by what is wrong with them (`page: …`), then of nodes of good pages (`image: …`, `text: …`)."""
 
     def means(self) -> dict[str, float]:
         """Means over the pages, for summary.json; empty without pages."""
@@ -71,8 +71,8 @@ def compare_pages_with_truth(run_dir: str, truth: str, source: str) -> PagesVerd
     found: dict[str, SpoilerVerdict] = {}
     node_fates = {part: _dropped(storage.join(run_dir, "ledger", f"{source}.{part}")) for part in (IMAGES, PARAGRAPHS)}
     for row, fate in zip(rows, fates, strict=True):
-        verdict = found.setdefault(row["spoil"], _verdict(row["spoil"], row))
-        count_fate(verdict, fate)
+        name = f"page: {row['spoil']}"
+        count_fate(found.setdefault(name, _verdict(name, row)), fate)
         document = documents.get((row["url"], row["date"]))
         nodes = document.nodes if document is not None else []
         if row["nodes"]:
@@ -80,10 +80,10 @@ def compare_pages_with_truth(run_dir: str, truth: str, source: str) -> PagesVerd
         if document is not None and row["expect"] == ledger.KEPT:
             for name, expected, node_fate in _node_fates(row["nodes"], document, node_fates):
                 count_fate(found.setdefault(name, _verdict(name, expected)), node_fate)
-    order = {ledger.KEPT: 0, ledger.DROPPED: 1}
+    levels = ("page", "image", "text")
     result.verdicts = sorted(
         found.values(),
-        key=lambda one: (":" in one.spoil, one.spoil != CLEAN, order[one.expect], one.spoil),
+        key=lambda one: (levels.index(one.spoil.partition(":")[0]), one.expect == ledger.DROPPED, one.spoil),
     )
     return result
 

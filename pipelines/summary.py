@@ -5,6 +5,8 @@ from typing import Any
 
 from curation import storage
 from curation.ledger import check_balance, funnel, read_stages
+from curation.miniweb.site import PAGES_TRUTH
+from pipelines.page_verdict import PagesVerdict, compare_pages_with_truth
 from pipelines.populations import folders
 from pipelines.recipe import WEB, Recipe
 from pipelines.state import RunState
@@ -22,6 +24,7 @@ def make_summary(recipe: Recipe, root: str, state: RunState) -> dict[str, Any]:
             continue
         sources[source] = [dataclasses.asdict(count) for count in funnel(folder)]
         balance += [str(problem) for problem in check_balance(folder)]
+    pages = _page_verdicts(recipe, root, list(sources))
     return {
         "name": recipe.file.name,
         "sources": sources,
@@ -36,7 +39,14 @@ def make_summary(recipe: Recipe, root: str, state: RunState) -> dict[str, Any]:
             for name, record in state.stages.items()
         },
         "seconds": round(sum(record.seconds for record in state.stages.values()), 3),
-        "truth": [verdict.as_dict() for verdict in _verdicts(recipe, root, list(sources))],
+        "truth": [
+            verdict.as_dict()
+            for verdict in [
+                *_verdicts(recipe, root, list(sources)),
+                *(one for own in pages.values() for one in own.verdicts),
+            ]
+        ],
+        "extraction": {source: own.means() for source, own in pages.items() if own.pages},
     }
 
 
@@ -58,3 +68,16 @@ def _verdicts(recipe: Recipe, root: str, finished: list[str]) -> list[Any]:
         if source.urls is not None and source.urls.startswith(WEB) and name in finished
     }
     return list(compare_with_truth(root, storage.join(folder, "truth.parquet"), lists)) if lists else []
+
+
+def _page_verdicts(recipe: Recipe, root: str, finished: list[str]) -> dict[str, PagesVerdict]:
+    """By source, how the pages of the run's site were read and judged."""
+    folder = site_folder(recipe, root)
+    truth = None if folder is None else storage.join(folder, f"{PAGES_TRUTH}.parquet")
+    if truth is None or not storage.exists(truth):
+        return {}
+    return {
+        name: compare_pages_with_truth(root, truth, name)
+        for name, source in recipe.file.sources.items()
+        if source.kind == "document" and name in finished and any(given.startswith(WEB) for given in source.inputs)
+    }

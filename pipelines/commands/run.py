@@ -123,6 +123,8 @@ def _show_result(result: "RunResult", out: str) -> None:
         _show_funnel(source, stages)
     if summary["truth"]:
         _show_truth(summary["truth"])
+    for source, means in summary["extraction"].items():
+        say(f"{source}: text F1 {means['text']:.3f}, images in order F1 {means['images']:.3f} against the pages' truth")
     if result.problems:
         say("")
         for problem in result.problems[:20]:
@@ -168,7 +170,8 @@ def _show_truth(verdicts: list[dict[str, Any]]) -> None:
         table.add_column(heading, justify="left" if heading in ("spoiled how", "meant to be") else "right")
     for entry in verdicts:
         drop = entry["expect"] == "dropped"
-        meant = f"dropped by {entry['expect_stage']}: {entry['expect_rule']}" if drop else "kept"
+        rule = ": ".join(entry[key] for key in ("expect_stage", "expect_rule") if entry[key])
+        meant = f"dropped by {rule or 'any rule'}" if drop else "kept"
         numbers = ("caught", "caught_otherwise", "missed") if drop else ("kept", "wrongly_dropped")
         shown = {name: f"{entry[name]:,}" if entry[name] or name in ("caught", "kept") else "·" for name in numbers}
         style = "red" if entry["missed"] or entry["wrongly_dropped"] else ""

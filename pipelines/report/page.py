@@ -188,7 +188,9 @@ def _truth(verdicts: list[dict[str, Any]]) -> dict[str, Any] | None:
                 "spoil": verdict["spoil"].replace("_", " "),
                 "listed": verdict["listed"],
                 "right": good,
-                "expected": "kept" if to_keep else f"dropped: {verdict['expect_rule'] or verdict['expect_stage']}",
+                "expected": "kept"
+                if to_keep
+                else f"dropped: {verdict['expect_rule'] or verdict['expect_stage'] or 'any rule'}",
                 "outcome": "; ".join(parts)
                 + (f" ({others})" if others else "")
                 + (f" – {verdict['note']}" if verdict.get("note") else ""),

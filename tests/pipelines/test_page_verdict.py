@@ -105,11 +105,11 @@ def test_documents_and_nodes_meet_their_fates(tmp_path: Path):
     )
     result = compare_pages_with_truth(str(tmp_path), str(tmp_path / "truth.parquet"), "pages")
     found = {verdict.spoil: verdict for verdict in result.verdicts}
-    assert next(iter(found)) == "clean"
-    assert found["clean"].kept == 1, "the copy went in its place"
+    assert next(iter(found)) == "page: clean"
+    assert found["page: clean"].kept == 1, "the copy went in its place"
     for name in ("near_duplicate", "page_404", "noai_meta", "no_images"):
-        assert (found[name].caught, found[name].missed) == (1, 0), name
-    assert found["spam"].missed == 1
+        assert (found[f"page: {name}"].caught, found[f"page: {name}"].missed) == (1, 0), name
+    assert found["page: spam"].missed == 1
     assert found["image: http_404"].caught == 1
     assert found["image: clean"].kept == 1
     assert found["text: repeated_paragraph"].caught == 1
