@@ -6,11 +6,21 @@ from typing import Final
 
 from curation.extraction import hints
 from curation.extraction.config import ExtractConfig
-from curation.extraction.features import CODE, H1, HEADINGS, PICTURE, Features
+from curation.extraction.features import CODE, H1, PICTURE, Features
 from curation.extraction.parse import TEXT, Tree
 
 KEPT_FURNITURE: Final = 0.4
 """Share of the page's prose from which on an element that is named like furniture is none."""
+HIDDEN: Final = 0.9
+"""The same of one that is hidden."""
+LITTLE: Final = 2_000
+"""Bytes of prose on a page below which all text beside links is weighed instead."""
+ENOUGH: Final = 500
+"""Bytes of prose that make an article, however much its readers wrote below."""
+APART: Final = 0.3
+"""Share of linked text from which on what follows the root is none of the content."""
+SPREAD: Final = 1.5
+"""How much more prose than the root the element may hold that has the headline too, to stand for it."""
 LEFT: Final = 0.2
 """Share of the prose that must be left when all readers' comments (all furniture) are gone; else the names mislead."""
 DESCENT: Final = 0.9
@@ -31,7 +41,7 @@ _CONTAINERS: Final = frozenset(
 _PRUNED: Final = frozenset(
     re.findall(
         r"\S+",
-        "ul ol dl div section p table form center header h2 h3 h4 h5 h6 span td tr li aside nav",
+        "ul ol dl div section p table form center header aside nav",
     )
 )
 _WORD: Final = re.compile(r"\w+")
@@ -41,8 +51,8 @@ _WORD: Final = re.compile(r"\w+")
 class Content:
     """Where the content stands in a tree."""
 
-    parts: list[int]
-    """The elements that hold it, in page order; none in another."""
+    parts: list[tuple[int, int]]
+    """First number and the one after the last, in page order, none in another."""
     dropped: bytearray
     """By number: 1 for an element that goes with all that is in it."""
     counts: dict[str, int]
@@ -58,9 +68,9 @@ def find_content(tree: Tree, features: Features, config: ExtractConfig) -> Conte
         return Content([], dropped, counts)
     prose = _drop_furniture(tree, features, body, dropped, counts)
     root = _root(tree, features, prose, body, dropped)
-    parts = [*_lead(tree, features, body, root, dropped), root]
+    parts = _with_headline(tree, features, prose, body, root)
     if not config.links:
-        _drop_links(tree, features, root, dropped, counts)
+        _drop_links(tree, features, parts, dropped, counts)
     return Content(parts, dropped, counts)
 
 
@@ -73,42 +83,51 @@ def _body(tree: Tree) -> int:
 
 def _drop_furniture(tree: Tree, features: Features, body: int, dropped: bytearray, counts: dict[str, int]) -> list[int]:
     """Marks what goes; gives the prose that is left in each element."""
-    ends, weight = tree.ends, features.prose
+    ends, tags, weight = tree.ends, tree.tags, features.prose
     total = weight[body]
-    if total < 200:
-        weight, total = features.size, features.size[body]
-    allowed = {hints.NEVER, hints.FURNITURE, hints.TALK}
-    for kind in (hints.TALK, hints.FURNITURE):
-        if total - _sum_of(tree, features, body, weight, kind) < LEFT * total:
-            allowed.discard(kind)
+    if total < LITTLE:
+        # Hardly any prose: a gallery, a shop, a list. What is no link counts then.
+        weight = [size - links for size, links in zip(features.size, features.links, strict=True)]
+        total = weight[body]
+    misnamed = {
+        kind
+        for kind in (hints.TALK, hints.FURNITURE)
+        if (left := total - _sum_of(tree, features, body, weight, kind)) < LEFT * total
+        and (kind == hints.FURNITURE or left < ENOUGH)
+    }
     i, last = body + 1, ends[body]
-    in_content = body  # up to where an element stands that is named content
+    content = quote = body  # where an element ends that is named content, a quote
     while i < last:
         found = features.hints[i]
-        if found == hints.CONTENT and i >= in_content:
-            in_content = ends[i]
-        if tree.tags[i] == "header" and i >= in_content:
+        if found == hints.CONTENT:
+            content = max(content, ends[i])
+        elif tags[i] == "blockquote" or tags[i] == "figure":
+            quote = max(quote, ends[i])
+        if tags[i] == "header" and i >= content:
             found = hints.FURNITURE
-        if found in allowed and (
-            found == hints.TALK or weight[i] < (0.9 if found == hints.NEVER else KEPT_FURNITURE) * total or total == 0
-        ):
+        goes = found != hints.NONE and found != hints.CONTENT and found not in misnamed
+        if goes and found != hints.TALK:
+            goes = weight[i] < (HIDDEN if found == hints.NEVER else KEPT_FURNITURE) * total or not total
+            if i < quote and tags[i] in ("aside", "footer"):
+                goes = False
+        if goes:
             dropped[i] = 1
             counts[_NAMES[found]] = counts.get(_NAMES[found], 0) + 1
             i = ends[i]
         else:
             i += 1
-    left = [0] * len(tree.tags)
+    left_over = [0] * len(tags)
     parents, own = tree.parents, _own(features.prose, tree)
     i = body
     while i < last:
         if dropped[i]:
             i = ends[i]
         else:
-            left[i] = own[i]
+            left_over[i] = own[i]
             i += 1
     for i in range(last - 1, body, -1):
-        left[parents[i]] += left[i]
-    return left
+        left_over[parents[i]] += left_over[i]
+    return left_over
 
 
 _NAMES: Final = {hints.NEVER: "interface", hints.FURNITURE: "furniture", hints.TALK: "comments"}
@@ -154,10 +173,10 @@ def _root(tree: Tree, features: Features, prose: list[int], body: int, dropped: 
         root = best
 
 
-def _lead(tree: Tree, features: Features, body: int, root: int, dropped: bytearray) -> list[int]:
-    """The headline, if it stands before the root, and the pictures and prose between the two."""
+def _with_headline(tree: Tree, features: Features, prose: list[int], body: int, root: int) -> list[tuple[int, int]]:
+    """The root; if the headline stands before it: what holds both, from the headline on, or the headline and the root."""
     if features.kinds[root] & H1:
-        return []
+        return [(root, tree.ends[root])]
     title = set(_WORD.findall((tree.title or "").lower()))
     headline = -1
     for i in range(root - 1, body, -1):
@@ -166,35 +185,56 @@ def _lead(tree: Tree, features: Features, body: int, root: int, dropped: bytearr
             if said and (not title or sum(word in title for word in said) >= 0.6 * len(said)):
                 headline = i
                 break
-    return [headline] if headline >= 0 else []
+    if headline < 0:
+        return [(root, tree.ends[root])]
+    both = tree.parents[headline]
+    while tree.ends[both] <= root:
+        both = tree.parents[both]
+    if prose[both] > SPREAD * prose[root]:
+        return [(headline, tree.ends[headline]), (root, tree.ends[root])]
+    # What stands before the headline in it is no content; what follows the root is if it is no list of links.
+    parts = [(headline, tree.ends[root])]
+    article = prose[root] >= ENOUGH
+    i = root
+    while i != both:
+        following, end = tree.ends[i], tree.ends[tree.parents[i]]
+        while following < end:
+            size, links = features.size[following], features.links[following]
+            if links < APART * size and (prose[following] >= max(ENOUGH / 2, size / 2) or not article):
+                parts.append((following, tree.ends[following]))
+            following = tree.ends[following]
+        i = tree.parents[i]
+    return parts
 
 
 def _text(tree: Tree, i: int) -> str:
     return " ".join("".join(tree.texts[i : tree.ends[i]]).split())
 
 
-def _drop_links(tree: Tree, features: Features, root: int, dropped: bytearray, counts: dict[str, int]) -> None:
-    """Blocks in the root that are links alone; none on a page that is an index."""
+def _drop_links(
+    tree: Tree, features: Features, parts: list[tuple[int, int]], dropped: bytearray, counts: dict[str, int]
+) -> None:
+    """Blocks in the content that are links alone; none on a page that is an index."""
     size, links = features.size, features.links
-    if size[root] and links[root] > INDEX * size[root]:
+    little = sum(features.prose[first] for first, _ in parts) < ENOUGH
+    texts = [i for first, last in parts for i in range(first, last) if tree.tags[i] == TEXT and size[i]]
+    if sum(links[i] for i in texts) > INDEX * sum(size[i] for i in texts):
         return
-    i, last = root + 1, tree.ends[root]
-    while i < last:
-        if dropped[i]:
-            i = tree.ends[i]
-            continue
-        tag = tree.tags[i]
-        if (
-            tag in _PRUNED
-            and size[i]
-            and links[i] > LINKED * size[i]
-            and features.anchors[i] >= 2
-            and not features.kinds[i] & (CODE | PICTURE)
-            and tag not in HEADINGS
-            and tag != TEXT
-        ):
-            dropped[i] = 1
-            counts["links"] = counts.get("links", 0) + 1
-            i = tree.ends[i]
-        else:
-            i += 1
+    for first, last in parts:
+        i = first
+        while i < last:
+            if dropped[i]:
+                i = tree.ends[i]
+            elif (
+                tree.tags[i] in _PRUNED
+                and links[i] > LINKED * size[i]
+                and features.anchors[i] >= 2
+                and features.hints[i] != hints.CONTENT
+                and not features.kinds[i] & CODE
+                and not (features.kinds[i] & PICTURE and little)
+            ):
+                dropped[i] = 1
+                counts["links"] = counts.get("links", 0) + 1
+                i = tree.ends[i]
+            else:
+                i += 1

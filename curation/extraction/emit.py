@@ -79,19 +79,19 @@ class _Emitter:
         self.fresh = False  # no text since the last image
 
     def run(self) -> list[Node]:
-        for part in self.content.parts:
-            self._part(part)
+        for first, last in self.content.parts:
+            self._part(first, last)
         return self.out.nodes
 
-    def _part(self, part: int) -> None:
+    def _part(self, first: int, last: int) -> None:
         tree, dropped = self.tree, self.content.dropped
         tags, ends, texts = tree.tags, tree.ends, tree.texts
         frames, out = self.frames, self.out
-        i, last = part, ends[part]
+        i = first
         while i < last:
             while frames and frames[-1].end <= i:
                 self._close(frames.pop())
-            if dropped[i] and i != part:
+            if dropped[i]:
                 i = ends[i]
                 continue
             tag = tags[i]

@@ -17,8 +17,10 @@ NEVER: Final = 3
 CONTENT: Final = 4
 """Its name says that it holds the content."""
 
-_FURNITURE_TAGS: Final = frozenset(["nav", "footer", "aside", "menu"])
+_FURNITURE_TAGS: Final = frozenset(["nav", "footer", "aside", "menu", "form"])
 _NEVER_TAGS: Final = frozenset(["input", "label", "legend", "progress", "meter", "output", "option", "optgroup"])
+_ANCHORED: Final = frozenset(["h1", "h2", "h3", "h4", "h5", "h6", "span", "a", "dt", "p", "li"])
+"""Their ids are made from their words, for links to them."""
 _CONTENT_TAGS: Final = frozenset(["main", "article"])
 _FURNITURE_ROLES: Final = frozenset(
     re.findall(
@@ -60,17 +62,17 @@ _WORDS: Final = frozenset(
         " overlay lightbox tooltip paginate pagination pager paging pagenav toolbar topbar skiplink byline bylines"
         " author authors authorbox bio avatar toc tags taglist tagcloud tagged widget widgets login signin search"
         " searchbox searchform masthead copyright disclaimer trending popular mostread mostpopular readmore"
-        " morelinks seealso alsoread prevnext postnav timestamp dateline pubdate published posted postdate"
+        " morelinks alsoread prevnext postnav timestamp dateline pubdate published posted postdate"
         " postmeta metadata entrymeta categories rating ratings votes reply replybox signature actions buttons"
         " controls print printing permalink edit sphinxsidebar rellinks relations relbar navheader navfooter"
-        " teaser teasers upsell crosssell hatnote ambox mbox metabox follow followus feedback survey poll"
+        " teaser teasers upsell crosssell hatnote ambox mbox metabox follow followus userinfo poster postprofile userdetails usertitle memberinfo postdetails feedback survey poll"
         " download-app appstore",
     )
 )
 _PAIRS: Final = frozenset(
     re.findall(
         r"\S+",
-        "read-more see-also most-read most-popular also-read you-may may-like more-from more-stories more-news"
+        "read-more most-read most-popular also-read you-may may-like more-from more-stories more-news"
         " up-next next-prev prev-next next-post post-meta entry-meta article-meta meta-data post-info article-info"
         " entry-footer post-footer article-footer post-tags entry-tags tag-list tag-cloud site-header"
         " page-header-nav site-nav main-nav side-bar side-nav left-nav right-nav nav-bar top-bar bottom-bar"
@@ -110,7 +112,7 @@ def hint(tag: str, attributes: Attributes) -> int:
         return NEVER
     names, role, prop = "", "", ""
     for name, value in attributes:
-        if name == "class" or name == "id":
+        if name == "class" or (name == "id" and tag not in _ANCHORED):
             if value:
                 names = f"{names} {value}" if names else value
         elif name == "hidden":
@@ -187,7 +189,7 @@ def name_hint(names: str) -> int:
             words[-1] in _WORDS
             or words[0] in _WORDS
             or joined in _HEADERS
-            or any(f"{a}-{b}" in _PAIRS for a, b in pairwise(words))
+            or any(f"{a}-{b}" in _PAIRS or f"{a}{b}" in _WORDS for a, b in pairwise(words))
         ):
             furniture = FURNITURE
         elif _CONTENT.search(plain):

@@ -1,10 +1,12 @@
 """An image's tag to its address, its words and what kind of furniture it may be."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
-from curation.documents.nodes import ImageNode
+from curation.documents.nodes import ImageNode, Node
 from curation.extraction.config import ExtractConfig
 from curation.extraction.parse import Attributes
 from curation.extraction.urls import absolute_url
@@ -34,7 +36,7 @@ _CANDIDATE: Final = re.compile(r"[\s,]*(\S+)")
 
 _WORD: Final = (
     ("tracking", r"pixel|beacon|tracker|tracking|analytics|webbug|counter|statcounter"),
-    ("spacer", r"spacer|blank|transparent|1x1|clear|shim|dot|separator|divider|hr"),
+    ("spacer", r"spacer|blank|transparent|1x1|shim|separator|divider"),
     ("placeholder", r"placeholder|lazyload|loading|loader|spinner"),
     (
         "avatar",
@@ -63,7 +65,9 @@ _NUMBER: Final = re.compile(r"\d+(?:\.\d+)?")
 
 TINY: Final = 32
 """In CSS pixels; no side is longer than that of an icon."""
-THIN: Final = 8
+REPEATED: Final = 3
+"""As often as that on a page, an image is furniture."""
+THIN: Final = 16
 """In CSS pixels; an image as thin as that is a rule or a spacer."""
 
 
@@ -144,6 +148,17 @@ class ImageReader:
         return absolute_url(self.base, address)
 
 
+def mark_repeated(nodes: Sequence[Node]) -> list[Node]:
+    """The nodes, with an image that stands in them three times or more marked: a bullet, a rank, an arrow."""
+    often = Counter(node.url for node in nodes if isinstance(node, ImageNode))
+    return [
+        replace(node, decorative="repeated")
+        if isinstance(node, ImageNode) and node.decorative is None and often[node.url] >= REPEATED
+        else node
+        for node in nodes
+    ]
+
+
 def parse_srcset(value: str) -> Iterator[tuple[str, float]]:
     """Address and size of each candidate: its width in pixels (`w`), else its density (`x`, 1 if none is given).
 
@@ -209,8 +224,8 @@ def _decorative(url: str, values: dict[str, str], width: int | None, height: int
 
 
 def _file(url: str) -> str:
-    """The last two parts of the path."""
-    return "/".join(url.partition("?")[0].rstrip("/").split("/")[3:][-2:])
+    """The last parts of the path."""
+    return "/".join(url.partition("?")[0].rstrip("/").split("/")[3:][-3:])
 
 
 def _words(text: str | None) -> str | None:

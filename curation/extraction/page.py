@@ -11,6 +11,8 @@ from curation.extraction.content import find_content
 from curation.extraction.emit import emit
 from curation.extraction.encoding import decode_html
 from curation.extraction.features import measure
+from curation.extraction.images import mark_repeated
+from curation.extraction.lines import drop_lines, is_thread
 from curation.extraction.parse import parse
 from curation.extraction.urls import base_url
 
@@ -80,6 +82,9 @@ def extract(html: bytes | str, url: str, config: ExtractConfig = _DEFAULT, *, ch
     features = measure(tree)
     content = find_content(tree, features, config)
     nodes = emit(tree, features, content, base, config)
+    if content.parts:
+        thread = is_thread(tree, content.parts[0][0], content.parts[-1][1])
+        nodes = drop_lines(mark_repeated(nodes), thread=thread)
     counts = Counter(content.counts)
     counts["decorative"] = sum(isinstance(node, ImageNode) and node.decorative is not None for node in nodes)
     return Extracted(
