@@ -13,6 +13,7 @@ from curation.documents.config import PagesConfig
 from curation.documents.records import Failure, Item, Other, Page, Position
 
 HTML_NAMES: Final = (".html", ".htm", ".xhtml", ".shtml")
+_TAR_ENDS: Final = {".gz": "gzip", ".tgz": "gzip", ".bz2": "bz2", ".tbz2": "bz2", ".xz": "xz", ".txz": "xz"}
 _ERRORS: Final = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, ValueError)
 
 
@@ -61,22 +62,28 @@ def read_tar(path: str, file: IO[bytes], config: PagesConfig, position: Position
 
     What follows damage in it is lost, and one failure.
     """
-    compressed = not path.lower().endswith(".tar")
-    file.seek(0 if compressed else position.offset)
-    skip, number, offset = position.skip, position.skip, position.offset
+    suffix = next((end for end in _TAR_ENDS if path.lower().endswith(end)), None)
+    stream: Any = file
+    if suffix is not None:
+        import fsspec.compression
+
+        file.seek(0)
+        stream = fsspec.compression.compr[_TAR_ENDS[suffix]](file, mode="rb")
+    else:
+        file.seek(position.offset)
+    count, offset = 0, position.offset
     try:
-        with tarfile.open(fileobj=file, mode="r|*" if compressed else "r:") as opened:
+        with tarfile.open(fileobj=stream, mode="r:") as opened:
             archive: Any = opened
-            count = 0
             while (member := archive.next()) is not None:
                 archive.members = []  # it would keep them all
                 count += 1
-                if compressed and count <= skip:
+                if count <= position.skip:
                     continue
-                number, offset = count, member.offset
+                offset = member.offset
                 body = _contents(archive, member, config.extraction.max_bytes + 1)
                 end = member.offset_data + -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-                after = Position(0, count) if compressed else Position(end)
+                after = Position(end) if suffix is None else Position(0, count)
                 if body is None:
                     if member.isfile():
                         yield _other(path, member.name, offset, member.size, after)
@@ -84,12 +91,20 @@ def read_tar(path: str, file: IO[bytes], config: PagesConfig, position: Position
                 if len(body) < min(member.size, config.extraction.max_bytes + 1):
                     raise EOFError(f"{member.name} breaks off")
                 yield _page(path, member.name, body, offset, after, config, member.size)
+            # tarfile takes a header that it cannot read for the end.
+            offset = archive.offset
+            stream.seek(offset)
+            block = stream.read(tarfile.BLOCKSIZE)
+            if len(block) < tarfile.BLOCKSIZE:
+                raise EOFError("its end is missing")
+            if block.strip(b"\0"):
+                raise tarfile.ReadError("what follows is no file of a tar")
     except (*_ERRORS, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        last = Position(0, 2**62) if compressed else Position(2**62)
-        code = "truncated" if isinstance(error, EOFError) or "end of" in str(error) else "bad_record"
-        yield _failure(path, offset, None, last, code, f"after {number} files: {str(error)[:200]}")
+        ends = isinstance(error, EOFError) or "end of data" in str(error)
+        last = Position(2**62) if suffix is None else Position(0, 2**62)
+        yield _failure(path, offset, None, last, "truncated" if ends else "bad_record", str(error)[:200])
 
 
 def _contents(archive: tarfile.TarFile, member: tarfile.TarInfo, size: int) -> bytes | None:
