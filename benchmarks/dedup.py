@@ -27,7 +27,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -48,8 +48,8 @@ PACKAGES: Final = {
     "data-juicer": ["py-data-juicer", "aiohttp"],
 }
 SCRIPTS: Final = {
-    "datatrove": "datatrove_dedup.py",
     "text-dedup": "text_dedup_dedup.py",
+    "datatrove": "datatrove_dedup.py",
     "data-juicer": "data_juicer_dedup.py",
 }
 
@@ -135,9 +135,11 @@ def measured(command: list[str], **environment: str) -> dict[str, Any]:
         watcher.join()
         output.seek(0)
         errors.seek(0)
-        if status:
-            raise RuntimeError(f"{' '.join(command)} failed: {' / '.join(errors.read().strip().splitlines()[-3:])}")
-        found = json.loads(output.read().strip().splitlines()[-1])
+        lines = output.read().strip().splitlines()
+        if status or not lines:
+            last = " / ".join(errors.read().strip().splitlines()[-3:])
+            raise RuntimeError(f"{' '.join(command)} ended after {seconds:.0f} s with status {status}: {last}")
+        found = json.loads(lines[-1])
         return {**found, "wall": seconds, "cpu": sum(worked.values()), "peak_mb": peak / 2**10}
 
 
@@ -306,20 +308,28 @@ def main() -> None:
             folder, verify, work, workers = rest
             ours_dedup(folder, work, None if verify == "none" else float(verify), int(workers))
         return
-    documents, result = Documents(), {}
+    documents, result = Documents(), dict[str, list[dict[str, Any]]]()
+    name = "dedup" if options.only is None else f"dedup-{options.only}"
+
+    def collect(part: str, title: str, rows: Iterable[dict[str, Any]]) -> None:
+        """Rows are written as they come: the slowest peer takes an hour, and may fail."""
+        result[part] = []
+        for row in rows:
+            print(", ".join(f"{key} {value}" for key, value in row.items()), flush=True)
+            result[part].append(row)
+            write_result(name, result)
+        show(title, result[part])
+
     with tempfile.TemporaryDirectory(prefix="dedup-") as folder:
         if options.only in (None, "signatures"):
-            result["signatures"] = signatures(documents, options.envs, options.texts)
-            show(f"Signatures of {BANDS * ROWS} permutations, one thread", result["signatures"])
+            rows = signatures(documents, options.envs, options.texts)
+            collect("signatures", f"Signatures of {BANDS * ROWS} permutations, one thread", rows)
         if options.only in (None, "dedup"):
-            rows = against_peers(Path(folder, "peers"), documents, options.documents, options.envs, options.workers)
-            result["dedup"] = list(rows)
-            show(f"Fuzzy deduplication, {BANDS} x {ROWS}, {options.workers} processes", result["dedup"])
+            found = against_peers(Path(folder, "peers"), documents, options.documents, options.envs, options.workers)
+            collect("dedup", f"Fuzzy deduplication, {BANDS} x {ROWS}, {options.workers} processes", found)
         if options.only in (None, "costs"):
             sizes = [int(size) for size in options.sizes.split(",")]
-            result["costs"] = list(costs(Path(folder, "costs"), documents, sizes, options.workers))
-            show("Cost a document", result["costs"])
-    name = "dedup" if options.only is None else f"dedup-{options.only}"
+            collect("costs", "Cost a document", costs(Path(folder, "costs"), documents, sizes, options.workers))
     print(f"written to {write_result(name, result)}")
 
 
