@@ -18,7 +18,10 @@ _MARKS: Final = frozenset("…,:;!?¿¡()[]{}<>_#*&。？！，、；：～·।
 _HEAD: Final = _MARKS | frozenset("§%=—–")
 _TAIL: Final = _MARKS | frozenset("—–")
 _DOTS: Final = re.compile(r"\.{2,}")
-_UNITS: Final = "km²?|m²?|dm²?|cm²?|mm²?|ha|nm|yd|in|ft|kg|g|mg|µg|t|lb|oz|m/s|km/h|mph|hPa|Pa|mbar|mb|MB|kb|KB|gb|GB|tb|TB|T|G|M|K|%"
+_UNITS: Final = (
+    "km²?|m²?|dm²?|cm²?|mm²?|ha|nm|yd|in|ft|kg|g|mg|µg|t|lb|oz|m/s|km/h|mph|hPa|Pa|mbar|mb|MB|kb|KB|gb|GB|tb|TB"
+    "|T|G|M|K|%"
+)
 _TAIL_MARKS: Final = re.compile(
     r"(?:['’][sS]|\.{2,}|(?<=\d)\+|(?<=[A-ZÀ-ÖØ-Þ][A-ZÀ-ÖØ-Þ])\."
     r"|(?<=[\d%²\-+\"'`”’»«“‘´a-zà-öø-ÿ…,:;!?¿¡()\[\]{}<>_#*&])\."
@@ -39,7 +42,7 @@ _ABBREVIATIONS: Final = (
 )
 _WHOLE: Final = re.compile(
     r"(?:https?://|ftp://|www\.)[^\s/?#]*\.(?:[A-Za-z]{2,}|\d+)(?:[:/?#]\S*)?(?<=[\w/])"
-    r"|[\w.+-]+@[\w-]+\.[\w.-]*\w|(?:[\w-]+\.)+(?:com|org|net|edu|gov|info|io|de|uk|fr)(?:/\S*)?"
+    r"|[\w.+-]+@[\w-]+\.[\w.-]*\w|(?:[\w-]+\.)+(?:com|org|net|edu|gov|info|io|de|uk|fr)(?:/\S*)?(?<=[\w/])"
     rf"|[a-z]\.|[A-Z]\.|(?:[^\W\d_]\.){{2,}}|and/or|'(?:s|re|ve|ll|d|m|em|cause)|(?:{_ABBREVIATIONS})\."
 )
 _HAN: Final = r"\u3041-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
