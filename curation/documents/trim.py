@@ -38,6 +38,7 @@ _OWN: Final = pa.schema(
         "caption": pa.string(),
         "texts": pa.int32(),
         "images": pa.int32(),
+        "image_set": pa.string(),
         "nodes": pa.string(),
         "rule": pa.string(),
         "value": pa.string(),
@@ -248,7 +249,7 @@ def _trim(rows: list[dict[str, Any]], decisions: Decisions, opt_out: bool) -> It
     end = 0
     for row, nodes in zip(rows, listed, strict=True):
         start, end = end, end + len(nodes)
-        left = [_shown(node) for node, stays in zip(nodes, kept[start:end], strict=True) if stays and _is_there(node)]
+        left = [node for node, stays in zip(nodes, kept[start:end], strict=True) if stays and _is_there(node)]
         broken = next((at for at in range(start, end) if at in failed), None) if failed else None
         rule = value = None
         if row["status"] != SUCCESS:
@@ -268,7 +269,8 @@ def _trim(rows: list[dict[str, Any]], decisions: Decisions, opt_out: bool) -> It
             "caption": BREAK.join(texts) if rule is None else None,
             "texts": len(texts),
             "images": len(left) - len(texts),
-            "nodes": json.dumps(left, ensure_ascii=False) if rule is None else None,
+            "image_set": _image_set([node["url"] for node in left if "url" in node]),
+            "nodes": json.dumps([_shown(node) for node in left], ensure_ascii=False) if rule is None else None,
             "rule": rule,
             "value": value,
         }
@@ -276,6 +278,13 @@ def _trim(rows: list[dict[str, Any]], decisions: Decisions, opt_out: bool) -> It
 
 def _is_there(node: dict[str, Any]) -> bool:
     return "text" in node or "image" in node
+
+
+def _image_set(urls: list[str]) -> str | None:
+    """32 hex digits of the addresses, whatever their order, by which documents with the same images are found."""
+    if not urls:
+        return None
+    return hashlib.blake2b("\n".join(sorted(set(urls))).encode(), digest_size=16).hexdigest()
 
 
 def _shown(node: dict[str, Any]) -> dict[str, Any]:
