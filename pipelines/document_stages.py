@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from curation.documents.config import VOLATILE
 from curation.download.config import VOLATILE as DOWNLOAD_VOLATILE
-from pipelines import document_steps
+from pipelines import document_steps, steps
 from pipelines.fingerprint import digest, plain
 from pipelines.populations import IMAGES, PARAGRAPHS, TRIMMED, URLS
 from pipelines.recipe import WEB, Recipe
@@ -16,12 +16,20 @@ REQUIRED: Final = "required"
 
 
 class DocumentStages:
-    """The stages of one source of pages; `at` gives places in the run's folder, `site` is that of the run's site."""
+    """The stages of one source of pages; `at` gives places in the run's folder, `site` is what `${web}` stands for."""
 
     def __init__(
-        self, recipe: Recipe, source: str, at: Callable[..., str], *, site: str | None, retry_failed: bool
+        self,
+        recipe: Recipe,
+        source: str,
+        at: Callable[..., str],
+        *,
+        site: str | None,
+        sites: tuple[str, ...],
+        retry_failed: bool,
     ) -> None:
-        self.recipe, self.source, self.at, self.site, self.retry_failed = recipe, source, at, site, retry_failed
+        self.recipe, self.source, self.at, self.retry_failed = recipe, source, at, retry_failed
+        self.site, self.sites = site, sites
         self.entry, self.config = recipe.file.sources[source], recipe.downloads[source]
         self.has_images = self.entry.kind == "document"
         self.urls, self.images, self.paragraphs, self.trimmed = (
@@ -93,7 +101,12 @@ class DocumentStages:
     def _download(self) -> Stage:
         urls, listed = self.urls, f"{self.source}/list"
         config = document_steps.list_config(self.config)
-        described = plain(config, DOWNLOAD_VOLATILE)
+        web = self.recipe.file.web
+        made = (web.folder, *web.also) if web is not None else ()
+        described = {
+            **plain(config, DOWNLOAD_VOLATILE),
+            **({"sites": [steps.site_identity(folder) for folder in made if folder]} if any(made) else {}),
+        }
         return Stage(
             name=f"{urls}/download",
             config=described,
@@ -112,7 +125,7 @@ class DocumentStages:
                 shards=self.at("shards", urls),
                 lists=self.at("lists", urls),
                 ledger_root=self.at("ledger", urls),
-                site=self.site,
+                sites=self.sites,
                 retry_failed=self.retry_failed,
                 made_with=digest(described),
             ),

@@ -44,6 +44,8 @@ class WebConfig:
     """Make a mini-web in the run's folder."""
     folder: str | None = None
     """Serve the site in this folder (`mmcorpus web`, or a script such as curation.corpora.tuxpaint, makes one)."""
+    also: tuple[str, ...] = ()
+    """Folders of more sites to be served beside it; sources name their files by path."""
 
     def __post_init__(self) -> None:
         if (self.generate is None) == (self.folder is None):

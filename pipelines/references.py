@@ -48,6 +48,9 @@ def _sources(recipe: Recipe) -> Iterable[Finding]:
     web = recipe.file.web
     if web and web.folder and not storage.exists(storage.join(web.folder, "site.json")):
         yield ("web", "folder"), f"{_absolute(web.folder)} holds no site (no site.json); `mmcorpus web` makes one"
+    for index, folder in enumerate(web.also if web else ()):
+        if not storage.exists(storage.join(folder, "site.json")):
+            yield ("web", "also", index), f"{_absolute(folder)} holds no site (no site.json)"
     for name, entry in recipe.file.sources.items():
         path: Path = ("sources", name, "urls")
         if entry.urls is None:

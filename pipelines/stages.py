@@ -87,9 +87,16 @@ class _Builder:
         web = self.file.web
         return None if web is None else web.folder or self.at("web")
 
+    def sites(self) -> tuple[str, ...]:
+        """The folders of all sites that are served while it downloads."""
+        web, site = self.file.web, self.site()
+        return (site, *web.also) if web is not None and site is not None else ()
+
     def documents(self, source: str) -> None:
         """From a source's pages to its documents as the decisions on their nodes have left them."""
-        made = DocumentStages(self.recipe, source, self.at, site=self.site(), retry_failed=self.retry_failed)
+        made = DocumentStages(
+            self.recipe, source, self.at, site=self.site(), sites=self.sites(), retry_failed=self.retry_failed
+        )
         self.stages += [*made.placed(), made.trim()]
 
     def download(self, source: str) -> None:
@@ -127,7 +134,7 @@ class _Builder:
                     shards=self.at("shards", source),
                     lists=self.at("lists", source),
                     ledger_root=self.at("ledger", source),
-                    site=folder,
+                    sites=self.sites(),
                     retry_failed=self.retry_failed,
                     made_with=digest(described),
                 ),

@@ -68,14 +68,14 @@ def download(
     shards: str,
     lists: str,
     ledger_root: str,
-    site: str | None,
+    sites: Sequence[str],
     retry_failed: bool = False,
     made_with: str = "",
 ) -> Result:
-    """Download a source, from the site on loopback if the recipe has one; `made_with` hashes the list and settings."""
+    """Download a source, from the sites on loopback if the recipe has any; `made_with` hashes the list and settings."""
     from curation.download import download as run
 
-    with _serving(site) as connect_to:
+    with _serving(sites) as connect_to:
         if connect_to:
             config = dataclasses.replace(config, connect_to={**connect_to, **config.connect_to})
         report = run(config, urls, shards, lists, ledger_root, retry_failed=retry_failed)
@@ -94,14 +94,14 @@ def download(
 
 
 @contextlib.contextmanager
-def _serving(site: str | None) -> Iterator[dict[str, str]]:
-    if site is None:
-        yield {}
-        return
-    from curation.miniweb import serve_site
+def _serving(sites: Sequence[str]) -> Iterator[dict[str, str]]:
+    connect_to: dict[str, str] = {}
+    with contextlib.ExitStack() as stack:
+        for site in sites:
+            from curation.miniweb import serve_site
 
-    with serve_site(site) as running:
-        yield running.connect_to
+            connect_to |= stack.enter_context(serve_site(site)).connect_to
+        yield connect_to
 
 
 def _shards_content(shards: str, failures: Sequence[str]) -> str:

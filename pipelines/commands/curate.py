@@ -153,7 +153,7 @@ def download(
             shards=join(out, "shards"),
             lists=join(out, "lists"),
             ledger_root=join(out, "ledger"),
-            site=site,
+            sites=(site,) if site else (),
             retry_failed=retry_failed,
         )
     say(f"{join(out, 'shards')}: {_counts(result.counts)}")
