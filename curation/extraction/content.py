@@ -1,4 +1,4 @@
-"""Which parts of a page are its content: furniture goes; the smallest element with the prose that is left is the root."""
+"""Which parts of a page are its content: furniture goes; the smallest element with the prose left is the root."""
 
 import re
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from typing import Final
 from curation.extraction import hints
 from curation.extraction.config import ExtractConfig
 from curation.extraction.features import CODE, H1, PICTURE, Features
+from curation.extraction.images import IMAGES
 from curation.extraction.parse import TEXT, Tree
 
 KEPT_FURNITURE: Final = 0.4
@@ -17,9 +18,11 @@ LITTLE: Final = 2_000
 """Bytes of prose on a page below which all text beside links is weighed instead."""
 ENOUGH: Final = 500
 """Bytes of prose that make an article, however much its readers wrote below."""
+TILES: Final = 4
+"""So many links with pictures are a list of other pages."""
 APART: Final = 0.3
 """Share of linked text from which on what follows the root is none of the content."""
-SPREAD: Final = 1.5
+SPREAD: Final = 2.0
 """How much more prose than the root the element may hold that has the headline too, to stand for it."""
 LEFT: Final = 0.2
 """Share of the prose that must be left when all readers' comments (all furniture) are gone; else the names mislead."""
@@ -43,6 +46,11 @@ _PRUNED: Final = frozenset(
         r"\S+",
         "ul ol dl div section p table form center header aside nav",
     )
+)
+_HERO: Final = re.compile(
+    r"(?:^|[\s_-])(?:wp-post-image|post-?thumbnail|featured-?(?:image|media|img)|header-?image|hero-?(?:image|img)?|"
+    r"lead-?(?:image|img|media|art)|(?:article|post|entry)-?(?:image|img|photo))(?=[\s_-]|$)",
+    re.IGNORECASE,
 )
 _WORD: Final = re.compile(r"\w+")
 
@@ -69,6 +77,7 @@ def find_content(tree: Tree, features: Features, config: ExtractConfig) -> Conte
     prose = _drop_furniture(tree, features, body, dropped, counts)
     root = _root(tree, features, prose, body, dropped)
     parts = _with_headline(tree, features, prose, body, root)
+    parts = _hero(tree, body, parts[0][0], dropped) + parts
     if not config.links:
         _drop_links(tree, features, parts, dropped, counts)
     return Content(parts, dropped, counts)
@@ -174,7 +183,7 @@ def _root(tree: Tree, features: Features, prose: list[int], body: int, dropped: 
 
 
 def _with_headline(tree: Tree, features: Features, prose: list[int], body: int, root: int) -> list[tuple[int, int]]:
-    """The root; if the headline stands before it: what holds both, from the headline on, or the headline and the root."""
+    """The root; where the headline stands before it, from there on, and what else of the content follows the root."""
     if features.kinds[root] & H1:
         return [(root, tree.ends[root])]
     title = set(_WORD.findall((tree.title or "").lower()))
@@ -207,6 +216,24 @@ def _with_headline(tree: Tree, features: Features, prose: list[int], body: int, 
     return parts
 
 
+def _hero(tree: Tree, body: int, first: int, dropped: bytearray) -> list[tuple[int, int]]:
+    """The picture above the headline that a template names the lead."""
+    i = body + 1
+    while i < first:
+        if dropped[i]:
+            i = tree.ends[i]
+            continue
+        if tree.tags[i] in IMAGES:
+            above = tree.parents[i]
+            near = (i, above, tree.parents[above])
+            if any(
+                name == "class" and value and _HERO.search(value) for k in near for name, value in tree.attributes[k]
+            ):
+                return [(i, tree.ends[i])]
+        i += 1
+    return []
+
+
 def _text(tree: Tree, i: int) -> str:
     return " ".join("".join(tree.texts[i : tree.ends[i]]).split())
 
@@ -231,7 +258,7 @@ def _drop_links(
                 and features.anchors[i] >= 2
                 and features.hints[i] != hints.CONTENT
                 and not features.kinds[i] & CODE
-                and not (features.kinds[i] & PICTURE and little)
+                and not (features.kinds[i] & PICTURE and (little or features.anchors[i] < TILES))
             ):
                 dropped[i] = 1
                 counts["links"] = counts.get("links", 0) + 1

@@ -240,8 +240,9 @@ class _Emitter:
 
     def _end_row(self) -> None:
         out = self.out
-        if any(out.cells):
-            out.lines.append(" | ".join(out.cells))
+        filled = [cell for cell in out.cells if cell]
+        if filled:
+            out.lines.append(" | ".join(out.cells) if len(filled) > 1 else filled[0])
         out.cells.clear()
 
     def _write_lines(self, tag: str) -> None:

@@ -65,7 +65,7 @@ _WORDS: Final = frozenset(
         " morelinks alsoread prevnext postnav timestamp dateline pubdate published posted postdate"
         " postmeta metadata entrymeta categories rating ratings votes reply replybox signature actions buttons"
         " controls print printing permalink edit sphinxsidebar rellinks relations relbar navheader navfooter"
-        " teaser teasers upsell crosssell hatnote ambox mbox metabox follow followus userinfo poster postprofile userdetails usertitle memberinfo postdetails feedback survey poll"
+        " teaser teasers upsell crosssell hatnote ambox mbox metabox follow followus submitted donate donation donations userinfo poster postprofile userdetails usertitle memberinfo postdetails feedback survey poll"
         " download-app appstore",
     )
 )
@@ -96,6 +96,7 @@ _NEUTRAL: Final = frozenset(
         "no with has without layout page body hide show enable enabled disabled is open closed",
     )
 )
+_PICTURE: Final = frozenset(["image", "images", "img", "photo", "picture", "gallery", "figure"])
 _CONTENT: Final = re.compile(
     r"(?:^|[\s_-])(?:article-?body|article-?content|article-?text|post-?body|post-?content|entry-?content|story-?body|story-?content|main-?content|"
     r"page-?content|content-?body|body-?content|body-?text|mw-parser-output|mw-content-text|markdown-body|hentry|article__body|rich-?text|prose|articletext|"
@@ -185,6 +186,8 @@ def name_hint(names: str) -> int:
         if _TALK.search(plain):
             return TALK
         joined = "-".join(words)
+        if _PICTURE.intersection(words):
+            continue
         if (
             words[-1] in _WORDS
             or words[0] in _WORDS
