@@ -6,6 +6,7 @@ import tarfile
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute
 import pyarrow.dataset as ds
 
@@ -82,7 +83,7 @@ def _dropped(root: str, names: list[str]) -> dict[str, dict[str, Any]]:
         if f"{stage}.parquet" in present:
             fs, inner = storage.filesystem(storage.join(root, f"{stage}.parquet"))
             table = ds.dataset(inner, filesystem=fs, format="parquet")
-            wanted = ds.field("uid").isin(names) & (ds.field("verdict") == ledger.DROPPED)
+            wanted = ds.field("uid").isin(pa.array(names, pa.string())) & (ds.field("verdict") == ledger.DROPPED)
             found |= {row["uid"]: row for row in table.to_table(filter=wanted).to_pylist()}
     return found
 

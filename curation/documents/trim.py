@@ -155,13 +155,14 @@ def _ledger(
     for shard in list_shards(out):
         rows = read_rows(shard, ["uid", "rule", "value"])
         tables.append(_entries(rows["uid"], rows["rule"], rows["value"]))
-    for shard in shards:
-        if shard.name in failed:
-            tables.append(_lost(read_rows(shard, ["uid"])["uid"], failed[shard.name]))
     placed = {shard.name for shard in shards}
     for shard in extracted:
-        if shard.name not in placed:
-            tables.append(_lost(surviving(shard, captures)["uid"], "not placed"))
+        if shard.name in failed or shard.name not in placed:
+            tables.append(_lost(surviving(shard, captures)["uid"], failed.get(shard.name, "not placed")))
+    known = {shard.name for shard in extracted}
+    for shard in shards:
+        if shard.name in failed and shard.name not in known:
+            tables.append(_lost(read_rows(shard, ["uid"])["uid"], failed[shard.name]))
     return pa.concat_tables(tables)
 
 
