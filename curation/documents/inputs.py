@@ -77,6 +77,7 @@ def _expand(path: str, config: PagesConfig) -> Iterator[tuple[str, str, tuple[st
 
     if any(sign in inner for sign in "*?[") and not fs.exists(inner):
         names = sorted(str(name) for name in fs.glob(inner))
+        names = [name for name in names if not posixpath.basename(name.rstrip("/")).startswith((".", "_"))]
         if not names:
             raise InputError(f"nothing matches {path}")
         for name in names:

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import shutil
 import tempfile
 import time
 import zlib
@@ -42,13 +41,25 @@ def open_input(path: str) -> Iterator[IO[bytes]]:
     fs, inner = storage.filesystem(path)
     with contextlib.ExitStack() as stack:
         file: Any = stack.enter_context(fs.open(inner, "rb"))
-        if not file.seekable():
-            copy: Any = stack.enter_context(tempfile.TemporaryFile())
+        if path.startswith(("http://", "https://")) and not _served_in_parts(file):
+            file = stack.enter_context(tempfile.NamedTemporaryFile())
             with storage.naming_full_disk(tempfile.gettempdir()):
-                shutil.copyfileobj(file, copy, CHUNK)
-            file = copy
-            file.seek(0)
+                fs.get_file(inner, file.name)
         yield file
+
+
+def _served_in_parts(file: IO[bytes]) -> bool:
+    """Whether a web server sends a part of a file when asked for one."""
+    if not file.seekable():
+        return False
+    try:
+        if file.seek(0, io.SEEK_END) > 1:
+            file.seek(-1, io.SEEK_END)
+            file.read(1)
+    except ValueError:  # fsspec's, where a part was asked for and the whole came
+        return False
+    file.seek(0)
+    return True
 
 
 class Source:
