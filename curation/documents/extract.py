@@ -20,6 +20,7 @@ from curation.documents.config import VOLATILE, PagesConfig
 from curation.documents.corpora import read_table_items
 from curation.documents.files import read_folder, read_tar, read_zip
 from curation.documents.inputs import InputFile, find_inputs
+from curation.documents.objections import heed_sites
 from curation.documents.pages import PageExtractor
 from curation.documents.parts import Part, Totals, part_name
 from curation.documents.records import START, Item, Other, Position
@@ -102,10 +103,11 @@ def extract_documents(
     )  # fmt: skip
     failed = _failures(files, outcomes)
     _write_ledger(out, ledger_root, failed)
+    objected = heed_sites(out, config.opt_out, run_shards, workers=config.workers)
     total = Totals.of(_stats(out))
     return ExtractReport(
         files=len(files), pages=total.pages, documents=total.documents, texts=total.texts, images=total.images,
-        failed=total.failed, others=dict(total.others.most_common()), opted_out=total.opted_out,
+        failed=total.failed, others=dict(total.others.most_common()), opted_out=total.opted_out + objected,
         shards=total.shards, failed_files=failed, extracted=total.pages - before, seconds=time.monotonic() - start,
     )  # fmt: skip
 

@@ -13,6 +13,7 @@ from curation import storage
 from curation.dedup.plan import digest_of
 from curation.dedup.tasks import threaded
 from curation.documents.nodes import Node, from_json
+from curation.documents.objections import digest_of_objections, overlay, read_objections
 from curation.scores import METADATA_KEY, read_scores, table_path
 from curation.shards import SUCCESS, Shard, list_shards, read_rows
 
@@ -51,12 +52,18 @@ def surviving(shard: Shard, captures: str | None) -> pa.Table:
 def read_documents(
     shard: Shard, keys: Collection[str], columns: Sequence[str] | None = None
 ) -> Iterator[dict[str, Any]]:
-    """The documents of a shard with these keys, in the file's order; `columns` must have the key."""
+    """The documents of a shard with these keys, in the file's order; `columns` must have the key.
+
+    Their `opt_out` and their nodes' say what their sites object, too.
+    """
+    objections = read_objections(shard)
     fs, inner = storage.filesystem(shard.parquet)
     wanted = None if columns is None else list(columns)
     with fs.open(inner, "rb") as file:
         for batch in pq.ParquetFile(file).iter_batches(BATCH_DOCUMENTS, columns=wanted):
-            yield from (row for row in batch.to_pylist() if row["key"] in keys)
+            for row in batch.to_pylist():
+                if row["key"] in keys:
+                    yield overlay(row, objections[row["key"]]) if row["key"] in objections else row
 
 
 def parse_nodes(text: str | None) -> list[Node]:
@@ -80,7 +87,8 @@ def digest_of_shards(root: str) -> str:
         [
             [shard.name, said, sizes.get(f"{shard.name}.parquet"), sizes.get(f"{shard.name}.tar")]
             for shard, said in zip(shards, stats, strict=True)
-        ]
+        ],
+        digest_of_objections(root),
     )
 
 

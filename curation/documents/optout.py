@@ -133,6 +133,8 @@ def _stated(
         if robot == "tdm-reservation":
             found = robot if content.strip() == "1" and robot in wanted else None
             directive = "1" if found else None
+        elif robot == "x-robots-tag":  # `<meta http-equiv="X-Robots-Tag">`
+            directive = _header_directive(content.lower(), ours, wanted)
         else:
             directive = _directive(content.lower().split(","), robot, ours, wanted)
         if directive:

@@ -32,6 +32,7 @@ IMAGE = "https://img.org/1.jpg"
         ("keywords", "noindex", None, None),
         ("tdm-reservation", "1", "1", "1"),
         ("tdm-reservation", "0", None, None),
+        ("X-Robots-Tag", "gptbot: noindex", "gptbot: noindex", None),  # as `http-equiv`
     ],
 )
 def test_meta_tags(name: str, content: str, page: str | None, image: str | None) -> None:
