@@ -9,6 +9,9 @@ from curation import ledger, storage
 HELDOUT: Final = "heldout"
 """The value of samples kept aside, in the ledger's stage `select`."""
 STAGE_NAMES: Final = {
+    "extract": "extracted",
+    "capture": "latest captures",
+    "trim": "with nodes left",
     "list": "listed",
     "download": "downloaded",
     "select": "selected",
