@@ -98,21 +98,24 @@ def _drop_furniture(tree: Tree, features: Features, body: int, dropped: bytearra
         # Hardly any prose: a gallery, a shop, a list. What is no link counts then.
         weight = [size - links for size, links in zip(features.size, features.links, strict=True)]
         total = weight[body]
+    flagged = [i for i, found in enumerate(features.hints) if found or tags[i] in ("header", "blockquote", "figure")]
     misnamed = {
         kind
         for kind in (hints.TALK, hints.FURNITURE)
-        if (left := total - _sum_of(tree, features, body, weight, kind)) < LEFT * total
+        if (left := total - _sum_of(tree, features, flagged, weight, total, kind)) < LEFT * total
         and (kind == hints.FURNITURE or left < ENOUGH)
     }
-    i, last = body + 1, ends[body]
-    content = quote = body  # where an element ends that is named content, a quote
-    while i < last:
+    removed = [0] * len(tags)
+    content = quote = skip = body  # where an element ends that is named content, a quote, one that goes
+    for i in flagged:
+        if i < skip or i <= body:
+            continue
         found = features.hints[i]
         if found == hints.CONTENT:
             content = max(content, ends[i])
         elif tags[i] == "blockquote" or tags[i] == "figure":
             quote = max(quote, ends[i])
-        if tags[i] == "header" and i >= content:
+        elif tags[i] == "header" and i >= content:
             found = hints.FURNITURE
         goes = found != hints.NONE and found != hints.CONTENT and found not in misnamed
         if goes and found != hints.TALK:
@@ -122,45 +125,24 @@ def _drop_furniture(tree: Tree, features: Features, body: int, dropped: bytearra
         if goes:
             dropped[i] = 1
             counts[_NAMES[found]] = counts.get(_NAMES[found], 0) + 1
-            i = ends[i]
-        else:
-            i += 1
-    left_over = [0] * len(tags)
-    parents, own = tree.parents, _own(features.prose, tree)
-    i = body
-    while i < last:
-        if dropped[i]:
-            i = ends[i]
-        else:
-            left_over[i] = own[i]
-            i += 1
-    for i in range(last - 1, body, -1):
-        left_over[parents[i]] += left_over[i]
-    return left_over
+            removed[tree.parents[i]] += features.prose[i]
+            skip = ends[i]
+    for i in range(len(tags) - 1, body, -1):
+        if removed[i]:
+            removed[tree.parents[i]] += removed[i]
+    return [all_ - gone for all_, gone in zip(features.prose, removed, strict=True)]
 
 
 _NAMES: Final = {hints.NEVER: "interface", hints.FURNITURE: "furniture", hints.TALK: "comments"}
 
 
-def _own(sums: list[int], tree: Tree) -> list[int]:
-    own = list(sums)
-    for i in range(len(own) - 1, 0, -1):
-        if tree.parents[i] >= 0:
-            own[tree.parents[i]] -= sums[i]
-    return own
-
-
-def _sum_of(tree: Tree, features: Features, body: int, weight: list[int], kind: int) -> int:
+def _sum_of(tree: Tree, features: Features, flagged: list[int], weight: list[int], total: int, kind: int) -> int:
     """Of the outermost elements of a kind of hint together."""
-    i, last, found = body + 1, tree.ends[body], 0
-    while i < last:
-        if (features.hints[i] == kind and weight[i] < KEPT_FURNITURE * weight[body]) or (
-            kind == hints.TALK and features.hints[i] == kind
-        ):
+    found = skip = 0
+    for i in flagged:
+        if i >= skip and features.hints[i] == kind and (kind == hints.TALK or weight[i] < KEPT_FURNITURE * total):
             found += weight[i]
-            i = tree.ends[i]
-        else:
-            i += 1
+            skip = tree.ends[i]
     return found
 
 

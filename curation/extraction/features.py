@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from curation.extraction.hints import hint
+from curation.extraction.hints import TELLING, hint
 from curation.extraction.images import IMAGES
 from curation.extraction.parse import TEXT, Tree
 
@@ -68,10 +68,6 @@ class Features:
     """`hints.hint` of each element."""
     anchors: list[int]
     """How many links."""
-    linked: list[bool]
-    """Whether it is in a link."""
-    blocks: list[int]
-    """The block that each text and inline element stands in; a block's own number for a block."""
 
 
 def measure(tree: Tree) -> Features:
@@ -82,6 +78,7 @@ def measure(tree: Tree) -> Features:
     anchors, linked, blocks = [0] * count, [False] * count, [0] * count
     own, own_links, sentence = [0] * count, [0] * count, [False] * count
     search: Callable[[str], object] = _SENTENCE.search
+    kind = _KINDS.get
     for i in range(count):
         parent, tag = parents[i], tags[i]
         if tag == TEXT:
@@ -90,36 +87,44 @@ def measure(tree: Tree) -> Features:
                 continue
             number = len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
             size[i] = number
-            block = blocks[parent] if parent >= 0 else 0
-            if parent >= 0 and linked[parent]:
+            block = blocks[parent]
+            own[block] += number
+            if linked[parent]:
                 links[i] = number
                 own_links[block] += number
-            elif number > 2 and not sentence[block] and search(text):
+            elif not sentence[block] and number > 2 and search(text):
                 sentence[block] = True
-            own[block] += number
             continue
-        blocks[i] = i if tag not in INLINE or parent < 0 else blocks[parent]
-        if attributes[i] or tag not in INLINE:
-            hints[i] = hint(tag, attributes[i])
-        if parent >= 0 and linked[parent]:
+        given = attributes[i]
+        blocks[i] = blocks[parent] if tag in INLINE else i
+        if given:
+            hints[i] = hint(tag, given)
+        elif tag in TELLING:
+            hints[i] = hint(tag, ())
+        if linked[parent]:
             linked[i] = True
-        elif tag == "a" and any(name == "href" for name, _ in attributes[i]):
+        elif tag == "a" and any(name == "href" for name, _ in given):
             linked[i] = True
             anchors[i] = 1
     for i in range(count - 1, 0, -1):
         parent = parents[i]
         if parent < 0:
             continue
-        if own[i]:
-            plain = own[i] - own_links[i]
-            if tags[i] not in HEADINGS and (
-                (plain >= LONG and 2 * own_links[i] < own[i])
-                or (plain >= SHORT and sentence[i] and own_links[i] < plain)
-            ):
-                prose[i] += plain
-        size[parent] += size[i]
-        links[parent] += links[i]
-        prose[parent] += prose[i]
-        anchors[parent] += anchors[i]
-        kinds[parent] |= kinds[i] | _KINDS.get(tags[i], 0)
-    return Features(size, links, prose, kinds, hints, anchors, linked, blocks)
+        tag = tags[i]
+        if number := size[i]:
+            size[parent] += number
+            if links[i]:
+                links[parent] += links[i]
+            if tag == TEXT:
+                continue
+            if own[i] and tag not in HEADINGS:
+                linked_too = own_links[i]
+                plain = own[i] - linked_too
+                if plain > linked_too and (plain >= LONG or (plain >= SHORT and sentence[i])):
+                    prose[i] += plain
+            if prose[i]:
+                prose[parent] += prose[i]
+        if anchors[i]:
+            anchors[parent] += anchors[i]
+        kinds[parent] |= kinds[i] | kind(tag, 0)
+    return Features(size, links, prose, kinds, hints, anchors)

@@ -19,6 +19,9 @@ CONTENT: Final = 4
 
 _FURNITURE_TAGS: Final = frozenset(["nav", "footer", "aside", "menu", "form"])
 _NEVER_TAGS: Final = frozenset(["input", "label", "legend", "progress", "meter", "output", "option", "optgroup"])
+_READ: Final = frozenset(["class", "id", "hidden", "role", "aria-hidden", "style", "itemprop", "aria-modal"])
+TELLING: Final = _FURNITURE_TAGS | _NEVER_TAGS | {"main", "article"}
+"""Tags that say something without attributes."""
 _ANCHORED: Final = frozenset(["h1", "h2", "h3", "h4", "h5", "h6", "span", "a", "dt", "p", "li"])
 """Their ids are made from their words, for links to them."""
 _CONTENT_TAGS: Final = frozenset(["main", "article"])
@@ -113,6 +116,8 @@ def hint(tag: str, attributes: Attributes) -> int:
         return NEVER
     names, role, prop = "", "", ""
     for name, value in attributes:
+        if name not in _READ:
+            continue
         if name == "class" or (name == "id" and tag not in _ANCHORED):
             if value:
                 names = f"{names} {value}" if names else value
