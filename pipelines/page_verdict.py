@@ -71,7 +71,8 @@ def compare_pages_with_truth(run_dir: str, truth: str, source: str) -> PagesVerd
     found: dict[str, SpoilerVerdict] = {}
     node_fates = {part: _dropped(storage.join(run_dir, "ledger", f"{source}.{part}")) for part in (IMAGES, PARAGRAPHS)}
     for row, fate in zip(rows, fates, strict=True):
-        name = f"page: {row['spoil']}"
+        own = row["spoil"] == "other_language" or row["language"] == "en"
+        name = f"page: {row['spoil']}" + ("" if own else ", not English")
         count_fate(found.setdefault(name, _verdict(name, row)), fate)
         document = documents.get((row["url"], row["date"]))
         nodes = document.nodes if document is not None else []

@@ -33,7 +33,13 @@ def image(*choices: str, **more: str) -> dict:
 
 
 def page(url: str, nodes: list[dict], **more: str | None) -> dict:
-    known = dict.fromkeys(TRUTH.names) | {"url": url, "date": "2024-01-01T00:00:00Z", "spoil": "clean", "expect": KEPT}
+    known = dict.fromkeys(TRUTH.names) | {
+        "url": url,
+        "date": "2024-01-01T00:00:00Z",
+        "spoil": "clean",
+        "expect": KEPT,
+        "language": "en",
+    }
     return {**known, "nodes": nodes, **more}
 
 

@@ -5,14 +5,16 @@ from dataclasses import replace
 from typing import Final
 
 from curation.miniweb.pages import content
-from curation.miniweb.pages.content import Picture, Text
+from curation.miniweb.pages.content import Picture, Shown, Text
+from curation.miniweb.pages.embed import foreign
 from curation.miniweb.pages.templates import Desk
 
 _SPAM: Final = "cheap prints buy prints online best prints cheap frames buy frames free shipping best price"
 _LOREM: Final = (
-    "Lorem ipsum dolor sit amet, consectetur adipiscing elit, sed do eiusmod tempor incididunt ut labore et dolore"
-    " magna aliqua. Ut enim ad minim veniam, quis nostrud exercitation ullamco laboris nisi ut aliquip ex ea commodo."
-)
+    "Lorem ipsum dolor sit amet", "consectetur adipiscing elit", "sed do eiusmod tempor", "ut labore et dolore",
+    "magna aliqua", "ut enim ad minim veniam", "quis nostrud exercitation", "ullamco laboris nisi", "ut aliquip ex ea",
+    "commodo consequat", "duis aute irure dolor", "in reprehenderit in voluptate", "velit esse cillum dolore",
+)  # fmt: skip
 
 
 def shorten(desk: Desk) -> None:
@@ -47,7 +49,9 @@ def spam(desk: Desk) -> None:
 def lorem(desk: Desk) -> None:
     blocks = desk.draft.blocks
     desk.draft.blocks = [
-        content.paragraph(_LOREM) if isinstance(block, Text) and block.tag == "p" and number > 1 else block
+        content.paragraph(", ".join([_LOREM[0], *desk.rng.sample(_LOREM[1:], 9)]) + ".")
+        if isinstance(block, Text) and block.tag == "p" and number > 1
+        else block
         for number, block in enumerate(blocks)
     ]
 
@@ -62,28 +66,18 @@ def no_pictures(desk: Desk) -> None:
     desk.draft.blocks = [block for block in desk.draft.blocks if isinstance(block, Text)]
 
 
-def many_pictures(desk: Desk) -> None:
-    """Every picture again and again under other addresses, over 30 of them."""
-    closing = desk.draft.blocks.pop()
-    pictures = [
-        replace(desk.picture(desk.shown[number % len(desk.shown)], caption=False, way="query"), caption=None)
-        for number in range(36)
-    ]
-    numbered = [
-        replace(picture, url=url, choices=(url,), markup=picture.markup.replace("fit=max", f"n={number}"))
-        for number, picture in enumerate(pictures)
-        for url in (picture.url.replace("fit=max", f"n={number}"),)
-    ]
-    desk.draft.blocks += [*numbered, closing]
-
-
 def dead_pictures(desk: Desk) -> None:
-    desk.draft.routes.clear()
-    desk.draft.blocks = [
-        replace(block, spoil="dead", expect_stage="download", expect_rule="http_404")
-        if isinstance(block, Picture) else block
-        for block in desk.draft.blocks
-    ]  # fmt: skip
+    """Every picture has moved away."""
+    draft = desk.draft
+    draft.routes.clear()
+    blocks: list[content.Block] = []
+    for number, block in enumerate(draft.blocks):
+        if isinstance(block, Picture):
+            url = f"http://{draft.host}/gone/{draft.number}-{number}.jpg"
+            gone = Shown(url=url, file=None, spoil="dead", expect_stage="download", expect_rule="http_404")
+            block = replace(foreign(gone, "picture"), caption=block.caption)
+        blocks.append(block)
+    draft.blocks = blocks
 
 
 def edited(desk: Desk) -> None:

@@ -36,6 +36,10 @@ class MadePage:
     slot: PageSlot
     spoiler: PageSpoiler
 
+    def texts(self) -> list[str]:
+        """Its texts, captions among them."""
+        return [node["text"] for node in truth_nodes(self.draft.blocks) if node["text"] is not None]
+
     def truth(self, file: str, repeated: Counter[tuple[str, str]]) -> dict[str, Any]:
         """Its row of the truth; `repeated` counts the texts of each host."""
         draft, spoiler = self.draft, self.spoiler
@@ -44,7 +48,7 @@ class MadePage:
             expect, stage, rule = ENGLISH_ONLY
         nodes = list(truth_nodes(draft.blocks)) if spoiler.page else []
         for node in nodes:
-            if node["text"] is not None and repeated[draft.host, node["text"]] >= _REPEATED_IN:
+            if node["text"] is not None and repeated[draft.host, same_text(node["text"])] >= _REPEATED_IN:
                 node.update(spoil="repeated_paragraph")
         return {
             "page": draft.number,
@@ -82,6 +86,11 @@ def make_pages(
     ]
 
 
+def same_text(text: str) -> str:
+    """What texts that repeat each other have in common: all but case, punctuation and spacing."""
+    return " ".join(re.findall(r"\w+", text.casefold()))
+
+
 def _round_robin(shown: Sequence[Shown], rng: random.Random) -> Iterator[Shown]:
     order = list(shown)
     rng.shuffle(order)
@@ -95,7 +104,7 @@ class _Extras:
     def __init__(self, config: MiniWebConfig, shown: Sequence[Shown], spoiled: Sequence[Shown]) -> None:
         rng = page_stream(config, "extras")
         self._bad = _round_robin(spoiled, rng) if spoiled else None
-        self._campaign, self._sponsor = rng.sample(list(shown), 2)
+        self._campaign, self._sponsor = self.everywhere = rng.sample(list(shown), 2)
         self._count = 0
 
     def add(self, desk: Desk) -> list[Block]:
@@ -137,9 +146,10 @@ class _Maker:
         self._config = config
         self._read = read
         self._slots = {slot.number: slot for slot in plan_pages(config)}
-        self._next = _round_robin(shown, page_stream(config, "pictures"))
-        self._pictures: dict[int, list[Shown]] = {}
         self._extras = _Extras(config, shown, spoiled)
+        ordinary = [one for one in shown if one not in self._extras.everywhere]
+        self._next = _round_robin(ordinary, page_stream(config, "pictures"))
+        self._pictures: dict[int, list[Shown]] = {}
 
     def make(self, slot: PageSlot) -> None:
         """Make a page; its draft is then among `drafts`."""
@@ -148,7 +158,7 @@ class _Maker:
         origin = self._slots[slot.partner] if slot.partner is not None and spoiler.partner != "images" else slot
         rng = page_stream(self._config, "page", origin.number)
         template = TEMPLATES[origin.template]
-        wanted = rng.randint(*template.pictures)
+        wanted = spoiler.pictures or rng.randint(*template.pictures)
         shown = self._pictures.setdefault(origin.number, [])
         shown += [next(self._next) for _ in range(wanted - len(shown))]
         draft = Draft(

@@ -48,9 +48,8 @@ class Teller:
         """A subheading that names the picture."""
         if self.language != ENGLISH:
             return self.caption(shown).rstrip(".。")
-        return self._rng.choice(
-            (_capital(self.thing(shown)), f"About {self.thing(shown)}", f"{self.place}: {self.thing(shown)}")
-        )
+        place, thing = self.place, self.thing(shown)
+        return self._rng.choice((f"{_capital(thing)}, {place}", f"About {thing} of {self.year}", f"{place}: {thing}"))
 
     def thing(self, shown: Shown) -> str:
         """The picture in a noun phrase: its shortest caption."""
@@ -60,10 +59,10 @@ class Teller:
         return text[0].lower() + text[1:]
 
     def caption(self, shown: Shown) -> str:
-        """One short true sentence."""
+        """One true sentence, not the shortest: on many pages that one would be the same."""
         if self.language != ENGLISH:
             return describe(shown.kind, shown.facts, self.language)
-        return shown.captions[0]
+        return shown.captions[1]
 
     def opening(self) -> str:
         """The sentences that a page begins with."""
@@ -86,7 +85,7 @@ class Teller:
         if self.language != ENGLISH:
             parts = [describe(shown.kind, shown.facts, self.language)]
         else:
-            fact = self._rng.choice(shown.captions[1:])
+            fact = self._rng.choice(shown.captions[2:])
             look = self._looks[self._shown % len(self._looks)]
             parts = [self._fill(look, ordinal=ordinal, fact=_uncapital(fact), Fact=fact)]
             if shown.qa and self._answers:

@@ -47,6 +47,8 @@ class PageSpoiler:
     text."""
     template: str | None = None
     """The kind of page that it needs."""
+    pictures: int | None = None
+    """How many it shows; None for what its template likes."""
     languages: tuple[str, ...] = ("en",)
     host: str | None = None
     page: bool = True
@@ -89,7 +91,7 @@ PAGE_SPOILERS: Final[dict[str, PageSpoiler]] = {
     "zipped": PageSpoiler(send=sending.zipped, expect="kept"),
     "chunked": PageSpoiler(send=sending.chunked, expect="kept"),
     "entities": PageSpoiler(send=sending.entities, expect="kept"),
-    "noai_for_others": PageSpoiler(send=sending.header("otherbot: noai"), expect="kept"),
+    "noindex_for_others": PageSpoiler(send=sending.header("otherbot: noindex"), expect="kept"),
     # repeats
     "captured_twice": PageSpoiler(
         stage="capture",
@@ -126,9 +128,7 @@ PAGE_SPOILERS: Final[dict[str, PageSpoiler]] = {
     "no_images": PageSpoiler(
         compose=composing.no_pictures, expect="no_images", weight=2, template="article", note=_GALLERIES
     ),
-    "many_images": PageSpoiler(
-        compose=composing.many_pictures, stage="select", weight=2, template="article", note=_GALLERIES
-    ),
+    "many_images": PageSpoiler(stage="select", weight=2, template="gallery", pictures=34, note=_GALLERIES),
     "all_images_dead": PageSpoiler(compose=composing.dead_pictures, expect="no_images", template="article"),
     # opted out
     "noai_meta": PageSpoiler(compose=composing.robots("noai, noimageai"), rule=_OPT_OUT, weight=2),

@@ -11,9 +11,9 @@ import pyarrow as pa
 from curation import storage
 from curation.corpora.warcs import Capture, write_warc
 from curation.miniweb.config import MiniWebConfig
-from curation.miniweb.pages.content import Shown, Text
+from curation.miniweb.pages.content import Shown
 from curation.miniweb.pages.furniture import outside_files, static_files
-from curation.miniweb.pages.make import MadePage, make_pages
+from curation.miniweb.pages.make import MadePage, make_pages, same_text
 from curation.miniweb.pages.spoilers import AI_TXT, CLOSED, OPEN_ROBOTS_TXT, QUIET, ROBOTS_TXT
 from curation.miniweb.pages.templates import TEMPLATES
 from curation.miniweb.site import PAGES, Route, address, write_file
@@ -74,11 +74,10 @@ def write_pages(
     _publish(out, outside_files(), served)
     files = _write_files(out, made)
     repeated = Counter(
-        (page.draft.host, block.text)
+        (page.draft.host, same_text(text))
         for page in made
         if page.spoiler.stage not in ("extract", "capture")
-        for block in page.draft.blocks
-        if isinstance(block, Text)
+        for text in page.texts()
     )
     truth = [page.truth(file, repeated) for page, file in zip(made, files, strict=True)]
     counts = Counter(page.slot.spoil for page in made)
