@@ -46,7 +46,7 @@ class MiniWebConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}: must be 0 or more")
         if not 0 <= self.spoil <= 0.9:
             raise ValueError(f"spoil is {self.spoil}: must be a share from 0 to 0.9")
-        if self.pages > _PAGES_A_PAIR * self.pairs * (1 - self.spoil):
+        if self.pages > _PAGES_A_PAIR * self.pairs * (1 - self.spoil) + 1e-6:
             raise ValueError(
                 f"pages is {self.pages} with pairs {self.pairs}: too few pictures, each would stand on too many pages;"
                 f" give at least {math.ceil(self.pages / _PAGES_A_PAIR / (1 - self.spoil))} pairs"

@@ -114,6 +114,7 @@ PAGE_SPOILERS: Final[dict[str, PageSpoiler]] = {
         rule="same_images.rank",
         weight=2,
         partner="images",
+        template="article",
         note="of pages with the same set of images one survives, whichever the rule prefers",
     ),
     # poor content

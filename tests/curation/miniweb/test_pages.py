@@ -15,10 +15,13 @@ import pytest
 
 from curation.miniweb import MiniWebConfig, generate_site, serve_site
 from curation.miniweb.pages import PAGE_SPOILERS
+from curation.miniweb.pages.content import Shown
 from curation.miniweb.pages.embed import WAYS
+from curation.miniweb.pages.make import make_pages
 from curation.miniweb.pages.plan import plan_pages
 from curation.miniweb.pages.templates import TEMPLATES
 from curation.miniweb.site import read_site
+from curation.render import KINDS, render
 
 CONFIG = MiniWebConfig(pairs=110, instructions=0, pages=90, spoil=0.45, waits=0, sides=(96, 128), seed=3)
 
@@ -206,6 +209,20 @@ def test_every_way_of_embedding_comes_up(records: dict):
     for sign in ('src="//', " srcset=", "<picture>", "<noscript><img", "data-srcset", "-preview", "?w=1024&amp;h=768"):
         assert sign in pages, sign
     assert len(WAYS) == 14
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_every_plan_can_be_made(seed: int):
+    pictures = [render(kind, number, size=(80, 64)) for kind in KINDS for number in range(3)]
+    shown = [
+        Shown(url=f"http://images.miniweb.test/{number}.jpg", file="x", size=(80, 64), kind=picture.kind,
+              facts=picture.facts, captions=picture.captions, qa=picture.qa)
+        for number, picture in enumerate(pictures * 30)
+    ]  # fmt: skip
+    config = MiniWebConfig(pairs=2000, pages=300, spoil=0.9, seed=seed)
+    made = make_pages(config, shown, shown[:5], lambda file: b"")
+    assert len(made) == 300
+    assert len({(page.draft.url, page.draft.date) for page in made}) == 300
 
 
 def test_too_many_pages_for_the_pictures_are_refused():
