@@ -7,7 +7,8 @@ from typing import Any, Final
 import pyarrow as pa
 
 from curation import storage
-from pipelines.report import contamination, dfn, duplicates, funnel, samples, scores, svg, training
+from pipelines.populations import IMAGES, URLS
+from pipelines.report import contamination, dfn, documents, duplicates, funnel, samples, scores, svg, training
 
 MAX_SHARDS: Final = 8
 """Galleries draw from the first shards of a source only, so that a report of a hundred million samples stays cheap."""
@@ -25,10 +26,10 @@ def render_page(run: str) -> str:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     parts = {
         name: (files / name).read_text("utf-8")
-        for name in ("template.html.jinja", "duplicates.html.jinja", "dfn.html.jinja")
+        for name in ("template.html.jinja", "documents.html.jinja", "duplicates.html.jinja", "dfn.html.jinja")
     }
     environment.loader = jinja2.DictLoader(parts)
-    style = "".join((files / name).read_text("utf-8") for name in ("style.css", "duplicates.css"))
+    style = "".join((files / name).read_text("utf-8") for name in ("style.css", "documents.css", "duplicates.css"))
     return environment.get_template("template.html.jinja").render(style=style, **_content(run))
 
 
@@ -36,6 +37,7 @@ def _content(run: str) -> dict[str, Any]:
     state = _json(run, "run.json") or {"name": "run", "stages": {}, "order": []}
     summary = _json(run, "summary.json") or {}
     sources = _sources(run, state)
+    of_pages = documents.document_sources(run, sources)
     page: dict[str, Any] = {
         "title": state.get("name") or "run",
         "funnels": [funnel.funnel(run, source) for source in sources],
@@ -45,6 +47,7 @@ def _content(run: str) -> dict[str, Any]:
         "scores": [],
         "galleries": [],
         "lost": [],
+        "documents": [documents.section(run, source, MAX_SHARDS) for source in of_pages],
         "passes": [duplicates.section(run, one, MAX_SHARDS) for one in duplicates.passes(run, sources)],
         "evaluations": contamination.section(run, sources, MAX_SHARDS),
         "dfn": dfn.section(run, sources, MAX_SHARDS),
@@ -65,11 +68,13 @@ def _content(run: str) -> dict[str, Any]:
         if table is not None:
             selected = _selected(run, source)
             page["scores"].append({"source": source, "charts": scores.charts(table, selected, _thresholds(explain))})
-        shown, lost = samples.galleries(run, source, MAX_SHARDS)
-        page["galleries"] += shown
-        page["lost"] += lost
+        population = documents.population_of(source, of_pages)
+        if population in (None, IMAGES):  # of documents the images alone are shown one by one
+            shown, lost = samples.galleries(run, source, MAX_SHARDS)
+            page["galleries"] += shown
+            page["lost"] += lost if population is None else []
         page["scorers"] += scores.scorers(run, source)
-    page["tiles"] = _tiles(run, sources, page, summary)
+    page["tiles"] = _tiles(run, sources, of_pages, page, summary)
     page["subtitle"] = _subtitle(state)
     page["contents"] = [
         {"id": key, "title": title}
@@ -78,6 +83,7 @@ def _content(run: str) -> dict[str, Any]:
             ("truth", "Truth", page["truth"]),
             ("rules", "Rules", page["explains"]),
             ("scores", "Scores", page["scores"]),
+            ("documents", "Documents", page["documents"]),
             ("lost", "Failures", page["lost"]),
             ("galleries", "Samples", page["galleries"]),
             ("duplicates", "Duplicates", page["passes"]),
@@ -230,14 +236,21 @@ def _stages(state: dict[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def _tiles(run: str, sources: list[str], page: dict[str, Any], summary: dict[str, Any]) -> list[dict[str, Any]]:
+def _tiles(
+    run: str, sources: list[str], of_pages: list[str], page: dict[str, Any], summary: dict[str, Any]
+) -> list[dict[str, Any]]:
     listed = downloaded = selected = 0
     for source in sources:
         totals = funnel.stage_totals(run, source)
-        listed += totals.get("list", (0, 0))[0]
-        downloaded += totals.get("download", (0, 0))[1]
-        selected += totals.get("select", (0, 0))[1]
-    tiles = [
+        population = documents.population_of(source, of_pages)
+        if population in (None, URLS):
+            listed += totals.get("list", (0, 0))[0]
+            downloaded += totals.get("download", (0, 0))[1]
+        if not population:
+            selected += totals.get("select", totals.get("trim", (0, 0)))[1]
+    read = [funnel.stage_totals(run, source)["extract"] for source in of_pages]
+    tiles = [{"value": f"{sum(kept for _, kept in read):,}", "label": "documents read", "bad": False}] if read else []
+    tiles += [
         {"value": f"{listed:,}", "label": "rows listed", "bad": False},
         {"value": f"{downloaded:,}", "label": "images downloaded", "bad": False},
         {"value": f"{selected:,}", "label": "samples selected", "bad": False},

@@ -52,7 +52,7 @@ def galleries(run: str, source: str, max_shards: int) -> tuple[list[dict[str, An
                     uid=row["uid"],
                     picture=pictures[row["uid"]][0],
                     caption=pictures[row["uid"]][1],
-                    note=_short(row.get("value") or ""),
+                    note=short(row.get("value") or ""),
                 )
                 for row in rows
                 if row["uid"] in pictures
@@ -63,7 +63,7 @@ def galleries(run: str, source: str, max_shards: int) -> tuple[list[dict[str, An
     return shown, lost
 
 
-def _short(value: str) -> str:
+def short(value: str) -> str:
     """The deciding value with its numbers cut to four digits after the point."""
     return re.sub(r"(\.\d{4})\d+", r"\1", value)
 

@@ -1,0 +1,121 @@
+"""The report's view of documents: where they went, by which rules, and who asked not to be used."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curation import ledger, storage
+from curation.shards import list_shards, read_rows
+from pipelines.populations import IMAGES, PARAGRAPHS, URLS
+from pipelines.report import pages
+from pipelines.report.samples import short
+
+OPT_OUT: Final = "opt_out"
+VOICES: Final = 12
+"""Wishes shown, the most frequent ones."""
+EXAMPLE_CHARACTERS: Final = 160
+_WHOLE: Final = ("meta ", "header ")
+"""Wishes told apart by all their words; the others by who speaks, as no two sites write the same line."""
+_WHAT: Final = {"": "documents", f".{URLS}": "image addresses", f".{IMAGES}": "images", f".{PARAGRAPHS}": "paragraphs"}
+
+
+def document_sources(run: str, names: Iterable[str]) -> list[str]:
+    """Of the names that have ledgers, those of sources that are read from pages."""
+    return [
+        name
+        for name in names
+        if not name.endswith(f".{URLS}")
+        and storage.exists(storage.join(run, "ledger", name, f"{pages.EXTRACT}.parquet"))
+    ]
+
+
+def population_of(name: str, sources: Sequence[str]) -> str | None:
+    """What a name is of a source of documents: `` (the documents), `urls`, `images`, `paragraphs`; None if of none."""
+    for source in sources:
+        if name == source or name.startswith(f"{source}."):
+            return name.removeprefix(source).removeprefix(".")
+    return None
+
+
+def section(run: str, source: str, max_shards: int) -> dict[str, Any]:
+    """One source of documents: what each rule dropped, with an example, the wishes heard, and pages to look at."""
+    stages = {name: ledger.read_stages(storage.join(run, "ledger", f"{source}{name}")) for name in _WHAT}
+    rules = [row for name in _WHAT for row in _rules(run, source, name, stages[name], max_shards)]
+    return {
+        "source": source,
+        "text": ", ".join(_total(name, found) for name, found in stages.items() if found),
+        "rules": rules,
+        "wishes": _wishes(stages),
+        "pages": pages.choose(run, source, stages[""], max_shards),
+    }  # fmt: skip
+
+
+def _total(name: str, stages: dict[str, pa.Table]) -> str:
+    """`280 documents of 300` : what came through of what came in."""
+    first, last = next(iter(stages.values())), list(stages.values())[-1]
+    kept = pc.sum(pc.equal(last["verdict"], ledger.KEPT)).as_py() or 0
+    return f"{kept:,} of {first.num_rows:,} {_WHAT[name]} kept"
+
+
+def _rules(run: str, source: str, name: str, stages: dict[str, pa.Table], max_shards: int) -> list[dict[str, str]]:
+    """What each rule dropped, most first within its stage, with the first example that is at hand."""
+    dropped = {stage: table.filter(pc.equal(table["verdict"], ledger.DROPPED)) for stage, table in stages.items()}
+    if not any(len(table) for table in dropped.values()):
+        return []
+    shown = _shown(run, f"{source}{name}", max_shards)
+    rows = []
+    for stage, table in dropped.items():
+        counted = sorted((-entry["counts"], entry["values"]) for entry in table["rule"].value_counts().to_pylist())
+        for count, rule in counted:
+            entries = table.filter(pc.equal(table["rule"], rule)).sort_by("uid").select(["uid", "value"])
+            known = entries.filter(pc.is_in(entries["uid"], value_set=pa.array(list(shown), pa.string())))
+            example = (known if len(known) else entries).slice(0, 1).to_pylist()[0]
+            rows.append(
+                {
+                    "of": _WHAT[name],
+                    "stage": stage,
+                    "rule": rule,
+                    "count": f"{-count:,}",
+                    "value": _cut(short((example["value"] or "").removeprefix(f"{rule}: "))),
+                    "example": _cut(shown.get(example["uid"], "")),
+                }
+            )
+    return rows
+
+
+def _shown(run: str, population: str, max_shards: int) -> dict[str, str]:
+    """By uid, what a person knows a row of the first shards by: its address, or of paragraphs the text."""
+    kind = population.rpartition(".")[2]
+    column = "caption" if kind == PARAGRAPHS else "url"
+    folder = "shards" if kind in (PARAGRAPHS, IMAGES, URLS) else "documents"
+    found: dict[str, str] = {}
+    for shard in list_shards(storage.join(run, folder, population))[:max_shards]:
+        rows = read_rows(shard, ["uid", column])
+        found.update(zip(rows["uid"].to_pylist(), (text or "" for text in rows[column].to_pylist()), strict=True))
+    return found
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= EXAMPLE_CHARACTERS else f"{text[:EXAMPLE_CHARACTERS]}…"
+
+
+def _wishes(stages: dict[str, dict[str, pa.Table]]) -> list[dict[str, str]]:
+    """Who asked not to be used, in which words, and for how many documents and image addresses that decided."""
+    heard: dict[str, Counter[str]] = {}
+    for name, stage in (("", "trim"), (f".{URLS}", pages.EXTRACT)):
+        table = stages[name].get(stage)
+        if table is None:
+            continue
+        values = table.filter(pc.equal(table["rule"], OPT_OUT))["value"].value_counts().to_pylist()
+        for entry in values:
+            wish = entry["values"] or "?"
+            voice = wish if wish.startswith(_WHOLE) else wish.partition(":")[0]
+            heard.setdefault(voice, Counter())[_WHAT[name]] += entry["counts"]
+    most = sorted(heard.items(), key=lambda item: (-item[1].total(), item[0]))[:VOICES]
+    return [
+        {"voice": _cut(voice), "counts": ", ".join(f"{count:,} {what}" for what, count in sorted(counts.items()))}
+        for voice, counts in most
+    ]

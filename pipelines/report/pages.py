@@ -1,0 +1,179 @@
+"""Documents as a reader would see them: what was dropped stands greyed in its place, with the rule that dropped it."""
+
+import tarfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curation import ledger, storage
+from curation.documents.reading import JudgedDocument, JudgedNode, read_document
+from curation.shards import SUCCESS, Shard, list_shards, read_rows
+from pipelines.populations import IMAGES, PARAGRAPHS, TRIMMED
+from pipelines.report.gallery import thumbnail
+from pipelines.report.samples import short
+
+EXTRACT: Final = "extract"
+"""The stage that makes documents of pages; what it drops has nothing to show."""
+KEPT_PAGES: Final = 3
+TRIMMED_PAGES: Final = 3
+"""Kept ones that lost the most nodes."""
+DROPPED_PAGES: Final = 5
+"""One a rule, the rules that drop most first."""
+MAX_NODES: Final = 120
+"""Of a page; the rest is counted."""
+MAX_CHARACTERS: Final = 2_500
+"""Of a node."""
+MAX_CELLS: Final = 30
+"""Of a row of a table."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Choice:
+    """A document to be shown."""
+
+    shard: Shard
+    uid: str
+    group: str
+    """Why it was chosen, for the reader."""
+    rule: str | None = None
+    value: str | None = None
+
+
+def choose(run: str, source: str, stages: dict[str, pa.Table], max_shards: int) -> list[dict[str, Any]]:
+    """Pages of the first shards for the template: some kept ones, those that lost most, one of each rule that drops.
+
+    Which they are depends on uids and verdicts alone.
+    """
+    at_hand = _at_hand(run, source, max_shards)
+    dropped = {row["uid"]: row for row in _dropped(stages) if row["uid"] in at_hand}
+    kept = [uid for uid, (_, _, left) in sorted(at_hand.items()) if uid not in dropped and left is not None]
+    if not kept and not dropped:
+        return []
+    pictured = [uid for uid in kept if at_hand[uid][2]["images"]] + [
+        uid for uid in kept if not at_hand[uid][2]["images"]
+    ]
+    lost = {uid: _nodes(at_hand[uid][1]) - _nodes(at_hand[uid][2]) for uid in kept}
+    most = sorted((uid for uid in kept if lost[uid] > 0), key=lambda uid: (-lost[uid], uid))[:TRIMMED_PAGES]
+    plain = [uid for uid in pictured if uid not in most][:KEPT_PAGES]
+    chosen = [Choice(shard=at_hand[uid][0], uid=uid, group="kept") for uid in plain]
+    chosen += [Choice(shard=at_hand[uid][0], uid=uid, group="kept, most nodes dropped") for uid in most]
+    for uid in _one_a_rule(dropped):
+        row = dropped[uid]
+        chosen.append(
+            Choice(
+                shard=at_hand[uid][0], uid=uid, group=f"dropped, {row['stage']}", rule=row["rule"], value=row["value"]
+            )
+        )
+    views = [view for choice in chosen if (view := _read(run, source, choice)) is not None]
+    seen: set[str] = set()
+    for view in views:  # the first of each kind lies open
+        view["open"] = view["kept"] not in seen
+        seen.add(view["kept"])
+    return views
+
+
+def _at_hand(run: str, source: str, max_shards: int) -> dict[str, tuple[Shard, dict[str, int], dict[str, int] | None]]:
+    """By uid, the placed documents of the first shards: their shard, and their nodes as placed and as trimmed."""
+    root, trimmed = (storage.join(run, "shards", name) for name in (source, f"{source}.{TRIMMED}"))
+    columns = ["uid", "status", "texts", "images"]
+    left_in = {shard.name: shard for shard in list_shards(trimmed)}
+    found: dict[str, tuple[Shard, dict[str, int], dict[str, int] | None]] = {}
+    for shard in list_shards(root)[:max_shards]:
+        left = {}
+        if shard.name in left_in:
+            left = {row["uid"]: row for row in read_rows(left_in[shard.name], columns).to_pylist()}
+        for row in read_rows(shard, columns).to_pylist():
+            if row["status"] == SUCCESS:
+                found.setdefault(row["uid"], (shard, row, left.get(row["uid"])))
+    return found
+
+
+def _nodes(row: dict[str, int] | None) -> int:
+    return 0 if row is None else row["texts"] + row["images"]
+
+
+def _dropped(stages: dict[str, pa.Table]) -> Iterable[dict[str, Any]]:
+    for stage, table in stages.items():
+        if stage not in (EXTRACT, "capture"):  # those were not placed
+            yield from table.filter(pc.equal(table["verdict"], ledger.DROPPED)).to_pylist()
+
+
+def _one_a_rule(dropped: dict[str, dict[str, Any]]) -> list[str]:
+    """Of each rule the document with the lowest uid."""
+    by_rule: dict[tuple[str, str], list[str]] = {}
+    for uid, row in sorted(dropped.items()):
+        by_rule.setdefault((row["stage"], row["rule"]), []).append(uid)
+    ordered = sorted(by_rule.items(), key=lambda item: (-len(item[1]), item[0]))
+    return [uids[0] for _, uids in ordered[:DROPPED_PAGES]]
+
+
+def _read(run: str, source: str, choice: Choice) -> dict[str, Any] | None:
+    ledgers = {f"{name}_ledger": storage.join(run, "ledger", f"{source}.{name}") for name in (IMAGES, PARAGRAPHS)}
+    try:
+        document = read_document(choice.shard, choice.uid, **ledgers)
+    except (LookupError, OSError, tarfile.TarError):  # a damaged shard is named elsewhere; the report goes on
+        return None
+    return page_view(document, choice)
+
+
+def page_view(document: JudgedDocument, choice: Choice) -> dict[str, Any]:
+    """A page for the template."""
+    row, nodes = document.row, document.nodes
+    kept = sum(node.kept for node in nodes)
+    where = [row.get("file"), *(f"{name} {row[name]:,}" for name in ("offset", "length") if row.get(name) is not None)]
+    facts = {
+        "uid": choice.uid,
+        "record": ", ".join(filter(None, where)),
+        "captured": row.get("date"),
+        "language": row.get("language"),
+        "encoding": row.get("charset"),
+        "opt-out": row.get("opt_out"),
+    }
+    return {
+        "kept": choice.group.partition(",")[0],
+        "group": choice.group,
+        "rule": choice.rule,
+        "value": short(choice.value or ""),
+        "title": row.get("title") or "(no title)",
+        "url": row.get("url") or "(no address)",
+        "facts": [(name, value) for name, value in facts.items() if value],
+        "counts": f"{kept:,} of {len(nodes):,} nodes kept",
+        "nodes": [_node(node) for node in nodes[:MAX_NODES]],
+        "more": max(len(nodes) - MAX_NODES, 0),
+    }
+
+
+def _node(judged: JudgedNode) -> dict[str, Any]:
+    """A node for the template: its `form` says how it is laid out."""
+    node = judged.node
+    why = "" if judged.kept else " ".join(filter(None, (judged.rule, short(_detail(judged)))))
+    shown: dict[str, Any] = {"gone": not judged.kept, "why": why, "uid": judged.uid}
+    if "text" not in node:
+        picture = thumbnail(judged.image.data) if judged.image is not None else ""
+        return {
+            **shown,
+            "form": "image",
+            "picture": picture,
+            "alt": node.get("alt") or "",
+            "url": node.get("url") or "",
+        }
+    tag, text = node.get("tag", "p"), _cut(node["text"])
+    if tag == "table" and "\n" in text:
+        return {**shown, "form": "table", "rows": [line.split(" | ")[:MAX_CELLS] for line in text.split("\n")]}
+    if tag in ("ul", "ol", "dl"):
+        lines = [((len(line) - len(line.lstrip(" "))) // 2, line.lstrip(" ")) for line in text.split("\n")]
+        return {**shown, "form": "list", "tag": tag, "lines": [(min(depth, 6), line) for depth, line in lines]}
+    forms = {"pre": "code", "blockquote": "quote", "figcaption": "caption"}
+    form = "heading" if len(tag) == 2 and tag[0] == "h" and tag[1] in "123456" else forms.get(tag, "text")
+    return {**shown, "form": form, "level": tag[1:] if form == "heading" else "", "text": text}
+
+
+def _detail(judged: JudgedNode) -> str:
+    return (judged.value or "").removeprefix(judged.rule or "").removeprefix(":").strip()
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]}…"
