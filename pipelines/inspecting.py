@@ -9,14 +9,16 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from curation import ledger, storage
-from curation.shards import SUCCESS, list_shards, read_rows
+from curation.shards import SUCCESS, Shard, list_shards, read_rows
 
 Lines = Iterator[str]
 _SHOWN_META: Final = (
     "url", "final_url", "caption", "conversations", "status", "error_message", "original_format", "original_mode",
     "original_width", "original_height", "width", "height", "original_bytes", "orientation", "frames",
-    "has_alpha", "sha256",
+    "has_alpha", "sha256", "document", "node", "tag", "alt", "image", "domain", "title", "date", "charset", "language",
+    "opt_out", "file", "offset", "length",
 )  # fmt: skip
+_ORIGIN: Final = ("url", "file", "offset", "date", "title")
 
 
 def describe(path: str) -> list[str]:
@@ -203,13 +205,15 @@ def _ledger_rows(run: str, source: str, uid: str) -> list[dict[str, Any]]:
 
 def _of_source(run: str, source: str, uid: str, rows: list[dict[str, Any]]) -> Lines:
     shard = None
-    for candidate in list_shards(storage.join(run, "shards", source)):
-        here = read_rows(candidate)
-        hits = here.filter(pc.equal(here["uid"], uid)).to_pylist()
-        if hits:
-            shard = candidate
-            yield f"  in shard {candidate.tar}, key {hits[0]['key']}"
-            yield from (f"    {name}: {hits[0][name]}" for name in _SHOWN_META if hits[0].get(name) is not None)
+    # A document that an earlier stage dropped is not among the placed ones.
+    for root in (storage.join(run, "shards", source), storage.join(run, "documents", source)):
+        shard, found = _row(root, uid)
+        if shard is not None:
+            held = shard.parquet if shard.level else shard.tar
+            yield f"  in shard {held}, key {found['key']}"
+            yield from (f"    {name}: {found[name]}" for name in _SHOWN_META if found.get(name) is not None)
+            if found.get("document"):
+                yield from _of_document(run, source.partition(".")[0], found["document"])
             break
     if shard is not None:
         yield from _scores(storage.join(run, "scores", source), shard.name, uid)
@@ -224,6 +228,22 @@ def _of_source(run: str, source: str, uid: str, rows: list[dict[str, Any]]) -> L
             table = storage.read_table(path)
             for entry in table.filter(pc.equal(table["uid"], uid)).to_pylist():
                 yield f"  in {path}, count {entry['count']}"
+
+
+def _row(root: str, uid: str) -> tuple[Shard | None, dict[str, Any]]:
+    """The shard that has a sample, and its row; only the shard's uids are read of the others."""
+    for shard in list_shards(root):
+        if pc.any(pc.equal(read_rows(shard, ["uid"])["uid"], uid)).as_py():
+            rows = read_rows(shard)
+            return shard, rows.filter(pc.equal(rows["uid"], uid)).to_pylist()[0]
+    return None, {}
+
+
+def _of_document(run: str, source: str, uid: str) -> Lines:
+    """Where the document comes from that a node stands in."""
+    _, found = _row(storage.join(run, "documents", source), uid)
+    told = ", ".join(f"{name} {found[name]}" for name in _ORIGIN if found.get(name) is not None)
+    yield f"  in document {uid}: {told}"
 
 
 def _scores(root: str, shard: str, uid: str) -> Lines:
@@ -252,7 +272,8 @@ def _of_plans(run: str, uid: str) -> Lines:
         plan = ds.dataset(inner, filesystem=fs, format="parquet")
         for row in plan.to_table(filter=ds.field("uid") == uid).to_pylist():
             pack = name.removesuffix(".parquet")
+            part = f"part {row['part']}, " if row.get("part") else ""
             yield (
-                f"pack {pack}: sequence {row['sequence']}, place {row['position']}, copy {row['copy']}, "
+                f"pack {pack}: sequence {row['sequence']}, place {row['position']}, copy {row['copy']}, {part}"
                 f"{row['tokens']} tokens, {row['length']} positions"
             )
