@@ -99,7 +99,8 @@ def place_images(
         raise ValueError(f"there are no extracted documents (…_stats.json) under {documents}; extract them first")
     fingerprint = _fingerprint(config, download, documents, listed, fetched, digest_of_captures(captures, shards))
     _claim(out, fingerprint)
-    done = {shard.name for shard in list_shards(out)}
+    roots = (out, view_root(out, IMAGES), view_root(out, PARAGRAPHS_VIEW))
+    done = set.intersection(*({shard.name for shard in list_shards(root)} for root in roots))
     waiting = [shard for shard in shards if shard.name not in done]
     failed: dict[str, str] = {}
     if waiting:

@@ -1,7 +1,5 @@
 """Images the whole way: listed, downloaded by the real stage, placed, scored and trimmed; killed at any moment."""
 
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -18,7 +16,7 @@ from curation.scores import load_scores
 from curation.scoring import score
 from curation.selection import SelectConfig, select
 from filters import SCORERS
-from tests.curation.documents.image_corpus import fetch, image, page, picture, rows_of, text, write_documents
+from tests.curation.documents.image_corpus import DOWNLOAD, fetch, image, page, picture, rows_of, text, write_documents
 from tests.curation.download.conftest import Web
 
 IMAGES = 24
@@ -81,18 +79,17 @@ def test_from_documents_to_scores_with_one_worker_and_with_two(ray_local: None, 
     assert trimmed.images == report.images
 
 
-WORK = """
-import sys
-from curation.documents.images import ImageListConfig, list_images
-from curation.documents.place import PlaceConfig, place_images
-from curation.documents.trim import trim_documents
-from tests.curation.documents.image_corpus import DOWNLOAD
-root = sys.argv[1]
-list_images(ImageListConfig(), f"{root}/documents", f"{root}/list", f"{root}/ledger/pages.urls", workers=0)
-place_images(PlaceConfig(), f"{root}/documents", f"{root}/list", f"{root}/fetched", f"{root}/shards/pages",
-             f"{root}/ledger/pages.images", download=DOWNLOAD, workers=0)
-trim_documents(f"{root}/shards/pages", f"{root}/shards/pages.trimmed", f"{root}/ledger/pages", workers=0)
-"""
+def run(root: str) -> None:
+    """All that is done to documents whose images are in `fetched`."""
+    list_images(ImageListConfig(), f"{root}/documents", f"{root}/list", f"{root}/ledger/pages.urls", workers=0)
+    place_images(
+        PlaceConfig(), f"{root}/documents", f"{root}/list", f"{root}/fetched", f"{root}/shards/pages",
+        f"{root}/ledger/pages.images", download=DOWNLOAD, workers=0,
+    )  # fmt: skip
+    trim_documents(f"{root}/shards/pages", f"{root}/shards/pages.trimmed", f"{root}/ledger/pages", workers=0)
+
+
+WORK = "import sys; from tests.curation.documents.test_image_chain import run; run(sys.argv[1])"
 
 
 @pytest.mark.slow
@@ -103,16 +100,16 @@ def test_killed_again_and_again_it_writes_the_same_bytes(tmp_path: Path) -> None
         list_images(ImageListConfig(), f"{root}/documents", f"{root}/list", f"{root}/ledger/pages.urls", workers=0)
         fetch(f"{root}/list", f"{root}/fetched", {f"http://img.test/{n}.jpg": picture(n) for n in range(0, IMAGES, 2)})
     storage.remove(f"{roots[1]}/list")
-    subprocess.run([sys.executable, "-c", WORK, roots[0]], check=True, cwd=os.getcwd())
-    for kills, files in enumerate((3, 12, 30, 55)):
-        run = subprocess.Popen([sys.executable, "-c", WORK, roots[1]], cwd=os.getcwd(), stderr=subprocess.DEVNULL)
+    run(roots[0])
+    for kills, files in enumerate((3, 30)):
+        process = subprocess.Popen([sys.executable, "-c", WORK, roots[1]], stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 120
-        while run.poll() is None and len(contents(roots[1])) < files and time.monotonic() < deadline:
+        while process.poll() is None and len(contents(roots[1])) < files and time.monotonic() < deadline:
             time.sleep(0.002)
-        run.send_signal(signal.SIGKILL)
-        run.wait()
+        process.kill()
+        process.wait()
         assert contents(roots[1]) != contents(roots[0]), f"kill {kills} came too late to prove anything"
-    subprocess.run([sys.executable, "-c", WORK, roots[1]], check=True, cwd=os.getcwd())
+    run(roots[1])
     assert contents(roots[1]) == contents(roots[0])
     storage.sweep(roots[1])
     assert [path for path in Path(roots[1]).rglob("*") if path.name.endswith(storage.TEMPORARY_SUFFIX)] == []
