@@ -18,7 +18,7 @@ class SelectConfig:
     keep: str | tuple[str, ...] = ()
     """Expressions that must all be true, e.g. `image.min_side >= 200 and caption.words > 2`; empty keeps everything."""
     profile: str | None = None
-    """A published filter by name, whose clauses come first: `datacomp_basic`, `mm1_images`, `obelics_images`."""
+    """A published filter by name (`mmcorpus profiles` shows them), whose clauses come first, e.g. `mm1_images`."""
     intersect: tuple[str, ...] = ()
     """Selections (.parquet, .npy, .txt) that a sample must be in; it gets the smallest of their counts."""
     subtract: tuple[str, ...] = ()
