@@ -10,6 +10,7 @@ from pipelines.commands import common
 from pipelines.commands.curate import register as add_curation
 from pipelines.commands.dedup import register as add_deduplication
 from pipelines.commands.dfn import register as add_network
+from pipelines.commands.documents import register as add_documents
 from pipelines.commands.evaluations import register as add_evaluations
 from pipelines.commands.image_based import register as add_image_based
 from pipelines.commands.learn import register as add_learning
@@ -53,6 +54,7 @@ for add in (
     add_running,
     add_curation,
     add_deduplication,
+    add_documents,
     add_evaluations,
     add_image_based,
     add_network,

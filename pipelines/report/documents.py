@@ -116,6 +116,6 @@ def _wishes(stages: dict[str, dict[str, pa.Table]]) -> list[dict[str, str]]:
             heard.setdefault(voice, Counter())[_WHAT[name]] += entry["counts"]
     most = sorted(heard.items(), key=lambda item: (-item[1].total(), item[0]))[:VOICES]
     return [
-        {"voice": _cut(voice), "counts": ", ".join(f"{count:,} {what}" for what, count in sorted(counts.items()))}
+        {"voice": _cut(voice), "counts": ", ".join(f"{what}: {count:,}" for what, count in sorted(counts.items()))}
         for voice, counts in most
     ]

@@ -149,7 +149,7 @@ def page_view(document: JudgedDocument, choice: Choice) -> dict[str, Any]:
 def _node(judged: JudgedNode) -> dict[str, Any]:
     """A node for the template: its `form` says how it is laid out."""
     node = judged.node
-    why = "" if judged.kept else " ".join(filter(None, (judged.rule, short(_detail(judged)))))
+    why = "" if judged.kept else " · ".join(filter(None, (judged.rule, short(_detail(judged)))))
     shown: dict[str, Any] = {"gone": not judged.kept, "why": why, "uid": judged.uid}
     if "text" not in node:
         picture = thumbnail(judged.image.data) if judged.image is not None else ""

@@ -29,6 +29,7 @@ COMMANDS = [
         "image-based",
         "select",
         "reshard",
+        "export-documents",
         "plan",
         "pack",
         "train",
