@@ -47,6 +47,7 @@ _PRUNED: Final = frozenset(
         "ul ol dl div section p table form center header aside nav",
     )
 )
+_HEADLINES: Final = 20
 _HERO: Final = re.compile(
     r"(?:^|[\s_-])(?:wp-post-image|post-?thumbnail|featured-?(?:image|media|img)|header-?image|hero-?(?:image|img)?|"
     r"lead-?(?:image|img|media|art)|(?:article|post|entry)-?(?:image|img|photo))(?=[\s_-]|$)",
@@ -170,8 +171,10 @@ def _with_headline(tree: Tree, features: Features, prose: list[int], body: int, 
         return [(root, tree.ends[root])]
     title = set(_WORD.findall((tree.title or "").lower()))
     headline = -1
+    tried = 0
     for i in range(root - 1, body, -1):
-        if tree.tags[i] == "h1" and tree.ends[i] <= root:
+        if tree.tags[i] == "h1" and tree.ends[i] <= root and tried < _HEADLINES:
+            tried += 1
             said = _WORD.findall(_text(tree, i).lower())
             if said and (not title or sum(word in title for word in said) >= 0.6 * len(said)):
                 headline = i
@@ -217,7 +220,7 @@ def _hero(tree: Tree, body: int, first: int, dropped: bytearray) -> list[tuple[i
 
 
 def _text(tree: Tree, i: int) -> str:
-    return " ".join("".join(tree.texts[i : tree.ends[i]]).split())
+    return "".join(tree.texts[i : min(tree.ends[i], i + 200)])
 
 
 def _drop_links(

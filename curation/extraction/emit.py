@@ -27,6 +27,8 @@ _CAPTION: Final = re.compile(
     r"(?:^|[\s_-])(?:wp-?caption-?text|thumb-?caption|(?:image|img|photo|picture|media|figure|gallery|article__)?-?caption(?:-?text)?|figcaption)(?=[\s_-]|$)",
     re.IGNORECASE,
 )
+_INDENT: Final = 8
+"""Levels of nested lists that show."""
 _LARGE_CELL: Final = 1_000
 """Bytes of text a row from which on a table lays out a page."""
 
@@ -77,6 +79,8 @@ class _Emitter:
         self.spare: ImageNode | None = None
         self.unread = False  # the last image tag named no address but a placeholder's
         self.fresh = False  # no text since the last image
+        self.filled = False  # there is text in the block that is open
+        self.figured = 0  # nodes up to which figures have their captions
 
     def run(self) -> list[Node]:
         for first, last in self.content.parts:
@@ -99,8 +103,8 @@ class _Emitter:
                 if not self.muted:
                     text = texts[i]
                     out.pieces.append(text)
-                    if self.fresh and not text.isspace():
-                        self.fresh = False
+                    if not self.filled and not text.isspace():
+                        self.filled, self.fresh = True, False
                 i += 1
             elif tag in INLINE:
                 i = self._inline(i, tag)
@@ -268,6 +272,7 @@ class _Emitter:
             return
         text = "".join(out.pieces)
         out.pieces.clear()
+        self.filled = False
         if out.code:
             lines = [line.rstrip() for line in text.replace("\r", "").split("\n")]
             text = "\n".join(lines).strip("\n").replace(_BREAK, "\n")
@@ -278,7 +283,7 @@ class _Emitter:
         elif out.lists:
             line = " ".join(text.replace(_BREAK, " ").split())
             if line:
-                out.lines.append("  " * (len(out.lists) - 1) + line)
+                out.lines.append("  " * min(len(out.lists) - 1, _INDENT) + line)
         else:
             self._paragraphs(text)
         if out.later:
@@ -309,6 +314,7 @@ class _Emitter:
 
     def _caption_figure(self, start: int) -> None:
         nodes = self.out.nodes
+        start, self.figured = max(start, self.figured), len(nodes)
         caption = "\n".join(
             node.text for node in nodes[start:] if isinstance(node, TextNode) and node.tag == "figcaption"
         )
@@ -335,7 +341,7 @@ class _Emitter:
 
     def _place(self, image: ImageNode) -> None:
         out = self.out
-        if image.decorative is not None and any(not piece.isspace() for piece in out.pieces):
+        if image.decorative is not None and self.filled:
             out.later.append(image)
             return
         self._flush()

@@ -42,11 +42,11 @@ def decode_html(data: bytes, http_charset: str | None = None, *, tld: str | None
         # ISO-2022-JP is ASCII to the eye; everything else that is UTF-8 as a whole is UTF-8, whatever was declared.
         if b"\x1b" not in data:
             return text, "utf-8" if declared is None or not text.isascii() else declared
-    for name in (declared, _declared_by_meta(data)):
-        if name is not None:
-            text = _decode(data, name)
+    for label in (declared, _declared_by_meta(data)):
+        if label is not None:
+            text = _decode(data, label)
             if text.count("\ufffd") <= _CONTRADICTED * len(text):
-                return text, name
+                return text, label
     guessed = _guess(data, tld)
     return _decode(data, guessed), guessed
 
@@ -87,4 +87,5 @@ def _guess(data: bytes, tld: str | None) -> str:
         options = Detection(tld=tld)
     except ValueError:
         options = Detection()
-    return (detect(data[:_SAMPLE], options).encoding or "windows-1252").lower()
+    # What it declares is not believed any more.
+    return (detect(_META.sub(b"", data[:_SAMPLE]), options).encoding or "windows-1252").lower()

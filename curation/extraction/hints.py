@@ -39,6 +39,9 @@ _NEVER_ROLES: Final = frozenset(
     )
 )
 
+_NAMES: Final = 500
+_STYLE: Final = 1_000
+"""Characters of an attribute that are looked at."""
 _NAME: Final = re.compile(r"[a-z]+|[0-9]+")
 _CAMEL: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
@@ -65,11 +68,12 @@ _WORDS: Final = frozenset(
         " overlay lightbox tooltip paginate pagination pager paging pagenav toolbar topbar skiplink byline bylines"
         " author authors authorbox bio avatar toc tags taglist tagcloud tagged widget widgets login signin search"
         " searchbox searchform masthead copyright disclaimer trending popular mostread mostpopular readmore"
-        " morelinks alsoread prevnext postnav timestamp dateline pubdate published posted postdate"
-        " postmeta metadata entrymeta categories rating ratings votes reply replybox signature actions buttons"
-        " controls print printing permalink edit sphinxsidebar rellinks relations relbar navheader navfooter"
-        " teaser teasers upsell crosssell hatnote ambox mbox metabox follow followus submitted donate donation donations userinfo poster postprofile userdetails usertitle memberinfo postdetails feedback survey poll"
-        " download-app appstore",
+        " morelinks alsoread prevnext postnav timestamp dateline pubdate published posted postdate postmeta"
+        " metadata entrymeta categories rating ratings votes reply replybox signature actions buttons controls"
+        " print printing permalink edit sphinxsidebar rellinks relations relbar navheader navfooter teaser teasers"
+        " upsell crosssell hatnote ambox mbox metabox follow followus submitted donate donation donations userinfo"
+        " poster postprofile userdetails usertitle memberinfo postdetails feedback survey poll download-app"
+        " appstore",
     )
 )
 _PAIRS: Final = frozenset(
@@ -144,7 +148,7 @@ def hint(tag: str, attributes: Attributes) -> int:
             ):
                 return NEVER
         elif name == "style":
-            if value and hides(value):
+            if value and hides(value[:_STYLE]):
                 return NEVER
         elif name == "itemprop":
             prop = value or ""
@@ -160,7 +164,7 @@ def hint(tag: str, attributes: Attributes) -> int:
     if prop and ("articlebody" in prop.lower() or prop == "text"):
         return CONTENT
     if names:
-        found = name_hint(names)
+        found = name_hint(names[:_NAMES])
         if found:
             return found
     return CONTENT if tag in _CONTENT_TAGS else NONE
@@ -173,10 +177,9 @@ def hides(style: str) -> bool:
     return "display:none" in plain or "visibility:hidden" in plain
 
 
-@lru_cache(50_000)
+@lru_cache(20_000)
 def name_hint(names: str) -> int:
     """What classes and ids, separated by blanks, say."""
-    names = names[:500]
     if _NEVER.search(names):
         return NEVER
     content = NONE

@@ -204,17 +204,17 @@ def _decorative(url: str, values: dict[str, str], width: int | None, height: int
     sides = [side for side in (width, height) if side is not None]
     if sides and max(sides) <= 3:
         return "tracking"
-    if sides and min(sides) <= THIN:
-        return "spacer"
     if sides and max(sides) <= TINY:
         return "icon"
+    if sides and min(sides) <= THIN:
+        return "spacer"
     if url.startswith("data:"):
         return None
     if _TRACKERS.search(url):
         return "tracking"
     if values.get("role") in ("presentation", "none") or values.get("aria-hidden") == "true":
         return "presentation"
-    for words in (values.get("class", ""), values.get("id", ""), _file(url), values.get("alt", "")[:30]):
+    for words in (values.get("class", "")[:300], values.get("id", "")[:300], _file(url), values.get("alt", "")[:30]):
         if words and (found := _WORDS.search(words)):
             # A large picture may be of a badge, and one named in passing is no furniture.
             if sides and min(sides) >= 200:

@@ -55,7 +55,9 @@ def drop_lines(nodes: Sequence[Node], *, thread: bool) -> list[Node]:
     """The nodes without datelines and bylines at the ends (in a thread anywhere) and a thread's repeated lines."""
     long = [i for i, node in enumerate(nodes) if isinstance(node, TextNode) and len(node.text) >= _LONG]
     first, last = (long[0], long[-1]) if long else (len(nodes), -1)
-    often = Counter(_shape(node.text) for node in nodes if _is_short(node)) if thread else Counter()
+    often: Counter[str] = Counter()
+    if thread:
+        often.update(_shape(node.text) for node in nodes if isinstance(node, TextNode) and _is_short(node))
     kept: list[Node] = []
     for i, node in enumerate(nodes):
         if isinstance(node, TextNode) and _is_short(node):
@@ -77,8 +79,8 @@ def is_dateline(text: str) -> bool:
     return _DATE.search(text) is not None and len(_DATE_WORDS.sub("", text)) <= len(text) // 4
 
 
-def _is_short(node: Node) -> bool:
-    return isinstance(node, TextNode) and node.tag == PARAGRAPH and len(node.text) <= _SHORT
+def _is_short(node: TextNode) -> bool:
+    return node.tag == PARAGRAPH and len(node.text) <= _SHORT
 
 
 def _shape(text: str) -> str:

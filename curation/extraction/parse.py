@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Final
 
 from curation.extraction.config import ExtractConfig, ExtractError
@@ -17,6 +18,9 @@ UNSEEN: Final = frozenset(
 """Left out with all that is in them; `video` stays for its poster, `noscript` and `button` for their images."""
 TEXT: Final = "#text"
 _DECLARING: Final = frozenset(["html", "base", "meta", "title"])
+
+_AGAIN: Final = re.compile(r"<(?:[bB][oO][dD][yY]|[hH][tT][mM][lL])[\s/]")
+_MOST: Final = 20
 
 Attributes = Sequence[tuple[str, str | None]]
 
@@ -158,6 +162,10 @@ def parse(text: str, config: ExtractConfig) -> Tree:
     """
     from turbohtml.saxparse import sax_parse
 
+    # Each further <body> and <html> lends its attributes to the first, by a search through all of them.
+    if len(_AGAIN.findall(text)) > _MOST:
+        first = list(islice(_AGAIN.finditer(text), _MOST))[-1].end()
+        text = text[:first] + _AGAIN.sub("<span ", text[first:])
     tree = Tree()
     sax_parse(text, _Handler(tree, config.max_nodes))  # type: ignore[arg-type]  # has all the methods, if no base
     return tree
