@@ -256,7 +256,7 @@ def columns_of_rows(population: Population, recipe: "Recipe") -> dict[str, pa.Da
     if population.level == "sample":
         return row_columns(recipe.downloads[population.source])
     if population.level == "document":
-        return {column.name: column.type for column in SCHEMA} | {"caption": pa.string()}
+        return {column.name: column.type for column in SCHEMA} | {"caption": pa.string(), "image_set": pa.string()}
     view = PARAGRAPHS if population.level == "paragraph" else images_schema(recipe.downloads[population.source])
     return {column.name: column.type for column in view}
 

@@ -79,10 +79,6 @@ def samples(file: "RecipeFile") -> tuple[str, ...]:
 
 
 def folders(file: "RecipeFile") -> dict[str, tuple[str, ...]]:
-    """By source, the names that its ledgers go by, in the order in which rows pass them."""
-    return {
-        name: (name,)
-        if entry.kind not in DOCUMENTS
-        else (name, f"{name}.{URLS}", f"{name}.{IMAGES}", f"{name}.{PARAGRAPHS}")
-        for name, entry in file.sources.items()
-    }
+    """By source, the names that its ledgers go by."""
+    parts = {"document": ("", f".{URLS}", f".{IMAGES}", f".{PARAGRAPHS}"), "text": ("", f".{PARAGRAPHS}")}
+    return {name: tuple(name + part for part in parts.get(entry.kind, ("",))) for name, entry in file.sources.items()}

@@ -86,6 +86,11 @@ def _progress(run: str, name: str, record: StageRecord) -> str:
         elif step == "score":
             total = len(list_shards(storage.join(run, "shards", source)))
             done = min(len(storage.list_names(storage.join(run, output))) for output in record.outputs)
+        elif step == "extract":
+            done = len(list_shards(storage.join(run, "documents", source)))
+        elif step in ("place", "trim"):
+            total = len(list_shards(storage.join(run, "documents" if step == "place" else "shards", source)))
+            done = len(list_shards(storage.join(run, record.outputs[0])))
         elif step == "packs":
             done = sum(
                 entry.endswith(".index.parquet") for entry in storage.list_names(storage.join(run, record.outputs[0]))
