@@ -1,6 +1,6 @@
 """`mmcorpus plan`, `pack`, `train`, `generate`: from a selection to a model that answers, each step on its own."""
 
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
@@ -35,7 +35,11 @@ def plan(
     out: Annotated[str, typer.Option("--out", help="The plan's parquet.")],
     kind: Annotated[
         list[str] | None,
-        typer.Option("--kind", metavar="NAME=KIND", help="`pair` (the default) or `conversation`; repeatable."),
+        typer.Option(
+            "--kind",
+            metavar="NAME=KIND",
+            help="`pair` (the default), `conversation`, `document` or `text`; repeatable.",
+        ),
     ] = None,
     ledger: Annotated[str | None, typer.Option("--ledger", help="Folder for what became of each sample.")] = None,
     settings: SetOption = None,
@@ -50,6 +54,7 @@ def plan(
         mmcorpus plan --source chat=chat/shards --selection chat=chat.parquet --kind chat=conversation
         --tokenizer tok/ --out plan.parquet --set context_length=2048
     """
+    from packing.inputs import Kind
     from packing.plan import PlanConfig, PlanSource, make_plan
 
     folders, selections, kinds = _named(source, "--source"), _named(selection, "--selection"), _named(kind, "--kind")
@@ -57,11 +62,10 @@ def plan(
         raise UsageError(
             f"--source names {sorted(folders)}, --selection {sorted(selections)}; give both for each source"
         )
-    wrong = {
-        name: value for name, value in kinds.items() if name not in folders or value not in ("pair", "conversation")
-    }
+    wrong = {name: value for name, value in kinds.items() if name not in folders or value not in get_args(Kind)}
     if wrong:
-        raise UsageError(f"--kind {wrong}: give NAME=pair or NAME=conversation for a source that --source names")
+        kinds_known = ", ".join(get_args(Kind))
+        raise UsageError(f"--kind {wrong}: give NAME=KIND, of {kinds_known}, for a source that --source names")
     report = make_plan(
         read_config(PlanConfig, settings),
         tokenizer=tokenizer,
