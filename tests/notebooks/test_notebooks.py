@@ -20,9 +20,11 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SMALL = {
     "web.generate.pairs": 300,
     "web.generate.instructions": 40,
+    "web.generate.pages": 40,
     "web.generate.weights": "{drip: 0, endless: 0, slow: 0}",
     "train.stages.pretrain.steps": 3,
     "train.stages.baseline.steps": 3,
+    "train.stages.interleaved.steps": 3,
     "train.stages.sft.steps": 3,
 }
 
