@@ -12,6 +12,7 @@ from pipelines.commands.dedup import register as add_deduplication
 from pipelines.commands.dfn import register as add_network
 from pipelines.commands.documents import register as add_documents
 from pipelines.commands.evaluations import register as add_evaluations
+from pipelines.commands.extract import register as add_extraction
 from pipelines.commands.image_based import register as add_image_based
 from pipelines.commands.learn import register as add_learning
 from pipelines.commands.look import register as add_looking
@@ -54,6 +55,7 @@ for add in (
     add_running,
     add_curation,
     add_deduplication,
+    add_extraction,
     add_documents,
     add_evaluations,
     add_image_based,

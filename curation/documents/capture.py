@@ -76,12 +76,6 @@ def choose_captures(
     return CaptureReport(documents=len(table), kept=kept, dropped=dict(sorted(dropped.items())))
 
 
-def surviving_rows(documents: str, scores: str, shard: str) -> list[int]:
-    """The places, among a shard's `success` rows in key order, of the documents that stay."""
-    ranks = read_scores(scores, CAPTURE, shard, ["rank"])["rank"].to_pylist()
-    return [place for place, rank in enumerate(ranks) if not rank]
-
-
 def _verdicts(documents: str, scores: str) -> Iterator[pa.Table]:
     for shard in list_shards(documents):
         rows = read_rows(shard, ["key", "status", "uid", "url", "date"])

@@ -78,7 +78,7 @@ class _Block:
         self._members = members
         self.ahead = b""
         self.parted = False
-        """Whether newlines stand before what is ahead: a record before them is as long as it says."""
+        """Whether two newlines stand before what is ahead: a record before them is as long as it says."""
         self._ended = False
 
     def want(self, size: int) -> bool:
@@ -113,11 +113,12 @@ class _Block:
         return passed
 
     def at_end(self) -> bool:
-        """Pass the newlines between records, and say in `parted` if there are any; whether that was all."""
-        self.parted = False
+        """Pass the newlines between records, and say in `parted` if there are two; whether that was all."""
+        lines, self.parted = 0, False
         while self.want(1):
             rest = self.ahead.lstrip(_NEWLINES)
-            self.parted = self.parted or b"\n" in self.ahead[: len(self.ahead) - len(rest)]
+            lines += self.ahead.count(b"\n", 0, len(self.ahead) - len(rest))
+            self.parted = lines > 1
             self.ahead = rest
             if rest:
                 return False
@@ -155,6 +156,8 @@ class _Reader:
                     yield done
                 held = self._record(block, begin, number)
                 number += 1
+                if held.problem is not None:
+                    break  # where the next record would begin is not known
             parted = block.parted
             left = block.skip()
         except Damaged as error:
@@ -231,7 +234,10 @@ class _Reader:
                 return raw.fail(BAD_RECORD, "its header does not end")
             if not block.want(len(block.ahead) + 1):
                 return raw.fail(TRUNCATED, "it ends within its header")
-        _, pairs = parse_headers(block.take(end.start()))
+        head = block.take(end.start())
+        if b"WARC/1." in head[5:]:
+            return raw.fail(BAD_RECORD, "another record begins within its header")
+        _, pairs = parse_headers(head)
         block.take(end.end() - end.start())
         raw.length = end.end()
         raw.headers = {name.lower(): value for name, value in reversed(pairs)}

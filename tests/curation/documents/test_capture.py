@@ -8,11 +8,12 @@ import pytest
 
 from curation import ledger
 from curation.corpora.warcs import Capture, write_warc
-from curation.documents.capture import CaptureReport, choose_captures, surviving_rows
+from curation.documents.capture import CaptureReport, choose_captures
 from curation.documents.config import PagesConfig
 from curation.documents.extract import extract_documents
+from curation.documents.extracted import surviving
 from curation.engine import Outcome, attempt
-from curation.shards import SUCCESS, list_shards, read_rows
+from curation.shards import list_shards, read_rows
 from tests.curation.documents.page_corpus import HOST, html, pages
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -46,9 +47,8 @@ def survivors(root: Path) -> list[tuple[str, str]]:
     """Address and date of the documents that stay."""
     kept = []
     for shard in list_shards(f"{root}/documents"):
-        documents = [row for row in read_rows(shard).to_pylist() if row["status"] == SUCCESS]
-        for place in surviving_rows(f"{root}/documents", f"{root}/scores", shard.name):
-            kept.append((documents[place]["url"][-1], documents[place]["date"][:7]))
+        keys = set(surviving(shard, f"{root}/scores")["key"].to_pylist())
+        kept += [(row["url"][-1], row["date"][:7]) for row in read_rows(shard).to_pylist() if row["key"] in keys]
     return sorted(kept)
 
 
