@@ -10,6 +10,7 @@ import pyarrow.dataset as ds
 
 from curation import ledger, storage
 from curation.shards import SUCCESS, Shard, list_shards, read_rows
+from pipelines.page_text import page_lines
 
 Lines = Iterator[str]
 _SHOWN_META: Final = (
@@ -222,6 +223,9 @@ def _of_source(run: str, source: str, uid: str, rows: list[dict[str, Any]]) -> L
         why = f" by {row['rule']}" if row["rule"] else ""
         value = f": {row['value']}" if row["value"] else ""
         yield f"  {row['stage']}: {row['verdict']}{why}{value}{place}"
+    placed = shard is not None and shard.root == storage.join(run, "shards", source) and not shard.level
+    if shard is not None and placed and "nodes" in storage.read_schema(shard.parquet).names:
+        yield from page_lines(run, source, shard, uid)
     for kind in ("", ".heldout"):
         path = storage.join(run, "selections", f"{source}{kind}.parquet")
         if storage.exists(path):

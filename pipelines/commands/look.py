@@ -62,7 +62,8 @@ def inspect(
     """Say what is in a file or folder that mmcorpus wrote, or tell the whole story of one sample of a run.
 
     A sample's story: its URL and record, its scores with the model and parameters that made them, the rule that decided
-    at each stage, and the sequence it was packed into. The first 6 digits of a uid are enough if no other begins so.
+    at each stage, and the sequence it was packed into; a document's page too, with what was dropped of it. The first 6
+    digits of a uid are enough if no other begins so.
 
     **Examples**
 
