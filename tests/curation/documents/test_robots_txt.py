@@ -1,6 +1,9 @@
 """robots.txt and ai.txt: which line decides."""
 
+import random
+
 import pytest
+from protego import Protego
 
 from curation.documents.robots_txt import RobotsTxt
 
@@ -98,3 +101,22 @@ def test_a_byte_order_mark_is_no_part_of_the_first_line() -> None:
 def test_hostile_patterns_take_no_time() -> None:
     file = RobotsTxt(f"User-agent: *\nDisallow: /{'*a' * 500}b$\nDisallow: /{'a*' * 500}c")
     assert file.refusal("/" + "a" * 20_000, ["x"]) is None
+
+
+def test_decisions_are_protegos() -> None:
+    draw = random.Random(0)
+    pieces = ["/", "/a", "/b", "/a/b", "*", "*.pdf", "$", "?q=", "/c*d", "%61"]
+    for _ in range(400):
+        lines = []
+        for agent in draw.sample(["*", "one", "two"], 2):
+            lines.append(f"User-agent: {agent}")
+            for _ in range(draw.randint(0, 4)):
+                pattern = draw.choice(["/", "*"]) + "".join(draw.choices(pieces, k=draw.randint(0, 2)))
+                lines.append(f"{draw.choice(['Allow', 'Disallow'])}: {pattern}")
+        text = "\n".join(lines)
+        ours, theirs = RobotsTxt(text), Protego.parse(text)
+        for _ in range(10):
+            path = "/" + "".join(draw.choices(["a", "b", "/", "c", "d", ".pdf", "?q=1"], k=draw.randint(0, 5)))
+            agent = draw.choice(["one", "two", "three"])
+            allowed = theirs.can_fetch(f"https://example.org{path}", agent)
+            assert (ours.refusal(path, [agent]) is None) == allowed, (text, path, agent)
