@@ -1,6 +1,6 @@
 """Does memory stay flat over many pages? Extracts pages of every template, broken ones among them, and samples the RSS.
 
-    python -m benchmarks.extraction_memory                 # 100,000 pages, about 8 minutes
+    python -m benchmarks.extraction_memory                 # 100,000 pages, about 10 minutes
     python -m benchmarks.extraction_memory --pages 2000
 
 Pages are written here, each different; every third is mutated. The result is a table, a JSON and a plot in
@@ -30,8 +30,8 @@ def resident_megabytes() -> float:
 
 
 def page_of(number: int) -> bytes:
-    """A page; the numbers give pages of 1 kB to 200 kB, each third one broken."""
-    page = b"".join(write_page(number * 31 + part).encode() for part in range(1 + number % 40))
+    """A page; the numbers give pages of 1 kB to 50 kB, each third one broken."""
+    page = b"".join(write_page(number * 31 + part).encode() for part in range(1 + number % 10))
     return mutate(page, write_page(number + 1).encode(), number) if number % 3 == 0 else page
 
 

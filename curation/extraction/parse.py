@@ -44,8 +44,6 @@ class Tree:
     language: str | None = None
     robots: list[tuple[str, str]] = field(default_factory=list)
     """Name (lower case) and content of the `meta` tags that speak to crawlers, in page order."""
-    metas: dict[str, str] = field(default_factory=dict)
-    """Content of the first `meta` of each name or property (lower case): `og:image`, `og:title` …"""
 
 
 class _Handler:
@@ -141,12 +139,10 @@ def _declare(tree: Tree, tag: str, given: Attributes) -> None:
         if tree.base is None and values.get("href"):
             tree.base = values["href"]
     elif tag == "meta":
-        name = (values.get("name") or values.get("property") or values.get("itemprop") or "").strip().lower()
+        name = (values.get("name") or "").strip().lower()
         content = (values.get("content") or "").strip()
         if name == "robots" or name.endswith("bot") or name.startswith("tdm-"):
             tree.robots.append((name, content))
-        elif name and content and name not in tree.metas:
-            tree.metas[name] = content
         equivalent = (values.get("http-equiv") or "").strip().lower()
         if equivalent == "content-language" and content and tree.language is None:
             tree.language = content.partition(",")[0].strip() or None

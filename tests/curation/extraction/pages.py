@@ -1,12 +1,33 @@
 """Pages to break: every kind of markup that the extraction looks at, by number."""
 
 import random
+import re
 
-WORDS = "mill river bridge stone water wind old town council plans burnt night people house größe 水車 мельница".split()
-TAGS = "div p span b i a ul ol li table tr td th pre code blockquote figure figcaption section article h1 h2 h3 dl dt dd form".split()
-NAMES = (
-    "content main article comments sidebar nav share related post-123 caption menu entry-content userinfo hero".split()
+WORDS = re.findall(
+    r"\S+",
+    "mill river bridge stone water wind old town council plans burnt night people house größe 水車 мельница",
 )
+TAGS = re.findall(
+    r"\S+",
+    "div p span b i a ul ol li table tr td th pre code blockquote figure figcaption section article h1 h2"
+    " h3 dl dt dd form",
+)
+NAMES = [
+    "content",
+    "main",
+    "article",
+    "comments",
+    "sidebar",
+    "nav",
+    "share",
+    "related",
+    "post-123",
+    "caption",
+    "menu",
+    "entry-content",
+    "userinfo",
+    "hero",
+]
 IMAGES = (
     '<img src="{0}.jpg" alt="{0}">',
     '<img src="data:image/gif;base64,R0lGODlhAQABAAAAACw=" data-src="{0}.jpg"><noscript><img src="{0}.jpg"></noscript>',

@@ -82,9 +82,7 @@ def test_iso_2022_jp() -> None:
 
 
 def test_stray_bytes_cost_themselves() -> None:
-    text, name = decode_html(
-        "<meta charset=utf-8><p>".encode() + "wörter ".encode() * 100 + b"\xff\xfe" + "ü".encode() * 50
-    )
+    text, name = decode_html(b"<meta charset=utf-8><p>" + "wörter ".encode() * 100 + b"\xff\xfe" + "ü".encode() * 50)
     assert name == "utf-8"
     assert text.count("\ufffd") == 2
 

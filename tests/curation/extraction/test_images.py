@@ -42,7 +42,8 @@ def test_addresses(markup: str, url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "src", ["javascript:alert(1)", "file:///etc/passwd", "about:blank", "blob:https://x/1", "http://", "http://[::1", "#x", "",
+    "src", ["javascript:alert(1)", "file:///etc/passwd", "about:blank", "blob:https://x/1", "http://", "http://[::1",
+            "", "#x",
             "ftp://example.com/b.jpg", "http://x:99999/b.jpg", "data:text/html,<b>", "cid:1"],
 )  # fmt: skip
 def test_what_is_no_address_is_no_image(src: str) -> None:
