@@ -124,9 +124,7 @@ def test_exact_copies_among_paragraphs_of_a_domain(placed: str, tmp_path: Path) 
     scorer = SCORERS["caption"]()
     judge(f"{placed}/shards/pages.paragraphs", f"{tmp_path}/scores", [scorer])
     source = Source(name="pages.paragraphs", shards=f"{placed}/shards/pages.paragraphs", scores=f"{tmp_path}/scores")
-    deduplicate(
-        "repeats", SameColumns(on=("domain", "caption.text_hash")), [source], f"{tmp_path}/work", workers=0
-    )
+    deduplicate("repeats", SameColumns(on=("domain", "caption.text_hash")), [source], f"{tmp_path}/work", workers=0)
     copies = read_scores(f"{tmp_path}/scores", "repeats", "000000000", ["copies"])["copies"].to_pylist()
     assert copies == [2, 3, 2, 3, 2, 3]
 
