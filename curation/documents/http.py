@@ -51,13 +51,19 @@ class Answer:
 
 
 def parse_headers(block: bytes, *, status_line: bool = True) -> tuple[str, tuple[tuple[str, str], ...]]:
-    """The first line and the headers of a block, in order; what is not a header is passed over."""
+    """The first line and the headers of a block, in order; what is not a header is passed over.
+
+    Raises ValueError for headers that are too long.
+    """
     from fastwarc.warc import HeaderMap
 
     if b"\r\n" not in block:
         block = block.replace(b"\n", b"\r\n")
     headers = HeaderMap()
-    headers.parse(io.BytesIO(block + b"\r\n\r\n"), has_status_line=status_line)
+    try:
+        headers.parse(io.BytesIO(block + b"\r\n\r\n"), has_status_line=status_line)
+    except OSError as error:  # a line is longer than it takes; nothing was read from anywhere
+        raise ValueError(str(error)) from None
     line = headers.status_line_bytes or b""
     return line.decode("utf-8", "replace").strip(), headers.to_tuples()
 
@@ -69,7 +75,10 @@ def parse_answer(block: bytes) -> Answer | None:
     end = _HEAD_END.search(block, 0, MAX_HEAD)
     if end is None:
         return None
-    line, headers = parse_headers(block[: end.start()])
+    try:
+        line, headers = parse_headers(block[: end.start()])
+    except ValueError:
+        return None
     _, _, rest = line.partition(" ")
     number, _, reason = rest.strip().partition(" ")
     if not (number.isascii() and number.isdigit() and len(number) == 3):

@@ -237,7 +237,10 @@ class _Reader:
         head = block.take(end.start())
         if b"WARC/1." in head[5:]:
             return raw.fail(BAD_RECORD, "another record begins within its header")
-        _, pairs = parse_headers(head)
+        try:
+            _, pairs = parse_headers(head)
+        except ValueError as error:
+            return raw.fail(BAD_RECORD, str(error))
         block.take(end.end() - end.start())
         raw.length = end.end()
         raw.headers = {name.lower(): value for name, value in reversed(pairs)}
