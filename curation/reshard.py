@@ -2,10 +2,15 @@
 
 The plan is made from the input shards' rows alone, so output shard `00007` holds the same samples whatever the number
 of workers, and a killed run goes on where it was. Output shards follow the order of the input; only the last is short.
+
+Of a view the rows become samples of their own: trimmed documents with the nodes that are left (`key.json` has them,
+each with all that was known of it) and their images, numbered anew; images with the text beside them; paragraphs.
 """
 
 import functools
 import hashlib
+import itertools
+import json
 import tarfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -17,10 +22,11 @@ import pyarrow as pa
 
 from curation import storage
 from curation.blurring import FaceBlurring, blur_sample
+from curation.documents.kept import read_kept
 from curation.engine import run_shards
 from curation.selection import uids
 from curation.selection.tables import read_selection, selection_pairs
-from curation.shards import SUCCESS, Sample, Shard, ShardWriter, list_shards, read_rows, read_samples
+from curation.shards import SUCCESS, VIEW_FILE, Sample, Shard, ShardWriter, list_shards, read_rows, read_samples
 
 PLAN_FILE: Final = "reshard.json"
 """Beside the output shards: which plan they follow."""
@@ -91,18 +97,22 @@ def reshard(
 
     Args:
         selection: a table of uid and count, or the path of one (.parquet, .npy, .txt).
-        blur: blur the faces that a scorer has found; images without any keep their bytes, the others become JPEG.
+        blur: blur the faces that a scorer has found; images without any keep their bytes, the others become JPEG. Not
+            of documents, which have more than one image.
         workers: worker processes; None for as many as Ray has CPUs.
 
     Raises:
-        ValueError: `out` holds shards of another selection, size or input.
+        ValueError: `out` holds shards of another selection, size or input; or faces of documents are to be blurred.
         RuntimeError: Ray is not initialised.
     """
     if samples_per_shard < 1:
         raise ValueError(f"samples_per_shard: {samples_per_shard} must be 1 or more")
+    if blur is not None and any(shard.level == "document" for shard in list_shards(shards_root)[:1]):
+        raise ValueError("faces are blurred in pairs; blur them when the images of documents are downloaded")
     table = read_selection(selection) if isinstance(selection, str) else selection
     outputs, missing, unreadable = plan_outputs(shards_root, table, out, samples_per_shard)
-    _claim(out, outputs, samples_per_shard, blur)
+    view = storage.join(shards_root, VIEW_FILE)
+    _claim(out, outputs, samples_per_shard, blur, storage.read_bytes(view) if storage.exists(view) else b"")
     done = {shard.name for shard in list_shards(out)}
     waiting = [output for output in outputs if output.shard.name not in done]
     outcomes = (
@@ -184,8 +194,13 @@ def _usable_pairs(shard: Shard) -> uids.Pairs:
     return uids.encode(rows["uid"].filter(pa.array(usable)))
 
 
-def _claim(out: str, outputs: list[OutputShard], samples_per_shard: int, blur: FaceBlurring | None) -> None:
-    """Say in `out` which plan its shards follow; refuse a folder that follows another."""
+def _claim(
+    out: str, outputs: list[OutputShard], samples_per_shard: int, blur: FaceBlurring | None, view: bytes
+) -> None:
+    """Say in `out` which plan its shards follow; refuse a folder that follows another.
+
+    A view's file says by which decisions its documents were trimmed: other decisions, other samples of the same uids.
+    """
     digest = hashlib.blake2b(digest_size=8)
     for output in outputs:
         for part in output.parts:
@@ -194,6 +209,7 @@ def _claim(out: str, outputs: list[OutputShard], samples_per_shard: int, blur: F
                 digest.update(np.ascontiguousarray(array).tobytes())
     if blur is not None:
         digest.update(f"blur {blur.scores}".encode())
+    digest.update(view)
     claim = {"fingerprint": digest.hexdigest(), "samples_per_shard": samples_per_shard, "shards": len(outputs)}
     path = storage.join(out, PLAN_FILE)
     if storage.exists(path):
@@ -215,14 +231,29 @@ def write_output(output: OutputShard, blur: FaceBlurring | None = None) -> dict[
     with ShardWriter(output.shard) as writer:
         for part in output.parts:
             boxes = blur.boxes(part.shard.name) if blur is not None else {}
+            nodes = _nodes(part)
             for found, copy in _copies(part):
                 sample = blur_sample(found, boxes)
                 suffix = f"-{copy}" if copy else ""
                 key = f"{output.shard.name}{number:0{output.digits}d}{suffix}"
                 meta = {**sample.meta, "copy": copy}
+                if found.uid in nodes:
+                    meta["nodes"] = nodes[found.uid]
                 writer.write(Sample(key=key, uid=sample.uid, caption=sample.caption, images=sample.images, meta=meta))
                 number += 1
     return {"samples": number}
+
+
+def _nodes(part: Part) -> dict[str, str]:
+    """By uid, the nodes of trimmed documents, their images numbered from 0 in page order; nothing of other samples."""
+    if part.shard.level != "document":
+        return {}
+    found: dict[str, str] = {}
+    for row, nodes in read_kept(part.shard, uids.decode(part.pairs).to_pylist()):
+        numbers = itertools.count()
+        listed = [{**node, "image": next(numbers)} if "image" in node else node for node in nodes]
+        found[row["uid"]] = json.dumps(listed, ensure_ascii=False)
+    return found
 
 
 def _copies(part: Part) -> Iterator[tuple[Sample, int]]:

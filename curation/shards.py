@@ -212,7 +212,10 @@ class ShardWriter:
         return self
 
     def write(self, sample: Sample) -> None:
-        """Append a sample; its row in the parquet is its meta with key, uid, caption and status `success`."""
+        """Append a sample; its row in the parquet is its meta with key, uid, caption and status `success`.
+
+        A document – a sample with `nodes`, JSON text – has them as a list in its json, and each image has its number.
+        """
         meta = {
             **sample.meta,
             "key": sample.key,
@@ -221,14 +224,17 @@ class ShardWriter:
             "status": SUCCESS,
         }
         meta.setdefault("error_message", None)
-        if len(sample.images) == 1:
+        nodes = meta.get("nodes")
+        if len(sample.images) == 1 and nodes is None:
             self._add(f"{sample.key}.{sample.images[0].extension}", sample.images[0].data)
         else:
+            digits = max(3, len(str(len(sample.images))))  # so that names sort as numbers do
             for number, image in enumerate(sample.images):
-                self._add(f"{sample.key}.{number:03d}.{image.extension}", image.data)
+                self._add(f"{sample.key}.{number:0{digits}d}.{image.extension}", image.data)
         if sample.caption is not None:
             self._add(f"{sample.key}.txt", sample.caption.encode("utf-8", "replace"))
-        self._add(f"{sample.key}.json", json.dumps(meta, ensure_ascii=False, sort_keys=True).encode())
+        told = meta if nodes is None else {**meta, "nodes": json.loads(nodes)}
+        self._add(f"{sample.key}.json", json.dumps(told, ensure_ascii=False, sort_keys=True).encode())
         self._rows.append(meta)
 
     def _add(self, name: str, data: bytes) -> None:

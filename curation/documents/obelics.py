@@ -22,7 +22,7 @@ from curation.documents.kept import Nodes, read_kept
 from curation.documents.nodes import BREAK
 from curation.selection import uids
 from curation.selection.tables import read_selection, selection_pairs
-from curation.shards import SUCCESS, EncodedImage, Shard, list_shards, read_rows, read_samples
+from curation.shards import SUCCESS, VIEW_FILE, EncodedImage, Shard, list_shards, read_rows, read_samples
 
 pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 
@@ -109,7 +109,10 @@ def export_obelics(
         raise ValueError(f"{shards} has no documents; give shards/<source>.trimmed, or documents that were resharded")
     table = read_selection(selection) if isinstance(selection, str) else selection
     wanted = None if table is None else _counted(table)
-    _claim(out, digest_of(_VERSION, digest_of_shards(shards), None if wanted is None else sorted(wanted.items())))
+    view = storage.join(shards, VIEW_FILE)  # which says by which decisions the documents were trimmed
+    decided = storage.read_json(view) if storage.exists(view) else None
+    counted = None if wanted is None else sorted(wanted.items())
+    _claim(out, digest_of(_VERSION, digest_of_shards(shards), decided, counted))
     chosen, found = [], set[str]()
     for shard in listed:
         counts = _counts(shard, wanted, found)

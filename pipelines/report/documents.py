@@ -17,7 +17,7 @@ OPT_OUT: Final = "opt_out"
 VOICES: Final = 12
 """Wishes shown, the most frequent ones."""
 EXAMPLE_CHARACTERS: Final = 160
-_WHOLE: Final = ("meta ", "header ")
+_WHOLE: Final = ("meta ", "header ", "X-Robots-Tag ")
 """Wishes told apart by all their words; the others by who speaks, as no two sites write the same line."""
 _WHAT: Final = {"": "documents", f".{URLS}": "image addresses", f".{IMAGES}": "images", f".{PARAGRAPHS}": "paragraphs"}
 
@@ -55,7 +55,8 @@ def section(run: str, source: str, max_shards: int) -> dict[str, Any]:
 
 def _total(name: str, stages: dict[str, pa.Table]) -> str:
     """`280 documents of 300` : what came through of what came in."""
-    first, last = next(iter(stages.values())), list(stages.values())[-1]
+    judged = [table for stage, table in stages.items() if stage not in ("split", "pack")]
+    first, last = judged[0], judged[-1]
     kept = pc.sum(pc.equal(last["verdict"], ledger.KEPT)).as_py() or 0
     return f"{kept:,} of {first.num_rows:,} {_WHAT[name]} kept"
 
@@ -105,13 +106,13 @@ def _cut(text: str) -> str:
 def _wishes(stages: dict[str, dict[str, pa.Table]]) -> list[dict[str, str]]:
     """Who asked not to be used, in which words, and for how many documents and image addresses that decided."""
     heard: dict[str, Counter[str]] = {}
-    for name, stage in (("", "trim"), (f".{URLS}", pages.EXTRACT)):
+    for name, stage in (("", "trim"), (f".{URLS}", pages.EXTRACT), (f".{URLS}", "download")):
         table = stages[name].get(stage)
         if table is None:
             continue
         values = table.filter(pc.equal(table["rule"], OPT_OUT))["value"].value_counts().to_pylist()
         for entry in values:
-            wish = entry["values"] or "?"
+            wish = (entry["values"] or "?").removeprefix(f"{OPT_OUT}: ")
             voice = wish if wish.startswith(_WHOLE) else wish.partition(":")[0]
             heard.setdefault(voice, Counter())[_WHAT[name]] += entry["counts"]
     most = sorted(heard.items(), key=lambda item: (-item[1].total(), item[0]))[:VOICES]
