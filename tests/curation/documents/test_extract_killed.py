@@ -1,0 +1,74 @@
+"""Extraction whose driver is killed at random and run again: the same documents, byte for byte."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from curation.corpora.warcs import write_warc
+from curation.shards import list_shards
+from tests.curation.documents.page_corpus import pages, tree
+
+RUN = """
+import functools, sys
+from curation.documents import extract
+from curation.documents.capture import choose_captures
+from curation.documents.config import PagesConfig
+from curation.engine import attempt
+
+def here(make_work, items, *, name, **_):
+    work = make_work()
+    return [attempt(functools.partial(work, item), name(item)) for item in items]
+
+# Ray's own start would be most of each life; what a killed worker leaves is what a killed driver leaves.
+extract.run_shards = here
+inputs, out = sys.argv[1:]
+extract.extract_documents(PagesConfig(records_per_shard=40), inputs, f"{out}/documents", f"{out}/ledger")
+choose_captures(f"{out}/documents", f"{out}/scores", f"{out}/ledger", f"{out}/work", workers=0)
+"""
+
+
+def start(inputs: Path, out: Path) -> subprocess.Popen[bytes]:
+    root = Path(__file__).parents[3]
+    return subprocess.Popen(
+        [sys.executable, "-c", RUN, str(inputs), str(out)], cwd=root, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+
+
+@pytest.mark.slow
+def test_killed_at_random_and_run_again(tmp_path: Path) -> None:
+    for number, ending in enumerate((".warc.gz", ".warc.zst", ".warc")):
+        write_warc(f"{tmp_path}/in/{number}{ending}", pages(400, begin=100 * number))
+    assert start(tmp_path / "in", tmp_path / "whole").wait(300) == 0
+    whole = tree(tmp_path / "whole")
+    assert len(list_shards(f"{tmp_path}/whole/documents")) == 30
+    chance = random.Random(7)
+    killed = 0
+    for _ in range(40):
+        process = start(tmp_path / "in", tmp_path / "killed")
+        # From one commit to the next and a little more, so that each life gets on and few end by themselves.
+        before = len(list_shards(f"{tmp_path}/killed/documents"))
+        deadline = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < deadline:
+            if len(list_shards(f"{tmp_path}/killed/documents")) > before + chance.randrange(6):
+                time.sleep(chance.random() / 50)
+                break
+            time.sleep(0.005)
+        if process.poll() is not None:
+            assert process.returncode == 0
+            break
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        killed += 1
+    assert killed > 2
+    assert start(tmp_path / "in", tmp_path / "killed").wait(300) == 0
+    # The deduplication's work files name the times of what they were made from.
+    names = [name for name in whole if not name.startswith("work/")]
+    assert {name: digest for name, digest in tree(tmp_path / "killed").items() if not name.startswith("work/")} == {
+        name: whole[name] for name in names
+    }
