@@ -14,18 +14,16 @@ from pipelines import dfn
 from pipelines.fingerprint import file_digest, plain
 from pipelines.populations import Population, populations, samples
 from pipelines.problems import Path, Problem, suggestion
+from pipelines.row_columns import HASHES, columns_of_rows
 from pipelines.runner import Result, Stage
 from pipelines.validation import check, field_types
 from pipelines.yaml_source import YamlSource
 
 if TYPE_CHECKING:
     from curation.dedup import DedupPass, Source
-    from curation.download.config import DownloadConfig
     from pipelines.recipe import Recipe
 
 SECTION: Final = "dedup"
-_HASHES: Final = frozenset({"md5", "sha256", "sha512"})
-_NUMBERS: Final = ("width", "height", "original_width", "original_height", "original_bytes", "frames", "orientation")
 
 
 def read_passes(
@@ -248,29 +246,6 @@ def _columns_for(found: "DedupPass", before: "list[DedupPass]", recipe: "Recipe"
     return known
 
 
-def columns_of_rows(population: Population, recipe: "Recipe") -> dict[str, pa.DataType | None]:
-    """The columns of a population's shards, by type; None where that is not known before."""
-    from curation.documents.parts import SCHEMA
-    from curation.documents.views import PARAGRAPHS, images_schema
-
-    if population.level == "sample":
-        return row_columns(recipe.downloads[population.source])
-    if population.level == "document":
-        return {column.name: column.type for column in SCHEMA} | {"caption": pa.string(), "image_set": pa.string()}
-    view = PARAGRAPHS if population.level == "paragraph" else images_schema(recipe.downloads[population.source])
-    return {column.name: column.type for column in view}
-
-
-def row_columns(download: "DownloadConfig") -> dict[str, pa.DataType | None]:
-    """The columns of the shards that a download writes; None for the type of those that its list decides."""
-    from curation.download.config import RESERVED_COLUMNS
-
-    absent = _HASHES - {download.compute_hash} | (set() if download.extract_exif else {"exif"})
-    kinds: dict[str, pa.DataType | None] = {name: pa.string() for name in RESERVED_COLUMNS - absent}
-    kinds |= dict.fromkeys(_NUMBERS, pa.int64()) | {"has_alpha": pa.bool_()}
-    return kinds | dict.fromkeys(download.save_additional_columns)
-
-
 def _missing(column: str, known: Mapping[str, Any], found: "DedupPass", recipe: "Recipe") -> str | None:
     """Why a column that a pass reads will not be there; None if it will."""
     if column in known:
@@ -278,7 +253,7 @@ def _missing(column: str, known: Mapping[str, Any], found: "DedupPass", recipe: 
     prefix, dot, rest = column.partition(".")
     scorers = {scorer.name: scorer for scorer in recipe.scorers.values()}
     if not dot:
-        if column in _HASHES:
+        if column in HASHES:
             return f"needs the column {column!r}; set compute_hash: {column} under download"
         rows = [name for name in known if "." not in name]
         return f"the shards will have no column {column!r}; {suggestion(column, rows)}"
