@@ -49,7 +49,7 @@ def test_killed_at_random_and_run_again(tmp_path: Path) -> None:
     assert len(list_shards(f"{tmp_path}/whole/documents")) == 30
     chance = random.Random(7)
     killed = 0
-    for _ in range(40):
+    for _ in range(8):
         process = start(tmp_path / "in", tmp_path / "killed")
         # From one commit to the next and a little more, so that each life gets on and few end by themselves.
         before = len(list_shards(f"{tmp_path}/killed/documents"))
