@@ -214,7 +214,8 @@ class ShardWriter:
     def write(self, sample: Sample) -> None:
         """Append a sample; its row in the parquet is its meta with key, uid, caption and status `success`.
 
-        A document – a sample with `nodes`, JSON text – has them as a list in its json, and each image has its number.
+        A document – a sample with `nodes`, a list or its JSON text – has the list in its json, the text in its row, and
+        each of its images has its number.
         """
         meta = {
             **sample.meta,
@@ -233,7 +234,10 @@ class ShardWriter:
                 self._add(f"{sample.key}.{number:0{digits}d}.{image.extension}", image.data)
         if sample.caption is not None:
             self._add(f"{sample.key}.txt", sample.caption.encode("utf-8", "replace"))
-        told = meta if nodes is None else {**meta, "nodes": json.loads(nodes)}
+        told = meta
+        if nodes is not None:
+            told = {**meta, "nodes": json.loads(nodes) if isinstance(nodes, str) else nodes}
+            meta["nodes"] = json.dumps(told["nodes"], ensure_ascii=False)
         self._add(f"{sample.key}.json", json.dumps(told, ensure_ascii=False, sort_keys=True).encode())
         self._rows.append(meta)
 

@@ -49,14 +49,12 @@ def choose(run: str, source: str, stages: dict[str, pa.Table], max_shards: int) 
     """
     at_hand = _at_hand(run, source, max_shards)
     dropped = {row["uid"]: row for row in _dropped(stages) if row["uid"] in at_hand}
-    kept = [uid for uid, (_, _, left) in sorted(at_hand.items()) if uid not in dropped and left is not None]
-    if not kept and not dropped:
+    left = {uid: row for uid, (_, _, row) in sorted(at_hand.items()) if uid not in dropped and row is not None}
+    if not left and not dropped:
         return []
-    pictured = [uid for uid in kept if at_hand[uid][2]["images"]] + [
-        uid for uid in kept if not at_hand[uid][2]["images"]
-    ]
-    lost = {uid: _nodes(at_hand[uid][1]) - _nodes(at_hand[uid][2]) for uid in kept}
-    most = sorted((uid for uid in kept if lost[uid] > 0), key=lambda uid: (-lost[uid], uid))[:TRIMMED_PAGES]
+    pictured = sorted(left, key=lambda uid: (not left[uid]["images"], uid))
+    lost = {uid: _nodes(at_hand[uid][1]) - _nodes(left[uid]) for uid in left}
+    most = sorted((uid for uid in left if lost[uid] > 0), key=lambda uid: (-lost[uid], uid))[:TRIMMED_PAGES]
     plain = [uid for uid in pictured if uid not in most][:KEPT_PAGES]
     chosen = [Choice(shard=at_hand[uid][0], uid=uid, group="kept") for uid in plain]
     chosen += [Choice(shard=at_hand[uid][0], uid=uid, group="kept, most nodes dropped") for uid in most]
@@ -91,8 +89,8 @@ def _at_hand(run: str, source: str, max_shards: int) -> dict[str, tuple[Shard, d
     return found
 
 
-def _nodes(row: dict[str, int] | None) -> int:
-    return 0 if row is None else row["texts"] + row["images"]
+def _nodes(row: dict[str, int]) -> int:
+    return row["texts"] + row["images"]
 
 
 def _dropped(stages: dict[str, pa.Table]) -> Iterable[dict[str, Any]]:
