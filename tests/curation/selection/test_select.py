@@ -9,10 +9,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curation import ledger
+from curation import ledger, storage
 from curation.identity import pair_uid
 from curation.scores import Origin, write_scores
-from curation.selection import ExpressionError, SelectConfig, SelectReport, read_selection, select, write_selection
+from curation.selection import (
+    ExpressionError,
+    SelectConfig,
+    SelectReport,
+    read_selection,
+    select,
+    select_table,
+    write_selection,
+)
 from curation.selection.evaluate import evaluate
 
 COUNT = 500
@@ -208,3 +216,16 @@ def test_held_out_needs_a_place(scores: str, tmp_path: Path) -> None:
 def test_an_expression_error_is_a_value_error() -> None:
     with pytest.raises(ExpressionError):
         evaluate("a.b", pa.table({"a.b": [1]}))
+
+
+def test_required_clauses_name_the_nodes_that_drop_their_documents(tmp_path: Path) -> None:
+    uids = [f"{number:032x}" for number in range(5)]
+    table = pa.table({"uid": uids, "a.x": [9.0, 1.0, None, 9.0, 1.0], "a.ok": [True, True, True, False, False]})
+    config = SelectConfig(keep="a.ok", require="a.x > 5 and a.x < 100")
+    report = select_table(config, table, f"{tmp_path}/s.parquet", required_out=f"{tmp_path}/s.required.parquet")
+    assert [effect.clause for effect in report.clauses] == ["a.ok", "a.x > 5", "a.x < 100"]
+    assert storage.read_table(f"{tmp_path}/s.parquet")["uid"].to_pylist() == uids[:1], "an undecided node goes alone"
+    assert storage.read_table(f"{tmp_path}/s.required.parquet").to_pylist() == [
+        {"uid": uids[1], "rule": "a.x > 5"},
+        {"uid": uids[4], "rule": "a.x > 5"},
+    ], "whatever else dropped the node"
