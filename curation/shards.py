@@ -237,7 +237,7 @@ class ShardWriter:
         told = meta
         if nodes is not None:
             told = {**meta, "nodes": json.loads(nodes) if isinstance(nodes, str) else nodes}
-            meta["nodes"] = json.dumps(told["nodes"], ensure_ascii=False)
+            meta["nodes"] = json.dumps(told["nodes"], ensure_ascii=False, sort_keys=True)
         self._add(f"{sample.key}.json", json.dumps(told, ensure_ascii=False, sort_keys=True).encode())
         self._rows.append(meta)
 
