@@ -32,12 +32,14 @@ _PLACEHOLDER: Final = re.compile(
     r"grey-placeholder|preload|spaceball|trans|clear|default-image|img-placeholder)(?:[_\-.\d]*)\.(?:gif|png|svg|jpe?g|webp)",
     re.IGNORECASE,
 )
+_TEMPLATE: Final = re.compile(r"[{|]|%7[bc]", re.IGNORECASE)
+"""What no address has unescaped: a script fills in `{width}` or `|vw|`."""
 _CANDIDATE: Final = re.compile(r"[\s,]*(\S+)")
 
 _WORD: Final = (
     ("tracking", r"pixel|beacon|tracker|tracking|analytics|webbug|counter|statcounter"),
     ("spacer", r"spacer|blank|transparent|1x1|shim|separator|divider"),
-    ("placeholder", r"placeholder|lazyload|loading|loader|spinner"),
+    ("placeholder", r"placeholder|loader|spinner"),
     (
         "avatar",
         r"avatars?|gravatar|userpic|user-?photo|user-?image|profile-?(?:pic|photo|image)s?|headshot|author-?(?:image|photo)|mugshot",
@@ -187,7 +189,7 @@ def parse_srcset(value: str) -> Iterator[tuple[str, float]]:
 def _is_placeholder(url: str, least: int) -> bool:
     if url.startswith("data:"):
         return len(url) < least or url.startswith("data:image/svg")
-    return _PLACEHOLDER.search(url) is not None
+    return _PLACEHOLDER.search(url) is not None or _TEMPLATE.search(url) is not None
 
 
 def _sizes(values: dict[str, str]) -> tuple[int | None, int | None]:
@@ -214,7 +216,10 @@ def _decorative(url: str, values: dict[str, str], width: int | None, height: int
         return "tracking"
     if values.get("role") in ("presentation", "none") or values.get("aria-hidden") == "true":
         return "presentation"
-    for words in (values.get("class", "")[:300], values.get("id", "")[:300], _file(url), values.get("alt", "")[:30]):
+    alt = values.get("alt", "")[:30]
+    # "Star" is what stands in for an icon; "three red stars" is a picture's own description.
+    named = alt if len(alt.split()) <= 2 else ""
+    for words in (values.get("class", "")[:300], values.get("id", "")[:300], _file(url), named):
         if words and (found := _WORDS.search(words)):
             # A large picture may be of a badge, and one named in passing is no furniture.
             if sides and min(sides) >= 200:
