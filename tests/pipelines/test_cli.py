@@ -23,6 +23,7 @@ COMMANDS = [
         "render",
         "download",
         "evaluations",
+        "extract",
         "score",
         "dedup",
         "dfn",
