@@ -41,6 +41,20 @@ def entry(
     }
 
 
+def verdicts_of(rows: pa.Table, stage: str) -> pa.Table:
+    """A stage's ledger from rows of `uid` and `error_message` (`code: detail`; null for what is kept)."""
+    messages: Any = rows["error_message"]
+    columns: list[Any] = [
+        rows["uid"],
+        pa.array([stage] * len(rows), pa.string()),
+        pc.if_else(pc.is_null(messages), KEPT, DROPPED),
+        pc.list_element(pc.split_pattern(messages, ":", max_splits=1), 0),
+        messages,
+        pa.nulls(len(rows), pa.int64()),
+    ]
+    return pa.Table.from_arrays(columns, schema=SCHEMA)
+
+
 def write_stage(root: str, stage: str, rows: Iterable[dict[str, object]] | pa.Table) -> pa.Table:
     """Write a stage's ledger under `root` (a source's ledger folder), sorted by uid then row; returns the table."""
     table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows), schema=SCHEMA)

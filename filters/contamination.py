@@ -3,7 +3,6 @@
 The evaluation sets are read once, into an index (curation/contamination); samples are compared with that.
 """
 
-import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +19,7 @@ from filters.fingerprint import FingerprintScorer
 from filters.image import area_thumbnail, perceptual_hashes
 from filters.near import BITS, NearHashes
 from filters.ngrams import Hashes, Indices, hash_ngrams
-from filters.scorer import Batch, Columns, Scorer
+from filters.scorer import Batch, Columns, Scorer, fingerprint_of
 
 FORMAT: Final = 1
 """Of the index's files; one that is of another is to be made again."""
@@ -177,8 +176,7 @@ class ContaminationScorer(Scorer):
 
     def fingerprint(self) -> str:
         """As every scorer's, but for the place of the index, which decides nothing."""
-        identity = {**self.parameters(), "index": self.model(), "name": self.name, "version": self.version}
-        return hashlib.blake2b(json.dumps(identity, sort_keys=True).encode(), digest_size=8).hexdigest()
+        return fingerprint_of(self, {**self.parameters(), "index": bool(self.index)})
 
     def load(self) -> Callable[[Batch], Columns]:
         index = read_index(self.index)

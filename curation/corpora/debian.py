@@ -1,5 +1,6 @@
 """Packages of Debian as sources of real data: fetched by apt, unpacked by dpkg; nothing is installed."""
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -18,6 +19,20 @@ def download_package(package: str, folder: str) -> Path:
     if not found:
         raise RuntimeError(f"apt-get download {package} left no package file; download it by hand and give --deb FILE")
     return found[0]
+
+
+def package_digest(package: str, file: str | None) -> str | None:
+    """The sha256 of a package's file at hand, for a site's fingerprint; None where apt is to fetch it.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    if file is None:
+        return None
+    if not os.path.isfile(file):
+        raise FileNotFoundError(f"{file}: no such package file; leave --deb out to have apt download {package}")
+    with open(file, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def unpack_package(package: str, file: Path, folder: str) -> Path:

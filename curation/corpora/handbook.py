@@ -12,7 +12,6 @@ import argparse
 import hashlib
 import html
 import json
-import os
 import posixpath
 import re
 import tempfile
@@ -25,7 +24,7 @@ from pathlib import Path
 from typing import Final
 
 from curation import storage
-from curation.corpora.debian import download_package, unpack_package
+from curation.corpora.debian import download_package, package_digest, unpack_package
 from curation.corpora.warcs import Capture, write_warc
 from curation.miniweb.site import (
     FILES,
@@ -149,13 +148,7 @@ def _publish(out: str, root: Path, source: str, routes: dict[str, Route], counts
 
 
 def _fingerprint(languages: Sequence[str], deb: str | None) -> str:
-    source = None
-    if deb is not None:
-        if not os.path.isfile(deb):
-            raise FileNotFoundError(f"{deb}: no such package file; leave --deb out to have apt download {PACKAGE}")
-        with open(deb, "rb") as file:
-            source = hashlib.file_digest(file, "sha256").hexdigest()
-    identity = json.dumps([_VERSION, PACKAGE, source, list(languages)])
+    identity = json.dumps([_VERSION, PACKAGE, package_digest(PACKAGE, deb), list(languages)])
     return hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()
 
 

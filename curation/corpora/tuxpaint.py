@@ -9,7 +9,6 @@ Paint (Bill Kendrick and contributors, GPL-2); nothing of it is part of this rep
 import argparse
 import hashlib
 import json
-import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from curation.corpora.debian import download_package, unpack_package
+from curation.corpora.debian import download_package, package_digest, unpack_package
 from curation.miniweb.site import SiteItem, build_site, finished_counts, require_local
 
 PACKAGE: Final = "tuxpaint-stamps-default"
@@ -130,13 +129,7 @@ def _items(
 
 
 def _fingerprint(languages: Sequence[str], deb: str | None, instructions: bool) -> str:
-    source = None
-    if deb is not None:
-        if not os.path.isfile(deb):
-            raise FileNotFoundError(f"{deb}: no such package file; leave --deb out to have apt download {PACKAGE}")
-        with open(deb, "rb") as file:
-            source = hashlib.file_digest(file, "sha256").hexdigest()
-    identity = json.dumps([_VERSION, PACKAGE, source, list(languages), instructions])
+    identity = json.dumps([_VERSION, PACKAGE, package_digest(PACKAGE, deb), list(languages), instructions])
     return hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()
 
 

@@ -233,23 +233,10 @@ def _failures(files: Sequence[InputFile], outcomes: Sequence[Outcome]) -> dict[s
 
 def _write_ledger(out: str, ledger_root: str, failed: dict[str, str]) -> None:
     """The stage `extract`: a row for each page, and for each file that could not be read to its end."""
-    tables = [_verdicts(read_rows(shard, ["uid", "error_message"])) for shard in list_shards(out)]
+    tables = [ledger.verdicts_of(read_rows(shard, ["uid", "error_message"]), "extract") for shard in list_shards(out)]
     lost = [
         ledger.entry(pair_uid(name, "file"), "extract", rule=UNREADABLE, value=f"{name}: {error}"[:1000])
         for name, error in failed.items()
     ]
     tables.append(pa.Table.from_pylist(lost, schema=ledger.SCHEMA))
     ledger.write_stage(ledger_root, "extract", pa.concat_tables(tables))
-
-
-def _verdicts(rows: pa.Table) -> pa.Table:
-    messages = rows["error_message"]
-    columns: list[Any] = [
-        rows["uid"],
-        pa.array(["extract"] * len(rows), pa.string()),
-        pc.if_else(pc.is_null(messages), ledger.KEPT, ledger.DROPPED),
-        pc.list_element(pc.split_pattern(messages, ":", max_splits=1), 0),
-        messages,
-        pa.nulls(len(rows), pa.int64()),
-    ]
-    return pa.Table.from_arrays(columns, schema=ledger.SCHEMA)

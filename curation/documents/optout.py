@@ -80,11 +80,7 @@ def decide_page(
         metas: name and content of its `<meta>` tags, all or those of robots, in order.
         headers: name and value of its response's headers, all or some, in order.
     """
-    return (
-        _listed(url, sites)
-        or _stated(metas, headers, PAGE_DIRECTIVES.intersection(config.directives), config)
-        or decide_site(url, sites, config)
-    )
+    return _decide(url, metas, headers, sites, config, PAGE_DIRECTIVES)
 
 
 def decide_image(
@@ -100,11 +96,7 @@ def decide_image(
         url: absolute, of the image; a `data:` address has no site.
         metas, headers: of the page, as for `decide_page`.
     """
-    return (
-        _listed(url, sites)
-        or _stated(metas, headers, IMAGE_DIRECTIVES.intersection(config.directives), config)
-        or decide_site(url, sites, config)
-    )
+    return _decide(url, metas, headers, sites, config, IMAGE_DIRECTIVES)
 
 
 def decide_site(url: str, sites: SiteRules, config: OptOutConfig) -> str | None:
@@ -114,6 +106,21 @@ def decide_site(url: str, sites: SiteRules, config: OptOutConfig) -> str | None:
     if config.ai_txt and (line := sites.refusal(url, "ai.txt", config.agents)):
         return f"ai.txt: {line}"
     return None
+
+
+def _decide(
+    url: str,
+    metas: Iterable[tuple[str, str]],
+    headers: Iterable[tuple[str, str]],
+    sites: SiteRules,
+    config: OptOutConfig,
+    directives: frozenset[str],
+) -> str | None:
+    return (
+        _listed(url, sites)
+        or _stated(metas, headers, directives.intersection(config.directives), config)
+        or decide_site(url, sites, config)
+    )
 
 
 def _listed(url: str, sites: SiteRules) -> str | None:

@@ -77,14 +77,4 @@ def download_ledger(root: str) -> pa.Table:
     tables = threaded(lambda shard: read_rows(shard, ["uid", "error_message"]), list_shards(root))
     if not tables:
         return ledger.SCHEMA.empty_table()
-    rows = pa.concat_tables(tables)
-    message = rows["error_message"]
-    columns: list[Any] = [
-        rows["uid"],
-        pa.array(["download"] * len(rows), pa.string()),
-        pc.if_else(pc.is_null(message), ledger.KEPT, ledger.DROPPED),
-        pc.list_element(pc.split_pattern(message, ":", max_splits=1), 0),
-        message,
-        pa.nulls(len(rows), pa.int64()),
-    ]
-    return pa.Table.from_arrays(columns, schema=ledger.SCHEMA)
+    return ledger.verdicts_of(pa.concat_tables(tables), "download")

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from curation import ledger, storage
 from curation.download.lists import NormalisedList
@@ -71,22 +70,9 @@ def _tables(out_shards: str, listed: NormalisedList, errors: dict[str, str]) -> 
     for number in range(listed.shards):
         shard = Shard(root=out_shards, name=shard_name(number))
         if shard.name in committed:
-            yield _table(read_rows(shard, ["uid", "error_message"]))
+            yield ledger.verdicts_of(read_rows(shard, ["uid", "error_message"]), "download")
         else:
             uids: Any = storage.read_table(listed.path(number), columns=["uid"])["uid"]
             message = f"{SHARD_FAILED}: {errors.get(shard.name, 'not downloaded')}"
             messages = pa.array([message] * len(uids), pa.string())
-            yield _table(pa.Table.from_arrays([uids, messages], names=["uid", "error_message"]))
-
-
-def _table(rows: pa.Table) -> pa.Table:
-    messages: Any = rows["error_message"]
-    columns: list[Any] = [
-        rows["uid"],
-        pa.array(["download"] * len(rows), pa.string()),
-        pc.if_else(pc.is_null(messages), ledger.KEPT, ledger.DROPPED),
-        pc.list_element(pc.split_pattern(messages, ":", max_splits=1), 0),
-        messages,
-        pa.nulls(len(rows), pa.int64()),
-    ]
-    return pa.Table.from_arrays(columns, schema=ledger.SCHEMA)
+            yield ledger.verdicts_of(pa.table({"uid": uids, "error_message": messages}), "download")

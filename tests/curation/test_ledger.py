@@ -91,3 +91,11 @@ def test_a_sample_is_traced_through_the_run(tmp_path: Path) -> None:
     assert trace(root, "e" * 32) == {"uid": "e" * 32, "sources": {}, "plans": {}}
     with pytest.raises(ValueError, match="32 lower-case hex digits"):
         trace(root, "clock")
+
+
+def test_rows_messages_become_verdicts_also_where_nothing_failed() -> None:
+    rows = pa.table({"uid": ["a", "b"], "error_message": pa.array([None, "http_404: Not Found: at all"], pa.string())})
+    kept = {"uid": "a", "stage": "download", "verdict": "kept", "rule": None, "value": None, "row": None}
+    lost = {"verdict": "dropped", "rule": "http_404", "value": "http_404: Not Found: at all"}
+    assert ledger.verdicts_of(rows, "download").to_pylist() == [kept, {**kept, "uid": "b", **lost}]
+    assert ledger.verdicts_of(rows.slice(0, 1), "download").to_pylist() == [kept]

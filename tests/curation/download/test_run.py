@@ -12,7 +12,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import pyarrow as pa
 import pytest
 
 from curation import storage
@@ -319,15 +318,6 @@ def test_config_reads_from_yaml_types_and_lists_what_is_volatile() -> None:
     with pytest.raises(ValidationError):
         adapter.validate_python({"imagesize": 3})
     assert set(DownloadConfig.__dataclass_fields__) >= VOLATILE
-
-
-def test_the_ledger_of_a_source_without_failures_has_no_rules(tmp_path: Path) -> None:
-    from curation.download.accounts import _table
-
-    rows = pa.table({"uid": ["a"], "error_message": pa.array([None], pa.string())})
-    assert _table(rows).to_pylist() == [
-        {"uid": "a", "stage": "download", "verdict": "kept", "rule": None, "value": None, "row": None}
-    ]
 
 
 @pytest.mark.usefixtures("ray_local")
