@@ -39,7 +39,8 @@ def main() -> None:
     path.write_text(json.dumps(recipe))  # JSON is YAML
     DefaultExecutor(init_configs(["--config", str(path)])).run()
     with Path(recipe["export_path"]).open() as file:
-        print(json.dumps({"survivors": sum(1 for _ in file)}))
+        # Data-Juicer turns sys.stdout into lines of its log.
+        print(json.dumps({"survivors": sum(1 for _ in file)}), file=sys.__stdout__)
 
 
 if __name__ == "__main__":
