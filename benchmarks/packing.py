@@ -1,4 +1,4 @@
-"""Packing measured: first-fit-decreasing against the textbook, packs against Open-Qwen2VL's pickles.
+"""Packing measured: first-fit-decreasing against the textbook, two limits, packs against Open-Qwen2VL's pickles.
 
     python -m benchmarks.packing                    # all of it, a few minutes
     python -m benchmarks.packing --items 10000 --pairs 500
@@ -6,6 +6,9 @@
 The textbook version probes bins one by one. In plain Python it is quadratic, so beyond `--plain` items its probing is
 done by numpy, a scan of all open bins for each item, which is the same algorithm; beyond `--scan` items it is not run.
 Where both run, the bins must be identical.
+
+Two limits: a mixture of 45 % documents, 45 % captions and 10 % texts by positions (MM1's), in sequences of so many
+positions and images, by first-fit-decreasing and as plans do it. No packing has fewer sequences than the bound.
 """
 
 import argparse
@@ -14,6 +17,7 @@ import json
 import random
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +27,7 @@ import pyarrow as pa
 
 from benchmarks.common import show, timed, write_result
 from packing import PackConfig, PackReader, PlanConfig, PlanSource, first_fit_decreasing, make_plan, write_packs
+from packing.balanced import pack_items
 from packing.tokens import encode_captions, load_tokenizer
 from packing.vocabulary import train_tokenizer
 
@@ -87,6 +92,45 @@ def measure_bins(items: list[int], plain: int, scan: int) -> list[dict[str, Any]
                     if expected != bins.bin.tolist():
                         raise AssertionError(f"{shape}, {count} items: other bins than the textbook's")
                     row[f"textbook, {name} (s)"] = taken
+            rows.append(row)
+    return rows
+
+
+LIMITS = {
+    "MM1: 4096, 144 an image, 16 images": (4096, 144, 16, 250, 500),
+    "2048, 64 an image, 8 images": (2048, 64, 8, 250, 500),
+    "1024, 9 an image, 16 images": (1024, 9, 16, 120, 200),
+}
+"""Positions, positions an image, images; scale of the text of documents and of texts."""
+
+
+def mixture(items: int, capacity: int, each: int, most: int, document: int, text: int) -> tuple[Lengths, Lengths]:
+    """Lengths and images of some `items` documents, captions and texts with 45, 45 and 10 % of the positions."""
+    rng = np.random.default_rng(0)
+    images = [rng.geometric(0.4, items), np.ones(items, dtype=np.int64), np.zeros(items, dtype=np.int64)]
+    words = [rng.gamma(1.5, document, items) + 5, rng.gamma(2.0, 14.0, items) + 4, rng.gamma(1.2, text, items) + 10]
+    parts = []
+    for share, count, own in zip((0.45, 0.45, 0.1), images, words, strict=True):
+        length = count * each + own.astype(np.int64)
+        fits = (length <= capacity) & (count <= most)
+        parts.append((share, length[fits], count[fits]))
+    positions = min(length.sum() / share for share, length, _ in parts)
+    ends = [int(np.searchsorted(np.cumsum(length), share * positions)) for share, length, _ in parts]
+    kept = [(length[:end], count[:end]) for (_, length, count), end in zip(parts, ends, strict=True)]
+    lengths, counts = (np.concatenate(column) for column in zip(*kept, strict=True))
+    return lengths, counts
+
+
+def measure_limits(items: list[int]) -> list[dict[str, Any]]:
+    rows = []
+    for name, (capacity, each, most, document, text) in LIMITS.items():
+        for count in items:
+            lengths, images = mixture(count, capacity, each, most, document, text)
+            bound = max(-(-int(lengths.sum()) // capacity), -(-int(images.sum()) // most))
+            row: dict[str, Any] = {"sequences": name, "items": len(lengths), "lower bound": bound}
+            for method, pack in (("first-fit-decreasing", first_fit_decreasing), ("plan", pack_items)):
+                bins, seconds = timed(partial(pack, lengths, capacity, images=images, max_images=most))
+                row |= {method: len(bins), f"{method}, of bound": len(bins) / bound, f"{method} (s)": seconds}
             rows.append(row)
     return rows
 
@@ -173,6 +217,7 @@ def _rate(step: str, pairs: int, size: int, seconds: float) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--items", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--limited", type=int, nargs="*", default=[10_000, 100_000], help="items with two limits")
     parser.add_argument("--plain", type=int, default=10_000, help="most items for the textbook in plain Python")
     parser.add_argument("--scan", type=int, default=1_000_000, help="most items for the textbook on numpy")
     parser.add_argument("--pairs", type=int, default=3000, help="pairs for packs and pickles")
@@ -180,9 +225,11 @@ def main() -> None:
     arguments = parser.parse_args()
     bins = measure_bins(arguments.items, arguments.plain, arguments.scan)
     show("First-fit-decreasing into 4096; bins identical wherever the textbook ran", bins)
+    limits = measure_limits(arguments.limited)
+    show("Sequences with two limits", limits)
     packs = measure_packs(arguments.pairs, arguments.side) if arguments.pairs else []
     show(f"{arguments.pairs} pairs of {arguments.side}x{arguments.side} JPEGs", packs)
-    path = write_result("packing", {"bins": bins, "packs": packs, "arguments": vars(arguments)})
+    path = write_result("packing", {"bins": bins, "limits": limits, "packs": packs, "arguments": vars(arguments)})
     print(json.dumps({"written": str(path)}))
 
 

@@ -164,7 +164,7 @@ def first_fit_decreasing(
     limited = images is not None and max_images is not None
     counts: IntArray = np.asarray(images if limited else np.zeros_like(sizes), dtype=np.int64)
     slots = max_images if max_images is not None else 0
-    _check(sizes, counts, capacity, slots)
+    check_items(sizes, counts, capacity, slots)
     order = np.lexsort((-counts, -sizes))
     bin_of = np.empty(len(sizes), dtype=np.int64)
     bins = _OpenBins(len(sizes), capacity, slots if counts.any() else None)
@@ -196,7 +196,7 @@ def _positions(bin_of: IntArray, order: IntArray) -> IntArray:
     return position
 
 
-def _check(lengths: IntArray, counts: IntArray, capacity: int, slots: int) -> None:
+def check_items(lengths: IntArray, counts: IntArray, capacity: int, slots: int) -> None:
     for wrong, problem in (
         (lengths > capacity, f"is longer than the capacity of {capacity}"),
         (lengths < 1, "is shorter than 1"),

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from packing.binpack import first_fit_decreasing
+from packing.balanced import pack_items
 from packing.verdicts import FittedRows
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def pack_window(
 ) -> pa.Table:
     """The plan's rows of a window of (source, kind, shard, rows), sequences numbered from `first_sequence`.
 
-    Samples meet first-fit-decreasing in the order of a hash of uid, copy, part and seed: equal lengths mix sources and
+    Samples are packed in the order of a hash of uid, copy, part and seed: equal lengths mix sources and
     shards, and copies and parts of one sample lie apart.
     """
     origin = np.repeat(np.arange(len(rows)), [len(fitted.uids) for *_, fitted in rows])
@@ -36,7 +36,7 @@ def pack_window(
     order = np.argsort(words, kind="stable")
     item, copy, words = item[order], copy[order], words[order]
 
-    bins = first_fit_decreasing(lengths[item], config.context_length, images=images[item], max_images=config.max_images)
+    bins = pack_items(lengths[item], config.context_length, images=images[item], max_images=config.max_images)
     # Samples are in hash order, so a bin's first one has its smallest hash; hashed again, else full bins came first.
     _, first = np.unique(bins.bin, return_index=True)
     rank = np.empty(len(bins), dtype=np.int64)

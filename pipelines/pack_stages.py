@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, Final
 
-from pipelines import steps
+from pipelines import annotations, steps
 from pipelines.fingerprint import plain
 from pipelines.populations import populations
 from pipelines.recipe import PackEntry, Recipe
@@ -99,19 +99,27 @@ class PackStages:
         # makes of it stays beside that pack's plan.
         ledgers = {s: self.at("ledger", s) for s in sources if not heldout and s not in self._ledgered}
         self._ledgered.update(ledgers)
+        annotated = {source: own for source, own in config.annotations.items() if source in sources}
         given: dict[str, dict[str, Any]] = {
             source: {
                 "shards": self._shards(source),
                 "selection": self.at("selections", source + suffix),
                 "kind": self.file.sources[source].kind,
+                "annotations": annotations.table_of(annotated[source], self.at) if source in annotated else None,
             }
             for source in sources
         }
         plan_path, packs_path, own_ledger = f"plans/{title}.parquet", f"packs/{title}", f"plans/{title}.ledger"
         needs = [step for source in sources for step in (*self._rows([source]), f"{source}/select")]
+        needs += [annotations.part_of(own) for own in dict.fromkeys(annotated.values())]
         planning = Stage(
             name=f"{title}/plan",
-            config={**plain(plan_config), **named, "sources": {s: given[s]["kind"] for s in sources}},
+            config={
+                **plain(plan_config),
+                **named,
+                "sources": {s: given[s]["kind"] for s in sources},
+                **({"annotations": annotated} if annotated else {}),
+            },
             version="2",
             needs=(*needs, *made_by),
             outputs=(plan_path, own_ledger),
