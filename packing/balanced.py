@@ -101,7 +101,7 @@ def _recipe(
     size = part_length * share[0] + part_images * share[1]
     cross = part_length * asked[1] - part_images * asked[0]
     room_length, room_images = capacity, max_images
-    recipe = []
+    recipe: list[int] = []
     while True:
         fits = np.flatnonzero((lengths <= room_length) & (images <= room_images) & (left > 0))
         if not len(fits):
