@@ -41,7 +41,7 @@ class ServedPerplexityScorer(ServedScorer):
 
     def parameters(self) -> dict[str, Any]:
         """Where the servers are and how they are asked decides nothing."""
-        return dict(_SETTINGS)
+        return {**_SETTINGS, "server": self.deciding()}
 
     def load(self) -> Callable[[Batch], Columns]:
         clients, model = self.clients(), self.model()
@@ -60,7 +60,7 @@ class Questions:
         self._scorer, self._client = scorer, client
         self._answers = scorer.connection().answers
         self._in_flight = asyncio.Semaphore(scorer.client.concurrency)
-        self._identity = json.dumps([model, _SETTINGS])
+        self._identity = json.dumps([model, scorer.parameters()], sort_keys=True)
 
     async def all(self, batch: Batch) -> Columns:
         """The scorer's columns for a batch.

@@ -40,14 +40,17 @@ class ReplicaSpec:
     api_key: str
     log: str
     """Where its log goes; on remote storage only when it ends."""
+    folder: str | None = None
+    """What paths in its command are relative to; None, or a folder that this machine has not, for the keeper's own."""
 
     def command(self, host: str) -> list[str]:
         """What is run."""
-        places = {"{model}": self.model_name, "{host}": host, "{port}": str(self.port)}
+        model = os.path.expanduser(self.model_name)
+        places = {"{model}": model, "{host}": host, "{port}": str(self.port)}
         if self.config.command is not None:
             return [_fill(part, places) for part in self.config.command]
         revision = ["--revision", self.revision] if self.revision else []
-        given = ["--model", self.model_name, "--served-model-name", self.model_name, *revision]
+        given = ["--model", model, "--served-model-name", self.model_name, *revision]
         given += ["--host", host, "--port", str(self.port), "--disable-uvicorn-access-log"]
         return [python(self.config), "-m", VLLM, *given, *self.config.args]
 
@@ -68,7 +71,7 @@ class Replica:
         self._settled = threading.Event()
         self._supervisor: subprocess.Popen[bytes] | None = None
         try:
-            check_python(spec.config)
+            check_python(spec.config, _working_folder(spec))
         except ValueError as error:
             self._error = str(error)
             self._settled.set()
@@ -111,6 +114,7 @@ class Replica:
         config = self._spec.config
         given: dict[str, Any] = {
             "command": self._spec.command(self.host),
+            "folder": _working_folder(self._spec),
             "env": _environment(self._spec),
             "log": self._local_log,
             "health": f"http://{self.host}:{self._spec.port}/health",
@@ -147,7 +151,7 @@ def python(config: ServerConfig) -> str:
     return os.path.expanduser(config.python) if config.python else sys.executable
 
 
-def check_python(config: ServerConfig) -> None:
+def check_python(config: ServerConfig, folder: str | None = None) -> None:
     """Raise ValueError if the interpreter is not there, or has no vLLM."""
     if config.command is not None:
         return
@@ -155,7 +159,7 @@ def check_python(config: ServerConfig) -> None:
     question = "import importlib.util, sys; sys.exit(importlib.util.find_spec('vllm') is None)"
     try:
         asked = subprocess.run(
-            [interpreter, "-c", question], stdin=subprocess.DEVNULL, capture_output=True, check=False
+            [interpreter, "-c", question], stdin=subprocess.DEVNULL, capture_output=True, check=False, cwd=folder
         )
     except OSError as error:
         raise ValueError(f"server.python: {interpreter} cannot be run: {error.strerror}") from None
@@ -182,10 +186,14 @@ def _fill(part: str, places: dict[str, str]) -> str:
 
 
 def _environment(spec: ReplicaSpec) -> dict[str, str]:
-    """This process's, without what belongs to its Ray and its Python."""
-    foreign = ("RAY_", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
+    """This process's, without what belongs to its Ray, which allows an actor one thread, and to its Python."""
+    foreign = ("RAY_", "OMP_NUM_THREADS", "PYTHONBREAKPOINT", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     return {**inherited, "VLLM_API_KEY": spec.api_key, **spec.config.env}
+
+
+def _working_folder(spec: ReplicaSpec) -> str | None:
+    return spec.folder if spec.folder is not None and os.path.isdir(spec.folder) else None
 
 
 def _own_address() -> str:

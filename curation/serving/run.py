@@ -1,6 +1,7 @@
 """Model servers that live as long as the scoring that asks them."""
 
 import contextlib
+import os
 import secrets
 import sys
 from collections.abc import Iterator, Sequence
@@ -34,7 +35,7 @@ def served(scorers: Sequence[Scorer], *, logs: str, answers: str | None = None) 
         RuntimeError: Ray is not running, or no server came up; the message ends with its log.
     """
     with contextlib.ExitStack() as stack:
-        running: dict[str, Connection] = {}
+        running: dict[str | None, Connection] = {}
         connected: list[Scorer] = []
         for scorer in scorers:
             if not isinstance(scorer, ServedScorer):
@@ -44,13 +45,18 @@ def served(scorers: Sequence[Scorer], *, logs: str, answers: str | None = None) 
             if config is None:
                 lent = scorer.connection()
             else:
-                key = repr((scorer.model_name, scorer.revision, config))
-                if key not in running:
+                if (key := server_key(scorer)) not in running:
                     running[key] = stack.enter_context(_servers(scorer, config, logs))
                 lent = running[key]
             log = AnswerLog(storage.join(answers, scorer.name)) if answers is not None else None
             connected.append(scorer.connected(Connection(endpoints=lent.endpoints, api_key=lent.api_key, answers=log)))
         yield connected
+
+
+def server_key(scorer: ServedScorer) -> str | None:
+    """Equal for scorers that share servers; None for one that needs none started."""
+    config = scorer.serving()
+    return None if config is None else repr((scorer.model_name, scorer.revision, config))
 
 
 @contextlib.contextmanager
@@ -77,6 +83,7 @@ def _servers(scorer: ServedScorer, config: ServerConfig, logs: str) -> Iterator[
                 everywhere=several_nodes,
                 api_key=key,
                 log=storage.join(logs, f"{scorer.name}-{number}.log"),
+                folder=os.getcwd(),
             )
             keepers.append(make.remote(spec, with_parent=True))
         yield Connection(endpoints=_come_up(keepers, logs), api_key=key)

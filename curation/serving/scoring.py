@@ -1,12 +1,14 @@
 """Scoring with model servers: those that have to be started run just as long as something is to be asked of them."""
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterable, Sequence
 
 from curation import scoring, storage
 from curation.scores import score_status
 from curation.scoring import ScoreReport
-from curation.serving.run import served
+from curation.serving.run import served, server_key
 from curation.shards import list_shards
 from filters.scorer import Scorer
 from filters.serving import ServedScorer
@@ -25,8 +27,8 @@ def score(
 ) -> ScoreReport:
     """`curation.scoring.score`, starting the model servers that scorers ask.
 
-    Scorers that ask servers come after all the others, so that a server's GPUs are free for these before; if every
-    table of theirs is there, no server is started.
+    Scorers that ask servers come after all the others, so that a server's GPUs are free for these before, and those of
+    one server after those of another. If every table is there that a server is for, it is not started.
 
     Args:
         logs: the folder of the servers' logs.
@@ -37,22 +39,29 @@ def score(
         ValueError, RuntimeError: as `curation.scoring.score` and `served` do.
     """
     scoring.check_scorers(scorers, embeddings)
-    asking = [scorer for scorer in scorers if isinstance(scorer, ServedScorer)]
     others = [scorer for scorer in scorers if not isinstance(scorer, ServedScorer)]
-    first = None
+    reports: list[ScoreReport] = []
     if others:
-        first = scoring.score(
-            shards_root, out_root, others, embeddings_root=embeddings, workers=workers, model_workers=model_workers
+        reports.append(
+            scoring.score(
+                shards_root, out_root, others, embeddings_root=embeddings, workers=workers, model_workers=model_workers
+            )
         )
-    if not asking:
-        assert first is not None
-        return first
-    if _is_done(shards_root, out_root, asking):
-        second = scoring.score(shards_root, out_root, asking, workers=workers)
-    else:
-        with served(asking, logs=logs, answers=answers) as connected:
-            second = scoring.score(shards_root, out_root, connected, workers=workers)
-    return second if first is None else _merged(first, second)
+    for asking in _by_server(scorer for scorer in scorers if isinstance(scorer, ServedScorer)):
+        with contextlib.ExitStack() as stack:
+            judges: Sequence[Scorer] = asking
+            if not _is_done(shards_root, out_root, asking):
+                judges = stack.enter_context(served(asking, logs=logs, answers=answers))
+            reports.append(scoring.score(shards_root, out_root, judges, workers=workers))
+    return functools.reduce(_merged, reports)
+
+
+def _by_server(scorers: Iterable[ServedScorer]) -> list[list[ServedScorer]]:
+    """Those of one server together, and those that need none started: two models that each fill a GPU would not fit."""
+    groups: dict[str | None, list[ServedScorer]] = {}
+    for scorer in scorers:
+        groups.setdefault(server_key(scorer), []).append(scorer)
+    return list(groups.values())
 
 
 def _is_done(shards_root: str, out_root: str, scorers: Sequence[Scorer]) -> bool:

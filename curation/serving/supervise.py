@@ -25,6 +25,8 @@ from typing import Any, Final
 GRACE: Final = 10.0
 """Seconds between asking the server's processes to end and killing them."""
 _TICK: Final = 0.5
+STEADY: Final = 600.0
+"""A server that has worked for so many seconds may die as often again as a new one."""
 _PROBE_SECONDS: Final = 5.0
 _PROBE_TIMEOUT: Final = 5.0
 _PR_SET_PDEATHSIG: Final = 1
@@ -33,12 +35,14 @@ _PR_SET_PDEATHSIG: Final = 1
 class Supervisor:
     """Starts, watches, restarts and ends one server.
 
-    `spec` holds `command`, `env`, `log` (a path), `health` (a URL), `start_timeout`, `hang_timeout`, `max_restarts`.
+    `spec` holds `command`, `env`, `folder` (where it runs, or null), `log` (a path), `health` (a URL), `start_timeout`,
+    `hang_timeout`, `max_restarts`.
     """
 
     def __init__(self, spec: dict[str, Any]) -> None:
         self.spec = spec
         self.restarts = 0
+        self.ready_at: float | None = None
         self._server: subprocess.Popen[bytes] | None = None
 
     def run(self) -> int:
@@ -52,6 +56,8 @@ class Supervisor:
                 self._end()
                 if reason is None:
                     return 0
+                if self.ready_at is not None and time.monotonic() - self.ready_at > STEADY:
+                    self.restarts = 0
                 if self.restarts >= self.spec["max_restarts"]:
                     _tell("gave_up", reason=f"{reason}, after {self.restarts} restarts")
                     return 1
@@ -70,6 +76,7 @@ class Supervisor:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=self.spec["env"],
+                cwd=self.spec["folder"],
                 start_new_session=True,
                 preexec_fn=_die_with_parent,
             )
@@ -77,18 +84,18 @@ class Supervisor:
     def _watch(self) -> str | None:
         """Why the server has to be started again; None if the owner is gone."""
         assert self._server is not None
-        ready, last = False, time.monotonic()
+        self.ready_at, last = None, time.monotonic()
         rarely = min(_PROBE_SECONDS, self.spec["hang_timeout"] / 4)
-        while not _owner_gone(rarely if ready else _TICK):
+        while not _owner_gone(_TICK if self.ready_at is None else rarely):
             code = self._server.poll()
             if code is not None:
-                return f"the server ended with {_describe(code)}" + ("" if ready else " before it answered")
+                return f"the server ended with {_describe(code)}" + ("" if self.ready_at else " before it answered")
             if answers(self.spec["health"]):
                 last = time.monotonic()
-                if not ready:
-                    ready = True
+                if self.ready_at is None:
+                    self.ready_at = last
                     _tell("ready", pid=self._server.pid)
-            limit = self.spec["hang_timeout" if ready else "start_timeout"]
+            limit = self.spec["hang_timeout" if self.ready_at else "start_timeout"]
             if time.monotonic() - last > limit:
                 return f"the server did not answer for {limit:g} s"
         return None

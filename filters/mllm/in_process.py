@@ -35,7 +35,7 @@ class InProcessClient:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._working = None
+        self._working, self._waiting = None, []  # what a batch that failed has left is nobody's any more
 
     async def ask(
         self, path: str, body: dict[str, Any], *, read: Callable[[Any], Read], prefer: Endpoint | None = None
@@ -70,8 +70,7 @@ class InProcessClient:
         except Exception as error:
             answers = [Unavailable(f"vLLM's engine failed: {type(error).__name__}: {error}")] * len(asked)
         for (_, future), answer in zip(asked, answers, strict=True):
-            settle = future.set_exception if isinstance(answer, Exception) else future.set_result
-            loop.call_soon_threadsafe(settle, answer)
+            loop.call_soon_threadsafe(_settle, future, answer)
 
     def _chat(self, bodies: Sequence[Mapping[str, Any]]) -> list[Any]:
         from vllm import SamplingParams
@@ -85,6 +84,13 @@ class InProcessClient:
         settings = {name: bodies[0][name] for name in _CHAT if name in bodies[0]}
         outputs: list[Any] = self._engine.chat([b["messages"] for b in bodies], sampling, use_tqdm=False, **settings)
         return outputs
+
+
+def _settle(future: asyncio.Future[Any], answer: Any) -> None:
+    if future.done():
+        return  # whoever waited has been cancelled
+    settle = future.set_exception if isinstance(answer, Exception) else future.set_result
+    settle(answer)
 
 
 def _completion(output: Any) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """MLLM-Filter: a vision-language model rates a caption under its image by several criteria (arXiv:2403.02677, §3)."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
@@ -10,7 +11,7 @@ from filters.mllm.in_process import InProcessClient
 from filters.mllm.prompts import Rubric, read_rubric
 from filters.mllm.visits import Visits
 from filters.scorer import REASON, Batch, Columns
-from filters.serving import Connection, ModelClient, ServedScorer, ServerConfig, run
+from filters.serving import DECIDING, Connection, ModelClient, ServedScorer, ServerConfig, run
 
 METRICS: Final = (
     "image_text_matching",
@@ -52,7 +53,7 @@ class MllmScorer(ServedScorer):
     """More keys of the request's body, e.g. `{chat_template_kwargs: {enable_thinking: false}}`."""
 
     name: ClassVar[str] = "mllm"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     inputs: ClassVar[tuple[str, ...]] = ("uid", "shard", "caption", "image", "encoded")
 
     def __post_init__(self) -> None:
@@ -108,7 +109,13 @@ class MllmScorer(ServedScorer):
             "top_logprobs": self.top_logprobs,
             "explore": self.explore,
             "extra": self.extra,
+            "server": self.deciding(),
         }
+
+    def deciding(self) -> dict[str, Any]:
+        if self.in_process is None:
+            return super().deciding()
+        return {name: value for name, value in sorted(self.in_process.items()) if name in DECIDING}
 
     def serving(self) -> ServerConfig | None:
         return None if self.in_process is not None else super().serving()
@@ -133,7 +140,7 @@ class MllmScorer(ServedScorer):
                 rubric=self.rubric,
                 metrics=self.asked,
                 model_name=self.model_name,
-                model=model,
+                model=json.dumps([model, self.deciding()], sort_keys=True),
                 settings=self._settings(),
                 max_side=self.max_side,
                 explore=self.explore,

@@ -66,7 +66,7 @@ class Visits:
 
         Args:
             model_name: what the server is asked for.
-            model: which model that is, its revision included.
+            model: which model that is, its revision and what else decides its answers included.
             settings: the rest of a request's body. With these, the image and the text, `model` makes the key under
                 which an answer is kept.
             at_once: how many images are in visit.

@@ -6,11 +6,12 @@
 """
 
 from filters.serving.client import ModelClient, NoAnswer, Rejected, run
-from filters.serving.config import ClientConfig, ServerConfig
+from filters.serving.config import DECIDING, ClientConfig, ServerConfig
 from filters.serving.endpoints import Endpoint, Pool
 from filters.serving.scorer import Answers, Connection, ServedScorer
 
 __all__ = [
+    "DECIDING",
     "Answers",
     "ClientConfig",
     "Connection",

@@ -16,10 +16,14 @@ if TYPE_CHECKING:
 
 Read = TypeVar("Read")
 
-_NOT_NOW: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+_NOT_NOW: Final = frozenset({408, 425, 429})
+"""With every 5xx, the gateways' own (520, 529, …) among them."""
 _RESTING: Final = frozenset({502, 503, 504})
 """Those that speak of the whole server, which is then left alone for a while."""
-_MISCONFIGURED: Final = frozenset({401, 403, 404, 405})
+_MISCONFIGURED: Final = frozenset({401, 402, 403, 404, 405, 407, 410})
+"""Those that every request would get: a key without rights or credit, a model that is not or no longer served."""
+_LOST: Final = 4
+"""A request that is broken off so often is given up: it may be what kills the server."""
 _TEXT_LIMIT: Final = 300
 
 
@@ -40,6 +44,8 @@ class _Failure:
     """Whether it is one of the request's attempts; else only the pool's patience bounds it."""
     wait: float | None = None
     """What the server asked for, in seconds."""
+    lost: bool = False
+    """Whether the connection broke while the server was at work: this request, or one beside it, may have killed it."""
 
 
 class ModelClient:
@@ -86,15 +92,16 @@ class ModelClient:
             Unavailable: no endpoint works, or they refuse everything (a wrong key, a model that is not served).
         """
         payload = json.dumps(body).encode()
-        attempts = 0
+        attempts = lost = 0
         while True:
-            endpoint = await self._pool.acquire(prefer)
+            endpoint = await self._pool.acquire(prefer, alone=lost > 0)  # those beside it would suffer for it
             found = await self._attempt(endpoint, path, payload, read)
             if not isinstance(found, _Failure):
                 return found, endpoint
             attempts += found.counts
-            if attempts >= self._config.attempts:
-                raise NoAnswer(f"{found.error} (after {attempts} attempts, at {endpoint.url} last)")
+            lost += found.lost
+            if attempts >= self._config.attempts or lost >= _LOST:
+                raise NoAnswer(f"{found.error} (after {max(attempts, lost)} attempts, at {endpoint.url} last)")
             if found.counts:
                 await asyncio.sleep(min(found.wait or pause(attempts, self._config.backoff), LONGEST_WAIT))
             prefer = None
@@ -121,7 +128,7 @@ class ModelClient:
             return _Failure(error=late, counts=counts)
         except (aiohttp.ClientError, OSError) as error:
             self._pool.failed(endpoint, f"connection lost: {error}")
-            return _Failure(error=f"connection lost: {error}", counts=counts)
+            return _Failure(error=f"connection lost: {error}", counts=counts, lost=True)
         except BaseException:  # cancelled: the endpoint must not seem busy for ever
             self._pool.released(endpoint)
             raise
@@ -137,7 +144,7 @@ class ModelClient:
         if status in _RESTING:
             self._pool.failed(endpoint, said, wait=wait)
             return _Failure(error=said, wait=wait, counts=counts)
-        if status in _NOT_NOW:
+        if status in _NOT_NOW or status >= 500:
             self._pool.released(endpoint)
             return _Failure(error=said, wait=wait)
         self._pool.succeeded(endpoint)

@@ -6,6 +6,24 @@ from typing import Any, ClassVar, Final, Literal
 FORBID: Final[dict[str, Any]] = {"extra": "forbid"}
 PLACES: Final = ("{model}", "{host}", "{port}")
 """What a `command` of one's own must hold: they are filled in."""
+DECIDING: Final = frozenset(
+    {
+        "chat_template",
+        "chat_template_content_format",
+        "default_chat_template_kwargs",
+        "dtype",
+        "generation_config",
+        "hf_overrides",
+        "kv_cache_dtype",
+        "media_io_kwargs",
+        "mm_processor_kwargs",
+        "override_generation_config",
+        "quantization",
+        "tokenizer",
+        "tokenizer_revision",
+    }
+)
+"""vLLM's arguments that change what a model answers. The others say how fast it does, or what it has room for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +50,7 @@ class ServerConfig:
     hang_timeout: float = 120.0
     """Seconds without an answer to health checks after which a server is restarted."""
     max_restarts: int = 5
-    """How often a server that died is started again."""
+    """How often a server that died is started again; ten minutes of work make it as good as new."""
 
     def __post_init__(self) -> None:
         if self.replicas is not None and self.replicas < 1:
@@ -51,6 +69,13 @@ class ServerConfig:
             raise ValueError(f"command does not hold {', '.join(missing)}, so that the server cannot be told")
         if self.python is not None or self.args:
             raise ValueError("command is the whole command; put python and args into it")
+
+    def deciding(self) -> dict[str, str]:
+        """Those of `args` that change what the model answers, by name: part of what makes scores stale."""
+        words = [word for arg in self.args for word in (arg.split("=", 1) if arg.startswith("--") else [arg])]
+        pairs = zip(words, [*words[1:], ""], strict=True)
+        found = {word[2:].replace("-", "_"): value for word, value in pairs if word.startswith("--")}
+        return {name: value for name, value in sorted(found.items()) if name in DECIDING}
 
 
 @dataclass(frozen=True, kw_only=True)

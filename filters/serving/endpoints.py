@@ -31,10 +31,19 @@ class Endpoint:
     """When it may be tried again, if it failed."""
     error: str = ""
     """How it failed last."""
+    alone: bool = False
+    """Whether the request in flight is to have no other beside it."""
 
-    def usable(self, now: float) -> bool:
+    def usable(self, now: float, alone: bool) -> bool:
         """Whether a request may go there. After failures it gets one at a time, until one succeeds."""
-        return not self.failures or (now >= self.retry_at and not self.in_flight)
+        if self.failures or alone:
+            return now >= self.retry_at and not self.in_flight
+        return not self.alone
+
+    def done(self) -> None:
+        """A request has ended."""
+        self.in_flight -= 1
+        self.alone = False
 
 
 class Pool:
@@ -54,35 +63,38 @@ class Pool:
         self._patience, self._backoff, self._clock = patience, backoff, clock
         self._all_down_since: float | None = None
 
-    async def acquire(self, prefer: Endpoint | None = None) -> Endpoint:
-        """The endpoint for the next request: `prefer` if it works, else the one with the least in flight.
+    async def acquire(self, prefer: Endpoint | None = None, *, alone: bool = False) -> Endpoint:
+        """The endpoint for the next request: `prefer` if it works, else the one with the least in flight; with `alone`
+        one that has nothing in flight, and gets nothing else until this has ended.
 
         Waits while none works; every `acquire` is followed by one `succeeded`, `failed`, `timed_out` or `released`.
 
         Raises:
-            Unavailable: none has worked for `patience` seconds.
+            Unavailable: none has worked for `patience` seconds, and none is being tried just now.
         """
         while True:
             now = self._clock()
-            ready = [endpoint for endpoint in self.endpoints if endpoint.usable(now)]
+            ready = [endpoint for endpoint in self.endpoints if endpoint.usable(now, alone)]
             if ready:
                 least = min(endpoint.in_flight for endpoint in ready)
                 chosen = prefer if prefer in ready else random.choice([e for e in ready if e.in_flight == least])
                 assert chosen is not None
                 chosen.in_flight += 1
+                chosen.alone = alone
                 return chosen
-            if self._all_down_since is not None and now - self._all_down_since > self._patience:
+            tried = any(endpoint.in_flight for endpoint in self.endpoints)
+            if self._all_down_since is not None and now - self._all_down_since > self._patience and not tried:
                 told = "; ".join(f"{endpoint.url}: {endpoint.error}" for endpoint in self.endpoints)
                 raise Unavailable(f"no model server has answered for {self._patience:.0f} s ({told})")
             await asyncio.sleep(_TICK)
 
     def released(self, endpoint: Endpoint) -> None:
         """The request ended in a way that says nothing of the endpoint."""
-        endpoint.in_flight -= 1
+        endpoint.done()
 
     def succeeded(self, endpoint: Endpoint) -> None:
         """The endpoint answered."""
-        endpoint.in_flight -= 1
+        endpoint.done()
         endpoint.failures = endpoint.timeouts = 0
         self._all_down_since = None
 
@@ -96,7 +108,7 @@ class Pool:
 
     def failed(self, endpoint: Endpoint, error: str, *, wait: float | None = None) -> None:
         """The endpoint did not answer, or says that it cannot; it rests for `wait` seconds, or for a backoff."""
-        endpoint.in_flight -= 1
+        endpoint.done()
         now = self._clock()
         if now >= endpoint.retry_at:  # those that were in flight when it failed are no further failures
             endpoint.failures += 1

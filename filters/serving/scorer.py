@@ -100,6 +100,11 @@ class ServedScorer(Scorer):
         """What has to be started for it; None if it is given endpoints."""
         return None if self.endpoints else self.server or ServerConfig()
 
+    def deciding(self) -> dict[str, Any]:
+        """Arguments of its engine that change what the model answers; of given endpoints they are not known."""
+        config = self.serving()
+        return {} if config is None else dict(config.deciding())
+
     def connected(self, connection: Connection) -> Self:
         """The same scorer, name and fingerprint too, with what a run lends it."""
         other = copy.copy(self)

@@ -208,6 +208,7 @@ class Cluster:
         where: dict[str, Any] = {"address": address}
         if not address:
             where = {"num_cpus": self.num_cpus, "include_dashboard": False, "object_store_memory": 10**9}
+        handler = signal.getsignal(signal.SIGTERM)  # Ray puts its own in its place
         for left in reversed(range(1 if address else _STARTS)):
             try:
                 with _silent_stderr():
@@ -220,6 +221,8 @@ class Cluster:
                 if not left or _SLOW not in first:
                     raise RuntimeError(f"Ray could not start on this machine: {first}") from error
                 ray.shutdown()
+        with contextlib.suppress(ValueError):  # not the main thread
+            signal.signal(signal.SIGTERM, handler)
         self._started = True
 
     def stop(self) -> None:

@@ -3,6 +3,7 @@
 import ast
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -236,6 +237,23 @@ def test_a_local_ray_that_is_slow_to_start_is_started_again_and_then_told(monkey
     with pytest.raises(RuntimeError, match="Ray could not start on this machine: The current node timed out"):
         Cluster().start()
     assert slow.tries == 5
+
+
+def test_sigterm_stays_the_commands_own_when_ray_has_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipelines.commands.common import Cluster
+
+    class Grasping:
+        def is_initialized(self) -> bool:
+            return False
+
+        def init(self, **_: object) -> None:
+            signal.signal(signal.SIGTERM, lambda *_: None)
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setitem(sys.modules, "ray", Grasping())
+    before = signal.getsignal(signal.SIGTERM)
+    Cluster().start()
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_debug_shows_where_an_error_arose(tmp_path: Path) -> None:

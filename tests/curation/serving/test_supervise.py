@@ -1,13 +1,16 @@
 """A server that is kept alive: started again, given up, and never left behind."""
 
+import dataclasses
 import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from curation.serving import supervise
 from curation.serving.replica import Replica, ReplicaSpec, check_python, free_port
 from filters.serving import ServerConfig
 from tests.curation.serving.conftest import alive, fake, pids, until
@@ -75,6 +78,39 @@ def test_a_server_that_dies_again_and_again_is_given_up_with_the_end_of_its_log(
     assert error.endswith("CUDA out of memory, say")
     replica.stop()
     assert not any(alive(pid) for pid in pids(marks))
+
+
+def test_a_server_runs_in_the_folder_of_the_run_without_what_ray_sets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "import os; print(os.getcwd(), [x for x in ('HOME', 'OMP_NUM_THREADS', 'RAY_JOB_ID') if x in os.environ])"
+    monkeypatch.setenv("RAY_JOB_ID", "01000000")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = ServerConfig(command=(sys.executable, "-c", code, "{model}", "{host}", "{port}"), max_restarts=0)
+    for folder, seen in ((tmp_path, tmp_path), (tmp_path / "elsewhere", Path.cwd())):
+        replica = Replica(dataclasses.replace(spec(tmp_path, config), folder=str(folder)))
+        assert str(replica.settled()[1]).endswith(f"{seen} ['HOME']")
+        replica.stop()
+
+
+@pytest.mark.parametrize(("worked", "tries"), [(supervise.STEADY + 1.0, 5), (1.0, 3)])
+def test_deaths_long_after_one_another_are_not_added_up(
+    worked: float, tries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    supervisor, watched = supervise.Supervisor({"max_restarts": 2}), list[int]()
+
+    def watch() -> str | None:
+        watched.append(len(watched))
+        supervisor.ready_at = time.monotonic() - worked
+        return "it died" if len(watched) < 5 else None
+
+    for name, stand_in in (("_watch", watch), ("_start", lambda: None), ("_end", lambda: None)):
+        monkeypatch.setattr(supervisor, name, stand_in)
+    monkeypatch.setattr(supervise, "_owner_gone", lambda _: False)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    assert supervisor.run() == (0 if tries == 5 else 1)
+    assert len(watched) == tries
 
 
 @pytest.mark.parametrize("victim", ["owner", "supervisor"])

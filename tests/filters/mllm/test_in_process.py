@@ -79,6 +79,9 @@ def test_where_the_model_runs_is_said_once_and_is_not_in_the_fingerprint(scorer:
     elsewhere = MllmScorer(model_name="some/model", endpoints=("http://127.0.0.1:1/v1",))
     object.__setattr__(elsewhere, "_model", "some/model@1")
     assert elsewhere.fingerprint() == scorer.fingerprint()
+    other = MllmScorer(model_name="some/model", in_process={"max_model_len": 4096, "quantization": "fp8"})
+    object.__setattr__(other, "_model", "some/model@1")
+    assert other.fingerprint() != scorer.fingerprint()
 
 
 def test_without_vllm_it_says_so() -> None:

@@ -17,7 +17,7 @@ from filters import MAX_PIXELS, SCORERS, decode_image, judge_batch
 from filters.mllm import METRICS, MllmScorer, read_rubric
 from filters.mllm.images import image_bytes
 from filters.scorer import Unavailable
-from filters.serving import ClientConfig, Connection
+from filters.serving import ClientConfig, Connection, ServerConfig
 from tests.filters.serving.protocol import Handler, completion, serving
 
 QUICK = ClientConfig(attempts=3, backoff=0.01, timeout=5.0, patience=1.0, concurrency=4)
@@ -277,6 +277,15 @@ def test_what_changes_a_rating_is_in_the_fingerprint_and_nothing_else(tmp_path: 
     ]
     assert len({same, *(other.fingerprint() for other in others)}) == 9
     path.unlink()
+
+    def served(*args: str) -> str:
+        made = MllmScorer(model_name="judge", server=ServerConfig(args=args))
+        object.__setattr__(made, "_model", "judge")
+        return made.fingerprint()
+
+    assert served("--max-num-seqs", "8", "--limit-mm-per-prompt", '{"image": 1}') == same
+    assert served("--quantization=fp8") == served("--max-num-seqs", "8", "--quantization", "fp8") != same
+    assert served("--chat_template", "mine.jinja") == served("--chat-template", "mine.jinja") != same
     assert scorer(url).schema().names[:4] == [
         "image_text_matching",
         "image_text_matching_integer",

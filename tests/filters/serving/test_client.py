@@ -66,6 +66,7 @@ def lost() -> web.StreamResponse:
         lambda: web.Response(status=500, text="engine"),
         lambda: web.Response(status=503),
         lambda: web.Response(status=502, text="<html>bad gateway</html>"),
+        lambda: web.Response(status=529, text="overloaded"),
         lambda: web.Response(text="<html>hello</html>"),
         lambda: web.Response(text='{"choices": []}'),
         lambda: web.Response(text="{"),
@@ -82,6 +83,45 @@ def test_an_outage_longer_than_the_attempts_is_waited_for() -> None:
     config = ClientConfig(attempts=3, backoff=0.01, timeout=5.0, patience=60.0)
     with serving(after(10, lambda: web.Response(status=502))) as gateway:
         assert ask([gateway.url], config, times=4) == ["ok"] * 4
+
+
+def test_a_request_that_kills_its_server_costs_itself_alone() -> None:
+    """Each time it is asked the server dies, with all that is in flight, and is back after a moment."""
+    in_flight: set[asyncio.Task[Any]] = set()
+    deaths = 0
+
+    async def handler(body: dict[str, Any], _: int) -> web.StreamResponse:
+        nonlocal deaths
+        task = asyncio.current_task()
+        assert task is not None
+        in_flight.add(task)
+        try:
+            await asyncio.sleep(0.05)
+            if body["messages"]:
+                deaths += 1
+                for other in in_flight - {task}:
+                    other.cancel()
+                raise asyncio.CancelledError
+            await asyncio.sleep(0.05)
+            return says("ok")
+        finally:
+            in_flight.discard(task)
+
+    config = ClientConfig(attempts=20, backoff=0.01, timeout=20.0, patience=20.0)
+    with serving(handler) as server:
+        pool = Pool([server.url], patience=20.0, backoff=0.01)
+
+        async def main() -> list[Any]:
+            async with ModelClient(pool, config, api_key=None) as client:
+                bodies = [{**BODY, "messages": ["poison"] if number == 3 else []} for number in range(8)]
+                asked = (client.ask("chat/completions", body, read=text_of) for body in bodies)
+                return await asyncio.gather(*asked, return_exceptions=True)
+
+        found = run(main())
+    assert [one[0] for one in found[:3] + found[4:]] == ["ok"] * 7
+    assert isinstance(found[3], NoAnswer)
+    assert "connection lost" in str(found[3])
+    assert deaths <= 4
 
 
 def test_attempts_are_bounded_and_told() -> None:
@@ -101,7 +141,7 @@ def test_a_refused_request_is_not_made_again() -> None:
     assert str(error) == "400 too many tokens"
 
 
-@pytest.mark.parametrize("status", [401, 403, 404])
+@pytest.mark.parametrize("status", [401, 402, 403, 404])
 def test_a_wrong_key_or_model_concerns_every_request(status: int) -> None:
     with serving(after(99, lambda: web.json_response({"message": "no such model"}, status=status))) as server:
         (error,) = ask([server.url])
@@ -161,6 +201,20 @@ def test_with_no_endpoint_left_patience_bounds_the_wait_and_later_requests_do_no
     assert all(isinstance(error, Unavailable) for error in errors)
     assert "no model server has answered for 0 s" in str(errors[0])
     assert gone.url in str(errors[0])
+
+
+def test_a_server_that_is_back_after_the_patience_is_found_by_the_next_batch() -> None:
+    async def handler(_: Any, number: int) -> web.StreamResponse:
+        await asyncio.sleep(0.5)  # long enough for the rest of the batch to lose patience
+        return says("ok")
+
+    with serving(handler) as gone:
+        port = gone.port
+    pool = Pool([gone.url], patience=0.2, backoff=0.01)
+    assert all(isinstance(error, Unavailable) for error in ask([], pool=pool, times=3))
+    pool.endpoints[0].retry_at = 0.0
+    with serving(handler, port):
+        assert ask([], pool=pool, times=3) == ["ok"] * 3
 
 
 def test_the_key_is_sent_and_proxies_of_the_environment_are_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
