@@ -7,7 +7,8 @@
 
 For each run: the held-out pairs with their own captions against the same pictures with another held-out pair's; the
 same for a network of the same size that has learned nothing; and, where the site keeps the truth, the captions that it
-had swapped itself, held out and learned from. An interval that holds 0.5 shows nothing.
+had swapped itself, held out and learned from. An interval that holds 0.5 shows nothing. Held-out pairs share no picture
+with those learned from, but may share a caption; the row "new captions" has those alone that do not.
 """
 
 import argparse
@@ -78,19 +79,32 @@ def measure(run: str) -> list[Row]:
             for source in dfn.trusted(recipe)
         }
     )
+    # Pairs whose own caption is known to be false show nothing.
+    told = [row for row in drawn(heldout, len(heldout)) if _is_true(truth, heldout.table["uid"][row].as_py())]
+    learned_from = storage.read_table(storage.join(run, dfn.DFN, "pairs.parquet"), ["caption"])["caption"].to_pylist()
+    learned = {_words(caption) for caption in learned_from}
+    new = [row for row in told if _words(heldout.caption(row)) not in learned]
+    trained, untrained = load_clip(storage.join(run, dfn.DFN)), begin(entry)
     rows = []
-    for label, clip in (("trained", load_clip(storage.join(run, dfn.DFN))), ("untrained", begin(entry))):
-        above, below, figures = _swap(clip, heldout, truth)
+    for label, clip, chosen in (
+        ("trained", trained, told),
+        ("trained, new captions", trained, new),
+        ("untrained", untrained, told),
+    ):
+        if len({heldout.caption(row) for row in chosen}) < 2:
+            continue
+        above, below, figures = _swap(clip, heldout, chosen)
         rows.append(_row(recipe, run, f"held out, swapped here, {label}", paired_auc(above, below), figures))
     return rows + (_planted(recipe, run, heldout, truth) if truth else [])
 
 
-def _swap(clip: Clip, heldout: Pairs, truth: dict[str, Row]) -> tuple[np.ndarray, np.ndarray, Row]:
-    """Cosines of each picture with its own caption and with that of another pair whose words differ.
+def _words(caption: str) -> str:
+    """A caption without case and spacing."""
+    return " ".join(caption.casefold().split())
 
-    Pairs whose own caption is known to be false are left out.
-    """
-    rows = [row for row in drawn(heldout, len(heldout)) if _is_true(truth, heldout.table["uid"][row].as_py())]
+
+def _swap(clip: Clip, heldout: Pairs, rows: Sequence[int]) -> tuple[np.ndarray, np.ndarray, Row]:
+    """Cosines of each picture with its own caption and with that of another of the pairs whose words differ."""
     found = embed(clip, heldout, rows, device=torch.device("cpu"), precision="fp32", batch=256, threads=0)
     captions = [heldout.caption(row) for row in found.rows]
     order = np.random.default_rng(0).permutation(len(captions))

@@ -3,9 +3,10 @@ that a target set hits.
 
 The pool's image embeddings are clustered by k-means, each target embedding (ImageNet's training images, there) goes to
 its nearest centre, and a sample is kept if a target went to its cluster. What comes out is a score table, so that
-`image_based.targets > 0` selects, and `and clip.similarity >= 0.3` makes DataComp-1B's filter. Embeddings have unit
-length and so have the centres, so that training and assigning measure the same; DataComp's code trained by distance
-and assigned by inner product.
+`image_based.targets > 0` selects; with `top(clip.similarity, 0.3)` and their filter of captions it is DataComp-1B's
+(docs/judging-clip.md). Embeddings have unit length and so have the centres, so that training and assigning measure the
+same; DataComp's code trained by distance and assigned by inner product, and clustered only samples whose captions had
+passed.
 """
 
 import functools
@@ -128,14 +129,14 @@ def image_based_filter(
 
 
 def _origin(config: ImageBasedConfig, root: str, shards: list[str], targets: Vectors, name: str) -> Origin:
-    """What the tables are made of: each shard's embeddings by their maker and rows, the target by its content."""
+    """What the tables are made of: each shard's embeddings by their maker and uids, the target by its content."""
     state = hashlib.blake2b(digest_size=8)
     model = ""
     for shard in shards:
-        schema = storage.read_schema(embeddings_path(root, config.scorer, shard))
-        made = read_origin(schema)
+        table = storage.read_table(embeddings_path(root, config.scorer, shard), ["uid"])
+        made = read_origin(table.schema)
         model = str(made.get("model", ""))
-        state.update(f"{shard}\0{made.get('fingerprint')}\0".encode())
+        state.update(f"{shard}\0{made.get('fingerprint')}\0{''.join(table['uid'].to_pylist())}\0".encode())
     state.update(np.ascontiguousarray(targets).tobytes())
     state.update(json.dumps([VERSION, asdict(config)], sort_keys=True).encode())
     fingerprint = state.hexdigest()

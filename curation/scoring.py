@@ -111,7 +111,7 @@ def score(
         ScoreShard, outputs, here, elsewhere=fed, max_pixels=max_pixels, rows_per_batch=rows_per_batch
     )
     if fed:
-        config = _feed_config(workers, model_workers, gpus if fed[0].device == "cuda" else 0)
+        config = _feed_config(workers, model_workers, gpus if any(scorer.device == "cuda" for scorer in fed) else 0)
         outcomes = feed_models(make_work, fed, todo, outputs, config)
     else:
         outcomes = run_shards(make_work, todo, name=lambda work: work.shard.name, title="score", workers=workers)

@@ -45,7 +45,7 @@ class Checkpoint:
         elif self.pretrained is not None:
             raise ValueError(f"pretrained is {self.pretrained!r}, but {self.model_name} has its own weights; drop it")
         elif not self.model_name.startswith(HUB) and not is_remote(self.model_name):
-            folder = Path(self.model_name)
+            folder = Path(self.model_name).expanduser()
             if not (folder / CONFIG).is_file():
                 raise ValueError(f"model_name: there is no {CONFIG} in {folder.absolute()}")
             if not any(path.suffix in _WEIGHTS for path in folder.iterdir()):

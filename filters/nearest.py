@@ -35,13 +35,15 @@ class EvaluationEmbeddings:
 
 
 def check_embeddings(index: str, revision: str) -> None:
-    """Raise ValueError if the index has no embeddings of this model; the message says how to make them."""
+    """Raise ValueError if the index has no embeddings of this model; the message says what to do."""
     made_by = read_manifest(index).get(CLIP)
     if made_by is None:
         raise ValueError(
             f"evaluations: index {index} holds no embeddings; make it again with the model that scores: "
             "mmcorpus evaluations … --set clip.model_name=…"
         )
+    if not any(each["pictures"] for each in read_manifest(index)["sets"].values()):
+        raise ValueError(f"evaluations: index {index} holds no pictures to be compared with; leave it out")
     if made_by != revision:
         raise ValueError(f"evaluations: index {index} holds embeddings of {made_by}, and this model is {revision}")
 

@@ -33,8 +33,8 @@ def image_based(
     """Cluster a pool's image embeddings, and mark the clusters that a target set hits (DataComp, §3.4).
 
     The pool must have been scored by a `clip` with `save_embeddings: true`, the target by the same model. What is
-    written is a score table: `mmcorpus select --keep 'image_based.targets > 0 and clip.similarity >= 0.3'` makes the
-    filter of DataComp-1B.
+    written is a score table: `mmcorpus select --keep 'image_based.targets > 0 and top(clip.similarity, 0.3)'` is the
+    filter of DataComp-1B, but for its rules for captions.
 
     **Examples**
 

@@ -62,17 +62,17 @@ def distribution(
 
     Args:
         by: a column to split by (`source`, `image.format`, …), most frequent values first; None for all together.
-        thresholds: lines to draw, as `run.thresholds(source)` has them; the share of all that passes is written there.
+        thresholds: lines to draw, as `run.thresholds(source)` has them; the title says what share of all passes.
+
+    Sources that were not asked for this score do not count as unscored.
     """
     figure, (left, right) = _figure(1, 2, (9.5, 3.0))
     values = _numbers(scores, column)
     known = values[np.isfinite(values)]
-    groups = _groups(scores, by)
+    groups = _groups(scores, by, np.isfinite(values))
     edges, logarithmic = _edges(drawn_in(known))
     for colour, (name, mask) in zip(COLOURS, groups.items(), strict=False):
         own = values[mask & np.isfinite(values)]
-        if not len(own):
-            continue
         label = f"{name} ({len(own):,})"
         shares = np.full(len(own), 1 / len(own))
         left.hist(
@@ -88,19 +88,16 @@ def distribution(
     for axes in (left, right):
         if logarithmic:
             axes.set_xscale("log")
-        axes.set_xlabel(column)
+        axes.set_xlabel(_axis_label(column, known))
         if len(known):
             axes.set_xlim(edges[0], edges[-1])
         for _, value in thresholds:
             axes.axvline(value, color=MARK, lw=1.2, ls=(0, (4, 3)))
-    for place, (operator, value) in enumerate(thresholds):
-        passed = _passes(known, operator, value).mean() if len(known) else math.nan
-        text = f"{operator} {value:g}: {passed:.1%} pass"
-        right.annotate(
-            text, (value, 0.04 + 0.1 * place), xytext=(5, 0), textcoords="offset points", color=MARK, fontsize=8,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5, "alpha": 0.85},
-        )  # fmt: skip
-    missing = len(values) - len(known)
+    if len(known):
+        passed = [(operator, value, _passes(known, operator, value).mean()) for operator, value in thresholds]
+        told = ", ".join(f"{operator} {value:g}: {share:.1%} pass" for operator, value, share in passed)
+        right.set_title(told, color=MARK, fontsize=9, fontweight="normal")
+    missing = _asked(scores, values) - len(known)
     left.set_title(column + (f"  ({missing:,} unscored)" if missing else ""))
     left.set_ylabel("share of samples")
     right.set_ylabel("share at or below")
@@ -131,7 +128,8 @@ def correlations(scores: "pd.DataFrame", columns: Sequence[str] | None = None) -
                 value = float(table[row, place])
                 if row != place and math.isfinite(value):
                     colour = "white" if abs(value) > 0.6 else INK
-                    axes.text(place, row, f"{value:.2f}", ha="center", va="center", fontsize=6.5, color=colour)
+                    shown = f"{round(value, 2) + 0.0:.2f}"  # no -0.00
+                    axes.text(place, row, shown, ha="center", va="center", fontsize=6.5, color=colour)
     figure.colorbar(image, ax=axes, shrink=0.7, pad=0.02)
     return figure
 
@@ -155,7 +153,7 @@ def joint(
     first, second = drawn_in(_numbers(scores, x)), drawn_in(_numbers(scores, y))
     known = np.isfinite(first) & np.isfinite(second)
     size = float(np.clip(16_000 / max(1, known.sum()), 2, 18))
-    groups = _groups(scores, by)
+    groups = _groups(scores, by, known)
     for axis, values in ((middle.xaxis, first), (middle.yaxis, second)):
         if _edges(values[known])[1]:
             axis.axes.set_xscale("log") if axis is middle.xaxis else axis.axes.set_yscale("log")
@@ -171,19 +169,20 @@ def joint(
             histtype="stepfilled",
             orientation="horizontal",
         )
+    if len(groups) > 1:
+        named = middle.get_legend_handles_labels()
+        side.legend(*named, fontsize=8, markerscale=2, loc="upper left", bbox_to_anchor=(1, 1))
     for _, value in (thresholds or {}).get(x, ()):
         middle.axvline(value, color=MARK, lw=1.1, ls=(0, (4, 3)))
     for _, value in (thresholds or {}).get(y, ()):
         middle.axhline(value, color=MARK, lw=1.1, ls=(0, (4, 3)))
     for axes in (top, side):
         axes.axis("off")
-    middle.set_xlabel(x)
-    middle.set_ylabel(y)
+    middle.set_xlabel(_axis_label(x, _numbers(scores, x)))
+    middle.set_ylabel(_axis_label(y, _numbers(scores, y)))
     if known.sum() > 2:
         rank = float(scores.loc[known, [x, y]].astype(float).corr(method="spearman").iat[0, 1])
         top.set_title(f"{int(known.sum()):,} samples, rank correlation {rank:.2f}")
-    if len(groups) > 1:
-        middle.legend(fontsize=8, markerscale=2)
     return figure
 
 
@@ -225,11 +224,26 @@ def _numbers(scores: "pd.DataFrame", column: str) -> "np.ndarray[Any, np.dtype[n
     return pd.to_numeric(scores[column], errors="coerce").to_numpy(float, na_value=math.nan)
 
 
-def _groups(scores: "pd.DataFrame", by: str | None) -> "dict[str, np.ndarray[Any, np.dtype[np.bool_]]]":
+def _groups(scores: "pd.DataFrame", by: str | None, known: Any) -> "dict[str, np.ndarray[Any, np.dtype[np.bool_]]]":
+    """The rows of each group that has any that are known, largest first."""
     if by is None or by not in scores.columns:
         return {"all": np.ones(len(scores), bool)}
-    names = scores[by].value_counts().index[: len(COLOURS)]
+    names = scores.loc[known, by].value_counts().index[: len(COLOURS)]
     return {str(name): (scores[by] == name).to_numpy(bool) for name in names}
+
+
+def _asked(scores: "pd.DataFrame", values: "np.ndarray[Any, np.dtype[np.float64]]") -> int:
+    """How many samples are in sources that have this score at all."""
+    if "source" not in scores.columns:
+        return len(values)
+    has = scores.loc[np.isfinite(values), "source"].unique()
+    return int(scores["source"].isin(has).sum())
+
+
+def _axis_label(name: str, values: "np.ndarray[Any, np.dtype[np.float64]]") -> str:
+    known = values[np.isfinite(values)]
+    last = drawn_in(known).max(initial=-math.inf)
+    return f"{name} (up to {known.max():,.4g}, drawn in to {last:,.4g})" if len(known) and last < known.max() else name
 
 
 def _edges(known: "np.ndarray[Any, np.dtype[np.float64]]") -> "tuple[np.ndarray[Any, np.dtype[np.float64]], bool]":

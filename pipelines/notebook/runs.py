@@ -10,13 +10,25 @@ from curation import ledger, storage
 from curation.scores import list_tables, load_scores
 from curation.selection import SelectConfig, evaluate
 from curation.selection.select import load_columns
-from curation.shards import SUCCESS, list_shards, read_rows
+from curation.shards import SUCCESS, Shard, image_numbers, list_shards, read_rows
 from packing.inputs import open_tar
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_LOCATION = ("uid", "key", "status", "caption")
+_LOCATION = ("uid", "key", "caption", "image", "nodes")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Place:
+    """Where a sample lies."""
+
+    source: str
+    tar: str
+    key: str
+    caption: str
+    numbers: tuple[int, ...] | None
+    """Which of the key's images are its own; None for all of them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +54,7 @@ class Run:
                 f"{folder} holds no run (no run.json); make one with: mmcorpus run … --out {folder}"
             )
         self.folder = folder
-        self._places: dict[str, tuple[str, str, str, str]] | None = None
+        self._places: dict[str, _Place] | None = None
 
     def __repr__(self) -> str:
         return f"Run({self.folder!r})"
@@ -53,7 +65,7 @@ class Run:
 
     @property
     def sources(self) -> list[str]:
-        """The sources that have shards."""
+        """What has shards: sources, and the nodes of documents (`pages.images`, `pages.paragraphs`)."""
         return storage.list_names(self.path("shards"))
 
     def funnel(self) -> "pd.DataFrame":
@@ -123,26 +135,26 @@ class Run:
     def captions(self, uids: Iterable[str]) -> list[str]:
         """The captions of samples, in order; empty where there is none."""
         places = self._located()
-        return [places[uid][3] if uid in places else "" for uid in uids]
+        return [places[uid].caption if uid in places else "" for uid in uids]
 
     def pictures(self, uids: Iterable[str]) -> list[Picture]:
-        """Samples with their image files, in order; only these are read from the tars."""
+        """Samples with their image files, in order, of a document its first; only these are read from the tars."""
         places = self._located()
         found = []
         for uid in uids:
             if uid not in places:
                 continue
-            source, tar, key, caption = places[uid]
+            place = places[uid]
             try:
-                images = open_tar(tar).images(key)
+                images = open_tar(place.tar).images(place.key, place.numbers)
             except LookupError:
                 images = ()
             data = images[0].data if images else b""
-            found.append(Picture(uid=uid, source=source, caption=caption, data=data))
+            found.append(Picture(uid=uid, source=place.source, caption=place.caption, data=data))
         return found
 
-    def _located(self) -> dict[str, tuple[str, str, str, str]]:
-        """Of each downloaded sample: source, tar, key, caption."""
+    def _located(self) -> dict[str, _Place]:
+        """Of each downloaded sample, and of each node of a document, where it lies."""
         if self._places is None:
             self._places = {}
             for source in self.sources:
@@ -151,5 +163,17 @@ class Run:
                     rows = there.filter(pc.equal(there["status"], SUCCESS))
                     rows = rows.select([name for name in _LOCATION if name in rows.column_names])
                     for row in rows.to_pylist():
-                        self._places[row["uid"]] = (source, shard.tar, row["key"], row.get("caption") or "")
+                        self._places[row["uid"]] = _place(source, shard, row)
         return self._places
+
+
+def _place(source: str, shard: Shard, row: dict[str, Any]) -> _Place:
+    """The key of a node's row is its document's, a dash, and the node's number; the row says which image is its own."""
+    key: str = row["key"]
+    numbers: tuple[int, ...] | None = None
+    if shard.level in ("image", "paragraph"):
+        key = key.rpartition("-")[0]
+        numbers = (row["image"],) if shard.level == "image" else ()
+    elif shard.level == "document":
+        numbers = tuple(image_numbers(row["nodes"])[:1])
+    return _Place(source=source, tar=shard.tar, key=key, caption=row.get("caption") or "", numbers=numbers)

@@ -72,6 +72,10 @@ def test_what_the_target_hits_is_kept(tmp_path: Path, monkeypatch: pytest.Monkey
     assert image_based_filter(CONFIG, embeddings, scores, target).clusters_hit == 1
     assert image_based_filter(CONFIG, embeddings, scores, embeddings).clusters_hit == 12
 
+    pool(embeddings, rows=50)  # the same shards by the same model, with more samples
+    assert image_based_filter(CONFIG, embeddings, scores, target).samples == 135
+    assert load_scores(scores).num_rows == 150
+
 
 def test_what_is_missing_is_said(tmp_path: Path) -> None:
     embeddings, scores, target = (str(tmp_path / name) for name in ("embeddings", "scores", "target.npy"))

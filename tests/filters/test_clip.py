@@ -188,6 +188,8 @@ def test_what_is_missing_is_said(tiny_clip: str, tmp_path: Path, monkeypatch: py
     shutil.copy(Path(tiny_clip) / "open_clip_config.json", tmp_path)
     assert "there are no weights" in problem(model_name=str(tmp_path))
     assert "has its own weights; drop it" in problem(model_name=tiny_clip, pretrained="openai")
+    monkeypatch.setenv("HOME", str(Path(tiny_clip).parent))
+    ClipScorer(model_name=f"~/{Path(tiny_clip).name}").check()
     assert "heads.a.weights: there is no file" in problem(
         model_name=tiny_clip, heads={"a": HeadConfig(weights="no.pth")}
     )

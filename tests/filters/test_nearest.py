@@ -90,3 +90,8 @@ def test_an_index_of_another_model_is_refused(index: str, tiny_clip: str, tmp_pa
     build_index(EvaluationsConfig(sets=sets), str(tmp_path / "bare"))
     with pytest.raises(ValueError, match="holds no embeddings; make it again"):
         ClipScorer(model_name=tiny_clip, evaluations=str(tmp_path / "bare")).check()
+    (tmp_path / "texts.jsonl").write_text('{"question": "which of these is the capital of France"}\n')
+    texts = {"eval": EvaluationSet(path=str(tmp_path / "texts.jsonl"))}
+    build_index(EvaluationsConfig(sets=texts, clip=EmbeddingModel(model_name=tiny_clip)), str(tmp_path / "texts"))
+    with pytest.raises(ValueError, match="holds no pictures to be compared with"):
+        ClipScorer(model_name=tiny_clip, evaluations=str(tmp_path / "texts")).check()

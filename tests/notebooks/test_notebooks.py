@@ -49,7 +49,7 @@ def execute(path: Path, run: str) -> nbformat.NotebookNode:
             cell.source = "\n".join(f"RUN = {run!r}" if line.startswith("RUN = ") else line for line in lines)
     assert named == 1, "a notebook names its run once, as RUN = …"
     resources = {"metadata": {"path": str(ROOT / "notebooks")}}
-    NotebookClient(notebook, timeout=300, kernel_name="python3", resources=resources).execute()
+    NotebookClient(notebook, timeout=300, startup_timeout=300, kernel_name="python3", resources=resources).execute()
     return notebook
 
 

@@ -16,6 +16,7 @@ import torch
 
 from curation import storage
 from curation.progress import Progress
+from curation.selection import uids
 from training import checkpoint as files
 from training.contrastive import checkpoint
 from training.contrastive.config import RESULT_NEUTRAL, ContrastiveConfig
@@ -80,7 +81,8 @@ def train_contrastive(
         device: cpu or cuda, None for what is there. Under torchrun every process calls it with the same arguments.
 
     Raises:
-        ValueError: the model, pairs or settings do not fit, or `out` holds another run.
+        ValueError: the model, pairs or settings do not fit, held-out pairs are among those learned from, or `out` holds
+            another run.
         TrainingInterrupted: (a KeyboardInterrupt) after Ctrl-C or SIGTERM, once a checkpoint is written.
         FloatingPointError: the gradient is not finite.
     """
@@ -90,6 +92,8 @@ def train_contrastive(
         keep = storage.join(out, "pairs.parquet") if world.is_main else None
         pairs = find_pairs(sources, keep)
         tested = find_pairs(heldout) if heldout else None
+        if tested is not None:
+            _refuse_learned(tested, pairs)
         order = Order(len(pairs), config.batch_size, config.seed)
         found = files.list_checkpoints(storage.join(out, "checkpoints"))
         identity = _identity(config, pairs)
@@ -98,6 +102,16 @@ def train_contrastive(
         clip = checkpoint.load_clip(found[-1]) if found else begin(config)
         trainer = _Trainer(config, pairs, tested, order, out, clip, world, identity, found[-1] if found else None)
         return trainer.run()
+
+
+def _refuse_learned(tested: Pairs, pairs: Pairs) -> None:
+    """Raise ValueError if what is to test the model is among what it learns from."""
+    learned, _ = uids.count(uids.encode(pairs.table["uid"]))
+    both = int((uids.find(uids.encode(tested.table["uid"]), learned) >= 0).sum())
+    if both:
+        raise ValueError(
+            f"{both:,} of {len(tested):,} held-out pairs are learned from too; leave them out of one of the selections"
+        )
 
 
 def _identity(config: ContrastiveConfig, pairs: Pairs) -> dict[str, Any]:

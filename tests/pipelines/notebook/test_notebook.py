@@ -1,11 +1,15 @@
 """What the notebooks stand on: overlaps, thresholds, disagreement, distributions."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
+from curation.documents.views import node_key, view_root, write_rows, write_view_file
 from curation.scores import Origin, write_scores
 from curation.shards import EncodedImage, Sample, Shard, ShardWriter
 from pipelines.notebook import Run, disagreement, distribution, gallery, jaccard, regions, threshold_slider
@@ -19,8 +23,6 @@ UIDS = [f"{number:032x}" for number in range(10)]
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     """Ten samples, their score `mine.value` 0 to 9, the last one unscored."""
-    import pyarrow as pa
-
     RunState(str(tmp_path), name="x").write()
     with ShardWriter(Shard(root=str(tmp_path / "shards" / "pairs"), name="00000")) as writer:
         for number, uid in enumerate(UIDS):
@@ -40,6 +42,31 @@ def test_a_run_gives_scores_and_expressions(run: Run) -> None:
     assert scores["mine.value"].isna().sum() == 1
     assert list(run.keep("mine.value >= 7", "pairs")) == UIDS[7:9], "a null never passes"
     assert list(run.keep("top(mine.other, 2)", "pairs")) == UIDS[:2]
+
+
+def test_pages_show_their_images(tmp_path: Path) -> None:
+    RunState(str(tmp_path), name="x").write()
+    shards = str(tmp_path / "shards" / "pages")
+    pictures = [encoded(picture(40, 30, seed=number)) for number in range(3)]
+    nodes = [{"text": "a title"}, *({"image": number} for number in range(3))]
+    with ShardWriter(Shard(root=shards, name="00000")) as writer:
+        images = tuple(EncodedImage(extension="jpg", data=data) for data in pictures)
+        writer.write(Sample(key="0", uid=UIDS[0], caption=None, images=images, meta={"nodes": nodes}))
+    said = {"status": "success", "error_message": None, "document": UIDS[0]}
+    trimmed = {"key": "0", "uid": UIDS[0], "caption": "a title", "nodes": json.dumps([nodes[0], nodes[2]])}
+    views: dict[Any, dict[str, Any]] = {
+        "image": {"key": node_key("0", 3), "uid": UIDS[1], "caption": "the third", "image": 2},
+        "paragraph": {"key": node_key("0", 0), "uid": UIDS[2], "caption": "a title"},
+        "document": trimmed,
+    }
+    for level, row in views.items():
+        root = view_root(shards, level)
+        rows = [{**row, **said}]
+        write_rows(Shard(root=root, name="00000"), rows, pa.Table.from_pylist(rows).schema)
+        write_view_file(root, shards, level)
+    found = Run(str(tmp_path)).pictures(UIDS[:3])
+    assert [each.data for each in found] == [pictures[1], pictures[2], b""], "what a document kept, not what it had"
+    assert [each.caption for each in found] == ["a title", "the third", "a title"]
 
 
 def test_no_run_is_told(tmp_path: Path) -> None:
@@ -90,7 +117,14 @@ def test_a_long_tail_is_drawn_in_and_a_short_one_is_not() -> None:
 
 def test_a_distribution_names_the_share_that_passes(run: Run) -> None:
     figure = distribution(run.scores(), "mine.value", thresholds=[(">=", 5.0)])
-    texts = [text.get_text() for axes in figure.axes for text in axes.texts]
-    assert texts == [">= 5: 44.4% pass"]
+    assert figure.axes[1].get_title(loc="left") == ">= 5: 44.4% pass"
     with pytest.raises(ValueError, match=r"did you mean 'mine\.value'"):
         distribution(run.scores(), "mine.valeu")
+
+
+def test_only_sources_that_were_asked_for_a_score_lack_it(run: Run) -> None:
+    scores = run.scores()
+    others = scores.assign(source="texts", **{"mine.value": np.nan})
+    figure = distribution(pd.concat([scores, others]), "mine.value")
+    assert figure.axes[0].get_title(loc="left") == "mine.value  (1 unscored)"
+    assert figure.axes[0].get_legend() is None, "there is one source to be told from none"

@@ -12,7 +12,7 @@ import torch
 from curation import storage
 from tests.training.contrastive.conftest import TINY, MakePairs, picture, samples, tiny, write_source
 from training.checkpoint import list_checkpoints, read_tensors
-from training.contrastive import PairSource, last_model, train_contrastive
+from training.contrastive import last_model, train_contrastive
 from training.contrastive.loop import _Trainer
 from training.metrics import read_metrics
 from training.signals import TrainingInterrupted
@@ -117,6 +117,13 @@ def test_too_few_pairs_are_refused_before_anything_is_written(squares: MakePairs
     assert not (tmp_path / "o" / "checkpoints").exists()
 
 
+def test_what_is_learned_from_cannot_test(squares: MakePairs, tmp_path: Path) -> None:
+    sources, heldout = {"s": squares("s", 12)}, {"h": squares("h", 12, 10)}
+    with pytest.raises(ValueError, match="2 of 12 held-out pairs are learned from too"):
+        train_contrastive(tiny(), sources, str(tmp_path / "o"), heldout=heldout)
+    assert not (tmp_path / "o" / "checkpoints").exists()
+
+
 def test_models_that_are_not_there_or_learn_otherwise_are_refused(squares: MakePairs, tmp_path: Path) -> None:
     sources = {"s": squares("s", 8)}
     with pytest.raises(ValueError, match="ViT-B-33"):
@@ -167,8 +174,8 @@ import torch
 torch.set_num_threads(1)
 from tests.training.contrastive.conftest import tiny
 from training.contrastive import PairSource, train_contrastive
-source = PairSource(shards=sys.argv[1], selection=sys.argv[1] + ".selection.txt")
-train_contrastive(tiny(steps=4, heldout_every=2), {"s": source}, sys.argv[2], heldout={"s": source}, device="cpu")
+source, tested = (PairSource(shards=path, selection=path + ".selection.txt") for path in sys.argv[1:3])
+train_contrastive(tiny(steps=4, heldout_every=2), {"s": source}, sys.argv[3], heldout={"s": tested}, device="cpu")
 """
 
 
@@ -177,14 +184,14 @@ def test_two_devices_learn_what_one_does(tmp_path: Path) -> None:
     made = samples(16)
     cut = dataclasses.replace(made[5].images[0], data=made[5].images[0].data[:90])
     made[5] = dataclasses.replace(made[5], images=(cut,))  # one device has a pair fewer than the other
-    source = write_source(tmp_path / "s", [made])
+    source, tested = write_source(tmp_path / "s", [made]), write_source(tmp_path / "h", [samples(8, 100)])
     script = tmp_path / "two.py"
     script.write_text(_SCRIPT)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(script), source.shards, str(tmp_path / "two")]
+    command = [sys.executable, str(script), source.shards, tested.shards, str(tmp_path / "two")]
     processes = [
         subprocess.Popen(
             command,
@@ -197,8 +204,7 @@ def test_two_devices_learn_what_one_does(tmp_path: Path) -> None:
     finally:
         for process in processes:
             process.kill()
-    given = {"s": PairSource(shards=source.shards, selection=source.selection)}
-    train_contrastive(tiny(steps=4, heldout_every=2), given, str(tmp_path / "one"), heldout=given)
+    train_contrastive(tiny(steps=4, heldout_every=2), {"s": source}, str(tmp_path / "one"), heldout={"s": tested})
     for one, two in zip(lines(tmp_path / "one"), lines(tmp_path / "two"), strict=True):
         assert one == pytest.approx(two, rel=1e-4), "two devices must learn from the whole batch"
 
