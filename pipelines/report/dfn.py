@@ -33,8 +33,8 @@ def section(run: str, sources: Sequence[str], max_shards: int) -> dict[str, Any]
     scored = [source for source in sources if DFN in storage.list_names(storage.join(run, "scores", source))]
     texts, galleries = list[str](), list[dict[str, Any]]()
     for source in scored:
-        scores = _scores(run, source)
-        unseen = {uid: score for uid, score in scores.items() if uid not in _learned_from(run, source)}
+        learned = _learned_from(run, source)
+        unseen = {uid: score for uid, score in _scores(run, source).items() if uid not in learned}
         if truth:
             texts.append(_separation(source, unseen, truth))
         galleries += _mistakes(run, source, unseen, truth, max_shards)
