@@ -31,6 +31,12 @@ def filesystem(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
     return fs, inner
 
 
+def whole(path: str) -> str:
+    """A path or URL as it is known from any folder: `file:///…`, `s3://…`."""
+    fs, inner = filesystem(path)
+    return str(fs.unstrip_protocol(inner))
+
+
 def is_local(path: str) -> bool:
     """True for a path on this machine's own filesystem."""
     fs, _ = filesystem(path)

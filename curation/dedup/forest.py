@@ -112,6 +112,6 @@ def read_links(path: str) -> tuple[Indices, Indices]:
 def index_links(plan: Plan) -> tuple[Indices, Indices]:
     """What was found to be one cluster when it was put into the index."""
     units = [unit for unit in plan.units if unit.source is None]
-    root = read_columns_of([unit.members for unit in units], None, {"root": np.int64})["root"]
-    row = np.flatnonzero(root != np.arange(len(root)))
-    return row, root[row]
+    lowest = read_columns_of([unit.members for unit in units], None, {"lowest": np.int64})["lowest"]
+    row = np.flatnonzero(lowest != np.arange(len(lowest)))
+    return row, lowest[row]

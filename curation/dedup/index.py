@@ -4,12 +4,13 @@
     INDEX/learned.npz              what the method learned, if it does
     INDEX/entries/DIGEST.*.arrow   of each shard: keys, rows and values, as `curation.dedup.plan.Unit` has them
 
-A run sees what was put in before it: from the first entry on that is a shard of its own, the index is as if it were not
-there. So a run that has extended the index can be resumed or repeated and finds what it found. One run at a time may
+A run sees what was put in before it: from the first entry on that is a shard of its own, the index is as if it were
+not there. So a run that has extended the index can be resumed or repeated and finds what it found, and where its shards
+have grown since (failed downloads were fetched again) their samples are no copies of themselves. One run at a time may
 extend an index.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -22,11 +23,12 @@ from curation.dedup.parts import numpy_of, read_columns_of, read_parts, write_pa
 from curation.dedup.plan import Plan, Unit, identity_of
 from curation.dedup.survivors import SETTLED
 from curation.dedup.tasks import run_items
+from curation.selection import uids
 
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 _NAME: Final = "index.json"
 _LEARNED: Final = "learned.npz"
-_ENTRY: Final = ("shard", "rows", "records", "size", "digest")
+_ENTRY: Final = ("shard", "place", "rows", "records", "size", "digest")
 
 
 def read_index(index: str, method: Method) -> tuple[list[Unit], str | None]:
@@ -57,9 +59,25 @@ def read_index(index: str, method: Method) -> tuple[list[Unit], str | None]:
 
 def before(indexed: Sequence[Unit], own: Sequence[Unit]) -> list[Unit]:
     """The entries that came before the first shard of a run's own."""
-    mine = {unit.digest for unit in own}
-    first = next((number for number, unit in enumerate(indexed) if unit.digest in mine), len(indexed))
-    return list(indexed[:first])
+    mine = _are_own(indexed, own)
+    return list(indexed[: next((number for number, is_own in enumerate(mine) if is_own), len(indexed))])
+
+
+def _are_own(entries: Sequence[Unit], own: Sequence[Unit]) -> Iterator[bool]:
+    """Of each entry, whether it is a shard of the run's own: as it is now, or before it was given more samples."""
+    digests, places = {unit.digest for unit in own}, {unit.place: unit for unit in own}
+    for entry in entries:
+        there = places.get(entry.place)
+        grown = there is not None and not len(np.setdiff1d(_uids(entry), _uids(there)))
+        yield entry.digest in digests or grown
+
+
+def _uids(unit: Unit) -> uids.Pairs:
+    rows = read_parts(unit.members)
+    pairs = np.empty(unit.rows, uids.PAIR)
+    for name in ("f0", "f1"):
+        pairs[name] = numpy_of(rows[name])
+    return pairs
 
 
 def extend_index(index: str, plan: Plan, settled: Sequence[str], learned: str | None, *, workers: int | None) -> None:
@@ -74,14 +92,14 @@ def extend_index(index: str, plan: Plan, settled: Sequence[str], learned: str | 
     wanted = [unit.digest for unit in plan.units]
     if digests == wanted or set(wanted) <= set(digests):
         return
-    since = set(digests[sum(unit.source is None for unit in plan.units) :]) - set(wanted)
-    if since:
+    own = [number for number, unit in enumerate(plan.units) if unit.source is not None]
+    since = there[len(plan.units) - len(own) :]
+    if not all(_are_own(since, [plan.units[number] for number in own])):
         raise ValueError(
             f"{index} has been extended by other samples since these were put in, so they cannot be changed there; "
             "give the new shards as a source of their own"
         )
     job = AddEntry(plan=plan, index=index, settled=tuple(settled))
-    own = [number for number, unit in enumerate(plan.units) if unit.source is not None]
     for outcome in run_items(lambda: job, own, name=lambda n: plan.units[n].shard, title="index", workers=workers):
         if outcome.error:
             raise RuntimeError(f"{outcome.error}; the index is as it was: run again to go on")
@@ -108,13 +126,14 @@ class AddEntry:
         own = (columns["row"] >= start) & (columns["row"] < start + unit.rows)
         at = columns["row"][own].astype(np.int64) - start
         rows = read_parts(unit.members)
-        root = np.arange(start, start + unit.rows)
-        root[at] = columns["survivor"][own]
-        members: dict[str, Any] = {"known": rows["known"], "root": pa.array(root)}
-        for name in ("f0", "f1"):
+        lowest, survives = np.arange(start, start + unit.rows), np.ones(unit.rows, np.bool_)
+        lowest[at], survives[at] = columns["lowest"][own], columns["rank"][own] == 0
+        members: dict[str, Any] = {name: rows[name] for name in rows.column_names}
+        members |= {"lowest": pa.array(lowest), "survives": pa.array(survives)}
+        for field, name in (("survivor0", "f0"), ("survivor1", "f1")):
             values = numpy_of(rows[name]).copy()
             values[at] = columns[name][own]
-            members[name] = pa.array(values)
+            members[field] = pa.array(values)
         files = storage.join(self.index, "entries", unit.digest)
         if self.plan.method.verifies:
             values = self.plan.compared(unit)

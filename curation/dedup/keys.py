@@ -80,8 +80,9 @@ class KeyShard:
     def unit(self, place: Place) -> Unit:
         said = says(f"{self.files(place)}.keys.arrow")
         return Unit(
-            source=place[0], shard=place[1], files=self.files(place), rows=said[_ROWS], records=said["records"],
-            size=said["size"], digest=said["digest"],
+            source=place[0], shard=place[1], place=storage.whole(storage.join(place[0].shards, place[1])),
+            files=self.files(place), rows=said[_ROWS], records=said["records"], size=said["size"],
+            digest=said["digest"],
         )  # fmt: skip
 
     def run(self, place: Place, learned: Any) -> dict[str, int]:

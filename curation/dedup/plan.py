@@ -20,7 +20,7 @@ ROWS: Final = 2**32
 SPANS: Final = 256
 """Into how many runs of shards the samples are cut at least, if there are as many shards."""
 SPAN_ROWS: Final = 200_000
-_VERSION: Final = "1"
+_VERSION: Final = "2"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,6 +37,8 @@ class Unit:
     """Bytes of the columns that are compared."""
     digest: str
     """16 hex digits of its uids and keys."""
+    place: str
+    """Where the shard lies, or lay when it was put into the index."""
     files: str
     """Its files without their ends `.keys.arrow`, `.rows.arrow`, and in an index `.values.arrow`."""
 
@@ -47,7 +49,8 @@ class Unit:
 
     @property
     def members(self) -> str:
-        """A row a sample: uid (as f0, f1) and known; in an index the uid of its survivor, and `root`, its number."""
+        """A row a sample: uid (as f0, f1) and known; in an index also the uid of its survivor (survivor0, survivor1),
+        `survives`, and `lowest`, the least number in its cluster, which no later unit changes."""
         return f"{self.files}.rows.arrow"
 
     @property

@@ -43,9 +43,9 @@ _MEMBER: Final[dict[str, Any]] = {
     "root": np.uint32, "row": np.uint32, "place": np.uint8, "value": np.float64, "f0": np.uint64, "f1": np.uint64,
 }  # fmt: skip
 SETTLED: Final[dict[str, Any]] = {
-    "row": np.uint32, "copies": np.int32, "rank": np.int32, "f0": np.uint64, "f1": np.uint64, "survivor": np.uint32,
+    "row": np.uint32, "copies": np.int32, "rank": np.int32, "f0": np.uint64, "f1": np.uint64, "lowest": np.uint32,
 }  # fmt: skip
-"""Of every sample that has duplicates: the cluster's size, its place in it, the survivor's uid and row."""
+"""Of every sample that has duplicates: the cluster's size, its place in it, the survivor's uid, the least row."""
 _INDEX_SURVIVOR, _INDEX, _AMONG, _OTHER = range(4)
 
 
@@ -83,10 +83,11 @@ class Settle:
                 continue
             chosen = row[start:end] - base
             known = read_parts(unit.members)
-            for name in ("f0", "f1"):
-                pairs[name][start:end] = numpy_of(known[name])[chosen]
+            names = ("f0", "f1") if unit.source is not None else ("survivor0", "survivor1")
+            for name, field in zip(("f0", "f1"), names, strict=True):
+                pairs[name][start:end] = numpy_of(known[field])[chosen]
             if unit.source is None:
-                survives = numpy_of(known["root"])[chosen] == row[start:end]
+                survives = np.asarray(known["survives"].to_numpy(), np.bool_)[chosen]
                 place[start:end] = np.where(survives, _INDEX_SURVIVOR, _INDEX)
             else:
                 place[start:end], value[start:end] = self._judge(unit, chosen)
@@ -175,7 +176,7 @@ def _ranked(member: Columns, cluster: Indices) -> tuple[Columns, dict[str, int]]
         "rank": (np.arange(len(order)) - np.repeat(starts, sizes)).astype(np.int32),
         "f0": member["f0"][head],
         "f1": member["f1"][head],
-        "survivor": member["row"][head],
+        "lowest": np.repeat(np.minimum.reduceat(member["row"][order], starts), sizes) if len(order) else order,
     }
     fresh = member["place"][order] >= _AMONG
     says = {

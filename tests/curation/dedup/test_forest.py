@@ -64,11 +64,20 @@ def test_a_long_chain_is_one_component() -> None:
 def test_forests_are_merged_in_a_tree(files: int, tmp_path: Path) -> None:
     """40 files take two levels; whatever the number, all members with their roots stand in the last file by span."""
     units = tuple(
-        Unit(source=None, shard=f"{n}", rows=100, records=0, size=0, digest=f"{n}", files=f"{tmp_path}/unit{n}")
+        Unit(
+            source=None,
+            shard=f"{n}",
+            rows=100,
+            records=0,
+            size=0,
+            digest=f"{n}",
+            place=f"{n}",
+            files=f"{tmp_path}/unit{n}",
+        )
         for n in range(3)
     )
     for number, unit in enumerate(units):
-        members = pa.table({"root": np.arange(number * 100, number * 100 + 100)})
+        members = pa.table({"lowest": np.arange(number * 100, number * 100 + 100)})
         write_parts(unit.members, members.schema, [members], {})
     plan = Plan(method=MinHash(), units=units, work=str(tmp_path / "work"))
     random = np.random.default_rng(files)

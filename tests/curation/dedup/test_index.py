@@ -1,6 +1,7 @@
 """The saved index: new samples against old ones, and a run that is repeated after it has extended the index."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,8 +79,7 @@ def test_clusters_of_the_index_stay_together(method: MinHash, write_source: Writ
     one = write_source("one", chain[:2], size=[9, 1])
     deduplicate("near", method, [one], f"{tmp_path}/work", survivor="size", index=f"{tmp_path}/index", extend=True,
                 workers=0)  # fmt: skip
-    if columns(one)[0][1] == 1:
-        pytest.skip("these bands do not link the chain")
+    assert columns(one)[0][1] == 2, "the chain's first two are linked"
     two = write_source("two", [chain[2]])
     run(method, two, tmp_path)
     assert columns(two)[0][1:] == (3, 2, columns(one)[0][0])
@@ -102,3 +102,35 @@ def test_samples_that_others_were_compared_with_cannot_change(write_source: Writ
     one = write_source("one", ["a boat", "a car", "a train"], per_shard=1)
     with pytest.raises(ValueError, match="extended by other samples"):
         run(CHECKED, one, tmp_path)
+
+
+def test_samples_that_were_fetched_later_make_no_copies_of_their_shard(
+    method: MinHash, write_source: Write, tmp_path: Path
+) -> None:
+    """The shard has grown: what it held before is not an earlier corpus. Another one in its place is a new corpus."""
+    run(method, write_source("one", ["a boat", "a car", "a car!"]), tmp_path)
+    grown = write_source("one", ["a boat", "a car", "a car!", "a bus"])
+    assert run(method, grown, tmp_path).of_index == 0
+    assert [row[2] for row in columns(grown)].count(0) == 3
+    assert [entry["rows"] for entry in storage.read_json(f"{tmp_path}/index/index.json")["entries"]] == [4]
+    other = write_source("one", ["a boat!", "a train"])
+    assert run(method, other, tmp_path).of_index == 1
+    assert len(storage.read_json(f"{tmp_path}/index/index.json")["entries"]) == 2
+
+
+def test_what_the_index_links_stays_linked_when_shards_have_come_between(
+    method: MinHash, write_source: Write, tmp_path: Path
+) -> None:
+    """The first shard's sample has its survivor in the second, which gets another number when the run is repeated."""
+    captions = ["a boat", "a boat!"]
+    size = [1, 9]
+    settings: dict[str, Any] = {"survivor": "size", "index": f"{tmp_path}/index", "extend": True, "workers": 0}
+    work = f"{tmp_path}/work"
+    one = write_source("one", captions, size=size, per_shard=1)
+    deduplicate("near", method, [one], work, **settings)
+    storage.remove(f"{one.shards}/00000_stats.json")
+    before = write_source("before", ["a plane", "a bus"], size=[1, 1])
+    deduplicate("near", method, [before, one], work, **settings)
+    new = write_source("new", ["A plane", "A boat"], size=[1, 1])
+    deduplicate("near", method, [new], f"{work}-new", **settings)
+    assert [row[1:] for row in columns(new)] == [(2, 1, columns(before)[0][0]), (3, 2, columns(one)[0][0])]
