@@ -21,7 +21,7 @@ from filters.near import BITS, NearHashes
 from filters.ngrams import Hashes, Indices, hash_ngrams
 from filters.scorer import Batch, Columns, Scorer, fingerprint_of
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Of the index's files; one that is of another is to be made again."""
 MANIFEST: Final = "index.json"
 GRAMS: Final = "grams.parquet"
@@ -129,7 +129,7 @@ class ContaminationScorer(Scorer):
     """
 
     name: ClassVar[str] = "contamination"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     inputs: ClassVar[tuple[str, ...]] = ("caption", "image", "meta")
 
     index: str = ""

@@ -7,7 +7,7 @@ arXiv 2403.09611, appendix A.1).
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import pyarrow as pa
@@ -74,6 +74,8 @@ class SameTextAndImage(Exact):
 class SameColumns(Exact):
     """The same values in columns of one's own choice."""
 
+    version: ClassVar[str] = "2"
+
     on: tuple[str, ...]
     """Columns that must all agree: of the shards' parquet by name (`md5`), of scores as `scorer.column`. A list is
     compared as a set: with `[image_set]` documents are copies that show the same images in any order."""
@@ -88,5 +90,5 @@ class SameColumns(Exact):
 
 def _digest(row: tuple[Any, ...]) -> bytes:
     """The hash of a row's values."""
-    plain = tuple(sorted(set(value)) if isinstance(value, list) else value for value in row)
+    plain = tuple(sorted({repr(each) for each in value}) if isinstance(value, list) else value for value in row)
     return hashlib.blake2b(repr(plain).encode("utf-8", "surrogatepass"), digest_size=_DIGEST).digest()

@@ -92,9 +92,9 @@ def test_texts_are_matched_by_shared_words_alone(index: str, clean: Any) -> None
 def test_conversations_are_texts_too(index: str, clean: Any) -> None:
     turns = [{"from": "human", "value": f"<image>\n{SHORT}"}, {"from": "gpt", "value": "The left one."}]
     rows = judge(index, [None, None], [clean] * 2, [{"conversations": json.dumps(turns)}, {"conversations": "{"}])
-    assert [row["text_match"] for row in rows] == ["", ""]  # `<image>` is a word more: not the very same text
-    turns[0]["value"] = SHORT
-    assert judge(index, [None], [clean], [{"conversations": json.dumps(turns)}])[0]["text_match"] == "questions/8"
+    assert [row["text_match"] for row in rows] == ["questions/8", ""]
+    turns[0]["value"] = f"{SHORT} Answer briefly."
+    assert judge(index, [None], [clean], [{"conversations": json.dumps(turns)}])[0]["text_match"] == ""
 
 
 def test_pictures_are_matched_as_copies_and_others_are_not(index: str, pictures: list[Image.Image]) -> None:

@@ -19,6 +19,7 @@ def test_case_punctuation_spacing_and_forms_do_not_count() -> None:
     assert words("Straße_x") == ["strasse", "x"]
     assert words("红色的cat ねこ") == ["红", "色", "的", "cat", "ね", "こ"]
     assert words(" .,! ") == []
+    assert words("<image>\nIs <image 2> of an image?<IMAGE>") == ["is", "of", "an", "image"]
 
 
 @settings(max_examples=200, deadline=None)

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from curation.dedup import METHODS, deduplicate
@@ -103,3 +104,12 @@ def test_across_sources_one_survives(tmp_path: Path) -> None:
     rows = found("same", first, second)
     assert rows[uids[0][0]][2] == rows[uids[1][0]][2] == min(uids[0][0], uids[1][0])
     assert {rows[pair[0]][1] for pair in uids} == {0, 1}
+
+
+def test_a_list_is_a_set_whatever_is_in_it() -> None:
+    lists = pa.array([["a", None], [None, "a", "a"], ["a"], None], pa.list_(pa.string()))
+    nested = pa.array([[["b"], ["a"]], [["a"], ["b"]], [["a", "b"]], []], pa.list_(pa.list_(pa.string())))
+    for column, known in ((lists, [True, True, True, False]), (nested, [True] * 4)):
+        found = SameColumns(on=("tags",)).keys(pa.table({"tags": column}), {})
+        assert found.known.tolist() == known
+        assert found.keys[0] == found.keys[1] != found.keys[2]
