@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from filters.onnx import read_network
 from filters.scorer import Batch, Columns, Scorer
-from filters.weights import local_copy, shipped_weights, weights_identity
+from filters.weights import shipped_weights, weights_identity
 
 PACKAGE: Final = "rapidocr-onnxruntime"
 _FILE: Final = "ch_PP-OCRv4_det_infer.onnx"
@@ -43,7 +44,7 @@ class ImageTextScorer(Scorer):
     """Larger images are searched scaled down to this longest side, in pixels; letters below some 8 pixels are lost."""
 
     name: ClassVar[str] = "image_text"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     inputs: ClassVar[tuple[str, ...]] = ("image",)
 
     def __post_init__(self) -> None:
@@ -62,9 +63,7 @@ class ImageTextScorer(Scorer):
         return f"{_FILE}@{weights_identity(self._file()).rpartition('@')[2]}"
 
     def load(self) -> Callable[[Batch], Columns]:
-        import cv2
-
-        network = cv2.dnn.readNetFromONNX(local_copy(self._file()))
+        network = read_network(self._file())
 
         def judge(batch: Batch) -> Columns:
             found = [find_text(network, image.pixels, self.max_side) for image in batch["image"]]

@@ -61,6 +61,15 @@ def test_size_and_shape_do_not_matter() -> None:
     assert np.allclose(json.loads(large["boxes"][0]), json.loads(small["boxes"][0]), atol=0.08)
 
 
+def test_images_of_other_sizes_before_it_are_not_seen() -> None:
+    noise = np.random.default_rng(0)
+    others = [Image.fromarray(noise.integers(0, 256, (*side, 3), dtype=np.uint8)) for side in ((90, 300), (400, 200))]
+    after = judge(*others, portrait(), threshold=0.2)
+    alone = judge(portrait(), threshold=0.2)
+    assert after["count"] == [0, 0, 1]
+    assert np.allclose(json.loads(after["boxes"][2]), json.loads(alone["boxes"][0]), atol=1e-3)
+
+
 def test_what_has_no_face_has_none() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
     columns = judge(Image.new("RGB", (300, 200), (200, 180, 160)), Image.fromarray(noise), Image.new("RGB", (5, 900)))
