@@ -30,7 +30,8 @@ from curation.shards import EncodedImage
 from packing.binpack import first_fit_decreasing
 from packing.lengths import expanded_length
 from packing.manifest import describe_tokenizer, write_manifest
-from packing.packs import PackedSequence, PackReader, PackShardWriter
+from packing.packs import PackReader, PackShardWriter
+from packing.sequence import PackedSequence
 from packing.tokens import TokenizedSample, encode_captions, load_tokenizer
 from packing.vocabulary import train_tokenizer
 from training.batch import PackedBatch

@@ -5,12 +5,14 @@ torch (the pickles of packing.pickles excepted); transformers is imported where 
 """
 
 from packing.binpack import Bins, first_fit_decreasing
+from packing.conversations import encode_conversation
 from packing.lengths import IMAGE_TOKEN, expanded_length, expanded_offsets, expanded_spans
 from packing.manifest import PackError
 from packing.materialise import PackConfig, PackReport, write_packs
-from packing.packs import PackedSequence, PackReader
+from packing.packs import PackReader
 from packing.plan import PlanConfig, PlanReport, PlanSource, make_plan
-from packing.tokens import SpecialIds, encode_conversation, encode_pair, load_tokenizer, special_ids
+from packing.sequence import PackedSequence
+from packing.tokens import SpecialIds, encode_pair, load_tokenizer, special_ids
 from packing.vocabulary import train_tokenizer
 
 __all__ = [

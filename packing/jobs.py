@@ -17,9 +17,11 @@ import pyarrow.parquet as pq
 from curation import storage
 from curation.shards import EncodedImage, shard_at
 from packing import manifest, packs
+from packing.annotations import captions_of
 from packing.inputs import OpenTar, open_tar, read_texts
 from packing.plan import PlanConfig
 from packing.samples import FittedSample, Rejection, fit_rows
+from packing.sequence import PackedSequence
 from packing.tokens import Spans, load_tokenizer, tokenizer_fingerprint
 
 if TYPE_CHECKING:
@@ -106,14 +108,17 @@ def _images(tar: OpenTar, key: str, sample: FittedSample, parts: tuple[FittedSam
 
 def _assemble(
     sequence: int, chosen: list[tuple[dict[str, Any], FittedSample, tuple[EncodedImage, ...]]]
-) -> packs.PackedSequence:
+) -> PackedSequence:
     spans: list[Spans] = []
+    branches: list[tuple[int, ...]] = []
     start = 0
     for _, sample, _ in chosen:
         spans.append(tuple((start + first, start + end) for first, end in sample.tokens.loss_spans))
+        branches.append(tuple(start + first for first in sample.tokens.branches))
         start += len(sample.tokens.input_ids)
-    return packs.PackedSequence(
+    return PackedSequence(
         sequence=sequence,
+        branches=tuple(branches) if any(branches) else (),
         input_ids=np.concatenate([sample.tokens.input_ids for _, sample, _ in chosen]),
         uids=tuple(row["uid"] for row, _, _ in chosen),
         sources=tuple(row["source"] for row, _, _ in chosen),
@@ -133,22 +138,24 @@ def _inputs(
     samples: dict[Place, dict[str, tuple[FittedSample, ...]]] = {}
     tars: dict[Place, OpenTar] = {}
     keys: dict[Place, dict[str, str]] = {}
-    wanted: dict[tuple[str, str, Any], set[str]] = {}
-    for source, shard, kind, uid in zip(*(rows[name].to_pylist() for name in _PLACES), strict=True):
-        wanted.setdefault((source, shard, kind), set()).add(uid)
-    for (source, name, kind), uids in sorted(wanted.items()):
+    wanted: dict[tuple[str, str, Any], dict[str, tuple[str, ...]]] = {}
+    for source, shard, kind, uid, captions in zip(
+        *(rows[name].to_pylist() for name in _PLACES), captions_of(rows), strict=True
+    ):
+        wanted.setdefault((source, shard, kind), {})[uid] = captions
+    for (source, name, kind), said in sorted(wanted.items()):
         shard = shard_at(job.shards[source], name)
-        texts = read_texts(shard, kind, uids)
+        texts = read_texts(shard, kind, said)
+        listed: list[Any] = texts["uid"].to_pylist()
         answers = fit_rows(
             tokenizer,
             kind,
-            texts["text"].to_pylist(),
+            [said[uid] or text for uid, text in zip(listed, texts["text"].to_pylist(), strict=True)],
             context_length=job.config.context_length,
             tokens_per_image=job.config.tokens_per_image,
             too_long=job.config.too_long,
             max_images=job.config.max_images,
         )
-        listed: list[Any] = texts["uid"].to_pylist()
         place = (source, name)
         samples[place] = {u: a for u, a in zip(listed, answers, strict=True) if not isinstance(a, Rejection)}
         names: list[Any] = texts["key"].to_pylist()

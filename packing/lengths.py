@@ -1,6 +1,6 @@
 """How long a sample is: the only place where an image's placeholder becomes positions (invariant 5)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -42,3 +42,14 @@ def expanded_spans(
 def fitting_prefix(input_ids: npt.NDArray[np.integer], capacity: int, tokens_per_image: int) -> int:
     """How many leading input ids fit into `capacity` positions; an image fits whole or not at all."""
     return int(np.searchsorted(expanded_offsets(input_ids, tokens_per_image), capacity, side="right")) - 1
+
+
+def fitting_branches(
+    input_ids: npt.NDArray[np.integer], branches: Sequence[int], capacity: int, tokens_per_image: int
+) -> int:
+    """How many of a sample's annotations, which begin at `branches`, fit whole into `capacity` positions, in order.
+
+    With 3 tokens an image, `[-200, 7, 8, 2, 9, 2]` with branches `(2, 4)` takes 6 positions to the first's end, then 8.
+    """
+    ends = expanded_offsets(input_ids, tokens_per_image)[[*branches[1:], len(input_ids)]]
+    return int(np.searchsorted(ends, capacity, side="right"))

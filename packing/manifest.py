@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 FORMAT: Final = "mmcorpus-packs"
 VERSION: Final = 1
+ANNOTATED_VERSION: Final = 2
+"""Of packs in which images have several captions: who reads version 1 alone would let them see each other."""
 _REQUIRED: Final = {
     "tokenizer": dict,
     "image_token": int,
@@ -52,14 +54,16 @@ def write_manifest(
     parameters: dict[str, Any],
 ) -> dict[str, Any]:
     """Write `manifest.json` from the shards' records (PackShardWriter.record) and return it; counts are summed."""
+    annotated = sum(shard.get("annotated", 0) for shard in shards)
+    counted = (*_COUNTED, "annotated") if annotated else _COUNTED
     manifest = {
         "format": FORMAT,
-        "version": VERSION,
+        "version": ANNOTATED_VERSION if annotated else VERSION,
         "tokenizer": tokenizer,
         "image_token": IMAGE_TOKEN,
         "tokens_per_image": tokens_per_image,
         "context_length": context_length,
-        "counts": {name: sum(shard[name] for shard in shards) for name in _COUNTED},
+        "counts": {name: sum(shard.get(name, 0) for shard in shards) for name in counted},
         "shards": [{name: shard[name] for name in ("name", "bytes", "sha256", *_COUNTED)} for shard in shards],
         "parameters": parameters,
     }
@@ -78,8 +82,9 @@ def read_manifest(root: str) -> dict[str, Any]:
         raise PackError(f"{path} is not JSON ({error}); copy the pack again or write it again") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise PackError(f"{path} is not the manifest of an mmcorpus pack; give the folder that holds one")
-    if manifest.get("version") != VERSION:
-        raise PackError(f"{path} is of version {manifest.get('version')}, this program reads {VERSION}; pack again")
+    if manifest.get("version") not in (VERSION, ANNOTATED_VERSION):
+        read = f"{VERSION} and {ANNOTATED_VERSION}"
+        raise PackError(f"{path} is of version {manifest.get('version')}, this program reads {read}; pack again")
     wrong = [name for name, kind in _REQUIRED.items() if not isinstance(manifest.get(name), kind)]
     if wrong or manifest["image_token"] != IMAGE_TOKEN or manifest["tokens_per_image"] < 1:
         raise PackError(

@@ -12,7 +12,6 @@ import json
 import re
 import tarfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import IO, Any, Final
 
@@ -22,9 +21,8 @@ import pyarrow as pa
 
 from curation import storage
 from curation.shards import IMAGE_EXTENSIONS, EncodedImage, add_member
-from packing.lengths import IMAGE_TOKEN, expanded_length
 from packing.manifest import PackError, read_manifest
-from packing.tokens import Spans
+from packing.sequence import PackedSequence
 
 INDEX_SCHEMA: Final = pa.schema(
     [
@@ -39,55 +37,6 @@ INDEX_SCHEMA: Final = pa.schema(
 METADATA_KEY: Final = b"mmcorpus"
 _BLOCK: Final = 512
 _IMAGE_NAME = re.compile(r"(\d{3,6})\.([a-z0-9]{1,5})\Z")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PackedSequence:
-    """Whole samples that share one sequence."""
-
-    sequence: int
-    """Its number in the pack."""
-    input_ids: npt.NDArray[np.int32]
-    """Shape (tokens,): the samples one after the other, unpadded, each image one IMAGE_TOKEN."""
-    uids: tuple[str, ...]
-    sources: tuple[str, ...]
-    lengths: tuple[int, ...]
-    """Positions of each sample once its images are expanded."""
-    token_counts: tuple[int, ...]
-    """Input ids of each sample."""
-    image_counts: tuple[int, ...]
-    loss_spans: tuple[Spans, ...]
-    """Per sample, `[start, end)` over this sequence's `input_ids` of the tokens that are targets."""
-    images: tuple[EncodedImage, ...]
-    """In the order of their placeholders; encoded, not yet decoded by anybody."""
-
-    @property
-    def length(self) -> int:
-        """Positions of the whole sequence."""
-        return sum(self.lengths)
-
-    def check(self, tokens_per_image: int) -> None:
-        """Raise ValueError, saying which numbers disagree, unless ids, counts, spans and images fit together."""
-        per_sample = (self.uids, self.sources, self.lengths, self.token_counts, self.image_counts, self.loss_spans)
-        if len({len(field) for field in per_sample}) != 1:
-            raise ValueError("its lists differ in the number of samples")
-        if min(self.token_counts, default=0) < 0 or sum(self.token_counts) != len(self.input_ids):
-            raise ValueError(f"token_counts add up to {sum(self.token_counts)}, input_ids has {len(self.input_ids)}")
-        start = 0
-        for tokens, images, length, spans in zip(
-            self.token_counts, self.image_counts, self.lengths, self.loss_spans, strict=True
-        ):
-            end = start + tokens
-            placeholders = int((self.input_ids[start:end] == IMAGE_TOKEN).sum())
-            if placeholders != images or length != expanded_length(tokens, images, tokens_per_image):
-                raise ValueError(
-                    f"a sample of {tokens} tokens, {placeholders} of them images, says {images} images, length {length}"
-                )
-            if any(not start <= first < last <= end for first, last in spans):
-                raise ValueError(f"loss span outside its sample [{start}, {end}): {list(spans)}")
-            start = end
-        if sum(self.image_counts) != len(self.images):
-            raise ValueError(f"image_counts add up to {sum(self.image_counts)}, there are {len(self.images)} images")
 
 
 class PackReader:
@@ -112,6 +61,11 @@ class PackReader:
                 f"{root}: the indexes hold {len(self)} sequences, the manifest says {expected}; copy the pack again or "
                 "write it again"
             )
+
+    @property
+    def annotated(self) -> int:
+        """How many samples have several annotations."""
+        return int(self.manifest["counts"].get("annotated", 0))
 
     def __len__(self) -> int:
         return int(self.index.num_rows)
@@ -231,6 +185,7 @@ def _parse(sequence: int, data: bytes) -> PackedSequence:
         image_counts=tuple(int(count) for count in meta["image_counts"]),
         loss_spans=tuple(tuple((int(start), int(end)) for start, end in spans) for spans in meta["loss_spans"]),
         images=tuple(images),
+        branches=tuple(tuple(int(start) for start in begins) for begins in meta.get("branches", ())),
     )
 
 
@@ -262,7 +217,7 @@ class PackShardWriter:
         self.root, self.name, self.tokens_per_image = root, name, tokens_per_image
         self.record: dict[str, Any] = dict(metadata or {})
         self._rows: list[dict[str, int]] = []
-        self._tokens = 0
+        self._tokens = self._annotated = 0
         self._context = storage.atomic_write(storage.join(root, f"{name}.tar"))
         self._file: _HashingFile | None = None
         self._tar: tarfile.TarFile | None = None
@@ -284,6 +239,7 @@ class PackShardWriter:
             "token_counts": packed.token_counts,
             "image_counts": packed.image_counts,
             "loss_spans": packed.loss_spans,
+            **({"branches": packed.branches} if any(packed.branches) else {}),
         }
         add_member(self._tar, f"{key}.json", json.dumps(meta, sort_keys=True).encode())
         array = io.BytesIO()
@@ -292,6 +248,7 @@ class PackShardWriter:
         for number, image in enumerate(packed.images):
             add_member(self._tar, f"{key}.{number:03d}.{image.extension}", image.data)
         self._tokens += len(packed.input_ids)
+        self._annotated += sum(map(bool, packed.branches))
         self._rows.append(
             {
                 "sequence": packed.sequence,
@@ -323,6 +280,7 @@ class PackShardWriter:
             "images": sum(row["images"] for row in self._rows),
             "tokens": self._tokens,
             "positions": sum(row["length"] for row in self._rows),
+            **({"annotated": self._annotated} if self._annotated else {}),
         }
         metadata = {METADATA_KEY: json.dumps(self.record, sort_keys=True).encode()}
         storage.write_table(

@@ -20,7 +20,8 @@ from PIL import Image, ImageOps
 
 from curation import storage
 from packing.manifest import PackError
-from packing.packs import PackedSequence, PackReader
+from packing.packs import PackReader
+from packing.sequence import PackedSequence
 
 _PROTOCOL: Final = 4
 _MOST_PIXELS: Final = 1 << 28
@@ -57,8 +58,14 @@ def write_pickles(
 
     Images whose shorter side exceeds `min_side` are shrunk to it, aspect kept; null keeps all sizes. A sample whose
     image cannot be decoded is left out and named in the stats' `undecodable`. Committed shards are kept.
+    Raises ValueError for packs in which images have several captions, which that layout cannot say.
     """
     reader = PackReader(packs)
+    if reader.annotated:
+        raise ValueError(
+            f"{packs} has {reader.annotated:,} images with several captions, which must not see each other, and "
+            "Open-Qwen2VL's pickles cannot say so: plan without annotations, or leave the pickles out"
+        )
     jobs = [
         PickleJob(packs=packs, out=out, shard=shard["name"], min_side=min_side) for shard in reader.manifest["shards"]
     ]

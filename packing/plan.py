@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from curation import ledger, storage
 from curation.progress import Progress
 from curation.shards import Shard, list_shards
+from packing.annotations import CAPTIONS, Annotations, with_captions
 from packing.inputs import Kind, read_texts, uid_bytes
 from packing.samples import TooLong, fit_rows
 from packing.tokens import load_tokenizer, special_ids, tokenizer_fingerprint
@@ -98,6 +99,13 @@ class PlanSource:
     selection: pa.Table | str
     """The selection, or its parquet's path: `uid` and `count`."""
     kind: Kind
+    annotations: pa.Table | str | None = None
+    """Pairs with several captions, or the parquet's path: `uid` and `captions` (list<string>), as a pass of
+    deduplication writes them. What it names has those captions in place of its own, each an annotation of the image."""
+
+    def __post_init__(self) -> None:
+        if self.annotations is not None and self.kind != "pair":
+            raise ValueError(f"annotations are captions of images, and this source is of kind {self.kind!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +124,10 @@ class PlanReport:
     """Samples, copies not counted, that lost their end."""
     split: int
     """Samples, copies not counted, that became several."""
+    annotated: int
+    """Samples, copies not counted, with several captions."""
+    captions_left_out: int
+    """Of captions of such samples, copies not counted, those that do not fit into a sequence."""
     lower_bound: int
     """No plan of these samples has fewer sequences: max(⌈positions / context⌉, ⌈images / max_images⌉)."""
     fill: float
@@ -144,13 +156,20 @@ def make_plan(
     for name, listed in shards.items():
         if not listed:
             raise ValueError(f"source {name!r} has no finished shards under {sources[name].shards}; download it first")
+    captions = {
+        name: Annotations(source.annotations, verdicts[name], name)
+        for name, source in sources.items()
+        if source.annotations is not None
+    }
     if config.mix:
-        factors = _mix(config, loaded, sources, shards)
+        factors = _mix(config, loaded, sources, shards, captions)
         verdicts = {
             name: SourceVerdicts(sources[name].selection, name, factor=factors[name], salt=str(config.seed))
             for name in verdicts
         }
-    schema = PLAN_SCHEMA.with_metadata({METADATA_KEY: _metadata(config, loaded, sources)})
+    schema = (PLAN_SCHEMA.append(CAPTIONS) if captions else PLAN_SCHEMA).with_metadata(
+        {METADATA_KEY: _metadata(config, loaded, sources)}
+    )
     totals = dict.fromkeys(("sequences", "samples", "images", "tokens", "positions"), 0)
     progress = Progress("plan", total=sum(map(len, shards.values())), unit="shard")
     with storage.atomic_write(out) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer, progress:
@@ -159,9 +178,12 @@ def make_plan(
             for name, shard in window:
                 before = verdicts[name].counts()
                 kind = sources[name].kind
-                rows.append((name, kind, shard.name, _fit_shard(config, loaded, kind, shard, verdicts[name])))
+                fitted = _fit_shard(config, loaded, kind, shard, verdicts[name], captions.get(name))
+                rows.append((name, kind, shard.name, fitted))
                 progress.advance(1, **_difference(verdicts[name].counts(), before))
-            table = pack_window(config, rows, schema, totals["sequences"])
+            table = pack_window(config, rows, PLAN_SCHEMA, totals["sequences"])
+            if captions:
+                table = with_captions(table, ((source, fitted) for source, *_, fitted in rows))
             if table.num_rows:
                 writer.write_table(table, row_group_size=table.num_rows)
                 totals["sequences"] = int(table["sequence"][-1].as_py()) + 1
@@ -182,6 +204,7 @@ def _mix(
     tokenizer: "PreTrainedTokenizerFast",
     sources: Mapping[str, PlanSource],
     shards: Mapping[str, Sequence[Shard]],
+    captions: Mapping[str, Annotations],
 ) -> dict[str, float]:
     """By how much each source's samples are to be multiplied for the mixture, from the positions that they take."""
     positions: dict[str, int] = {}
@@ -189,7 +212,7 @@ def _mix(
         for name, listed in shards.items():
             verdicts, positions[name] = SourceVerdicts(sources[name].selection, name), 0
             for shard in listed:
-                fitted = _fit_shard(config, tokenizer, sources[name].kind, shard, verdicts)
+                fitted = _fit_shard(config, tokenizer, sources[name].kind, shard, verdicts, captions.get(name))
                 positions[name] += int((fitted.counts * fitted.lengths).sum())
                 progress.advance(1)
             if not positions[name]:
@@ -202,15 +225,23 @@ def _mix(
 
 
 def _fit_shard(
-    config: PlanConfig, tokenizer: "PreTrainedTokenizerFast", kind: Kind, shard: Shard, verdicts: SourceVerdicts
+    config: PlanConfig,
+    tokenizer: "PreTrainedTokenizerFast",
+    kind: Kind,
+    shard: Shard,
+    verdicts: SourceVerdicts,
+    captions: Annotations | None,
 ) -> FittedRows:
     rows = read_texts(shard, kind)
     uids = uid_bytes(rows["uid"])
     wanted = verdicts.wanted(uids)
+    texts = rows["text"].take(wanted).to_pylist()
+    if captions is not None:
+        texts = [several or text for several, text in zip(captions.of(uids[wanted]), texts, strict=True)]
     answers = fit_rows(
         tokenizer,
         kind,
-        rows["text"].take(wanted).to_pylist(),
+        texts,
         context_length=config.context_length,
         tokens_per_image=config.tokens_per_image,
         too_long=config.too_long,
@@ -226,6 +257,8 @@ def _report(config: PlanConfig, totals: dict[str, int], verdicts: Mapping[str, S
         **totals,
         truncated=sum(len(state.truncated) for state in verdicts.values()),
         split=sum(len(state.split) for state in verdicts.values()),
+        annotated=sum(state.annotated for state in verdicts.values()),
+        captions_left_out=sum(lost for state in verdicts.values() for _, lost in state.left_out.values()),
         lower_bound=max(bound, -(-totals["images"] // config.max_images)) if config.max_images else bound,
         fill=positions / (sequences * config.context_length),
         packing_factor=totals["samples"] / sequences,
@@ -235,6 +268,7 @@ def _report(config: PlanConfig, totals: dict[str, int], verdicts: Mapping[str, S
 
 
 def _metadata(config: PlanConfig, tokenizer: "PreTrainedTokenizerFast", sources: Mapping[str, PlanSource]) -> bytes:
+    annotated = sorted(name for name, source in sources.items() if source.annotations is not None)
     return json.dumps(
         {
             "config": dataclasses.asdict(config),
@@ -243,13 +277,15 @@ def _metadata(config: PlanConfig, tokenizer: "PreTrainedTokenizerFast", sources:
                 "special_ids_hash": special_ids(tokenizer).hash,
             },
             "sources": {name: source.kind for name, source in sources.items()},
+            **({"annotated": annotated} if annotated else {}),
         },
         sort_keys=True,
     ).encode()
 
 
 def read_plan_metadata(path: str) -> dict[str, Any]:
-    """A plan's `config`, `tokenizer` (fingerprint, special_ids_hash) and `sources` (kinds by name)."""
+    """A plan's `config`, `tokenizer` (fingerprint, special_ids_hash), `sources` (kinds by name) and, if there are any,
+    `annotated`: those with annotations."""
     try:
         metadata: dict[str, Any] = json.loads((storage.read_schema(path).metadata or {})[METADATA_KEY])
     except FileNotFoundError:

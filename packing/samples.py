@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from packing import documents, tokens
+from packing import conversations, documents, tokens
 from packing.inputs import IMAGES_PER_SAMPLE, Kind
 from packing.lengths import expanded_length
 
@@ -24,6 +24,10 @@ class FittedSample:
     """Positions it takes."""
     full_length: int
     """Positions it would take uncut; larger than `length` only if it was truncated or split."""
+    captions: tuple[str, ...] = ()
+    """What a pair says instead of its row's caption; empty for that caption."""
+    left_out: int = 0
+    """How many captions more it was given, for which a sequence has no room."""
     part: int = 0
     """Which part of its row it is."""
 
@@ -44,7 +48,7 @@ Fitted = tuple[FittedSample, ...] | Rejection
 def fit_rows(
     tokenizer: "PreTrainedTokenizerFast",
     kind: Kind,
-    texts: Sequence[str | None],
+    texts: Sequence[str | tuple[str, ...] | None],
     *,
     context_length: int,
     tokens_per_image: int,
@@ -53,14 +57,20 @@ def fit_rows(
 ) -> list[Fitted]:
     """Tokenize rows' texts (captions; conversations or nodes as JSON) in one batch; one answer a row, in order.
 
-    A document that is too long, or has more images than `max_images`, is dropped, or cut to its beginning, or split.
+    A pair may have several captions: those that do not fit are left out, the last first, and `too_long` is asked of the
+    image with the first alone. A document that is too long, or has more images than `max_images`, is dropped, or cut to
+    its beginning, or split.
     """
     answers: list[Fitted | None] = [None] * len(texts)
-    captions: list[str] = []
-    conversations: list[tokens.Turns] = []
+    captions: list[str | tuple[str, ...]] = []
+    talks: list[conversations.Turns] = []
     nodes: list[documents.Nodes] = []
     numbers: list[int] = []
     for number, text in enumerate(texts):
+        if isinstance(text, tuple):
+            captions.append(text)
+            numbers.append(number)
+            continue
         if text is None or not text.strip():
             answers[number] = Rejection(
                 rule="missing_text", value="missing_text: null" if text is None else "missing_text: blank"
@@ -70,7 +80,7 @@ def fit_rows(
             captions.append(text)
         elif kind == "conversation":
             try:
-                conversations.append(tokens.parse_conversation(text))
+                talks.append(conversations.parse_conversation(text))
             except ValueError as error:
                 answers[number] = Rejection(rule="bad_conversation", value=f"bad_conversation: {error}")
                 continue
@@ -92,13 +102,23 @@ def fit_rows(
     if kind == "pair":
         encoded = tokens.encode_captions(tokenizer, captions)
     else:
-        encoded = tokens.encode_conversations(tokenizer, conversations, [IMAGES_PER_SAMPLE] * len(conversations))
+        encoded = conversations.encode_conversations(tokenizer, talks, [IMAGES_PER_SAMPLE] * len(talks))
     for number, sample in zip(numbers, encoded, strict=True):
-        answers[number] = _fit(sample, context_length, tokens_per_image, too_long)
+        text = texts[number]
+        given = text if isinstance(text, tuple) else ()
+        answers[number] = _fit(sample, given, context_length, tokens_per_image, too_long)
     return [answer for answer in answers if answer is not None]
 
 
-def _fit(sample: tokens.TokenizedSample, context_length: int, tokens_per_image: int, too_long: TooLong) -> Fitted:
+def _fit(
+    sample: tokens.TokenizedSample,
+    given: tuple[str, ...],
+    context_length: int,
+    tokens_per_image: int,
+    too_long: TooLong,
+) -> Fitted:
+    sample = tokens.fit_annotations(sample, context_length, tokens_per_image)
+    captions = given[: max(1, len(sample.branches))]
     full_length = expanded_length(len(sample.input_ids), sample.image_count, tokens_per_image)
     kept: tokens.TokenizedSample | None = sample
     if full_length > context_length:
@@ -107,7 +127,8 @@ def _fit(sample: tokens.TokenizedSample, context_length: int, tokens_per_image: 
             return Rejection(rule="too_long", value=f"length={full_length}")
     assert kept is not None
     length = expanded_length(len(kept.input_ids), kept.image_count, tokens_per_image)
-    return (FittedSample(tokens=kept, length=length, full_length=full_length),)
+    left_out = len(given) - len(captions)
+    return (FittedSample(tokens=kept, length=length, full_length=full_length, captions=captions, left_out=left_out),)
 
 
 def _fit_document(

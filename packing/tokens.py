@@ -1,35 +1,29 @@
-"""What a sample is as tokens: a caption or a conversation to input ids and the spans that carry loss.
+"""What a sample is as tokens: input ids and the spans that carry loss, of a pair here; and what all kinds share.
 
-A pair is `[-200, "\\n", caption…, eos]`, with loss on caption and eos. A conversation is ChatML, token for token
-what a Qwen2 tokenizer's `apply_chat_template` gives, with `-200` where `<image>` stood; loss on each answer and its
-`<|im_end|>`, not on the newline after it. Text from the web never becomes a control token: `<|im_end|>` in a caption
-is encoded as the characters it is written with.
+A pair is `[-200, "\\n", caption…, eos]`, with loss on caption and eos; one with several captions goes on with the
+others, each with its eos, none of which sees another (Molmo, arXiv 2409.17146 §3). Text from the web never becomes a
+control token: `<|im_end|>` in a caption is encoded as the characters it is written with. For conversations see
+packing/conversations.py, for documents packing/documents.py.
 """
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from curation import storage
-from packing.lengths import IMAGE_TOKEN, fitting_prefix
+from packing.lengths import IMAGE_TOKEN, fitting_branches, fitting_prefix
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-IMAGE_MARK: Final = "<image>"
-"""How LLaVA's conversations write the place of an image."""
-
-_ROLES: Final = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
-
 Spans = tuple[tuple[int, int], ...]
-Turns = list[tuple[str, str]]
-"""A conversation's (role, text), roles being `system`, `user` and `assistant`."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +37,9 @@ class TokenizedSample:
     image_count: int
     images: tuple[int, ...] | None = None
     """Which of the images stored with it these are, by number; None for all of them."""
+    branches: tuple[int, ...] = ()
+    """Where each annotation begins in `input_ids`, if it has several: each sees itself and what stands before the first
+    of them."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -153,18 +150,27 @@ def encode_texts(tokenizer: "PreTrainedTokenizerFast", texts: Sequence[str]) -> 
         backend.encode_special_tokens = before
 
 
-def encode_captions(tokenizer: "PreTrainedTokenizerFast", captions: Sequence[str]) -> list[TokenizedSample]:
-    """Pairs of one image and a caption each, encoded in one batch: `[-200, "\\n", caption…, eos]`."""
+def encode_captions(
+    tokenizer: "PreTrainedTokenizerFast", captions: Sequence[str | Sequence[str]]
+) -> list[TokenizedSample]:
+    """Pairs of one image and a caption, or several, encoded in one batch: `[-200, "\\n", caption…, eos]`."""
     special = special_ids(tokenizer)
     head = [IMAGE_TOKEN, *special.newline]
-    return [
-        TokenizedSample(
-            input_ids=np.array([*head, *ids, special.eos], dtype=np.int32),
-            loss_spans=((len(head), len(head) + len(ids) + 1),),
-            image_count=1,
+    groups = [[given] if isinstance(given, str) else given for given in captions]
+    encoded = iter(encode_texts(tokenizer, [caption for group in groups for caption in group]))
+    samples = []
+    for group in groups:
+        branches = [[*next(encoded), special.eos] for _ in group]
+        edges = list(itertools.accumulate(map(len, branches), initial=len(head)))
+        samples.append(
+            TokenizedSample(
+                input_ids=np.array([*head, *itertools.chain.from_iterable(branches)], dtype=np.int32),
+                loss_spans=tuple(itertools.pairwise(edges)),
+                image_count=1,
+                branches=tuple(edges[:-1]) if len(group) > 1 else (),
+            )
         )
-        for ids in encode_texts(tokenizer, captions)
-    ]
+    return samples
 
 
 def encode_pair(tokenizer: "PreTrainedTokenizerFast", caption: str) -> TokenizedSample:
@@ -172,118 +178,28 @@ def encode_pair(tokenizer: "PreTrainedTokenizerFast", caption: str) -> Tokenized
     return encode_captions(tokenizer, [caption])[0]
 
 
-def parse_conversation(conversations: str | Sequence[Mapping[str, Any]]) -> Turns:
-    """LLaVA's `[{"from": "human"|"gpt"|"system", "value": …}, …]`, as JSON text or parsed.
-
-    Raises ValueError for anything else, and for a conversation without an answer to learn from.
-    """
-    if isinstance(conversations, str):
-        try:
-            conversations = json.loads(conversations)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"conversations is not JSON: {error}") from None
-    if not isinstance(conversations, Sequence) or isinstance(conversations, str):
-        raise ValueError("conversations is not a list of turns")
-    turns: Turns = []
-    for number, turn in enumerate(conversations):
-        role = _ROLES.get(str(turn.get("from"))) if isinstance(turn, Mapping) else None
-        value = turn.get("value") if isinstance(turn, Mapping) else None
-        if role is None or not isinstance(value, str):
-            raise ValueError(f"turn {number} needs 'from' (human, gpt or system) and a text 'value'")
-        turns.append((role, value))
-    if not any(role == "assistant" and text.strip() for role, text in turns):
-        raise ValueError("no turn from gpt says anything, so there is nothing to learn")
-    return turns
-
-
-def encode_conversations(
-    tokenizer: "PreTrainedTokenizerFast", conversations: Sequence[Turns], image_counts: Sequence[int]
-) -> list[TokenizedSample]:
-    """Conversations as ChatML, encoded in one batch.
-
-    The first `image_count` marks `<image>` in user turns become placeholders, text around them kept; further ones
-    stay text. Where there are fewer marks than images, the missing ones open the first user turn, a line each, as
-    LLaVA does.
-    """
-    special = special_ids(tokenizer)
-    pieces = [
-        _pieces(turns, count, special) for turns, count in zip(conversations, image_counts, strict=True)
-    ]  # each conversation a list of ids and (text, is_answer)
-    answer_head = encode_texts(tokenizer, [_ANSWER_HEAD])[0]
-    texts = [piece[0] for conversation in pieces for piece in conversation if isinstance(piece, tuple)]
-    encoded = iter(encode_texts(tokenizer, texts))
-    samples = []
-    for conversation, image_count in zip(pieces, image_counts, strict=True):
-        ids: list[int] = []
-        spans: list[tuple[int, int]] = []
-        for piece in conversation:
-            if isinstance(piece, int):
-                ids.append(piece)
-                continue
-            text_ids = next(encoded)
-            if piece[1]:
-                # The span ends one past the <|im_end|> that follows the answer.
-                spans.append((len(ids) + _answer_start(text_ids, answer_head), len(ids) + len(text_ids) + 1))
-            ids += text_ids
-        samples.append(
-            TokenizedSample(
-                input_ids=np.array(ids, dtype=np.int32), loss_spans=tuple(spans), image_count=max(image_count, 0)
-            )
-        )
-    return samples
-
-
-def encode_conversation(
-    tokenizer: "PreTrainedTokenizerFast", conversations: str | Sequence[Mapping[str, Any]], image_count: int
-) -> TokenizedSample:
-    """One conversation; see `parse_conversation` and `encode_conversations`."""
-    return encode_conversations(tokenizer, [parse_conversation(conversations)], [image_count])[0]
-
-
-_ANSWER_HEAD: Final = "assistant\n"
-
-
-def _pieces(turns: Turns, image_count: int, special: SpecialIds) -> list[int | tuple[str, bool]]:
-    """A conversation as ids and (text, is an answer), in order."""
-    marks = sum(text.count(IMAGE_MARK) for role, text in turns if role == "user")
-    missing = max(0, image_count - marks)
-    if missing and not any(role == "user" for role, _ in turns):
-        turns = [("user", ""), *turns] if turns[0][0] != "system" else [turns[0], ("user", ""), *turns[1:]]
-    slots = image_count
-    pieces: list[int | tuple[str, bool]] = []
-    for role, text in turns:
-        if role == "user" and missing:
-            text, missing = f"{IMAGE_MARK}\n" * missing + text, 0
-        pieces.append(special.im_start)
-        before, *after = text.split(IMAGE_MARK, slots) if role == "user" and slots else [text]
-        slots -= len(after)
-        pieces.append((f"{role}\n{before}", role == "assistant"))
-        for part in after:
-            pieces.append(IMAGE_TOKEN)
-            if part:
-                pieces.append((part, False))
-        pieces.append(special.im_end)
-        pieces.append(("\n", False))
-    return pieces
-
-
-def _answer_start(text_ids: Sequence[int], head: Sequence[int]) -> int:
-    """How many of a turn's ids belong to `assistant\\n`.
-
-    An answer that opens with a line break may share a token with the head's own; no prompt ends in the middle of a
-    token, so that token carries no loss.
-    """
-    common = 0
-    while common < min(len(head), len(text_ids)) and text_ids[common] == head[common]:
-        common += 1
-    return common if common == len(head) else min(common + 1, len(text_ids))
+def fit_annotations(sample: TokenizedSample, capacity: int, tokens_per_image: int) -> TokenizedSample:
+    """The sample with as many of its annotations, in order, as fit whole into `capacity` positions; one at least."""
+    if not sample.branches:
+        return sample
+    count = max(1, fitting_branches(sample.input_ids, sample.branches, capacity, tokens_per_image))
+    if count == len(sample.branches):
+        return sample
+    return dataclasses.replace(
+        sample,
+        input_ids=sample.input_ids[: sample.branches[count]],
+        loss_spans=tuple(span for span in sample.loss_spans if span[1] <= sample.branches[count]),
+        branches=sample.branches[:count] if count > 1 else (),
+    )
 
 
 def truncate(sample: TokenizedSample, capacity: int, tokens_per_image: int) -> TokenizedSample | None:
     """The sample's longest beginning that fits into `capacity` positions; None if an image or all targets would go.
 
-    A cut sample has no end token: the model must not learn to stop where the context did.
+    Of several annotations the last go first, whole. A cut sample has no end token: the model must not learn to stop
+    where the context did.
     """
+    sample = fit_annotations(sample, capacity, tokens_per_image)
     kept = fitting_prefix(sample.input_ids, capacity, tokens_per_image)
     if kept == len(sample.input_ids):
         return sample

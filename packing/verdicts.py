@@ -34,6 +34,8 @@ class FittedRows:
     tokens: npt.NDArray[np.int64]
     images: npt.NDArray[np.int64]
     lengths: npt.NDArray[np.int64]
+    captions: list[tuple[str, ...]]
+    """What each says instead of its row's caption; empty for that caption."""
 
 
 class SourceVerdicts:
@@ -63,6 +65,10 @@ class SourceVerdicts:
         """Full length of each kept sample that lost its end."""
         self.split: dict[int, int] = {}
         """Number of parts of each kept sample that has several."""
+        self.annotated: int = 0
+        """Kept samples with several captions."""
+        self.left_out: dict[int, tuple[int, int]] = {}
+        """Of each kept sample with more captions than fit, how many it keeps and how many not."""
         self._state = np.zeros(len(self.uids), dtype=np.int8)
         self._rules = [MISSING_SAMPLE, ledger.KEPT]
         self._values: dict[int, str] = {}
@@ -94,6 +100,9 @@ class SourceVerdicts:
                 continue
             self._state[place] = _KEPT
             kept += [number] * len(answer)
+            self.annotated += len(answer[0].captions) > 1
+            if answer[0].left_out:
+                self.left_out[place] = (len(answer[0].captions), answer[0].left_out)
             if len(answer) > 1:
                 self.split[place] = len(answer)
             elif answer[0].full_length > answer[0].length:
@@ -107,6 +116,7 @@ class SourceVerdicts:
             tokens=np.array([len(sample.tokens.input_ids) for sample in fitted], dtype=np.int64),
             images=np.array([sample.tokens.image_count for sample in fitted], dtype=np.int64),
             lengths=np.array([sample.length for sample in fitted], dtype=np.int64),
+            captions=[sample.captions for sample in fitted],
         )
 
     def counts(self) -> dict[str, int]:
@@ -122,6 +132,9 @@ class SourceVerdicts:
             values[place] = value
         for place, length in self.truncated.items():
             values[place] = f"truncated: length={length}"
+        for place, (kept, lost) in self.left_out.items():
+            cut = f", {values[place]}" if place in self.truncated else ""
+            values[place] = f"captions={kept} of {kept + lost}{cut}"
         for place, parts in self.split.items():
             values[place] = f"parts={parts}"
         columns: dict[str, Any] = {

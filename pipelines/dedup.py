@@ -1,6 +1,7 @@
 """The recipe's `dedup:` section: read, put in order, and held against what the recipe downloads and scores."""
 
 import hashlib
+import itertools
 import keyword
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -104,6 +105,7 @@ def stage(found: "DedupPass", recipe: "Recipe", at: Callable[..., str], start_ra
         outputs=(*tables, f"{SECTION}/{found.name}"),
         # The work files know what they were made from; tables of a source that is no longer looked through do not.
         clears=tuple(f"scores/{source}/{found.name}" for source in places),
+        version="2" if found.config.annotations else "1",
         ray="maybe",
         run=lambda: run(
             found, [source_at(places[source], at) for source in sources], at(SECTION, found.name), start_ray=start_ray
@@ -145,11 +147,12 @@ def run(
 ) -> Result:
     """Run a pass over sources; Ray is started where there is enough to do."""
     from curation.dedup import deduplicate
-    from curation.dedup.annotations import write_annotations
+    from curation.dedup.annotations import FILE, write_annotations
     from curation.dedup.run import LOCAL_ROWS
 
     shards = (shard for source in given for shard in list_shards(source.shards))
-    if workers or sum(storage.read_json(shard.stats)["successes"] for shard in shards) > LOCAL_ROWS:
+    counts_so_far = itertools.accumulate(storage.read_json(shard.stats)["successes"] for shard in shards)
+    if workers or any(count > LOCAL_ROWS for count in counts_so_far):  # a few files of ten thousand are read
         start_ray()
     report = deduplicate(
         found.name,
@@ -166,10 +169,12 @@ def run(
     counts |= {"largest": report.largest, "unknown": report.unknown, "compared": report.candidates}
     if found.config.index:
         counts["of_index"] = report.of_index
-    if found.config.annotations:
-        counts["annotated"] = write_annotations(found.name, given, f"{work}/annotations.parquet")
-    failures = [f"shard {shard}: {error}" for shard, error in report.failed.items()]
     parts = {source.name: _content(source.scores, found.name) for source in given}
+    if found.config.annotations:
+        path = storage.join(work, FILE)
+        counts["annotated"] = write_annotations(found.name, given, path, among=found.config.among)
+        parts[FILE] = file_digest(path)
+    failures = [f"shard {shard}: {error}" for shard, error in report.failed.items()]
     return Result(counts=counts, failures=failures, parts=parts)
 
 

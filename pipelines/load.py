@@ -81,8 +81,9 @@ def _prune(data: Any, path: Path) -> bool:
 def _follows(problem: Problem, pruned: Sequence[Path]) -> bool:
     """Whether a broken reference only comes of what was taken out: a scorer's columns, a source's or stage's name."""
     sections = {path[0] for path in pruned}
-    leads_to = {"select": {"score", "dedup", "dfn"}, "dedup": {"score", "download", "sources"}, "pack": {"sources"}}
-    leads_to |= {"dfn": {"score", "dedup", "sources"}, "train": {"pack"}, "tokenizer": {"tokenizer"}}
+    leads_to = {"select": {"score", "dedup", "dfn"}, "dedup": {"score", "download", "sources"}}
+    leads_to |= {"pack": {"sources", "dedup"}, "dfn": {"score", "dedup", "sources"}}
+    leads_to |= {"train": {"pack"}, "tokenizer": {"tokenizer"}}
     if any(problem.path[: len(path)] == path or path[: len(problem.path)] == problem.path for path in pruned):
         return True
     return bool(leads_to.get(str(problem.path[0]), set()) & sections)

@@ -157,6 +157,9 @@ class PackEntry(PlanConfig):
     """`webdataset` is what the trainer reads; `both` adds Open-Qwen2VL's layout, a pickle a sequence."""
     sequences_per_shard: int = 1000
     """Packed sequences in one shard."""
+    annotations: dict[str, str] = field(default_factory=dict)
+    """By source of pairs, the pass of `dedup` that says which images have several captions, e.g. `{pairs: same_image}`:
+    it has `annotations: true`, and the selection keeps `same_image.rank == 0`."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

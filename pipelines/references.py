@@ -6,7 +6,7 @@ from typing import Any
 
 from curation import storage
 from curation.selection.config import SelectConfig
-from pipelines import dfn
+from pipelines import annotations, dfn
 from pipelines.dedup import after_dfn, passes_of
 from pipelines.dedup import findings as _passes
 from pipelines.populations import IMAGES, URLS, populations
@@ -223,6 +223,7 @@ def _packs(recipe: Recipe) -> Iterable[Finding]:
         missing = [source for source in config.sources if config.mix and source not in config.mix]
         if missing:
             yield ("pack", name, "mix"), f"says nothing of {', '.join(missing)}; give each source a share"
+        yield from annotations.findings(recipe, name)
 
 
 def _training(recipe: Recipe) -> Iterable[Finding]:

@@ -207,9 +207,9 @@ def train_tokenizer(sources: Mapping[str, tuple[str, str, str]], *, vocab_size: 
 
 
 def _texts(shards: str, kind: Any, chosen: set[str]) -> Iterator[str]:
+    from packing.conversations import parse_conversation
     from packing.documents import parse_nodes
     from packing.inputs import read_texts
-    from packing.tokens import parse_conversation
 
     for shard in list_shards(shards):
         for text in read_texts(shard, kind, chosen)["text"].to_pylist():
@@ -253,6 +253,8 @@ def plan(
         "packing_factor": round(report.packing_factor, 4),
         **({"truncated": report.truncated} if report.truncated else {}),
         **({"split": report.split} if report.split else {}),
+        **({"annotated": report.annotated} if report.annotated else {}),
+        **({"captions_left_out": report.captions_left_out} if report.captions_left_out else {}),
         "dropped": dropped,
     }
     return Result(counts=counts, content=file_digest(out))

@@ -5,10 +5,15 @@ lengths [7, 6]. Expanded: [-200, -200, -200, -200, 10, 11, 2,  -200, -200, -200,
 [0 1 2 3 4 5 6  0 1 2 3 4 5]; sample ids [0 0 0 0 0 0 0  1 1 1 1 1 1]. Loss on 11, 2 of the first and 12, 2 of the
 second: they are predicted from flat positions 4, 5 and 10, 11.
 
+And one of a sample with two annotations, [-200, 10, | 11, 2, | 12, 13, 2] (branches begin at 2 and 4): expanded
+[-200, -200, -200, -200, 10, 11, 2, 12, 13, 2]; positions [0 1 2 3 4 5 6 5 6 7], each annotation going on where the
+image and its line break end; branch ids [0 0 0 0 0 1 1 2 2 2]. 11 and 12 are both predicted from position 4.
+
 Shape legend: B sequences, L positions, M target tokens, N images, T tokens an image, H pixels a side.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,8 +32,10 @@ class Piece:
     input_ids: npt.NDArray[np.int64]
     positions: npt.NDArray[np.int64]
     sample_ids: npt.NDArray[np.int64]
+    branch_ids: npt.NDArray[np.int64]
+    """1, 2, … in a sample's annotations, if it has several; else 0."""
     predicts: npt.NDArray[np.int64]
-    """Positions that predict a target, each one before its target."""
+    """Positions that predict a target, each the one before its target in what the target sees."""
     targets: npt.NDArray[np.int64]
     """The targets."""
     images: npt.NDArray[np.uint8]
@@ -44,9 +51,11 @@ class PackedBatch:
     input_ids_BL: torch.Tensor
     """int64; images expanded, padding 0."""
     position_ids_BL: torch.Tensor
-    """int64, restarting with each sample."""
+    """int64, restarting with each sample, and with each annotation of one where the first began."""
     sample_ids_BL: torch.Tensor
     """int64; 0, 1, … within a sequence, -1 for padding."""
+    branch_ids_BL: torch.Tensor | None
+    """int64; 1, 2, … in the annotations of a sample that has several, else 0. None if no sample has."""
     image_positions: torch.Tensor
     """int64 [N·T], flat over B·L: where the images' tokens go, in the images' order."""
     predict_positions_M: torch.Tensor
@@ -85,12 +94,14 @@ def expand(
     images: npt.NDArray[np.uint8],
     broken: Sequence[int],
     tokens_per_image: int,
+    branches: Sequence[Sequence[int]] = (),
 ) -> Piece:
     """A packed sequence's tokens with each image expanded, and what predicts what.
 
     `lengths` (expanded) and `token_counts` (unexpanded) are per sample; `loss_spans` per sample are [start, end) over
     `input_ids`; `broken` are the images, by their order in the sequence, that could not be decoded: their samples carry
-    no loss. A sample's first token is never a target. Raises ValueError where pack and arithmetic disagree.
+    no loss. `branches` are, per sample, where in `input_ids` its annotations begin, if it has several; empty if no
+    sample has. A sample's first token is never a target. Raises ValueError where pack and arithmetic disagree.
     """
     ids = np.asarray(input_ids, dtype=np.int64)
     is_image = ids == IMAGE_TOKEN
@@ -118,11 +129,21 @@ def expand(
     total = int(measured.sum())
     expanded = np.repeat(ids, repeats)
     target_positions = np.flatnonzero(np.repeat(has_loss, repeats))
+    positions, before = np.arange(total) - np.repeat(starts, measured), np.arange(total) - 1
+    branch_ids = np.zeros(total, dtype=np.int64)
+    offsets = np.concatenate([[0], np.cumsum(repeats)])
+    for begins, end in zip(branches, np.cumsum(counts).tolist(), strict=False):
+        edges = offsets[[*begins, end]].tolist() if begins else []
+        for number, (first, last) in enumerate(itertools.pairwise(edges), start=1):
+            positions[first:last] += positions[edges[0]] - positions[first]
+            before[first] = edges[0] - 1
+            branch_ids[first:last] = number
     return Piece(
         input_ids=expanded,
-        positions=np.arange(total) - np.repeat(starts, measured),
+        positions=positions,
         sample_ids=np.repeat(np.arange(len(lengths)), measured),
-        predicts=target_positions - 1,
+        branch_ids=branch_ids,
+        predicts=before[target_positions],
         targets=expanded[target_positions],
         images=images,
         broken_images=len(broken),
@@ -151,6 +172,7 @@ def collate(pieces: Sequence[Piece], *, length: int | None = None, multiple: int
         input_ids_BL=input_ids_BL,
         position_ids_BL=table("positions", 0),
         sample_ids_BL=table("sample_ids", PADDING),
+        branch_ids_BL=table("branch_ids", 0) if any(piece.branch_ids.any() for piece in pieces) else None,
         image_positions=(input_ids_BL.flatten() == IMAGE_TOKEN).nonzero().flatten(),
         predict_positions_M=torch.from_numpy(flat("predicts")),
         targets_M=torch.from_numpy(np.concatenate([piece.targets for piece in pieces])),

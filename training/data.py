@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from curation import storage
-from packing.packs import PackedSequence, PackReader
+from packing.packs import PackReader
+from packing.sequence import PackedSequence
 from packing.tokens import load_tokenizer, special_ids
 from training.batch import PackedBatch, Piece, collate, expand
 from training.config import StageConfig
@@ -120,6 +121,7 @@ class PackLoader:
             images,
             broken,
             self.tokens_per_image,
+            sequence.branches,
         )
 
     def batch(self, indices: Sequence[int]) -> PackedBatch:

@@ -127,7 +127,8 @@ class CheckpointPerplexityScorer(ModelScorer):
         return resolve_checkpoint(self.checkpoint)
 
     def _encode(self, tokenizer: Any, captions: Sequence[str], *, chat: bool) -> list["TokenizedSample"]:
-        from packing.tokens import encode_captions, encode_conversation
+        from packing.conversations import encode_conversation
+        from packing.tokens import encode_captions
 
         if not chat:
             return encode_captions(tokenizer, captions)

@@ -98,6 +98,7 @@ def train(
         for read in (reader, heldout):
             if read is not None and len(read):
                 check_packs(read, tokenizer, net.config.tokens_per_image)
+                _check_annotations(stage, read)
         return _Trainer(stage, reader, heldout, out, net, tokenizer, world, resumed).run()
 
 
@@ -109,6 +110,14 @@ def _check_split(stage: StageConfig, world: World) -> None:
         raise ValueError(
             f"{stage.kind}.batch_sequences {stage.batch_sequences} is not a multiple of {unit} ({world.size} devices × "
             f"micro_batch_sequences {stage.micro_batch_sequences}), which parallel: shard needs"
+        )
+
+
+def _check_annotations(stage: StageConfig, reader: PackReader) -> None:
+    if reader.annotated and not stage.isolated:
+        raise ValueError(
+            f"{reader.root} has {reader.annotated:,} images with several captions, which must not see each other: "
+            f"leave {stage.kind}.isolated true, or pack without annotations"
         )
 
 

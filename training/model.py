@@ -78,13 +78,15 @@ class VisionLanguageModel(nn.Module):
         language: Any = self.language
         if self.isolated:
             position_ids_BL, sample_ids_BL = batch.position_ids_BL, batch.sample_ids_BL
+            branch_ids_BL = batch.branch_ids_BL
         else:
             length = batch.input_ids_BL.shape[1]
             position_ids_BL = torch.arange(length, device=batch.input_ids_BL.device).expand_as(batch.input_ids_BL)
             sample_ids_BL = batch.sample_ids_BL.clamp(max=0)  # one document; padding stays apart
+            branch_ids_BL = None
         hidden_BLD: torch.Tensor = language.model(
             inputs_embeds=self.embed(batch),
-            attention_mask=attention_mask(sample_ids_BL, self.attention),
+            attention_mask=attention_mask(sample_ids_BL, branch_ids_BL, self.attention),
             position_ids=position_ids_BL,
             use_cache=False,
         ).last_hidden_state

@@ -48,7 +48,8 @@ class DedupConfig:
     """A condition on the survivor: samples that meet it come before those that do not, so that a sample which the
     selection drops for another reason does not take its good copies with it. Null: all are equal."""
     annotations: bool = False
-    """Also write `dedup/NAME/annotations.parquet`: the different captions of each cluster, to its survivor's uid."""
+    """Also write `dedup/NAME/annotations.parquet`: the different captions of each cluster, to its survivor's uid, for
+    packs that name the pass. Captions of samples that do not meet `among` are left out."""
 
     index: str | None = None
     """A folder of earlier samples, made by passes with `extend`: a copy of one of them has a rank of 1 or more."""

@@ -41,6 +41,14 @@ def plan(
             help="`pair` (the default), `conversation`, `document` or `text`; repeatable.",
         ),
     ] = None,
+    annotations: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--annotations",
+            metavar="NAME=PARQUET",
+            help="A source's images with several captions, as `mmcorpus dedup --set annotations=true` writes them.",
+        ),
+    ] = None,
     ledger: Annotated[str | None, typer.Option("--ledger", help="Folder for what became of each sample.")] = None,
     settings: SetOption = None,
 ) -> None:
@@ -53,11 +61,18 @@ def plan(
 
         mmcorpus plan --source chat=chat/shards --selection chat=chat.parquet --kind chat=conversation
         --tokenizer tok/ --out plan.parquet --set context_length=2048
+
+        mmcorpus plan --source web=data/shards --selection web=unique.parquet --tokenizer tok/ --out plan.parquet
+        --annotations web=data/dedup/same_image/annotations.parquet
     """
     from packing.inputs import Kind
     from packing.plan import PlanConfig, PlanSource, make_plan
 
     folders, selections, kinds = _named(source, "--source"), _named(selection, "--selection"), _named(kind, "--kind")
+    captions = _named(annotations, "--annotations")
+    unknown = sorted(set(captions) - set(folders))
+    if unknown:
+        raise UsageError(f"--annotations names {', '.join(unknown)}; give it for a source that --source names")
     if set(folders) != set(selections):
         raise UsageError(
             f"--source names {sorted(folders)}, --selection {sorted(selections)}; give both for each source"
@@ -70,7 +85,12 @@ def plan(
         read_config(PlanConfig, settings),
         tokenizer=tokenizer,
         sources={
-            name: PlanSource(shards=folder, selection=selections[name], kind=kinds.get(name, "pair"))  # type: ignore[arg-type]
+            name: PlanSource(
+                shards=folder,
+                selection=selections[name],
+                kind=kinds.get(name, "pair"),  # type: ignore[arg-type]
+                annotations=captions.get(name),
+            )
             for name, folder in folders.items()
         },
         out=out,
@@ -80,6 +100,9 @@ def plan(
         f"{report.sequences:,} sequences ({report.lower_bound:,} at least) of {report.samples:,} samples, "
         f"{report.fill:.1%} full"
     )
+    if captions:
+        left_out = f", {report.captions_left_out:,} captions do not fit" if report.captions_left_out else ""
+        say(f"{report.annotated:,} images have several captions{left_out}")
     for name, verdicts in report.verdicts.items():
         say(f"  {name}: " + ", ".join(f"{count:,} {rule}" for rule, count in verdicts.items()))
     say(f"Plan: {out}")

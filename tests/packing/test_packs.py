@@ -1,6 +1,7 @@
 """Pack files: what is written is read, what is damaged or hostile is refused with a message that helps."""
 
 import contextlib
+import dataclasses
 import io
 import json
 import pickle
@@ -33,6 +34,10 @@ def sequence(number: int) -> PackedSequence:
         loss_spans=(((1, 3),), (), ((5, 6),)),
         images=(EncodedImage(extension="jpg", data=b"first" * 300), EncodedImage(extension="png", data=b"")),
     )
+
+
+ANNOTATED: dict[str, Any] = {"loss_spans": (((1, 2), (2, 3)), (), ((5, 6),)), "branches": ((1, 2), (), ())}
+"""Changes to `sequence`: its first sample has two annotations."""
 
 
 @pytest.fixture
@@ -69,6 +74,29 @@ def test_what_is_written_is_read(root: str) -> None:
             reader[wrong]
 
 
+def test_annotations_are_written_read_and_told(tmp_path: Path) -> None:
+    plain, annotated = sequence(0), dataclasses.replace(sequence(1), **ANNOTATED)
+    records = []
+    for name, packed in (("00000", plain), ("00001", annotated)):
+        with PackShardWriter(str(tmp_path), name, tokens_per_image=4) as writer:
+            writer.write(packed)
+        records.append(writer.record)
+    assert [record.get("annotated") for record in records] == [None, 1]
+
+    def read(shards: list[dict[str, Any]]) -> PackReader:
+        settings: dict[str, Any] = {"tokenizer": TOKENIZER, "tokens_per_image": 4, "context_length": 20}
+        write_manifest(str(tmp_path), shards=shards, parameters={}, **settings)
+        return PackReader(str(tmp_path))
+
+    both = read(records)
+    assert (both.manifest["version"], both.annotated) == (2, 1), "who reads version 1 alone must not read this"
+    assert same(both[0], plain)
+    assert same(both[1], annotated)
+    alone = read(records[:1])
+    assert (alone.manifest["version"], alone.annotated) == (1, 0)
+    assert b"branches" not in (tmp_path / "00000.tar").read_bytes()
+
+
 def test_an_interrupted_shard_leaves_nothing(tmp_path: Path) -> None:
     writer = PackShardWriter(str(tmp_path), "00000", tokens_per_image=4)
     with contextlib.suppress(RuntimeError), writer:
@@ -86,6 +114,24 @@ def test_an_interrupted_shard_leaves_nothing(tmp_path: Path) -> None:
         ({"loss_spans": (((1, 4),), (), ())}, "loss span"),
         ({"uids": ("a" * 32,)}, "number of samples"),
         ({"images": ()}, "there are 0 images"),
+        (ANNOTATED | {"branches": ((1, 2), ())}, "branches are of 2 samples, there are 3"),
+        (ANNOTATED | {"branches": ((1,), (), ())}, "two or more"),
+        (ANNOTATED | {"branches": ((0, 2), (), ())}, "in order, inside"),
+        (ANNOTATED | {"branches": ((1, 3), (), ())}, "in order, inside"),
+        (ANNOTATED | {"branches": ((2, 1), (), ())}, "in order, inside"),
+        (ANNOTATED | {"loss_spans": (((1, 3),), (), ())}, "crosses the beginning of a branch"),
+        (
+            {
+                "token_counts": (5, 1),
+                "image_counts": (2, 0),
+                "lengths": (11, 1),
+                "loss_spans": ((), ()),
+                "uids": ("a", "b"),
+                "sources": ("web",) * 2,
+                "branches": ((1, 2), ()),
+            },
+            "an image stands in one of the branches",
+        ),
     ],
 )
 def test_sequences_that_do_not_add_up_are_not_written(tmp_path: Path, change: dict[str, Any], problem: str) -> None:

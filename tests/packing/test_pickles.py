@@ -26,8 +26,9 @@ from packing import (
     write_packs,
 )
 from packing.manifest import describe_tokenizer, write_manifest
-from packing.packs import PackedSequence, PackShardWriter
+from packing.packs import PackShardWriter
 from packing.pickles import dump_pickle, read_pickle, write_pickles
+from packing.sequence import PackedSequence
 
 torch = pytest.importorskip("torch")
 
@@ -144,6 +145,34 @@ def test_shrinking_keeps_the_aspect_and_a_bad_image_costs_its_sample(tmp_path: P
     assert [image.size for image in read.images] == [(768, 384), (700, 300)]
     assert read.lengths == (5, 5)
     assert read.input_ids[:5].tolist() == [IMAGE_TOKEN, 7, IMAGE_TOKEN, 9, tokenizer["special_ids"]["pad"]]
+
+
+def test_several_captions_of_an_image_are_refused(tmp_path: Path, tokenizer_folder: str) -> None:
+    packed = PackedSequence(
+        sequence=0,
+        input_ids=np.array([IMAGE_TOKEN, 7, 8], dtype=np.int32),
+        uids=("a" * 32,),
+        sources=("web",),
+        lengths=(6,),
+        token_counts=(3,),
+        image_counts=(1,),
+        loss_spans=(((1, 2), (2, 3)),),
+        images=(encoded(Image.new("RGB", (9, 9))),),
+        branches=((1, 2),),
+    )
+    with PackShardWriter(str(tmp_path / "packs"), "00000", tokens_per_image=4) as writer:
+        writer.write(packed)
+    write_manifest(
+        str(tmp_path / "packs"),
+        tokenizer=describe_tokenizer(load_tokenizer(tokenizer_folder), "small"),
+        tokens_per_image=4,
+        context_length=20,
+        shards=[writer.record],
+        parameters={},
+    )
+    with pytest.raises(ValueError, match=r"1 images with several captions.*plan without annotations"):
+        write_pickles(str(tmp_path / "packs"), str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
 
 
 class Runs:

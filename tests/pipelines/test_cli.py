@@ -129,6 +129,14 @@ def test_a_bad_recipe_is_exit_code_2_and_no_traceback(tmp_path: Path) -> None:
         (["score", "x", "--out", "y", "--scorer", "imag"], "command line: imag: unknown scorer"),
         (["web", "x", "--set", "spoil=2"], "spoil is 2.0: must be a share"),
         (["plan", "--source", "a", "--selection", "a=b", "--tokenizer", "t", "--out", "o"], "write it as NAME=VALUE"),
+        (
+            [
+                *("plan", "--source", "a=b", "--selection", "a=b", "--tokenizer", "t", "--out", "o"),
+                "--annotations",
+                "c=d",
+            ],
+            "--annotations names c; give it for a source that --source names",
+        ),
         (["train", "nowhere", "--out", "x", "--kind", "stf"], "give pretrain or sft"),
         (["train", "nowhere", "--out", "x"], "nowhere/manifest.json is missing"),
         (["dedup", "nowhere", "--by", "image"], "nowhere holds no shards/"),

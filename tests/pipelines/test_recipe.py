@@ -1,11 +1,14 @@
 """Recipes: what is read, what is refused, and how it is said."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from pipelines.load import load_recipe
 from pipelines.problems import RecipeError
+from pipelines.runner import Stage
+from pipelines.stages import build_stages
 
 ROOT = Path(__file__).parent.parent.parent
 DEMO = ROOT / "pipelines" / "demo.yaml"
@@ -127,9 +130,50 @@ def test_a_scorer_under_a_name_of_ones_own(tmp_path: Path) -> None:
 )
 def test_what_does_not_fit_is_refused(tmp_path: Path, before: str, after: str, message: str) -> None:
     assert before in SMALL
-    import re
-
     assert re.search(message, complaints(tmp_path, SMALL.replace(before, after)))
+
+
+ANNOTATED = SMALL.replace(
+    "select:\n", "dedup:\n  same_file: {by: bytes, sources: [pairs], annotations: true}\nselect:\n"
+).replace("two: {sources: [talk, pairs],", "two: {sources: [talk, pairs], annotations: {pairs: same_file},")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        (
+            "{pairs: same_file}",
+            "{pears: same_file}",
+            r"pack.two.annotations.pears: 'pears' is not packed here; did",
+        ),
+        (
+            "{pairs: same_file}",
+            "{talk: same_file}",
+            r"pack.two.annotations.talk: annotations are captions of images, and",
+        ),
+        ("{pairs: same_file}", "{pairs: same_fil}", r"pack.two.annotations.pairs: unknown pass 'same_fil'; did you"),
+        ("annotations: true", "annotations: false", r"same_file' writes no annotations; give it `annotations: true`"),
+        ("[pairs], annotations", "[talk], annotations", r"same_file' does not look through the source 'pairs'"),
+        ("two: {", "two: {format: both, ", r"pack.two.format: Open-Qwen2VL's pickles cannot say that an image has"),
+    ],
+)
+def test_annotations_that_nobody_writes_are_refused(tmp_path: Path, before: str, after: str, message: str) -> None:
+    assert load_recipe(write(tmp_path, ANNOTATED)).file.pack["two"].annotations == {"pairs": "same_file"}
+    assert before in ANNOTATED
+    assert re.search(message, complaints(tmp_path, ANNOTATED.replace(before, after)))
+
+
+def test_a_plan_depends_on_the_captions_that_its_pass_has_merged(tmp_path: Path) -> None:
+    def plans(text: str) -> dict[str, Stage]:
+        stages = build_stages(load_recipe(write(tmp_path, text)), str(tmp_path / "run"))
+        return {stage.name: stage for stage in stages if stage.name.endswith("/plan")}
+
+    annotated, before = plans(ANNOTATED), plans(SMALL)
+    for name in ("two/plan", "two.heldout/plan"):
+        assert "dedup/same_file#annotations.parquet" in annotated[name].needs
+        assert annotated[name].config["annotations"] == {"pairs": "same_file"}
+        assert "annotations" not in before[name].config, "plans of before stay up to date"
+    assert annotated["one/plan"].needs == before["one/plan"].needs
 
 
 def test_set_is_checked_like_the_file_and_named_as_the_place(tmp_path: Path) -> None:

@@ -13,10 +13,12 @@ import torch
 from PIL import Image
 
 from curation.shards import EncodedImage
+from packing.conversations import encode_conversation
 from packing.lengths import expanded_length
 from packing.manifest import describe_tokenizer, write_manifest
-from packing.packs import PackedSequence, PackShardWriter
-from packing.tokens import TokenizedSample, encode_captions, encode_conversation, load_tokenizer
+from packing.packs import PackShardWriter
+from packing.sequence import PackedSequence
+from packing.tokens import TokenizedSample, encode_captions, load_tokenizer
 from packing.vocabulary import train_tokenizer
 from training.config import ModelConfig, RandomLanguage, RandomVision, StageConfig
 from training.model import VisionLanguageModel, build_model
@@ -43,6 +45,10 @@ def noise(seed: int, size: int = 24) -> bytes:
 def sequence_of(number: int, items: Sequence[Item], tokens_per_image: int) -> PackedSequence:
     """The items side by side as one packed sequence."""
     starts = np.cumsum([0, *(len(sample.input_ids) for sample, _ in items)])
+    branches = tuple(
+        tuple(int(start + first) for first in sample.branches)
+        for start, (sample, _) in zip(starts[:-1], items, strict=True)
+    )
     return PackedSequence(
         sequence=number,
         input_ids=np.concatenate([sample.input_ids for sample, _ in items]).astype(np.int32),
@@ -56,6 +62,7 @@ def sequence_of(number: int, items: Sequence[Item], tokens_per_image: int) -> Pa
             for start, (sample, _) in zip(starts[:-1], items, strict=True)
         ),
         images=tuple(EncodedImage(extension="png", data=data) for _, images in items for data in images),
+        branches=branches if any(branches) else (),
     )
 
 

@@ -22,6 +22,29 @@ def test_the_worked_example() -> None:
     assert found.targets.tolist() == [11, 2, 12, 2]
 
 
+def annotated(broken: tuple[int, ...] = ()) -> Piece:
+    """The second worked example, between two samples of one caption each."""
+    images = np.zeros((2, 3, 2, 2), dtype=np.uint8)
+    ids = np.array([-200, 12, 2, -200, 10, 11, 2, 12, 13, 2, 7, 8], dtype=np.int32)
+    spans = [[(1, 3)], [(5, 7), (7, 10)], [(11, 12)]]
+    return expand(ids, [6, 10, 2], [3, 7, 2], spans, images, broken, 4, [(), (5, 7), ()])
+
+
+def test_annotations_go_on_where_their_image_ends() -> None:
+    found = annotated()
+    assert found.positions.tolist() == [*range(6), 0, 1, 2, 3, 4, 5, 6, 5, 6, 7, 0, 1]
+    assert found.branch_ids.tolist() == [0] * 11 + [1, 1, 2, 2, 2] + [0, 0]
+    assert found.targets.tolist() == [12, 2, 11, 2, 12, 13, 2, 8]
+    assert found.predicts.tolist() == [3, 4, 10, 11, 10, 13, 14, 16], (
+        "both first words are predicted from the line break"
+    )
+    assert annotated(broken=(1,)).targets.tolist() == [12, 2, 8]
+    batch = collate([piece(), annotated()])
+    assert batch.branch_ids_BL is not None
+    assert batch.branch_ids_BL.tolist() == [[0] * 24, found.branch_ids.tolist() + [0] * 6]
+    assert collate([piece()]).branch_ids_BL is None
+
+
 def test_a_broken_image_takes_the_loss_of_its_own_sample_only() -> None:
     assert piece(broken=(0,)).targets.tolist() == [12, 2]
     assert piece(broken=(1,)).targets.tolist() == [11, 2]

@@ -9,7 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from packing.tokens import encode_conversation, encode_pair
+from packing.conversations import encode_conversation
+from packing.tokens import encode_pair
 from training import Generator, SFTConfig, StageConfig, generate, train
 from training.batch import collate, expand
 from training.config import ModelConfig

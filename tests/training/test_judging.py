@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from filters import DecodedImage, decode_image, judge_batch, load_scorer_class
-from packing.tokens import encode_conversation, encode_pair
+from packing.conversations import encode_conversation
+from packing.tokens import encode_pair
 from training import SFTConfig, StageConfig, train
 from training.batch import collate, expand
 from training.checkpoint import load_model

@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 from packing.packs import PackReader
+from packing.tokens import encode_captions
 from training import TrainingInterrupted, read_metrics, train
 from training.checkpoint import list_checkpoints, load_model, read_tensors
 from training.config import ModelConfig, SFTConfig, StageConfig
@@ -73,6 +74,30 @@ def test_packing_is_exact(
     train(stage(steps=1, batch_sequences=12), single, str(tmp_path / "s"), model=tiny)
     one, other = curve(tmp_path / "p")[0], curve(tmp_path / "s")[0]
     assert one == pytest.approx(other, rel=1e-5)
+
+
+def test_annotations_train_as_each_caption_with_its_image(
+    pairs: list[Any], tokenizer: Any, make_packs: Callable[..., str], tiny: ModelConfig, stage: Stages, tmp_path: Path
+) -> None:
+    """One image under three captions, the image read once, or three times with a caption each: the same steps."""
+    texts = ["a red square", "seen from the left, number 12", "red"]
+    several, *alone = encode_captions(tokenizer, [texts, *texts])
+    image = pairs[0][1]
+    together = make_packs([[pairs[1], (several, image), pairs[2]]], context=256)
+    apart = make_packs([[pairs[1], *((one, image) for one in alone), pairs[2]]], context=256)
+    for name, packs in (("together", together), ("apart", apart)):
+        train(stage(steps=3, batch_sequences=1), packs, str(tmp_path / name), model=tiny, heldout_packs=packs)
+    for one, other in zip(curve(tmp_path / "together"), curve(tmp_path / "apart"), strict=True):
+        if "images" in one:
+            assert (one.pop("images") + 2 * one["step"], one.pop("positions") + 10 * one["step"]) == (
+                other.pop("images"),
+                other.pop("positions"),
+            )
+        assert one == pytest.approx(other, rel=1e-4)
+    with pytest.raises(ValueError, match=r"1 images with several captions.*leave pretrain\.isolated true"):
+        train(stage(isolated=False), together, str(tmp_path / "joined"), model=tiny)
+    with pytest.raises(ValueError, match="several captions"):
+        train(stage(isolated=False), apart, str(tmp_path / "joined"), model=tiny, heldout_packs=together)
 
 
 def test_frozen_parts_do_not_move(packs: str, tiny: ModelConfig, stage: Stages, tmp_path: Path) -> None:

@@ -9,8 +9,10 @@ import pytest
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM, SiglipVisionConfig, SiglipVisionModel
 
-from packing.packs import PackedSequence
-from training.attention import block_causal_mask
+from packing.sequence import PackedSequence
+from packing.tokens import encode_captions
+from tests.training.conftest import noise
+from training.attention import block_causal_flex, block_causal_mask
 from training.batch import PackedBatch, collate, expand
 from training.config import ModelConfig, RandomVision
 from training.images import load_square
@@ -23,7 +25,8 @@ def batch_of(sequences: Sequence[PackedSequence], size: int, length: int | None 
     for one in sequences:
         images = [load_square(image.data, size) for image in one.images]
         pixels = np.stack(images) if images else np.zeros((0, 3, size, size), dtype=np.uint8)  # type: ignore[arg-type]
-        pieces.append(expand(one.input_ids, one.lengths, one.token_counts, one.loss_spans, pixels, [], 4))
+        spans, counts = one.loss_spans, one.token_counts
+        pieces.append(expand(one.input_ids, one.lengths, counts, spans, pixels, [], 4, one.branches))
     return collate(pieces, length=length)
 
 
@@ -136,6 +139,68 @@ def test_the_mask_by_hand() -> None:
         [False, False, True, False],
         [False, False, False, True],
     ]
+
+
+def seen_by_hand(batch: PackedBatch) -> list[list[list[bool]]]:
+    """Molmo's rule, position by position."""
+    branches = batch.branch_ids_BL
+    assert branches is not None
+    found = []
+    for samples, ids in zip(batch.sample_ids_BL.tolist(), branches.tolist(), strict=True):
+        places = range(len(samples))
+        found.append([[samples[q] == samples[k] and k <= q and ids[k] in (0, ids[q]) for k in places] for q in places])
+    return found
+
+
+def test_the_mask_of_annotations_is_what_brute_force_says(
+    tokenizer: Any, mixed: list[Any], sequence: Callable[..., PackedSequence]
+) -> None:
+    from torch.nn.attention.flex_attention import create_mask
+
+    sample, _ = several(tokenizer)
+    packed = batch_of([sequence([mixed[0], (sample, [noise(7)]), mixed[3]]), sequence(mixed[:2])], 16)
+    mask = block_causal_mask(packed.sample_ids_BL, packed.branch_ids_BL)[:, 0]
+    assert mask.tolist() == seen_by_hand(packed)
+    assert mask.any(-1).all(), "an empty row of the softmax is NaN"
+    flex = block_causal_flex(packed.sample_ids_BL, packed.branch_ids_BL)
+    batch, length = packed.sample_ids_BL.shape
+    assert torch.equal(create_mask(flex.mask_mod, batch, None, length, length, device="cpu")[:, 0], mask)
+
+
+CAPTIONS = ("a red square", "a blue square number 3, seen from the left", "white")
+
+
+def several(tokenizer: Any) -> tuple[Any, list[Any]]:
+    """A sample with these captions, and one sample of each caption."""
+    samples = encode_captions(tokenizer, [CAPTIONS, *CAPTIONS])
+    return samples[0], samples[1:]
+
+
+@torch.no_grad()
+def test_an_annotation_has_the_logits_and_losses_of_its_image_with_it_alone(
+    model: VisionLanguageModel, tokenizer: Any, mixed: list[Any], sequence: Callable[..., PackedSequence]
+) -> None:
+    sample, singles = several(tokenizer)
+    assert len(sample.branches) == 3
+    image = [noise(7)]
+    for neighbours, before in (([(sample, image)], 0), ([mixed[0], (sample, image), mixed[3]], 1)):
+        packed = batch_of([sequence(neighbours)], model.vision.image_size)
+        logits_LK, losses = model.logits(packed)[0], model.token_losses(packed)
+        start = sum(batch_of([sequence([item])], 16).positions for item in neighbours[:before])
+        first_loss = sum(batch_of([sequence([item])], 16).target_tokens for item in neighbours[:before])
+        place, prefix = start + 5, 5  # four positions of the image and the line break
+        for single in singles:
+            alone = batch_of([sequence([(single, image)])], model.vision.image_size)
+            own = model.logits(alone)[0, : alone.positions]
+            length = len(own) - prefix
+            torch.testing.assert_close(logits_LK[start : start + prefix], own[:prefix], rtol=1e-5, atol=1e-6)
+            torch.testing.assert_close(logits_LK[place : place + length], own[prefix:], rtol=1e-5, atol=1e-6)
+            own_losses = model.token_losses(alone)
+            last_loss = first_loss + len(own_losses)
+            torch.testing.assert_close(losses[first_loss:last_loss], own_losses, rtol=1e-5, atol=1e-6)
+            place, first_loss = place + length, last_loss
+        if before == 0:
+            assert (place, first_loss) == (packed.positions, len(losses))
 
 
 def test_the_second_to_last_block_is_what_siglip_calls_hidden_states_minus_two() -> None:

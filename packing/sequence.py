@@ -1,0 +1,81 @@
+"""One packed sequence: whole samples one after the other, whose tokens are whose, and what must fit together."""
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from curation.shards import EncodedImage
+from packing.lengths import IMAGE_TOKEN, expanded_length
+from packing.tokens import Spans
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PackedSequence:
+    """Whole samples that share one sequence."""
+
+    sequence: int
+    """Its number in the pack."""
+    input_ids: npt.NDArray[np.int32]
+    """Shape (tokens,): the samples one after the other, unpadded, each image one IMAGE_TOKEN."""
+    uids: tuple[str, ...]
+    sources: tuple[str, ...]
+    lengths: tuple[int, ...]
+    """Positions of each sample once its images are expanded."""
+    token_counts: tuple[int, ...]
+    """Input ids of each sample."""
+    image_counts: tuple[int, ...]
+    loss_spans: tuple[Spans, ...]
+    """Per sample, `[start, end)` over this sequence's `input_ids` of the tokens that are targets."""
+    images: tuple[EncodedImage, ...]
+    """In the order of their placeholders; encoded, not yet decoded by anybody."""
+    branches: tuple[tuple[int, ...], ...] = ()
+    """Per sample, where in `input_ids` each of its annotations begins, if it has several; empty if no sample has."""
+
+    @property
+    def length(self) -> int:
+        """Positions of the whole sequence."""
+        return sum(self.lengths)
+
+    def check(self, tokens_per_image: int) -> None:
+        """Raise ValueError, saying which numbers disagree, unless ids, counts, spans and images fit together."""
+        per_sample = (self.uids, self.sources, self.lengths, self.token_counts, self.image_counts, self.loss_spans)
+        if len({len(field) for field in per_sample}) != 1:
+            raise ValueError("its lists differ in the number of samples")
+        if min(self.token_counts, default=0) < 0 or sum(self.token_counts) != len(self.input_ids):
+            raise ValueError(f"token_counts add up to {sum(self.token_counts)}, input_ids has {len(self.input_ids)}")
+        branches = self.branches or ((),) * len(self.uids)
+        if len(branches) != len(self.uids):
+            raise ValueError(f"branches are of {len(branches)} samples, there are {len(self.uids)}")
+        start = 0
+        for tokens, images, length, spans, begins in zip(
+            self.token_counts, self.image_counts, self.lengths, self.loss_spans, branches, strict=True
+        ):
+            end = start + tokens
+            placeholders = int((self.input_ids[start:end] == IMAGE_TOKEN).sum())
+            if placeholders != images or length != expanded_length(tokens, images, tokens_per_image):
+                raise ValueError(
+                    f"a sample of {tokens} tokens, {placeholders} of them images, says {images} images, length {length}"
+                )
+            if any(not start <= first < last <= end for first, last in spans):
+                raise ValueError(f"loss span outside its sample [{start}, {end}): {list(spans)}")
+            _check_branches(begins, start, end, spans, self.input_ids)
+            start = end
+        if sum(self.image_counts) != len(self.images):
+            raise ValueError(f"image_counts add up to {sum(self.image_counts)}, there are {len(self.images)} images")
+
+
+def _check_branches(
+    begins: tuple[int, ...], start: int, end: int, spans: Spans, input_ids: npt.NDArray[np.int32]
+) -> None:
+    """Raise ValueError unless annotations follow each other, after what all see, which holds the sample's images."""
+    if not begins:
+        return
+    edges = [start, *begins, end]
+    if len(begins) < 2 or any(first >= last for first, last in itertools.pairwise(edges)):
+        raise ValueError(f"branches {list(begins)} are not two or more, in order, inside their sample [{start}, {end})")
+    if any(first < edge < last for first, last in spans for edge in begins):
+        raise ValueError(f"a loss span crosses the beginning of a branch: {list(spans)}, branches {list(begins)}")
+    if (input_ids[begins[0] : end] == IMAGE_TOKEN).any():
+        raise ValueError(f"an image stands in one of the branches {list(begins)}, which the others do not see")
