@@ -54,7 +54,7 @@ demo: venv
 	$(BIN)/mmcorpus run pipelines/demo.yaml --out runs/demo
 
 test: venv venv-vllm
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: venv
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m 'not slow'

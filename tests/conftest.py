@@ -8,8 +8,30 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
 
 import pytest
+
+LONGEST: Final = (
+    "curation/serving/test_vllm.py",
+    "pipelines/test_demo.py",
+    "pipelines/test_document_chain.py",
+    "filters/test_perplexity_smollm2.py",
+    "notebooks/test_notebooks.py",
+    "pipelines/test_cluster.py",
+    "pipelines/test_dfn.py",
+    "curation/download/test_run.py",
+)
+"""Files that take a minute or more, the longest first: one that came last would keep one process busy alone."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, then the others that have slow tests, then the rest."""
+    here = Path(__file__).parent
+    place = {here / name: number for number, name in enumerate(LONGEST)}
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (place.get(item.path, len(LONGEST)), item.path not in slow))
 
 
 @pytest.fixture(scope="session")

@@ -161,8 +161,6 @@ def test_ctrl_c_leaves_a_run_that_resumes(recipe: Path, tmp_path: Path) -> None:
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=120)
-    if process.returncode == 0:
-        pytest.skip("it was done before the signal came")
     assert process.returncode == 130, output
     assert "run the same command to resume" in output
     assert "Traceback" not in output
