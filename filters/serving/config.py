@@ -1,5 +1,6 @@
 """How a model server is started, and how it is asked."""
 
+import itertools
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Literal
 
@@ -73,7 +74,7 @@ class ServerConfig:
     def deciding(self) -> dict[str, str]:
         """Those of `args` that change what the model answers, by name: part of what makes scores stale."""
         words = [word for arg in self.args for word in (arg.split("=", 1) if arg.startswith("--") else [arg])]
-        pairs = zip(words, [*words[1:], ""], strict=True)
+        pairs = itertools.pairwise([*words, ""])
         found = {word[2:].replace("-", "_"): value for word, value in pairs if word.startswith("--")}
         return {name: value for name, value in sorted(found.items()) if name in DECIDING}
 

@@ -283,6 +283,7 @@ def test_what_changes_a_rating_is_in_the_fingerprint_and_nothing_else(tmp_path: 
         object.__setattr__(made, "_model", "judge")
         return made.fingerprint()
 
+    assert served() == same
     assert served("--max-num-seqs", "8", "--limit-mm-per-prompt", '{"image": 1}') == same
     assert served("--quantization=fp8") == served("--max-num-seqs", "8", "--quantization", "fp8") != same
     assert served("--chat_template", "mine.jinja") == served("--chat-template", "mine.jinja") != same
