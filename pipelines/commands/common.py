@@ -177,8 +177,9 @@ def _knock(address: str) -> None:
 
 def _no_cluster(address: str, reason: str) -> RuntimeError:
     return RuntimeError(
-        f"no Ray cluster answers at RAY_ADDRESS={address} ({reason}). Check the address and that the "
-        "cluster is up (ray status), or unset RAY_ADDRESS to run on this machine alone."
+        f"no Ray cluster answers at RAY_ADDRESS={address} ({reason}). Check the address, that the "
+        "cluster is up (ray status), and that RAY_AUTH_MODE and RAY_AUTH_TOKEN are its own; "
+        "or unset RAY_ADDRESS to run on this machine alone."
     )
 
 
