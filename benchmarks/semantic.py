@@ -13,21 +13,20 @@ what k-means costs. The pictures that are confused are drawn into results/semant
 import argparse
 import dataclasses
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import ray
-
 from benchmarks.common import RESULTS, show, timed, write_result
-from benchmarks.near_images import ORIGINAL, draw_pairs, judge, plant, write_corpus
+from benchmarks.near_images import ORIGINAL, PER_SHARD, Planted, draw_pairs, judge, plant, write_corpus
 from curation import storage
-from curation.dedup import Method, deduplicate
+from curation.dedup import Method, Source, deduplicate
 from curation.dedup.image import NearImages
 from curation.dedup.semantic import Semantic
 from curation.miniweb import MiniWebConfig, generate_site
 from curation.scores import load_scores
-from curation.scoring import score
+from curation.shard_work import Outputs
+from filters import decode_image, judge_batch
 from filters.clip import ClipScorer
 from training.contrastive import last_model
 
@@ -39,6 +38,21 @@ COMPARED: Final[dict[str, Method]] = {
 """`image` is the pass of perceptual hashes, for comparison."""
 
 
+def embed(planted: Sequence[Planted], uids: Sequence[str], source: Source, scorer: ClipScorer) -> None:
+    """Score and embed the files that `write_corpus` wrote, in this process."""
+    settled = scorer.settled()
+    outputs = Outputs.of([settled], scores=source.scores, embeddings=source.embeddings)
+    judged = settled.load()
+    for first in range(0, len(planted), PER_SHARD):
+        own = planted[first : first + PER_SHARD]
+        batch: dict[str, Sequence[Any]] = {
+            "image": [decode_image(each.data) for each in own],
+            "caption": [each.caption for each in own],
+        }
+        table = judge_batch(settled, judged, batch).add_column(0, "uid", [uids[first : first + PER_SHARD]])
+        outputs.commit(settled, f"{first // PER_SHARD:05d}", table)
+
+
 def measure(name: str, site: str, model: str, pictures: int, seed: int) -> dict[str, Any]:
     """Plant, embed, find by each method, judge; draws what each confuses."""
     planted = plant(site, pictures, seed)
@@ -47,8 +61,7 @@ def measure(name: str, site: str, model: str, pictures: int, seed: int) -> dict[
     with tempfile.TemporaryDirectory() as folder:
         source, uids = write_corpus(planted, Path(folder))
         source = dataclasses.replace(source, embeddings=str(Path(folder) / "embeddings"))
-        scorer = ClipScorer(model_name=model, save_embeddings=True)
-        _, seconds = timed(lambda: score(source.shards, source.scores, [scorer], embeddings_root=source.embeddings))
+        _, seconds = timed(lambda: embed(planted, uids, source, ClipScorer(model_name=model, save_embeddings=True)))
         results["seconds to embed"] = round(seconds, 1)
         for title, method in COMPARED.items():
             table = title.replace(" ", "_").replace(",", "").replace(".", "")
@@ -81,12 +94,10 @@ def main() -> None:
     parser.add_argument("--corpus", help="a site's folder; without, the mini-web alone")
     parser.add_argument("--pictures", type=int, default=800, help="of each corpus, at most")
     parser.add_argument("--seed", type=int, default=1, help="of the mini-web and of the copies")
-    parser.add_argument("--cpus", type=int, default=2)
     options = parser.parse_args()
     trained = storage.exists(storage.join(options.model, "checkpoints"))
     model = last_model(options.model) if trained else options.model
     found: dict[str, Any] = {}
-    ray.init(num_cpus=options.cpus, include_dashboard=False, log_to_driver=False, configure_logging=False)
     with tempfile.TemporaryDirectory() as folder:
         web = MiniWebConfig(
             pairs=options.pictures, instructions=0, spoil=0.0, seed=options.seed, captions="short",
