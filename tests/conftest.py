@@ -14,14 +14,15 @@ from typing import Final
 import pytest
 
 LONGEST: Final = (
+    "curation/test_feeding.py",
     "curation/serving/test_vllm.py",
+    "curation/download/test_run.py",
+    "filters/test_perplexity_smollm2.py",
     "pipelines/test_demo.py",
     "pipelines/test_document_chain.py",
-    "filters/test_perplexity_smollm2.py",
-    "notebooks/test_notebooks.py",
     "pipelines/test_cluster.py",
-    "pipelines/test_dfn.py",
-    "curation/download/test_run.py",
+    "pipelines/test_full_disk.py",
+    "notebooks/test_notebooks.py",
 )
 """Files that take a minute or more, the longest first: one that came last would keep one process busy alone."""
 

@@ -110,15 +110,22 @@ def test_the_command_trains_on_a_selection(squares: MakePairs, tmp_path: Path) -
     source = squares("s", 12)
     small = "model={image_size: 16, patch_size: 8, vision_width: 32, vision_layers: 1, text_width: 32, embed_dim: 32}"
     settings = [small, "steps=2", "batch_size=4", "precision=fp32"]
-    command = ["dfn", source.shards, "--trusted", source.selection, "--heldout", source.selection]
-    command += ["--out", str(tmp_path / "o"), *(part for text in settings for part in ("--set", text))]
-    told = CliRunner().invoke(app, command, env={"COLUMNS": "200"})
+    listed = Path(source.selection).read_text().splitlines(keepends=True)
+    trusted, heldout = (str(tmp_path / name) for name in ("trusted.txt", "heldout.txt"))
+    Path(trusted).write_text("".join(listed[:8]))
+    Path(heldout).write_text("".join(listed[8:]))
+    more = ["--out", str(tmp_path / "o"), *(part for text in settings for part in ("--set", text))]
+    told = CliRunner().invoke(
+        app, ["dfn", source.shards, "--trusted", trusted, "--heldout", heldout, *more], env={"COLUMNS": "200"}
+    )
     assert told.exit_code == 0, told.output
-    assert "2 steps over 12 pairs" in told.output
+    assert "2 steps over 8 pairs" in told.output
     assert "image_to_text_r1" in told.output
     assert str(tmp_path / "o" / "checkpoints" / "step-00000002" / "model") in told.output
     wrong = CliRunner().invoke(app, ["dfn", source.shards, "--trusted", "no.parquet", "--out", str(tmp_path / "p")])
     assert wrong.exit_code == 2
+    same = CliRunner().invoke(app, ["dfn", source.shards, "--trusted", trusted, "--heldout", source.selection, *more])
+    assert (same.exit_code, "8 of 12 held-out pairs are learned from too" in " ".join(same.output.split())) == (2, True)
 
 
 def actions(recipe: Recipe, out: str) -> dict[str, str]:
