@@ -1,6 +1,6 @@
 """Rate of the CLIP stage against a plain open_clip DataLoader loop, and against the forward pass alone.
 
-    python -m benchmarks.clip --images 2000 --model ViT-B-32          # CPU: about 6 minutes on 2 cores
+    python -m benchmarks.clip --images 500 --rounds 1 --model ViT-B-32   # CPU: about 5 minutes on 2 cores
     python -m benchmarks.clip --images 200000 --model ViT-L-14        # with a GPU
 
 The weights are random, which costs what trained ones cost. All ways score the same shards, to the same cosines:
