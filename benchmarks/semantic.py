@@ -14,6 +14,7 @@ import argparse
 import dataclasses
 import tempfile
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -66,7 +67,7 @@ def measure(name: str, site: str, model: str, pictures: int, seed: int) -> dict[
         for title, method in COMPARED.items():
             table = title.replace(" ", "_").replace(",", "").replace(".", "")
             work = str(Path(folder) / "dedup" / table)
-            _, seconds = timed(lambda: deduplicate(table, method, [source], work, workers=0))  # noqa: B023
+            _, seconds = timed(partial(deduplicate, table, method, [source], work, workers=0))
             found = load_scores(source.scores, columns=[f"{table}.cluster"])
             by_uid = dict(zip(found["uid"].to_pylist(), found[f"{table}.cluster"].to_pylist(), strict=True))
             results[title], mixed = judge(planted, [by_uid[uid] or uid for uid in uids])

@@ -64,8 +64,7 @@ def _fill(
     lengths: IntArray, images: IntArray, left: IntArray, capacity: int, max_images: int
 ) -> tuple[IntArray, IntArray, IntArray, int]:
     """Per placement, in order, its kind, its bin and its place there; and how many bins there are."""
-    numbers = np.arange(len(lengths))
-    left = left.copy()
+    numbers, left = np.arange(len(lengths)), left.copy()
     parts: list[tuple[IntArray, IntArray, IntArray]] = []
     opened = 0
     while len(numbers):

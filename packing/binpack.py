@@ -197,6 +197,7 @@ def _positions(bin_of: IntArray, order: IntArray) -> IntArray:
 
 
 def check_items(lengths: IntArray, counts: IntArray, capacity: int, slots: int) -> None:
+    """Raise ValueError naming the first item that fits no bin of `capacity` and `slots` images, or has no length."""
     for wrong, problem in (
         (lengths > capacity, f"is longer than the capacity of {capacity}"),
         (lengths < 1, "is shorter than 1"),

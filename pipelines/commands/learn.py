@@ -52,7 +52,7 @@ def plan(
     ledger: Annotated[str | None, typer.Option("--ledger", help="Folder for what became of each sample.")] = None,
     settings: SetOption = None,
 ) -> None:
-    """Decide which samples share a sequence: first-fit-decreasing over token and image lengths, nothing decoded.
+    """Decide which samples share a sequence, from their tokens and numbers of images alone: nothing is decoded.
 
     **Examples**
 
