@@ -51,7 +51,7 @@ $(VLLM)/.installed: constraints-vllm.txt | $(STAMP)
 	@touch $@
 
 demo: venv
-	$(BIN)/mmcorpus run pipelines/demo.yaml --out runs/demo
+	$(BIN)/mmcorpus run pipelines/recipes/demo.yaml --out runs/demo
 
 test: venv venv-vllm
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
@@ -62,6 +62,10 @@ test-fast: venv
 lint: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+# mypy does not follow the mapping of an editable install: it reads the folders under their import name.
+	@mkdir -p build/types/mmcorpus
+	@for package in curation filters packing pipelines training; do \
+		ln -sfn ../../../$$package build/types/mmcorpus/$$package; done
 	$(BIN)/mypy
 
 clean:

@@ -7,7 +7,7 @@ The weights are random, which costs what trained ones cost. All ways score the s
 
     forward      the model alone, on batches that are ready on its device
     DataLoader   as often written: a DataLoader's workers read tars, decode and preprocess, one process runs the model
-    stage        curation.scoring.score: on a GPU the models are fed by decoders, on CPUs each worker does both
+    stage        curation.scoring.run.score: on a GPU the models are fed by decoders, on CPUs each worker does both
     stage, fed   the same, with the models held apart from the workers
 
 `share` is the rate over the forward pass's. `start` is a run over one sample: processes, imports, loading the model;
@@ -33,10 +33,10 @@ import torch
 
 from benchmarks.common import show, timed, write_result
 from benchmarks.scoring import make_shards
-from curation.scores import load_scores
-from curation.scoring import score
-from filters.clip import ClipScorer
-from filters.clip_model import ClipModel
+from mmcorpus.curation.scoring.run import score
+from mmcorpus.curation.store.scores import load_scores
+from mmcorpus.filters.clip import ClipScorer
+from mmcorpus.filters.clip_model import ClipModel
 
 TINY = {
     "embed_dim": 64,
@@ -106,8 +106,8 @@ def loader_loop(folder: str, tars: list[Path], workers: int, batch_size: int, de
 
 def forward_alone(folder: str, images: int, batch_size: int, device: str) -> float:
     """Images a second of the two towers, on batches made beforehand."""
-    from filters.checkpoint import Checkpoint
-    from filters.clip_model import Preprocess
+    from mmcorpus.filters.clip_model import Preprocess
+    from mmcorpus.filters.open_clip_names import Checkpoint
 
     checkpoint = Checkpoint(model_name=folder, pretrained=None)
     model = ClipModel(checkpoint, device=device, dtype="bf16" if device == "cuda" else "fp32")

@@ -19,10 +19,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.common import show, write_result
-from curation.contamination import EvaluationsConfig, EvaluationSet, build_index
-from filters.contamination import match_texts, read_index
-from filters.near import NearHashes
-from filters.ngrams import words
+from mmcorpus.curation.evaluations import EvaluationsConfig, EvaluationSet, build_index
+from mmcorpus.filters.contamination import match_texts, read_index
+from mmcorpus.filters.hamming import NearHashes
+from mmcorpus.filters.ngrams import words
 
 N = 13
 WORDS = 50_000

@@ -35,8 +35,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.common import show, write_result
-from curation.corpora.handbook import read_pages
-from curation.identity import pair_uid
+from mmcorpus.curation.store.uid import pair_uid
+from mmcorpus.curation.synthetic.corpora.handbook import read_pages
 
 BANDS, ROWS = 14, 8
 PER_SHARD: Final = 10_000
@@ -194,8 +194,8 @@ def environment(name: str, envs: Path) -> Path | None:
 
 def ours_signatures(path: str) -> None:
     """The rate of our signatures, as `peers/signatures.py` measures the others'."""
-    from curation.dedup.minhash import PRESETS, permutations_of
-    from curation.dedup.text import sign
+    from mmcorpus.curation.dedup.minhash import PRESETS, permutations_of
+    from mmcorpus.curation.dedup.text import sign
 
     texts = pa.array(json.loads(Path(path).read_text()))
     a, b = permutations_of(BANDS * ROWS, 1)
@@ -213,9 +213,9 @@ def ours_dedup(folder: str, work: str, verify: float | None, workers: int) -> No
     """Our whole deduplication."""
     import ray
 
-    from curation.dedup.minhash import MinHash
-    from curation.dedup.run import deduplicate
-    from curation.dedup.sources import Source
+    from mmcorpus.curation.dedup.minhash import MinHash
+    from mmcorpus.curation.dedup.run import deduplicate
+    from mmcorpus.curation.dedup.sources import Source
 
     os.environ |= {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_raylet_start_wait_time_s": "120"}
     ray.init(num_cpus=workers, include_dashboard=False, object_store_memory=200_000_000, log_to_driver=False)

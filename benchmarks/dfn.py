@@ -1,8 +1,8 @@
 """How well a data filtering network that a run trained tells true captions from swapped ones, on pairs held out.
 
-    mmcorpus run pipelines/dfn.yaml --out runs/dfn
-    python -m curation.corpora.tuxpaint --out data/tuxpaint
-    mmcorpus run pipelines/dfn_real_pairs.yaml --out runs/dfn_real
+    mmcorpus run pipelines/recipes/dfn.yaml --out runs/dfn
+    python -m mmcorpus.curation.synthetic.corpora.tuxpaint --out data/tuxpaint
+    mmcorpus run pipelines/recipes/dfn_real_pairs.yaml --out runs/dfn_real
     python -m benchmarks.dfn runs/dfn runs/dfn_real
 
 For each run: the held-out pairs with their own captions against the same pictures with another held-out pair's; the
@@ -20,17 +20,17 @@ import numpy as np
 import torch
 
 from benchmarks.common import show, write_result
-from curation import storage
-from curation.scores import load_scores
-from pipelines import dfn
-from pipelines.load import load_recipe
-from pipelines.recipe import Recipe
-from pipelines.summary import site_folder
-from training.contrastive.checkpoint import load_clip
-from training.contrastive.model import Clip, begin
-from training.contrastive.pairs import Pairs, PairSource, find_pairs
-from training.contrastive.retrieval import drawn, embed, retrieval
-from training.contrastive.separation import Auc, auc, paired_auc
+from mmcorpus.curation.store import storage
+from mmcorpus.curation.store.scores import load_scores
+from mmcorpus.pipelines.recipe.load import load_recipe
+from mmcorpus.pipelines.recipe.schema import Recipe
+from mmcorpus.pipelines.run.summary import site_folder
+from mmcorpus.pipelines.stages import dfn
+from mmcorpus.training.clip.checkpoint import load_clip
+from mmcorpus.training.clip.model import Clip, begin
+from mmcorpus.training.clip.pairs import Pairs, PairSource, find_pairs
+from mmcorpus.training.clip.retrieval import drawn, embed, retrieval
+from mmcorpus.training.clip.separation import Auc, auc, paired_auc
 
 Row = dict[str, Any]
 

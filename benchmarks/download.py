@@ -100,7 +100,7 @@ def download_with(variant: str, urls: str, out: str, shard: int) -> tuple[int, f
     """One download by one of the two; returns the images stored and the seconds that its shards took, added up."""
     options = {**OPTIONS, "number_sample_per_shard": shard}
     if variant == "mmcorpus":
-        from curation.download import DownloadConfig, download
+        from mmcorpus.curation.download import DownloadConfig, download
 
         config = DownloadConfig(**options, allow_private=True)
         download(config, urls, f"{out}/shards", f"{out}/lists", f"{out}/ledger", progress=False)

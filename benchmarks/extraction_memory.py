@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.common import RESULTS, show, write_result
-from curation.extraction import ExtractError, extract
-from tests.curation.extraction.pages import mutate, write_page
+from mmcorpus.curation.html import ExtractError, extract
+from tests.curation.html.pages import mutate, write_page
 
 SAMPLES: Final = 100
 """How often memory is looked at."""

@@ -1,6 +1,6 @@
 """Whether a model that we have trained tells true captions from swapped ones by their perplexity.
 
-    mmcorpus run pipelines/demo.yaml --out runs/demo
+    mmcorpus run pipelines/recipes/demo.yaml --out runs/demo
     python -m benchmarks.image_perplexity runs/demo
 
 The pairs are those that the run kept aside from training. Each caption is scored with its own image and with another
@@ -18,11 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.common import show, write_result
-from curation import storage
-from curation.batches import read_encoded, read_shard_rows
-from curation.shards import list_shards
-from filters import DecodedImage, decode_image
-from training.judging import CheckpointPerplexityScorer
+from mmcorpus.curation.scoring.batches import read_encoded, read_shard_rows
+from mmcorpus.curation.store import storage
+from mmcorpus.curation.store.shards import list_shards
+from mmcorpus.filters import DecodedImage, decode_image
+from mmcorpus.training.caption_perplexity import CheckpointPerplexityScorer
 
 RESAMPLES = 2000
 

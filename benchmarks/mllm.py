@@ -24,11 +24,11 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.common import show, timed, write_result
-from curation.serving.replica import Replica, ReplicaSpec, free_port
-from curation.serving.tiny_model import write_tiny_model
-from filters import MAX_PIXELS, decode_image
-from filters.mllm import METRICS, MllmScorer
-from filters.serving import ClientConfig, ServerConfig
+from mmcorpus.curation.scoring.servers.replica import Replica, ReplicaSpec, free_port
+from mmcorpus.curation.synthetic.tiny_model import write_tiny_model
+from mmcorpus.filters import MAX_PIXELS, decode_image
+from mmcorpus.filters.mllm import METRICS, MllmScorer
+from mmcorpus.filters.serving import ClientConfig, ServerConfig
 
 ON_CPU = (
     "--enforce-eager",
@@ -75,7 +75,7 @@ def cached_tokens(url: str) -> tuple[float, float]:
 
 def measure(url: str, key: str, model: str, images: int, rounds: int, concurrency: int, side: int) -> dict[str, Any]:
     """Ratings a second of each way, and how much of the prompts the prefix cache gave."""
-    from filters.serving import Connection
+    from mmcorpus.filters.serving import Connection
 
     def scorer(metrics: tuple[str, ...], at_once: int) -> MllmScorer:
         client = ClientConfig(concurrency=at_once)

@@ -2,7 +2,7 @@
 
     python -m benchmarks.near_images --corpus data/tuxpaint --pictures 800
 
-Every picture of a real corpus (a site's folder, e.g. that of `curation.corpora.tuxpaint`) and of a mini-web gets copies
+Every picture of a real corpus (a site's folder, e.g. that of `corpora.tuxpaint`) and of a mini-web gets copies
 as the web makes them: compressed, resized, cropped, brighter, under an edited caption, all at once. One pass of
 deduplication runs over originals and copies. Recall: the share of copies that are in the cluster of their original.
 Precision: of all pairs in one cluster, the share that are copies of one picture. Each two pictures of which copies are
@@ -37,15 +37,15 @@ import pyarrow as pa
 from PIL import Image, ImageDraw, ImageEnhance
 
 from benchmarks.common import RESULTS, show, timed, write_result
-from curation import storage
-from curation.dedup import METHODS, Method, Source, deduplicate
-from curation.dedup.image import NearImages
-from curation.identity import pair_uid
-from curation.miniweb import MiniWebConfig, generate_site
-from curation.miniweb.captions import small_edit
-from curation.scores import Origin, load_scores, write_scores
-from curation.shards import EncodedImage, Sample, Shard, ShardWriter
-from filters import SCORERS, DecodedImage, decode_image, judge_batch
+from mmcorpus.curation.dedup import METHODS, Method, Source, deduplicate
+from mmcorpus.curation.dedup.image import NearImages
+from mmcorpus.curation.store import storage
+from mmcorpus.curation.store.scores import Origin, load_scores, write_scores
+from mmcorpus.curation.store.shards import EncodedImage, Sample, Shard, ShardWriter
+from mmcorpus.curation.store.uid import pair_uid
+from mmcorpus.curation.synthetic.miniweb import MiniWebConfig, generate_site
+from mmcorpus.curation.synthetic.miniweb.captions import small_edit
+from mmcorpus.filters import SCORERS, DecodedImage, decode_image, judge_batch
 
 ORIGINAL: Final = "original"
 SCORED: Final = ("image", "fingerprint")

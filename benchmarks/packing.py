@@ -26,10 +26,18 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from benchmarks.common import show, timed, write_result
-from packing import PackConfig, PackReader, PlanConfig, PlanSource, first_fit_decreasing, make_plan, write_packs
-from packing.balanced import pack_items
-from packing.tokens import encode_captions, load_tokenizer
-from packing.vocabulary import train_tokenizer
+from mmcorpus.packing import (
+    PackConfig,
+    PackReader,
+    PlanConfig,
+    PlanSource,
+    first_fit_decreasing,
+    make_plan,
+    write_packs,
+)
+from mmcorpus.packing.balanced import pack_items
+from mmcorpus.packing.tokens import encode_captions, load_tokenizer
+from mmcorpus.packing.vocabulary import train_tokenizer
 
 Lengths = npt.NDArray[np.int64]
 CAPACITY = 4096
@@ -139,8 +147,8 @@ def make_corpus(root: str, pairs: int, side: int) -> tuple[str, pa.Table, list[s
     """Shards of `pairs` JPEGs of smooth random content, about as many bytes as photographs of their size."""
     from PIL import Image
 
-    from curation.identity import pair_uid
-    from curation.shards import EncodedImage, Sample, Shard, ShardWriter
+    from mmcorpus.curation.store.shards import EncodedImage, Sample, Shard, ShardWriter
+    from mmcorpus.curation.store.uid import pair_uid
 
     rng = random.Random(0)
     words = [f"{a}{b}" for a in ("red", "blue", "old", "tall") for b in ("house", "tree", "clock", "cat")]
@@ -166,7 +174,7 @@ def folder_bytes(root: str, pattern: str) -> int:
 
 
 def measure_packs(pairs: int, side: int) -> list[dict[str, Any]]:
-    from packing.pickles import read_pickle, write_pickles
+    from mmcorpus.packing.pickles import read_pickle, write_pickles
 
     with tempfile.TemporaryDirectory() as root:
         shards, selection, captions = make_corpus(root, pairs, side)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import show, timed, write_result
-from filters.perplexity import PerplexityScorer, load_causal, load_tokenizer
+from mmcorpus.filters.perplexity import PerplexityScorer, load_causal, load_tokenizer
 
 BATCH = 32
 
@@ -50,7 +50,7 @@ def read_captions(path: str | None) -> list[str]:
     """The lines of a file, or the distinct English captions of Tux Paint that have several words."""
     if path is not None:
         return [line for line in Path(path).read_text().splitlines() if line.strip()]
-    from curation.corpora.tuxpaint import PACKAGE, find_stamps
+    from mmcorpus.curation.synthetic.corpora.tuxpaint import PACKAGE, find_stamps
 
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(["apt-get", "download", PACKAGE], cwd=folder, check=True, capture_output=True)

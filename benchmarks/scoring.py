@@ -21,13 +21,13 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.common import show, timed, write_result
-from curation.batches import decode_batches, judge_batches, read_encoded, read_shard_rows, slices
-from curation.identity import pair_uid
-from curation.scores import Origin, write_scores
-from curation.scoring import score
-from curation.shard_work import Outputs, ScoreShard, ShardWork
-from curation.shards import EncodedImage, Sample, Shard, ShardWriter, list_shards
-from filters import MAX_PIXELS, RULES, SCORERS, Scorer
+from mmcorpus.curation.scoring.batches import decode_batches, judge_batches, read_encoded, read_shard_rows, slices
+from mmcorpus.curation.scoring.run import score
+from mmcorpus.curation.scoring.shard import Outputs, ScoreShard, ShardWork
+from mmcorpus.curation.store.scores import Origin, write_scores
+from mmcorpus.curation.store.shards import EncodedImage, Sample, Shard, ShardWriter, list_shards
+from mmcorpus.curation.store.uid import pair_uid
+from mmcorpus.filters import MAX_PIXELS, RULES, SCORERS, Scorer
 
 REQUIRED_EFFICIENCY = 0.85
 ADJECTIVES = ("red", "small", "wooden", "old", "quiet", "bright", "narrow", "round")

@@ -20,8 +20,9 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.common import write_result
-from curation.selection import SelectConfig, select_table, uids
-from curation.selection.tables import write_pairs
+from mmcorpus.curation.selection import SelectConfig, select_table
+from mmcorpus.curation.selection.tables import write_pairs
+from mmcorpus.curation.store import uid_arrays as uids
 
 KEEP = "image.min_side >= 200 and image.aspect_ratio <= 3 and caption.words > 2 and top(clip.score, 0.3)"
 

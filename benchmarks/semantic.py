@@ -1,6 +1,6 @@
 """Semantic deduplication (SemDeDup) on a CLIP's embeddings: which planted copies it finds, and what it takes for one.
 
-    mmcorpus run pipelines/dfn.yaml --out runs/dfn
+    mmcorpus run pipelines/recipes/dfn.yaml --out runs/dfn
     python -m benchmarks.semantic runs/dfn/dfn --corpus data/tuxpaint
 
 The CLIP is one that `mmcorpus dfn` or a recipe's `dfn:` section trained, or any model's folder. Pictures, copies,
@@ -20,16 +20,16 @@ from typing import Any, Final
 
 from benchmarks.common import RESULTS, show, timed, write_result
 from benchmarks.near_images import ORIGINAL, PER_SHARD, Planted, draw_pairs, judge, plant, write_corpus
-from curation import storage
-from curation.dedup import Method, Source, deduplicate
-from curation.dedup.image import NearImages
-from curation.dedup.semantic import Semantic
-from curation.miniweb import MiniWebConfig, generate_site
-from curation.scores import load_scores
-from curation.shard_work import Outputs
-from filters import decode_image, judge_batch
-from filters.clip import ClipScorer
-from training.contrastive import last_model
+from mmcorpus.curation.dedup import Method, Source, deduplicate
+from mmcorpus.curation.dedup.image import NearImages
+from mmcorpus.curation.dedup.semantic import Semantic
+from mmcorpus.curation.scoring.shard import Outputs
+from mmcorpus.curation.store import storage
+from mmcorpus.curation.store.scores import load_scores
+from mmcorpus.curation.synthetic.miniweb import MiniWebConfig, generate_site
+from mmcorpus.filters import decode_image, judge_batch
+from mmcorpus.filters.clip import ClipScorer
+from mmcorpus.training.clip import last_model
 
 COMPARED: Final[dict[str, Method]] = {
     **{f"cosine {cosine}": Semantic(cosine=cosine) for cosine in (0.8, 0.9, 0.95, 0.98, 0.99)},

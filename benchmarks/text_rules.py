@@ -21,9 +21,9 @@ from typing import Any, Final
 import pyarrow as pa
 
 from benchmarks.common import show, write_result
-from curation.corpora.handbook import read_pages
-from curation.selection.evaluate import evaluate
-from filters import PROFILES, SCORERS
+from mmcorpus.curation.selection.evaluate import evaluate
+from mmcorpus.curation.synthetic.corpora.handbook import read_pages
+from mmcorpus.filters import PROFILES, SCORERS
 
 RULES: Final = ("gopher_quality", "gopher_repetition", "c4", "fineweb")
 PEER: Final = Path(__file__).parent / "peers" / "datatrove_text_rules.py"

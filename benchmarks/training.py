@@ -26,19 +26,19 @@ import torch
 from PIL import Image
 
 from benchmarks.common import show, write_result
-from curation.shards import EncodedImage
-from packing.binpack import first_fit_decreasing
-from packing.lengths import expanded_length
-from packing.manifest import describe_tokenizer, write_manifest
-from packing.packs import PackReader, PackShardWriter
-from packing.sequence import PackedSequence
-from packing.tokens import TokenizedSample, encode_captions, load_tokenizer
-from packing.vocabulary import train_tokenizer
-from training.batch import PackedBatch
-from training.config import ModelConfig, RandomLanguage, RandomVision, StageConfig
-from training.data import PackLoader
-from training.model import VisionLanguageModel, build_model
-from training.optim import build_optimizer, scale_and_clip
+from mmcorpus.curation.store.shards import EncodedImage
+from mmcorpus.packing.binpack import first_fit_decreasing
+from mmcorpus.packing.lengths import expanded_length
+from mmcorpus.packing.manifest import describe_tokenizer, write_manifest
+from mmcorpus.packing.packs import PackReader, PackShardWriter
+from mmcorpus.packing.sequence import PackedSequence
+from mmcorpus.packing.tokens import TokenizedSample, encode_captions, load_tokenizer
+from mmcorpus.packing.vocabulary import train_tokenizer
+from mmcorpus.training.batch import PackedBatch
+from mmcorpus.training.config import ModelConfig, RandomLanguage, RandomVision, StageConfig
+from mmcorpus.training.data import PackLoader
+from mmcorpus.training.model import VisionLanguageModel, build_model
+from mmcorpus.training.optim import build_optimizer, scale_and_clip
 
 MODELS: dict[str, tuple[ModelConfig, int]] = {
     "tiny": (

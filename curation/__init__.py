@@ -2,14 +2,14 @@
 
 Public names live in the packages and modules below; each lists its own in `__all__` or at its top.
 
-| where | what |
+| package | what |
 |---|---|
-| `curation.download` | URL lists to shards, through img2dataset on Ray |
-| `curation.render`, `curation.miniweb`, `curation.corpora` | data that we make, a web to fetch it from, real corpora |
-| `curation.scoring`, `curation.scores` | shards to score tables on Ray; score tables to columns |
-| `curation.embeddings`, `curation.image_based` | what models saw, by uid; DataComp's filter over it |
-| `curation.selection`, `curation.dedup` | columns to uids and counts; duplicates over whole sources |
-| `curation.reshard` | a selection as new shards |
-| `curation.ledger`, `curation.trace` | where every sample went; the whole story of one |
-| `curation.identity`, `curation.storage`, `curation.shards`, `curation.engine` | what the others stand on |
+| `store` | identity, files, shards, score tables, embeddings, the ledger |
+| `engine` | work spread over Ray, committed an item at a time |
+| `download` | URL lists to shards |
+| `crawl`, `html`, `documents` | WARC, HTML and published corpora to documents with their images in place |
+| `scoring` | shards to score tables; models on GPUs and behind servers |
+| `dedup`, `evaluations` | duplicates over whole sources; evaluation sets to decontaminate against |
+| `selection` | columns to uids and counts; a selection as new shards |
+| `synthetic` | data that we make: rendered pictures, the mini-web, real corpora as sites |
 """

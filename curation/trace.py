@@ -6,10 +6,10 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute
 
-from curation import ledger, storage
-from curation.identity import is_uid
-from curation.scores import list_tables, read_origin, table_path
-from curation.shards import list_shards
+from mmcorpus.curation.store import ledger, storage
+from mmcorpus.curation.store.scores import list_tables, read_origin, table_path
+from mmcorpus.curation.store.shards import list_shards
+from mmcorpus.curation.store.uid import is_uid
 
 pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 

@@ -1,6 +1,6 @@
 """The ground floor: judging. A batch of columns in, a batch of columns out; no files, no Ray.
 
-    from filters import SCORERS, PROFILES, decode_image
+    from mmcorpus.filters import SCORERS, PROFILES, decode_image
     judge = SCORERS["caption"]().load()
     judge({"caption": ["a red clock on a wall"]})
 
@@ -11,31 +11,31 @@ import dataclasses
 import importlib
 from typing import Final
 
-from filters.c4 import C4Scorer
-from filters.caption import CaptionScorer
-from filters.clip import ClipScorer
-from filters.contamination import ContaminationScorer
-from filters.decode import MAX_PIXELS, DecodedImage, DecodeFailure, decode_image
-from filters.dfn import DfnScorer
-from filters.document import DocumentScorer
-from filters.faces import FacesScorer
-from filters.fineweb import FinewebScorer
-from filters.fingerprint import FingerprintScorer
-from filters.gopher_quality import GopherQualityScorer
-from filters.gopher_repetition import GopherRepetitionScorer
-from filters.image import ImageScorer
-from filters.image_perplexity import ImagePerplexityScorer
-from filters.image_text import ImageTextScorer
-from filters.judging import judge_batch
-from filters.kenlm import KenlmScorer
-from filters.language import LanguageScorer
-from filters.mllm import MllmScorer
-from filters.obelics import ObelicsScorer
-from filters.perplexity import PerplexityScorer
-from filters.profiles import PROFILES, Profile
-from filters.scorer import Scorer
-from filters.served_perplexity import ServedPerplexityScorer
-from filters.url import UrlScorer
+from mmcorpus.filters.c4 import C4Scorer
+from mmcorpus.filters.caption import CaptionScorer
+from mmcorpus.filters.clip import ClipScorer
+from mmcorpus.filters.contamination import ContaminationScorer
+from mmcorpus.filters.decode import MAX_PIXELS, DecodedImage, DecodeFailure, decode_image
+from mmcorpus.filters.dfn import DfnScorer
+from mmcorpus.filters.document import DocumentScorer
+from mmcorpus.filters.faces import FacesScorer
+from mmcorpus.filters.fineweb import FinewebScorer
+from mmcorpus.filters.fingerprint import FingerprintScorer
+from mmcorpus.filters.gopher_quality import GopherQualityScorer
+from mmcorpus.filters.gopher_repetition import GopherRepetitionScorer
+from mmcorpus.filters.image import ImageScorer
+from mmcorpus.filters.image_perplexity import ImagePerplexityScorer
+from mmcorpus.filters.image_text import ImageTextScorer
+from mmcorpus.filters.kenlm import KenlmScorer
+from mmcorpus.filters.language import LanguageScorer
+from mmcorpus.filters.mllm import MllmScorer
+from mmcorpus.filters.obelics import ObelicsScorer
+from mmcorpus.filters.perplexity import PerplexityScorer
+from mmcorpus.filters.profiles import PROFILES, Profile
+from mmcorpus.filters.run_scorer import judge_batch
+from mmcorpus.filters.scorer import Scorer
+from mmcorpus.filters.served_perplexity import ServedPerplexityScorer
+from mmcorpus.filters.url import UrlScorer
 
 __all__ = [
     "ABOVE",
@@ -78,7 +78,7 @@ SCORERS: Final[dict[str, type[Scorer]]] = {
 }
 """The scorers that ship, by the name that recipes use."""
 
-ABOVE: Final = {"checkpoint_perplexity": "training.judging:CheckpointPerplexityScorer"}
+ABOVE: Final = {"checkpoint_perplexity": "mmcorpus.training.caption_perplexity:CheckpointPerplexityScorer"}
 """Those that ship with a higher floor, as `package.module:ClassName`: imported when they are named, like one's own."""
 
 RULES: Final = ("caption", "fingerprint", "image", "language", "url")

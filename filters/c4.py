@@ -7,10 +7,10 @@ from typing import Any, ClassVar, Final
 
 import pyarrow as pa
 
-from filters import wordlists
-from filters.scorer import Batch, Columns, Scorer
-from filters.texts import count_sentences, score_texts
-from filters.weights import weights_identity
+from mmcorpus.filters import wordlists
+from mmcorpus.filters.scorer import Batch, Columns, Scorer
+from mmcorpus.filters.texts import count_sentences, score_texts
+from mmcorpus.filters.weights import weights_identity
 
 _CITATION: Final = re.compile(r"\[\d*\]|\[edit\]|\[citation needed\]")
 _ENDS: Final = (".", "?", "!", '"', "'")

@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Final
 
 import pyarrow as pa
 
-from filters import boilerplate
-from filters.scorer import REASON, Batch, Columns, Scorer
+from mmcorpus.filters import boilerplate
+from mmcorpus.filters.scorer import REASON, Batch, Columns, Scorer
 
 NO_CAPTION: Final = "no_caption"
 
@@ -22,7 +22,7 @@ class CaptionScorer(Scorer):
     (both are DataComp's measures). unique_word_ratio: distinct words, whatever their case, over words, 0-1.
     alphanumeric_ratio: letters and digits over characters, 0-1. repetition: the share of the words' characters that
     stand in a word 3-gram that occurs more than once, 0-1 (after Gopher, Rae et al. 2021, A.1.1). is_filename, is_url,
-    has_markup, is_boilerplate: see `filters.boilerplate`. text_hash: see `text_hash`.
+    has_markup, is_boilerplate: see `mmcorpus.filters.boilerplate`. text_hash: see `text_hash`.
 
     An empty caption has 0 of everything and counts as boilerplate; a missing one is null, with the reason `no_caption`.
     """

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import numpy as np
 import pyarrow as pa
 
-from filters.checkpoint import Checkpoint
-from filters.contamination import read_manifest
-from filters.heads import HeadConfig
-from filters.model import ModelScorer
-from filters.nearest import check_embeddings, read_embeddings
-from filters.scorer import REASON, Batch, Columns, fingerprint_of
+from mmcorpus.filters.contamination import read_manifest
+from mmcorpus.filters.evaluation_embeddings import check_embeddings, read_embeddings
+from mmcorpus.filters.heads import HeadConfig
+from mmcorpus.filters.model import ModelScorer
+from mmcorpus.filters.open_clip_names import Checkpoint
+from mmcorpus.filters.scorer import REASON, Batch, Columns, fingerprint_of
 
 if TYPE_CHECKING:
     import torch
@@ -131,7 +131,7 @@ class ClipScorer(ModelScorer):
         return fingerprint_of(self, {**self.parameters(), **({"evaluations": True} if self.evaluations else {})})
 
     def load_prepare(self) -> Callable[[Batch], Columns]:
-        from filters.clip_model import Preprocess
+        from mmcorpus.filters.clip_model import Preprocess
 
         preprocess = Preprocess(self.checkpoint())
 
@@ -155,7 +155,7 @@ class _Judge:
     """The second half: arrays to columns."""
 
     def __init__(self, scorer: ClipScorer) -> None:
-        from filters.clip_model import ClipModel
+        from mmcorpus.filters.clip_model import ClipModel
 
         self._model = ClipModel(scorer.checkpoint(), device=scorer.device, dtype=scorer.dtype)
         self._size, self._saves = scorer.batch_size, scorer.save_embeddings

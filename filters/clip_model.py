@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from filters.checkpoint import Checkpoint
+from mmcorpus.filters.open_clip_names import Checkpoint
 
 if TYPE_CHECKING:
     import torch

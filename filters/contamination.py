@@ -14,12 +14,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from filters.decode import DecodedImage
-from filters.fingerprint import FingerprintScorer
-from filters.image import area_thumbnail, perceptual_hashes
-from filters.near import BITS, NearHashes
-from filters.ngrams import Hashes, Indices, hash_ngrams
-from filters.scorer import Batch, Columns, Scorer, fingerprint_of
+from mmcorpus.filters.decode import DecodedImage
+from mmcorpus.filters.fingerprint import FingerprintScorer
+from mmcorpus.filters.hamming import BITS, NearHashes
+from mmcorpus.filters.image import area_thumbnail, perceptual_hashes
+from mmcorpus.filters.ngrams import Hashes, Indices, hash_ngrams
+from mmcorpus.filters.scorer import Batch, Columns, Scorer, fingerprint_of
 
 FORMAT: Final = 2
 """Of the index's files; one that is of another is to be made again."""

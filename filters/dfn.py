@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
-from filters.clip import ClipScorer
+from mmcorpus.filters.clip import ClipScorer
 
 PUBLIC: Final = "hf-hub:apple/DFN-public"
 """The authors' ViT-B/32, trained on Conceptual Captions 3M and 12M and Shutterstock 15M (1.28 B pairs seen)."""

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Final
 
 import pyarrow as pa
 
-from filters.scorer import REASON, Batch, Columns, Scorer
+from mmcorpus.filters.scorer import REASON, Batch, Columns, Scorer
 
 NO_NODES: Final = "no_nodes"
 """The reason of a row that is no document: it does not say how many images it has."""

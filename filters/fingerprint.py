@@ -1,6 +1,6 @@
 """A finer fingerprint of an image than the 64-bit hash: enough to tell one rendered clock or table from another.
 
-Pairs of different pictures by `curation.render`, 404,550 a kind, that pass as near duplicates (aspect within 6 %),
+Pairs of different pictures by `synthetic.render`, 404,550 a kind, that pass as near duplicates (aspect within 6 %),
 and how many are found again with 3 % / 6 % of both lengths cut away evenly:
 
                               clock  chart  table  scene
@@ -21,7 +21,7 @@ from typing import ClassVar, Final
 import numpy as np
 import pyarrow as pa
 
-from filters.scorer import Batch, Columns, Scorer
+from mmcorpus.filters.scorer import Batch, Columns, Scorer
 
 THUMBNAIL_SIDE: Final = 64
 FREQUENCIES: Final = 16

@@ -7,9 +7,9 @@ from typing import Any, ClassVar, Final
 
 import pyarrow as pa
 
-from filters.scorer import Batch, Columns, Scorer
-from filters.texts import score_texts
-from filters.tokens import tokenizer
+from mmcorpus.filters.english_words import tokenizer
+from mmcorpus.filters.scorer import Batch, Columns, Scorer
+from mmcorpus.filters.texts import score_texts
 
 STOP_WORDS: Final = frozenset({"the", "be", "to", "of", "and", "that", "have", "with"})
 _REMEMBERED: Final = 1 << 17
@@ -19,7 +19,7 @@ _REMEMBERED: Final = 1 << 17
 class GopherQualityScorer(Scorer):
     """Columns of one document's text.
 
-    Words and marks are parted as `filters.tokens` does, so that a full stop is a token, and no word. words:
+    Words and marks are parted as `filters.english_words` does, so that a full stop is a token, and no word. words:
     tokens that are not made of punctuation and symbols alone. mean_word_length: their characters over their number.
     hashes, ellipses: occurrences of `#`, and of `...` and `…`, over the number of tokens. bullet_lines: the share of
     lines that start with `•` or `-`. ellipsis_lines: the share that end with an ellipsis. alphabetic_words: the share

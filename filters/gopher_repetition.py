@@ -9,9 +9,9 @@ from typing import Any, ClassVar, Final
 import numpy as np
 import pyarrow as pa
 
-from filters.scorer import Batch, Columns, Scorer
-from filters.texts import duplicates, score_texts
-from filters.tokens import tokenizer
+from mmcorpus.filters.english_words import tokenizer
+from mmcorpus.filters.scorer import Batch, Columns, Scorer
+from mmcorpus.filters.texts import duplicates, score_texts
 
 TOP: Final = (2, 3, 4)
 """Lengths of which the most frequent n-gram is measured."""
@@ -32,7 +32,7 @@ class GopherRepetitionScorer(Scorer):
     over those of the text; of equally frequent ones the first counts. duplicate_5gram … duplicate_10gram: the
     characters of n-grams that occurred before, read from the left and none counted twice, over those of the text.
 
-    Words and marks are parted as `filters.tokens` does. The paper counts all occurrences of a repeated n-gram
+    Words and marks are parted as `filters.english_words` does. The paper counts all occurrences of a repeated n-gram
     where this, as datatrove's filter that FineWeb was made with, leaves out the first; decisions are tested against it.
     """
 

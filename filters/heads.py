@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from filters.weights import weights_identity
+from mmcorpus.filters.weights import weights_identity
 
 if TYPE_CHECKING:
     import torch

@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Final
 import numpy as np
 import pyarrow as pa
 
-from filters.decode import DecodedImage
-from filters.scorer import Batch, Columns, Scorer
+from mmcorpus.filters.decode import DecodedImage
+from mmcorpus.filters.scorer import Batch, Columns, Scorer
 
 PHASH_SIDE: Final = 32
 PHASH_FREQUENCIES: Final = 8

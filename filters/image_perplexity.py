@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 import pyarrow as pa
 
-from filters.likelihood import (
+from mmcorpus.filters.causal_lm import (
     SCHEMA,
     Measured,
     TokenLikelihoods,
@@ -18,9 +18,9 @@ from filters.likelihood import (
     to_columns,
     torch_type,
 )
-from filters.model import ModelScorer
-from filters.scorer import REASON, Batch, Columns
-from filters.weights import is_hub_id, local_copy, require, weights_identity
+from mmcorpus.filters.model import ModelScorer
+from mmcorpus.filters.scorer import REASON, Batch, Columns
+from mmcorpus.filters.weights import is_hub_id, local_copy, require, weights_identity
 
 PROMPT: Final = "Please generate a caption for this image."
 _MARK: Final = "\ue000"

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from filters.onnx import read_network
-from filters.scorer import Batch, Columns, Scorer
-from filters.weights import shipped_weights, weights_identity
+from mmcorpus.filters.onnx import read_network
+from mmcorpus.filters.scorer import Batch, Columns, Scorer
+from mmcorpus.filters.weights import shipped_weights, weights_identity
 
 PACKAGE: Final = "rapidocr-onnxruntime"
 _FILE: Final = "ch_PP-OCRv4_det_infer.onnx"

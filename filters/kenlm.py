@@ -10,10 +10,10 @@ from typing import Any, ClassVar, Final
 
 import pyarrow as pa
 
-from filters.language import BLANK
-from filters.likelihood import SCHEMA, Measured, blank_reason, clean, to_columns
-from filters.scorer import Batch, Columns, Scorer
-from filters.weights import is_hub_id, local_copy, weights_identity
+from mmcorpus.filters.causal_lm import SCHEMA, Measured, blank_reason, clean, to_columns
+from mmcorpus.filters.language import BLANK
+from mmcorpus.filters.scorer import Batch, Columns, Scorer
+from mmcorpus.filters.weights import is_hub_id, local_copy, weights_identity
 
 # What CCNet's normaliser writes for punctuation of other scripts. Full-width digits have become 0 before.
 _PUNCTUATION: Final = str.maketrans(

@@ -10,8 +10,8 @@ from typing import ClassVar, Final
 
 import pyarrow as pa
 
-from filters.caption import NO_CAPTION
-from filters.scorer import REASON, Batch, Columns, Scorer
+from mmcorpus.filters.caption import NO_CAPTION
+from mmcorpus.filters.scorer import REASON, Batch, Columns, Scorer
 
 MODEL: Final = "lid.176.ftz"
 MODEL_SHA256: Final = "8f3472cfe8738a7b6099e8e999c3cbfae0dcd15696aac7d7738a8039db603e83"

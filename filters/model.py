@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Literal, Self
 
-from filters.scorer import Batch, Columns, Scorer
+from mmcorpus.filters.scorer import Batch, Columns, Scorer
 
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["auto", "fp32", "bf16", "fp16"]

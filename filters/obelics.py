@@ -11,10 +11,10 @@ from typing import Any, ClassVar, Final
 import numpy as np
 import pyarrow as pa
 
-from filters import wordlists
-from filters.scorer import Batch, Columns, Scorer
-from filters.texts import score_texts, window_counts
-from filters.weights import weights_identity
+from mmcorpus.filters import wordlists
+from mmcorpus.filters.scorer import Batch, Columns, Scorer
+from mmcorpus.filters.texts import score_texts, window_counts
+from mmcorpus.filters.weights import weights_identity
 
 PUNCTUATION: Final = ",;:?!."
 _SPAM_WORDS: Final = """

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from filters.weights import local_copy
+from mmcorpus.filters.weights import local_copy
 
 
 def read_network(weights: str) -> Any:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Final, Literal
 
 import pyarrow as pa
 
-from filters.likelihood import (
+from mmcorpus.filters.causal_lm import (
     SCHEMA,
     TOO_SHORT,
     Measured,
@@ -19,9 +19,9 @@ from filters.likelihood import (
     to_columns,
     torch_type,
 )
-from filters.model import ModelScorer
-from filters.scorer import REASON, Batch, Columns
-from filters.weights import is_hub_id, local_copy, require, weights_identity
+from mmcorpus.filters.model import ModelScorer
+from mmcorpus.filters.scorer import REASON, Batch, Columns
+from mmcorpus.filters.weights import is_hub_id, local_copy, require, weights_identity
 
 Start = Literal["tokenizer", "bos", "eos", "nothing"]
 _GGUF: Final = ".gguf"

@@ -26,7 +26,7 @@ INPUTS: Final[dict[str, str]] = {
     "shard": "str, the name of the shard that it lies in",
     "url": "str or None, where the image came from",
     "caption": "str or None",
-    "image": "filters.decode.DecodedImage; rows whose image could not be decoded are not shown (filters/judging.py)",
+    "image": "filters.decode.DecodedImage; rows whose image could not be decoded are not shown (filters/run_scorer.py)",
     "encoded": "bytes, the image file as the shard holds it; empty where there is none",
     "meta": "dict, the sample's other columns (original_width, original_height, … as the download stage recorded them)",
 }

@@ -9,9 +9,9 @@ from typing import Any, ClassVar, Final
 
 import pyarrow as pa
 
-from filters.likelihood import SCHEMA, TOO_SHORT, Measured, blank_reason, clean, to_columns
-from filters.scorer import Batch, Columns, Unavailable
-from filters.serving import ModelClient, NoAnswer, Rejected, ServedScorer, run
+from mmcorpus.filters.causal_lm import SCHEMA, TOO_SHORT, Measured, blank_reason, clean, to_columns
+from mmcorpus.filters.scorer import Batch, Columns, Unavailable
+from mmcorpus.filters.serving import ModelClient, NoAnswer, Rejected, ServedScorer, run
 
 REJECTED: Final = "rejected"
 """The server read the request and refused it: the caption is longer than its context, say."""

@@ -7,9 +7,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from filters.caption import NO_CAPTION
-from filters.language import BLANK
-from filters.scorer import REASON, Columns
+from mmcorpus.filters.caption import NO_CAPTION
+from mmcorpus.filters.language import BLANK
+from mmcorpus.filters.scorer import REASON, Columns
 
 U64 = npt.NDArray[np.uint64]
 _MULTIPLIER: Final = np.uint64(0x9E3779B97F4A7C15)

@@ -7,7 +7,7 @@ from typing import ClassVar, Final
 
 import pyarrow as pa
 
-from filters.scorer import REASON, Batch, Columns, Scorer
+from mmcorpus.filters.scorer import REASON, Batch, Columns, Scorer
 
 WORDS: Final = ("logo", "button", "icon", "plugin", "widget")
 NO_URL: Final = "no_url"

@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final
 
-from filters.weights import local_copy
+from mmcorpus.filters.weights import local_copy
 
 _INSTALL: Final = "install it with: pip install 'mmcorpus[curate]', or name a file of your own words"
 

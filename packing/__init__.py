@@ -1,19 +1,19 @@
 """Packing: how long a sample is, which samples share a sequence, and how a packed sequence is stored.
 
 A plan is made from lengths alone, packs are written from the plan, a trainer reads packs. Nothing here needs Ray or
-torch (the pickles of packing.pickles excepted); transformers is imported where text becomes tokens.
+torch (the pickles of mmcorpus.packing.pickles excepted); transformers is imported where text becomes tokens.
 """
 
-from packing.binpack import Bins, first_fit_decreasing
-from packing.conversations import encode_conversation
-from packing.lengths import IMAGE_TOKEN, expanded_length, expanded_offsets, expanded_spans
-from packing.manifest import PackError
-from packing.materialise import PackConfig, PackReport, write_packs
-from packing.packs import PackReader
-from packing.plan import PlanConfig, PlanReport, PlanSource, make_plan
-from packing.sequence import PackedSequence
-from packing.tokens import SpecialIds, encode_pair, load_tokenizer, special_ids
-from packing.vocabulary import train_tokenizer
+from mmcorpus.packing.binpack import Bins, first_fit_decreasing
+from mmcorpus.packing.conversations import encode_conversation
+from mmcorpus.packing.lengths import IMAGE_TOKEN, expanded_length, expanded_offsets, expanded_spans
+from mmcorpus.packing.manifest import PackError
+from mmcorpus.packing.materialise import PackConfig, PackReport, write_packs
+from mmcorpus.packing.packs import PackReader
+from mmcorpus.packing.plan import PlanConfig, PlanReport, PlanSource, make_plan
+from mmcorpus.packing.sequence import PackedSequence
+from mmcorpus.packing.tokens import SpecialIds, encode_pair, load_tokenizer, special_ids
+from mmcorpus.packing.vocabulary import train_tokenizer
 
 __all__ = [
     "IMAGE_TOKEN",

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curation import storage
-from packing.inputs import uid_bytes
-from packing.verdicts import FittedRows, SourceVerdicts
+from mmcorpus.curation.store import storage
+from mmcorpus.packing.inputs import uid_bytes
+from mmcorpus.packing.verdicts import FittedRows, SourceVerdicts
 
 CAPTIONS: Final = pa.field("captions", pa.list_(pa.string()))
 """One column more of a plan with annotations: what a sample says, null for its row's caption."""

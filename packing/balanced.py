@@ -16,7 +16,7 @@ length: 3 3 3 | 3 3 3 | 2 2 | 2 2. Here: 3 3 2 2 | 3 3 2 2 | 3 3.
 import numpy as np
 import numpy.typing as npt
 
-from packing.binpack import Bins, IntArray, check_items, first_fit_decreasing
+from mmcorpus.packing.binpack import Bins, IntArray, check_items, first_fit_decreasing
 
 STRAY = 4.0
 """What straying from the proportion costs, in items' sizes; from 3 to 8 sequences differ by 1 %."""

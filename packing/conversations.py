@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from packing.lengths import IMAGE_TOKEN
-from packing.tokens import SpecialIds, TokenizedSample, encode_texts, special_ids
+from mmcorpus.packing.lengths import IMAGE_TOKEN
+from mmcorpus.packing.tokens import SpecialIds, TokenizedSample, encode_texts, special_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

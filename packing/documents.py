@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from packing.lengths import IMAGE_TOKEN, expanded_offsets
-from packing.tokens import Spans, TokenizedSample, encode_texts, special_ids
+from mmcorpus.packing.lengths import IMAGE_TOKEN, expanded_offsets
+from mmcorpus.packing.tokens import Spans, TokenizedSample, encode_texts, special_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -13,8 +13,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation import storage
-from curation.shards import IMAGE_EXTENSIONS, SUCCESS, EncodedImage, Shard, read_rows
+from mmcorpus.curation.store import storage
+from mmcorpus.curation.store.shards import IMAGE_EXTENSIONS, SUCCESS, EncodedImage, Shard, read_rows
 
 Kind = Literal["pair", "conversation", "document", "text"]
 TEXT_COLUMN: Final[dict[str, str]] = {

@@ -14,15 +14,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curation import storage
-from curation.shards import EncodedImage, shard_at
-from packing import manifest, packs
-from packing.annotations import captions_of
-from packing.inputs import OpenTar, open_tar, read_texts
-from packing.plan import PlanConfig
-from packing.samples import FittedSample, Rejection, fit_rows
-from packing.sequence import PackedSequence
-from packing.tokens import Spans, load_tokenizer, tokenizer_fingerprint
+from mmcorpus.curation.store import storage
+from mmcorpus.curation.store.shards import EncodedImage, shard_at
+from mmcorpus.packing import manifest, packs
+from mmcorpus.packing.annotations import captions_of
+from mmcorpus.packing.inputs import OpenTar, open_tar, read_texts
+from mmcorpus.packing.plan import PlanConfig
+from mmcorpus.packing.samples import FittedSample, Rejection, fit_rows
+from mmcorpus.packing.sequence import PackedSequence
+from mmcorpus.packing.tokens import Spans, load_tokenizer, tokenizer_fingerprint
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -5,9 +5,9 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from curation import storage
-from packing.lengths import IMAGE_TOKEN
-from packing.tokens import special_ids, tokenizer_fingerprint
+from mmcorpus.curation.store import storage
+from mmcorpus.packing.lengths import IMAGE_TOKEN
+from mmcorpus.packing.tokens import special_ids, tokenizer_fingerprint
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

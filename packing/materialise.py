@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow.parquet as pq
 
-from curation import ledger, storage
-from curation.progress import Progress
-from packing import manifest
-from packing.jobs import PackJob, write_pack_shard
-from packing.plan import PlanConfig, read_plan_metadata
-from packing.tokens import load_tokenizer, tokenizer_fingerprint
+from mmcorpus.curation.engine.progress import Progress
+from mmcorpus.curation.store import ledger, storage
+from mmcorpus.packing import manifest
+from mmcorpus.packing.jobs import PackJob, write_pack_shard
+from mmcorpus.packing.plan import PlanConfig, read_plan_metadata
+from mmcorpus.packing.tokens import load_tokenizer, tokenizer_fingerprint
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

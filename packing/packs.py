@@ -19,10 +19,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from curation import storage
-from curation.shards import IMAGE_EXTENSIONS, EncodedImage, add_member
-from packing.manifest import PackError, read_manifest
-from packing.sequence import PackedSequence
+from mmcorpus.curation.store import storage
+from mmcorpus.curation.store.shards import IMAGE_EXTENSIONS, EncodedImage, add_member
+from mmcorpus.packing.manifest import PackError, read_manifest
+from mmcorpus.packing.sequence import PackedSequence
 
 INDEX_SCHEMA: Final = pa.schema(
     [

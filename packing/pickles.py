@@ -18,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from curation import storage
-from packing.manifest import PackError
-from packing.packs import PackReader
-from packing.sequence import PackedSequence
+from mmcorpus.curation.store import storage
+from mmcorpus.packing.manifest import PackError
+from mmcorpus.packing.packs import PackReader
+from mmcorpus.packing.sequence import PackedSequence
 
 _PROTOCOL: Final = 4
 _MOST_PIXELS: Final = 1 << 28

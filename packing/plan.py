@@ -14,15 +14,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation import ledger, storage
-from curation.progress import Progress
-from curation.shards import Shard, list_shards
-from packing.annotations import CAPTIONS, Annotations, with_captions
-from packing.inputs import Kind, read_texts, uid_bytes
-from packing.samples import TooLong, fit_rows
-from packing.tokens import load_tokenizer, special_ids, tokenizer_fingerprint
-from packing.verdicts import MISSING_SAMPLE, FittedRows, SourceVerdicts
-from packing.window import pack_window
+from mmcorpus.curation.engine.progress import Progress
+from mmcorpus.curation.store import ledger, storage
+from mmcorpus.curation.store.shards import Shard, list_shards
+from mmcorpus.packing.annotations import CAPTIONS, Annotations, with_captions
+from mmcorpus.packing.inputs import Kind, read_texts, uid_bytes
+from mmcorpus.packing.samples import TooLong, fit_rows
+from mmcorpus.packing.tokens import load_tokenizer, special_ids, tokenizer_fingerprint
+from mmcorpus.packing.verdicts import MISSING_SAMPLE, FittedRows, SourceVerdicts
+from mmcorpus.packing.window import pack_window
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

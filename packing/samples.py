@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from packing import conversations, documents, tokens
-from packing.inputs import IMAGES_PER_SAMPLE, Kind
-from packing.lengths import expanded_length
+from mmcorpus.packing import conversations, documents, tokens
+from mmcorpus.packing.inputs import IMAGES_PER_SAMPLE, Kind
+from mmcorpus.packing.lengths import expanded_length
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from curation.shards import EncodedImage
-from packing.lengths import IMAGE_TOKEN, expanded_length
-from packing.tokens import Spans
+from mmcorpus.curation.store.shards import EncodedImage
+from mmcorpus.packing.lengths import IMAGE_TOKEN, expanded_length
+from mmcorpus.packing.tokens import Spans
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

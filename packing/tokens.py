@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from curation import storage
-from packing.lengths import IMAGE_TOKEN, fitting_branches, fitting_prefix
+from mmcorpus.curation.store import storage
+from mmcorpus.packing.lengths import IMAGE_TOKEN, fitting_branches, fitting_prefix
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

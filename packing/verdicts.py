@@ -10,10 +10,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation import ledger, storage
-from curation.identity import uid_fraction
-from packing.inputs import uid_bytes
-from packing.samples import Fitted, Rejection
+from mmcorpus.curation.store import ledger, storage
+from mmcorpus.curation.store.uid import uid_fraction
+from mmcorpus.packing.inputs import uid_bytes
+from mmcorpus.packing.samples import Fitted, Rejection
 
 MISSING_SAMPLE: Final = "missing_sample"
 """Selected, but no downloaded row of the shards has this uid."""

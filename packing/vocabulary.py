@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 from typing import Final
 
-from curation import storage
+from mmcorpus.curation.store import storage
 
 SPECIAL_TOKENS: Final = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>")
 SMALLEST_VOCABULARY: Final = 256 + len(SPECIAL_TOKENS)

@@ -7,11 +7,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from packing.balanced import pack_items
-from packing.verdicts import FittedRows
+from mmcorpus.packing.balanced import pack_items
+from mmcorpus.packing.verdicts import FittedRows
 
 if TYPE_CHECKING:
-    from packing.plan import PlanConfig
+    from mmcorpus.packing.plan import PlanConfig
 
 Words = npt.NDArray[np.uint64]
 

@@ -6,17 +6,17 @@ from typing import Annotated
 
 import typer
 
-from pipelines.commands import common
-from pipelines.commands.curate import register as add_curation
-from pipelines.commands.dedup import register as add_deduplication
-from pipelines.commands.dfn import register as add_network
-from pipelines.commands.documents import register as add_documents
-from pipelines.commands.evaluations import register as add_evaluations
-from pipelines.commands.extract import register as add_extraction
-from pipelines.commands.image_based import register as add_image_based
-from pipelines.commands.learn import register as add_learning
-from pipelines.commands.look import register as add_looking
-from pipelines.commands.run import register as add_running
+from mmcorpus.pipelines.commands import common
+from mmcorpus.pipelines.commands.curate import register as add_curation
+from mmcorpus.pipelines.commands.dedup import register as add_deduplication
+from mmcorpus.pipelines.commands.dfn import register as add_network
+from mmcorpus.pipelines.commands.documents import register as add_documents
+from mmcorpus.pipelines.commands.evaluations import register as add_evaluations
+from mmcorpus.pipelines.commands.extract import register as add_extraction
+from mmcorpus.pipelines.commands.image_based import register as add_image_based
+from mmcorpus.pipelines.commands.learn import register as add_learning
+from mmcorpus.pipelines.commands.look import register as add_looking
+from mmcorpus.pipelines.commands.run import register as add_running
 
 app = typer.Typer(
     name="mmcorpus",
@@ -45,7 +45,7 @@ def root(
 ) -> None:
     """From image URLs to packed, trainable corpora, and a vision-language model trained on them.
 
-    Start with `mmcorpus run pipelines/demo.yaml --out runs/demo`. A run can be stopped at any moment and resumed by
+    Start with `mmcorpus run demo --out runs/demo`. A run can be stopped at any moment and resumed by
     the same command. Exit codes: 0 done, 1 some work failed, 2 the command or recipe is wrong, 130 stopped by Ctrl-C.
     """
     common.debug = debug

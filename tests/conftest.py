@@ -15,7 +15,7 @@ import pytest
 
 LONGEST: Final = (
     "curation/test_feeding.py",
-    "curation/serving/test_vllm.py",
+    "curation/scoring/servers/test_vllm.py",
     "curation/download/test_run.py",
     "filters/test_perplexity_smollm2.py",
     "pipelines/test_demo.py",

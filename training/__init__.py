@@ -8,24 +8,24 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from training.config import ModelConfig, RandomLanguage, RandomVision, SFTConfig, StageConfig
-    from training.generation import Generator, generate
-    from training.loop import TrainReport, train
-    from training.metrics import read_metrics
-    from training.signals import TrainingInterrupted
+    from mmcorpus.training.config import ModelConfig, RandomLanguage, RandomVision, SFTConfig, StageConfig
+    from mmcorpus.training.generation import Generator, generate
+    from mmcorpus.training.loop import TrainReport, train
+    from mmcorpus.training.metrics import read_metrics
+    from mmcorpus.training.signals import TrainingInterrupted
 
 _MODULES = {
-    "Generator": "training.generation",
-    "ModelConfig": "training.config",
-    "RandomLanguage": "training.config",
-    "RandomVision": "training.config",
-    "SFTConfig": "training.config",
-    "StageConfig": "training.config",
-    "TrainReport": "training.loop",
-    "TrainingInterrupted": "training.signals",
-    "generate": "training.generation",
-    "read_metrics": "training.metrics",
-    "train": "training.loop",
+    "Generator": "mmcorpus.training.generation",
+    "ModelConfig": "mmcorpus.training.config",
+    "RandomLanguage": "mmcorpus.training.config",
+    "RandomVision": "mmcorpus.training.config",
+    "SFTConfig": "mmcorpus.training.config",
+    "StageConfig": "mmcorpus.training.config",
+    "TrainReport": "mmcorpus.training.loop",
+    "TrainingInterrupted": "mmcorpus.training.signals",
+    "generate": "mmcorpus.training.generation",
+    "read_metrics": "mmcorpus.training.metrics",
+    "train": "mmcorpus.training.loop",
 }
 """Where each name lives; imported when first asked for, so that checking a recipe does not wait for torch."""
 

@@ -21,8 +21,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from packing.lengths import IMAGE_TOKEN
-from training.attention import PADDING
+from mmcorpus.packing.lengths import IMAGE_TOKEN
+from mmcorpus.training.attention import PADDING
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from curation import storage
-from training.config import RandomLanguage, RandomVision, model_config_from_dict
-from training.model import VisionLanguageModel, build_model
-from training.vision import VisionEncoder
+from mmcorpus.curation.store import storage
+from mmcorpus.training.config import RandomLanguage, RandomVision, model_config_from_dict
+from mmcorpus.training.model import VisionLanguageModel, build_model
+from mmcorpus.training.vision import VisionEncoder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -186,7 +186,7 @@ def load_model(path: str) -> tuple[VisionLanguageModel, "PreTrainedTokenizerFast
     """The model, tokenizer and state of a checkpoint; it needs nothing but the checkpoint's folder."""
     from transformers import AutoConfig, AutoModelForCausalLM, SiglipVisionConfig, SiglipVisionModel
 
-    from packing.tokens import load_tokenizer
+    from mmcorpus.packing.tokens import load_tokenizer
 
     path = resolve_checkpoint(path)
     state = read_state(path)

@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from curation import storage
-from packing.packs import PackReader
-from packing.sequence import PackedSequence
-from packing.tokens import load_tokenizer, special_ids
-from training.batch import PackedBatch, Piece, collate, expand
-from training.config import StageConfig
-from training.images import load_square
-from training.vision import GREY
+from mmcorpus.curation.store import storage
+from mmcorpus.packing.packs import PackReader
+from mmcorpus.packing.sequence import PackedSequence
+from mmcorpus.packing.tokens import load_tokenizer, special_ids
+from mmcorpus.training.batch import PackedBatch, Piece, collate, expand
+from mmcorpus.training.config import StageConfig
+from mmcorpus.training.images import load_square
+from mmcorpus.training.vision import GREY
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

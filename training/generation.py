@@ -8,13 +8,13 @@ import numpy.typing as npt
 import torch
 from PIL import Image, ImageOps
 
-from curation import storage
-from packing.lengths import IMAGE_TOKEN
-from packing.tokens import encode_texts, special_ids
-from training.batch import collate, expand
-from training.checkpoint import load_model
-from training.images import load_square, square
-from training.model import VisionLanguageModel
+from mmcorpus.curation.store import storage
+from mmcorpus.packing.lengths import IMAGE_TOKEN
+from mmcorpus.packing.tokens import encode_texts, special_ids
+from mmcorpus.training.batch import collate, expand
+from mmcorpus.training.checkpoint import load_model
+from mmcorpus.training.images import load_square, square
+from mmcorpus.training.model import VisionLanguageModel
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

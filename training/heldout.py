@@ -4,10 +4,10 @@ import math
 
 import torch
 
-from packing.packs import PackReader
-from training.data import PackLoader
-from training.model import VisionLanguageModel
-from training.parallel import World
+from mmcorpus.packing.packs import PackReader
+from mmcorpus.training.data import PackLoader
+from mmcorpus.training.model import VisionLanguageModel
+from mmcorpus.training.parallel import World
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from filters.decode import DecodeFailure, decode_image
+from mmcorpus.filters.decode import DecodeFailure, decode_image
 
 
 def square(image: Image.Image, size: int) -> npt.NDArray[np.uint8]:

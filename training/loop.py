@@ -13,21 +13,21 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from curation import storage
-from curation.progress import Progress
-from packing.packs import PackReader
-from packing.tokens import load_tokenizer
-from training import checkpoint
-from training.batch import PackedBatch
-from training.config import ModelConfig, StageConfig
-from training.data import Order, PackLoader, check_packs, micro_batches, total_steps
-from training.heldout import heldout_loss
-from training.metrics import MetricsLog
-from training.model import VisionLanguageModel, build_model
-from training.optim import build_optimizer, learning_rate, scale_and_clip, take_step
-from training.parallel import World, open_world, spread
-from training.resume import check_same, identity
-from training.signals import Interrupts, TrainingInterrupted, deferred_interrupts
+from mmcorpus.curation.engine.progress import Progress
+from mmcorpus.curation.store import storage
+from mmcorpus.packing.packs import PackReader
+from mmcorpus.packing.tokens import load_tokenizer
+from mmcorpus.training import checkpoint
+from mmcorpus.training.batch import PackedBatch
+from mmcorpus.training.config import ModelConfig, StageConfig
+from mmcorpus.training.data import Order, PackLoader, check_packs, micro_batches, total_steps
+from mmcorpus.training.heldout import heldout_loss
+from mmcorpus.training.metrics import MetricsLog
+from mmcorpus.training.model import VisionLanguageModel, build_model
+from mmcorpus.training.optim import build_optimizer, learning_rate, scale_and_clip, take_step
+from mmcorpus.training.parallel import World, open_world, spread
+from mmcorpus.training.resume import check_same, identity
+from mmcorpus.training.signals import Interrupts, TrainingInterrupted, deferred_interrupts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

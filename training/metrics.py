@@ -4,7 +4,7 @@ import json
 from types import TracebackType
 from typing import IO, Any
 
-from curation import storage
+from mmcorpus.curation.store import storage
 
 
 class MetricsLog:

@@ -9,13 +9,13 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from packing.lengths import IMAGE_TOKEN
-from training.attention import attention_mask
-from training.batch import PackedBatch
-from training.config import ModelConfig, RandomLanguage
-from training.connector import PoolingProjector
-from training.loss import token_losses
-from training.vision import GREY, VisionEncoder, build_vision
+from mmcorpus.packing.lengths import IMAGE_TOKEN
+from mmcorpus.training.attention import attention_mask
+from mmcorpus.training.batch import PackedBatch
+from mmcorpus.training.config import ModelConfig, RandomLanguage
+from mmcorpus.training.connector import PoolingProjector
+from mmcorpus.training.loss import token_losses
+from mmcorpus.training.vision import GREY, VisionEncoder, build_vision
 
 
 class VisionLanguageModel(nn.Module):

@@ -17,8 +17,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from training.config import StageConfig
-from training.model import VisionLanguageModel
+from mmcorpus.training.config import StageConfig
+from mmcorpus.training.model import VisionLanguageModel
 
 BUCKET_ELEMENTS = 32 * 2**20
 """Gradients added up in one call: 128 MB of fp32."""

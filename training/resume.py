@@ -3,8 +3,8 @@
 import dataclasses
 from typing import Any
 
-from packing.packs import PackReader
-from training.config import StageConfig
+from mmcorpus.packing.packs import PackReader
+from mmcorpus.training.config import StageConfig
 
 RESULT_NEUTRAL = frozenset(
     {

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from training.config import RandomVision
+from mmcorpus.training.config import RandomVision
 
 if TYPE_CHECKING:
     from transformers import SiglipVisionModel

@@ -24,9 +24,9 @@ NOTHING: Final = Extraction("", [])
 
 
 def ours() -> Extractor:
-    """curation.extraction, images that it marks as decorative left out."""
-    from curation.documents.nodes import ImageNode, TextNode
-    from curation.extraction import extract
+    """mmcorpus.curation.html, images that it marks as decorative left out."""
+    from mmcorpus.curation.html import extract
+    from mmcorpus.curation.html.nodes import ImageNode, TextNode
 
     def run(page: bytes, url: str) -> Extraction:
         nodes = extract(page, url).nodes

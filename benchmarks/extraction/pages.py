@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 
 import yaml
 
-from curation.corpora.debian import download_package, unpack_package
+from mmcorpus.curation.synthetic.corpora.debian import download_package, unpack_package
 
 LABELS: Final = Path(__file__).parent / "labels"
 CACHE: Final = Path.home() / ".cache" / "mmcorpus" / "pages"

@@ -16,16 +16,16 @@ import pyarrow as pa
 import pyarrow.compute
 import pyarrow.parquet as pq
 
-from curation import storage
-from curation.dedup.keys import Place
-from curation.dedup.parts import PARTS, SUFFIX, read_parts, write_parts
-from curation.dedup.sources import Source, read_columns
-from curation.dedup.survivors import columns_read
-from curation.dedup.tasks import THREADS, threaded
-from curation.scores import list_tables
-from curation.selection import uids
-from curation.selection.evaluate import evaluate
-from filters.caption import text_hash
+from mmcorpus.curation.dedup.keys import Place
+from mmcorpus.curation.dedup.sources import Source, read_columns
+from mmcorpus.curation.dedup.survivors import columns_read
+from mmcorpus.curation.engine.items import THREADS, threaded
+from mmcorpus.curation.engine.partitions import PARTS, SUFFIX, read_parts, write_parts
+from mmcorpus.curation.selection.evaluate import evaluate
+from mmcorpus.curation.store import storage
+from mmcorpus.curation.store import uid_arrays as uids
+from mmcorpus.curation.store.scores import list_tables
+from mmcorpus.filters.caption import text_hash
 
 pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 

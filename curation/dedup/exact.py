@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 import pyarrow as pa
 
-from curation.dedup.method import Keys, Learned, Method
+from mmcorpus.curation.dedup.method import Keys, Learned, Method
 
 _DIGEST: Final = 16
 """Bytes of the hash that stands for a row's values: half is the key, half the identity."""

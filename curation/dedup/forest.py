@@ -12,10 +12,18 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from curation.dedup.method import Indices
-from curation.dedup.parts import Columns, numpy_of, read_columns_of, read_parts, unpack_pairs, write_parts, write_split
-from curation.dedup.plan import Plan
-from curation.dedup.tasks import run_stage, task_path
+from mmcorpus.curation.dedup.method import Indices
+from mmcorpus.curation.dedup.plan import Plan
+from mmcorpus.curation.engine.items import run_stage, task_path
+from mmcorpus.curation.engine.partitions import (
+    Columns,
+    numpy_of,
+    read_columns_of,
+    read_parts,
+    unpack_pairs,
+    write_parts,
+    write_split,
+)
 
 FAN_IN: Final = 16
 """Forests that one task merges."""

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from curation.dedup.hamming import table_masks
-from curation.dedup.method import Bools, Indices, Keys, Learned, Method
+from mmcorpus.curation.dedup.hamming import table_masks
+from mmcorpus.curation.dedup.method import Bools, Indices, Keys, Learned, Method
 
 Bytes = npt.NDArray[np.uint8]
 

@@ -2,7 +2,7 @@
 
     INDEX/index.json               the method, and the entries in the order in which they came
     INDEX/learned.npz              what the method learned, if it does
-    INDEX/entries/DIGEST.*.arrow   of each shard: keys, rows and values, as `curation.dedup.plan.Unit` has them
+    INDEX/entries/DIGEST.*.arrow   of each shard: keys, rows and values, as `mmcorpus.curation.dedup.plan.Unit` has them
 
 A run sees what was put in before it: from the first entry on that is a shard of its own, the index is as if it were
 not there. So a run that has extended the index can be resumed or repeated and finds what it found, and where its shards
@@ -17,13 +17,13 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from curation import storage
-from curation.dedup.method import Method
-from curation.dedup.parts import numpy_of, read_columns_of, read_parts, write_parts
-from curation.dedup.plan import Plan, Unit, identity_of
-from curation.dedup.survivors import SETTLED
-from curation.dedup.tasks import run_items
-from curation.selection import uids
+from mmcorpus.curation.dedup.method import Method
+from mmcorpus.curation.dedup.plan import Plan, Unit, identity_of
+from mmcorpus.curation.dedup.survivors import SETTLED
+from mmcorpus.curation.engine.items import run_items
+from mmcorpus.curation.engine.partitions import numpy_of, read_columns_of, read_parts, write_parts
+from mmcorpus.curation.store import storage
+from mmcorpus.curation.store import uid_arrays as uids
 
 _FORMAT: Final = 2
 _NAME: Final = "index.json"

@@ -8,13 +8,13 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from curation import storage
-from curation.dedup.method import Keys, Method
-from curation.dedup.parts import PARTS, part_of, says, write_parts, write_split
-from curation.dedup.plan import Unit, digest_of, identity_of, read_learned
-from curation.dedup.sources import Source, input_files, mark, read_columns
-from curation.dedup.tasks import run_items, threaded
-from curation.selection import uids
+from mmcorpus.curation.dedup.method import Keys, Method
+from mmcorpus.curation.dedup.plan import Unit, digest_of, identity_of, read_learned
+from mmcorpus.curation.dedup.sources import Source, input_files, mark, read_columns
+from mmcorpus.curation.engine.items import run_items, threaded
+from mmcorpus.curation.engine.partitions import PARTS, part_of, says, write_parts, write_split
+from mmcorpus.curation.store import storage
+from mmcorpus.curation.store import uid_arrays as uids
 
 Place = tuple[Source, str]
 """A source and the name of one of its shards."""

@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from curation.dedup.kernels import compiled
-from curation.dedup.lsh import optimal_bands
-from curation.dedup.method import Bools, Indices, Keys, Learned, Method
-from curation.dedup.signatures import band_keys
-from curation.dedup.text import Shingles, hash_shingles, jaccard, sign
+from mmcorpus.curation.dedup.kernels import compiled
+from mmcorpus.curation.dedup.lsh import optimal_bands
+from mmcorpus.curation.dedup.method import Bools, Indices, Keys, Learned, Method
+from mmcorpus.curation.dedup.signatures import band_keys
+from mmcorpus.curation.dedup.text import Shingles, hash_shingles, jaccard, sign
 
 Permutations = tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]
 

@@ -5,9 +5,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from curation.dedup.forest import spanning_forest, write_forest
-from curation.dedup.method import Hashes, Indices
-from curation.dedup.parts import (
+from mmcorpus.curation.dedup.forest import spanning_forest, write_forest
+from mmcorpus.curation.dedup.method import Hashes, Indices
+from mmcorpus.curation.dedup.plan import Plan
+from mmcorpus.curation.engine.items import run_stage, task_path
+from mmcorpus.curation.engine.partitions import (
     PARTS,
     Columns,
     group_starts,
@@ -19,8 +21,6 @@ from curation.dedup.parts import (
     unpack_pairs,
     write_split,
 )
-from curation.dedup.plan import Plan
-from curation.dedup.tasks import run_stage, task_path
 
 RECORDS: Final = 4_000_000
 """Keys that a task sorts, about: some 400 MB."""

@@ -7,12 +7,12 @@ from typing import Any, ClassVar, Final, Literal
 
 import pyarrow as pa
 
-from curation.dedup.exact import SameBytes, SameColumns, SamePixels, SameText, SameTextAndImage, SameUrl
-from curation.dedup.image import NearImages
-from curation.dedup.method import Method
-from curation.dedup.minhash import MinHash
-from curation.dedup.semantic import Semantic
-from curation.selection.expression import columns_of, function_name, parse
+from mmcorpus.curation.dedup.exact import SameBytes, SameColumns, SamePixels, SameText, SameTextAndImage, SameUrl
+from mmcorpus.curation.dedup.image import NearImages
+from mmcorpus.curation.dedup.method import Method
+from mmcorpus.curation.dedup.minhash import MinHash
+from mmcorpus.curation.dedup.semantic import Semantic
+from mmcorpus.curation.selection.expression import columns_of, function_name, parse
 
 METHODS: Final[Mapping[str, type[Method]]] = {
     "url": SameUrl,

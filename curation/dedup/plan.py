@@ -10,10 +10,10 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from curation import storage
-from curation.dedup.method import Indices, Learned, Method
-from curation.dedup.parts import read_parts
-from curation.dedup.sources import Source, read_columns
+from mmcorpus.curation.dedup.method import Indices, Learned, Method
+from mmcorpus.curation.dedup.sources import Source, read_columns
+from mmcorpus.curation.engine.partitions import read_parts
+from mmcorpus.curation.store import storage
 
 ROWS: Final = 2**32
 """Samples, those of the index included, that a deduplication can number."""

@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
-from curation.dedup.lsh import match_probability
-from curation.dedup.minhash import MinHash
-from curation.dedup.text import Texts, hash_shingles, jaccard
+from mmcorpus.curation.dedup.lsh import match_probability
+from mmcorpus.curation.dedup.minhash import MinHash
+from mmcorpus.curation.dedup.text import Texts, hash_shingles, jaccard
 
 pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 

@@ -26,25 +26,25 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from curation import storage
-from curation.dedup.forest import merge_forests
-from curation.dedup.index import before, extend_index, read_index
-from curation.dedup.keys import Place, make_keys, name_of
-from curation.dedup.method import Method
-from curation.dedup.pairs import find_pairs
-from curation.dedup.parts import read_parts, says, write_parts
-from curation.dedup.plan import Plan, digest_of, fingerprint_of, identity_of
-from curation.dedup.sources import Source, input_files, mark, read_columns, scores_made_by
-from curation.dedup.survivors import Settle, columns_read, settle_clusters
-from curation.dedup.tables import write_tables
-from curation.dedup.tasks import run_stage, threaded
-from curation.dedup.verify import Verified, verify_pairs
-from curation.scores import Origin
-from curation.selection import uids
-from curation.selection.evaluate import check
-from curation.selection.expression import parse
-from curation.selection.names import scores_schema, shipped_columns
-from curation.shards import Shard, list_shards
+from mmcorpus.curation.dedup.forest import merge_forests
+from mmcorpus.curation.dedup.index import before, extend_index, read_index
+from mmcorpus.curation.dedup.keys import Place, make_keys, name_of
+from mmcorpus.curation.dedup.method import Method
+from mmcorpus.curation.dedup.pairs import find_pairs
+from mmcorpus.curation.dedup.plan import Plan, digest_of, fingerprint_of, identity_of
+from mmcorpus.curation.dedup.sources import Source, input_files, mark, read_columns, scores_made_by
+from mmcorpus.curation.dedup.survivors import Settle, columns_read, settle_clusters
+from mmcorpus.curation.dedup.tables import write_tables
+from mmcorpus.curation.dedup.verify import Verified, verify_pairs
+from mmcorpus.curation.engine.items import run_stage, threaded
+from mmcorpus.curation.engine.partitions import read_parts, says, write_parts
+from mmcorpus.curation.selection.evaluate import check
+from mmcorpus.curation.selection.expression import parse
+from mmcorpus.curation.selection.names import scores_schema, shipped_columns
+from mmcorpus.curation.store import storage
+from mmcorpus.curation.store import uid_arrays as uids
+from mmcorpus.curation.store.scores import Origin
+from mmcorpus.curation.store.shards import Shard, list_shards
 
 VERSION: Final = "1"
 LOCAL_ROWS: Final = 20_000

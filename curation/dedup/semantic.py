@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from curation.dedup.method import Indices, Keys, Learned, Method
-from curation.embeddings import to_matrix
+from mmcorpus.curation.dedup.method import Indices, Keys, Learned, Method
+from mmcorpus.curation.store.embeddings import to_matrix
 
 Vectors = npt.NDArray[np.float32]
 

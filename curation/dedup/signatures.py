@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from curation.dedup.kernels import (
+from mmcorpus.curation.dedup.kernels import (
     I64,
     MULTIPLIER,
     S32,

@@ -9,10 +9,10 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute
 
-from curation import storage
-from curation.embeddings import embeddings_path, read_embeddings
-from curation.scores import read_origin, read_scores, table_path
-from curation.shards import SUCCESS, Shard
+from mmcorpus.curation.store import storage
+from mmcorpus.curation.store.embeddings import embeddings_path, read_embeddings
+from mmcorpus.curation.store.scores import read_origin, read_scores, table_path
+from mmcorpus.curation.store.shards import SUCCESS, Shard
 
 pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 

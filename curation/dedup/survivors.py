@@ -13,11 +13,13 @@ from typing import Any, Final
 import numpy as np
 import pyarrow.compute
 
-from curation import storage
-from curation.dedup.clusters import survivors_of
-from curation.dedup.forest import read_links
-from curation.dedup.method import Indices
-from curation.dedup.parts import (
+from mmcorpus.curation.dedup.clusters import survivors_of
+from mmcorpus.curation.dedup.forest import read_links
+from mmcorpus.curation.dedup.method import Indices
+from mmcorpus.curation.dedup.plan import Plan, Unit
+from mmcorpus.curation.dedup.sources import read_columns
+from mmcorpus.curation.engine.items import run_stage, task_path, total
+from mmcorpus.curation.engine.partitions import (
     PARTS,
     Columns,
     group_starts,
@@ -28,12 +30,10 @@ from curation.dedup.parts import (
     runs,
     write_split,
 )
-from curation.dedup.plan import Plan, Unit
-from curation.dedup.sources import read_columns
-from curation.dedup.tasks import run_stage, task_path, total
-from curation.selection import uids
-from curation.selection.evaluate import evaluate, evaluate_number
-from curation.selection.expression import columns_of
+from mmcorpus.curation.selection.evaluate import evaluate, evaluate_number
+from mmcorpus.curation.selection.expression import columns_of
+from mmcorpus.curation.store import storage
+from mmcorpus.curation.store import uid_arrays as uids
 
 pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 

@@ -8,14 +8,14 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from curation import storage
-from curation.dedup.parts import numpy_of, read_columns_of, read_parts
-from curation.dedup.plan import Plan, Unit
-from curation.dedup.sources import Source
-from curation.dedup.survivors import SETTLED
-from curation.dedup.tasks import THREADS, run_items
-from curation.scores import Origin, list_tables, read_origin, table_path, write_scores
-from curation.selection import uids
+from mmcorpus.curation.dedup.plan import Plan, Unit
+from mmcorpus.curation.dedup.sources import Source
+from mmcorpus.curation.dedup.survivors import SETTLED
+from mmcorpus.curation.engine.items import THREADS, run_items
+from mmcorpus.curation.engine.partitions import numpy_of, read_columns_of, read_parts
+from mmcorpus.curation.store import storage
+from mmcorpus.curation.store import uid_arrays as uids
+from mmcorpus.curation.store.scores import Origin, list_tables, read_origin, table_path, write_scores
 
 NOTHING: Final = "nothing_to_compare"
 """The reason of a sample that the method had nothing of to compare."""

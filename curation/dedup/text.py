@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute
 
-from curation.dedup import kernels, signatures
+from mmcorpus.curation.dedup import kernels, signatures
 
 pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 

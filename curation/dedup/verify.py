@@ -11,9 +11,11 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from curation.dedup.forest import spanning_forest, write_forest
-from curation.dedup.method import Bools, Hashes, Indices
-from curation.dedup.parts import (
+from mmcorpus.curation.dedup.forest import spanning_forest, write_forest
+from mmcorpus.curation.dedup.method import Bools, Hashes, Indices
+from mmcorpus.curation.dedup.plan import Plan
+from mmcorpus.curation.engine.items import run_stage, task_path, total
+from mmcorpus.curation.engine.partitions import (
     Columns,
     group_starts,
     numpy_of,
@@ -25,8 +27,6 @@ from curation.dedup.parts import (
     write_parts,
     write_split,
 )
-from curation.dedup.plan import Plan
-from curation.dedup.tasks import run_stage, task_path, total
 
 BYTES: Final = 256 << 20
 """Of columns that a task of comparisons holds, about."""

@@ -3,6 +3,6 @@
 Pages are extracted, their images fetched once and placed back, nodes and documents judged, and what is left is packed.
 """
 
-from curation.documents.nodes import ImageNode, Node, TextNode
+from mmcorpus.curation.html.nodes import ImageNode, Node, TextNode
 
 __all__ = ["ImageNode", "Node", "TextNode"]

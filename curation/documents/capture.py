@@ -7,12 +7,12 @@ from typing import Any, Final, Literal
 import pyarrow as pa
 import pyarrow.compute
 
-from curation import ledger, storage
-from curation.dedup.exact import SameColumns, SameUrl
-from curation.dedup.run import deduplicate
-from curation.dedup.sources import Source
-from curation.scores import read_scores
-from curation.shards import SUCCESS, list_shards, read_rows
+from mmcorpus.curation.dedup.exact import SameColumns, SameUrl
+from mmcorpus.curation.dedup.run import deduplicate
+from mmcorpus.curation.dedup.sources import Source
+from mmcorpus.curation.store import ledger, storage
+from mmcorpus.curation.store.scores import read_scores
+from mmcorpus.curation.store.shards import SUCCESS, list_shards, read_rows
 
 pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 
@@ -55,7 +55,7 @@ def choose_captures(
         ledger_root: `ledger/<source>`.
         work: the deduplication's work files, `dedup/<source>.capture`.
         captures: `all` keeps every capture, once.
-        workers: as `curation.dedup.run.deduplicate` takes them.
+        workers: as `mmcorpus.curation.dedup.run.deduplicate` takes them.
 
     Raises:
         RuntimeError: a shard could not be read, or Ray is not running where it is needed.

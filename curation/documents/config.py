@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Literal
 
-from curation.documents.optout import OptOutConfig
-from curation.extraction.config import ExtractConfig
+from mmcorpus.curation.crawl.optout.decide import OptOutConfig
+from mmcorpus.curation.html.config import ExtractConfig
 
 Format = Literal["auto", "warc", "html", "pages", "obelics", "mmc4", "mint1t", "text"]
 """What an input file holds; see `PagesConfig.format`."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from filters.url import WORDS
+from mmcorpus.filters.url import WORDS
 
 Beside = Literal["figcaption", "next", "previous", "alt"]
 """Where the text of an image comes from: its figure's caption, the nearest text after or before it, its alt text."""

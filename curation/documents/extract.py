@@ -15,21 +15,21 @@ from typing import IO, Any, Final, Literal
 import pyarrow as pa
 import pyarrow.compute
 
-from curation import ledger, storage
-from curation.documents.config import VOLATILE, PagesConfig
-from curation.documents.corpora import read_table_items
-from curation.documents.files import read_folder, read_tar, read_zip
-from curation.documents.inputs import InputFile, find_inputs
-from curation.documents.objections import heed_sites
-from curation.documents.pages import PageExtractor
-from curation.documents.parts import Part, Totals, part_name
-from curation.documents.records import START, Item, Other, Position
-from curation.documents.site_rules import BlockLists, SiteRules
-from curation.documents.streams import Source, open_input
-from curation.documents.warc import read_warc
-from curation.engine import Outcome, run_shards
-from curation.identity import pair_uid
-from curation.shards import Shard, list_shards, read_rows
+from mmcorpus.curation.crawl.html_files import read_folder, read_tar, read_zip
+from mmcorpus.curation.crawl.inputs import InputFile, find_inputs
+from mmcorpus.curation.crawl.optout.site_rules import BlockLists, SiteRules
+from mmcorpus.curation.crawl.published import read_table_items
+from mmcorpus.curation.crawl.records import START, Item, Other, Position
+from mmcorpus.curation.crawl.streams import Source, open_input
+from mmcorpus.curation.crawl.warc import read_warc
+from mmcorpus.curation.documents.config import VOLATILE, PagesConfig
+from mmcorpus.curation.documents.pages import PageExtractor
+from mmcorpus.curation.documents.shards import Part, Totals, part_name
+from mmcorpus.curation.documents.site_optout import heed_sites
+from mmcorpus.curation.engine.tasks import Outcome, run_shards
+from mmcorpus.curation.store import ledger, storage
+from mmcorpus.curation.store.shards import Shard, list_shards, read_rows
+from mmcorpus.curation.store.uid import pair_uid
 
 pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 

@@ -13,14 +13,14 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute
 
-from curation import storage
-from curation.dedup.parts import SUFFIX, read_parts, says, write_parts
-from curation.dedup.tasks import run_items, run_stage, task_path, threaded
-from curation.documents.images import MANIFEST, USES_FOLDER
-from curation.documents.uses import INLINE
-from curation.download import DownloadConfig
-from curation.download.writer import FACT_FIELDS
-from curation.shards import IMAGE_EXTENSIONS, SUCCESS, Shard, list_shards, read_rows
+from mmcorpus.curation.documents.image_list import MANIFEST, USES_FOLDER
+from mmcorpus.curation.documents.image_urls import INLINE
+from mmcorpus.curation.download import DownloadConfig
+from mmcorpus.curation.download.writer import FACT_FIELDS
+from mmcorpus.curation.engine.items import run_items, run_stage, task_path, threaded
+from mmcorpus.curation.engine.partitions import SUFFIX, read_parts, says, write_parts
+from mmcorpus.curation.store import storage
+from mmcorpus.curation.store.shards import IMAGE_EXTENSIONS, SUCCESS, Shard, list_shards, read_rows
 
 pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 

@@ -5,14 +5,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from curation.documents.config import PagesConfig
-from curation.documents.nodes import Node, TextNode, to_json
-from curation.documents.optout import decide_image, decide_page
-from curation.documents.parts import FAILED
-from curation.documents.records import Failure, Page, Ready
-from curation.documents.site_rules import SiteRules, host_of
-from curation.identity import document_uid
-from curation.shards import SUCCESS
+from mmcorpus.curation.crawl.optout.decide import decide_image, decide_page
+from mmcorpus.curation.crawl.optout.site_rules import SiteRules, host_of
+from mmcorpus.curation.crawl.records import Failure, Page, Ready
+from mmcorpus.curation.documents.config import PagesConfig
+from mmcorpus.curation.documents.shards import FAILED
+from mmcorpus.curation.html.nodes import Node, TextNode, to_json
+from mmcorpus.curation.store.shards import SUCCESS
+from mmcorpus.curation.store.uid import document_uid
 
 _MAX_MESSAGE: Final = 500
 Metas = Sequence[tuple[str, str]]
@@ -22,7 +22,7 @@ class PageExtractor:
     """Makes rows. Holds what does not change from page to page."""
 
     def __init__(self, config: PagesConfig, sites: SiteRules, *, images: bool) -> None:
-        from curation.extraction import ExtractError, extract
+        from mmcorpus.curation.html import ExtractError, extract
 
         self.config, self.sites, self.images = config, sites, images
         self._extract: Callable[..., Any] = extract

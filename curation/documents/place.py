@@ -6,15 +6,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from curation import ledger, storage
-from curation.dedup.plan import digest_of
-from curation.dedup.tasks import run_items
-from curation.documents.config_images import PlaceConfig
-from curation.documents.extracted import digest_of_captures, digest_of_shards, read_documents, surviving
-from curation.documents.images import MANIFEST
-from curation.documents.locate import Located, image_fields, locate, read_ranges
-from curation.documents.placing import Document, Placed, Placer, image_rows, paragraph_rows
-from curation.documents.views import (
+from mmcorpus.curation.dedup.plan import digest_of
+from mmcorpus.curation.documents.config_images import PlaceConfig
+from mmcorpus.curation.documents.image_list import MANIFEST
+from mmcorpus.curation.documents.locate import Located, image_fields, locate, read_ranges
+from mmcorpus.curation.documents.placing import Document, Placed, Placer, image_rows, paragraph_rows
+from mmcorpus.curation.documents.read_extracted import digest_of_captures, digest_of_shards, read_documents, surviving
+from mmcorpus.curation.documents.views import (
     PARAGRAPHS,
     count_codes,
     download_ledger,
@@ -23,9 +21,11 @@ from curation.documents.views import (
     write_rows,
     write_view_file,
 )
-from curation.download import DownloadConfig
-from curation.download.config import VOLATILE
-from curation.shards import SUCCESS, Shard, add_member, list_shards
+from mmcorpus.curation.download import DownloadConfig
+from mmcorpus.curation.download.config import VOLATILE
+from mmcorpus.curation.engine.items import run_items
+from mmcorpus.curation.store import ledger, storage
+from mmcorpus.curation.store.shards import SUCCESS, Shard, add_member, list_shards
 
 IMAGES: Final = "images"
 PARAGRAPHS_VIEW: Final = "paragraphs"

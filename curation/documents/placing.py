@@ -5,18 +5,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from curation.documents.addresses import address_uid, decode_inline, shown_url
-from curation.documents.config_images import Beside, PlaceConfig
-from curation.documents.extracted import BAD_NODES, parse_nodes
-from curation.documents.locate import SKIPPED
-from curation.documents.nodes import ImageNode, Node, TextNode, to_dict
-from curation.documents.uses import INLINE
-from curation.documents.views import node_key
-from curation.download import DownloadConfig
-from curation.download.images import BadImage
-from curation.download.resize import UprightResizer
-from curation.identity import node_uid
-from curation.shards import SUCCESS
+from mmcorpus.curation.documents.config_images import Beside, PlaceConfig
+from mmcorpus.curation.documents.image_urls import INLINE
+from mmcorpus.curation.documents.locate import SKIPPED
+from mmcorpus.curation.documents.read_extracted import BAD_NODES, parse_nodes
+from mmcorpus.curation.documents.views import node_key
+from mmcorpus.curation.download import DownloadConfig
+from mmcorpus.curation.download.images import BadImage
+from mmcorpus.curation.download.resize import UprightResizer
+from mmcorpus.curation.html.addresses import address_uid, decode_inline, shown_url
+from mmcorpus.curation.html.nodes import ImageNode, Node, TextNode, to_dict
+from mmcorpus.curation.store.shards import SUCCESS
+from mmcorpus.curation.store.uid import node_uid
 
 
 @dataclass(kw_only=True, slots=True)

@@ -12,16 +12,16 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute
 
-from curation import ledger, storage
-from curation.dedup.plan import digest_of
-from curation.dedup.tasks import run_items, threaded
-from curation.documents.extracted import digest_of_shards, surviving
-from curation.documents.nodes import BREAK
-from curation.documents.views import write_rows, write_view_file
-from curation.identity import node_uid
-from curation.selection import uids
-from curation.selection.tables import read_selection, selection_pairs
-from curation.shards import SUCCESS, VIEW_FILE, Shard, list_shards, read_rows
+from mmcorpus.curation.dedup.plan import digest_of
+from mmcorpus.curation.documents.read_extracted import digest_of_shards, surviving
+from mmcorpus.curation.documents.views import write_rows, write_view_file
+from mmcorpus.curation.engine.items import run_items, threaded
+from mmcorpus.curation.html.nodes import BREAK
+from mmcorpus.curation.selection.tables import read_selection, selection_pairs
+from mmcorpus.curation.store import ledger, storage
+from mmcorpus.curation.store import uid_arrays as uids
+from mmcorpus.curation.store.shards import SUCCESS, VIEW_FILE, Shard, list_shards, read_rows
+from mmcorpus.curation.store.uid import node_uid
 
 pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 

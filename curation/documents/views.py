@@ -7,11 +7,11 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute
 
-from curation import ledger, storage
-from curation.dedup.tasks import threaded
-from curation.documents.locate import image_fields
-from curation.download import DownloadConfig
-from curation.shards import SUCCESS, VIEW_FILE, Level, Shard, list_shards, read_rows
+from mmcorpus.curation.documents.locate import image_fields
+from mmcorpus.curation.download import DownloadConfig
+from mmcorpus.curation.engine.items import threaded
+from mmcorpus.curation.store import ledger, storage
+from mmcorpus.curation.store.shards import SUCCESS, VIEW_FILE, Level, Shard, list_shards, read_rows
 
 pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 

@@ -7,11 +7,11 @@ bounded requests that never reach private networks (`fetch`, `guard`), images up
 or not at all (`writer`). See docs/download.md.
 """
 
-from curation.download.accounts import ShardFailure
-from curation.download.config import VOLATILE, DownloadConfig
-from curation.download.fetch import TRANSIENT_CODES
-from curation.download.formats import ListError
-from curation.download.run import DownloadReport, download
+from mmcorpus.curation.download.accounts import ShardFailure
+from mmcorpus.curation.download.config import VOLATILE, DownloadConfig
+from mmcorpus.curation.download.fetch import TRANSIENT_CODES
+from mmcorpus.curation.download.formats import ListError
+from mmcorpus.curation.download.run import DownloadReport, download
 
 __all__ = [
     "TRANSIENT_CODES",

@@ -7,10 +7,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from curation import ledger, storage
-from curation.download.lists import NormalisedList
-from curation.download.writer import shard_name
-from curation.shards import SUCCESS, Shard, list_shards, read_rows
+from mmcorpus.curation.download.lists import NormalisedList
+from mmcorpus.curation.download.writer import shard_name
+from mmcorpus.curation.store import ledger, storage
+from mmcorpus.curation.store.shards import SUCCESS, Shard, list_shards, read_rows
 
 SHARD_FAILED = "shard_failed"
 """The rule that drops the rows of a shard that could not be written."""

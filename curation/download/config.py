@@ -4,7 +4,7 @@ import ipaddress
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from curation.download.robots import DEFAULT_DIRECTIVES
+from mmcorpus.curation.download.robots import DEFAULT_DIRECTIVES
 
 VOLATILE: Final = frozenset(
     {"thread_count", "processes_count", "max_per_host", "max_shard_retry", "backoff", "connect_to"}

@@ -6,9 +6,9 @@ import socket
 import ssl
 from typing import Any, Final
 
-from curation.download import urls
-from curation.download.guard import Resolver, refusal
-from curation.download.limits import Deadline, Failure, Limits
+from mmcorpus.curation.download import urls
+from mmcorpus.curation.download.guard import Resolver, refusal
+from mmcorpus.curation.download.limits import Deadline, Failure, Limits
 
 CHUNK_BYTES: Final = 65_536
 MAX_ADDRESSES: Final = 4

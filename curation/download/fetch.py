@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Final
 
-from curation.download import urls
-from curation.download.connect import CHUNK_BYTES, Stream, connect, os_reason, process_resolver, tls_reason
-from curation.download.guard import HostGate, Resolver
-from curation.download.limits import USER_AGENT, Deadline, Failure, Limits
-from curation.download.robots import opt_out
+from mmcorpus.curation.download import urls
+from mmcorpus.curation.download.connect import CHUNK_BYTES, Stream, connect, os_reason, process_resolver, tls_reason
+from mmcorpus.curation.download.guard import HostGate, Resolver
+from mmcorpus.curation.download.limits import USER_AGENT, Deadline, Failure, Limits
+from mmcorpus.curation.download.robots import opt_out
 
 MAX_WAIT: Final = 30.0
 """Seconds. A server that asks for more by Retry-After is left for a later `retry_failed`."""

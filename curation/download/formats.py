@@ -14,7 +14,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation import storage
+from mmcorpus.curation.store import storage
 
 FORMATS: Final = ("parquet", "csv", "tsv", "jsonl", "txt")
 COMPRESSIONS: Final = ("gz", "bz2", "xz", "zst")

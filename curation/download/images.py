@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from filters.decode import FORMATS, DecodeFailure, decode_image
+from mmcorpus.filters.decode import FORMATS, DecodeFailure, decode_image
 
 EXTENSIONS: Final = {"jpeg": "jpg", "png": "png", "webp": "webp", "gif": "gif", "bmp": "bmp", "tiff": "tif"}
 """The formats that a shard stores as they arrived, with their names in the tar."""

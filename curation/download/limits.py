@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from curation.download.robots import DEFAULT_DIRECTIVES
+from mmcorpus.curation.download.robots import DEFAULT_DIRECTIVES
 
 USER_AGENT: Final = "mmcorpus/0.1"
 

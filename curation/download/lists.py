@@ -9,12 +9,12 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from curation import ledger, storage
-from curation.download import urls as url_rules
-from curation.download.config import DownloadConfig
-from curation.download.formats import ListError, Row, column_types, find_lists, list_format, read_list
-from curation.download.writer import shard_name
-from curation.identity import is_uid, pair_uid
+from mmcorpus.curation.download import urls as url_rules
+from mmcorpus.curation.download.config import DownloadConfig
+from mmcorpus.curation.download.formats import ListError, Row, column_types, find_lists, list_format, read_list
+from mmcorpus.curation.download.writer import shard_name
+from mmcorpus.curation.store import ledger, storage
+from mmcorpus.curation.store.uid import is_uid, pair_uid
 
 MANIFEST: Final = "list.json"
 """Written last into the lists' folder: what they were made from, and that they are complete."""

@@ -4,9 +4,9 @@ import io
 from collections.abc import Callable
 from typing import Any, Final
 
-from curation.download.config import DownloadConfig
-from curation.download.images import EXTENSIONS, BadImage, ImageInfo, inspect, is_whole, upright
-from curation.download.rebind import import_img2dataset, rebound
+from mmcorpus.curation.download.config import DownloadConfig
+from mmcorpus.curation.download.images import EXTENSIONS, BadImage, ImageInfo, inspect, is_whole, upright
+from mmcorpus.curation.download.rebind import import_img2dataset, rebound
 
 Resized = tuple[bytes | None, int | None, int | None, int | None, int | None, str | None]
 """img2dataset's: encoded image, width, height, original width, original height, error."""

@@ -10,16 +10,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from curation import storage
-from curation.download.accounts import ShardFailure, summarise, write_download_ledger
-from curation.download.config import VOLATILE, DownloadConfig
-from curation.download.formats import ListError
-from curation.download.lists import NormalisedList, normalise
-from curation.download.rebind import import_img2dataset, rebound
-from curation.download.shard import ShardDownloader, transient_positions
-from curation.download.writer import roll_forward, shard_name
-from curation.progress import Progress
-from curation.shards import Shard, list_shards
+from mmcorpus.curation.download.accounts import ShardFailure, summarise, write_download_ledger
+from mmcorpus.curation.download.config import VOLATILE, DownloadConfig
+from mmcorpus.curation.download.formats import ListError
+from mmcorpus.curation.download.lists import NormalisedList, normalise
+from mmcorpus.curation.download.rebind import import_img2dataset, rebound
+from mmcorpus.curation.download.shard import ShardDownloader, transient_positions
+from mmcorpus.curation.download.writer import roll_forward, shard_name
+from mmcorpus.curation.engine.progress import Progress
+from mmcorpus.curation.store import storage
+from mmcorpus.curation.store.shards import Shard, list_shards
 
 NODE_LOSSES: Final = 5
 """How often a shard is begun again because the machine that fetched it was lost, besides `max_shard_retry`."""

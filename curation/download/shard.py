@@ -8,15 +8,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from curation import storage
-from curation.download.config import DownloadConfig, connect_address
-from curation.download.fetch import TRANSIENT_CODES, FetchFailure, fetch
-from curation.download.guard import HostGate
-from curation.download.limits import Limits
-from curation.download.rebind import import_img2dataset, rebound
-from curation.download.resize import Resized, UprightResizer, code_of
-from curation.download.writer import RETRY_FOLDER, SHARD_DIGITS, SampleWriter, keys_of, shard_name, write_stats
-from curation.shards import Shard, read_rows
+from mmcorpus.curation.download.config import DownloadConfig, connect_address
+from mmcorpus.curation.download.fetch import TRANSIENT_CODES, FetchFailure, fetch
+from mmcorpus.curation.download.guard import HostGate
+from mmcorpus.curation.download.limits import Limits
+from mmcorpus.curation.download.rebind import import_img2dataset, rebound
+from mmcorpus.curation.download.resize import Resized, UprightResizer, code_of
+from mmcorpus.curation.download.writer import RETRY_FOLDER, SHARD_DIGITS, SampleWriter, keys_of, shard_name, write_stats
+from mmcorpus.curation.store import storage
+from mmcorpus.curation.store.shards import Shard, read_rows
 
 
 class _Body(io.BytesIO):

@@ -11,9 +11,9 @@ from typing import IO, Any, Final
 
 import pyarrow as pa
 
-from curation import storage
-from curation.download.resize import code_of
-from curation.shards import SUCCESS, Shard, add_member, list_shards, read_rows
+from mmcorpus.curation.download.resize import code_of
+from mmcorpus.curation.store import storage
+from mmcorpus.curation.store.shards import SUCCESS, Shard, add_member, list_shards, read_rows
 
 SHARD_DIGITS: Final = 5
 """img2dataset's `oom_shard_count`."""

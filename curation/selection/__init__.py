@@ -1,6 +1,6 @@
 """Deciding late: score columns in, a selection (uids with counts) out, and why.
 
-    from curation.selection import SelectConfig, select, read_selection
+    from mmcorpus.curation.selection import SelectConfig, select, read_selection
     report = select(
         SelectConfig(keep="image.min_side >= 200 and caption.words > 2"), "run/scores/web", "run/selections/web.parquet"
     )
@@ -10,13 +10,13 @@ Selections combine with `union`, `intersection`, `difference` and `add`, and are
 sorted `.npy` by the name's ending.
 """
 
-from curation.selection.config import SelectConfig
-from curation.selection.evaluate import check, evaluate
-from curation.selection.explain import ClauseEffect, SelectReport
-from curation.selection.expression import ExpressionError, Threshold, columns_of, split_clauses
-from curation.selection.select import select, select_table
-from curation.selection.sets import add, difference, intersection, union
-from curation.selection.tables import read_selection, write_selection
+from mmcorpus.curation.selection.config import SelectConfig
+from mmcorpus.curation.selection.evaluate import check, evaluate
+from mmcorpus.curation.selection.explain import ClauseEffect, SelectReport
+from mmcorpus.curation.selection.expression import ExpressionError, Threshold, columns_of, split_clauses
+from mmcorpus.curation.selection.select import select, select_table
+from mmcorpus.curation.selection.sets import add, difference, intersection, union
+from mmcorpus.curation.selection.tables import read_selection, write_selection
 
 __all__ = [
     "ClauseEffect",

@@ -4,8 +4,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from curation.selection.expression import columns_of, parse, split_clauses
-from filters import PROFILES
+from mmcorpus.curation.selection.expression import columns_of, parse, split_clauses
+from mmcorpus.filters import PROFILES
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,9 +16,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.selection import uids
-from curation.selection.dates import seconds_since_1970
-from curation.selection.expression import (
+from mmcorpus.curation.selection.dates import seconds_since_1970
+from mmcorpus.curation.selection.expression import (
     OPERATORS,
     Expression,
     column_name,
@@ -28,7 +27,8 @@ from curation.selection.expression import (
     is_column,
     parse,
 )
-from curation.selection.names import unknown_column
+from mmcorpus.curation.selection.names import unknown_column
+from mmcorpus.curation.store import uid_arrays as uids
 
 Column = Any
 """A pa.Array or pa.ChunkedArray (their stubs cannot follow compute functions chosen at run time)."""

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from curation.selection.expression import Threshold
+from mmcorpus.curation.selection.expression import Threshold
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,9 +7,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from curation import storage
-from curation.selection.expression import Expression, ExpressionError, column_name
-from filters import SCORERS, with_defaults
+from mmcorpus.curation.selection.expression import Expression, ExpressionError, column_name
+from mmcorpus.curation.store import storage
+from mmcorpus.filters import SCORERS, with_defaults
 
 
 def scores_schema(scores_root: str) -> pa.Schema:

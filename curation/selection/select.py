@@ -9,15 +9,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute
 
-from curation import ledger, storage
-from curation.scores import load_scores
-from curation.selection import uids
-from curation.selection.config import SelectConfig
-from curation.selection.evaluate import check, evaluate
-from curation.selection.explain import ClauseEffect, SelectReport
-from curation.selection.expression import Threshold, columns_of, ranked_column, thresholds_of
-from curation.selection.names import scores_schema, shipped_columns
-from curation.selection.tables import read_selection, selection_pairs, write_pairs
+from mmcorpus.curation.selection.config import SelectConfig
+from mmcorpus.curation.selection.evaluate import check, evaluate
+from mmcorpus.curation.selection.explain import ClauseEffect, SelectReport
+from mmcorpus.curation.selection.expression import Threshold, columns_of, ranked_column, thresholds_of
+from mmcorpus.curation.selection.names import scores_schema, shipped_columns
+from mmcorpus.curation.selection.tables import read_selection, selection_pairs, write_pairs
+from mmcorpus.curation.store import ledger, storage
+from mmcorpus.curation.store import uid_arrays as uids
+from mmcorpus.curation.store.scores import load_scores
 
 Mask = npt.NDArray[np.bool_]
 

@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pyarrow as pa
 
-from curation.selection import uids
-from curation.selection.tables import Counts, make_selection, selection_pairs
+from mmcorpus.curation.selection.tables import Counts, make_selection, selection_pairs
+from mmcorpus.curation.store import uid_arrays as uids
 
 
 def union(*selections: pa.Table) -> pa.Table:

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from curation import storage
-from curation.selection import uids
+from mmcorpus.curation.store import storage
+from mmcorpus.curation.store import uid_arrays as uids
 
 _FIELDS: Final[list[Any]] = [pa.field("uid", pa.string()), pa.field("count", pa.int32())]
 SCHEMA: Final = pa.schema(_FIELDS)

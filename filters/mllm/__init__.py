@@ -5,8 +5,8 @@
 `prompts.yaml` is what it is asked, `answer.py` how its answers become numbers, docs/judging-mllm.md how to use it.
 """
 
-from filters.mllm.answer import Answer, expected, parse
-from filters.mllm.prompts import Rubric, read_rubric
-from filters.mllm.scorer import METRICS, MllmScorer
+from mmcorpus.filters.mllm.answer import Answer, expected, parse
+from mmcorpus.filters.mllm.prompts import Rubric, read_rubric
+from mmcorpus.filters.mllm.scorer import METRICS, MllmScorer
 
 __all__ = ["METRICS", "Answer", "MllmScorer", "Rubric", "expected", "parse", "read_rubric"]

@@ -4,7 +4,7 @@ import base64
 import io
 from typing import Final
 
-from filters.decode import DecodedImage
+from mmcorpus.filters.decode import DecodedImage
 
 TYPES: Final = frozenset({"jpeg", "png", "webp", "gif", "bmp"})
 """Formats that every server opens; others are sent as PNG."""

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
-from filters.scorer import Unavailable
-from filters.serving import Endpoint, Rejected
-from filters.serving.client import Read
+from mmcorpus.filters.scorer import Unavailable
+from mmcorpus.filters.serving import Endpoint, Rejected
+from mmcorpus.filters.serving.client import Read
 
 _SAMPLING = ("temperature", "max_tokens", "seed", "top_p", "top_k", "stop")
 """Keys of a request's body that are vLLM's sampling parameters by the same name."""

@@ -7,11 +7,11 @@ from typing import Any, ClassVar, Final
 
 import pyarrow as pa
 
-from filters.mllm.in_process import InProcessClient
-from filters.mllm.prompts import Rubric, read_rubric
-from filters.mllm.visits import Visits
-from filters.scorer import REASON, Batch, Columns
-from filters.serving import DECIDING, Connection, ModelClient, ServedScorer, ServerConfig, run
+from mmcorpus.filters.mllm.in_process import InProcessClient
+from mmcorpus.filters.mllm.prompts import Rubric, read_rubric
+from mmcorpus.filters.mllm.visits import Visits
+from mmcorpus.filters.scorer import REASON, Batch, Columns
+from mmcorpus.filters.serving import DECIDING, Connection, ModelClient, ServedScorer, ServerConfig, run
 
 METRICS: Final = (
     "image_text_matching",

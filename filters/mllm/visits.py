@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from filters.caption import NO_CAPTION
-from filters.mllm.answer import Answer, expected, open_digits, parse
-from filters.mllm.images import data_url, image_bytes
-from filters.mllm.in_process import InProcessClient
-from filters.mllm.prompts import Rubric
-from filters.scorer import REASON, Batch, Columns, Unavailable
-from filters.serving import Answers, Endpoint, ModelClient, NoAnswer, Rejected
+from mmcorpus.filters.caption import NO_CAPTION
+from mmcorpus.filters.mllm.answer import Answer, expected, open_digits, parse
+from mmcorpus.filters.mllm.images import data_url, image_bytes
+from mmcorpus.filters.mllm.in_process import InProcessClient
+from mmcorpus.filters.mllm.prompts import Rubric
+from mmcorpus.filters.scorer import REASON, Batch, Columns, Unavailable
+from mmcorpus.filters.serving import Answers, Endpoint, ModelClient, NoAnswer, Rejected
 
 REJECTED: Final = "rejected"
 """The server read the request and refused it: the caption is longer than its context, say."""

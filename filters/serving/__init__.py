@@ -2,13 +2,13 @@
 
     MllmScorer(model_name="Qwen/Qwen2.5-VL-7B-Instruct", endpoints=("http://gpu1:8000/v1",))
 
-`curation.serving` starts servers; this asks them.
+`mmcorpus.curation.scoring.servers` starts servers; this asks them.
 """
 
-from filters.serving.client import ModelClient, NoAnswer, Rejected, run
-from filters.serving.config import DECIDING, ClientConfig, ServerConfig
-from filters.serving.endpoints import Endpoint, Pool
-from filters.serving.scorer import Answers, Connection, ServedScorer
+from mmcorpus.filters.serving.client import ModelClient, NoAnswer, Rejected, run
+from mmcorpus.filters.serving.config import DECIDING, ClientConfig, ServerConfig
+from mmcorpus.filters.serving.endpoints import Endpoint, Pool
+from mmcorpus.filters.serving.scorer import Answers, Connection, ServedScorer
 
 __all__ = [
     "DECIDING",

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
-from filters.scorer import Unavailable
-from filters.serving.config import ClientConfig
-from filters.serving.endpoints import LONGEST_WAIT, Endpoint, Pool, pause
+from mmcorpus.filters.scorer import Unavailable
+from mmcorpus.filters.serving.config import ClientConfig
+from mmcorpus.filters.serving.endpoints import LONGEST_WAIT, Endpoint, Pool, pause
 
 if TYPE_CHECKING:
     import aiohttp

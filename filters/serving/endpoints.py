@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from filters.scorer import Unavailable
+from mmcorpus.filters.scorer import Unavailable
 
 LONGEST_WAIT: Final = 30.0
 """Seconds: no wait between attempts, at an endpoint or for a request, is longer."""

@@ -8,15 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, Self
 
-from filters.scorer import Scorer
-from filters.serving.client import ModelClient
-from filters.serving.config import FORBID, ClientConfig, ServerConfig
-from filters.serving.endpoints import Pool
-from filters.weights import weights_identity
+from mmcorpus.filters.scorer import Scorer
+from mmcorpus.filters.serving.client import ModelClient
+from mmcorpus.filters.serving.config import FORBID, ClientConfig, ServerConfig
+from mmcorpus.filters.serving.endpoints import Pool
+from mmcorpus.filters.weights import weights_identity
 
 
 class Answers(Protocol):
-    """Where answers are kept, so that a crash never pays for one twice (curation/answers.py)."""
+    """Where answers are kept, so that a crash never pays for one twice (curation/scoring/servers/answers.py)."""
 
     def read(self, shard: str) -> Mapping[str, Any]:
         """The answers kept for a shard, by key."""
@@ -44,7 +44,7 @@ class Connection:
 class ServedScorer(Scorer):
     """A scorer whose model runs in a server: one that the run starts, or one that is there.
 
-    `curation.serving.served` starts what has to be started and hands each scorer its connection; with `endpoints` given
+    `scoring.servers.served` starts what has to be started and hands each scorer its connection; with `endpoints` given
     it also works alone.
     """
 
@@ -123,7 +123,8 @@ class ServedScorer(Scorer):
             return lent
         if not self.endpoints:
             raise RuntimeError(
-                f"scorer {self.name!r} has no model server: score within curation.serving.served, or give endpoints"
+                f"scorer {self.name!r} has no model server: score within "
+                "mmcorpus.curation.scoring.servers.served, or give endpoints"
             )
         key = os.environ.get(self.client.key_variable) if self.client.key_variable else None
         return Connection(endpoints=self.endpoints, api_key=key)

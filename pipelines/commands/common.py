@@ -135,9 +135,9 @@ def read_config(kind: type[Config], settings: Sequence[str] | None, data: dict[s
 
     Raises `RecipeError` with every problem.
     """
-    from pipelines.problems import RecipeError
-    from pipelines.validation import check
-    from pipelines.yaml_source import YamlSource, apply_override
+    from mmcorpus.pipelines.recipe.check_types import check
+    from mmcorpus.pipelines.recipe.problems import RecipeError
+    from mmcorpus.pipelines.recipe.yaml_source import YamlSource, apply_override
 
     source = YamlSource(name="command line", data=data or {})
     for setting in settings or ():

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipelines.commands.common import (
+from mmcorpus.pipelines.commands.common import (
     FAILED,
     Cluster,
     CpusOption,
@@ -58,7 +58,7 @@ def web(
     if serve:
         _serve(folder, port, settings)
         return
-    from curation.miniweb import MiniWebConfig, generate_site
+    from mmcorpus.curation.synthetic.miniweb import MiniWebConfig, generate_site
 
     counts = generate_site(read_config(MiniWebConfig, settings), folder)
     total = f"{counts['pairs']:,} pairs ({counts['spoiled']:,} spoiled), {counts['instructions']:,} instructions"
@@ -70,7 +70,7 @@ def web(
 def _serve(folder: str, port: int, settings: list[str] | None) -> None:
     import time
 
-    from curation.miniweb import serve_site
+    from mmcorpus.curation.synthetic.miniweb import serve_site
 
     if settings:
         raise UsageError(
@@ -103,7 +103,7 @@ def render(
 
         mmcorpus render s3://bucket/rendered --set count=1000000 --set seed=7
     """
-    from curation.render import RenderConfig, render_shards
+    from mmcorpus.curation.synthetic.render import RenderConfig, render_shards
 
     config = read_config(RenderConfig, settings)
     with Cluster(num_cpus) as cluster:
@@ -140,9 +140,9 @@ def download(
 
         mmcorpus download list.parquet --out data/ --retry-failed
     """
-    from curation.download import DownloadConfig
-    from curation.storage import join
-    from pipelines import steps
+    from mmcorpus.curation.download import DownloadConfig
+    from mmcorpus.curation.store.storage import join
+    from mmcorpus.pipelines.stages import steps
 
     config = read_config(DownloadConfig, settings)
     with Cluster(num_cpus) as cluster:
@@ -204,8 +204,8 @@ def score(
         mmcorpus score data/shards --out data/scores --scorer mllm --set mllm.model_name=Qwen/Qwen2.5-VL-7B-Instruct \
             --set 'mllm.endpoints=["http://gpu1:8000/v1"]'
     """
-    from pipelines import steps
-    from pipelines.load import read_scorers
+    from mmcorpus.pipelines.recipe.load import read_scorers
+    from mmcorpus.pipelines.stages import steps
 
     judges = read_scorers(scorers, settings or [])
     with Cluster(num_cpus) as cluster:
@@ -259,9 +259,9 @@ def select(
     import os
     import tempfile
 
-    from curation.selection import SelectConfig
-    from curation.selection import select as run
-    from curation.selection.tables import check_name
+    from mmcorpus.curation.selection import SelectConfig
+    from mmcorpus.curation.selection import select as run
+    from mmcorpus.curation.selection.tables import check_name
 
     given = list(settings or [])
     data: dict[str, Any] = {}
@@ -315,8 +315,8 @@ def reshard(
 
         mmcorpus reshard data/shards --selection basic.parquet --out basic/ --blur-faces data/scores/faces
     """
-    from curation.blurring import FaceBlurring
-    from curation.reshard import reshard as run
+    from mmcorpus.curation.selection.blur_faces import FaceBlurring
+    from mmcorpus.curation.selection.reshard import reshard as run
 
     with Cluster(num_cpus) as cluster:
         cluster.start()

@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.commands.common import FAILED, Cluster, CpusOption, UsageError, WorkersOption, guarded, say
+from mmcorpus.pipelines.commands.common import FAILED, Cluster, CpusOption, UsageError, WorkersOption, guarded, say
 
 if TYPE_CHECKING:
-    from curation.dedup import Source
+    from mmcorpus.curation.dedup import Source
 
 
 def register(app: typer.Typer) -> None:
@@ -59,10 +59,10 @@ def dedup(
 
         mmcorpus dedup data/new --by text --name seen --set index=s3://bucket/seen --set extend=true
     """
-    from curation.dedup import METHODS
-    from pipelines.dedup import SECTION, read_passes, run
-    from pipelines.problems import RecipeError, suggestion
-    from pipelines.yaml_source import YamlSource, apply_override
+    from mmcorpus.curation.dedup import METHODS
+    from mmcorpus.pipelines.recipe.problems import RecipeError, suggestion
+    from mmcorpus.pipelines.recipe.yaml_source import YamlSource, apply_override
+    from mmcorpus.pipelines.stages.dedup import SECTION, read_passes, run
 
     if by not in METHODS:
         raise UsageError(f"--by {by}: unknown method; {suggestion(by, METHODS)}")
@@ -90,10 +90,10 @@ def dedup(
 
 def find_sources(folders: list[str], only: list[str]) -> "list[Source]":
     """The sources in some folders: `FOLDER/shards` itself, named as the folder is, or each folder in it."""
-    from curation import storage
-    from curation.dedup import Source
-    from curation.shards import list_shards
-    from pipelines.problems import suggestion
+    from mmcorpus.curation.dedup import Source
+    from mmcorpus.curation.store import storage
+    from mmcorpus.curation.store.shards import list_shards
+    from mmcorpus.pipelines.recipe.problems import suggestion
 
     found: dict[str, Source] = {}
     for folder in folders:
@@ -126,8 +126,8 @@ def methods() -> None:
 
         mmcorpus dedup data/web --by image --set max_distance=6
     """
-    from curation.dedup import METHODS, DedupConfig
-    from pipelines.commands.look import show_parameters
+    from mmcorpus.curation.dedup import METHODS, DedupConfig
+    from mmcorpus.pipelines.commands.look import show_parameters
 
     for name, kind in METHODS.items():
         show_parameters(name, kind)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.commands.common import UsageError, guarded, read_config, say
+from mmcorpus.pipelines.commands.common import UsageError, guarded, read_config, say
 
 
 def register(app: typer.Typer) -> None:
@@ -41,10 +41,10 @@ def dfn(
         mmcorpus score data/shards --out data/scores --scorer dfn --set
         dfn.model_name=dfn/checkpoints/step-00005000/model
 
-        torchrun --nproc-per-node 8 -m pipelines.cli dfn data/shards --trusted trusted.parquet --out dfn/
+        torchrun --nproc-per-node 8 -m mmcorpus.pipelines.cli dfn data/shards --trusted trusted.parquet --out dfn/
     """
-    from curation import storage
-    from training.contrastive import ContrastiveConfig, PairSource, train_contrastive
+    from mmcorpus.curation.store import storage
+    from mmcorpus.training.clip import ContrastiveConfig, PairSource, train_contrastive
 
     for path in (trusted, *([heldout] if heldout else [])):
         if not storage.exists(path):

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.commands.common import FAILED, Cluster, CpusOption, WorkersOption, a_folder, guarded, say
+from mmcorpus.pipelines.commands.common import FAILED, Cluster, CpusOption, WorkersOption, a_folder, guarded, say
 
 
 def register(app: typer.Typer) -> None:
@@ -33,7 +33,7 @@ def export_documents(
 
         mmcorpus export-documents s3://bucket/run/shards/pages.trimmed --selection selections/pages.parquet --out out/
     """
-    from curation.documents.obelics import export_obelics
+    from mmcorpus.curation.documents.export_obelics import export_obelics
 
     with Cluster(num_cpus) as cluster:
         cluster.start()

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.commands.common import UsageError, guarded, read_config, say
+from mmcorpus.pipelines.commands.common import UsageError, guarded, read_config, say
 
 
 def register(app: typer.Typer) -> None:
@@ -33,7 +33,7 @@ def evaluations(
 
         mmcorpus evaluations mmmu=eval/mmmu --out eval/index --set n=8 --set 'sets.mmmu.texts=[question]'
     """
-    from curation.contamination import EvaluationsConfig, build_index
+    from mmcorpus.curation.evaluations import EvaluationsConfig, build_index
 
     entries: dict[str, dict[str, str]] = {}
     for each in sets:

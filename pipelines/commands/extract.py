@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from pipelines.commands.common import FAILED, Cluster, CpusOption, a_folder, guarded, read_config, say
+from mmcorpus.pipelines.commands.common import FAILED, Cluster, CpusOption, a_folder, guarded, read_config, say
 
 
 def register(app: typer.Typer) -> None:
@@ -45,10 +45,10 @@ def extract(
 
         mmcorpus extract books.jsonl.gz --out data/ --kind text --set text_col=content
     """
-    from curation.documents.capture import choose_captures
-    from curation.documents.config import PagesConfig
-    from curation.documents.extract import extract_documents
-    from curation.storage import join
+    from mmcorpus.curation.documents.capture import choose_captures
+    from mmcorpus.curation.documents.config import PagesConfig
+    from mmcorpus.curation.documents.extract import extract_documents
+    from mmcorpus.curation.store.storage import join
 
     config = read_config(PagesConfig, settings)
     documents, ledger = join(out, "documents"), join(out, "ledger")

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.commands.common import Cluster, CpusOption, WorkersOption, guarded, read_config, say
+from mmcorpus.pipelines.commands.common import Cluster, CpusOption, WorkersOption, guarded, read_config, say
 
 
 def register(app: typer.Typer) -> None:
@@ -42,7 +42,7 @@ def image_based(
 
         mmcorpus image-based run/embeddings/web run/scores/web --target run/embeddings/trusted --set clusters=1000
     """
-    from curation.image_based import ImageBasedConfig, image_based_filter
+    from mmcorpus.curation.scoring.image_based import ImageBasedConfig, image_based_filter
 
     config = read_config(ImageBasedConfig, settings)
     with Cluster(num_cpus) as cluster:

@@ -4,7 +4,7 @@ from typing import Annotated, get_args
 
 import typer
 
-from pipelines.commands.common import Cluster, CpusOption, UsageError, a_folder, guarded, read_config, say
+from mmcorpus.pipelines.commands.common import Cluster, CpusOption, UsageError, a_folder, guarded, read_config, say
 
 SetOption = Annotated[
     list[str] | None,
@@ -65,8 +65,8 @@ def plan(
         mmcorpus plan --source web=data/shards --selection web=unique.parquet --tokenizer tok/ --out plan.parquet
         --annotations web=data/dedup/same_image/annotations.parquet
     """
-    from packing.inputs import Kind
-    from packing.plan import PlanConfig, PlanSource, make_plan
+    from mmcorpus.packing.inputs import Kind
+    from mmcorpus.packing.plan import PlanConfig, PlanSource, make_plan
 
     folders, selections, kinds = _named(source, "--source"), _named(selection, "--selection"), _named(kind, "--kind")
     captions = _named(annotations, "--annotations")
@@ -128,9 +128,9 @@ def pack(
 
         mmcorpus pack plan.parquet --source web=data/shards --tokenizer tok/ --out packs/ --set sequences_per_shard=500
     """
-    from packing.materialise import PackConfig, write_packs
-    from packing.pickles import write_pickles
-    from pipelines.steps import over_ray
+    from mmcorpus.packing.materialise import PackConfig, write_packs
+    from mmcorpus.packing.pickles import write_pickles
+    from mmcorpus.pipelines.stages.steps import over_ray
 
     config = read_config(PackConfig, settings)
     with Cluster(num_cpus) as cluster:
@@ -180,8 +180,8 @@ def train(
 
         torchrun --nproc-per-node 8 -m pipelines.cli train packs/pretrain --out training/pretrain --set parallel=shard
     """
-    from training import ModelConfig, SFTConfig, StageConfig
-    from training import train as run
+    from mmcorpus.training import ModelConfig, SFTConfig, StageConfig
+    from mmcorpus.training import train as run
 
     if kind not in ("pretrain", "sft"):
         raise UsageError(f"--kind is {kind!r}; give pretrain or sft")
@@ -220,7 +220,7 @@ def generate(
 
         mmcorpus generate runs/demo/training/pretrain photo.jpg
     """
-    from training import generate as run
+    from mmcorpus.training import generate as run
 
     answer = run(checkpoint, image, prompt, max_new_tokens=max_new_tokens, temperature=temperature, device=device)
     say(answer or "(the model ended its answer at once)")

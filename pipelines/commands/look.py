@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipelines.commands.common import FAILED, console, guarded, say
+from mmcorpus.pipelines.commands.common import FAILED, console, guarded, say
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's folder.")]
 
@@ -32,7 +32,7 @@ def status(run: RunArgument) -> None:
     """
     from rich.table import Table
 
-    from pipelines.status import read_status
+    from mmcorpus.pipelines.run.status import read_status
 
     found = read_status(run)
     table = Table(title=f"{found.name} in {run}", title_justify="left", box=None, pad_edge=False)
@@ -73,7 +73,7 @@ def inspect(
 
         mmcorpus inspect runs/demo/training/sft
     """
-    from pipelines.inspecting import describe, story
+    from mmcorpus.pipelines.report.inspect import describe, story
 
     for line in story(path, uid) if uid else describe(path):
         say(line)
@@ -91,7 +91,7 @@ def report(run: RunArgument) -> None:
 
         mmcorpus report s3://bucket/run
     """
-    from pipelines.report import write_report
+    from mmcorpus.pipelines.report import write_report
 
     say(f"Report: {write_report(run)}")
 
@@ -106,7 +106,7 @@ def profiles() -> None:
 
         mmcorpus select runs/demo/scores/pairs --profile datacomp_basic --explain
     """
-    from filters import PROFILES
+    from mmcorpus.filters import PROFILES
 
     for profile in PROFILES.values():
         say(f"{profile.name}  – {profile.source}; scorers: {', '.join(profile.scorers)}")
@@ -124,7 +124,7 @@ def scorers() -> None:
 
         mmcorpus score data/shards --out data/scores --scorer image --scorer caption
     """
-    from filters import ABOVE, SCORERS, load_scorer_class, with_defaults
+    from mmcorpus.filters import ABOVE, SCORERS, load_scorer_class, with_defaults
 
     for name in [*SCORERS, *ABOVE]:
         kind = load_scorer_class(name)
@@ -139,7 +139,7 @@ def show_parameters(name: str, kind: Any) -> None:
     import dataclasses
     import inspect as python
 
-    from pipelines.validation import field_help
+    from mmcorpus.pipelines.recipe.check_types import field_help
 
     text = python.getdoc(kind) or ""
     say(f"{name}  – {' '.join(text.split())}")

@@ -4,12 +4,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipelines.commands import common
-from pipelines.commands.common import FAILED, Cluster, CpusOption, a_folder, console, guarded, say
+from mmcorpus.pipelines.commands import common
+from mmcorpus.pipelines.commands.common import FAILED, Cluster, CpusOption, a_folder, console, guarded, say
 
 if TYPE_CHECKING:
-    from pipelines.chain import RunResult
-    from pipelines.runner import Decision
+    from mmcorpus.pipelines.run.run_recipe import RunResult
+    from mmcorpus.pipelines.run.runner import Decision
 
 SetOption = Annotated[
     list[str] | None,
@@ -46,14 +46,14 @@ def run(
 
     **Examples**
 
-        mmcorpus run pipelines/demo.yaml --out runs/demo
+        mmcorpus run pipelines/recipes/demo.yaml --out runs/demo
 
-        mmcorpus run pipelines/demo.yaml --out runs/demo --set select.pairs.heldout_fraction=0.1 --dry-run
+        mmcorpus run pipelines/recipes/demo.yaml --out runs/demo --set select.pairs.heldout_fraction=0.1 --dry-run
 
         mmcorpus run my.yaml --out s3://bucket/run --until select
     """
-    from pipelines.chain import plan_run, run_recipe
-    from pipelines.load import load_recipe
+    from mmcorpus.pipelines.recipe.load import load_recipe
+    from mmcorpus.pipelines.run.run_recipe import plan_run, run_recipe
 
     loaded = load_recipe(recipe, settings or [])
     decisions = plan_run(loaded, out, until=until)
@@ -82,12 +82,12 @@ def validate(recipe: RecipeArgument, settings: SetOption = None) -> None:
 
     **Examples**
 
-        mmcorpus validate pipelines/demo.yaml
+        mmcorpus validate pipelines/recipes/demo.yaml
 
         mmcorpus validate my.yaml --set download.image_size=384
     """
-    from pipelines.load import load_recipe
-    from pipelines.stages import build_stages
+    from mmcorpus.pipelines.recipe.load import load_recipe
+    from mmcorpus.pipelines.stages.order import build_stages
 
     loaded = load_recipe(recipe, settings or [])
     names = [stage.name for stage in build_stages(loaded, "OUT")]

@@ -1,6 +1,6 @@
 """Looking at runs from a notebook: scores as data frames, samples as pictures, thresholds as sliders.
 
-    from pipelines.notebook import Run, gallery, distribution, threshold_slider
+    from mmcorpus.pipelines.notebook import Run, gallery, distribution, threshold_slider
     run = Run("runs/demo")
     scores = run.scores("pairs")
     gallery(run, scores.nlargest(12, "image.entropy").index, note=scores["image.entropy"])
@@ -9,12 +9,12 @@ Everything is read from the run's folder, local or remote; nothing is written. F
 HTML, sliders are ipywidgets; `notebooks/` shows them all.
 """
 
-from pipelines.notebook.duplicates import cluster_sizes, clusters, s_curve
-from pipelines.notebook.gallery import gallery
-from pipelines.notebook.overlap import jaccard, plot_overlap, regions
-from pipelines.notebook.plots import correlations, distribution, joint, learning
-from pipelines.notebook.runs import Run
-from pipelines.notebook.thresholds import disagreement, threshold_slider
+from mmcorpus.pipelines.notebook.duplicates import cluster_sizes, clusters, s_curve
+from mmcorpus.pipelines.notebook.gallery import gallery
+from mmcorpus.pipelines.notebook.overlap import jaccard, plot_overlap, regions
+from mmcorpus.pipelines.notebook.plots import correlations, distribution, joint, learning
+from mmcorpus.pipelines.notebook.runs import Run
+from mmcorpus.pipelines.notebook.thresholds import disagreement, threshold_slider
 
 __all__ = [
     "Run",

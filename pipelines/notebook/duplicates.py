@@ -4,17 +4,17 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from pipelines.notebook.gallery import STYLE, cards
-from pipelines.notebook.plots import COLOURS, FAINT, styled
-from pipelines.notebook.runs import Run
+from mmcorpus.pipelines.notebook.gallery import STYLE, cards
+from mmcorpus.pipelines.notebook.plots import COLOURS, FAINT, styled
+from mmcorpus.pipelines.notebook.runs import Run
 
 if TYPE_CHECKING:
     import pandas as pd
     from IPython.display import HTML
     from matplotlib.figure import Figure
 
-    from curation.dedup.minhash import MinHash
-    from curation.dedup.recall import RecallPoint
+    from mmcorpus.curation.dedup.minhash import MinHash
+    from mmcorpus.curation.dedup.recall import RecallPoint
 
 _FEW: Final = 20
 """Pairs below which a measured share says little, and is drawn pale."""
@@ -73,7 +73,7 @@ def s_curve(method: "MinHash", points: "list[RecallPoint]") -> "Figure":
     """What the method's bands promise by similarity, and what `measure_recall` found; areas grow with the pairs."""
     import matplotlib.pyplot as plt
 
-    from curation.dedup import match_probability
+    from mmcorpus.curation.dedup import match_probability
 
     used = method.bands_used
     grid = np.linspace(0, 1, 201)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any, Final, Union
 
-from pipelines.notebook.runs import Run
+from mmcorpus.pipelines.notebook.runs import Run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,7 +72,7 @@ def cards(
 
 
 def _image(data: bytes) -> str:
-    from pipelines.report.gallery import thumbnail
+    from mmcorpus.pipelines.report.gallery import thumbnail
 
     source = thumbnail(data) if data else ""
     return f'<img src="{source}" alt="">' if source else '<span class="none">no picture</span>'

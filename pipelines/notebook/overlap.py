@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pipelines.notebook.plots import COLOURS, FAINT, INK, styled
+from mmcorpus.pipelines.notebook.plots import COLOURS, FAINT, INK, styled
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -218,7 +218,7 @@ def _numbers(scores: "pd.DataFrame", column: str) -> "np.ndarray[Any, np.dtype[n
     import pandas as pd
 
     if column not in scores.columns:
-        from pipelines.problems import suggestion
+        from mmcorpus.pipelines.recipe.problems import suggestion
 
         raise ValueError(f"there is no score {column!r}; {suggestion(column, map(str, scores.columns))}")
     return pd.to_numeric(scores[column], errors="coerce").to_numpy(float, na_value=math.nan)

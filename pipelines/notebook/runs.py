@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
 
-from curation import ledger, storage
-from curation.scores import list_tables, load_scores
-from curation.selection import SelectConfig, evaluate
-from curation.selection.select import load_columns
-from curation.shards import SUCCESS, Shard, image_numbers, list_shards, read_rows
-from packing.inputs import open_tar
+from mmcorpus.curation.selection import SelectConfig, evaluate
+from mmcorpus.curation.selection.select import load_columns
+from mmcorpus.curation.store import ledger, storage
+from mmcorpus.curation.store.scores import list_tables, load_scores
+from mmcorpus.curation.store.shards import SUCCESS, Shard, image_numbers, list_shards, read_rows
+from mmcorpus.packing.inputs import open_tar
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from pipelines.notebook.gallery import STYLE, cards, shown
-from pipelines.notebook.plots import drawn_in
-from pipelines.notebook.runs import Run
+from mmcorpus.pipelines.notebook.gallery import STYLE, cards, shown
+from mmcorpus.pipelines.notebook.plots import drawn_in
+from mmcorpus.pipelines.notebook.runs import Run
 
 if TYPE_CHECKING:
     import ipywidgets
@@ -77,7 +77,7 @@ class _Explorer:
 
     def html(self, threshold: float) -> str:
         """What a threshold means, as HTML."""
-        from pipelines.report import svg
+        from mmcorpus.pipelines.report import svg
 
         kept = self.values >= threshold if self.above else self.values <= threshold
         operator = ">=" if self.above else "<="

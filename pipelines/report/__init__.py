@@ -1,7 +1,7 @@
 """The report: one self-contained HTML file a run."""
 
-from curation import storage
-from pipelines.report.page import render_page
+from mmcorpus.curation.store import storage
+from mmcorpus.pipelines.report.page import render_page
 
 __all__ = ["render_page", "write_report"]
 

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import pyarrow.compute as pc
 
-from curation import storage
-from curation.scores import list_tables, table_path
-from pipelines.report.gallery import Card, load_samples, uids_at_hand
+from mmcorpus.curation.store import storage
+from mmcorpus.curation.store.scores import list_tables, table_path
+from mmcorpus.pipelines.report.gallery import Card, load_samples, uids_at_hand
 
 PAIRS: Final = 16
 _COLUMNS: Final = (
@@ -49,8 +49,8 @@ def _scorers(run: str, source: str) -> list[str]:
 
 
 def _matches(run: str, source: str, scorer: str, max_shards: int) -> tuple[list[dict[str, str]], list[dict[str, Any]]]:
-    from curation.contamination import find_matches, read_matched_items
-    from curation.contamination.matches import index_of
+    from mmcorpus.curation.evaluations import find_matches, read_matched_items
+    from mmcorpus.curation.evaluations.matches import index_of
 
     scores, shards = storage.join(run, "scores", source), storage.join(run, "shards", source)
     table = find_matches(scores, scorer)

@@ -6,11 +6,11 @@ from typing import Any, Final
 
 import yaml
 
-from curation import storage
-from pipelines.dfn import DFN, TRUSTED
-from pipelines.report import svg
-from pipelines.report.gallery import Card, load_samples, uids_at_hand
-from training.contrastive.separation import auc
+from mmcorpus.curation.store import storage
+from mmcorpus.pipelines.report import svg
+from mmcorpus.pipelines.report.gallery import Card, load_samples, uids_at_hand
+from mmcorpus.pipelines.stages.dfn import DFN, TRUSTED
+from mmcorpus.training.clip.separation import auc
 
 CARDS: Final = 10
 SWAPPED: Final = "swapped_caption"
@@ -89,7 +89,7 @@ def _truth(run: str) -> dict[str, dict[str, Any]]:
 
 
 def _scores(run: str, source: str) -> dict[str, float]:
-    from curation.scores import load_scores
+    from mmcorpus.curation.store.scores import load_scores
 
     table = load_scores(storage.join(run, "scores", source), columns=[f"{DFN}.similarity"]).drop_null()
     return dict(zip(table["uid"].to_pylist(), table[f"{DFN}.similarity"].to_pylist(), strict=True))

@@ -7,11 +7,11 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation import ledger, storage
-from curation.shards import list_shards, read_rows
-from pipelines.populations import IMAGES, PARAGRAPHS, URLS
-from pipelines.report import pages
-from pipelines.report.samples import short
+from mmcorpus.curation.store import ledger, storage
+from mmcorpus.curation.store.shards import list_shards, read_rows
+from mmcorpus.pipelines.recipe.populations import IMAGES, PARAGRAPHS, URLS
+from mmcorpus.pipelines.report import pages
+from mmcorpus.pipelines.report.samples import short
 
 OPT_OUT: Final = "opt_out"
 VOICES: Final = 12

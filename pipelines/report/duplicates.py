@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
-from curation import storage
-from curation.scores import list_tables, read_origin, read_scores, table_path
-from pipelines.report import svg
-from pipelines.report.gallery import Card, load_samples, uids_at_hand
+from mmcorpus.curation.store import storage
+from mmcorpus.curation.store.scores import list_tables, read_origin, read_scores, table_path
+from mmcorpus.pipelines.report import svg
+from mmcorpus.pipelines.report.gallery import Card, load_samples, uids_at_hand
 
 pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 
@@ -194,11 +194,11 @@ def s_curve(run: str, one: Pass, max_shards: int) -> dict[str, str] | None:
     """What bands and rows promise, and what they found among the run's own texts; None for other methods."""
     if one.parameters.get("by") != "MinHash":
         return None
-    from curation.dedup.lsh import match_probability
-    from curation.dedup.minhash import MinHash
-    from curation.dedup.recall import measure_recall
-    from pipelines.validation import check, field_types
-    from pipelines.yaml_source import YamlSource
+    from mmcorpus.curation.dedup.lsh import match_probability
+    from mmcorpus.curation.dedup.minhash import MinHash
+    from mmcorpus.curation.dedup.recall import measure_recall
+    from mmcorpus.pipelines.recipe.check_types import check, field_types
+    from mmcorpus.pipelines.recipe.yaml_source import YamlSource
 
     own = {name: value for name, value in one.parameters.items() if name in field_types(MinHash)}
     method, _ = check(MinHash, own, YamlSource(name="score table", data=own), ())
@@ -234,7 +234,7 @@ def s_curve(run: str, one: Pass, max_shards: int) -> dict[str, str] | None:
 
 def _texts(run: str, sources: Sequence[str], column: str, max_shards: int) -> pa.Array:
     """A text column of the first shards; empty where they have none."""
-    from curation.shards import SUCCESS, list_shards, read_rows
+    from mmcorpus.curation.store.shards import SUCCESS, list_shards, read_rows
 
     found: list[pa.Array] = []
     for source in sources:

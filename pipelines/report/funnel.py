@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import pyarrow.compute as pc
 
-from curation import ledger, storage
+from mmcorpus.curation.store import ledger, storage
 
 HELDOUT: Final = "heldout"
 """The value of samples kept aside, in the ledger's stage `select`."""

@@ -8,8 +8,8 @@ from typing import Final
 
 import pyarrow.compute as pc
 
-from curation import shards
-from filters.decode import DecodedImage, decode_image
+from mmcorpus.curation.store import shards
+from mmcorpus.filters.decode import DecodedImage, decode_image
 
 THUMBNAIL_SIDE: Final = 200
 """Pixels of a thumbnail's longer side."""

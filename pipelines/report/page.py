@@ -6,9 +6,9 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from curation import storage
-from pipelines.populations import IMAGES, URLS
-from pipelines.report import contamination, dfn, documents, duplicates, funnel, samples, scores, svg, training
+from mmcorpus.curation.store import storage
+from mmcorpus.pipelines.recipe.populations import IMAGES, URLS
+from mmcorpus.pipelines.report import contamination, dfn, documents, duplicates, funnel, samples, scores, svg, training
 
 MAX_SHARDS: Final = 8
 """Galleries draw from the first shards of a source only, so that a report of a hundred million samples stays cheap."""
@@ -22,7 +22,7 @@ def render_page(run: str) -> str:
     """
     import jinja2
 
-    files = resources.files("pipelines.report")
+    files = resources.files("mmcorpus.pipelines.report")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     parts = {
         name: (files / name).read_text("utf-8")
@@ -118,7 +118,7 @@ def _text(run: str, name: str) -> str:
 
 
 def _scores(run: str, source: str) -> pa.Table | None:
-    from curation.scores import load_scores
+    from mmcorpus.curation.store.scores import load_scores
 
     root = storage.join(run, "scores", source)
     return load_scores(root) if storage.list_names(root) else None

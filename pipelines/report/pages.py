@@ -8,12 +8,12 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation import ledger, storage
-from curation.documents.reading import JudgedDocument, JudgedNode, read_document
-from curation.shards import SUCCESS, Shard, list_shards, read_rows
-from pipelines.populations import IMAGES, PARAGRAPHS, TRIMMED
-from pipelines.report.gallery import thumbnail
-from pipelines.report.samples import short
+from mmcorpus.curation.documents.inspect import JudgedDocument, JudgedNode, read_document
+from mmcorpus.curation.store import ledger, storage
+from mmcorpus.curation.store.shards import SUCCESS, Shard, list_shards, read_rows
+from mmcorpus.pipelines.recipe.populations import IMAGES, PARAGRAPHS, TRIMMED
+from mmcorpus.pipelines.report.gallery import thumbnail
+from mmcorpus.pipelines.report.samples import short
 
 EXTRACT: Final = "extract"
 """The stage that makes documents of pages; what it drops has nothing to show."""

@@ -6,8 +6,8 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation import ledger, storage
-from pipelines.report.gallery import Card, load_samples, uids_at_hand, urls_by_uid
+from mmcorpus.curation.store import ledger, storage
+from mmcorpus.pipelines.report.gallery import Card, load_samples, uids_at_hand, urls_by_uid
 
 CARDS_PER_RULE: Final = 7
 KEPT_CARDS: Final = 14

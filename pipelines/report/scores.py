@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation import storage
-from pipelines.report import svg
+from mmcorpus.curation.store import storage
+from mmcorpus.pipelines.report import svg
 
 
 def charts(

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from curation import storage
-from pipelines.report import svg
+from mmcorpus.curation.store import storage
+from mmcorpus.pipelines.report import svg
 
 
 def packs(run: str) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ def smollm2_gguf() -> str:
 @pytest.fixture(scope="session")
 def smollm2(smollm2_gguf: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The same as a folder that transformers and vLLM load, its weights unpacked to fp32."""
-    from filters.perplexity import load_causal, load_tokenizer
+    from mmcorpus.filters.perplexity import load_causal, load_tokenizer
 
     folder = str(tmp_path_factory.mktemp("smollm2"))
     load_causal(smollm2_gguf, None, "fp32").save_pretrained(folder)
@@ -31,8 +31,8 @@ def smollm2(smollm2_gguf: str, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="session")
 def real_captions(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """200 captions of several words, people's own, of the pictures of Tux Paint (curation/corpora/tuxpaint.py)."""
-    from curation.corpora.tuxpaint import PACKAGE, find_stamps
+    """200 captions of several words, people's own, of the pictures of Tux Paint (synthetic/corpora/tuxpaint.py)."""
+    from mmcorpus.curation.synthetic.corpora.tuxpaint import PACKAGE, find_stamps
 
     folder = tmp_path_factory.mktemp("tuxpaint")
     # Where the machine's own package lists are missing or old, lists of our own are fetched beside the package.

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from filters.c4 import C4Scorer
-from filters.fineweb import FinewebScorer
-from filters.scorer import Scorer
+from mmcorpus.filters.c4 import C4Scorer
+from mmcorpus.filters.fineweb import FinewebScorer
+from mmcorpus.filters.scorer import Scorer
 
 
 def measure(text: str, scorer: Scorer) -> dict[str, float]:

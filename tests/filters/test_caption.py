@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from filters import SCORERS, boilerplate
-from filters.caption import measure, repetition, text_hash
+from mmcorpus.filters import SCORERS, boilerplate
+from mmcorpus.filters.caption import measure, repetition, text_hash
 
 
 def split(text: str) -> list[str]:

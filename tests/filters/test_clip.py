@@ -12,12 +12,13 @@ import pytest
 import torch
 from PIL import Image
 
-from filters import checkpoint, judge_batch
-from filters.checkpoint import Checkpoint
-from filters.clip import ClipScorer, ConceptConfig
-from filters.clip_model import Preprocess, _create, _to_tensor_step, _transform
-from filters.decode import DecodedImage
-from filters.heads import HeadConfig
+from mmcorpus.filters import judge_batch
+from mmcorpus.filters import open_clip_names as checkpoint
+from mmcorpus.filters.clip import ClipScorer, ConceptConfig
+from mmcorpus.filters.clip_model import Preprocess, _create, _to_tensor_step, _transform
+from mmcorpus.filters.decode import DecodedImage
+from mmcorpus.filters.heads import HeadConfig
+from mmcorpus.filters.open_clip_names import Checkpoint
 
 CAPTIONS = ["a red clock on a wall", "", None, "word " * 14, "word " * 15, "two cats, <b>asleep</b> &amp; warm", "  "]
 WATERMARK = ConceptConfig(positive=("a stock photo with a watermark", "a watermark"), negative=("a photo",))

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from curation.contamination import EvaluationsConfig, EvaluationSet, build_index
-from curation.render import render
-from filters import SCORERS, decode_image, judge_batch
-from filters.contamination import ContaminationScorer
+from mmcorpus.curation.evaluations import EvaluationsConfig, EvaluationSet, build_index
+from mmcorpus.curation.synthetic.render import render
+from mmcorpus.filters import SCORERS, decode_image, judge_batch
+from mmcorpus.filters.contamination import ContaminationScorer
 
 LONG = "The quick brown fox jumps over the lazy dog while two grey herons watch from the far bank of the river"
 SHORT = "Which of the two clocks shows the later hour?"

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
-from filters.decode import DecodedImage, DecodeFailure, decode_image
+from mmcorpus.filters.decode import DecodedImage, DecodeFailure, decode_image
 
 
 def photo(width: int = 96, height: int = 64) -> np.ndarray:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from filters.document import DocumentScorer
+from mmcorpus.filters.document import DocumentScorer
 
 NODES = [{"text": "One two."}, {"image": 0}, {"text": "Three\n\nfour"}, {"image": 2}]
 TEXT = "One two.\n\nThree\n\nfour"

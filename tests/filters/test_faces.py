@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from filters import DecodedImage, decode_image, judge_batch
-from filters.faces import FacesScorer
+from mmcorpus.filters import DecodedImage, decode_image, judge_batch
+from mmcorpus.filters.faces import FacesScorer
 
 
 def portrait() -> Image.Image:

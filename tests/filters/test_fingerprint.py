@@ -5,9 +5,9 @@ import io
 import numpy as np
 from PIL import Image
 
-from curation.render import render
-from filters import SCORERS, decode_image
-from filters.fingerprint import dct_hash
+from mmcorpus.curation.synthetic.render import render
+from mmcorpus.filters import SCORERS, decode_image
+from mmcorpus.filters.fingerprint import dct_hash
 
 
 def judge(images: list[Image.Image], quality: int = 90) -> list[tuple[int, np.ndarray]]:

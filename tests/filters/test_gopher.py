@@ -2,9 +2,9 @@
 
 import pytest
 
-from filters.gopher_quality import GopherQualityScorer
-from filters.gopher_repetition import GopherRepetitionScorer
-from filters.scorer import Scorer
+from mmcorpus.filters.gopher_quality import GopherQualityScorer
+from mmcorpus.filters.gopher_repetition import GopherRepetitionScorer
+from mmcorpus.filters.scorer import Scorer
 
 
 def measure(scorer: Scorer, text: str) -> dict[str, float]:

@@ -7,8 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from filters import SCORERS, DecodedImage, decode_image
-from filters.image import area_thumbnail, histogram_statistics, laplacian_variance, perceptual_hashes, pixel_hash
+from mmcorpus.filters import SCORERS, DecodedImage, decode_image
+from mmcorpus.filters.image import (
+    area_thumbnail,
+    histogram_statistics,
+    laplacian_variance,
+    perceptual_hashes,
+    pixel_hash,
+)
 
 
 def as_decoded(pixels: np.ndarray, **changes: Any) -> DecodedImage:

@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from curation.serving.tiny_model import write_tiny_model
-from filters import DecodedImage, decode_image, judge_batch
-from filters.image_perplexity import ImagePerplexityScorer, same_shapes, turn
+from mmcorpus.curation.synthetic.tiny_model import write_tiny_model
+from mmcorpus.filters import DecodedImage, decode_image, judge_batch
+from mmcorpus.filters.image_perplexity import ImagePerplexityScorer, same_shapes, turn
 
 WORDS = ["a", "red", "blue", "clock", "house", "stands", "on", "the", "table"]
 CAPTIONS = [" ".join(random.Random(n).choices(WORDS, k=n % 7 + 1)) for n in range(12)]

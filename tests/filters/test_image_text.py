@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from filters import DecodedImage, decode_image, judge_batch
-from filters.image_text import ImageTextScorer
+from mmcorpus.filters import DecodedImage, decode_image, judge_batch
+from mmcorpus.filters.image_text import ImageTextScorer
 
 
 def page(lines: int, size: tuple[int, int] = (640, 400)) -> Image.Image:

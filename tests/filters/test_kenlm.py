@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from filters.kenlm import KenlmScorer, normalize
+from mmcorpus.filters.kenlm import KenlmScorer, normalize
 
 ARPA = """
 \\data\\

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from filters.language import LANGUAGES, LanguageScorer, load_predictor
+from mmcorpus.filters.language import LANGUAGES, LanguageScorer, load_predictor
 
 TEXTS = {
     "en": "A photo of a red clock hanging on the kitchen wall",

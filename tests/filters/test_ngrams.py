@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from filters.ngrams import hash_ngrams, words
+from mmcorpus.filters.ngrams import hash_ngrams, words
 
 
 def by_hand(text: str, n: int, least: int) -> list[tuple[str, ...]]:

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from curation import storage
-from filters import wordlists
-from filters.obelics import ObelicsScorer, repeated_share, strip_special, top_share
+from mmcorpus.curation.store import storage
+from mmcorpus.filters import wordlists
+from mmcorpus.filters.obelics import ObelicsScorer, repeated_share, strip_special, top_share
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-import filters.likelihood
-from filters import judge_batch
-from filters.likelihood import TokenLikelihoods, batches_by_length
-from filters.perplexity import PerplexityScorer, start_ids
-from packing.vocabulary import train_tokenizer
+import mmcorpus.filters.causal_lm
+from mmcorpus.filters import judge_batch
+from mmcorpus.filters.causal_lm import TokenLikelihoods, batches_by_length
+from mmcorpus.filters.perplexity import PerplexityScorer, start_ids
+from mmcorpus.packing.vocabulary import train_tokenizer
 
 WORDS = ["a", "red", "blue", "old", "clock", "house", "dog", "stands", "lies", "on", "the", "wall", "in", "of"]
 CAPTIONS = [" ".join(random.Random(n).choices(WORDS, k=n % 13 + 2)) for n in range(40)]
@@ -88,7 +88,7 @@ def test_speed_settings_do_not_make_scores_stale(llama: str) -> None:
 
 
 def test_logits_are_made_for_scored_tokens_alone_and_in_parts(llama: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(filters.likelihood, "LOGITS_HELD", 320 * 50)
+    monkeypatch.setattr(mmcorpus.filters.causal_lm, "LOGITS_HELD", 320 * 50)
     seen: list[int] = []
     make = TokenLikelihoods.__init__
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from curation.serving.replica import Replica, ReplicaSpec, free_port
-from filters.perplexity import PerplexityScorer
-from filters.served_perplexity import ServedPerplexityScorer
-from filters.serving import Connection, ServerConfig
+from mmcorpus.curation.scoring.servers.replica import Replica, ReplicaSpec, free_port
+from mmcorpus.filters.perplexity import PerplexityScorer
+from mmcorpus.filters.served_perplexity import ServedPerplexityScorer
+from mmcorpus.filters.serving import Connection, ServerConfig
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 

@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 
-import filters
-from filters import PROFILES, RULES, SCORERS, Scorer, load_scorer_class
-from filters.scorer import INPUTS
+import mmcorpus.filters
+from mmcorpus.filters import PROFILES, RULES, SCORERS, Scorer, load_scorer_class
+from mmcorpus.filters.scorer import INPUTS
 
 
 def needs_nothing(kind: type[Scorer]) -> bool:
@@ -45,7 +45,7 @@ def test_profiles_have_the_published_numbers() -> None:
 
 @pytest.mark.parametrize("name", PROFILES)
 def test_profiles_read_columns_that_their_scorers_give(name: str) -> None:
-    from curation.selection.expression import columns_of
+    from mmcorpus.curation.selection.expression import columns_of
 
     profile = PROFILES[name]
     assert profile.name == name
@@ -57,7 +57,7 @@ def test_profiles_read_columns_that_their_scorers_give(name: str) -> None:
 
 def test_a_scorer_of_ones_own_is_found_by_module_and_class() -> None:
     assert load_scorer_class("image") is SCORERS["image"]
-    assert load_scorer_class("filters.url:UrlScorer") is SCORERS["url"]
+    assert load_scorer_class("mmcorpus.filters.url:UrlScorer") is SCORERS["url"]
 
 
 @pytest.mark.parametrize(
@@ -65,8 +65,8 @@ def test_a_scorer_of_ones_own_is_found_by_module_and_class() -> None:
     [
         ("imgae", "there is no scorer 'imgae'; there are c4, caption, .*image"),
         ("no_such_package.x:Y", "cannot be imported: No module named"),
-        ("filters.url:Nothing", "module 'filters.url' has no 'Nothing'"),
-        ("filters.url:url_path", "not a subclass of filters.Scorer"),
+        ("mmcorpus.filters.url:Nothing", "module 'mmcorpus.filters.url' has no 'Nothing'"),
+        ("mmcorpus.filters.url:url_path", "not a subclass of filters.Scorer"),
         (":X", "cannot be imported"),
     ],
 )
@@ -79,6 +79,6 @@ def test_a_class_without_its_variables_is_refused(monkeypatch: pytest.MonkeyPatc
     class Nameless(Scorer):
         pass
 
-    monkeypatch.setattr(filters.url, "Nameless", Nameless, raising=False)
+    monkeypatch.setattr(mmcorpus.filters.url, "Nameless", Nameless, raising=False)
     with pytest.raises(ValueError, match="does not set the class variable 'name'"):
-        load_scorer_class("filters.url:Nameless")
+        load_scorer_class("mmcorpus.filters.url:Nameless")

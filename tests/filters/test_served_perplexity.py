@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from filters import judge_batch
-from filters.scorer import Unavailable
-from filters.served_perplexity import ServedPerplexityScorer, read_answer
-from filters.serving import ClientConfig, Connection
+from mmcorpus.filters import judge_batch
+from mmcorpus.filters.scorer import Unavailable
+from mmcorpus.filters.served_perplexity import ServedPerplexityScorer, read_answer
+from mmcorpus.filters.serving import ClientConfig, Connection
 from tests.filters.serving.protocol import serving
 
 QUICK = ClientConfig(attempts=2, backoff=0.01, timeout=5.0, connect_timeout=2.0, patience=0.5)

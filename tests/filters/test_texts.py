@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from filters.texts import count_sentences, duplicates, score_texts, window_counts
+from mmcorpus.filters.texts import count_sentences, duplicates, score_texts, window_counts
 
 
 @pytest.mark.parametrize(

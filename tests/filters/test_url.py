@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from filters import SCORERS
-from filters.url import WORDS, UrlScorer, url_path
+from mmcorpus.filters import SCORERS
+from mmcorpus.filters.url import WORDS, UrlScorer, url_path
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from filters import weights
-from filters.weights import is_hub_id, local_copy, weights_identity
+from mmcorpus.filters import weights
+from mmcorpus.filters.weights import is_hub_id, local_copy, weights_identity
 
 
 def test_a_folders_identity_is_its_content(tmp_path: Path) -> None:

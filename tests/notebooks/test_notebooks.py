@@ -10,8 +10,8 @@ import pytest
 from nbclient import NotebookClient
 from PIL import Image
 
-from pipelines.chain import run_recipe
-from pipelines.load import load_recipe
+from mmcorpus.pipelines.recipe.load import load_recipe
+from mmcorpus.pipelines.run.run_recipe import run_recipe
 
 pytestmark = pytest.mark.slow
 
@@ -33,7 +33,7 @@ SMALL = {
 def demo(tmp_path_factory: pytest.TempPathFactory, ray_local: None) -> str:
     """The demo's run, made small."""
     out = str(tmp_path_factory.mktemp("demo") / "run")
-    recipe = load_recipe(str(ROOT / "pipelines/demo.yaml"), [f"{key}={value}" for key, value in SMALL.items()])
+    recipe = load_recipe(str(ROOT / "pipelines/recipes/demo.yaml"), [f"{key}={value}" for key, value in SMALL.items()])
     assert run_recipe(recipe, out).problems == ()
     return out
 

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from curation.identity import pair_uid
-from curation.shards import EncodedImage, Sample, Shard, ShardWriter
-from packing import train_tokenizer
+from mmcorpus.curation.store.shards import EncodedImage, Sample, Shard, ShardWriter
+from mmcorpus.curation.store.uid import pair_uid
+from mmcorpus.packing import train_tokenizer
 
 WORDS = [
     "a",

@@ -8,9 +8,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from curation import ledger, storage
-from curation.shards import Sample
-from packing import (
+from mmcorpus.curation.store import ledger, storage
+from mmcorpus.curation.store.shards import Sample
+from mmcorpus.packing import (
     PackConfig,
     PackReader,
     PlanConfig,
@@ -21,7 +21,7 @@ from packing import (
     make_plan,
     write_packs,
 )
-from packing.tokens import encode_captions
+from mmcorpus.packing.tokens import encode_captions
 
 CONFIG = PlanConfig(context_length=160, tokens_per_image=16, window_shards=1)
 

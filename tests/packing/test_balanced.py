@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from packing.balanced import fill_balanced, pack_items
-from packing.binpack import Bins, first_fit_decreasing
+from mmcorpus.packing.balanced import fill_balanced, pack_items
+from mmcorpus.packing.binpack import Bins, first_fit_decreasing
 
 
 def check(bins: Bins, lengths: list[int], images: list[int], capacity: int, most: int) -> None:

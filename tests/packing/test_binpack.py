@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from packing import binpack, first_fit_decreasing
+from mmcorpus.packing import binpack, first_fit_decreasing
 
 FANS = st.sampled_from([1, 2, 8])
 """Trees of many levels and of one."""

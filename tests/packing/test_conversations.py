@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from packing import IMAGE_TOKEN, encode_conversation, load_tokenizer, train_tokenizer
-from packing.tokens import encode_texts
+from mmcorpus.packing import IMAGE_TOKEN, encode_conversation, load_tokenizer, train_tokenizer
+from mmcorpus.packing.tokens import encode_texts
 
 QWEN_TEMPLATE = (
     "{%- if messages[0]['role'] != 'system' %}{{- '<|im_start|>system\\na default<|im_end|>\\n' }}{%- endif %}"

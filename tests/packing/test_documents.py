@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation import ledger, storage
-from curation.shards import EncodedImage, Sample, Shard, ShardWriter
-from packing import (
+from mmcorpus.curation.store import ledger, storage
+from mmcorpus.curation.store.shards import EncodedImage, Sample, Shard, ShardWriter
+from mmcorpus.packing import (
     IMAGE_TOKEN,
     PackConfig,
     PackReader,
@@ -26,9 +26,9 @@ from packing import (
     special_ids,
     write_packs,
 )
-from packing.documents import Nodes, cuts, encode_documents
-from packing.lengths import expanded_length
-from packing.samples import Rejection, fit_rows
+from mmcorpus.packing.documents import Nodes, cuts, encode_documents
+from mmcorpus.packing.lengths import expanded_length
+from mmcorpus.packing.samples import Rejection, fit_rows
 from tests.packing.conftest import caption, image_bytes
 
 TOKENS_PER_IMAGE = 16

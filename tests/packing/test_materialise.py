@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from curation import ledger, storage
-from curation.shards import Sample, Shard
-from packing import (
+from mmcorpus.curation.store import ledger, storage
+from mmcorpus.curation.store.shards import Sample, Shard
+from mmcorpus.packing import (
     PackConfig,
     PackReader,
     PackReport,
@@ -34,7 +34,7 @@ from packing import (
     train_tokenizer,
     write_packs,
 )
-from packing.jobs import PackJob
+from mmcorpus.packing.jobs import PackJob
 
 Make = Callable[..., list[Sample]]
 Select = Callable[..., pa.Table]
@@ -292,7 +292,7 @@ def test_everything_on_s3(corpus: Corpus, s3_root: str) -> None:
 
 @pytest.mark.slow
 def test_ray_workers_write_the_same_bytes(corpus: Corpus, ray_local: None) -> None:
-    from curation.engine import run_shards
+    from mmcorpus.curation.engine.tasks import run_shards
 
     def on_ray(work: Callable[[PackJob], dict[str, Any]], jobs: Sequence[PackJob]) -> Iterable[dict[str, Any]]:
         outcomes = run_shards(lambda: work, jobs, name=lambda job: job.name, title="pack", workers=2)

@@ -13,11 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from curation import storage
-from curation.shards import EncodedImage, add_member
-from packing import IMAGE_TOKEN, PackedSequence, PackError, PackReader
-from packing.manifest import write_manifest
-from packing.packs import INDEX_SCHEMA, PackShardWriter
+from mmcorpus.curation.store import storage
+from mmcorpus.curation.store.shards import EncodedImage, add_member
+from mmcorpus.packing import IMAGE_TOKEN, PackedSequence, PackError, PackReader
+from mmcorpus.packing.manifest import write_manifest
+from mmcorpus.packing.packs import INDEX_SCHEMA, PackShardWriter
 
 TOKENIZER = {"name": "none", "vocabulary_size": 9, "special_ids": {"pad": 3}, "special_ids_hash": "", "fingerprint": ""}
 

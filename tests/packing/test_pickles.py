@@ -12,9 +12,9 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from curation import storage
-from curation.shards import EncodedImage, Sample
-from packing import (
+from mmcorpus.curation.store import storage
+from mmcorpus.curation.store.shards import EncodedImage, Sample
+from mmcorpus.packing import (
     IMAGE_TOKEN,
     PackConfig,
     PackError,
@@ -25,10 +25,10 @@ from packing import (
     make_plan,
     write_packs,
 )
-from packing.manifest import describe_tokenizer, write_manifest
-from packing.packs import PackShardWriter
-from packing.pickles import dump_pickle, read_pickle, write_pickles
-from packing.sequence import PackedSequence
+from mmcorpus.packing.manifest import describe_tokenizer, write_manifest
+from mmcorpus.packing.packs import PackShardWriter
+from mmcorpus.packing.pickles import dump_pickle, read_pickle, write_pickles
+from mmcorpus.packing.sequence import PackedSequence
 
 torch = pytest.importorskip("torch")
 

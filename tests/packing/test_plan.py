@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation import ledger, storage
-from curation.shards import Sample, Shard, list_shards
-from packing import PlanConfig, PlanReport, PlanSource, make_plan
-from packing.plan import read_plan_metadata
-from packing.window import sample_words
+from mmcorpus.curation.store import ledger, storage
+from mmcorpus.curation.store.shards import Sample, Shard, list_shards
+from mmcorpus.packing import PlanConfig, PlanReport, PlanSource, make_plan
+from mmcorpus.packing.plan import read_plan_metadata
+from mmcorpus.packing.window import sample_words
 
 Make = Callable[..., list[Sample]]
 Select = Callable[..., pa.Table]

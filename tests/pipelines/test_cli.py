@@ -12,8 +12,8 @@ import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
-from curation.scores import Origin, write_scores
-from pipelines.cli import app
+from mmcorpus.curation.store.scores import Origin, write_scores
+from mmcorpus.pipelines.cli import app
 
 ROOT = Path(__file__).parent.parent.parent
 COMMANDS = [
@@ -66,7 +66,7 @@ def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys\n"
         "from typer.testing import CliRunner\n"
-        "from pipelines.cli import app\n"
+        "from mmcorpus.pipelines.cli import app\n"
         "assert CliRunner().invoke(app, ['--help']).exit_code == 0\n"
         "heavy = ('ray', 'torch', 'pyarrow', 'pandas', 'cv2', 'transformers', 'pydantic')\n"
         "print([module for module in heavy if module in sys.modules])"
@@ -79,8 +79,8 @@ def test_checking_a_recipe_does_not_wait_for_torch() -> None:
     code = (
         "import sys\n"
         "from typer.testing import CliRunner\n"
-        "from pipelines.cli import app\n"
-        "assert CliRunner().invoke(app, ['validate', 'pipelines/demo.yaml']).exit_code == 0\n"
+        "from mmcorpus.pipelines.cli import app\n"
+        "assert CliRunner().invoke(app, ['validate', 'pipelines/recipes/demo.yaml']).exit_code == 0\n"
         "print([module for module in ('ray', 'torch', 'transformers') if module in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
@@ -89,7 +89,7 @@ def test_checking_a_recipe_does_not_wait_for_torch() -> None:
 
 def test_an_address_where_nothing_listens_is_told_at_once() -> None:
     # In a process of its own: here another test's Ray may be up, and then no address is knocked at.
-    code = "from pipelines.commands.common import Cluster; Cluster().start()"
+    code = "from mmcorpus.pipelines.commands.common import Cluster; Cluster().start()"
     address = "ray://127.0.0.1:1"
     out = subprocess.run(
         [sys.executable, "-c", code],
@@ -202,7 +202,7 @@ def test_select_explains_and_writes(tmp_path: Path) -> None:
 
 
 def test_an_unreachable_cluster_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipelines.commands.common import Cluster
+    from mmcorpus.pipelines.commands.common import Cluster
 
     class Refused:
         def is_initialized(self) -> bool:
@@ -218,7 +218,7 @@ def test_an_unreachable_cluster_is_told(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_local_ray_that_is_slow_to_start_is_started_again_and_then_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipelines.commands.common import Cluster
+    from mmcorpus.pipelines.commands.common import Cluster
 
     class Slow:
         tries = 0
@@ -248,7 +248,7 @@ def test_a_local_ray_that_is_slow_to_start_is_started_again_and_then_told(monkey
 
 
 def test_sigterm_stays_the_commands_own_when_ray_has_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipelines.commands.common import Cluster
+    from mmcorpus.pipelines.commands.common import Cluster
 
     class Grasping:
         def is_initialized(self) -> bool:

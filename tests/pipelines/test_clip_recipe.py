@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from filters.clip import ClipScorer
-from pipelines.load import load_recipe
-from pipelines.problems import RecipeError
+from mmcorpus.filters.clip import ClipScorer
+from mmcorpus.pipelines.recipe.load import load_recipe
+from mmcorpus.pipelines.recipe.problems import RecipeError
 
 RECIPE = """
 name: clip

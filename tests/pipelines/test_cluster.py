@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from curation.miniweb import MiniWebConfig, generate_site
+from mmcorpus.curation.synthetic.miniweb import MiniWebConfig, generate_site
 
 pytestmark = pytest.mark.slow
 
@@ -36,7 +36,9 @@ select:
 report: {enabled: false}
 """
 # So few samples are deduplicated in the driver, sooner than a worker starts; here they are not.
-DRIVER = "import curation.dedup.run as run; run.LOCAL_ROWS = 0; from pipelines.cli import main; main()"
+DRIVER = (
+    "import mmcorpus.curation.dedup.run as run; run.LOCAL_ROWS = 0; from mmcorpus.pipelines.cli import main; main()"
+)
 SLOW = ("drip", "endless", "slow")
 
 

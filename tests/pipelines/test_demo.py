@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from curation.miniweb import MiniWebConfig, generate_site
+from mmcorpus.curation.synthetic.miniweb import MiniWebConfig, generate_site
 
 pytestmark = pytest.mark.slow
 
@@ -70,7 +70,7 @@ def start(recipe: Path, out: Path, *options: str) -> subprocess.Popen[str]:
     command = [
         sys.executable,
         "-m",
-        "pipelines.cli",
+        "mmcorpus.pipelines.cli",
         "run",
         str(recipe),
         "--out",

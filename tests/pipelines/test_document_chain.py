@@ -11,8 +11,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from curation.miniweb import MiniWebConfig, generate_site
-from packing.packs import PackReader
+from mmcorpus.curation.synthetic.miniweb import MiniWebConfig, generate_site
+from mmcorpus.packing.packs import PackReader
 from tests.pipelines.test_demo import SPOILED_AND_SLOW, records, run, start
 
 pytestmark = pytest.mark.slow
@@ -113,7 +113,7 @@ def test_pages_become_packs_that_a_model_learns_from(finished: tuple[Path, float
 
 
 def test_a_document_can_be_followed_to_its_record(recipe: Path, finished: tuple[Path, float]) -> None:
-    from pipelines.inspecting import story
+    from mmcorpus.pipelines.report.inspect import story
 
     out, _ = finished
     plan = pq.read_table(out / "plans/all.parquet").to_pylist()

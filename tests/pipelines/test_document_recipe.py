@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from pipelines.load import read_recipe
-from pipelines.populations import populations
-from pipelines.problems import RecipeError
-from pipelines.recipe import Recipe
-from pipelines.runner import decide
-from pipelines.stages import build_stages
-from pipelines.state import RunState, StageRecord
-from pipelines.yaml_source import apply_override, parse
+from mmcorpus.pipelines.recipe.load import read_recipe
+from mmcorpus.pipelines.recipe.populations import populations
+from mmcorpus.pipelines.recipe.problems import RecipeError
+from mmcorpus.pipelines.recipe.schema import Recipe
+from mmcorpus.pipelines.recipe.yaml_source import apply_override, parse
+from mmcorpus.pipelines.run.runner import decide
+from mmcorpus.pipelines.run.state import RunState, StageRecord
+from mmcorpus.pipelines.stages.order import build_stages
 
 RECIPE = """
 name: pages

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from pipelines.cli import app
-from pipelines.load import load_recipe
-from pipelines.problems import RecipeError
+from mmcorpus.pipelines.cli import app
+from mmcorpus.pipelines.recipe.load import load_recipe
+from mmcorpus.pipelines.recipe.problems import RecipeError
 
 RECIPE = """\
 name: x

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from curation.miniweb import MiniWebConfig, generate_site
-from curation.storage import DISK_FULL
+from mmcorpus.curation.store.storage import DISK_FULL
+from mmcorpus.curation.synthetic.miniweb import MiniWebConfig, generate_site
 
 pytestmark = pytest.mark.slow
 
@@ -40,7 +40,7 @@ def resize(mount: str, disk: Path, megabytes: float) -> None:
 def mmcorpus(*arguments: str, code: int) -> str:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "400"}
     environment.pop("RAY_ADDRESS", None)
-    command = [sys.executable, "-m", "pipelines.cli", *arguments]
+    command = [sys.executable, "-m", "mmcorpus.pipelines.cli", *arguments]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr

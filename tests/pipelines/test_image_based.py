@@ -7,9 +7,9 @@ import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
-from curation.embeddings import write_embeddings
-from curation.scores import Origin, load_scores
-from pipelines.cli import app
+from mmcorpus.curation.store.embeddings import write_embeddings
+from mmcorpus.curation.store.scores import Origin, load_scores
+from mmcorpus.pipelines.cli import app
 
 
 @pytest.mark.usefixtures("ray_local")

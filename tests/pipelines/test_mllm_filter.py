@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from filters.mllm import METRICS, MllmScorer
-from pipelines.load import load_recipe
-from pipelines.problems import RecipeError
-from pipelines.stages import build_stages
+from mmcorpus.filters.mllm import METRICS, MllmScorer
+from mmcorpus.pipelines.recipe.load import load_recipe
+from mmcorpus.pipelines.recipe.problems import RecipeError
+from mmcorpus.pipelines.stages.order import build_stages
 
 RECIPE = str(Path(__file__).parents[2] / "pipelines" / "mllm_filter.yaml")
 MLLM = "score.scorers.mllm"

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from curation.miniweb import MiniWebConfig, generate_site
-from curation.scores import load_scores
-from pipelines.load import load_recipe
-from pipelines.problems import RecipeError
+from mmcorpus.curation.store.scores import load_scores
+from mmcorpus.curation.synthetic.miniweb import MiniWebConfig, generate_site
+from mmcorpus.pipelines.recipe.load import load_recipe
+from mmcorpus.pipelines.recipe.problems import RecipeError
 
 ROOT = Path(__file__).parent.parent.parent
 PAGE = (ROOT / "docs" / "own-scorer.md").read_text()

@@ -12,16 +12,16 @@ import pytest
 import torch
 from PIL import Image
 
-from curation.shards import EncodedImage
-from packing.conversations import encode_conversation
-from packing.lengths import expanded_length
-from packing.manifest import describe_tokenizer, write_manifest
-from packing.packs import PackShardWriter
-from packing.sequence import PackedSequence
-from packing.tokens import TokenizedSample, encode_captions, load_tokenizer
-from packing.vocabulary import train_tokenizer
-from training.config import ModelConfig, RandomLanguage, RandomVision, StageConfig
-from training.model import VisionLanguageModel, build_model
+from mmcorpus.curation.store.shards import EncodedImage
+from mmcorpus.packing.conversations import encode_conversation
+from mmcorpus.packing.lengths import expanded_length
+from mmcorpus.packing.manifest import describe_tokenizer, write_manifest
+from mmcorpus.packing.packs import PackShardWriter
+from mmcorpus.packing.sequence import PackedSequence
+from mmcorpus.packing.tokens import TokenizedSample, encode_captions, load_tokenizer
+from mmcorpus.packing.vocabulary import train_tokenizer
+from mmcorpus.training.config import ModelConfig, RandomLanguage, RandomVision, StageConfig
+from mmcorpus.training.model import VisionLanguageModel, build_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from training.batch import IMAGE_TOKEN, Piece, collate, expand
+from mmcorpus.training.batch import IMAGE_TOKEN, Piece, collate, expand
 
 
 def piece(broken: tuple[int, ...] = ()) -> Piece:

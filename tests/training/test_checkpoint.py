@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from curation import storage
-from packing.tokens import load_tokenizer
-from training.checkpoint import (
+from mmcorpus.curation.store import storage
+from mmcorpus.packing.tokens import load_tokenizer
+from mmcorpus.training.checkpoint import (
     list_checkpoints,
     load_model,
     load_optimizer,
@@ -20,10 +20,10 @@ from training.checkpoint import (
     resolve_checkpoint,
     save_checkpoint,
 )
-from training.config import ModelConfig, StageConfig
-from training.loop import train
-from training.model import VisionLanguageModel
-from training.optim import build_optimizer
+from mmcorpus.training.config import ModelConfig, StageConfig
+from mmcorpus.training.loop import train
+from mmcorpus.training.model import VisionLanguageModel
+from mmcorpus.training.optim import build_optimizer
 
 
 def save(root: str, model: VisionLanguageModel, tokenizer: Any, step: int) -> str:

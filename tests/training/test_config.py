@@ -6,7 +6,14 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from training.config import ModelConfig, RandomLanguage, RandomVision, SFTConfig, StageConfig, model_config_from_dict
+from mmcorpus.training.config import (
+    ModelConfig,
+    RandomLanguage,
+    RandomVision,
+    SFTConfig,
+    StageConfig,
+    model_config_from_dict,
+)
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from packing.packs import PackReader
-from packing.tokens import load_tokenizer
-from packing.vocabulary import train_tokenizer
-from training.config import StageConfig
-from training.data import Order, PackLoader, check_packs, micro_batches, total_steps
+from mmcorpus.packing.packs import PackReader
+from mmcorpus.packing.tokens import load_tokenizer
+from mmcorpus.packing.vocabulary import train_tokenizer
+from mmcorpus.training.config import StageConfig
+from mmcorpus.training.data import Order, PackLoader, check_packs, micro_batches, total_steps
 
 
 def test_every_epoch_shows_each_sequence_once() -> None:

@@ -9,12 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
-from packing.conversations import encode_conversation
-from packing.tokens import encode_pair
-from training import Generator, SFTConfig, StageConfig, generate, train
-from training.batch import collate, expand
-from training.config import ModelConfig
-from training.images import square
+from mmcorpus.packing.conversations import encode_conversation
+from mmcorpus.packing.tokens import encode_pair
+from mmcorpus.training import Generator, SFTConfig, StageConfig, generate, train
+from mmcorpus.training.batch import collate, expand
+from mmcorpus.training.config import ModelConfig
+from mmcorpus.training.images import square
 
 Stages = Callable[..., StageConfig]
 

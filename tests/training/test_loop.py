@@ -15,14 +15,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from packing.packs import PackReader
-from packing.tokens import encode_captions
-from training import TrainingInterrupted, read_metrics, train
-from training.checkpoint import list_checkpoints, load_model, read_tensors
-from training.config import ModelConfig, SFTConfig, StageConfig
-from training.data import PackLoader
-from training.loop import TrainReport
-from training.model import build_model
+from mmcorpus.packing.packs import PackReader
+from mmcorpus.packing.tokens import encode_captions
+from mmcorpus.training import TrainingInterrupted, read_metrics, train
+from mmcorpus.training.checkpoint import list_checkpoints, load_model, read_tensors
+from mmcorpus.training.config import ModelConfig, SFTConfig, StageConfig
+from mmcorpus.training.data import PackLoader
+from mmcorpus.training.loop import TrainReport
+from mmcorpus.training.model import build_model
 
 COMPARED = ("step", "loss", "learning_rate", "gradient_norm", "tokens", "positions", "images", "heldout_loss")
 Stages = Callable[..., StageConfig]
@@ -234,8 +234,8 @@ SCRIPT = """
 import dataclasses, json, sys
 import torch
 torch.set_num_threads(1)
-from training import StageConfig, train
-from training.config import model_config_from_dict
+from mmcorpus.training import StageConfig, train
+from mmcorpus.training.config import model_config_from_dict
 spec = json.load(open(sys.argv[1]))
 stage = StageConfig(**{**spec["stage"], "betas": tuple(spec["stage"]["betas"])})
 report = train(stage, spec["packs"], spec["out"], model=model_config_from_dict(spec["model"]), device="cpu")

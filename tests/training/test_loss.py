@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from training.loss import token_losses
+from mmcorpus.training.loss import token_losses
 
 
 def test_chunks_give_the_loss_and_gradients_of_all_logits_at_once() -> None:

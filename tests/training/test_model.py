@@ -9,15 +9,15 @@ import pytest
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM, SiglipVisionConfig, SiglipVisionModel
 
-from packing.sequence import PackedSequence
-from packing.tokens import encode_captions
+from mmcorpus.packing.sequence import PackedSequence
+from mmcorpus.packing.tokens import encode_captions
+from mmcorpus.training.attention import block_causal_flex, block_causal_mask
+from mmcorpus.training.batch import PackedBatch, collate, expand
+from mmcorpus.training.config import ModelConfig, RandomVision
+from mmcorpus.training.images import load_square
+from mmcorpus.training.model import VisionLanguageModel, build_language, build_model
+from mmcorpus.training.vision import VisionEncoder, build_vision
 from tests.training.conftest import noise
-from training.attention import block_causal_flex, block_causal_mask
-from training.batch import PackedBatch, collate, expand
-from training.config import ModelConfig, RandomVision
-from training.images import load_square
-from training.model import VisionLanguageModel, build_language, build_model
-from training.vision import VisionEncoder, build_vision
 
 
 def batch_of(sequences: Sequence[PackedSequence], size: int, length: int | None = None) -> PackedBatch:

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from training.config import StageConfig
-from training.model import VisionLanguageModel
-from training.optim import build_optimizer, learning_rate, scale_and_clip
+from mmcorpus.training.config import StageConfig
+from mmcorpus.training.model import VisionLanguageModel
+from mmcorpus.training.optim import build_optimizer, learning_rate, scale_and_clip
 
 
 def test_vectors_and_biases_do_not_decay(model: VisionLanguageModel) -> None:

@@ -14,19 +14,19 @@ import pytest
 import torch
 from torch import nn
 
-from training import StageConfig, read_metrics, train
-from training.checkpoint import read_tensors
-from training.config import ModelConfig
-from training.loop import _check_split
-from training.parallel import World, open_world
+from mmcorpus.training import StageConfig, read_metrics, train
+from mmcorpus.training.checkpoint import read_tensors
+from mmcorpus.training.config import ModelConfig
+from mmcorpus.training.loop import _check_split
+from mmcorpus.training.parallel import World, open_world
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = """
 import dataclasses, json, sys
 import torch
 torch.set_num_threads(1)
-from training import StageConfig, train
-from training.config import model_config_from_dict
+from mmcorpus.training import StageConfig, train
+from mmcorpus.training.config import model_config_from_dict
 spec = json.load(open(sys.argv[1]))
 for run in spec["runs"]:
     stage = StageConfig(**{**run["stage"], "betas": tuple(run["stage"]["betas"])})

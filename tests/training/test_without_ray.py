@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from training import StageConfig
-from training.config import ModelConfig
+from mmcorpus.training import StageConfig
+from mmcorpus.training.config import ModelConfig
 
 SCRIPT = """
 import json, sys
@@ -24,8 +24,8 @@ class WithoutThem(PathFinder):
 sys.meta_path = [WithoutThem if finder is PathFinder else finder for finder in sys.meta_path]
 import torch
 torch.set_num_threads(1)
-from training import Generator, StageConfig, train
-from training.config import model_config_from_dict
+from mmcorpus.training import Generator, StageConfig, train
+from mmcorpus.training.config import model_config_from_dict
 spec = json.load(open(sys.argv[1]))
 stage = StageConfig(**{**spec["stage"], "betas": tuple(spec["stage"]["betas"])})
 model = model_config_from_dict(spec["model"])

@@ -7,9 +7,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from curation import storage
-from curation.dedup.sources import Source
-from curation.identity import pair_uid
+from mmcorpus.curation.dedup.sources import Source
+from mmcorpus.curation.store import storage
+from mmcorpus.curation.store.uid import pair_uid
 
 Write = Callable[..., Source]
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from PIL import Image, ImageEnhance
 
-from curation.dedup import Source
-from curation.identity import pair_uid
-from curation.scores import Origin, load_scores, write_scores
-from curation.shards import EncodedImage, Sample, Shard, ShardWriter
-from filters import SCORERS, decode_image, judge_batch
+from mmcorpus.curation.dedup import Source
+from mmcorpus.curation.store.scores import Origin, load_scores, write_scores
+from mmcorpus.curation.store.shards import EncodedImage, Sample, Shard, ShardWriter
+from mmcorpus.curation.store.uid import pair_uid
+from mmcorpus.filters import SCORERS, decode_image, judge_batch
 
 SCORED = ("image", "caption", "fingerprint")
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from curation import storage
-from curation.dedup import METHODS, deduplicate, write_annotations
+from mmcorpus.curation.dedup import METHODS, deduplicate, write_annotations
+from mmcorpus.curation.store import storage
 from tests.curation.dedup.corpus import make_rows, source_at
 
 
@@ -68,7 +68,7 @@ def test_what_is_held_at_a_time_changes_nothing(tmp_path: Path, monkeypatch: pyt
     deduplicate("same_file", METHODS["bytes"](), [source], str(tmp_path / "work"))
     whole, spread = str(tmp_path / "whole.parquet"), str(tmp_path / "spread.parquet")
     assert write_annotations("same_file", [source], whole) == 50
-    monkeypatch.setattr("curation.dedup.annotations.HELD", 70)
+    monkeypatch.setattr("mmcorpus.curation.dedup.annotations.HELD", 70)
     assert write_annotations("same_file", [source], spread) == 50
     assert storage.read_bytes(whole) == storage.read_bytes(spread)
     uids = storage.read_table(whole)["uid"].to_pylist()

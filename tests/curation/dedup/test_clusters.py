@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.dedup.clusters import survivors_of
+from mmcorpus.curation.dedup.clusters import survivors_of
 
 
 @settings(max_examples=200, deadline=None)

@@ -6,10 +6,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from curation.dedup import METHODS, deduplicate
-from curation.dedup.exact import SameColumns
-from curation.selection import SelectConfig, select
-from curation.selection.tables import read_selection
+from mmcorpus.curation.dedup import METHODS, deduplicate
+from mmcorpus.curation.dedup.exact import SameColumns
+from mmcorpus.curation.selection import SelectConfig, select
+from mmcorpus.curation.selection.tables import read_selection
 from tests.curation.dedup.corpus import encode, found, make_rows, source_at
 
 ROWS: list[dict[str, Any]] = [
@@ -55,7 +55,7 @@ def test_a_list_is_a_set(tmp_path: Path) -> None:
 
 
 def test_pixels_and_words_together(tmp_path: Path) -> None:
-    from curation.render import render
+    from mmcorpus.curation.synthetic.render import render
 
     first, second = (render("scene", seed, size=(80, 64)).image for seed in range(2))
     pictures = [encode(first), encode(first), encode(second), encode(second, 60)]

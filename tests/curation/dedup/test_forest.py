@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from curation.dedup.forest import merge_forests, spanning_forest, write_forest
-from curation.dedup.minhash import MinHash
-from curation.dedup.parts import numpy_of, read_parts, write_parts
-from curation.dedup.plan import Plan, Unit
+from mmcorpus.curation.dedup.forest import merge_forests, spanning_forest, write_forest
+from mmcorpus.curation.dedup.minhash import MinHash
+from mmcorpus.curation.dedup.plan import Plan, Unit
+from mmcorpus.curation.engine.partitions import numpy_of, read_parts, write_parts
 
 LINKS = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), max_size=80)
 

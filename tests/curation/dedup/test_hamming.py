@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from curation.dedup.hamming import table_masks
+from mmcorpus.curation.dedup.hamming import table_masks
 
 
 @pytest.mark.parametrize("distance", [0, 1, 4, 8, 12])

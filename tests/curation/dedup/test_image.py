@@ -7,9 +7,9 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from curation.dedup import DedupReport, Source, deduplicate
-from curation.dedup.image import NearImages, color_shift
-from curation.render import render
+from mmcorpus.curation.dedup import DedupReport, Source, deduplicate
+from mmcorpus.curation.dedup.image import NearImages, color_shift
+from mmcorpus.curation.synthetic.render import render
 from tests.curation.dedup.corpus import copies_of, encode, found, make_rows, source_at
 
 

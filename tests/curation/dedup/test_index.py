@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from curation import storage
-from curation.dedup.minhash import MinHash
-from curation.dedup.run import DedupReport, deduplicate
-from curation.dedup.sources import Source
-from curation.scores import load_scores
+from mmcorpus.curation.dedup.minhash import MinHash
+from mmcorpus.curation.dedup.run import DedupReport, deduplicate
+from mmcorpus.curation.dedup.sources import Source
+from mmcorpus.curation.store import storage
+from mmcorpus.curation.store.scores import load_scores
 from tests.curation.dedup.conftest import Write
 
 CHECKED = MinHash(verify=0.5)

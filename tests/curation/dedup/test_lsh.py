@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from datasketch.lsh import _optimal_param
 
-from curation.dedup.lsh import match_probability, optimal_bands
+from mmcorpus.curation.dedup.lsh import match_probability, optimal_bands
 
 
 @pytest.mark.parametrize("threshold", [0.3, 0.5, 0.7, 0.8, 0.95])

@@ -6,10 +6,10 @@ import pytest
 from datasketch import MinHash as Sketch
 from datasketch import MinHashLSH
 
-from curation.dedup.minhash import PRESETS, Bands, MinHash, permutations_of
-from curation.dedup.run import deduplicate
-from curation.dedup.text import Shingles, hash_shingles, sign
-from curation.scores import load_scores
+from mmcorpus.curation.dedup.minhash import PRESETS, Bands, MinHash, permutations_of
+from mmcorpus.curation.dedup.run import deduplicate
+from mmcorpus.curation.dedup.text import Shingles, hash_shingles, sign
+from mmcorpus.curation.store.scores import load_scores
 from tests.curation.dedup.conftest import Write
 
 KIND = Shingles(size=2)

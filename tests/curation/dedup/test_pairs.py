@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.dedup.pairs import bucket_pairs, star
-from curation.dedup.parts import PARTS, group_starts, pack_pairs, part_of, runs, unpack_pairs
+from mmcorpus.curation.dedup.pairs import bucket_pairs, star
+from mmcorpus.curation.engine.partitions import PARTS, group_starts, pack_pairs, part_of, runs, unpack_pairs
 
 
 def records(buckets: list[list[int]]) -> dict[str, Any]:

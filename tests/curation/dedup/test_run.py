@@ -16,17 +16,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from curation import storage
-from curation.dedup import tasks, verify
-from curation.dedup.exact import SameUrl
-from curation.dedup.method import Bools, Indices, Keys, Learned, Method
-from curation.dedup.minhash import Bands, MinHash
-from curation.dedup.run import deduplicate
-from curation.dedup.sources import Source
-from curation.dedup.text import Shingles
-from curation.engine import Outcome
-from curation.scores import load_scores, read_origin
-from curation.selection.expression import ExpressionError
+from mmcorpus.curation.dedup import verify
+from mmcorpus.curation.dedup.exact import SameUrl
+from mmcorpus.curation.dedup.method import Bools, Indices, Keys, Learned, Method
+from mmcorpus.curation.dedup.minhash import Bands, MinHash
+from mmcorpus.curation.dedup.run import deduplicate
+from mmcorpus.curation.dedup.sources import Source
+from mmcorpus.curation.dedup.text import Shingles
+from mmcorpus.curation.engine import items as tasks
+from mmcorpus.curation.engine.tasks import Outcome
+from mmcorpus.curation.selection.expression import ExpressionError
+from mmcorpus.curation.store import storage
+from mmcorpus.curation.store.scores import load_scores, read_origin
 from tests.curation.dedup.conftest import Write
 
 CHECKED = MinHash(shingles=Shingles(size=2), bands=Bands(bands=20, rows=3), verify=0.6)
@@ -213,11 +214,11 @@ def test_the_tables_depend_on_the_samples_alone(
 
 
 def _many_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("curation.dedup.pairs.RECORDS", 700)
-    monkeypatch.setattr("curation.dedup.verify.BYTES", 10_000)
+    monkeypatch.setattr("mmcorpus.curation.dedup.pairs.RECORDS", 700)
+    monkeypatch.setattr("mmcorpus.curation.dedup.verify.BYTES", 10_000)
     monkeypatch.setattr(verify, "CHUNK_BYTES", 1)
-    monkeypatch.setattr("curation.dedup.survivors.MEMBERS", 50)
-    monkeypatch.setattr("curation.dedup.forest.FAN_IN", 3)
+    monkeypatch.setattr("mmcorpus.curation.dedup.survivors.MEMBERS", 50)
+    monkeypatch.setattr("mmcorpus.curation.dedup.forest.FAN_IN", 3)
 
 
 def _plain(data: bytes) -> list[dict[str, Any]]:
@@ -282,8 +283,8 @@ def test_retries_in_every_stage_change_no_byte(
 def test_a_driver_that_dies_after_every_single_task_ends_with_the_same_bytes(
     write_source: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("curation.dedup.pairs.RECORDS", 3000)
-    monkeypatch.setattr("curation.dedup.survivors.MEMBERS", 100)
+    monkeypatch.setattr("mmcorpus.curation.dedup.pairs.RECORDS", 3000)
+    monkeypatch.setattr("mmcorpus.curation.dedup.survivors.MEMBERS", 100)
     source = write_source("web", captions(300))
     whole = deduplicate("near", CHECKED, [source], f"{tmp_path}/work", workers=0)
     expected = everything(tmp_path, source)
@@ -318,7 +319,7 @@ def test_a_rerun_does_nothing_and_a_changed_shard_is_seen(
     plain = tasks.run_items
     for module in ("tasks", "keys", "tables", "index"):
         spy = lambda *a, **k: (ran.extend([k["title"]] * len(a[1])), plain(*a, **k))[1]  # noqa: E731
-        monkeypatch.setattr(f"curation.dedup.{module}.run_items", spy)
+        monkeypatch.setattr(f"mmcorpus.curation.dedup.{module}.run_items", spy)
     again = deduplicate("near", CHECKED, [source], f"{tmp_path}/work", workers=0)
     assert not ran
     assert {path: os.stat(path).st_mtime_ns for path in tables(source)} == before
@@ -402,17 +403,17 @@ def test_any_number_of_workers_on_ray_writes_the_same(ray_local: None, write_sou
         for folder in ("work", "scores"):
             storage.remove(f"{tmp_path}/{folder}")
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("curation.dedup.run.LOCAL_ROWS", 0)
+            patch.setattr("mmcorpus.curation.dedup.run.LOCAL_ROWS", 0)
             deduplicate("near", CHECKED, sources, f"{tmp_path}/work", workers=workers)
         assert everything(tmp_path, *sources) == expected
 
 
 _DRIVER = """
 import sys, ray
-from curation.dedup.minhash import Bands, MinHash
-from curation.dedup.run import deduplicate
-from curation.dedup.sources import Source
-from curation.dedup.text import Shingles
+from mmcorpus.curation.dedup.minhash import Bands, MinHash
+from mmcorpus.curation.dedup.run import deduplicate
+from mmcorpus.curation.dedup.sources import Source
+from mmcorpus.curation.dedup.text import Shingles
 root = sys.argv[1]
 ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100_000_000, log_to_driver=False)
 source = Source(name="web", shards=f"{root}/shards/web", scores=f"{root}/scores/web")

@@ -10,13 +10,13 @@ import pyarrow as pa
 import pytest
 from scipy.sparse import csr_array
 
-from curation.corpora.handbook import read_pages
-from curation.dedup.forest import spanning_forest
-from curation.dedup.lsh import match_probability
-from curation.dedup.minhash import PRESETS, MinHash
-from curation.dedup.run import deduplicate
-from curation.dedup.text import hash_shingles
-from curation.scores import load_scores
+from mmcorpus.curation.dedup.forest import spanning_forest
+from mmcorpus.curation.dedup.lsh import match_probability
+from mmcorpus.curation.dedup.minhash import PRESETS, MinHash
+from mmcorpus.curation.dedup.run import deduplicate
+from mmcorpus.curation.dedup.text import hash_shingles
+from mmcorpus.curation.store.scores import load_scores
+from mmcorpus.curation.synthetic.corpora.handbook import read_pages
 from tests.curation.dedup.conftest import Write
 
 DOCUMENTS = 20_000

@@ -6,10 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from curation.dedup import deduplicate
-from curation.dedup.semantic import Semantic
-from curation.embeddings import write_embeddings
-from curation.scores import Origin, list_tables, read_scores, table_path
+from mmcorpus.curation.dedup import deduplicate
+from mmcorpus.curation.dedup.semantic import Semantic
+from mmcorpus.curation.store.embeddings import write_embeddings
+from mmcorpus.curation.store.scores import Origin, list_tables, read_scores, table_path
 from tests.curation.dedup.corpus import found, make_rows, source_at
 
 ORIGIN = Origin(scorer="clip", version="1", fingerprint="f")

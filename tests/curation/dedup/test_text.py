@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.dedup import kernels
-from curation.dedup.text import Shingles, hash_shingles, hash_texts, jaccard, table_of
+from mmcorpus.curation.dedup import kernels
+from mmcorpus.curation.dedup.text import Shingles, hash_shingles, hash_texts, jaccard, table_of
 
 SIGNS = ("Sm", "Sc", "Sk", "Cc", "Cf")
 KINDS = [

@@ -10,14 +10,14 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from curation import storage
-from curation.documents.nodes import ImageNode, Node, TextNode, to_json
-from curation.download import DownloadConfig
-from curation.download.resize import UprightResizer
-from curation.download.writer import SampleWriter, keys_of, shard_name, write_stats
-from curation.identity import document_uid
-from curation.scores import Origin, write_scores
-from curation.shards import Shard
+from mmcorpus.curation.download import DownloadConfig
+from mmcorpus.curation.download.resize import UprightResizer
+from mmcorpus.curation.download.writer import SampleWriter, keys_of, shard_name, write_stats
+from mmcorpus.curation.html.nodes import ImageNode, Node, TextNode, to_json
+from mmcorpus.curation.store import storage
+from mmcorpus.curation.store.scores import Origin, write_scores
+from mmcorpus.curation.store.shards import Shard
+from mmcorpus.curation.store.uid import document_uid
 
 DOWNLOAD = DownloadConfig(image_size=64, number_sample_per_shard=4)
 COLUMNS = pa.schema(

@@ -4,7 +4,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from curation.corpora.warcs import Capture
+from mmcorpus.curation.synthetic.write_warc import Capture
 
 HOST = "https://site.test"
 

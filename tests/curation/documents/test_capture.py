@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from curation import ledger
-from curation.corpora.warcs import Capture, write_warc
-from curation.documents.capture import CaptureReport, choose_captures
-from curation.documents.config import PagesConfig
-from curation.documents.extract import extract_documents
-from curation.documents.extracted import surviving
-from curation.engine import Outcome, attempt
-from curation.shards import list_shards, read_rows
+from mmcorpus.curation.documents.capture import CaptureReport, choose_captures
+from mmcorpus.curation.documents.config import PagesConfig
+from mmcorpus.curation.documents.extract import extract_documents
+from mmcorpus.curation.documents.read_extracted import surviving
+from mmcorpus.curation.engine.tasks import Outcome, attempt
+from mmcorpus.curation.store import ledger
+from mmcorpus.curation.store.shards import list_shards, read_rows
+from mmcorpus.curation.synthetic.write_warc import Capture, write_warc
 from tests.curation.documents.page_corpus import HOST, html, pages
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -27,7 +27,7 @@ def extracted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         work = make_work()
         return [attempt(functools.partial(work, item), name(item)) for item in items]
 
-    monkeypatch.setattr("curation.documents.extract.run_shards", run)
+    monkeypatch.setattr("mmcorpus.curation.documents.extract.run_shards", run)
     newer = [Capture(f"{HOST}/1", html(11), date="2024-03-01T00:00:00Z"), *pages(1, date="2023-01-01T00:00:00Z")]
     write_warc(f"{tmp_path}/in/0.warc.gz", pages(4))
     write_warc(f"{tmp_path}/in/1.warc.gz", [*newer, Capture(f"{HOST}/2", b"<p>gone", status=404)])

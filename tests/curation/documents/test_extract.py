@@ -14,15 +14,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curation import ledger, storage
-from curation.corpora.warcs import Capture, write_warc
-from curation.documents.config import PagesConfig
-from curation.documents.extract import ExtractReport, extract_documents
-from curation.documents.nodes import ImageNode, from_json
-from curation.documents.optout import OptOutConfig
-from curation.documents.site_rules import read_site_files
-from curation.engine import Outcome, attempt
-from curation.shards import list_shards, read_rows
+from mmcorpus.curation.crawl.optout.decide import OptOutConfig
+from mmcorpus.curation.crawl.optout.site_rules import read_site_files
+from mmcorpus.curation.documents.config import PagesConfig
+from mmcorpus.curation.documents.extract import ExtractReport, extract_documents
+from mmcorpus.curation.engine.tasks import Outcome, attempt
+from mmcorpus.curation.html.nodes import ImageNode, from_json
+from mmcorpus.curation.store import ledger, storage
+from mmcorpus.curation.store.shards import list_shards, read_rows
+from mmcorpus.curation.synthetic.write_warc import Capture, write_warc
 from tests.curation.documents.page_corpus import HOST, html, pages, tree
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -36,7 +36,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
         work = make_work()
         return [attempt(functools.partial(work, item), name(item)) for item in items]
 
-    monkeypatch.setattr("curation.documents.extract.run_shards", run)
+    monkeypatch.setattr("mmcorpus.curation.documents.extract.run_shards", run)
 
 
 def extract(inputs: Any, out: Path | str, *, kind: Any = "document", **options: Any) -> ExtractReport:
@@ -157,7 +157,7 @@ def test_a_rerun_seeks_to_what_is_missing_and_writes_the_same_bytes(
     counting = Counting(path.read_bytes())
     import contextlib
 
-    monkeypatch.setattr("curation.documents.extract.open_input", lambda path: contextlib.nullcontext(counting))
+    monkeypatch.setattr("mmcorpus.curation.documents.extract.open_input", lambda path: contextlib.nullcontext(counting))
     report = extract(str(path), tmp_path / "resumed")
     assert (report.extracted, report.pages) == (6, 14)
     begin = storage.read_json(f"{documents}/000000001_stats.json")["next"][0]
@@ -220,16 +220,16 @@ def test_folders_and_archives_and_tables_together(here: None, tmp_path: Path) ->
 def test_a_page_that_breaks_the_extractor_costs_itself(
     here: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import curation.extraction
+    import mmcorpus.curation.html
 
-    real = curation.extraction.extract
+    real = mmcorpus.curation.html.extract
 
     def breaks(body: bytes, url: str, *args: Any, **options: Any) -> Any:
         if url.endswith("/1"):
             raise RecursionError("too deep")
         return real(body, url, *args, **options)
 
-    monkeypatch.setattr("curation.extraction.extract", breaks)
+    monkeypatch.setattr("mmcorpus.curation.html.extract", breaks)
     write_warc(str(tmp_path / "a.warc"), pages(3))
     report = extract(str(tmp_path / "a.warc"), tmp_path)
     assert (report.documents, report.failed) == (2, {"internal": 1})

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from curation.corpora.warcs import write_warc
-from curation.shards import list_shards
+from mmcorpus.curation.store.shards import list_shards
+from mmcorpus.curation.synthetic.write_warc import write_warc
 from tests.curation.documents.page_corpus import pages, tree
 
 RUN = """
 import functools, sys
-from curation.documents import extract
-from curation.documents.capture import choose_captures
-from curation.documents.config import PagesConfig
-from curation.engine import attempt
+from mmcorpus.curation.documents import extract
+from mmcorpus.curation.documents.capture import choose_captures
+from mmcorpus.curation.documents.config import PagesConfig
+from mmcorpus.curation.engine.tasks import attempt
 
 def here(make_work, items, *, name, **_):
     work = make_work()

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from curation import ledger, storage
-from curation.documents.images import ImageListConfig, list_images, url_list_config
-from curation.documents.place import PlaceConfig, place_images
-from curation.documents.trim import trim_documents
-from curation.download import DownloadConfig, download
-from curation.scores import load_scores
-from curation.scoring import score
-from curation.selection import SelectConfig, select
-from filters import SCORERS
+from mmcorpus.curation.documents.image_list import ImageListConfig, list_images, url_list_config
+from mmcorpus.curation.documents.place import PlaceConfig, place_images
+from mmcorpus.curation.documents.trim import trim_documents
+from mmcorpus.curation.download import DownloadConfig, download
+from mmcorpus.curation.scoring.run import score
+from mmcorpus.curation.selection import SelectConfig, select
+from mmcorpus.curation.store import ledger, storage
+from mmcorpus.curation.store.scores import load_scores
+from mmcorpus.filters import SCORERS
 from tests.curation.documents.image_corpus import DOWNLOAD, fetch, image, page, picture, rows_of, text, write_documents
 from tests.curation.download.conftest import Web
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from curation import ledger, storage
-from curation.documents import locate
-from curation.documents import place as module
-from curation.documents.addresses import shown_url
-from curation.documents.images import ImageListConfig, list_images
-from curation.documents.place import PlaceConfig, PlaceReport, place_images
-from curation.identity import node_uid
-from curation.shards import Shard, list_shards, read_samples, shard_at
+from mmcorpus.curation.documents import locate
+from mmcorpus.curation.documents import place as module
+from mmcorpus.curation.documents.image_list import ImageListConfig, list_images
+from mmcorpus.curation.documents.place import PlaceConfig, PlaceReport, place_images
+from mmcorpus.curation.html.addresses import shown_url
+from mmcorpus.curation.store import ledger, storage
+from mmcorpus.curation.store.shards import Shard, list_shards, read_samples, shard_at
+from mmcorpus.curation.store.uid import node_uid
 from tests.curation.documents.image_corpus import (
     DOWNLOAD,
     fetch,
@@ -244,7 +244,7 @@ def test_a_tar_that_is_cut_after_it_was_indexed(tmp_path: Path, monkeypatch: pyt
     def cut(fetched: str, wanted: Any) -> list[bytes | Exception]:
         return [OSError("no such block"), *read(fetched, wanted)[1:]]
 
-    monkeypatch.setattr("curation.documents.place.read_ranges", cut)
+    monkeypatch.setattr("mmcorpus.curation.documents.place.read_ranges", cut)
     assert place(root).dropped == {"unreadable": 1}
     rows = rows_of(f"{root}/shards/pages.images")
     assert [(row["image"], row["error_message"]) for row in rows] == [
@@ -263,8 +263,8 @@ def test_more_than_a_thousand_images_on_a_page_and_reading_a_few_at_a_time(
     nodes = [image(f"{number % 3}.jpg") for number in range(1003)]
     prepare(root, [[page("http://a.test/", *nodes), page("http://b.test/", *nodes[:4])]], colours,
             ImageListConfig(max_uses=None))  # fmt: skip
-    monkeypatch.setattr("curation.documents.place.AHEAD_BYTES", 3000)
-    monkeypatch.setattr("curation.documents.place.AHEAD_DOCUMENTS", 1)
+    monkeypatch.setattr("mmcorpus.curation.documents.place.AHEAD_BYTES", 3000)
+    monkeypatch.setattr("mmcorpus.curation.documents.place.AHEAD_DOCUMENTS", 1)
     place(root, PlaceConfig(repeats="all"))
     many, few = read_samples(Shard(root=f"{root}/shards/pages", name="000000000"))
     assert (len(many.images), len(few.images)) == (1003, 4)
@@ -315,7 +315,7 @@ def test_same_bytes_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert (report.resumed, report.shards) == (1, 3)
     assert contents(root) == contents(str(tmp_path / "whole"))
     assert dataclasses.replace(place(root), resumed=1) == report
-    monkeypatch.setattr("curation.documents.images.TASK_ADDRESSES", 5)
+    monkeypatch.setattr("mmcorpus.curation.documents.image_list.TASK_ADDRESSES", 5)
     prepare(str(tmp_path / "cut"), *corpus())
     place(str(tmp_path / "cut"))
     files = contents(str(tmp_path / "cut"))

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from curation.dedup import METHODS, Source, deduplicate
-from curation.dedup.exact import SameColumns
-from curation.documents.images import ImageListConfig, list_images
-from curation.documents.place import PlaceConfig, place_images
-from curation.documents.trim import trim_documents
-from curation.scores import load_scores
-from curation.selection import SelectConfig, select
-from curation.selection.tables import read_selection
-from curation.shards import list_shards, read_rows
+from mmcorpus.curation.dedup import METHODS, Source, deduplicate
+from mmcorpus.curation.dedup.exact import SameColumns
+from mmcorpus.curation.documents.image_list import ImageListConfig, list_images
+from mmcorpus.curation.documents.place import PlaceConfig, place_images
+from mmcorpus.curation.documents.trim import trim_documents
+from mmcorpus.curation.selection import SelectConfig, select
+from mmcorpus.curation.selection.tables import read_selection
+from mmcorpus.curation.store.scores import load_scores
+from mmcorpus.curation.store.shards import list_shards, read_rows
 from tests.curation.documents.image_corpus import DOWNLOAD, fetch, image, page, picture, text, write_documents
 
 FOOTER = "All rights reserved by the authors of this very page."

@@ -8,15 +8,15 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from curation import storage
-from curation.blurring import FaceBlurring
-from curation.documents.obelics import export_obelics
-from curation.documents.trim import trim_documents
-from curation.reshard import reshard
-from curation.shards import SUCCESS, list_shards, read_rows, read_samples
-from packing.inputs import open_tar, read_texts
-from tests.curation.documents.test_obelics import PAGES, build
-from tests.curation.test_reshard import in_process  # noqa: F401 - a fixture
+from mmcorpus.curation.documents.export_obelics import export_obelics
+from mmcorpus.curation.documents.trim import trim_documents
+from mmcorpus.curation.selection.blur_faces import FaceBlurring
+from mmcorpus.curation.selection.reshard import reshard
+from mmcorpus.curation.store import storage
+from mmcorpus.curation.store.shards import SUCCESS, list_shards, read_rows, read_samples
+from mmcorpus.packing.inputs import open_tar, read_texts
+from tests.curation.documents.test_export_obelics import PAGES, build
+from tests.curation.selection.test_reshard import in_process  # noqa: F401 - a fixture
 
 UIDS = [row["uid"] for shard in PAGES for row in shard]
 

@@ -7,14 +7,14 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from curation import ledger, storage
-from curation.documents.extracted import surviving
-from curation.documents.images import ImageListConfig, list_images
-from curation.documents.place import PlaceConfig, place_images
-from curation.documents.reading import read_document
-from curation.documents.trim import TrimReport, trim_documents
-from curation.identity import node_uid
-from curation.shards import Shard, list_shards, read_samples, shard_at
+from mmcorpus.curation.documents.image_list import ImageListConfig, list_images
+from mmcorpus.curation.documents.inspect import read_document
+from mmcorpus.curation.documents.place import PlaceConfig, place_images
+from mmcorpus.curation.documents.read_extracted import surviving
+from mmcorpus.curation.documents.trim import TrimReport, trim_documents
+from mmcorpus.curation.store import ledger, storage
+from mmcorpus.curation.store.shards import Shard, list_shards, read_samples, shard_at
+from mmcorpus.curation.store.uid import node_uid
 from tests.curation.documents.image_corpus import (
     DOWNLOAD,
     fetch,

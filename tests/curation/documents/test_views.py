@@ -5,17 +5,17 @@ from typing import Any
 
 import pytest
 
-from curation import storage
-from curation.documents.images import ImageListConfig, list_images
-from curation.documents.place import PlaceConfig, place_images
-from curation.documents.trim import trim_documents
-from curation.documents.views import write_view_file
-from curation.scores import read_scores
-from curation.shard_work import Outputs, ScoreShard, ShardWork
-from curation.shards import Sample, Shard, ShardWriter, list_shards, read_samples, shard_at
-from filters import MAX_PIXELS, SCORERS, Scorer
-from pipelines.inspecting import describe
-from pipelines.report.gallery import load_samples, uids_at_hand, urls_by_uid
+from mmcorpus.curation.documents.image_list import ImageListConfig, list_images
+from mmcorpus.curation.documents.place import PlaceConfig, place_images
+from mmcorpus.curation.documents.trim import trim_documents
+from mmcorpus.curation.documents.views import write_view_file
+from mmcorpus.curation.scoring.shard import Outputs, ScoreShard, ShardWork
+from mmcorpus.curation.store import storage
+from mmcorpus.curation.store.scores import read_scores
+from mmcorpus.curation.store.shards import Sample, Shard, ShardWriter, list_shards, read_samples, shard_at
+from mmcorpus.filters import MAX_PIXELS, SCORERS, Scorer
+from mmcorpus.pipelines.report.gallery import load_samples, uids_at_hand, urls_by_uid
+from mmcorpus.pipelines.report.inspect import describe
 from tests.curation.documents.image_corpus import DOWNLOAD, fetch, image, page, picture, text, write_documents
 
 
@@ -117,9 +117,9 @@ def test_scores_of_paragraphs_and_of_trimmed_documents(placed: str, tmp_path: Pa
 
 
 def test_exact_copies_among_paragraphs_of_a_domain(placed: str, tmp_path: Path) -> None:
-    from curation.dedup import deduplicate
-    from curation.dedup.exact import SameColumns
-    from curation.dedup.sources import Source
+    from mmcorpus.curation.dedup import deduplicate
+    from mmcorpus.curation.dedup.exact import SameColumns
+    from mmcorpus.curation.dedup.sources import Source
 
     scorer = SCORERS["caption"]()
     judge(f"{placed}/shards/pages.paragraphs", f"{tmp_path}/scores", [scorer])

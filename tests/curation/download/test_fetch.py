@@ -9,11 +9,11 @@ from dataclasses import replace
 
 import pytest
 
-from curation.download.config import connect_address
-from curation.download.connect import process_resolver
-from curation.download.fetch import MAX_WAIT, TRANSIENT_CODES, FetchFailure, FetchResult, fetch
-from curation.download.guard import HostGate, Resolver
-from curation.download.limits import Limits
+from mmcorpus.curation.download.config import connect_address
+from mmcorpus.curation.download.connect import process_resolver
+from mmcorpus.curation.download.fetch import MAX_WAIT, TRANSIENT_CODES, FetchFailure, FetchResult, fetch
+from mmcorpus.curation.download.guard import HostGate, Resolver
+from mmcorpus.curation.download.limits import Limits
 from tests.curation.download.conftest import Web, encoded, picture, respond
 
 DATA = encoded(picture())
@@ -250,7 +250,9 @@ def test_a_name_that_changes_its_answer_is_asked_once(
         raise ConnectionRefusedError
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    monkeypatch.setattr("curation.download.connect.refusal", lambda ip: "loopback" if ip.startswith("127.") else None)
+    monkeypatch.setattr(
+        "mmcorpus.curation.download.connect.refusal", lambda ip: "loopback" if ip.startswith("127.") else None
+    )
     monkeypatch.setattr("socket.socket.connect", connect)
     fetch(f"http://rebind.example:{web.port}/a", replace(limits, retries=1, backoff=0), resolver=Resolver())
     assert connected == [("203.0.113.9", web.port)] * 2

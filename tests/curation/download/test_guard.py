@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.download.guard import HostGate, Resolver, refusal
+from mmcorpus.curation.download.guard import HostGate, Resolver, refusal
 
 
 @pytest.mark.parametrize(

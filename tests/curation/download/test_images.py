@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from curation.download.images import BadImage, ImageInfo, gif_frames, inspect, is_whole, upright
+from mmcorpus.curation.download.images import BadImage, ImageInfo, gif_frames, inspect, is_whole, upright
 from tests.curation.download.conftest import UPRIGHT, corners, encoded, picture, rotated
 
 PIXELS = 10_000_000

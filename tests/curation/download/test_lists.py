@@ -16,12 +16,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curation import storage
-from curation.download.config import DownloadConfig
-from curation.download.formats import ListError, column_types
-from curation.download.lists import NormalisedList, normalise
-from curation.identity import is_uid, pair_uid
-from curation.ledger import read_stages
+from mmcorpus.curation.download.config import DownloadConfig
+from mmcorpus.curation.download.formats import ListError, column_types
+from mmcorpus.curation.download.lists import NormalisedList, normalise
+from mmcorpus.curation.store import storage
+from mmcorpus.curation.store.ledger import read_stages
+from mmcorpus.curation.store.uid import is_uid, pair_uid
 
 ROWS = [
     {"u": "http://a.test/1.jpg", "c": "one", "n": 1},

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from curation.download.config import DownloadConfig
-from curation.download.rebind import import_img2dataset
-from curation.download.resize import UprightResizer
+from mmcorpus.curation.download.config import DownloadConfig
+from mmcorpus.curation.download.rebind import import_img2dataset
+from mmcorpus.curation.download.resize import UprightResizer
 from tests.curation.download.conftest import UPRIGHT, corners, encoded, picture, rotated
 
 import_img2dataset()

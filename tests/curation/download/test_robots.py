@@ -2,7 +2,7 @@
 
 import pytest
 
-from curation.download.robots import DEFAULT_DIRECTIVES, opt_out
+from mmcorpus.curation.download.robots import DEFAULT_DIRECTIVES, opt_out
 
 
 @pytest.mark.parametrize(

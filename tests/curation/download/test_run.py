@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from curation import storage
-from curation.download import DownloadConfig, ListError, download
-from curation.download.lists import normalise
-from curation.download.run import NODE_LOSSES, _Bar, _download_shard, _Window
-from curation.download.shard import ShardDownloader
-from curation.ledger import read_stages
-from curation.shards import list_shards, read_rows, read_samples
+from mmcorpus.curation.download import DownloadConfig, ListError, download
+from mmcorpus.curation.download.lists import normalise
+from mmcorpus.curation.download.run import NODE_LOSSES, _Bar, _download_shard, _Window
+from mmcorpus.curation.download.shard import ShardDownloader
+from mmcorpus.curation.store import storage
+from mmcorpus.curation.store.ledger import read_stages
+from mmcorpus.curation.store.shards import list_shards, read_rows, read_samples
 from tests.curation.download.conftest import Web, encoded, picture, rotated
 
 ROWS = 25
@@ -181,7 +181,7 @@ def test_a_shard_whose_worker_dies_is_retried_then_named(
     from ray import cloudpickle
 
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    monkeypatch.setattr("curation.download.run._download_shard", _dies_once)
+    monkeypatch.setattr("mmcorpus.curation.download.run._download_shard", _dies_once)
     report = download(config, source, *places(tmp_path), progress=False)
     assert [failure.shard for failure in report.failed_shards] == ["00001"]
     assert "Crashed" in report.failed_shards[0].error or "died" in report.failed_shards[0].error
@@ -199,7 +199,7 @@ def test_a_shard_whose_worker_dies_is_retried_then_named(
 RUN = """
 import json, sys
 import ray
-from curation.download import DownloadConfig, download
+from mmcorpus.curation.download import DownloadConfig, download
 ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100_000_000, log_to_driver=False)
 config = DownloadConfig(**json.loads(sys.argv[1]))
 try:
@@ -309,7 +309,7 @@ def test_config_mistakes_are_named() -> None:
 def test_config_reads_from_yaml_types_and_lists_what_is_volatile() -> None:
     from pydantic import TypeAdapter, ValidationError
 
-    from curation.download import VOLATILE
+    from mmcorpus.curation.download import VOLATILE
 
     adapter = TypeAdapter(DownloadConfig)
     assert adapter.validate_python({"connect_to": {"a": "127.0.0.1:80"}, "save_additional_columns": ["x"]}) == (

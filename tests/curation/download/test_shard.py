@@ -11,12 +11,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from curation import storage
-from curation.download.config import DownloadConfig
-from curation.download.rebind import import_img2dataset, rebound
-from curation.download.shard import ShardDownloader
-from curation.download.writer import SampleWriter, keys_of, roll_forward, tar_members
-from curation.shards import Shard, list_shards, read_rows, read_samples
+from mmcorpus.curation.download.config import DownloadConfig
+from mmcorpus.curation.download.rebind import import_img2dataset, rebound
+from mmcorpus.curation.download.shard import ShardDownloader
+from mmcorpus.curation.download.writer import SampleWriter, keys_of, roll_forward, tar_members
+from mmcorpus.curation.store import storage
+from mmcorpus.curation.store.shards import Shard, list_shards, read_rows, read_samples
 from tests.curation.download.conftest import Web, encoded, picture
 
 import_img2dataset()
@@ -158,7 +158,7 @@ def test_a_full_disk_fails_the_shard_and_leaves_nothing(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("curation.download.writer.SampleWriter._keep", full)
+    monkeypatch.setattr("mmcorpus.curation.download.writer.SampleWriter._keep", full)
     with pytest.raises(OSError, match=storage.DISK_FULL) as raised:
         ShardDownloader(config=config(web), columns=columns, out_shards=out)((3, path))
     assert raised.value.filename == f"{out}/00003.tar"

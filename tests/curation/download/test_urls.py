@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.download.urls import BadUrl, Target, parse, redirected
+from mmcorpus.curation.download.urls import BadUrl, Target, parse, redirected
 
 
 @pytest.mark.parametrize(

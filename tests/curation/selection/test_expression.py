@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.identity import pair_uid
-from curation.selection import ExpressionError, Threshold, check, columns_of, evaluate, split_clauses
-from curation.selection.expression import parse, selections_of, thresholds_of
+from mmcorpus.curation.selection import ExpressionError, Threshold, check, columns_of, evaluate, split_clauses
+from mmcorpus.curation.selection.expression import parse, selections_of, thresholds_of
+from mmcorpus.curation.store.uid import pair_uid
 
 Row = dict[str, Any]
 Node = tuple[str, Callable[[Row], Any]]

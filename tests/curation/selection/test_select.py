@@ -9,10 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curation import ledger, storage
-from curation.identity import pair_uid
-from curation.scores import Origin, write_scores
-from curation.selection import (
+from mmcorpus.curation.selection import (
     ExpressionError,
     SelectConfig,
     SelectReport,
@@ -21,7 +18,10 @@ from curation.selection import (
     select_table,
     write_selection,
 )
-from curation.selection.evaluate import evaluate
+from mmcorpus.curation.selection.evaluate import evaluate
+from mmcorpus.curation.store import ledger, storage
+from mmcorpus.curation.store.scores import Origin, write_scores
+from mmcorpus.curation.store.uid import pair_uid
 
 COUNT = 500
 UIDS = [pair_uid(f"{number}", "") for number in range(COUNT)]
@@ -69,7 +69,7 @@ def run(config: SelectConfig, scores: str, out: Path) -> tuple[SelectReport, dic
 
 
 def values_of(scores: str, *columns: str) -> dict[str, tuple[object, ...]]:
-    from curation.scores import load_scores
+    from mmcorpus.curation.store.scores import load_scores
 
     table = load_scores(scores, columns=list(columns))
     return dict(zip(table["uid"].to_pylist(), zip(*(table[c].to_pylist() for c in columns), strict=True), strict=True))
@@ -168,7 +168,7 @@ def test_the_order_of_shards_and_the_form_of_keep_do_not_matter(scores: str, tmp
 
 
 def test_a_uid_in_two_rows_is_counted_twice(tmp_path: Path) -> None:
-    from curation.selection import select_table
+    from mmcorpus.curation.selection import select_table
 
     table = pa.table({"uid": [UIDS[0], UIDS[1], UIDS[0]], "a.b": [1, 2, 1]})
     select_table(SelectConfig(keep="a.b >= 1"), table, str(tmp_path / "s.parquet"))

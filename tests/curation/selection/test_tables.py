@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation import storage
-from curation.identity import pair_uid
-from curation.selection import add, difference, intersection, read_selection, uids, union, write_selection
+from mmcorpus.curation.selection import add, difference, intersection, read_selection, union, write_selection
+from mmcorpus.curation.store import storage
+from mmcorpus.curation.store import uid_arrays as uids
+from mmcorpus.curation.store.uid import pair_uid
 
 UIDS = [pair_uid(f"{number}", "") for number in range(300)]
 

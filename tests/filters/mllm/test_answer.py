@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from filters.mllm.answer import Answer, expected, open_digits, parse
+from mmcorpus.filters.mllm.answer import Answer, expected, open_digits, parse
 
 Spelled = list[tuple[str, dict[str, float]]]
 

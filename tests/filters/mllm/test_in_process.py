@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from filters.mllm import METRICS, MllmScorer
-from filters.scorer import Unavailable
+from mmcorpus.filters.mllm import METRICS, MllmScorer
+from mmcorpus.filters.scorer import Unavailable
 from tests.filters.mllm.test_scorer import batch, judged
 
 SAMPLES = 6

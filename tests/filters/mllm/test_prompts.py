@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from filters.mllm import METRICS, read_rubric
+from mmcorpus.filters.mllm import METRICS, read_rubric
 
 
 def test_the_rubric_that_ships_asks_four_things_of_a_caption_after_what_they_share() -> None:

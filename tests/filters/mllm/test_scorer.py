@@ -13,11 +13,11 @@ import pytest
 from aiohttp import web
 from PIL import Image
 
-from filters import MAX_PIXELS, SCORERS, decode_image, judge_batch
-from filters.mllm import METRICS, MllmScorer, read_rubric
-from filters.mllm.images import image_bytes
-from filters.scorer import Unavailable
-from filters.serving import ClientConfig, Connection, ServerConfig
+from mmcorpus.filters import MAX_PIXELS, SCORERS, decode_image, judge_batch
+from mmcorpus.filters.mllm import METRICS, MllmScorer, read_rubric
+from mmcorpus.filters.mllm.images import image_bytes
+from mmcorpus.filters.scorer import Unavailable
+from mmcorpus.filters.serving import ClientConfig, Connection, ServerConfig
 from tests.filters.serving.protocol import Handler, completion, serving
 
 QUICK = ClientConfig(attempts=3, backoff=0.01, timeout=5.0, patience=1.0, concurrency=4)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from filters.scorer import Unavailable
-from filters.serving import ClientConfig, ModelClient, NoAnswer, Pool, Rejected, run
+from mmcorpus.filters.scorer import Unavailable
+from mmcorpus.filters.serving import ClientConfig, ModelClient, NoAnswer, Pool, Rejected, run
 from tests.filters.serving.protocol import completion, serving
 
 QUICK = ClientConfig(attempts=4, backoff=0.01, timeout=5.0, connect_timeout=2.0, patience=1.0)

@@ -9,12 +9,12 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from curation.documents.views import node_key, view_root, write_rows, write_view_file
-from curation.scores import Origin, write_scores
-from curation.shards import EncodedImage, Sample, Shard, ShardWriter
-from pipelines.notebook import Run, disagreement, distribution, gallery, jaccard, regions, threshold_slider
-from pipelines.notebook.plots import drawn_in
-from pipelines.state import RunState
+from mmcorpus.curation.documents.views import node_key, view_root, write_rows, write_view_file
+from mmcorpus.curation.store.scores import Origin, write_scores
+from mmcorpus.curation.store.shards import EncodedImage, Sample, Shard, ShardWriter
+from mmcorpus.pipelines.notebook import Run, disagreement, distribution, gallery, jaccard, regions, threshold_slider
+from mmcorpus.pipelines.notebook.plots import drawn_in
+from mmcorpus.pipelines.run.state import RunState
 from tests.curation.download.conftest import encoded, picture
 
 UIDS = [f"{number:032x}" for number in range(10)]

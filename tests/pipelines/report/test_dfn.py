@@ -6,10 +6,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from curation import storage
-from curation.scores import Origin, write_scores
-from pipelines.report import dfn
-from tests.training.contrastive.conftest import samples, write_source
+from mmcorpus.curation.store import storage
+from mmcorpus.curation.store.scores import Origin, write_scores
+from mmcorpus.pipelines.report import dfn
+from tests.training.clip.conftest import samples, write_source
 
 
 @pytest.fixture

@@ -7,15 +7,15 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from curation import ledger, storage
-from curation.documents.images import ImageListConfig, list_images
-from curation.documents.place import PlaceConfig, place_images
-from curation.documents.reading import JudgedDocument, JudgedNode
-from curation.documents.trim import trim_documents
-from curation.identity import node_uid
-from curation.shards import Shard, list_shards, read_rows
-from pipelines.inspecting import story
-from pipelines.report import documents, pages, render_page
+from mmcorpus.curation.documents.image_list import ImageListConfig, list_images
+from mmcorpus.curation.documents.inspect import JudgedDocument, JudgedNode
+from mmcorpus.curation.documents.place import PlaceConfig, place_images
+from mmcorpus.curation.documents.trim import trim_documents
+from mmcorpus.curation.store import ledger, storage
+from mmcorpus.curation.store.shards import Shard, list_shards, read_rows
+from mmcorpus.curation.store.uid import node_uid
+from mmcorpus.pipelines.report import documents, pages, render_page
+from mmcorpus.pipelines.report.inspect import story
 from tests.curation.documents.image_corpus import DOWNLOAD, fetch, image, page, picture, text, write_documents
 from tests.pipelines.report.test_page import outline
 

@@ -9,11 +9,11 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from curation import storage
-from curation.contamination import EvaluationsConfig, EvaluationSet, build_index
-from curation.scores import Origin, write_scores
-from curation.shards import EncodedImage, Sample, Shard, ShardWriter
-from pipelines.report import contamination, duplicates, render_page, svg
+from mmcorpus.curation.evaluations import EvaluationsConfig, EvaluationSet, build_index
+from mmcorpus.curation.store import storage
+from mmcorpus.curation.store.scores import Origin, write_scores
+from mmcorpus.curation.store.shards import EncodedImage, Sample, Shard, ShardWriter
+from mmcorpus.pipelines.report import contamination, duplicates, render_page, svg
 
 CAPTIONS = ["a red cube", "a red cube", "a red cube", "two <b>green</b> balls", "two green balls", "alone", "silent"]
 

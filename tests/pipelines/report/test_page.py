@@ -8,10 +8,10 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from curation import ledger, storage
-from curation.scores import Origin, write_scores
-from curation.shards import EncodedImage, Sample, Shard, ShardWriter
-from pipelines.report import render_page, write_report
+from mmcorpus.curation.store import ledger, storage
+from mmcorpus.curation.store.scores import Origin, write_scores
+from mmcorpus.curation.store.shards import EncodedImage, Sample, Shard, ShardWriter
+from mmcorpus.pipelines.report import render_page, write_report
 
 HOSTILE = '<script>alert("x")</script> & "quotes"'
 

@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 
-from pipelines.report import svg
+from mmcorpus.pipelines.report import svg
 
 
 def rectangles(chart: str, css: str) -> list[dict[str, str]]:

@@ -1,0 +1,138 @@
+"""HTML files: in a folder, a zip or a tar; a page each."""
+
+import lzma
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import IO, Any, Final
+from urllib.parse import quote
+
+from mmcorpus.curation.crawl.records import Failure, Item, Other, Page, Position
+from mmcorpus.curation.documents.config import PagesConfig
+from mmcorpus.curation.store import storage
+
+HTML_NAMES: Final = (".html", ".htm", ".xhtml", ".shtml")
+_TAR_ENDS: Final = {".gz": "gzip", ".tgz": "gzip", ".bz2": "bz2", ".tbz2": "bz2", ".xz": "xz", ".txz": "xz"}
+_ERRORS: Final = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, ValueError)
+
+
+def is_html_name(name: str) -> bool:
+    """Whether a file's name says that it holds HTML."""
+    return name.lower().endswith(HTML_NAMES)
+
+
+def read_folder(root: str, names: Sequence[str], config: PagesConfig, position: Position) -> Iterator[Item]:
+    """The pages of some files below a folder, from a place in the list on. One that is gone is a failure."""
+    for number in range(position.offset, len(names)):
+        path, after = storage.join(root, names[number]), Position(number + 1)
+        try:
+            body = storage.read_bytes(path, 0, config.extraction.max_bytes + 1)
+        except FileNotFoundError:
+            yield _failure(path, 0, None, after, "bad_record", "the file is gone")
+            continue
+        yield _page(path, names[number], body, 0, after, config)
+
+
+def read_zip(path: str, file: IO[bytes], config: PagesConfig, position: Position) -> Iterator[Item]:
+    """The pages of a zip, from a place in its directory on. Raises zipfile.BadZipFile for what is no zip."""
+    with zipfile.ZipFile(file) as archive:
+        members = archive.infolist()
+        for number in range(position.offset, len(members)):
+            member, after = members[number], Position(number + 1)
+            if member.is_dir():
+                continue
+            offset, length = member.header_offset, member.compress_size
+            if not is_html_name(member.filename):
+                yield _other(path, member.filename, offset, length, after)
+                continue
+            try:
+                with archive.open(member) as opened:
+                    body = opened.read(config.extraction.max_bytes + 1)
+            except (*_ERRORS, NotImplementedError, RuntimeError, OSError) as error:  # RuntimeError: a password
+                if isinstance(error, OSError) and error.errno is not None:
+                    raise
+                yield _failure(path, offset, length, after, "bad_record", f"{member.filename}: {error}")
+                continue
+            yield _page(path, member.filename, body, offset, after, config, length)
+
+
+def read_tar(path: str, file: IO[bytes], config: PagesConfig, position: Position) -> Iterator[Item]:
+    """The pages of a tar, from a member on; of a compressed tar (`.gz`, `.bz2`, `.xz`) earlier ones are passed again.
+
+    What follows damage in it is lost, and one failure.
+    """
+    suffix = next((end for end in _TAR_ENDS if path.lower().endswith(end)), None)
+    stream: Any = file
+    if suffix is not None:
+        import fsspec.compression
+
+        file.seek(0)
+        stream = fsspec.compression.compr[_TAR_ENDS[suffix]](file, mode="rb")
+    else:
+        file.seek(position.offset)
+    count, offset = 0, position.offset
+    try:
+        with tarfile.open(fileobj=stream, mode="r:") as opened:
+            archive: Any = opened
+            while (member := archive.next()) is not None:
+                archive.members = []  # it would keep them all
+                count += 1
+                if count <= position.skip:
+                    continue
+                offset = member.offset
+                body = _contents(archive, member, config.extraction.max_bytes + 1)
+                end = member.offset_data + -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+                after = Position(end) if suffix is None else Position(0, count)
+                if body is None:
+                    if member.isfile():
+                        yield _other(path, member.name, offset, member.size, after)
+                    continue
+                if len(body) < min(member.size, config.extraction.max_bytes + 1):
+                    raise EOFError(f"{member.name} breaks off")
+                yield _page(path, member.name, body, offset, after, config, member.size)
+            # tarfile takes a header that it cannot read for the end.
+            offset = archive.offset
+            stream.seek(offset)
+            block = stream.read(tarfile.BLOCKSIZE)
+            if len(block) < tarfile.BLOCKSIZE:
+                raise EOFError("its end is missing")
+            if block.strip(b"\0"):
+                raise tarfile.ReadError("what follows is no file of a tar")
+    except (*_ERRORS, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        ends = isinstance(error, EOFError) or "end of data" in str(error)
+        last = Position(2**62) if suffix is None else Position(0, 2**62)
+        yield _failure(path, offset, None, last, "truncated" if ends else "bad_record", str(error)[:200])
+
+
+def _contents(archive: tarfile.TarFile, member: tarfile.TarInfo, size: int) -> bytes | None:
+    if not member.isfile() or not is_html_name(member.name):
+        return None
+    opened = archive.extractfile(member)
+    return opened.read(size) if opened else None
+
+
+def _page(
+    path: str, name: str, body: bytes, offset: int, after: Position, config: PagesConfig, length: int | None = None
+) -> Item:
+    url = config.url_prefix + quote(name.removeprefix("./").lstrip("/"), safe="/:@!$&'()*+,;=~-._")
+    length = len(body) if length is None else length
+    if len(body) > config.extraction.max_bytes:
+        return _failure(path, offset, length, after, "too_large", f"more than {config.extraction.max_bytes} bytes", url)
+    return Page(file=path, offset=offset, length=length, position=after, url=url, body=body)
+
+
+def _failure(
+    path: str, offset: int, length: int | None, after: Position, code: str, detail: str, url: str | None = None
+) -> Failure:
+    return Failure(
+        file=path, offset=offset, length=length, position=after, code=code, detail=detail, url=url, number=after.skip
+    )
+
+
+def _other(path: str, name: str, offset: int, length: int, after: Position) -> Any:
+    _, dot, ending = name.rpartition("/")[2].rpartition(".")
+    what = f"file .{ending.lower()[:16]}" if dot else "file"
+    return Other(file=path, offset=offset, length=length, position=after, what=what)

@@ -1,0 +1,190 @@
+"""Opt-out: what asks not to use a page or its images, and in which words.
+
+Four voices are heard, in this order; the first that objects is the decision, and names itself:
+
+    blocklist    blocklist LIST: example.com                a list of one's own
+    page         meta robots: noai                          `<meta name="robots">`, and tags that name a robot
+    response     header x-robots-tag: noimageindex          of the page's response
+    site         robots.txt: Disallow: /a (gptbot)          and ai.txt, where the crawl carries them
+
+`noai`, and a reservation of text and data mining (`tdm-reservation: 1`, TDMRep), concern the page and its images,
+`noindex` (and `none`, which contains it) the page, `noimageai` and `noimageindex` its images. Everything here is pure:
+the first three are known while a page is extracted, the last when all of a crawl's files are (`decide_site`).
+"""
+
+import functools
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+from mmcorpus.curation.crawl.optout.site_rules import SiteRules
+
+PAGE_DIRECTIVES: Final = frozenset({"noai", "noindex", "tdm-reservation"})
+IMAGE_DIRECTIVES: Final = frozenset({"noai", "noimageai", "noimageindex", "tdm-reservation"})
+AI_AGENTS: Final = (
+    "ai2bot", "amazonbot", "anthropic-ai", "applebot-extended", "bytespider", "ccbot", "claudebot", "cohere-ai",
+    "cohere-training-data-crawler", "diffbot", "facebookbot", "google-extended", "gptbot", "imagesiftbot",
+    "img2dataset", "laion-huggingface-processor", "laiondownloader", "meta-externalagent", "omgili", "omgilibot",
+    "spawning-ai", "webzio-extended",
+)  # fmt: skip
+"""Robots that collect for training, by the tokens that their owners publish: a site that turns them away has said what
+it thinks of training. Robots that answer a user's question or serve a search are not among them."""
+OWN_AGENT: Final = "mmcorpus"
+_ROBOT: Final = re.compile(r"bot|crawl|spider|slurp|(?:^|[-_])ai(?:$|[-_])")
+# Directives that take a value after a colon, and so are no robot's name.
+_VALUED: Final = frozenset({"max-snippet", "max-image-preview", "max-video-preview", "unavailable_after"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptOutConfig:
+    """Whose wishes count. What does not count is not recorded either."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    directives: tuple[str, ...] = ("noai", "noimageai", "noindex", "noimageindex", "tdm-reservation")
+    """Directives of meta tags and X-Robots-Tag headers that count, `tdm-reservation` too; empty ignores both."""
+    agents: tuple[str, ...] = (OWN_AGENT, *AI_AGENTS)
+    """Robots whose rules count as ours, besides the rules for everybody, by their tokens."""
+    robots_txt: bool = True
+    """Heed the robots.txt files that the crawl carries."""
+    ai_txt: bool = True
+    """Heed the ai.txt files that the crawl carries."""
+    block_lists: tuple[str, ...] = ()
+    """Files, local or remote, of domains (`example.com`) and starts of addresses not to be used, one a line."""
+
+    def __post_init__(self) -> None:
+        known = PAGE_DIRECTIVES | IMAGE_DIRECTIVES
+        unknown = [name for name in self.directives if name not in known]
+        if unknown:
+            raise ValueError(f"opt_out.directives: unknown {unknown[0]!r}; there are {', '.join(sorted(known))}")
+        odd = [name for name in self.agents if not re.fullmatch(r"[A-Za-z0-9_.-]+", name)]
+        if odd:
+            raise ValueError(
+                f"opt_out.agents: {odd[0]!r} is no token of a robot; write it as robots.txt does, e.g. GPTBot, "
+                "and leave out *, which always counts"
+            )
+
+
+def decide_page(
+    url: str,
+    metas: Iterable[tuple[str, str]],
+    headers: Iterable[tuple[str, str]],
+    sites: SiteRules,
+    config: OptOutConfig,
+) -> str | None:
+    """What asks not to use a page, e.g. `meta robots: noai`; None if nothing does.
+
+    Args:
+        url: absolute, of the page.
+        metas: name and content of its `<meta>` tags, all or those of robots, in order.
+        headers: name and value of its response's headers, all or some, in order.
+    """
+    return _decide(url, metas, headers, sites, config, PAGE_DIRECTIVES)
+
+
+def decide_image(
+    url: str,
+    metas: Iterable[tuple[str, str]],
+    headers: Iterable[tuple[str, str]],
+    sites: SiteRules,
+    config: OptOutConfig,
+) -> str | None:
+    """What asks not to use an image that a page shows, be the page as it may; None if nothing does.
+
+    Args:
+        url: absolute, of the image; a `data:` address has no site.
+        metas, headers: of the page, as for `decide_page`.
+    """
+    return _decide(url, metas, headers, sites, config, IMAGE_DIRECTIVES)
+
+
+def decide_site(url: str, sites: SiteRules, config: OptOutConfig) -> str | None:
+    """What the site's robots.txt or ai.txt has against an address, be it of a page or an image; None if nothing."""
+    if config.robots_txt and (line := sites.refusal(url, "robots.txt", config.agents)):
+        return f"robots.txt: {line}"
+    if config.ai_txt and (line := sites.refusal(url, "ai.txt", config.agents)):
+        return f"ai.txt: {line}"
+    return None
+
+
+def _decide(
+    url: str,
+    metas: Iterable[tuple[str, str]],
+    headers: Iterable[tuple[str, str]],
+    sites: SiteRules,
+    config: OptOutConfig,
+    directives: frozenset[str],
+) -> str | None:
+    return (
+        _listed(url, sites)
+        or _stated(metas, headers, directives.intersection(config.directives), config)
+        or decide_site(url, sites, config)
+    )
+
+
+def _listed(url: str, sites: SiteRules) -> str | None:
+    entry = sites.block_lists.refusal(url)
+    return entry and f"blocklist {entry}"
+
+
+def _stated(
+    metas: Iterable[tuple[str, str]], headers: Iterable[tuple[str, str]], wanted: frozenset[str], config: OptOutConfig
+) -> str | None:
+    """The first wanted directive that a page's tags or headers state, with the words that state it."""
+    if not wanted:
+        return None
+    ours = _names(config.agents)
+    for name, content in metas:
+        robot = name.strip().lower()
+        if robot == "tdm-reservation":
+            found = robot if content.strip() == "1" and robot in wanted else None
+            directive = "1" if found else None
+        elif robot == "x-robots-tag":  # `<meta http-equiv="X-Robots-Tag">`
+            directive = _header_directive(content.lower(), ours, wanted)
+        else:
+            directive = _directive(content.lower().split(","), robot, ours, wanted)
+        if directive:
+            return f"meta {robot}: {directive}"
+    for name, value in headers:
+        header = name.strip().lower()
+        if header == "tdm-reservation" and header in wanted and value.strip() == "1":
+            return f"header {header}: 1"
+        if header == "x-robots-tag" and (directive := _header_directive(value.lower(), ours, wanted)):
+            return f"header {header}: {directive}"
+    return None
+
+
+def _directive(parts: Iterable[str], robot: str, ours: frozenset[str], wanted: frozenset[str]) -> str | None:
+    """The first wanted directive among those for a robot.
+
+    What is addressed to another robot than ours counts where it speaks of AI, as no search engine's index is meant.
+    """
+    everything = robot == "robots" or robot in ours
+    if not everything and not _ROBOT.search(robot):
+        return None
+    for part in parts:
+        directive = part.strip()
+        means = "noindex" if directive == "none" else directive
+        if means in wanted and (everything or means in ("noai", "noimageai")):
+            return directive
+    return None
+
+
+def _header_directive(value: str, ours: frozenset[str], wanted: frozenset[str]) -> str | None:
+    """The first wanted directive of a header's value: `directive, …` or `robot: directive, …`, with its robot."""
+    robot = "robots"
+    for part in value.split(","):
+        name, colon, rest = (piece.strip() for piece in part.partition(":"))
+        if colon and name in _VALUED:
+            continue
+        if colon:  # a robot's name holds for the directives that follow it, too
+            robot, part = name, rest
+        if directive := _directive((part,), robot, ours, wanted):
+            return directive if robot == "robots" else f"{robot}: {directive}"
+    return None
+
+
+@functools.cache
+def _names(agents: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(map(str.lower, agents))

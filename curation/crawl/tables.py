@@ -1,0 +1,146 @@
+"""Rows of parquet and JSONL files one by one, from any row on; a row that cannot be read costs itself."""
+
+import json
+import lzma
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO, Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mmcorpus.curation.crawl.records import START, Position
+
+BATCH_ROWS: Final = 64
+"""Of parquet at a time: a row may have megabytes."""
+MAX_LINE: Final = 64 * 2**20
+"""A JSONL line that is longer is not read."""
+COMPRESSIONS: Final = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """A row, or why there is none."""
+
+    values: dict[str, Any]
+    position: Position
+    """Where the next row begins."""
+    offset: int
+    """Of a plain JSONL file the byte, else the row."""
+    length: int | None
+    """Of a JSONL file, the line's bytes."""
+    problem: tuple[str, str] | None = None
+    """A code and details."""
+
+
+def column_names(path: str, file: IO[bytes]) -> list[str]:
+    """A table's columns; of JSONL those of its first rows. The file is read from its beginning."""
+    if _is_parquet(path):
+        return list(pq.read_schema(file).names)
+    names: dict[str, None] = {}
+    for row, _ in zip(read_rows(path, file, None, START), range(20), strict=False):
+        names.update(dict.fromkeys(row.values))
+    return list(names)
+
+
+def read_rows(path: str, file: IO[bytes], columns: list[str] | None, position: Position) -> Iterator[Row]:
+    """The rows of a table from a position on; `columns` (of parquet; those that are not there are null) or all.
+
+    Raises pa.ArrowInvalid for a file that is no parquet file.
+    """
+    if _is_parquet(path):
+        yield from _parquet(file, columns, position)
+    else:
+        yield from _jsonl(path, file, position)
+
+
+def _is_parquet(path: str) -> bool:
+    return path.lower().endswith(".parquet")
+
+
+def _parquet(file: IO[bytes], columns: list[str] | None, position: Position) -> Iterator[Row]:
+    table = pq.ParquetFile(file)
+    there = [name for name in table.schema_arrow.names if columns is None or name in columns]
+    first = 0
+    for group in range(table.num_row_groups):
+        count = table.metadata.row_group(group).num_rows
+        if first + count > position.offset:
+            yield from _row_group(table, group, first, there, position.offset)
+        first += count
+
+
+def _row_group(table: Any, group: int, first: int, columns: list[str], begin: int) -> Iterator[Row]:
+    count = table.metadata.row_group(group).num_rows
+    row = first
+    try:
+        for batch in table.iter_batches(batch_size=BATCH_ROWS, row_groups=[group], columns=columns):
+            lists = [batch.column(name) for name in columns]
+            for index in range(len(batch)):
+                if row >= begin:
+                    values = {name: values[index].as_py() for name, values in zip(columns, lists, strict=True)}
+                    yield Row(values=values, position=Position(row + 1), offset=row, length=None)
+                row += 1
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the file's storage; Arrow's own errors have no number
+        detail = f"rows {row} to {first + count - 1}: {str(error).splitlines()[0][:200]}"
+        yield Row(
+            values={}, position=Position(first + count), offset=max(row, begin), length=None,
+            problem=("bad_record", detail),
+        )  # fmt: skip
+
+
+def _jsonl(path: str, file: IO[bytes], position: Position) -> Iterator[Row]:
+    suffix = next((end for end in COMPRESSIONS if path.lower().endswith(end)), None)
+    if suffix is not None:
+        import fsspec.compression
+
+        file.seek(0)
+        file = fsspec.compression.compr[COMPRESSIONS[suffix]](file, mode="rb")
+    else:
+        file.seek(position.offset)
+    lines, offset = 0, position.offset
+    while True:
+        problem, line, size = None, b"", 0
+        try:
+            line = file.readline(MAX_LINE)
+            size = len(line)
+            while len(line) == MAX_LINE and not line.endswith(b"\n"):
+                problem = ("too_large", f"a line of more than {MAX_LINE} bytes")
+                line = file.readline(MAX_LINE)
+                size += len(line)
+        except (EOFError, zlib.error, lzma.LZMAError, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            problem = ("truncated" if isinstance(error, EOFError) else "bad_record", str(error)[:200])
+        except Exception as error:
+            if suffix != ".zst" or type(error).__name__ != "ZstdError":
+                raise
+            problem = ("bad_record", str(error)[:200])
+        broken = problem is not None and problem[0] != "too_large"
+        if not size and not broken:
+            return
+        lines += 1
+        begin, offset = offset, offset + size
+        place = Position(offset) if suffix is None else Position(0, lines)
+        if suffix is None or lines > position.skip:
+            row = _parse(line) if problem is None else {}
+            if row is None:
+                row, problem = {}, ("bad_record", f"not a JSON object: {line[:80]!r}")
+            if row or problem:
+                number = begin if suffix is None else lines - 1
+                yield Row(values=row, position=place, offset=number, length=size, problem=problem)
+        if broken:
+            return
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    """The object of a line; empty for an empty line, None for what is none."""
+    if not line.strip():
+        return {}
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) and found else None

@@ -1,0 +1,131 @@
+"""What sites' robots.txt and ai.txt have against extracted documents and their images, once a crawl is read whole.
+
+A site's file may stand anywhere in a crawl, often in an archive of its own, so that it is not there when a page is
+extracted. `heed_sites` asks afterwards and writes what objects beside the documents; `read_documents` lays it over
+their rows (`overlay`), so that every later stage sees one `opt_out`.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+import pyarrow as pa
+
+from mmcorpus.curation.crawl.optout.decide import OptOutConfig, decide_site
+from mmcorpus.curation.crawl.optout.site_rules import SiteRules, host_of, read_site_files
+from mmcorpus.curation.dedup.plan import digest_of
+from mmcorpus.curation.engine.tasks import Outcome
+from mmcorpus.curation.html.nodes import ImageNode, from_json, to_json
+from mmcorpus.curation.store import storage
+from mmcorpus.curation.store.shards import SUCCESS, Shard, list_shards, read_rows
+
+FOLDER: Final = "objections"
+SITES: Final = "sites"
+MADE_BY: Final = "made_by.json"
+SCHEMA: Final = pa.schema({"key": pa.string(), "node": pa.int32(), "opt_out": pa.string()})
+"""`node` is the number of an image node, null for the document itself."""
+
+Objections = Mapping[str, Mapping[int | None, str]]
+"""By a document's key, what objects to it (None) or to its nodes."""
+
+
+def heed_sites(
+    documents: str, config: OptOutConfig, run: Callable[..., list[Outcome]], *, workers: int | None = None
+) -> int:
+    """Write the objections of all documents under `documents`; returns how many more ask not to be used.
+
+    Does nothing where the crawl carried no site's file, and again only where the documents or the files have changed.
+
+    Args:
+        documents: `documents/<source>`; its `sites/*.parquet` hold the files.
+        run: `mmcorpus.curation.engine.tasks.run_shards`.
+
+    Raises:
+        RuntimeError: a shard could not be read.
+    """
+    folder = storage.join(documents, SITES)
+    if not (config.robots_txt or config.ai_txt) or not storage.list_names(folder):
+        storage.remove(storage.join(documents, FOLDER))
+        return 0
+    shards = list_shards(documents)
+    files = digest_of([[file.host, file.kind, file.date, file.text] for file in read_site_files(folder)])
+    rules = [list(config.agents), config.robots_txt, config.ai_txt]
+    made_by = digest_of(files, rules, [[shard.name, storage.read_json(shard.stats)] for shard in shards])
+    mark = storage.join(documents, FOLDER, MADE_BY)
+    if storage.exists(mark) and (known := storage.read_json(mark))["made_by"] == made_by:
+        return int(known["documents"])
+    work = AskSites(documents, config)
+    outcomes = run(lambda: work, shards, name=lambda shard: shard.name, title="ask sites", workers=workers)
+    failed = [f"{outcome.name}: {outcome.error}" for outcome in outcomes if outcome.error]
+    if failed:
+        raise RuntimeError("documents could not be asked about: " + "; ".join(failed))
+    count = sum(int(outcome.result["opted out"]) for outcome in outcomes if outcome.result)
+    storage.write_json(mark, {"made_by": made_by, "documents": count})
+    return count
+
+
+class AskSites:
+    """What a worker does with a shard of documents: writes what objects to them and to their images."""
+
+    def __init__(self, documents: str, config: OptOutConfig) -> None:
+        self.documents, self.config = documents, config
+
+    def __call__(self, shard: Shard) -> dict[str, int]:
+        rows = read_rows(shard, ["key", "status", "url", "opt_out", "nodes"]).to_pylist()
+        pages = [(row, list(_images(row["nodes"]))) for row in rows if row["status"] == SUCCESS]
+        hosts = {host_of(url) for row, images in pages for url in (row["url"] or "", *(url for _, url in images))}
+        files = (file for file in read_site_files(storage.join(self.documents, SITES)) if file.host in hosts)
+        sites = SiteRules(files)
+        found: list[dict[str, Any]] = []
+        count = 0
+        for row, images in pages:
+            if (objection := decide_site(row["url"] or "", sites, self.config)) is not None:
+                found.append({"key": row["key"], "node": None, "opt_out": objection})
+                count += row["opt_out"] is None
+            for number, url in images:
+                if (objection := decide_site(url, sites, self.config)) is not None:
+                    found.append({"key": row["key"], "node": number, "opt_out": objection})
+        path = storage.join(self.documents, FOLDER, f"{shard.name}.parquet")
+        storage.write_table(path, pa.Table.from_pylist(found, schema=SCHEMA))
+        return {"opted out": count}
+
+
+def read_objections(shard: Shard) -> Objections:
+    """What objects to the documents of a shard; empty where no site was asked."""
+    path = storage.join(shard.root, FOLDER, f"{shard.name}.parquet")
+    found: dict[str, dict[int | None, str]] = {}
+    if storage.exists(path):
+        for row in storage.read_table(path).to_pylist():
+            found.setdefault(row["key"], {})[row["node"]] = row["opt_out"]
+    return found
+
+
+def digest_of_objections(documents: str) -> str:
+    """What made the objections; empty where no site was asked."""
+    mark = storage.join(documents, FOLDER, MADE_BY)
+    return str(storage.read_json(mark)["made_by"]) if storage.exists(mark) else ""
+
+
+def overlay(row: dict[str, Any], objections: Mapping[int | None, str]) -> dict[str, Any]:
+    """A document's row with what objects to it, where nothing did before; columns that it lacks stay away."""
+    changed = dict(row)
+    if "opt_out" in row and row["opt_out"] is None:
+        changed["opt_out"] = objections.get(None)
+    if row.get("nodes") and any(number is not None for number in objections):
+        nodes = from_json(row["nodes"])
+        changed["nodes"] = to_json(
+            replace(node, opt_out=objections[number])
+            if isinstance(node, ImageNode) and node.opt_out is None and number in objections
+            else node
+            for number, node in enumerate(nodes)
+        )
+    return changed
+
+
+def _images(nodes: str | None) -> Iterator[tuple[int, str]]:
+    """Numbers and addresses of the image nodes; none where the nodes cannot be read, which later stages name."""
+    try:
+        parsed = from_json(nodes or "[]")
+    except (ValueError, RecursionError):
+        return
+    yield from ((number, node.url) for number, node in enumerate(parsed) if isinstance(node, ImageNode))

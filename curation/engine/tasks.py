@@ -1,0 +1,242 @@
+"""The engine: Ray spreads shards over worker processes; one bad shard is one error, not the run's end.
+
+Shards are plain Ray tasks, a few more in flight than there are CPUs. Ray keeps a machine's worker processes from one
+run to the next, imports and all, so that a run starts in a fraction of a second; actors (Ray Data's pools) are new
+processes each time, which cost 5 s a run. Where a model on a GPU is to be fed by many CPUs, see `curation.scoring.gpu`.
+"""
+
+import contextlib
+import gc
+import itertools
+import math
+import pickle
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from mmcorpus.curation.engine.progress import Progress
+from mmcorpus.curation.store import storage
+
+Item = TypeVar("Item")
+Work = Callable[[Item], Mapping[str, Any]]
+"""What a worker does with one item. It commits its own output and returns counts (other values ride along)."""
+
+WORKER_DIED: Final = "worker died"
+"""How the error of an item begins whose worker process was killed at every attempt."""
+IDLE_SECONDS: Final = 30.0
+"""How long a worker process without an item keeps what it was set up with (a model) in memory."""
+_FAILED: Final = "failed"
+_NO_RAY: Final = "Ray is not running. Call ray.init() first, or use the mmcorpus command, which does."
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """What became of one item."""
+
+    name: str
+    """The item's name, e.g. the shard's."""
+    result: dict[str, Any] | None
+    """What the work returned; None if it failed."""
+    error: str | None
+    """`Type: message (in NAME)`; None if the work succeeded."""
+    seconds: float
+    """Time the worker spent on it."""
+
+
+def run_shards(
+    make_work: Callable[[], Work[Item]],
+    items: Sequence[Item],
+    *,
+    name: Callable[[Item], str] = str,
+    title: str,
+    workers: int | None = None,
+    unit: str = "shard",
+    max_task_retries: int = 2,
+) -> list[Outcome]:
+    """Run `work(item)` for every item on the Ray that is initialised; the outcomes come in the items' order.
+
+    `make_work()` runs once in each worker process, so that models load once. The work must commit atomically, because
+    an item whose worker dies is tried again `max_task_retries` times. A worker has one item at a time, so that an item
+    that kills its worker takes no other with it. An exception in the work is that item's `error`. Integers in the
+    returned mapping show in the progress bar.
+
+    Args:
+        workers: items worked on at a time, each by a process with one CPU; None, or more than the cluster has, means
+            as many as it has CPUs.
+
+    Raises:
+        RuntimeError: Ray is missing or not initialised, or `make_work` itself failed (a missing model, say).
+        OSError: a worker met a full disk.
+    """
+    cpus = cluster_resource("CPU")
+    outcomes: dict[int, Outcome] = {}
+    with Progress(title, total=len(items), unit=unit) as progress:
+        for index, outcome in _stream(make_work, items, name, workers or cpus, cpus, max_task_retries):
+            outcomes[index] = outcome
+            show(progress, outcome)
+            stop_at_full_disk(outcome)
+    return [outcomes[index] for index in range(len(items))]
+
+
+def _stream(
+    make_work: Callable[[], Work[Item]],
+    items: Sequence[Item],
+    name: Callable[[Item], str],
+    workers: int,
+    cpus: int,
+    retries: int,
+) -> Iterator[tuple[int, Outcome]]:
+    """The outcomes of all items as they finish."""
+    import ray
+
+    setup = Setup.of((make_work, name))
+    task = ray.remote(num_cpus=1, max_retries=retries, scheduling_strategy="SPREAD")(_work_on)
+    # A few wait in Ray's queue, so that no worker waits for this process.
+    limit = workers if workers < cpus else cpus + math.ceil(cpus / 4)
+    rest = iter(range(len(items)))
+    in_flight: dict[Any, int] = {}
+    while True:
+        for index in itertools.islice(rest, limit - len(in_flight)):
+            in_flight[task.remote(setup, ray.cloudpickle.dumps(items[index]))] = index
+        if not in_flight:
+            return
+        # When this is interrupted, what is in flight ends with the driver, or commits the bytes that the next run
+        # would: ray.cancel aborts Ray 2.60's driver when it meets a task that ends at that moment.
+        done, _ = ray.wait(list(in_flight), num_returns=1, timeout=1.0)
+        for reference in done:
+            index = in_flight.pop(reference)
+            try:
+                outcome = ray.get(reference)
+            except ray.exceptions.RayError:
+                outcome = dead(name(items[index]))
+            if isinstance(outcome, str):
+                raise RuntimeError(f"a worker could not be set up: {outcome}")
+            yield index, outcome
+
+
+def _work_on(setup: "Setup", pickled: bytes) -> "Outcome | str":
+    """The remote function: one item's outcome, or why this process could not be set up."""
+    with KEPT.use(setup, lambda parts: (parts[0](), parts[1])) as made:
+        if isinstance(made, str):
+            return made
+        work, name = made
+        item = pickle.loads(pickled)
+        return attempt(lambda: dict(work(item)), name(item))
+
+
+def attempt(work: Callable[[], dict[str, Any]], label: str) -> Outcome:
+    """The outcome of a piece of work."""
+    start = time.monotonic()
+    try:
+        result = work()
+    except Exception as error:
+        message = f"{type(error).__name__}: {error} (in {label})"
+        return Outcome(name=label, result=None, error=message, seconds=time.monotonic() - start)
+    return Outcome(name=label, result=result, error=None, seconds=time.monotonic() - start)
+
+
+def stop_at_full_disk(outcome: Outcome) -> None:
+    """Raise OSError if that is what failed: every item after it would be worked on for nothing."""
+    full = storage.full_disk_in([outcome.error or ""])
+    if full is not None:
+        raise full
+
+
+def dead(label: str) -> Outcome:
+    """The outcome of an item whose worker was killed once too often."""
+    error = f"{WORKER_DIED} at every attempt, out of memory or killed (in {label})"
+    return Outcome(name=label, result=None, error=error, seconds=0.0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Setup:
+    """What the workers of one run are set up with: a name that no other run has, and the parts, pickled once."""
+
+    token: str
+    parts: tuple[Any, ...]
+    """An object reference, in a tuple so that Ray does not fetch it for each task."""
+
+    @classmethod
+    def of(cls, parts: tuple[Any, ...]) -> "Setup":
+        """Parts put where every worker can fetch them."""
+        import ray
+
+        return cls(token=uuid.uuid4().hex, parts=(ray.put(ray.cloudpickle.dumps(parts)),))
+
+    def fetch(self) -> tuple[Any, ...]:
+        """The parts, in a worker."""
+        import ray
+
+        parts: tuple[Any, ...] = pickle.loads(ray.get(self.parts[0]))
+        return parts
+
+
+class Kept:
+    """What a worker process is set up with, made at a run's first item and kept for its others.
+
+    The process outlives the run, so what it keeps is let go when the next run begins or after `IDLE_SECONDS`.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._token: str | None = None
+        self._made: Any = None
+        self._timer: threading.Timer | None = None
+
+    @contextlib.contextmanager
+    def use(self, setup: Setup, make: Callable[[tuple[Any, ...]], Any]) -> Iterator[Any]:
+        """What `make` made of the setup's parts; its error as text if it failed."""
+        if self._timer is not None:
+            self._timer.cancel()
+        with self._lock:
+            if self._token != setup.token:
+                self._drop()
+                try:
+                    self._made = make(setup.fetch())
+                except Exception as error:
+                    # Raised here it would reach the user as Ray's account of a task; carried, it reads as what it is.
+                    self._made = f"{type(error).__name__}: {error}"
+                self._token = setup.token
+            try:
+                yield self._made
+            finally:
+                self._timer = threading.Timer(IDLE_SECONDS, self._let_go)
+                self._timer.daemon = True
+                self._timer.start()
+
+    def _let_go(self) -> None:
+        with self._lock:
+            self._drop()
+
+    def _drop(self) -> None:
+        self._token = self._made = None
+        gc.collect()
+
+
+KEPT: Final = Kept()
+"""This process's."""
+
+
+def show(progress: Progress, outcome: Outcome) -> None:
+    """Advance a progress bar by one item and its counts."""
+    result = outcome.result or {}
+    counts = {key: value for key, value in result.items() if isinstance(value, int) and not isinstance(value, bool)}
+    progress.advance(1, **counts, **({_FAILED: 1} if outcome.error else {}))
+
+
+def cluster_resource(resource: str) -> int:
+    """How many the cluster has of a resource, `CPU` (at least 1) or `GPU`.
+
+    Raises:
+        RuntimeError: Ray is missing or not initialised.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise RuntimeError("Ray is not installed. Install it with: pip install 'mmcorpus[curate]'") from error
+    if not ray.is_initialized():
+        raise RuntimeError(_NO_RAY)
+    return max(int(resource == "CPU"), int(ray.cluster_resources().get(resource, 0)))

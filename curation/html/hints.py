@@ -1,0 +1,208 @@
+"""What an element's tag, class, id and role say of its being furniture or content."""
+
+import re
+from functools import lru_cache
+from itertools import pairwise
+from typing import Final
+
+from mmcorpus.curation.html.parse import Attributes
+
+NONE: Final = 0
+FURNITURE: Final = 1
+"""Its name says so; goes unless most of the page is in it."""
+TALK: Final = 2
+"""Readers' comments; go if there is something else on the page."""
+NEVER: Final = 3
+"""Hidden, or a part of the interface."""
+CONTENT: Final = 4
+"""Its name says that it holds the content."""
+
+_FURNITURE_TAGS: Final = frozenset(["nav", "footer", "aside", "menu", "form"])
+_NEVER_TAGS: Final = frozenset(["input", "label", "legend", "progress", "meter", "output", "option", "optgroup"])
+_READ: Final = frozenset(["class", "id", "hidden", "role", "aria-hidden", "style", "itemprop", "aria-modal"])
+TELLING: Final = _FURNITURE_TAGS | _NEVER_TAGS | {"main", "article"}
+"""Tags that say something without attributes."""
+_ANCHORED: Final = frozenset(["h1", "h2", "h3", "h4", "h5", "h6", "span", "a", "dt", "p", "li"])
+"""Their ids are made from their words, for links to them."""
+_CONTENT_TAGS: Final = frozenset(["main", "article"])
+_FURNITURE_ROLES: Final = frozenset(
+    re.findall(
+        r"\S+",
+        "navigation banner contentinfo search complementary menu menubar toolbar tablist tooltip status alert log"
+        " form doc-toc doc-pagelist",
+    )
+)
+_NEVER_ROLES: Final = frozenset(
+    re.findall(
+        r"\S+",
+        "dialog alertdialog button switch checkbox radio slider spinbutton listbox combobox",
+    )
+)
+
+_NAMES: Final = 500
+_STYLE: Final = 1_000
+"""Characters of an attribute that are looked at."""
+_NAME: Final = re.compile(r"[a-z]+|[0-9]+")
+_CAMEL: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
+
+_NEVER: Final = re.compile(
+    r"(?:^|\s)(?:[\w-]*(?:sr-only|visually-?hidden|screen-?reader(?:-text)?|skip-?(?:link|nav|to)[\w-]*|mw-jump-link|mw-editsection[\w-]*|"
+    r"noprint|navbox[\w-]*|headerlink|no-?display|edit-?section|anchorjs-link|heading-anchor|anchor-link|hidden-print|print-?only))(?=\s|$)",
+    re.IGNORECASE,
+)
+_TALK: Final = re.compile(
+    r"(?<![a-z])(?:comments?|commentlist|comment-?list|comments?-?(?:area|section|wrap(?:per)?|container|block|box|form|thread)|disqus(?:_thread)?|"
+    r"respond|replies|livefyre|fb-comments|discussion|facebook-?comments|remarks|komentar\w*|kommentar\w*|commentaires?)(?![a-z])",
+    re.IGNORECASE,
+)
+_WORDS: Final = frozenset(
+    re.findall(
+        r"\S+",
+        "nav navi navbar navigation subnav topnav mainnav menu menus submenu megamenu dropdown breadcrumb"
+        " breadcrumbs crumbs crumb footer foot bottombar colophon sidebar sidebars sidenav rail cookie cookies"
+        " consent gdpr ccpa onetrust privacy share shares sharing sharebar sharedaddy sharethis addthis addtoany"
+        " social socials sociable socialmedia related relateds recommend recommended recommendation"
+        " recommendations outbrain taboola zergnet newsletter newsletters subscribe subscription signup optin"
+        " mailchimp advert adverts advertisement advertisements advertising ad ads adsense adslot adunit adbox"
+        " adsbygoogle dfp gpt sponsor sponsored sponsors promo promos promotion promoted popup popups modal"
+        " overlay lightbox tooltip paginate pagination pager paging pagenav toolbar topbar skiplink byline bylines"
+        " author authors authorbox bio avatar toc tags taglist tagcloud tagged widget widgets login signin search"
+        " searchbox searchform masthead copyright disclaimer trending popular mostread mostpopular readmore"
+        " morelinks alsoread prevnext postnav timestamp dateline pubdate published posted postdate postmeta"
+        " metadata entrymeta categories rating ratings votes reply replybox signature actions buttons controls"
+        " print printing permalink edit sphinxsidebar rellinks relations relbar navheader navfooter teaser teasers"
+        " upsell crosssell hatnote ambox mbox metabox follow followus submitted donate donation donations userinfo"
+        " poster postprofile userdetails usertitle memberinfo postdetails feedback survey poll download-app"
+        " appstore",
+    )
+)
+_PAIRS: Final = frozenset(
+    re.findall(
+        r"\S+",
+        "read-more most-read most-popular also-read you-may may-like more-from more-stories more-news"
+        " up-next next-prev prev-next next-post post-meta entry-meta article-meta meta-data post-info article-info"
+        " entry-footer post-footer article-footer post-tags entry-tags tag-list tag-cloud site-header"
+        " page-header-nav site-nav main-nav side-bar side-nav left-nav right-nav nav-bar top-bar bottom-bar"
+        " left-col right-col left-column right-column col-left col-right secondary-content post-navigation"
+        " post-nav post-author about-author author-box author-bio author-info table-of contents-toc local-toc"
+        " page-tools print-link back-top go-top to-top latest-news latest-posts recent-posts recent-comments"
+        " hot-news top-stories breaking-news mail-list mailing-list call-action cta-box site-info last-updated"
+        " last-modified article-tools story-tools post-tools article-date post-date entry-date publish-date"
+        " post-time article-time news-date",
+    )
+)
+_HEADERS: Final = frozenset(
+    re.findall(
+        r"\S+",
+        "site-header page-header main-header global-header header masthead top-header siteheader pageheader headerwrap",
+    )
+)
+_NEUTRAL: Final = frozenset(
+    re.findall(
+        r"\S+",
+        "no with has without layout page body hide show enable enabled disabled is open closed",
+    )
+)
+_PICTURE: Final = frozenset(["image", "images", "img", "photo", "picture", "gallery", "figure"])
+_CONTENT: Final = re.compile(
+    r"(?:^|[\s_-])(?:article-?body|article-?content|article-?text|post-?body|post-?content|entry-?content|story-?body|story-?content|main-?content|"
+    r"page-?content|content-?body|body-?content|body-?text|mw-parser-output|mw-content-text|markdown-body|hentry|article__body|rich-?text|prose|articletext|"
+    r"newsbody|news-?content|textcontent|instapaper_body|postarea|content|article|main|post|story|entry|document)(?=[\s_-]|$)",
+    re.IGNORECASE,
+)
+
+
+def hint(tag: str, attributes: Attributes) -> int:
+    """What an element's own tag and attributes say of it: one of the constants above."""
+    if tag in _FURNITURE_TAGS:
+        return FURNITURE
+    if tag in _NEVER_TAGS:
+        return NEVER
+    names, role, prop = "", "", ""
+    for name, value in attributes:
+        if name not in _READ:
+            continue
+        if name == "class" or (name == "id" and tag not in _ANCHORED):
+            if value:
+                names = f"{names} {value}" if names else value
+        elif name == "hidden":
+            if value != "until-found":
+                return NEVER
+        elif name == "role":
+            role = (value or "").strip().lower()
+        elif name == "aria-hidden":
+            # Formulas and icons are hidden from screen readers, not from readers.
+            if value == "true" and tag not in (
+                "span",
+                "i",
+                "img",
+                "figure",
+                "picture",
+                "a",
+                "p",
+                "td",
+                "em",
+                "b",
+                "code",
+                "pre",
+            ):
+                return NEVER
+        elif name == "style":
+            if value and hides(value[:_STYLE]):
+                return NEVER
+        elif name == "itemprop":
+            prop = value or ""
+        elif name == "aria-modal":
+            return NEVER
+    if role:
+        if role in _FURNITURE_ROLES:
+            return FURNITURE
+        if role in _NEVER_ROLES and tag != "a":
+            return NEVER
+        if role in ("main", "article"):
+            return CONTENT
+    if prop and ("articlebody" in prop.lower() or prop == "text"):
+        return CONTENT
+    if names:
+        found = name_hint(names[:_NAMES])
+        if found:
+            return found
+    return CONTENT if tag in _CONTENT_TAGS else NONE
+
+
+@lru_cache(4096)
+def hides(style: str) -> bool:
+    """Whether an inline style hides its element."""
+    plain = style.replace(" ", "").lower()
+    return "display:none" in plain or "visibility:hidden" in plain
+
+
+@lru_cache(20_000)
+def name_hint(names: str) -> int:
+    """What classes and ids, separated by blanks, say."""
+    if _NEVER.search(names):
+        return NEVER
+    content = NONE
+    furniture = NONE
+    for token in names.split():
+        plain = _CAMEL.sub("-", token).lower()
+        words = _NAME.findall(plain)
+        if not words:
+            continue
+        if _NEUTRAL.intersection(words):
+            continue
+        if _TALK.search(plain):
+            return TALK
+        joined = "-".join(words)
+        if _PICTURE.intersection(words):
+            continue
+        if (
+            words[-1] in _WORDS
+            or words[0] in _WORDS
+            or joined in _HEADERS
+            or any(f"{a}-{b}" in _PAIRS or f"{a}{b}" in _WORDS for a, b in pairwise(words))
+        ):
+            furniture = FURNITURE
+        elif _CONTENT.search(plain):
+            content = CONTENT
+    return furniture or content

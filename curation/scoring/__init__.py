@@ -1,0 +1,1 @@
+"""Shards to score tables: one decode an image for all scorers, models on GPUs, model servers."""

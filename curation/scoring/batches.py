@@ -1,0 +1,187 @@
+"""Batches for judges, in three steps that stand apart: read a shard, decode its images, judge (DESIGN §4).
+
+One worker may do all three to a shard, or hand what it decoded to a model elsewhere (`gpu.py`). A batch never
+holds samples of two shards: what a model gives for a sample depends, in the last digit, on what else is in its batch,
+and scores must not depend on which other shards a run has left to do.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mmcorpus.curation.store import storage
+from mmcorpus.curation.store.shards import SUCCESS, Shard, read_samples
+from mmcorpus.filters import DecodeFailure, Scorer, decode_image, judge_batch
+from mmcorpus.filters.run_scorer import table_schema
+from mmcorpus.filters.scorer import Batch, Columns
+
+BATCH_BYTES: Final = 256 << 20
+"""A batch ends once it holds this many bytes of pixels, so that large images do not fill the memory."""
+
+Part = tuple[list[int], pa.Table]
+"""Which of a shard's samples a batch held, and what a scorer made of it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShardRows:
+    """The samples of a shard in key order, as columns; no images."""
+
+    keys: list[str]
+    columns: dict[str, list[Any]]
+    """By name of `mmcorpus.filters.scorer.INPUTS`; always `uid`."""
+
+    def batch(self, positions: Sequence[int]) -> dict[str, list[Any]]:
+        """The columns at some positions."""
+        return {name: [values[position] for position in positions] for name, values in self.columns.items()}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batched:
+    """What a judge gets, and which of the shard's samples they are."""
+
+    positions: list[int]
+    batch: Batch
+
+
+def read_shard_rows(shard: Shard, inputs: set[str]) -> ShardRows:
+    """The `success` rows of a shard's parquet with the columns that `inputs` need; the tar is not touched.
+
+    Raises:
+        ValueError: the rows have no uid, or a key twice.
+    """
+    there = storage.read_schema(shard.parquet).names
+    for name in ("key", "status", "uid"):
+        if name not in there:
+            raise ValueError(f"{shard.parquet} has no column {name!r}; download it with mmcorpus, or add one")
+    plain = [name for name in ("url", "caption") if name in inputs]
+    wanted = there if "meta" in inputs else ["key", "status", "uid", *(name for name in plain if name in there)]
+    table = storage.read_table(shard.parquet, columns=wanted)
+    table = table.filter(pc.equal(table["status"], SUCCESS)).sort_by("key")
+    keys = table["key"].to_pylist()
+    if len(set(keys)) != len(keys):
+        raise ValueError(f"{shard.parquet} has a key twice")
+    nothing: list[Any] = [None] * len(keys)
+    columns = {name: table[name].to_pylist() if name in there else nothing for name in ["uid", *plain]}
+    if "shard" in inputs:
+        columns["shard"] = [shard.name] * len(keys)
+    if "meta" in inputs:
+        columns["meta"] = table.to_pylist()
+    return ShardRows(keys=keys, columns=columns)
+
+
+def slices(rows: ShardRows, size: int) -> Iterator[Batched]:
+    """The rows in order, `size` at a time, without images."""
+    for start in range(0, len(rows.keys), size):
+        positions = list(range(start, min(start + size, len(rows.keys))))
+        yield Batched(positions=positions, batch=rows.batch(positions))
+
+
+def read_encoded(shard: Shard, rows: ShardRows) -> Iterator[tuple[int, bytes]]:
+    """First step: the position and the image's bytes of each sample, as the tar holds them; one image at a time.
+
+    Raises:
+        tarfile.ReadError: the tar is damaged.
+        ValueError: its samples are not those of the parquet's `success` rows.
+    """
+    where = {key: position for position, key in enumerate(rows.keys)}
+    for sample in read_samples(shard):
+        position = where.pop(sample.key, None)
+        if position is None:
+            raise ValueError(f"sample {sample.key!r} is twice in the tar or has no success row in {shard.parquet}")
+        yield position, sample.images[0].data if sample.images else b""
+    if where:
+        raise ValueError(
+            f"{len(where)} of {len(rows.keys)} samples are missing, {min(where)!r} first; the tar ends early"
+        )
+
+
+def decode_batches(
+    encoded: Iterable[tuple[int, bytes]],
+    rows: ShardRows,
+    *,
+    max_pixels: int,
+    size: int,
+    inputs: Collection[str] = ("image",),
+) -> Iterator[Batched]:
+    """Second step: batches of at most `size` samples with their images decoded, or the reason why not.
+
+    Args:
+        inputs: which of `image` (decoded) and `encoded` (the file's bytes) the batches hold.
+    """
+    positions: list[int] = []
+    columns: dict[str, list[Any]] = {name: [] for name in ("image", "encoded") if name in inputs}
+    held = 0
+    for position, data in encoded:
+        positions.append(position)
+        if "encoded" in columns:
+            columns["encoded"].append(data)
+            held += len(data)
+        if "image" in columns:
+            image = decode_image(data, max_pixels=max_pixels)
+            columns["image"].append(image)
+            held += 0 if isinstance(image, DecodeFailure) else image.pixels.nbytes
+        if len(positions) == size or held >= BATCH_BYTES:
+            yield Batched(positions=positions, batch={**rows.batch(positions), **columns})
+            positions, columns, held = [], {name: [] for name in columns}, 0
+    if positions:
+        yield Batched(positions=positions, batch={**rows.batch(positions), **columns})
+
+
+class Judging:
+    """Third step: what judges make of a shard's batches, a table for each scorer that does not break."""
+
+    def __init__(
+        self, scorers: Sequence[Scorer], judges: Mapping[str, Callable[[Batch], Columns]], rows: ShardRows
+    ) -> None:
+        self._scorers, self._judges, self._rows = scorers, judges, rows
+        self._parts: dict[str, list[Part]] = {scorer.name: [] for scorer in scorers}
+        self.errors: dict[str, str] = {}
+        """By scorer, the error that stopped it alone."""
+
+    def add(self, batched: Batched) -> None:
+        """Judge one batch."""
+        for scorer in self._scorers:
+            if scorer.name not in self.errors:
+                try:
+                    table = judge_batch(scorer, self._judges[scorer.name], batched.batch)
+                except Exception as error:
+                    self.errors[scorer.name] = f"{type(error).__name__}: {error}"
+                else:
+                    self._parts[scorer.name].append((batched.positions, table))
+
+    def tables(self) -> dict[str, pa.Table]:
+        """By scorer that did not break, its table of the whole shard."""
+        uids = self._rows.columns["uid"]
+        return {
+            scorer.name: assemble(scorer, self._parts[scorer.name], uids)
+            for scorer in self._scorers
+            if scorer.name not in self.errors
+        }
+
+
+def assemble(scorer: Scorer, parts: Iterable[Part], uids: Sequence[str]) -> pa.Table:
+    """A shard's table from its batches' tables and positions: `uid`, columns, `reason`, embeddings, in key order."""
+    order = np.asarray([position for positions, _ in parts for position in positions], np.int64)
+    table = pa.concat_tables([table_schema(scorer).empty_table(), *(table for _, table in parts)])
+    table = table.take(pa.array(np.argsort(order, kind="stable")))
+    return table.add_column(0, "uid", pa.array(uids, pa.string()))
+
+
+def judge_batches(
+    scorers: Sequence[Scorer],
+    judges: Mapping[str, Callable[[Batch], Columns]],
+    batches: Iterable[Batched],
+    rows: ShardRows,
+) -> tuple[dict[str, pa.Table], dict[str, str]]:
+    """By scorer, its table in key order, or the error that stopped it alone.
+
+    What the batches raise (a damaged tar) passes through.
+    """
+    judging = Judging(scorers, judges, rows)
+    for batched in batches:
+        judging.add(batched)
+    return judging.tables(), judging.errors

@@ -1,0 +1,196 @@
+"""The work on one shard: read, decode once, judge, commit; and hand on what is for a model that is held elsewhere."""
+
+import warnings
+from collections import Counter
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mmcorpus.curation.scoring.batches import (
+    Batched,
+    Judging,
+    ShardRows,
+    decode_batches,
+    read_encoded,
+    read_shard_rows,
+    slices,
+)
+from mmcorpus.curation.store import storage
+from mmcorpus.curation.store.embeddings import write_embeddings
+from mmcorpus.curation.store.scores import Origin, TableInfo, write_scores
+from mmcorpus.curation.store.shards import Shard
+from mmcorpus.filters import Scorer
+from mmcorpus.filters.model import ModelScorer
+from mmcorpus.filters.run_scorer import Prepared, prepare_batch
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShardWork:
+    """One shard and the scorers that it still lacks."""
+
+    shard: Shard
+    samples: int
+    """By its stats file."""
+    scorers: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outputs:
+    """Where tables go, and what made them."""
+
+    scores: str
+    """`scores/<source>`."""
+    embeddings: str | None
+    """`embeddings/<source>`; needed by scorers that save embeddings."""
+    origins: dict[str, Origin]
+    """By scorer; settled once a run, because a model's revision may take reading its weights."""
+
+    @classmethod
+    def of(cls, scorers: Iterable[Scorer], *, scores: str, embeddings: str | None = None) -> "Outputs":
+        """The outputs of scorers whose origins are asked of them now."""
+        return cls(scores=scores, embeddings=embeddings, origins={one.name: Origin.of(one) for one in scorers})
+
+    def commit(self, scorer: Scorer, shard: str, table: Any) -> TableInfo:
+        """Write what a scorer made of a shard: its embeddings, if it saves any, then the scores, which commit both."""
+        origin, saved = self.origins[scorer.name], scorer.embeddings()
+        if saved is not None:
+            assert self.embeddings is not None
+            write_embeddings(self.embeddings, shard, table.select(["uid", *saved.names]), origin)
+            table = table.drop_columns(saved.names)
+        return write_scores(self.scores, shard, table, origin)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Handed:
+    """A batch on its way to models that are held elsewhere."""
+
+    shard: str
+    index: int
+    """Which of the shard's batches for these scorers."""
+    positions: list[int]
+    prepared: dict[str, Prepared]
+    """By scorer."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Judged:
+    """What became of a shard where it was decoded."""
+
+    shard: str
+    samples: int
+    tables: dict[str, TableInfo] = field(default_factory=dict)
+    """By scorer that judged here, what was committed."""
+    errors: list[str] = field(default_factory=list)
+    """What spoilt others."""
+    handed: dict[str, int] = field(default_factory=dict)
+    """By scorer whose model is elsewhere, how many batches it was handed; those that broke are missing."""
+    uids: list[str] = field(default_factory=list)
+    """In key order; only where something was handed."""
+
+    def result(self) -> dict[str, Any]:
+        """For `engine.run_shards`: counts, `tables` and `error`."""
+        reasons: Counter[str] = Counter()
+        for info in self.tables.values():
+            reasons |= Counter(info.reasons)
+        error = "; ".join(self.errors) or None
+        return {**reasons, "samples": self.samples, "tables": self.tables, "error": error}
+
+
+class ScoreShard:
+    """The work on a shard. Made once a worker, models and all."""
+
+    def __init__(
+        self,
+        outputs: Outputs,
+        scorers: Sequence[Scorer],
+        *,
+        max_pixels: int,
+        rows_per_batch: int,
+        elsewhere: Sequence[ModelScorer] = (),
+    ) -> None:
+        """`elsewhere` are scorers whose models are not held here: for them, batches are prepared and handed on."""
+        self._outputs, self._max_pixels, self._size = outputs, max_pixels, rows_per_batch
+        self._scorers: dict[str, Scorer] = {scorer.name: scorer for scorer in (*scorers, *elsewhere)}
+        own_this_process(scorers)
+        self._judges = {scorer.name: scorer.load() for scorer in scorers}
+        self._prepares = {scorer.name: scorer.load_prepare() for scorer in elsewhere}
+
+    def __call__(self, work: ShardWork) -> dict[str, Any]:
+        """Commit one shard's tables; returns counts, `tables` (TableInfo by scorer) and `error`: what spoilt others."""
+        steps = self.steps(work)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                judged: Judged = end.value
+                return judged.result()
+
+    def steps(self, work: ShardWork) -> Generator[Handed, None, Judged]:
+        """Yields what is for models elsewhere, batch by batch, and commits the rest at the end."""
+        scorers = [self._scorers[name] for name in work.scorers]
+        inputs = {name for scorer in scorers for name in scorer.inputs}
+        rows = read_shard_rows(work.shard, inputs)
+        if len(rows.keys) != work.samples:
+            raise ValueError(f"{work.shard.stats} counts {work.samples} successes, the parquet {len(rows.keys)}")
+        judged = Judged(shard=work.shard.name, samples=len(rows.keys))
+        blind = [scorer for scorer in scorers if not _sees(scorer)]
+        seeing = [scorer for scorer in scorers if _sees(scorer)]
+        # Those that need no pixels come first: a damaged tar does not cost them.
+        if blind:
+            yield from self._judge(work.shard, blind, slices(rows, self._size), rows, judged)
+        if seeing:
+            encoded = read_encoded(work.shard, rows)
+            batches = decode_batches(encoded, rows, max_pixels=self._max_pixels, size=self._size, inputs=inputs)
+            try:
+                yield from self._judge(work.shard, seeing, batches, rows, judged)
+            except Exception as error:  # whatever the tar or its storage raises, the tables above stand
+                if storage.disk_is_full(error):
+                    raise
+                judged.errors.append(f"{type(error).__name__}: {error} (in {work.shard.tar})")
+        if judged.handed:
+            judged.uids.extend(rows.columns["uid"])
+        return judged
+
+    def _judge(
+        self, shard: Shard, scorers: list[Scorer], batches: Iterable[Batched], rows: ShardRows, judged: Judged
+    ) -> Generator[Handed, None, None]:
+        judging = Judging([scorer for scorer in scorers if scorer.name in self._judges], self._judges, rows)
+        elsewhere = [scorer for scorer in scorers if scorer.name in self._prepares]
+        count = 0
+        for batched in batches:
+            judging.add(batched)
+            prepared: dict[str, Prepared] = {}
+            for scorer in [scorer for scorer in elsewhere if scorer.name not in judging.errors]:
+                try:
+                    prepared[scorer.name] = prepare_batch(scorer, batched.batch, self._prepares[scorer.name])
+                except Exception as error:
+                    judging.errors[scorer.name] = f"{type(error).__name__}: {error}"
+            if prepared:
+                yield Handed(shard=shard.name, index=count, positions=batched.positions, prepared=prepared)
+            count += 1
+        for name, table in judging.tables().items():
+            judged.tables[name] = self._outputs.commit(self._scorers[name], shard.name, table)
+        judged.handed.update({scorer.name: count for scorer in elsewhere if scorer.name not in judging.errors})
+        judged.errors.extend(scorer_error(name, error, shard.name) for name, error in judging.errors.items())
+
+
+def scorer_error(scorer: str, error: str, shard: str) -> str:
+    """How a report names what stopped a scorer on a shard."""
+    return f"scorer {scorer}: {error} (in shard {shard})"
+
+
+def own_this_process(scorers: Sequence[Scorer]) -> None:
+    """One thread a worker: Ray counts a CPU for each. Files' oddities are told by reasons, not by Pillow's warnings."""
+    import cv2
+
+    cv2.setNumThreads(1)
+    warnings.filterwarnings("ignore", module="PIL")
+    if any(isinstance(scorer, ModelScorer) for scorer in scorers):
+        import torch
+
+        torch.set_num_threads(1)
+
+
+def _sees(scorer: Scorer) -> bool:
+    """Whether it needs the tar."""
+    return "image" in scorer.inputs or "encoded" in scorer.inputs

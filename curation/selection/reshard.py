@@ -1,0 +1,286 @@
+"""Materialising a selection: its samples, as often as their counts say, in new shards of equal size.
+
+The plan is made from the input shards' rows alone, so output shard `00007` holds the same samples whatever the number
+of workers, and a killed run goes on where it was. Output shards follow the order of the input; only the last is short.
+
+Of a view the rows become samples of their own: trimmed documents with the nodes that are left (`key.json` has them,
+each with all that was known of it) and their images, numbered anew; images with the text beside them; paragraphs.
+"""
+
+import functools
+import hashlib
+import itertools
+import json
+import tarfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from mmcorpus.curation.documents.read_trimmed import read_kept
+from mmcorpus.curation.engine.tasks import run_shards
+from mmcorpus.curation.selection.blur_faces import FaceBlurring, blur_sample
+from mmcorpus.curation.selection.tables import read_selection, selection_pairs
+from mmcorpus.curation.store import storage
+from mmcorpus.curation.store import uid_arrays as uids
+from mmcorpus.curation.store.shards import (
+    SUCCESS,
+    VIEW_FILE,
+    Sample,
+    Shard,
+    ShardWriter,
+    list_shards,
+    read_rows,
+    read_samples,
+)
+
+PLAN_FILE: Final = "reshard.json"
+"""Beside the output shards: which plan they follow."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Part:
+    """What an output shard takes from one input shard: K samples."""
+
+    shard: Shard
+    pairs: uids.Pairs
+    """Their uids, shape (K,), in key order."""
+    first: npt.NDArray[np.int64]
+    """Of each sample its first copy that goes here, shape (K,); not 0 where an output shard ended between copies."""
+    last: npt.NDArray[np.int64]
+    """The one after its last."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class OutputShard:
+    """One output shard's contents."""
+
+    shard: Shard
+    digits: int
+    """Of a sample's number within the shard."""
+    parts: tuple[Part, ...]
+
+    @property
+    def samples(self) -> int:
+        return sum(int((part.last - part.first).sum()) for part in self.parts)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReshardReport:
+    """What was written."""
+
+    shards: int
+    """Output shards that are there now."""
+    samples: int
+    """Samples in them, copies included."""
+    resumed: int
+    """Of these shards, the ones that an earlier run had committed."""
+    missing: tuple[str, ...]
+    """Uids of the selection that no input shard has."""
+    unreadable: dict[str, str]
+    """Input shards whose rows could not be read, and why. Their samples count as missing."""
+    failed: dict[str, str]
+    """Output shards that could not be written, and why (a damaged input tar is named). Run again to retry them."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able; of the missing uids the number and the first hundred."""
+        return {**asdict(self), "missing": len(self.missing), "missing_examples": list(self.missing[:100])}
+
+
+def reshard(
+    shards_root: str,
+    selection: str | pa.Table,
+    out: str,
+    *,
+    samples_per_shard: int = 10_000,
+    blur: FaceBlurring | None = None,
+    workers: int | None = None,
+) -> ReshardReport:
+    """Write the selected samples of the shards under `shards_root` as new shards under `out`.
+
+    A sample with count n is written n times, one after the other, with the same uid: key `000000012`, then
+    `000000013-1`, …; the json of each says which `copy` it is, from 0. Needs an initialised Ray.
+
+    Args:
+        selection: a table of uid and count, or the path of one (.parquet, .npy, .txt).
+        blur: blur the faces that a scorer has found; images without any keep their bytes, the others become JPEG. Not
+            of documents, which have more than one image.
+        workers: worker processes; None for as many as Ray has CPUs.
+
+    Raises:
+        ValueError: `out` holds shards of another selection, size or input; or faces of documents are to be blurred.
+        RuntimeError: Ray is not initialised.
+    """
+    if samples_per_shard < 1:
+        raise ValueError(f"samples_per_shard: {samples_per_shard} must be 1 or more")
+    if blur is not None and any(shard.level == "document" for shard in list_shards(shards_root)[:1]):
+        raise ValueError("faces are blurred in pairs; blur them when the images of documents are downloaded")
+    table = read_selection(selection) if isinstance(selection, str) else selection
+    outputs, missing, unreadable = plan_outputs(shards_root, table, out, samples_per_shard)
+    view = storage.join(shards_root, VIEW_FILE)
+    _claim(out, outputs, samples_per_shard, blur, storage.read_bytes(view) if storage.exists(view) else b"")
+    done = {shard.name for shard in list_shards(out)}
+    waiting = [output for output in outputs if output.shard.name not in done]
+    outcomes = (
+        run_shards(
+            lambda: functools.partial(write_output, blur=blur), waiting, name=_name, title="reshard", workers=workers
+        )
+        if waiting
+        else []
+    )
+    failed = {outcome.name: outcome.error for outcome in outcomes if outcome.error is not None}
+    written = [output for output in outputs if output.shard.name not in failed]
+    return ReshardReport(
+        shards=len(written),
+        samples=sum(output.samples for output in written),
+        resumed=len(outputs) - len(waiting),
+        missing=missing,
+        unreadable=unreadable,
+        failed=failed,
+    )
+
+
+def plan_outputs(
+    shards_root: str, selection: pa.Table, out: str, samples_per_shard: int
+) -> tuple[list[OutputShard], tuple[str, ...], dict[str, str]]:
+    """The output shards, the uids not found, and the input shards whose rows could not be read.
+
+    A uid in several input rows is taken from the first.
+    """
+    wanted, counts = selection_pairs(selection)
+    taken = np.zeros(len(wanted), bool)
+    unreadable: dict[str, str] = {}
+    parts: list[list[Part]] = []
+    written = 0
+    for shard in list_shards(shards_root):
+        try:
+            pairs = _usable_pairs(shard)
+        except (OSError, pa.ArrowException, ValueError) as error:
+            unreadable[shard.name] = f"{type(error).__name__}: {error}"
+            continue
+        found = uids.find(pairs, wanted)
+        _, rows = np.unique(found, return_index=True)
+        rows = rows[found[rows] >= 0]
+        rows = np.sort(rows[~taken[found[rows]]])
+        taken[found[rows]] = True
+        for number, part in _split(shard, pairs[rows], counts[found[rows]], written, samples_per_shard):
+            parts.extend([] for _ in range(number + 1 - len(parts)))
+            parts[number].append(part)
+        written += int(counts[found[rows]].sum())
+    digits = max(4, len(str(samples_per_shard - 1)))
+    outputs = [
+        OutputShard(shard=Shard(root=out, name=f"{number:05d}"), digits=digits, parts=tuple(content))
+        for number, content in enumerate(parts)
+    ]
+    return outputs, tuple(str(uid) for uid in uids.decode(wanted[~taken]).to_pylist()), unreadable
+
+
+def _split(
+    shard: Shard, pairs: uids.Pairs, counts: npt.NDArray[np.int64], start: int, size: int
+) -> Iterator[tuple[int, Part]]:
+    """The parts of one input shard, each with the number of its output shard.
+
+    With start 9, size 10 and counts [3, 1], the copies stand at 9 10 11 and 12: output 0 gets copy 0 of the first
+    sample; output 1 gets its copies 1 and 2, and the second sample.
+    """
+    ends = start + np.cumsum(counts)
+    begins = ends - counts
+    last_number = (int(ends[-1]) - 1) // size if len(ends) else -1
+    for number in range(start // size, last_number + 1):
+        low, high = number * size, (number + 1) * size
+        inside = slice(int(np.searchsorted(ends, low, "right")), int(np.searchsorted(begins, high, "left")))
+        first = np.maximum(low - begins[inside], 0)
+        last = np.minimum(high, ends[inside]) - begins[inside]
+        yield number, Part(shard=shard, pairs=pairs[inside], first=first, last=last)
+
+
+def _usable_pairs(shard: Shard) -> uids.Pairs:
+    rows = read_rows(shard, ["key", "uid", "status"]).sort_by("key")
+    usable = np.array([status == SUCCESS for status in rows["status"].to_pylist()], bool)
+    return uids.encode(rows["uid"].filter(pa.array(usable)))
+
+
+def _claim(
+    out: str, outputs: list[OutputShard], samples_per_shard: int, blur: FaceBlurring | None, view: bytes
+) -> None:
+    """Say in `out` which plan its shards follow; refuse a folder that follows another.
+
+    A view's file says by which decisions its documents were trimmed: other decisions, other samples of the same uids.
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    for output in outputs:
+        for part in output.parts:
+            digest.update(f"{output.shard.name} {part.shard.name} {len(part.pairs)} ".encode())
+            for array in (part.pairs, part.first, part.last):
+                digest.update(np.ascontiguousarray(array).tobytes())
+    if blur is not None:
+        digest.update(f"blur {blur.scores}".encode())
+    digest.update(view)
+    claim = {"fingerprint": digest.hexdigest(), "samples_per_shard": samples_per_shard, "shards": len(outputs)}
+    path = storage.join(out, PLAN_FILE)
+    if storage.exists(path):
+        if storage.read_json(path) != claim:
+            raise ValueError(f"{out} holds shards of another selection or size; remove it or name another folder")
+        return
+    if list_shards(out):
+        raise ValueError(f"{out} already holds shards that reshard did not write; name another folder")
+    storage.write_json(path, claim)
+
+
+def write_output(output: OutputShard, blur: FaceBlurring | None = None) -> dict[str, Any]:
+    """Write one output shard; returns its number of samples.
+
+    Raises:
+        OSError: an input tar is damaged or lacks a sample that its rows promise; nothing is committed.
+    """
+    number = 0
+    with ShardWriter(output.shard) as writer:
+        for part in output.parts:
+            boxes = blur.boxes(part.shard.name) if blur is not None else {}
+            nodes = _nodes(part)
+            for found, copy in _copies(part):
+                sample = blur_sample(found, boxes)
+                suffix = f"-{copy}" if copy else ""
+                key = f"{output.shard.name}{number:0{output.digits}d}{suffix}"
+                meta = {**sample.meta, "copy": copy}
+                if found.uid in nodes:
+                    meta["nodes"] = nodes[found.uid]
+                writer.write(Sample(key=key, uid=sample.uid, caption=sample.caption, images=sample.images, meta=meta))
+                number += 1
+    return {"samples": number}
+
+
+def _nodes(part: Part) -> dict[str, str]:
+    """By uid, the nodes of trimmed documents, their images numbered from 0 in page order; nothing of other samples."""
+    if part.shard.level != "document":
+        return {}
+    found: dict[str, str] = {}
+    for row, nodes in read_kept(part.shard, uids.decode(part.pairs).to_pylist()):
+        numbers = itertools.count()
+        listed = [{**node, "image": next(numbers)} if "image" in node else node for node in nodes]
+        found[row["uid"]] = json.dumps(listed, ensure_ascii=False)
+    return found
+
+
+def _copies(part: Part) -> Iterator[tuple[Sample, int]]:
+    """The copies of a part's samples, in the order of the tar (which needs one sample in memory at a time)."""
+    names = (str(uid) for uid in uids.decode(part.pairs).to_pylist())
+    ranges = dict(zip(names, zip(part.first.tolist(), part.last.tolist(), strict=True), strict=True))
+    try:
+        for sample in read_samples(part.shard, ranges.keys()):
+            # Popped, so that a uid that stands twice in a tar is taken once, as in the plan.
+            first, last = ranges.pop(sample.uid, (0, 0))
+            for copy in range(first, last):
+                yield sample, copy
+    except (OSError, ValueError, EOFError, tarfile.TarError) as error:
+        raise OSError(f"input shard {part.shard.tar} cannot be read: {error}") from error
+    if ranges:
+        lacking = next(iter(ranges))
+        raise OSError(f"input shard {part.shard.tar} lacks {len(ranges)} samples of its rows, e.g. {lacking}")
+
+
+def _name(output: OutputShard) -> str:
+    return output.shard.name

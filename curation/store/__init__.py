@@ -1,0 +1,1 @@
+"""What lies on disk: identity, storage, shards, score tables, embeddings, the ledger, arrays of uids."""

@@ -1,0 +1,264 @@
+"""Score tables: `ROOT/<scorer>/<shard>.parquet`, one row a sample, that say what judged them (DESIGN §3).
+
+A table holds `uid`, the scorer's columns and `reason`, in the shard's key order. Its schema metadata `mmcorpus` is
+JSON: scorer, version, model, parameters, fingerprint, and what the table counts (`rows`, `reasons`).
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mmcorpus.curation.store import storage
+from mmcorpus.filters.scorer import REASON, Scorer
+
+METADATA_KEY: Final = b"mmcorpus"
+THREADS: Final = 16
+_SUFFIX: Final = ".parquet"
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Origin:
+    """What made a table: enough to make it again."""
+
+    scorer: str
+    version: str
+    model: str = ""
+    parameters: dict[str, Any] = field(default_factory=dict)
+    fingerprint: str
+
+    @classmethod
+    def of(cls, scorer: Scorer) -> "Origin":
+        """The origin of the tables of a scorer with its parameters."""
+        return cls(
+            scorer=scorer.name,
+            version=scorer.version,
+            model=scorer.model(),
+            parameters=scorer.parameters(),
+            fingerprint=scorer.fingerprint(),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TableInfo:
+    """What a table on disk says of itself."""
+
+    fingerprint: str
+    rows: int
+    reasons: dict[str, int]
+    """How many rows could not be scored, by the code that the reason begins with."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScoreStatus:
+    """How far the scoring of one scorer has come."""
+
+    scorer: str
+    done: dict[str, TableInfo]
+    """By shard: the tables that are up to date."""
+    missing: tuple[str, ...]
+    """Shards without a table."""
+    stale: tuple[str, ...]
+    """Shards whose table was made with other parameters, or from fewer or more samples than the shard has now."""
+    orphans: tuple[str, ...]
+    """Tables of shards that no longer exist."""
+
+
+def table_path(root: str, scorer: str, shard: str) -> str:
+    """Where the table of a scorer for a shard lies."""
+    return storage.join(root, scorer, shard + _SUFFIX)
+
+
+def write_scores(root: str, shard: str, table: pa.Table, origin: Origin) -> TableInfo:
+    """Commit the table of one shard atomically: `uid`, the scorer's columns, `reason` (added, all null, if absent).
+
+    Args:
+        root: the source's scores, `scores/<source>`.
+        table: one row a sample, in the shard's key order. Equal tables give equal bytes.
+    """
+    if "uid" not in table.column_names:
+        raise ValueError(f"scores of {origin.scorer} for shard {shard}: the table has no column uid")
+    if REASON not in table.column_names:
+        table = table.append_column(REASON, pa.nulls(table.num_rows, pa.string()))
+    names = [name for name in table.column_names if name not in ("uid", REASON)]
+    table = table.select(["uid", *names, REASON]).combine_chunks()
+    counts = Counter(str(reason).partition(":")[0] for reason in table[REASON].drop_null().to_pylist())
+    info = TableInfo(fingerprint=origin.fingerprint, rows=table.num_rows, reasons=dict(sorted(counts.items())))
+    says = {
+        "scorer": origin.scorer,
+        "version": origin.version,
+        "model": origin.model,
+        "parameters": origin.parameters,
+        "fingerprint": info.fingerprint,
+        "rows": info.rows,
+        "reasons": info.reasons,
+    }
+    metadata = {METADATA_KEY: json.dumps(says, sort_keys=True, ensure_ascii=False).encode()}
+    storage.write_table(table_path(root, origin.scorer, shard), table.replace_schema_metadata(metadata))
+    return info
+
+
+def read_scores(root: str, scorer: str, shard: str, columns: list[str] | None = None) -> pa.Table:
+    """One shard's table, column names as the scorer has them."""
+    return storage.read_table(table_path(root, scorer, shard), columns=columns)
+
+
+def read_origin(schema: pa.Schema) -> dict[str, Any]:
+    """The metadata of a score table's schema; empty if it has none."""
+    text = (schema.metadata or {}).get(METADATA_KEY)
+    return json.loads(text) if text else {}
+
+
+def list_tables(root: str) -> dict[str, list[str]]:
+    """By scorer, the shards that have a table, sorted; scorers without a table are left out."""
+    names = storage.list_names(root)
+    shards = _threaded(lambda name: storage.list_names(storage.join(root, name)), names)
+    tables = {
+        name: sorted(shard.removesuffix(_SUFFIX) for shard in found if shard.endswith(_SUFFIX))
+        for name, found in zip(names, shards, strict=True)
+    }
+    return {name: found for name, found in tables.items() if found}
+
+
+def score_status(root: str, shards: dict[str, int], scorers: Sequence[Scorer]) -> dict[str, ScoreStatus]:
+    """Per scorer: what is done, missing, stale or left over; only the tables' footers are read.
+
+    Args:
+        root: the source's scores, `scores/<source>`.
+        shards: how many samples each shard has, by name (the `successes` of its stats file).
+        scorers: those that the run wants.
+    """
+    on_disk = list_tables(root)
+    return {scorer.name: _status_of(root, scorer, shards, on_disk.get(scorer.name, [])) for scorer in scorers}
+
+
+def _status_of(root: str, scorer: Scorer, shards: dict[str, int], on_disk: list[str]) -> ScoreStatus:
+    present = [shard for shard in on_disk if shard in shards]
+    infos = _threaded(lambda shard: _read_info(table_path(root, scorer.name, shard)), present)
+    fingerprint = scorer.fingerprint()
+    done = {
+        shard: info
+        for shard, info in zip(present, infos, strict=True)
+        if info is not None and info.fingerprint == fingerprint and info.rows == shards[shard]
+    }
+    return ScoreStatus(
+        scorer=scorer.name,
+        done=done,
+        missing=tuple(sorted(set(shards) - set(present))),
+        stale=tuple(shard for shard in present if shard not in done),
+        orphans=tuple(sorted(set(on_disk) - set(shards))),
+    )
+
+
+def _read_info(path: str) -> TableInfo | None:
+    """What a table says of itself; None if it is no score table of ours, which makes it stale."""
+    try:
+        says = read_origin(storage.read_schema(path))
+        return TableInfo(fingerprint=says["fingerprint"], rows=says["rows"], reasons=says["reasons"])
+    except (pa.ArrowInvalid, KeyError, ValueError):
+        return None
+
+
+def load_scores(root: str, scorers: Sequence[str] | None = None, columns: Sequence[str] | None = None) -> pa.Table:
+    """The scores of a source in one table: `uid` and `scorer.column`, a row for every sample that has any score.
+
+    Rows come in order of shard, then key. A sample of a shard that one of the scorers could not read is null there.
+
+    Args:
+        root: the source's scores, `scores/<source>`.
+        scorers: whose columns; None for all there are, or for those that `columns` names.
+        columns: which, as `scorer.column`; None for all of `scorers`, reasons included.
+
+    Raises:
+        ValueError: a scorer has no tables, or no such column; the message says which scorer to run.
+    """
+    on_disk = list_tables(root)
+    wanted = _wanted(root, on_disk, scorers, columns)
+    shards = sorted(set().union(*on_disk.values()))
+    schemas = {name: storage.read_schema(table_path(root, name, on_disk[name][0])) for name in wanted}
+    for name, names in wanted.items():
+        there = [column for column in schemas[name].names if column != "uid"]
+        unknown = sorted(set(names or ()) - set(there))
+        if unknown:
+            raise ValueError(
+                f"scores of {name} under {root} have no column {unknown[0]!r}; they have {', '.join(there)}"
+            )
+        wanted[name] = there if names is None else names
+    places = {name: set(found) for name, found in on_disk.items()}
+    parts = _threaded(lambda shard: _load_shard(root, shard, wanted, schemas, places), shards)
+    return pa.concat_tables(parts)
+
+
+def _wanted(
+    root: str, on_disk: dict[str, list[str]], scorers: Sequence[str] | None, columns: Sequence[str] | None
+) -> dict[str, list[str] | None]:
+    """By scorer, its columns to load, None for all."""
+    if not on_disk:
+        raise ValueError(f"there are no scores under {root}; make them with: mmcorpus score")
+    wanted: dict[str, list[str] | None] = {}
+    if columns is None:
+        wanted = dict.fromkeys(on_disk if scorers is None else scorers)
+    else:
+        for column in columns:
+            if column == "uid":
+                continue
+            scorer, _, name = column.partition(".")
+            if scorers is None or scorer in scorers:
+                names = wanted.setdefault(scorer, [])
+                if names is not None and name not in names:
+                    names.append(name)
+    for scorer in wanted:
+        if scorer not in on_disk:
+            raise ValueError(
+                f"there are no scores of {scorer!r} under {root} (there are: {', '.join(on_disk)}); "
+                f"run the scorer {scorer!r} first: mmcorpus score"
+            )
+    return wanted
+
+
+def _load_shard(
+    root: str,
+    shard: str,
+    wanted: dict[str, list[str] | None],
+    schemas: dict[str, pa.Schema],
+    on_disk: dict[str, set[str]],
+) -> pa.Table:
+    have = {name for name, shards in on_disk.items() if shard in shards}
+    tables = {name: read_scores(root, name, shard, ["uid", *(wanted[name] or ())]) for name in wanted if name in have}
+    if tables:
+        uids = max((table["uid"] for table in tables.values()), key=len)
+    else:
+        uids = read_scores(root, min(have), shard, ["uid"])["uid"]
+    arrays: dict[str, Any] = {"uid": uids}
+    for name, names in wanted.items():
+        table = tables.get(name)
+        rows = None if table is None else _rows_of(uids, table["uid"])
+        for column in names or ():
+            kind = schemas[name].field(column).type
+            if table is None:
+                arrays[f"{name}.{column}"] = pa.nulls(len(uids), kind)
+            else:
+                values = table[column].cast(kind)
+                arrays[f"{name}.{column}"] = values if rows is None else values.take(rows)
+    return pa.table(arrays)
+
+
+def _rows_of(uids: pa.ChunkedArray, other: pa.ChunkedArray) -> pa.Array | None:
+    """Where each of `uids` stands in `other`, null where it does not; None if they are equal, as they mostly are."""
+    if uids.equals(other):
+        return None
+    return pc.index_in(uids.combine_chunks(), value_set=other.combine_chunks())
+
+
+def _threaded(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
+    """Results in order; reading parquet waits for storage and lets go of the interpreter's lock."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(function, items))

@@ -1,0 +1,273 @@
+"""Shards: img2dataset's WebDataset layout, read and written (DESIGN §3).
+
+`00000.tar` holds `key.jpg`, `key.txt`, `key.json`; `00000.parquet` holds every row, the failures too, with `status`
+and `error_message`; `00000_stats.json` is written last and is the commit. A document's images are `key.000.jpg …`.
+
+A *view* is a folder of shards without tars, whose `view.json` says whose tars they speak of and at which level: a row
+may be an image of a document, a paragraph, or a document as it was trimmed. It is listed and read as any other folder.
+"""
+
+import io
+import json
+import os
+import posixpath
+import re
+import tarfile
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Final, Literal, get_args
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mmcorpus.curation.store import storage
+
+IMAGE_EXTENSIONS: Final = frozenset({"jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"})
+SUCCESS: Final = "success"
+VIEW_FILE: Final = "view.json"
+Level = Literal["", "image", "paragraph", "document"]
+"""What a row of a view is; empty for shards that are no view."""
+_STATS = re.compile(r"(\d+)_stats\.json\Z")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncodedImage:
+    """An image as the bytes it arrived in."""
+
+    extension: str
+    """Without the dot, lower case: `jpg`, `png`, `webp`."""
+    data: bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sample:
+    """One sample of a shard."""
+
+    key: str
+    """Its name inside the shard; a position, not an identity."""
+    uid: str
+    caption: str | None
+    images: tuple[EncodedImage, ...]
+    meta: dict[str, Any] = field(default_factory=dict)
+    """What `key.json` holds: url, sizes, hashes, `conversations` for instruction data."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, order=True)
+class Shard:
+    """One shard's place; nothing is read until asked."""
+
+    root: str
+    name: str
+    """Its number as written in the file name, e.g. `00012`."""
+    level: Level = ""
+    of: str = ""
+    """Of a view, the folder of the shards that it speaks of."""
+
+    @property
+    def tar(self) -> str:
+        """Of a view, the tar of the shard that it speaks of."""
+        return storage.join(self.of or self.root, f"{self.name}.tar")
+
+    @property
+    def parquet(self) -> str:
+        return storage.join(self.root, f"{self.name}.parquet")
+
+    @property
+    def stats(self) -> str:
+        return storage.join(self.root, f"{self.name}_stats.json")
+
+
+def list_shards(root: str) -> list[Shard]:
+    """The committed shards under `root`, by name."""
+    names = storage.list_names(root)
+    level, of = _view(root) if VIEW_FILE in names else ("", "")
+    matches = (_STATS.match(name) for name in names)
+    return sorted(Shard(root=os.fspath(root), name=match[1], level=level, of=of) for match in matches if match)
+
+
+def shard_at(root: str, name: str) -> Shard:
+    """The shard of a name under `root`, committed or not, which may be a view's."""
+    level, of = _view(root) if storage.exists(storage.join(root, VIEW_FILE)) else ("", "")
+    return Shard(root=os.fspath(root), name=name, level=level, of=of)
+
+
+def _view(root: str) -> tuple[Level, str]:
+    """A view's level, and the folder that it speaks of: `../pages` of `s3://b/shards/pages.images` is beside it."""
+    path = storage.join(root, VIEW_FILE)
+    view = storage.read_json(path)
+    if not isinstance(view, dict) or view.get("level") not in get_args(Level) or not isinstance(view.get("of"), str):
+        raise ValueError(f"{path} is no view of mmcorpus; it needs `of` and `level`")
+    folder, of = os.fspath(root).rstrip("/"), view["of"]
+    while of.startswith("../"):
+        folder, of = posixpath.dirname(folder), of[3:]
+    return view["level"], storage.join(folder, of)
+
+
+def read_rows(shard: Shard, columns: list[str] | None = None) -> pa.Table:
+    """Every row of a shard, failures included, without touching the tar."""
+    return storage.read_table(shard.parquet, columns=columns)
+
+
+def read_samples(shard: Shard, uids: Collection[str] | None = None) -> Iterator[Sample]:
+    """The samples of a shard's tar in its order; only those in `uids` if given.
+
+    Of a view: its `success` rows, each with its row as `meta` and its image, the images that its `nodes` name, or none.
+
+    Raises `tarfile.ReadError` for a damaged tar and `ValueError` for a sample without a uid.
+    """
+    if shard.level:
+        yield from _read_view(shard, uids)
+        return
+    for key, parts in _read_parts(shard):
+        yield from _assemble(shard, key, parts, uids)
+
+
+def _read_parts(shard: Shard) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """Each key of a tar with its files by what follows the key in their names."""
+    fs, inner = storage.filesystem(shard.tar)
+    with fs.open(inner, "rb") as file, tarfile.open(fileobj=file, mode="r|") as tar:
+        key, parts = "", dict[str, bytes]()
+        for member in tar:
+            if not member.isfile():
+                continue
+            member_key, _, extension = member.name.partition(".")
+            if member_key != key:
+                if parts:
+                    yield key, parts
+                key, parts = member_key, {}
+            extracted = tar.extractfile(member)
+            parts[extension.lower()] = extracted.read() if extracted else b""
+        if parts:
+            yield key, parts
+
+
+def _read_view(shard: Shard, uids: Collection[str] | None) -> Iterator[Sample]:
+    """The samples of a view: its rows in order, or in the tar's where there are images.
+
+    The key of an image's or paragraph's row is its document's, a dash, and its node's number.
+    """
+    rows = read_rows(shard)
+    wanted: dict[str, list[dict[str, Any]]] = {}
+    for row in rows.filter(pc.equal(rows["status"], SUCCESS)).to_pylist():
+        if uids is None or row["uid"] in uids:
+            key = row["key"] if shard.level == "document" else row["key"].rpartition("-")[0]
+            wanted.setdefault(key, []).append(row)
+    if shard.level == "paragraph":
+        yield from (_viewed(row, ()) for listed in wanted.values() for row in listed)
+        return
+    for key, parts in _read_parts(shard) if wanted else ():
+        images = _images(parts)
+        for row in wanted.pop(key, ()):
+            numbers = [row["image"]] if shard.level == "image" else image_numbers(row["nodes"])
+            if numbers and max(numbers) >= len(images):
+                raise tarfile.ReadError(f"{shard.tar}: sample {key!r} has no image {max(numbers)}")
+            yield _viewed(row, tuple(images[number] for number in numbers))
+
+
+def _viewed(row: dict[str, Any], images: tuple[EncodedImage, ...]) -> Sample:
+    return Sample(key=row["key"], uid=row["uid"], caption=row["caption"], images=images, meta=row)
+
+
+def image_numbers(nodes: str) -> list[int]:
+    """Which images of the tar a trimmed document has, by its `nodes`."""
+    return [node["image"] for node in json.loads(nodes) if "image" in node]
+
+
+def _images(parts: dict[str, bytes]) -> tuple[EncodedImage, ...]:
+    return tuple(
+        EncodedImage(extension=extension.rpartition(".")[2], data=data)
+        for extension, data in sorted(parts.items())
+        if extension.rpartition(".")[2] in IMAGE_EXTENSIONS
+    )
+
+
+def _assemble(shard: Shard, key: str, parts: dict[str, bytes], uids: Collection[str] | None) -> Iterator[Sample]:
+    meta = json.loads(parts["json"]) if "json" in parts else {}
+    uid = meta.get("uid")
+    if not uid:
+        raise ValueError(f"{shard.tar}: sample {key!r} has no uid in its json; download it with mmcorpus or add one")
+    if uids is not None and uid not in uids:
+        return
+    images = _images(parts)
+    caption = parts["txt"].decode("utf-8", "replace") if "txt" in parts else None
+    yield Sample(key=key, uid=uid, caption=caption, images=images, meta=meta)
+
+
+class ShardWriter:
+    """Writes one shard atomically: tar, then parquet, then the stats file that commits it.
+
+    Use as a context manager; leaving it with an exception leaves nothing behind. Tar headers carry no time, owner
+    or mode of the machine, so equal samples give equal bytes.
+    """
+
+    def __init__(self, shard: Shard) -> None:
+        self.shard = shard
+        self._rows: list[dict[str, Any]] = []
+        self._files = storage.atomic_write(shard.tar)
+        self._tar: tarfile.TarFile | None = None
+
+    def __enter__(self) -> "ShardWriter":
+        self._tar = tarfile.open(fileobj=self._files.__enter__(), mode="w", format=tarfile.GNU_FORMAT)
+        return self
+
+    def write(self, sample: Sample) -> None:
+        """Append a sample; its row in the parquet is its meta with key, uid, caption and status `success`.
+
+        A document – a sample with `nodes`, a list or its JSON text – has the list in its json, the text in its row, and
+        each of its images has its number.
+        """
+        meta = {
+            **sample.meta,
+            "key": sample.key,
+            "uid": sample.uid,
+            "caption": sample.caption,
+            "status": SUCCESS,
+        }
+        meta.setdefault("error_message", None)
+        nodes = meta.get("nodes")
+        if len(sample.images) == 1 and nodes is None:
+            self._add(f"{sample.key}.{sample.images[0].extension}", sample.images[0].data)
+        else:
+            digits = max(3, len(str(len(sample.images))))  # so that names sort as numbers do
+            for number, image in enumerate(sample.images):
+                self._add(f"{sample.key}.{number:0{digits}d}.{image.extension}", image.data)
+        if sample.caption is not None:
+            self._add(f"{sample.key}.txt", sample.caption.encode("utf-8", "replace"))
+        told = meta
+        if nodes is not None:
+            told = {**meta, "nodes": json.loads(nodes) if isinstance(nodes, str) else nodes}
+            meta["nodes"] = json.dumps(told["nodes"], ensure_ascii=False, sort_keys=True)
+        self._add(f"{sample.key}.json", json.dumps(told, ensure_ascii=False, sort_keys=True).encode())
+        self._rows.append(meta)
+
+    def _add(self, name: str, data: bytes) -> None:
+        assert self._tar is not None, "use ShardWriter as a context manager"
+        add_member(self._tar, name, data)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._tar is not None
+        if kind is None:
+            self._tar.close()
+        self._files.__exit__(kind, error, traceback)
+        if kind is None:
+            # from_pylist alone would keep only the columns of the first row.
+            names = dict.fromkeys(name for row in self._rows for name in row)
+            columns = {name: [row.get(name) for row in self._rows] for name in names}
+            storage.write_table(self.shard.parquet, pa.table(columns))
+            count = len(self._rows)
+            storage.write_json(
+                self.shard.stats,
+                {"count": count, "successes": count, "failed_to_download": 0, "failed_to_resize": 0,
+                 "status_dict": {SUCCESS: count}},
+            )  # fmt: skip
+
+
+def add_member(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    """Append a file to a tar with a header that depends on name and data alone."""
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    info.mode = 0o644
+    tar.addfile(info, io.BytesIO(data))

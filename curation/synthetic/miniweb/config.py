@@ -1,0 +1,68 @@
+"""What a mini-web is made of."""
+
+import math
+from dataclasses import dataclass, field
+from typing import ClassVar, Final, Literal
+
+from mmcorpus.curation.synthetic.miniweb.spoilers import SPOILERS
+from mmcorpus.curation.synthetic.render import KINDS
+
+LONGEST_SIDE: Final = 2048
+_PAGES_A_PAIR: Final = 1.5
+"""More pages than so many a clean pair would show each picture in more than ten places."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MiniWebConfig:
+    """A generated site: how many rows, how many of them spoiled, and how."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    pairs: int = 1500
+    """Rows of `pairs.parquet`, spoiled ones included."""
+    instructions: int = 300
+    """Rows of `instructions.parquet`; none of them is spoiled."""
+    pages: int = 0
+    """Web pages around the pairs' pictures, as WARC files; the share `spoil` of them is spoiled."""
+    seed: int = 0
+    """Everything is drawn from it; another seed shares no picture."""
+    spoil: float = 0.35
+    """The spoiled share of the pairs, 0-0.9. The originals that copies and swaps need come from the clean rest."""
+    kinds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(KINDS, 1.0))
+    """What is pictured, by weight: `{scene: 7, clock: 1}` shows seven scenes for each clock, and nothing else."""
+    captions: Literal["varied", "short"] = "varied"
+    """`short`: each picture's shortest true caption, nearly all of it things to be seen: a tiny model learns from
+    far fewer of them."""
+    weights: dict[str, float] = field(default_factory=dict)
+    """Relative shares of spoilers, by name, in place of their own; 0 leaves one out, the others come at least once."""
+    waits: int = 4
+    """At most so many rows of each spoiler that makes a client wait (`slow`, `drip`), however large the site."""
+    sides: tuple[int, int] = (208, 512)
+    """Shortest and longest side of clean pictures in pixels; aspect ratios reach from 1:2 to 2:1."""
+
+    def __post_init__(self) -> None:
+        for name in ("pairs", "instructions", "pages", "waits"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}: must be 0 or more")
+        if not 0 <= self.spoil <= 0.9:
+            raise ValueError(f"spoil is {self.spoil}: must be a share from 0 to 0.9")
+        if self.pages > _PAGES_A_PAIR * self.pairs * (1 - self.spoil) + 1e-6:
+            raise ValueError(
+                f"pages is {self.pages} with pairs {self.pairs}: too few pictures, each would stand on too many pages;"
+                f" give at least {math.ceil(self.pages / _PAGES_A_PAIR / (1 - self.spoil))} pairs"
+            )
+        for name, weight in self.kinds.items():
+            if name not in KINDS:
+                raise ValueError(f"kinds names {name!r}: cannot be rendered; there are {', '.join(KINDS)}")
+            if weight < 0:
+                raise ValueError(f"kinds.{name} is {weight}: must be 0 or more")
+        if not any(self.kinds.values()):
+            raise ValueError(f"kinds is {self.kinds}: at least one must have a weight above 0")
+        for name, weight in self.weights.items():
+            if name not in SPOILERS:
+                raise ValueError(f"weights names {name!r}: no such spoiler; there are {', '.join(SPOILERS)}")
+            if weight < 0:
+                raise ValueError(f"weights.{name} is {weight}: must be 0 or more")
+        shortest, longest = self.sides
+        if not 64 <= shortest <= longest <= LONGEST_SIDE:
+            raise ValueError(f"sides is {self.sides}: must be (shortest, longest) from 64 to {LONGEST_SIDE} pixels")

@@ -1,0 +1,97 @@
+"""One listed row while it is made: what the list says of it, and what the server will answer."""
+
+import random
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from PIL import Image
+
+from mmcorpus.curation.synthetic.miniweb.encode import CONTENT_TYPES, encode
+from mmcorpus.curation.synthetic.miniweb.site import Route, address, body_file
+from mmcorpus.curation.synthetic.render import Rendered
+
+HOSTS: Final = ("images.miniweb.test", "cdn.miniweb.test", "media.miniweb.test", "photos.miniweb.test")
+_FOLDERS: Final = ("photos", "uploads/2023/04", "uploads/2024/11", "gallery", "media/large", "blog/pictures")
+_FORMATS: Final = ("jpg", "jpg", "jpg", "jpg", "jpg", "png", "png", "webp")
+
+
+@dataclass(kw_only=True, slots=True)
+class Page:
+    """A row in the making; spoilers change it."""
+
+    number: str
+    """What makes its addresses differ from all others."""
+    rng: random.Random
+    """Its own stream of choices."""
+    kind: str
+    facts: dict[str, Any]
+    image: Image.Image
+    """As rendered: RGB, upright."""
+    url: str
+    caption: str
+    true_caption: str
+    captions: tuple[str, ...]
+    """All true ones; and questions with their answers."""
+    qa: tuple[tuple[str, str], ...]
+    body: bytes
+    route: Route
+    others: dict[str, tuple[Route, bytes]] = field(default_factory=dict)
+    """Further answers, by url: a redirect's target."""
+    upright: tuple[int, int] | None
+    """Width and height of the right picture as published; None if it cannot be had."""
+    listed_elsewhere: bool = False
+    """The address is another row's; this one adds nothing to the site."""
+
+    def serve(self, image: Image.Image, extension: str, body: bytes | None = None) -> None:
+        """Publish another picture or encoding at this page's address, with the extension that belongs to it."""
+        self.body = encode(image, extension) if body is None else body
+        self.url = f"{self.url.rpartition('.')[0]}.{extension}"
+        self.route = replace(self.route, content_type=CONTENT_TYPES[extension])
+        self.upright = image.size
+
+    def answer(self, status: int, body: bytes = b"", content_type: str = "text/html") -> None:
+        """Answer without a picture."""
+        self.body, self.upright = body, None
+        self.route = replace(self.route, status=status, content_type=content_type)
+
+    def redirect(self, status: int, location: str) -> None:
+        """Answer with a redirect."""
+        self.answer(status)
+        self.route = replace(self.route, headers={"Location": location})
+
+    def routes(self) -> dict[str, tuple[Route, bytes]]:
+        """All that the site serves for this page: (route, body) by address."""
+        if self.listed_elsewhere:
+            return {}
+        answers = {self.url: (self.route, self.body), **self.others}
+        return {
+            address(url): (replace(route, file=body_file(url) if body else None), body)
+            for url, (route, body) in answers.items()
+        }
+
+
+def clean_page(rendered: Rendered, number: str, rng: random.Random) -> Page:
+    """An honest page: a picture in a common format at a photo-like address, with a true caption."""
+    extension = rng.choice(_FORMATS)
+    url = f"http://{rng.choice(HOSTS)}/{rng.choice(_FOLDERS)}/{rendered.kind}-{number}.{extension}"
+    return Page(
+        number=number,
+        rng=rng,
+        kind=rendered.kind,
+        facts=rendered.facts,
+        image=rendered.image,
+        url=url,
+        caption=rendered.caption,
+        true_caption=rendered.caption,
+        captions=rendered.captions,
+        qa=rendered.qa,
+        body=encode(rendered.image, extension, quality=rng.randint(82, 95)),
+        route=Route(content_type=CONTENT_TYPES[extension]),
+        upright=rendered.image.size,
+    )
+
+
+def the(partner: Page | None) -> Page:
+    """The partner, for a spoiler that needs one."""
+    assert partner is not None, "the plan gives a partner to every spoiler that needs one"
+    return partner

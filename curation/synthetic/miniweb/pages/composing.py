@@ -1,0 +1,101 @@
+"""Spoiled content: what a page says and shows, changed before it is laid out."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+from mmcorpus.curation.synthetic.miniweb.pages import content
+from mmcorpus.curation.synthetic.miniweb.pages.content import Picture, Shown, Text
+from mmcorpus.curation.synthetic.miniweb.pages.embed import foreign
+from mmcorpus.curation.synthetic.miniweb.pages.templates import Desk
+
+_SPAM: Final = "cheap prints buy prints online best prints cheap frames buy frames free shipping best price"
+_LOREM: Final = (
+    "Lorem ipsum dolor sit amet", "consectetur adipiscing elit", "sed do eiusmod tempor", "ut labore et dolore",
+    "magna aliqua", "ut enim ad minim veniam", "quis nostrud exercitation", "ullamco laboris nisi", "ut aliquip ex ea",
+    "commodo consequat", "duis aute irure dolor", "in reprehenderit in voluptate", "velit esse cillum dolore",
+)  # fmt: skip
+
+
+def shorten(desk: Desk) -> None:
+    first = next(block for block in desk.draft.blocks if isinstance(block, Picture))
+    desk.draft.blocks = [
+        content.heading(1, desk.draft.title),
+        replace(first, caption=None),
+        content.paragraph("More soon."),
+    ]
+
+
+def not_found(desk: Desk) -> None:
+    desk.draft.title = "Page not found"
+    desk.draft.blocks = [
+        content.heading(1, "Page not found"), content.paragraph("Sorry, we could not find what you were looking for.")
+    ]  # fmt: skip
+
+
+def empty(desk: Desk) -> None:
+    desk.draft.blocks = []
+
+
+def spam(desk: Desk) -> None:
+    keep = [block for block in desk.draft.blocks if isinstance(block, Picture)]
+    desk.draft.blocks = [
+        content.heading(1, "Cheap prints, best prints"),
+        *keep,
+        *(content.paragraph(" ".join([_SPAM] * desk.rng.randint(4, 9))) for _ in range(4)),
+    ]
+
+
+def lorem(desk: Desk) -> None:
+    blocks = desk.draft.blocks
+    desk.draft.blocks = [
+        content.paragraph(", ".join([_LOREM[0], *desk.rng.sample(_LOREM[1:], 9)]) + ".")
+        if isinstance(block, Text) and block.tag == "p" and number > 1
+        else block
+        for number, block in enumerate(blocks)
+    ]
+
+
+def lists_only(desk: Desk) -> None:
+    keep = [replace(block, caption=None) for block in desk.draft.blocks if isinstance(block, Picture)]
+    items = [f"{desk.rng.choice(('Sheet', 'Print', 'Folder'))} {desk.rng.randint(1, 999)}" for _ in range(70)]
+    desk.draft.blocks = [content.heading(1, "All sheets"), *keep, content.listing(items)]
+
+
+def no_pictures(desk: Desk) -> None:
+    desk.draft.blocks = [block for block in desk.draft.blocks if isinstance(block, Text)]
+
+
+def dead_pictures(desk: Desk) -> None:
+    """Every picture has moved away."""
+    draft = desk.draft
+    draft.routes.clear()
+    blocks: list[content.Block] = []
+    for number, block in enumerate(draft.blocks):
+        if isinstance(block, Picture):
+            url = f"http://{draft.host}/gone/{draft.number}-{number}.jpg"
+            gone = Shown(url=url, file=None, spoil="dead", expect_stage="download", expect_rule="http_404")
+            block = replace(foreign(gone, "picture"), caption=block.caption)
+        blocks.append(block)
+    draft.blocks = blocks
+
+
+def edited(desk: Desk) -> None:
+    """A word here and there differs."""
+    swaps = (("collection", "set"), ("began", "started"), ("pictures", "images"), ("without a pause", "at once"))
+    blocks: list[content.Block] = []
+    for block in desk.draft.blocks:
+        if isinstance(block, Text) and block.inner is None:
+            text = block.text
+            for old, new in swaps:
+                text = text.replace(old, new, 1)
+            block = replace(block, text=text)
+        blocks.append(block)
+    desk.draft.blocks = blocks
+
+
+def robots(directive: str) -> Callable[[Desk], None]:
+    def opt_out(desk: Desk) -> None:
+        desk.draft.head.append(f'<meta name="robots" content="{directive}">')
+
+    return opt_out

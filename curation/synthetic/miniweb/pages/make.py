@@ -1,0 +1,223 @@
+"""Makes the pages of a site: composes, spoils, lays out and sends each of them."""
+
+import html
+import random
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from mmcorpus.curation.synthetic.miniweb.config import MiniWebConfig
+from mmcorpus.curation.synthetic.miniweb.pages import content
+from mmcorpus.curation.synthetic.miniweb.pages.content import Block, Draft, Picture, Shown, Text, truth_nodes
+from mmcorpus.curation.synthetic.miniweb.pages.embed import Embedder, foreign
+from mmcorpus.curation.synthetic.miniweb.pages.frames import PEOPLE, PLACES
+from mmcorpus.curation.synthetic.miniweb.pages.furniture import Furniture
+from mmcorpus.curation.synthetic.miniweb.pages.plan import PageSlot, page_stream, plan_pages
+from mmcorpus.curation.synthetic.miniweb.pages.prose import Teller
+from mmcorpus.curation.synthetic.miniweb.pages.spoilers import PAGE_SPOILERS, PageSpoiler
+from mmcorpus.curation.synthetic.miniweb.pages.templates import TEMPLATES, Desk
+from mmcorpus.curation.synthetic.miniweb.truth import CLEAN
+
+ENGLISH_ONLY: Final = ("dropped", "select", "language.en")
+_FIRST_DAY: Final = datetime(2024, 2, 1, 6, tzinfo=UTC)
+_PLAIN: Final = PageSpoiler(expect="kept")
+_REPEATED_IN: Final = 3
+"""A paragraph is repeated if it stands on so many pages of a domain (OBELICS drops it from three on)."""
+
+
+@dataclass(kw_only=True, slots=True)
+class MadePage:
+    """A page and what is true of it."""
+
+    draft: Draft
+    slot: PageSlot
+    spoiler: PageSpoiler
+
+    def texts(self) -> list[str]:
+        """Its texts, captions among them."""
+        return [node["text"] for node in truth_nodes(self.draft.blocks) if node["text"] is not None]
+
+    def truth(self, file: str, repeated: Counter[tuple[str, str]]) -> dict[str, Any]:
+        """Its row of the truth; `repeated` counts the texts of each host."""
+        draft, spoiler = self.draft, self.spoiler
+        expect, stage, rule = spoiler.expect, spoiler.stage, spoiler.rule
+        if expect == "kept" and draft.language != "en":
+            expect, stage, rule = ENGLISH_ONLY
+        nodes = list(truth_nodes(draft.blocks)) if spoiler.page else []
+        for node in nodes:
+            if node["text"] is not None and repeated[draft.host, same_text(node["text"])] >= _REPEATED_IN:
+                node.update(spoil="repeated_paragraph")
+        return {
+            "page": draft.number,
+            "url": draft.url,
+            "date": draft.date,
+            "file": file,
+            "template": draft.template,
+            "language": draft.language,
+            "title": draft.title if spoiler.page else None,
+            "spoil": self.slot.spoil,
+            "expect": expect,
+            "expect_stage": stage,
+            "expect_rule": rule,
+            "duplicate_of": draft.duplicate_of,
+            "nodes": nodes,
+            "note": spoiler.note,
+        }
+
+
+def make_pages(
+    config: MiniWebConfig, shown: Sequence[Shown], spoiled: Sequence[Shown], read: Callable[[str], bytes]
+) -> list[MadePage]:
+    """The pages in order.
+
+    shown: clean pictures of the site, to be shown. spoiled: pictures that something is wrong with, put among the clean
+    ones. read: a body of the site, by its file.
+    """
+    maker = _Maker(config, shown, spoiled, read)
+    slots = plan_pages(config)
+    for slot in sorted(slots, key=lambda slot: (slot.spoil != CLEAN, slot.number)):  # a copy after what it copies
+        maker.make(slot)
+    return [
+        MadePage(draft=maker.drafts[slot.number], slot=slot, spoiler=PAGE_SPOILERS.get(slot.spoil, _PLAIN))
+        for slot in slots
+    ]
+
+
+def same_text(text: str) -> str:
+    """What texts that repeat each other have in common: all but case, punctuation and spacing."""
+    return " ".join(re.findall(r"\w+", text.casefold()))
+
+
+def _round_robin(shown: Sequence[Shown], rng: random.Random) -> Iterator[Shown]:
+    order = list(shown)
+    rng.shuffle(order)
+    while True:
+        yield from order
+
+
+class _Extras:
+    """What is planted among the content of clean pages: bad pictures, pictures and paragraphs seen too often."""
+
+    def __init__(self, config: MiniWebConfig, shown: Sequence[Shown], spoiled: Sequence[Shown]) -> None:
+        rng = page_stream(config, "extras")
+        self._bad = _round_robin(spoiled, rng) if spoiled else None
+        self._campaign, self._sponsor = self.everywhere = rng.sample(list(shown), 2)
+        self._count = 0
+
+    def add(self, desk: Desk) -> list[Block]:
+        """The next page's share, in turn."""
+        turn, self._count = self._count, self._count + 1
+        found: list[Block] = []
+        if turn % 2 == 0 and self._bad is not None:
+            found.append(foreign(next(self._bad), desk.rng.choice(("", None, "picture"))))
+        if turn % 4 == 1:
+            campaign = foreign(self._campaign, "Our campaign")
+            found.append(replace(campaign, spoil="url_on_many_pages", expect_rule="max_uses"))
+        if turn % 4 == 2:
+            way = desk.embedder.embed(desk.draft, self._sponsor, None, way="plain")
+            found.append(replace(way, spoil="bytes_on_many_pages"))
+        if turn % 4 == 3:
+            pictures = [block for block in desk.draft.blocks if isinstance(block, Picture)]
+            found.append(replace(desk.rng.choice(pictures), caption=None, spoil="repeated_on_page"))
+        if turn % 3 == 0:
+            found.append(content.paragraph(_house_notice(desk.draft.host)))
+        return found
+
+
+def _house_notice(host: str) -> str:
+    """A paragraph that a site puts into many of its texts."""
+    rng = random.Random(host)
+    return (
+        f"This text is part of a series on the drawers and folders of {rng.choice(PLACES)}, which {rng.choice(PEOPLE)}"
+        " has written for many years and which will be continued for as long as there is something in them to be found."
+    )
+
+
+class _Maker:
+    """Makes pages one by one and remembers them for those that repeat them."""
+
+    def __init__(
+        self, config: MiniWebConfig, shown: Sequence[Shown], spoiled: Sequence[Shown], read: Callable[[str], bytes]
+    ) -> None:
+        self.drafts: dict[int, Draft] = {}
+        self._config = config
+        self._read = read
+        self._slots = {slot.number: slot for slot in plan_pages(config)}
+        self._extras = _Extras(config, shown, spoiled)
+        ordinary = [one for one in shown if one not in self._extras.everywhere]
+        self._next = _round_robin(ordinary, page_stream(config, "pictures"))
+        self._pictures: dict[int, list[Shown]] = {}
+
+    def make(self, slot: PageSlot) -> None:
+        """Make a page; its draft is then among `drafts`."""
+        spoiler = PAGE_SPOILERS.get(slot.spoil, _PLAIN)
+        # A copy is written by the same hand as its original: it takes its stream of choices.
+        origin = self._slots[slot.partner] if slot.partner is not None and spoiler.partner != "images" else slot
+        rng = page_stream(self._config, "page", origin.number)
+        template = TEMPLATES[origin.template]
+        wanted = spoiler.pictures or rng.randint(*template.pictures)
+        shown = self._pictures.setdefault(origin.number, [])
+        shown += [next(self._next) for _ in range(wanted - len(shown))]
+        draft = Draft(
+            number=slot.number,
+            host=spoiler.host or template.host,
+            path=template.path.format(slug=_slug(shown[0], origin.number)),
+            template=slot.template,
+            language=slot.language,
+            date=_date(slot.number, earlier=spoiler.partner == "capture"),
+        )
+        if rng.random() < 0.08:
+            draft.base = f"http://{draft.host}/files/pages/"
+        desk = Desk(
+            draft=draft, shown=shown, teller=Teller(slot.language, rng), embedder=Embedder(rng, self._read), rng=rng
+        )
+        draft.blocks = template.compose(desk)
+        draft.title = draft.blocks[0].text if isinstance(draft.blocks[0], Text) else ""
+        self._repeat(slot, spoiler, draft)
+        spoiler.compose(desk)
+        if slot.spoil == CLEAN:
+            draft.blocks[-1:] = [*self._extras.add(desk), draft.blocks[-1]]
+        self._lay_out(slot, draft)
+        spoiler.send(draft, rng)
+        self.drafts[slot.number] = draft
+
+    def _repeat(self, slot: PageSlot, spoiler: PageSpoiler, draft: Draft) -> None:
+        """What pages that repeat another have of it."""
+        if slot.partner is None:
+            return
+        original = self.drafts[slot.partner]
+        draft.duplicate_of = original.url
+        if spoiler.partner == "capture":
+            del draft.blocks[-1]  # it was shorter then
+        elif spoiler.partner == "images":
+            texts = [block for block in draft.blocks if isinstance(block, Text)]
+            pictures = [
+                replace(block, markup=f'<img src="{html.escape(block.url)}">', choices=(block.url,), caption=None)
+                for block in original.blocks
+                if isinstance(block, Picture)
+            ]
+            draft.blocks = [*texts[:2], *pictures, *texts[2:]]
+
+    def _lay_out(self, slot: PageSlot, draft: Draft) -> None:
+        rng = page_stream(self._config, "furniture", slot.number)
+        others = [next(self._next) for _ in range(rng.randint(0, 3))]
+        furniture = Furniture(draft, rng, others)
+        body = TEMPLATES[draft.template].layout(draft.blocks, furniture, rng)
+        language = f' lang="{draft.language}"' if rng.random() < 0.8 else ""
+        draft.body = (
+            f'<!doctype html><html{language}><head><meta charset="utf-8">{furniture.head()}</head>'
+            f"<body>{body}</body></html>\n"
+        ).encode()
+
+
+def _slug(shown: Shown, number: int) -> str:
+    words = re.findall("[a-z]+", shown.captions[0].lower())[:5]
+    return f"{'-'.join(words)}-{number:04d}"
+
+
+def _date(number: int, *, earlier: bool) -> str:
+    moment = _FIRST_DAY + timedelta(hours=3 * number, days=-28 if earlier else 0)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,139 @@
+"""Spoiled answers: what servers, and the addresses in lists, do to a client."""
+
+from dataclasses import replace
+from typing import Final
+
+from PIL import Image
+
+from mmcorpus.curation.synthetic.miniweb.encode import encode
+from mmcorpus.curation.synthetic.miniweb.page import Page
+from mmcorpus.curation.synthetic.miniweb.site import Route
+
+_HTML: Final = b"<!doctype html><html><head><title>Sign in</title></head><body><h1>Please sign in</h1></body></html>\n"
+_PRIVATE: Final = ("http://10.0.0.1/", "http://127.0.0.1:1/", "http://169.254.169.254/latest/meta-data/",
+                   "http://192.168.1.1/photo.jpg", "http://[::1]:1/", "http://172.16.0.9/a.png")  # fmt: skip
+
+
+def empty_body(page: Page, partner: Page | None) -> None:
+    """200 OK, and nothing."""
+    page.answer(200, content_type=page.route.content_type)
+
+
+def html_as_image(page: Page, partner: Page | None) -> None:
+    """A log-in page that calls itself an image."""
+    page.answer(200, _HTML, content_type=page.route.content_type)
+
+
+def wrong_content_type(page: Page, partner: Page | None) -> None:
+    """The right picture under a wrong content type."""
+    page.route = replace(
+        page.route, content_type=page.rng.choice(("text/html", "text/plain", "application/octet-stream"))
+    )
+
+
+def http_404(page: Page, partner: Page | None) -> None:
+    """Gone."""
+    page.answer(404, b"<h1>Not Found</h1>\n")
+
+
+def http_410(page: Page, partner: Page | None) -> None:
+    """Gone, and the server says so."""
+    page.answer(410, b"<h1>Gone</h1>\n")
+
+
+def http_403(page: Page, partner: Page | None) -> None:
+    """Forbidden, with a picture that says so: an error's body is no sample."""
+    notice = Image.new("RGB", (320, 240), (200, 200, 205))
+    page.answer(403, encode(notice, "png"), content_type="image/png")
+
+
+def http_500(page: Page, partner: Page | None) -> None:
+    """A server that fails every time."""
+    page.answer(500, b"<h1>Internal Server Error</h1>\n")
+
+
+def transient_503(page: Page, partner: Page | None) -> None:
+    """Busy at the first request, fine at the second."""
+    page.route = replace(page.route, behaviour="transient")
+
+
+def redirect(page: Page, partner: Page | None) -> None:
+    """Moved once or twice, to the right picture."""
+    host = page.url.split("/")[2]
+    target = f"http://{host}/moved/{page.url.rpartition('/')[2]}"
+    page.others[target] = (page.route, page.body)
+    upright = page.upright
+    if page.rng.random() < 0.5:
+        halfway = f"http://{host}/old/{page.number}"
+        page.others[halfway] = (_moved(target), b"")
+        target = halfway
+    status = page.rng.choice((301, 302, 303, 307, 308))
+    page.redirect(status, target if page.rng.random() < 0.5 else target.removeprefix(f"http://{host}"))
+    page.upright = upright
+
+
+def redirect_loop(page: Page, partner: Page | None) -> None:
+    """Moved to an address that moved back."""
+    other = f"http://{page.url.split('/')[2]}/loop/{page.number}"
+    page.others[other] = (_moved(page.url), b"")
+    page.redirect(302, other)
+
+
+def redirect_private(page: Page, partner: Page | None) -> None:
+    """Moved into a private network: a client must refuse without connecting."""
+    page.redirect(page.rng.choice((301, 302, 307)), page.rng.choice(_PRIVATE))
+
+
+def private_url(page: Page, partner: Page | None) -> None:
+    """Listed at a private address."""
+    page.url = f"http://192.168.{page.rng.randint(0, 255)}.{page.rng.randint(1, 254)}/photos/{page.number}.jpg"
+    page.listed_elsewhere, page.upright = True, None
+
+
+def bad_url(page: Page, partner: Page | None) -> None:
+    """No address at all, or not one of the web."""
+    form = page.rng.choice(
+        ("ftp://images.miniweb.test/{}.jpg", "images/{}.jpg", "data:image/png;base64,{}", "http:///{}.jpg")
+    )
+    page.url = form.format(page.number)
+    page.listed_elsewhere, page.upright = True, None
+
+
+def slow(page: Page, partner: Page | None) -> None:
+    """Slow, but within reason."""
+    page.route = replace(page.route, behaviour="slow", seconds=round(page.rng.uniform(1.0, 2.0), 1))
+
+
+def drip(page: Page, partner: Page | None) -> None:
+    """A byte every 200 ms, for ever: no single wait is long."""
+    page.route = replace(page.route, behaviour="drip", seconds=0.2)
+    page.upright = None
+
+
+def endless(page: Page, partner: Page | None) -> None:
+    """A picture, and then zeros at full speed, for ever: longer than any cap."""
+    page.route = replace(page.route, behaviour="endless")
+    page.upright = None
+
+
+def reset(page: Page, partner: Page | None) -> None:
+    """The connection is reset, at once or half-way through the body."""
+    page.route = replace(page.route, behaviour="reset")
+    page.upright = None
+    if page.rng.random() < 0.5:
+        page.body = b""
+
+
+def noai(page: Page, partner: Page | None) -> None:
+    """The owner opts out of training, by header."""
+    value = page.rng.choice(("noai", "noimageai", "noai, noimageai", "noindex", "none"))
+    page.route = replace(page.route, headers={"X-Robots-Tag": value})
+
+
+def noai_for_others(page: Page, partner: Page | None) -> None:
+    """An opt-out that names another crawler."""
+    page.route = replace(page.route, headers={"X-Robots-Tag": "otherbot: noai"})
+
+
+def _moved(location: str) -> Route:
+    return Route(status=302, content_type="text/html", headers={"Location": location})

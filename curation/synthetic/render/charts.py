@@ -1,0 +1,230 @@
+"""Bar, line and pie charts: what they say, and how they are described (after PixMo-Docs; Molmo, §3)."""
+
+import random
+from dataclasses import dataclass
+from typing import Final
+
+from mmcorpus.curation.synthetic.render.canvas import BRIGHT, Color, draw_size, jittered, stream
+from mmcorpus.curation.synthetic.render.plots import draw_plot
+from mmcorpus.curation.synthetic.render.rendered import Rendered, assemble, make_point
+from mmcorpus.curation.synthetic.render.words import article, listed, number, sentence
+
+CHARTS: Final = {"bar": 35, "horizontal bar": 20, "line": 22, "pie": 23}
+_BACKGROUNDS: Final = ("white", "white", "white", "beige", "gray", "black")
+_ITEMS: Final = {
+    "Cups sold": ("Tea", "Coffee", "Milk", "Juice", "Cocoa", "Water"),
+    "Fruit picked": ("Apples", "Pears", "Plums", "Figs", "Limes", "Grapes"),
+    "Books read": ("Ann", "Ben", "Cleo", "Dan", "Eva", "Finn"),
+    "Trees planted": ("Oak", "Pine", "Birch", "Elm", "Maple", "Ash"),
+    "Pets at school": ("Cats", "Dogs", "Birds", "Fish", "Frogs", "Mice"),
+    "Games won": ("Lions", "Bears", "Hawks", "Foxes", "Owls", "Bulls"),
+}
+_TIMES: Final = {
+    "Rainy days": ("Jan", "Feb", "Mar", "Apr", "May", "Jun"),
+    "Visitors": ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat"),
+    "Bikes sold": ("2019", "2020", "2021", "2022", "2023", "2024"),
+    "Parcels sent": ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat"),
+}
+_PAIRS: Final = (("North", "South"), ("East", "West"), ("Plan", "Result"), ("Team A", "Team B"))
+_SINGLE: Final = ""
+_MARKS: Final = {"bar": "bar", "horizontal bar": "bar", "line": "point", "pie": "slice"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Series:
+    """One row of numbers with its name and colours; a colour a category, all alike unless each has its own."""
+
+    name: str
+    """Empty when the chart has one series."""
+    values: tuple[int, ...]
+    colors: tuple[str, ...]
+    rgb: tuple[Color, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Chart:
+    """All that a chart shows."""
+
+    form: str
+    title: str
+    categories: tuple[str, ...]
+    series: tuple[Series, ...]
+    top: int
+    """The value at the end of the value axis."""
+    labelled: bool
+    """Whether each value is written beside its mark; if not, it lies on a grid line or halfway between two."""
+    background: str
+    ground: Color
+
+    @property
+    def colorful(self) -> bool:
+        """Whether each category has a colour of its own."""
+        return len(set(self.series[0].colors)) > 1
+
+
+def draw_chart(seed: int, size: tuple[int, int] | None = None) -> Rendered:
+    """The chart of a seed, as a `Rendered`."""
+    rng = stream("chart", seed)
+    size = size or draw_size(stream("chart", seed, "size"))
+    chart = _draw_facts(rng, size)
+    image, marks = draw_plot(chart, size, rng)
+    points = [
+        make_point(f"{series.name} {_MARKS[chart.form]} of {category}".strip(), *mark.center, size)
+        for series, row in zip(chart.series, marks, strict=True)
+        for category, mark in zip(chart.categories, row, strict=True)
+    ]
+    return assemble(
+        "chart",
+        seed,
+        rng,
+        image,
+        captions=_captions(chart),
+        qa=_questions(rng, chart),
+        points=points,
+        facts={
+            "chart": chart.form, "title": chart.title, "categories": list(chart.categories), "top": chart.top,
+            "labelled": chart.labelled, "background": chart.background,
+            "series": [
+                {"name": series.name, "values": list(series.values), "colors": list(series.colors),
+                 "rgb": [list(color) for color in series.rgb], "extents": [list(mark.extent) for mark in row]}
+                for series, row in zip(chart.series, marks, strict=True)
+            ],
+        },
+    )  # fmt: skip
+
+
+def _draw_facts(rng: random.Random, size: tuple[int, int]) -> Chart:
+    form = rng.choices(tuple(CHARTS), tuple(CHARTS.values()))[0]
+    themes = _TIMES if form == "line" else _ITEMS if form == "pie" or rng.random() < 0.7 else _TIMES
+    title = rng.choice(tuple(themes))
+    along = size[1] if form == "horizontal bar" else size[0]
+    paired = form != "pie" and rng.random() < 0.3
+    most = 5 if form == "pie" else max(3, min(6, along // (70 if paired and form != "line" else 45)))
+    count = rng.randint(3, most)
+    start = rng.randint(0, 6 - count)
+    names = themes[title]
+    categories = names[start : start + count] if themes is _TIMES else tuple(rng.sample(names, count))
+    background = rng.choice(_BACKGROUNDS)
+    palette = [color for color in BRIGHT if color != background]
+    # Beside two lines, labels would run into the other line; there the grid alone has to do.
+    labelled = rng.random() < 0.5 and not (paired and form == "line")
+    top = rng.choice((10, 20, 50, 100))
+
+    if form == "pie":
+        shares = _shares(rng, count)
+        colors = tuple(rng.sample(palette, count))
+        rows = [Series(name=_SINGLE, values=shares, colors=colors, rgb=tuple(jittered(rng, name) for name in colors))]
+        top, labelled = 100, True
+    else:
+        rows = []
+        for name in rng.choice(_PAIRS) if paired else (_SINGLE,):
+            values = _values(rng, count, top, labelled, rows[0].values if rows else ())
+            if not paired and form != "line" and rng.random() < 0.4:
+                colors = tuple(rng.sample(palette, count))
+                rgb = tuple(jittered(rng, color) for color in colors)
+            else:
+                color = rng.choice(palette)
+                palette.remove(color)
+                colors, rgb = (color,) * count, (jittered(rng, color),) * count
+            rows.append(Series(name=name, values=values, colors=colors, rgb=rgb))
+    return Chart(
+        form=form, title=title, categories=categories, series=tuple(rows), top=top, labelled=labelled,
+        background=background, ground=jittered(rng, background, 3),
+    )  # fmt: skip
+
+
+def _values(rng: random.Random, count: int, top: int, labelled: bool, other: tuple[int, ...]) -> tuple[int, ...]:
+    """Distinct values of a tenth of the axis and more, none equal to the other series' in its place."""
+    step = 1 if labelled else top // 10
+    while True:
+        values = rng.sample(range(top // 10, top + 1, step), count)
+        if all(mine != theirs for mine, theirs in zip(values, other, strict=False)):
+            return tuple(values)
+
+
+def _shares(rng: random.Random, count: int) -> tuple[int, ...]:
+    """Percentages in fives that sum to 100, each at least 10, with one largest and one smallest."""
+    while True:
+        cuts = sorted(rng.sample(range(1, 20), count - 1))
+        parts = [5 * (end - start) for start, end in zip([0, *cuts], [*cuts, 20], strict=True)]
+        if min(parts) >= 10 and parts.count(max(parts)) == 1 and parts.count(min(parts)) == 1:
+            return tuple(parts)
+
+
+def _look(chart: Chart) -> str:
+    """What the marks look like: `four blue bars`, `a red line`, `three slices: red, blue and green`."""
+    count, first = len(chart.categories), chart.series[0]
+    if chart.form == "pie":
+        return f"{number(count)} slices: {listed(first.colors)}"
+    mark = "line" if chart.form == "line" else "bar"
+    if len(chart.series) == 2:
+        if mark == "line":
+            return listed([f"{article(row.colors[0])} line for {row.name}" for row in chart.series])
+        return listed([f"{row.colors[0]} bars for {row.name}" for row in chart.series])
+    if mark == "line":
+        return f"{article(first.colors[0])} line"
+    return (
+        f"{number(count)} bars: {listed(first.colors)}" if chart.colorful else f"{number(count)} {first.colors[0]} bars"
+    )
+
+
+def _value(chart: Chart, value: int) -> str:
+    return f"{value}%" if chart.form == "pie" else str(value)
+
+
+def _captions(chart: Chart) -> list[str]:
+    kind = f"{chart.form} chart"
+    rows = [
+        listed([f"{name} {_value(chart, value)}" for name, value in zip(chart.categories, row.values, strict=True)])
+        for row in chart.series
+    ]
+    if len(chart.series) == 1:
+        listing = rows[0]
+        high, low = max(chart.series[0].values), min(chart.series[0].values)
+        highest, lowest = (chart.categories[chart.series[0].values.index(value)] for value in (high, low))
+        extremes = f"{highest} is the highest at {_value(chart, high)} and {lowest} the lowest at {_value(chart, low)}"
+    else:
+        listing = "; ".join(f"{row.name}: {text}" for row, text in zip(chart.series, rows, strict=True))
+        peaks = [
+            (row.name, chart.categories[row.values.index(max(row.values))], max(row.values)) for row in chart.series
+        ]
+        extremes = listed([f"the highest for {name} is {category} at {value}" for name, category, value in peaks])
+    look, title = _look(chart), f'"{chart.title}"'
+    ground = f"{article(chart.background)} background"
+    return [
+        sentence(f"{article(kind)} with {look}"),
+        sentence(f"{article(kind)} titled {title} with {look}"),
+        sentence(f"in this {kind} of {chart.title.lower()}, {extremes}"),
+        sentence(f"{article(kind)} of {chart.title.lower()} with {look}. {sentence(extremes)}"),
+        sentence(f"{article(kind)} titled {title} on {ground}, with {look}. {sentence(listing)}"),
+    ]
+
+
+def _questions(rng: random.Random, chart: Chart) -> list[tuple[str, str]]:
+    row = rng.choice(chart.series)
+    first, second = rng.sample(range(len(chart.categories)), 2)
+    mark = _MARKS[chart.form]
+    of_row = f" for {row.name}" if row.name else ""
+    questions = [
+        (f"What is the value of {chart.categories[first]}{of_row}?", _value(chart, row.values[first])),
+        (f"Which has the highest value{of_row}?", chart.categories[row.values.index(max(row.values))]),
+        (f"Which has the lowest value{of_row}?", chart.categories[row.values.index(min(row.values))]),
+        ("What kind of chart is this?", f"{chart.form} chart"),
+        ("What is the title of the chart?", chart.title),
+    ]
+    if chart.form == "line":
+        questions.append((f"What color is the line{of_row}?", row.colors[0]))
+        questions.append(("How many lines are there?", str(len(chart.series))))
+    else:
+        if chart.colorful:
+            questions.append((f"What color is the {mark} of {chart.categories[second]}?", row.colors[second]))
+        else:
+            questions.append((f"What color are the bars{of_row}?", row.colors[0]))
+        questions.append((f"How many {mark}s are there?", str(len(chart.categories) * len(chart.series))))
+    more, less = sorted((first, second), key=lambda index: -row.values[index])
+    if row.values[more] > row.values[less]:  # two slices may be equal
+        difference = _value(chart, row.values[more] - row.values[less])
+        questions.append(
+            (f"By how much is {chart.categories[more]} above {chart.categories[less]}{of_row}?", difference)
+        )
+    return questions

@@ -1,0 +1,67 @@
+"""Conversations in LLaVA's format, with pointing and counting answers in Molmo's syntax."""
+
+import html
+from collections.abc import Sequence
+
+from mmcorpus.curation.synthetic.render.canvas import stream
+from mmcorpus.curation.synthetic.render.rendered import Point, Rendered
+from mmcorpus.curation.synthetic.render.words import plural
+
+_ASK_POINTS = ("Point to the {}.", "Point at the {}.", "Where are the {}? Point to them.", "Show me the {}.")
+_ASK_POINT = ("Point to the {}.", "Point at the {}.", "Where is the {}? Point to it.", "Show me the {}.")
+
+
+def conversations(rendered: Rendered) -> list[dict[str, str]]:
+    """The picture's questions and answers as LLaVA turns.
+
+    `[{"from": "human", "value": "<image>\\nQ"}, {"from": "gpt", "value": "A"}, …]`. A picture with points gets a turn
+    that points to one of its labels. Scenes, whose points are countable things, also get a turn that counts by
+    pointing and, for some seeds, one that asks for what is not there.
+    """
+    rng = stream(rendered.kind, rendered.facts["seed"], "conversation")
+    turns = list(rendered.qa)
+    labels = list(dict.fromkeys(point.label for point in rendered.points))
+    if labels:
+        turns.append(_pointing_turn(rng.choice(_ASK_POINTS), rng.choice(_ASK_POINT), rng.choice(labels), rendered))
+    if rendered.kind == "scene":
+        label = rng.choice(labels)
+        found = [point for point in rendered.points if point.label == label]
+        group = next(g for g in rendered.facts["groups"] if label.startswith(g["color"]))
+        many = f"{group['color']} {plural(group['shape'])}"
+        turns.append((f"How many {many} are there? Count by pointing.", counting_answer(found, many)))
+        if rng.random() < 0.4:
+            absent = rendered.facts["absent"]
+            many = f"{absent['color']} {plural(absent['shape'])}"
+            turns.append((f"Point to the {many}.", pointing_answer((), many)))
+    messages = []
+    for number, (question, answer) in enumerate(turns):
+        messages.append({"from": "human", "value": question if number else f"<image>\n{question}"})
+        messages.append({"from": "gpt", "value": answer})
+    return messages
+
+
+def _pointing_turn(many: str, one: str, label: str, rendered: Rendered) -> tuple[str, str]:
+    found = [point for point in rendered.points if point.label == label]
+    return (one if len(found) == 1 else many).format(label), pointing_answer(found, label)
+
+
+def pointing_answer(points: Sequence[Point], label: str) -> str:
+    """Molmo's answer to a request to point (data_formatter.py, `format_points`).
+
+    `<point x="10.0" y="20.0" alt="A">A</point>`, several as `<points x1=… y1=… x2=… y2=… alt=…>`, none as
+    `There are none.`. The points keep their order, which in a `Rendered` is the paper's: top-down, then left to right.
+    """
+    if not points:
+        return "There are none."
+    text, alt = html.escape(label, quote=False), html.escape(label)
+    if len(points) == 1:
+        return f'<point x="{points[0].x:.1f}" y="{points[0].y:.1f}" alt="{alt}">{text}</point>'
+    places = " ".join(f'x{n}="{point.x:.1f}" y{n}="{point.y:.1f}"' for n, point in enumerate(points, start=1))
+    return f'<points {places} alt="{alt}">{text}</points>'
+
+
+def counting_answer(points: Sequence[Point], label: str) -> str:
+    """Molmo's answer to a request to count by pointing: `Counting the <points …> shows a total of 3.`"""
+    if not points:
+        return "There are none."
+    return f"Counting the {pointing_answer(points, label)} shows a total of {len(points)}."

@@ -1,0 +1,284 @@
+"""What a recipe refers to must be there: sources, packs, stages, columns, profiles, files."""
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from mmcorpus.curation.selection.config import SelectConfig
+from mmcorpus.curation.store import storage
+from mmcorpus.pipelines.recipe.populations import IMAGES, URLS, populations
+from mmcorpus.pipelines.recipe.problems import Path, Problem, suggestion
+from mmcorpus.pipelines.recipe.schema import NAME, ON, WEB, Recipe
+from mmcorpus.pipelines.recipe.yaml_source import YamlSource
+from mmcorpus.pipelines.stages import annotations, dfn
+from mmcorpus.pipelines.stages.dedup import after_dfn, passes_of
+from mmcorpus.pipelines.stages.dedup import findings as _passes
+
+
+def problems(recipe: Recipe, source: YamlSource) -> list[Problem]:
+    """Everything that a well-formed recipe names and that does not exist or does not fit."""
+    found: list[Problem] = []
+    for check in (_names, _sources, _scorers, _passes, _dfn, _selections, _packs, _training):
+        for path, message in check(recipe):
+            found.append(source.problem(path, message))
+    return found
+
+
+Finding = tuple[Path, str]
+
+
+def _names(recipe: Recipe) -> Iterable[Finding]:
+    file = recipe.file
+    if not file.sources:
+        yield ("sources",), "empty; name at least one list, e.g. sources: {pairs: {urls: list.parquet}}"
+    sections: list[tuple[Path, Iterable[str]]] = [
+        (("sources",), file.sources),
+        (("pack",), file.pack),
+        (("train", "stages"), recipe.stages),
+    ]
+    for path, names in sections:
+        for name in names:
+            if not NAME.match(name):
+                yield (*path, name), "a name becomes a folder: letters, digits, - and _ only"
+    if not file.name.strip():
+        yield ("name",), "empty; say what the run is called"
+
+
+def _sources(recipe: Recipe) -> Iterable[Finding]:
+    web = recipe.file.web
+    if web and web.folder and not storage.exists(storage.join(web.folder, "site.json")):
+        yield ("web", "folder"), f"{_absolute(web.folder)} holds no site (no site.json); `mmcorpus web` makes one"
+    for index, folder in enumerate(web.also if web else ()):
+        if not storage.exists(storage.join(folder, "site.json")):
+            yield ("web", "also", index), f"{_absolute(folder)} holds no site (no site.json)"
+    for name, entry in recipe.file.sources.items():
+        path: Path = ("sources", name, "urls")
+        if entry.urls is None:
+            yield from _pages(recipe, name)
+        elif not entry.urls.startswith(WEB):
+            if not _there(entry.urls):
+                yield path, f"there is nothing at {_absolute(entry.urls)}"
+        elif web is None:
+            yield path, f"{WEB} is the site's folder, and this recipe has no `web`; give a path, or add `web`"
+        else:
+            yield from _site_list(recipe, path, entry.urls)
+
+
+def _pages(recipe: Recipe, name: str) -> Iterable[Finding]:
+    """What a source's pages name: inputs that are there, or that the run's site will have."""
+    from mmcorpus.curation.crawl.inputs import InputError, find_inputs
+
+    web, entry = recipe.file.web, recipe.file.sources[name]
+    for index, given in enumerate(entry.inputs):
+        path: Path = ("sources", name, "pages", *([] if isinstance(entry.pages, str) else [index]))
+        if given.startswith(WEB) and web is None:
+            yield path, f"{WEB} is the site's folder, and this recipe has no `web`; give a path, or add `web`"
+        elif given.startswith(WEB) and web is not None and web.generate is not None:
+            if not web.generate.pages:
+                yield path, "the generated site has no pages; give web.generate.pages a number"
+            elif not given.removeprefix(WEB).strip("/").startswith("pages"):
+                yield path, "a generated site has its pages under pages: ${web}/pages/*.warc.gz"
+        else:
+            there = given.replace(WEB, web.folder) if web is not None and web.folder is not None else given
+            try:
+                find_inputs(entry.extract, there)
+            except InputError as error:
+                yield path, str(error)
+
+
+def _site_list(recipe: Recipe, path: Path, urls: str) -> Iterable[Finding]:
+    from mmcorpus.curation.synthetic.miniweb.site import LISTS
+
+    web, name = recipe.file.web, urls.removeprefix(WEB).strip("/")
+    lists = [f"{entry}.parquet" for entry in LISTS if entry != "truth"]
+    if web and web.generate and name not in lists:
+        yield path, f"a generated site has no {name!r}; {suggestion(name, lists, listed='it has')}"
+    elif web and web.folder and not storage.exists(storage.join(web.folder, name)):
+        yield path, f"there is nothing at {_absolute(storage.join(web.folder, name))}"
+
+
+def available_columns(recipe: Recipe, source: str) -> list[str]:
+    """The columns that the recipe's scorers and passes give of a population, as expressions name them."""
+    from mmcorpus.curation.dedup.passes import COLUMNS
+
+    scorers = [scorer for scorer in recipe.scorers.values() if source in recipe.on[scorer.name]]
+    found = [f"{scorer.name}.{column}" for scorer in scorers for column in scorer.schema().names]
+    found += [f"{own.name}.{column}" for own in passes_of(source, recipe) for column in COLUMNS]
+    found += dfn.columns() if source in dfn.scored(recipe) else []
+    return [*found, "uid"]
+
+
+def _dfn(recipe: Recipe) -> Iterable[Finding]:
+    later = {dfn.DFN, *after_dfn(recipe)}
+
+    def before(source: str) -> list[str]:
+        return [c for c in available_columns(recipe, source) if c.partition(".")[0] not in later]
+
+    return dfn.findings(recipe, before)
+
+
+def _scorers(recipe: Recipe) -> Iterable[Finding]:
+    places = populations(recipe.file)
+    for name, scorer in recipe.scorers.items():
+        on: Path = ("score", "scorers", name, ON)
+        if not recipe.on[scorer.name]:
+            yield on, f"missing; the recipe has no pairs, so say what {name} judges: {', '.join(places)}"
+        for index, population in enumerate(recipe.on[scorer.name]):
+            if population not in places:
+                yield (*on, index), f"unknown population {population!r}; {_known(population, places)}"
+            elif "image" in scorer.inputs and places[population].level in ("paragraph", "document"):
+                text = f"{name} looks at an image, and a {places[population].level} is a text"
+                yield (*on, index), f"{text}; name the images, e.g. {places[population].source}.{IMAGES}"
+        try:
+            scorer.check()
+        except (ValueError, FileNotFoundError) as error:
+            yield ("score", "scorers", name), str(error)
+
+
+def _selections(recipe: Recipe) -> Iterable[Finding]:
+    from mmcorpus.curation.selection.expression import columns_of, selections_of
+    from mmcorpus.filters import PROFILES
+
+    places = populations(recipe.file)
+    for name, config in recipe.file.select.items():
+        path: Path = ("select", name)
+        columns = available_columns(recipe, name)
+        scorers = {column.partition(".")[0] for column in columns}
+        if name not in places:
+            yield path, f"there is no source of this name; {_known(name, places)}"
+            continue
+        yield from _of_level(path, places[name].level, config)
+        clauses = [("keep", text) for text in ((config.keep,) if isinstance(config.keep, str) else config.keep) if text]
+        clauses += [("require", text) for text in config.required]
+        clauses += [("upsample", text) for text in config.upsample]
+        clauses += [("heldout_by", config.heldout_by)] if config.heldout_by else []
+        if config.profile is not None:
+            clauses += [("profile", clause) for clause in PROFILES[config.profile].clauses]
+        told: set[str] = set()
+        for key, clause in clauses:
+            for column in columns_of(clause):
+                if column in columns or column in told:
+                    continue
+                told.add(column)
+                scorer = column.partition(".")[0]
+                if scorer in recipe.on and scorer not in scorers:
+                    fix = f"add {name!r} to its `on`"
+                    yield (*path, key), f"{column!r}: the scorer {scorer!r} does not judge {name!r}; {fix}"
+                elif scorer in recipe.passes and scorer not in scorers:
+                    yield (*path, key), f"{column!r}: the pass {scorer!r} does not look through the source {name!r}"
+                elif scorer not in scorers:
+                    fix = f"add `{scorer}: {{}}` under score.scorers"
+                    yield (*path, key), f"{column!r} needs the scorer {scorer!r}, which the recipe does not run; {fix}"
+                else:
+                    own = [known for known in columns if known.startswith(f"{scorer}.")]
+                    yield (*path, key), f"{scorer} gives no column {column!r}; {suggestion(column, own)}"
+            for named in selections_of(clause):
+                if not _there(named):
+                    yield (*path, key), f"selected({named!r}): there is nothing at {_absolute(named)}"
+        for key in ("intersect", "subtract", "union"):
+            for index, named in enumerate(getattr(config, key)):
+                if not _there(named):
+                    yield (*path, key, index), f"there is nothing at {_absolute(named)}"
+
+
+def _known(name: str, places: Iterable[str]) -> str:
+    """What a population's name may have been meant for."""
+    if name.endswith(f".{URLS}"):
+        return f"addresses are judged where they stand: as {name.removesuffix(URLS)}{IMAGES}"
+    return suggestion(name, places, listed="there are")
+
+
+def _of_level(path: Path, level: str, config: SelectConfig) -> Iterable[Finding]:
+    """What only nodes, or only whole samples, can be asked."""
+    if level in ("image", "paragraph"):
+        if config.heldout_fraction or config.heldout_by:
+            key = "heldout_fraction" if config.heldout_fraction else "heldout_by"
+            yield (*path, key), "documents are held out whole: say it of the source, not of its nodes"
+        if config.upsample:
+            yield (*path, "upsample"), "a node stands once in its document: say it of the source, not of its nodes"
+    elif config.required:
+        yield (*path, "require"), "drops the document of a node: say it of images or paragraphs; here use keep"
+
+
+def _packs(recipe: Recipe) -> Iterable[Finding]:
+    file = recipe.file
+    if file.pack and file.tokenizer is None:
+        yield (
+            ("tokenizer",),
+            "missing; packs need one: `name: Qwen/Qwen2.5-1.5B`, a folder, or `train: {vocab_size: …}`",
+        )
+    if file.tokenizer and file.tokenizer.name and _missing_local(file.tokenizer.name):
+        yield ("tokenizer", "name"), f"there is nothing at {_absolute(file.tokenizer.name)}"
+    for name, config in file.pack.items():
+        for index, source in enumerate(config.sources):
+            if source not in file.sources:
+                where: Path = ("pack", name, "sources", index)
+                yield where, f"unknown source {source!r}; {suggestion(source, file.sources, listed='sources')}"
+        for source, share in config.mix.items():
+            if source not in config.sources:
+                text = f"{source!r} is not packed here; {suggestion(source, config.sources, listed='sources')}"
+                yield ("pack", name, "mix", source), text
+            elif share <= 0:
+                yield ("pack", name, "mix", source), f"{share}; give more than 0, or take it out of `sources`"
+        missing = [source for source in config.sources if config.mix and source not in config.mix]
+        if missing:
+            yield ("pack", name, "mix"), f"says nothing of {', '.join(missing)}; give each source a share"
+        yield from annotations.findings(recipe, name)
+
+
+def _training(recipe: Recipe) -> Iterable[Finding]:
+    file, stages = recipe.file, recipe.stages
+    if recipe.model is not None:
+        for part in ("vision", "language"):
+            value = getattr(recipe.model, part)
+            if isinstance(value, str) and _missing_local(value):
+                yield ("train", "model", part), f"there is nothing at {_absolute(value)}"
+    for name, stage in stages.items():
+        path: Path = ("train", "stages", name)
+        pack, init = stage.links.pack, stage.links.init
+        if pack not in file.pack:
+            yield (*path, "pack"), f"unknown pack {pack!r}; {suggestion(pack, file.pack, listed='packs')}"
+        else:
+            yield from _fit(recipe, path, pack)
+        if init is not None and init not in stages:
+            others = [other for other in stages if other != name]
+            yield (*path, "init"), f"unknown stage {init!r}; {suggestion(init, others, listed='stages')}"
+        elif init is not None and _circular(name, {key: entry.links.init for key, entry in stages.items()}):
+            yield (*path, "init"), "starts from itself, by way of the stages that it starts from"
+
+
+def _fit(recipe: Recipe, path: Path, pack: str) -> Iterable[Finding]:
+    config, model = recipe.file.pack[pack], recipe.model
+    if model is not None and config.tokens_per_image != model.tokens_per_image:
+        yield (
+            ("train", "model", "tokens_per_image"),
+            f"{model.tokens_per_image}, but pack {pack!r} has {config.tokens_per_image}; planner and model must agree",
+        )
+
+
+def _circular(name: str, parents: dict[str, Any]) -> bool:
+    seen, parent = {name}, parents.get(name)
+    while parent is not None and parent not in seen:
+        seen.add(parent)
+        parent = parents.get(parent)
+    return parent is not None
+
+
+def _missing_local(name: str) -> bool:
+    """True for what can only be a path, and is not there; a Hugging Face name cannot be judged offline."""
+    looks_local = name.startswith(("/", "./", "../", "~")) or name.count("/") > 1
+    return looks_local and "://" not in name and not os.path.exists(os.path.expanduser(name))
+
+
+def _there(path: str) -> bool:
+    """Whether a path or URL has something; a place that cannot be asked (no network) counts as there until used."""
+    try:
+        return storage.exists(path)
+    except Exception:
+        if storage.is_local(path):
+            raise
+        return True
+
+
+def _absolute(path: str) -> str:
+    return path if "://" in path else os.path.abspath(path)

@@ -1,0 +1,84 @@
+"""A recipe's populations: what scorers, passes and selections are named for, and where each lies in the run's folder.
+
+A source of pairs or conversations is one population. A source read from pages has three: its documents (`pages`), and
+their nodes, the images (`pages.images`) and the paragraphs (`pages.paragraphs`). The addresses of the images
+(`pages.urls`) are downloaded, and judged where they stand: as `pages.images`.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+from mmcorpus.pipelines.recipe.schema import DOCUMENTS
+
+if TYPE_CHECKING:
+    from mmcorpus.pipelines.recipe.schema import RecipeFile
+
+IMAGES: Final = "images"
+PARAGRAPHS: Final = "paragraphs"
+URLS: Final = "urls"
+TRIMMED: Final = "trimmed"
+MADE_WITH: Final = "made_with"
+"""The part of a download that its list and settings decide, whatever came of them."""
+
+
+Level = Literal["sample", "image", "paragraph", "document"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Population:
+    """Rows with uids, scores, a selection and a ledger of their own."""
+
+    name: str
+    """In the recipe, and of its folders."""
+    source: str
+    """The recipe's source that it belongs to."""
+    level: Level
+    shards: str
+    """The folder under `shards` that has its rows."""
+    made_by: str
+    """The stage that makes them."""
+    rows_of: str
+    """The stage, or part of one, whose change makes all that was found out about the rows stale."""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What a stage needs that reads the rows."""
+        return tuple(dict.fromkeys((self.made_by, self.rows_of)))
+
+
+def populations(file: "RecipeFile") -> dict[str, Population]:
+    """Every population of a recipe, by name; a source's nodes stand before its documents."""
+    found: list[Population] = []
+
+    def add(name: str, level: Level, made_by: str, shards: str = "", part: str = "") -> None:
+        found.append(
+            Population(
+                name=name,
+                source=name.partition(".")[0],
+                level=level,
+                shards=shards or name,
+                made_by=made_by,
+                rows_of=f"{made_by}#{part}" if part else made_by,
+            )
+        )
+
+    for name, entry in file.sources.items():
+        if entry.kind not in DOCUMENTS:
+            add(name, "sample", f"{name}/download", part=MADE_WITH)
+            continue
+        if entry.kind == "document":
+            add(f"{name}.{IMAGES}", "image", f"{name}/place")
+        add(f"{name}.{PARAGRAPHS}", "paragraph", f"{name}/place")
+        add(name, "document", f"{name}/trim", shards=f"{name}.{TRIMMED}")
+    return {population.name: population for population in found}
+
+
+def samples(file: "RecipeFile") -> tuple[str, ...]:
+    """The sources of pairs and conversations: what scorers and passes take that name no population."""
+    return tuple(name for name, entry in file.sources.items() if entry.kind not in DOCUMENTS)
+
+
+def folders(file: "RecipeFile") -> dict[str, tuple[str, ...]]:
+    """By source, the names that its ledgers go by."""
+    parts = {"document": ("", f".{URLS}", f".{IMAGES}", f".{PARAGRAPHS}"), "text": ("", f".{PARAGRAPHS}")}
+    return {name: tuple(name + part for part in parts.get(entry.kind, ("",))) for name, entry in file.sources.items()}

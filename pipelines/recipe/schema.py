@@ -1,0 +1,270 @@
+"""The recipe: one YAML file that says everything about a run, as nested frozen dataclasses.
+
+The stages' own configs are used as they are, so a recipe knows exactly the keys that the code knows.
+`pipelines/recipe/load.py` reads a file into it, whole, before any work.
+"""
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
+
+from mmcorpus.curation.documents.config import PagesConfig
+from mmcorpus.curation.documents.config_images import ImageListConfig, PlaceConfig
+from mmcorpus.curation.download.config import DownloadConfig
+from mmcorpus.curation.selection.config import SelectConfig
+from mmcorpus.curation.synthetic.miniweb.config import MiniWebConfig
+from mmcorpus.filters.scorer import Scorer
+from mmcorpus.packing.plan import PlanConfig
+from mmcorpus.pipelines.stages.dfn import DfnEntry
+
+if TYPE_CHECKING:
+    from mmcorpus.curation.dedup.passes import DedupPass
+    from mmcorpus.training.config import ModelConfig, StageConfig
+
+FORBID: Final[dict[str, Any]] = {"extra": "forbid"}
+USES: Final = "uses"
+"""In a scorer's parameters: which scorer it is, so that the key can be a name of one's own."""
+ON: Final = "on"
+"""There too: the populations that it judges."""
+DOCUMENTS: Final = frozenset({"document", "text"})
+"""The kinds of sources that are read from pages."""
+WEB: Final = "${web}"
+"""In a path: the folder of the run's site."""
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\Z")
+"""Names become folders."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebConfig:
+    """A site served on loopback while the run downloads: generated, or one that lies in a folder."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
+
+    generate: MiniWebConfig | None = None
+    """Make a mini-web in the run's folder."""
+    folder: str | None = None
+    """Serve the site in this folder (`mmcorpus web`, or a script such as synthetic.corpora.tuxpaint, makes one)."""
+    also: tuple[str, ...] = ()
+    """Folders of more sites to be served beside it; sources name their files by path."""
+
+    def __post_init__(self) -> None:
+        if (self.generate is None) == (self.folder is None):
+            raise ValueError("give either `generate` (make a site) or `folder` (serve one that exists)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceConfig:
+    """One list of samples, or pages to make documents of."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
+
+    urls: str | None = None
+    """The URL list: parquet, csv, tsv, jsonl or txt, or a folder of them; local or remote. `${web}` is the site's
+    folder."""
+    pages: str | tuple[str, ...] | None = None
+    """In place of `urls`, what documents are made of: WARC files, HTML, or a corpus of documents or texts; files,
+    folders, globs, lists of paths. `${web}` is the site's folder."""
+    kind: Literal["pair", "conversation", "document", "text"] = "pair"
+    """Of `urls`: an image and its caption, or an image and a conversation (column `conversations`, LLaVA's turns). Of
+    `pages`: a document of texts and images, or its text alone."""
+    download: dict[str, Any] = field(default_factory=dict)
+    """Download settings of this source, over those of the recipe's `download`."""
+    extract: PagesConfig = field(default_factory=PagesConfig)
+    """How `pages` are read."""
+    images: ImageListConfig = field(default_factory=ImageListConfig)
+    """Which images of documents are downloaded."""
+    place: PlaceConfig = field(default_factory=PlaceConfig)
+    """How they are put back into their documents."""
+    opt_out: bool = True
+    """Drop documents that ask not to be used (`extract.opt_out` says whose wishes count)."""
+
+    def __post_init__(self) -> None:
+        if (self.urls is None) == (self.pages is None):
+            raise ValueError("give either `urls` (a list of images) or `pages` (WARC, HTML, documents, texts)")
+        if self.pages is not None and not self.pages:
+            raise ValueError("pages is empty; name at least one file, folder or glob")
+        if self.urls is not None and self.kind in DOCUMENTS:
+            raise ValueError(f"kind: a {self.kind} is made of `pages`, and this source has `urls`")
+        if self.pages is not None and self.kind not in DOCUMENTS:
+            raise ValueError(f"kind: `pages` give documents: say `kind: document`, or `kind: text` (it is {self.kind})")
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """What `pages` names."""
+        return (self.pages,) if isinstance(self.pages, str) else self.pages or ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreConfig:
+    """Which scorers judge the samples."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
+
+    workers: int | None = None
+    """Worker processes; null for as many as Ray has CPUs."""
+    model_workers: int | None = None
+    """Processes that hold the models of scorers such as `clip`; null for one a GPU. Without GPUs each worker holds them
+    itself, unless a number is given."""
+    scorers: dict[str, dict[str, Any] | None] = field(default_factory=dict)
+    """By name, each with its parameters (`image: {}` for the defaults): one that is shipped, or `package.module:Class`
+    of your own. With `uses` among the parameters the name is free: `clip_l14: {uses: clip, model: …}`. With `on` it
+    judges these populations alone (`on: [pages.images]`), without it all sources of pairs and conversations."""
+
+    def __post_init__(self) -> None:
+        for name in ("workers", "model_workers"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; give 1 or more, or null")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainTokenizerConfig:
+    """A small tokenizer made from the run's own selected text."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
+
+    vocab_size: int = 4096
+    """Ids, the 256 bytes and 4 control tokens among them."""
+
+    def __post_init__(self) -> None:
+        if self.vocab_size < 260:
+            raise ValueError(f"vocab_size is {self.vocab_size}; give at least 260 (256 bytes and 4 control tokens)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerConfig:
+    """The tokenizer that plans, packs and trains."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
+
+    train: TrainTokenizerConfig | None = None
+    """Make one from the selected texts."""
+    name: str | None = None
+    """A Hugging Face name, or a folder."""
+
+    def __post_init__(self) -> None:
+        if (self.train is None) == (self.name is None):
+            raise ValueError("give either `name` (a Hugging Face name or a folder) or `train` (make a small one)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackEntry(PlanConfig):
+    """One set of packs: what goes in, and how it is stored. The plan's settings stand beside these."""
+
+    sources: tuple[str, ...]
+    """Names of the recipe's sources."""
+    format: Literal["webdataset", "both"] = "webdataset"
+    """`webdataset` is what the trainer reads; `both` adds Open-Qwen2VL's layout, a pickle a sequence."""
+    sequences_per_shard: int = 1000
+    """Packed sequences in one shard."""
+    annotations: dict[str, str] = field(default_factory=dict)
+    """By source of pairs, the pass of `dedup` that says which images have several captions, e.g. `{pairs: same_image}`:
+    it has `annotations: true`, and the selection keeps `same_image.rank == 0`."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.sources:
+            raise ValueError("sources is empty; name at least one of the recipe's sources")
+        if len(set(self.sources)) != len(self.sources):
+            raise ValueError(f"sources names one twice: {list(self.sources)}")
+        if self.sequences_per_shard < 1:
+            raise ValueError(f"sequences_per_shard is {self.sequences_per_shard}; give 1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """The model and the stages that train it."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
+
+    model: dict[str, Any] = field(default_factory=dict)
+    """training.ModelConfig: the encoder, the language model and what joins them."""
+    stages: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By name: `pack`, `init`, and the settings of training.StageConfig (of SFTConfig, for conversations)."""
+    device: str | None = None
+    """cpu or cuda; null for what is there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageLinks:
+    """What joins a training stage to the rest of the recipe."""
+
+    pack: str
+    """Which of the recipe's packs it learns from."""
+    init: str | None = None
+    """The stage whose last checkpoint it starts from; null begins with `train.model`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainStage:
+    """A training stage, resolved."""
+
+    links: StageLinks
+    config: "StageConfig"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportConfig:
+    """The HTML report."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
+
+    enabled: bool = True
+    """Write report.html at the end of the run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeFile:
+    """A recipe as its file is laid out."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
+
+    name: str
+    """What the run is called in its summary and report."""
+    sources: dict[str, SourceConfig]
+    """The lists of samples, by name."""
+    seed: int = 0
+    """Given to every stage that draws (the site, held-out splits, training) and has no seed of its own."""
+    web: WebConfig | None = None
+    """A site to serve while downloading; null downloads from the web itself."""
+    download: DownloadConfig = field(default_factory=DownloadConfig)
+    """How images are fetched and stored."""
+    score: ScoreConfig = field(default_factory=ScoreConfig)
+    """What judges them."""
+    dedup: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Passes of deduplication, by name: the settings of curation.dedup.DedupConfig (`by`, `sources`, `survivor`,
+    `among`) and of the method that `by` names. Columns `NAME.copies`, `NAME.rank`, `NAME.cluster` are for `select`."""
+    dfn: DfnEntry | None = None
+    """A data filtering network: trained on the pairs that `trust` keeps, it scores all. Columns `dfn.similarity`, … are
+    for `select`."""
+    select: dict[str, SelectConfig] = field(default_factory=dict)
+    """Which samples are kept, by source, and of documents which nodes (`pages.images`, `pages.paragraphs`); what has
+    no entry is kept whole."""
+    tokenizer: TokenizerConfig | None = None
+    """Needed as soon as there are packs."""
+    pack: dict[str, PackEntry] = field(default_factory=dict)
+    """Sets of packs, by name."""
+    train: TrainConfig | None = None
+    """What learns from them."""
+    report: ReportConfig = field(default_factory=ReportConfig)
+    """What the run shows at the end."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A recipe that has been checked: the file, and what its free-form sections were resolved to."""
+
+    file: RecipeFile
+    downloads: dict[str, DownloadConfig]
+    """By source."""
+    scorers: dict[str, Scorer]
+    """By the name that the recipe uses."""
+    on: dict[str, tuple[str, ...]]
+    """The populations that each of them judges, by the scorer's own name (its tables')."""
+    passes: "dict[str, DedupPass]"
+    """The passes of `dedup`, each after those whose columns it reads."""
+    model: "ModelConfig | None"
+    stages: dict[str, TrainStage]
+    """In an order in which each comes after the one it starts from."""
+    data: dict[str, Any]
+    """The recipe as given, `--set` included: what `recipe.yaml` keeps."""

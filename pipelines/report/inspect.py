@@ -1,0 +1,285 @@
+"""What is in a file or folder of a run, and the whole story of one sample: text for a person, from the files alone."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from mmcorpus.curation.store import ledger, storage
+from mmcorpus.curation.store.shards import SUCCESS, Shard, list_shards, read_rows
+from mmcorpus.pipelines.report.page_text import page_lines
+
+Lines = Iterator[str]
+_SHOWN_META: Final = (
+    "url", "final_url", "caption", "conversations", "status", "error_message", "original_format", "original_mode",
+    "original_width", "original_height", "width", "height", "original_bytes", "orientation", "frames",
+    "has_alpha", "sha256", "document", "node", "tag", "alt", "image", "domain", "title", "date", "charset", "language",
+    "opt_out", "file", "offset", "length",
+)  # fmt: skip
+_ORIGIN: Final = ("url", "file", "offset", "date", "title")
+
+
+def describe(path: str) -> list[str]:
+    """What is at a path: a run, a site, shards, a score table, a selection, a plan, a ledger, packs or a checkpoint.
+
+    Raises:
+        FileNotFoundError: there is nothing.
+        ValueError: it is nothing that mmcorpus writes.
+    """
+    if not storage.exists(path):
+        raise FileNotFoundError(f"there is nothing at {path}")
+    if path.endswith((".tar", "_stats.json")):
+        return list(_shard_file(path))
+    if path.endswith(".parquet"):
+        return list(_parquet(path))
+    names = set(storage.list_names(path))
+    for mark, reader in _FOLDERS.items():
+        if mark in names:
+            return list(reader(path))
+    if list_shards(path):
+        return list(_shards(path))
+    if "checkpoints" in names:
+        from mmcorpus.training.checkpoint import (
+            resolve_checkpoint,  # a training folder stands for its latest checkpoint
+        )
+
+        return list(_checkpoint(resolve_checkpoint(path)))
+    raise ValueError(
+        f"{path} is nothing that mmcorpus writes: give a run, shards, scores, a plan, packs or a checkpoint"
+    )
+
+
+def _run(path: str) -> Lines:
+    state = storage.read_json(storage.join(path, "run.json"))
+    yield f"run {state['name']!r} of {len(state['stages'])} stages (mmcorpus status {path} shows each)"
+
+
+def _site(path: str) -> Lines:
+    from mmcorpus.curation.synthetic.miniweb.site import read_site
+
+    site = read_site(path)
+    yield f"site of {', '.join(site.hosts)}: " + ", ".join(
+        f"{value:,} {name}" for name, value in site.counts.items() if "." not in name
+    )
+
+
+def _checkpoint(path: str) -> Lines:
+    state = storage.read_json(storage.join(path, "state.json"))
+    yield f"checkpoint {path}"
+    for key in ("kind", "step", "totals", "model", "identity"):
+        if key in state:
+            yield f"  {key}: {json.dumps(state[key], ensure_ascii=False)}"
+
+
+def _packs(path: str) -> Lines:
+    from mmcorpus.packing.packs import PackReader
+
+    reader = PackReader(path)
+    manifest = reader.manifest
+    counts = manifest["counts"]
+    positions, capacity = counts["positions"], counts["sequences"] * manifest["context_length"]
+    yield f"packs: {', '.join(f'{value:,} {name}' for name, value in counts.items())}"
+    yield (
+        f"  context {manifest['context_length']:,}, {manifest['tokens_per_image']} tokens an image, "
+        f"{positions / capacity if capacity else 0:.1%} full, {len(manifest['shards'])} shards"
+    )
+    yield f"  tokenizer {manifest['tokenizer']['name']}, {manifest['tokenizer']['vocabulary_size']:,} ids"
+    if len(reader):
+        first = reader[0]
+        lengths = ", ".join(map(str, first.lengths[:12])) + (" …" if len(first.lengths) > 12 else "")
+        yield f"  sequence {first.sequence}: {len(first.input_ids):,} tokens, samples of {lengths} positions"
+
+
+def _shards(path: str) -> Lines:
+    shards = list_shards(path)
+    stats = [storage.read_json(shard.stats) for shard in shards]
+    codes: dict[str, int] = {}
+    for entry in stats:
+        for code, count in entry.get("status_dict", {}).items():
+            codes[code] = codes.get(code, 0) + count
+    yield f"{len(shards):,} shards, {sum(entry['count'] for entry in stats):,} rows: " + ", ".join(
+        f"{count:,} {code}" for code, count in sorted(codes.items(), key=lambda item: (-item[1], item[0]))
+    )
+    yield f"  columns: {', '.join(read_rows(shards[0]).column_names)}"
+
+
+def _shard_file(path: str) -> Lines:
+    root, _, file = path.rpartition("/")
+    name = file.removesuffix(".tar").removesuffix("_stats.json")
+    if storage.exists(storage.join(root, f"{name}.index.parquet")):
+        yield from _packs(root)
+        return
+    shard = next((shard for shard in list_shards(root or ".") if shard.name == name), None)
+    if shard is None:
+        raise ValueError(f"{path} belongs to no finished shard ({name}_stats.json is missing)")
+    rows = read_rows(shard)
+    images = pc.sum(pc.equal(rows["status"], SUCCESS)).as_py() or 0
+    yield f"shard {name}: {rows.num_rows:,} rows, {images:,} images"
+    for row in rows.slice(0, 3).to_pylist():
+        yield f"  {row['uid']}  {row['status']}  {row.get('url')}  {row.get('caption')!r}"
+
+
+def _parquet(path: str) -> Lines:
+    from mmcorpus.curation.store.scores import read_origin
+
+    schema = storage.read_schema(path)
+    names, table = set(schema.names), storage.read_table(path)
+    origin = read_origin(schema)
+    if "scorer" in origin:
+        yield f"scores of {origin['scorer']} (version {origin['version']}, fingerprint {origin['fingerprint']})"
+        if origin.get("model"):
+            yield f"  model {origin['model']}"
+        yield f"  parameters {json.dumps(origin['parameters'], ensure_ascii=False)}"
+        yield from _columns(table)
+    elif {"sequence", "position", "length"} <= names:
+        sequences = pc.count_distinct(table["sequence"]).as_py()
+        positions = pc.sum(table["length"]).as_py() or 0
+        yield f"plan: {table.num_rows:,} samples in {sequences:,} sequences, {positions:,} positions"
+    elif {"uid", "stage", "verdict", "rule"} <= names:
+        yield f"ledger: {table.num_rows:,} rows"
+        for entry in table.group_by(["stage", "verdict", "rule"]).aggregate([([], "count_all")]).to_pylist():
+            yield f"  {entry['stage']}: {entry['count_all']:,} {entry['verdict']}" + (
+                f" by {entry['rule']}" if entry["rule"] else ""
+            )
+    elif {"uid", "count"} == names:
+        yield f"selection: {table.num_rows:,} samples, {pc.sum(table['count']).as_py() or 0:,} with their counts"
+    else:
+        yield f"parquet of {table.num_rows:,} rows"
+        yield from _columns(table)
+
+
+def _columns(table: pa.Table) -> Lines:
+    yield f"  {table.num_rows:,} rows"
+    for name in table.column_names:
+        column, kind = table[name], table.schema.field(name).type
+        text = f"  {name} ({kind}): {column.null_count:,} null"
+        if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+            limits = pc.min_max(column).as_py()
+            mean = pc.mean(column).as_py()
+            text += f", {limits['min']} to {limits['max']}" + (f", mean {mean:.4g}" if mean is not None else "")
+        elif pa.types.is_boolean(kind):
+            text += f", {pc.sum(column).as_py() or 0:,} true"
+        else:
+            text += f", {pc.count_distinct(column).as_py():,} different"
+        yield text
+
+
+_FOLDERS: Final[dict[str, Callable[[str], Lines]]] = {
+    "run.json": _run,
+    "site.json": _site,
+    "state.json": _checkpoint,
+    "manifest.json": _packs,
+}
+"""By the file that marks a folder."""
+
+
+def story(run: str, uid: str) -> list[str]:
+    """All that a run knows of one sample: where it is from, its scores and what made them, each verdict, its packs.
+
+    `uid` may be the beginning of one (6 characters or more).
+
+    Raises:
+        FileNotFoundError: there is no run at `run`.
+        ValueError: no sample, or more than one, has this uid.
+    """
+    if not storage.exists(storage.join(run, "run.json")):
+        raise FileNotFoundError(f"{run} is not a run (no run.json)")
+    if len(uid) < 6 or any(character not in "0123456789abcdef" for character in uid):
+        raise ValueError(f"{uid!r} is not a uid: give its 32 hex digits, or at least the first 6")
+    found = {source: _ledger_rows(run, source, uid) for source in storage.list_names(storage.join(run, "ledger"))}
+    uids = sorted({row["uid"] for rows in found.values() for row in rows})
+    if len(uids) != 1:
+        what = f"{len(uids)} samples begin so: {', '.join(uids[:5])}" if uids else f"no sample of {run} has it"
+        raise ValueError(f"uid {uid}: {what}")
+    lines = [f"sample {uids[0]}"]
+    for source, rows in found.items():
+        if rows:
+            lines += [f"source {source}", *_of_source(run, source, uids[0], rows)]
+    return [*lines, *_of_plans(run, uids[0])]
+
+
+def _ledger_rows(run: str, source: str, uid: str) -> list[dict[str, Any]]:
+    stages = ledger.read_stages(storage.join(run, "ledger", source))
+    return [row for table in stages.values() for row in table.filter(pc.starts_with(table["uid"], uid)).to_pylist()]
+
+
+def _of_source(run: str, source: str, uid: str, rows: list[dict[str, Any]]) -> Lines:
+    shard = None
+    # A document that an earlier stage dropped is not among the placed ones.
+    for root in (storage.join(run, "shards", source), storage.join(run, "documents", source)):
+        shard, found = _row(root, uid)
+        if shard is not None:
+            held = shard.parquet if shard.level else shard.tar
+            yield f"  in shard {held}, key {found['key']}"
+            yield from (f"    {name}: {found[name]}" for name in _SHOWN_META if found.get(name) is not None)
+            if found.get("document"):
+                yield from _of_document(run, source.partition(".")[0], found["document"])
+            break
+    if shard is not None:
+        yield from _scores(storage.join(run, "scores", source), shard.name, uid)
+    for row in rows:
+        place = f" (row {row['row']:,} of the list)" if row["row"] is not None else ""
+        why = f" by {row['rule']}" if row["rule"] else ""
+        value = f": {row['value']}" if row["value"] else ""
+        yield f"  {row['stage']}: {row['verdict']}{why}{value}{place}"
+    placed = shard is not None and shard.root == storage.join(run, "shards", source) and not shard.level
+    if shard is not None and placed and "nodes" in storage.read_schema(shard.parquet).names:
+        yield from page_lines(run, source, shard, uid)
+    for kind in ("", ".heldout"):
+        path = storage.join(run, "selections", f"{source}{kind}.parquet")
+        if storage.exists(path):
+            table = storage.read_table(path)
+            for entry in table.filter(pc.equal(table["uid"], uid)).to_pylist():
+                yield f"  in {path}, count {entry['count']}"
+
+
+def _row(root: str, uid: str) -> tuple[Shard | None, dict[str, Any]]:
+    """The shard that has a sample, and its row; only the shard's uids are read of the others."""
+    for shard in list_shards(root):
+        if pc.any(pc.equal(read_rows(shard, ["uid"])["uid"], uid)).as_py():
+            rows = read_rows(shard)
+            return shard, rows.filter(pc.equal(rows["uid"], uid)).to_pylist()[0]
+    return None, {}
+
+
+def _of_document(run: str, source: str, uid: str) -> Lines:
+    """Where the document comes from that a node stands in."""
+    _, found = _row(storage.join(run, "documents", source), uid)
+    told = ", ".join(f"{name} {found[name]}" for name in _ORIGIN if found.get(name) is not None)
+    yield f"  in document {uid}: {told}"
+
+
+def _scores(root: str, shard: str, uid: str) -> Lines:
+    from mmcorpus.curation.store.scores import read_origin, table_path
+
+    for scorer in storage.list_names(root):
+        path = table_path(root, scorer, shard)
+        if not storage.exists(path):
+            continue
+        table = storage.read_table(path)
+        origin = read_origin(table.schema)
+        made = " ".join(filter(None, [f"version {origin.get('version')}", str(origin.get("model") or "")]))
+        yield f"  scores of {scorer} ({made.strip()}; {json.dumps(origin.get('parameters', {}), ensure_ascii=False)})"
+        for row in table.filter(pc.equal(table["uid"], uid)).to_pylist():
+            yield "    " + ", ".join(
+                f"{name} {value}" for name, value in row.items() if name != "uid" and value is not None
+            )
+
+
+def _of_plans(run: str, uid: str) -> Lines:
+    root = storage.join(run, "plans")
+    for name in storage.list_names(root):
+        if not name.endswith(".parquet"):
+            continue
+        fs, inner = storage.filesystem(storage.join(root, name))
+        plan = ds.dataset(inner, filesystem=fs, format="parquet")
+        for row in plan.to_table(filter=ds.field("uid") == uid).to_pylist():
+            pack = name.removesuffix(".parquet")
+            part = f"part {row['part']}, " if row.get("part") else ""
+            yield (
+                f"pack {pack}: sequence {row['sequence']}, place {row['position']}, copy {row['copy']}, {part}"
+                f"{row['tokens']} tokens, {row['length']} positions"
+            )

@@ -1,0 +1,88 @@
+"""What a stage's output depends on, as a short hash; and, when it changed, what changed."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Collection, Mapping
+from typing import Any, Final
+
+from mmcorpus.curation.store import storage
+
+WIDTH: Final = 80
+"""Characters of a value shown in a message."""
+
+
+def plain(value: Any, leave_out: Collection[str] = ()) -> Any:
+    """A config as JSON-able values, without its fields that change no output (`leave_out`, top level only)."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = dataclasses.asdict(value)
+    if isinstance(value, Mapping):
+        value = {str(key): entry for key, entry in value.items() if key not in leave_out}
+    return json.loads(json.dumps(value, sort_keys=True, default=str))
+
+
+def digest(value: Any) -> str:
+    """32 hex digits of a JSON-able value; equal values give equal digests, whatever the order of keys."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def file_digest(path: str) -> str:
+    """32 hex digits of a file's bytes, local or remote."""
+    state = hashlib.blake2b(digest_size=16)
+    fs, inner = storage.filesystem(path)
+    with fs.open(inner, "rb") as file:
+        while chunk := file.read(1 << 20):
+            state.update(chunk)
+    return state.hexdigest()
+
+
+def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one with dotted keys; lists stay whole."""
+    if isinstance(value, Mapping) and value:
+        found: dict[str, Any] = {}
+        for key, entry in value.items():
+            found |= flatten(entry, f"{prefix}.{key}" if prefix else str(key))
+        return found
+    return {prefix: value}
+
+
+def differences(before: Any, after: Any) -> list[str]:
+    """What changed between two configs: `keep changed from 'a' to 'b'`, `same_image added`, `url removed`."""
+    found = []
+    if isinstance(before, Mapping) and isinstance(after, Mapping):  # what is new or gone as a whole is said once
+        found += [f"{key} added" for key in sorted(after.keys() - before.keys()) if isinstance(after[key], Mapping)]
+        found += [f"{key} removed" for key in sorted(before.keys() - after.keys()) if isinstance(before[key], Mapping)]
+        before = {key: value for key, value in before.items() if f"{key} removed" not in found}
+        after = {key: value for key, value in after.items() if f"{key} added" not in found}
+    old, new = flatten(before), flatten(after)
+    for key in sorted(old.keys() | new.keys()):
+        name = key or "it"
+        if key not in old:
+            found.append(f"{name} added ({_short(new[key])})")
+        elif key not in new:
+            found.append(f"{name} removed")
+        elif old[key] != new[key]:
+            found.append(_change(name, old[key], new[key]))
+    return found
+
+
+def _change(name: str, before: Any, after: Any) -> str:
+    if isinstance(before, list) and isinstance(after, list):
+        gone = [_short(entry) for entry in before if entry not in after]
+        come = [_short(entry) for entry in after if entry not in before]
+        if gone and come:
+            return f"{name} changed from {', '.join(gone)} to {', '.join(come)}"
+        if gone or come:
+            return f"{name} {'without' if gone else 'with'} {', '.join(gone or come)}"
+    if isinstance(before, str) and isinstance(after, str) and len(before) > WIDTH and len(after) > WIDTH:
+        same = next((i for i, pair in enumerate(zip(before, after, strict=False)) if pair[0] != pair[1]), WIDTH)
+        start = max(0, same - WIDTH // 4)
+        lead = "…" if start else ""
+        before, after = lead + before[start : start + WIDTH], lead + after[start : start + WIDTH]
+    return f"{name} changed from {_short(before)} to {_short(after)}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= WIDTH + 4 else text[: WIDTH + 3] + "…"

@@ -1,0 +1,115 @@
+"""Turns a recipe into a run: builds its stages, runs what is not up to date, and sums up what came of it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import yaml
+
+from mmcorpus.curation.store import storage
+from mmcorpus.pipelines.recipe.schema import Recipe
+from mmcorpus.pipelines.run import runner
+from mmcorpus.pipelines.run.runner import Decision, Outcome, Say, Stage
+from mmcorpus.pipelines.run.state import RunState, lock
+from mmcorpus.pipelines.run.summary import make_summary
+from mmcorpus.pipelines.stages.order import build_stages
+
+RECIPE_FILE: Final = "recipe.yaml"
+SUMMARY_FILE: Final = "summary.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """What `run_recipe` did."""
+
+    outcome: Outcome
+    summary: dict[str, Any]
+    """As in summary.json."""
+    report: str | None = None
+    """Where report.html is; None if the recipe or the run has none."""
+    problems: tuple[str, ...] = field(default=())
+    """Why the run counts as failed: failed shards and stages, samples unaccounted for. Empty when all is well."""
+
+
+def plan_run(recipe: Recipe, out: str, *, until: str | None = None) -> list[Decision]:
+    """What `run_recipe` would do now, stage by stage."""
+    stages = build_stages(recipe, out)
+    chosen = runner.until(stages, until) if until else stages
+    return runner.preview(chosen, _state(recipe, out), out)
+
+
+def run_recipe(
+    recipe: Recipe,
+    out: str,
+    *,
+    until: str | None = None,
+    retry_failed: bool = False,
+    say: Say = lambda kind, stage, text: None,
+    start_ray: Callable[[], None] = lambda: None,
+    stop_ray: Callable[[], None] = lambda: None,
+    debug: bool = False,
+) -> RunResult:
+    """Run a recipe into the folder `out`, keeping every stage that is up to date.
+
+    Args:
+        until: stop after this stage (`pairs/select`, or `select` for every source's).
+        retry_failed: fetch again the URLs that failed for reasons that can pass.
+        say: told of each event.
+        start_ray, stop_ray: called before the first stage that needs Ray, and once no later one does.
+
+    Raises:
+        ValueError: `until` names no stage, or `out` holds another recipe's run, or something that is not a run.
+        RunLocked: another process runs in `out`.
+        OSError: the disk is full.
+    """
+    stages = build_stages(recipe, out, retry_failed=retry_failed, start_ray=start_ray)
+    chosen = runner.until(stages, until) if until else stages
+    with lock(out):
+        storage.sweep(out)
+        state = _state(recipe, out)
+        state.keep_only([stage.name for stage in stages])
+        text = yaml.safe_dump(recipe.data, sort_keys=False, allow_unicode=True, width=120)
+        storage.write_bytes(storage.join(out, RECIPE_FILE), text.encode())
+        outcome = runner.execute(chosen, state, say=say, start_ray=start_ray, stop_ray=stop_ray, debug=debug)
+        _drop_stale_ledgers(stages, state)
+        summary = make_summary(recipe, out, state)
+        storage.write_json(storage.join(out, SUMMARY_FILE), summary)
+        report = _report(recipe, out, say) if until is None else None
+    problems = [f"{stage}: {failure}" for stage, failures in outcome.failures.items() for failure in failures]
+    problems += [f"{stage} was not run: a stage that it needs failed" for stage in outcome.blocked]
+    problems += [f"unaccounted for: {text}" for text in summary["balance"]]
+    return RunResult(outcome=outcome, summary=summary, report=report, problems=tuple(problems))
+
+
+def _state(recipe: Recipe, out: str) -> RunState:
+    """The run's record. Refuses a run of another name, whose downloads would be cleared as stale."""
+    there, own = RunState.load(out).name, recipe.file.name
+    if there and there != own:
+        raise ValueError(
+            f"{out} holds the run {there!r}, and this recipe is called {own!r}: give another --out, "
+            f"or call the recipe {there!r} to go on with that run"
+        )
+    return RunState.load(out, name=own)
+
+
+def _drop_stale_ledgers(stages: Sequence[Stage], state: RunState) -> None:
+    """Remove the ledgers of stages that this run did not bring up to date (`until`, or a failure before them): they
+    would speak of samples that no longer come that way."""
+    stale: set[str] = set()
+    for stage in stages:
+        behind = any(need.partition("#")[0] in stale for need in stage.needs)
+        if behind or runner.decide(stage, state, state.root).stale:
+            stale.add(stage.name)
+            for output in stage.outputs:
+                if output.startswith("ledger/"):
+                    storage.remove(storage.join(state.root, output))
+
+
+def _report(recipe: Recipe, out: str, say: Say) -> str | None:
+    if not recipe.file.report.enabled:
+        return None
+    from mmcorpus.pipelines.report import write_report
+
+    path: str = write_report(out)
+    say("done", "report", path)
+    return path

@@ -1,0 +1,1 @@
+"""The stages of a recipe, a file each, and their order."""

@@ -1,0 +1,148 @@
+"""Corpora of documents that exist, and tables of pages and text."""
+
+import gzip
+import io
+import json
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mmcorpus.curation.crawl.published import UnknownTable, read_table_items
+from mmcorpus.curation.crawl.records import START, Failure, Item, Page, Position, Ready
+from mmcorpus.curation.documents.config import PagesConfig
+from mmcorpus.curation.html.nodes import ImageNode, TextNode
+
+IMAGE = "https://a.test/a.jpg"
+OBELICS = {
+    "texts": ["First.\n\nSecond.", None, "Third."],
+    "images": [None, IMAGE, None],
+    "metadata": json.dumps([None, {"alt_text": "A cat", "rendered_width": 300, "rendered_height": 200}, None]),
+    "general_metadata": json.dumps({"url": "https://a.test/page"}),
+}
+MMC4 = {
+    "url": "https://a.test/page",
+    "text_list": ["One.", "Two.", "Three."],
+    "image_info": [{"raw_url": IMAGE, "matched_text_index": 1, "matched_sim": 0.3, "image_name": "x.jpg"}],
+}
+MINT = {"texts": ["One.", None, "Two."], "images": [None, IMAGE, None], "url": "https://a.test/page"}
+TEXT = {"text": "One line\nand another.\n\n \n\nTwo.", "url": "https://a.test/page"}
+EXPECTED = {
+    "obelics": [
+        TextNode(text="First."),
+        TextNode(text="Second."),
+        ImageNode(url=IMAGE, alt="A cat", width=300, height=200),
+        TextNode(text="Third."),
+    ],
+    "mmc4": [TextNode(text="One."), ImageNode(url=IMAGE), TextNode(text="Two."), TextNode(text="Three.")],
+    "mint1t": [TextNode(text="One."), ImageNode(url=IMAGE), TextNode(text="Two.")],
+    "text": [TextNode(text="One line\nand another."), TextNode(text="Two.")],
+}
+ROWS: dict[str, dict[str, Any]] = {"obelics": OBELICS, "mmc4": MMC4, "mint1t": MINT, "text": TEXT}
+
+
+def parquet(rows: list[dict[str, Any]], **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows), buffer, **options)
+    return buffer.getvalue()
+
+
+def jsonl(rows: list[Any]) -> bytes:
+    return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+
+
+def read(data: bytes, ending: str, format: str = "auto", position: Position = START, **options: Any) -> list[Item]:
+    config = PagesConfig(**options)
+    return list(read_table_items(f"a{ending}", io.BytesIO(data), format, config, position))
+
+
+@pytest.mark.parametrize("form", ["auto", "named"])
+@pytest.mark.parametrize("ending", [".parquet", ".jsonl", ".jsonl.gz"])
+@pytest.mark.parametrize("name", ROWS)
+def test_documents_as_their_corpus_publishes_them(name: str, ending: str, form: str) -> None:
+    rows = [ROWS[name]] * 2
+    data = parquet(rows) if ending == ".parquet" else jsonl(rows)
+    data = gzip.compress(data) if ending.endswith(".gz") else data
+    items = read(data, ending, name if form == "named" else "auto")
+    assert len(items) == 2
+    for item in items:
+        assert isinstance(item, Ready)
+        assert (item.url, item.nodes) == ("https://a.test/page", EXPECTED[name])
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".jsonl", ".jsonl.gz"])
+def test_reading_goes_on_from_any_row(ending: str) -> None:
+    rows = [{"text": f"Text {number}."} for number in range(200)]
+    data = parquet(rows, row_group_size=30) if ending == ".parquet" else jsonl(rows)
+    data = gzip.compress(data) if ending.endswith(".gz") else data
+    items = read(data, ending)
+    assert len(items) == 200
+    for number in (0, 29, 30, 31, 100, 199):
+        assert read(data, ending, position=items[number].position) == items[number + 1 :]
+
+
+def test_pages_of_a_table() -> None:
+    when = datetime(2024, 5, 6, 7, 8, 9)
+    rows = [
+        {"page": "<p>Grüße", "address": "https://a.test/", "seen": when},
+        {"page": "<p>" + "x" * 21_000_000, "address": "https://a.test/b", "seen": None},
+        {"page": "<p>x", "address": None, "seen": None},
+    ]
+    settings = {"html_col": "page", "url_col": "address", "date_col": "seen"}
+    first, *rest = read(parquet(rows), ".parquet", **settings)
+    assert isinstance(first, Page)
+    assert (first.body, first.charset, first.date) == ("<p>Grüße".encode(), "utf-8", "2024-05-06T07:08:09Z")
+    assert [item.code for item in rest if isinstance(item, Failure)] == ["too_large", "bad_record"]
+    raw = pa.table({"html": pa.array([b"<p>\xe4"], pa.binary()), "url": ["https://a.test/"]})
+    buffer = io.BytesIO()
+    pq.write_table(raw, buffer)
+    (page,) = read(buffer.getvalue(), ".parquet")
+    assert isinstance(page, Page)
+    assert (page.body, page.charset) == (b"<p>\xe4", None)
+
+
+def test_rows_that_cannot_be_read_cost_themselves() -> None:
+    lines = jsonl(
+        [
+            MMC4,
+            ["a list"],
+            {**MMC4, "image_info": [{"raw_url": IMAGE, "matched_text_index": 7}]},
+            {**MMC4, "text_list": None},
+            {**MMC4, "image_info": [{"raw_url": "x", "matched_text_index": 0}]},
+        ]
+    )
+    items = read(lines + b'{"broken\n\n' + jsonl([MMC4]), ".jsonl")
+    assert [type(item).__name__ for item in items] == ["Ready", *["Failure"] * 5, "Ready"]
+    assert {item.code for item in items if isinstance(item, Failure)} == {"bad_record"}
+    (empty,) = read(jsonl([{"text": "  \n\n "}]), ".jsonl")
+    assert isinstance(empty, Failure)
+    assert empty.code == "empty"
+
+
+def test_a_compressed_table_that_breaks_off_ends_with_a_failure() -> None:
+    data = gzip.compress(jsonl([{"text": f"Text {number} " * 50} for number in range(500)]))
+    *documents, last = read(data[:-200], ".jsonl.gz")
+    assert documents
+    assert isinstance(last, Failure)
+    assert last.code == "truncated"
+
+
+def test_damage_in_parquet_costs_a_row_group() -> None:
+    data = bytearray(parquet([{"text": f"Text {number} " * 50} for number in range(90)], row_group_size=30))
+    begin = pq.ParquetFile(io.BytesIO(data)).metadata.row_group(1).column(0).data_page_offset
+    data[begin : begin + 40] = b"\xff" * 40
+    items = read(bytes(data), ".parquet")
+    failures = [item for item in items if isinstance(item, Failure)]
+    assert [(item.code, item.offset, item.position) for item in failures] == [("bad_record", 30, Position(60))]
+    assert len(items) == 61
+
+
+def test_unknown_tables_say_what_they_have() -> None:
+    with pytest.raises(UnknownTable, match=r"text_col.*It has: words"):
+        read(parquet([{"words": "x"}]), ".parquet")
+    with pytest.raises(UnknownTable, match="no column 'texts', which obelics needs"):
+        read(parquet([{"text": "x"}]), ".parquet", "obelics")
+    with pytest.raises(UnknownTable, match="date_col"):
+        read(parquet([{"text": "x"}]), ".parquet", date_col="seen")

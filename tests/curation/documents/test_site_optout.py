@@ -1,0 +1,100 @@
+"""Sites' files that a crawl carries, wherever in it, decide about its pages and images."""
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mmcorpus.curation.crawl.optout.decide import OptOutConfig
+from mmcorpus.curation.crawl.optout.site_rules import SiteFile, to_table
+from mmcorpus.curation.documents.image_list import ImageListConfig, list_images
+from mmcorpus.curation.documents.read_extracted import digest_of_shards, read_documents
+from mmcorpus.curation.documents.site_optout import heed_sites, read_objections
+from mmcorpus.curation.engine.tasks import Outcome, attempt
+from mmcorpus.curation.html.nodes import from_json
+from mmcorpus.curation.store import storage
+from mmcorpus.curation.store.shards import list_shards
+from tests.curation.documents.image_corpus import image, page, text, write_documents
+
+ROBOTS = SiteFile(host="a.test", kind="robots.txt", date="d", text="User-agent: GPTBot\nDisallow: /secret")
+AI = SiteFile(host="img.test", kind="ai.txt", date="d", text="User-Agent: *\nDisallow: *.png")
+
+
+def run(make_work: Any, items: Any, *, name: Any, **_: Any) -> list[Outcome]:
+    """What the engine does, in this process."""
+    work = make_work()
+    return [attempt(functools.partial(work, item), name(item)) for item in items]
+
+
+@pytest.fixture
+def documents(tmp_path: Path) -> str:
+    root = str(tmp_path / "documents")
+    first = [
+        page("http://a.test/secret/1", text("One."), image("1.jpg")),
+        page(
+            "http://a.test/2", text("Two."), image("2.png"), image("2.jpg"), image("3.png", opt_out="meta robots: noai")
+        ),
+        page("http://a.test/secret/3", text("Three."), opt_out="meta robots: noai"),
+    ]
+    write_documents(root, [first, [page("http://b.test/secret", text("Four."))]])
+    storage.write_table(f"{root}/sites/000010000.parquet", to_table([ROBOTS]))
+    storage.write_table(f"{root}/sites/000020000.parquet", to_table([AI]))
+    return root
+
+
+def seen(root: str) -> dict[str, tuple[str | None, list[str | None]]]:
+    """By address, what later stages see: the document's opt-out and its images'."""
+    rows = [
+        row
+        for shard in list_shards(root)
+        for row in read_documents(shard, {f"{shard.name}{number:05d}" for number in range(9)})
+    ]
+    return {
+        row["url"]: (row["opt_out"], [node.opt_out for node in from_json(row["nodes"]) if hasattr(node, "url")])
+        for row in rows
+    }
+
+
+def test_later_stages_see_what_sites_object(documents: str) -> None:
+    before = digest_of_shards(documents)
+    assert heed_sites(documents, OptOutConfig(), run) == 1
+    assert seen(documents) == {
+        "http://a.test/secret/1": ("robots.txt: Disallow: /secret (gptbot)", [None]),
+        "http://a.test/2": (None, ["ai.txt: Disallow: *.png (*)", None, "meta robots: noai"]),
+        "http://a.test/secret/3": ("meta robots: noai", []),  # who objected first keeps the word
+        "http://b.test/secret": (None, []),
+    }
+    assert digest_of_shards(documents) != before
+    assert read_objections(list_shards(documents)[1]) == {}
+
+
+def test_an_image_that_its_site_withholds_is_not_listed(documents: str, tmp_path: Path) -> None:
+    heed_sites(documents, OptOutConfig(), run)
+    list_images(ImageListConfig(), documents, str(tmp_path / "list"), str(tmp_path / "ledger"), workers=0)
+    listed = storage.read_table(str(tmp_path / "list" / "00000.parquet"))["url"].to_pylist()
+    assert sorted(listed) == ["http://img.test/1.jpg", "http://img.test/2.jpg"]
+
+
+def test_it_is_asked_again_only_where_something_changed(documents: str) -> None:
+    calls: list[int] = []
+
+    def counting(make_work: Any, items: Any, **options: Any) -> list[Outcome]:
+        calls.append(len(items))
+        return run(make_work, items, **options)
+
+    assert [heed_sites(documents, OptOutConfig(), counting) for _ in range(2)] == [1, 1]
+    assert calls == [2]
+    storage.remove(f"{documents}/sites/000010000.parquet")
+    assert heed_sites(documents, OptOutConfig(), counting) == 0
+    assert calls == [2, 2]
+    assert seen(documents)["http://a.test/secret/1"] == (None, [None])
+
+
+def test_without_files_or_where_none_count_nothing_is_written(documents: str) -> None:
+    heed_sites(documents, OptOutConfig(), run)
+    assert heed_sites(documents, OptOutConfig(robots_txt=False, ai_txt=False), run) == 0
+    assert not storage.exists(f"{documents}/objections")
+    storage.remove(f"{documents}/sites")
+    assert heed_sites(documents, OptOutConfig(), run) == 0
+    assert seen(documents)["http://a.test/secret/1"] == (None, [None])

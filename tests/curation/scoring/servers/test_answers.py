@@ -1,0 +1,59 @@
+"""The answers that are kept: by several writers, after crashes, on object storage."""
+
+import pickle
+from pathlib import Path
+
+from mmcorpus.curation.scoring.servers.answers import AnswerLog
+from mmcorpus.curation.store import storage
+
+
+def test_an_answer_outlives_its_process_as_soon_as_it_is_kept(tmp_path: Path) -> None:
+    log = AnswerLog(str(tmp_path))
+    log.keep("00000", "a", {"text": "86 – \u2028 ok", "tokens": [["8", []]]})
+    again = AnswerLog(str(tmp_path)).read("00000")
+    assert again == {"a": {"text": "86 – \u2028 ok", "tokens": [["8", []]]}}
+    assert AnswerLog(str(tmp_path)).read("00001") == {}
+
+
+def test_several_processes_write_side_by_side_and_read_each_other(tmp_path: Path) -> None:
+    one, two = AnswerLog(str(tmp_path)), pickle.loads(pickle.dumps(AnswerLog(str(tmp_path))))
+    for number in range(10):
+        one.keep("00000", f"one {number}", {"text": "1"})
+        two.keep("00000", f"two {number}", {"text": "2"})
+    assert len(AnswerLog(str(tmp_path)).read("00000")) == 20
+    assert len(list((tmp_path / "00000").iterdir())) == 2
+
+
+def test_a_line_that_a_crash_cut_off_costs_one_answer(tmp_path: Path) -> None:
+    log = AnswerLog(str(tmp_path))
+    for number in range(3):
+        log.keep("00000", str(number), {"text": "x"})
+    (path,) = (tmp_path / "00000").iterdir()
+    path.write_bytes(path.read_bytes()[:-5])
+    (tmp_path / "00000" / "other.jsonl").write_bytes(
+        b'\xff\xfe\n[1]\n{"key": "mine", "text": "y"}\n{"text": "no key"}\n'
+    )
+    assert set(AnswerLog(str(tmp_path)).read("00000")) == {"0", "1", "mine"}
+
+
+def test_only_the_latest_shard_is_held(tmp_path: Path) -> None:
+    log = AnswerLog(str(tmp_path))
+    for shard in ("00000", "00001"):
+        log.read(shard)
+        log.keep(shard, "a", {"text": shard})
+        log.flush()
+    assert list(log._kept) == ["00001"]
+    assert list(log._files) == ["00001"]
+    assert log.read("00000") == {"a": {"text": "00000"}}
+
+
+def test_object_storage_gets_a_file_a_batch(s3_root: str) -> None:
+    root = storage.join(s3_root, "answers")
+    log = AnswerLog(root)
+    for number in range(3):
+        log.keep("00000", str(number), {"text": "x"})
+    assert AnswerLog(root).read("00000") == {}
+    log.flush()
+    log.flush()
+    assert set(AnswerLog(root).read("00000")) == {"0", "1", "2"}
+    assert len(storage.list_names(storage.join(root, "00000"))) == 1

@@ -1,0 +1,63 @@
+"""Scoring with servers: which run at the same time."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from mmcorpus.curation.scoring.run import ScoreReport
+from mmcorpus.curation.scoring.servers import score as scoring
+from mmcorpus.filters import SCORERS
+from mmcorpus.filters.mllm import MllmScorer
+from mmcorpus.filters.scorer import Scorer
+from mmcorpus.filters.serving import ServerConfig
+
+
+def judge(name: str, **more: Any) -> Scorer:
+    scorer = MllmScorer(**{"model_name": "a/model", **more})
+    object.__setattr__(scorer, "_model", "a/model@1")
+    return scorer.named(name)
+
+
+def test_servers_of_different_models_run_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    happened: list[str] = []
+
+    @contextlib.contextmanager
+    def served(scorers: Sequence[Scorer], **_: str) -> Iterator[Sequence[Scorer]]:
+        names = " ".join(scorer.name for scorer in scorers)
+        happened.append(f"{names} start")
+        yield scorers
+        happened.append(f"{names} end")
+
+    def score(_: str, __: str, scorers: Sequence[Scorer], **___: Any) -> ScoreReport:
+        happened.append(" ".join(scorer.name for scorer in scorers))
+        names = [scorer.name for scorer in scorers]
+        failed = {"00001": f"{names[0]} failed"} if names[0] != "caption" else {}
+        report = ScoreReport(shards=2, skipped=0, samples=9, scored={}, unscored={}, fingerprints={}, seconds=1.0)
+        return dataclasses.replace(report, scored=dict.fromkeys(names, 9), failed=failed)
+
+    monkeypatch.setattr(scoring, "served", served)
+    monkeypatch.setattr(scoring.scoring, "score", score)
+    monkeypatch.setattr(scoring, "_is_done", lambda *_: False)
+    scorers = [
+        judge("one"),
+        SCORERS["caption"](),
+        judge("other", model_name="a/nother"),
+        judge("two", metrics=("caption_text_quality",)),
+        judge("given", endpoints=("http://127.0.0.1:1/v1",)),
+        judge("apart", server=ServerConfig(args=("--dtype", "half"))),
+    ]
+    monkeypatch.setattr(MllmScorer, "check", lambda _: None)
+    report = scoring.score("shards", "scores", scorers, logs="logs", answers="answers")
+    assert happened == [
+        "caption",
+        *("one two start", "one two", "one two end"),
+        *("other start", "other", "other end"),
+        *("given start", "given", "given end"),
+        *("apart start", "apart", "apart end"),
+    ]
+    assert report.scored == dict.fromkeys(["caption", "one", "two", "other", "given", "apart"], 9)
+    assert report.failed == {"00001": "one failed; other failed; given failed; apart failed"}
+    assert report.seconds == 5.0

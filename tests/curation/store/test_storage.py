@@ -1,0 +1,195 @@
+"""Files local and on S3: whole or absent, equal values equal bytes."""
+
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from mmcorpus.curation.store import storage
+
+
+@pytest.fixture(params=["local", "s3"])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return str(tmp_path) if request.param == "local" else str(request.getfixturevalue("s3_root"))
+
+
+def test_what_is_written_is_read(root: str) -> None:
+    path = storage.join(root, "deep", "er", "a.bin")
+    assert not storage.exists(path)
+    storage.write_bytes(path, b"0123456789")
+    assert storage.exists(path)
+    assert storage.read_bytes(path) == b"0123456789"
+    assert storage.read_bytes(path, 2, 5) == b"234"
+    storage.write_bytes(path, b"shorter")
+    assert storage.read_bytes(path) == b"shorter"
+
+
+def test_a_write_that_fails_leaves_what_was_there(root: str) -> None:
+    path = storage.join(root, "a.bin")
+
+    def interrupted() -> None:
+        with storage.atomic_write(path) as file:
+            file.write(b"half of it")
+            raise RuntimeError("boom")
+
+    for before in (None, b"before"):
+        if before:
+            storage.write_bytes(path, before)
+        with pytest.raises(RuntimeError, match="boom"):
+            interrupted()
+        assert storage.exists(path) == (before is not None)
+        assert storage.list_names(root) == (["a.bin"] if before else [])
+    assert storage.read_bytes(path) == b"before"
+
+
+def test_nothing_is_seen_before_the_end(root: str) -> None:
+    path = storage.join(root, "a.bin")
+    with storage.atomic_write(path) as file:
+        file.write(b"x" * 100_000)
+        file.flush()
+        assert not storage.exists(path)
+        assert storage.list_names(root) == []
+    assert len(storage.read_bytes(path)) == 100_000
+
+
+def test_names_are_sorted_and_of_one_folder(root: str) -> None:
+    for name in ("b.txt", "a.txt", "sub/c.txt", "sub/deeper/d.txt"):
+        storage.write_bytes(storage.join(root, name), b"x")
+    assert storage.list_names(root) == ["a.txt", "b.txt", "sub"]
+    assert storage.list_names(storage.join(root, "sub")) == ["c.txt", "deeper"]
+    assert storage.list_names(storage.join(root, "none")) == []
+
+
+def test_listings_are_not_cached(root: str) -> None:
+    storage.write_bytes(storage.join(root, "a"), b"x")
+    assert storage.list_names(root) == ["a"]
+    storage.write_bytes(storage.join(root, "b"), b"x")
+    assert storage.list_names(root) == ["a", "b"]
+    storage.remove(storage.join(root, "a"))
+    assert storage.list_names(root) == ["b"]
+
+
+def test_move_replaces(root: str) -> None:
+    old, new = storage.join(root, "old"), storage.join(root, "in", "new")
+    storage.write_bytes(old, b"old")
+    storage.write_bytes(new, b"new")
+    storage.move(new, old)
+    assert storage.read_bytes(old) == b"new"
+    assert not storage.exists(new)
+
+
+def test_remove_takes_files_and_folders_and_minds_nothing(root: str) -> None:
+    for name in ("f/a", "f/b/c", "g"):
+        storage.write_bytes(storage.join(root, name), b"x")
+    storage.remove(storage.join(root, "f"))
+    storage.remove(storage.join(root, "g"))
+    storage.remove(storage.join(root, "never there"))
+    assert storage.list_names(root) == []
+
+
+def test_tables_and_json_round_trip_to_equal_bytes(root: str) -> None:
+    table = pa.table({"uid": ["a", None], "x": pa.array([1, 2], pa.int32())}).replace_schema_metadata({"k": "v"})
+    first, second = storage.join(root, "1.parquet"), storage.join(root, "2.parquet")
+    for path in (first, second):
+        storage.write_table(path, table)
+    assert storage.read_bytes(first) == storage.read_bytes(second)
+    assert storage.read_table(first).equals(table, check_metadata=True)
+    assert storage.read_table(first, ["x"]).column_names == ["x"]
+    assert storage.read_schema(first).names == ["uid", "x"]
+    storage.write_json(storage.join(root, "1.json"), {"b": 1, "a": "ü"})
+    storage.write_json(storage.join(root, "2.json"), {"a": "ü", "b": 1})
+    assert storage.read_json(storage.join(root, "1.json")) == {"a": "ü", "b": 1}
+    one, two = (storage.read_bytes(storage.join(root, name)) for name in ("1.json", "2.json"))
+    assert one == two
+
+
+def test_missing_files_say_so(root: str) -> None:
+    with pytest.raises(FileNotFoundError):
+        storage.read_bytes(storage.join(root, "none"))
+    with pytest.raises(FileNotFoundError):
+        storage.read_table(storage.join(root, "none.parquet"))
+
+
+def test_a_full_disk_is_told_plainly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=storage.DISK_FULL) as raised:
+        storage.write_bytes(str(tmp_path / "a"), b"x")
+    assert raised.value.filename == str(tmp_path / "a")
+    assert list(tmp_path.iterdir()) == []
+
+
+class RustError(Exception):
+    """As safetensors and tokenizers raise them: no OSError, no errno."""
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), RustError("I/O error: No space left on device (os error 28)")]
+)
+def test_a_full_disk_is_known_whoever_met_it(error: Exception) -> None:
+    with (
+        pytest.raises(OSError, match=storage.DISK_FULL) as raised,
+        storage.naming_full_disk("outer"),
+        storage.naming_full_disk("/run/inner's file"),
+    ):
+        raise error
+    assert raised.value.errno == 28
+    assert raised.value.filename == "/run/inner's file"
+
+
+def test_other_errors_pass_as_they_are() -> None:
+    with pytest.raises(OSError, match="else") as raised, storage.naming_full_disk("/a"):
+        raise OSError(5, "something else")
+    assert raised.value.filename is None
+
+
+def test_a_full_disk_is_found_among_workers_accounts() -> None:
+    told = f"shard 00003: OSError: {OSError(28, storage.DISK_FULL, '/run/00003.tar')} (in 00003)"
+    found = storage.full_disk_in(["shard 00002: ValueError: truncated", told])
+    assert found is not None
+    assert (found.errno, found.strerror, found.filename) == (28, storage.DISK_FULL, "/run/00003.tar")
+    assert storage.full_disk_in(["ValueError: a 28-word caption", "[Errno 2] No such file: 'x'"]) is None
+
+
+def test_a_missing_bucket_is_named_and_not_made(s3_root: str) -> None:
+    path = "s3://a-bucket-that-nobody-made/run/a.json"
+    with pytest.raises(OSError, match="cannot be written: The specified bucket does not exist") as raised:
+        storage.write_json(path, {})
+    assert raised.value.filename == path
+    assert not storage.exists("s3://a-bucket-that-nobody-made")
+
+
+def test_remove_does_not_follow_a_link(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "file").write_bytes(b"x")
+    (tmp_path / "link").symlink_to(tmp_path / "kept")
+    storage.remove(str(tmp_path / "link"))
+    assert (tmp_path / "kept" / "file").exists()
+    assert not (tmp_path / "link").exists()
+
+
+def test_local_or_not(tmp_path: Path) -> None:
+    assert storage.is_local(str(tmp_path))
+    assert storage.is_local(f"file://{tmp_path}")
+    assert not storage.is_local("s3://bucket/key")
+    assert not storage.is_local("memory://x")
+
+
+def test_what_killed_writers_left_is_swept_and_nothing_else(tmp_path: Path) -> None:
+    left = ["a/b.parquet.0123456789ab.partial", "training/x/checkpoints/step-00000003.partial/model.safetensors"]
+    kept = ["a/b.parquet", "holiday.mp4.partial", "training/x/checkpoints/step-00000002/state.json"]
+    for name in (*left, *kept):
+        storage.write_bytes(str(tmp_path / name), b"x")
+    assert storage.sweep(str(tmp_path)) == 2
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()) == sorted(kept)
+    assert storage.sweep(str(tmp_path / "nowhere")) == 0
+
+
+def test_a_folder_in_a_files_place_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    with pytest.raises(IsADirectoryError, match="this is a folder; name a file"):
+        storage.write_bytes(str(tmp_path / "a"), b"x")
+    assert os.listdir(tmp_path) == ["a"]

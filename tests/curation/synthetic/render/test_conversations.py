@@ -1,0 +1,73 @@
+"""Conversations: LLaVA's turns, Molmo's points."""
+
+import re
+
+from mmcorpus.curation.synthetic.render import KINDS, Point, conversations, render
+from mmcorpus.curation.synthetic.render.conversations import counting_answer, pointing_answer
+
+ONE = re.compile(r'<point x="([\d.]+)" y="([\d.]+)" alt="([^"]*)">([^<]*)</point>')
+MANY = re.compile(r'<points ((?:[xy]\d+="[\d.]+" ?)+) alt="([^"]*)">([^<]*)</points>')
+
+
+def parse(answer: str) -> list[tuple[float, float]]:
+    """The points of an answer, as Molmo's users read them."""
+    if found := ONE.search(answer):
+        assert found[3] == found[4]
+        return [(float(found[1]), float(found[2]))]
+    if found := MANY.search(answer):
+        assert found[2] == found[3]
+        numbers = dict(re.findall(r'([xy]\d+)="([\d.]+)"', found[1]))
+        return [(float(numbers[f"x{n}"]), float(numbers[f"y{n}"])) for n in range(1, len(numbers) // 2 + 1)]
+    assert answer == "There are none."
+    return []
+
+
+def test_turns_alternate_and_the_image_comes_first() -> None:
+    for kind in KINDS:
+        for seed in range(40):
+            rendered = render(kind, seed)
+            turns = conversations(rendered)
+            assert turns == conversations(rendered)
+            assert [turn["from"] for turn in turns] == ["human", "gpt"] * (len(turns) // 2)
+            assert all(turn.keys() == {"from", "value"} and turn["value"] for turn in turns)
+            assert turns[0]["value"] == f"<image>\n{rendered.qa[0][0]}"
+            assert sum("<image>" in turn["value"] for turn in turns) == 1
+            told = [
+                (h["value"].removeprefix("<image>\n"), g["value"]) for h, g in zip(turns[::2], turns[1::2], strict=True)
+            ]
+            assert tuple(told[: len(rendered.qa)]) == rendered.qa
+
+
+def test_scenes_point_and_count() -> None:
+    absent = 0
+    for seed in range(120):
+        rendered = render("scene", seed)
+        turns = conversations(rendered)
+        answers = [turn["value"] for turn in turns if turn["from"] == "gpt"][len(rendered.qa) :]
+        by_label: dict[str, list[tuple[float, float]]] = {}
+        for point in rendered.points:
+            by_label.setdefault(point.label, []).append((point.x, point.y))
+        assert parse(answers[0]) in by_label.values()
+        total = re.fullmatch(r"Counting the <.*> shows a total of (\d)\.", answers[1])
+        assert total
+        assert parse(answers[1]) in by_label.values()
+        assert len(parse(answers[1])) == int(total[1])
+        if len(answers) == 3:
+            assert answers[2] == "There are none."
+            absent += 1
+            asked = turns[-2]["value"].removeprefix("Point to the ").removesuffix(".")
+            assert asked not in by_label
+    assert 20 < absent < 80
+
+
+def test_syntax() -> None:
+    first, second = Point("red stars", 10.0, 20.5), Point("red stars", 7.25, 100.0)
+    assert pointing_answer([first], "red star") == '<point x="10.0" y="20.5" alt="red star">red star</point>'
+    assert pointing_answer([first, second], "red stars") == (
+        '<points x1="10.0" y1="20.5" x2="7.2" y2="100.0" alt="red stars">red stars</points>'
+    )
+    assert pointing_answer([], "red stars") == counting_answer([], "red stars") == "There are none."
+    assert counting_answer([first], "red stars") == (
+        'Counting the <point x="10.0" y="20.5" alt="red stars">red stars</point> shows a total of 1.'
+    )
+    assert pointing_answer([first], 'a "<b>"').count("&lt;b&gt;") == 2

@@ -1,0 +1,188 @@
+"""Recipes: what is read, what is refused, and how it is said."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from mmcorpus.pipelines.recipe.load import load_recipe
+from mmcorpus.pipelines.recipe.problems import RecipeError
+from mmcorpus.pipelines.run.runner import Stage
+from mmcorpus.pipelines.stages.order import build_stages
+
+ROOT = Path(__file__).parent.parent.parent.parent
+DEMO = ROOT / "pipelines" / "demo.yaml"
+SMALL = """\
+name: small
+seed: 7
+web:
+  generate: {pairs: 20, instructions: 5}
+sources:
+  pairs: {urls: "${web}/pairs.parquet"}
+  talk: {urls: "${web}/instructions.parquet", kind: conversation, download: {image_size: 64}}
+download: {image_size: 128}
+score:
+  scorers: {image: {}, caption:}
+select:
+  pairs: {keep: image.min_side >= 100, heldout_fraction: 0.1}
+tokenizer:
+  train: {vocab_size: 300}
+pack:
+  one: {sources: [pairs], context_length: 64, tokens_per_image: 4}
+  two: {sources: [talk, pairs], context_length: 64, tokens_per_image: 4, seed: 3}
+train:
+  model: {tokens_per_image: 4}
+  stages:
+    second: {pack: two, init: first, steps: 1}
+    first: {pack: one, steps: 1, seed: 5}
+"""
+
+
+def write(folder: Path, text: str) -> str:
+    path = folder / "recipe.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+def complaints(folder: Path, text: str, *settings: str) -> str:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(write(folder, text), settings)
+    return str(caught.value)
+
+
+def test_the_shipped_recipes_are_valid_and_open_with_their_command() -> None:
+    recipe = load_recipe(str(DEMO))
+    assert set(recipe.stages) == {"pretrain", "baseline", "interleaved", "sft"}
+    for path in (ROOT / "pipelines").glob("*.yaml"):
+        head = path.read_text().split("\nname:")[0]
+        assert f"mmcorpus run pipelines/{path.name} --out" in head
+
+
+def test_sections_reach_the_stages_configs(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path, SMALL), ["download.timeout=3", "select.pairs.heldout_fraction=0.25"])
+    assert recipe.downloads["pairs"].image_size == 128
+    assert recipe.downloads["talk"].image_size == 64
+    assert recipe.downloads["talk"].timeout == 3.0
+    assert recipe.downloads["talk"].save_additional_columns == ("conversations",)
+    assert recipe.file.select["pairs"].heldout_fraction == 0.25
+    assert recipe.file.web is not None
+    assert recipe.file.web.generate is not None
+    assert recipe.file.web.generate.seed == 7
+    assert (recipe.file.pack["one"].seed, recipe.file.pack["two"].seed) == (7, 3)
+    assert (recipe.stages["second"].config.seed, recipe.stages["first"].config.seed) == (7, 5)
+    assert (recipe.stages["second"].config.kind, recipe.stages["first"].config.kind) == ("sft", "pretrain")
+    assert set(recipe.scorers) == {"image", "caption"}
+
+
+def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
+    text = SMALL.replace("seed: 7", "sed: 7").replace("image_size: 128", "image_size: 0")
+    text = text.replace("vocab_size: 300", "vocab_size: many").replace("image: {}", "imag: {}")
+    told = complaints(tmp_path, text.replace("[pairs]", "[pear]").replace("init: first", "init: frist"))
+    assert told.startswith("6 problems in the recipe; nothing was run:")
+    assert "recipe.yaml:2: sed: unknown key; did you mean 'seed'?" in told
+    assert "recipe.yaml:8: download.image_size: image_size is 0; give 1 or more" in told
+    assert "recipe.yaml:10: score.scorers.imag: unknown scorer; did you mean 'image'?" in told
+    assert 'recipe.yaml:14: tokenizer.train.vocab_size: should be a whole number, is "many"' in told
+    assert "recipe.yaml:16: pack.one.sources[0]: unknown source 'pear'" in told
+    assert "recipe.yaml:21: train.stages.second.init: unknown stage 'frist'; did you mean 'first'?" in told
+
+
+def test_a_scorer_under_a_name_of_ones_own(tmp_path: Path) -> None:
+    text = SMALL.replace("image: {}", "image: {}, german: {uses: language, languages: [de]}")
+    recipe = load_recipe(write(tmp_path, text))
+    assert recipe.scorers["german"].name == "german"
+    assert recipe.scorers["german"].fingerprint() != recipe.scorers["german"].named("language").fingerprint()
+    text = text.replace("uses: language", "uses: langauge")
+    assert "score.scorers.german.uses: unknown scorer; did you mean 'language'?" in complaints(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        (
+            "image.min_side",
+            "image.min_sid",
+            r"recipe.yaml:12: select.pairs.keep: image gives no column 'image.min_sid'; did",
+        ),
+        ("image.min_side", "clip.score", r"needs the scorer 'clip', which the recipe does not run"),
+        ("image.min_side >= 100", "image.min_side => 100", r"recipe.yaml:12: select.pairs: .*syntax"),
+        (
+            "keep:",
+            "profile: datacomp_basic, keep:",
+            r"select.pairs.profile: 'language.code' needs the scorer 'language'",
+        ),
+        ("pairs: {keep", "pear: {keep", r"select.pear: there is no source of this name; did you mean 'pairs'"),
+        ("${web}/pairs", "${web}/pair", r"sources.pairs.urls: a generated site has no 'pair.parquet'; did you mean"),
+        ("${web}/pairs", "/nowhere/pairs", r"sources.pairs.urls: there is nothing at /nowhere/pairs.parquet"),
+        ("  generate: {pairs: 20, instructions: 5}", "  folder: nowhere", r"web.folder: .*nowhere holds no site"),
+        ("{pack: one, steps", "{pack: on, steps", r"train.stages.first.pack: unknown pack 'on'; did you mean 'one'"),
+        ("{pack: one, steps", "{pack: one, init: second, steps", r"starts from itself"),
+        ("model: {tokens_per_image: 4}", "model: {tokens_per_image: 9}", r"9, but pack 'two' has 4"),
+        ("model: {", "model: {vision: ./missing, ", r"train.model.vision: there is nothing at .*missing"),
+        ("tokenizer:\n  train: {vocab_size: 300}\n", "", r"tokenizer: missing; packs need one"),
+        ("train: {vocab_size: 300}", "name: ./missing", r"tokenizer.name: there is nothing at"),
+        ("caption:}", "caption:, no.such:Thing: {}}", r"score.scorers.no.such:Thing: .*cannot be imported"),
+        ("  talk:", "  bad name:", r"sources.bad name: a name becomes a folder"),
+        ("name: small", "name: ' '", r"name: empty"),
+        ("kind: conversation", "kind: talk", r"sources.talk.kind: \"talk\" is none of its values"),
+        ("name: small\n", "", r"name: missing; give text"),
+    ],
+)
+def test_what_does_not_fit_is_refused(tmp_path: Path, before: str, after: str, message: str) -> None:
+    assert before in SMALL
+    assert re.search(message, complaints(tmp_path, SMALL.replace(before, after)))
+
+
+ANNOTATED = SMALL.replace(
+    "select:\n", "dedup:\n  same_file: {by: bytes, sources: [pairs], annotations: true}\nselect:\n"
+).replace("two: {sources: [talk, pairs],", "two: {sources: [talk, pairs], annotations: {pairs: same_file},")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        (
+            "{pairs: same_file}",
+            "{pears: same_file}",
+            r"pack.two.annotations.pears: 'pears' is not packed here; did",
+        ),
+        (
+            "{pairs: same_file}",
+            "{talk: same_file}",
+            r"pack.two.annotations.talk: annotations are captions of images, and",
+        ),
+        ("{pairs: same_file}", "{pairs: same_fil}", r"pack.two.annotations.pairs: unknown pass 'same_fil'; did you"),
+        ("annotations: true", "annotations: false", r"same_file' writes no annotations; give it `annotations: true`"),
+        ("[pairs], annotations", "[talk], annotations", r"same_file' does not look through the source 'pairs'"),
+        ("two: {", "two: {format: both, ", r"pack.two.format: Open-Qwen2VL's pickles cannot say that an image has"),
+    ],
+)
+def test_annotations_that_nobody_writes_are_refused(tmp_path: Path, before: str, after: str, message: str) -> None:
+    assert load_recipe(write(tmp_path, ANNOTATED)).file.pack["two"].annotations == {"pairs": "same_file"}
+    assert before in ANNOTATED
+    assert re.search(message, complaints(tmp_path, ANNOTATED.replace(before, after)))
+
+
+def test_a_plan_depends_on_the_captions_that_its_pass_has_merged(tmp_path: Path) -> None:
+    def plans(text: str) -> dict[str, Stage]:
+        stages = build_stages(load_recipe(write(tmp_path, text)), str(tmp_path / "run"))
+        return {stage.name: stage for stage in stages if stage.name.endswith("/plan")}
+
+    annotated, before = plans(ANNOTATED), plans(SMALL)
+    for name in ("two/plan", "two.heldout/plan"):
+        assert "dedup/same_file#annotations.parquet" in annotated[name].needs
+        assert annotated[name].config["annotations"] == {"pairs": "same_file"}
+        assert "annotations" not in before[name].config, "plans of before stay up to date"
+    assert annotated["one/plan"].needs == before["one/plan"].needs
+
+
+def test_set_is_checked_like_the_file_and_named_as_the_place(tmp_path: Path) -> None:
+    told = complaints(tmp_path, SMALL, "download.image_sise=3", "seed=x")
+    assert "--set download.image_sise=3: download.image_sise: unknown key; did you mean 'image_size'?" in told
+    assert '--set seed=x: seed: should be a whole number, is "x"' in told
+
+
+def test_no_recipe(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="there is no recipe at"):
+        load_recipe(str(tmp_path / "missing.yaml"))
+    assert "a recipe is a mapping" in complaints(tmp_path, "- a\n- b\n")

@@ -1,0 +1,74 @@
+"""Lines, duplicate keys, YAML 1.2's scalars, --set."""
+
+import pytest
+
+from mmcorpus.pipelines.recipe.problems import RecipeError
+from mmcorpus.pipelines.recipe.yaml_source import apply_override, parse
+
+
+def test_scalars_mean_what_they_say() -> None:
+    text = "a: no\nb: 1e-4\nc: 12:30\nd: [1, .5, 1_000, -3, .inf]\ne: ~\nf: true\ng: 2020-01-01\nh: on\ni: '1'\nj:\n"
+    assert parse(text, "x").data == {
+        "a": "no",
+        "b": 1e-4,
+        "c": "12:30",
+        "d": [1, 0.5, 1000, -3, float("inf")],
+        "e": None,
+        "f": True,
+        "g": "2020-01-01",
+        "h": "on",
+        "i": "1",
+        "j": None,
+    }
+
+
+def test_every_key_knows_its_line() -> None:
+    source = parse("# a comment\na:\n  b: 1\n  c:\n    - x\n    - y\n", "r.yaml")
+    assert source.place(("a", "b")) == "r.yaml:3"
+    assert source.place(("a", "c", 1)) == "r.yaml:6"
+    assert source.place(("a", "missing", "deep")) == "r.yaml:2"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: 1\nb:\n  c: 1\n  c: 2\n", r"r.yaml:4: b.c: this key stands twice \(first on line 3\)"),
+        ("a:\n\t- b\n", "r.yaml:2: a tab in the indentation"),
+        ("a: [1\nb: 2\n", "r.yaml:2: not valid YAML"),
+        ("a: 'x\n", "not valid YAML"),
+        ("a: *nowhere\n", "undefined alias"),
+        ("a: &x [*x]\n", "alias that holds itself"),
+        ("? [a, b]\n: 1\n", "a key must be a plain name"),
+    ],
+)
+def test_bad_yaml_is_told_with_its_line(text: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        parse(text, "r.yaml")
+
+
+def test_set_reaches_nested_keys_list_items_and_keys_with_dots() -> None:
+    source = parse("a: {b: 1}\nl: [1, 2]\nscorers:\n  my.mod:Mine: {x: 1}\n", "r.yaml")
+    for setting in ("a.b=no", "a.c.d=[1, x]", "l.1=5", "scorers.my.mod:Mine.x=2", "e="):
+        apply_override(source, setting)
+    assert source.data == {
+        "a": {"b": "no", "c": {"d": [1, "x"]}},
+        "l": [1, 5],
+        "scorers": {"my.mod:Mine": {"x": 2}},
+        "e": None,
+    }
+    assert source.place(("a", "c", "d")) == "--set a.c.d=[1, x]"
+
+
+@pytest.mark.parametrize("setting", ["a", "=1", "a..b=1", ".a=1", "l.7=1", "a.b.0.c=[", "l.x=1"])
+def test_a_bad_set_is_refused(setting: str) -> None:
+    with pytest.raises(RecipeError):
+        apply_override(parse("a: {b: 1}\nl: [1]\n", "r.yaml"), setting)
+
+
+def test_a_mapping_takes_over_another_and_says_what_differs() -> None:
+    source = parse("a: &base {x: 1, y: {z: 2}}\nb:\n  <<: *base\n  x: 3\n", "r.yaml")
+    assert source.data == {"a": {"x": 1, "y": {"z": 2}}, "b": {"x": 3, "y": {"z": 2}}}
+    assert source.place(("b", "x")) == "r.yaml:4"
+    assert source.place(("b", "y", "z")) == "r.yaml:1"
+    with pytest.raises(RecipeError, match="takes a mapping"):
+        parse("b:\n  <<: 3\n", "r.yaml")

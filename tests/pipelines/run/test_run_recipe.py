@@ -1,0 +1,36 @@
+"""A run's folder belongs to the recipe that made it."""
+
+from pathlib import Path
+
+import pytest
+
+from mmcorpus.pipelines.recipe.load import load_recipe
+from mmcorpus.pipelines.recipe.schema import Recipe
+from mmcorpus.pipelines.run.run_recipe import plan_run, run_recipe
+from mmcorpus.pipelines.run.state import RunState, StageRecord
+
+
+def recipe(folder: Path, name: str) -> Recipe:
+    (folder / "list.csv").write_text("url,caption\n")
+    path = folder / f"{name}.yaml"
+    path.write_text(f"name: {name}\nsources: {{pairs: {{urls: {folder}/list.csv}}}}\n")
+    return load_recipe(str(path))
+
+
+def test_another_recipes_run_is_not_taken_over(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    RunState(str(out), name="first").put("pairs/download", StageRecord(fingerprint="f", status="done"))
+    before = (out / "run.json").read_bytes()
+    for call in (plan_run, run_recipe):
+        with pytest.raises(
+            ValueError, match="run holds the run 'first', and this recipe is called 'second': give another"
+        ):
+            call(recipe(tmp_path, "second"), str(out))
+    assert (out / "run.json").read_bytes() == before
+    assert plan_run(recipe(tmp_path, "first"), str(out))[0].action == "run"
+
+
+def test_an_empty_list_fails_the_run_with_its_path(tmp_path: Path, ray_local: None) -> None:
+    result = run_recipe(recipe(tmp_path, "first"), str(tmp_path / "run"))
+    told = f"pairs/download: ListError: {tmp_path}/list.csv: the list has no rows, so there is nothing to download"
+    assert result.problems[0] == told

@@ -1,0 +1,193 @@
+"""From pairs to batches: a fixed order, random crops that belong to a pair's place in it, decoded ahead of the trainer.
+
+Step s of an epoch holds the s-th batch of that epoch's permutation; what is left of an epoch after its last whole batch
+is left out, so that no batch holds a pair twice. Order and crops are functions of (seed, epoch, place), so a run's
+cursor is its step alone, and neither threads nor devices are seen in what a step learns from.
+"""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from mmcorpus.filters.decode import DecodeFailure, decode_image
+from mmcorpus.training.clip.config import ContrastiveConfig
+from mmcorpus.training.clip.pairs import Pairs
+from mmcorpus.training.data import ahead, epoch_order
+
+RATIOS: Final = (3 / 4, 4 / 3)
+"""Width over height of a crop, as torchvision's RandomResizedCrop and open_clip have it."""
+_TRIES: Final = 10
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PairBatch:
+    """Pairs as the model takes them; B pairs, S pixels a side, T tokens a caption."""
+
+    images_B3SS: torch.Tensor
+    """fp32, normalised."""
+    tokens_BT: torch.Tensor
+    """int64."""
+    valid_B: torch.Tensor
+    """bool; False where the image could not be decoded (it is all zeros then)."""
+
+    def to(self, device: torch.device) -> "PairBatch":
+        """The batch on a device."""
+        return PairBatch(
+            images_B3SS=self.images_B3SS.to(device, non_blocking=True),
+            tokens_BT=self.tokens_BT.to(device, non_blocking=True),
+            valid_B=self.valid_B.to(device, non_blocking=True),
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Preprocess:
+    """How a model wants its images: open_clip's `PreprocessCfg`, for square images."""
+
+    size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    resize_mode: str
+    evaluate: Callable[[Any], torch.Tensor]
+    """open_clip's own transform at inference: what the scorer uses."""
+
+    def train(self, image: Any, smallest: float, generator: np.random.Generator) -> torch.Tensor:
+        """A random crop of a Pillow image, squashed to the square; fp32 3×S×S, normalised."""
+        from PIL import Image
+
+        box = crop_box(image.size, smallest, generator, keep_aspect=self.resize_mode != "shortest")
+        resized = image.crop(box).resize((self.size, self.size), Image.Resampling.BICUBIC)
+        pixels = torch.from_numpy(np.array(resized, dtype=np.uint8)).permute(2, 0, 1).float().div_(255)
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (self.mean, self.std))
+        return pixels.sub_(mean).div_(std)
+
+
+def crop_box(
+    size: tuple[int, int], smallest: float, generator: np.random.Generator, *, keep_aspect: bool
+) -> tuple[int, int, int, int]:
+    """A random part of an image of at least the share `smallest` of its area: (left, top, right, bottom) in pixels.
+
+    With `keep_aspect` it has the image's own proportions, for models that see whole images squashed. Otherwise it is
+    open_clip's RandomResizedCrop: proportions from 3:4 to 4:3, and, where such a part is not found in ten tries, the
+    largest one in the middle.
+    """
+    width, height = size
+    if keep_aspect:
+        side = math.sqrt(generator.uniform(smallest, 1.0))
+        across, down = max(1, round(width * side)), max(1, round(height * side))
+        return _place(width, height, across, down, generator)
+    for _ in range(_TRIES):
+        area = width * height * generator.uniform(smallest, 1.0)
+        ratio = math.exp(generator.uniform(math.log(RATIOS[0]), math.log(RATIOS[1])))
+        across, down = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < across <= width and 0 < down <= height:
+            return _place(width, height, across, down, generator)
+    ratio = min(max(width / height, RATIOS[0]), RATIOS[1])
+    across, down = min(width, round(height * ratio)), min(height, round(width / ratio))
+    left, top = (width - across) // 2, (height - down) // 2
+    return left, top, left + across, top + down
+
+
+def _place(
+    width: int, height: int, across: int, down: int, generator: np.random.Generator
+) -> tuple[int, int, int, int]:
+    left, top = int(generator.integers(0, width - across + 1)), int(generator.integers(0, height - down + 1))
+    return left, top, left + across, top + down
+
+
+class Order:
+    """Which pairs each step holds: (epoch, row) by step. Keeps the epoch at hand, since steps come in order."""
+
+    def __init__(self, pairs: int, batch: int, seed: int) -> None:
+        if batch > pairs:
+            raise ValueError(
+                f"batch_size is {batch}, but there are {pairs} pairs to train on; a batch must not hold a pair twice: "
+                "lower batch_size, or trust more"
+            )
+        self.pairs, self.batch, self.seed = pairs, batch, seed
+        self.steps_per_epoch = pairs // batch
+        self._epoch: tuple[int, npt.NDArray[np.int64]] = (-1, np.zeros(0, np.int64))
+
+    def step(self, step: int) -> list[tuple[int, int]]:
+        """The (epoch, row) of each pair of step 0, 1, …"""
+        epoch, number = divmod(step, self.steps_per_epoch)
+        if self._epoch[0] != epoch:
+            self._epoch = (epoch, epoch_order(self.pairs, self.seed, epoch))
+        rows = self._epoch[1][number * self.batch : (number + 1) * self.batch]
+        return [(epoch, int(row)) for row in rows]
+
+
+def total_steps(pairs: int, config: ContrastiveConfig) -> int:
+    """How many optimiser steps a run takes over that many pairs."""
+    return config.steps or max(1, math.ceil(config.epochs * (pairs // config.batch_size) - 1e-9))
+
+
+class PairLoader:
+    """Reads, decodes and collates pairs in the order it is asked to."""
+
+    def __init__(
+        self, pairs: Pairs, preprocess: Preprocess, tokenize: Callable[[list[str]], torch.Tensor], *, threads: int
+    ) -> None:
+        self.pairs, self.preprocess, self.tokenize, self.threads = pairs, preprocess, tokenize, threads
+
+    def training_batches(
+        self, steps: Iterable[Sequence[tuple[int, int]]], config: ContrastiveConfig
+    ) -> Generator[PairBatch]:
+        """A batch for each list of (epoch, row), each image cropped as its seed, epoch and row say."""
+
+        def load(place: tuple[int, int]) -> tuple[torch.Tensor | None, str]:
+            epoch, row = place
+            image = self._decoded(row)
+            generator = np.random.default_rng([config.seed, epoch, row])
+            cropped = None if image is None else self.preprocess.train(image, config.crop, generator)
+            return cropped, self.pairs.caption(row)
+
+        yield from self._batches(load, steps)
+
+    def evaluation_batches(self, steps: Iterable[Sequence[int]]) -> Generator[PairBatch]:
+        """A batch for each list of rows, prepared as at inference."""
+
+        def load(row: int) -> tuple[torch.Tensor | None, str]:
+            image = self._decoded(row)
+            return None if image is None else self.preprocess.evaluate(image), self.pairs.caption(row)
+
+        yield from self._batches(load, steps)
+
+    def _decoded(self, row: int) -> Any:
+        """The image of a row as Pillow's, or None if it cannot be decoded."""
+        from PIL import Image
+
+        decoded = decode_image(self.pairs.image(row))
+        return None if isinstance(decoded, DecodeFailure) else Image.fromarray(decoded.pixels)
+
+    def _batches(
+        self, load: Callable[[Any], tuple[torch.Tensor | None, str]], steps: Iterable[Sequence[Any]]
+    ) -> Generator[PairBatch]:
+        mine, counted = itertools.tee(steps)
+        first = next(counted, None)
+        if first is None:
+            return
+        sizes = (len(step) for step in itertools.chain([first], counted))
+        places = (place for step in mine for place in step)
+        # Two batches are under way: one that the trainer waits for, one behind it.
+        loaded = ahead(load, places, self.threads, waiting=2 * len(first) if self.threads else 0)
+        try:
+            for size in sizes:
+                yield self._collate(itertools.islice(loaded, size))
+        finally:
+            loaded.close()
+
+    def _collate(self, loaded: Iterator[tuple[torch.Tensor | None, str]]) -> PairBatch:
+        images, captions = zip(*loaded, strict=True)
+        size = self.preprocess.size
+        blank = torch.zeros(3, size, size)
+        return PairBatch(
+            images_B3SS=torch.stack([blank if image is None else image for image in images]),
+            tokens_BT=self.tokenize(list(captions)),
+            valid_B=torch.tensor([image is not None for image in images]),
+        )
