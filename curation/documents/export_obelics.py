@@ -14,10 +14,10 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute
 
-from mmcorpus.curation.dedup.plan import digest_of
 from mmcorpus.curation.documents.read_extracted import digest_of_shards
 from mmcorpus.curation.documents.read_trimmed import Nodes, read_kept
-from mmcorpus.curation.engine.items import run_items
+from mmcorpus.curation.engine.items import run_pending
+from mmcorpus.curation.engine.made_from import digest_of
 from mmcorpus.curation.html.nodes import BREAK
 from mmcorpus.curation.selection.tables import read_selection, selection_pairs
 from mmcorpus.curation.store import storage
@@ -121,8 +121,8 @@ def export_obelics(
             chosen.append(ExportShard(shard=shard, out=out, counts=counts))
     there = set(storage.list_names(out))
     waiting = [work for work in chosen if f"{work.shard.name}.parquet" not in there]
-    outcomes = run_items(lambda: ExportShard.run, waiting, name=_name, title="export", workers=workers)
-    failed = {outcome.name: outcome.error for outcome in outcomes if outcome.error}
+    ran = run_pending(lambda: ExportShard.run, waiting, name=_name, title="export", workers=workers)
+    failed = {name: str(failure) for name, failure in ran.failed.items()}
     written = [storage.read_schema(work.path).metadata for work in chosen if work.shard.name not in failed]
     said = [json.loads(metadata[b"mmcorpus"]) for metadata in written]
     totals = {name: sum(count[name] for count in said) for name in ("documents", "images", "inline")}

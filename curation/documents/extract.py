@@ -6,7 +6,6 @@ begins, so that a rerun seeks to the end of the last committed shard of each fil
 
 import hashlib
 import json
-import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -225,7 +224,7 @@ def _stats(out: str) -> Iterator[dict[str, Any]]:
 def _failures(files: Sequence[InputFile], outcomes: Sequence[Outcome]) -> dict[str, str]:
     """The files that could not be read, by name, and why."""
     return {
-        file.name: re.sub(r" \(in [^)]*\)\Z", "", outcome.error)
+        file.name: outcome.error.reason
         for file, outcome in zip(files, outcomes, strict=True)
         if outcome.error is not None
     }

@@ -7,12 +7,12 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute
 
-from mmcorpus.curation.dedup.plan import digest_of
 from mmcorpus.curation.documents.config_images import ImageListConfig
 from mmcorpus.curation.documents.image_urls import DECIDED, CountShard, Merge
 from mmcorpus.curation.documents.read_extracted import digest_of_captures, digest_of_shards
 from mmcorpus.curation.download import DownloadConfig
-from mmcorpus.curation.engine.items import run_items, task_path, threaded
+from mmcorpus.curation.engine.items import run_pending, task_path, threaded
+from mmcorpus.curation.engine.made_from import digest_of
 from mmcorpus.curation.engine.partitions import SUFFIX, read_parts, runs, says
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.shards import Shard, list_shards
@@ -92,8 +92,8 @@ def list_images(
     count = CountShard(folder=storage.join(out, USES_FOLDER), captures=captures)
     there = set(storage.list_names(count.folder))
     waiting = [shard for shard in shards if f"{shard.name}{SUFFIX}" not in there]
-    outcomes = run_items(lambda: count.run, waiting, name=_name, title="list images", workers=workers)
-    failed = {outcome.name: outcome.error for outcome in outcomes if outcome.error}
+    ran = run_pending(lambda: count.run, waiting, name=_name, title="list images", workers=workers)
+    failed = {name: str(failure) for name, failure in ran.failed.items()}
     if len(failed) == len(shards):
         raise ValueError(f"not one shard of {documents} could be read; the first: {next(iter(failed.values()))}")
     counted = tuple(count.path(shard.name) for shard in shards if shard.name not in failed)
@@ -111,9 +111,7 @@ def list_images(
             storage.remove(storage.join(out, name))
     present = set(storage.list_names(merge.decided))
     left = [task for task in tasks if f"{task[0]:05d}{SUFFIX}" not in present]
-    for outcome in run_items(lambda: merge.run, left, name=_task, title="merge addresses", workers=workers):
-        if outcome.error:
-            raise RuntimeError(f"{outcome.error}; the rest is kept: run again to go on")
+    run_pending(lambda: merge.run, left, name=_task, title="merge addresses", workers=workers).or_raise()
     dropped, addresses = _write_ledger(merge.decided, len(tasks), ledger_root)
     report = ImageListReport(
         documents=totals["documents"], places=totals["places"], addresses=addresses,

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from mmcorpus.curation.dedup.plan import digest_of
 from mmcorpus.curation.documents.config_images import PlaceConfig
 from mmcorpus.curation.documents.image_list import MANIFEST
 from mmcorpus.curation.documents.locate import Located, image_fields, locate, read_ranges
@@ -23,7 +22,8 @@ from mmcorpus.curation.documents.views import (
 )
 from mmcorpus.curation.download import DownloadConfig
 from mmcorpus.curation.download.config import VOLATILE
-from mmcorpus.curation.engine.items import run_items
+from mmcorpus.curation.engine.items import run_pending
+from mmcorpus.curation.engine.made_from import digest_of
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.shards import SUCCESS, Shard, add_member, list_shards
 
@@ -107,8 +107,8 @@ def place_images(
         work = storage.join(out, WORK, fingerprint)
         located = locate(listed, fetched, work, download, workers=workers)
         place = PlaceShard(config=config, download=download, captures=captures, located=located, out=out)
-        outcomes = run_items(lambda: place.load(), waiting, name=_name, title="place images", workers=workers)
-        failed = {outcome.name: outcome.error for outcome in outcomes if outcome.error}
+        ran = run_pending(lambda: place.load(), waiting, name=_name, title="place images", workers=workers)
+        failed = {name: str(failure) for name, failure in ran.failed.items()}
     if not failed:
         storage.remove(storage.join(out, WORK))
     ledger.write_stage(ledger_root, "download", download_ledger(view_root(out, IMAGES)))

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from mmcorpus.curation.crawl.optout.decide import OptOutConfig, decide_site
 from mmcorpus.curation.crawl.optout.site_rules import SiteRules, host_of, read_site_files
-from mmcorpus.curation.dedup.plan import digest_of
+from mmcorpus.curation.engine.made_from import digest_of
 from mmcorpus.curation.engine.tasks import Outcome
 from mmcorpus.curation.html.nodes import ImageNode, from_json, to_json
 from mmcorpus.curation.store import storage

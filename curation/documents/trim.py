@@ -12,10 +12,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute
 
-from mmcorpus.curation.dedup.plan import digest_of
 from mmcorpus.curation.documents.read_extracted import digest_of_shards, surviving
 from mmcorpus.curation.documents.views import write_rows, write_view_file
-from mmcorpus.curation.engine.items import run_items, threaded
+from mmcorpus.curation.engine.items import run_pending, threaded
+from mmcorpus.curation.engine.made_from import digest_of
 from mmcorpus.curation.html.nodes import BREAK
 from mmcorpus.curation.selection.tables import read_selection, selection_pairs
 from mmcorpus.curation.store import ledger, storage
@@ -125,8 +125,8 @@ def trim_documents(
         write_view_file(out, placed, "document", made_by=fingerprint)
     done = {shard.name for shard in list_shards(out)}
     waiting = [shard for shard in shards if shard.name not in done]
-    outcomes = run_items(lambda: trim.load(), waiting, name=_name, title="trim", workers=workers)
-    failed = {outcome.name: outcome.error for outcome in outcomes if outcome.error}
+    ran = run_pending(lambda: trim.load(), waiting, name=_name, title="trim", workers=workers)
+    failed = {name: str(failure) for name, failure in ran.failed.items()}
     lost = list_shards(documents) if documents is not None else []
     table = ledger.write_stage(ledger_root, "trim", _ledger(out, shards, failed, lost, captures))
     left = [read_rows(shard, ["texts", "images"]) for shard in list_shards(out)]

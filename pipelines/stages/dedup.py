@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
+from mmcorpus.curation.engine.made_from import file_digest, plain
+from mmcorpus.curation.engine.stage import Result, Stage
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.scores import list_tables, read_scores
 from mmcorpus.curation.store.shards import list_shards
@@ -16,8 +18,6 @@ from mmcorpus.pipelines.recipe.populations import Population, populations, sampl
 from mmcorpus.pipelines.recipe.problems import Path, Problem, suggestion
 from mmcorpus.pipelines.recipe.row_columns import HASHES, columns_of_rows
 from mmcorpus.pipelines.recipe.yaml_source import YamlSource
-from mmcorpus.pipelines.run.fingerprint import file_digest, plain
-from mmcorpus.pipelines.run.runner import Result, Stage
 from mmcorpus.pipelines.stages import dfn
 
 if TYPE_CHECKING:
@@ -103,12 +103,15 @@ def stage(found: "DedupPass", recipe: "Recipe", at: Callable[..., str], start_ra
         },
         needs=tuple(needs),
         outputs=(*tables, f"{SECTION}/{found.name}"),
-        # The work files know what they were made from; tables of a source that is no longer looked through do not.
-        clears=tuple(f"scores/{source}/{found.name}" for source in places),
+        invalidated_by=(),  # tables and work files know what they are made from
         version="2" if found.config.annotations else "1",
         ray="maybe",
         run=lambda: run(
-            found, [source_at(places[source], at) for source in sources], at(SECTION, found.name), start_ray=start_ray
+            found,
+            [source_at(places[source], at) for source in sources],
+            at(SECTION, found.name),
+            left_out=[at("scores", source) for source in places if source not in sources],
+            start_ray=start_ray,
         ),
     )
 
@@ -143,13 +146,19 @@ def run(
     work: str,
     *,
     start_ray: Callable[[], None],
+    left_out: Iterable[str] = (),
     workers: int | None = None,
 ) -> Result:
-    """Run a pass over sources; Ray is started where there is enough to do."""
+    """Run a pass over sources; Ray is started where there is enough to do.
+
+    `left_out`: scores of other sources, from which the pass's tables go: it may have looked through them before.
+    """
     from mmcorpus.curation.dedup import deduplicate
     from mmcorpus.curation.dedup.annotations import FILE, write_annotations
     from mmcorpus.curation.dedup.run import LOCAL_ROWS
 
+    for scores in left_out:
+        storage.remove(storage.join(scores, found.name))
     shards = (shard for source in given for shard in list_shards(source.shards))
     counts_so_far = itertools.accumulate(storage.read_json(shard.stats)["successes"] for shard in shards)
     if workers or any(count > LOCAL_ROWS for count in counts_so_far):  # a few files of ten thousand are read

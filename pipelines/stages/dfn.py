@@ -4,13 +4,13 @@ import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from mmcorpus.curation.engine.made_from import digest, file_digest, plain
+from mmcorpus.curation.engine.stage import Result, Stage
 from mmcorpus.curation.selection.config import SelectConfig
 from mmcorpus.curation.store import storage
 from mmcorpus.filters.dfn import DfnScorer
 from mmcorpus.filters.model import Device, Dtype
 from mmcorpus.pipelines.recipe.problems import Path, suggestion
-from mmcorpus.pipelines.run.fingerprint import digest, file_digest, plain
-from mmcorpus.pipelines.run.runner import Result, Stage
 from mmcorpus.training.clip.config import RESULT_NEUTRAL, ContrastiveConfig
 
 if TYPE_CHECKING:

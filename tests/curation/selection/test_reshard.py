@@ -75,7 +75,7 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
             outcomes.append(Outcome(name=name(item), result=result, error=error, seconds=0.0))
         return outcomes
 
-    monkeypatch.setattr("mmcorpus.curation.selection.reshard.run_shards", run)
+    monkeypatch.setattr("mmcorpus.curation.engine.items.run_shards", run)
 
 
 @pytest.mark.usefixtures("in_process")
@@ -107,9 +107,9 @@ class TestWithoutRay:
         assert (again.resumed, again.samples) == (first.shards, len(uids))
         assert times == {name: os.stat(os.path.join(out, name)).st_mtime_ns for name in os.listdir(out)}
         for other, size in ((selection(dict.fromkeys(uids, 2)), 6), (selection(dict.fromkeys(uids, 1)), 5)):
-            with pytest.raises(ValueError, match="another selection or size"):
+            with pytest.raises(ValueError, match="resharded samples made from something else"):
                 reshard(root, other, out, samples_per_shard=size)
-        with pytest.raises(ValueError, match="did not write"):
+        with pytest.raises(ValueError, match="without a record"):
             reshard(root, selection(dict.fromkeys(uids, 1)), root)
 
     def test_a_damaged_tar_costs_only_the_outputs_that_need_it_and_is_named(self, tmp_path: Path) -> None:

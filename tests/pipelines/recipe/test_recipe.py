@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from mmcorpus.curation.engine.stage import Stage
 from mmcorpus.pipelines.recipe.load import load_recipe
 from mmcorpus.pipelines.recipe.problems import RecipeError
-from mmcorpus.pipelines.run.runner import Stage
 from mmcorpus.pipelines.stages.order import build_stages
 
 ROOT = Path(__file__).parent.parent.parent.parent
