@@ -7,8 +7,16 @@ from mmcorpus.curation.download.config import VOLATILE
 from mmcorpus.curation.engine.made_from import digest, plain
 from mmcorpus.curation.engine.stage import Result, Stage
 from mmcorpus.curation.store import storage
-from mmcorpus.pipelines.recipe.populations import MADE_WITH, Population, populations
-from mmcorpus.pipelines.recipe.schema import DOCUMENTS, WEB, Recipe
+from mmcorpus.pipelines.recipe.populations import (
+    MADE_WITH,
+    Population,
+    after_dfn,
+    passes_of,
+    populations,
+    scored,
+    trusted,
+)
+from mmcorpus.pipelines.recipe.schema import DFN, DOCUMENTS, WEB, DfnEntry, Recipe
 from mmcorpus.pipelines.stages import dedup, dfn, steps
 from mmcorpus.pipelines.stages.document_stages import REQUIRED, DocumentStages
 from mmcorpus.pipelines.stages.pack_stages import HELDOUT, PackStages
@@ -189,10 +197,10 @@ class _Builder:
         entry = self.file.dfn
         if entry is None:
             return
-        for source in dfn.trusted(self.recipe):
+        for source in trusted(self.recipe):
             self._trust(source, entry.trust)
         self.stages.append(dfn.training_stage(self.recipe, self.at))
-        for source in dfn.scored(self.recipe):
+        for source in scored(self.recipe):
             self._score_with_dfn(source, entry)
 
     def _trust(self, source: str, config: "SelectConfig") -> None:
@@ -213,13 +221,13 @@ class _Builder:
             )
         )
 
-    def _score_with_dfn(self, source: str, entry: dfn.DfnEntry) -> None:
+    def _score_with_dfn(self, source: str, entry: DfnEntry) -> None:
         self.stages.append(
             Stage(
-                name=f"{source}/{dfn.DFN}",
+                name=f"{source}/{DFN}",
                 config={"version": dfn.DfnScorer.version, "dtype": entry.scoring.dtype},
                 needs=(dfn.TRAIN, f"{source}/download", f"{source}/download#{MADE_WITH}"),
-                outputs=(f"scores/{source}/{dfn.DFN}",),
+                outputs=(f"scores/{source}/{DFN}",),
                 invalidated_by=(f"{source}/download#{MADE_WITH}",),
                 ray="yes",
                 run=lambda: self._score(self.populations[source], [dfn.scorer(self.recipe, self.at)]),
@@ -234,10 +242,10 @@ class _Builder:
 
     def _judges(self, source: str, *, trained: bool) -> list[str]:
         """What gives a source score tables: scorers, passes and, once it is trained, the data filtering network."""
-        later = set() if trained else dedup.after_dfn(self.recipe)
+        later = set() if trained else after_dfn(self.recipe)
         found = sorted(own.name for own in self.recipe.scorers.values() if source in self.recipe.on[own.name])
-        found += [own.name for own in dedup.passes_of(source, self.recipe) if own.name not in later]
-        return [*found, *([dfn.DFN] if trained and source in dfn.scored(self.recipe) else [])]
+        found += [own.name for own in passes_of(source, self.recipe) if own.name not in later]
+        return [*found, *([DFN] if trained and source in scored(self.recipe) else [])]
 
     def select(self, population: Population) -> None:
         from mmcorpus.curation.selection.config import SelectConfig

@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from mmcorpus.curation.engine.tasks import Outcome
+from mmcorpus.curation.engine.tasks import attempt
 from mmcorpus.curation.selection.reshard import plan_outputs, reshard, write_output
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.shards import (
@@ -65,15 +65,8 @@ def digest(root: str) -> dict[str, str]:
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs the work in this process, so that the plan and the writing are tested without Ray."""
 
-    def run(make_work, items, *, name, title, workers=None):  # type: ignore[no-untyped-def]
-        outcomes = []
-        for item in items:
-            try:
-                result, error = dict(make_work()(item)), None
-            except Exception as problem:
-                result, error = None, f"{type(problem).__name__}: {problem}"
-            outcomes.append(Outcome(name=name(item), result=result, error=error, seconds=0.0))
-        return outcomes
+    def run(make_work, items, *, name, **_):  # type: ignore[no-untyped-def]
+        return [attempt(lambda item=item: dict(make_work()(item)), name(item)) for item in items]
 
     monkeypatch.setattr("mmcorpus.curation.engine.items.run_shards", run)
 

@@ -144,7 +144,7 @@ def test_another_configuration_renders_anew(tmp_path: Path, inline: list[int], m
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(render_module.engine, "run_shards", interrupted)
+        patched.setattr("mmcorpus.curation.engine.items.run_shards", interrupted)
         with pytest.raises(KeyboardInterrupt):
             render_shards(other, str(tmp_path / "a"))
     assert list_shards(str(tmp_path / "a")) == []
