@@ -130,7 +130,7 @@ def pack(
     """
     from mmcorpus.packing.materialise import PackConfig, write_packs
     from mmcorpus.packing.pickles import write_pickles
-    from mmcorpus.pipelines.stages.steps import over_ray
+    from mmcorpus.pipelines.stages.packing import over_ray
 
     config = read_config(PackConfig, settings)
     with Cluster(num_cpus) as cluster:
