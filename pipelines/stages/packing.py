@@ -9,7 +9,8 @@ from mmcorpus.curation.engine.made_from import file_digest, plain
 from mmcorpus.curation.engine.stage import Result, Stage
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.shards import list_shards
-from mmcorpus.packing.plan import PlanConfig, PlanSource, make_plan
+from mmcorpus.packing.config import PlanConfig
+from mmcorpus.packing.plan import PlanSource, make_plan
 from mmcorpus.pipelines.recipe.schema import PackEntry
 from mmcorpus.pipelines.stages.context import HELDOUT, RunContext, counts
 from mmcorpus.pipelines.stages.dedup import annotations_part, annotations_table
