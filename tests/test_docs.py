@@ -223,9 +223,14 @@ def check_recipes(text: str) -> Iterator[str]:
                 yield from (f"line {block.line}: {p}" for p in recipe_problems(file.name, []))
         for _, line in command_lines(block):
             words = shlex.split(line, comments=True) if line.startswith("mmcorpus run ") else []
+            if len(words) < 3:
+                continue
+            name = words[2] if words[2].endswith(".yaml") else f"pipelines/recipes/{words[2]}.yaml"  # one that ships
             settings = [value for word, value in itertools.pairwise(words) if word == "--set"]
-            if settings and (ROOT / words[2]).is_file():
-                yield from (f"{line!r}: {problem}" for problem in recipe_problems(str(ROOT / words[2]), settings))
+            if settings and (ROOT / name).is_file():
+                yield from (f"{line!r}: {problem}" for problem in recipe_problems(str(ROOT / name), settings))
+            elif name.startswith("pipelines/") and words[2].islower() and not (ROOT / name).is_file():
+                yield f"{line!r}: there is no recipe {name}"
 
 
 # Names
@@ -504,6 +509,8 @@ def test_options_in_the_table_of_commands_belong_to_them() -> None:
         ("recipes", "```yaml\nclip: {modle_name: ViT-B-32}\n```\n"),
         ("recipes", "```yaml\nscore:\n  scorers: {image: {}}\nselect:\n  pairs: {keep: image.min_sid > 3}\n```\n"),
         ("recipes", "    mmcorpus run pipelines/recipes/demo.yaml --out x --set select.pairs.heldout=0.2\n"),
+        ("recipes", "    mmcorpus run demo --out x --set select.pairs.heldout=0.2\n"),
+        ("recipes", "    mmcorpus run pipelines/demo.yaml --out x\n"),
         ("imports", "```python\nfrom mmcorpus.packing import PackReadr\n```\n"),
         ("imports", "Call `mmcorpus.packing.pickles.read_pickles(path)`."),
         ("paths", "See `curation/nothing.py`."),
