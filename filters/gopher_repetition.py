@@ -32,8 +32,8 @@ class GopherRepetitionScorer(Scorer):
     over those of the text; of equally frequent ones the first counts. duplicate_5gram … duplicate_10gram: the
     characters of n-grams that occurred before, read from the left and none counted twice, over those of the text.
 
-    Words and marks are parted as `filters.english_words` does. The paper counts all occurrences of a repeated n-gram
-    where this, as datatrove's filter that FineWeb was made with, leaves out the first; decisions are tested against it.
+    The text is tokenised like spaCy (`filters.english_words`). The paper counts all occurrences of a repeated n-gram
+    where this leaves out the first, as does datatrove's filter that FineWeb was made with; tests hold both together.
     """
 
     name: ClassVar[str] = "gopher_repetition"
