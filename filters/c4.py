@@ -30,7 +30,7 @@ class C4Scorer(Scorer):
     flagged_words: how many different entries of the list stand in the text, between non-letters where the language
     has such; of C4's own list (LDNOOBW) nothing ships, so name a file of it.
 
-    The order of the rules is that of C4's code, and of datatrove's filter: the tests hold the decisions of both together.
+    The order of the rules is that of C4's code and of datatrove's filter, whose decisions the tests hold it against.
     """
 
     flagged_words: str | None = None

@@ -4,12 +4,11 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final
 
-import yaml
-
 from mmcorpus.curation.store import storage
 from mmcorpus.pipelines.report import svg
 from mmcorpus.pipelines.report.gallery import Card, load_samples, uids_at_hand
 from mmcorpus.pipelines.stages.dfn import DFN, TRUSTED
+from mmcorpus.pipelines.truth.run_verdict import read_truth
 from mmcorpus.training.clip.separation import auc
 
 CARDS: Final = 10
@@ -29,7 +28,7 @@ def section(run: str, sources: Sequence[str], max_shards: int) -> dict[str, Any]
     if not storage.exists(path):
         return None
     lines = [json.loads(line) for line in storage.read_bytes(path).splitlines() if line.strip()]
-    truth = _truth(run)
+    truth = read_truth(run)
     scored = [source for source in sources if DFN in storage.list_names(storage.join(run, "scores", source))]
     texts, galleries = list[str](), list[dict[str, Any]]()
     for source in scored:
@@ -75,17 +74,6 @@ def _figures(lines: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
         {"name": text, "value": f"{last[name]:.3f} nats" if name == "heldout_loss" else f"{last[name]:.1%}"}
         for name, text in _FIGURES.items()
     ]
-
-
-def _truth(run: str) -> dict[str, dict[str, Any]]:
-    """What the run's site knows of each pair, by uid; empty if it is not a generated one."""
-    recipe = yaml.safe_load(storage.read_bytes(storage.join(run, "recipe.yaml")))
-    folder = (recipe.get("web") or {}).get("folder") or storage.join(run, "web")
-    path = storage.join(folder, "truth.parquet")
-    if not storage.exists(path):
-        return {}
-    rows = storage.read_table(path, ["uid", "spoil", "caption", "true_caption"]).to_pylist()
-    return {row["uid"]: row for row in rows}
 
 
 def _scores(run: str, source: str) -> dict[str, float]:
