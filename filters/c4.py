@@ -102,7 +102,7 @@ def measure_lines(text: str) -> dict[str, Any]:
 
 
 def _pattern(path: str | None, language: str) -> re.Pattern[str] | None:
-    """What finds the entries of a list, the longest first."""
+    """A pattern of the entries of a list, the longest first; None without a list."""
     entries = sorted(wordlists.from_file(path), key=lambda entry: (-len(entry), entry)) if path else []
     if not entries:
         return None

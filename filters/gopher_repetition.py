@@ -26,7 +26,7 @@ _MULTIPLIER: Final = np.uint64(0x9E3779B97F4A7C15)
 class GopherRepetitionScorer(Scorer):
     """Columns of one document's text; each a share, 0-1.
 
-    duplicate_lines, duplicate_paragraphs: of the lines (paragraphs: what empty lines part), those that stood before.
+    duplicate_lines, duplicate_paragraphs: of the lines (paragraphs: separated by empty lines), those that stood before.
     duplicate_line_characters, duplicate_paragraph_characters: their characters over those of the text. top_2gram …
     top_4gram: the characters (with the spaces between) of the most frequent n-gram of words, times how often it occurs,
     over those of the text; of equally frequent ones the first counts. duplicate_5gram … duplicate_10gram: the
@@ -98,7 +98,7 @@ def _windows(words: Any, length: int) -> Any:
 
 
 def _slot(table: Any, hashes: Any, key: Any) -> int:
-    """Where a table of positions in `hashes` holds the key, or could."""
+    """The slot of a table of positions in `hashes` that holds the key, or could."""
     mask = len(table) - 1
     slot = int((key * _MULTIPLIER) >> np.uint64(32)) & mask
     while table[slot] >= 0 and hashes[table[slot]] != key:

@@ -21,14 +21,14 @@ _LOCATION = ("uid", "key", "caption", "image", "nodes")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Place:
-    """Where a sample lies."""
+    """The location of a sample."""
 
     source: str
     tar: str
     key: str
     caption: str
     numbers: tuple[int, ...] | None
-    """Which of the key's images are its own; None for all of them."""
+    """The key's images that are its own; None for all of them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,7 +65,7 @@ class Run:
 
     @property
     def sources(self) -> list[str]:
-        """What has shards: sources, and the nodes of documents (`pages.images`, `pages.paragraphs`)."""
+        """Names that have shards: sources, and the nodes of documents (`pages.images`, `pages.paragraphs`)."""
         return storage.list_names(self.path("shards"))
 
     def funnel(self) -> "pd.DataFrame":

@@ -15,10 +15,10 @@ CARDS: Final = 10
 SWAPPED: Final = "swapped_caption"
 _FIGURES: Final = {
     "heldout_loss": "held-out loss",
-    "image_to_text_r1": "caption found first",
-    "image_to_text_r5": "caption among the first five",
-    "text_to_image_r1": "picture found first",
-    "text_to_image_r5": "picture among the first five",
+    "image_to_text_r1": "image → text R@1",
+    "image_to_text_r5": "image → text R@5",
+    "text_to_image_r1": "text → image R@1",
+    "text_to_image_r5": "text → image R@5",
 }
 
 
@@ -48,7 +48,7 @@ def section(run: str, sources: Sequence[str], max_shards: int) -> dict[str, Any]
 def _charts(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     found = []
     for title, text, names in (
-        ("training loss", "nats a pair, of those of a batch", ("loss",)),
+        ("training loss", "InfoNCE, nats per pair", ("loss",)),
         ("held-out retrieval", "share of pairs", ("image_to_text_r1", "text_to_image_r1")),
     ):
         curves = []
@@ -95,7 +95,7 @@ def _separation(source: str, scores: dict[str, float], truth: dict[str, dict[str
             groups[truth[uid]["spoil"]].append(score)
     found = auc(groups["clean"], groups[SWAPPED])
     return (
-        f"{source}: of pairs that it has not learned from, a true caption scores above a swapped one with probability "
+        f"{source}: of pairs that it was not trained on, a true caption scores above a swapped one with probability "
         f"{found} (AUC with its 95 % interval; {found.higher:,} true, {found.lower:,} swapped)."
     )
 

@@ -51,7 +51,7 @@ def uids_at_hand(root: str, max_shards: int) -> list[str]:
 
 
 def urls_by_uid(root: str, max_shards: int) -> dict[str, str]:
-    """Where the samples of the first shards were to be fetched from, the failed ones included."""
+    """The URLs of the samples of the first shards, by uid, the failed ones included."""
     found: dict[str, str] = {}
     for shard in shards.list_shards(root)[:max_shards]:
         rows = shards.read_rows(shard, ["uid", "url"])

@@ -99,7 +99,7 @@ def training(run: str, order: Sequence[str] = ()) -> dict[str, Any] | None:
 
 
 def _lead(metrics: dict[str, list[dict[str, Any]]]) -> str:
-    """What the held-out losses say, if a stage and its blank-image baseline were both trained."""
+    """A comparison of held-out losses, if a stage and its blank-image baseline were both trained."""
     last = {
         stage: heldout[-1]
         for stage, lines in metrics.items()

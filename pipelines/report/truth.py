@@ -6,7 +6,7 @@ from mmcorpus.pipelines.truth.run_verdict import RunVerdict
 
 
 def section(verdict: RunVerdict) -> dict[str, Any] | None:
-    """A row for each way of spoiling, and how many samples ended as they should; None without a truth."""
+    """A row for each kind of corruption, and how many samples ended as they should; None without a truth."""
     if not verdict.verdicts:
         return None
     rows = []
@@ -39,7 +39,7 @@ def section(verdict: RunVerdict) -> dict[str, Any] | None:
             }
         )
     lead = (
-        f"The site that was downloaded keeps the truth of every sample it spoiled. "
+        f"The site that was downloaded keeps the truth of every sample it corrupted. "
         f"{right:,} of {total:,} rows ended as they should."
     )
     return {"rows": rows, "lead": lead}

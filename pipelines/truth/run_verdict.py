@@ -17,7 +17,7 @@ TRUTH_FILE: Final = "truth.json"
 
 @dataclass(kw_only=True)
 class RunVerdict:
-    """What a run made of a site's samples."""
+    """Verdicts on a site's samples."""
 
     verdicts: list[SpoilerVerdict] = field(default_factory=list)
     """Of listed rows by what was done to them, then of pages and their nodes."""
