@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from mmcorpus.curation.store import storage
-from mmcorpus.pipelines.report import svg
 from mmcorpus.pipelines.report.gallery import Card, load_samples, uids_at_hand
+from mmcorpus.pipelines.report.training import curve, curve_chart
 from mmcorpus.pipelines.stages.dfn import DFN, TRUSTED
 from mmcorpus.pipelines.truth.run_verdict import read_truth
 from mmcorpus.training.clip.separation import auc
@@ -46,22 +46,14 @@ def section(run: str, sources: Sequence[str], max_shards: int) -> dict[str, Any]
 
 
 def _charts(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    found = []
-    for title, text, names in (
-        ("training loss", "InfoNCE, nats per pair", ("loss",)),
-        ("held-out retrieval", "share of pairs", ("image_to_text_r1", "text_to_image_r1")),
-    ):
-        curves = []
-        for name in names:
-            points = [(line["step"], line[name]) for line in lines if line.get(name) is not None]
-            if points:
-                label = _FIGURES.get(name, name)
-                xs, ys = zip(*points, strict=True)
-                curves.append(svg.Line(label=label, xs=xs, ys=ys, dots=name != "loss"))
-        if curves:
-            labels = [curve.label for curve in curves] if len(curves) > 1 else []
-            found.append({"title": title, "text": text, "labels": labels, "svg": svg.line_chart(curves, title, "step")})
-    return found
+    loss = curve("", lines, "loss")
+    names = ("image_to_text_r1", "text_to_image_r1")
+    return [
+        *curve_chart("training loss", "InfoNCE, nats per pair", [loss]),
+        *curve_chart(
+            "held-out retrieval", "share of pairs", [curve(_FIGURES[name], lines, name, dots=True) for name in names]
+        ),
+    ]
 
 
 def _figures(lines: Sequence[dict[str, Any]]) -> list[dict[str, str]]:

@@ -166,8 +166,8 @@ def _method(parameters: dict[str, Any]) -> str:
     return ", ".join([str(parameters.get("by", "duplicates")), *told])
 
 
-def _charts(run: str, one: Pass, sizes: np.ndarray, max_shards: int) -> list[dict[str, str]]:
-    charts = []
+def _charts(run: str, one: Pass, sizes: np.ndarray, max_shards: int) -> list[dict[str, Any]]:
+    charts = list[dict[str, Any]]()
     if len(sizes):
         counts, _ = np.histogram(sizes, [*_EDGES, max(int(sizes.max()), _EDGES[-1]) + 1])
         last = int(np.flatnonzero(counts).max()) + 1
@@ -175,7 +175,7 @@ def _charts(run: str, one: Pass, sizes: np.ndarray, max_shards: int) -> list[dic
         chart = svg.bars(
             [_range(number) for number in range(last)], counts[:last].tolist(), text, "samples in a cluster"
         )
-        charts.append({"title": "cluster sizes", "text": text, "svg": chart, "legend": ""})
+        charts.append({"title": "cluster sizes", "text": text, "svg": chart, "labels": []})
     curve = s_curve(run, one, max_shards)
     if curve is not None:
         charts.append(curve)
@@ -190,7 +190,7 @@ def _range(number: int) -> str:
     return str(start) if end == start else f"{svg.number(start)}–{svg.number(end)}"
 
 
-def s_curve(run: str, one: Pass, max_shards: int) -> dict[str, str] | None:
+def s_curve(run: str, one: Pass, max_shards: int) -> dict[str, Any] | None:
     """The S-curve of bands and rows, and the recall measured on the run's own texts; None for other methods."""
     if one.parameters.get("by") != "MinHash":
         return None
@@ -228,7 +228,7 @@ def s_curve(run: str, one: Pass, max_shards: int) -> dict[str, str] | None:
         "title": "S-curve",
         "text": text,
         "svg": svg.line_chart(lines, "S-curve", "Jaccard similarity of the shingles"),
-        "legend": "expected,measured" if points else "expected",
+        "labels": [line.label for line in lines],
     }
 
 

@@ -38,11 +38,9 @@ def render_page(run: str, verdict: RunVerdict | None = None) -> str:
 
     files = resources.files("mmcorpus.pipelines.report")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    parts = {
-        name: (files / name).read_text("utf-8")
-        for name in ("template.html.jinja", "documents.html.jinja", "duplicates.html.jinja", "dfn.html.jinja")
-    }
-    environment.loader = jinja2.DictLoader(parts)
+    parts = ("template", "macros", "documents", "duplicates", "dfn")
+    texts = {f"{name}.html.jinja": (files / f"{name}.html.jinja").read_text("utf-8") for name in parts}
+    environment.loader = jinja2.DictLoader(texts)
     style = "".join((files / name).read_text("utf-8") for name in ("style.css", "documents.css", "duplicates.css"))
     content = _content(run, verdict or judge_run(run))
     return environment.get_template("template.html.jinja").render(style=style, **content)
