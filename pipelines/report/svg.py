@@ -1,8 +1,8 @@
 """Charts as small inline SVG: no scripts, sharp in print, legible on a phone, colours from the page's style sheet.
 
 Not matplotlib's SVG, which takes 70-140 ms and 15-21 kB a histogram where this takes 1 ms and 6 kB (the demo's report
-has 121), knows no dark theme, and is not installed where one only trains. Notebooks, whose figures have several axes and
-are the reader's to change, have it.
+has 121), knows no dark theme, and is not installed where one only trains. Notebooks have matplotlib: their figures have
+several axes, and are the reader's to change.
 """
 
 import math
