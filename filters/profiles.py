@@ -9,7 +9,7 @@ class Profile:
     """A published filter: a sample is kept if every clause is true."""
 
     name: str
-    """How a recipe names it."""
+    """Its name in a recipe."""
     scorers: tuple[str, ...]
     """The scorers whose columns the clauses read."""
     clauses: tuple[str, ...]
