@@ -1,9 +1,7 @@
 """`run.json`: what each stage of a run was made from, what became of it, and how long it took."""
 
-import contextlib
 import dataclasses
-import os
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -11,7 +9,6 @@ from mmcorpus.curation.store import storage
 
 FORMAT: Final = 1
 FILE: Final = "run.json"
-LOCK: Final = ".lock"
 
 Status = Literal["clearing", "running", "done", "partial", "failed", "interrupted"]
 """`partial`: finished, but some shards failed; it is tried again by the next run. `clearing`: stale output is going."""
@@ -54,6 +51,8 @@ class RunState:
     def __init__(self, root: str, *, name: str = "") -> None:
         self.root, self.name = root, name
         self.stages: dict[str, StageRecord] = {}
+        self.confirm: Callable[[], None] = lambda: None
+        """Raises, before each write, if the run's folder is no longer this process's (`lock`)."""
 
     @classmethod
     def load(cls, root: str, *, name: str = "") -> "RunState":
@@ -90,37 +89,8 @@ class RunState:
         return gone
 
     def write(self) -> None:
+        self.confirm()
         stages = {stage: dataclasses.asdict(record) for stage, record in self.stages.items()}
         order = list(self.stages)
         value = {"format": FORMAT, "name": self.name, "order": order, "stages": stages}
         storage.write_json(storage.join(self.root, FILE), value)
-
-
-class RunLocked(RuntimeError):
-    """Another process is running in the same folder."""
-
-
-@contextlib.contextmanager
-def lock(root: str) -> Iterator[None]:
-    """One `mmcorpus run` at a time in a local folder; the kernel lets go of it however the process ends."""
-    if not storage.is_local(root):
-        yield
-        return
-    import fcntl
-
-    _, inner = storage.filesystem(root)
-    os.makedirs(inner, exist_ok=True)
-    with open(os.path.join(inner, LOCK), "a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.seek(0)
-            pid = file.read().strip() or "unknown"
-            raise RunLocked(
-                f"another mmcorpus run (process {pid}) is working in {root}; wait for it or give another --out"
-            ) from None
-        with storage.naming_full_disk(file.name):
-            file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
-        yield
