@@ -1,5 +1,5 @@
 # make demo   the whole chain on a generated site: download, judge, select, pack, train, report (about 4 minutes)
-# make test   every test, the slow ones too;  make test-fast  without them;  make lint  ruff and mypy
+# make test   every test but the longest;  make soak  those;  make test-fast  without the slow ones;  make lint  ruff and mypy
 # make clean  removes the environment, caches and runs
 # The environment .venv is made on first use and again whenever pyproject.toml or constraints.txt changes;
 # .venv-vllm beside it (make venv-vllm, about 6 GB, Linux on x86-64 alone) holds the model server that tests start.
@@ -11,7 +11,10 @@ VLLM := .venv-vllm
 VLLM_STAMP := $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),$(VLLM)/.installed)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv venv-vllm demo test test-fast lint clean
+.PHONY: help venv venv-vllm demo test test-fast soak lint clean
+
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
+PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
 help:
 	@sed -n '1,5s/^# //p' Makefile
@@ -54,10 +57,13 @@ demo: venv
 	$(BIN)/mmcorpus run pipelines/recipes/demo.yaml --out runs/demo
 
 test: venv venv-vllm
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) $(PARALLEL) -m 'not soak'
 
 test-fast: venv
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m 'not slow'
+	$(PYTEST) -m 'not slow and not soak'
+
+soak: venv venv-vllm
+	$(PYTEST) $(PARALLEL) -m soak
 
 lint: venv
 	$(BIN)/ruff check .
