@@ -23,7 +23,7 @@ from mmcorpus.curation.crawl.records import START, Item, Other, Position
 from mmcorpus.curation.crawl.streams import Source, open_input
 from mmcorpus.curation.crawl.warc import read_warc
 from mmcorpus.curation.documents.config import VOLATILE, PagesConfig
-from mmcorpus.curation.documents.pages import PageExtractor
+from mmcorpus.curation.documents.page_row import PageExtractor
 from mmcorpus.curation.documents.shards import Part, Totals, part_name
 from mmcorpus.curation.documents.site_optout import heed_sites
 from mmcorpus.curation.engine.tasks import Outcome, run_shards

@@ -1,6 +1,7 @@
 """The image list: every address that the documents' images have, once, and the rules before a download."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
@@ -8,11 +9,11 @@ import pyarrow as pa
 import pyarrow.compute
 
 from mmcorpus.curation.dedup.plan import digest_of
-from mmcorpus.curation.documents.config_images import ImageListConfig
+from mmcorpus.curation.documents.config import ImageListConfig
 from mmcorpus.curation.documents.image_urls import DECIDED, CountShard, Merge
 from mmcorpus.curation.documents.read_extracted import digest_of_captures, digest_of_shards
 from mmcorpus.curation.download import DownloadConfig
-from mmcorpus.curation.engine.items import run_items, task_path, threaded
+from mmcorpus.curation.engine.items import run_items, run_stage, threaded
 from mmcorpus.curation.engine.partitions import SUFFIX, read_parts, runs, says
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.shards import Shard, list_shards
@@ -32,7 +33,7 @@ _VERSION: Final = 1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageListReport:
-    """What the documents' images are."""
+    """The counts of the documents' images."""
 
     documents: int
     """That survived `capture`."""
@@ -100,36 +101,28 @@ def list_images(
     totals: Counter[str] = Counter()
     for said in threaded(says, counted):
         totals.update(said)
-    tasks = list(enumerate(runs(totals["addresses"], TASK_ADDRESSES)))
+    tasks = tuple(runs(totals["addresses"], TASK_ADDRESSES))
     names = [shard.name for shard in shards if shard.name not in failed]
     # A shard that could not be read, and now can, changes what all tasks merge.
     decided = f"{DECIDED_FOLDER}-{digest_of(names)}"
-    merge = Merge(config=config, counted=counted, out=out, decided=storage.join(out, decided))
+    merge = Merge(config=config, counted=counted, tasks=tasks, out=out, decided=storage.join(out, decided))
     for name in storage.list_names(out):
         beyond = name.endswith(".parquet") and int(name.removesuffix(".parquet")) >= len(tasks)
         if beyond or (name.startswith(DECIDED_FOLDER) and name != decided):
             storage.remove(storage.join(out, name))
-    present = set(storage.list_names(merge.decided))
-    left = [task for task in tasks if f"{task[0]:05d}{SUFFIX}" not in present]
-    for outcome in run_items(lambda: merge.run, left, name=_task, title="merge addresses", workers=workers):
-        if outcome.error:
-            raise RuntimeError(f"{outcome.error}; the rest is kept: run again to go on")
-    dropped, addresses = _write_ledger(merge.decided, len(tasks), ledger_root)
+    files = run_stage(merge.decided, merge.run, len(tasks), title="merge addresses", workers=workers)
+    dropped, addresses = _write_ledger(files, ledger_root)
     report = ImageListReport(
         documents=totals["documents"], places=totals["places"], addresses=addresses,
         listed=addresses - dropped.total(), dropped=dict(sorted(dropped.items())), failed=failed,
     )  # fmt: skip
-    shape = {"shards": names, "tasks": [[run.start, run.stop] for _, run in tasks], "decided": decided}
+    shape = {"shards": names, "tasks": [[run.start, run.stop] for run in tasks], "decided": decided}
     storage.write_json(storage.join(out, MANIFEST), {**made_by, **shape, "report": report.as_dict()})
     return report
 
 
 def _name(shard: Shard) -> str:
     return shard.name
-
-
-def _task(task: tuple[int, range]) -> str:
-    return f"addresses {task[0]}"
 
 
 def _complete(out: str, made_by: dict[str, str]) -> ImageListReport | None:
@@ -149,10 +142,9 @@ def _complete(out: str, made_by: dict[str, str]) -> ImageListReport | None:
     return None if report.failed else report
 
 
-def _write_ledger(decided: str, tasks: int, ledger_root: str) -> tuple[Counter[str], int]:
+def _write_ledger(decided: Sequence[str], ledger_root: str) -> tuple[Counter[str], int]:
     """The ledger of all addresses; returns how many each rule dropped, and their number."""
-    tables = [DECIDED.empty_table(), *(read_parts(task_path(decided, number)) for number in range(tasks))]
-    table = pa.concat_tables(tables)
+    table = pa.concat_tables([DECIDED.empty_table(), *map(read_parts, decided)])
     verdict = pc.if_else(pc.is_null(table["rule"]), ledger.KEPT, ledger.DROPPED)
     stage = pa.array(["extract"] * table.num_rows, pa.string())
     row = pa.nulls(table.num_rows, pa.int64())

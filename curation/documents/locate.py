@@ -120,19 +120,18 @@ class Locate:
         near = [path for path, low, high in self.indexes if low < last and high >= first]
         fetched = pa.concat_tables([self.schema.empty_table(), *threaded(_read, near)])
         decided = read_parts(task_path(self.decided, task))
+        rule, listed = decided["rule"], pc.is_null(decided["rule"])
         position = pc.index_in(decided["uid"], value_set=fetched["uid"].combine_chunks())
-        known = fetched.take(position.combine_chunks())
-        rule = decided["rule"]
-        message = pc.if_else(
-            pc.is_null(rule), known["error_message"], pc.binary_join_element_wise(rule, decided["value"], ": ")
-        )
-        missing = pc.and_(pc.is_null(rule), pc.is_null(position))
-        columns = {name: known[name] for name in self.schema.names}
-        columns["uid"] = decided["uid"]
-        columns["status"] = pc.if_else(pc.is_null(rule), pc.fill_null(known["status"], "failed_to_download"), SKIPPED)
-        columns["error_message"] = pc.if_else(missing, "not_downloaded: its shard is missing", message)
-        inline = pc.fill_null(pc.equal(rule, INLINE), False)
-        columns["status"] = pc.if_else(inline, INLINE, columns["status"])
+        known = fetched.take(position.combine_chunks())  # nulls where nothing was fetched
+        columns = {name: known[name] for name in self.schema.names} | {"uid": decided["uid"]}
+        columns["status"] = pc.if_else(
+            listed, pc.fill_null(known["status"], "failed_to_download"),
+            pc.if_else(pc.equal(rule, INLINE), INLINE, SKIPPED),
+        )  # fmt: skip
+        columns["error_message"] = pc.if_else(
+            listed, pc.if_else(pc.is_null(position), "not_downloaded: its shard is missing", known["error_message"]),
+            pc.binary_join_element_wise(rule, decided["value"], ": "),
+        )  # fmt: skip
         table = pa.table(columns).cast(self.schema).combine_chunks()
         values = table["uid"].combine_chunks()
         batches = (table.take(pc.index_in(self._used(shard, parts), value_set=values)) for shard in self.shards)

@@ -6,26 +6,29 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+import pyarrow as pa
+
 from mmcorpus.curation.dedup.plan import digest_of
-from mmcorpus.curation.documents.config_images import PlaceConfig
+from mmcorpus.curation.documents.config import PlaceConfig
 from mmcorpus.curation.documents.image_list import MANIFEST
 from mmcorpus.curation.documents.locate import Located, image_fields, locate, read_ranges
-from mmcorpus.curation.documents.placing import Document, Placed, Placer, image_rows, paragraph_rows
+from mmcorpus.curation.documents.place_document import Document, Placed, Placer
 from mmcorpus.curation.documents.read_extracted import digest_of_captures, digest_of_shards, read_documents, surviving
 from mmcorpus.curation.documents.views import (
     PARAGRAPHS,
     count_codes,
     download_ledger,
+    image_rows,
     images_schema,
+    paragraph_rows,
     view_root,
-    write_rows,
     write_view_file,
 )
 from mmcorpus.curation.download import DownloadConfig
 from mmcorpus.curation.download.config import VOLATILE
 from mmcorpus.curation.engine.items import run_items
 from mmcorpus.curation.store import ledger, storage
-from mmcorpus.curation.store.shards import SUCCESS, Shard, add_member, list_shards
+from mmcorpus.curation.store.shards import SUCCESS, Shard, add_member, commit_shard, list_shards, open_tar
 
 IMAGES: Final = "images"
 PARAGRAPHS_VIEW: Final = "paragraphs"
@@ -176,10 +179,7 @@ class PlaceShard:
         rows: list[dict[str, Any]] = []
         images: list[dict[str, Any]] = []
         paragraphs: list[dict[str, Any]] = []
-        with (
-            storage.atomic_write(target.tar) as file,
-            tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as tar,
-        ):
+        with open_tar(target.tar) as tar:
             placed = (placer.place(row, known) for row in read_documents(shard, keys))
             for chunk in _chunks(placed):
                 stream = self._read([one for document in chunk for one in document.wanted])
@@ -191,8 +191,9 @@ class PlaceShard:
             (IMAGES, images, images_schema(self.download)),
             (PARAGRAPHS_VIEW, paragraphs, PARAGRAPHS),
         ):
-            write_rows(Shard(root=view_root(self.out, name), name=shard.name), listed, kind)
-        write_rows(target, rows, schema)  # last: it commits the views' rows too
+            view = Shard(root=view_root(self.out, name), name=shard.name)
+            commit_shard(view, pa.Table.from_pylist(listed, schema=kind))
+        commit_shard(target, pa.Table.from_pylist(rows, schema=schema))  # last: it commits the views' rows too
         return {"documents": len(rows), "images": sum(row["images"] for row in rows)}
 
     def _read(self, wanted: list[Placed]) -> Iterator[bytes | Exception]:

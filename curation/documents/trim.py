@@ -14,13 +14,13 @@ import pyarrow.compute
 
 from mmcorpus.curation.dedup.plan import digest_of
 from mmcorpus.curation.documents.read_extracted import digest_of_shards, surviving
-from mmcorpus.curation.documents.views import write_rows, write_view_file
+from mmcorpus.curation.documents.views import write_view_file
 from mmcorpus.curation.engine.items import run_items, threaded
 from mmcorpus.curation.html.nodes import BREAK
 from mmcorpus.curation.selection.tables import read_selection, selection_pairs
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store import uid_arrays as uids
-from mmcorpus.curation.store.shards import SUCCESS, VIEW_FILE, Shard, list_shards, read_rows
+from mmcorpus.curation.store.shards import SUCCESS, VIEW_FILE, Shard, commit_shard, list_shards, read_rows
 from mmcorpus.curation.store.uid import node_uid
 
 pc: Any = pyarrow.compute  # its stubs do not know chunked columns
@@ -233,7 +233,8 @@ class TrimShard:
         rows: list[dict[str, Any]] = []
         for batch in read_rows(shard).to_batches(max_chunksize=_BATCH):
             rows += _trim(batch.to_pylist(), decisions, self.opt_out)
-        write_rows(Shard(root=self.out, name=shard.name), rows, pa.schema([*fields, *_OWN]))
+        table = pa.Table.from_pylist(rows, schema=pa.schema([*fields, *_OWN]))
+        commit_shard(Shard(root=self.out, name=shard.name), table)
         return {"documents": len(rows), "kept": sum(row["rule"] is None for row in rows)}
 
 

@@ -11,8 +11,7 @@ from mmcorpus.pipelines.run.runner import Result
 from mmcorpus.pipelines.stages import steps
 
 if TYPE_CHECKING:
-    from mmcorpus.curation.documents.config import PagesConfig
-    from mmcorpus.curation.documents.config_images import ImageListConfig, PlaceConfig
+    from mmcorpus.curation.documents.config import ImageListConfig, PagesConfig, PlaceConfig
     from mmcorpus.curation.download.config import DownloadConfig
     from mmcorpus.pipelines.recipe.schema import SourceConfig
 

@@ -296,7 +296,7 @@ def test_same_bytes_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     place(str(tmp_path / "whole"))
     root = str(tmp_path / "killed")
     prepare(root, *corpus())
-    write = module.write_rows
+    write = module.commit_shard
     calls = 0
 
     def killed(*args: Any) -> dict[str, Any]:
@@ -307,7 +307,7 @@ def test_same_bytes_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         return write(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "write_rows", killed)
+        patch.setattr(module, "commit_shard", killed)
         with pytest.raises(KeyboardInterrupt):
             place(root)
     assert len(list_shards(f"{root}/shards/pages")) == 1
