@@ -1,4 +1,4 @@
-"""Of pages that were captured several times, the capture that stays: the latest."""
+"""Captures: of a page that was captured several times, the latest stays."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ SAME_RECORD: Final = "same_record"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CaptureReport:
-    """How many documents stay."""
+    """The outcome of a choice of captures."""
 
     documents: int
     """That were extracted."""

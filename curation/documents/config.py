@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Final, Literal
 
 from mmcorpus.curation.crawl.optout.decide import OptOutConfig
 from mmcorpus.curation.html.config import ExtractConfig
+from mmcorpus.filters.profiles import MM1_USES
 from mmcorpus.filters.url import WORDS
 
 Format = Literal["auto", "warc", "html", "pages", "obelics", "mmc4", "mint1t", "text"]
@@ -66,7 +67,8 @@ class PagesConfig:
 class ImageListConfig:
     """The rules for image addresses before a download. An address is dropped by the first that it fails, in this order.
 
-    The defaults are MM1's (McKinzie et al. 2024, A.1) where it has a rule: URL words, and more than 10 uses.
+    The defaults are MM1's (McKinzie et al. 2024, A.1) where it has a rule: URL words, and uses. The rest of its
+    rule for images is the profile `mm1_images`.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
@@ -81,7 +83,7 @@ class ImageListConfig:
     """Leave out an address with one of these words in its path (of `logo`, `button`, `icon`, `plugin`, `widget`)."""
     whole_words: bool = False
     """Find words between non-letters only: `icons/a.png` but not `silicon.png`. MM1 and OBELICS find them anywhere."""
-    max_uses: int | None = 10
+    max_uses: int | None = MM1_USES
     """Leave out an address that stands in more places of the corpus than this; null for no limit."""
 
     def __post_init__(self) -> None:

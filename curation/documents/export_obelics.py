@@ -65,7 +65,7 @@ _VERSION: Final = 1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExportReport:
-    """What was written."""
+    """The outcome of an export."""
 
     files: int
     """Parquet files, one a shard that has selected documents."""

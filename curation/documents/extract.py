@@ -25,7 +25,7 @@ from mmcorpus.curation.crawl.warc import read_warc
 from mmcorpus.curation.documents.config import VOLATILE, PagesConfig
 from mmcorpus.curation.documents.page_row import PageExtractor
 from mmcorpus.curation.documents.shards import Part, Totals, part_name
-from mmcorpus.curation.documents.site_optout import heed_sites
+from mmcorpus.curation.documents.site_optout import apply_site_optouts
 from mmcorpus.curation.engine.tasks import Outcome, run_shards
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.shards import Shard, list_shards, read_rows
@@ -44,7 +44,7 @@ MAX_PART_BYTES: Final = 256 * 2**20
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractReport:
-    """What became of the pages. Counts are of the whole source, rates of this call."""
+    """The outcome of an extraction. Counts are of the whole source, rates of this call."""
 
     files: int
     pages: int
@@ -103,17 +103,17 @@ def extract_documents(
     )  # fmt: skip
     failed = _failures(files, outcomes)
     _write_ledger(out, ledger_root, failed)
-    objected = heed_sites(out, config.opt_out, run_shards, workers=config.workers)
+    by_site = apply_site_optouts(out, config.opt_out, run_shards, workers=config.workers)
     total = Totals.of(_stats(out))
     return ExtractReport(
         files=len(files), pages=total.pages, documents=total.documents, texts=total.texts, images=total.images,
-        failed=total.failed, others=dict(total.others.most_common()), opted_out=total.opted_out + objected,
+        failed=total.failed, others=dict(total.others.most_common()), opted_out=total.opted_out + by_site,
         shards=total.shards, failed_files=failed, extracted=total.pages - before, seconds=time.monotonic() - start,
     )  # fmt: skip
 
 
 class FileExtractor:
-    """What a worker does with an input file: reads on where its last committed shard ended."""
+    """The work on an input file: reads on where its last committed shard ended."""
 
     def __init__(self, config: PagesConfig, out: str, *, images: bool) -> None:
         self.config, self.out = config, out
@@ -185,7 +185,7 @@ def _read(config: PagesConfig, file: InputFile, opened: IO[bytes], position: Pos
 
 
 def _mark(file: InputFile) -> dict[str, Any]:
-    """What tells a changed file from an unchanged one; empty for a folder's."""
+    """Marks that tell a changed file from an unchanged one; empty for a folder's."""
     if file.names:
         return {}
     fs, inner = storage.filesystem(file.path)

@@ -37,7 +37,7 @@ _PLACE_FIELDS: Final = (
 
 
 def image_fields(download: DownloadConfig) -> list[tuple[str, pa.DataType]]:
-    """What a download records of an image, as the shards have it and the view of images."""
+    """The columns that a download records of an image, in its shards and in the view of images."""
     sizes = ("width", "height", "original_width", "original_height")
     texts = [name for name in ("exif" if download.extract_exif else None, download.compute_hash) if name]
     return [*((name, pa.int32()) for name in sizes), *((name, pa.string()) for name in texts), *FACT_FIELDS]
@@ -149,7 +149,7 @@ def _read(path: str) -> pa.Table:
 
 @dataclass(frozen=True, kw_only=True)
 class Located:
-    """What is known of every address, by the shard of documents that uses it."""
+    """The facts known of every address, by the shard of documents that uses it."""
 
     paths: tuple[str, ...]
     shards: dict[str, int]

@@ -44,7 +44,7 @@ _VERSION: Final = 1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlaceReport:
-    """What was placed."""
+    """The outcome of placing."""
 
     shards: int
     resumed: int

@@ -1,4 +1,4 @@
-"""Shards of extracted documents: what a row holds, and how a shard is committed and found again."""
+"""Shards of extracted documents: their columns, and their commit."""
 
 from collections import Counter
 from collections.abc import Iterable

@@ -52,7 +52,7 @@ _VERSION: Final = 1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrimReport:
-    """What is left."""
+    """The outcome of trimming."""
 
     shards: int
     resumed: int
@@ -180,7 +180,7 @@ def _entries(uid: Any, rule: Any, value: Any) -> pa.Table:
 
 @dataclass(frozen=True, kw_only=True)
 class Decisions:
-    """What was decided on nodes."""
+    """The decisions on nodes."""
 
     images: uids.Pairs | None
     """Those kept, sorted; None for all."""
@@ -191,7 +191,7 @@ class Decisions:
     """The clause that each of these failed."""
 
     def kept(self, pairs: uids.Pairs, is_image: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-        """Whether each of some nodes is kept."""
+        """A mask of the nodes that are kept."""
         found = np.ones(len(pairs), bool)
         for which, selection in ((is_image, self.images), (~is_image, self.paragraphs)):
             if selection is not None:

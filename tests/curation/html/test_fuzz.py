@@ -84,7 +84,7 @@ HOSTILE: dict[str, Callable[[], str]] = {
     "entities": lambda: "<p>" + "&amp;&notin;&#x41;&foo" * 200_000,
     "null bytes": lambda: "<p>text" + "x" * 20_000 + "\0a" * 200_000,
     "less-than signs": lambda: "<" * 2_000_000,
-    "furniture in code": lambda: "<pre>" + " <img class=emoji src=x.png> " * 10_000,
+    "page chrome in code": lambda: "<pre>" + " <img class=emoji src=x.png> " * 10_000,
     "10,000 noscripts": lambda: "<noscript><img src=a.jpg></noscript>" * 10_000,
 }
 
