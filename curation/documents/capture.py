@@ -85,12 +85,4 @@ def _verdicts(documents: str, scores: str) -> Iterator[pa.Table]:
         again = pc.fill_null(pc.equal(rows["uid"], table["cluster"]), False)
         rule = pc.if_else(dropped, pc.if_else(again, SAME_RECORD, EARLIER), pa.scalar(None, pa.string()))
         value = pc.if_else(dropped, table["cluster"], pa.scalar(None, pa.string()))
-        columns: list[Any] = [
-            rows["uid"],
-            pa.array([CAPTURE] * len(rows), pa.string()),
-            pc.if_else(dropped, ledger.DROPPED, ledger.KEPT),
-            rule,
-            value,
-            pa.nulls(len(rows), pa.int64()),
-        ]
-        yield pa.Table.from_arrays(columns, schema=ledger.SCHEMA)
+        yield ledger.verdicts(rows["uid"], CAPTURE, rule, value)

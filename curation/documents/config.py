@@ -49,13 +49,13 @@ class PagesConfig:
     opt_out: OptOutConfig = field(default_factory=OptOutConfig)
     """The opt-out signals that count."""
     workers: int | None = None
-    """Files read at a time; null is one per CPU of the Ray cluster."""
+    """Files read at a time; null is one per CPU of the Ray cluster, 0 this process without Ray."""
 
     def __post_init__(self) -> None:
         if self.records_per_shard < 1:
             raise ValueError(f"records_per_shard is {self.records_per_shard}; give 1 or more")
-        if self.workers is not None and self.workers < 1:
-            raise ValueError(f"workers is {self.workers}; give 1 or more, or null for one per CPU")
+        if self.workers is not None and self.workers < 0:
+            raise ValueError(f"workers is {self.workers}; give 1 or more, 0 for this process, or null for one per CPU")
         for name in ("html_col", "text_col", "url_col"):
             if not getattr(self, name):
                 raise ValueError(f"{name} is empty; name a column")

@@ -17,7 +17,7 @@ from mmcorpus.curation.documents.image_list import MANIFEST, USES_FOLDER
 from mmcorpus.curation.documents.image_urls import INLINE
 from mmcorpus.curation.download import DownloadConfig
 from mmcorpus.curation.download.writer import FACT_FIELDS
-from mmcorpus.curation.engine.items import run_items, run_stage, task_path, threaded
+from mmcorpus.curation.engine.items import run_numbered, run_pending, task_path, threaded
 from mmcorpus.curation.engine.partitions import SUFFIX, read_parts, says, write_parts
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.shards import IMAGE_EXTENSIONS, SUCCESS, Shard, list_shards, read_rows
@@ -184,12 +184,9 @@ def locate(
         raise ValueError(f"{listed} has no complete list of images ({MANIFEST}); make it with list_images") from None
     index = IndexShard(folder=storage.join(work, "index"), schema=schema)
     shards = list_shards(fetched) if fetched is not None else []
-    there = set(storage.list_names(index.folder))
-    waiting = [shard for shard in shards if f"{shard.name}{SUFFIX}" not in there]
-    outcomes = run_items(lambda: index.run, waiting, name=_name, title="index images", workers=workers)
-    for outcome in outcomes:
-        if outcome.error:
-            raise RuntimeError(f"{outcome.error}; download that shard again (remove its files), or run again")
+    committed = {name.removesuffix(SUFFIX) for name in storage.list_names(index.folder)}
+    ran = run_pending(lambda: index.run, shards, committed=committed, title="index images", workers=workers)
+    ran.or_raise("download that shard again (remove its files), or run again")
     paths = [index.path(shard.name) for shard in shards]
     ends = threaded(says, paths)
     join = Locate(
@@ -201,7 +198,7 @@ def locate(
         indexes=tuple((path, end["first"], end["last"]) for path, end in zip(paths, ends, strict=True) if end),
         schema=schema,
     )
-    files = run_stage(join.folder, join.run, len(join.tasks), title="locate images", workers=workers)
+    files = run_numbered(join.folder, join.run, len(join.tasks), title="locate images", workers=workers)
     numbers = {name: number for number, name in enumerate(join.shards)}
     return Located(paths=tuple(files), shards=numbers, schema=schema, fetched=fetched)
 
@@ -219,7 +216,3 @@ def read_ranges(root: str, wanted: Sequence[dict[str, Any]]) -> list[bytes | Exc
         EOFError("the tar ends early") if isinstance(data, bytes) and len(data) != one["size"] else data
         for data, one in zip(found, wanted, strict=True)
     ]
-
-
-def _name(shard: Shard) -> str:
-    return shard.name

@@ -8,7 +8,6 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from mmcorpus.curation.dedup.plan import digest_of
 from mmcorpus.curation.documents.config import PlaceConfig
 from mmcorpus.curation.documents.image_list import MANIFEST
 from mmcorpus.curation.documents.locate import Located, image_fields, locate, read_ranges
@@ -26,20 +25,19 @@ from mmcorpus.curation.documents.views import (
 )
 from mmcorpus.curation.download import DownloadConfig
 from mmcorpus.curation.download.config import VOLATILE
-from mmcorpus.curation.engine.items import run_items
+from mmcorpus.curation.engine.items import run_pending
+from mmcorpus.curation.engine.made_from import MadeFrom, file_digest, plain
+from mmcorpus.curation.engine.output import Output
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.shards import SUCCESS, Shard, add_member, commit_shard, list_shards, open_tar
 
 IMAGES: Final = "images"
 PARAGRAPHS_VIEW: Final = "paragraphs"
-MADE_BY: Final = "place.json"
-"""In the folder of placed documents: what they are made from."""
 WORK: Final = "_place"
-"""In it too: indexes and joins, removed when all is placed."""
+"""In the folder of placed documents: indexes and joins, removed when all is placed."""
 AHEAD_BYTES: Final = 64 << 20
 """Images are read so many bytes at a time."""
 AHEAD_DOCUMENTS: Final = 256
-_VERSION: Final = 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,59 +98,38 @@ def place_images(
     shards = list_shards(documents)
     if not shards:
         raise ValueError(f"there are no extracted documents (…_stats.json) under {documents}; extract them first")
-    fingerprint = _fingerprint(config, download, documents, listed, fetched, digest_of_captures(captures, shards))
-    _claim(out, fingerprint)
-    roots = (out, view_root(out, IMAGES), view_root(out, PARAGRAPHS_VIEW))
-    done = set.intersection(*({shard.name for shard in list_shards(root)} for root in roots))
-    waiting = [shard for shard in shards if shard.name not in done]
+    views = (view_root(out, IMAGES), view_root(out, PARAGRAPHS_VIEW))
+    output = Output(
+        folder=out,
+        holds="placed documents",
+        made_from=MadeFrom(
+            config={"place": plain(config), "download": plain(download, VOLATILE)},
+            inputs={
+                "documents": digest_of_shards(documents),
+                "captures": digest_of_captures(captures, shards),
+                "list": file_digest(storage.join(listed, MANIFEST)) if listed is not None else "",
+                "images": digest_of_shards(fetched) if fetched is not None else "",
+            },
+        ),
+        owns=views,
+        earlier=("place.json",),
+    )
+    output.claim()
+    write_view_file(views[0], out, "image")
+    write_view_file(views[1], out, "paragraph")
+    committed = set.intersection(*({shard.name for shard in list_shards(root)} for root in (out, *views)))
+    waiting = [shard for shard in shards if shard.name not in committed]
     failed: dict[str, str] = {}
     if waiting:
-        work = storage.join(out, WORK, fingerprint)
+        work = storage.join(out, WORK, output.made_from.fingerprint)
         located = locate(listed, fetched, work, download, workers=workers)
         place = PlaceShard(config=config, download=download, captures=captures, located=located, out=out)
-        outcomes = run_items(lambda: place.load(), waiting, name=_name, title="place images", workers=workers)
-        failed = {outcome.name: outcome.error for outcome in outcomes if outcome.error}
+        ran = run_pending(place.load, waiting, title="place images", workers=workers)
+        failed = {name: str(failure) for name, failure in ran.failed.items()}
     if not failed:
         storage.remove(storage.join(out, WORK))
-    ledger.write_stage(ledger_root, "download", download_ledger(view_root(out, IMAGES)))
+    ledger.write_stage(ledger_root, "download", download_ledger(views[0]))
     return _report(out, resumed=len(shards) - len(waiting), failed=failed)
-
-
-def _fingerprint(
-    config: PlaceConfig,
-    download: DownloadConfig,
-    documents: str,
-    listed: str | None,
-    fetched: str | None,
-    captures: str,
-) -> str:
-    """16 hex digits of all that decides the placed documents."""
-    options = {name: value for name, value in asdict(download).items() if name not in VOLATILE}
-    manifest = storage.join(listed, MANIFEST) if listed is not None else ""
-    return digest_of(
-        _VERSION, asdict(config), options, digest_of_shards(documents), captures,
-        storage.read_json(manifest) if manifest and storage.exists(manifest) else None,
-        digest_of_shards(fetched) if fetched is not None else None,
-    )  # fmt: skip
-
-
-def _claim(out: str, fingerprint: str) -> None:
-    """Say in `out` what its documents are made from; refuse a folder that holds others."""
-    path = storage.join(out, MADE_BY)
-    claim = {"made_by": fingerprint}
-    if not storage.exists(path) or storage.read_json(path) != claim:
-        if list_shards(out):
-            raise ValueError(f"{out} holds documents that were placed from other documents or images, or otherwise; "
-                             "remove it and its views, or name another folder")  # fmt: skip
-        for stale in (view_root(out, IMAGES), view_root(out, PARAGRAPHS_VIEW), storage.join(out, WORK)):
-            storage.remove(stale)
-        storage.write_json(path, claim)
-    write_view_file(view_root(out, IMAGES), out, "image")
-    write_view_file(view_root(out, PARAGRAPHS_VIEW), out, "paragraph")
-
-
-def _name(shard: Shard) -> str:
-    return shard.name
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ extracted. `apply_site_optouts` reads the files afterwards and writes the opt-ou
 `read_documents` lays them over their rows (`overlay`), so that every later stage sees one `opt_out`.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -13,8 +13,9 @@ import pyarrow as pa
 
 from mmcorpus.curation.crawl.optout.decide import OptOutConfig, decide_site
 from mmcorpus.curation.crawl.optout.site_rules import SiteRules, host_of, read_site_files
-from mmcorpus.curation.dedup.plan import digest_of
-from mmcorpus.curation.engine.tasks import Outcome
+from mmcorpus.curation.engine.items import run_pending
+from mmcorpus.curation.engine.made_from import MadeFrom, digest
+from mmcorpus.curation.engine.output import Output, read_record
 from mmcorpus.curation.html.nodes import ImageNode, from_json, to_json
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.shards import SUCCESS, Shard, list_shards, read_rows
@@ -22,7 +23,8 @@ from mmcorpus.curation.store.shards import SUCCESS, Shard, list_shards, read_row
 FOLDER: Final = "objections"
 """Below the documents; the name is that of the files on disk since the first version."""
 SITES: Final = "sites"
-MADE_BY: Final = "made_by.json"
+COUNT: Final = "count.json"
+"""Written last into it: documents that were not opted out before."""
 SCHEMA: Final = pa.schema({"key": pa.string(), "node": pa.int32(), "opt_out": pa.string()})
 """`node` is the number of an image node, null for the document itself."""
 
@@ -30,16 +32,14 @@ OptOuts = Mapping[str, Mapping[int | None, str]]
 """By a document's key, the signal that opts it (None) or its nodes out."""
 
 
-def apply_site_optouts(
-    documents: str, config: OptOutConfig, run: Callable[..., list[Outcome]], *, workers: int | None = None
-) -> int:
+def apply_site_optouts(documents: str, config: OptOutConfig, *, workers: int | None = None) -> int:
     """Write the site opt-outs of all documents under `documents`; returns how many more ask not to be used.
 
     Does nothing where the crawl carried no site's file, and again only where the documents or the files have changed.
 
     Args:
         documents: `documents/<source>`; its `sites/*.parquet` hold the files.
-        run: `mmcorpus.curation.engine.tasks.run_shards`.
+        workers: None for as many as Ray has CPUs; 0 for this process, without Ray.
 
     Raises:
         RuntimeError: a shard could not be read.
@@ -49,20 +49,26 @@ def apply_site_optouts(
         storage.remove(storage.join(documents, FOLDER))
         return 0
     shards = list_shards(documents)
-    files = digest_of([[file.host, file.kind, file.date, file.text] for file in read_site_files(folder)])
-    rules = [list(config.agents), config.robots_txt, config.ai_txt]
-    made_by = digest_of(files, rules, [[shard.name, storage.read_json(shard.stats)] for shard in shards])
-    mark = storage.join(documents, FOLDER, MADE_BY)
-    if storage.exists(mark) and (known := storage.read_json(mark))["made_by"] == made_by:
-        return int(known["documents"])
-    work = ApplySites(documents, config)
-    outcomes = run(lambda: work, shards, name=lambda shard: shard.name, title="site opt-outs", workers=workers)
-    failed = [f"{outcome.name}: {outcome.error}" for outcome in outcomes if outcome.error]
-    if failed:
-        raise RuntimeError("site opt-outs could not be applied: " + "; ".join(failed))
-    count = sum(int(outcome.result["opted out"]) for outcome in outcomes if outcome.result)
-    storage.write_json(mark, {"made_by": made_by, "documents": count})
-    return count
+    output = Output(
+        folder=storage.join(documents, FOLDER),
+        holds="site opt-outs",
+        made_from=MadeFrom(
+            config={"agents": list(config.agents), "robots_txt": config.robots_txt, "ai_txt": config.ai_txt},
+            inputs={
+                "sites": digest([[file.host, file.kind, file.date, file.text] for file in read_site_files(folder)]),
+                "documents": digest([[shard.name, storage.read_json(shard.stats)] for shard in shards]),
+            },
+        ),
+        stale="replace",
+        earlier=("made_by.json",),
+    )
+    count = storage.join(output.folder, COUNT)
+    if not (output.claim() and storage.exists(count)):
+        work = ApplySites(documents, config)
+        ran = run_pending(lambda: work, shards, title="site opt-outs", workers=workers).or_raise()
+        opted_out = sum(int(outcome.result["opted out"]) for outcome in ran.outcomes if outcome.result)
+        storage.write_json(count, {"documents": opted_out})
+    return int(storage.read_json(count)["documents"])
 
 
 class ApplySites:
@@ -103,8 +109,9 @@ def read_site_optouts(shard: Shard) -> OptOuts:
 
 def digest_of_site_optouts(documents: str) -> str:
     """The digest of what the site opt-outs are made from; empty where the crawl carried no site's file."""
-    mark = storage.join(documents, FOLDER, MADE_BY)
-    return str(storage.read_json(mark)["made_by"]) if storage.exists(mark) else ""
+    folder = storage.join(documents, FOLDER)
+    known = read_record(folder) if storage.exists(storage.join(folder, COUNT)) else None
+    return known.fingerprint if known is not None else ""
 
 
 def overlay(row: dict[str, Any], optouts: Mapping[int | None, str]) -> dict[str, Any]:

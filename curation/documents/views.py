@@ -46,10 +46,15 @@ def node_key(key: str, number: int) -> str:
 
 def write_view_file(root: str, of: str, level: Level, **says: Any) -> None:
     """Say that the folder is a view of the folder `of`, which lies beside it."""
-    if root.rstrip("/").rpartition("/")[0] != of.rstrip("/").rpartition("/")[0]:
-        raise ValueError(f"{root} does not lie beside {of}, whose view it is to be")
+    check_beside(root, of)
     name = of.rstrip("/").rpartition("/")[2]
     storage.write_json(storage.join(root, VIEW_FILE), {"of": f"../{name}", "level": level, **says})
+
+
+def check_beside(root: str, of: str) -> None:
+    """Raise ValueError for a view that does not lie beside the folder that it speaks of."""
+    if root.rstrip("/").rpartition("/")[0] != of.rstrip("/").rpartition("/")[0]:
+        raise ValueError(f"{root} does not lie beside {of}, whose view it is to be")
 
 
 def count_codes(root: str) -> Counter[str]:
