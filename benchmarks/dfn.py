@@ -23,6 +23,7 @@ from benchmarks.common import show, write_result
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.scores import load_scores
 from mmcorpus.pipelines.recipe.load import load_recipe
+from mmcorpus.pipelines.recipe.populations import trusted
 from mmcorpus.pipelines.recipe.schema import Recipe
 from mmcorpus.pipelines.run.summary import site_folder
 from mmcorpus.pipelines.stages import dfn
@@ -76,7 +77,7 @@ def measure(run: str) -> list[Row]:
                 shards=storage.join(run, "shards", source),
                 selection=storage.join(run, dfn.selection_names(source, entry.trust)["heldout"]),
             )
-            for source in dfn.trusted(recipe)
+            for source in trusted(recipe)
         }
     )
     # Pairs whose own caption is known to be false show nothing.
@@ -122,7 +123,7 @@ def _planted(recipe: Recipe, run: str, heldout: Pairs, truth: dict[str, Row]) ->
     """The run's own scores of captions that the site had swapped, against those of clean pairs."""
     rows = []
     apart = set(heldout.table["uid"].to_pylist())
-    for source in dfn.trusted(recipe):
+    for source in trusted(recipe):
         table = load_scores(storage.join(run, "scores", source), columns=[f"{dfn.DFN}.similarity"])
         scores = dict(zip(table["uid"].to_pylist(), table[f"{dfn.DFN}.similarity"].to_pylist(), strict=True))
         learned, kept = (

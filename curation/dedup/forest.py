@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from mmcorpus.curation.dedup.method import Indices
 from mmcorpus.curation.dedup.plan import Plan
-from mmcorpus.curation.engine.items import run_stage, task_path
+from mmcorpus.curation.engine.items import run_numbered, task_path
 from mmcorpus.curation.engine.partitions import (
     Columns,
     numpy_of,
@@ -72,10 +72,10 @@ def merge_forests(plan: Plan, paths: Sequence[str], *, workers: int | None) -> s
         groups = [tuple(paths[start : start + FAN_IN]) for start in range(0, len(paths), FAN_IN)]
         folder = plan.path(f"forests-{level}")
         step = Merge(plan=plan, folder=folder, groups=tuple(groups), last=False)
-        paths = run_stage(folder, step, len(groups), title="merge", workers=workers)
+        paths = run_numbered(folder, step, len(groups), title="merge", workers=workers)
         level += 1
     job = Merge(plan=plan, folder=plan.path("clusters"), groups=(tuple(paths),), last=True)
-    run_stage(job.folder, job, 1, title="merge", workers=workers)
+    run_numbered(job.folder, job, 1, title="merge", workers=workers)
     return task_path(job.folder, 0)
 
 

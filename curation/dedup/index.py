@@ -20,7 +20,7 @@ import pyarrow as pa
 from mmcorpus.curation.dedup.method import Method
 from mmcorpus.curation.dedup.plan import Plan, Unit, identity_of
 from mmcorpus.curation.dedup.survivors import SETTLED
-from mmcorpus.curation.engine.items import run_items
+from mmcorpus.curation.engine.items import run_pending
 from mmcorpus.curation.engine.partitions import numpy_of, read_columns_of, read_parts, write_parts
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store import uid_arrays as uids
@@ -100,9 +100,8 @@ def extend_index(index: str, plan: Plan, settled: Sequence[str], learned: str | 
             "give the new shards as a source of their own"
         )
     job = AddEntry(plan=plan, index=index, settled=tuple(settled))
-    for outcome in run_items(lambda: job, own, name=lambda n: plan.units[n].shard, title="index", workers=workers):
-        if outcome.error:
-            raise RuntimeError(f"{outcome.error}; the index is as it was: run again to go on")
+    ran = run_pending(lambda: job, own, name=lambda n: plan.units[n].shard, title="index", workers=workers)
+    ran.or_raise("the index is as it was: run again to go on")
     if learned is not None:
         storage.write_bytes(storage.join(index, _LEARNED), storage.read_bytes(learned))
     entries = [{name: value for name, value in asdict(unit).items() if name in _ENTRY} for unit in plan.units]

@@ -9,9 +9,10 @@ import numpy as np
 import pyarrow as pa
 
 from mmcorpus.curation.dedup.method import Keys, Method
-from mmcorpus.curation.dedup.plan import Unit, digest_of, identity_of, read_learned
+from mmcorpus.curation.dedup.plan import Unit, identity_of, read_learned
 from mmcorpus.curation.dedup.sources import Source, input_files, mark, read_columns
-from mmcorpus.curation.engine.items import run_items, threaded
+from mmcorpus.curation.engine.items import run_pending, threaded
+from mmcorpus.curation.engine.made_from import digest_of
 from mmcorpus.curation.engine.partitions import PARTS, part_of, says, write_parts, write_split
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store import uid_arrays as uids
@@ -40,12 +41,12 @@ def make_keys(
             storage.remove(storage.join(work, name))
     job = KeyShard(method=method, folder=folder, learned=learned)
     stale = [place for place, fresh in zip(places, threaded(job.fresh, places), strict=True) if not fresh]
-    outcomes = run_items(lambda: job.load(), stale, name=name_of, title="keys", workers=workers)
-    failed = {outcome.name: outcome.error for outcome in outcomes if outcome.error}
-    done = [place for place in places if name_of(place) not in failed]
-    if places and not done:
+    ran = run_pending(lambda: job.load(), stale, name=name_of, title="keys", workers=workers)
+    failed = {name: str(failure) for name, failure in ran.failed.items()}
+    readable = [place for place in places if name_of(place) not in failed]
+    if places and not readable:
         raise ValueError(f"no shard could be read; the first: {next(iter(failed.values()))}")
-    return threaded(job.unit, done), failed
+    return threaded(job.unit, readable), failed
 
 
 def name_of(place: Place) -> str:

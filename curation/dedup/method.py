@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from mmcorpus.curation.engine.partitions import Hashes, Indices
+
 Bools = npt.NDArray[np.bool_]
-Indices = npt.NDArray[np.int64]
-Hashes = npt.NDArray[np.uint64]
 Learned = Mapping[str, npt.NDArray[Any]]
 """What a method learned from a sample of the corpus (the centroids of k-means, say), by name; empty for most."""
 

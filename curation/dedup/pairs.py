@@ -8,7 +8,7 @@ import numpy as np
 from mmcorpus.curation.dedup.forest import spanning_forest, write_forest
 from mmcorpus.curation.dedup.method import Hashes, Indices
 from mmcorpus.curation.dedup.plan import Plan
-from mmcorpus.curation.engine.items import run_stage, task_path
+from mmcorpus.curation.engine.items import run_numbered, task_path
 from mmcorpus.curation.engine.partitions import (
     PARTS,
     Columns,
@@ -42,10 +42,10 @@ def find_pairs(plan: Plan, *, workers: int | None) -> PairFiles:
     parts = runs(sum(unit.records for unit in plan.units), RECORDS)
     equal, pairs = plan.path("equal"), plan.path("pairs")
     job = FindPairs(plan=plan, parts=tuple(parts), equal=equal, pairs=pairs)
-    done = run_stage(pairs if plan.method.verifies else equal, job, len(parts), title="pairs", workers=workers)
+    files = run_numbered(pairs if plan.method.verifies else equal, job, len(parts), title="pairs", workers=workers)
     if not plan.method.verifies:
-        return PairFiles(equal=done, pairs=[])
-    return PairFiles(equal=[task_path(equal, number) for number in range(len(parts))], pairs=done)
+        return PairFiles(equal=files, pairs=[])
+    return PairFiles(equal=[task_path(equal, number) for number in range(len(parts))], pairs=files)
 
 
 @dataclass(frozen=True, kw_only=True)

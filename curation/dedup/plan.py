@@ -1,8 +1,6 @@
 """What a deduplication runs over: shards in a fixed order, so that every sample has a number, and where files lie."""
 
 import bisect
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -12,6 +10,7 @@ import pyarrow as pa
 
 from mmcorpus.curation.dedup.method import Indices, Learned, Method
 from mmcorpus.curation.dedup.sources import Source, read_columns
+from mmcorpus.curation.engine.made_from import digest_of
 from mmcorpus.curation.engine.partitions import read_parts
 from mmcorpus.curation.store import storage
 
@@ -119,11 +118,6 @@ def fingerprint_of(method: Method, units: Sequence[Unit], *more: Any) -> str:
 def identity_of(method: Method) -> list[Any]:
     """What decides a method's answers."""
     return [type(method).__name__, method.version, method.parameters()]
-
-
-def digest_of(*values: Any) -> str:
-    """16 hex digits of JSON-able values."""
-    return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
 def read_learned(path: str | None) -> Learned:

@@ -31,12 +31,13 @@ from mmcorpus.curation.dedup.index import before, extend_index, read_index
 from mmcorpus.curation.dedup.keys import Place, make_keys, name_of
 from mmcorpus.curation.dedup.method import Method
 from mmcorpus.curation.dedup.pairs import find_pairs
-from mmcorpus.curation.dedup.plan import Plan, digest_of, fingerprint_of, identity_of
+from mmcorpus.curation.dedup.plan import Plan, fingerprint_of, identity_of
 from mmcorpus.curation.dedup.sources import Source, input_files, mark, read_columns, scores_made_by
 from mmcorpus.curation.dedup.survivors import Settle, columns_read, settle_clusters
 from mmcorpus.curation.dedup.tables import write_tables
 from mmcorpus.curation.dedup.verify import Verified, verify_pairs
-from mmcorpus.curation.engine.items import run_stage, threaded
+from mmcorpus.curation.engine.items import run_numbered, threaded
+from mmcorpus.curation.engine.made_from import digest_of
 from mmcorpus.curation.engine.partitions import read_parts, says, write_parts
 from mmcorpus.curation.selection.evaluate import check
 from mmcorpus.curation.selection.expression import parse
@@ -138,9 +139,10 @@ def deduplicate(
     alike = verify_pairs(plan, found.pairs, workers=workers) if method.verifies else Verified(files=[], candidates=0)
     clusters = merge_forests(plan, [*found.equal, *alike.files], workers=workers)
 
-    done = [place for place in places if name_of(place) not in failed]
+    readable = [place for place in places if name_of(place) not in failed]
     read = columns_read(survivor, among)
-    settling = digest_of(survivor, among, threaded(lambda place: mark(input_files(*place, read)) if read else "", done))
+    marks = threaded(lambda place: mark(input_files(*place, read)) if read else "", readable)
+    settling = digest_of(survivor, among, marks)
     folder = plan.path(f"survivors-{settling}")
     _sweep(plan.work, "survivors-", folder)
     job = Settle(
@@ -148,7 +150,7 @@ def deduplicate(
         survivor=survivor, among=among,
     )  # fmt: skip
     settled = settle_clusters(job, workers=workers)
-    write_tables(plan, sources, settled, _origin(name, plan, done, settled, survivor, among), workers=workers)
+    write_tables(plan, sources, settled, _origin(name, plan, readable, settled, survivor, among), workers=workers)
     if index is not None and extend:
         extend_index(index, plan, settled, learned, workers=workers)
     return _report(plan, alike.candidates, settled, failed, time.monotonic() - start)
@@ -194,7 +196,7 @@ def _learn(method: Method, places: Sequence[Place], samples: int, work: str, wor
     if storage.exists(path):
         return path
     job = Draw(method=method, places=tuple(places), share=method.learns_from / max(1, samples), folder=folder)
-    drawn = run_stage(storage.join(folder, "rows"), job, len(places), title="learn", workers=workers)
+    drawn = run_numbered(storage.join(folder, "rows"), job, len(places), title="learn", workers=workers)
     tables = [read_parts(part) for part in drawn]
     tables = [table for table in tables if table.num_columns]
     learnt: dict[str, Any] = {}

@@ -18,7 +18,7 @@ from mmcorpus.curation.dedup.forest import read_links
 from mmcorpus.curation.dedup.method import Indices
 from mmcorpus.curation.dedup.plan import Plan, Unit
 from mmcorpus.curation.dedup.sources import read_columns
-from mmcorpus.curation.engine.items import run_stage, task_path, total
+from mmcorpus.curation.engine.items import run_numbered, task_path, total
 from mmcorpus.curation.engine.partitions import (
     PARTS,
     Columns,
@@ -191,8 +191,10 @@ def _ranked(member: Columns, cluster: Indices) -> tuple[Columns, dict[str, int]]
 def settle_clusters(job: Settle, *, workers: int | None) -> list[str]:
     """Run the two stages; returns the files with the columns SETTLED, cut by span."""
     plan = job.plan
-    ordered = run_stage(storage.join(job.folder, "ordered"), job.order, len(plan.spans), title="order", workers=workers)
+    ordered = run_numbered(
+        storage.join(job.folder, "ordered"), job.order, len(plan.spans), title="order", workers=workers
+    )
     parts = tuple(runs(total(ordered, "rows"), MEMBERS))
     job = dataclasses.replace(job, parts=parts)
     folder = storage.join(job.folder, "settled")
-    return run_stage(folder, job.settle, len(parts), title="survivors", workers=workers)
+    return run_numbered(folder, job.settle, len(parts), title="survivors", workers=workers)

@@ -11,7 +11,7 @@ import pyarrow as pa
 from mmcorpus.curation.dedup.plan import Plan, Unit
 from mmcorpus.curation.dedup.sources import Source
 from mmcorpus.curation.dedup.survivors import SETTLED
-from mmcorpus.curation.engine.items import THREADS, run_items
+from mmcorpus.curation.engine.items import THREADS, run_pending
 from mmcorpus.curation.engine.partitions import numpy_of, read_columns_of, read_parts
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store import uid_arrays as uids
@@ -87,9 +87,7 @@ def write_tables(
         lacking = pool.map(missing, range(len(plan.spans)))
     todo = [number for number, lacks in enumerate(lacking) if lacks]
     job = WriteTables(plan=plan, settled=tuple(settled), origin=origin)
-    for outcome in run_items(lambda: job, todo, name=lambda number: f"span {number}", title="tables", workers=workers):
-        if outcome.error:
-            raise RuntimeError(f"{outcome.error}; the rest is kept: run again to go on")
+    run_pending(lambda: job, todo, name=lambda number: f"span {number}", title="tables", workers=workers).or_raise()
 
 
 def _made(source: Source, shard: str, origin: Origin) -> bool:

@@ -14,7 +14,7 @@ import pyarrow as pa
 from mmcorpus.curation.dedup.forest import spanning_forest, write_forest
 from mmcorpus.curation.dedup.method import Bools, Hashes, Indices
 from mmcorpus.curation.dedup.plan import Plan
-from mmcorpus.curation.engine.items import run_stage, task_path, total
+from mmcorpus.curation.engine.items import run_numbered, task_path, total
 from mmcorpus.curation.engine.partitions import (
     Columns,
     group_starts,
@@ -51,9 +51,9 @@ def verify_pairs(plan: Plan, pairs: list[str], *, workers: int | None) -> Verifi
     parts = tuple(runs(held, BYTES))
     job = Verify(plan=plan, parts=parts, inputs=tuple(pairs))
     candidates, values, alike = (plan.path(folder) for folder in ("candidates", "values", "alike"))
-    collected = run_stage(candidates, job.collect, len(parts), title="candidates", workers=workers)
-    run_stage(values, job.bring, len(plan.spans), title="values", workers=workers)
-    files = run_stage(alike, job.compare, len(parts), title="alike", workers=workers)
+    collected = run_numbered(candidates, job.collect, len(parts), title="candidates", workers=workers)
+    run_numbered(values, job.bring, len(plan.spans), title="values", workers=workers)
+    files = run_numbered(alike, job.compare, len(parts), title="alike", workers=workers)
     return Verified(files=files, candidates=total(collected, "candidates"))
 
 

@@ -1,13 +1,22 @@
-"""The stages of a deduplication as tasks that commit one file each: on Ray, or in this process if there is little."""
+"""Items that commit one output each: those that are not there yet, on Ray, or in this process if there is little."""
 
-import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from mmcorpus.curation.engine.partitions import SUFFIX, says
 from mmcorpus.curation.engine.progress import Progress
-from mmcorpus.curation.engine.tasks import Outcome, attempt, run_shards, show
+from mmcorpus.curation.engine.tasks import (
+    Failure,
+    Outcome,
+    Work,
+    attempt,
+    name_of,
+    run_shards,
+    show,
+    stop_at_full_disk,
+)
 from mmcorpus.curation.store import storage
 
 Item = TypeVar("Item")
@@ -16,51 +25,78 @@ Result = TypeVar("Result")
 THREADS: Final = 16
 
 
-def run_items(
-    make_work: Callable[[], Callable[[Item], Mapping[str, Any]]],
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ran:
+    """What became of the items of a stage."""
+
+    resumed: int
+    """Items that were committed before."""
+    outcomes: list[Outcome]
+    """Of the others, in the items' order."""
+
+    @property
+    def failed(self) -> dict[str, Failure]:
+        """By the item's name, why it failed; a rerun tries it again."""
+        return {outcome.name: outcome.error for outcome in self.outcomes if outcome.error is not None}
+
+    def or_raise(self, advice: str = "the rest is kept: run again to go on") -> "Ran":
+        """Itself, for a stage of which no item may be missing. Raises RuntimeError with the first failure."""
+        failed = list(self.failed.values())
+        if failed:
+            more = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
+            raise RuntimeError(f"{failed[0]}{more}; {advice}")
+        return self
+
+
+def run_pending(
+    make_work: Callable[[], Work[Item]],
     items: Sequence[Item],
     *,
-    name: Callable[[Item], str],
+    committed: Collection[str] = (),
+    name: Callable[[Item], str] = name_of,
     title: str,
-    workers: int | None,
-) -> list[Outcome]:
-    """`mmcorpus.curation.engine.tasks.run_shards`, or with 0 workers the same in this process, without Ray."""
-    if not items:
-        return []
+    workers: int | None = None,
+    unit: str = "shard",
+) -> Ran:
+    """Work on the items that are not committed yet, as `run_shards` does; with 0 workers in this process, without Ray.
+
+    Args:
+        committed: names of items whose output is there.
+
+    Raises:
+        RuntimeError: Ray is missing or not initialised, or `make_work` itself failed.
+        OSError: the disk is full.
+    """
+    pending = [item for item in items if name(item) not in committed]
+    resumed = len(items) - len(pending)
+    if not pending:
+        return Ran(resumed=resumed, outcomes=[])
     if workers != 0:
-        return run_shards(make_work, items, name=name, title=title, workers=workers, unit="task")
-    work, outcomes = make_work(), []
-    with Progress(title, total=len(items), unit="task") as progress:
-        for item in items:
-            outcomes.append(attempt(functools.partial(_plain, work, item), name(item)))
+        outcomes = run_shards(make_work, pending, name=name, title=title, workers=workers, unit=unit)
+        return Ran(resumed=resumed, outcomes=outcomes)
+    work, outcomes = make_work(), list[Outcome]()
+    with Progress(title, total=len(pending), unit=unit) as progress:
+        for item in pending:
+            outcomes.append(attempt(lambda item=item: dict(work(item)), name(item)))  # type: ignore[misc]
             show(progress, outcomes[-1])
-    return outcomes
+            stop_at_full_disk(outcomes[-1])
+    return Ran(resumed=resumed, outcomes=outcomes)
 
 
-def _plain(work: Callable[[Item], Mapping[str, Any]], item: Item) -> dict[str, Any]:
-    return dict(work(item))
-
-
-def run_stage(
-    folder: str,
-    work: Callable[[int], Mapping[str, Any]],
-    count: int,
-    *,
-    title: str,
-    workers: int | None,
+def run_numbered(
+    folder: str, work: Callable[[int], Mapping[str, Any]], count: int, *, title: str, workers: int | None
 ) -> list[str]:
-    """Run the tasks 0 … count - 1 of a stage whose files are not there yet; returns all its files in order.
+    """Run the tasks 0 … count - 1 whose files are not in the folder yet; returns all its files in order.
 
     Raises:
         RuntimeError: a task failed at every attempt; what the others committed stands.
     """
-    paths = [task_path(folder, number) for number in range(count)]
-    there = set(storage.list_names(folder))
-    missing = [number for number in range(count) if f"{number:05d}{SUFFIX}" not in there]
-    for outcome in run_items(lambda: work, missing, name=lambda n: f"{title} {n}", title=title, workers=workers):
-        if outcome.error:
-            raise RuntimeError(f"{outcome.error}; the rest is kept: run again to go on")
-    return paths
+    committed = {name.removesuffix(SUFFIX) for name in storage.list_names(folder) if name.endswith(SUFFIX)}
+    run_pending(
+        lambda: work, range(count), committed=committed, name=lambda number: f"{number:05d}", title=title,
+        workers=workers, unit="task",
+    ).or_raise()  # fmt: skip
+    return [task_path(folder, number) for number in range(count)]
 
 
 def task_path(folder: str, number: int) -> str:

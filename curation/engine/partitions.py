@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from mmcorpus.curation.dedup.method import Hashes, Indices
 from mmcorpus.curation.store import storage
 
 PARTS: Final = 256
@@ -22,6 +21,8 @@ SUFFIX: Final = ".arrow"
 _COUNTS: Final = b"mmcorpus"
 _GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)
 
+Indices = npt.NDArray[np.int64]
+Hashes = npt.NDArray[np.uint64]
 Columns = dict[str, npt.NDArray[Any]]
 """Columns of equal length, by name."""
 

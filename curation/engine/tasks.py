@@ -25,11 +25,37 @@ Work = Callable[[Item], Mapping[str, Any]]
 """What a worker does with one item. It commits its own output and returns counts (other values ride along)."""
 
 WORKER_DIED: Final = "worker died"
-"""How the error of an item begins whose worker process was killed at every attempt."""
+"""The kind of failure of an item whose worker process was killed at every attempt."""
 IDLE_SECONDS: Final = 30.0
 """How long a worker process without an item keeps what it was set up with (a model) in memory."""
 _FAILED: Final = "failed"
 _NO_RAY: Final = "Ray is not running. Call ray.init() first, or use the mmcorpus command, which does."
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Failure:
+    """Why an item failed, as a value: what a report shows and what decides whether the run goes on."""
+
+    item: str
+    kind: str
+    """The error's type, or WORKER_DIED."""
+    message: str
+    disk_full: str | None = None
+    """The path that was being written when the disk was full; None for every other failure."""
+
+    @classmethod
+    def of(cls, error: BaseException, item: str) -> "Failure":
+        """The failure that an exception is."""
+        full = str(getattr(error, "filename", None) or item) if storage.disk_is_full(error) else None
+        return cls(item=item, kind=type(error).__name__, message=str(error), disk_full=full)
+
+    @property
+    def reason(self) -> str:
+        """`Type: message`, without the item."""
+        return f"{self.kind}: {self.message}"
+
+    def __str__(self) -> str:
+        return f"{self.reason} (in {self.item})"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,17 +66,22 @@ class Outcome:
     """The item's name, e.g. the shard's."""
     result: dict[str, Any] | None
     """What the work returned; None if it failed."""
-    error: str | None
-    """`Type: message (in NAME)`; None if the work succeeded."""
+    error: Failure | None
+    """None if the work succeeded."""
     seconds: float
     """Time the worker spent on it."""
+
+
+def name_of(item: Any) -> str:
+    """An item's name: its attribute `name`, or itself."""
+    return str(getattr(item, "name", item))
 
 
 def run_shards(
     make_work: Callable[[], Work[Item]],
     items: Sequence[Item],
     *,
-    name: Callable[[Item], str] = str,
+    name: Callable[[Item], str] = name_of,
     title: str,
     workers: int | None = None,
     unit: str = "shard",
@@ -112,15 +143,15 @@ def _stream(
                 outcome = ray.get(reference)
             except ray.exceptions.RayError:
                 outcome = dead(name(items[index]))
-            if isinstance(outcome, str):
-                raise RuntimeError(f"a worker could not be set up: {outcome}")
+            if isinstance(outcome, Failure):
+                raise RuntimeError(f"a worker could not be set up: {outcome.reason}")
             yield index, outcome
 
 
-def _work_on(setup: "Setup", pickled: bytes) -> "Outcome | str":
+def _work_on(setup: "Setup", pickled: bytes) -> Outcome | Failure:
     """The remote function: one item's outcome, or why this process could not be set up."""
     with KEPT.use(setup, lambda parts: (parts[0](), parts[1])) as made:
-        if isinstance(made, str):
+        if isinstance(made, Failure):
             return made
         work, name = made
         item = pickle.loads(pickled)
@@ -133,22 +164,20 @@ def attempt(work: Callable[[], dict[str, Any]], label: str) -> Outcome:
     try:
         result = work()
     except Exception as error:
-        message = f"{type(error).__name__}: {error} (in {label})"
-        return Outcome(name=label, result=None, error=message, seconds=time.monotonic() - start)
+        return Outcome(name=label, result=None, error=Failure.of(error, label), seconds=time.monotonic() - start)
     return Outcome(name=label, result=result, error=None, seconds=time.monotonic() - start)
 
 
 def stop_at_full_disk(outcome: Outcome) -> None:
     """Raise OSError if that is what failed: every item after it would be worked on for nothing."""
-    full = storage.full_disk_in([outcome.error or ""])
-    if full is not None:
-        raise full
+    if outcome.error is not None and outcome.error.disk_full is not None:
+        raise storage.full_disk(outcome.error.disk_full)
 
 
 def dead(label: str) -> Outcome:
     """The outcome of an item whose worker was killed once too often."""
-    error = f"{WORKER_DIED} at every attempt, out of memory or killed (in {label})"
-    return Outcome(name=label, result=None, error=error, seconds=0.0)
+    failure = Failure(item=label, kind=WORKER_DIED, message="at every attempt, out of memory or killed")
+    return Outcome(name=label, result=None, error=failure, seconds=0.0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -188,7 +217,7 @@ class Kept:
 
     @contextlib.contextmanager
     def use(self, setup: Setup, make: Callable[[tuple[Any, ...]], Any]) -> Iterator[Any]:
-        """What `make` made of the setup's parts; its error as text if it failed."""
+        """What `make` made of the setup's parts; a Failure if it failed."""
         if self._timer is not None:
             self._timer.cancel()
         with self._lock:
@@ -198,7 +227,7 @@ class Kept:
                     self._made = make(setup.fetch())
                 except Exception as error:
                     # Raised here it would reach the user as Ray's account of a task; carried, it reads as what it is.
-                    self._made = f"{type(error).__name__}: {error}"
+                    self._made = Failure.of(error, "set-up")
                 self._token = setup.token
             try:
                 yield self._made

@@ -18,7 +18,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from mmcorpus.curation.engine.progress import Progress
-from mmcorpus.curation.engine.tasks import KEPT, Outcome, Setup, dead, show, stop_at_full_disk
+from mmcorpus.curation.engine.tasks import KEPT, Failure, Outcome, Setup, dead, show, stop_at_full_disk
 from mmcorpus.curation.scoring.batches import Part, assemble
 from mmcorpus.curation.scoring.shard import (
     Handed,
@@ -207,8 +207,8 @@ def _stream(
         )
         for block in judged.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
             for message in _unpack(block):
-                if isinstance(message, str):
-                    raise RuntimeError(f"a worker could not be set up: {message}")
+                if isinstance(message, Failure):
+                    raise RuntimeError(f"a worker could not be set up: {message.reason}")
                 yield message
 
 
@@ -216,15 +216,14 @@ def _decode(block: pa.Table, setup: Setup) -> Iterator[pa.Table]:
     """A task: one shard's batches for the models, then what became of the rest of it."""
     work: ShardWork = pickle.loads(block["work"][0].as_py())
     with KEPT.use(setup, lambda parts: parts[0]()) as decoder:
-        if isinstance(decoder, str):
+        if isinstance(decoder, Failure):
             yield _pack(decoder)
             return
         name = work.shard.name
         try:
             judged = yield from _packed(decoder.steps(work))
         except Exception as error:
-            message = f"{type(error).__name__}: {error} (in {name})"
-            yield _pack(Outcome(name=name, result=None, error=message, seconds=0.0))
+            yield _pack(Outcome(name=name, result=None, error=Failure.of(error, name), seconds=0.0))
         else:
             yield _pack(judged)
 
@@ -244,13 +243,13 @@ class _Models:
     def __init__(self, pickled: bytes) -> None:
         scorers: list[ModelScorer] = pickle.loads(pickled)
         self._scorers = {scorer.name: scorer for scorer in scorers}
-        self._broken: str | None = None
+        self._broken: Failure | None = None
         try:
             own_this_process([scorer for scorer in scorers if scorer.device == "cpu"])
             self._judges = {scorer.name: scorer.load_model() for scorer in scorers}
         except Exception as error:
             # Raised here it would reach the user as Ray's account of a dead actor; carried, it reads as what it is.
-            self._broken = f"{type(error).__name__}: {error}"
+            self._broken = Failure.of(error, "set-up")
 
     def __call__(self, block: pa.Table) -> pa.Table:
         if self._broken is not None:

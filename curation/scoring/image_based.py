@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from mmcorpus.curation.engine.tasks import run_shards
+from mmcorpus.curation.engine.items import run_pending
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.embeddings import embeddings_path, list_embeddings, read_embeddings, to_matrix
 from mmcorpus.curation.store.scores import Origin, read_origin, table_path, write_scores
@@ -120,10 +120,7 @@ def image_based_filter(
         if not storage.exists(centres_path):
             _write_centres(centres_path, config, embeddings_root, shards, targets)
         make_work = functools.partial(_make_work, config.scorer, embeddings_root, scores_root, centres_path, origin)
-        outcomes = run_shards(make_work, todo, title=name, workers=workers)
-        failed = [outcome.error for outcome in outcomes if outcome.error]
-        if failed:
-            raise RuntimeError(f"{len(failed)} of {len(todo)} shards failed: {failed[0]}; run again to go on")
+        run_pending(make_work, todo, title=name, workers=workers).or_raise()
         storage.remove(centres_path)
     return _report(scores_root, name, shards, targets)
 

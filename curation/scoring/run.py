@@ -118,7 +118,7 @@ def score(
     tables = {name: dict(state.done) for name, state in status.items()}
     failed: dict[str, str] = {}
     for outcome in outcomes:
-        result = outcome.result or {"tables": {}, "error": outcome.error}
+        result = outcome.result or {"tables": {}, "error": str(outcome.error)}
         for name, info in result["tables"].items():
             tables[name][outcome.name] = info
         if result["error"]:

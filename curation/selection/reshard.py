@@ -14,14 +14,16 @@ import json
 import tarfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from mmcorpus.curation.documents.read_trimmed import read_kept
-from mmcorpus.curation.engine.tasks import run_shards
+from mmcorpus.curation.engine.items import run_pending
+from mmcorpus.curation.engine.made_from import MadeFrom
+from mmcorpus.curation.engine.output import Output
 from mmcorpus.curation.selection.blur_faces import FaceBlurring, blur_sample
 from mmcorpus.curation.selection.tables import read_selection, selection_pairs
 from mmcorpus.curation.store import storage
@@ -36,9 +38,6 @@ from mmcorpus.curation.store.shards import (
     read_rows,
     read_samples,
 )
-
-PLAN_FILE: Final = "reshard.json"
-"""Beside the output shards: which plan they follow."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -62,6 +61,10 @@ class OutputShard:
     digits: int
     """Of a sample's number within the shard."""
     parts: tuple[Part, ...]
+
+    @property
+    def name(self) -> str:
+        return self.shard.name
 
     @property
     def samples(self) -> int:
@@ -121,22 +124,16 @@ def reshard(
     table = read_selection(selection) if isinstance(selection, str) else selection
     outputs, missing, unreadable = plan_outputs(shards_root, table, out, samples_per_shard)
     view = storage.join(shards_root, VIEW_FILE)
-    _claim(out, outputs, samples_per_shard, blur, storage.read_bytes(view) if storage.exists(view) else b"")
-    done = {shard.name for shard in list_shards(out)}
-    waiting = [output for output in outputs if output.shard.name not in done]
-    outcomes = (
-        run_shards(
-            lambda: functools.partial(write_output, blur=blur), waiting, name=_name, title="reshard", workers=workers
-        )
-        if waiting
-        else []
-    )
-    failed = {outcome.name: outcome.error for outcome in outcomes if outcome.error is not None}
+    _output(out, outputs, samples_per_shard, blur, storage.read_bytes(view) if storage.exists(view) else b"").claim()
+    committed = {shard.name for shard in list_shards(out)}
+    work = functools.partial(write_output, blur=blur)
+    ran = run_pending(lambda: work, outputs, committed=committed, title="reshard", workers=workers)
+    failed = {name: str(failure) for name, failure in ran.failed.items()}
     written = [output for output in outputs if output.shard.name not in failed]
     return ReshardReport(
         shards=len(written),
         samples=sum(output.samples for output in written),
-        resumed=len(outputs) - len(waiting),
+        resumed=ran.resumed,
         missing=missing,
         unreadable=unreadable,
         failed=failed,
@@ -203,10 +200,10 @@ def _usable_pairs(shard: Shard) -> uids.Pairs:
     return uids.encode(rows["uid"].filter(pa.array(usable)))
 
 
-def _claim(
+def _output(
     out: str, outputs: list[OutputShard], samples_per_shard: int, blur: FaceBlurring | None, view: bytes
-) -> None:
-    """Say in `out` which plan its shards follow; refuse a folder that follows another.
+) -> Output:
+    """The folder that the plan fills.
 
     A view's file says by which decisions its documents were trimmed: other decisions, other samples of the same uids.
     """
@@ -216,18 +213,14 @@ def _claim(
             digest.update(f"{output.shard.name} {part.shard.name} {len(part.pairs)} ".encode())
             for array in (part.pairs, part.first, part.last):
                 digest.update(np.ascontiguousarray(array).tobytes())
-    if blur is not None:
-        digest.update(f"blur {blur.scores}".encode())
-    digest.update(view)
-    claim = {"fingerprint": digest.hexdigest(), "samples_per_shard": samples_per_shard, "shards": len(outputs)}
-    path = storage.join(out, PLAN_FILE)
-    if storage.exists(path):
-        if storage.read_json(path) != claim:
-            raise ValueError(f"{out} holds shards of another selection or size; remove it or name another folder")
-        return
-    if list_shards(out):
-        raise ValueError(f"{out} already holds shards that reshard did not write; name another folder")
-    storage.write_json(path, claim)
+    config = {"samples_per_shard": samples_per_shard, "blur": blur.scores if blur is not None else None}
+    inputs = {"selected samples": digest.hexdigest(), "view": hashlib.blake2b(view, digest_size=8).hexdigest()}
+    return Output(
+        folder=out,
+        holds="resharded samples",
+        made_from=MadeFrom(config=config, inputs=inputs),
+        earlier=("reshard.json",),
+    )
 
 
 def write_output(output: OutputShard, blur: FaceBlurring | None = None) -> dict[str, Any]:
@@ -280,7 +273,3 @@ def _copies(part: Part) -> Iterator[tuple[Sample, int]]:
     if ranges:
         lacking = next(iter(ranges))
         raise OSError(f"input shard {part.shard.tar} lacks {len(ranges)} samples of its rows, e.g. {lacking}")
-
-
-def _name(output: OutputShard) -> str:
-    return output.shard.name

@@ -9,7 +9,7 @@ import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import IO, Any, Final
 
 import fsspec
@@ -20,7 +20,6 @@ TEMPORARY_SUFFIX: Final = ".partial"
 DISK_FULL: Final = "the disk is full; what was finished is kept. Free space and run the same command again"
 _LEFT = re.compile(rf".+\.[0-9a-f]{{12}}{re.escape(TEMPORARY_SUFFIX)}|step-\d{{8}}{re.escape(TEMPORARY_SUFFIX)}")
 """What `atomic_write` and the trainer's checkpoints are called before they are whole."""
-_FULL_DISK = re.compile(rf"\[Errno (?:{errno.ENOSPC}|{errno.EDQUOT})\][^']*(?:'([^']*)')?")
 _BUCKETS: Final = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"})
 """Where `makedirs` would make a bucket of a mistyped name; they need no folders."""
 
@@ -129,19 +128,12 @@ def naming_full_disk(path: str) -> Iterator[None]:
     except Exception as error:
         if not disk_is_full(error) or getattr(error, "strerror", None) == DISK_FULL:
             raise
-        raise OSError(errno.ENOSPC, DISK_FULL, os.fspath(path)) from error
+        raise full_disk(os.fspath(path)) from error
 
 
-def full_disk_in(failures: Iterable[str]) -> OSError | None:
-    """The full disk that accounts of failures (`shard 00000: OSError: [Errno 28] …: 'path'`) tell of, if one does.
-
-    Whatever comes next would meet it as well, so that it ends the run where another failed shard does not.
-    """
-    for failure in failures:
-        found = _FULL_DISK.search(failure)
-        if found:
-            return OSError(errno.ENOSPC, DISK_FULL, found[1] or failure)
-    return None
+def full_disk(path: str) -> OSError:
+    """The error of a disk that was full when `path` was written."""
+    return OSError(errno.ENOSPC, DISK_FULL, path)
 
 
 def read_bytes(path: str, start: int | None = None, end: int | None = None) -> bytes:

@@ -60,9 +60,11 @@ def dedup(
         mmcorpus dedup data/new --by text --name seen --set index=s3://bucket/seen --set extend=true
     """
     from mmcorpus.curation.dedup import METHODS
+    from mmcorpus.pipelines.recipe.load import read_passes
     from mmcorpus.pipelines.recipe.problems import RecipeError, suggestion
+    from mmcorpus.pipelines.recipe.schema import DEDUP
     from mmcorpus.pipelines.recipe.yaml_source import YamlSource, apply_override
-    from mmcorpus.pipelines.stages.dedup import SECTION, read_passes, run
+    from mmcorpus.pipelines.stages.dedup import run
 
     if by not in METHODS:
         raise UsageError(f"--by {by}: unknown method; {suggestion(by, METHODS)}")
@@ -76,7 +78,7 @@ def dedup(
     found = passes[name]
     given = find_sources(folders, only or list(found.config.sources))
     with Cluster(num_cpus) as cluster:
-        place = work or "/".join([folders[0].rstrip("/"), SECTION, name])
+        place = work or "/".join([folders[0].rstrip("/"), DEDUP, name])
         result = run(found, given, place, start_ray=cluster.start, workers=workers)
     counts = ", ".join(f"{count:,} {key.replace('_', ' ')}" for key, count in result.counts.items())
     say(f"{name} over {', '.join(each.name for each in given)}: {counts}")

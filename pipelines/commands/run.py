@@ -8,8 +8,8 @@ from mmcorpus.pipelines.commands import common
 from mmcorpus.pipelines.commands.common import FAILED, Cluster, CpusOption, a_folder, console, guarded, say
 
 if TYPE_CHECKING:
+    from mmcorpus.curation.engine.stage import Decision
     from mmcorpus.pipelines.run.run_recipe import RunResult
-    from mmcorpus.pipelines.run.runner import Decision
 
 SetOption = Annotated[
     list[str] | None,

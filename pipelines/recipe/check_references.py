@@ -6,13 +6,21 @@ from typing import Any
 
 from mmcorpus.curation.selection.config import SelectConfig
 from mmcorpus.curation.store import storage
-from mmcorpus.pipelines.recipe.populations import IMAGES, URLS, populations
+from mmcorpus.pipelines.recipe.check_passes import findings as _passes
+from mmcorpus.pipelines.recipe.populations import (
+    IMAGES,
+    URLS,
+    after_dfn,
+    dfn_columns,
+    passes_of,
+    populations,
+    scored,
+    sources_of,
+    trusted,
+)
 from mmcorpus.pipelines.recipe.problems import Path, Problem, suggestion
-from mmcorpus.pipelines.recipe.schema import NAME, ON, WEB, Recipe
+from mmcorpus.pipelines.recipe.schema import DFN, NAME, ON, WEB, Recipe
 from mmcorpus.pipelines.recipe.yaml_source import YamlSource
-from mmcorpus.pipelines.stages import annotations, dfn
-from mmcorpus.pipelines.stages.dedup import after_dfn, passes_of
-from mmcorpus.pipelines.stages.dedup import findings as _passes
 
 
 def problems(recipe: Recipe, source: YamlSource) -> list[Problem]:
@@ -104,17 +112,34 @@ def available_columns(recipe: Recipe, source: str) -> list[str]:
     scorers = [scorer for scorer in recipe.scorers.values() if source in recipe.on[scorer.name]]
     found = [f"{scorer.name}.{column}" for scorer in scorers for column in scorer.schema().names]
     found += [f"{own.name}.{column}" for own in passes_of(source, recipe) for column in COLUMNS]
-    found += dfn.columns() if source in dfn.scored(recipe) else []
+    found += dfn_columns() if source in scored(recipe) else []
     return [*found, "uid"]
 
 
 def _dfn(recipe: Recipe) -> Iterable[Finding]:
-    later = {dfn.DFN, *after_dfn(recipe)}
+    from mmcorpus.curation.selection.expression import selections_of
 
-    def before(source: str) -> list[str]:
-        return [c for c in available_columns(recipe, source) if c.partition(".")[0] not in later]
-
-    return dfn.findings(recipe, before)
+    entry = recipe.file.dfn
+    if entry is None:
+        return
+    pairs, later = scored(recipe), {DFN, *after_dfn(recipe)}
+    if any(scorer.name == DFN for scorer in recipe.scorers.values()):
+        fix = f"give that one another name (`dfn_public: {{uses: {DFN}, …}}`)"
+        yield (DFN,), f"score.scorers has a {DFN!r} too, and both would write the same tables; {fix}"
+    if not pairs:
+        yield (DFN,), "there is no source of kind pair to learn from"
+    for index, name in enumerate(entry.sources):
+        if name not in pairs:
+            yield (DFN, "sources", index), f"no source of pairs {name!r}; {suggestion(name, pairs, listed='sources')}"
+    for source in trusted(recipe):
+        there = [c for c in available_columns(recipe, source) if c.partition(".")[0] not in later]
+        for column in entry.trust.columns:
+            if column not in there:
+                yield (DFN, "trust"), f"{column!r} is not there for {source!r} yet; {suggestion(column, there)}"
+    for clause in (*entry.trust.clauses, *entry.trust.upsample):
+        for path in selections_of(clause):
+            if storage.is_local(path) and not storage.exists(path):
+                yield (DFN, "trust"), f"there is no selection at {path}"
 
 
 def _scorers(recipe: Recipe) -> Iterable[Finding]:
@@ -223,7 +248,28 @@ def _packs(recipe: Recipe) -> Iterable[Finding]:
         missing = [source for source in config.sources if config.mix and source not in config.mix]
         if missing:
             yield ("pack", name, "mix"), f"says nothing of {', '.join(missing)}; give each source a share"
-        yield from annotations.findings(recipe, name)
+        yield from _annotations(recipe, name)
+
+
+def _annotations(recipe: Recipe, name: str) -> Iterable[Finding]:
+    """What does not fit of a pack's `annotations`: sources, passes, and passes that write none."""
+    config = recipe.file.pack[name]
+    if config.annotations and config.format == "both":
+        text = "Open-Qwen2VL's pickles cannot say that an image has several captions; leave one of the two out"
+        yield ("pack", name, "format"), text
+    for source, own in config.annotations.items():
+        path: Path = ("pack", name, "annotations", source)
+        entry, found = recipe.file.sources.get(source), recipe.passes.get(own)
+        if source not in config.sources:
+            yield path, f"{source!r} is not packed here; {suggestion(source, config.sources, listed='sources')}"
+        elif entry is not None and entry.kind != "pair":
+            yield path, f"annotations are captions of images, and {source!r} is of kind {entry.kind}"
+        elif found is None:
+            yield path, f"unknown pass {own!r}; {suggestion(own, recipe.passes, listed='passes of dedup')}"
+        elif not found.config.annotations:
+            yield path, f"the pass {own!r} writes no annotations; give it `annotations: true`"
+        elif source not in sources_of(found, recipe):
+            yield path, f"the pass {own!r} does not look through the source {source!r}"
 
 
 def _training(recipe: Recipe) -> Iterable[Finding]:

@@ -2,17 +2,19 @@
 
 import copy
 import dataclasses
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 from mmcorpus.curation.store import storage
 from mmcorpus.pipelines.recipe import check_references as references
 from mmcorpus.pipelines.recipe.check_types import check, field_types
 from mmcorpus.pipelines.recipe.populations import samples
 from mmcorpus.pipelines.recipe.problems import Path, Problem, RecipeError, suggestion
-from mmcorpus.pipelines.recipe.schema import ON, USES, Recipe, RecipeFile, StageLinks, TrainStage
+from mmcorpus.pipelines.recipe.schema import DEDUP, ON, USES, Recipe, RecipeFile, StageLinks, TrainStage
 from mmcorpus.pipelines.recipe.yaml_source import YamlSource, apply_override, parse
-from mmcorpus.pipelines.stages.dedup import read_passes
+
+if TYPE_CHECKING:
+    from mmcorpus.curation.dedup import DedupPass
 
 _ROUNDS: Final = 6
 """How often a recipe is checked again without what was found wrong."""
@@ -119,6 +121,44 @@ def read_scorers(names: Sequence[str] | None, settings: Sequence[str]) -> list[A
     if loader.problems:
         raise RecipeError(loader.problems, what="settings")
     return list(scorers.values())
+
+
+def read_passes(
+    sections: Mapping[str, Any], source: YamlSource, where: Path = (DEDUP,)
+) -> tuple[dict[str, "DedupPass"], list[Problem]]:
+    """The passes of the sections that stand at `where`, each after those whose columns it reads, and what is wrong."""
+    from mmcorpus.curation.dedup import METHODS, DedupConfig, DedupPass
+
+    found: dict[str, DedupPass] = {}
+    problems: list[Problem] = []
+    shared = field_types(DedupConfig)
+    for name, settings in sections.items():
+        if not isinstance(settings, dict):
+            continue  # reported with the file's layout
+        path: Path = (*where, name)
+        config, wrong = check(DedupConfig, {k: v for k, v in settings.items() if k in shared}, source, path)
+        problems += wrong
+        kind = METHODS.get(str(settings.get("by")))
+        if kind is None:
+            continue  # `by` is missing or unknown, and that has been said
+        own = {k: v for k, v in settings.items() if k not in shared}
+        method, wrong = check(kind, own, source, path, also=sorted(shared))
+        problems += wrong
+        if config is not None and method is not None:
+            found[name] = DedupPass(name=name, config=config, method=method)
+    return _in_order(found), problems
+
+
+def _in_order(passes: "dict[str, DedupPass]") -> "dict[str, DedupPass]":
+    """In the recipe's order, but each after the passes whose columns it reads; a circle is left as it is, for
+    the check of references to tell."""
+    ordered: dict[str, DedupPass] = {}
+    waiting = dict(passes)
+    while waiting:
+        ready = (name for name, found in waiting.items() if not waiting.keys() & set(found.scorers))
+        name = next(ready, next(iter(waiting)))
+        ordered[name] = waiting.pop(name)
+    return ordered
 
 
 class _Loader:

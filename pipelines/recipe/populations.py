@@ -8,10 +8,12 @@ their nodes, the images (`pages.images`) and the paragraphs (`pages.paragraphs`)
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
-from mmcorpus.pipelines.recipe.schema import DOCUMENTS
+from mmcorpus.filters.dfn import DfnScorer
+from mmcorpus.pipelines.recipe.schema import DFN, DOCUMENTS
 
 if TYPE_CHECKING:
-    from mmcorpus.pipelines.recipe.schema import RecipeFile
+    from mmcorpus.curation.dedup import DedupPass
+    from mmcorpus.pipelines.recipe.schema import Recipe, RecipeFile
 
 IMAGES: Final = "images"
 PARAGRAPHS: Final = "paragraphs"
@@ -82,3 +84,40 @@ def folders(file: "RecipeFile") -> dict[str, tuple[str, ...]]:
     """By source, the names that its ledgers go by."""
     parts = {"document": ("", f".{URLS}", f".{IMAGES}", f".{PARAGRAPHS}"), "text": ("", f".{PARAGRAPHS}")}
     return {name: tuple(name + part for part in parts.get(entry.kind, ("",))) for name, entry in file.sources.items()}
+
+
+def sources_of(found: "DedupPass", recipe: "Recipe") -> tuple[str, ...]:
+    """The populations that a pass looks through, in the recipe's order."""
+    named = found.config.sources or samples(recipe.file)
+    return tuple(name for name in populations(recipe.file) if name in named)
+
+
+def passes_of(source: str, recipe: "Recipe") -> "list[DedupPass]":
+    """The passes that look through a population."""
+    return [found for found in recipe.passes.values() if source in sources_of(found, recipe)]
+
+
+def after_dfn(recipe: "Recipe") -> set[str]:
+    """The passes that read what the data filtering network scores, by themselves or by way of others."""
+    found: set[str] = set()
+    for name, own in recipe.passes.items():
+        if found & set(own.scorers) or (DFN in own.scorers and scored(recipe)):
+            found.add(name)
+    return found
+
+
+def dfn_columns() -> list[str]:
+    """What the network gives each pair, as expressions name it."""
+    return [f"{DFN}.{column}" for column in DfnScorer().schema().names]
+
+
+def scored(recipe: "Recipe") -> tuple[str, ...]:
+    """The sources that the network scores: none without one."""
+    sources = recipe.file.sources
+    return tuple(name for name in sources if sources[name].kind == "pair") if recipe.file.dfn else ()
+
+
+def trusted(recipe: "Recipe") -> tuple[str, ...]:
+    """The sources that it learns from, in the recipe's order."""
+    entry = recipe.file.dfn
+    return tuple(name for name in scored(recipe) if entry and (name in entry.sources or not entry.sources))

@@ -12,15 +12,21 @@ from mmcorpus.curation.documents.config import ImageListConfig, PagesConfig, Pla
 from mmcorpus.curation.download.config import DownloadConfig
 from mmcorpus.curation.selection.config import SelectConfig
 from mmcorpus.curation.synthetic.miniweb.config import MiniWebConfig
+from mmcorpus.filters.dfn import DfnScorer
+from mmcorpus.filters.model import Device, Dtype
 from mmcorpus.filters.scorer import Scorer
 from mmcorpus.packing.plan import PlanConfig
-from mmcorpus.pipelines.stages.dfn import DfnEntry
+from mmcorpus.training.clip.config import ContrastiveConfig
 
 if TYPE_CHECKING:
     from mmcorpus.curation.dedup.passes import DedupPass
     from mmcorpus.training.config import ModelConfig, StageConfig
 
 FORBID: Final[dict[str, Any]] = {"extra": "forbid"}
+DEDUP: Final = "dedup"
+"""The section of the passes, and the folder of what they write."""
+DFN: Final = DfnScorer.name
+"""The section, the scorer, the folder of what is trained, the first part of the columns' names."""
 USES: Final = "uses"
 """In a scorer's parameters: which scorer it is, so that the key can be a name of one's own."""
 ON: Final = "on"
@@ -114,6 +120,39 @@ class ScoreConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; give 1 or more, or null")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DfnScoring:
+    """How the trained network scores: DfnScorer's settings, but for which network."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
+
+    device: Device = "auto"
+    """Where it runs; auto takes GPUs if the cluster has any."""
+    dtype: Dtype = "auto"
+    """Of the forward pass; auto is bf16 on a GPU and fp32 on a CPU."""
+    batch_size: int = 256
+    """Samples in one forward pass, at most."""
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size is {self.batch_size}; give 1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DfnEntry(ContrastiveConfig):
+    """A data filtering network: whom to trust and how to learn from them. The trainer's settings stand beside these."""
+
+    trust: SelectConfig
+    """Which pairs are good: a selection over the scores and the deduplication, as under `select`. Its
+    `heldout_fraction` is what retrieval is tested on."""
+    sources: tuple[str, ...] = ()
+    """Whose pairs it learns from; empty for every source of pairs. All sources of pairs are scored."""
+    device: str | None = None
+    """Where it is trained, cpu or cuda; null for what is there."""
+    scoring: DfnScoring = field(default_factory=DfnScoring)
+    """How it scores."""
 
 
 @dataclass(frozen=True, kw_only=True)

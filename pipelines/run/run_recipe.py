@@ -6,10 +6,11 @@ from typing import Any, Final
 
 import yaml
 
+from mmcorpus.curation.engine.stage import Decision, Stage, decide
 from mmcorpus.curation.store import storage
 from mmcorpus.pipelines.recipe.schema import Recipe
 from mmcorpus.pipelines.run import runner
-from mmcorpus.pipelines.run.runner import Decision, Outcome, Say, Stage
+from mmcorpus.pipelines.run.runner import Outcome, Say
 from mmcorpus.pipelines.run.state import RunState, lock
 from mmcorpus.pipelines.run.summary import make_summary
 from mmcorpus.pipelines.stages.order import build_stages
@@ -35,7 +36,7 @@ def plan_run(recipe: Recipe, out: str, *, until: str | None = None) -> list[Deci
     """What `run_recipe` would do now, stage by stage."""
     stages = build_stages(recipe, out)
     chosen = runner.until(stages, until) if until else stages
-    return runner.preview(chosen, _state(recipe, out), out)
+    return runner.preview(chosen, _state(recipe, out))
 
 
 def run_recipe(
@@ -67,7 +68,7 @@ def run_recipe(
     with lock(out):
         storage.sweep(out)
         state = _state(recipe, out)
-        state.keep_only([stage.name for stage in stages])
+        state.take_order([stage.name for stage in stages])
         text = yaml.safe_dump(recipe.data, sort_keys=False, allow_unicode=True, width=120)
         storage.write_bytes(storage.join(out, RECIPE_FILE), text.encode())
         outcome = runner.execute(chosen, state, say=say, start_ray=start_ray, stop_ray=stop_ray, debug=debug)
@@ -98,7 +99,7 @@ def _drop_stale_ledgers(stages: Sequence[Stage], state: RunState) -> None:
     stale: set[str] = set()
     for stage in stages:
         behind = any(need.partition("#")[0] in stale for need in stage.needs)
-        if behind or runner.decide(stage, state, state.root).stale:
+        if behind or decide(stage, state).stale:
             stale.add(stage.name)
             for output in stage.outputs:
                 if output.startswith("ledger/"):

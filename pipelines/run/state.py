@@ -4,48 +4,14 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Final
 
+from mmcorpus.curation.engine.stage import StageRecord
 from mmcorpus.curation.store import storage
 
 FORMAT: Final = 1
 FILE: Final = "run.json"
 LOCK: Final = ".lock"
-
-Status = Literal["clearing", "running", "done", "partial", "failed", "interrupted"]
-"""`partial`: finished, but some shards failed; it is tried again by the next run. `clearing`: stale output is going."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class StageRecord:
-    """What run.json keeps of one stage."""
-
-    fingerprint: str
-    """Of the stage's config, its code's version and its inputs' contents."""
-    status: Status
-    version: str = ""
-    config: dict[str, Any] = field(default_factory=dict)
-    """What decides its output."""
-    inputs: dict[str, str] = field(default_factory=dict)
-    """Of each stage it needs, the content it was given."""
-    content: str = ""
-    """What the stages after it depend on: equal contents, nothing to redo."""
-    parts: dict[str, str] = field(default_factory=dict)
-    """Contents of its parts, e.g. of each scorer's tables."""
-    counts: dict[str, Any] = field(default_factory=dict)
-    outputs: list[str] = field(default_factory=list)
-    """Relative to the run's folder."""
-    failures: list[str] = field(default_factory=list)
-    """Shards (or the stage itself) that failed, each with its reason."""
-    reason: str = ""
-    """Why it was run: `new`, `resumed`, or what had changed."""
-    started: float = 0.0
-    """Unix time."""
-    seconds: float = 0.0
-    """Wall-clock, over all its attempts."""
-    pid: int = 0
-    """The process that runs it."""
 
 
 class RunState:
@@ -54,6 +20,8 @@ class RunState:
     def __init__(self, root: str, *, name: str = "") -> None:
         self.root, self.name = root, name
         self.stages: dict[str, StageRecord] = {}
+        self.retired: dict[str, StageRecord] = {}
+        """Of stages that the recipe no longer has: their files stay, and are stale should it have them again."""
 
     @classmethod
     def load(cls, root: str, *, name: str = "") -> "RunState":
@@ -68,11 +36,17 @@ class RunState:
                 raise ValueError(f"format {stored['format']}, this version reads {FORMAT}")
             state.name = name or stored["name"]
             known = {entry.name for entry in dataclasses.fields(StageRecord)}
-            for stage in stored["order"]:
-                record = stored["stages"][stage]
-                state.stages[stage] = StageRecord(**{key: value for key, value in record.items() if key in known})
+            records = {
+                stage: StageRecord(**{key: value for key, value in record.items() if key in known})
+                for stage, record in stored["stages"].items()
+            }
+            state.stages = {stage: records[stage] for stage in stored["order"]}
+            state.retired = {stage: record for stage, record in records.items() if stage not in state.stages}
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ValueError(f"{path} is not the record of a run ({error}); give another --out, or remove it") from None
+            raise ValueError(
+                f"{path} is not the record of a run ({error}); give another --out, "
+                "or remove the file: stages then go on from what their folders hold, or refuse it"
+            ) from None
         return state
 
     def put(self, stage: str, record: StageRecord) -> None:
@@ -80,19 +54,19 @@ class RunState:
         self.stages[stage] = record  # a new one comes last, and finds its place at the next run
         self.write()
 
-    def keep_only(self, stages: list[str]) -> list[str]:
-        """Forget stages that the recipe no longer has (their files stay) and take its order; returns their names."""
-        gone = [stage for stage in self.stages if stage not in stages]
-        ordered = {stage: self.stages[stage] for stage in stages if stage in self.stages}
+    def take_order(self, stages: list[str]) -> None:
+        """Order the records as a recipe's stages are; those of other stages retire."""
+        known = self.stages | self.retired
+        ordered = {stage: known[stage] for stage in stages if stage in known}
         if list(ordered) != list(self.stages):
             self.stages = ordered
+            self.retired = {stage: record for stage, record in known.items() if stage not in ordered}
             self.write()
-        return gone
 
     def write(self) -> None:
-        stages = {stage: dataclasses.asdict(record) for stage, record in self.stages.items()}
-        order = list(self.stages)
-        value = {"format": FORMAT, "name": self.name, "order": order, "stages": stages}
+        """Write the file: `order` has the recipe's stages, `stages` the retired ones too."""
+        stages = {stage: dataclasses.asdict(record) for stage, record in (self.stages | self.retired).items()}
+        value = {"format": FORMAT, "name": self.name, "order": list(self.stages), "stages": stages}
         storage.write_json(storage.join(self.root, FILE), value)
 
 

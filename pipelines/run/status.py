@@ -6,10 +6,11 @@ import shutil
 from dataclasses import dataclass
 from typing import Any
 
+from mmcorpus.curation.engine.stage import StageRecord
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.shards import list_shards
 from mmcorpus.pipelines.run.runner import describe_counts
-from mmcorpus.pipelines.run.state import FILE, RunState, StageRecord
+from mmcorpus.pipelines.run.state import FILE, RunState
 
 
 @dataclass(frozen=True, kw_only=True)

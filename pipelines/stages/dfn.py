@@ -1,103 +1,24 @@
 """The recipe's `dfn:` section: trust some pairs, train a data filtering network on them, score all pairs with it."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
 
+from mmcorpus.curation.engine.made_from import digest, file_digest, plain
+from mmcorpus.curation.engine.stage import Result, Stage
 from mmcorpus.curation.selection.config import SelectConfig
 from mmcorpus.curation.store import storage
 from mmcorpus.filters.dfn import DfnScorer
-from mmcorpus.filters.model import Device, Dtype
-from mmcorpus.pipelines.recipe.problems import Path, suggestion
-from mmcorpus.pipelines.run.fingerprint import digest, file_digest, plain
-from mmcorpus.pipelines.run.runner import Result, Stage
+from mmcorpus.pipelines.recipe.populations import trusted
+from mmcorpus.pipelines.recipe.schema import DFN, DfnEntry
 from mmcorpus.training.clip.config import RESULT_NEUTRAL, ContrastiveConfig
 
 if TYPE_CHECKING:
     from mmcorpus.pipelines.recipe.schema import Recipe
 
-DFN: Final = DfnScorer.name
-"""The section, the scorer, the folder of what is trained, the first part of the columns' names."""
 TRUSTED: Final = "trusted"
 """`selections/<source>.trusted.parquet`: what is learned from; `.trusted.heldout.parquet`: what tests it."""
 TRAIN: Final = f"{DFN}/train"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class DfnScoring:
-    """How the trained network scores: DfnScorer's settings, but for which network."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
-
-    device: Device = "auto"
-    """Where it runs; auto takes GPUs if the cluster has any."""
-    dtype: Dtype = "auto"
-    """Of the forward pass; auto is bf16 on a GPU and fp32 on a CPU."""
-    batch_size: int = 256
-    """Samples in one forward pass, at most."""
-
-    def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size is {self.batch_size}; give 1 or more")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class DfnEntry(ContrastiveConfig):
-    """A data filtering network: whom to trust and how to learn from them. The trainer's settings stand beside these."""
-
-    trust: SelectConfig
-    """Which pairs are good: a selection over the scores and the deduplication, as under `select`. Its
-    `heldout_fraction` is what retrieval is tested on."""
-    sources: tuple[str, ...] = ()
-    """Whose pairs it learns from; empty for every source of pairs. All sources of pairs are scored."""
-    device: str | None = None
-    """Where it is trained, cpu or cuda; null for what is there."""
-    scoring: DfnScoring = dataclasses.field(default_factory=DfnScoring)
-    """How it scores."""
-
-
-def columns() -> list[str]:
-    """What the network gives each pair, as expressions name it."""
-    return [f"{DFN}.{column}" for column in DfnScorer().schema().names]
-
-
-def scored(recipe: "Recipe") -> tuple[str, ...]:
-    """The sources that the network scores: none without one."""
-    sources = recipe.file.sources
-    return tuple(name for name in sources if sources[name].kind == "pair") if recipe.file.dfn else ()
-
-
-def trusted(recipe: "Recipe") -> tuple[str, ...]:
-    """The sources that it learns from, in the recipe's order."""
-    entry = recipe.file.dfn
-    return tuple(name for name in scored(recipe) if entry and (name in entry.sources or not entry.sources))
-
-
-def findings(recipe: "Recipe", available: Callable[[str], Sequence[str]]) -> Iterable[tuple[Path, str]]:
-    """What the section names that is not there. `available`: the columns of a source that are there before it."""
-    from mmcorpus.curation.selection.expression import selections_of
-
-    entry = recipe.file.dfn
-    if entry is None:
-        return
-    pairs = scored(recipe)
-    if any(scorer.name == DFN for scorer in recipe.scorers.values()):
-        fix = f"give that one another name (`dfn_public: {{uses: {DFN}, …}}`)"
-        yield (DFN,), f"score.scorers has a {DFN!r} too, and both would write the same tables; {fix}"
-    if not pairs:
-        yield (DFN,), "there is no source of kind pair to learn from"
-    for index, name in enumerate(entry.sources):
-        if name not in pairs:
-            yield (DFN, "sources", index), f"no source of pairs {name!r}; {suggestion(name, pairs, listed='sources')}"
-    for source in trusted(recipe):
-        there = available(source)
-        for column in entry.trust.columns:
-            if column not in there:
-                yield (DFN, "trust"), f"{column!r} is not there for {source!r} yet; {suggestion(column, there)}"
-    for clause in (*entry.trust.clauses, *entry.trust.upsample):
-        for path in selections_of(clause):
-            if storage.is_local(path) and not storage.exists(path):
-                yield (DFN, "trust"), f"there is no selection at {path}"
 
 
 def selection_names(source: str, config: SelectConfig) -> dict[str, str]:

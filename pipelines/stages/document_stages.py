@@ -5,10 +5,10 @@ from typing import Any, Final
 
 from mmcorpus.curation.documents.config import VOLATILE
 from mmcorpus.curation.download.config import VOLATILE as DOWNLOAD_VOLATILE
+from mmcorpus.curation.engine.made_from import digest, plain
+from mmcorpus.curation.engine.stage import Stage
 from mmcorpus.pipelines.recipe.populations import IMAGES, PARAGRAPHS, TRIMMED, URLS
 from mmcorpus.pipelines.recipe.schema import WEB, Recipe
-from mmcorpus.pipelines.run.fingerprint import digest, plain
-from mmcorpus.pipelines.run.runner import Stage
 from mmcorpus.pipelines.stages import document_steps, steps
 
 REQUIRED: Final = "required"
@@ -165,7 +165,7 @@ class DocumentStages:
             config={"opt_out": self.entry.opt_out, "decided": sorted(chosen)},
             needs=(f"{source}/extract", f"{source}/capture", f"{source}/place", *(f"{name}/select" for name in chosen)),
             outputs=(f"shards/{self.trimmed}", f"ledger/{source}/trim.parquet"),
-            clears=(f"ledger/{source}/trim.parquet",),  # the view knows the decisions that it was made by
+            invalidated_by=(),  # the view knows the decisions that it was made by
             ray="yes",
             run=lambda: document_steps.trim(
                 self.at("shards", source),

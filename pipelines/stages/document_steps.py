@@ -4,10 +4,10 @@ import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from mmcorpus.curation.engine.made_from import digest, file_digest
+from mmcorpus.curation.engine.stage import Result
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.shards import list_shards, read_rows
-from mmcorpus.pipelines.run.fingerprint import digest, file_digest
-from mmcorpus.pipelines.run.runner import Result
 from mmcorpus.pipelines.stages import steps
 
 if TYPE_CHECKING:

@@ -4,11 +4,19 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mmcorpus.curation.download.config import VOLATILE
+from mmcorpus.curation.engine.made_from import digest, plain
+from mmcorpus.curation.engine.stage import Result, Stage
 from mmcorpus.curation.store import storage
-from mmcorpus.pipelines.recipe.populations import MADE_WITH, Population, populations
-from mmcorpus.pipelines.recipe.schema import DOCUMENTS, WEB, Recipe
-from mmcorpus.pipelines.run.fingerprint import digest, plain
-from mmcorpus.pipelines.run.runner import Result, Stage
+from mmcorpus.pipelines.recipe.populations import (
+    MADE_WITH,
+    Population,
+    after_dfn,
+    passes_of,
+    populations,
+    scored,
+    trusted,
+)
+from mmcorpus.pipelines.recipe.schema import DFN, DOCUMENTS, WEB, DfnEntry, Recipe
 from mmcorpus.pipelines.stages import dedup, dfn, steps
 from mmcorpus.pipelines.stages.document_stages import REQUIRED, DocumentStages
 from mmcorpus.pipelines.stages.pack_stages import HELDOUT, PackStages
@@ -77,7 +85,7 @@ class _Builder:
                 config=plain(config),
                 version=VERSION,
                 outputs=("web",),
-                clears_for=(),
+                invalidated_by=(),
                 run=lambda: steps.generate_web(config, self.at("web")),
             )
         )
@@ -161,7 +169,7 @@ class _Builder:
                         *(f"embeddings/{name}/{own}" for own, one in scorers.items() if one.embeddings()),
                     ),
                     # Fetching again what had failed leaves most shards as they were, and their scores with them.
-                    clears_for=(population.rows_of,),
+                    invalidated_by=(population.rows_of,),
                     ray="yes",
                     run=lambda: self._score(population, list(scorers.values())),
                 )
@@ -189,10 +197,10 @@ class _Builder:
         entry = self.file.dfn
         if entry is None:
             return
-        for source in dfn.trusted(self.recipe):
+        for source in trusted(self.recipe):
             self._trust(source, entry.trust)
         self.stages.append(dfn.training_stage(self.recipe, self.at))
-        for source in dfn.scored(self.recipe):
+        for source in scored(self.recipe):
             self._score_with_dfn(source, entry)
 
     def _trust(self, source: str, config: "SelectConfig") -> None:
@@ -213,14 +221,14 @@ class _Builder:
             )
         )
 
-    def _score_with_dfn(self, source: str, entry: dfn.DfnEntry) -> None:
+    def _score_with_dfn(self, source: str, entry: DfnEntry) -> None:
         self.stages.append(
             Stage(
-                name=f"{source}/{dfn.DFN}",
+                name=f"{source}/{DFN}",
                 config={"version": dfn.DfnScorer.version, "dtype": entry.scoring.dtype},
                 needs=(dfn.TRAIN, f"{source}/download", f"{source}/download#{MADE_WITH}"),
-                outputs=(f"scores/{source}/{dfn.DFN}",),
-                clears_for=(f"{source}/download#{MADE_WITH}",),
+                outputs=(f"scores/{source}/{DFN}",),
+                invalidated_by=(f"{source}/download#{MADE_WITH}",),
                 ray="yes",
                 run=lambda: self._score(self.populations[source], [dfn.scorer(self.recipe, self.at)]),
             )
@@ -234,10 +242,10 @@ class _Builder:
 
     def _judges(self, source: str, *, trained: bool) -> list[str]:
         """What gives a source score tables: scorers, passes and, once it is trained, the data filtering network."""
-        later = set() if trained else dedup.after_dfn(self.recipe)
+        later = set() if trained else after_dfn(self.recipe)
         found = sorted(own.name for own in self.recipe.scorers.values() if source in self.recipe.on[own.name])
-        found += [own.name for own in dedup.passes_of(source, self.recipe) if own.name not in later]
-        return [*found, *([dfn.DFN] if trained and source in dfn.scored(self.recipe) else [])]
+        found += [own.name for own in passes_of(source, self.recipe) if own.name not in later]
+        return [*found, *([DFN] if trained and source in scored(self.recipe) else [])]
 
     def select(self, population: Population) -> None:
         from mmcorpus.curation.selection.config import SelectConfig
@@ -257,17 +265,12 @@ class _Builder:
                 config={**plain(config), "lists": steps.selection_identities(config)},
                 needs=self._needs_of(source, config, judges),
                 outputs=(*names.values(), f"ledger/{source}/select.parquet"),
-                # A held-out list that an earlier recipe left and this one does not make would be packed all the same.
-                clears=(
-                    *names.values(),
-                    f"selections/{source}.{HELDOUT}.parquet",
-                    f"ledger/{source}/select.parquet",
-                ),
                 run=lambda: steps.select(
                     config,
                     shards=self.at("shards", population.shards),
                     scores=self.at("scores", source) if judges else None,
                     out={name: self.at(path) for name, path in names.items()},
+                    unwanted=[] if "heldout" in names else [self.at("selections", f"{source}.{HELDOUT}.parquet")],
                     ledger_root=self.at("ledger", source),
                 ),
             )

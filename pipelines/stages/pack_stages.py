@@ -4,10 +4,10 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, Final
 
+from mmcorpus.curation.engine.made_from import plain
+from mmcorpus.curation.engine.stage import Stage
 from mmcorpus.pipelines.recipe.populations import populations
 from mmcorpus.pipelines.recipe.schema import PackEntry, Recipe
-from mmcorpus.pipelines.run.fingerprint import plain
-from mmcorpus.pipelines.run.runner import Stage
 from mmcorpus.pipelines.stages import annotations, steps
 
 HELDOUT: Final = "heldout"
@@ -137,7 +137,7 @@ class PackStages:
             config={"format": config.format, "sequences_per_shard": config.sequences_per_shard, **named},
             needs=(f"{title}/plan", *self._rows(sources), *made_by),
             outputs=(*folders, *(f"ledger/{source}/pack.parquet" for source in ledgers)),
-            clears_for=(),  # pack shards carry the fingerprint of what they were made from
+            invalidated_by=(),  # pack shards carry the fingerprint of what they were made from
             ray="maybe",
             run=lambda: steps.write_packs(
                 plan=self.at(plan_path),

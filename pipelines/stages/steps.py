@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
+from mmcorpus.curation.engine.made_from import digest, file_digest
+from mmcorpus.curation.engine.stage import Result
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.shards import SUCCESS, list_shards, read_rows
-from mmcorpus.pipelines.run.fingerprint import digest, file_digest
-from mmcorpus.pipelines.run.runner import Result
 
 if TYPE_CHECKING:
     from mmcorpus.curation.download.config import DownloadConfig
@@ -168,12 +168,23 @@ def selection_identities(config: "SelectConfig") -> dict[str, str]:
 
 
 def select(
-    config: "SelectConfig", *, shards: str, scores: str | None, out: Mapping[str, str], ledger_root: str | None
+    config: "SelectConfig",
+    *,
+    shards: str,
+    scores: str | None,
+    out: Mapping[str, str],
+    ledger_root: str | None,
+    unwanted: Sequence[str] = (),
 ) -> Result:
-    """Select from a source's scores; without scores, everything that was downloaded."""
+    """Select from a source's scores; without scores, everything that was downloaded.
+
+    `unwanted` files, which another config left and this one does not make, would be packed all the same.
+    """
     from mmcorpus.curation.selection import select as run
     from mmcorpus.curation.selection import select_table
 
+    for path in unwanted:
+        storage.remove(path)
     outputs = {"heldout_out": out.get("heldout"), "ledger_root": ledger_root, "explain_out": out["explain"]}
     outputs["required_out"] = out.get("required")
     if scores is None:

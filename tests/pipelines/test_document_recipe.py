@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
+from mmcorpus.curation.engine.stage import StageRecord, decide
 from mmcorpus.pipelines.recipe.load import read_recipe
 from mmcorpus.pipelines.recipe.populations import populations
 from mmcorpus.pipelines.recipe.problems import RecipeError
 from mmcorpus.pipelines.recipe.schema import Recipe
 from mmcorpus.pipelines.recipe.yaml_source import apply_override, parse
-from mmcorpus.pipelines.run.runner import decide
-from mmcorpus.pipelines.run.state import RunState, StageRecord
+from mmcorpus.pipelines.run.state import RunState
 from mmcorpus.pipelines.stages.order import build_stages
 
 RECIPE = """

@@ -11,7 +11,9 @@ from typing import Any, Final
 
 from PIL import Image
 
-from mmcorpus.curation.engine import tasks as engine
+from mmcorpus.curation.engine.items import run_pending
+from mmcorpus.curation.engine.made_from import MadeFrom
+from mmcorpus.curation.engine.output import Output
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.shards import EncodedImage, Sample, Shard, ShardWriter, list_shards
 from mmcorpus.curation.store.uid import pair_uid
@@ -19,7 +21,6 @@ from mmcorpus.curation.synthetic.render.config import RENDER_VERSION, RenderConf
 from mmcorpus.curation.synthetic.render.conversations import conversations
 from mmcorpus.curation.synthetic.render.rendered import Rendered
 
-SIDECAR: Final = "render.json"
 """Beside the shards: the configuration that they were rendered with, and its fingerprint."""
 _FORMATS: Final = {"jpg": "jpeg", "png": "png", "webp": "webp"}
 
@@ -80,21 +81,16 @@ def render_shards(config: RenderConfig, out: str, *, workers: int | None = None)
         ValueError: `out` holds shards that were not rendered by this function.
         RuntimeError: Ray is not initialised, or a shard could not be written; the others are kept.
     """
-    committed = _prepare(config, out)
-    missing = [number for number in range(config.shard_count) if number not in committed]
-    if missing:
-        outcomes = engine.run_shards(
-            functools.partial(_make_work, config, out), missing, name=shard_name, title="render", workers=workers
-        )
-        failures = [outcome.error for outcome in outcomes if outcome.error is not None]
-        if failures:
-            raise RuntimeError(f"{len(failures)} of {len(outcomes)} shards failed, first: {failures[0]}")
+    ran = run_pending(
+        functools.partial(_make_work, config, out), range(config.shard_count),
+        committed=_prepare(config, out), name=shard_name, title="render", workers=workers,
+    ).or_raise()  # fmt: skip
     kinds = Counter(config.sample(index)[0] for index in range(config.count))
     return {
         "samples": config.count,
         "shards": config.shard_count,
-        "shards_rendered": len(missing),
-        "shards_kept": len(committed),
+        "shards_rendered": len(ran.outcomes),
+        "shards_kept": ran.resumed,
         **{kind: kinds[kind] for kind in sorted(kinds)},
     }
 
@@ -123,24 +119,19 @@ def render_shard(config: RenderConfig, out: str, number: int) -> dict[str, int]:
     return dict(kinds)
 
 
-def _prepare(config: RenderConfig, out: str) -> set[int]:
-    """The numbers of the shards that are done; what is stale is uncommitted before anything is written over it."""
-    sidecar = storage.join(out, SIDECAR)
-    present = {int(shard.name): shard for shard in list_shards(out)}
-    known = storage.read_json(sidecar) if storage.exists(sidecar) else None
-    if present and known is None:
-        raise ValueError(f"{out}: holds shards but no {SIDECAR}, so they were not rendered; choose another folder")
-    same = known is not None and known["fingerprint"] == config.fingerprint
+def _prepare(config: RenderConfig, out: str) -> set[str]:
+    """The names of the shards that are done; those beyond `count`, and the last one of another count, are removed."""
+    settings = {name: value for name, value in asdict(config).items() if name != "count"}
+    Output(
+        folder=out, holds="rendered shards", made_from=MadeFrom(config=settings, version=RENDER_VERSION),
+        stale="replace", earlier=("render.json",),
+    ).claim()  # fmt: skip
     committed = set()
-    for number, shard in present.items():
-        expected = min(config.samples_per_shard, config.count - number * config.samples_per_shard)
-        if same and storage.read_json(shard.stats)["count"] == expected:
-            committed.add(number)
+    for shard in list_shards(out):
+        expected = min(config.samples_per_shard, config.count - int(shard.name) * config.samples_per_shard)
+        if storage.read_json(shard.stats)["count"] == expected:
+            committed.add(shard.name)
             continue
-        storage.remove(shard.stats)  # first: with it goes the commit
-        if expected <= 0:
-            storage.remove(shard.tar)
-            storage.remove(shard.parquet)
-    # Only now may the sidecar change: an interrupted clean-up leaves no shard under another configuration's name.
-    storage.write_json(sidecar, {**asdict(config), "fingerprint": config.fingerprint, "version": RENDER_VERSION})
+        for path in (shard.stats, shard.tar, shard.parquet):  # the stats first: with them goes the commit
+            storage.remove(path)
     return committed

@@ -23,7 +23,7 @@ from mmcorpus.curation.dedup.minhash import Bands, MinHash
 from mmcorpus.curation.dedup.run import deduplicate
 from mmcorpus.curation.dedup.sources import Source
 from mmcorpus.curation.dedup.text import Shingles
-from mmcorpus.curation.engine import items as tasks
+from mmcorpus.curation.engine import items
 from mmcorpus.curation.engine.tasks import Outcome
 from mmcorpus.curation.selection.expression import ExpressionError
 from mmcorpus.curation.store import storage
@@ -274,7 +274,7 @@ def test_retries_in_every_stage_change_no_byte(
     expected = everything(tmp_path, *sources)
     for folder in ("work", "index", "scores"):
         storage.remove(f"{tmp_path}/{folder}")
-    monkeypatch.setattr(tasks, "run_shards", chaos(seed))
+    monkeypatch.setattr(items, "run_shards", chaos(seed))
     deduplicate("near", CHECKED, sources, f"{tmp_path}/work", workers=1, **args)
     assert everything(tmp_path, *sources) == expected
     assert sum(path.startswith("work/") for path in expected) > 60
@@ -295,7 +295,7 @@ def test_a_driver_that_dies_after_every_single_task_ends_with_the_same_bytes(
         make_work()(items[-1])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(tasks, "run_shards", one_task)
+    monkeypatch.setattr(items, "run_shards", one_task)
     deaths = 0
     while True:
         try:
@@ -316,10 +316,10 @@ def test_a_rerun_does_nothing_and_a_changed_shard_is_seen(
     report = deduplicate("near", CHECKED, [source], f"{tmp_path}/work", workers=0)
     before = {path: os.stat(path).st_mtime_ns for path in tables(source)}
     ran: list[str] = []
-    plain = tasks.run_items
-    for module in ("tasks", "keys", "tables", "index"):
+    plain = items.run_pending
+    for module in ("engine.items", "dedup.keys", "dedup.tables", "dedup.index"):
         spy = lambda *a, **k: (ran.extend([k["title"]] * len(a[1])), plain(*a, **k))[1]  # noqa: E731
-        monkeypatch.setattr(f"mmcorpus.curation.dedup.{module}.run_items", spy)
+        monkeypatch.setattr(f"mmcorpus.curation.{module}.run_pending", spy)
     again = deduplicate("near", CHECKED, [source], f"{tmp_path}/work", workers=0)
     assert not ran
     assert {path: os.stat(path).st_mtime_ns for path in tables(source)} == before

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mmcorpus.curation.engine import tasks as engine
-from mmcorpus.curation.engine.tasks import WORKER_DIED, Outcome, run_shards
+from mmcorpus.curation.engine.tasks import WORKER_DIED, Failure, Outcome, run_shards
 
 
 def squares() -> Callable[[int], dict[str, Any]]:
@@ -52,7 +52,10 @@ def test_an_exception_is_its_items_error_alone(capfd: pytest.CaptureFixture[str]
 
     outcomes = run_shards(make, [1, 2, 3], name=named, title="squares", workers=1)
     assert outcomes[1] == Outcome(
-        name="00002", result=None, error="ValueError: this shard is bad (in 00002)", seconds=outcomes[1].seconds
+        name="00002",
+        result=None,
+        error=Failure(item="00002", kind="ValueError", message="this shard is bad"),
+        seconds=outcomes[1].seconds,
     )
     assert [outcome.error for outcome in outcomes if outcome.name != "00002"] == [None, None]
     assert "squares: 3/3 shard" in capfd.readouterr().err
@@ -133,8 +136,8 @@ def test_a_dead_worker_is_tried_again_and_a_deadly_item_kills_no_other(tmp_path:
     outcomes = run_shards(make, list(range(10)), name=named, title="deaths", workers=2)
     assert [outcome.result for outcome in outcomes if outcome.name != "00004"] == [{"kept": 1}] * 9
     assert outcomes[4].error is not None
-    assert outcomes[4].error.startswith(WORKER_DIED)
-    assert "00004" in outcomes[4].error
+    assert outcomes[4].error.kind == WORKER_DIED
+    assert "00004" in str(outcomes[4].error)
 
 
 @pytest.mark.slow

@@ -65,7 +65,7 @@ def test_what_the_target_hits_is_kept(tmp_path: Path, monkeypatch: pytest.Monkey
     assert image_based_filter(CONFIG, embeddings, scores, target, workers=1) == report
     assert before == {path.name: path.read_bytes() for path in (tmp_path / "scores" / "image_based").iterdir()}
     with monkeypatch.context() as patched:
-        patched.setattr(image_based, "run_shards", None)  # nothing is left to do
+        patched.setattr(image_based, "run_pending", None)  # nothing is left to do
         assert image_based_filter(CONFIG, embeddings, scores, target) == report
 
     np.save(target, CENTRES[[0]])

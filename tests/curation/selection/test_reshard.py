@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from mmcorpus.curation.engine.tasks import Outcome
+from mmcorpus.curation.engine.tasks import attempt
 from mmcorpus.curation.selection.reshard import plan_outputs, reshard, write_output
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.shards import (
@@ -65,17 +65,10 @@ def digest(root: str) -> dict[str, str]:
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs the work in this process, so that the plan and the writing are tested without Ray."""
 
-    def run(make_work, items, *, name, title, workers=None):  # type: ignore[no-untyped-def]
-        outcomes = []
-        for item in items:
-            try:
-                result, error = dict(make_work()(item)), None
-            except Exception as problem:
-                result, error = None, f"{type(problem).__name__}: {problem}"
-            outcomes.append(Outcome(name=name(item), result=result, error=error, seconds=0.0))
-        return outcomes
+    def run(make_work, items, *, name, **_):  # type: ignore[no-untyped-def]
+        return [attempt(lambda item=item: dict(make_work()(item)), name(item)) for item in items]
 
-    monkeypatch.setattr("mmcorpus.curation.selection.reshard.run_shards", run)
+    monkeypatch.setattr("mmcorpus.curation.engine.items.run_shards", run)
 
 
 @pytest.mark.usefixtures("in_process")
@@ -107,9 +100,9 @@ class TestWithoutRay:
         assert (again.resumed, again.samples) == (first.shards, len(uids))
         assert times == {name: os.stat(os.path.join(out, name)).st_mtime_ns for name in os.listdir(out)}
         for other, size in ((selection(dict.fromkeys(uids, 2)), 6), (selection(dict.fromkeys(uids, 1)), 5)):
-            with pytest.raises(ValueError, match="another selection or size"):
+            with pytest.raises(ValueError, match="resharded samples made from something else"):
                 reshard(root, other, out, samples_per_shard=size)
-        with pytest.raises(ValueError, match="did not write"):
+        with pytest.raises(ValueError, match="without a record"):
             reshard(root, selection(dict.fromkeys(uids, 1)), root)
 
     def test_a_damaged_tar_costs_only_the_outputs_that_need_it_and_is_named(self, tmp_path: Path) -> None:

@@ -146,14 +146,6 @@ def test_other_errors_pass_as_they_are() -> None:
     assert raised.value.filename is None
 
 
-def test_a_full_disk_is_found_among_workers_accounts() -> None:
-    told = f"shard 00003: OSError: {OSError(28, storage.DISK_FULL, '/run/00003.tar')} (in 00003)"
-    found = storage.full_disk_in(["shard 00002: ValueError: truncated", told])
-    assert found is not None
-    assert (found.errno, found.strerror, found.filename) == (28, storage.DISK_FULL, "/run/00003.tar")
-    assert storage.full_disk_in(["ValueError: a 28-word caption", "[Errno 2] No such file: 'x'"]) is None
-
-
 def test_a_missing_bucket_is_named_and_not_made(s3_root: str) -> None:
     path = "s3://a-bucket-that-nobody-made/run/a.json"
     with pytest.raises(OSError, match="cannot be written: The specified bucket does not exist") as raised:

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from mmcorpus.curation.engine.stage import Stage
 from mmcorpus.pipelines.recipe.load import load_recipe
 from mmcorpus.pipelines.recipe.problems import RecipeError
-from mmcorpus.pipelines.run.runner import Stage
 from mmcorpus.pipelines.stages.order import build_stages
 
 ROOT = Path(__file__).parent.parent.parent.parent
-DEMO = ROOT / "pipelines" / "demo.yaml"
+DEMO = ROOT / "pipelines" / "recipes" / "demo.yaml"
 SMALL = """\
 name: small
 seed: 7
@@ -53,9 +53,9 @@ def complaints(folder: Path, text: str, *settings: str) -> str:
 def test_the_shipped_recipes_are_valid_and_open_with_their_command() -> None:
     recipe = load_recipe(str(DEMO))
     assert set(recipe.stages) == {"pretrain", "baseline", "interleaved", "sft"}
-    for path in (ROOT / "pipelines").glob("*.yaml"):
+    for path in (ROOT / "pipelines" / "recipes").glob("*.yaml"):
         head = path.read_text().split("\nname:")[0]
-        assert f"mmcorpus run pipelines/{path.name} --out" in head
+        assert f"mmcorpus run pipelines/recipes/{path.name} --out" in head
 
 
 def test_sections_reach_the_stages_configs(tmp_path: Path) -> None:

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from mmcorpus.curation.engine.stage import StageRecord
 from mmcorpus.pipelines.recipe.load import load_recipe
 from mmcorpus.pipelines.recipe.schema import Recipe
 from mmcorpus.pipelines.run.run_recipe import plan_run, run_recipe
-from mmcorpus.pipelines.run.state import RunState, StageRecord
+from mmcorpus.pipelines.run.state import RunState
 
 
 def recipe(folder: Path, name: str) -> Recipe:

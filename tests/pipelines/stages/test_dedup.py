@@ -8,12 +8,13 @@ from typer.testing import CliRunner
 
 from mmcorpus.curation.dedup.image import NearImages
 from mmcorpus.curation.dedup.passes import METHODS, DedupConfig
+from mmcorpus.curation.engine.stage import StageRecord
 from mmcorpus.pipelines.cli import app
 from mmcorpus.pipelines.recipe.load import load_recipe
 from mmcorpus.pipelines.recipe.problems import RecipeError
 from mmcorpus.pipelines.recipe.schema import Recipe
 from mmcorpus.pipelines.run.runner import execute
-from mmcorpus.pipelines.run.state import RunState, StageRecord
+from mmcorpus.pipelines.run.state import RunState
 from mmcorpus.pipelines.stages.order import build_stages
 from tests.curation.dedup.corpus import found, make_rows, source_at
 

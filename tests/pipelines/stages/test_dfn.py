@@ -96,7 +96,7 @@ def test_what_does_not_fit_is_refused_with_its_place(tmp_path: Path, before: str
 
 
 def test_shipped_recipes_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = Path(__file__).parents[3] / "pipelines"
+    root = Path(__file__).parents[3] / "pipelines" / "recipes"
     assert load_recipe(str(root / "dfn.yaml")).file.dfn is not None
     site = tmp_path / "data" / "tuxpaint"
     site.mkdir(parents=True)

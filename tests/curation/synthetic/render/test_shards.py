@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from mmcorpus.curation.engine.output import RECORD
+from mmcorpus.curation.engine.tasks import Failure, Outcome
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.shards import Sample, Shard, ShardWriter, list_shards, read_rows, read_samples
 from mmcorpus.curation.store.uid import is_uid
 from mmcorpus.curation.synthetic.render import RenderConfig, render, render_shards
 from mmcorpus.curation.synthetic.render import shards as render_module
 from mmcorpus.curation.synthetic.render.conversations import conversations
-from mmcorpus.curation.synthetic.render.shards import SIDECAR, render_shard
+from mmcorpus.curation.synthetic.render.shards import render_shard
 
 SMALL = RenderConfig(count=22, samples_per_shard=5, size=(96, 96), seed=3)
 
@@ -36,7 +38,7 @@ def inline(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         worked.extend(items)
         return [Outcome(name=str(item), result=work(item), error=None, seconds=0.0) for item in items]
 
-    monkeypatch.setattr(render_module.engine, "run_shards", run)
+    monkeypatch.setattr("mmcorpus.curation.engine.items.run_shards", run)
     return worked
 
 
@@ -109,7 +111,7 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(
     with pytest.raises(KeyboardInterrupt):
         render_shards(SMALL, str(tmp_path / "cut"))
     assert sorted(os.listdir(tmp_path / "cut")) == [
-        "00000.parquet", "00000.tar", "00000_stats.json", "00001.parquet", "00001.tar", "00001_stats.json", SIDECAR,
+        "00000.parquet", "00000.tar", "00000_stats.json", "00001.parquet", "00001.tar", "00001_stats.json", RECORD,
     ]  # fmt: skip
     inline.clear()
     render_shards(SMALL, str(tmp_path / "cut"))
@@ -142,7 +144,7 @@ def test_another_configuration_renders_anew(tmp_path: Path, inline: list[int], m
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(render_module.engine, "run_shards", interrupted)
+        patched.setattr("mmcorpus.curation.engine.items.run_shards", interrupted)
         with pytest.raises(KeyboardInterrupt):
             render_shards(other, str(tmp_path / "a"))
     assert list_shards(str(tmp_path / "a")) == []
@@ -155,21 +157,20 @@ def test_foreign_shards_are_left_alone(tmp_path: Path) -> None:
     with ShardWriter(Shard(root=str(tmp_path), name="00000")) as writer:
         writer.write(Sample(key="000000000", uid="0" * 32, caption="mine", images=()))
     before = contents(tmp_path)
-    with pytest.raises(ValueError, match=r"no render\.json.*another folder"):
+    with pytest.raises(ValueError, match="without a record of what they are made from"):
         render_shards(SMALL, str(tmp_path))
     assert contents(tmp_path) == before
 
 
 def test_a_failed_shard_is_named_and_the_others_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def run(make_work: Any, items: list[int], **_: Any) -> list[Any]:
-        from mmcorpus.curation.engine.tasks import Outcome
-
         work = make_work()
         done = [Outcome(name=str(item), result=work(item), error=None, seconds=0.0) for item in items[:-1]]
-        return [*done, Outcome(name="00004", result=None, error="OSError: disk (in 00004)", seconds=0.0)]
+        failure = Failure(item="00004", kind="OSError", message="disk")
+        return [*done, Outcome(name="00004", result=None, error=failure, seconds=0.0)]
 
-    monkeypatch.setattr(render_module.engine, "run_shards", run)
-    with pytest.raises(RuntimeError, match=r"1 of 5 shards failed.*disk \(in 00004\)"):
+    monkeypatch.setattr("mmcorpus.curation.engine.items.run_shards", run)
+    with pytest.raises(RuntimeError, match=r"disk \(in 00004\); the rest is kept"):
         render_shards(SMALL, str(tmp_path))
     assert len(list_shards(str(tmp_path))) == 4
 

@@ -1,9 +1,14 @@
-"""What a stage's output depends on, as a short hash; and, when it changed, what changed."""
+"""What output is made from – config, version of the code, contents of the inputs – as a digest, and changes in words.
+
+Equal `MadeFrom`, equal bytes: by it a stage knows whether what it finds is its own, and the runner whether a stage is
+up to date.
+"""
 
 import dataclasses
 import hashlib
 import json
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from mmcorpus.curation.store import storage
@@ -27,6 +32,11 @@ def digest(value: Any) -> str:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
+def digest_of(*values: Any) -> str:
+    """16 hex digits of JSON-able values, for names of work folders and fingerprints of tables."""
+    return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
 def file_digest(path: str) -> str:
     """32 hex digits of a file's bytes, local or remote."""
     state = hashlib.blake2b(digest_size=16)
@@ -35,6 +45,38 @@ def file_digest(path: str) -> str:
         while chunk := file.read(1 << 20):
             state.update(chunk)
     return state.hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class MadeFrom:
+    """All that decides an output. Settings that only change speed are left out."""
+
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """JSON-able values."""
+    version: str = "1"
+    """Of the code: raised when the same config and inputs would give other output."""
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    """By name, a digest of the content of each thing that is read."""
+
+    @property
+    def fingerprint(self) -> str:
+        """32 hex digits."""
+        return digest({"config": plain(self.config), "version": self.version, "inputs": dict(self.inputs)})
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"config": plain(self.config), "version": self.version, "inputs": dict(self.inputs)}
+
+    def changes_from(self, before: "MadeFrom") -> str:
+        """What differs from an earlier one, in words; of many changes of the config the first three."""
+        changes = differences(before.config, plain(self.config))
+        if changes:
+            return "; ".join(changes[:3] + ([f"{len(changes) - 3} more"] if len(changes) > 3 else []))
+        if before.version != self.version:
+            return f"its output's version changed from {before.version} to {self.version}"
+        changed = [name for name in self.inputs if before.inputs.get(name) != self.inputs[name]]
+        gone = [name for name in before.inputs if name not in self.inputs]
+        return f"{', '.join(name.replace('#', ' of ') for name in changed or gone)} changed"
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:

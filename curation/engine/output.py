@@ -1,0 +1,102 @@
+"""A stage's output: a folder that says what it is made from, and is filled item by item.
+
+output = Output(folder=out, holds="placed documents", made_from=MadeFrom(config=…, inputs={"documents": …}))
+output.claim()                                            # go on, begin, replace what is stale, or refuse in words
+ran = run_pending(make_work, shards, committed=…, …)      # engine/items.py: only what is not there yet
+ran.failed                                                # by item, a Failure each
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from mmcorpus.curation.engine.made_from import MadeFrom
+from mmcorpus.curation.store import storage
+from mmcorpus.curation.store.shards import list_shards
+
+RECORD: Final = "made_from.json"
+"""In an output's folder: what it is made from."""
+
+
+class MadeOtherwise(ValueError):
+    """A folder holds output that was made from something else, or that nobody knows the making of."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """A folder and what is to be made in it."""
+
+    folder: str
+    holds: str
+    """Its content in words, for messages: `placed documents`."""
+    made_from: MadeFrom
+    owns: tuple[str, ...] = ()
+    """Other folders that are made and cleared with it: views, work files."""
+    stale: Literal["refuse", "replace"] = "refuse"
+    """What is proven to be made from something else is refused if anything is committed (downloads cost days), or
+    replaced (what is made again in minutes)."""
+    earlier: tuple[str, ...] = ()
+    """Names of the records that earlier versions of the code kept in this folder."""
+
+    @property
+    def record(self) -> str:
+        """The path of the record."""
+        return storage.join(self.folder, RECORD)
+
+    def claim(self, committed: bool | None = None) -> bool:
+        """Make the folder this output's; returns whether it already was, so that what is committed can be kept.
+
+        Nothing is written, and nothing removed, before it is certain that the folder is free, this output's, or stale.
+
+        Args:
+            committed: whether the folder holds anything that a record should speak of; None: whether it holds shards.
+
+        Raises:
+            MadeOtherwise: the folder holds something else; the message says what differs and what to do.
+        """
+        known = read_record(self.folder)
+        if known is not None and known.fingerprint == self.made_from.fingerprint:
+            return True
+        there = bool(list_shards(self.folder)) if committed is None else committed
+        before = next((name for name in self.earlier if storage.exists(storage.join(self.folder, name))), None)
+        if known is None and before is None and there:
+            raise MadeOtherwise(
+                f"{self.folder} holds {self.holds} without a record of what they are made from ({RECORD}); "
+                "put the record back, remove the folder, or name another"
+            )
+        if there and self.stale == "refuse":
+            raise MadeOtherwise(f"{self.folder} holds {self.holds} {self._difference(known, before)}; "
+                                "remove it, or name another folder")  # fmt: skip
+        if known is not None or before is not None:
+            # The record goes last, overwritten: a folder that is half cleared is still known to be stale.
+            inside = [storage.join(self.folder, name) for name in storage.list_names(self.folder) if name != RECORD]
+            for path in (*self.owns, *inside):
+                storage.remove(path)
+        self.write()
+        return False
+
+    def write(self) -> None:
+        """Write the record."""
+        storage.write_json(self.record, self.made_from.as_dict())
+
+    def _difference(self, known: MadeFrom | None, before: str | None) -> str:
+        if known is not None:
+            return f"made from something else ({self.made_from.changes_from(known)})"
+        return f"begun by an earlier version of mmcorpus (its {before}), which alone can go on with them"
+
+
+def read_record(folder: str) -> MadeFrom | None:
+    """What the output in a folder is made from; None if it does not say.
+
+    Raises:
+        ValueError: the record is damaged.
+    """
+    path = storage.join(folder, RECORD)
+    if not storage.exists(path):
+        return None
+    try:
+        stored: Any = storage.read_json(path)
+        return MadeFrom(config=stored["config"], version=stored["version"], inputs=stored["inputs"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} is not the record of an output ({error}); put it back, or remove the folder"
+        ) from None

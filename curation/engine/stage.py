@@ -1,0 +1,219 @@
+"""The stage: one step of a run, what it is made from, and whether it has to be done.
+
+    stage = Stage(name="pairs/score", config=…, needs=("pairs/download",), outputs=("scores/pairs/image",), run=…)
+    decision = decide(stage, records, root)       # keep, run, or blocked, and why
+    record = perform(decision, records, root)     # clears what is stale, runs, records what came of it
+
+A stage's fingerprint is that of `MadeFrom`: its config, its code's version and the contents of the stages it needs. A
+record with the same fingerprint and status `done` is kept; any other is run again, and its output is cleared first only
+if the record proves that it was made from something else. A stage without a record clears nothing: what its call finds
+it adopts, or refuses (`engine/output.py`). Nothing is cleared before the moment in which it is replaced.
+"""
+
+import contextlib
+import dataclasses
+import os
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, Protocol
+
+from mmcorpus.curation.engine.made_from import MadeFrom, digest, plain
+from mmcorpus.curation.store import storage
+
+RESUMED: Final = "resumed"
+Status = Literal["clearing", "running", "done", "partial", "failed", "interrupted"]
+"""`partial`: finished, but some shards failed; it is tried again by the next run. `clearing`: stale output is going."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a stage returns."""
+
+    counts: Mapping[str, Any] = field(default_factory=dict)
+    """Samples, bytes, steps: what the summary and the report show."""
+    failures: Sequence[str] = ()
+    """Shards that failed, each with its reason; what they held is missing downstream until they succeed."""
+    content: str | None = None
+    """What later stages depend on. None: the fingerprint itself, so that redoing this one redoes them."""
+    parts: Mapping[str, str] = field(default_factory=dict)
+    """Contents of parts that a later stage may need alone, by name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One step of a run."""
+
+    name: str
+    """`pairs/download`: what it works on, then what it does."""
+    config: Mapping[str, Any]
+    """Whatever decides its output, as JSON-able values; settings that only change speed are left out."""
+    run: Callable[[], Result]
+    """Does the work, resuming from what is committed."""
+    needs: tuple[str, ...] = ()
+    """The stages whose outputs it reads, which stand before it in the list; `pairs/score#image` needs one part only."""
+    outputs: tuple[str, ...] = ()
+    """Files and folders it makes, relative to the run's folder."""
+    invalidated_by: tuple[str, ...] | None = None
+    """The needs whose change makes all of its output stale, so that it is cleared; for the rest its committed items
+    know themselves what they are made from (score tables carry a fingerprint). None: any change does."""
+    version: str = "1"
+    """Raised when the same config would give other output."""
+    ray: Literal["no", "yes", "maybe"] = "no"
+    """Whether it needs an initialised Ray; `maybe`: it starts Ray itself if there is enough to do."""
+    again: bool = False
+    """Run it even if it is up to date (a download that tries again what failed)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageRecord:
+    """What is kept of a stage once it has begun."""
+
+    fingerprint: str
+    """Of the stage's config, its code's version and its inputs' contents."""
+    status: Status
+    version: str = ""
+    config: dict[str, Any] = field(default_factory=dict)
+    """What decides its output."""
+    inputs: dict[str, str] = field(default_factory=dict)
+    """Of each stage it needs, the content it was given."""
+    content: str = ""
+    """What the stages after it depend on: equal contents, nothing to redo."""
+    parts: dict[str, str] = field(default_factory=dict)
+    """Contents of its parts, e.g. of each scorer's tables."""
+    counts: dict[str, Any] = field(default_factory=dict)
+    outputs: list[str] = field(default_factory=list)
+    """Relative to the run's folder."""
+    failures: list[str] = field(default_factory=list)
+    """Shards (or the stage itself) that failed, each with its reason."""
+    reason: str = ""
+    """Why it was run: `new`, `resumed`, or what had changed."""
+    started: float = 0.0
+    """Unix time."""
+    seconds: float = 0.0
+    """Wall-clock, over all its attempts."""
+    pid: int = 0
+    """The process that runs it."""
+
+    @property
+    def made_from(self) -> MadeFrom:
+        """What it was made from."""
+        return MadeFrom(config=self.config, version=self.version, inputs=self.inputs)
+
+
+class Records(Protocol):
+    """Where the records of a run's stages are kept; every change is written at once, atomically."""
+
+    root: str
+    """The run's folder."""
+    stages: dict[str, StageRecord]
+
+    def put(self, stage: str, record: StageRecord) -> None:
+        """Set a stage's record and write it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What is to be done with a stage, and why."""
+
+    stage: Stage
+    action: Literal["keep", "run", "blocked"]
+    reason: str
+    clear: bool = False
+    made_from: MadeFrom = field(default_factory=MadeFrom)
+    stale: bool = False
+    """What it made before was made from something else."""
+
+
+def decide(stage: Stage, records: Records) -> Decision:
+    """Whether a stage has to run, given the records of those before it."""
+    inputs: dict[str, str] = {}
+    for need in stage.needs:
+        name, _, part = need.partition("#")
+        record = records.stages.get(name)
+        if record is None or record.status not in ("done", "partial"):
+            return Decision(stage=stage, action="blocked", reason=f"needs {name}, which failed", stale=True)
+        inputs[need] = record.parts.get(part, record.content) if part else record.content
+    made_from = MadeFrom(config=plain(stage.config), version=stage.version, inputs=inputs)
+    before = records.stages.get(stage.name)
+    decision = Decision(stage=stage, action="run", reason="new", made_from=made_from)
+    if before is None:
+        return decision
+    if before.fingerprint != made_from.fingerprint:
+        watched = stage.invalidated_by
+        clear = watched is None or any(before.inputs.get(need) != inputs.get(need) for need in watched)
+        reason = made_from.changes_from(before.made_from)
+        return dataclasses.replace(decision, reason=reason, clear=clear, stale=True)
+    if before.status == "clearing":
+        return dataclasses.replace(decision, reason="interrupted", clear=True)
+    if before.status != "done":
+        words = {"partial": "some shards had failed", "failed": "it had failed"}
+        return dataclasses.replace(decision, reason=f"{RESUMED}: {words.get(before.status, 'interrupted')}")
+    missing = [output for output in stage.outputs if not storage.exists(storage.join(records.root, output))]
+    if missing:
+        return dataclasses.replace(decision, reason=f"{missing[0]} is gone")
+    if stage.again:
+        return dataclasses.replace(decision, reason="asked for again")
+    return dataclasses.replace(decision, action="keep", reason="up to date")
+
+
+def perform(decision: Decision, records: Records, *, debug: bool = False) -> StageRecord:
+    """Run a stage as decided, and record what came of it.
+
+    Raises:
+        OSError: the disk is full.
+        Exception: with `debug`, whatever the stage raised.
+    """
+    stage, before = decision.stage, records.stages.get(decision.stage.name)
+    record = StageRecord(
+        fingerprint=decision.made_from.fingerprint,
+        status="clearing" if decision.clear else "running",
+        version=stage.version,
+        config=dict(decision.made_from.config),
+        inputs=dict(decision.made_from.inputs),
+        outputs=list(stage.outputs),
+        reason=decision.reason,
+        started=time.time(),
+        seconds=before.seconds if before is not None and not decision.clear else 0.0,
+        pid=os.getpid(),
+    )
+    records.put(stage.name, record)
+    if decision.clear:
+        for output in stage.outputs:
+            storage.remove(storage.join(records.root, output))
+        record = dataclasses.replace(record, status="running")
+        records.put(stage.name, record)
+    start = time.monotonic()
+
+    def finished(status: Status, **changes: Any) -> StageRecord:
+        spent = record.seconds + time.monotonic() - start
+        final = dataclasses.replace(record, status=status, seconds=spent, **changes)
+        records.put(stage.name, final)
+        return final
+
+    try:
+        result = stage.run()
+    except KeyboardInterrupt:
+        finished("interrupted")
+        raise
+    except Exception as error:
+        if debug or storage.disk_is_full(error):
+            with contextlib.suppress(OSError):  # of a full disk there may be none left for the record
+                finished("failed", failures=[str(error)])
+            raise
+        storage.write_bytes(error_path(records.root, stage.name), traceback.format_exc().encode())
+        return finished("failed", failures=[f"{type(error).__name__}: {error}"])
+    storage.remove(error_path(records.root, stage.name))
+    return finished(
+        "partial" if result.failures else "done",
+        counts=plain(dict(result.counts)),
+        failures=list(result.failures),
+        parts=dict(result.parts),
+        content=result.content or digest([record.fingerprint, *result.failures]),
+    )
+
+
+def error_path(root: str, stage: str) -> str:
+    """Where the full account of a stage's error is kept."""
+    return storage.join(root, "errors", f"{stage.replace('/', '-')}.txt")

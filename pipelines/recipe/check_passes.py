@@ -1,0 +1,131 @@
+"""What the recipe's passes of deduplication name must be there: sources, columns, scorers, each other."""
+
+import keyword
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from mmcorpus.curation.store import storage
+from mmcorpus.pipelines.recipe.populations import dfn_columns, populations, scored, sources_of
+from mmcorpus.pipelines.recipe.problems import Path, suggestion
+from mmcorpus.pipelines.recipe.row_columns import HASHES, columns_of_rows
+from mmcorpus.pipelines.recipe.schema import DEDUP, DFN, Recipe
+
+if TYPE_CHECKING:
+    from mmcorpus.curation.dedup import DedupPass
+
+
+def findings(recipe: Recipe) -> Iterable[tuple[Path, str]]:
+    """What the passes name that is not there: sources, columns, scorers, each other."""
+    before: list[DedupPass] = []
+    places = populations(recipe.file)
+    for name, found in recipe.passes.items():
+        path: Path = (DEDUP, name)
+        if not name.isidentifier() or keyword.iskeyword(name):
+            yield path, "a pass's name stands in expressions: letters, digits and _ alone, a letter first"
+        if name in ("embeddings", DFN) or any(scorer.name == name for scorer in recipe.scorers.values()):
+            yield path, "a scorer has this name, or it stands for other tables; rename the pass"
+        for index, source in enumerate(found.config.sources):
+            if source not in places:
+                yield (
+                    (*path, "sources", index),
+                    f"unknown source {source!r}; {suggestion(source, places, listed='sources')}",
+                )
+        if not sources_of(found, recipe) and not found.config.sources:
+            text = f"missing; the recipe has no pairs, so say which documents or nodes: {', '.join(places)}"
+            yield (*path, "sources"), text
+        gap = _no_index(found)
+        if gap:
+            yield (*path, "index"), gap
+        known = _columns_for(found, before, recipe)
+        for key, columns in found.read.items():
+            missing = [gap for column in columns if (gap := _missing(column, known, found, recipe))]
+            yield from (((*path, key), gap) for gap in missing)
+            if not missing and key in ("survivor", "among"):
+                wrong = _wrong_type(found, key, known)
+                if wrong:
+                    yield (*path, key), wrong
+        before.append(found)
+
+
+def _no_index(found: "DedupPass") -> str | None:
+    """Why a pass has no index to compare with; one elsewhere is asked for when it is read."""
+    index = found.config.index
+    if index is None or found.config.extend or not storage.is_local(index):
+        return None
+    there = storage.exists(storage.join(index, "index.json"))
+    return None if there else f"there is no index at {index}; a pass with `extend: true` makes one"
+
+
+def _columns_for(found: "DedupPass", before: "list[DedupPass]", recipe: Recipe) -> dict[str, pa.DataType | None]:
+    """What a pass can read, and its type where that is known: rows, scores, and what earlier passes write."""
+    from mmcorpus.curation.dedup import COLUMNS
+
+    sources = sources_of(found, recipe)
+    places = populations(recipe.file)
+    shards = [columns_of_rows(places[source], recipe) for source in sources]
+    known: dict[str, pa.DataType | None] = {
+        name: kind for name, kind in (shards[0] if shards else {}).items() if all(name in other for other in shards)
+    }
+    for scorer in recipe.scorers.values():
+        if set(sources) <= set(recipe.on[scorer.name]):
+            known |= {f"{scorer.name}.{field.name}": field.type for field in scorer.schema()}
+    if sources and set(sources) <= set(scored(recipe)):
+        known |= dict.fromkeys(dfn_columns(), pa.float32())
+    for other in before:
+        if set(sources) <= set(sources_of(other, recipe)):
+            known |= {f"{other.name}.{column}": kind for column, kind in COLUMNS.items()}
+    return known
+
+
+def _missing(column: str, known: Mapping[str, Any], found: "DedupPass", recipe: Recipe) -> str | None:
+    """Why a column that a pass reads will not be there; None if it will."""
+    if column in known:
+        return None
+    prefix, dot, rest = column.partition(".")
+    scorers = {scorer.name: scorer for scorer in recipe.scorers.values()}
+    if not dot:
+        if column in HASHES:
+            return f"needs the column {column!r}; set compute_hash: {column} under download"
+        rows = [name for name in known if "." not in name]
+        return f"the shards will have no column {column!r}; {suggestion(column, rows)}"
+    if prefix == "embeddings":
+        maker = rest.partition(".")[0]
+        if maker not in scorers:
+            fix = f"add `{maker}: {{save_embeddings: true}}` under score.scorers"
+            return f"needs the embeddings of the scorer {maker!r}, which the recipe does not run; {fix}"
+        saved = getattr(scorers[maker], "save_embeddings", False)
+        return None if saved else f"needs the embeddings of {maker!r}; give that scorer `save_embeddings: true`"
+    if prefix == found.name or (prefix in recipe.passes and not any(name.startswith(f"{prefix}.") for name in known)):
+        return f"{column!r} cannot be read here: pass {prefix!r} reads this one itself, or looks through fewer sources"
+    if prefix in scorers and not set(sources_of(found, recipe)) <= set(recipe.on[prefix]):
+        return f"{column!r}: the scorer {prefix!r} does not judge {_others(prefix, found, recipe)}; add it to its `on`"
+    if prefix not in scorers and prefix not in recipe.passes:
+        fix = f"add `{prefix}: {{}}` under score.scorers"
+        return f"{column!r} needs the scorer {prefix!r}, which the recipe does not run; {fix}"
+    return (
+        f"{prefix} gives no column {column!r}; {suggestion(column, [n for n in known if n.startswith(prefix + '.')])}"
+    )
+
+
+def _others(scorer: str, found: "DedupPass", recipe: Recipe) -> str:
+    """The populations of a pass that a scorer does not judge."""
+    return ", ".join(repr(name) for name in sources_of(found, recipe) if name not in recipe.on[scorer])
+
+
+def _wrong_type(found: "DedupPass", key: str, known: Mapping[str, pa.DataType | None]) -> str | None:
+    """Why `survivor` is no number, or `among` no condition; None if it is, or if nobody can tell yet."""
+    from mmcorpus.curation.selection import ExpressionError
+    from mmcorpus.curation.selection.evaluate import evaluate, evaluate_number
+
+    text = found.survivor if key == "survivor" else found.config.among
+    kinds = {name: known[name] for name in found.read[key]}
+    if not text or None in kinds.values():
+        return None
+    table = pa.schema([*kinds.items(), ("uid", pa.string())]).empty_table()
+    try:
+        (evaluate_number if key == "survivor" else evaluate)(text, table)
+    except ExpressionError as error:
+        return str(error)
+    return None
