@@ -45,7 +45,7 @@ class PagesConfig:
     captures: Literal["latest", "all"] = "latest"
     """Of pages captured several times, by address: keep the latest capture, or all."""
     extraction: ExtractConfig = field(default_factory=ExtractConfig)
-    """How pages are read; its `max_bytes` holds for a page once its content encodings are undone."""
+    """Options of the reading of a page; its `max_bytes` holds for a page once its content encodings are undone."""
     opt_out: OptOutConfig = field(default_factory=OptOutConfig)
     """The opt-out signals that count."""
     workers: int | None = None

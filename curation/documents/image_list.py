@@ -134,6 +134,15 @@ def _write_ledger(decided: Sequence[str], ledger_root: str) -> tuple[Counter[str
     return Counter({str(item["values"]): int(item["counts"]) for item in counts}), table.num_rows
 
 
+def read_manifest(listed: str) -> dict[str, Any]:
+    """The manifest of a list of images. Raises ValueError if the list is not complete."""
+    try:
+        made: dict[str, Any] = storage.read_json(storage.join(listed, MANIFEST))
+    except FileNotFoundError:
+        raise ValueError(f"{listed} has no complete list of images ({MANIFEST}); make it with list_images") from None
+    return made
+
+
 def url_list_config(config: DownloadConfig) -> DownloadConfig:
     """The download options with which the list of `list_images` is to be read."""
     return replace(config, url_col="url", caption_col=None, uid_col="uid", save_additional_columns=("pages", "places"))

@@ -13,7 +13,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute
 
-from mmcorpus.curation.documents.image_list import MANIFEST, USES_FOLDER
+from mmcorpus.curation.documents.image_list import USES_FOLDER, read_manifest
 from mmcorpus.curation.documents.image_urls import INLINE
 from mmcorpus.curation.download import DownloadConfig
 from mmcorpus.curation.download.writer import FACT_FIELDS
@@ -178,10 +178,7 @@ def locate(
     schema = located_schema(download)
     if listed is None:
         return Located(paths=(), shards={}, schema=schema, fetched=None)
-    try:
-        made = storage.read_json(storage.join(listed, MANIFEST))
-    except FileNotFoundError:
-        raise ValueError(f"{listed} has no complete list of images ({MANIFEST}); make it with list_images") from None
+    made = read_manifest(listed)
     index = IndexShard(folder=storage.join(work, "index"), schema=schema)
     shards = list_shards(fetched) if fetched is not None else []
     committed = {name.removesuffix(SUFFIX) for name in storage.list_names(index.folder)}

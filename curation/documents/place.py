@@ -9,7 +9,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from mmcorpus.curation.documents.config import PlaceConfig
-from mmcorpus.curation.documents.image_list import MANIFEST
+from mmcorpus.curation.documents.image_list import read_manifest
 from mmcorpus.curation.documents.locate import Located, image_fields, locate, read_ranges
 from mmcorpus.curation.documents.place_document import Document, Placed, Placer
 from mmcorpus.curation.documents.read_extracted import digest_of_captures, digest_of_shards, read_documents, surviving
@@ -26,7 +26,7 @@ from mmcorpus.curation.documents.views import (
 from mmcorpus.curation.download import DownloadConfig
 from mmcorpus.curation.download.config import VOLATILE
 from mmcorpus.curation.engine.items import run_pending
-from mmcorpus.curation.engine.made_from import MadeFrom, file_digest, plain
+from mmcorpus.curation.engine.made_from import MadeFrom, digest, plain
 from mmcorpus.curation.engine.output import Output
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.shards import SUCCESS, Shard, add_member, commit_shard, list_shards, open_tar
@@ -107,7 +107,7 @@ def place_images(
             inputs={
                 "documents": digest_of_shards(documents),
                 "captures": digest_of_captures(captures, shards),
-                "list": file_digest(storage.join(listed, MANIFEST)) if listed is not None else "",
+                "list": digest(read_manifest(listed)) if listed is not None else "",
                 "images": digest_of_shards(fetched) if fetched is not None else "",
             },
         ),

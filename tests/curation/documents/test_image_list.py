@@ -1,4 +1,4 @@
-"""Which addresses are listed, which are not and why, and that the list depends on the documents alone."""
+"""The image list: its addresses, the rule that left out each other, and that it depends on the documents alone."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the decisions on nodes leave of documents, and what drops whole documents."""
+"""Trimming: the decisions on nodes leave some of a document, or drop it whole."""
 
 import json
 from pathlib import Path

@@ -16,7 +16,7 @@ URL = "https://example.com/a/page.html"
 
 
 def answer(data: bytes | str, charset: str | None = None) -> Extracted | str:
-    """What a page gives, checked for what must hold of any answer."""
+    """The extraction of a page, checked for what must hold of any answer."""
     try:
         found = extract(data, URL, charset=charset)
     except ExtractError as error:
