@@ -25,6 +25,8 @@ TELLING: Final = _BOILERPLATE_TAGS | _NEVER_TAGS | {"main", "article"}
 _ANCHORED: Final = frozenset(["h1", "h2", "h3", "h4", "h5", "h6", "span", "a", "dt", "p", "li"])
 """Their ids are made from their words, for links to them."""
 _CONTENT_TAGS: Final = frozenset(["main", "article"])
+_SHOWN: Final = frozenset(["span", "i", "img", "figure", "picture", "a", "p", "td", "em", "b", "code", "pre"])
+"""Shown though `aria-hidden`: formulas and icons are hidden from screen readers, not from readers."""
 _BOILERPLATE_ROLES: Final = frozenset(
     re.findall(
         r"\S+",
@@ -131,21 +133,7 @@ def hint(tag: str, attributes: Attributes) -> int:
         elif name == "role":
             role = (value or "").strip().lower()
         elif name == "aria-hidden":
-            # Formulas and icons are hidden from screen readers, not from readers.
-            if value == "true" and tag not in (
-                "span",
-                "i",
-                "img",
-                "figure",
-                "picture",
-                "a",
-                "p",
-                "td",
-                "em",
-                "b",
-                "code",
-                "pre",
-            ):
+            if value == "true" and tag not in _SHOWN:
                 return NEVER
         elif name == "style":
             if value and hides(value[:_STYLE]):
