@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import IO, Any, Final, Literal
 
 import pyarrow as pa
-import pyarrow.compute
 
 from mmcorpus.curation.crawl.html_files import read_folder, read_tar, read_zip
 from mmcorpus.curation.crawl.inputs import InputFile, find_inputs
@@ -29,8 +28,6 @@ from mmcorpus.curation.engine.output import Output
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.shards import Shard, list_shards, read_rows
 from mmcorpus.curation.store.uid import pair_uid
-
-pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 
 Kind = Literal["document", "text"]
 UNREADABLE: Final = "unreadable_file"

@@ -72,15 +72,11 @@ class IndexShard:
             mask = pa.array(lost)
             columns["status"] = pc.if_else(mask, "failed_to_download", rows["status"])
             columns["error_message"] = pc.if_else(mask, f"not_in_tar: {damage}", rows["error_message"])
-        table = pa.table({name: columns.get(name, pa.nulls(len(rows), kind)) for name, kind in _types(self.schema)})
+        table = pa.table({each.name: columns.get(each.name, pa.nulls(len(rows), each.type)) for each in self.schema})
         table = table.cast(self.schema).sort_by("uid")
         ends = {"first": table["uid"][0].as_py(), "last": table["uid"][-1].as_py()} if len(rows) else {}
         write_parts(self.path(shard.name), self.schema, [table], ends, compression="zstd")
         return {"images": len(rows)}
-
-
-def _types(schema: pa.Schema) -> list[tuple[str, pa.DataType]]:
-    return [(field.name, field.type) for field in schema]
 
 
 def _members(shard: Shard) -> tuple[dict[str, tuple[str, int, int]], str]:
@@ -118,7 +114,7 @@ class Locate:
         parts = range(*self.tasks[task])
         first, last = f"{parts.start:02x}", f"{parts.stop - 1:02x}g"  # uids from 00… up to what is before ffg
         near = [path for path, low, high in self.indexes if low < last and high >= first]
-        fetched = pa.concat_tables([self.schema.empty_table(), *threaded(_read, near)])
+        fetched = pa.concat_tables([self.schema.empty_table(), *threaded(read_parts, near)])
         decided = read_parts(task_path(self.decided, task))
         rule, listed = decided["rule"], pc.is_null(decided["rule"])
         position = pc.index_in(decided["uid"], value_set=fetched["uid"].combine_chunks())
@@ -141,10 +137,6 @@ class Locate:
     def _used(self, shard: str, parts: range) -> pa.Array:
         path = storage.join(self.listed, USES_FOLDER, f"{shard}{SUFFIX}")
         return read_parts(path, parts)["uid"].combine_chunks()
-
-
-def _read(path: str) -> pa.Table:
-    return read_parts(path)
 
 
 @dataclass(frozen=True, kw_only=True)

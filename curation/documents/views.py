@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.compute
 
 from mmcorpus.curation.documents.config import Beside
 from mmcorpus.curation.documents.locate import image_fields
@@ -15,10 +14,8 @@ from mmcorpus.curation.engine.items import threaded
 from mmcorpus.curation.html.addresses import shown_url
 from mmcorpus.curation.html.nodes import Node, TextNode
 from mmcorpus.curation.store import ledger, storage
-from mmcorpus.curation.store.shards import SUCCESS, VIEW_FILE, Level, list_shards, read_rows
+from mmcorpus.curation.store.shards import SUCCESS, VIEW_FILE, Level, Shard, list_shards, read_rows
 from mmcorpus.curation.store.uid import node_uid
-
-pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 
 _NODE_FIELDS: Final[list[Any]] = [
     *((name, pa.string()) for name in ("key", "uid", "status", "error_message", "document")),
@@ -67,10 +64,11 @@ def count_codes(root: str) -> Counter[str]:
 
 def download_ledger(root: str) -> pa.Table:
     """The ledger's stage `download` of the view of images: a row for each image node."""
-    tables = threaded(lambda shard: read_rows(shard, ["uid", "error_message"]), list_shards(root))
-    if not tables:
-        return ledger.SCHEMA.empty_table()
-    return ledger.verdicts_of(pa.concat_tables(tables), "download")
+
+    def verdicts(shard: Shard) -> pa.Table:
+        return ledger.verdicts_of(read_rows(shard, ["uid", "error_message"]), "download")
+
+    return pa.concat_tables([ledger.SCHEMA.empty_table(), *threaded(verdicts, list_shards(root))])
 
 
 def texts_beside(nodes: Sequence[Node], order: Sequence[Beside]) -> dict[int, str | None]:
