@@ -18,8 +18,8 @@ from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.shards import EncodedImage, shard_at
 from mmcorpus.packing import manifest, packs
 from mmcorpus.packing.annotations import captions_of
+from mmcorpus.packing.config import PlanConfig
 from mmcorpus.packing.inputs import OpenTar, open_tar, read_texts
-from mmcorpus.packing.plan import PlanConfig
 from mmcorpus.packing.samples import FittedSample, Rejection, fit_rows
 from mmcorpus.packing.sequence import PackedSequence
 from mmcorpus.packing.tokens import Spans, load_tokenizer, tokenizer_fingerprint

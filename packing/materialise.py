@@ -18,8 +18,9 @@ import pyarrow.parquet as pq
 from mmcorpus.curation.engine.progress import Progress
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.packing import manifest
+from mmcorpus.packing.config import PlanConfig
 from mmcorpus.packing.jobs import PackJob, write_pack_shard
-from mmcorpus.packing.plan import PlanConfig, read_plan_metadata
+from mmcorpus.packing.plan import read_plan_metadata
 from mmcorpus.packing.tokens import load_tokenizer, tokenizer_fingerprint
 
 if TYPE_CHECKING:

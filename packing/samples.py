@@ -3,16 +3,15 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from mmcorpus.packing import conversations, documents, tokens
+from mmcorpus.packing.config import TooLong
 from mmcorpus.packing.inputs import IMAGES_PER_SAMPLE, Kind
 from mmcorpus.packing.lengths import expanded_length
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
-
-TooLong = Literal["drop", "truncate", "split"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

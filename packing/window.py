@@ -1,23 +1,20 @@
 """One window of a plan: its samples gathered, packed, and put into an order that depends on uids and seed alone."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from mmcorpus.packing.balanced import pack_items
+from mmcorpus.packing.config import PlanConfig
 from mmcorpus.packing.verdicts import FittedRows
-
-if TYPE_CHECKING:
-    from mmcorpus.packing.plan import PlanConfig
 
 Words = npt.NDArray[np.uint64]
 
 
 def pack_window(
-    config: "PlanConfig", rows: Sequence[tuple[str, str, str, FittedRows]], schema: pa.Schema, first_sequence: int
+    config: PlanConfig, rows: Sequence[tuple[str, str, str, FittedRows]], schema: pa.Schema, first_sequence: int
 ) -> pa.Table:
     """The plan's rows of a window of (source, kind, shard, rows), sequences numbered from `first_sequence`.
 

@@ -142,12 +142,12 @@ def download(
     """
     from mmcorpus.curation.download import DownloadConfig
     from mmcorpus.curation.store.storage import join
-    from mmcorpus.pipelines.stages import steps
+    from mmcorpus.pipelines.stages.collect import download as download_list
 
     config = read_config(DownloadConfig, settings)
     with Cluster(num_cpus) as cluster:
         cluster.start()
-        result = steps.download(
+        result = download_list(
             config,
             urls,
             shards=join(out, "shards"),
@@ -205,14 +205,14 @@ def score(
             --set 'mllm.endpoints=["http://gpu1:8000/v1"]'
     """
     from mmcorpus.pipelines.recipe.load import read_scorers
-    from mmcorpus.pipelines.stages import steps
+    from mmcorpus.pipelines.stages.score import score as score_shards
 
     judges = read_scorers(scorers, settings or [])
     with Cluster(num_cpus) as cluster:
         cluster.start()
         beside = posixpath.dirname(out.rstrip("/"))
         logs, answers = posixpath.join(beside, "logs"), posixpath.join(beside, "answers")
-        result = steps.score(
+        result = score_shards(
             judges,
             shards=shards,
             out=out,

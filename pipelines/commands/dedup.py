@@ -64,7 +64,7 @@ def dedup(
     from mmcorpus.pipelines.recipe.problems import RecipeError, suggestion
     from mmcorpus.pipelines.recipe.schema import DEDUP
     from mmcorpus.pipelines.recipe.yaml_source import YamlSource, apply_override
-    from mmcorpus.pipelines.stages.dedup import run
+    from mmcorpus.pipelines.stages.dedup import deduplicate_sources
 
     if by not in METHODS:
         raise UsageError(f"--by {by}: unknown method; {suggestion(by, METHODS)}")
@@ -79,7 +79,7 @@ def dedup(
     given = find_sources(folders, only or list(found.config.sources))
     with Cluster(num_cpus) as cluster:
         place = work or "/".join([folders[0].rstrip("/"), DEDUP, name])
-        result = run(found, given, place, start_ray=cluster.start, workers=workers)
+        result = deduplicate_sources(found, given, place, start_ray=cluster.start, workers=workers)
     counts = ", ".join(f"{count:,} {key.replace('_', ' ')}" for key, count in result.counts.items())
     say(f"{name} over {', '.join(each.name for each in given)}: {counts}")
     for each in given:

@@ -65,8 +65,9 @@ def plan(
         mmcorpus plan --source web=data/shards --selection web=unique.parquet --tokenizer tok/ --out plan.parquet
         --annotations web=data/dedup/same_image/annotations.parquet
     """
+    from mmcorpus.packing.config import PlanConfig
     from mmcorpus.packing.inputs import Kind
-    from mmcorpus.packing.plan import PlanConfig, PlanSource, make_plan
+    from mmcorpus.packing.plan import PlanSource, make_plan
 
     folders, selections, kinds = _named(source, "--source"), _named(selection, "--selection"), _named(kind, "--kind")
     captions = _named(annotations, "--annotations")
@@ -130,7 +131,7 @@ def pack(
     """
     from mmcorpus.packing.materialise import PackConfig, write_packs
     from mmcorpus.packing.pickles import write_pickles
-    from mmcorpus.pipelines.stages.steps import over_ray
+    from mmcorpus.pipelines.stages.packing import over_ray
 
     config = read_config(PackConfig, settings)
     with Cluster(num_cpus) as cluster:

@@ -15,7 +15,7 @@ from mmcorpus.curation.synthetic.miniweb.config import MiniWebConfig
 from mmcorpus.filters.dfn import DfnScorer
 from mmcorpus.filters.model import Device, Dtype
 from mmcorpus.filters.scorer import Scorer
-from mmcorpus.packing.plan import PlanConfig
+from mmcorpus.packing.config import PlanConfig
 from mmcorpus.training.clip.config import ContrastiveConfig
 
 if TYPE_CHECKING:

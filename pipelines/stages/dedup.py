@@ -10,17 +10,19 @@ from mmcorpus.curation.engine.stage import Result, Stage
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.scores import list_tables, read_scores
 from mmcorpus.curation.store.shards import list_shards
-from mmcorpus.pipelines.recipe.populations import Population, populations, scored, sources_of
+from mmcorpus.pipelines.recipe.populations import Population, scored, sources_of
 from mmcorpus.pipelines.recipe.schema import DEDUP, DFN
+from mmcorpus.pipelines.stages.context import RunContext, failures
 
 if TYPE_CHECKING:
     from mmcorpus.curation.dedup import DedupPass, Source
     from mmcorpus.pipelines.recipe.schema import Recipe
 
 
-def stage(found: "DedupPass", recipe: "Recipe", at: Callable[..., str], start_ray: Callable[[], None]) -> Stage:
-    """The stage of a pass; `at` gives places in the run's folder."""
-    sources, places = sources_of(found, recipe), populations(recipe.file)
+def dedup_stage(run: RunContext, found: "DedupPass") -> Stage:
+    """The stage of a pass."""
+    recipe, places = run.recipe, run.populations
+    sources = sources_of(found, recipe)
     needs = [places[source].made_by for source in sources]
     for scorer in found.scorers:
         needs += [maker(scorer, source, recipe) for source in sources]
@@ -39,12 +41,12 @@ def stage(found: "DedupPass", recipe: "Recipe", at: Callable[..., str], start_ra
         invalidated_by=(),  # tables and work files know what they are made from
         version="2" if found.config.annotations else "1",
         ray="maybe",
-        run=lambda: run(
+        run=lambda: deduplicate_sources(
             found,
-            [source_at(places[source], at) for source in sources],
-            at(DEDUP, found.name),
-            left_out=[at("scores", source) for source in places if source not in sources],
-            start_ray=start_ray,
+            [_source(run, places[source]) for source in sources],
+            run.at(DEDUP, found.name),
+            left_out=[run.at("scores", source) for source in places if source not in sources],
+            start_ray=run.start_ray,
         ),
     )
 
@@ -65,15 +67,28 @@ def maker(scorer: str, source: str, recipe: "Recipe") -> str:
     return f"{source}/{DFN}" if scorer == DFN and scored(recipe) else f"{source}/score#{scorer}"
 
 
-def source_at(population: Population, at: Callable[..., str]) -> "Source":
-    """A population in a run's folder."""
+def annotations_part(name: str) -> str:
+    """The part of a pass's stage that its annotations are, for a pack that needs them."""
+    from mmcorpus.curation.dedup.annotations import FILE
+
+    return f"{DEDUP}/{name}#{FILE}"
+
+
+def annotations_table(run: RunContext, name: str) -> str:
+    """The file of a pass's annotations."""
+    from mmcorpus.curation.dedup.annotations import FILE
+
+    return run.at(DEDUP, name, FILE)
+
+
+def _source(run: RunContext, population: Population) -> "Source":
     from mmcorpus.curation.dedup import Source
 
-    places = {kind: at(kind, population.name) for kind in ("scores", "embeddings")}
-    return Source(name=population.name, shards=at("shards", population.shards), **places)
+    places = {kind: run.at(kind, population.name) for kind in ("scores", "embeddings")}
+    return Source(name=population.name, shards=run.at("shards", population.shards), **places)
 
 
-def run(
+def deduplicate_sources(
     found: "DedupPass",
     given: "Sequence[Source]",
     work: str,
@@ -116,8 +131,7 @@ def run(
         path = storage.join(work, FILE)
         counts["annotated"] = write_annotations(found.name, given, path, among=found.config.among)
         parts[FILE] = file_digest(path)
-    failures = [f"shard {shard}: {error}" for shard, error in report.failed.items()]
-    return Result(counts=counts, failures=failures, parts=parts)
+    return Result(counts=counts, failures=failures(report.failed), parts=parts)
 
 
 def _content(scores: str, name: str) -> str:

@@ -1,24 +1,53 @@
 """The recipe's `dfn:` section: trust some pairs, train a data filtering network on them, score all pairs with it."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterator
+from typing import Final
 
 from mmcorpus.curation.engine.made_from import digest, file_digest, plain
 from mmcorpus.curation.engine.stage import Result, Stage
 from mmcorpus.curation.selection.config import SelectConfig
 from mmcorpus.curation.store import storage
 from mmcorpus.filters.dfn import DfnScorer
-from mmcorpus.pipelines.recipe.populations import trusted
+from mmcorpus.pipelines.recipe.populations import MADE_WITH, scored, trusted
 from mmcorpus.pipelines.recipe.schema import DFN, DfnEntry
+from mmcorpus.pipelines.stages.context import RunContext
+from mmcorpus.pipelines.stages.score import score_population
+from mmcorpus.pipelines.stages.select import described, judges_of, needs_of, select
 from mmcorpus.training.clip.config import RESULT_NEUTRAL, ContrastiveConfig
-
-if TYPE_CHECKING:
-    from mmcorpus.pipelines.recipe.schema import Recipe
 
 TRUSTED: Final = "trusted"
 """`selections/<source>.trusted.parquet`: what is learned from; `.trusted.heldout.parquet`: what tests it."""
 TRAIN: Final = f"{DFN}/train"
+
+
+def dfn_stages(run: RunContext) -> Iterator[Stage]:
+    """Trust some pairs of each source, train on them all, score the pairs of every source."""
+    entry = run.file.dfn
+    if entry is None:
+        return
+    for source in trusted(run.recipe):
+        yield _trust(run, source, entry.trust)
+    yield _train(run, entry)
+    for source in scored(run.recipe):
+        yield _score(run, source, entry)
+
+
+def _trust(run: RunContext, source: str, config: SelectConfig) -> Stage:
+    names, judges = selection_names(source, config), judges_of(run, source, trained=False)
+    return Stage(
+        name=f"{source}/trust",
+        config=described(config),
+        needs=needs_of(run, source, config, judges),
+        outputs=tuple(names.values()),
+        run=lambda: select(
+            config,
+            shards=run.at("shards", source),
+            scores=run.at("scores", source) if judges else None,
+            out={name: run.at(path) for name, path in names.items()},
+            ledger_root=None,
+        ),
+    )
 
 
 def selection_names(source: str, config: SelectConfig) -> dict[str, str]:
@@ -30,24 +59,46 @@ def selection_names(source: str, config: SelectConfig) -> dict[str, str]:
     return names | ({"heldout": f"selections/{source}.{TRUSTED}.heldout.parquet"} if config.heldout_fraction else {})
 
 
-def training_stage(recipe: "Recipe", at: Callable[..., str]) -> Stage:
-    """The stage that trains the network on all trusted selections."""
-    entry = recipe.file.dfn
-    assert entry is not None
+def _train(run: RunContext, entry: DfnEntry) -> Stage:
     settings = [field.name for field in dataclasses.fields(ContrastiveConfig)]
     config = ContrastiveConfig(**{name: getattr(entry, name) for name in settings})
-    sources = trusted(recipe)
+    files = {source: selection_names(source, entry.trust) for source in trusted(run.recipe)}
+
+    def work() -> Result:
+        from mmcorpus.training.clip import PairSource, train_contrastive
+
+        chosen, heldout = (
+            {
+                source: PairSource(shards=run.at("shards", source), selection=run.at(paths[name]))
+                for source, paths in files.items()
+                if name in paths
+            }
+            for name in ("selection", "heldout")
+        )
+        report = train_contrastive(config, chosen, run.at(DFN), heldout=heldout, device=entry.device)
+        totals = report.totals
+        content = [file_digest(storage.join(report.model, name)) for name in storage.list_names(report.model)]
+        counts = {
+            "step": totals.step,
+            "loss": totals.loss,
+            "training_pairs": report.training_pairs,
+            "heldout_pairs": report.heldout_pairs,
+            "broken_images": totals.broken_images,
+            **totals.heldout,
+        }
+        return Result(counts=counts, failures=report.failures, content=digest(content))
+
     return Stage(
         name=TRAIN,
-        config={**plain(config, RESULT_NEUTRAL), "sources": list(sources), **_weights(config)},
-        needs=tuple(f"{source}/{step}" for source in sources for step in ("download", "trust")),
+        config={**plain(config, RESULT_NEUTRAL), "sources": list(files), **_weights(config)},
+        needs=tuple(f"{source}/{step}" for source in files for step in ("download", "trust")),
         outputs=(DFN,),
-        run=lambda: _train(config, entry, sources, at),
+        run=work,
     )
 
 
 def _weights(config: ContrastiveConfig) -> dict[str, str]:
-    """What tells local weights that it begins with from others of the same path."""
+    """The identity of local weights that it begins with, to tell them from others of the same path."""
     from mmcorpus.filters.weights import weights_identity
 
     start = config.pretrained or (config.model if isinstance(config.model, str) else "")
@@ -56,37 +107,23 @@ def _weights(config: ContrastiveConfig) -> dict[str, str]:
     return {"weights": weights_identity(path)} if local else {}
 
 
-def _train(config: ContrastiveConfig, entry: DfnEntry, sources: Sequence[str], at: Callable[..., str]) -> Result:
-    from mmcorpus.training.clip import PairSource, train_contrastive
-
-    files = {source: selection_names(source, entry.trust) for source in sources}
-
-    def given(name: str) -> dict[str, PairSource]:
-        return {
-            source: PairSource(shards=at("shards", source), selection=at(paths[name]))
-            for source, paths in files.items()
-            if name in paths
-        }
-
-    report = train_contrastive(config, given("selection"), at(DFN), heldout=given("heldout"), device=entry.device)
-    totals = report.totals
-    content = [file_digest(storage.join(report.model, name)) for name in storage.list_names(report.model)]
-    counts = {
-        "step": totals.step,
-        "loss": totals.loss,
-        "training_pairs": report.training_pairs,
-        "heldout_pairs": report.heldout_pairs,
-        "broken_images": totals.broken_images,
-        **totals.heldout,
-    }
-    return Result(counts=counts, failures=report.failures, content=digest(content))
-
-
-def scorer(recipe: "Recipe", at: Callable[..., str]) -> DfnScorer:
-    """The scorer with the network that was trained."""
-    from mmcorpus.training.clip import last_model
-
-    entry = recipe.file.dfn
-    assert entry is not None
+def _score(run: RunContext, source: str, entry: DfnEntry) -> Stage:
+    download = f"{source}/download"
     how = entry.scoring
-    return DfnScorer(model_name=last_model(at(DFN)), device=how.device, dtype=how.dtype, batch_size=how.batch_size)
+
+    def work() -> Result:
+        from mmcorpus.training.clip import last_model
+
+        trained = last_model(run.at(DFN))
+        scorer = DfnScorer(model_name=trained, device=how.device, dtype=how.dtype, batch_size=how.batch_size)
+        return score_population(run, run.populations[source], [scorer])
+
+    return Stage(
+        name=f"{source}/{DFN}",
+        config={"version": DfnScorer.version, "dtype": how.dtype},
+        needs=(TRAIN, download, f"{download}#{MADE_WITH}"),
+        outputs=(f"scores/{source}/{DFN}",),
+        invalidated_by=(f"{download}#{MADE_WITH}",),
+        ray="yes",
+        run=work,
+    )

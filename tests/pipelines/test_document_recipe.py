@@ -110,10 +110,11 @@ def redone(before: Recipe, after: Recipe, root: str) -> list[str]:
 
     def finish(stages: Any, mark: str, run: list[str]) -> None:
         for stage in stages:
-            decision = decide(stage, state, root)
+            decision = decide(stage, state)
             if decision.action == "run" and not decision.reason.endswith("is gone"):
                 run.append(stage.name)
-                record = StageRecord(fingerprint=decision.fingerprint, status="done", inputs=dict(decision.inputs))
+                made_from = decision.made_from
+                record = StageRecord(fingerprint=made_from.fingerprint, status="done", inputs=dict(made_from.inputs))
                 parts = {name: f"{name}-{mark}" for name in ("made_with", "pairs", "pages", "texts")}
                 state.stages[stage.name] = StageRecord(**{**record.__dict__, "content": mark, "parts": parts})
 

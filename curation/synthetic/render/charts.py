@@ -1,11 +1,10 @@
 """Bar, line and pie charts: what they say, and how they are described (after PixMo-Docs; Molmo, §3)."""
 
 import random
-from dataclasses import dataclass
 from typing import Final
 
-from mmcorpus.curation.synthetic.render.canvas import BRIGHT, Color, draw_size, jittered, stream
-from mmcorpus.curation.synthetic.render.plots import draw_plot
+from mmcorpus.curation.synthetic.render.canvas import BRIGHT, draw_size, jittered, stream
+from mmcorpus.curation.synthetic.render.plots import Chart, Series, draw_plot
 from mmcorpus.curation.synthetic.render.rendered import Rendered, assemble, make_point
 from mmcorpus.curation.synthetic.render.words import article, listed, number, sentence
 
@@ -28,38 +27,6 @@ _TIMES: Final = {
 _PAIRS: Final = (("North", "South"), ("East", "West"), ("Plan", "Result"), ("Team A", "Team B"))
 _SINGLE: Final = ""
 _MARKS: Final = {"bar": "bar", "horizontal bar": "bar", "line": "point", "pie": "slice"}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Series:
-    """One row of numbers with its name and colours; a colour a category, all alike unless each has its own."""
-
-    name: str
-    """Empty when the chart has one series."""
-    values: tuple[int, ...]
-    colors: tuple[str, ...]
-    rgb: tuple[Color, ...]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Chart:
-    """All that a chart shows."""
-
-    form: str
-    title: str
-    categories: tuple[str, ...]
-    series: tuple[Series, ...]
-    top: int
-    """The value at the end of the value axis."""
-    labelled: bool
-    """Whether each value is written beside its mark; if not, it lies on a grid line or halfway between two."""
-    background: str
-    ground: Color
-
-    @property
-    def colorful(self) -> bool:
-        """Whether each category has a colour of its own."""
-        return len(set(self.series[0].colors)) > 1
 
 
 def draw_chart(seed: int, size: tuple[int, int] | None = None) -> Rendered:

@@ -3,17 +3,47 @@
 import math
 import random
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
 
 from PIL import Image
 
 from mmcorpus.curation.synthetic.render.canvas import XY, Canvas, Color, blend, fit_text, ink_on, text_width
 
-if TYPE_CHECKING:
-    from mmcorpus.curation.synthetic.render.charts import Chart
-
 Box: TypeAlias = tuple[float, float, float, float]
 Along: TypeAlias = Callable[[float], float]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Series:
+    """One row of numbers with its name and colours; a colour a category, all alike unless each has its own."""
+
+    name: str
+    """Empty when the chart has one series."""
+    values: tuple[int, ...]
+    colors: tuple[str, ...]
+    rgb: tuple[Color, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Chart:
+    """All that a chart shows."""
+
+    form: str
+    title: str
+    categories: tuple[str, ...]
+    series: tuple[Series, ...]
+    top: int
+    """The value at the end of the value axis."""
+    labelled: bool
+    """Whether each value is written beside its mark; if not, it lies on a grid line or halfway between two."""
+    background: str
+    ground: Color
+
+    @property
+    def colorful(self) -> bool:
+        """Whether each category has a colour of its own."""
+        return len(set(self.series[0].colors)) > 1
 
 
 class Mark(NamedTuple):
@@ -25,7 +55,7 @@ class Mark(NamedTuple):
     """A bar's box (left, top, right, bottom) or a marker's x, y, in pixels; a slice's start and end in degrees."""
 
 
-def draw_plot(chart: "Chart", size: tuple[int, int], rng: random.Random) -> tuple[Image.Image, list[list[Mark]]]:
+def draw_plot(chart: Chart, size: tuple[int, int], rng: random.Random) -> tuple[Image.Image, list[list[Mark]]]:
     """The chart's picture and the marks of each series."""
     canvas = Canvas(size, chart.ground)
     ink = ink_on(chart.ground)
@@ -63,7 +93,7 @@ def _legend_row(
     return (left, top, right, bottom - letter * 1.6) if at_bottom else (left, top + letter * 1.5, right, bottom)
 
 
-def _axes(canvas: Canvas, chart: "Chart", box: Box, letter: float, ink: Color, rng: random.Random) -> list[list[Mark]]:
+def _axes(canvas: Canvas, chart: Chart, box: Box, letter: float, ink: Color, rng: random.Random) -> list[list[Mark]]:
     """Axes, grid and marks of a bar or line chart."""
     lying = chart.form == "horizontal bar"
     ticks = [chart.top * step // 5 for step in range(6)]
@@ -109,7 +139,7 @@ def _axes(canvas: Canvas, chart: "Chart", box: Box, letter: float, ink: Color, r
 
 
 def _bars(
-    canvas: Canvas, chart: "Chart", centers: list[float], width: float, along: Along, letter: float, ink: Color
+    canvas: Canvas, chart: Chart, centers: list[float], width: float, along: Along, letter: float, ink: Color
 ) -> list[list[Mark]]:
     lying = chart.form == "horizontal bar"
     each = width / len(chart.series)
@@ -136,7 +166,7 @@ def _bars(
 
 
 def _lines(
-    canvas: Canvas, chart: "Chart", centers: list[float], along: Along, letter: float, ink: Color
+    canvas: Canvas, chart: Chart, centers: list[float], along: Along, letter: float, ink: Color
 ) -> list[list[Mark]]:
     thick = max(2.0, letter * 0.22)
     marks = []
@@ -152,7 +182,7 @@ def _lines(
     return marks
 
 
-def _pie(canvas: Canvas, chart: "Chart", box: Box, letter: float, ink: Color, rng: random.Random) -> list[Mark]:
+def _pie(canvas: Canvas, chart: Chart, box: Box, letter: float, ink: Color, rng: random.Random) -> list[Mark]:
     left, top, right, bottom = box
     row = chart.series[0]
     in_slices = rng.random() < 0.6

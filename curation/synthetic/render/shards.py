@@ -123,7 +123,7 @@ def _prepare(config: RenderConfig, out: str) -> set[str]:
     """The names of the shards that are done; those beyond `count`, and the last one of another count, are removed."""
     settings = {name: value for name, value in asdict(config).items() if name != "count"}
     Output(
-        folder=out, holds="rendered shards", made_from=MadeFrom(config=settings, version=RENDER_VERSION),
+        folder=out, holds="rendered shards", made_from=MadeFrom(config=settings, version=str(RENDER_VERSION)),
         stale="replace", earlier=("render.json",),
     ).claim()  # fmt: skip
     committed = set()

@@ -1,0 +1,52 @@
+"""How samples are put into sequences: the limits of a sequence, what becomes of samples that are too long, mixtures."""
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+TooLong = Literal["drop", "truncate", "split"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanConfig:
+    """How samples are put into sequences."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    context_length: int = 4096
+    """Positions of a sequence."""
+    tokens_per_image: int = 144
+    """Positions of an image, which must be the number that the model's projector gives (Open-Qwen2VL: 144, 729)."""
+    max_images: int | None = None
+    """Most images in a sequence (MM1: 16); null for as many as fit."""
+    too_long: TooLong = "drop"
+    """A sample longer than a sequence, or a document with more than `max_images` images: `drop` it; `truncate` it (it
+    loses its end and end token, and but for documents keeps its images); or `split` a document at its nodes' borders
+    into parts that are samples of their own (pairs and conversations are dropped)."""
+    mix: dict[str, float] = field(default_factory=dict)
+    """Shares of the sources in the sequences' positions, e.g. `{pages: 0.45, pairs: 0.45, texts: 0.1}` (MM1); they need
+    not add up to 1. As many positions in all as there are without it: of a source with too many samples some are left
+    out, of one with too few some come several times, drawn by a hash of their uids. Empty: all as the selections say.
+    The texts are then read twice."""
+    window_shards: int = 8
+    """Input shards that are packed together: more fill a little better and mix more, fewer are written faster."""
+    seed: int = 0
+    """Orders the samples within a sequence and the sequences within a window."""
+
+    def __post_init__(self) -> None:
+        for name in ("context_length", "tokens_per_image", "window_shards"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"pack.{name} is {getattr(self, name)}; give a number of at least 1")
+        if self.max_images is not None and self.max_images < 1:
+            raise ValueError(f"pack.max_images is {self.max_images}; give at least 1, or null for no limit")
+        if self.context_length <= self.tokens_per_image:
+            raise ValueError(
+                f"pack.context_length is {self.context_length}, no more than one image's {self.tokens_per_image} "
+                "positions; raise it or lower pack.tokens_per_image"
+            )
+        if self.too_long not in ("drop", "truncate", "split"):
+            raise ValueError(f"pack.too_long is {self.too_long!r}; give 'drop', 'truncate' or 'split'")
+        for source, share in self.mix.items():
+            if not 0 < share < float("inf"):
+                raise ValueError(f"pack.mix gives {source!r} a share of {share}; give a number above 0")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"pack.seed is {self.seed}; give a number from 0 to 2**63 - 1")

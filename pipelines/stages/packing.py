@@ -1,0 +1,219 @@
+"""The stages after selection: the tokenizer, and for each pack its plan and its shards."""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from mmcorpus.curation.engine.made_from import file_digest, plain
+from mmcorpus.curation.engine.stage import Result, Stage
+from mmcorpus.curation.store import ledger, storage
+from mmcorpus.curation.store.shards import list_shards
+from mmcorpus.packing.config import PlanConfig
+from mmcorpus.packing.plan import PlanSource, make_plan
+from mmcorpus.pipelines.recipe.schema import PackEntry
+from mmcorpus.pipelines.stages.context import HELDOUT, RunContext, counts
+from mmcorpus.pipelines.stages.dedup import annotations_part, annotations_table
+
+FEW_JOBS: Final = 2
+"""So many pack shards are written sooner here than workers have imported what writing needs."""
+TOKENIZER: Final = "tokenizer/train"
+
+
+def packing_stages(run: RunContext) -> Iterator[Stage]:
+    """The tokenizer, and of each pack the plan and the shards, then those of what is held out."""
+    config = run.file.tokenizer
+    if config is not None and config.train is not None and run.file.pack:
+        yield _tokenizer(run, config.train.vocab_size)
+    ledgered: set[str] = set()
+    for name, pack in run.file.pack.items():
+        # The run's ledger follows each sample into the first pack that takes it; what another pack of the same source
+        # makes of it stays beside that pack's plan.
+        own = [source for source in pack.sources if source not in ledgered]
+        ledgered.update(own)
+        yield from _pack(run, name, pack, ledgered=own)
+        if has_heldout(run, name):
+            yield from _pack(run, name, pack, heldout=True)
+
+
+def has_heldout(run: RunContext, pack: str) -> bool:
+    """Whether any source of a pack keeps samples aside."""
+    return any(run.keeps_aside(source) for source in run.file.pack[pack].sources)
+
+
+def _rows(run: RunContext, sources: Sequence[str]) -> list[str]:
+    """The stages that make the sources' rows."""
+    return [run.populations[source].made_by for source in sources]
+
+
+def _selected(run: RunContext, sources: Sequence[str]) -> list[str]:
+    """The stages that make and select the sources' rows."""
+    return [stage for source in sources for stage in (*_rows(run, [source]), f"{source}/select")]
+
+
+def _shards(run: RunContext, source: str) -> str:
+    return run.at("shards", run.populations[source].shards)
+
+
+def _tokenizer(run: RunContext, vocab_size: int) -> Stage:
+    sources = list(dict.fromkeys(source for pack in run.file.pack.values() for source in pack.sources))
+
+    def work() -> Result:
+        from mmcorpus.packing.vocabulary import train_tokenizer
+
+        texts: list[str] = []
+        for source in sources:
+            chosen = set(storage.read_table(run.selection(source), columns=["uid"])["uid"].to_pylist())
+            texts.extend(_texts(_shards(run, source), run.file.sources[source].kind, chosen))
+        out = run.at("tokenizer")
+        train_tokenizer(texts, vocab_size, out)
+        return Result(counts={"texts": len(texts)}, content=file_digest(storage.join(out, "tokenizer.json")))
+
+    return Stage(
+        name=TOKENIZER,
+        config={"vocab_size": vocab_size, "sources": sources},
+        needs=tuple(_selected(run, sources)),
+        outputs=("tokenizer",),
+        run=work,
+    )
+
+
+def _texts(shards: str, kind: Any, chosen: set[str]) -> Iterator[str]:
+    from mmcorpus.packing.conversations import parse_conversation
+    from mmcorpus.packing.documents import parse_nodes
+    from mmcorpus.packing.inputs import read_texts
+
+    for shard in list_shards(shards):
+        for text in read_texts(shard, kind, chosen)["text"].to_pylist():
+            if text is None:
+                continue
+            if kind == "pair":
+                yield text
+                continue
+            with contextlib.suppress(ValueError):  # the planner drops it, with the reason
+                if kind != "conversation":
+                    yield from (node for node in parse_nodes(text) if isinstance(node, str))
+                    continue
+                yield from (content for _, content in parse_conversation(text))
+
+
+def _tokenizer_of(run: RunContext) -> tuple[str, dict[str, str], tuple[str, ...]]:
+    """Where the tokenizer is, what of it decides the plan, and the stage that makes it."""
+    config = run.file.tokenizer
+    assert config is not None, "recipes with packs and no tokenizer are refused"
+    if config.train is not None:
+        return run.at("tokenizer"), {}, (TOKENIZER,)
+    assert config.name is not None
+    return config.name, {"tokenizer": config.name}, ()
+
+
+def _pack(
+    run: RunContext, name: str, pack: PackEntry, *, ledgered: Sequence[str] = (), heldout: bool = False
+) -> tuple[Stage, Stage]:
+    """The plan and the shards of a pack, or of what is held out from it."""
+    config = PlanConfig(
+        **{field.name: getattr(pack, field.name) for field in dataclasses.fields(PlanConfig) if field.init}
+    )
+    if heldout:  # held-out samples are all packed, as they are: a mixture is for learning
+        config = dataclasses.replace(config, mix={})
+    tokenizer, named, made_by = _tokenizer_of(run)
+    title = f"{name}.{HELDOUT}" if heldout else name
+    sources = [source for source in pack.sources if not heldout or run.keeps_aside(source)]
+    kinds = {source: run.file.sources[source].kind for source in sources}
+    annotated = {source: own for source, own in pack.annotations.items() if source in sources}
+    plan, packs, own_ledger = f"plans/{title}.parquet", f"packs/{title}", f"plans/{title}.ledger"
+    annotations = [annotations_part(own) for own in dict.fromkeys(annotated.values())]
+
+    def make() -> Result:
+        given = {
+            source: PlanSource(
+                shards=_shards(run, source),
+                selection=run.selection(source, *([HELDOUT] if heldout else [])),
+                kind=kind,
+                annotations=annotations_table(run, annotated[source]) if source in annotated else None,
+            )
+            for source, kind in kinds.items()
+        }
+        return _make_plan(config, tokenizer, given, run.at(plan), run.at(own_ledger))
+
+    def write() -> Result:
+        from mmcorpus.packing.materialise import PackConfig, write_packs
+
+        out, spread = run.at(packs), over_ray(run.start_ray)
+        report = write_packs(
+            PackConfig(sequences_per_shard=pack.sequences_per_shard),
+            plan=run.at(plan),
+            tokenizer=tokenizer,
+            tokenizer_name=named.get("tokenizer"),
+            shards={source: _shards(run, source) for source in sources},
+            out=out,
+            ledger_root=run.at(own_ledger),
+            map_fn=spread,
+        )
+        for source in ledgered:  # the plan's verdicts, amended for images that are missing
+            verdicts = storage.read_bytes(run.at(own_ledger, source, "pack.parquet"))
+            storage.write_bytes(run.at("ledger", source, "pack.parquet"), verdicts)
+        if pack.format != "webdataset":
+            from mmcorpus.packing.pickles import write_pickles
+
+            write_pickles(out, f"{out}.pickles", map_fn=spread)
+        dropped = sum(count for rules in report.dropped.values() for count in rules.values())
+        written = {"bytes": report.bytes, "shards": report.written + report.resumed, "dropped": dropped}
+        return Result(counts={**report.counts, **written}, content=file_digest(storage.join(out, "manifest.json")))
+
+    planning = Stage(
+        name=f"{title}/plan",
+        config={**plain(config), **named, "sources": kinds, **({"annotations": annotated} if annotated else {})},
+        version="2",
+        needs=(*_selected(run, sources), *annotations, *made_by),
+        outputs=(plan, own_ledger),
+        run=make,
+    )
+    writing = Stage(
+        name=f"{title}/packs",
+        config={"format": pack.format, "sequences_per_shard": pack.sequences_per_shard, **named},
+        needs=(planning.name, *_rows(run, sources), *made_by),
+        outputs=(
+            packs,
+            *([] if pack.format == "webdataset" else [f"{packs}.pickles"]),
+            *(f"ledger/{source}/pack.parquet" for source in ledgered),
+        ),
+        invalidated_by=(),  # pack shards carry the fingerprint of what they were made from
+        ray="maybe",
+        run=write,
+    )
+    return planning, writing
+
+
+def _make_plan(
+    config: PlanConfig, tokenizer: str, sources: Mapping[str, PlanSource], out: str, own_ledger: str
+) -> Result:
+    report = make_plan(config, tokenizer=tokenizer, sources=sources, out=out, ledger_root=own_ledger)
+    dropped = {
+        rule: sum(verdicts.get(rule, 0) for verdicts in report.verdicts.values())
+        for rule in sorted({rule for verdicts in report.verdicts.values() for rule in verdicts} - {ledger.KEPT})
+    }
+    rare = counts(report, "truncated", "split", "annotated", "captions_left_out")
+    shown = {
+        **counts(report, "sequences", "samples", "images", "tokens", "positions", "lower_bound"),
+        "fill": round(report.fill, 6),
+        "packing_factor": round(report.packing_factor, 4),
+        **{name: count for name, count in rare.items() if count},
+        "dropped": dropped,
+    }
+    return Result(counts=shown, content=file_digest(out))
+
+
+def over_ray(start_ray: Callable[[], None]) -> Callable[[Any, Sequence[Any]], list[dict[str, Any]]]:
+    """A map over jobs that spreads them over Ray, which it starts only if there are more than a few."""
+
+    def spread(work: Any, jobs: Sequence[Any]) -> list[dict[str, Any]]:
+        if len(jobs) <= FEW_JOBS:
+            return [work(job) for job in jobs]
+        from mmcorpus.curation.engine.items import run_pending
+
+        start_ray()
+        ran = run_pending(lambda: work, jobs, title="packs").or_raise()
+        return [outcome.result for outcome in ran.outcomes if outcome.result is not None]
+
+    return spread

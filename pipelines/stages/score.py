@@ -1,0 +1,90 @@
+"""Scoring: every sample of a population judged by all the scorers that the recipe names for it, one decode an image."""
+
+from collections.abc import Sequence
+
+from mmcorpus.curation.engine.made_from import digest, plain
+from mmcorpus.curation.engine.stage import Result, Stage
+from mmcorpus.filters.scorer import Scorer
+from mmcorpus.pipelines.recipe.populations import Population
+from mmcorpus.pipelines.stages.collect import shards_content
+from mmcorpus.pipelines.stages.context import RunContext, failures
+
+
+def score_stage(run: RunContext, population: Population) -> Stage | None:
+    """The stage of a population; None if nothing judges it."""
+    name = population.name
+    scorers = [scorer for scorer in run.recipe.scorers.values() if name in run.recipe.on[scorer.name]]
+    if not scorers:
+        return None
+    saving = [scorer.name for scorer in scorers if scorer.embeddings()]
+    return Stage(
+        name=f"{name}/score",
+        config={
+            scorer.name: {
+                "version": scorer.version, "model": scorer.model(), "parameters": plain(scorer.parameters()),
+            }
+            for scorer in scorers
+        },
+        needs=population.needs,
+        outputs=(
+            *(f"scores/{name}/{scorer.name}" for scorer in scorers),
+            *(f"embeddings/{name}/{scorer}" for scorer in saving),
+        ),
+        # Fetching again what had failed leaves most shards as they were, and their scores with them.
+        invalidated_by=(population.rows_of,),
+        ray="yes",
+        run=lambda: score_population(run, population, scorers),
+    )  # fmt: skip
+
+
+def score_population(run: RunContext, population: Population, scorers: Sequence[Scorer]) -> Result:
+    """Score a population of a run."""
+    return score(
+        scorers,
+        shards=run.at("shards", population.shards),
+        out=run.at("scores", population.name),
+        embeddings=run.at("embeddings", population.name),
+        workers=run.file.score.workers,
+        model_workers=run.file.score.model_workers,
+        logs=run.at("logs"),
+        answers=run.at("answers", population.name),
+    )
+
+
+def score(
+    scorers: Sequence[Scorer],
+    *,
+    shards: str,
+    out: str,
+    embeddings: str,
+    workers: int | None,
+    logs: str,
+    answers: str,
+    model_workers: int | None = None,
+) -> Result:
+    """Score shards; tables made with the same scorers are kept. Each scorer's tables are a part of their own.
+
+    Model servers that scorers ask are started for it: `logs` is the folder of their logs, `answers` of what they say.
+    """
+    from mmcorpus.curation.scoring.servers.score import score as score_shards
+
+    report = score_shards(
+        shards,
+        out,
+        scorers,
+        embeddings=embeddings,
+        workers=workers,
+        model_workers=model_workers,
+        logs=logs,
+        answers=answers,
+    )
+    counts = {
+        "samples": report.samples,
+        "shards": report.shards,
+        "shards_kept": report.skipped,
+        "unscored": {name: sum(reasons.values()) for name, reasons in report.unscored.items() if reasons},
+    }
+    failed = failures(report.failed)
+    content = shards_content(shards)
+    parts = {scorer.name: digest([report.fingerprints[scorer.name], content, *failed]) for scorer in scorers}
+    return Result(counts=counts, failures=failed, parts=parts)

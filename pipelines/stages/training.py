@@ -1,0 +1,59 @@
+"""The recipe's `train:` section: a stage each, from packs to checkpoints."""
+
+import dataclasses
+import os
+from collections.abc import Iterator
+
+from mmcorpus.curation.engine.made_from import plain
+from mmcorpus.curation.engine.stage import Result, Stage
+from mmcorpus.pipelines.stages.context import HELDOUT, RunContext
+from mmcorpus.pipelines.stages.packing import has_heldout
+from mmcorpus.training.resume import RESULT_NEUTRAL
+
+_SHOWN = ("step", "loss", "heldout_loss", "heldout_loss_blank", "target_tokens", "positions", "images", "broken_images")
+
+
+def training_stages(run: RunContext) -> Iterator[Stage]:
+    """The stages of training in the recipe's order."""
+    if run.file.train is not None:
+        yield from (_train(run, name, run.file.train.device) for name in run.recipe.stages)
+
+
+def _train(run: RunContext, name: str, device: str | None) -> Stage:
+    stage = run.recipe.stages[name]
+    pack, init = stage.links.pack, stage.links.init
+    model = run.recipe.model if init is None else None
+    heldout = has_heldout(run, pack)
+
+    def work() -> Result:
+        from mmcorpus.training import train
+
+        report = train(
+            stage.config,
+            run.at("packs", pack),
+            run.at("training", name),
+            model=model,
+            init=run.at("training", init) if init else None,
+            heldout_packs=run.at("packs", f"{pack}.{HELDOUT}") if heldout else None,
+            device=device,
+        )
+        totals = dataclasses.asdict(report.totals)
+        shown = {name: totals[name] for name in _SHOWN if totals.get(name) is not None}
+        return Result(counts={**shown, "checkpoint": os.path.basename(report.checkpoint)})
+
+    return Stage(
+        name=f"train/{name}",
+        config={
+            **plain(stage.config, RESULT_NEUTRAL),
+            "pack": pack,
+            "init": init,
+            **({"model": plain(model)} if init is None else {}),
+        },
+        needs=(
+            f"{pack}/packs",
+            *([f"{pack}.{HELDOUT}/packs"] if heldout else []),
+            *([f"train/{init}"] if init else []),
+        ),
+        outputs=(f"training/{name}",),
+        run=work,
+    )

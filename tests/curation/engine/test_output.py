@@ -1,0 +1,103 @@
+"""A folder says what it is made from: gone on with, begun, replaced where that is proven stale, or refused in words."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from mmcorpus.curation.engine.made_from import MadeFrom
+from mmcorpus.curation.engine.output import RECORD, MadeOtherwise, Output, read_record
+
+
+def output(root: Path, *, size: int = 1, **options: object) -> Output:
+    made_from = MadeFrom(config={"size": size}, inputs={"shards": "a"})
+    return Output(folder=str(root / "out"), holds="shards of a test", made_from=made_from, **options)  # type: ignore[arg-type]
+
+
+def commit(root: Path, name: str = "00000") -> Path:
+    path = root / "out" / f"{name}_stats.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("{}")
+    return path
+
+
+def test_a_free_folder_is_begun_and_gone_on_with(tmp_path: Path) -> None:
+    assert not output(tmp_path).claim()
+    commit(tmp_path)
+    assert output(tmp_path).claim()
+    assert read_record(str(tmp_path / "out")) == MadeFrom(config={"size": 1}, inputs={"shards": "a"})
+
+
+def test_what_is_made_from_something_else_is_refused_and_nothing_written(tmp_path: Path) -> None:
+    output(tmp_path).claim()
+    kept = commit(tmp_path)
+    before = (tmp_path / "out" / RECORD).read_bytes()
+    with pytest.raises(MadeOtherwise, match=re.escape("(size changed from 1 to 2); remove it, or name another folder")):
+        output(tmp_path, size=2).claim()
+    assert kept.exists()
+    assert (tmp_path / "out" / RECORD).read_bytes() == before
+
+
+def test_a_claim_without_anything_committed_binds_nobody(tmp_path: Path) -> None:
+    output(tmp_path).claim()
+    (tmp_path / "out" / "left.arrow").write_text("work")
+    assert not output(tmp_path, size=2).claim()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [RECORD]
+
+
+def test_what_is_proven_stale_is_replaced_with_all_it_owns(tmp_path: Path) -> None:
+    view = tmp_path / "view"
+    view.mkdir()
+    output(tmp_path).claim()
+    kept = commit(tmp_path)
+    assert not output(tmp_path, size=2, stale="replace", owns=(str(view),)).claim()
+    assert not kept.exists()
+    assert not view.exists()
+    assert output(tmp_path, size=2).claim()
+
+
+def test_content_without_a_record_is_never_replaced(tmp_path: Path) -> None:
+    """Somebody else's, or ours with its record lost: nothing proves it stale."""
+    kept = commit(tmp_path)
+    for stale in ("refuse", "replace"):
+        with pytest.raises(MadeOtherwise, match="without a record"):
+            output(tmp_path, stale=stale).claim()
+    assert kept.exists()
+
+
+def test_a_kill_while_stale_output_is_cleared_leaves_it_known_to_be_stale(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output(tmp_path).claim()
+    commit(tmp_path, "00000")
+    commit(tmp_path, "00001")
+    removed: list[str] = []
+
+    def killed(path: str) -> None:
+        if removed:
+            raise KeyboardInterrupt
+        removed.append(path)
+        Path(path).unlink()
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mmcorpus.curation.store.storage.remove", killed)
+        with pytest.raises(KeyboardInterrupt):
+            output(tmp_path, size=2, stale="replace").claim()
+    assert len(removed) == 1
+    assert not output(tmp_path, size=2, stale="replace").claim(), "the rest is cleared, not taken for its own"
+    assert not list((tmp_path / "out").glob("*_stats.json"))
+
+
+def test_a_record_of_an_earlier_version_is_named(tmp_path: Path) -> None:
+    commit(tmp_path)
+    (tmp_path / "out" / "place.json").write_text("{}")
+    with pytest.raises(MadeOtherwise, match=r"begun by an earlier version of mmcorpus \(its place\.json\)"):
+        output(tmp_path, earlier=("place.json",)).claim()
+    assert not output(tmp_path, stale="replace", earlier=("place.json",)).claim()
+
+
+def test_a_damaged_record_is_named(tmp_path: Path) -> None:
+    output(tmp_path).claim()
+    (tmp_path / "out" / RECORD).write_text('{"config": {}}')
+    with pytest.raises(ValueError, match="is not the record of an output"):
+        output(tmp_path).claim()
