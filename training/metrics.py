@@ -1,4 +1,4 @@
-"""metrics.jsonl: one line a logged step, never doubled by a resumed run (docs/architecture.md, Metrics)."""
+"""metrics.jsonl: one line a logged step, never doubled by a resumed run (docs/formats.md, Metrics)."""
 
 import json
 from types import TracebackType

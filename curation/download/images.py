@@ -26,7 +26,7 @@ _MAGIC: Final = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"
 
 
 class BadImage(Exception):
-    """An image that cannot be used: `code` as in docs/architecture.md, and details."""
+    """An image that cannot be used: `code` as in docs/formats.md, and details."""
 
     def __init__(self, code: str, detail: str = "") -> None:
         super().__init__(f"{code}: {detail}" if detail else code)
