@@ -55,6 +55,10 @@ class YamlSource:
                 return f"{self.name}:{self.lines[path[:end]]}"
         return f"{self.name}:1" if self.lines else self.name
 
+    def line(self, path: Path) -> int:
+        """The line of a key or of its nearest ancestor; 0 if the file has none of them."""
+        return next((self.lines[path[:end]] for end in range(len(path), 0, -1) if path[:end] in self.lines), 0)
+
     def problem(self, path: Path, message: str) -> Problem:
         return Problem(place=self.place(path), path=path, message=message)
 

@@ -125,7 +125,7 @@ def test_a_scorer_under_a_name_of_ones_own(tmp_path: Path) -> None:
         ("  talk:", "  bad name:", r"sources.bad name: a name becomes a folder"),
         ("name: small", "name: ' '", r"name: empty"),
         ("kind: conversation", "kind: talk", r"sources.talk.kind: \"talk\" is none of its values"),
-        ("name: small\n", "", r"name: missing; give text"),
+        ("name: small\n", "", r"name: missing – What the run is called"),
     ],
 )
 def test_what_does_not_fit_is_refused(tmp_path: Path, before: str, after: str, message: str) -> None:
