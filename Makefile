@@ -51,7 +51,7 @@ $(VLLM)/.installed: constraints-vllm.txt | $(STAMP)
 	@touch $@
 
 demo: venv
-	$(BIN)/mmcorpus run pipelines/recipes/demo.yaml --out runs/demo
+	$(BIN)/mmcorpus run demo --out runs/demo
 
 test: venv venv-vllm
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
