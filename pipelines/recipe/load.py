@@ -2,7 +2,8 @@
 
 import copy
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -66,15 +67,21 @@ def read_recipe(source: YamlSource) -> Recipe:
     problems = loader.problems
     if recipe is not None:
         wrong = [problem.path for problem in problems]
-        problems += [told for told in references.problems(recipe, source) if not _follows(told, wrong)]
+        left_out = {*_mapping(source.data, "sources")} - {*recipe.file.sources}
+        left_out |= {*_mapping(source.data, "pack")} - {*recipe.file.pack}
+        left_out |= {*_mapping(source.data, "train", "stages")} - {*recipe.stages}
+        problems += [told for told in references.problems(recipe, source) if not _follows(told, wrong, left_out)]
     if recipe is None or problems:
         unique = {(problem.path, problem.message): problem for problem in problems}
         raise RecipeError(sorted(unique.values(), key=lambda problem: source.line(problem.path)))
     return recipe
 
 
-def _follows(problem: Problem, wrong: Sequence[Path]) -> bool:
+def _follows(problem: Problem, wrong: Sequence[Path], left_out: Iterable[str]) -> bool:
     """Whether a broken reference may only come of what was left out as wrong: a scorer's columns, a source's name."""
+    named = (*map(str, problem.path), problem.message)
+    if any(re.search(rf"(\A|'){re.escape(name)}(\Z|'|\.)", text) for name in left_out for text in named):
+        return True
     if any(problem.path[: len(path)] == path or path[: len(problem.path)] == problem.path for path in wrong):
         return True
     return bool(_LEADS_TO.get(str(problem.path[0]), set()) & {path[0] for path in wrong if path})
@@ -265,7 +272,7 @@ class _Loader:
                 continue  # reported with the file's layout
             sources = _mapping(data, "pack", str(settings.get("pack"))).get("sources")
             packed = sources if isinstance(sources, list) else []
-            kinds = {_mapping(data, "sources", str(source)).get("kind") for source in packed}
+            kinds = [_mapping(data, "sources", str(source)).get("kind") for source in packed]
             settings.setdefault("kind", "sft" if "conversation" in kinds else "pretrain")
             kind = SFTConfig if settings["kind"] == "sft" else StageConfig
             links, config = self._check_beside(StageLinks, kind, settings, ("train", "stages", name))

@@ -87,6 +87,18 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
     assert "recipe.yaml:21: train.stages.second.init: unknown stage 'frist'; did you mean 'first'?" in told
 
 
+def test_a_mistake_is_not_told_again_of_what_refers_to_it(tmp_path: Path) -> None:
+    text = SMALL.replace('pairs: {urls: "${web}/pairs.parquet"}', "pairs: {}").replace(
+        "{image: {},", "{image: {on: [pairs]},"
+    )
+    told = complaints(tmp_path, text.replace("  first: {pack: one,", "  first: {"))
+    assert told.startswith("2 problems in the recipe; nothing was run:")
+    assert "sources.pairs: give either `urls`" in told
+    assert "train.stages.first.pack: missing" in told
+    told = complaints(tmp_path, SMALL.replace("kind: conversation", "kind: [1]"))
+    assert "sources.talk.kind: should be 'pair', 'conversation', 'document' or 'text', is [1]" in told
+
+
 def test_a_scorer_under_a_name_of_ones_own(tmp_path: Path) -> None:
     text = SMALL.replace("image: {}", "image: {}, german: {uses: language, languages: [de]}")
     recipe = load_recipe(write(tmp_path, text))
