@@ -79,7 +79,7 @@ def read_recipe(source: YamlSource) -> Recipe:
 
 def _follows(problem: Problem, wrong: Sequence[Path], left_out: Iterable[str]) -> bool:
     """Whether a broken reference may only come of what was left out as wrong: a scorer's columns, a source's name."""
-    named = (*map(str, problem.path), problem.message)
+    named = (problem.message, *(map(str, problem.path[1:2]) if problem.path[0] == "select" else ()))
     if any(re.search(rf"(\A|'){re.escape(name)}(\Z|'|\.)", text) for name in left_out for text in named):
         return True
     if any(problem.path[: len(path)] == path or path[: len(problem.path)] == problem.path for path in wrong):
