@@ -55,7 +55,7 @@ def test_the_shipped_recipes_are_valid_and_open_with_their_command() -> None:
     assert set(recipe.stages) == {"pretrain", "baseline", "interleaved", "sft"}
     for path in (ROOT / "pipelines" / "recipes").glob("*.yaml"):
         head = path.read_text().split("\nname:")[0]
-        assert f"mmcorpus run pipelines/recipes/{path.name} --out" in head
+        assert f"mmcorpus run {path.stem} --out" in head
 
 
 def test_sections_reach_the_stages_configs(tmp_path: Path) -> None:
@@ -85,6 +85,18 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
     assert 'recipe.yaml:14: tokenizer.train.vocab_size: should be a whole number, is "many"' in told
     assert "recipe.yaml:16: pack.one.sources[0]: unknown source 'pear'" in told
     assert "recipe.yaml:21: train.stages.second.init: unknown stage 'frist'; did you mean 'first'?" in told
+
+
+def test_a_mistake_is_not_told_again_of_what_refers_to_it(tmp_path: Path) -> None:
+    text = SMALL.replace('pairs: {urls: "${web}/pairs.parquet"}', "pairs: {}").replace(
+        "{image: {},", "{image: {on: [pairs]},"
+    )
+    told = complaints(tmp_path, text.replace("  first: {pack: one,", "  first: {"))
+    assert told.startswith("2 problems in the recipe; nothing was run:")
+    assert "sources.pairs: give either `urls`" in told
+    assert "train.stages.first.pack: missing" in told
+    told = complaints(tmp_path, SMALL.replace("kind: conversation", "kind: [1]"))
+    assert "sources.talk.kind: should be 'pair', 'conversation', 'document' or 'text', is [1]" in told
 
 
 def test_a_scorer_under_a_name_of_ones_own(tmp_path: Path) -> None:
@@ -125,7 +137,7 @@ def test_a_scorer_under_a_name_of_ones_own(tmp_path: Path) -> None:
         ("  talk:", "  bad name:", r"sources.bad name: a name becomes a folder"),
         ("name: small", "name: ' '", r"name: empty"),
         ("kind: conversation", "kind: talk", r"sources.talk.kind: \"talk\" is none of its values"),
-        ("name: small\n", "", r"name: missing; give text"),
+        ("name: small\n", "", r"name: missing – What the run is called"),
     ],
 )
 def test_what_does_not_fit_is_refused(tmp_path: Path, before: str, after: str, message: str) -> None:
@@ -182,7 +194,22 @@ def test_set_is_checked_like_the_file_and_named_as_the_place(tmp_path: Path) -> 
     assert '--set seed=x: seed: should be a whole number, is "x"' in told
 
 
+def test_recipes_that_ship_are_found_by_name_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").mkdir()
+    assert load_recipe("demo", ["seed=3"]).file.seed == 3
+    with pytest.raises(RecipeError, match=r"recipes/demo.yaml:\d+: dedup.same_image.by: fingerprint gives no"):
+        load_recipe("demo", ["score.scorers.fingerprint={uses: image}"])
+    write(tmp_path, SMALL)
+    (tmp_path / "recipe.yaml").rename(tmp_path / "dfn")
+    assert load_recipe("dfn").file.name == "small", "a file comes first"
+
+
 def test_no_recipe(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="there is no recipe at"):
+    with pytest.raises(FileNotFoundError, match=r"there is no recipe at .*; those that ship: demo, dfn, "):
         load_recipe(str(tmp_path / "missing.yaml"))
+    with pytest.raises(
+        FileNotFoundError, match=r"no recipe at dmo; did you mean 'demo'\? \(those that ship: demo, dfn"
+    ):
+        load_recipe("dmo")
     assert "a recipe is a mapping" in complaints(tmp_path, "- a\n- b\n")
