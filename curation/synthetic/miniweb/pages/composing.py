@@ -1,4 +1,4 @@
-"""Spoiled content: what a page says and shows, changed before it is laid out."""
+"""Corrupted content: the text and pictures of a page, changed before it is laid out."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Which page gets which template, language and spoiler: made from the configuration alone."""
+"""The plan of the pages: which one gets which template, language and corruption: made from the configuration alone."""
 
 import hashlib
 import random
@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from mmcorpus.curation.synthetic.miniweb.config import MiniWebConfig
-from mmcorpus.curation.synthetic.miniweb.pages.spoilers import PAGE_SPOILERS
+from mmcorpus.curation.synthetic.miniweb.pages.corruptions import PAGE_CORRUPTIONS
 from mmcorpus.curation.synthetic.miniweb.pages.templates import TEMPLATES
 from mmcorpus.curation.synthetic.miniweb.truth import CLEAN
 
@@ -27,7 +27,7 @@ class PageSlot:
 
 
 def plan_pages(config: MiniWebConfig) -> list[PageSlot]:
-    """The pages in order; spoiled ones are the same share as of the pairs, every spoiler once while there is room."""
+    """The pages in order; the same share is corrupted as of the pairs, in every way once while there is room."""
     rng = page_stream(config, "plan")
     spoils = _spoils(config)
     spoils += [CLEAN] * (config.pages - len(spoils))
@@ -38,14 +38,14 @@ def plan_pages(config: MiniWebConfig) -> list[PageSlot]:
     names = list(TEMPLATES)
     slots = []
     for number, spoil in enumerate(spoils):
-        spoiler = PAGE_SPOILERS.get(spoil)
-        partner = next(partners, None) if spoiler is not None and spoiler.partner else None
+        corruption = PAGE_CORRUPTIONS.get(spoil)
+        partner = next(partners, None) if corruption is not None and corruption.partner else None
         slots.append(
             PageSlot(
                 number=number,
-                spoil=CLEAN if spoiler is not None and spoiler.partner and partner is None else spoil,
-                template=(spoiler and spoiler.template) or rng.choice(names),
-                language=rng.choice(spoiler.languages) if spoiler else "en",
+                spoil=CLEAN if corruption is not None and corruption.partner and partner is None else spoil,
+                template=(corruption and corruption.template) or rng.choice(names),
+                language=rng.choice(corruption.languages) if corruption else "en",
                 partner=partner,
             )
         )
@@ -54,15 +54,15 @@ def plan_pages(config: MiniWebConfig) -> list[PageSlot]:
 
 def _as_original(slot: PageSlot, slots: list[PageSlot]) -> PageSlot:
     """A page that copies another's text is of its kind."""
-    if slot.partner is None or PAGE_SPOILERS[slot.spoil].partner == "images":
+    if slot.partner is None or PAGE_CORRUPTIONS[slot.spoil].partner == "images":
         return slot
     return replace(slot, template=slots[slot.partner].template)
 
 
 def _spoils(config: MiniWebConfig) -> list[str]:
     budget = round(config.pages * config.spoil)
-    weighted = [name for name, spoiler in PAGE_SPOILERS.items() for _ in range(spoiler.weight)]
-    once = sorted(PAGE_SPOILERS, key=lambda name: -PAGE_SPOILERS[name].weight)
+    weighted = [name for name, corruption in PAGE_CORRUPTIONS.items() for _ in range(corruption.weight)]
+    once = sorted(PAGE_CORRUPTIONS, key=lambda name: -PAGE_CORRUPTIONS[name].weight)
     rest = max(0, budget - len(once))
     return [*once[:budget], *(weighted[place % len(weighted)] for place in range(rest))]
 

@@ -1,0 +1,36 @@
+"""Every way in which a row goes wrong (or looks wrong and is fine), with the truth that it creates.
+
+A corruption is a function of its name that changes a clean page in place, and an entry in corruptions.yaml that says
+what a sound pipeline should make of its rows.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from mmcorpus.curation.synthetic.data import read_data
+from mmcorpus.curation.synthetic.miniweb.corruptions import answers, captions, copies, pictures
+from mmcorpus.curation.synthetic.miniweb.page import Page
+
+__all__ = ["CORRUPTIONS", "Corruption"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Corruption:
+    """A corruption and the fate of its rows under the demo's rules; the fields are those of corruptions.yaml."""
+
+    apply: Callable[[Page], None]
+    weight: int
+    stage: Literal["list", "download", "select"] | None = None
+    rule: str | None = None
+    partner: Literal["copy", "repeat", "swap"] | None = None
+    waits: bool = False
+    note: str | None = None
+
+
+_FUNCTIONS: Final = vars(captions) | vars(copies) | vars(pictures) | vars(answers)
+CORRUPTIONS: Final = {
+    name: Corruption(apply=_FUNCTIONS[name], **entry)
+    for name, entry in read_data(__package__, "corruptions.yaml").items()
+}
+"""By name; the name is the truth's `spoil`."""
