@@ -1,14 +1,15 @@
 """Pictures as the bytes that the web serves: common formats, odd ones, and hostile ones."""
 
 import functools
-import io
 import struct
 import zlib
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from PIL import Image, ImageDraw
+
+from mmcorpus.curation.synthetic.common import saved
 
 CONTENT_TYPES: Final = {"jpg": "image/jpeg", "png": "image/png", "gif": "image/gif", "webp": "image/webp"}
 _ORIENTATION_TAG: Final = 0x0112
@@ -22,13 +23,6 @@ _TO_STORED: Final = {
     8: Image.Transpose.ROTATE_270,
 }
 """Turns of an upright picture that a viewer which obeys the EXIF orientation undoes."""
-
-
-def saved(image: Image.Image, form: str, **options: Any) -> bytes:
-    """The picture as a file in a format of Pillow's."""
-    buffer = io.BytesIO()
-    image.save(buffer, form, **options)
-    return buffer.getvalue()
 
 
 def encode(image: Image.Image, extension: str, *, quality: int = 90) -> bytes:

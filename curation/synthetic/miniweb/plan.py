@@ -1,18 +1,18 @@
-"""Which row gets which picture and which corruption: made from the configuration alone, before anything is drawn."""
+"""The plan of the rows: the picture and corruption of each, from the configuration alone, before anything is drawn."""
 
-import hashlib
 import math
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from mmcorpus.curation.synthetic.common import stream
 from mmcorpus.curation.synthetic.miniweb.config import MiniWebConfig
 from mmcorpus.curation.synthetic.miniweb.corruptions import CORRUPTIONS
 from mmcorpus.curation.synthetic.miniweb.truth import CLEAN
 from mmcorpus.curation.synthetic.render import KINDS
+from mmcorpus.curation.synthetic.render.canvas import ASPECTS, draw_size
 
-_ASPECTS: Final = ((1, 1), (1, 1), (4, 3), (4, 3), (3, 4), (3, 2), (2, 3), (16, 9), (9, 16), (2, 1), (1, 2))
 _SMALLEST_COPY: Final = 0.7
 """Copies shrink to this share at most (corruptions/copies.py), so originals are drawn larger by its inverse: a copy is
 then told from its original by likeness, not by size."""
@@ -91,35 +91,26 @@ def _spread(config: MiniWebConfig) -> list[str]:
     """A corruption's name or `clean` for each row of the pairs, well mixed."""
     names = [name for name, count in corruption_counts(config).items() for _ in range(count)]
     names += [CLEAN] * (config.pairs - len(names))
-    _stream(config, "spread").shuffle(names)
+    stream(config.seed, "spread").shuffle(names)
     return names
 
 
 def _slot(config: MiniWebConfig, listed_in: str, row: int, spoil: str) -> Slot:
-    rng = _stream(config, listed_in, row)
+    rng = stream(config.seed, listed_in, row)
     return Slot(
         list=listed_in,
         row=row,
         spoil=spoil,
         kind=rng.choices(KINDS, [config.kinds.get(kind, 0.0) for kind in KINDS])[0],
         seed=rng.getrandbits(48),
-        size=_size(rng, *config.sides),
+        size=draw_size(rng, config.sides, ASPECTS[:-1]),
         captions=config.captions,
     )
 
 
-def _size(rng: random.Random, shortest: int, longest: int) -> tuple[int, int]:
-    fitting = [aspect for aspect in _ASPECTS if shortest * max(aspect) <= longest * min(aspect)] or [(1, 1)]
-    across, down = rng.choice(fitting)
-    ratio = max(across, down) / min(across, down)
-    short = rng.randint(shortest, max(shortest, int(longest / ratio)))
-    long = max(short, round(short * ratio))
-    return (long, short) if across >= down else (short, long)
-
-
 def _pair_up(config: MiniWebConfig, slots: list[Slot]) -> None:
     """Give every slot that needs one its partner: swaps exchange among themselves, copies take a clean row each."""
-    rng = _stream(config, "partners")
+    rng = stream(config.seed, "partners")
     swaps = [slot for slot in slots if slot.spoil != CLEAN and CORRUPTIONS[slot.spoil].partner == "swap"]
     rng.shuffle(swaps)
     for first, second in zip(swaps[::2], swaps[1::2], strict=True):
@@ -142,19 +133,13 @@ def _pair_up(config: MiniWebConfig, slots: list[Slot]) -> None:
             original, copy = replace(slot, spoil=CLEAN), replace(original, spoil=slot.spoil)
             clean[place] = original.row
         if number < len(clean):
-            size = _size(_stream(config, "original", original.row), larger, max(larger, config.sides[1]))
+            sides = (larger, max(larger, config.sides[1]))
+            size = draw_size(stream(config.seed, "original", original.row), sides, ASPECTS[:-1])
             original = replace(original, size=size)
         slots[original.row] = original
         slots[copy.row] = replace(copy, partner=original)
 
 
-def _stream(config: MiniWebConfig, *purpose: object) -> random.Random:
-    """A random stream of its own for each purpose, the same on every machine."""
-    text = "\0".join(str(part) for part in (config.seed, *purpose))
-    return random.Random(int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest(), "little"))
-
-
 def page_stream(slot: Slot) -> random.Random:
     """The stream that a slot's page draws its choices from."""
-    text = f"{slot.list}\0{slot.row}\0{slot.seed}"
-    return random.Random(int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest(), "little"))
+    return stream(slot.list, slot.row, slot.seed)

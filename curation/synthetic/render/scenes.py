@@ -10,8 +10,8 @@ import random
 from dataclasses import dataclass
 from typing import Final
 
-from mmcorpus.curation.synthetic.render.canvas import BRIGHT, Canvas, Color, blend, draw_size, jittered, stream
-from mmcorpus.curation.synthetic.render.rendered import Point, Rendered, assemble, make_point
+from mmcorpus.curation.synthetic.render.canvas import BRIGHT, Canvas, Color, blend, jittered
+from mmcorpus.curation.synthetic.render.rendered import Drawing, Point, make_point
 from mmcorpus.curation.synthetic.render.words import counted, listed, number, plural, sentence
 
 SHAPES: Final = ("circle", "square", "triangle", "star", "diamond", "cross")
@@ -60,10 +60,8 @@ class Group:
         return f"{self.color} {self.shape if self.count == 1 else plural(self.shape)}"
 
 
-def draw_scene(seed: int, size: tuple[int, int] | None = None) -> Rendered:
-    """The scene of a seed, as a `Rendered`."""
-    rng = stream("scene", seed)
-    size = size or draw_size(stream("scene", seed, "size"))
+def draw_scene(rng: random.Random, size: tuple[int, int]) -> Drawing:
+    """A scene."""
     background = rng.choice(_BACKGROUNDS)
     shaded = rng.random() < 0.35
     groups = _draw_groups(rng, background, size)
@@ -90,16 +88,9 @@ def draw_scene(seed: int, size: tuple[int, int] | None = None) -> Rendered:
             {"count": group.count, "color": group.color, "shape": group.shape, "place": group.place,
              "rgb": list(fill), "centers": centers}
         )  # fmt: skip
-    return assemble(
-        "scene",
-        seed,
-        rng,
-        canvas.finish(),
-        captions=_captions(rng, groups, background, shaded),
-        qa=_questions(rng, groups, background, absent),
-        points=points,
-        facts={"background": background, "shaded": shaded, "groups": placed, "absent": absent},
-    )
+    captions = _captions(rng, groups, background, shaded)
+    facts = {"background": background, "shaded": shaded, "groups": placed, "absent": absent}
+    return Drawing(canvas.finish(), captions, _questions(rng, groups, background, absent), points, facts)
 
 
 def _draw_groups(rng: random.Random, background: str, size: tuple[int, int]) -> list[Group]:

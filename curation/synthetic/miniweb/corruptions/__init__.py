@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from mmcorpus.curation.synthetic.data import read_data
+from mmcorpus.curation.synthetic.common import read_data
 from mmcorpus.curation.synthetic.miniweb.corruptions import answers, captions, copies, pictures
 from mmcorpus.curation.synthetic.miniweb.page import Page
 

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from PIL import Image, ImageDraw
 
-from mmcorpus.curation.synthetic.data import read_data
-from mmcorpus.curation.synthetic.miniweb.encode import CONTENT_TYPES, saved
+from mmcorpus.curation.synthetic.common import read_data, saved
+from mmcorpus.curation.synthetic.miniweb.encode import CONTENT_TYPES
 from mmcorpus.curation.synthetic.miniweb.pages.content import Draft, Shown
 from mmcorpus.curation.synthetic.miniweb.pages.prose import PEOPLE, PLACES, PROSE
 from mmcorpus.curation.synthetic.miniweb.site import Route, body_file

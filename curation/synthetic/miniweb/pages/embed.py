@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from mmcorpus.curation.synthetic.data import read_data
+from mmcorpus.curation.synthetic.common import read_data
 from mmcorpus.curation.synthetic.miniweb.pages.content import Draft, Picture, Shown
 from mmcorpus.curation.synthetic.miniweb.site import Route, address
 

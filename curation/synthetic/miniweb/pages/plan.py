@@ -1,17 +1,13 @@
 """The plan of the pages: which one gets which template, language and corruption: made from the configuration alone."""
 
-import hashlib
 import random
 from dataclasses import dataclass, replace
-from typing import Final
 
+from mmcorpus.curation.synthetic.common import stream
 from mmcorpus.curation.synthetic.miniweb.config import MiniWebConfig
 from mmcorpus.curation.synthetic.miniweb.pages.corruptions import PAGE_CORRUPTIONS
 from mmcorpus.curation.synthetic.miniweb.pages.templates import TEMPLATES
 from mmcorpus.curation.synthetic.miniweb.truth import CLEAN
-
-MOST_USES: Final = 10
-"""In how many places a clean picture may stand; beyond that, rules call it repeated (MM1, A.1)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,5 +65,4 @@ def _spoils(config: MiniWebConfig) -> list[str]:
 
 def page_stream(config: MiniWebConfig, *purpose: object) -> random.Random:
     """A random stream of its own for each purpose, the same on every machine."""
-    text = "\0".join(str(part) for part in (config.seed, "pages", *purpose))
-    return random.Random(int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest(), "little"))
+    return stream(config.seed, "pages", *purpose)

@@ -3,7 +3,7 @@
 import random
 from typing import Any, Final
 
-from mmcorpus.curation.synthetic.data import read_data
+from mmcorpus.curation.synthetic.common import read_data
 from mmcorpus.curation.synthetic.miniweb.captions import describe
 from mmcorpus.curation.synthetic.miniweb.pages.content import Shown
 

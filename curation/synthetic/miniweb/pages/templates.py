@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from mmcorpus.curation.synthetic.data import read_data
+from mmcorpus.curation.synthetic.common import read_data
 from mmcorpus.curation.synthetic.miniweb.pages import content
 from mmcorpus.curation.synthetic.miniweb.pages.chrome import Chrome, join_lines
 from mmcorpus.curation.synthetic.miniweb.pages.content import Block, Draft, Picture, Shown, Text

@@ -9,7 +9,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from mmcorpus.curation.store import storage
-from mmcorpus.curation.synthetic.data import read_data
+from mmcorpus.curation.synthetic.common import read_data
 from mmcorpus.curation.synthetic.miniweb.config import MiniWebConfig
 from mmcorpus.curation.synthetic.miniweb.pages.chrome import outside_files, static_files
 from mmcorpus.curation.synthetic.miniweb.pages.content import Shown
