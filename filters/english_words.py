@@ -1,4 +1,4 @@
-"""The words and marks of a text, parted as spaCy's English tokenizer does, which FineWeb's and datatrove's rules count.
+"""The words and marks of a text, tokenised like spaCy's English tokenizer, which FineWeb's and datatrove's rules count.
 
 White space parts; from each end of what stands between, marks are taken off one by one; what is left is parted at
 marks between letters. `it's` is `it 's`, `don't` is `do n't`, `well-known` is three; `--no-check`, `/usr/share`, `U.S.`
@@ -103,7 +103,7 @@ def split_chunk(chunk: str) -> list[str]:
 
 
 def _head(chunk: str, start: int, end: int) -> int:
-    """How many characters at the start are a mark."""
+    """The number of characters at the start that are a mark."""
     first = chunk[start]
     if dots := _DOTS.match(chunk, start, end):
         return dots.end() - start
@@ -113,7 +113,7 @@ def _head(chunk: str, start: int, end: int) -> int:
 
 
 def _tail(chunk: str, start: int, end: int) -> int:
-    """How many characters at the end are a mark."""
+    """The number of characters at the end that are a mark."""
     if found := _TAIL_MARKS.search(chunk, max(start, end - 100), end):
         return end - found.start()
     last = chunk[end - 1]

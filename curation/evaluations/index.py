@@ -54,7 +54,7 @@ _CHUNK: Final = 64
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SetReport:
-    """What was read of one set."""
+    """Counts of what was read of one set."""
 
     items: int = 0
     texts: int = 0
@@ -67,7 +67,7 @@ class SetReport:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class IndexReport:
-    """What an index holds."""
+    """Counts of an index's contents."""
 
     sets: dict[str, SetReport]
     grams: int

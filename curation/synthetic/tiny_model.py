@@ -17,9 +17,9 @@ HEAD: Final = 32
 CONTEXT: Final = 4096
 _SPECIAL: Final = ("<pad>", "<|im_start|>", "<|im_end|>", "<image>")
 _ATTENTION: Final = 6.0
-"""How much more than at random the image and the text weigh."""
+"""The weight of the image and the text, as a multiple of a random one."""
 _PULL: Final = 70.0
-"""What the prompt's end and digits add to the two dimensions that say what comes next."""
+"""Added by the prompt's end and by digits to the two dimensions that decide the next token."""
 _TEMPLATE: Final = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n"
     "{% if message.content is string %}{{ message.content }}"

@@ -36,7 +36,7 @@ class Rated:
 
     @classmethod
     def of(cls, answer: Answer, branches: Mapping[str, Answer]) -> "Rated":
-        """What an answer says."""
+        """The rating in an answer."""
         parsed = parse(answer)
         value = expected(answer, parsed, branches)
         reason = parsed.reason or (NO_LOGPROBS if value is None else None)

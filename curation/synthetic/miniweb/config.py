@@ -1,4 +1,4 @@
-"""What a mini-web is made of."""
+"""The configuration of a mini-web."""
 
 import math
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ class MiniWebConfig:
     spoil: float = 0.35
     """The corrupted share of the pairs, 0-0.9. The originals that copies and swaps need come from the clean rest."""
     kinds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(KINDS, 1.0))
-    """What is pictured, by weight: `{scene: 7, clock: 1}` shows seven scenes for each clock, and nothing else."""
+    """The kinds of pictures, by weight: `{scene: 7, clock: 1}` shows seven scenes for each clock, and nothing else."""
     captions: Literal["varied", "short"] = "varied"
     """`short`: each picture's shortest true caption, nearly all of it things to be seen: a tiny model learns from
     far fewer of them."""

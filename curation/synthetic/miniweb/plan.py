@@ -32,7 +32,7 @@ class Slot:
     seed: int
     size: tuple[int, int]
     captions: str
-    """Which of the picture's true captions it is listed with: `varied` (any) or `short`."""
+    """The true captions that it may be listed with: `varied` (any) or `short`."""
     on_pages: bool = False
     """Web pages may show its picture: what is known of it is needed again."""
     partner: "Slot | None" = None
@@ -55,7 +55,7 @@ def plan_site(config: MiniWebConfig) -> list[Slot]:
 
 
 def corruption_counts(config: MiniWebConfig) -> dict[str, int]:
-    """How many rows each corruption gets: one each (a swap takes two) while the budget lasts, the rest by weight.
+    """The number of rows of each corruption: one each (a swap takes two) while the budget lasts, the rest by weight.
 
     Rows that a limit takes away (`waits`, an odd swap) stay clean.
     """

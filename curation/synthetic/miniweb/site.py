@@ -34,7 +34,7 @@ INSTRUCTIONS_SCHEMA: Final = pa.schema([("url", pa.string()), ("caption", pa.str
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Route:
-    """What one address answers."""
+    """The answer of one address."""
 
     file: str | None = None
     """The body's file, relative to the site's folder; None for an empty body."""
@@ -93,7 +93,7 @@ def address(url: str) -> str:
 
 
 def body_file(url: str) -> str:
-    """Where the body of a url lies, relative to the site's folder."""
+    """The file of a url's body, relative to the site's folder."""
     return f"{FILES}/{address(url)}"
 
 

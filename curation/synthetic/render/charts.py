@@ -97,7 +97,7 @@ def _shares(rng: random.Random, count: int) -> tuple[int, ...]:
 
 
 def _look(chart: Chart) -> str:
-    """What the marks look like: `four blue bars`, `a red line`, `three slices: red, blue and green`."""
+    """The look of the marks: `four blue bars`, `a red line`, `three slices: red, blue and green`."""
     count, first = len(chart.categories), chart.series[0]
     if chart.form == "pie":
         return f"{number(count)} slices: {listed(first.colors)}"

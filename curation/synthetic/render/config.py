@@ -68,7 +68,7 @@ class RenderConfig:
     size: tuple[int, int] | None = None
     """(width, height) of every picture in pixels; None for web-like variety, 200-512 a side."""
     image_format: Literal["jpg", "png", "webp"] = "jpg"
-    """How pictures are encoded."""
+    """The encoding of the pictures."""
     quality: int = 92
     """Of jpg and webp, 1-100; png has none."""
     samples_per_shard: int = 1000

@@ -16,7 +16,7 @@ class Shown:
     """A picture of the site's pairs, for pages to show."""
 
     url: str
-    """Where the pairs list it."""
+    """Its address in the list of pairs."""
     file: str | None
     """Its body, relative to the site's folder; None if there is nothing to have."""
     content_type: str = "image/jpeg"
@@ -63,7 +63,7 @@ class Picture:
     spoil: str | None = None
     """Its fault; None for a good one."""
     expect_stage: str | None = None
-    """Where the corrupted one should go: `download`, `trim`; None: anywhere."""
+    """The stage that should drop a corrupted one: `download`, `trim`; None: anywhere."""
     expect_rule: str | None = None
 
     @property

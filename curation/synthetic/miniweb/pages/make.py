@@ -68,14 +68,14 @@ class MadePage:
 
 
 def make_pages(
-    config: MiniWebConfig, shown: Sequence[Shown], spoiled: Sequence[Shown], read: Callable[[str], bytes]
+    config: MiniWebConfig, shown: Sequence[Shown], corrupted: Sequence[Shown], read: Callable[[str], bytes]
 ) -> list[MadePage]:
     """The pages in order.
 
-    shown: clean pictures of the site, to be shown. spoiled: pictures that something is wrong with, put among the clean
-    ones. read: a body of the site, by its file.
+    shown: clean pictures of the site, to be shown. corrupted: pictures with faults, put among the clean ones.
+    read: a body of the site, by its file.
     """
-    maker = _Maker(config, shown, spoiled, read)
+    maker = _Maker(config, shown, corrupted, read)
     slots = plan_pages(config)
     for slot in sorted(slots, key=lambda slot: (slot.spoil != CLEAN, slot.number)):  # a copy after what it copies
         maker.make(slot)
@@ -86,7 +86,7 @@ def make_pages(
 
 
 def same_text(text: str) -> str:
-    """What texts that repeat each other have in common: all but case, punctuation and spacing."""
+    """The text without case, punctuation and spacing: equal for texts that repeat each other."""
     return " ".join(re.findall(r"\w+", text.casefold()))
 
 
@@ -98,11 +98,11 @@ def _round_robin(shown: Sequence[Shown], rng: random.Random) -> Iterator[Shown]:
 
 
 class _Extras:
-    """What is planted among the content of clean pages: bad pictures, pictures and paragraphs seen too often."""
+    """Faults planted among the content of clean pages: bad pictures, pictures and paragraphs seen too often."""
 
-    def __init__(self, config: MiniWebConfig, shown: Sequence[Shown], spoiled: Sequence[Shown]) -> None:
+    def __init__(self, config: MiniWebConfig, shown: Sequence[Shown], corrupted: Sequence[Shown]) -> None:
         rng = page_stream(config, "extras")
-        self._bad = _round_robin(spoiled, rng) if spoiled else None
+        self._bad = _round_robin(corrupted, rng) if corrupted else None
         self._campaign, self._sponsor = self.everywhere = rng.sample(list(shown), 2)
         self._count = 0
 
@@ -139,13 +139,13 @@ class _Maker:
     """Makes pages one by one and remembers them for those that repeat them."""
 
     def __init__(
-        self, config: MiniWebConfig, shown: Sequence[Shown], spoiled: Sequence[Shown], read: Callable[[str], bytes]
+        self, config: MiniWebConfig, shown: Sequence[Shown], corrupted: Sequence[Shown], read: Callable[[str], bytes]
     ) -> None:
         self.drafts: dict[int, Draft] = {}
         self._config = config
         self._read = read
         self._slots = {slot.number: slot for slot in plan_pages(config)}
-        self._extras = _Extras(config, shown, spoiled)
+        self._extras = _Extras(config, shown, corrupted)
         ordinary = [one for one in shown if one not in self._extras.everywhere]
         self._next = _round_robin(ordinary, page_stream(config, "pictures"))
         self._pictures: dict[int, list[Shown]] = {}
@@ -184,7 +184,7 @@ class _Maker:
         self.drafts[slot.number] = draft
 
     def _repeat(self, slot: PageSlot, corruption: PageCorruption, draft: Draft) -> None:
-        """What pages that repeat another have of it."""
+        """Give a page that repeats another its share of the other."""
         if slot.partner is None:
             return
         original = self.drafts[slot.partner]

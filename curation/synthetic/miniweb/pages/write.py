@@ -64,8 +64,8 @@ def write_pages(
     Returns what it serves besides, the truth, and counts.
     """
     shown = [_shown(row, routes) for row in rows if row.get("shown")]
-    spoiled = [_spoiled(row) for row in rows if row["spoil"] in _BAD_PICTURES]
-    made = make_pages(config, shown, spoiled, lambda file: _read(out, file))
+    corrupted = [_corrupted(row) for row in rows if row["spoil"] in _BAD_PICTURES]
+    made = make_pages(config, shown, corrupted, lambda file: _read(out, file))
     served: dict[str, Route] = {}
     for page in made:
         served.update(page.draft.routes)
@@ -107,7 +107,7 @@ def _shown(row: Mapping[str, Any], routes: Mapping[str, Route]) -> Shown:
     )
 
 
-def _spoiled(row: Mapping[str, Any]) -> Shown:
+def _corrupted(row: Mapping[str, Any]) -> Shown:
     return Shown(
         url=row["url"],
         file=None,
@@ -172,7 +172,7 @@ def _damage(path: str, members: Sequence[int]) -> None:
 
 
 def _members(data: bytes) -> list[tuple[int, int]]:
-    """Where each gzip member begins and ends."""
+    """The start and end of each gzip member."""
     bounds, start = [], 0
     while start < len(data):
         member = zlib.decompressobj(zlib.MAX_WBITS | 16)
