@@ -11,7 +11,7 @@ pages.truth.parquet    what is known of each page (curation/synthetic/miniweb/pa
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
@@ -163,14 +163,10 @@ def commit_site(
         "fingerprint": fingerprint,
         "hosts": sorted({key.partition("/")[0] for key in routes}),
         "counts": total,
-        "routes": {key: _route_json(route) for key, route in routes.items()},
+        "routes": {key: asdict(route) for key, route in routes.items()},
     }
     storage.write_json(storage.join(root, SITE), value)
     return total
-
-
-def _route_json(route: Route) -> dict[str, Any]:
-    return {name: getattr(route, name) for name in Route.__dataclass_fields__}
 
 
 def build_site(

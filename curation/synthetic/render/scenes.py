@@ -36,6 +36,16 @@ WHERE: Final = {
     "bottom": "at the bottom",
     "center": "in the center",
 }
+_OUTLINES: Final[dict[str, tuple[tuple[float, float], ...]]] = {
+    "square": ((-0.82, -0.82), (0.82, -0.82), (0.82, 0.82), (-0.82, 0.82)),
+    "diamond": ((0, -1), (0.62, 0), (0, 1), (-0.62, 0)),
+    "triangle": ((0, -0.9), (0.95, 0.78), (-0.95, 0.78)),
+    "cross": (
+        (-0.32, -0.92), (0.32, -0.92), (0.32, -0.32), (0.92, -0.32), (0.92, 0.32), (0.32, 0.32),
+        (0.32, 0.92), (-0.32, 0.92), (-0.32, 0.32), (-0.92, 0.32), (-0.92, -0.32), (-0.32, -0.32),
+    ),
+}  # fmt: skip
+"""Corners about the centre, in radii."""
 _BACKGROUNDS: Final = ("white", "white", "gray", "beige", "black")
 
 
@@ -143,22 +153,11 @@ def _shape(
     if shape == "circle":
         canvas.ellipse(center, radius * 0.95, fill, outline=outline, width=width)
         return
-    if shape == "square":
-        half = radius * 0.82
-        corners = [(-half, -half), (half, -half), (half, half), (-half, half)]
-    elif shape == "diamond":
-        corners = [(0, -radius), (radius * 0.62, 0), (0, radius), (-radius * 0.62, 0)]
-    elif shape == "triangle":
-        corners = [(0, -radius * 0.9), (radius * 0.95, radius * 0.78), (-radius * 0.95, radius * 0.78)]
-    elif shape == "star":
+    if shape == "star":
         tips = [(radius * (1.0 if step % 2 == 0 else 0.42), math.pi * step / 5) for step in range(10)]
         corners = [(length * math.sin(angle), -length * math.cos(angle)) for length, angle in tips]
-    else:  # cross
-        arm, thick = radius * 0.92, radius * 0.32
-        corners = [
-            (-thick, -arm), (thick, -arm), (thick, -thick), (arm, -thick), (arm, thick), (thick, thick),
-            (thick, arm), (-thick, arm), (-thick, thick), (-arm, thick), (-arm, -thick), (-thick, -thick),
-        ]  # fmt: skip
+    else:
+        corners = [(radius * across, radius * down) for across, down in _OUTLINES[shape]]
     canvas.polygon([(x + dx, y + dy) for dx, dy in corners], fill, outline=outline, width=width)
 
 

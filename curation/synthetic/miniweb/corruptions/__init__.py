@@ -1,12 +1,13 @@
 """Every way in which a row goes wrong (or looks wrong and is fine), with the truth that it creates.
 
-A corruption is a function of its name that changes a clean page in place, and an entry in corruptions.yaml that says
-what a sound pipeline should make of its rows.
+A corruption is an entry in corruptions.yaml, which says what a sound pipeline should make of its rows, and a function
+of its name that changes a clean page in place (or an answer, in the entry).
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from mmcorpus.curation.synthetic.common import read_data
 from mmcorpus.curation.synthetic.miniweb.corruptions import answers, captions, copies, pictures
@@ -29,8 +30,12 @@ class Corruption:
 
 
 _FUNCTIONS: Final = vars(captions) | vars(copies) | vars(pictures) | vars(answers)
-CORRUPTIONS: Final = {
-    name: Corruption(apply=_FUNCTIONS[name], **entry)
-    for name, entry in read_data(__package__, "corruptions.yaml").items()
-}
+
+
+def _read(name: str, *, answer: dict[str, Any] | None = None, **fields: Any) -> Corruption:
+    apply = _FUNCTIONS[name] if answer is None else functools.partial(answers.answer, **answer)
+    return Corruption(apply=apply, **fields)
+
+
+CORRUPTIONS: Final = {name: _read(name, **entry) for name, entry in read_data(__package__, "corruptions.yaml").items()}
 """By name; the name is the truth's `spoil`."""

@@ -9,19 +9,13 @@ from mmcorpus.curation.synthetic.miniweb.encode import encode
 from mmcorpus.curation.synthetic.miniweb.page import Page
 from mmcorpus.curation.synthetic.miniweb.site import Route
 
-_HTML: Final = b"<!doctype html><html><head><title>Sign in</title></head><body><h1>Please sign in</h1></body></html>\n"
 _PRIVATE: Final = ("http://10.0.0.1/", "http://127.0.0.1:1/", "http://169.254.169.254/latest/meta-data/",
                    "http://192.168.1.1/photo.jpg", "http://[::1]:1/", "http://172.16.0.9/a.png")  # fmt: skip
 
 
-def empty_body(page: Page) -> None:
-    """200 OK, and nothing."""
-    page.answer(200, content_type=page.route.content_type)
-
-
-def html_as_image(page: Page) -> None:
-    """A log-in page that calls itself an image."""
-    page.answer(200, _HTML, content_type=page.route.content_type)
+def answer(page: Page, *, status: int, body: str, as_picture: bool = False) -> None:
+    """Text in place of the picture, as HTML or as if it were the picture."""
+    page.answer(status, body.encode(), content_type=page.route.content_type if as_picture else "text/html")
 
 
 def wrong_content_type(page: Page) -> None:
@@ -31,25 +25,10 @@ def wrong_content_type(page: Page) -> None:
     )
 
 
-def http_404(page: Page) -> None:
-    """Gone."""
-    page.answer(404, b"<h1>Not Found</h1>\n")
-
-
-def http_410(page: Page) -> None:
-    """Gone, and the server says so."""
-    page.answer(410, b"<h1>Gone</h1>\n")
-
-
 def http_403(page: Page) -> None:
     """Forbidden, with a picture that says so: an error's body is no sample."""
     notice = Image.new("RGB", (320, 240), (200, 200, 205))
     page.answer(403, encode(notice, "png"), content_type="image/png")
-
-
-def http_500(page: Page) -> None:
-    """A server that fails every time."""
-    page.answer(500, b"<h1>Internal Server Error</h1>\n")
 
 
 def transient_503(page: Page) -> None:

@@ -157,7 +157,7 @@ class _Maker:
         origin = self._slots[slot.partner] if slot.partner is not None and corruption.partner != "images" else slot
         rng = page_stream(self._config, "page", origin.number)
         template = TEMPLATES[origin.template]
-        wanted = corruption.pictures or rng.randint(template.least, template.most)
+        wanted = corruption.pictures or rng.randint(*template.pictures)
         shown = self._pictures.setdefault(origin.number, [])
         shown += [next(self._next) for _ in range(wanted - len(shown))]
         draft = Draft(

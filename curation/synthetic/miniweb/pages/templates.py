@@ -1,12 +1,8 @@
-"""Eight kinds of web page: the content of each, in its order, and the parts of its layout (templates.yaml).
-
-`_compose_NAME` gives the blocks of a page between its title and its closing paragraph; `_parts_NAME` gives the parts
-of the content that its layout has gaps for.
-"""
+"""Eight kinds of web page: the content of each, in its order, and the parts of its layout (templates.yaml)."""
 
 import html
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -54,27 +50,33 @@ class Desk:
         return content.table(rows, header=False)
 
 
+@dataclass(frozen=True, kw_only=True)
 class Template:
     """A kind of page."""
 
-    def __init__(
-        self, name: str, *, host: str, path: str, pictures: tuple[int, int], layout: str, each: str = ""
-    ) -> None:
-        """path: with `{slug}`. pictures: at least and at most so many. layout, each: markup with gaps."""
-        self.host, self.path = host, path
-        self.least, self.most = pictures
-        self._layout, self._each = layout, join_lines(each)
-        self._compose, self._parts = globals()[f"_compose_{name}"], globals()[f"_parts_{name}"]
+    host: str
+    path: str
+    """With `{slug}`."""
+    pictures: tuple[int, int]
+    """At least and at most so many."""
+    layout: str
+    """The markup of the page's body."""
+    each: str = ""
+    """The markup of one of several parts."""
+    between: Callable[[Desk], Iterator[Block]]
+    """The blocks between title and closing."""
+    parts: Callable[[Sequence[Block], Chrome, str], dict[str, str]]
+    """The parts of the content, by gap of the layout, with `each` for one of several."""
 
     def compose(self, desk: Desk) -> list[Block]:
         """The content of a page, its title first."""
         title = content.heading(1, desk.teller.title(desk.shown[0]))
-        return [title, *self._compose(desk), content.paragraph(desk.teller.closing())]
+        return [title, *self.between(desk), content.paragraph(desk.teller.closing())]
 
     def lay_out(self, blocks: Sequence[Block], chrome: Chrome) -> str:
         """The markup of the page's body."""
-        parts = self._parts(blocks, chrome, self._each)
-        return chrome.fill(self._layout, title=_joined(blocks[:1]), blocks=_joined(blocks), **parts)
+        parts = self.parts(blocks, chrome, join_lines(self.each))
+        return chrome.fill(self.layout, title=_joined(blocks[:1]), blocks=_joined(blocks), **parts)
 
 
 def _compose_article(desk: Desk) -> Iterator[Block]:
@@ -232,9 +234,18 @@ def _parts_shop(blocks: Sequence[Block], chrome: Chrome, each: str) -> dict[str,
     return {"pictures": pictures, "price": blocks[first].html, "rest": _joined(blocks[first + 1 :])}
 
 
-def _parts_recipe(blocks: Sequence[Block], chrome: Chrome, each: str) -> dict[str, str]:
-    return {}
-
-
-TEMPLATES: Final = {name: Template(name, **entry) for name, entry in read_data(__package__, "templates.yaml").items()}
+_KINDS: Final = {
+    "article": (_compose_article, _parts_article),
+    "news": (_compose_news, _parts_news),
+    "gallery": (_compose_gallery, _parts_gallery),
+    "thread": (_compose_thread, _parts_thread),
+    "wiki": (_compose_wiki, _parts_wiki),
+    "docs": (_compose_docs, _parts_docs),
+    "shop": (_compose_shop, _parts_shop),
+    "recipe": (_compose_recipe, lambda blocks, chrome, each: {}),
+}
+TEMPLATES: Final = {
+    name: Template(between=between, parts=parts, **read_data(__package__, "templates.yaml")[name])
+    for name, (between, parts) in _KINDS.items()
+}
 """By name."""
