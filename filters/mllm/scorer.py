@@ -136,7 +136,7 @@ class MllmScorer(ServedScorer):
 
         def visits(client: ModelClient | InProcessClient) -> Visits:
             return Visits(
-                client,
+                client=client,
                 rubric=self.rubric,
                 metrics=self.asked,
                 model_name=self.model_name,
