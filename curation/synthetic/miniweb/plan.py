@@ -46,8 +46,7 @@ class Slot:
 
 def plan_site(config: MiniWebConfig) -> list[Slot]:
     """The slots of both lists, `pairs` first, each in row order."""
-    spoils = _spread(config)
-    slots = [_slot(config, "pairs", row, spoil) for row, spoil in enumerate(spoils)]
+    slots = [_slot(config, "pairs", row, name) for row, name in enumerate(_spread(config))]
     _pair_up(config, slots)
     for place in [place for place, slot in enumerate(slots) if slot.spoil == CLEAN][: _PICTURES_A_PAGE * config.pages]:
         slots[place] = replace(slots[place], on_pages=True)

@@ -16,7 +16,7 @@ from mmcorpus.curation.synthetic.miniweb.pages.content import Block, Draft, Pict
 from mmcorpus.curation.synthetic.miniweb.pages.corruptions import PAGE_CORRUPTIONS, PageCorruption
 from mmcorpus.curation.synthetic.miniweb.pages.embed import Embedder, foreign
 from mmcorpus.curation.synthetic.miniweb.pages.plan import PageSlot, page_stream, plan_pages
-from mmcorpus.curation.synthetic.miniweb.pages.prose import PEOPLE, PLACES, Teller
+from mmcorpus.curation.synthetic.miniweb.pages.prose import PEOPLE, PLACES, PROSE, Teller
 from mmcorpus.curation.synthetic.miniweb.pages.templates import TEMPLATES, Desk
 from mmcorpus.curation.synthetic.miniweb.truth import CLEAN
 
@@ -129,10 +129,8 @@ class _Extras:
 def _house_notice(host: str) -> str:
     """A paragraph that a site puts into many of its texts."""
     rng = random.Random(host)
-    return (
-        f"This text is part of a series on the drawers and folders of {rng.choice(PLACES)}, which {rng.choice(PEOPLE)}"
-        " has written for many years and which will be continued for as long as there is something in them to be found."
-    )
+    notice: str = PROSE["house_notice"]
+    return notice.format(place=rng.choice(PLACES), person=rng.choice(PEOPLE))
 
 
 class _Maker:

@@ -25,22 +25,21 @@ class PageSlot:
 def plan_pages(config: MiniWebConfig) -> list[PageSlot]:
     """The pages in order; the same share is corrupted as of the pairs, in every way once while there is room."""
     rng = page_stream(config, "plan")
-    spoils = _spoils(config)
-    spoils += [CLEAN] * (config.pages - len(spoils))
-    rng.shuffle(spoils)
-    clean = [number for number, spoil in enumerate(spoils) if spoil == CLEAN]
+    names = _corrupted(config)
+    names += [CLEAN] * (config.pages - len(names))
+    rng.shuffle(names)
+    clean = [number for number, spoil in enumerate(names) if spoil == CLEAN]
     rng.shuffle(clean)
     partners = iter(clean)
-    names = list(TEMPLATES)
     slots = []
-    for number, spoil in enumerate(spoils):
+    for number, spoil in enumerate(names):
         corruption = PAGE_CORRUPTIONS.get(spoil)
         partner = next(partners, None) if corruption is not None and corruption.partner else None
         slots.append(
             PageSlot(
                 number=number,
                 spoil=CLEAN if corruption is not None and corruption.partner and partner is None else spoil,
-                template=(corruption and corruption.template) or rng.choice(names),
+                template=(corruption and corruption.template) or rng.choice(list(TEMPLATES)),
                 language=rng.choice(corruption.languages) if corruption else "en",
                 partner=partner,
             )
@@ -55,7 +54,7 @@ def _as_original(slot: PageSlot, slots: list[PageSlot]) -> PageSlot:
     return replace(slot, template=slots[slot.partner].template)
 
 
-def _spoils(config: MiniWebConfig) -> list[str]:
+def _corrupted(config: MiniWebConfig) -> list[str]:
     budget = round(config.pages * config.spoil)
     weighted = [name for name, corruption in PAGE_CORRUPTIONS.items() for _ in range(corruption.weight)]
     once = sorted(PAGE_CORRUPTIONS, key=lambda name: -PAGE_CORRUPTIONS[name].weight)
