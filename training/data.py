@@ -10,7 +10,6 @@ copied between processes, and a fork under CUDA or an S3 client is a known way t
 """
 
 import collections
-import math
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
@@ -23,7 +22,6 @@ from mmcorpus.packing.packs import PackReader
 from mmcorpus.packing.sequence import PackedSequence
 from mmcorpus.packing.tokens import load_tokenizer, special_ids
 from mmcorpus.training.batch import PackedBatch, Piece, collate, expand
-from mmcorpus.training.config import StageConfig
 from mmcorpus.training.images import load_square
 from mmcorpus.training.vision import GREY
 
@@ -53,11 +51,6 @@ class Order:
                 self._epochs[epoch] = epoch_order(self.sequences, self.seed, epoch)
             indices.append(int(self._epochs[epoch][offset]))
         return indices
-
-
-def total_steps(sequences: int, stage: StageConfig) -> int:
-    """How many optimiser steps a stage takes over that many sequences."""
-    return stage.steps or max(1, math.ceil(stage.epochs * sequences / stage.batch_sequences - 1e-9))
 
 
 def micro_batches(indices: Sequence[int], rank: int, world: int, size: int) -> list[list[int]]:

@@ -43,7 +43,8 @@ def check(
     if isinstance(data, Mapping):
         # Said here for every config, because one of a user's own (a scorer) need not forbid what it does not know.
         for name in [str(key) for key in data if str(key) not in field_types(kind)]:
-            text = f"unknown key; {suggestion(name, [*field_types(kind), *also])}"
+            moved = getattr(kind, "MOVED", {}).get(name)
+            text = f"it is now {moved}" if moved else f"unknown key; {suggestion(name, [*field_types(kind), *also])}"
             problem = source.problem((*path, name), text)
             problems[problem.path, problem.message] = problem
         data = {key: value for key, value in data.items() if str(key) in field_types(kind)}

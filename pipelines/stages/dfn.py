@@ -11,7 +11,7 @@ from mmcorpus.filters.model import Device, Dtype
 from mmcorpus.pipelines.recipe.problems import Path, suggestion
 from mmcorpus.pipelines.run.fingerprint import digest, file_digest, plain
 from mmcorpus.pipelines.run.runner import Result, Stage
-from mmcorpus.training.clip.config import RESULT_NEUTRAL, ContrastiveConfig
+from mmcorpus.training.clip.config import ContrastiveConfig
 
 if TYPE_CHECKING:
     from mmcorpus.pipelines.recipe.schema import Recipe
@@ -118,7 +118,7 @@ def training_stage(recipe: "Recipe", at: Callable[..., str]) -> Stage:
     sources = trusted(recipe)
     return Stage(
         name=TRAIN,
-        config={**plain(config, RESULT_NEUTRAL), "sources": list(sources), **_weights(config)},
+        config={**plain(config.result_settings()), "sources": list(sources), **_weights(config)},
         needs=tuple(f"{source}/{step}" for source in sources for step in ("download", "trust")),
         outputs=(DFN,),
         run=lambda: _train(config, entry, sources, at),

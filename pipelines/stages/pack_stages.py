@@ -157,24 +157,22 @@ class PackStages:
     def _training(self) -> list[Stage]:
         if self.file.train is None:
             return []
-        from mmcorpus.training.resume import RESULT_NEUTRAL
-
         stages = []
         waiting = dict(self.recipe.stages)
         while waiting:  # in the recipe's order, but each after the one it starts from
             name = next(name for name, stage in waiting.items() if stage.links.init not in waiting)
-            stages.append(self._train(name, RESULT_NEUTRAL))
+            stages.append(self._train(name))
             del waiting[name]
         return stages
 
-    def _train(self, name: str, neutral: frozenset[str]) -> Stage:
+    def _train(self, name: str) -> Stage:
         stage, model = self.recipe.stages[name], self.recipe.model
         assert self.file.train is not None
         device, pack, init = self.file.train.device, stage.links.pack, stage.links.init
         heldout = self.has_heldout(pack)
         needs = [f"{pack}/packs", *([f"{pack}.{HELDOUT}/packs"] if heldout else [])]
         needs += [f"train/{init}"] if init else []
-        config = {**plain(stage.config, neutral), "pack": pack, "init": init}
+        config = {**plain(stage.config.result_settings()), "pack": pack, "init": init}
         if init is None:
             config["model"] = plain(model)
         return Stage(

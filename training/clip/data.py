@@ -122,11 +122,6 @@ class Order:
         return [(epoch, int(row)) for row in rows]
 
 
-def total_steps(pairs: int, config: ContrastiveConfig) -> int:
-    """How many optimiser steps a run takes over that many pairs."""
-    return config.steps or max(1, math.ceil(config.epochs * (pairs // config.batch_size) - 1e-9))
-
-
 class PairLoader:
     """Reads, decodes and collates pairs in the order it is asked to."""
 
@@ -144,7 +139,7 @@ class PairLoader:
             epoch, row = place
             image = self._decoded(row)
             generator = np.random.default_rng([config.seed, epoch, row])
-            cropped = None if image is None else self.preprocess.train(image, config.crop, generator)
+            cropped = None if image is None else self.preprocess.train(image, config.data.crop, generator)
             return cropped, self.pairs.caption(row)
 
         yield from self._batches(load, steps)

@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mmcorpus.training.clip.data import Order, PairLoader, crop_box, total_steps
+from mmcorpus.training.clip.data import Order, PairLoader, crop_box
 from mmcorpus.training.clip.model import begin
 from mmcorpus.training.clip.pairs import find_pairs
 from tests.training.clip.conftest import MakePairs, tiny
@@ -32,8 +32,10 @@ def test_a_batch_larger_than_the_data_is_refused() -> None:
 
 
 def test_steps_of_epochs() -> None:
-    assert total_steps(100, tiny(steps=None, epochs=2.5, batch_size=30)) == 8  # three whole batches an epoch
-    assert total_steps(100, tiny(steps=7)) == 7
+    whole_batches = Order(100, 30, seed=0).steps_per_epoch
+    assert whole_batches == 3
+    assert tiny(steps=None, epochs=2.5).schedule.total_steps(whole_batches, 1) == 8
+    assert tiny(steps=7).schedule.total_steps(whole_batches, 1) == 7
 
 
 @pytest.mark.parametrize("size", [(400, 300), (100, 400), (37, 1)])
