@@ -27,7 +27,7 @@ _MODULES = {
     "read_metrics": "mmcorpus.training.metrics",
     "train": "mmcorpus.training.vision_language",
 }
-"""Where each name lives; imported when first asked for, so that checking a recipe does not wait for torch."""
+"""The module of each name; imported when first asked for, so that checking a recipe does not wait for torch."""
 
 __all__ = [
     "Generator",

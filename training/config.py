@@ -90,7 +90,7 @@ class ModelConfig:
     tokens_per_image: int = 144
     """Positions an image takes in the sequence; a square (144 = a 12×12 grid). Must equal the packs'."""
     vision_layer: int = -2
-    """Which encoder block's output is read, counted from the end: -1 the last, -2 the one before (the reference)."""
+    """The encoder block whose output is read, counted from the end: -1 the last, -2 the one before (the reference)."""
     projector_hidden: int | None = None
     """Width between the projector's two linear layers; null for the language model's width (the reference)."""
 
@@ -120,7 +120,7 @@ class ModelConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """How training data is read."""
+    """The reading of training data."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = PYDANTIC_FORBID
 
@@ -133,7 +133,7 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ComputeConfig:
-    """How the forward and backward pass are computed."""
+    """Precision and memory of the forward and backward pass."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = PYDANTIC_FORBID
 
@@ -173,7 +173,7 @@ class HeldoutConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """What every run of training is told, whatever it learns; `loop.Trainer` reads these fields and no others."""
+    """The settings of every run of training, whatever it learns; `loop.Trainer` reads these fields and no others."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = PYDANTIC_FORBID
     RESULT_NEUTRAL: ClassVar[frozenset[str]] = frozenset(
@@ -198,9 +198,9 @@ class TrainingConfig:
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     """AdamW: learning rate, weight decay, moments, clipping."""
     schedule: ScheduleConfig = dataclasses.field(default_factory=ScheduleConfig)
-    """How long, and the learning rate on the way."""
+    """Length of the run, and its learning-rate schedule."""
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
-    """What a step is made of, and how it is read."""
+    """Size of a batch, and the threads that read it."""
     compute: ComputeConfig = dataclasses.field(default_factory=ComputeConfig)
     """Precision, memory and devices."""
     checkpoints: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)
@@ -253,7 +253,7 @@ class PackData(DataConfig):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PackCompute(ComputeConfig):
-    """How the vision-language model is computed, and how it is laid out over devices."""
+    """Precision, memory, kernels and parallelism of the vision-language model."""
 
     parallel: Literal["replicate", "shard"] = "replicate"
     """With several devices: a whole model on each, or FSDP2 (`fully_shard`)."""

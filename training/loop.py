@@ -1,6 +1,6 @@
 """The training loop, for whatever is learned: a task brings the model, its batches, their loss and its evaluation.
 
-A step: forward and backward over its micro-batches, gradients of summed losses added up over the devices, divided once
+A step: forward and backward over its micro-batches, gradients of summed losses all-reduced over the devices, divided once
 by the step's global count of targets, clipped, applied. Everything a step needs follows from its number, the weights
 and the optimiser's moments, which is why a run that was killed goes on to the bit.
 """
@@ -65,7 +65,7 @@ class Task(abc.ABC, Generic[Batch]):
     """Length of the whole run."""
     totals: Totals
     data: dict[str, Any]
-    """What identifies the training data (JSON-able, one key): a run is resumed over the same data alone."""
+    """The training data's identity (JSON-able, one key): a run is resumed over the same data alone."""
     rate: ClassVar[tuple[str, str]]
     """A metric's name, and the count that it gives a second."""
 

@@ -21,7 +21,7 @@ _MODULES = {
     "last_model": "mmcorpus.training.clip.checkpoint",
     "train_contrastive": "mmcorpus.training.clip.contrastive",
 }
-"""Where each name lives; imported when first asked for, so that checking a recipe does not wait for torch."""
+"""The module of each name; imported when first asked for, so that checking a recipe does not wait for torch."""
 
 __all__ = [
     "ContrastiveConfig",

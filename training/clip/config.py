@@ -35,7 +35,7 @@ class SmallClip:
     context_length: int = 32
     """Tokens of a caption that are read, its start and end included; the rest is cut off."""
     resize_mode: Literal["shortest", "longest", "squash"] = "squash"
-    """How an image becomes a square, in open_clip's words: `squash` loses no part of it, `shortest` crops its ends."""
+    """The way an image becomes a square, in open_clip's words: `squash` loses no part of it, `shortest` crops its ends."""
 
     def __post_init__(self) -> None:
         sizes = ("embed_dim", "image_size", "patch_size", "vision_width", "vision_layers", "text_width", "text_layers")
@@ -140,7 +140,7 @@ class ContrastiveConfig(TrainingConfig):
     optimizer: ContrastiveOptimizer = dataclasses.field(default_factory=ContrastiveOptimizer)
     """AdamW: learning rate, weight decay, moments, clipping."""
     schedule: ContrastiveSchedule = dataclasses.field(default_factory=ContrastiveSchedule)
-    """How long, and the learning rate on the way."""
+    """Length of the run, and its learning-rate schedule."""
     data: PairData = dataclasses.field(default_factory=PairData)
     """Batches of pairs."""
     heldout: RetrievalConfig = dataclasses.field(default_factory=RetrievalConfig)

@@ -47,7 +47,7 @@ class PairBatch:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Preprocess:
-    """How a model wants its images: open_clip's `PreprocessCfg`, for square images."""
+    """A model's preprocessing of images: open_clip's `PreprocessCfg`, for square images."""
 
     size: int
     mean: tuple[float, ...]
@@ -101,7 +101,7 @@ def _place(
 
 
 class Order:
-    """Which pairs each step holds: (epoch, row) by step. Keeps the epoch at hand, since steps come in order."""
+    """The pairs of each step, as (epoch, row). Keeps the epoch at hand, since steps come in order."""
 
     def __init__(self, pairs: int, batch: int, seed: int) -> None:
         if batch > pairs:
