@@ -1,8 +1,8 @@
 """The training loop, for whatever is learned: a task brings the model, its batches, their loss and its evaluation.
 
-A step: forward and backward over its micro-batches, gradients of summed losses all-reduced over the devices, divided once
-by the step's global count of targets, clipped, applied. Everything a step needs follows from its number, the weights
-and the optimiser's moments, which is why a run that was killed goes on to the bit.
+A step: forward and backward over its micro-batches, gradients of summed losses all-reduced over the devices, divided
+once by the step's global count of targets, clipped, applied. Everything a step needs follows from its number, the
+weights and the optimiser's moments, which is why a run that was killed goes on to the bit.
 """
 
 import abc

@@ -35,7 +35,7 @@ class SmallClip:
     context_length: int = 32
     """Tokens of a caption that are read, its start and end included; the rest is cut off."""
     resize_mode: Literal["shortest", "longest", "squash"] = "squash"
-    """The way an image becomes a square, in open_clip's words: `squash` loses no part of it, `shortest` crops its ends."""
+    """Resizing to the square, in open_clip's words: `squash` loses no part of it, `shortest` crops its ends."""
 
     def __post_init__(self) -> None:
         sizes = ("embed_dim", "image_size", "patch_size", "vision_width", "vision_layers", "text_width", "text_layers")
