@@ -50,11 +50,6 @@ def resolve_checkpoint(path: str) -> str:
     )
 
 
-def identity(config: TrainingConfig, data: Mapping[str, Any]) -> dict[str, Any]:
-    """A run's identity: the settings that decide what is learned, and the data (one named value)."""
-    return {"stage": config.result_settings(), **data}
-
-
 def resumable(out: str, config: TrainingConfig, data: Mapping[str, Any]) -> str | None:
     """The latest checkpoint of the run in the folder `out`; None if it has none.
 
@@ -64,18 +59,19 @@ def resumable(out: str, config: TrainingConfig, data: Mapping[str, Any]) -> str 
     found = list_checkpoints(storage.join(out, "checkpoints"))
     if not found:
         return None
-    before, now = read_state(found[-1])["identity"], identity(config, data)
-    remedy = "give another folder, or remove it to begin anew"
+    before, places = read_state(found[-1])["identity"], config.moved()
     for name in data:
-        if before.get(name) != now[name]:
-            raise ValueError(f"{out} holds a run over other {name}; {remedy}")
-    old = flatten({config.MOVED.get(name, name): value for name, value in before["stage"].items()})
-    old = {**type(config)().result_settings(), **old}
-    changed = [
-        f"{name} {old.get(name)!r} → {value!r}" for name, value in now["stage"].items() if old.get(name) != value
-    ]
+        if before.get(name) != data[name]:
+            raise ValueError(f"{out} holds a run over other {name}; give another folder, or remove it to begin anew")
+    new = flatten(config.result_settings())
+    old = type(config)().result_settings()
+    old |= flatten({places.get(name, name): value for name, value in before["stage"].items()})
+    changed = [f"{name} {old.get(name)!r} → {new[name]!r}" for name in new if old.get(name) != new[name]]
     if changed:
-        raise ValueError(f"{out} holds a run with other settings ({', '.join(changed)}); {remedy}")
+        raise ValueError(
+            f"{out} holds a run with other settings ({', '.join(changed)}); "
+            "give another folder, or remove it to begin anew"
+        )
     return found[-1]
 
 

@@ -5,14 +5,12 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from mmcorpus.training.optim import OptimizerConfig, ScheduleConfig
-from mmcorpus.training.settings import PYDANTIC_FORBID, require, require_not_negative, require_positive
+from mmcorpus.training.settings import Settings, require
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RandomVision:
+class RandomVision(Settings):
     """A small SigLIP encoder with random weights: for CPUs and tests. Train it (`freeze_vision: false`)."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = PYDANTIC_FORBID
 
     image_size: int = 64
     """Pixels a side; every image is squashed to this square."""
@@ -28,8 +26,7 @@ class RandomVision:
     """Width of the MLP inside a block."""
 
     def __post_init__(self) -> None:
-        for name in ("image_size", "patch_size", "hidden_size", "layers", "heads", "intermediate_size"):
-            require(getattr(self, name) >= 1, f"model.vision.{name} is {getattr(self, name)}; give 1 or more")
+        self._require_positive("image_size", "patch_size", "hidden_size", "layers", "heads", "intermediate_size")
         require(
             self.image_size % self.patch_size == 0,
             f"model.vision.image_size {self.image_size} is not a multiple of patch_size {self.patch_size}",
@@ -41,10 +38,8 @@ class RandomVision:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RandomLanguage:
+class RandomLanguage(Settings):
     """A small Qwen2 decoder with random weights. Its vocabulary is that of the packs' tokenizer."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = PYDANTIC_FORBID
 
     hidden_size: int = 192
     """Width of the decoder; must be a multiple of `heads`."""
@@ -60,9 +55,8 @@ class RandomLanguage:
     """The base of the rotary position embedding."""
 
     def __post_init__(self) -> None:
-        for name in ("hidden_size", "layers", "heads", "key_value_heads", "intermediate_size"):
-            require(getattr(self, name) >= 1, f"model.language.{name} is {getattr(self, name)}; give 1 or more")
-        require(self.rope_theta > 0, f"model.language.rope_theta is {self.rope_theta}; give a positive number")
+        sizes = ("hidden_size", "layers", "heads", "key_value_heads", "intermediate_size")
+        self._require_positive(*sizes, "rope_theta")
         require(
             self.hidden_size % (2 * self.heads) == 0,
             f"model.language.hidden_size {self.hidden_size} is not an even multiple of heads {self.heads}",
@@ -74,14 +68,12 @@ class RandomLanguage:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ModelConfig:
+class ModelConfig(Settings):
     """Open-Qwen2VL's architecture: encoder, pooling projector, causal language model.
 
     Source: Open-Qwen2VL (Wang et al. 2025), §2.1; its published model is SigLIP-SO400M/14-384 and
     Qwen2.5-1.5B-Instruct with 144 tokens an image in pretraining.
     """
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = PYDANTIC_FORBID
 
     vision: str | RandomVision = dataclasses.field(default_factory=RandomVision)
     """A Hugging Face id or local folder of a SigLIP model, or a random one's sizes."""
@@ -119,23 +111,8 @@ class ModelConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DataConfig:
-    """The reading of training data."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = PYDANTIC_FORBID
-
-    num_workers: int = 2
-    """Threads that read and decode images ahead of the trainer; 0 decodes in the loop. Not seen in results."""
-
-    def __post_init__(self) -> None:
-        require_not_negative(self, "num_workers")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ComputeConfig:
+class ComputeConfig(Settings):
     """Precision and memory of the forward and backward pass."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = PYDANTIC_FORBID
 
     precision: Literal["fp32", "bf16"] = "bf16"
     """Compute type of the forward and backward pass; weights, their update and the loss are fp32 either way."""
@@ -144,10 +121,8 @@ class ComputeConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CheckpointConfig:
+class CheckpointConfig(Settings):
     """When checkpoints are written and how many are kept."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = PYDANTIC_FORBID
 
     every: int = 500
     """Steps between checkpoints; one is always written at the end."""
@@ -155,27 +130,24 @@ class CheckpointConfig:
     """Checkpoints kept."""
 
     def __post_init__(self) -> None:
-        require_positive(self, "every", "keep_last")
+        self._require_positive("every", "keep_last")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class HeldoutConfig:
+class HeldoutConfig(Settings):
     """Evaluation on held-out data."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = PYDANTIC_FORBID
 
     every: int = 0
     """Steps between held-out evaluations; 0 for only at the end."""
 
     def __post_init__(self) -> None:
-        require_not_negative(self, "every")
+        self._require_not_negative("every")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainingConfig:
+class TrainingConfig(Settings):
     """The settings of every run of training, whatever it learns; `loop.Trainer` reads these fields and no others."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = PYDANTIC_FORBID
     RESULT_NEUTRAL: ClassVar[frozenset[str]] = frozenset(
         {
             "data.micro_batch_sequences", "data.num_workers", "compute.parallel", "compute.compile",
@@ -184,23 +156,11 @@ class TrainingConfig:
     )  # fmt: skip
     """Settings, and whole groups of them, that alter speed and files but not the training: they may change between a
     run and its resumption."""
-    MOVED: ClassVar[Mapping[str, str]] = {
-        "learning_rate": "optimizer.learning_rate", "weight_decay": "optimizer.weight_decay",
-        "betas": "optimizer.betas", "gradient_clip": "optimizer.gradient_clip",
-        "steps": "schedule.steps", "epochs": "schedule.epochs", "warmup": "schedule.warmup",
-        "num_workers": "data.num_workers", "precision": "compute.precision",
-        "checkpoint_every": "checkpoints.every", "keep_last": "checkpoints.keep_last",
-        "heldout_every": "heldout.every",
-    }  # fmt: skip
-    """The place of each setting by the name that it had while all stood side by side: for recipes and run folders of
-    that time."""
 
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     """AdamW: learning rate, weight decay, moments, clipping."""
     schedule: ScheduleConfig = dataclasses.field(default_factory=ScheduleConfig)
     """Length of the run, and its learning-rate schedule."""
-    data: DataConfig = dataclasses.field(default_factory=DataConfig)
-    """Size of a batch, and the threads that read it."""
     compute: ComputeConfig = dataclasses.field(default_factory=ComputeConfig)
     """Precision, memory and devices."""
     checkpoints: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)
@@ -213,8 +173,19 @@ class TrainingConfig:
     """Steps between lines in metrics.jsonl."""
 
     def __post_init__(self) -> None:
-        require_positive(self, "log_every")
-        require_not_negative(self, "seed")
+        self._require_positive("log_every")
+        self._require_not_negative("seed")
+
+    @classmethod
+    def moved(cls) -> dict[str, str]:
+        """The dotted name of each setting in a group by the flat one of before (`heldout_every`: `heldout.every`)."""
+        found = {"gradient_checkpointing": "compute.activation_checkpointing"}
+        for group in dataclasses.fields(cls):
+            if isinstance(group.default_factory, type) and issubclass(group.default_factory, Settings):
+                for field in dataclasses.fields(group.default_factory):  # type: ignore[arg-type]
+                    for flat in (field.name, f"{group.name.removesuffix('s')}_{field.name}"):
+                        found.setdefault(flat, f"{group.name}.{field.name}")
+        return found
 
     def result_settings(self) -> dict[str, Any]:
         """The settings that decide what is learned, JSON-able, by dotted name (`optimizer.learning_rate`)."""
@@ -234,7 +205,7 @@ def flatten(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PackData(DataConfig):
+class PackData(Settings):
     """Batches of packed sequences."""
 
     batch_sequences: int = 512
@@ -245,10 +216,12 @@ class PackData(DataConfig):
     """Samples in a pack do not see each other and positions restart. False reproduces the reference's code."""
     blank_images: bool = False
     """Replace every image by mid-grey: the text-only baseline."""
+    num_workers: int = 2
+    """Threads that read packs and decode images ahead of the trainer; 0 decodes in the loop. Not seen in results."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        require_positive(self, "batch_sequences", "micro_batch_sequences")
+        self._require_positive("batch_sequences", "micro_batch_sequences")
+        self._require_not_negative("num_workers")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -272,10 +245,8 @@ class PackHeldout(HeldoutConfig):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FreezeConfig:
+class FreezeConfig(Settings):
     """Parts of the model that stay as they are."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = PYDANTIC_FORBID
 
     vision: bool = True
     """The encoder (the reference's `pretrain`; its `full-pretrain` trains it)."""
@@ -296,15 +267,6 @@ class StageConfig(TrainingConfig):
     Sources of the numbers: Open-Qwen2VL's training code (`train.sh`, its model registry), where learning rate 5e-5,
     weight decay 0.01, warm-up 0.03, cosine to 0, clip 1.0 and batch 512 are the defaults of the pretraining stage.
     """
-
-    MOVED: ClassVar[Mapping[str, str]] = {
-        **TrainingConfig.MOVED,
-        **{f"freeze_{part}": f"freeze.{part}" for part in ("vision", "projector", "language")},
-        "batch_sequences": "data.batch_sequences", "micro_batch_sequences": "data.micro_batch_sequences",
-        "isolated": "data.isolated", "blank_images": "data.blank_images", "heldout_blank": "heldout.blank",
-        "parallel": "compute.parallel", "compile": "compute.compile", "attention": "compute.attention",
-        "activation_checkpointing": "compute.activation_checkpointing",
-    }  # fmt: skip
 
     kind: Literal["pretrain", "sft"] = "pretrain"
     """Content of the packs: captions, or conversations. `generate` prompts the checkpoint accordingly."""

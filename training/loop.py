@@ -5,14 +5,13 @@ once by the step's global count of targets, clipped, applied. Everything a step 
 weights and the optimiser's moments, which is why a run that was killed goes on to the bit.
 """
 
-import abc
 import contextlib
 import dataclasses
 import math
 import time
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping
-from typing import Any, ClassVar, Generic, TypeVar
+from collections.abc import Generator, Iterator
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import nn
@@ -40,69 +39,43 @@ class Totals:
     """Of the last step, in nats a target; None before the first."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class BatchLoss:
-    """The loss of a micro-batch on this device."""
+class Task(Protocol[Batch]):
+    """One thing to learn: everything that the loop does not know of it."""
 
-    sum: torch.Tensor
-    """fp32 scalar, in nats, summed over the targets; the loop divides by the step's global count of them."""
-    targets: int
-    counts: Mapping[str, int]
-    """By name of a field of the task's totals, the amount to add; the same names for every batch."""
-
-
-class Task(abc.ABC, Generic[Batch]):
-    """One thing to learn, as the loop sees it."""
-
-    kind: str
-    """Kept in checkpoints."""
-    title: str
-    """Of the progress bar."""
+    kind: str  # kept in checkpoints
+    title: str  # of the progress bar
     config: TrainingConfig
-    model: nn.Module
-    """On its device or devices, in training mode, frozen parts frozen."""
-    steps: int
-    """Length of the whole run."""
+    model: nn.Module  # on its device or devices, in training mode, frozen parts frozen
+    steps: int  # of the whole run
+    micro_batches: int  # forward passes a step on this device
     totals: Totals
-    data: dict[str, Any]
-    """The training data's identity (JSON-able, one key): a run is resumed over the same data alone."""
-    rate: ClassVar[tuple[str, str]]
-    """A metric's name, and the count that it gives a second."""
+    data: dict[str, Any]  # identifies the training data (JSON-able, one key): a run is resumed over the same data alone
+    rate: tuple[str, str]  # a metric's name, and the count that it gives a second
 
-    @abc.abstractmethod
-    def micro_batches(self, step: int) -> int:
-        """Micro-batches of a step on this device."""
-
-    @abc.abstractmethod
     def batches(self, first: int) -> Generator[Batch]:
         """This device's micro-batches of every step from `first` on, in order."""
 
-    @abc.abstractmethod
-    def loss(self, batch: Batch) -> BatchLoss:
-        """The forward pass."""
+    def loss(self, batch: Batch) -> tuple[torch.Tensor, int, dict[str, int]]:
+        """The loss summed over the batch's targets, an fp32 scalar in nats; the number of targets; and counts to add to
+        the totals' fields of these names, the same names for every batch."""
 
     def after_step(self) -> None:
         """Called when the weights have moved."""
 
-    @abc.abstractmethod
     def metrics(self) -> dict[str, Any]:
-        """The task's own part of a line in metrics.jsonl."""
+        """The task's part of a line in metrics.jsonl."""
 
-    @abc.abstractmethod
     def evaluate(self) -> dict[str, Any]:
         """Evaluate on held-out data, note it in the totals, and return it as metrics; empty without such data."""
 
-    @abc.abstractmethod
     def weights(self) -> dict[str, torch.Tensor]:
         """The tensors of a checkpoint's model."""
 
-    @abc.abstractmethod
     def save_model(self, folder: str, weights: dict[str, torch.Tensor]) -> None:
         """Write the model into a checkpoint's local folder; weights are whole and on the CPU."""
 
     def state(self) -> dict[str, Any]:
-        """The task's own part of `state.json`."""
-        return {}
+        """The task's part of `state.json`."""
 
 
 class Trainer(Generic[Batch]):
@@ -161,23 +134,23 @@ class Trainer(Generic[Batch]):
         task, world, totals = self.task, self.world, self.task.totals
         start, waited = time.monotonic(), 0.0
         loss, targets, counts = torch.zeros((), device=world.device), 0, Counter[str]()
-        for _ in range(task.micro_batches(totals.step)):
+        for _ in range(task.micro_batches):
             before = time.monotonic()
             batch = next(batches)
             waited += time.monotonic() - before
-            found = task.loss(batch)
-            found.sum.backward()
-            loss += found.sum.detach()
-            targets += found.targets
-            counts.update(found.counts)
+            summed, found, more = task.loss(batch)
+            summed.backward()  # type: ignore[no-untyped-call]
+            loss += summed.detach()
+            targets += found
+            counts.update(more)
         world.all_reduce_gradients(self.parameters)
         here = [float(loss), float(targets), float(interrupts.asked), *map(float, counts.values())]
-        loss_sum, all_targets, stop, *summed = world.sums(here)
+        loss_sum, all_targets, stop, *all_counts = world.sums(here)
         divisor = max(1.0, all_targets)
         rate, norm = self._update(divisor)
         task.after_step()
         seconds = time.monotonic() - start
-        in_step = dict(zip(counts, summed, strict=True))
+        in_step = dict(zip(counts, all_counts, strict=True))
         totals.step += 1
         totals.seconds += seconds
         totals.loss = loss_sum / divisor
@@ -217,7 +190,7 @@ class Trainer(Generic[Batch]):
             "step": task.totals.step,
             "steps": task.steps,
             "kind": task.kind,
-            "identity": checkpoint.identity(task.config, task.data),
+            "identity": {"stage": task.config.result_settings(), **task.data},
             "config": dataclasses.asdict(task.config),
             "totals": dataclasses.asdict(task.totals),
             **task.state(),

@@ -3,9 +3,9 @@
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-from mmcorpus.training.settings import PYDANTIC_FORBID, require, require_not_negative, require_positive
+from mmcorpus.training.settings import Settings, require
 
 if TYPE_CHECKING:
     import torch
@@ -13,10 +13,8 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class OptimizerConfig:
+class OptimizerConfig(Settings):
     """AdamW and the clipping of its gradients. The defaults are those of Open-Qwen2VL's pretraining."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = PYDANTIC_FORBID
 
     learning_rate: float = 5e-5
     """Peak learning rate of every trained part."""
@@ -30,8 +28,8 @@ class OptimizerConfig:
     """Largest norm of the whole gradient."""
 
     def __post_init__(self) -> None:
-        require_positive(self, "learning_rate", "epsilon", "gradient_clip")
-        require_not_negative(self, "weight_decay")
+        self._require_positive("learning_rate", "epsilon", "gradient_clip")
+        self._require_not_negative("weight_decay")
         require(all(0 <= beta < 1 for beta in self.betas), f"betas are {self.betas}; give two numbers in [0, 1)")
 
     def build(self, model: "nn.Module") -> "torch.optim.AdamW":
@@ -52,10 +50,8 @@ class OptimizerConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ScheduleConfig:
+class ScheduleConfig(Settings):
     """The length of a run and its learning-rate schedule: linear warm-up, then a cosine to 0."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = PYDANTIC_FORBID
 
     steps: int | None = None
     """Optimiser steps; overrides `epochs`."""
@@ -65,7 +61,7 @@ class ScheduleConfig:
     """Share of the steps over which the rate rises linearly from 0; after it follows a cosine to 0."""
 
     def __post_init__(self) -> None:
-        require_positive(self, "epochs")
+        self._require_positive("epochs")
         require(self.steps is None or self.steps > 0, f"steps is {self.steps}; give 1 or more, or null")
         require(0 <= self.warmup < 1, f"warmup is {self.warmup}; give a share in [0, 1)")
 

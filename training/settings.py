@@ -1,9 +1,6 @@
-"""The checks that every config of the trainers makes of its fields. Imports nothing heavy."""
+"""The base of the trainers' configs: how their fields are checked. Imports nothing heavy."""
 
-from typing import Any, Final
-
-PYDANTIC_FORBID: Final[dict[str, Any]] = {"extra": "forbid"}
-"""A misspelt key in a recipe is an error, not a setting that nobody reads."""
+from typing import Any, ClassVar
 
 
 def require(condition: bool, message: str) -> None:
@@ -12,13 +9,15 @@ def require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
-def require_positive(config: object, *names: str) -> None:
-    """Raise ValueError naming the first of these fields that is not above 0."""
-    for name in names:
-        require(getattr(config, name) > 0, f"{name} is {getattr(config, name)}; give more than 0")
+class Settings:
+    """A config, or a group of its settings. A misspelt key in a recipe is an error, not a setting that nobody reads."""
 
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
-def require_not_negative(config: object, *names: str) -> None:
-    """Raise ValueError naming the first of these fields that is below 0."""
-    for name in names:
-        require(getattr(config, name) >= 0, f"{name} is {getattr(config, name)}; give 0 or more")
+    def _require_positive(self, *names: str) -> None:
+        for name in names:
+            require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}; give more than 0")
+
+    def _require_not_negative(self, *names: str) -> None:
+        for name in names:
+            require(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}; give 0 or more")

@@ -1,8 +1,8 @@
 """One stage of a vision-language model, from packs to a checkpoint: pretraining and instruction tuning alike."""
 
 import dataclasses
-from collections.abc import Generator
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Generator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -14,7 +14,7 @@ from mmcorpus.training.batch import PackedBatch
 from mmcorpus.training.config import ModelConfig, StageConfig
 from mmcorpus.training.data import Order, PackLoader, check_packs, micro_batches
 from mmcorpus.training.heldout import heldout_loss
-from mmcorpus.training.loop import BatchLoss, Task, Totals, Trainer
+from mmcorpus.training.loop import Task, Totals, Trainer
 from mmcorpus.training.model import VisionLanguageModel, build_model
 from mmcorpus.training.parallel import World, open_world, parallelize
 
@@ -119,88 +119,86 @@ def _load(
     return build_model(config, len(tokenizer), seed), tokenizer
 
 
+@dataclasses.dataclass(eq=False)
 class PackTask(Task[PackedBatch]):
     """Next-token prediction on packed sequences of text and images."""
 
-    rate: ClassVar[tuple[str, str]] = ("tokens_per_second", "positions")
+    config: StageConfig
+    reader: PackReader
+    heldout: PackReader | None
+    data: dict[str, Any]
+    model: VisionLanguageModel
+    tokenizer: "PreTrainedTokenizerFast"
+    world: World
 
-    def __init__(
-        self,
-        stage: StageConfig,
-        reader: PackReader,
-        heldout: PackReader | None,
-        data: dict[str, Any],
-        net: VisionLanguageModel,
-        tokenizer: "PreTrainedTokenizerFast",
-        world: World,
-    ) -> None:
-        self.config = self.stage = stage
-        self.reader, self.heldout, self.data, self.tokenizer, self.world = reader, heldout, data, tokenizer, world
-        self.kind = stage.kind
-        self.title = stage.kind + (" on blank images" if stage.data.blank_images else "")
-        self.steps = stage.schedule.total_steps(len(reader), stage.data.batch_sequences)
-        self.order = Order(len(reader), stage.data.batch_sequences, stage.seed)
-        net.freeze(vision=stage.freeze.vision, projector=stage.freeze.projector, language=stage.freeze.language)
-        net.set_attention(isolated=stage.data.isolated, implementation=stage.compute.attention)
-        self.model = self.net = parallelize(net, stage.compute, world)
-        self.net.train()
+    rate = ("tokens_per_second", "positions")
+
+    def __post_init__(self) -> None:
+        config, batch = self.config, self.config.data.batch_sequences
+        self.kind = config.kind
+        self.title = config.kind + (" on blank images" if config.data.blank_images else "")
+        self.steps = config.schedule.total_steps(len(self.reader), batch)
+        self.order = Order(len(self.reader), batch, config.seed)
+        self.micro_batches = len(self._micro_batches(range(batch)))
         self.totals = StageTotals()
+        self.model.freeze(**dataclasses.asdict(config.freeze))
+        self.model.set_attention(isolated=config.data.isolated, implementation=config.compute.attention)
+        parallelize(self.model, config.compute, self.world).train()
 
-    def _groups(self, step: int) -> list[list[int]]:
-        """A step's sequences that fall to this device, by micro-batch."""
-        size = self.stage.data.micro_batch_sequences
-        return micro_batches(self.order.step(step), self.world.rank, self.world.size, size)
-
-    def micro_batches(self, step: int) -> int:
-        return len(self._groups(step))
+    def _micro_batches(self, sequences: Sequence[int]) -> list[list[int]]:
+        size = self.config.data.micro_batch_sequences
+        return micro_batches(sequences, self.world.rank, self.world.size, size)
 
     def batches(self, first: int) -> Generator[PackedBatch]:
         loader = PackLoader(
             self.reader,
-            image_size=self.net.vision.image_size,
-            length=self.reader.manifest["context_length"] if self.stage.compute.compile else None,
-            blank=self.stage.data.blank_images,
-            threads=self.stage.data.num_workers,
+            image_size=self.model.vision.image_size,
+            length=self.reader.manifest["context_length"] if self.config.compute.compile else None,
+            blank=self.config.data.blank_images,
+            threads=self.config.data.num_workers,
         )
-        return loader.batches(group for step in range(first, self.steps) for group in self._groups(step))
+        steps = ([sequence for _, sequence in self.order.step(step)] for step in range(first, self.steps))
+        return loader.batches(group for sequences in steps for group in self._micro_batches(sequences))
 
-    def loss(self, batch: PackedBatch) -> BatchLoss:
-        with self.world.autocast(self.stage.compute.precision):
-            total: torch.Tensor = self.net(batch.to(self.world.device))
+    def loss(self, batch: PackedBatch) -> tuple[torch.Tensor, int, dict[str, int]]:
+        with self.world.autocast(self.config.compute.precision):
+            total: torch.Tensor = self.model(batch.to(self.world.device))
         counts = {
             "target_tokens": batch.target_tokens,
             "positions": batch.positions,
             "images": batch.images_NCHW.shape[0],
             "broken_images": batch.broken_images,
         }
-        return BatchLoss(sum=total, targets=batch.target_tokens, counts=counts)
+        return total, batch.target_tokens, counts
+
+    def after_step(self) -> None:
+        pass
 
     def metrics(self) -> dict[str, Any]:
-        totals = self.totals
-        shown = {name: getattr(totals, name) for name in ("positions", "images", "broken_images")}
-        return {"tokens": totals.target_tokens, **shown}
+        totals = {name: getattr(self.totals, name) for name in ("positions", "images", "broken_images")}
+        return {"tokens": self.totals.target_tokens, **totals}
 
     def evaluate(self) -> dict[str, Any]:
         if not self.heldout:
             return {}
         # A model trained on blank images is judged on what it knows: blank ones.
-        loss = self.totals.heldout_loss = self._heldout_loss(self.heldout, self.stage.data.blank_images)
-        if not self.stage.heldout.blank:
+        loss = self.totals.heldout_loss = self._heldout_loss(self.heldout, self.config.data.blank_images)
+        if not self.config.heldout.blank:
             return {"heldout_loss": loss}
         self.totals.heldout_loss_blank = self._heldout_loss(self.heldout, True)
         return {"heldout_loss": loss, "heldout_loss_blank": self.totals.heldout_loss_blank}
 
     def _heldout_loss(self, packs: PackReader, blank: bool) -> float:
         return heldout_loss(
-            self.net, packs, self.world, precision=self.stage.compute.precision, blank=blank,
-            threads=self.stage.data.num_workers, micro_batch=self.stage.data.micro_batch_sequences,
+            self.model, packs, self.world, precision=self.config.compute.precision, blank=blank,
+            threads=self.config.data.num_workers, micro_batch=self.config.data.micro_batch_sequences,
         )  # fmt: skip
 
     def weights(self) -> dict[str, torch.Tensor]:
-        return dict(self.net.named_parameters())  # tied ones once
+        return dict(self.model.named_parameters())  # tied ones once
 
     def save_model(self, folder: str, weights: dict[str, torch.Tensor]) -> None:
-        checkpoint.save_model(folder, self.net, self.tokenizer, weights)
+        checkpoint.save_model(folder, self.model, self.tokenizer, weights)
 
     def state(self) -> dict[str, Any]:
-        return {"model": dataclasses.asdict(self.net.config)}
+        return {"model": dataclasses.asdict(self.model.config)}

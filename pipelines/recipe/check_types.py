@@ -43,7 +43,7 @@ def check(
     if isinstance(data, Mapping):
         # Said here for every config, because one of a user's own (a scorer) need not forbid what it does not know.
         for name in [str(key) for key in data if str(key) not in field_types(kind)]:
-            moved = getattr(kind, "MOVED", {}).get(name)
+            moved = kind.moved().get(name) if hasattr(kind, "moved") else None
             text = f"it is now {moved}" if moved else f"unknown key; {suggestion(name, [*field_types(kind), *also])}"
             problem = source.problem((*path, name), text)
             problems[problem.path, problem.message] = problem

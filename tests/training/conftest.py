@@ -32,10 +32,10 @@ Config = TypeVar("Config", bound=TrainingConfig)
 
 
 def configured(kind: type[Config], **settings: Any) -> Config:
-    """A config with these settings, by the short names of `MOVED` (`heldout_every` for `heldout.every`)."""
+    """A config with these settings, by the flat names of `moved` (`heldout_every` for `heldout.every`)."""
     config = kind()
     for name, value in settings.items():
-        group, _, field = kind.MOVED.get(name, name).partition(".")
+        group, _, field = kind.moved().get(name, name).partition(".")
         changed = dataclasses.replace(getattr(config, group), **{field: value}) if field else value
         config = dataclasses.replace(config, **{group: changed})
     return config

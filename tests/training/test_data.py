@@ -18,7 +18,7 @@ from mmcorpus.training.optim import ScheduleConfig
 
 def test_every_epoch_shows_each_sequence_once() -> None:
     order = Order(10, 4, seed=3)
-    stream = [index for step in range(5) for index in order.step(step)]
+    stream = [index for step in range(5) for _, index in order.step(step)]
     assert sorted(stream[:10]) == sorted(stream[10:]) == list(range(10))
     assert stream[:10] != stream[10:]
     assert Order(10, 4, seed=3).step(4) == order.step(4), "a step depends on what was asked before"

@@ -163,7 +163,7 @@ def test_a_run_made_before_settings_were_grouped_goes_on(
     for step in ("step-00000003", "step-00000006"):
         path = tmp_path / "cut" / "checkpoints" / step / "state.json"
         state = json.loads(path.read_text())
-        flat = {new: old for old, new in StageConfig.MOVED.items()}
+        flat = {new: old for old, new in StageConfig.moved().items()}
         settings = {flat.get(name, name): value for name, value in state["identity"]["stage"].items()}
         assert settings.pop("optimizer.epsilon") == 1e-8
         assert "learning_rate" in settings

@@ -1,22 +1,19 @@
 """The configs of contrastive training: the two encoders, and how they learn. Imports no torch."""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
-from mmcorpus.training.config import DataConfig, HeldoutConfig, TrainingConfig
+from mmcorpus.training.config import HeldoutConfig, TrainingConfig
 from mmcorpus.training.optim import OptimizerConfig, ScheduleConfig
-from mmcorpus.training.settings import PYDANTIC_FORBID, require
+from mmcorpus.training.settings import Settings, require
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SmallClip:
+class SmallClip(Settings):
     """A small CLIP with random weights, for CPUs and tests: open_clip's `CLIP` class with these sizes.
 
     Its tokenizer is the byte-pair encoding that ships with open_clip, CLIP's own.
     """
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = PYDANTIC_FORBID
 
     embed_dim: int = 128
     """Length of the vectors in which images and texts meet."""
@@ -39,8 +36,7 @@ class SmallClip:
 
     def __post_init__(self) -> None:
         sizes = ("embed_dim", "image_size", "patch_size", "vision_width", "vision_layers", "text_width", "text_layers")
-        for name in sizes:
-            require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; give 1 or more")
+        self._require_positive(*sizes)
         for name in ("vision_width", "text_width"):
             require(getattr(self, name) % 32 == 0, f"{name} is {getattr(self, name)}; give a multiple of 32")
         require(self.context_length >= 3, f"context_length is {self.context_length}; give 3 or more")
@@ -89,16 +85,18 @@ class ContrastiveSchedule(ScheduleConfig):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PairData(DataConfig):
+class PairData(Settings):
     """Batches of pairs."""
 
     batch_size: int = 4096
     """Pairs that are told apart in a step, over all devices."""
     crop: float = 0.9
     """Training images are random crops of at least this share of their area; 1 shows them whole."""
+    num_workers: int = 2
+    """Threads that read and decode images ahead of the trainer; 0 decodes in the loop. Not seen in results."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        self._require_not_negative("num_workers")
         require(self.batch_size >= 2, f"batch_size is {self.batch_size}; a pair is told from others: give 2 or more")
         require(0 < self.crop <= 1, f"crop is {self.crop}; give a share in (0, 1]")
 
@@ -123,12 +121,6 @@ class ContrastiveConfig(TrainingConfig):
     2023; medium scale: ViT-B/32, 128 M samples, batch 4096, rate 5e-4, 500 steps of warm-up); open_clip's training code
     for what neither says. See docs/dfn.md.
     """
-
-    MOVED: ClassVar[Mapping[str, str]] = {
-        **TrainingConfig.MOVED,
-        "epsilon": "optimizer.epsilon", "batch_size": "data.batch_size", "crop": "data.crop",
-        "heldout_pairs": "heldout.pairs", "gradient_checkpointing": "compute.activation_checkpointing",
-    }  # fmt: skip
 
     model: str | SmallClip = "ViT-B-32"
     """An open_clip name (`ViT-B-32`, `hf-hub:apple/DFN-public`, `local-dir:PATH`), or a small random one's sizes."""

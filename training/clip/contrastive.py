@@ -6,7 +6,7 @@ Every device embeds its share of a step's batch and all see all vectors, so that
 import dataclasses
 import math
 from collections.abc import Generator, Mapping
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import torch
 
@@ -15,12 +15,13 @@ from mmcorpus.curation.store import uid_arrays as uids
 from mmcorpus.training.checkpoint import resumable
 from mmcorpus.training.clip.checkpoint import MODEL, load_clip, save_model
 from mmcorpus.training.clip.config import ContrastiveConfig
-from mmcorpus.training.clip.data import Order, PairBatch, PairLoader
+from mmcorpus.training.clip.data import PairBatch, PairLoader
 from mmcorpus.training.clip.loss import contrastive_loss
 from mmcorpus.training.clip.model import Clip, begin
 from mmcorpus.training.clip.pairs import Pairs, PairSource, find_pairs
 from mmcorpus.training.clip.retrieval import drawn, embed, retrieval
-from mmcorpus.training.loop import BatchLoss, Task, Totals, Trainer
+from mmcorpus.training.data import Order
+from mmcorpus.training.loop import Task, Totals, Trainer
 from mmcorpus.training.parallel import World, open_world
 
 _EVALUATED: Final = 256
@@ -80,11 +81,15 @@ def train_contrastive(
         tested = find_pairs(heldout) if heldout else None
         if tested is not None:
             _refuse_learned(tested, pairs)
-        order = Order(len(pairs), config.data.batch_size, config.seed)
+        if config.data.batch_size > len(pairs):
+            raise ValueError(
+                f"data.batch_size is {config.data.batch_size}, but there are {len(pairs)} pairs to train on; a batch "
+                "must not hold a pair twice: lower batch_size, or trust more"
+            )
         data = {"pairs": pairs.digest()}
         resumed = resumable(out, config, data)
         clip = load_clip(resumed) if resumed else begin(config)
-        task = PairTask(config, pairs, tested, order, data, clip, world)
+        task = PairTask(config, pairs, tested, data, clip, world)
         saved = Trainer(task, out, world, resumed).run()
     return ContrastiveReport(
         model=storage.join(saved, MODEL),
@@ -105,54 +110,47 @@ def _refuse_learned(tested: Pairs, pairs: Pairs) -> None:
         )
 
 
+@dataclasses.dataclass(eq=False)
 class PairTask(Task[PairBatch]):
     """Telling which caption belongs to which image, among all of a batch."""
 
-    kind = "contrastive"
-    title = "dfn"
-    rate: ClassVar[tuple[str, str]] = ("pairs_per_second", "pairs")
+    config: ContrastiveConfig
+    pairs: Pairs
+    tested: Pairs | None
+    data: dict[str, Any]
+    clip: Clip
+    world: World
 
-    def __init__(
-        self,
-        config: ContrastiveConfig,
-        pairs: Pairs,
-        tested: Pairs | None,
-        order: Order,
-        data: dict[str, Any],
-        clip: Clip,
-        world: World,
-    ) -> None:
-        self.config = self.settings = config
-        self.pairs, self.tested, self.order, self.data, self.clip, self.world = pairs, tested, order, data, clip, world
-        self.steps = config.schedule.total_steps(order.steps_per_epoch, 1)
-        self.model = clip.model.to(world.device).train()
-        if config.compute.activation_checkpointing:
-            clip.model.set_grad_checkpointing()
+    kind, title, micro_batches = "contrastive", "dfn", 1
+    rate = ("pairs_per_second", "pairs")
+
+    def __post_init__(self) -> None:
+        config, batch = self.config, self.config.data.batch_size
+        self.steps = config.schedule.total_steps(len(self.pairs) // batch, 1)
+        self.order = Order(len(self.pairs), batch, config.seed, whole=True)
         self.totals = ContrastiveTotals()
-
-    def micro_batches(self, step: int) -> int:
-        return 1
+        self.model = self.clip.model.to(self.world.device).train()
+        if config.compute.activation_checkpointing:
+            self.clip.model.set_grad_checkpointing()
 
     def batches(self, first: int) -> Generator[PairBatch]:
-        settings = self.settings
-        loader = PairLoader(self.pairs, self.clip.preprocess, self.clip.tokenize, threads=settings.data.num_workers)
-        share = settings.data.batch_size // self.world.size
+        loader = PairLoader(self.pairs, self.clip.preprocess, self.clip.tokenize, threads=self.config.data.num_workers)
+        share = self.config.data.batch_size // self.world.size
         start = self.world.rank * share
         mine = (self.order.step(step)[start : start + share] for step in range(first, self.steps))
-        return loader.training_batches(mine, settings)
+        return loader.training_batches(mine, self.config)
 
-    def loss(self, batch: PairBatch) -> BatchLoss:
+    def loss(self, batch: PairBatch) -> tuple[torch.Tensor, int, dict[str, int]]:
         valid = int(batch.valid_B.sum())
         there = batch.to(self.world.device)
-        with self.world.autocast(self.settings.compute.precision):
+        with self.world.autocast(self.config.compute.precision):
             images_BE, texts_BE = self.clip.encode(there.images_B3SS, there.tokens_BT)
         total = contrastive_loss(images_BE, texts_BE, self.clip.model.logit_scale.exp(), there.valid_B, self.world)
-        counts = {"pairs": len(batch.valid_B), "broken_images": len(batch.valid_B) - valid}
-        return BatchLoss(sum=total, targets=valid, counts=counts)
+        return total, valid, {"pairs": len(batch.valid_B), "broken_images": len(batch.valid_B) - valid}
 
     @torch.no_grad()
     def after_step(self) -> None:
-        self.clip.model.logit_scale.clamp_(0, math.log(self.settings.largest_scale))
+        self.clip.model.logit_scale.clamp_(0, math.log(self.config.largest_scale))
 
     def metrics(self) -> dict[str, Any]:
         return {"scale": self._scale(), "pairs": self.totals.pairs, "broken_images": self.totals.broken_images}
@@ -166,8 +164,8 @@ class PairTask(Task[PairBatch]):
             return {}
         if self.world.is_main:
             embedded = embed(
-                self.clip, self.tested, drawn(self.tested, self.settings.heldout.pairs), device=self.world.device,
-                precision=self.settings.compute.precision, batch=_EVALUATED, threads=self.settings.data.num_workers,
+                self.clip, self.tested, drawn(self.tested, self.config.heldout.pairs), device=self.world.device,
+                precision=self.config.compute.precision, batch=_EVALUATED, threads=self.config.data.num_workers,
             )  # fmt: skip
             captions = [self.tested.caption(row) for row in embedded.rows]
             self.totals.heldout = retrieval(embedded.images_NE, embedded.texts_NE, captions, self._scale())
@@ -179,3 +177,6 @@ class PairTask(Task[PairBatch]):
 
     def save_model(self, folder: str, weights: dict[str, torch.Tensor]) -> None:
         save_model(folder, self.clip, weights)
+
+    def state(self) -> dict[str, Any]:
+        return {}

@@ -112,7 +112,7 @@ def test_old_checkpoints_go_and_the_temperature_is_kept_below_its_bound(squares:
 
 
 def test_too_few_pairs_are_refused_before_anything_is_written(squares: MakePairs, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="lower batch_size"):
+    with pytest.raises(ValueError, match=r"data\.batch_size is 8, but there are 7 pairs.*lower batch_size"):
         train_contrastive(tiny(), {"s": squares("s", 7)}, str(tmp_path / "o"))
     assert not (tmp_path / "o" / "checkpoints").exists()
 
