@@ -63,10 +63,10 @@ def resumable(out: str, config: TrainingConfig, data: Mapping[str, Any]) -> str 
     for name in data:
         if before.get(name) != data[name]:
             raise ValueError(f"{out} holds a run over other {name}; give another folder, or remove it to begin anew")
-    new = flatten(config.result_settings())
-    old = type(config)().result_settings()
+    new, old = config.result_settings(), type(config)().result_settings()
     old |= flatten({places.get(name, name): value for name, value in before["stage"].items()})
-    changed = [f"{name} {old.get(name)!r} → {new[name]!r}" for name in new if old.get(name) != new[name]]
+    differing = [name for name in sorted(old | new) if old.get(name) != new.get(name)]
+    changed = [f"{name} {old.get(name)!r} → {new.get(name)!r}" for name in differing]
     if changed:
         raise ValueError(
             f"{out} holds a run with other settings ({', '.join(changed)}); "
