@@ -130,6 +130,7 @@ class PackTask(Task[PackedBatch]):
     model: VisionLanguageModel
     tokenizer: "PreTrainedTokenizerFast"
     world: World
+    totals: StageTotals = dataclasses.field(default_factory=StageTotals)
 
     rate = ("tokens_per_second", "positions")
 
@@ -140,7 +141,6 @@ class PackTask(Task[PackedBatch]):
         self.steps = config.schedule.total_steps(len(self.reader), batch)
         self.order = Order(len(self.reader), batch, config.seed)
         self.micro_batches = len(self._micro_batches(range(batch)))
-        self.totals = StageTotals()
         self.model.freeze(**dataclasses.asdict(config.freeze))
         self.model.set_attention(isolated=config.data.isolated, implementation=config.compute.attention)
         parallelize(self.model, config.compute, self.world).train()

@@ -120,6 +120,7 @@ class PairTask(Task[PairBatch]):
     data: dict[str, Any]
     clip: Clip
     world: World
+    totals: ContrastiveTotals = dataclasses.field(default_factory=ContrastiveTotals)
 
     kind, title, micro_batches = "contrastive", "dfn", 1
     rate = ("pairs_per_second", "pairs")
@@ -128,7 +129,6 @@ class PairTask(Task[PairBatch]):
         config, batch = self.config, self.config.data.batch_size
         self.steps = config.schedule.total_steps(len(self.pairs) // batch, 1)
         self.order = Order(len(self.pairs), batch, config.seed, whole=True)
-        self.totals = ContrastiveTotals()
         self.model = self.clip.model.to(self.world.device).train()
         if config.compute.activation_checkpointing:
             self.clip.model.set_grad_checkpointing()
