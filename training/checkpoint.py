@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from mmcorpus.curation.store import storage
-from mmcorpus.training.config import RandomLanguage, RandomVision, TrainingConfig, flatten, model_config_from_dict
+from mmcorpus.training.config import RandomLanguage, RandomVision, TrainingConfig, model_config_from_dict
 from mmcorpus.training.model import VisionLanguageModel, build_model
 from mmcorpus.training.vision import VisionEncoder
 
@@ -64,9 +64,8 @@ def resumable(out: str, config: TrainingConfig, data: Mapping[str, Any]) -> str 
         if before.get(name) != data[name]:
             raise ValueError(f"{out} holds a run over other {name}; give another folder, or remove it to begin anew")
     new, old = config.result_settings(), type(config)().result_settings()
-    old |= flatten({places.get(name, name): value for name, value in before["stage"].items()})
-    differing = [name for name in sorted(old | new) if old.get(name) != new.get(name)]
-    changed = [f"{name} {old.get(name)!r} → {new.get(name)!r}" for name in differing]
+    old |= {places.get(name, name): value for name, value in before["stage"].items()}
+    changed = [f"{name} {old.get(name)!r} → {new[name]!r}" for name in new if old.get(name) != new[name]]
     if changed:
         raise ValueError(
             f"{out} holds a run with other settings ({', '.join(changed)}); "

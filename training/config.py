@@ -1,7 +1,6 @@
 """The trainer's configs: the model's parts, what every run of training is told, and one stage over packs."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from mmcorpus.training.optim import OptimizerConfig, ScheduleConfig
@@ -177,31 +176,31 @@ class TrainingConfig(Settings):
         self._require_not_negative("seed")
 
     @classmethod
+    def groups(cls) -> dict[str, type[Any]]:
+        """The fields that are groups of settings, with their types."""
+        kinds = {field.name: field.default_factory for field in dataclasses.fields(cls)}
+        return {name: kind for name, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, Settings)}
+
+    @classmethod
     def moved(cls) -> dict[str, str]:
         """The dotted name of each setting in a group by the flat one of before (`heldout_every`: `heldout.every`)."""
         found = {"gradient_checkpointing": "compute.activation_checkpointing"}
-        for group in dataclasses.fields(cls):
-            if isinstance(group.default_factory, type) and issubclass(group.default_factory, Settings):
-                for field in dataclasses.fields(group.default_factory):  # type: ignore[arg-type]
-                    for flat in (field.name, f"{group.name.removesuffix('s')}_{field.name}"):
-                        found.setdefault(flat, f"{group.name}.{field.name}")
+        for group, kind in cls.groups().items():
+            for field in dataclasses.fields(kind):
+                for flat in (field.name, f"{group.removesuffix('s')}_{field.name}"):
+                    found.setdefault(flat, f"{group}.{field.name}")
         return found
 
     def result_settings(self) -> dict[str, Any]:
         """The settings that decide what is learned, JSON-able, by dotted name (`optimizer.learning_rate`)."""
+        settings = dataclasses.asdict(self)
+        for group in self.groups():
+            settings |= {f"{group}.{name}": value for name, value in settings.pop(group).items()}
         return {
             name: list(value) if isinstance(value, tuple) else value
-            for name, value in flatten(dataclasses.asdict(self)).items()
+            for name, value in settings.items()
             if self.RESULT_NEUTRAL.isdisjoint((name, name.partition(".")[0]))
         }
-
-
-def flatten(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings in groups as one mapping with dotted names."""
-    found: dict[str, Any] = {}
-    for name, value in settings.items():
-        found |= {f"{name}.{key}": inner for key, inner in value.items()} if isinstance(value, dict) else {name: value}
-    return found
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -73,7 +73,7 @@ def test_a_folder_with_another_run_is_refused(squares: MakePairs, tmp_path: Path
     train_contrastive(tiny(steps=1), sources, out)
     with pytest.raises(ValueError, match=r"optimizer\.learning_rate 0\.003 → 0\.004"):
         train_contrastive(tiny(steps=1, learning_rate=4e-3), sources, out)
-    with pytest.raises(ValueError, match=r"model\.embed_dim 32 → None"):
+    with pytest.raises(ValueError, match=r"model \{.*'embed_dim': 32.*\} → 'ViT-B-32'"):
         train_contrastive(tiny(steps=1, model="ViT-B-32"), sources, out)
     with pytest.raises(ValueError, match="run over other pairs"):
         train_contrastive(tiny(steps=1), {"s": squares("t", 9)}, out)
