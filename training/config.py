@@ -178,7 +178,7 @@ class TrainingConfig(Settings):
     @classmethod
     def groups(cls) -> dict[str, type[Any]]:
         """The fields that are groups of settings, with their types."""
-        kinds = {field.name: field.default_factory for field in dataclasses.fields(cls)}
+        kinds: dict[str, Any] = {field.name: field.default_factory for field in dataclasses.fields(cls)}
         return {name: kind for name, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, Settings)}
 
     @classmethod

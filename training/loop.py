@@ -139,7 +139,7 @@ class Trainer(Generic[Batch]):
             batch = next(batches)
             waited += time.monotonic() - before
             summed, found, more = task.loss(batch)
-            summed.backward()  # type: ignore[no-untyped-call]
+            summed.backward()
             loss += summed.detach()
             targets += found
             counts.update(more)

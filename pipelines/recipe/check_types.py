@@ -43,9 +43,7 @@ def check(
     if isinstance(data, Mapping):
         # Said here for every config, because one of a user's own (a scorer) need not forbid what it does not know.
         for name in [str(key) for key in data if str(key) not in field_types(kind)]:
-            moved = kind.moved().get(name) if hasattr(kind, "moved") else None
-            text = f"it is now {moved}" if moved else f"unknown key; {suggestion(name, [*field_types(kind), *also])}"
-            problem = source.problem((*path, name), text)
+            problem = source.problem((*path, name), _unknown(name, [kind], also))
             problems[problem.path, problem.message] = problem
         data = {key: value for key, value in data.items() if str(key) in field_types(kind)}
     try:
@@ -141,8 +139,7 @@ def _message(detail: Any, path: Path, declared: Any, kind: Any) -> str:
         owner = _inside(mappings[0] if mappings else owner, part)
     owners = [branch for branch in _branches(owner) if dataclasses.is_dataclass(branch)]
     if code == "unexpected_keyword_argument":
-        valid = [known for branch in owners for known in field_types(branch)]
-        return f"unknown key; {suggestion(name, valid)}"
+        return _unknown(name, owners)
     help_text = next((field_help(branch, name) for branch in owners if name in field_types(branch)), "")
     tail = f" – {help_text}" if help_text else ""
     if code in ("missing", "missing_argument", "missing_keyword_only_argument"):
@@ -155,6 +152,13 @@ def _message(detail: Any, path: Path, declared: Any, kind: Any) -> str:
         choices = [str(choice) for choice in typing.get_args(_branches(declared)[0])]
         return f"{shown} is none of its values; {suggestion(value, choices)}{tail}"
     return f"should be {describe(declared)}, is {shown if len(shown) <= 60 else shown[:57] + '…'}{tail}"
+
+
+def _unknown(name: str, owners: Sequence[Any], also: Sequence[str] = ()) -> str:
+    """A key that none of the configs has: its new place, if it was one of theirs once, else the nearest valid name."""
+    moved = [owner.moved()[name] for owner in owners if hasattr(owner, "moved") and name in owner.moved()]
+    valid = [known for owner in owners for known in field_types(owner)]
+    return f"it is now {moved[0]}" if moved else f"unknown key; {suggestion(name, [*valid, *also])}"
 
 
 def describe(declared: Any) -> str:
