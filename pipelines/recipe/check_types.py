@@ -109,7 +109,8 @@ def _message(told: Sequence[Any], path: Path, kind: Any, also: Iterable[str]) ->
         return str(codes["value_error"]["ctx"]["error"]).removeprefix(f"{name}: ")  # the path says it already
     detail = told[0]
     if detail["type"] == "unexpected_keyword_argument":
-        return f"unknown key; {suggestion(name, [*owners, *also])}"
+        moved = [owner.moved()[name] for owner in set(owners.values()) if name in getattr(owner, "moved", dict)()]
+        return f"it is now {moved[0]}" if moved else f"unknown key; {suggestion(name, [*owners, *also])}"
     if detail["type"].startswith("missing"):
         return f"missing{tail}"
     value = detail["input"]

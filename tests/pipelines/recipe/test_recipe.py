@@ -33,8 +33,8 @@ pack:
 train:
   model: {tokens_per_image: 4}
   stages:
-    second: {pack: two, init: first, steps: 1}
-    first: {pack: one, steps: 1, seed: 5}
+    second: {pack: two, init: first, schedule: {steps: 1}}
+    first: {pack: one, schedule: {steps: 1}, seed: 5}
 """
 
 
@@ -127,8 +127,8 @@ def test_a_scorer_under_a_name_of_ones_own(tmp_path: Path) -> None:
         ("${web}/pairs", "${web}/pair", r"sources.pairs.urls: a generated site has no 'pair.parquet'; did you mean"),
         ("${web}/pairs", "/nowhere/pairs", r"sources.pairs.urls: there is nothing at /nowhere/pairs.parquet"),
         ("  generate: {pairs: 20, instructions: 5}", "  folder: nowhere", r"web.folder: .*nowhere holds no site"),
-        ("{pack: one, steps", "{pack: on, steps", r"train.stages.first.pack: unknown pack 'on'; did you mean 'one'"),
-        ("{pack: one, steps", "{pack: one, init: second, steps", r"starts from itself"),
+        ("{pack: one", "{pack: on", r"train.stages.first.pack: unknown pack 'on'; did you mean 'one'"),
+        ("{pack: one", "{pack: one, init: second", r"starts from itself"),
         ("model: {tokens_per_image: 4}", "model: {tokens_per_image: 9}", r"9, but pack 'two' has 4"),
         ("model: {", "model: {vision: ./missing, ", r"train.model.vision: there is nothing at .*missing"),
         ("tokenizer:\n  train: {vocab_size: 300}\n", "", r"tokenizer: missing; packs need one"),
