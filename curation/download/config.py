@@ -4,6 +4,7 @@ import ipaddress
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from mmcorpus.curation.download.limits import Limits
 from mmcorpus.curation.download.robots import DEFAULT_DIRECTIVES
 
 VOLATILE: Final = frozenset(
@@ -132,6 +133,22 @@ class DownloadConfig:
         _check_columns(self)
         for host, place in self.connect_to.items():
             connect_address(host, place)
+
+    @property
+    def limits(self) -> Limits:
+        """What each fetch may cost and where it may go."""
+        return Limits(
+            timeout=self.timeout,
+            total_timeout=self.total_timeout,
+            max_bytes=self.max_bytes,
+            max_redirects=self.max_redirects,
+            retries=self.retries,
+            backoff=self.backoff,
+            allow_private=self.allow_private,
+            connect_to={host.lower(): connect_address(host, place) for host, place in self.connect_to.items()},
+            user_agent_token=self.user_agent_token,
+            directives=self.disallowed_header_directives,
+        )
 
 
 def connect_address(host: str, place: str) -> tuple[str, int]:
