@@ -1,4 +1,4 @@
-"""What became of every row: the ledger's stage `download` and the counts of a source, read from its shards."""
+"""The end of every row: the ledger's stage `download` and the counts of a source, read from its shards."""
 
 from collections import Counter
 from collections.abc import Iterator

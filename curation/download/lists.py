@@ -45,7 +45,7 @@ class NormalisedList:
     """32 hex digits of all that the list shards hold."""
 
     def path(self, shard: int) -> str:
-        """Where a list shard lies."""
+        """A list shard's file."""
         return storage.join(self.root, f"{shard_name(shard)}.parquet")
 
 
@@ -93,7 +93,7 @@ def _from_manifest(root: str, known: dict[str, Any]) -> NormalisedList:
 
 
 def _identity(path: str) -> dict[str, Any]:
-    """What tells a changed list file from an unchanged one without reading it."""
+    """Marks that tell a changed list file from an unchanged one without reading it."""
     fs, inner = storage.filesystem(path)
     info = fs.info(inner)
     marks = ("mtime", "ETag", "LastModified", "last_modified", "etag")

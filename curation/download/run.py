@@ -25,7 +25,7 @@ MADE_BY: Final = "download.json"
 
 @dataclass(frozen=True, kw_only=True)
 class DownloadReport:
-    """What became of a URL list. Counts are of the whole source, rates of this call."""
+    """A URL list's download. Counts are of the whole source, rates of this call."""
 
     listed: int
     """Rows of the published list."""
@@ -114,7 +114,7 @@ def download(
 
 
 def _nothing_in(urls: str | Sequence[str], listed: NormalisedList) -> str:
-    """What to say of a list without a row to fetch."""
+    """The error of a list without a row to fetch."""
     where = urls if isinstance(urls, str) else ", ".join(urls)
     if not listed.rows:
         return f"{where}: the list has no rows, so there is nothing to download"

@@ -18,7 +18,7 @@ from mmcorpus.curation.store.shards import SUCCESS, Shard, add_member, list_shar
 SHARD_DIGITS: Final = 5
 """img2dataset's `oom_shard_count`."""
 RETRY_FOLDER: Final = "_retry"
-"""Where a shard's second version is written, whole, before it takes the first one's place."""
+"""The folder of a shard's second version, written whole before it takes the first one's place."""
 FACT_FIELDS: Final = (
     ("original_format", pa.string()),
     ("original_mode", pa.string()),
