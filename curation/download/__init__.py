@@ -7,11 +7,10 @@ requests that never reach private networks (`fetch`, `guard`), images upright (`
 at all (`shard`, `writer`). See docs/download.md.
 """
 
-from mmcorpus.curation.download.accounts import ShardFailure
 from mmcorpus.curation.download.config import VOLATILE, DownloadConfig
 from mmcorpus.curation.download.fetch import TRANSIENT_CODES
 from mmcorpus.curation.download.formats import ListError
-from mmcorpus.curation.download.run import DownloadReport, download
+from mmcorpus.curation.download.run import DownloadReport, ShardFailure, download
 
 __all__ = [
     "TRANSIENT_CODES",

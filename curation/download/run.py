@@ -2,25 +2,35 @@
 
 import hashlib
 import json
-import os
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Final
+from typing import Any, Final
 
-from mmcorpus.curation.download.accounts import ShardFailure, summarise, write_download_ledger
+import pyarrow as pa
+
 from mmcorpus.curation.download.config import VOLATILE, DownloadConfig
 from mmcorpus.curation.download.formats import ListError
 from mmcorpus.curation.download.lists import NormalisedList, OtherList, normalise
 from mmcorpus.curation.download.shard import ShardDownloader, transient_positions
 from mmcorpus.curation.download.writer import roll_forward, shard_name
-from mmcorpus.curation.engine.tasks import Outcome, run_shards
-from mmcorpus.curation.store import storage
-from mmcorpus.curation.store.shards import SUCCESS, Shard, list_shards
+from mmcorpus.curation.engine.tasks import Outcome, cluster_resource, run_shards
+from mmcorpus.curation.store import ledger, storage
+from mmcorpus.curation.store.shards import SUCCESS, Shard, list_shards, read_rows
 
+SHARD_FAILED: Final = "shard_failed"
+"""The rule that drops the rows of a shard that could not be written."""
 MADE_BY: Final = "download.json"
 """In the lists' folder: which list and options the shards were made with."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardFailure:
+    """A shard that could not be written."""
+
+    shard: str
+    error: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +86,7 @@ def download(
     A shard that fails is retried `max_shard_retry` times, then named in the report and, row by row, in the ledger.
     """
     start = time.monotonic()
-    _require_ray()
+    cluster_resource("CPU")  # raises without Ray, before anything is read
     options = _options_digest(config)
     claimed = _claimed(options, out_shards, out_lists)
     try:
@@ -87,9 +97,10 @@ def download(
         ) from None
     if not listed.kept:
         raise ListError(_nothing_in(urls, listed))
-    storage.write_json(storage.join(out_lists, MADE_BY), {"list": listed.digest, "options": options})
+    if claimed is None:
+        storage.write_json(storage.join(out_lists, MADE_BY), {"list": listed.digest, "options": options})
     roll_forward(out_shards)
-    _remove_leftovers(out_shards)
+    storage.sweep(out_shards)
     committed = {int(shard.name) for shard in list_shards(out_shards)}
     again = _transient_rows(out_shards, sorted(committed)) if retry_failed else {}
     pending = [number for number in range(listed.shards) if number not in committed]
@@ -105,11 +116,18 @@ def download(
     errors = {number: outcome.error for number, outcome in sorted(outcomes.items()) if outcome.error is not None}
     failed = tuple(ShardFailure(shard=shard_name(number), error=error) for number, error in errors.items())
     fetched = sum(rows for number, rows in (sizes | again).items() if number not in errors)
-    write_download_ledger(out_shards, out_ledger, listed, failed)
-    counts = summarise(out_shards)
+    tables = list(_verdicts(out_shards, listed, errors))
+    ledger.write_stage(out_ledger, "download", pa.concat_tables(tables) if tables else ledger.SCHEMA.empty_table())
+    stats = [storage.read_json(shard.stats) for shard in list_shards(out_shards)]
+    names = {SUCCESS: "successes", "failed_to_download": "failed_to_download", "failed_to_resize": "failed_to_resize"}
+    status = {status: sum(one[name] for one in stats) for status, name in names.items()}
+    codes = Counter[str]()
+    for one in stats:
+        codes.update({code: count for code, count in one["status_dict"].items() if code != SUCCESS})
     return DownloadReport(
-        listed=listed.rows, list_drops=listed.dropped, status=counts.status, codes=counts.codes, bytes=counts.bytes,
-        shards=counts.shards, failed_shards=failed, fetched=fetched, seconds=time.monotonic() - start,
+        listed=listed.rows, list_drops=listed.dropped, status={name: n for name, n in status.items() if n},
+        codes=dict(codes.most_common()), bytes=sum(one.get("bytes", 0) for one in stats), shards=len(stats),
+        failed_shards=failed, fetched=fetched, seconds=time.monotonic() - start,
     )  # fmt: skip
 
 
@@ -149,13 +167,17 @@ def _run(downloader: ShardDownloader, listed: NormalisedList, sizes: dict[int, i
     return dict(zip(sizes, outcomes, strict=True))
 
 
-def _require_ray() -> None:
-    try:
-        import ray
-    except ModuleNotFoundError:
-        raise RuntimeError("downloading needs Ray, which is not installed: pip install 'mmcorpus[curate]'") from None
-    if not ray.is_initialized():
-        raise RuntimeError("Ray is not running here: call ray.init() (or use the mmcorpus command, which does) first")
+def _verdicts(out_shards: str, listed: NormalisedList, errors: dict[int, str]) -> Iterator[pa.Table]:
+    """The ledger's stage `download`: a row for each row that the list kept, also where its shard failed."""
+    committed = {shard.name for shard in list_shards(out_shards)}
+    for number in range(listed.shards):
+        shard = Shard(root=out_shards, name=shard_name(number))
+        if shard.name in committed:
+            yield ledger.verdicts_of(read_rows(shard, ["uid", "error_message"]), "download")
+        else:
+            uids: Any = storage.read_table(listed.path(number), columns=["uid"])["uid"]
+            messages = pa.array([f"{SHARD_FAILED}: {errors.get(number, 'not downloaded')}"] * len(uids), pa.string())
+            yield ledger.verdicts_of(pa.table({"uid": uids, "error_message": messages}), "download")
 
 
 def _options_digest(config: DownloadConfig) -> str:
@@ -184,15 +206,3 @@ def _transient_rows(out_shards: str, numbers: list[int]) -> dict[int, int]:
     for number in numbers:
         counts[number] = len(transient_positions(Shard(root=out_shards, name=shard_name(number))))
     return {number: count for number, count in counts.items() if count}
-
-
-def _remove_leftovers(out_shards: str) -> None:
-    """Temporary files that a killed worker left beside its shard."""
-    if not storage.is_local(out_shards):
-        return
-    _, inner = storage.filesystem(out_shards)
-    if not os.path.isdir(inner):
-        return
-    for entry in os.scandir(inner):
-        if entry.name.endswith(storage.TEMPORARY_SUFFIX) and entry.is_file():
-            os.unlink(entry.path)

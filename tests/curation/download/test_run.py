@@ -108,7 +108,7 @@ def test_an_interrupted_download_resumes_to_the_same_shards(
     (out / "00001_stats.json").unlink()
     (out / "00001.parquet").unlink()
     (out / "00001.tar").write_bytes(b"half")
-    (out / "00001.tar.abc.partial").write_bytes(b"left by a killed worker")
+    (out / "00001.tar.0123456789ab.partial").write_bytes(b"left by a killed worker")
     report = download(other, source, *places(tmp_path / "b"), progress=False)
     assert report.fetched == 10
     assert shard_bytes(tmp_path / "a") == shard_bytes(tmp_path / "b")
@@ -171,10 +171,10 @@ def test_without_ray_it_says_so(config: DownloadConfig, tmp_path: Path, monkeypa
     import ray
 
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
-    with pytest.raises(RuntimeError, match=r"Ray is not running here: call ray\.init\(\)"):
+    with pytest.raises(RuntimeError, match=r"Ray is not running\. Call ray\.init\(\) first"):
         download(config, "list.csv", *places(tmp_path))
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(RuntimeError, match=r"not installed: pip install 'mmcorpus\[curate\]'"):
+    with pytest.raises(RuntimeError, match=r"not installed\. Install it with: pip install 'mmcorpus\[curate\]'"):
         download(config, "list.csv", *places(tmp_path))
 
 
