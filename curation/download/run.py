@@ -15,14 +15,16 @@ from mmcorpus.curation.download.formats import ListError
 from mmcorpus.curation.download.lists import NormalisedList, OtherList, normalise
 from mmcorpus.curation.download.shard import ShardDownloader, transient_positions
 from mmcorpus.curation.download.writer import roll_forward, shard_name
-from mmcorpus.curation.engine.tasks import Outcome, cluster_resource, run_shards
+from mmcorpus.curation.engine.made_from import MadeFrom, plain
+from mmcorpus.curation.engine.output import MadeOtherwise, Output, read_record
+from mmcorpus.curation.engine.tasks import Failure, Outcome, cluster_resource, run_shards
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.shards import SUCCESS, Shard, list_shards, read_rows
 
 SHARD_FAILED: Final = "shard_failed"
 """The rule that drops the rows of a shard that could not be written."""
-MADE_BY: Final = "download.json"
-"""In the lists' folder: which list and options the shards were made with."""
+EARLIER: Final = "download.json"
+"""In the lists' folder: the record of list and options that versions before 0.2 kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,18 +89,14 @@ def download(
     """
     start = time.monotonic()
     cluster_resource("CPU")  # raises without Ray, before anything is read
-    options = _options_digest(config)
-    claimed = _claimed(options, out_shards, out_lists)
+    claimed = _claimed(config, out_shards, out_lists)
     try:
         listed = normalise(config, urls, out_lists, out_ledger, expected=claimed)
     except OtherList:
-        raise ValueError(
-            f"{out_shards} holds shards made with another list; remove it, or choose another folder"
-        ) from None
+        raise MadeOtherwise(f"{out_shards} holds shards of another list; remove it, or name another folder") from None
     if not listed.kept:
         raise ListError(_nothing_in(urls, listed))
-    if claimed is None:
-        storage.write_json(storage.join(out_lists, MADE_BY), {"list": listed.digest, "options": options})
+    _output(config, out_shards, listed.digest).claim()
     roll_forward(out_shards)
     storage.sweep(out_shards)
     committed = {int(shard.name) for shard in list_shards(out_shards)}
@@ -114,7 +112,7 @@ def download(
     finally:
         roll_forward(out_shards)
     errors = {number: outcome.error for number, outcome in sorted(outcomes.items()) if outcome.error is not None}
-    failed = tuple(ShardFailure(shard=shard_name(number), error=error) for number, error in errors.items())
+    failed = tuple(ShardFailure(shard=shard_name(number), error=str(error)) for number, error in errors.items())
     fetched = sum(rows for number, rows in (sizes | again).items() if number not in errors)
     tables = list(_verdicts(out_shards, listed, errors))
     ledger.write_stage(out_ledger, "download", pa.concat_tables(tables) if tables else ledger.SCHEMA.empty_table())
@@ -167,7 +165,7 @@ def _run(downloader: ShardDownloader, listed: NormalisedList, sizes: dict[int, i
     return dict(zip(sizes, outcomes, strict=True))
 
 
-def _verdicts(out_shards: str, listed: NormalisedList, errors: dict[int, str]) -> Iterator[pa.Table]:
+def _verdicts(out_shards: str, listed: NormalisedList, errors: dict[int, Failure]) -> Iterator[pa.Table]:
     """The ledger's stage `download`: a row for each row that the list kept, also where its shard failed."""
     committed = {shard.name for shard in list_shards(out_shards)}
     for number in range(listed.shards):
@@ -180,23 +178,29 @@ def _verdicts(out_shards: str, listed: NormalisedList, errors: dict[int, str]) -
             yield ledger.verdicts_of(pa.table({"uid": uids, "error_message": messages}), "download")
 
 
-def _options_digest(config: DownloadConfig) -> str:
-    options = {name: value for name, value in asdict(config).items() if name not in VOLATILE}
-    return hashlib.blake2b(json.dumps(options, sort_keys=True).encode(), digest_size=16).hexdigest()
+def _output(config: DownloadConfig, out_shards: str, list_digest: str) -> Output:
+    made_from = MadeFrom(config=plain(config, VOLATILE), inputs={"list": list_digest})
+    return Output(folder=out_shards, holds="downloaded shards", made_from=made_from)
 
 
-def _claimed(options: str, out_shards: str, out_lists: str) -> str | None:
+def _claimed(config: DownloadConfig, out_shards: str, out_lists: str) -> str | None:
     """The digest of the list that `out_shards` holds shards of; None if it holds none.
 
-    Raises ValueError if they were made with other options.
+    Raises MadeOtherwise, before the list is read, if they were made with other options.
     """
-    path = storage.join(out_lists, MADE_BY)
-    if not storage.exists(path) or not list_shards(out_shards):
+    if not list_shards(out_shards):
         return None
-    known = storage.read_json(path)
-    if known["options"] != options:
-        raise ValueError(f"{out_shards} holds shards made with other options; remove it, or choose another folder")
-    digest: str = known["list"]
+    known, earlier = read_record(out_shards), storage.join(out_lists, EARLIER)
+    digest = "" if known is None else known.inputs["list"]
+    if known is None and storage.exists(earlier):
+        stored = storage.read_json(earlier)
+        options = {name: value for name, value in asdict(config).items() if name not in VOLATILE}
+        options_digest = hashlib.blake2b(json.dumps(options, sort_keys=True).encode(), digest_size=16).hexdigest()
+        if stored["options"] != options_digest:
+            raise MadeOtherwise(f"{out_shards} holds shards made with other options; remove it, or name another folder")
+        digest = stored["list"]
+        _output(config, out_shards, digest).write()
+    _output(config, out_shards, digest).claim()
     return digest
 
 

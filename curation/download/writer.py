@@ -63,7 +63,7 @@ class SampleWriter:
         self.rows.append(row)
         if image is None:
             return
-        key, caption = row["key"], row.get("caption")
+        key, caption = str(row["key"]), row.get("caption")
         with storage.naming_full_disk(self.shard.tar):
             self._keep(key, f"{key}.{sample['extension']}", image)
             if caption is not None:

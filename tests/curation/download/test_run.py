@@ -1,5 +1,6 @@
 """The download stage on Ray: resumed, retried, refused, accounted for."""
 
+import hashlib
 import json
 import os
 import signal
@@ -7,15 +8,17 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mmcorpus.curation.download import DownloadConfig, ListError, download
+from mmcorpus.curation.download.config import VOLATILE
 from mmcorpus.curation.download.lists import normalise
 from mmcorpus.curation.download.shard import ShardDownloader
+from mmcorpus.curation.engine.output import RECORD
 from mmcorpus.curation.engine.tasks import WORKER_DIED
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.ledger import read_stages
@@ -139,19 +142,42 @@ def test_shards_of_other_lists_or_options_are_not_mixed(source: str, config: Dow
     first = download(config, source, *places(tmp_path), progress=False)
     before = files_under(tmp_path)
     lines = Path(source).read_text()
-    other_options = r"shards made with other options; remove it, or choose another folder"
-    for options in ({"image_size": 64}, {"number_sample_per_shard": 5}):
-        with pytest.raises(ValueError, match=other_options):
-            download(replace(config, **options), source, *places(tmp_path), progress=False)
+    for name, value in (("image_size", 64), ("number_sample_per_shard", 5)):
+        with pytest.raises(
+            ValueError, match=rf"made from something else \({name} changed from .* to {value}\); remove"
+        ):
+            download(replace(config, **{name: value}), source, *places(tmp_path), progress=False)
     for other in ("".join(lines.splitlines(keepends=True)[:5]), lines + lines.replace("caption ", "more ")):
         Path(source).write_text(other)
         for _ in range(2):
-            with pytest.raises(ValueError, match="shards made with another list"):
+            with pytest.raises(ValueError, match="holds shards of another list; remove it, or name another folder"):
                 download(config, source, *places(tmp_path), progress=False)
         assert files_under(tmp_path) == before, "a refusal changes nothing"
     Path(source).write_text(lines)
     again = download(config, source, *places(tmp_path), progress=False)
     assert (again.fetched, again.codes, again.list_drops) == (0, first.codes, first.list_drops)
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_a_folder_begun_before_records_were_kept_with_shards_is_gone_on_with(
+    source: str, config: DownloadConfig, tmp_path: Path
+) -> None:
+    """Versions before 0.2 kept `download.json` beside the lists; what they downloaded cost days."""
+    first = download(config, source, *places(tmp_path), progress=False)
+    shards, lists, _ = places(tmp_path)
+    listed = json.loads(Path(shards, RECORD).read_text())["inputs"]["list"]
+    Path(shards, RECORD).unlink()
+    options = {name: value for name, value in asdict(config).items() if name not in VOLATILE}
+    digest = hashlib.blake2b(json.dumps(options, sort_keys=True).encode(), digest_size=16).hexdigest()
+    Path(lists, "download.json").write_text(json.dumps({"list": listed, "options": digest}))
+    with pytest.raises(ValueError, match="made with other options"):
+        download(replace(config, image_size=64), source, *places(tmp_path), progress=False)
+    assert download(config, source, *places(tmp_path), progress=False).fetched == 0
+    assert first.successes
+    Path(lists, "download.json").unlink()
+    Path(shards, RECORD).unlink()
+    with pytest.raises(ValueError, match="without a record of what they are made from"):
+        download(config, source, *places(tmp_path), progress=False)
 
 
 def files_under(root: Path) -> dict[str, bytes]:

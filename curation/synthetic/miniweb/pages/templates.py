@@ -84,7 +84,7 @@ def _compose_article(desk: Desk) -> Iterator[Block]:
     for number, shown in enumerate(desk.shown):
         if number and desk.rng.random() < 0.5:
             yield desk.heading(shown)
-        pair = [desk.about(shown), desk.picture(shown)]
+        pair: list[Block] = [desk.about(shown), desk.picture(shown)]
         yield from pair if desk.rng.random() < 0.7 else pair[::-1]
     said = desk.teller.aside()
     if said:
