@@ -1,20 +1,23 @@
-"""Fixtures that several floors share."""
+"""Fixtures that several floors share; the order of files; what the tests leave behind, and what they skip."""
 
 import json
 import os
+import secrets
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 LONGEST: Final = (
-    "curation/test_feeding.py",
+    "curation/scoring/test_gpu.py",
     "curation/scoring/servers/test_vllm.py",
     "curation/download/test_run.py",
     "filters/test_perplexity_smollm2.py",
@@ -24,12 +27,57 @@ LONGEST: Final = (
     "pipelines/test_full_disk.py",
     "notebooks/test_notebooks.py",
 )
-"""Files that take a minute or more, the longest first: one that came last would keep one process busy alone."""
+"""Files that take half a minute or more, the longest first: one that came last would keep one process busy alone."""
+CANNOT: Final = "this machine cannot: "
+"""How a test must begin to say why it is skipped."""
+
+_OWN = pytest.StashKey[str]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give what the tests start (Ray, its workers, servers) a folder of its own for temporary files, and Ray a token.
+
+    Otherwise processes that are killed leave their sessions and sockets in /tmp, and Ray a token in the home folder.
+    """
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        return
+    tempfile.gettempdir()  # pytest's own folders stay where they are
+    config.stash[_OWN] = folder = tempfile.mkdtemp(prefix="t", dir="/tmp")  # paths of sockets end at 107 bytes
+    os.environ |= {"TMPDIR": folder, "RAY_TMPDIR": folder}
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove that folder."""
+    if folder := config.stash.get(_OWN, None):
+        shutil.rmtree(folder, ignore_errors=True)  # a process that is still ending may write there
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that is skipped for want of what could be installed fails, so that no part goes untested unseen."""
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail") and CANNOT not in str(report.longrepr):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, and not because {CANNOT}…\n{report.longrepr}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """And so does a file."""
+    report = yield
+    if report.skipped and CANNOT not in str(report.longrepr):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, and not because {CANNOT}…\n{report.longrepr}"
+    return report
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first, then the others that have slow tests, then the rest."""
     here = Path(__file__).parent
+    if gone := [name for name in LONGEST if not (here / name).exists()]:
+        raise pytest.UsageError(f"LONGEST in {__file__} names files that are not there: {', '.join(gone)}")
     place = {here / name: number for number, name in enumerate(LONGEST)}
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: (place.get(item.path, len(LONGEST)), item.path not in slow))

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from mmcorpus.curation.synthetic.miniweb import MiniWebConfig, generate_site
+from tests.processes import kill
 
 pytestmark = pytest.mark.slow
 
@@ -137,8 +138,7 @@ def test_lost_nodes_and_a_lost_driver_change_nothing(nodes: Nodes, tmp_path: Pat
     wait_for(out, "scores/pairs/image/*.parquet", 2, run)
     nodes.tell("kill 1")
     wait_for(out, "dedup/*/keys-*/*", 1, run)
-    run.send_signal(signal.SIGKILL)
-    run.communicate()
+    kill(run)
     assert not list(out.glob("selections/*")), "it was killed before its end"
 
     nodes.tell("add")

@@ -26,7 +26,7 @@ def small_disk(tmp_path: Path) -> Iterator[tuple[Path, Callable[[float], None]]]
     mount = shutil.which("mount")
     options = ["-t", "tmpfs", "-o", f"size={MEGABYTE}", "tmpfs", str(disk)]
     if mount is None or subprocess.run([mount, *options], capture_output=True, check=False).returncode:
-        pytest.skip("only root can mount a filesystem")
+        pytest.skip("this machine cannot: only root may mount a filesystem")
     try:
         yield disk, lambda size: resize(mount, disk, size)
     finally:

@@ -2,7 +2,6 @@
 
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ import pytest
 from mmcorpus.curation.store.shards import list_shards
 from mmcorpus.curation.synthetic.write_warc import write_warc
 from tests.curation.documents.page_corpus import pages, tree
+from tests.processes import kill
 
 RUN = """
 import functools, sys
@@ -62,8 +62,7 @@ def test_killed_at_random_and_run_again(tmp_path: Path) -> None:
         if process.poll() is not None:
             assert process.returncode == 0
             break
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        kill(process)
         killed += 1
     assert killed > 2
     assert start(tmp_path / "in", tmp_path / "killed").wait(300) == 0

@@ -172,7 +172,7 @@ _SCRIPT = """
 import sys
 import torch
 torch.set_num_threads(1)
-from tests.training.contrastive.conftest import tiny
+from tests.training.clip.conftest import tiny
 from mmcorpus.training.clip import PairSource, train_contrastive
 source, tested = (PairSource(shards=path, selection=path + ".selection.txt") for path in sys.argv[1:3])
 train_contrastive(tiny(steps=4, heldout_every=2), {"s": source}, sys.argv[3], heldout={"s": tested}, device="cpu")
