@@ -84,8 +84,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def ray_local() -> Iterator[None]:
-    """A local Ray of two CPUs for the session; library code finds it already initialised."""
+def ray_local(s3_environment: str) -> Iterator[None]:
+    """A local Ray of two CPUs for the session; library code finds it already initialised, and its workers S3."""
     import ray
 
     os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
@@ -128,43 +128,47 @@ def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="session")
-def s3_endpoint() -> Iterator[str]:
+def s3_environment() -> Iterator[str]:
+    """The environment in which fsspec finds an S3 on loopback, and its URL; the server starts where a test asks for it.
+
+    Ray's workers have the environment in which Ray started, so that it is set before.
+    """
+    with socket.socket() as held, pytest.MonkeyPatch.context() as patch:
+        held.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # bound and not listening, it keeps the port for moto
+        held.bind(("127.0.0.1", 0))
+        endpoint = f"http://127.0.0.1:{held.getsockname()[1]}"
+        patch.setenv("AWS_ENDPOINT_URL", endpoint)
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        yield endpoint
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint(s3_environment: str) -> Iterator[str]:
     """The URL of a real S3-speaking server (moto's) on loopback, with the environment set so that fsspec finds it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = s3_environment.rpartition(":")[2]
     server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", port],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    endpoint = f"http://127.0.0.1:{port}"
-    settings = {
-        "AWS_ENDPOINT_URL": endpoint,
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    before = {name: os.environ.get(name) for name in settings}
-    os.environ.update(settings)
     deadline = time.monotonic() + 60
-    while True:
-        try:
-            urllib.request.urlopen(endpoint, timeout=1)
-            break
-        except OSError:
-            if server.poll() is not None or time.monotonic() > deadline:
-                server.kill()
-                raise RuntimeError(f"moto's S3 server did not answer on {endpoint}") from None
-            time.sleep(0.2)
-    yield endpoint
-    server.kill()
-    server.wait()
-    for name, value in before.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
+    try:
+        while True:
+            try:
+                urllib.request.urlopen(s3_environment, timeout=1)
+                break
+            except OSError:
+                if server.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError(f"moto's S3 server did not answer on {s3_environment}") from None
+                time.sleep(0.2)
+        yield s3_environment
+    finally:
+        server.kill()
+        server.wait()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from mmcorpus.curation.synthetic.miniweb import MiniWebConfig, generate_site
 from mmcorpus.packing.packs import PackReader
-from tests.pipelines.test_demo import SPOILED_AND_SLOW, kill_on_the_way, moments, records, run, run_here
+from tests.pipelines.test_demo import SPOILED_AND_SLOW, kill_on_the_way, moments, records, run_here
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_local")]
 
@@ -135,7 +135,7 @@ def test_killed_anywhere_it_resumes_to_the_same_bytes(recipe: Path, finished: Pa
     expected = results(finished)
     kill_on_the_way(recipe, tmp_path / "out", moments(finished, seed, 2))
     assert results(tmp_path / "out") != expected, "it was killed too late to prove anything"
-    run(recipe, tmp_path / "out")
+    run_here(recipe, tmp_path / "out")
     assert results(tmp_path / "out") == expected
 
 

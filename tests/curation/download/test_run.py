@@ -204,16 +204,16 @@ from mmcorpus.curation.download import DownloadConfig, download
 ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100_000_000, log_to_driver=False)
 config = DownloadConfig(**json.loads(sys.argv[1]))
 try:
-    download(config, *sys.argv[2:6], retry_failed=len(sys.argv) > 6, progress=False)
+    download(config, *sys.argv[2:], progress=False)
 except KeyboardInterrupt:
     sys.exit(130)
 """
 
 
-def start(config: DownloadConfig, source: str, root: Path | str, *extra: str) -> subprocess.Popen[bytes]:
+def start(config: DownloadConfig, source: str, root: Path) -> subprocess.Popen[bytes]:
     options = {"connect_to": config.connect_to, "number_sample_per_shard": 10, "retries": 0, "thread_count": 2}
     return subprocess.Popen(
-        [sys.executable, "-c", RUN, json.dumps(options), source, *places(root), *extra],
+        [sys.executable, "-c", RUN, json.dumps(options), source, *places(root)],
         stdout=subprocess.DEVNULL,
         stderr=None,  # pytest shows it if the test fails
         start_new_session=True,
@@ -274,13 +274,14 @@ def test_killed_and_run_again_gives_the_same_shards(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("ray_local")
 def test_lists_and_shards_on_s3(s3_root: str, source: str, config: DownloadConfig, tmp_path: Path, web: Web) -> None:
     storage.write_bytes(f"{s3_root}/in/list.jsonl", Path(source).read_bytes())
-    assert start(config, f"{s3_root}/in", s3_root).wait(300) == 0
+    download(config, f"{s3_root}/in", *places(s3_root), progress=False)
     assert len(shard_bytes(s3_root)) == 6
     assert shard_bytes(s3_root) == in_this_process(config, source, tmp_path / "a")
     web.add("/5.jpg", encoded(picture(65, 40, seed=5)))
-    assert start(config, f"{s3_root}/in", s3_root, "retry").wait(300) == 0
+    download(config, f"{s3_root}/in", *places(s3_root), retry_failed=True, progress=False)
     assert shard_bytes(s3_root) == in_this_process(config, source, tmp_path / "b")
     rules = Counter(read_stages(places(s3_root)[2])["download"]["rule"].to_pylist())
     assert rules == {None: 22, **{code: count for code, count in CODES.items() if code != "http_503"}}
