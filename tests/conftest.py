@@ -30,6 +30,13 @@ LONGEST: Final = (
 """Files that take half a minute or more, the longest first: one that came last would keep one process busy alone."""
 CANNOT: Final = "this machine cannot: "
 """How a test must begin to say why it is skipped."""
+MOTO: Final = """
+import os, sys, threading
+threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
+from moto.server import main
+main(sys.argv[1:])
+"""
+"""Moto's server, which ends with the process that started it, however that ends."""
 
 _OWN = pytest.StashKey[str]()
 
@@ -134,9 +141,8 @@ def s3_environment() -> Iterator[str]:
     Ray's workers have the environment in which Ray started, so that it is set before.
     """
     with socket.socket() as held, pytest.MonkeyPatch.context() as patch:
-        held.setsockopt(
-            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-        )  # bound and not listening, it keeps the port for moto
+        # Bound and not listening, it keeps the port for moto.
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         held.bind(("127.0.0.1", 0))
         endpoint = f"http://127.0.0.1:{held.getsockname()[1]}"
         patch.setenv("AWS_ENDPOINT_URL", endpoint)
@@ -151,7 +157,8 @@ def s3_endpoint(s3_environment: str) -> Iterator[str]:
     """The URL of a real S3-speaking server (moto's) on loopback, with the environment set so that fsspec finds it."""
     port = s3_environment.rpartition(":")[2]
     server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", port],
+        [sys.executable, "-c", MOTO, "-H", "127.0.0.1", "-p", port],
+        stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
