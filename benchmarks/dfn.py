@@ -25,8 +25,8 @@ from mmcorpus.curation.store.scores import load_scores
 from mmcorpus.pipelines.recipe.load import load_recipe
 from mmcorpus.pipelines.recipe.populations import trusted
 from mmcorpus.pipelines.recipe.schema import Recipe
-from mmcorpus.pipelines.run.summary import site_folder
 from mmcorpus.pipelines.stages import dfn
+from mmcorpus.pipelines.truth.run_verdict import read_truth
 from mmcorpus.training.clip.checkpoint import load_clip
 from mmcorpus.training.clip.model import Clip, begin
 from mmcorpus.training.clip.pairs import Pairs, PairSource, find_pairs
@@ -70,7 +70,7 @@ def measure(run: str) -> list[Row]:
     entry = recipe.file.dfn
     if entry is None:
         raise SystemExit(f"{run} trained no data filtering network (its recipe has no `dfn:`)")
-    truth = _truth(recipe, run)
+    truth = read_truth(run)
     heldout = find_pairs(
         {
             source: PairSource(
@@ -143,16 +143,6 @@ def _planted(recipe: Recipe, run: str, heldout: Pairs, truth: dict[str, Row]) ->
             rows.append({"run": run, "name": recipe.file.name, "what": label, "swapped": swapped,
                          "of": len(among), "share": swapped / max(1, len(among))})  # fmt: skip
     return rows
-
-
-def _truth(recipe: Recipe, run: str) -> dict[str, Row]:
-    """What the site knows of each pair, by uid; empty if it is not a generated one."""
-    folder = site_folder(recipe, run)
-    path = storage.join(folder, "truth.parquet") if folder else None
-    if path is None or not storage.exists(path):
-        return {}
-    rows = storage.read_table(path, ["uid", "spoil", "caption", "true_caption"]).to_pylist()
-    return {row["uid"]: row for row in rows}
 
 
 def _is_true(truth: dict[str, Row], uid: str) -> bool:

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.common import show, timed, write_result
-from mmcorpus.curation.scoring.batches import decode_batches, judge_batches, read_encoded, read_shard_rows, slices
+from mmcorpus.curation.scoring.batches import Judging, decode_batches, read_encoded, read_shard_rows, slices
 from mmcorpus.curation.scoring.run import score
 from mmcorpus.curation.scoring.shard import Outputs, ScoreShard, ShardWork
 from mmcorpus.curation.store.scores import Origin, write_scores
@@ -91,8 +91,10 @@ def naive(shards: list[Shard], out: str, scorers: list[Scorer]) -> None:
             batches = slices(rows, 256)
             if "image" in scorer.inputs:
                 batches = decode_batches(read_encoded(shard, rows), rows, max_pixels=MAX_PIXELS, size=256)
-            tables, _ = judge_batches([scorer], judges, batches, rows)
-            write_scores(out, shard.name, tables[scorer.name], Origin.of(scorer))
+            judging = Judging([scorer], judges, rows)
+            for batched in batches:
+                judging.add(batched)
+            write_scores(out, shard.name, judging.tables()[scorer.name], Origin.of(scorer))
 
 
 def main() -> None:

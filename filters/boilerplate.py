@@ -1,4 +1,4 @@
-"""Captions that describe nothing: page furniture, file names, addresses, markup. Lists of our own."""
+"""Captions that describe nothing: boilerplate, file names, addresses, markup. Lists of our own."""
 
 import re
 import unicodedata

@@ -30,7 +30,7 @@ class C4Scorer(Scorer):
     flagged_words: how many different entries of the list stand in the text, between non-letters where the language
     has such; of C4's own list (LDNOOBW) nothing ships, so name a file of it.
 
-    The order of the rules is that of C4's code, whose decisions datatrove's filter repeats and tests check.
+    The order of the rules is that of C4's code and of datatrove's filter, whose decisions the tests hold it against.
     """
 
     flagged_words: str | None = None
@@ -102,7 +102,7 @@ def measure_lines(text: str) -> dict[str, Any]:
 
 
 def _pattern(path: str | None, language: str) -> re.Pattern[str] | None:
-    """What finds the entries of a list, the longest first."""
+    """A pattern of the entries of a list, the longest first; None without a list."""
     entries = sorted(wordlists.from_file(path), key=lambda entry: (-len(entry), entry)) if path else []
     if not entries:
         return None

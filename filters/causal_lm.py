@@ -1,4 +1,4 @@
-"""What the perplexity scorers share: columns, batches of like length, and log-likelihoods in fp32 of chosen tokens.
+"""Shared by the perplexity scorers: columns, batches of like length, and log-likelihoods in fp32 of chosen tokens.
 
 Shape legend: B sequences, L positions, D width, M scored tokens, K words in the vocabulary.
 """
@@ -29,7 +29,7 @@ class Measured(NamedTuple):
     nll_sum: float
     """Negative log-likelihood of the scored tokens together, in nats."""
     n_tokens: int
-    """How many were scored, at least 1."""
+    """Tokens scored, at least 1."""
     truncated: bool = False
     """True if only the beginning was."""
 
@@ -119,7 +119,7 @@ class TokenLikelihoods:
         """[M] fp32, in nats, on the CPU.
 
         Args:
-            inputs: what the model takes, `input_ids` [B, L] among it; padded on the right, if at all.
+            inputs: of the model, with `input_ids` [B, L]; padded on the right, if at all.
             predicts_BL: bool; where a target is predicted, one position before it.
             targets_M: the targets, row by row.
         """

@@ -104,7 +104,7 @@ class ClipScorer(ModelScorer):
         return pa.schema({"image": vector, "text": vector})
 
     def checkpoint(self) -> Checkpoint:
-        """Where the model comes from."""
+        """The source of the model."""
         return Checkpoint(model_name=self.model_name, pretrained=self.pretrained)
 
     def check(self) -> None:
@@ -208,7 +208,7 @@ class _Judge:
         return {**made, **{name: values.tolist() for name, values in found.items()}}
 
     def _direction(self, concept: ConceptConfig) -> "torch.Tensor":
-        """What an image embedding is multiplied with to give the logit of the concept against its opposite."""
+        """The direction whose product with an image embedding is the logit of the concept against its opposite."""
         from torch.nn.functional import normalize
 
         positive, negative = (

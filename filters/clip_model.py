@@ -85,14 +85,14 @@ class ClipModel:
         self.logit_bias = 0.0 if bias is None else float(bias)
 
     def embed_images(self, pixels: np.ndarray) -> "torch.Tensor":
-        """What `Preprocess.pixels` gives to embeddings of unit length, float32 [images, dimensions], on the device."""
+        """Encode `Preprocess.pixels`' output to unit length, float32 [images, dimensions], on the device."""
         with self._inference():
             x_NHWC = self._to_device(pixels)
             x_NCHW = x_NHWC.permute(0, 3, 1, 2).contiguous().float().div_(255)
             return self._unit(self._model.encode_image(self._normalize(x_NCHW)))
 
     def embed_tokens(self, tokens: np.ndarray) -> "torch.Tensor":
-        """What `Preprocess.tokens` gives to embeddings of unit length, float32 [texts, dimensions], on the device."""
+        """Encode `Preprocess.tokens`' output to unit length, float32 [texts, dimensions], on the device."""
         with self._inference():
             return self._unit(self._model.encode_text(self._to_device(tokens).long()))
 
@@ -145,7 +145,7 @@ def _transform(model: Any) -> Any:
 
 
 def _to_tensor_step(steps: Sequence[Any]) -> int:
-    """Where the transform leaves Pillow: resizing stands before, and normalising, which a GPU does, after."""
+    """The transform's step out of Pillow: resizing is before it, and normalising, which a GPU does, after."""
     from torchvision.transforms import Normalize, ToTensor
 
     cut = next((place for place, step in enumerate(steps) if isinstance(step, ToTensor)), -1)

@@ -1,4 +1,4 @@
-"""What of a sample an evaluation set has too: its text by shared n-grams, its picture by perceptual hashes.
+"""Contamination by evaluation sets: a sample's text by shared n-grams, its picture by perceptual hashes.
 
 The evaluation sets are read once, into an index (curation/contamination); samples are compared with that.
 """
@@ -33,7 +33,7 @@ Bytes = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PictureHashes:
-    """What tells pictures apart; as many rows as there are pictures."""
+    """Fingerprints of pictures, a row each."""
 
     phash: Hashes
     """As `image.phash`; shape (n,)."""
@@ -65,7 +65,7 @@ class EvaluationIndex:
 
 
 def read_manifest(index: str) -> dict[str, Any]:
-    """What an index says of itself. Raises `ValueError`, which says how to make one, where there is none."""
+    """The manifest of an index. Raises `ValueError`, which says how to make one, where there is none."""
     import fsspec
 
     if not index:
@@ -135,7 +135,7 @@ class ContaminationScorer(Scorer):
     index: str = ""
     """The folder that `mmcorpus evaluations` made of the evaluation sets."""
     compare: tuple[Literal["text", "image"], ...] = ("text", "image")
-    """What is compared. Without `image` no picture is decoded for it."""
+    """The parts compared. Without `image` no picture is decoded for it."""
     max_distance: int = 8
     """Bits, 0-16, in which the 64-bit perceptual hashes of two copies may differ."""
     fingerprint_distance: int = 40
@@ -208,7 +208,7 @@ class ContaminationScorer(Scorer):
 
 
 def texts_of(caption: str | None, meta: Mapping[str, Any] | None) -> list[str]:
-    """What a sample says: its caption, and each turn of its conversation."""
+    """A sample's texts: its caption, and each turn of its conversation."""
     texts = [caption] if caption else []
     turns = (meta or {}).get("conversations")
     if isinstance(turns, str):
@@ -255,7 +255,7 @@ def distinct_pairs(hashes: Hashes, owners: Indices) -> tuple[Hashes, Indices]:
 
 
 def hash_pictures(images: Sequence[DecodedImage]) -> PictureHashes:
-    """What tells these pictures from others."""
+    """The fingerprints of these pictures."""
     import cv2
 
     thumbnails = [area_thumbnail(cv2.cvtColor(image.pixels, cv2.COLOR_RGB2GRAY)) for image in images]

@@ -12,7 +12,7 @@ MAX_PIXELS: Final = 89_478_485
 """A quarter of a gigabyte of RGB: Pillow's own limit, below which it neither warns nor refuses."""
 
 FORMATS: Final = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "TIFF", "WEBP")
-"""What is opened at all. Formats that start a program (EPS) or hold other formats (ICO, ICNS) are not."""
+"""The formats that are opened. Those that start a program (EPS) or hold other formats (ICO, ICNS) are not."""
 
 Reason = Literal["empty", "not_an_image", "too_many_pixels", "truncated", "undecodable"]
 

@@ -1,4 +1,4 @@
-"""What a document is made of: how many images, texts and words."""
+"""Counts of a document's images, texts and words."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -48,7 +48,7 @@ def measure(text: str, meta: Mapping[str, Any]) -> dict[str, int] | None:
 
 
 def _texts(text: str, meta: Mapping[str, Any]) -> int:
-    """How many text nodes there are: as counted, or in the row's nodes, or what blank lines part."""
+    """The number of text nodes: as counted, or in the row's nodes, or as separated by blank lines."""
     if meta.get("texts") is not None:
         return int(meta["texts"])
     nodes = meta.get("nodes")

@@ -19,13 +19,14 @@ _REMEMBERED: Final = 1 << 17
 class GopherQualityScorer(Scorer):
     """Columns of one document's text.
 
-    Words and marks are parted as `filters.english_words` does, so that a full stop is a token, and no word. words:
+    The text is tokenised like spaCy (`filters.english_words`), so that a full stop is a token, and no word. words:
     tokens that are not made of punctuation and symbols alone. mean_word_length: their characters over their number.
     hashes, ellipses: occurrences of `#`, and of `...` and `…`, over the number of tokens. bullet_lines: the share of
     lines that start with `•` or `-`. ellipsis_lines: the share that end with an ellipsis. alphabetic_words: the share
     of tokens with a letter. stop_words: how many of the, be, to, of, and, that, have, with occur in lower case.
 
-    The paper does not say what a word is; this follows datatrove's filter, whose decisions it is tested against.
+    The paper does not say what a word is; this follows datatrove's filter, and decides the tests' texts as it does. But
+    datatrove takes what its list of punctuation lacks for words, as `•` and `©` alone; here no symbol is one.
     """
 
     name: ClassVar[str] = "gopher_quality"

@@ -26,14 +26,14 @@ _MULTIPLIER: Final = np.uint64(0x9E3779B97F4A7C15)
 class GopherRepetitionScorer(Scorer):
     """Columns of one document's text; each a share, 0-1.
 
-    duplicate_lines, duplicate_paragraphs: of the lines (paragraphs: what empty lines part), those that stood before.
+    duplicate_lines, duplicate_paragraphs: of the lines (paragraphs: separated by empty lines), those that stood before.
     duplicate_line_characters, duplicate_paragraph_characters: their characters over those of the text. top_2gram …
     top_4gram: the characters (with the spaces between) of the most frequent n-gram of words, times how often it occurs,
     over those of the text; of equally frequent ones the first counts. duplicate_5gram … duplicate_10gram: the
     characters of n-grams that occurred before, read from the left and none counted twice, over those of the text.
 
-    Words and marks are parted as `filters.english_words` does. The paper counts all occurrences of a repeated n-gram
-    where this, as datatrove's filter that FineWeb was made with, leaves out the first; decisions are tested against it.
+    The text is tokenised like spaCy (`filters.english_words`). The paper counts all occurrences of a repeated n-gram
+    where this leaves out the first, as does datatrove's filter that FineWeb was made with; tests hold both together.
     """
 
     name: ClassVar[str] = "gopher_repetition"
@@ -98,7 +98,7 @@ def _windows(words: Any, length: int) -> Any:
 
 
 def _slot(table: Any, hashes: Any, key: Any) -> int:
-    """Where a table of positions in `hashes` holds the key, or could."""
+    """The slot of a table of positions in `hashes` that holds the key, or could."""
     mask = len(table) - 1
     slot = int((key * _MULTIPLIER) >> np.uint64(32)) & mask
     while table[slot] >= 0 and hashes[table[slot]] != key:

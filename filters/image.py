@@ -72,7 +72,7 @@ class ImageScorer(Scorer):
 
 
 def published(image: DecodedImage, meta: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What the image was where it came from, before the download resized or re-encoded it."""
+    """Columns of the image as published, before the download resized or re-encoded it."""
     known = meta or {}
     width, height = known.get("original_width"), known.get("original_height")
     nbytes = known.get("original_bytes")

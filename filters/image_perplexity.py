@@ -27,7 +27,7 @@ _MARK: Final = "\ue000"
 """Stands for the caption while the chat template is applied; a private character that no template has."""
 
 Encoded = Mapping[str, np.ndarray]
-"""What a processor makes of one image and the question: `input_ids` [1, L], `pixel_values` and whatever else."""
+"""A processor's output for one image and the question: `input_ids` [1, L], `pixel_values` and whatever else."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class ImagePerplexityScorer(ModelScorer):
     revision: str | None = None
     """Of a Hugging Face id: a branch, tag or commit; null for its main branch. The scores record the commit."""
     prompt: str = PROMPT
-    """What is asked of the image."""
+    """The question about the image."""
     max_tokens: int = 512
     """Longest caption, in tokens; of longer ones the beginning is scored."""
     batch_size: int = 16
@@ -110,10 +110,10 @@ class ImagePerplexityScorer(ModelScorer):
         def judge(columns: Columns) -> Columns:
             asked, answers = columns["asked"], columns["answer"]
             rows: list[Measured | str] = [reason or "" for reason in columns[REASON]]
-            for alike in same_shapes(asked, [row for row, reason in enumerate(rows) if not reason]):
-                lengths = [asked[row]["input_ids"].shape[1] + len(answers[row]) for row in alike]
+            for same in same_shapes(asked, [row for row, reason in enumerate(rows) if not reason]):
+                lengths = [asked[row]["input_ids"].shape[1] + len(answers[row]) for row in same]
                 for group in batches_by_length(lengths, max(lengths) * self.batch_size, self.batch_size):
-                    members = [alike[one] for one in group]
+                    members = [same[one] for one in group]
                     nll = answer_nll(likelihoods, [asked[row] for row in members], [answers[row] for row in members])
                     for row, value in zip(members, nll, strict=True):
                         rows[row] = Measured(value, len(answers[row]), columns["truncated"][row])
@@ -137,7 +137,7 @@ def same_shapes(asked: Sequence[Encoded], rows: Sequence[int]) -> list[list[int]
 def answer_nll(
     likelihoods: TokenLikelihoods, asked: Sequence[Encoded], answers: Sequence[Sequence[int]]
 ) -> list[float]:
-    """For each image and question the sum of the losses of the answer's tokens, in nats; alike as by `same_shapes`."""
+    """For each image and question the sum of the losses of the answer's tokens, in nats; of `same_shapes`."""
     import torch
 
     asked_B = torch.tensor([one["input_ids"].shape[1] for one in asked])

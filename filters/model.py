@@ -39,7 +39,7 @@ class ModelScorer(Scorer):
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     device: Device = "auto"
-    """Where the model runs; auto takes GPUs if the cluster has any."""
+    """The device of the model; auto takes GPUs if the cluster has any."""
     dtype: Dtype = "auto"
     """Of the forward pass; auto is bf16 on a GPU and fp32 on a CPU."""
     batch_size: int = 256

@@ -17,7 +17,7 @@ _UNSPACED: Final = "\u3041-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 """Kana and Han, written without spaces: each character counts as a word."""
 _WORD: Final = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
 _IMAGE_MARK: Final = re.compile(r"<image(?: ?\d+)?>")
-"""Where a picture stands in a question: `<image>` as LLaVA writes it, `<image 1>` as MMMU does."""
+"""The place of a picture in a question: `<image>` as LLaVA writes it, `<image 1>` as MMMU does."""
 _MULTIPLIER: Final = np.uint64(0x9E3779B97F4A7C15)
 _MIX: Final = ((np.uint64(30), np.uint64(0xBF58476D1CE4E5B9)), (np.uint64(27), np.uint64(0x94D049BB133111EB)))
 

@@ -48,19 +48,19 @@ class ObelicsScorer(Scorer):
     letters, digits and apostrophes, and marks of `,;:?!.`; punctuation: the marks' share of those. All shares are
     0-1, and 0 where there is nothing to share.
 
-    Where OBELICS lists special characters, this goes by Unicode's categories: its list of 1,600 has 29 letters among
-    them (`ø`, `π`, `上`). Without files of one's own, the lists are by `filters.wordlists`; OBELICS' common words were
+    Where OBELICS lists special characters, this goes by Unicode's categories: its list of 1,600 has 29 letters,
+    too (`ø`, `π`, `上`). Without files of one's own, the lists are by `filters.wordlists`; OBELICS' common words were
     never part of its code, and its flagged words are not shipped: name a file.
     """
 
     language: str = "en"
-    """Whose stop words and common words, as wordfreq writes it: `en`, `de`, `zh`, …"""
+    """Language of the stop words and common words, as wordfreq writes it: `en`, `de`, `zh`, …"""
     character_length: int = 10
     """Characters in an n-gram."""
     word_length: int = 5
     """Words in an n-gram."""
     stop_word_count: int = 200
-    """So many of the most frequent words are the stop words."""
+    """This many of the most frequent words are the stop words."""
     common_word_zipf: float = 1.0
     """Words that occur 10 to the power of this times in a billion words are common; below 1 the list ends."""
     stop_words: str | None = None

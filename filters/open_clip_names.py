@@ -1,4 +1,4 @@
-"""Where an open_clip model comes from: a registered name and tag, the hub, a weights file, a folder; its revision."""
+"""The source of an open_clip model: a registered name and tag, the hub, a weights file, a folder; its revision."""
 
 import difflib
 import functools
@@ -52,7 +52,7 @@ class Checkpoint:
                 raise ValueError(f"model_name: there are no weights ({', '.join(_WEIGHTS)}) in {folder.absolute()}")
 
     def revision(self) -> str:
-        """What tells these weights from others: `NAME@REVISION`, the hub's commit or a hash of the files.
+        """The identity of the weights: `NAME@REVISION`, the hub's commit or a hash of the files.
 
         Raises:
             ValueError: there is no such model, or its revision cannot be found out from here.
@@ -109,7 +109,7 @@ def _dimensions(model_name: str) -> int:
 
 
 def _tag_identity(model_name: str, tag: str) -> str:
-    """Where open_clip takes a tag's weights from: a hub repository and its commit, or a URL, which holds their hash."""
+    """The source of a tag's weights in open_clip: a hub repository and its commit, or a URL, which holds their hash."""
     from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 
     source = get_pretrained_cfg(model_name, tag)

@@ -42,7 +42,7 @@ class PerplexityScorer(ModelScorer):
     revision: str | None = None
     """Of a Hugging Face id: a branch, tag or commit; null for its main branch. The scores record the commit."""
     start: Start = "tokenizer"
-    """What stands before the first token, so that it is predicted too: `tokenizer`, what the tokenizer puts there
+    """Context before the first token, so that it is predicted too: `tokenizer`, what the tokenizer puts there
     itself (Llama a BOS, Qwen and GPT-2 nothing); `bos` or `eos`, that token; `nothing`: the first is not scored."""
     max_tokens: int = 2048
     """Longest context, what stands before the text included; the model's own where that is less."""
@@ -164,7 +164,7 @@ def load_causal(model_name: str, revision: str | None, dtype: str) -> Any:
 
 
 def _source(model_name: str, revision: str | None) -> tuple[str, dict[str, Any]]:
-    """What transformers' `from_pretrained` takes: where, and options."""
+    """Arguments of transformers' `from_pretrained`: the name or path, and options."""
     place = local_copy(model_name)
     if place.endswith(_GGUF):
         folder, file = os.path.split(os.path.abspath(place))

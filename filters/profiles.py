@@ -9,7 +9,7 @@ class Profile:
     """A published filter: a sample is kept if every clause is true."""
 
     name: str
-    """How a recipe names it."""
+    """Its name in a recipe."""
     scorers: tuple[str, ...]
     """The scorers whose columns the clauses read."""
     clauses: tuple[str, ...]
@@ -17,6 +17,10 @@ class Profile:
     source: str
     """Paper and section."""
 
+
+MM1_USES: Final = 10
+"""MM1, A.1: an image that stands in more places of the corpus goes. It counts addresses, which the list of a source's
+images does before any download, and MD5s, which a pass of deduplication does (`by: bytes`, `copies <= 10`)."""
 
 PROFILES: Final[dict[str, Profile]] = {
     profile.name: profile
@@ -40,7 +44,8 @@ PROFILES: Final[dict[str, Profile]] = {
                 "image.aspect_ratio <= 2.0",  # between 1/2 and 2 either way
                 "image.min_side >= 100",
                 "image.max_side <= 10000",
-                "url.matches == 0",
+                "url.matches == 0",  # the words: filters/url.py
+                # Repeats are no matter of one image: MM1_USES, and `repeats` in curation/documents/config.py.
             ),
             source="MM1 (McKinzie et al. 2024, arXiv:2403.09611), appendix A.1",
         ),

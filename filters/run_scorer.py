@@ -1,4 +1,4 @@
-"""What every batch has in common, done once: failed decodes, scorers that raise, columns of the wrong shape."""
+"""The steps common to all batches and scorers: failed decodes, scorers that raise, columns of the wrong shape."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from mmcorpus.filters.model import Halves
 from mmcorpus.filters.scorer import INPUTS, REASON, Batch, Columns, Scorer, Unavailable
 
 RAISED: Final = "error"
-"""How the reason begins of a sample on which the scorer raised: `error: ValueError: …`."""
+"""Beginning of the reason of a sample on which the scorer raised: `error: ValueError: …`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,7 +97,7 @@ def table_schema(scorer: Scorer) -> pa.Schema:
 
 
 def _attempt(function: Callable[[Columns], Columns], columns: Columns, size: int) -> list[tuple[range, Columns | str]]:
-    """What a function makes of rows: of all together, or, if it raises on them, of each; a reason where it raised.
+    """Call a function on all rows together, or, if it raises on them, on each; a reason where it raised.
 
     If it raises on each of several rows, so does this.
     """

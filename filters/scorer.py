@@ -19,7 +19,7 @@ Batch = Mapping[str, Sequence[Any]]
 """Columns of equal length, by name. Those a scorer may ask for are in INPUTS."""
 
 Columns = dict[str, Sequence[Any]]
-"""What judging gives: the scorer's own columns, each as long as the batch; None for null."""
+"""The result of judging: the scorer's own columns, each as long as the batch; None for null."""
 
 INPUTS: Final[dict[str, str]] = {
     "uid": "str, 32 hex digits",

@@ -17,7 +17,7 @@ REJECTED: Final = "rejected"
 """The server read the request and refused it: the caption is longer than its context, say."""
 NO_ANSWER: Final = "no_answer"
 _SUSPICIOUS: Final = 16
-"""So many captions in one batch, all rejected, are a matter of the server."""
+"""This many captions in one batch, all rejected, are a matter of the server."""
 _SETTINGS: Final[dict[str, Any]] = {"max_tokens": 1, "temperature": 0, "prompt_logprobs": 0}
 """Of a request: a prompt's own log-probabilities alone, and one token more, since a server must write something."""
 
@@ -40,7 +40,7 @@ class ServedPerplexityScorer(ServedScorer):
         return SCHEMA.remove(SCHEMA.get_field_index("truncated"))
 
     def parameters(self) -> dict[str, Any]:
-        """Where the servers are and how they are asked decides nothing."""
+        """The settings that decide scores; addresses of servers and limits of requests do not."""
         return {**_SETTINGS, "server": self.deciding()}
 
     def load(self) -> Callable[[Batch], Columns]:

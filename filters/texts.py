@@ -1,4 +1,4 @@
-"""What the rules for texts share: a row a text, sentences, and how often lines and n-grams come again."""
+"""Shared by the rules for texts: a row a text, counts of sentences, of repeated lines and of n-grams."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -48,7 +48,7 @@ def count_sentences(line: str) -> int:
 
 
 def duplicates(parts: Sequence[str]) -> tuple[int, int]:
-    """How many of some lines (or paragraphs) stood before, and their characters.
+    """The number of repeated lines (or paragraphs), the first of each left out, and their characters.
 
     >>> duplicates(["ab", "c", "ab", "ab"])
     (2, 4)
@@ -65,7 +65,7 @@ def duplicates(parts: Sequence[str]) -> tuple[int, int]:
 
 
 def window_counts(values: U64, length: int) -> npt.NDArray[np.int64]:
-    """How often each different run of `length` values occurs, of shape (different runs,); in no order.
+    """Counts of the different runs of `length` values, of shape (different runs,); in no order.
 
     Runs are told apart by 64 bits of hash.
     """

@@ -1,4 +1,4 @@
-"""URL rules: addresses of page furniture."""
+"""URL rules: addresses of page chrome."""
 
 import re
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Which weights a model has and where they lie: a folder, a file, a URL, or a Hugging Face id."""
+"""Location and identity of a model's weights: a folder, a file, a URL, or a Hugging Face id."""
 
 import functools
 import hashlib
@@ -143,7 +143,7 @@ def _remote_digest(url: str) -> str:
 
 
 def shipped_weights(weights: str | None, package: str, path: str, *, of: str) -> str:
-    """Where a scorer's weights lie: those given (a file or a URL), else those that an installed package ships.
+    """The path of a scorer's weights: those given (a file or a URL), else those that an installed package ships.
 
     Args:
         package: as pip knows it.

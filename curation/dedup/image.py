@@ -1,7 +1,7 @@
 """Near-duplicate images: perceptual hashes within a Hamming distance, confirmed by a finer fingerprint, colours, shape.
 
-Candidates share the bits of one of several tables (`hamming.py`), so no image is compared with all others. Measured on
-planted copies by `benchmarks/near_images.py`.
+Candidates share the bits of one of several tables (`filters/hamming.py`), so no image is compared with all others.
+Measured on planted copies by `benchmarks/near_images.py`.
 """
 
 import hashlib
@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from mmcorpus.curation.dedup.hamming import table_masks
 from mmcorpus.curation.dedup.method import Bools, Indices, Keys, Learned, Method
+from mmcorpus.filters.hamming import table_masks
 
 Bytes = npt.NDArray[np.uint8]
 

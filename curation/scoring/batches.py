@@ -169,19 +169,3 @@ def assemble(scorer: Scorer, parts: Iterable[Part], uids: Sequence[str]) -> pa.T
     table = pa.concat_tables([table_schema(scorer).empty_table(), *(table for _, table in parts)])
     table = table.take(pa.array(np.argsort(order, kind="stable")))
     return table.add_column(0, "uid", pa.array(uids, pa.string()))
-
-
-def judge_batches(
-    scorers: Sequence[Scorer],
-    judges: Mapping[str, Callable[[Batch], Columns]],
-    batches: Iterable[Batched],
-    rows: ShardRows,
-) -> tuple[dict[str, pa.Table], dict[str, str]]:
-    """By scorer, its table in key order, or the error that stopped it alone.
-
-    What the batches raise (a damaged tar) passes through.
-    """
-    judging = Judging(scorers, judges, rows)
-    for batched in batches:
-        judging.add(batched)
-    return judging.tables(), judging.errors

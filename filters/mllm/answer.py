@@ -49,13 +49,13 @@ Alternatives = Sequence[tuple[str, float]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
-    """What a model wrote, and what it could have written instead."""
+    """A model's answer, with the alternatives of each token."""
 
     text: str
     finish: str | None = None
     """`stop`, `length`, …"""
     tokens: Sequence[tuple[str, Alternatives]] = field(default=())
-    """Each token's text and the likeliest tokens of its position, itself among them; empty if the server tells none."""
+    """Each token's text and the likeliest tokens of its position, itself included; empty if the server tells none."""
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able, short: of the alternatives those alone that the number depends on."""
@@ -67,7 +67,7 @@ class Answer:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Answer":
-        """What `as_dict` gave."""
+        """The answer that `as_dict` gave."""
         tokens = [(text, [(other, logprob) for other, logprob in tops]) for text, tops in data["tokens"]]
         return cls(text=data["text"], finish=data["finish"], tokens=tokens)
 
@@ -79,7 +79,7 @@ class Parsed:
     integer: int | None = None
     reason: str | None = None
     start: int = 0
-    """Where in the text it begins."""
+    """Its first character in the text."""
 
 
 def parse(answer: Answer) -> Parsed:
@@ -142,7 +142,7 @@ def open_digits(answer: Answer, parsed: Parsed, least: float) -> list[str]:
 
 
 def _first_token(answer: Answer, parsed: Parsed) -> int | None:
-    """Which token the number begins with; None if tokens are unknown or hold more than the number."""
+    """The token that the number begins with; None if tokens are unknown or hold more than the number."""
     position = 0
     for index, (text, tops) in enumerate(answer.tokens):
         if position <= parsed.start < position + len(text):
@@ -185,7 +185,7 @@ def _onwards(answer: Answer, index: int, prefix: str) -> Iterator[tuple[float, f
 
 
 def _guess(digit: str, integer: int) -> float:
-    """What a first digit stands for that was not taken and did not stand alone."""
+    """The value of a first digit that was not taken and did not stand alone."""
     if digit == "0":
         return 0.0
     if digit == "1" and HIGHEST - integer < integer - 19:

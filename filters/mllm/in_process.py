@@ -40,7 +40,7 @@ class InProcessClient:
     async def ask(
         self, path: str, body: dict[str, Any], *, read: Callable[[Any], Read], prefer: Endpoint | None = None
     ) -> tuple[Read, None]:
-        """What `read` makes of the answer to one chat; raises `Rejected` if the engine refuses it."""
+        """Ask one chat and give what `read` returns for its answer; raises `Rejected` if the engine refuses it."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.append((body, future))
         if self._working is None or self._working.done():
@@ -54,8 +54,8 @@ class InProcessClient:
             kinds: dict[str, list[Asked]] = {}
             for body, future in asked:
                 kinds.setdefault(repr([body.get(name) for name in _CHAT]), []).append((body, future))
-            for alike in kinds.values():
-                await asyncio.to_thread(self._answer, alike, asyncio.get_running_loop())
+            for same in kinds.values():
+                await asyncio.to_thread(self._answer, same, asyncio.get_running_loop())
 
     def _answer(self, asked: Sequence[Asked], loop: asyncio.AbstractEventLoop) -> None:
         """Runs in a thread: one batch, or, if the engine refuses that, one by one."""

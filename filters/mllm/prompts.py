@@ -1,4 +1,4 @@
-"""What the judge is asked: a rubric from a YAML file, ours or a user's."""
+"""The judge's prompt: a rubric from a YAML file, ours or a user's."""
 
 import hashlib
 import importlib.resources
@@ -15,7 +15,7 @@ CRITERION: Final = "{criterion}"
 _KEYS: Final = ("system", "template", "metrics")
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]*\Z")
 _TAG: Final = re.compile(r"<(?=[\w/|])")
-"""What begins a tag of the prompt or a special token of the model: `</caption>`, `<|im_end|>`, `<image>`."""
+"""The beginning of a tag of the prompt or a special token of the model: `</caption>`, `<|im_end|>`, `<image>`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

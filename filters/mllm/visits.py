@@ -21,7 +21,7 @@ NO_ANSWER: Final = "no_answer"
 NO_LOGPROBS: Final = "no_logprobs"
 _READ: Final = ("uid", "shard", "caption", "image", "encoded")
 _SUSPICIOUS: Final = 16
-"""So many samples in one batch, all rejected, are a matter of the server."""
+"""This many samples in one batch, all rejected, are a matter of the server."""
 _DECIMALS: Final = 3
 
 
@@ -36,7 +36,7 @@ class Rated:
 
     @classmethod
     def of(cls, answer: Answer, branches: Mapping[str, Answer]) -> "Rated":
-        """What an answer says."""
+        """The ratings of an answer."""
         parsed = parse(answer)
         value = expected(answer, parsed, branches)
         reason = parsed.reason or (NO_LOGPROBS if value is None else None)

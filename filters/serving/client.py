@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Read = TypeVar("Read")
 
 _NOT_NOW: Final = frozenset({408, 425, 429})
-"""With every 5xx, the gateways' own (520, 529, …) among them."""
+"""With every 5xx, the gateways' own (520, 529, …) included."""
 _RESTING: Final = frozenset({502, 503, 504})
 """Those that speak of the whole server, which is then left alone for a while."""
 _MISCONFIGURED: Final = frozenset({401, 402, 403, 404, 405, 407, 410})
@@ -43,7 +43,7 @@ class _Failure:
     counts: bool = True
     """Whether it is one of the request's attempts; else only the pool's patience bounds it."""
     wait: float | None = None
-    """What the server asked for, in seconds."""
+    """The wait that the server asked for, in seconds."""
     lost: bool = False
     """Whether the connection broke while the server was at work: this request, or one beside it, may have killed it."""
 
@@ -79,7 +79,7 @@ class ModelClient:
     async def ask(
         self, path: str, body: dict[str, Any], *, read: Callable[[Any], Read], prefer: Endpoint | None = None
     ) -> tuple[Read, Endpoint]:
-        """What `read` makes of the answer to one POST, and the endpoint that gave it.
+        """POST once: what `read` returns for the answer, and the endpoint that gave it.
 
         Args:
             path: below the endpoint's URL, e.g. `chat/completions`.
@@ -172,7 +172,7 @@ def _seconds(header: str | None) -> float | None:
 
 
 def _message(text: bytes) -> str:
-    """What the server says is wrong, from the two usual shapes of an error."""
+    """The server's error message, from the two usual shapes of an error."""
     try:
         data = json.loads(text)
         error = data.get("error", data)

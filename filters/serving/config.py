@@ -1,4 +1,4 @@
-"""How a model server is started, and how it is asked."""
+"""Settings of model servers: starting them, and the requests to them."""
 
 import itertools
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Final, Literal
 
 FORBID: Final[dict[str, Any]] = {"extra": "forbid"}
 PLACES: Final = ("{model}", "{host}", "{port}")
-"""What a `command` of one's own must hold: they are filled in."""
+"""Placeholders that a `command` of one's own must hold: they are filled in."""
 DECIDING: Final = frozenset(
     {
         "chat_template",
@@ -45,13 +45,13 @@ class ServerConfig:
     replicas: int | None = None
     """Servers; null for as many as the cluster's GPUs allow, one where there are none."""
     gpus: int | None = None
-    """GPUs of each server (`--tensor-parallel-size` among `args` must agree); null for 1 where there are any."""
+    """GPUs of each server (`--tensor-parallel-size` in `args` must agree); null for 1 where there are any."""
     start_timeout: float = 1800.0
     """Seconds until a server must answer: downloads and compilation included."""
     hang_timeout: float = 120.0
     """Seconds without an answer to health checks after which a server is restarted."""
     max_restarts: int = 5
-    """How often a server that died is started again; ten minutes of work make it as good as new."""
+    """Restarts of a server that died; ten minutes of work make it as good as new."""
 
     def __post_init__(self) -> None:
         if self.replicas is not None and self.replicas < 1:
@@ -81,7 +81,7 @@ class ServerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ClientConfig:
-    """How servers are asked. None of this changes a score."""
+    """Limits of requests to servers. None of this changes a score."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
 
@@ -92,13 +92,13 @@ class ClientConfig:
     timeout: float = 300.0
     """Seconds for one answer, waiting in the server's queue included."""
     attempts: int = 8
-    """How often one request is made before it is given up. Trying whether an endpoint is back costs no attempt."""
+    """Attempts at one request before it is given up. Trying whether an endpoint is back costs no attempt."""
     patience: float = 600.0
     """Seconds to wait while no endpoint works at all: longer than a server takes to start again."""
     backoff: float = 0.5
     """Seconds before the second attempt; doubled for each one after, up to 30, with jitter."""
     unanswered: Literal["fail", "null"] = "fail"
-    """What becomes of a sample that gets no answer for reasons that may pass (timeouts, lost connections, 429, 5xx):
+    """The fate of a sample that gets no answer for reasons that may pass (timeouts, lost connections, 429, 5xx):
     `fail` leaves its shard to a rerun, `null` commits it without a score, with the reason `no_answer`."""
     key_variable: str | None = None
     """The environment variable that holds the API key of given endpoints."""

@@ -1,4 +1,4 @@
-"""Which of several endpoints a request goes to: one that fails is left out and tried again later."""
+"""Load balancing over endpoints: one that fails is left out and tried again later."""
 
 import asyncio
 import random
@@ -12,7 +12,7 @@ from mmcorpus.filters.scorer import Unavailable
 LONGEST_WAIT: Final = 30.0
 """Seconds: no wait between attempts, at an endpoint or for a request, is longer."""
 TIMEOUTS: Final = 3
-"""So many in a row are taken for a hung server; fewer for a full queue."""
+"""This many in a row are taken for a hung server; fewer for a full queue."""
 _TICK: Final = 0.2
 
 
@@ -30,7 +30,7 @@ class Endpoint:
     retry_at: float = 0.0
     """When it may be tried again, if it failed."""
     error: str = ""
-    """How it failed last."""
+    """Its last failure."""
     alone: bool = False
     """Whether the request in flight is to have no other beside it."""
 

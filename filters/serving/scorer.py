@@ -1,4 +1,4 @@
-"""Scorers that ask a model server: which model, where it is, and what a run lends them."""
+"""Scorers that ask a model server: the model, its endpoints, and the runtime context."""
 
 import copy
 import functools
@@ -16,7 +16,7 @@ from mmcorpus.filters.weights import weights_identity
 
 
 class Answers(Protocol):
-    """Where answers are kept, so that a crash never pays for one twice (curation/scoring/servers/answers.py)."""
+    """The folder that keeps answers, so that a crash never pays for one twice (curation/scoring/servers/answers.py)."""
 
     def read(self, shard: str) -> Mapping[str, Any]:
         """The answers kept for a shard, by key."""
@@ -30,7 +30,7 @@ class Answers(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Connection:
-    """What a run lends a scorer. No part of its parameters: the scores are the same with any other."""
+    """Runtime context of a scorer. No part of its parameters: the scores are the same with any other."""
 
     endpoints: tuple[str, ...]
     """Base URLs of OpenAI-compatible servers, `…/v1`."""
@@ -51,7 +51,7 @@ class ServedScorer(Scorer):
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
 
     model_name: str
-    """What the server is asked for: a Hugging Face id, a folder, or the name under which given endpoints serve."""
+    """The model asked for: a Hugging Face id, a folder, or the name under which given endpoints serve."""
     revision: str | None = None
     """The model's commit or tag. A managed server is started with it; of given endpoints it is taken on trust, so give
     it, that scores of two revisions are never mixed."""
@@ -60,7 +60,7 @@ class ServedScorer(Scorer):
     server: ServerConfig | None = None
     """Servers for the run to start; the default where there are no `endpoints`."""
     client: ClientConfig = field(default_factory=ClientConfig)
-    """How they are asked."""
+    """Limits of requests."""
 
     def __post_init__(self) -> None:
         if not self.model_name.strip():
@@ -97,7 +97,7 @@ class ServedScorer(Scorer):
         return weights_identity(self.model_name, self.revision)
 
     def serving(self) -> ServerConfig | None:
-        """What has to be started for it; None if it is given endpoints."""
+        """The server to be started for it; None if it is given endpoints."""
         return None if self.endpoints else self.server or ServerConfig()
 
     def deciding(self) -> dict[str, Any]:
@@ -106,14 +106,14 @@ class ServedScorer(Scorer):
         return {} if config is None else dict(config.deciding())
 
     def connected(self, connection: Connection) -> Self:
-        """The same scorer, name and fingerprint too, with what a run lends it."""
+        """The same scorer, name and fingerprint too, with its runtime context."""
         other = copy.copy(self)
         object.__setattr__(other, "_connection", connection)
         object.__setattr__(other, "_model", self.model())  # found out here: workers need not have the model's files
         return other
 
     def connection(self) -> Connection:
-        """What it was connected to, or its own endpoints.
+        """The endpoints it was connected to, or its own.
 
         Raises:
             RuntimeError: its server was never started.

@@ -121,10 +121,8 @@ def _show_result(result: "RunResult", out: str) -> None:
     summary = result.summary
     for source, stages in summary["sources"].items():
         _show_funnel(source, stages)
-    if summary["truth"]:
-        _show_truth(summary["truth"])
-    for source, means in summary["extraction"].items():
-        say(f"{source}: text F1 {means['text']:.3f}, images in order F1 {means['images']:.3f} against the pages' truth")
+    if result.report:
+        _show_truth(out)
     if result.problems:
         say("")
         for problem in result.problems[:20]:
@@ -153,9 +151,17 @@ def _show_funnel(source: str, stages: Any) -> None:
     console().print(table)
 
 
-def _show_truth(verdicts: list[dict[str, Any]]) -> None:
+def _show_truth(out: str) -> None:
+    """What the report found of a generated site's samples; nothing for a run of the web."""
     from rich.table import Table
 
+    from mmcorpus.curation.store import storage
+    from mmcorpus.pipelines.truth.run_verdict import TRUTH_FILE
+
+    path = storage.join(out, TRUTH_FILE)
+    if not storage.exists(path):
+        return
+    found = storage.read_json(path)
     table = Table(title="Against the truth of the generated site", title_justify="left", box=None, pad_edge=False)
     for heading in (
         "spoiled how",
@@ -168,7 +174,7 @@ def _show_truth(verdicts: list[dict[str, Any]]) -> None:
         "wrongly dropped",
     ):
         table.add_column(heading, justify="left" if heading in ("spoiled how", "meant to be") else "right")
-    for entry in verdicts:
+    for entry in found["truth"]:
         drop = entry["expect"] == "dropped"
         rule = ": ".join(entry[key] for key in ("expect_stage", "expect_rule") if entry[key])
         meant = f"dropped by {rule or 'any rule'}" if drop else "kept"
@@ -178,3 +184,5 @@ def _show_truth(verdicts: list[dict[str, Any]]) -> None:
         cells = [shown.get(name, "") for name in ("caught", "caught_otherwise", "missed", "kept", "wrongly_dropped")]
         table.add_row(entry["spoil"], f"{entry['listed']:,}", meant, *cells, style=style)
     console().print(table)
+    for source, means in found["extraction"].items():
+        say(f"{source}: text F1 {means['text']:.3f}, images in order F1 {means['images']:.3f} against the pages' truth")

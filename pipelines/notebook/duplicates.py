@@ -1,4 +1,4 @@
-"""Duplicates in a notebook: how large clusters are, who is in the largest, what MinHash promises and what it finds."""
+"""Duplicates in a notebook: cluster sizes, the largest clusters, the S-curve of MinHash and its measured recall."""
 
 from typing import TYPE_CHECKING, Final
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from mmcorpus.curation.dedup.recall import RecallPoint
 
 _FEW: Final = 20
-"""Pairs below which a measured share says little, and is drawn pale."""
+"""Fewer pairs than this say little, and are drawn pale."""
 
 
 @styled
 def cluster_sizes(scores: "pd.DataFrame", name: str) -> "Figure":
-    """How many clusters of a pass have how many samples, and the share of samples in clusters up to each size.
+    """Histogram of cluster sizes of a pass, and the share of samples in clusters up to each size.
 
     Args:
         scores: of a run, with the pass's columns.
@@ -70,7 +70,7 @@ def clusters(run: Run, scores: "pd.DataFrame", name: str, *, most: int = 5, memb
 
 @styled
 def s_curve(method: "MinHash", points: "list[RecallPoint]") -> "Figure":
-    """What the method's bands promise by similarity, and what `measure_recall` found; areas grow with the pairs."""
+    """The method's S-curve, and the recall that `measure_recall` found; areas grow with the pairs."""
     import matplotlib.pyplot as plt
 
     from mmcorpus.curation.dedup import match_probability
@@ -78,13 +78,13 @@ def s_curve(method: "MinHash", points: "list[RecallPoint]") -> "Figure":
     used = method.bands_used
     grid = np.linspace(0, 1, 201)
     figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
-    axes.plot(grid, match_probability(grid, used.bands, used.rows), color=COLOURS[0], lw=1.8, label="promised")
+    axes.plot(grid, match_probability(grid, used.bands, used.rows), color=COLOURS[0], lw=1.8, label="expected")
     similar = np.array([point.similarity for point in points])
     found = np.array([point.recall for point in points])
     pairs = np.array([point.pairs for point in points])
     sizes = 14 + 22 * np.log10(np.maximum(pairs, 1))
     colours = [COLOURS[1] if count >= _FEW else FAINT for count in pairs]
-    axes.scatter(similar, found, s=sizes, c=colours, zorder=3, label=f"found, of {pairs.sum():,} pairs")
+    axes.scatter(similar, found, s=sizes, c=colours, zorder=3, label=f"measured, of {pairs.sum():,} pairs")
     axes.set(
         xlabel="Jaccard similarity of the shingles",
         ylabel="share of pairs that agree in a band",

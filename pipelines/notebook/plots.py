@@ -233,7 +233,7 @@ def _groups(scores: "pd.DataFrame", by: str | None, known: Any) -> "dict[str, np
 
 
 def _asked(scores: "pd.DataFrame", values: "np.ndarray[Any, np.dtype[np.float64]]") -> int:
-    """How many samples are in sources that have this score at all."""
+    """The number of samples in sources that have this score at all."""
     if "source" not in scores.columns:
         return len(values)
     has = scores.loc[np.isfinite(values), "source"].unique()

@@ -4,31 +4,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import pyarrow.compute as pc
-
 from mmcorpus.curation.selection import SelectConfig, evaluate
 from mmcorpus.curation.selection.select import load_columns
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.scores import list_tables, load_scores
-from mmcorpus.curation.store.shards import SUCCESS, Shard, image_numbers, list_shards, read_rows
-from mmcorpus.packing.inputs import open_tar
+from mmcorpus.curation.store.shards import list_shards
+from mmcorpus.pipelines.report.gallery import Place, places
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_LOCATION = ("uid", "key", "caption", "image", "nodes")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Place:
-    """Where a sample lies."""
-
-    source: str
-    tar: str
-    key: str
-    caption: str
-    numbers: tuple[int, ...] | None
-    """Which of the key's images are its own; None for all of them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,7 +38,7 @@ class Run:
                 f"{folder} holds no run (no run.json); make one with: mmcorpus run … --out {folder}"
             )
         self.folder = folder
-        self._places: dict[str, _Place] | None = None
+        self._places: dict[str, tuple[str, Place]] | None = None
 
     def __repr__(self) -> str:
         return f"Run({self.folder!r})"
@@ -65,7 +49,7 @@ class Run:
 
     @property
     def sources(self) -> list[str]:
-        """What has shards: sources, and the nodes of documents (`pages.images`, `pages.paragraphs`)."""
+        """Names that have shards: sources, and the nodes of documents (`pages.images`, `pages.paragraphs`)."""
         return storage.list_names(self.path("shards"))
 
     def funnel(self) -> "pd.DataFrame":
@@ -134,46 +118,27 @@ class Run:
 
     def captions(self, uids: Iterable[str]) -> list[str]:
         """The captions of samples, in order; empty where there is none."""
-        places = self._located()
-        return [places[uid].caption if uid in places else "" for uid in uids]
+        located = self._located()
+        return [located[uid][1].caption if uid in located else "" for uid in uids]
 
     def pictures(self, uids: Iterable[str]) -> list[Picture]:
         """Samples with their image files, in order, of a document its first; only these are read from the tars."""
-        places = self._located()
+        located = self._located()
         found = []
         for uid in uids:
-            if uid not in places:
+            if uid not in located:
                 continue
-            place = places[uid]
-            try:
-                images = open_tar(place.tar).images(place.key, place.numbers)
-            except LookupError:
-                images = ()
-            data = images[0].data if images else b""
-            found.append(Picture(uid=uid, source=place.source, caption=place.caption, data=data))
+            source, place = located[uid]
+            found.append(Picture(uid=uid, source=source, caption=place.caption, data=place.image()))
         return found
 
-    def _located(self) -> dict[str, _Place]:
-        """Of each downloaded sample, and of each node of a document, where it lies."""
+    def _located(self) -> dict[str, tuple[str, Place]]:
+        """The source and place of each downloaded sample, and of each node of a document."""
         if self._places is None:
-            self._places = {}
-            for source in self.sources:
-                for shard in list_shards(self.path("shards", source)):
-                    there = read_rows(shard)
-                    rows = there.filter(pc.equal(there["status"], SUCCESS))
-                    rows = rows.select([name for name in _LOCATION if name in rows.column_names])
-                    for row in rows.to_pylist():
-                        self._places[row["uid"]] = _place(source, shard, row)
+            self._places = {
+                uid: (source, place)
+                for source in self.sources
+                for shard in list_shards(self.path("shards", source))
+                for uid, place in places(shard).items()
+            }
         return self._places
-
-
-def _place(source: str, shard: Shard, row: dict[str, Any]) -> _Place:
-    """The key of a node's row is its document's, a dash, and the node's number; the row says which image is its own."""
-    key: str = row["key"]
-    numbers: tuple[int, ...] | None = None
-    if shard.level in ("image", "paragraph"):
-        key = key.rpartition("-")[0]
-        numbers = (row["image"],) if shard.level == "image" else ()
-    elif shard.level == "document":
-        numbers = tuple(image_numbers(row["nodes"])[:1])
-    return _Place(source=source, tar=shard.tar, key=key, caption=row.get("caption") or "", numbers=numbers)

@@ -76,7 +76,7 @@ class _Explorer:
         self.uids = known.index.to_list()
 
     def html(self, threshold: float) -> str:
-        """What a threshold means, as HTML."""
+        """The effect of a threshold, as HTML."""
         from mmcorpus.pipelines.report import svg
 
         kept = self.values >= threshold if self.above else self.values <= threshold

@@ -91,7 +91,7 @@ def _matches(run: str, source: str, scorer: str, max_shards: int) -> tuple[list[
 
 
 def _missed(row: dict[str, Any]) -> float:
-    """How far from the same, 0 at best: a picture's distance, an embedding's, a text's share that is missed."""
+    """Distance from an exact match, 0-1: of a picture, of an embedding, or the share of a text that is missed."""
     if row["by"] == "image":
         return float(row["distance"]) / 64
     return 1 - float(row["similarity"] if row["by"] == "embedding" else row["covered"])

@@ -4,22 +4,21 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final
 
-import yaml
-
 from mmcorpus.curation.store import storage
-from mmcorpus.pipelines.report import svg
 from mmcorpus.pipelines.report.gallery import Card, load_samples, uids_at_hand
+from mmcorpus.pipelines.report.training import curve, curve_chart
 from mmcorpus.pipelines.stages.dfn import DFN, TRUSTED
+from mmcorpus.pipelines.truth.run_verdict import read_truth
 from mmcorpus.training.clip.separation import auc
 
 CARDS: Final = 10
 SWAPPED: Final = "swapped_caption"
 _FIGURES: Final = {
     "heldout_loss": "held-out loss",
-    "image_to_text_r1": "caption found first",
-    "image_to_text_r5": "caption among the first five",
-    "text_to_image_r1": "picture found first",
-    "text_to_image_r5": "picture among the first five",
+    "image_to_text_r1": "image → text R@1",
+    "image_to_text_r5": "image → text R@5",
+    "text_to_image_r1": "text → image R@1",
+    "text_to_image_r5": "text → image R@5",
 }
 
 
@@ -29,7 +28,7 @@ def section(run: str, sources: Sequence[str], max_shards: int) -> dict[str, Any]
     if not storage.exists(path):
         return None
     lines = [json.loads(line) for line in storage.read_bytes(path).splitlines() if line.strip()]
-    truth = _truth(run)
+    truth = read_truth(run)
     scored = [source for source in sources if DFN in storage.list_names(storage.join(run, "scores", source))]
     texts, galleries = list[str](), list[dict[str, Any]]()
     for source in scored:
@@ -47,22 +46,14 @@ def section(run: str, sources: Sequence[str], max_shards: int) -> dict[str, Any]
 
 
 def _charts(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    found = []
-    for title, text, names in (
-        ("training loss", "nats a pair, of those of a batch", ("loss",)),
-        ("held-out retrieval", "share of pairs", ("image_to_text_r1", "text_to_image_r1")),
-    ):
-        curves = []
-        for name in names:
-            points = [(line["step"], line[name]) for line in lines if line.get(name) is not None]
-            if points:
-                label = _FIGURES.get(name, name)
-                xs, ys = zip(*points, strict=True)
-                curves.append(svg.Line(label=label, xs=xs, ys=ys, dots=name != "loss"))
-        if curves:
-            labels = [curve.label for curve in curves] if len(curves) > 1 else []
-            found.append({"title": title, "text": text, "labels": labels, "svg": svg.line_chart(curves, title, "step")})
-    return found
+    loss = curve("", lines, "loss")
+    names = ("image_to_text_r1", "text_to_image_r1")
+    return [
+        *curve_chart("training loss", "InfoNCE, nats per pair", [loss]),
+        *curve_chart(
+            "held-out retrieval", "share of pairs", [curve(_FIGURES[name], lines, name, dots=True) for name in names]
+        ),
+    ]
 
 
 def _figures(lines: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
@@ -75,17 +66,6 @@ def _figures(lines: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
         {"name": text, "value": f"{last[name]:.3f} nats" if name == "heldout_loss" else f"{last[name]:.1%}"}
         for name, text in _FIGURES.items()
     ]
-
-
-def _truth(run: str) -> dict[str, dict[str, Any]]:
-    """What the run's site knows of each pair, by uid; empty if it is not a generated one."""
-    recipe = yaml.safe_load(storage.read_bytes(storage.join(run, "recipe.yaml")))
-    folder = (recipe.get("web") or {}).get("folder") or storage.join(run, "web")
-    path = storage.join(folder, "truth.parquet")
-    if not storage.exists(path):
-        return {}
-    rows = storage.read_table(path, ["uid", "spoil", "caption", "true_caption"]).to_pylist()
-    return {row["uid"]: row for row in rows}
 
 
 def _scores(run: str, source: str) -> dict[str, float]:
@@ -107,7 +87,7 @@ def _separation(source: str, scores: dict[str, float], truth: dict[str, dict[str
             groups[truth[uid]["spoil"]].append(score)
     found = auc(groups["clean"], groups[SWAPPED])
     return (
-        f"{source}: of pairs that it has not learned from, a true caption scores above a swapped one with probability "
+        f"{source}: of pairs that it was not trained on, a true caption scores above a swapped one with probability "
         f"{found} (AUC with its 95 % interval; {found.higher:,} true, {found.lower:,} swapped)."
     )
 

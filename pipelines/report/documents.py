@@ -1,4 +1,4 @@
-"""The report's view of documents: where they went, by which rules, and who asked not to be used."""
+"""The report's view of documents: the counts of each rule, opt-out signals, and pages to look at."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -14,11 +14,11 @@ from mmcorpus.pipelines.report import pages
 from mmcorpus.pipelines.report.samples import short
 
 OPT_OUT: Final = "opt_out"
-VOICES: Final = 12
-"""Wishes shown, the most frequent ones."""
+SIGNALS: Final = 12
+"""Opt-out signals shown, the most frequent ones."""
 EXAMPLE_CHARACTERS: Final = 160
 _WHOLE: Final = ("meta ", "header ", "X-Robots-Tag ")
-"""Wishes told apart by all their words; the others by who speaks, as no two sites write the same line."""
+"""Signals told apart by their whole text; the others by their kind, as no two sites write the same line."""
 _WHAT: Final = {"": "documents", f".{URLS}": "image addresses", f".{IMAGES}": "images", f".{PARAGRAPHS}": "paragraphs"}
 
 
@@ -33,7 +33,7 @@ def document_sources(run: str, names: Iterable[str]) -> list[str]:
 
 
 def population_of(name: str, sources: Sequence[str]) -> str | None:
-    """What a name is of a source of documents: `` (the documents), `urls`, `images`, `paragraphs`; None if of none."""
+    """The population that a name stands for: `` (documents), `urls`, `images`, `paragraphs`; None if of none."""
     for source in sources:
         if name == source or name.startswith(f"{source}."):
             return name.removeprefix(source).removeprefix(".")
@@ -41,14 +41,14 @@ def population_of(name: str, sources: Sequence[str]) -> str | None:
 
 
 def section(run: str, source: str, max_shards: int) -> dict[str, Any]:
-    """One source of documents: what each rule dropped, with an example, the wishes heard, and pages to look at."""
+    """One source of documents: what each rule dropped, with an example, the opt-out signals, and pages to look at."""
     stages = {name: ledger.read_stages(storage.join(run, "ledger", f"{source}{name}")) for name in _WHAT}
     rules = [row for name in _WHAT for row in _rules(run, source, name, stages[name], max_shards)]
     return {
         "source": source,
         "text": ", ".join(_total(name, found) for name, found in stages.items() if found),
         "rules": rules,
-        "wishes": _wishes(stages),
+        "signals": _signals(stages),
         "pages": pages.choose(run, source, stages[""], max_shards),
     }  # fmt: skip
 
@@ -62,7 +62,7 @@ def _total(name: str, stages: dict[str, pa.Table]) -> str:
 
 
 def _rules(run: str, source: str, name: str, stages: dict[str, pa.Table], max_shards: int) -> list[dict[str, str]]:
-    """What each rule dropped, most first within its stage, with the first example that is at hand."""
+    """Each rule's drops, most first within its stage, with the first example that is at hand."""
     dropped = {stage: table.filter(pc.equal(table["verdict"], ledger.DROPPED)) for stage, table in stages.items()}
     if not any(len(table) for table in dropped.values()):
         return []
@@ -103,20 +103,20 @@ def _cut(text: str) -> str:
     return text if len(text) <= EXAMPLE_CHARACTERS else f"{text[:EXAMPLE_CHARACTERS]}…"
 
 
-def _wishes(stages: dict[str, dict[str, pa.Table]]) -> list[dict[str, str]]:
-    """Who asked not to be used, in which words, and for how many documents and image addresses that decided."""
-    heard: dict[str, Counter[str]] = {}
+def _signals(stages: dict[str, dict[str, pa.Table]]) -> list[dict[str, str]]:
+    """Opt-out signals, with the number of documents and image addresses that each excluded."""
+    found: dict[str, Counter[str]] = {}
     for name, stage in (("", "trim"), (f".{URLS}", pages.EXTRACT), (f".{URLS}", "download")):
         table = stages[name].get(stage)
         if table is None:
             continue
         values = table.filter(pc.equal(table["rule"], OPT_OUT))["value"].value_counts().to_pylist()
         for entry in values:
-            wish = (entry["values"] or "?").removeprefix(f"{OPT_OUT}: ")
-            voice = wish if wish.startswith(_WHOLE) else wish.partition(":")[0]
-            heard.setdefault(voice, Counter())[_WHAT[name]] += entry["counts"]
-    most = sorted(heard.items(), key=lambda item: (-item[1].total(), item[0]))[:VOICES]
+            signal = (entry["values"] or "?").removeprefix(f"{OPT_OUT}: ")
+            kind = signal if signal.startswith(_WHOLE) else signal.partition(":")[0]
+            found.setdefault(kind, Counter())[_WHAT[name]] += entry["counts"]
+    most = sorted(found.items(), key=lambda item: (-item[1].total(), item[0]))[:SIGNALS]
     return [
-        {"voice": _cut(voice), "counts": ", ".join(f"{what}: {count:,}" for what, count in sorted(counts.items()))}
-        for voice, counts in most
+        {"signal": _cut(kind), "counts": ", ".join(f"{what}: {count:,}" for what, count in sorted(counts.items()))}
+        for kind, counts in most
     ]

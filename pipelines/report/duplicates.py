@@ -1,5 +1,5 @@
-"""The report's duplicates: each pass's clusters by size, the largest as pictures, near pairs, the S-curve; and what
-evaluation sets have too."""
+"""The report's duplicates: each pass's clusters by size, the largest as pictures, near pairs, the S-curve; and
+contamination by evaluation sets."""
 
 import difflib
 import re
@@ -19,7 +19,7 @@ from mmcorpus.pipelines.report.gallery import Card, load_samples, uids_at_hand
 pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 
 COLUMNS: Final = ("copies", "rank", "cluster")
-"""What makes a score table one of a deduplication."""
+"""Columns that every score table of a deduplication has."""
 LARGEST: Final = 8
 MEMBERS: Final = 6
 """Cards of a cluster."""
@@ -27,7 +27,7 @@ PAIRS: Final = 12
 CURVE_TEXTS: Final = 1500
 """Texts whose pairs are all compared to measure recall."""
 _EDGES: Final = (2, 3, 4, 6, 11, 21, 51, 101, 1001, 10001)
-"""Where a bar of cluster sizes begins; the last is open."""
+"""Lower edges of the bars of cluster sizes; the last is open."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,12 +90,12 @@ def section(run: str, one: Pass, max_shards: int) -> dict[str, Any]:
 
 
 def _account(one: Pass, copies: int, sizes: np.ndarray, unknown: int) -> str:
-    among = f"{one.table.num_rows:,} samples of {', '.join(one.sources)}"
+    total = f"{one.table.num_rows:,} samples of {', '.join(one.sources)}"
     nothing = f" {unknown:,} had nothing to compare." if unknown else ""
     if not copies:
-        return f"No copies among the {among}.{nothing}"
+        return f"No copies in {total}.{nothing}"
     held = f"in {len(sizes):,} clusters of up to {int(sizes.max(initial=1)):,}" if len(sizes) else "all of the index's"
-    return f"{copies:,} of {among} are copies, {held}.{nothing}"
+    return f"{copies:,} of {total} are copies, {held}.{nothing}"
 
 
 def _clusters_at_hand(run: str, one: Pass, known: pa.Table, max_shards: int) -> list[list[dict[str, Any]]]:
@@ -166,8 +166,8 @@ def _method(parameters: dict[str, Any]) -> str:
     return ", ".join([str(parameters.get("by", "duplicates")), *told])
 
 
-def _charts(run: str, one: Pass, sizes: np.ndarray, max_shards: int) -> list[dict[str, str]]:
-    charts = []
+def _charts(run: str, one: Pass, sizes: np.ndarray, max_shards: int) -> list[dict[str, Any]]:
+    charts = list[dict[str, Any]]()
     if len(sizes):
         counts, _ = np.histogram(sizes, [*_EDGES, max(int(sizes.max()), _EDGES[-1]) + 1])
         last = int(np.flatnonzero(counts).max()) + 1
@@ -175,7 +175,7 @@ def _charts(run: str, one: Pass, sizes: np.ndarray, max_shards: int) -> list[dic
         chart = svg.bars(
             [_range(number) for number in range(last)], counts[:last].tolist(), text, "samples in a cluster"
         )
-        charts.append({"title": "cluster sizes", "text": text, "svg": chart, "legend": ""})
+        charts.append({"title": "cluster sizes", "text": text, "svg": chart, "labels": []})
     curve = s_curve(run, one, max_shards)
     if curve is not None:
         charts.append(curve)
@@ -190,8 +190,8 @@ def _range(number: int) -> str:
     return str(start) if end == start else f"{svg.number(start)}–{svg.number(end)}"
 
 
-def s_curve(run: str, one: Pass, max_shards: int) -> dict[str, str] | None:
-    """What bands and rows promise, and what they found among the run's own texts; None for other methods."""
+def s_curve(run: str, one: Pass, max_shards: int) -> dict[str, Any] | None:
+    """The S-curve of bands and rows, and the recall measured on the run's own texts; None for other methods."""
     if one.parameters.get("by") != "MinHash":
         return None
     from mmcorpus.curation.dedup.lsh import match_probability
@@ -208,13 +208,13 @@ def s_curve(run: str, one: Pass, max_shards: int) -> dict[str, str] | None:
     used = method.bands_used
     grid = np.linspace(0, 1, 101)
     lines = [
-        svg.Line(label="promised", xs=grid.tolist(), ys=match_probability(grid, used.bands, used.rows).tolist()),
+        svg.Line(label="expected", xs=grid.tolist(), ys=match_probability(grid, used.bands, used.rows).tolist()),
     ]
     points = measure_recall(method, texts, limit=CURVE_TEXTS) if len(texts) else []
     if points:
         lines.append(
             svg.Line(
-                label="found",
+                label="measured",
                 xs=[point.similarity for point in points],
                 ys=[point.recall for point in points],
                 dots=True,
@@ -228,7 +228,7 @@ def s_curve(run: str, one: Pass, max_shards: int) -> dict[str, str] | None:
         "title": "S-curve",
         "text": text,
         "svg": svg.line_chart(lines, "S-curve", "Jaccard similarity of the shingles"),
-        "legend": "promised,found" if points else "promised",
+        "labels": [line.label for line in lines],
     }
 
 

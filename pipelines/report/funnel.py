@@ -1,4 +1,4 @@
-"""The report's counts: the funnel from the ledger, what each clause removes, the comparison with the truth."""
+"""The report's funnel, counted from the ledger."""
 
 from typing import Any, Final
 

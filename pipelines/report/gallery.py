@@ -10,9 +10,11 @@ import pyarrow.compute as pc
 
 from mmcorpus.curation.store import shards
 from mmcorpus.filters.decode import DecodedImage, decode_image
+from mmcorpus.packing.inputs import open_tar
 
 THUMBNAIL_SIDE: Final = 200
 """Pixels of a thumbnail's longer side."""
+_PLACE_COLUMNS: Final = ("uid", "key", "caption", "image", "nodes")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,7 +53,7 @@ def uids_at_hand(root: str, max_shards: int) -> list[str]:
 
 
 def urls_by_uid(root: str, max_shards: int) -> dict[str, str]:
-    """Where the samples of the first shards were to be fetched from, the failed ones included."""
+    """The URLs of the samples of the first shards, by uid, the failed ones included."""
     found: dict[str, str] = {}
     for shard in shards.list_shards(root)[:max_shards]:
         rows = shards.read_rows(shard, ["uid", "url"])
@@ -59,15 +61,52 @@ def urls_by_uid(root: str, max_shards: int) -> dict[str, str]:
     return found
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """The location of a downloaded sample, or of a node of a document."""
+
+    tar: str
+    key: str
+    caption: str
+    numbers: tuple[int, ...] | None
+    """The key's images that are its own; None for all of them."""
+
+    def image(self) -> bytes:
+        """Its image file, of a document its first; empty if it has none, or its tar is damaged there."""
+        try:
+            images = open_tar(self.tar).images(self.key, self.numbers and self.numbers[:1])
+        except LookupError:
+            return b""
+        return images[0].data if images else b""
+
+
+def places(shard: shards.Shard) -> dict[str, Place]:
+    """The places of a shard's downloaded samples, by uid.
+
+    The key of a node's row is its document's, a dash, and the node's number; the row says which image is its own.
+    """
+    rows = shards.read_rows(shard)
+    rows = rows.filter(pc.equal(rows["status"], shards.SUCCESS))
+    found = {}
+    for row in rows.select([name for name in _PLACE_COLUMNS if name in rows.column_names]).to_pylist():
+        key: str = row["key"]
+        numbers: tuple[int, ...] | None = None
+        if shard.level in ("image", "paragraph"):
+            key = key.rpartition("-")[0]
+            numbers = (row["image"],) if shard.level == "image" else ()
+        elif shard.level == "document":
+            numbers = tuple(shards.image_numbers(row["nodes"]))
+        found[row["uid"]] = Place(tar=shard.tar, key=key, caption=row.get("caption") or "", numbers=numbers)
+    return found
+
+
 def load_samples(root: str, uids: Iterable[str], max_shards: int) -> dict[str, tuple[str, str]]:
     """(thumbnail, caption) by uid, for those of `uids` that lie in the first shards."""
     wanted = set(uids)
     result: dict[str, tuple[str, str]] = {}
-    for shard in shards.list_shards(root)[:max_shards]:
-        if not wanted:
-            break
-        for sample in shards.read_samples(shard, wanted):
-            picture = thumbnail(sample.images[0].data) if sample.images else ""
-            result[sample.uid] = (picture, sample.caption or "")
-            wanted.discard(sample.uid)
+    for shard in shards.list_shards(root)[:max_shards] if wanted else ():
+        found = places(shard)
+        for uid in sorted(wanted & found.keys(), key=lambda uid: found[uid].key):
+            data = found[uid].image()
+            result.setdefault(uid, (thumbnail(data) if data else "", found[uid].caption))
     return result

@@ -1,4 +1,4 @@
-"""What is in a file or folder of a run, and the whole story of one sample: text for a person, from the files alone."""
+"""Descriptions of a run's files, and the whole story of one sample: text for a person, from the files alone."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ _ORIGIN: Final = ("url", "file", "offset", "date", "title")
 
 
 def describe(path: str) -> list[str]:
-    """What is at a path: a run, a site, shards, a score table, a selection, a plan, a ledger, packs or a checkpoint.
+    """Describe a path: a run, a site, shards, a score table, a selection, a plan, a ledger, packs or a checkpoint.
 
     Raises:
         FileNotFoundError: there is nothing.
@@ -246,7 +246,7 @@ def _row(root: str, uid: str) -> tuple[Shard | None, dict[str, Any]]:
 
 
 def _of_document(run: str, source: str, uid: str) -> Lines:
-    """Where the document comes from that a node stands in."""
+    """The origin of the document that a node stands in."""
     _, found = _row(storage.join(run, "documents", source), uid)
     told = ", ".join(f"{name} {found[name]}" for name in _ORIGIN if found.get(name) is not None)
     yield f"  in document {uid}: {told}"

@@ -8,14 +8,28 @@ import pyarrow as pa
 
 from mmcorpus.curation.store import storage
 from mmcorpus.pipelines.recipe.populations import IMAGES, URLS
-from mmcorpus.pipelines.report import contamination, dfn, documents, duplicates, funnel, samples, scores, svg, training
+from mmcorpus.pipelines.report import (
+    contamination,
+    dfn,
+    documents,
+    duplicates,
+    funnel,
+    samples,
+    scores,
+    svg,
+    training,
+    truth,
+)
+from mmcorpus.pipelines.truth.run_verdict import RunVerdict, judge_run
 
 MAX_SHARDS: Final = 8
 """Galleries draw from the first shards of a source only, so that a report of a hundred million samples stays cheap."""
 
 
-def render_page(run: str) -> str:
+def render_page(run: str, verdict: RunVerdict | None = None) -> str:
     """The report of the run in folder `run`, as one self-contained HTML page.
+
+    verdict: on the samples of a generated site; judged here if None.
 
     Whatever the run has so far is shown; parts that it does not have are left out. Captions and URLs come from the
     web and are escaped by the template engine.
@@ -24,16 +38,15 @@ def render_page(run: str) -> str:
 
     files = resources.files("mmcorpus.pipelines.report")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    parts = {
-        name: (files / name).read_text("utf-8")
-        for name in ("template.html.jinja", "documents.html.jinja", "duplicates.html.jinja", "dfn.html.jinja")
-    }
-    environment.loader = jinja2.DictLoader(parts)
+    parts = ("template", "macros", "documents", "duplicates", "dfn")
+    texts = {f"{name}.html.jinja": (files / f"{name}.html.jinja").read_text("utf-8") for name in parts}
+    environment.loader = jinja2.DictLoader(texts)
     style = "".join((files / name).read_text("utf-8") for name in ("style.css", "documents.css", "duplicates.css"))
-    return environment.get_template("template.html.jinja").render(style=style, **_content(run))
+    content = _content(run, verdict or judge_run(run))
+    return environment.get_template("template.html.jinja").render(style=style, **content)
 
 
-def _content(run: str) -> dict[str, Any]:
+def _content(run: str, verdict: RunVerdict) -> dict[str, Any]:
     state = _json(run, "run.json") or {"name": "run", "stages": {}, "order": []}
     summary = _json(run, "summary.json") or {}
     sources = _sources(run, state)
@@ -42,7 +55,7 @@ def _content(run: str) -> dict[str, Any]:
         "title": state.get("name") or "run",
         "funnels": [funnel.funnel(run, source) for source in sources],
         "balance": _balance(summary),
-        "truth": _truth(summary.get("truth") or []),
+        "truth": truth.section(verdict),
         "explains": [],
         "scores": [],
         "galleries": [],
@@ -166,47 +179,6 @@ def _balance(summary: dict[str, Any]) -> str:
     if summary["balance"]:
         return "UNACCOUNTED FOR: " + "; ".join(summary["balance"])
     return "Nothing is unaccounted for: in = kept + dropped at every stage, checked from the ledger."
-
-
-def _truth(verdicts: list[dict[str, Any]]) -> dict[str, Any] | None:
-    if not verdicts:
-        return None
-    rows = []
-    right = total = 0
-    for verdict in verdicts:
-        to_keep = verdict["expect"] == "kept"
-        good = verdict["kept"] if to_keep else verdict["caught"] + verdict["caught_otherwise"]
-        right, total = right + good, total + verdict["listed"]
-        parts = [
-            f"{verdict[key]:,} {words}"
-            for key, words in (
-                ("kept", "kept"),
-                ("caught", "caught by the rule meant for it"),
-                ("caught_otherwise", "caught by another rule"),
-                ("missed", "missed"),
-                ("wrongly_dropped", "wrongly dropped"),
-            )
-            if verdict[key]
-        ]
-        others = ", ".join(f"{rule} ×{count}" for rule, count in list(verdict["other_rules"].items())[:3])
-        rows.append(
-            {
-                "spoil": verdict["spoil"].replace("_", " "),
-                "listed": verdict["listed"],
-                "right": good,
-                "expected": "kept"
-                if to_keep
-                else f"dropped: {verdict['expect_rule'] or verdict['expect_stage'] or 'any rule'}",
-                "outcome": "; ".join(parts)
-                + (f" ({others})" if others else "")
-                + (f" – {verdict['note']}" if verdict.get("note") else ""),
-            }
-        )
-    lead = (
-        f"The site that was downloaded keeps the truth of every sample it spoiled. "
-        f"{right:,} of {total:,} rows ended as they should."
-    )
-    return {"rows": rows, "lead": lead}
 
 
 def _stages(state: dict[str, Any]) -> list[dict[str, Any]]:

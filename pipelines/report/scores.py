@@ -51,7 +51,7 @@ def _is_numeric(kind: pa.DataType) -> bool:
 
 
 def scorers(run: str, source: str) -> list[dict[str, str]]:
-    """What made each score table: scorer, version, model, parameters, fingerprint, from the first table's metadata."""
+    """Provenance of score tables: scorer, version, model, parameters, fingerprint, from the first table's metadata."""
     rows = []
     root = storage.join(run, "scores", source)
     for name in storage.list_names(root):

@@ -1,4 +1,9 @@
-"""Charts as small inline SVG: no scripts, sharp in print, legible on a phone, colours from the page's style sheet."""
+"""Charts as small inline SVG: no scripts, sharp in print, legible on a phone, colours from the page's style sheet.
+
+Not matplotlib's SVG, which takes 70-140 ms and 15-21 kB a histogram where this takes 1 ms and 6 kB (the demo's report
+has 121), knows no dark theme, and is not installed where one only trains. Notebooks have matplotlib: their figures have
+several axes, and are the reader's to change.
+"""
 
 import math
 from collections.abc import Sequence
@@ -172,7 +177,7 @@ def bars(labels: Sequence[str], counts: Sequence[int], title: str, x_label: str)
 
 
 def line_chart(lines: Sequence[Line], title: str, x_label: str) -> str:
-    """Curves over a common x, coloured by order; the legend is the caller's (`legend_classes`)."""
+    """Curves over a common x, coloured by order; the legend is the caller's."""
     points = [(x, y) for line in lines for x, y in zip(line.xs, line.ys, strict=True) if math.isfinite(y)]
     if not points:
         return _frame(title, f'<text class="label" x="{WIDTH / 2}" y="90" text-anchor="middle">no values</text>')

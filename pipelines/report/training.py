@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -57,9 +57,19 @@ def read_metrics(run: str, order: Sequence[str] = ()) -> dict[str, list[dict[str
     return found
 
 
-def _curve(label: str, lines: list[dict[str, Any]], key: str, dots: bool = False) -> svg.Line:
+def curve(label: str, lines: Sequence[dict[str, Any]], key: str, *, dots: bool = False) -> svg.Line:
+    """A metric by step, over the lines that have it."""
     points = [(line["step"], line[key]) for line in lines if line.get(key) is not None]
     return svg.Line(label=label, xs=[p[0] for p in points], ys=[p[1] for p in points], dots=dots)
+
+
+def curve_chart(title: str, text: str, curves: Iterable[svg.Line]) -> list[dict[str, Any]]:
+    """A chart of the curves that have points, for the template; none where no curve has any."""
+    lines = [line for line in curves if line.xs]
+    if not lines:
+        return []
+    labels = [line.label for line in lines if line.label]
+    return [{"title": title, "text": text, "labels": labels, "svg": svg.line_chart(lines, title, "step")}]
 
 
 def training(run: str, order: Sequence[str] = ()) -> dict[str, Any] | None:
@@ -67,16 +77,12 @@ def training(run: str, order: Sequence[str] = ()) -> dict[str, Any] | None:
     metrics = read_metrics(run, order)
     if not metrics:
         return None
-    charts = []
+    charts = list[dict[str, Any]]()
     for key, title, text, dots in (
         ("loss", "training loss", "nats per target token", False),
         ("heldout_loss", "held-out loss", "nats per target token, samples never trained on", True),
     ):
-        lines = [_curve(stage, found, key, dots) for stage, found in metrics.items()]
-        lines = [line for line in lines if line.xs]
-        if lines:
-            labels = [line.label for line in lines]
-            charts.append({"title": title, "text": text, "labels": labels, "svg": svg.line_chart(lines, title, "step")})
+        charts += curve_chart(title, text, (curve(stage, found, key, dots=dots) for stage, found in metrics.items()))
     stages = []
     for stage, found in metrics.items():
         steps = [line for line in found if "loss" in line]
@@ -99,7 +105,7 @@ def training(run: str, order: Sequence[str] = ()) -> dict[str, Any] | None:
 
 
 def _lead(metrics: dict[str, list[dict[str, Any]]]) -> str:
-    """What the held-out losses say, if a stage and its blank-image baseline were both trained."""
+    """A comparison of held-out losses, if a stage and its blank-image baseline were both trained."""
     last = {
         stage: heldout[-1]
         for stage, lines in metrics.items()

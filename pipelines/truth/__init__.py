@@ -1,1 +1,1 @@
-"""What a generated site knows of its samples, held against what a run made of them."""
+"""The ground truth of generated sites, held against the runs that collected them."""

@@ -1,4 +1,4 @@
-"""How well pages were read and judged, against the truth that a generated site keeps of each of its pages."""
+"""Quality of extraction and of rules for documents, against the ground truth of a generated site's pages."""
 
 import re
 from collections import Counter
@@ -23,7 +23,7 @@ _WORD: Final = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PageScore:
-    """How well one page was read; all are 0-1."""
+    """Extraction quality of one page; all are 0-1."""
 
     url: str
     spoil: str
@@ -42,7 +42,7 @@ class PageScore:
 
 @dataclass(kw_only=True)
 class PagesVerdict:
-    """What the run made of a site's pages."""
+    """Verdicts on a site's pages."""
 
     pages: list[PageScore] = field(default_factory=list)
     """Every page with content that should give a document."""
@@ -90,13 +90,13 @@ def compare_pages_with_truth(run_dir: str, truth: str, source: str) -> PagesVerd
 
 
 def score_page(row: dict[str, Any], nodes: Sequence[Node]) -> PageScore:
-    """Score what was extracted of a page against its row of the truth; furniture among the images does not count."""
+    """Score what was extracted of a page against its row of the truth; decorative images do not count."""
     wanted = words(node["text"] for node in row["nodes"] if node["text"] is not None)
     found = words(node.text for node in nodes if isinstance(node, TextNode))
     common = (wanted & found).total()
-    furniture = {node.url for node in nodes if isinstance(node, ImageNode) and node.decorative is not None}
+    decorative = {node.url for node in nodes if isinstance(node, ImageNode) and node.decorative is not None}
     # What is planted as an icon may well be called one.
-    images = [node for node in row["nodes"] if node["url"] and not (node["spoil"] and node["url"] in furniture)]
+    images = [node for node in row["nodes"] if node["url"] and not (node["spoil"] and node["url"] in decorative)]
     seen = [node.url for node in nodes if isinstance(node, ImageNode) and node.decorative is None]
     pairs = _common(images, seen)
     return PageScore(
@@ -173,7 +173,7 @@ def _document_fates(
 
 
 def _dropped(root: str) -> dict[str, Fate]:
-    """What dropped each uid of a ledger, except that it did not fit a pack."""
+    """The stage and rule that dropped each uid of a ledger; not fitting a pack does not count."""
     found: dict[str, Fate] = {}
     for stage, table in ledger.read_stages(root).items():
         if stage == "pack":

@@ -1,4 +1,4 @@
-"""What the rules caught and missed, against the truth that a generated site keeps of every row it lists."""
+"""Recall and precision of the rules, against the ground truth of every row that a generated site lists."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ CLEAN: Final = "clean"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fate:
-    """Where one listed row ended."""
+    """The end of one listed row."""
 
     stage: str | None
     """The stage that dropped it; None if it was kept."""
@@ -26,12 +26,12 @@ class Fate:
 
 @dataclass(kw_only=True)
 class SpoilerVerdict:
-    """What became of the rows spoiled in one way (or of the clean ones)."""
+    """Outcomes of the rows corrupted in one way (or of the clean ones)."""
 
     spoil: str
     listed: int = 0
     expect: str = "kept"
-    """What a sound pipeline does with them: `kept` or `dropped`."""
+    """The right outcome: `kept` or `dropped`."""
     expect_stage: str | None = None
     expect_rule: str | None = None
     caught: int = 0
@@ -45,7 +45,7 @@ class SpoilerVerdict:
     wrongly_dropped: int = 0
     """To be kept, and dropped."""
     other_rules: Counter[str] = field(default_factory=Counter)
-    """What dropped them where it was not the rule that was meant to."""
+    """The rules that dropped them where it was not the one that was meant to."""
     note: str | None = None
 
     def as_dict(self) -> dict[str, Any]:

@@ -163,7 +163,8 @@ def test_the_whole_chain_accounts_for_every_sample(finished: Path) -> None:
     for stages in summary["sources"].values():
         for stage in stages:
             assert stage["entered"] == stage["kept"] + sum(stage["dropped"].values())
-    verdicts = {verdict["spoil"]: verdict for verdict in summary["truth"]}
+    truth = json.loads((out / "truth.json").read_text())["truth"]
+    verdicts = {verdict["spoil"]: verdict for verdict in truth}
     assert verdicts["http_404"]["caught"] == verdicts["http_404"]["listed"] > 0
     assert verdicts["animated"]["missed"] == 0
     assert sum(verdict["listed"] for verdict in verdicts.values()) == 180

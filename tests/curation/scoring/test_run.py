@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from mmcorpus.curation.scoring import batches
-from mmcorpus.curation.scoring.batches import decode_batches, judge_batches, read_encoded, read_shard_rows, slices
+from mmcorpus.curation.scoring.batches import Judging, decode_batches, read_encoded, read_shard_rows, slices
 from mmcorpus.curation.scoring.run import ScoreReport, check_scorers, score
 from mmcorpus.curation.scoring.shard import Outputs, ScoreShard, ShardWork
 from mmcorpus.curation.store import storage
@@ -327,6 +327,8 @@ def test_judging_keeps_key_order_whatever_the_tars(tmp_path: Path) -> None:
     rows = read_shard_rows(shard, {"caption", "image", "meta"})
     found = decode_batches(read_encoded(shard, rows), rows, max_pixels=MAX_PIXELS, size=2)
     scorer = SCORERS["image"]()
-    tables, errors = judge_batches([scorer], {"image": scorer.load()}, found, rows)
-    assert errors == {}
-    assert tables["image"]["width"].to_pylist() == [1000 + place for place in range(6)]
+    judging = Judging([scorer], {"image": scorer.load()}, rows)
+    for batched in found:
+        judging.add(batched)
+    assert judging.errors == {}
+    assert judging.tables()["image"]["width"].to_pylist() == [1000 + place for place in range(6)]

@@ -1,4 +1,4 @@
-"""The ledger counts what it says, and a breach of invariant 1 does not go unseen; a sample can be traced."""
+"""The ledger counts what it says, and a breach of invariant 1 does not go unseen."""
 
 from pathlib import Path
 
@@ -7,9 +7,6 @@ import pytest
 
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.ledger import StageCount, check_balance, entry, funnel, write_stage
-from mmcorpus.curation.store.scores import Origin, write_scores
-from mmcorpus.curation.store.shards import EncodedImage, Sample, Shard, ShardWriter
-from mmcorpus.curation.trace import trace
 
 A, B, C, D = (digit * 32 for digit in "abcd")
 
@@ -61,36 +58,6 @@ def test_a_row_without_a_clear_verdict_is_found(tmp_path: Path) -> None:
     unruled = table.set_column(table.column_names.index("rule"), "rule", pa.nulls(3, pa.string()))
     storage.write_table(str(tmp_path / "select.parquet"), unruled)
     assert [(found.stage, found.examples) for found in check_balance(str(tmp_path))] == [("select", (C,))]
-
-
-def test_a_sample_is_traced_through_the_run(tmp_path: Path) -> None:
-    root = str(tmp_path)
-    storage.write_table(f"{root}/lists/web/00000.parquet", pa.table({"uid": [A, B], "url": ["http://a", "http://b"]}))
-    with ShardWriter(Shard(root=f"{root}/shards/web", name="00000")) as writer:
-        image = EncodedImage(extension="jpg", data=b"jpg")
-        writer.write(Sample(key="0", uid=A, caption="a clock", images=(image,), meta={"url": "http://a"}))
-    origin = Origin(scorer="image", version="3", parameters={"p": 1}, fingerprint="f" * 16)
-    write_scores(f"{root}/scores/web", "00000", pa.table({"uid": [A], "min_side": [64]}), origin)
-    write_source(f"{root}/ledger/web")
-    counts = pa.table({"uid": [A], "count": pa.array([2], pa.int32())})
-    storage.write_table(f"{root}/selections/web.parquet", counts)
-    storage.write_table(
-        f"{root}/plans/pretrain.parquet", pa.table({"uid": [A, B], "sequence": [7, 8], "length": [9, 9]})
-    )
-    story = trace(root, A)
-    web = story["sources"]["web"]
-    assert [row["url"] for row in web["list"]] == ["http://a"]
-    assert (web["download"]["shard"], web["download"]["caption"]) == ("00000", "a clock")
-    assert web["scores"]["image"] == {
-        "shard": "00000", "version": "3", "model": "", "parameters": {"p": 1}, "fingerprint": "f" * 16,
-        "values": {"min_side": 64}, "reason": None,
-    }  # fmt: skip
-    assert (web["selection"], web["heldout"]) == (2, None)
-    assert [row["rule"] for row in web["ledger"]["list"]] == [None, "repeated"]
-    assert story["plans"] == {"pretrain": [{"sequence": 7, "length": 9}]}
-    assert trace(root, "e" * 32) == {"uid": "e" * 32, "sources": {}, "plans": {}}
-    with pytest.raises(ValueError, match="32 lower-case hex digits"):
-        trace(root, "clock")
 
 
 def test_rows_messages_become_verdicts_also_where_nothing_failed() -> None:

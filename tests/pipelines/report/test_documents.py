@@ -92,9 +92,9 @@ def test_counts_are_the_ledgers(run: str) -> None:
     examples = {row["rule"]: row["example"] for row in section["rules"]}
     assert examples["http_404"] == "http://img.test/gone.jpg"
     assert examples["not caption.is_boilerplate"] == "Subscribe to our newsletter"
-    assert section["wishes"] == [
-        {"voice": "robots.txt", "counts": "documents: 2"},
-        {"voice": "meta robots: noai", "counts": "documents: 1"},
+    assert section["signals"] == [
+        {"signal": "robots.txt", "counts": "documents: 2"},
+        {"signal": "meta robots: noai", "counts": "documents: 1"},
     ]
 
 

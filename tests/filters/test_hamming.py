@@ -1,9 +1,9 @@
-"""Near hashes: the same as comparing with all."""
+"""Near hashes: the same as comparing with all; the tables cover every pair within the distance."""
 
 import numpy as np
 import pytest
 
-from mmcorpus.filters.hamming import NearHashes
+from mmcorpus.filters.hamming import NearHashes, table_masks
 
 
 @pytest.mark.parametrize("distance", [0, 1, 8, 16])
@@ -28,3 +28,22 @@ def test_nothing_is_near_in_an_empty_index() -> None:
     assert len(found) == len(distances) == 0
     with pytest.raises(ValueError, match="not in 0-63"):
         NearHashes(np.empty(0, np.uint64), 64)
+
+
+@pytest.mark.parametrize("distance", [0, 1, 4, 8, 12])
+@pytest.mark.parametrize("count", [1, 1_000, 10_000_000])
+def test_some_table_ignores_any_few_bits(distance: int, count: int) -> None:
+    rng = np.random.default_rng(distance)
+    masks = [int(mask) for mask in table_masks(count, distance)]
+    for _ in range(50):
+        flip = sum(1 << int(bit) for bit in rng.choice(64, distance, replace=False))
+        assert any(mask & flip == 0 for mask in masks)
+
+
+def test_more_hashes_get_longer_keys() -> None:
+    small, large = list(table_masks(1_000, 8)), list(table_masks(10_000_000, 8))
+    assert min(int(mask).bit_count() for mask in large) > min(int(mask).bit_count() for mask in small)
+
+
+def test_a_distance_of_all_bits_is_one_table_of_none() -> None:
+    assert list(table_masks(10, 64)) == [np.uint64(0)]
