@@ -251,7 +251,9 @@ def slow_source(web: Web, tmp_path: Path) -> str:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_local")
-@pytest.mark.parametrize(("kill", "committed"), [(signal.SIGKILL, 3), (signal.SIGINT, 1)])
+@pytest.mark.parametrize(
+    ("kill", "committed"), [(signal.SIGKILL, 3), pytest.param(signal.SIGINT, 1, marks=pytest.mark.soak)]
+)
 def test_killed_and_run_again_gives_the_same_shards(
     web: Web, tmp_path: Path, kill: signal.Signals, committed: int
 ) -> None:

@@ -174,9 +174,9 @@ def test_a_model_that_dies_once_costs_nothing(tmp_path: Path) -> None:
         assert one.equals(other)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.usefixtures("ray_local")
-@pytest.mark.parametrize(("model_workers", "kill_after"), [pytest.param(None, 5, marks=pytest.mark.soak), (1, 11)])
+@pytest.mark.parametrize(("model_workers", "kill_after"), [(None, 5), (1, 11)])
 def test_killed_and_run_again_the_tables_are_the_same(
     tmp_path: Path, tiny_clip: str, model_workers: int | None, kill_after: int
 ) -> None:
