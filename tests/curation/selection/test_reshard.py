@@ -188,7 +188,7 @@ reshard(sys.argv[1], sys.argv[2], sys.argv[3], samples_per_shard=10)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_killed_run_goes_on_to_the_same_bytes(ray_local: None, tmp_path: Path) -> None:
     root, out, whole = (str(tmp_path / name) for name in ("in", "out", "whole"))
     uids = make_shards(root, (100,) * 4, image_bytes=3000)
