@@ -11,6 +11,7 @@ from typing import IO, Any, Final, Literal
 
 import pyarrow as pa
 
+from mmcorpus.curation.crawl.config import VOLATILE, PagesConfig
 from mmcorpus.curation.crawl.html_files import read_folder, read_tar, read_zip
 from mmcorpus.curation.crawl.inputs import InputFile, find_inputs
 from mmcorpus.curation.crawl.optout.site_rules import BlockLists, SiteRules
@@ -18,7 +19,6 @@ from mmcorpus.curation.crawl.published import read_table_items
 from mmcorpus.curation.crawl.records import START, Item, Other, Position
 from mmcorpus.curation.crawl.streams import Source, open_input
 from mmcorpus.curation.crawl.warc import read_warc
-from mmcorpus.curation.documents.config import VOLATILE, PagesConfig
 from mmcorpus.curation.documents.page_row import PageExtractor
 from mmcorpus.curation.documents.shards import Part, Totals, part_name
 from mmcorpus.curation.documents.site_optout import apply_site_optouts

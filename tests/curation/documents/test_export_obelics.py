@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from mmcorpus.curation.crawl.config import PagesConfig
 from mmcorpus.curation.crawl.published import read_table_items
 from mmcorpus.curation.crawl.records import START, Ready
-from mmcorpus.curation.documents.config import PagesConfig
 from mmcorpus.curation.documents.export_obelics import ExportReport, export_obelics
 from mmcorpus.curation.documents.image_list import ImageListConfig, list_images
 from mmcorpus.curation.documents.place import PlaceConfig, place_images
