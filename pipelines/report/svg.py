@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +20,7 @@ HEIGHT: Final = 190
 LEFT, RIGHT, TOP, BOTTOM = 44, 10, 12, 30
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Threshold:
+class Threshold(NamedTuple):
     """A vertical line in a histogram: what the selection asks of the column."""
 
     operator: str
