@@ -141,7 +141,7 @@ PAGE_SPOILERS: Final[dict[str, PageSpoiler]] = {
     "ai_txt": PageSpoiler(rule=_OPT_OUT, host=QUIET),
     # no page at all
     "empty_page": PageSpoiler(
-        compose=composing.empty, template="gallery", page=False, note="furniture, and nothing else"
+        compose=composing.empty, template="gallery", page=False, note="boilerplate, and nothing else"
     ),
     "empty_body": PageSpoiler(send=sending.answer(200, "text/html", b""), stage="extract", page=False),
     "script_only": PageSpoiler(send=sending.script_only, stage="extract", page=False),
