@@ -18,7 +18,7 @@ _ERRORS: Final = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAErr
 
 
 def is_html_name(name: str) -> bool:
-    """Whether a file's name says that it holds HTML."""
+    """True if a file's name says that it holds HTML."""
     return name.lower().endswith(HTML_NAMES)
 
 

@@ -199,5 +199,5 @@ def _date(row: Row, config: PagesConfig) -> str | None:
 
 
 def _json(value: object) -> Any:
-    """What JSON text holds; anything else as it is."""
+    """JSON text parsed; anything else as it is."""
     return json.loads(value) if isinstance(value, str) else value

@@ -186,8 +186,8 @@ def s_curve(run: str, one: Pass, max_shards: int) -> dict[str, Any] | None:
     from mmcorpus.pipelines.recipe.yaml_source import YamlSource
 
     own = {name: value for name, value in one.parameters.items() if name in field_types(MinHash)}
-    method, _ = check(MinHash, own, YamlSource(name="score table", data=own), ())
-    if method is None:  # a column is not in the shards any more, or the tables are of another version
+    method, problems = check(MinHash, own, YamlSource(name="score table", data=own), ())
+    if method is None or problems:  # a column is not in the shards any more, or the tables are of another version
         return None
     texts = _texts(run, one.sources, method.column, max_shards)
     used = method.bands_used

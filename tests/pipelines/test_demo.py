@@ -47,7 +47,8 @@ train:
     language: {hidden_size: 32, layers: 1, heads: 2, key_value_heads: 1, intermediate_size: 64}
   stages:
     pretrain: &settings
-      {pack: pretrain, steps: 2, batch_sequences: 2, micro_batch_sequences: 2, freeze_vision: false, precision: fp32}
+      {pack: pretrain, schedule: {steps: 2}, data: {batch_sequences: 2, micro_batch_sequences: 2},
+       freeze: {vision: false}, compute: {precision: fp32}}
     sft:
       <<: *settings
       pack: sft
