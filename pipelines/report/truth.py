@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from mmcorpus.pipelines.truth.run_verdict import RunVerdict
-from mmcorpus.pipelines.truth.verdict import SpoilerVerdict
+from mmcorpus.pipelines.truth.verdict import CorruptionVerdict
 
 _OUTCOMES: Final = {
     "kept": "kept",
@@ -25,7 +25,7 @@ def section(verdict: RunVerdict) -> dict[str, Any] | None:
     }
 
 
-def _outcome(one: SpoilerVerdict) -> str:
+def _outcome(one: CorruptionVerdict) -> str:
     text = "; ".join(f"{count:,} {words}" for key, words in _OUTCOMES.items() if (count := getattr(one, key)))
     others = ", ".join(f"{rule} ×{count}" for rule, count in sorted(one.other_rules.items())[:3])
     return text + (f" ({others})" if others else "") + (f" – {one.note}" if one.note else "")

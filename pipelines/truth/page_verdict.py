@@ -10,7 +10,7 @@ from mmcorpus.curation.html.nodes import ImageNode, Node, TextNode, from_json
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.shards import SUCCESS, list_shards, read_rows
 from mmcorpus.curation.store.uid import node_uid
-from mmcorpus.pipelines.truth.verdict import CLEAN, KEPT, Fate, SpoilerVerdict, dropped, settle_copies
+from mmcorpus.pipelines.truth.verdict import CLEAN, KEPT, CorruptionVerdict, Fate, dropped, settle_copies
 
 IMAGES: Final = "images"
 PARAGRAPHS: Final = "paragraphs"
@@ -45,7 +45,7 @@ class PagesVerdict:
 
     pages: list[PageScore] = field(default_factory=list)
     """Every page with content that should give a document."""
-    verdicts: list[SpoilerVerdict] = field(default_factory=list)
+    verdicts: list[CorruptionVerdict] = field(default_factory=list)
     """Of documents by what is wrong with them (`page: …`), then of nodes of good pages (`image: …`, `text: …`)."""
 
     def means(self) -> dict[str, float]:
@@ -67,12 +67,12 @@ def compare_pages_with_truth(run_dir: str, truth: str, source: str) -> PagesVerd
     documents = _documents(storage.join(run_dir, "documents", source))
     fates = _document_fates(run_dir, source, rows, documents)
     result = PagesVerdict()
-    found: dict[str, SpoilerVerdict] = {}
+    found: dict[str, CorruptionVerdict] = {}
     lost = {part: dropped(storage.join(run_dir, "ledger", f"{source}.{part}")) for part in (IMAGES, PARAGRAPHS)}
     for row, fate in zip(rows, fates, strict=True):
         own = row["spoil"] == "other_language" or row["language"] == "en"
         name = f"page: {row['spoil']}" + ("" if own else ", not English")
-        found.setdefault(name, SpoilerVerdict.of(name, row)).count(fate)
+        found.setdefault(name, CorruptionVerdict.of(name, row)).count(fate)
         document = documents.get((row["url"], row["date"]))
         nodes = document.nodes if document is not None else []
         if row["nodes"]:
@@ -80,7 +80,7 @@ def compare_pages_with_truth(run_dir: str, truth: str, source: str) -> PagesVerd
         if document is not None and row["expect"] == ledger.KEPT:
             for name, node, node_fate in _node_fates(row["nodes"], document, lost):
                 expect = ledger.KEPT if node["spoil"] is None else ledger.DROPPED
-                verdict = SpoilerVerdict.of(name, {**node, "expect": expect, "note": None})
+                verdict = CorruptionVerdict.of(name, {**node, "expect": expect, "note": None})
                 found.setdefault(name, verdict).count(node_fate)
     levels = ("page", "image", "text")
     result.verdicts = sorted(

@@ -30,7 +30,7 @@ KEPT: Final = Fate(stage=None, rule=None)
 
 
 @dataclass(kw_only=True)
-class SpoilerVerdict:
+class CorruptionVerdict:
     """Outcomes of the rows corrupted in one way (or of the clean ones)."""
 
     spoil: str
@@ -54,7 +54,7 @@ class SpoilerVerdict:
     note: str | None = None
 
     @classmethod
-    def of(cls, name: str, row: Mapping[str, Any]) -> "SpoilerVerdict":
+    def of(cls, name: str, row: Mapping[str, Any]) -> "CorruptionVerdict":
         """A verdict on nothing yet, with what a row of the truth expects."""
         expect = ledger.KEPT if row["expect"] == ledger.KEPT else ledger.DROPPED
         return cls(
@@ -91,8 +91,8 @@ class SpoilerVerdict:
         return {**vars(self), "other_rules": dict(self.other_rules.most_common())}
 
 
-def compare_with_truth(run_dir: str, truth: str, lists: Mapping[str, str]) -> list[SpoilerVerdict]:
-    """Compare a run's ledger with the truth of the site it downloaded; one verdict a spoiler, the clean rows first.
+def compare_with_truth(run_dir: str, truth: str, lists: Mapping[str, str]) -> list[CorruptionVerdict]:
+    """Compare a run's ledger with the truth of the site it downloaded; a verdict for each corruption, clean rows first.
 
     Of a picture and its copies one is to survive, whichever the rule prefers: an original that was dropped for a copy
     that lives counts as kept, and that copy as caught.
@@ -105,9 +105,9 @@ def compare_with_truth(run_dir: str, truth: str, lists: Mapping[str, str]) -> li
     lost = {listed: dropped(storage.join(run_dir, "ledger", source)) for source, listed in lists.items()}
     fates = [lost[row["list"]].get(row["row"]) or lost[row["list"]].get(row["uid"], KEPT) for row in rows]
     settle_copies(rows, fates, "uid")
-    verdicts: dict[str, SpoilerVerdict] = {}
+    verdicts: dict[str, CorruptionVerdict] = {}
     for row, fate in zip(rows, fates, strict=True):
-        verdicts.setdefault(row["spoil"], SpoilerVerdict.of(row["spoil"], row)).count(fate)
+        verdicts.setdefault(row["spoil"], CorruptionVerdict.of(row["spoil"], row)).count(fate)
     return sorted(verdicts.values(), key=lambda verdict: (verdict.spoil != CLEAN, verdict.expect, verdict.spoil))
 
 
