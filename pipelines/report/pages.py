@@ -2,7 +2,6 @@
 
 import tarfile
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any, Final
 
 import pyarrow as pa
@@ -30,17 +29,6 @@ MAX_CELLS: Final = 30
 """Of a row of a table."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Choice:
-    """A document to be shown."""
-
-    uid: str
-    group: str
-    """Why it was chosen, for the reader."""
-    rule: str | None = None
-    value: str | None = None
-
-
 def choose(run: str, source: str, stages: dict[str, pa.Table], max_shards: int) -> list[dict[str, Any]]:
     """Pages of the first shards for the template: some kept ones, those that lost most, one of each rule that drops.
 
@@ -64,7 +52,7 @@ def choose(run: str, source: str, stages: dict[str, pa.Table], max_shards: int) 
             document = read_page(run, source, shard, uid)
         except (LookupError, OSError, tarfile.TarError):  # a damaged shard is named elsewhere; the report goes on
             continue
-        view = page_view(document, Choice(uid=uid, group=group, rule=row.get("rule"), value=row.get("value")))
+        view = page_view(document, group, row.get("rule"), row.get("value"))
         view["open"] = all(view["kept"] != earlier["kept"] for earlier in views)  # the first of each kind
         views.append(view)
     return views
@@ -111,13 +99,15 @@ def read_page(run: str, source: str, shard: Shard, uid: str) -> JudgedDocument:
     return read_document(shard, uid, **ledgers)
 
 
-def page_view(document: JudgedDocument, choice: Choice) -> dict[str, Any]:
-    """A page for the template."""
+def page_view(
+    document: JudgedDocument, group: str, rule: str | None = None, value: str | None = None
+) -> dict[str, Any]:
+    """A page for the template; `group` tells the reader why it was chosen."""
     row, nodes = document.row, document.nodes
     kept = sum(node.kept for node in nodes)
     where = [row.get("file"), *(f"{name} {row[name]:,}" for name in ("offset", "length") if row.get(name) is not None)]
     facts = {
-        "uid": choice.uid,
+        "uid": row["uid"],
         "record": ", ".join(filter(None, where)),
         "captured": row.get("date"),
         "language": row.get("language"),
@@ -125,10 +115,10 @@ def page_view(document: JudgedDocument, choice: Choice) -> dict[str, Any]:
         "opt-out": row.get("opt_out"),
     }
     return {
-        "kept": choice.group.partition(",")[0],
-        "group": choice.group,
-        "rule": choice.rule,
-        "value": short(choice.value or ""),
+        "kept": group.partition(",")[0],
+        "group": group,
+        "rule": rule,
+        "value": short(value or ""),
         "title": row.get("title") or "(no title)",
         "url": row.get("url") or "(no address)",
         "facts": [(name, value) for name, value in facts.items() if value],

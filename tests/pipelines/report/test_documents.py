@@ -140,8 +140,7 @@ def test_enormous_pages_are_cut(tmp_path: Path) -> None:
         JudgedNode(number=number, uid=f"{number:032x}", node=node, image=None, kept=True)
         for number, node in enumerate(nodes)
     )
-    choice = pages.Choice(uid="a" * 32, group="kept")
-    view = pages.page_view(JudgedDocument(row={}, nodes=judged), choice)
+    view = pages.page_view(JudgedDocument(row={"uid": "a" * 32}, nodes=judged), "kept")
     assert (len(view["nodes"]), view["more"]) == (pages.MAX_NODES, 1000 - pages.MAX_NODES)
     assert len(view["nodes"][0]["text"]) == pages.MAX_CHARACTERS + 1
     assert max(len(row) for row in view["nodes"][1]["rows"]) == pages.MAX_CELLS
