@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmcorpus.curation.store import ledger, storage
-from mmcorpus.curation.store.shards import list_shards, read_rows
 from mmcorpus.pipelines.recipe.populations import IMAGES, PARAGRAPHS, URLS
 from mmcorpus.pipelines.report import pages
+from mmcorpus.pipelines.report.gallery import texts_by_uid
 from mmcorpus.pipelines.report.samples import by_rule, short
 
 OPT_OUT: Final = "opt_out"
@@ -89,11 +89,7 @@ def _shown(run: str, population: str, max_shards: int) -> dict[str, str]:
     kind = population.rpartition(".")[2]
     column = "caption" if kind == PARAGRAPHS else "url"
     folder = "shards" if kind in (PARAGRAPHS, IMAGES, URLS) else "documents"
-    found: dict[str, str] = {}
-    for shard in list_shards(storage.join(run, folder, population))[:max_shards]:
-        rows = read_rows(shard, ["uid", column])
-        found.update(zip(rows["uid"].to_pylist(), (text or "" for text in rows[column].to_pylist()), strict=True))
-    return found
+    return texts_by_uid(storage.join(run, folder, population), column, max_shards)
 
 
 def _cut(text: str) -> str:

@@ -52,12 +52,12 @@ def uids_at_hand(root: str, max_shards: int) -> list[str]:
     return sorted(set(found))
 
 
-def urls_by_uid(root: str, max_shards: int) -> dict[str, str]:
-    """The URLs of the samples of the first shards, by uid, the failed ones included."""
+def texts_by_uid(root: str, column: str, max_shards: int) -> dict[str, str]:
+    """A column of the samples of the first shards, by uid, the failed ones included; empty text for null."""
     found: dict[str, str] = {}
     for shard in shards.list_shards(root)[:max_shards]:
-        rows = shards.read_rows(shard, ["uid", "url"])
-        found.update(zip(rows["uid"].to_pylist(), rows["url"].to_pylist(), strict=True))
+        rows = shards.read_rows(shard, ["uid", column])
+        found.update(zip(rows["uid"].to_pylist(), (text or "" for text in rows[column].to_pylist()), strict=True))
     return found
 
 

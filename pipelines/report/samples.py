@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmcorpus.curation.store import ledger, storage
-from mmcorpus.pipelines.report.gallery import cards, load_samples, uids_at_hand, urls_by_uid
+from mmcorpus.pipelines.report.gallery import cards, load_samples, texts_by_uid, uids_at_hand
 
 CARDS_PER_RULE: Final = 7
 KEPT_CARDS: Final = 14
@@ -24,7 +24,7 @@ def galleries(run: str, source: str, max_shards: int) -> tuple[list[dict[str, An
         kept = stages["select"].filter(pc.field("verdict") == ledger.KEPT)
         shown = dict.fromkeys(_notes(kept, at_hand, KEPT_CARDS), "")
         chosen.append((f"{source}: kept", f"{kept.num_rows:,} samples", shown))
-    urls = urls_by_uid(root, max_shards)
+    urls = texts_by_uid(root, "url", max_shards)
     for stage, table in stages.items():
         for rule, dropped in by_rule(table):
             pictured = _notes(dropped, at_hand, CARDS_PER_RULE)
