@@ -10,11 +10,11 @@ from collections.abc import Callable
 import pytest
 import zstandard
 
+from mmcorpus.curation.crawl.config import PagesConfig
 from mmcorpus.curation.crawl.optout.site_rules import SiteRules
 from mmcorpus.curation.crawl.records import START, Failure, Item, Other, Page, Position
 from mmcorpus.curation.crawl.streams import Source
 from mmcorpus.curation.crawl.warc import read_warc
-from mmcorpus.curation.documents.config import PagesConfig
 from mmcorpus.curation.documents.page_row import PageExtractor, uid_of
 from tests.curation.documents.page_corpus import html
 

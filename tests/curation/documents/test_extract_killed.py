@@ -17,7 +17,7 @@ from tests.processes import kill
 RUN = """
 import sys
 from mmcorpus.curation.documents.capture import choose_captures
-from mmcorpus.curation.documents.config import PagesConfig
+from mmcorpus.curation.crawl.config import PagesConfig
 from mmcorpus.curation.documents.extract import extract_documents
 
 inputs, out = sys.argv[1:]
