@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import hashlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from mmcorpus.curation.download.config import VOLATILE, DownloadConfig
@@ -13,7 +13,7 @@ from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.shards import SUCCESS, list_shards, read_rows
 from mmcorpus.pipelines.recipe.populations import MADE_WITH
 from mmcorpus.pipelines.recipe.schema import WEB
-from mmcorpus.pipelines.stages.context import RunContext, failures
+from mmcorpus.pipelines.stages.context import RunContext, counts, failures
 
 LIST_HASHED_WHOLE: Final = 2**30
 """Local lists up to this size in bytes are known by their hash, larger and remote ones by size and date."""
@@ -92,33 +92,24 @@ def download(
     """Download a list, from the sites on loopback if there are any; `made_with` hashes the list and the settings."""
     from mmcorpus.curation.download import download as download_list
 
-    with _serving(sites) as connect_to:
-        if connect_to:
-            config = dataclasses.replace(config, connect_to={**connect_to, **config.connect_to})
-        report = download_list(config, urls, shards, lists, ledger_root, retry_failed=retry_failed)
-    counts = {
-        "listed": report.listed,
-        "downloaded": report.successes,
-        "failed": sum(report.codes.values()),
-        "dropped_from_list": sum(report.list_drops.values()),
-        "bytes": report.bytes,
-        "shards": report.shards,
-        "images_per_second": round(report.images_per_second, 2),
-    }
-    failed = failures({failure.shard: failure.error for failure in report.failed_shards})
-    content = shards_content(shards, failed)
-    return Result(counts=counts, failures=failed, content=content, parts={MADE_WITH: made_with})
-
-
-@contextlib.contextmanager
-def _serving(sites: Sequence[str]) -> Iterator[dict[str, str]]:
     connect_to: dict[str, str] = {}
     with contextlib.ExitStack() as stack:
         for site in sites:
             from mmcorpus.curation.synthetic.miniweb import serve_site
 
             connect_to |= stack.enter_context(serve_site(site)).connect_to
-        yield connect_to
+        config = dataclasses.replace(config, connect_to={**connect_to, **config.connect_to})
+        report = download_list(config, urls, shards, lists, ledger_root, retry_failed=retry_failed)
+    shown = {
+        **counts(report, "listed", "bytes", "shards"),
+        "downloaded": report.successes,
+        "failed": sum(report.codes.values()),
+        "dropped_from_list": sum(report.list_drops.values()),
+        "images_per_second": round(report.images_per_second, 2),
+    }
+    failed = failures({failure.shard: failure.error for failure in report.failed_shards})
+    content = shards_content(shards, failed)
+    return Result(counts=shown, failures=failed, content=content, parts={MADE_WITH: made_with})
 
 
 def site_identity(folder: str) -> str:

@@ -13,7 +13,7 @@ from mmcorpus.packing.config import PlanConfig
 from mmcorpus.packing.plan import PlanSource, make_plan
 from mmcorpus.pipelines.recipe.schema import PackEntry
 from mmcorpus.pipelines.stages.context import HELDOUT, RunContext, counts
-from mmcorpus.pipelines.stages.dedup import annotations_part, annotations_table
+from mmcorpus.pipelines.stages.dedup import annotations
 
 FEW_JOBS: Final = 2
 """So many pack shards are written sooner here than workers have imported what writing needs."""
@@ -122,7 +122,6 @@ def _pack(
     kinds = {source: run.file.sources[source].kind for source in sources}
     annotated = {source: own for source, own in pack.annotations.items() if source in sources}
     plan, packs, own_ledger = f"plans/{title}.parquet", f"packs/{title}", f"plans/{title}.ledger"
-    annotations = [annotations_part(own) for own in dict.fromkeys(annotated.values())]
 
     def make() -> Result:
         given = {
@@ -130,7 +129,7 @@ def _pack(
                 shards=_shards(run, source),
                 selection=run.selection(source, *([HELDOUT] if heldout else [])),
                 kind=kind,
-                annotations=annotations_table(run, annotated[source]) if source in annotated else None,
+                annotations=run.at(annotations(annotated[source])[0]) if source in annotated else None,
             )
             for source, kind in kinds.items()
         }
@@ -165,7 +164,7 @@ def _pack(
         name=f"{title}/plan",
         config={**plain(config), **named, "sources": kinds, **({"annotations": annotated} if annotated else {})},
         version="2",
-        needs=(*_selected(run, sources), *annotations, *made_by),
+        needs=(*_selected(run, sources), *(annotations(own)[1] for own in dict.fromkeys(annotated.values())), *made_by),
         outputs=(plan, own_ledger),
         run=make,
     )

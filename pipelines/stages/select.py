@@ -12,7 +12,7 @@ from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.shards import SUCCESS, list_shards, read_rows
 from mmcorpus.pipelines.recipe.populations import Population, after_dfn, passes_of, scored
 from mmcorpus.pipelines.recipe.schema import DFN
-from mmcorpus.pipelines.stages.context import HELDOUT, REQUIRED, RunContext
+from mmcorpus.pipelines.stages.context import HELDOUT, REQUIRED, RunContext, counts
 from mmcorpus.pipelines.stages.dedup import maker
 
 
@@ -22,11 +22,7 @@ def select_stage(run: RunContext, population: Population) -> Stage | None:
     if population.level in ("image", "paragraph") and source not in run.file.select:
         return None
     config, judges = run.file.select.get(source, SelectConfig()), judges_of(run, source, trained=True)
-    names = {"selection": f"selections/{source}.parquet", "explain": f"selections/{source}.explain.json"}
-    if config.heldout_fraction:
-        names["heldout"] = f"selections/{source}.{HELDOUT}.parquet"
-    if config.required:
-        names["required"] = f"selections/{source}.{REQUIRED}.parquet"
+    names = selection_files(source, config)
     unwanted = () if config.heldout_fraction else (run.selection(source, HELDOUT),)
     return Stage(
         name=f"{source}/select",
@@ -42,6 +38,16 @@ def select_stage(run: RunContext, population: Population) -> Stage | None:
             unwanted=unwanted,
         ),
     )
+
+
+def selection_files(name: str, config: SelectConfig) -> dict[str, str]:
+    """What a selection writes: where in the run's folder."""
+    parts = {HELDOUT: config.heldout_fraction, REQUIRED: config.required}
+    return {
+        "selection": f"selections/{name}.parquet",
+        "explain": f"selections/{name}.explain.json",
+        **{part: f"selections/{name}.{part}.parquet" for part, wanted in parts.items() if wanted},
+    }
 
 
 def described(config: SelectConfig) -> dict[str, object]:
@@ -87,12 +93,8 @@ def select(
 
     for path in unwanted:
         storage.remove(path)
-    outputs = {
-        "heldout_out": out.get("heldout"),
-        "required_out": out.get("required"),
-        "explain_out": out["explain"],
-        "ledger_root": ledger_root,
-    }
+    outputs = {f"{name}_out": out.get(name) for name in ("heldout", "required", "explain")}
+    outputs["ledger_root"] = ledger_root
     if scores is None:
         rows = [read_rows(shard, ["uid", "status"]) for shard in list_shards(shards)]
         table = pa.concat_tables(rows) if rows else pa.table({"uid": pa.array([], pa.string()), "status": []})
@@ -100,12 +102,10 @@ def select(
         report = select_table(config, there, out["selection"], **outputs)
     else:
         report = select_scores(config, scores, out["selection"], **outputs)
-    counts = {
+    shown = {
+        **counts(report, "kept", "copies", "dropped"),
         "judged": report.samples,
-        "kept": report.kept,
-        "copies": report.copies,
         "held_out": report.heldout,
-        "dropped": report.dropped,
     }
     content = [file_digest(out[name]) for name in ("selection", "heldout", "required") if name in out]
-    return Result(counts=counts, content=digest(content))
+    return Result(counts=shown, content=digest(content))
