@@ -11,6 +11,8 @@ from mmcorpus.curation.engine.made_from import digest, file_digest, plain
 from mmcorpus.curation.engine.stage import Result, Stage
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.shards import SUCCESS, list_shards, read_rows
+from mmcorpus.curation.synthetic.miniweb import generate_site, read_site, serve_site
+from mmcorpus.curation.synthetic.miniweb.generate import VERSION, site_fingerprint
 from mmcorpus.pipelines.recipe.populations import MADE_WITH
 from mmcorpus.pipelines.recipe.schema import WEB
 from mmcorpus.pipelines.stages.context import RunContext, counts, failures
@@ -22,9 +24,6 @@ _MARKS: Final = ("size", "mtime", "ETag", "etag", "LastModified", "last_modified
 
 def web(run: RunContext) -> Stage:
     """Generate the site that stands in for the web; it sees itself whether the one that is there is that asked for."""
-    from mmcorpus.curation.synthetic.miniweb import generate_site
-    from mmcorpus.curation.synthetic.miniweb.generate import VERSION, site_fingerprint
-
     assert run.file.web is not None
     config = run.file.web.generate
     assert config is not None
@@ -95,8 +94,6 @@ def download(
     connect_to: dict[str, str] = {}
     with contextlib.ExitStack() as stack:
         for site in sites:
-            from mmcorpus.curation.synthetic.miniweb import serve_site
-
             connect_to |= stack.enter_context(serve_site(site)).connect_to
         config = dataclasses.replace(config, connect_to={**connect_to, **config.connect_to})
         report = download_list(config, urls, shards, lists, ledger_root, retry_failed=retry_failed)
@@ -114,8 +111,6 @@ def download(
 
 def site_identity(folder: str) -> str:
     """The fingerprint of the site in a folder."""
-    from mmcorpus.curation.synthetic.miniweb.site import read_site
-
     return read_site(folder).fingerprint
 
 

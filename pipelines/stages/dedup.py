@@ -67,13 +67,6 @@ def maker(scorer: str, source: str, recipe: "Recipe") -> str:
     return f"{source}/{DFN}" if scorer == DFN and scored(recipe) else f"{source}/score#{scorer}"
 
 
-def annotations(name: str) -> tuple[str, str]:
-    """A pass's annotations: their place in the run's folder, and the part of its stage that a pack of them needs."""
-    from mmcorpus.curation.dedup.annotations import FILE
-
-    return f"{DEDUP}/{name}/{FILE}", f"{DEDUP}/{name}#{FILE}"
-
-
 def _source(run: RunContext, population: Population) -> "Source":
     from mmcorpus.curation.dedup import Source
 
