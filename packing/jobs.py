@@ -28,12 +28,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 MISSING_IMAGE: Final = "missing_image"
-_PLACES: Final = ("source", "shard", "kind", "uid")
 _CODE_VERSION: Final = 2
 """Raised whenever the same job would write other bytes."""
-
-Place = tuple[str, str]
-"""A source and one of its input shards."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +62,7 @@ def write_pack_shard(job: PackJob) -> dict[str, Any]:
     committed = _committed(job, fingerprint)
     if committed is not None:
         return committed
-    samples, tars, keys = _inputs(job, rows)
+    inputs = _inputs(job, rows)
     metadata: dict[str, Any] = {"fingerprint": fingerprint, "dropped": [], "planned": job.end - job.first}
     with packs.PackShardWriter(
         job.out, job.name, tokens_per_image=job.config.tokens_per_image, metadata=metadata
@@ -74,8 +70,9 @@ def write_pack_shard(job: PackJob) -> dict[str, Any]:
         for sequence, planned in _by_sequence(rows):
             chosen: list[tuple[dict[str, Any], FittedSample, tuple[EncodedImage, ...]]] = []
             for row in planned:
-                place = (row["source"], row["shard"])
-                parts = samples[place].get(row["uid"], ())
+                place = row["source"], row["shard"]
+                tar, samples = inputs[place]
+                key, parts = samples.get(row["uid"], ("", ()))
                 sample = next((sample for sample in parts if sample.part == row["part"]), None)
                 if sample is None or (len(sample.tokens.input_ids), sample.length) != (row["tokens"], row["length"]):
                     raise ValueError(
@@ -83,7 +80,7 @@ def write_pack_shard(job: PackJob) -> dict[str, Any]:
                         "is gone; its shards have changed since, plan again"
                     )
                 try:
-                    images = _images(tars[place], keys[place][row["uid"]], sample, parts)
+                    images = _images(tar, key, sample, parts)
                     if len(images) != row["images"]:
                         raise LookupError(f"{len(images)} images of sample {row['uid']}, not {row['images']}")
                 except LookupError as error:
@@ -132,36 +129,24 @@ def _assemble(
 
 def _inputs(
     job: PackJob, rows: pa.Table
-) -> tuple[dict[Place, dict[str, tuple[FittedSample, ...]]], dict[Place, OpenTar], dict[Place, dict[str, str]]]:
-    """Per input shard: its samples' parts by uid as tokens, its tar, and its keys by uid."""
+) -> dict[tuple[str, str], tuple[OpenTar, dict[str, tuple[str, tuple[FittedSample, ...]]]]]:
+    """By source and input shard, its tar, and by uid a sample's key in it and its parts as tokens."""
     tokenizer = _tokenizer(job.tokenizer, job.tokenizer_fingerprint)
-    samples: dict[Place, dict[str, tuple[FittedSample, ...]]] = {}
-    tars: dict[Place, OpenTar] = {}
-    keys: dict[Place, dict[str, str]] = {}
     wanted: dict[tuple[str, str, Any], dict[str, tuple[str, ...]]] = {}
-    for source, shard, kind, uid, captions in zip(
-        *(rows[name].to_pylist() for name in _PLACES), captions_of(rows), strict=True
-    ):
-        wanted.setdefault((source, shard, kind), {})[uid] = captions
+    columns = (rows[name].to_pylist() for name in ("source", "shard", "kind", "uid"))
+    for source, name, kind, uid, captions in zip(*columns, captions_of(rows), strict=True):
+        wanted.setdefault((source, name, kind), {})[uid] = captions
+    inputs = {}
     for (source, name, kind), said in sorted(wanted.items()):
         shard = shard_at(job.shards[source], name)
-        texts = read_texts(shard, kind, said)
-        listed: list[Any] = texts["uid"].to_pylist()
-        answers = fit_rows(
-            tokenizer,
-            kind,
-            [said[uid] or text for uid, text in zip(listed, texts["text"].to_pylist(), strict=True)],
-            context_length=job.config.context_length,
-            tokens_per_image=job.config.tokens_per_image,
-            too_long=job.config.too_long,
-            max_images=job.config.max_images,
-        )
-        place = (source, name)
-        samples[place] = {u: a for u, a in zip(listed, answers, strict=True) if not isinstance(a, Rejection)}
-        names: list[Any] = texts["key"].to_pylist()
-        keys[place] = dict(zip(listed, names, strict=True))
-        tars[place] = open_tar(shard.tar)
-    return samples, tars, keys
+        table = read_texts(shard, kind, said)
+        uids, keys, texts = (table[column].to_pylist() for column in ("uid", "key", "text"))
+        spoken = [said[uid] or text for uid, text in zip(uids, texts, strict=True)]
+        answers = fit_rows(tokenizer, kind, spoken, job.config)
+        found = zip(uids, keys, answers, strict=True)
+        samples = {uid: (key, answer) for uid, key, answer in found if not isinstance(answer, Rejection)}
+        inputs[source, name] = open_tar(shard.tar), samples
+    return inputs
 
 
 @functools.lru_cache(maxsize=2)

@@ -22,7 +22,7 @@ import pyarrow as pa
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.shards import IMAGE_EXTENSIONS, EncodedImage, add_member
 from mmcorpus.packing.manifest import PackError, read_manifest
-from mmcorpus.packing.sequence import PackedSequence
+from mmcorpus.packing.sequence import PER_SAMPLE, PackedSequence
 
 INDEX_SCHEMA: Final = pa.schema(
     [
@@ -99,13 +99,13 @@ class PackReader:
         """The names of the shards whose tar is missing or differs from the manifest's sha256; reads everything."""
         damaged = []
         for shard in self.manifest["shards"]:
-            digest = hashlib.sha256()
             fs, inner = storage.filesystem(storage.join(self.root, f"{shard['name']}.tar"))
-            if fs.exists(inner):
+            try:
                 with fs.open(inner, "rb") as file:
-                    while block := file.read(1 << 20):
-                        digest.update(block)
-            if digest.hexdigest() != shard["sha256"]:
+                    found = hashlib.file_digest(file, "sha256").hexdigest()
+            except FileNotFoundError:
+                found = "missing"
+            if found != shard["sha256"]:
                 damaged.append(str(shard["name"]))
         return damaged
 
@@ -232,15 +232,8 @@ class PackShardWriter:
         assert self._tar is not None, "use PackShardWriter as a context manager"
         packed.check(self.tokens_per_image)
         offset, key = self._tar.offset, f"{packed.sequence:08d}"
-        meta = {
-            "uids": packed.uids,
-            "sources": packed.sources,
-            "lengths": packed.lengths,
-            "token_counts": packed.token_counts,
-            "image_counts": packed.image_counts,
-            "loss_spans": packed.loss_spans,
-            **({"branches": packed.branches} if any(packed.branches) else {}),
-        }
+        meta = {name: getattr(packed, name) for name in PER_SAMPLE}
+        meta |= {"branches": packed.branches} if any(packed.branches) else {}
         add_member(self._tar, f"{key}.json", json.dumps(meta, sort_keys=True).encode())
         array = io.BytesIO()
         np.lib.format.write_array(array, packed.input_ids.astype("<i4"), version=(1, 0), allow_pickle=False)
