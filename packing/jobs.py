@@ -22,7 +22,7 @@ from mmcorpus.packing.config import PlanConfig
 from mmcorpus.packing.inputs import OpenTar, open_tar, read_texts
 from mmcorpus.packing.samples import FittedSample, Rejection, fit_rows
 from mmcorpus.packing.sequence import PackedSequence
-from mmcorpus.packing.tokens import Spans, load_tokenizer, tokenizer_fingerprint
+from mmcorpus.packing.tokens import load_tokenizer, tokenizer_fingerprint
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -39,6 +39,7 @@ class PackJob:
     name: str
     """The pack shard's, e.g. `00012`."""
     out: str
+    """The pack's folder, which holds the tokenizer."""
     plan: str
     window: int
     """The plan's row group that holds its sequences."""
@@ -48,8 +49,6 @@ class PackJob:
     """One past its last sequence."""
     shards: dict[str, str]
     """Folder of each source's input shards."""
-    tokenizer: str
-    """Its folder in the pack."""
     tokenizer_fingerprint: str
     config: PlanConfig
 
@@ -106,24 +105,25 @@ def _images(tar: OpenTar, key: str, sample: FittedSample, parts: tuple[FittedSam
 def _assemble(
     sequence: int, chosen: list[tuple[dict[str, Any], FittedSample, tuple[EncodedImage, ...]]]
 ) -> PackedSequence:
-    spans: list[Spans] = []
-    branches: list[tuple[int, ...]] = []
-    start = 0
-    for _, sample, _ in chosen:
-        spans.append(tuple((start + first, start + end) for first, end in sample.tokens.loss_spans))
-        branches.append(tuple(start + first for first in sample.tokens.branches))
-        start += len(sample.tokens.input_ids)
+    rows, samples, images = zip(*chosen, strict=True)
+    tokens = [sample.tokens for sample in samples]
+    counts = [len(own.input_ids) for own in tokens]
+    starts = [0, *itertools.accumulate(counts[:-1])]
+    branches = [tuple(start + first for first in own.branches) for start, own in zip(starts, tokens, strict=True)]
     return PackedSequence(
         sequence=sequence,
         branches=tuple(branches) if any(branches) else (),
-        input_ids=np.concatenate([sample.tokens.input_ids for _, sample, _ in chosen]),
-        uids=tuple(row["uid"] for row, _, _ in chosen),
-        sources=tuple(row["source"] for row, _, _ in chosen),
-        lengths=tuple(sample.length for _, sample, _ in chosen),
-        token_counts=tuple(len(sample.tokens.input_ids) for _, sample, _ in chosen),
-        image_counts=tuple(len(images) for _, _, images in chosen),
-        loss_spans=tuple(spans),
-        images=tuple(image for _, _, images in chosen for image in images),
+        input_ids=np.concatenate([own.input_ids for own in tokens]),
+        uids=tuple(row["uid"] for row in rows),
+        sources=tuple(row["source"] for row in rows),
+        lengths=tuple(sample.length for sample in samples),
+        token_counts=tuple(counts),
+        image_counts=tuple(map(len, images)),
+        loss_spans=tuple(
+            tuple((start + first, start + end) for first, end in own.loss_spans)
+            for start, own in zip(starts, tokens, strict=True)
+        ),
+        images=tuple(itertools.chain.from_iterable(images)),
     )
 
 
@@ -131,7 +131,7 @@ def _inputs(
     job: PackJob, rows: pa.Table
 ) -> dict[tuple[str, str], tuple[OpenTar, dict[str, tuple[str, tuple[FittedSample, ...]]]]]:
     """By source and input shard, its tar, and by uid a sample's key in it and its parts as tokens."""
-    tokenizer = _tokenizer(job.tokenizer, job.tokenizer_fingerprint)
+    tokenizer = _tokenizer(storage.join(job.out, "tokenizer"), job.tokenizer_fingerprint)
     wanted: dict[tuple[str, str, Any], dict[str, tuple[str, ...]]] = {}
     columns = (rows[name].to_pylist() for name in ("source", "shard", "kind", "uid"))
     for source, name, kind, uid, captions in zip(*columns, captions_of(rows), strict=True):

@@ -110,7 +110,6 @@ def write_packs(
             first=first,
             end=end,
             shards={name: shards[name] for name in metadata["sources"]},
-            tokenizer=storage.join(out, "tokenizer"),
             tokenizer_fingerprint=metadata["tokenizer"]["fingerprint"],
             config=plan_config,
         )

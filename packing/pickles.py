@@ -160,20 +160,11 @@ _MALFORMED: Final = (ValueError, TypeError, KeyError, IndexError, AttributeError
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Gives stand-ins for the few names that such a pickle needs, and refuses every other.
-
-    The stand-ins are made anew for each file: a pickle can set attributes on what it was given.
-    """
+    """Gives stand-ins for the few names that such a pickle needs, and refuses every other."""
 
     def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file)
-        self._known: dict[tuple[str, str], Any] = {
-            ("torch", "LongTensor"): lambda ids: _long_tensor(ids),
-            ("PIL.Image", "Image"): _image_class(),
-            ("collections", "OrderedDict"): OrderedDict,
-            ("torch._utils", "_rebuild_tensor_v2"): lambda *arguments: _rebuild_tensor(*arguments),
-            ("torch.storage", "_load_from_bytes"): lambda data: _load_storage(data),
-        }
+        self._known = _stand_ins()
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in self._known:
@@ -184,7 +175,10 @@ class _PlainUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError("it refers to data outside itself")
 
 
-def _image_class() -> type:
+def _stand_ins() -> dict[tuple[str, str], Any]:
+    """Made anew for each file: a pickle can set attributes on what it was given."""
+    import torch
+
     class PlainImage:
         """An image as pickled, checked before Pillow allocates its pixels."""
 
@@ -198,25 +192,18 @@ def _image_class() -> type:
         def build(self) -> Image.Image:
             return Image.frombytes(*self._content)
 
-    return PlainImage
+    def rebuild_tensor(values: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Any:
+        if not isinstance(values, torch.storage.TypedStorage) or values.dtype != torch.int64:
+            raise ValueError("a tensor of another type than int64")
+        return torch.empty(0, dtype=torch.int64).set_(values, offset, size, stride)
 
-
-def _long_tensor(ids: list[int]) -> Any:
-    import torch
-
-    return torch.tensor([int(number) for number in ids], dtype=torch.int64)
-
-
-def _load_storage(data: bytes) -> Any:
-    """torch's own _load_from_bytes unpickles without restriction."""
-    import torch
-
-    return torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
-
-
-def _rebuild_tensor(values: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Any:
-    import torch
-
-    if not isinstance(values, torch.storage.TypedStorage) or values.dtype != torch.int64:
-        raise ValueError("a tensor of another type than int64")
-    return torch.empty(0, dtype=torch.int64).set_(values, offset, size, stride)
+    return {
+        ("torch", "LongTensor"): lambda ids: torch.tensor([int(number) for number in ids], dtype=torch.int64),
+        ("PIL.Image", "Image"): PlainImage,
+        ("collections", "OrderedDict"): OrderedDict,
+        ("torch._utils", "_rebuild_tensor_v2"): rebuild_tensor,
+        # torch's own _load_from_bytes unpickles without restriction.
+        ("torch.storage", "_load_from_bytes"): lambda data: torch.load(
+            io.BytesIO(data), weights_only=True, map_location="cpu"
+        ),
+    }

@@ -10,30 +10,12 @@ import typer
 from mmcorpus.pipelines.commands import common, curate, dedup, dfn, documents, learn, look, run, score
 
 COMMANDS: Final[tuple[Callable[..., None], ...]] = (
-    run.run,
-    run.validate,
-    curate.web,
-    curate.render,
-    curate.download,
-    score.score,
-    curate.select,
-    curate.reshard,
-    dedup.dedup,
-    dedup.methods,
-    documents.extract,
-    documents.export_documents,
-    score.evaluations,
-    score.image_based,
-    dfn.dfn,
-    learn.plan,
-    learn.pack,
-    learn.train,
-    learn.generate,
-    look.status,
-    look.inspect,
-    look.report,
-    look.profiles,
-    look.scorers,
+    *(run.run, run.validate),
+    *(curate.web, curate.render, curate.download, score.score, curate.select, curate.reshard),
+    *(dedup.dedup, dedup.methods, documents.extract, documents.export_documents),
+    *(score.evaluations, score.image_based, dfn.dfn),
+    *(learn.plan, learn.pack, learn.train, learn.generate),
+    *(look.status, look.inspect, look.report, look.profiles, look.scorers),
 )
 """As the help lists them; each by its function's name."""
 
