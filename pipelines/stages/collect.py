@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from mmcorpus.curation.download.config import VOLATILE, DownloadConfig
+from mmcorpus.curation.download.formats import find_lists
 from mmcorpus.curation.engine.made_from import digest, file_digest, plain
 from mmcorpus.curation.engine.stage import Result, Stage
 from mmcorpus.curation.store import storage
@@ -44,10 +45,10 @@ def download_pairs(run: RunContext, source: str) -> Stage:
     assert urls is not None
     place = urls.replace(WEB, run.site) if run.site is not None else urls
     identity: Any = urls
-    if place == urls:
-        identity = list_identity(urls)
+    if place == urls:  # a changed list is told from an unchanged one
+        identity = {path: file_identity(path, LIST_HASHED_WHOLE) for path in find_lists(urls)}
     elif not run.generates_web:
-        identity = {"list": urls, "site": site_identity(run.site or "")}
+        identity = {"list": urls, "site": read_site(run.site or "").fingerprint}
     described = {"urls": identity, **plain(config, VOLATILE)}
     needs = ("web/generate",) if run.generates_web else ()
     return download_stage(run, source, config, place, described, needs)
@@ -107,18 +108,6 @@ def download(
     failed = failures({failure.shard: failure.error for failure in report.failed_shards})
     content = shards_content(shards, failed)
     return Result(counts=shown, failures=failed, content=content, parts={MADE_WITH: made_with})
-
-
-def site_identity(folder: str) -> str:
-    """The fingerprint of the site in a folder."""
-    return read_site(folder).fingerprint
-
-
-def list_identity(urls: str) -> dict[str, Any]:
-    """A changed URL list from an unchanged one: of each file its path and its bytes' hash, or its size and date."""
-    from mmcorpus.curation.download.formats import find_lists
-
-    return {path: file_identity(path, LIST_HASHED_WHOLE) for path in find_lists(urls)}
 
 
 def file_identity(path: str, hashed_whole: int, marks: Sequence[str] = _MARKS) -> Any:

@@ -6,14 +6,13 @@ from typing import Final
 
 from mmcorpus.curation.engine.made_from import digest, file_digest, plain
 from mmcorpus.curation.engine.stage import Result, Stage
-from mmcorpus.curation.selection.config import SelectConfig
 from mmcorpus.curation.store import storage
 from mmcorpus.filters.dfn import DfnScorer
 from mmcorpus.pipelines.recipe.populations import MADE_WITH, scored, trusted
 from mmcorpus.pipelines.recipe.schema import DFN, DfnEntry
 from mmcorpus.pipelines.stages.context import RunContext, counts
 from mmcorpus.pipelines.stages.score import score_population
-from mmcorpus.pipelines.stages.select import described, judges_of, needs_of, select, selection_files
+from mmcorpus.pipelines.stages.select import selection_files, selection_stage
 from mmcorpus.training.clip.config import RESULT_NEUTRAL, ContrastiveConfig
 
 TRUSTED: Final = "trusted"
@@ -27,27 +26,10 @@ def dfn_stages(run: RunContext) -> Iterator[Stage]:
     if entry is None:
         return
     for source in trusted(run.recipe):
-        yield _trust(run, source, entry.trust)
+        yield selection_stage(run, run.populations[source], entry.trust, f"{source}.{TRUSTED}", trust=True)
     yield _train(run, entry)
     for source in scored(run.recipe):
         yield _score(run, source, entry)
-
-
-def _trust(run: RunContext, source: str, config: SelectConfig) -> Stage:
-    names, judges = selection_files(f"{source}.{TRUSTED}", config), judges_of(run, source, trained=False)
-    return Stage(
-        name=f"{source}/trust",
-        config=described(config),
-        needs=needs_of(run, source, config, judges),
-        outputs=tuple(names.values()),
-        run=lambda: select(
-            config,
-            shards=run.at("shards", source),
-            scores=run.at("scores", source) if judges else None,
-            out={name: run.at(path) for name, path in names.items()},
-            ledger_root=None,
-        ),
-    )
 
 
 def _train(run: RunContext, entry: DfnEntry) -> Stage:

@@ -10,9 +10,10 @@ from mmcorpus.curation.engine.made_from import digest, file_digest, plain
 from mmcorpus.curation.engine.stage import Result, Stage
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.shards import list_shards, read_rows
+from mmcorpus.curation.synthetic.miniweb import read_site
 from mmcorpus.pipelines.recipe.populations import IMAGES, MADE_WITH, PARAGRAPHS, TRIMMED, URLS
 from mmcorpus.pipelines.recipe.schema import WEB
-from mmcorpus.pipelines.stages.collect import download_stage, file_identity, site_identity
+from mmcorpus.pipelines.stages.collect import download_stage, file_identity
 from mmcorpus.pipelines.stages.context import REQUIRED, RunContext, counts, failures
 
 NOTHING: Final = "nothing.json"
@@ -132,7 +133,7 @@ class _Documents:
         made = [folder for folder in (web.folder, *web.also) if folder] if web is not None else []
         described = {
             **plain(config, DOWNLOAD_VOLATILE),
-            **({"sites": [site_identity(folder) for folder in made]} if made else {}),
+            **({"sites": [read_site(folder).fingerprint for folder in made]} if made else {}),
         }
         listed = run.at("documents", urls)
         stage = download_stage(run, urls, config, listed, described, needs=(f"{self.source}/list",))
