@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import typer
 
@@ -28,8 +28,6 @@ _STARTS: Final = 3
 _SLOW: Final = "timed out during startup"
 """What Ray says of a node that is not there after 30 s, which a busy machine can take; it mostly is at the next try."""
 
-Parameters = ParamSpec("Parameters")
-Returned = TypeVar("Returned")
 Config = TypeVar("Config")
 
 
@@ -41,6 +39,9 @@ def settings_option(about: str, metavar: str = "KEY=VALUE") -> Any:
 SettingsOption = Annotated[list[str] | None, settings_option("A setting of the stage's config, as in a recipe.")]
 ShardsArgument = Annotated[str, typer.Argument(metavar="SHARDS", help="A folder of shards.")]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu or cuda; by default what is there.")]
+RetryOption = Annotated[
+    bool, typer.Option("--retry-failed", help="Fetch again what failed to download for reasons that can pass.")
+]
 CpusOption = Annotated[
     int | None,
     typer.Option("--num-cpus", min=1, help="CPUs of the local Ray; all by default. Ignored with RAY_ADDRESS."),
@@ -72,14 +73,14 @@ def say(text: str) -> None:
     console().print(text, markup=False)
 
 
-def guarded(command: Callable[Parameters, Returned]) -> Callable[Parameters, Returned]:
+def guarded(command: Callable[..., None]) -> Callable[..., None]:
     """A command whose errors become one clear message and an exit code."""
 
     @functools.wraps(command)
-    def wrapped(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Returned:
+    def wrapped(*args: Any, **kwargs: Any) -> None:
         try:
             with _terminate_as_interrupt():
-                return command(*args, **kwargs)
+                command(*args, **kwargs)
         except KeyboardInterrupt:
             _complain("Stopped. What was finished is kept; run the same command to resume.")
             raise typer.Exit(INTERRUPTED) from None

@@ -9,6 +9,7 @@ import typer
 from mmcorpus.pipelines.commands.common import (
     Cluster,
     CpusOption,
+    RetryOption,
     SettingsOption,
     ShardsArgument,
     UsageError,
@@ -104,9 +105,7 @@ def download(
     site: Annotated[
         str | None, typer.Option("--site", metavar="FOLDER", help="Serve this mini-web on loopback meanwhile.")
     ] = None,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Fetch again what failed for reasons that can pass.")
-    ] = False,
+    retry_failed: RetryOption = False,
     settings: SettingsOption = None,
     num_cpus: CpusOption = None,
 ) -> None:

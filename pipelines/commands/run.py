@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mmcorpus.pipelines.commands import common
-from mmcorpus.pipelines.commands.common import FAILED, Cluster, CpusOption, a_folder, console, say, table
+from mmcorpus.pipelines.commands.common import FAILED, Cluster, CpusOption, RetryOption, a_folder, console, say, table
 
 if TYPE_CHECKING:
     from mmcorpus.curation.engine.stage import Decision
@@ -26,9 +26,7 @@ def run(
         str | None, typer.Option(metavar="STAGE", help="Stop after this stage: `select`, or `pairs/select`.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and why; do nothing.")] = False,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Fetch again what failed to download for reasons that can pass.")
-    ] = False,
+    retry_failed: RetryOption = False,
     num_cpus: CpusOption = None,
 ) -> None:
     """Run a recipe: download, score, select, pack, train, report – whatever of it the recipe asks for.

@@ -1,5 +1,6 @@
 """The stages that make a source's documents: from pages to what the decisions on their nodes have left."""
 
+import dataclasses
 import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, Literal
@@ -59,12 +60,8 @@ class _Documents:
             report = extract_documents(
                 entry.extract, list(inputs), self.folder, run.at("ledger", source), kind=self.kind
             )
-            shown = {
-                **counts(report, "pages", "documents", "images", "texts", "opted_out"),
-                "dropped": report.failed,
-                **counts(report, "files", "shards"),
-                "pages_per_second": round(report.pages_per_second, 2),
-            }
+            shown = counts(report, "pages", "documents", "images", "texts", "opted_out", "files", "shards")
+            shown |= {"dropped": report.failed, "pages_per_second": round(report.pages_per_second, 2)}
             return Result(counts=shown, failures=[f"{name}: {error}" for name, error in report.failed_files.items()])
 
         return Stage(
@@ -123,8 +120,6 @@ class _Documents:
 
     def download(self) -> Stage:
         """Download the images that were listed; where there are none, there is nothing to do."""
-        from dataclasses import replace
-
         from mmcorpus.curation.documents.image_list import MANIFEST, url_list_config
 
         run, urls = self.run, self.urls
@@ -147,7 +142,7 @@ class _Documents:
                 storage.write_json(run.at(kind, urls, NOTHING), {"listed": 0})
             return Result(counts={"listed": 0, "downloaded": 0}, parts={MADE_WITH: digest(described)})
 
-        return replace(stage, run=work)
+        return dataclasses.replace(stage, run=work)
 
     def place(self) -> Stage:
         """Put the downloaded images back into their documents."""
@@ -169,11 +164,8 @@ class _Documents:
                 download=url_list_config(self.config),
                 captures=self.captures,
             )
-            shown = {
-                **counts(report, "documents", "images", "paragraphs"),
-                "dropped": {**report.dropped, **report.bad_documents},
-                "shards": report.shards,
-            }
+            shown = counts(report, "documents", "images", "paragraphs", "shards")
+            shown["dropped"] = {**report.dropped, **report.bad_documents}
             return Result(counts=shown, failures=failures(report.failed))
 
         shards = [f"shards/{name}" for name in (source, self.paragraphs, self.images)]
