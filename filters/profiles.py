@@ -18,6 +18,10 @@ class Profile:
     """Paper and section."""
 
 
+MM1_USES: Final = 10
+"""MM1, A.1: an image that stands in more places of the corpus goes. It counts addresses, which the list of a source's
+images does before any download, and MD5s, which a pass of deduplication does (`by: bytes`, `copies <= 10`)."""
+
 PROFILES: Final[dict[str, Profile]] = {
     profile.name: profile
     for profile in (
@@ -40,7 +44,8 @@ PROFILES: Final[dict[str, Profile]] = {
                 "image.aspect_ratio <= 2.0",  # between 1/2 and 2 either way
                 "image.min_side >= 100",
                 "image.max_side <= 10000",
-                "url.matches == 0",
+                "url.matches == 0",  # the words: filters/url.py
+                # Repeats are no matter of one image: MM1_USES, and `repeats` in curation/documents/config.py.
             ),
             source="MM1 (McKinzie et al. 2024, arXiv:2403.09611), appendix A.1",
         ),

@@ -1,4 +1,4 @@
-"""Of pages that were captured several times, the capture that stays: the latest."""
+"""Captures: of a page that was captured several times, the latest stays."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ SAME_RECORD: Final = "same_record"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CaptureReport:
-    """How many documents stay."""
+    """The outcome of a choice of captures."""
 
     documents: int
     """That were extracted."""
@@ -85,12 +85,4 @@ def _verdicts(documents: str, scores: str) -> Iterator[pa.Table]:
         again = pc.fill_null(pc.equal(rows["uid"], table["cluster"]), False)
         rule = pc.if_else(dropped, pc.if_else(again, SAME_RECORD, EARLIER), pa.scalar(None, pa.string()))
         value = pc.if_else(dropped, table["cluster"], pa.scalar(None, pa.string()))
-        columns: list[Any] = [
-            rows["uid"],
-            pa.array([CAPTURE] * len(rows), pa.string()),
-            pc.if_else(dropped, ledger.DROPPED, ledger.KEPT),
-            rule,
-            value,
-            pa.nulls(len(rows), pa.int64()),
-        ]
-        yield pa.Table.from_arrays(columns, schema=ledger.SCHEMA)
+        yield ledger.verdicts(rows["uid"], CAPTURE, rule, value)

@@ -17,7 +17,8 @@ import pyarrow.compute
 from mmcorpus.curation.documents.read_extracted import digest_of_shards
 from mmcorpus.curation.documents.read_trimmed import Nodes, read_kept
 from mmcorpus.curation.engine.items import run_pending
-from mmcorpus.curation.engine.made_from import digest_of
+from mmcorpus.curation.engine.made_from import MadeFrom, digest
+from mmcorpus.curation.engine.output import Output
 from mmcorpus.curation.html.nodes import BREAK
 from mmcorpus.curation.selection.tables import read_selection, selection_pairs
 from mmcorpus.curation.store import storage
@@ -34,8 +35,6 @@ SCHEMA: Final = pa.schema(
         "texts": pa.list_(pa.string()),
     }
 )
-MADE_BY: Final = "export.json"
-"""In the folder of an export: what it is made of."""
 _OF_IMAGES: Final = {
     "url": "src",
     "alt": "alt_text",
@@ -60,12 +59,11 @@ _OF_PAGES: Final = {
     "opt_out": "opt_out",
 }
 """Likewise of a page; OBELICS has the first four."""
-_VERSION: Final = 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExportReport:
-    """What was written."""
+    """The outcome of an export."""
 
     files: int
     """Parquet files, one a shard that has selected documents."""
@@ -111,23 +109,34 @@ def export_obelics(
     wanted = None if table is None else _counted(table)
     view = storage.join(shards, VIEW_FILE)  # which says by which decisions the documents were trimmed
     decided = storage.read_json(view) if storage.exists(view) else None
-    counted = None if wanted is None else sorted(wanted.items())
-    _claim(out, digest_of(_VERSION, digest_of_shards(shards), decided, counted))
+    output = Output(
+        folder=out,
+        holds="exported documents",
+        made_from=MadeFrom(
+            config={"schema": "obelics"},
+            inputs={
+                "documents": digest_of_shards(shards),
+                "decisions": digest(decided),
+                "selection": digest(None if wanted is None else sorted(wanted.items())),
+            },
+        ),
+        earlier=("export.json",),
+    )
+    output.claim(any(name.endswith(".parquet") for name in storage.list_names(out)))
     chosen, found = [], set[str]()
     for shard in listed:
         counts = _counts(shard, wanted, found)
         found.update(counts)
         if counts:
             chosen.append(ExportShard(shard=shard, out=out, counts=counts))
-    there = set(storage.list_names(out))
-    waiting = [work for work in chosen if f"{work.shard.name}.parquet" not in there]
-    ran = run_pending(lambda: ExportShard.run, waiting, name=_name, title="export", workers=workers)
+    committed = {name.removesuffix(".parquet") for name in storage.list_names(out)}
+    ran = run_pending(lambda: ExportShard.run, chosen, committed=committed, title="export", workers=workers)
     failed = {name: str(failure) for name, failure in ran.failed.items()}
-    written = [storage.read_schema(work.path).metadata for work in chosen if work.shard.name not in failed]
+    written = [storage.read_schema(work.path).metadata for work in chosen if work.name not in failed]
     said = [json.loads(metadata[b"mmcorpus"]) for metadata in written]
     totals = {name: sum(count[name] for count in said) for name in ("documents", "images", "inline")}
     return ExportReport(
-        files=len(written), resumed=len(chosen) - len(waiting), failed=failed,
+        files=len(written), resumed=ran.resumed, failed=failed,
         missing=0 if wanted is None else len(wanted.keys() - found), **totals,
     )  # fmt: skip
 
@@ -146,22 +155,6 @@ def _counts(shard: Shard, wanted: Mapping[str, int] | None, found: set[str]) -> 
     return {uid: wanted[uid] for uid in names if uid in wanted and uid not in found}
 
 
-def _claim(out: str, made_by: str) -> None:
-    path = storage.join(out, MADE_BY)
-    claim = {"schema": "obelics", "made_by": made_by}
-    if storage.exists(path):
-        if storage.read_json(path) != claim:
-            raise ValueError(f"{out} holds the export of other documents; remove it or name another folder")
-        return
-    if any(name.endswith(".parquet") for name in storage.list_names(out)):
-        raise ValueError(f"{out} holds parquet files that are no export of mmcorpus; name another folder")
-    storage.write_json(path, claim)
-
-
-def _name(work: "ExportShard") -> str:
-    return work.shard.name
-
-
 @dataclass(frozen=True, kw_only=True)
 class ExportShard:
     """The work on one shard: its file."""
@@ -172,8 +165,12 @@ class ExportShard:
     """By uid, how often a document is written."""
 
     @property
+    def name(self) -> str:
+        return self.shard.name
+
+    @property
     def path(self) -> str:
-        return storage.join(self.out, f"{self.shard.name}.parquet")
+        return storage.join(self.out, f"{self.name}.parquet")
 
     def run(self) -> dict[str, int]:
         """Write the file; returns counts, which its schema's metadata has as well."""

@@ -4,15 +4,12 @@ A task reads one input file and commits a shard every `records_per_shard` pages.
 begins, so that a rerun seeks to the end of the last committed shard of each file and goes on from there.
 """
 
-import hashlib
-import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import IO, Any, Final, Literal
 
 import pyarrow as pa
-import pyarrow.compute
 
 from mmcorpus.curation.crawl.html_files import read_folder, read_tar, read_zip
 from mmcorpus.curation.crawl.inputs import InputFile, find_inputs
@@ -22,19 +19,17 @@ from mmcorpus.curation.crawl.records import START, Item, Other, Position
 from mmcorpus.curation.crawl.streams import Source, open_input
 from mmcorpus.curation.crawl.warc import read_warc
 from mmcorpus.curation.documents.config import VOLATILE, PagesConfig
-from mmcorpus.curation.documents.pages import PageExtractor
+from mmcorpus.curation.documents.page_row import PageExtractor
 from mmcorpus.curation.documents.shards import Part, Totals, part_name
-from mmcorpus.curation.documents.site_optout import heed_sites
-from mmcorpus.curation.engine.tasks import Outcome, run_shards
+from mmcorpus.curation.documents.site_optout import apply_site_optouts
+from mmcorpus.curation.engine.items import run_pending
+from mmcorpus.curation.engine.made_from import MadeFrom, digest, plain
+from mmcorpus.curation.engine.output import Output
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.shards import Shard, list_shards, read_rows
 from mmcorpus.curation.store.uid import pair_uid
 
-pc: Any = pyarrow.compute  # its stubs do not know chunked columns
-
 Kind = Literal["document", "text"]
-MADE_BY: Final = "extract.json"
-"""In the documents' folder: the inputs and options that its shards were made with."""
 UNREADABLE: Final = "unreadable_file"
 """The rule, in the ledger, of a file that could not be read, or not to its end."""
 MAX_PART_BYTES: Final = 256 * 2**20
@@ -43,7 +38,7 @@ MAX_PART_BYTES: Final = 256 * 2**20
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractReport:
-    """What became of the pages. Counts are of the whole source, rates of this call."""
+    """The outcome of an extraction. Counts are of the whole source, rates of this call."""
 
     files: int
     pages: int
@@ -93,26 +88,34 @@ def extract_documents(
     start = time.monotonic()
     BlockLists(config.opt_out.block_lists)  # to stop before any work where one is wrong
     files = find_inputs(config, inputs)
-    _require_same(config, files, out, kind)
+    Output(
+        folder=out,
+        holds="documents",
+        made_from=MadeFrom(
+            config={**plain(config, VOLATILE), "kind": kind},
+            inputs={"inputs": digest([[file.path, file.reader, file.names] for file in files])},
+        ),
+        earlier=("extract.json",),
+    ).claim()
     storage.sweep(out)
     before = Totals.of(_stats(out)).pages
-    outcomes = run_shards(
-        lambda: FileExtractor(config, out, images=kind == "document"), files, name=lambda file: file.name,
-        title="extract", workers=config.workers, unit="file",
+    ran = run_pending(
+        lambda: FileExtractor(config, out, images=kind == "document"), files, title="extract", workers=config.workers,
+        unit="file",
     )  # fmt: skip
-    failed = _failures(files, outcomes)
+    failed = {name: failure.reason for name, failure in ran.failed.items()}
     _write_ledger(out, ledger_root, failed)
-    objected = heed_sites(out, config.opt_out, run_shards, workers=config.workers)
+    by_site = apply_site_optouts(out, config.opt_out, workers=config.workers)
     total = Totals.of(_stats(out))
     return ExtractReport(
         files=len(files), pages=total.pages, documents=total.documents, texts=total.texts, images=total.images,
-        failed=total.failed, others=dict(total.others.most_common()), opted_out=total.opted_out + objected,
+        failed=total.failed, others=dict(total.others.most_common()), opted_out=total.opted_out + by_site,
         shards=total.shards, failed_files=failed, extracted=total.pages - before, seconds=time.monotonic() - start,
     )  # fmt: skip
 
 
 class FileExtractor:
-    """What a worker does with an input file: reads on where its last committed shard ended."""
+    """The work on an input file: reads on where its last committed shard ended."""
 
     def __init__(self, config: PagesConfig, out: str, *, images: bool) -> None:
         self.config, self.out = config, out
@@ -184,7 +187,7 @@ def _read(config: PagesConfig, file: InputFile, opened: IO[bytes], position: Pos
 
 
 def _mark(file: InputFile) -> dict[str, Any]:
-    """What tells a changed file from an unchanged one; empty for a folder's."""
+    """Marks that tell a changed file from an unchanged one; empty for a folder's."""
     if file.names:
         return {}
     fs, inner = storage.filesystem(file.path)
@@ -193,41 +196,9 @@ def _mark(file: InputFile) -> dict[str, Any]:
     return {"size": info.get("size"), **{name: str(info[name]) for name in marks if info.get(name) is not None}}
 
 
-def _require_same(config: PagesConfig, files: Sequence[InputFile], out: str, kind: Kind) -> None:
-    """Refuse to mix documents of two sets of inputs or options in one folder."""
-    options = {name: value for name, value in asdict(config).items() if name not in VOLATILE}
-    made_by = {
-        "files": [file.name for file in files],
-        "inputs": _digest([[file.path, file.reader, file.names] for file in files]),
-        "options": _digest([options, kind]),
-    }
-    path = storage.join(out, MADE_BY)
-    known = storage.read_json(path) if storage.exists(path) else None
-    if known == made_by:
-        return
-    if known is not None and list_shards(out):
-        what = "other inputs" if known["inputs"] != made_by["inputs"] else "other options"
-        raise ValueError(f"{out} holds documents made with {what}; remove it, or choose another folder")
-    storage.write_json(path, made_by)
-
-
-def _digest(value: object) -> str:
-    text = json.dumps(value, sort_keys=True, default=str)
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-
-
 def _stats(out: str) -> Iterator[dict[str, Any]]:
     for shard in list_shards(out):
         yield storage.read_json(shard.stats)
-
-
-def _failures(files: Sequence[InputFile], outcomes: Sequence[Outcome]) -> dict[str, str]:
-    """The files that could not be read, by name, and why."""
-    return {
-        file.name: outcome.error.reason
-        for file, outcome in zip(files, outcomes, strict=True)
-        if outcome.error is not None
-    }
 
 
 def _write_ledger(out: str, ledger_root: str, failed: dict[str, str]) -> None:

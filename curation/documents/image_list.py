@@ -1,38 +1,37 @@
 """The image list: every address that the documents' images have, once, and the rules before a download."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute
 
-from mmcorpus.curation.documents.config_images import ImageListConfig
+from mmcorpus.curation.documents.config import ImageListConfig
 from mmcorpus.curation.documents.image_urls import DECIDED, CountShard, Merge
 from mmcorpus.curation.documents.read_extracted import digest_of_captures, digest_of_shards
 from mmcorpus.curation.download import DownloadConfig
-from mmcorpus.curation.engine.items import run_pending, task_path, threaded
-from mmcorpus.curation.engine.made_from import digest_of
+from mmcorpus.curation.engine.items import run_numbered, run_pending, threaded
+from mmcorpus.curation.engine.made_from import MadeFrom, digest_of, plain
+from mmcorpus.curation.engine.output import Output
 from mmcorpus.curation.engine.partitions import SUFFIX, read_parts, runs, says
 from mmcorpus.curation.store import ledger, storage
-from mmcorpus.curation.store.shards import Shard, list_shards
+from mmcorpus.curation.store.shards import list_shards
 
 pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 
-MADE_BY: Final = "made_by.json"
-"""Written first into the list's folder: what it is made from."""
 MANIFEST: Final = "list.json"
 """Written last: the list is complete, and what it counts."""
 USES_FOLDER: Final = "uses"
 DECIDED_FOLDER: Final = "decided"
 TASK_ADDRESSES: Final = 1_000_000
 """Addresses that a task merges, about; counted before the repeats of different shards are."""
-_VERSION: Final = 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageListReport:
-    """What the documents' images are."""
+    """The counts of the documents' images."""
 
     documents: int
     """That survived `capture`."""
@@ -81,18 +80,25 @@ def list_images(
     shards = list_shards(documents)
     if not shards:
         raise ValueError(f"there are no extracted documents (…_stats.json) under {documents}; extract them first")
-    made_by = {
-        "made_by": digest_of(
-            _VERSION, asdict(config), digest_of_shards(documents), digest_of_captures(captures, shards)
-        )
-    }
-    known = _complete(out, made_by)
-    if known is not None and storage.exists(storage.join(ledger_root, "extract.parquet")):
-        return known
+    output = Output(
+        folder=out,
+        holds="a list of images",
+        made_from=MadeFrom(
+            config=plain(config),
+            inputs={"documents": digest_of_shards(documents), "captures": digest_of_captures(captures, shards)},
+        ),
+        stale="replace",
+        earlier=("made_by.json",),
+    )
+    manifest = storage.join(out, MANIFEST)
+    parquet = any(name.endswith(".parquet") for name in storage.list_names(out))
+    if output.claim(parquet) and all(map(storage.exists, (manifest, storage.join(ledger_root, "extract.parquet")))):
+        known = ImageListReport(**storage.read_json(manifest)["report"])
+        if not known.failed:
+            return known
     count = CountShard(folder=storage.join(out, USES_FOLDER), captures=captures)
-    there = set(storage.list_names(count.folder))
-    waiting = [shard for shard in shards if f"{shard.name}{SUFFIX}" not in there]
-    ran = run_pending(lambda: count.run, waiting, name=_name, title="list images", workers=workers)
+    committed = {name.removesuffix(SUFFIX) for name in storage.list_names(count.folder)}
+    ran = run_pending(lambda: count.run, shards, committed=committed, title="list images", workers=workers)
     failed = {name: str(failure) for name, failure in ran.failed.items()}
     if len(failed) == len(shards):
         raise ValueError(f"not one shard of {documents} could be read; the first: {next(iter(failed.values()))}")
@@ -100,64 +106,41 @@ def list_images(
     totals: Counter[str] = Counter()
     for said in threaded(says, counted):
         totals.update(said)
-    tasks = list(enumerate(runs(totals["addresses"], TASK_ADDRESSES)))
+    tasks = tuple(runs(totals["addresses"], TASK_ADDRESSES))
     names = [shard.name for shard in shards if shard.name not in failed]
     # A shard that could not be read, and now can, changes what all tasks merge.
     decided = f"{DECIDED_FOLDER}-{digest_of(names)}"
-    merge = Merge(config=config, counted=counted, out=out, decided=storage.join(out, decided))
+    merge = Merge(config=config, counted=counted, tasks=tasks, out=out, decided=storage.join(out, decided))
     for name in storage.list_names(out):
         beyond = name.endswith(".parquet") and int(name.removesuffix(".parquet")) >= len(tasks)
         if beyond or (name.startswith(DECIDED_FOLDER) and name != decided):
             storage.remove(storage.join(out, name))
-    present = set(storage.list_names(merge.decided))
-    left = [task for task in tasks if f"{task[0]:05d}{SUFFIX}" not in present]
-    run_pending(lambda: merge.run, left, name=_task, title="merge addresses", workers=workers).or_raise()
-    dropped, addresses = _write_ledger(merge.decided, len(tasks), ledger_root)
+    files = run_numbered(merge.decided, merge.run, len(tasks), title="merge addresses", workers=workers)
+    dropped, addresses = _write_ledger(files, ledger_root)
     report = ImageListReport(
         documents=totals["documents"], places=totals["places"], addresses=addresses,
         listed=addresses - dropped.total(), dropped=dict(sorted(dropped.items())), failed=failed,
     )  # fmt: skip
-    shape = {"shards": names, "tasks": [[run.start, run.stop] for _, run in tasks], "decided": decided}
-    storage.write_json(storage.join(out, MANIFEST), {**made_by, **shape, "report": report.as_dict()})
+    shape = {"shards": names, "tasks": [[run.start, run.stop] for run in tasks], "decided": decided}
+    storage.write_json(manifest, {"made_from": output.made_from.fingerprint, **shape, "report": report.as_dict()})
     return report
 
 
-def _name(shard: Shard) -> str:
-    return shard.name
-
-
-def _task(task: tuple[int, range]) -> str:
-    return f"addresses {task[0]}"
-
-
-def _complete(out: str, made_by: dict[str, str]) -> ImageListReport | None:
-    """The report of the list that is there, if it was made so. What was made otherwise is removed."""
-    names = storage.list_names(out)
-    if MADE_BY not in names or storage.read_json(storage.join(out, MADE_BY)) != made_by:
-        if MADE_BY not in names and any(name.endswith(".parquet") for name in names):
-            raise ValueError(f"{out} holds parquet files that list_images did not write; name another folder")
-        for name in names:
-            if name in (MANIFEST, USES_FOLDER) or name.startswith(DECIDED_FOLDER) or name.endswith(".parquet"):
-                storage.remove(storage.join(out, name))
-        storage.write_json(storage.join(out, MADE_BY), made_by)
-        return None
-    if MANIFEST not in names:
-        return None
-    report = ImageListReport(**storage.read_json(storage.join(out, MANIFEST))["report"])
-    return None if report.failed else report
-
-
-def _write_ledger(decided: str, tasks: int, ledger_root: str) -> tuple[Counter[str], int]:
+def _write_ledger(decided: Sequence[str], ledger_root: str) -> tuple[Counter[str], int]:
     """The ledger of all addresses; returns how many each rule dropped, and their number."""
-    tables = [DECIDED.empty_table(), *(read_parts(task_path(decided, number)) for number in range(tasks))]
-    table = pa.concat_tables(tables)
-    verdict = pc.if_else(pc.is_null(table["rule"]), ledger.KEPT, ledger.DROPPED)
-    stage = pa.array(["extract"] * table.num_rows, pa.string())
-    row = pa.nulls(table.num_rows, pa.int64())
-    columns: list[Any] = [table["uid"], stage, verdict, table["rule"], table["value"], row]
-    ledger.write_stage(ledger_root, "extract", pa.Table.from_arrays(columns, schema=ledger.SCHEMA))
+    table = pa.concat_tables([DECIDED.empty_table(), *map(read_parts, decided)])
+    ledger.write_stage(ledger_root, "extract", ledger.verdicts(table["uid"], "extract", table["rule"], table["value"]))
     counts = pc.value_counts(table["rule"].drop_null()).to_pylist()
     return Counter({str(item["values"]): int(item["counts"]) for item in counts}), table.num_rows
+
+
+def read_manifest(listed: str) -> dict[str, Any]:
+    """The manifest of a list of images. Raises ValueError if the list is not complete."""
+    try:
+        made: dict[str, Any] = storage.read_json(storage.join(listed, MANIFEST))
+    except FileNotFoundError:
+        raise ValueError(f"{listed} has no complete list of images ({MANIFEST}); make it with list_images") from None
+    return made
 
 
 def url_list_config(config: DownloadConfig) -> DownloadConfig:

@@ -1,9 +1,11 @@
-"""Which addresses documents use, how often and how: counted by shard, merged by the first byte of the address's uid.
+"""The image addresses of documents: their uses counted by shard, merged by the first byte of the address's uid.
 
 A shard's file is cut into 256 parts by that byte, so that a task merges its range of parts of every shard's file, and
 what the tasks write is, one after the other, sorted by uid.
 """
 
+import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
-from mmcorpus.curation.documents.config_images import ImageListConfig
+from mmcorpus.curation.documents.config import ImageListConfig
 from mmcorpus.curation.documents.read_extracted import parse_nodes, read_documents, surviving
-from mmcorpus.curation.engine.items import threaded
+from mmcorpus.curation.engine.items import task_path, threaded
 from mmcorpus.curation.engine.partitions import PARTS, SUFFIX, read_parts, write_parts
 from mmcorpus.curation.html.addresses import address_uid, is_inline, shown_url
 from mmcorpus.curation.html.nodes import ImageNode
@@ -27,7 +29,7 @@ pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 INLINE: Final = "inline"
 """The rule of `data:` addresses: they need no download, and are placed all the same."""
 _BLOCK: Final = 1 << 15
-"""Rows decided at a time."""
+"""Rows counted, and decided, at a time."""
 _UNDECLARED: Final = 2**31 - 1
 USES: Final = pa.schema(
     {
@@ -35,7 +37,7 @@ USES: Final = pa.schema(
         "url": pa.string(),
         "pages": pa.int64(),
         "places": pa.int64(),
-        "content": pa.bool_(),  # whether it is more than furniture in one of its places
+        "content": pa.bool_(),  # whether it is more than page chrome in one of its places
         "decorative": pa.string(),
         "opt_out": pa.string(),
         "side": pa.int64(),  # each place's smaller declared side, and of these the largest
@@ -44,37 +46,9 @@ USES: Final = pa.schema(
 DECIDED: Final = pa.schema({"uid": pa.string(), "rule": pa.string(), "value": pa.string()})
 
 
-@dataclass(slots=True)
-class _Use:
-    url: str
-    pages: int = 0
-    places: int = 0
-    last: str = ""
-    """The document that was counted last."""
-    content: bool = False
-    decorative: str | None = None
-    opt_out: str | None = None
-    side: int = 0
-
-    def add(self, document: str, node: ImageNode) -> None:
-        self.pages += self.last != document
-        self.last = document
-        self.places += 1
-        self.content |= node.decorative is None
-        self.decorative = _least(self.decorative, node.decorative)
-        self.opt_out = _least(self.opt_out, node.opt_out)
-        sides = [side for side in (node.width, node.height) if side is not None]
-        self.side = max(self.side, min(sides, default=_UNDECLARED))
-
-
-def _least(first: str | None, second: str | None) -> str | None:
-    """One of two reasons, whatever their order."""
-    return min(filter(None, (first, second)), default=None)
-
-
 @dataclass(frozen=True, kw_only=True)
 class CountShard:
-    """The work on one shard of documents: the file of what addresses it uses."""
+    """The work on one shard of documents: the file of the addresses that it uses."""
 
     folder: str
     captures: str | None
@@ -83,68 +57,81 @@ class CountShard:
         return storage.join(self.folder, f"{shard}{SUFFIX}")
 
     def run(self, shard: Shard) -> dict[str, int]:
-        found: dict[str, _Use] = {}
         keys = set(surviving(shard, self.captures)["key"].to_pylist())
-        places = 0
-        for row in read_documents(shard, keys, ["key", "uid", "nodes"]):
-            try:
-                nodes = parse_nodes(row["nodes"])
-            except ValueError:
-                continue  # placing says so, document by document
-            for node in nodes:
-                if isinstance(node, ImageNode):
-                    places += 1
-                    uid = address_uid(node.url)
-                    if uid not in found:
-                        found[uid] = _Use(url=shown_url(node.url))
-                    found[uid].add(row["uid"], node)
-        names = sorted(found)
-        columns = {name: [getattr(found[uid], name) for uid in names] for name in USES.names[1:]}
-        table = pa.table({"uid": names, **columns}, schema=USES)
-        edges = edges_of(table["uid"])
-        parts = (table.slice(edges[part], edges[part + 1] - edges[part]) for part in range(PARTS))
-        counts = {"documents": len(keys), "places": places}
-        says = {**counts, "addresses": len(names)}
-        write_parts(self.path(shard.name), USES, parts, says, compression="zstd")
+        tables = [USES.empty_table()]
+        places = _places(read_documents(shard, keys, ["key", "uid", "nodes"]))
+        while block := list(itertools.islice(places, _BLOCK)):
+            tables.append(_merged(pa.Table.from_pylist(block, schema=USES)))
+        table = _merged(pa.concat_tables(tables))
+        edges = _edges(table["uid"])
+        parts = (table.slice(start, end - start) for start, end in itertools.pairwise(edges))
+        counts = {"documents": len(keys), "places": pc.sum(table["places"], min_count=0).as_py()}
+        write_parts(self.path(shard.name), USES, parts, {**counts, "addresses": len(table)}, compression="zstd")
         return counts
 
 
-def edges_of(sorted_uids: pa.ChunkedArray) -> list[int]:
-    """Where each of the 256 parts of sorted uids begins, and at the end their number."""
+def _places(documents: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Each place of an image, as a row of `USES`; a document counts at the first place of an address in it."""
+    last: dict[str, str] = {}
+    for row in documents:
+        try:
+            nodes = parse_nodes(row["nodes"])
+        except ValueError:
+            continue  # placing says so, document by document
+        for node in nodes:
+            if isinstance(node, ImageNode):
+                address = address_uid(node.url)
+                sides = [side for side in (node.width, node.height) if side is not None]
+                yield {
+                    "uid": address,
+                    "url": shown_url(node.url),
+                    "pages": int(last.get(address) != row["uid"]),
+                    "places": 1,
+                    "content": node.decorative is None,
+                    "decorative": node.decorative or None,
+                    "opt_out": node.opt_out or None,
+                    "side": min(sides, default=_UNDECLARED),
+                }
+                last[address] = row["uid"]
+
+
+def _merged(table: pa.Table) -> pa.Table:
+    """One row an address, sorted by uid: its places added up."""
+    how = {"url": "min", "pages": "sum", "places": "sum", "content": "any", "decorative": "min", "opt_out": "min"}
+    grouped = table.group_by("uid").aggregate([*how.items(), ("side", "max")])
+    grouped = grouped.rename_columns([name.rpartition("_")[0] or name for name in grouped.column_names])
+    return grouped.select(USES.names).sort_by("uid")
+
+
+def _edges(sorted_uids: pa.ChunkedArray) -> list[int]:
+    """The row at which each of the 256 parts of sorted uids begins, and at the end their number."""
     first = (uids.encode(sorted_uids)["f0"] >> np.uint64(56)).astype(np.int64)
     return [int(edge) for edge in np.searchsorted(first, np.arange(PARTS + 1))]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Merge:
-    """The work on a range of parts: its addresses, what the rules say of them, and which of them are listed."""
+    """The work on a range of parts: its addresses, the rules' verdict on each, and those that are listed."""
 
     config: ImageListConfig
     counted: tuple[str, ...]
     """The shards' files."""
+    tasks: tuple[range, ...]
+    """The parts of each task."""
     out: str
     decided: str
-    """The folder of what was decided."""
+    """The folder of the verdicts."""
 
-    def run(self, task: tuple[int, range]) -> dict[str, int]:
-        number, parts = task
-        table = pa.concat_tables(threaded(lambda path: read_parts(path, parts), self.counted))
-        table = _merged(table)
+    def run(self, task: int) -> dict[str, int]:
+        parts = self.tasks[task]
+        table = _merged(pa.concat_tables(threaded(lambda path: read_parts(path, parts), self.counted)))
         rules, values = decide(self.config, table)
         decided = pa.table([table["uid"], pa.array(rules, pa.string()), pa.array(values, pa.string())], schema=DECIDED)
         listed = table.filter(pc.is_null(decided["rule"])).select(["uid", "url", "pages", "places"])
-        storage.write_table(storage.join(self.out, f"{number:05d}.parquet"), listed.combine_chunks())
+        storage.write_table(storage.join(self.out, f"{task:05d}.parquet"), listed.combine_chunks())
         # Last: its presence is the commit of both.
-        write_parts(storage.join(self.decided, f"{number:05d}{SUFFIX}"), DECIDED, [decided], {}, compression="zstd")
+        write_parts(task_path(self.decided, task), DECIDED, [decided], {}, compression="zstd")
         return {"addresses": table.num_rows, "listed": listed.num_rows}
-
-
-def _merged(table: pa.Table) -> pa.Table:
-    """One row an address, sorted by uid."""
-    how = {"url": "min", "pages": "sum", "places": "sum", "content": "any", "decorative": "min", "opt_out": "min"}
-    grouped = table.group_by("uid").aggregate([*how.items(), ("side", "max")])
-    grouped = grouped.rename_columns([name.rpartition("_")[0] or name for name in grouped.column_names])
-    return grouped.select(USES.names).sort_by("uid")
 
 
 def decide(config: ImageListConfig, table: pa.Table) -> tuple[list[str | None], list[str | None]]:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute
 
-from mmcorpus.curation.documents.image_list import MANIFEST, USES_FOLDER
+from mmcorpus.curation.documents.image_list import USES_FOLDER, read_manifest
 from mmcorpus.curation.documents.image_urls import INLINE
 from mmcorpus.curation.download import DownloadConfig
 from mmcorpus.curation.download.writer import FACT_FIELDS
@@ -37,7 +37,7 @@ _PLACE_FIELDS: Final = (
 
 
 def image_fields(download: DownloadConfig) -> list[tuple[str, pa.DataType]]:
-    """What a download records of an image, as the shards have it and the view of images."""
+    """The columns that a download records of an image, in its shards and in the view of images."""
     sizes = ("width", "height", "original_width", "original_height")
     texts = [name for name in ("exif" if download.extract_exif else None, download.compute_hash) if name]
     return [*((name, pa.int32()) for name in sizes), *((name, pa.string()) for name in texts), *FACT_FIELDS]
@@ -72,15 +72,11 @@ class IndexShard:
             mask = pa.array(lost)
             columns["status"] = pc.if_else(mask, "failed_to_download", rows["status"])
             columns["error_message"] = pc.if_else(mask, f"not_in_tar: {damage}", rows["error_message"])
-        table = pa.table({name: columns.get(name, pa.nulls(len(rows), kind)) for name, kind in _types(self.schema)})
+        table = pa.table({each.name: columns.get(each.name, pa.nulls(len(rows), each.type)) for each in self.schema})
         table = table.cast(self.schema).sort_by("uid")
         ends = {"first": table["uid"][0].as_py(), "last": table["uid"][-1].as_py()} if len(rows) else {}
         write_parts(self.path(shard.name), self.schema, [table], ends, compression="zstd")
         return {"images": len(rows)}
-
-
-def _types(schema: pa.Schema) -> list[tuple[str, pa.DataType]]:
-    return [(field.name, field.type) for field in schema]
 
 
 def _members(shard: Shard) -> tuple[dict[str, tuple[str, int, int]], str]:
@@ -118,21 +114,20 @@ class Locate:
         parts = range(*self.tasks[task])
         first, last = f"{parts.start:02x}", f"{parts.stop - 1:02x}g"  # uids from 00… up to what is before ffg
         near = [path for path, low, high in self.indexes if low < last and high >= first]
-        fetched = pa.concat_tables([self.schema.empty_table(), *threaded(_read, near)])
+        fetched = pa.concat_tables([self.schema.empty_table(), *threaded(read_parts, near)])
         decided = read_parts(task_path(self.decided, task))
+        rule, listed = decided["rule"], pc.is_null(decided["rule"])
         position = pc.index_in(decided["uid"], value_set=fetched["uid"].combine_chunks())
-        known = fetched.take(position.combine_chunks())
-        rule = decided["rule"]
-        message = pc.if_else(
-            pc.is_null(rule), known["error_message"], pc.binary_join_element_wise(rule, decided["value"], ": ")
-        )
-        missing = pc.and_(pc.is_null(rule), pc.is_null(position))
-        columns = {name: known[name] for name in self.schema.names}
-        columns["uid"] = decided["uid"]
-        columns["status"] = pc.if_else(pc.is_null(rule), pc.fill_null(known["status"], "failed_to_download"), SKIPPED)
-        columns["error_message"] = pc.if_else(missing, "not_downloaded: its shard is missing", message)
-        inline = pc.fill_null(pc.equal(rule, INLINE), False)
-        columns["status"] = pc.if_else(inline, INLINE, columns["status"])
+        known = fetched.take(position.combine_chunks())  # nulls where nothing was fetched
+        columns = {name: known[name] for name in self.schema.names} | {"uid": decided["uid"]}
+        columns["status"] = pc.if_else(
+            listed, pc.fill_null(known["status"], "failed_to_download"),
+            pc.if_else(pc.equal(rule, INLINE), INLINE, SKIPPED),
+        )  # fmt: skip
+        columns["error_message"] = pc.if_else(
+            listed, pc.if_else(pc.is_null(position), "not_downloaded: its shard is missing", known["error_message"]),
+            pc.binary_join_element_wise(rule, decided["value"], ": "),
+        )  # fmt: skip
         table = pa.table(columns).cast(self.schema).combine_chunks()
         values = table["uid"].combine_chunks()
         batches = (table.take(pc.index_in(self._used(shard, parts), value_set=values)) for shard in self.shards)
@@ -144,13 +139,9 @@ class Locate:
         return read_parts(path, parts)["uid"].combine_chunks()
 
 
-def _read(path: str) -> pa.Table:
-    return read_parts(path)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Located:
-    """What is known of every address, by the shard of documents that uses it."""
+    """The facts known of every address, by the shard of documents that uses it."""
 
     paths: tuple[str, ...]
     shards: dict[str, int]
@@ -179,15 +170,11 @@ def locate(
     schema = located_schema(download)
     if listed is None:
         return Located(paths=(), shards={}, schema=schema, fetched=None)
-    try:
-        made = storage.read_json(storage.join(listed, MANIFEST))
-    except FileNotFoundError:
-        raise ValueError(f"{listed} has no complete list of images ({MANIFEST}); make it with list_images") from None
+    made = read_manifest(listed)
     index = IndexShard(folder=storage.join(work, "index"), schema=schema)
     shards = list_shards(fetched) if fetched is not None else []
-    there = set(storage.list_names(index.folder))
-    waiting = [shard for shard in shards if f"{shard.name}{SUFFIX}" not in there]
-    ran = run_pending(lambda: index.run, waiting, name=_name, title="index images", workers=workers)
+    committed = {name.removesuffix(SUFFIX) for name in storage.list_names(index.folder)}
+    ran = run_pending(lambda: index.run, shards, committed=committed, title="index images", workers=workers)
     ran.or_raise("download that shard again (remove its files), or run again")
     paths = [index.path(shard.name) for shard in shards]
     ends = threaded(says, paths)
@@ -218,7 +205,3 @@ def read_ranges(root: str, wanted: Sequence[dict[str, Any]]) -> list[bytes | Exc
         EOFError("the tar ends early") if isinstance(data, bytes) and len(data) != one["size"] else data
         for data, one in zip(found, wanted, strict=True)
     ]
-
-
-def _name(shard: Shard) -> str:
-    return shard.name

@@ -6,42 +6,43 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from mmcorpus.curation.documents.config_images import PlaceConfig
-from mmcorpus.curation.documents.image_list import MANIFEST
+import pyarrow as pa
+
+from mmcorpus.curation.documents.config import PlaceConfig
+from mmcorpus.curation.documents.image_list import read_manifest
 from mmcorpus.curation.documents.locate import Located, image_fields, locate, read_ranges
-from mmcorpus.curation.documents.placing import Document, Placed, Placer, image_rows, paragraph_rows
+from mmcorpus.curation.documents.place_document import Document, Placed, Placer
 from mmcorpus.curation.documents.read_extracted import digest_of_captures, digest_of_shards, read_documents, surviving
 from mmcorpus.curation.documents.views import (
     PARAGRAPHS,
     count_codes,
     download_ledger,
+    image_rows,
     images_schema,
+    paragraph_rows,
     view_root,
-    write_rows,
     write_view_file,
 )
 from mmcorpus.curation.download import DownloadConfig
 from mmcorpus.curation.download.config import VOLATILE
 from mmcorpus.curation.engine.items import run_pending
-from mmcorpus.curation.engine.made_from import digest_of
+from mmcorpus.curation.engine.made_from import MadeFrom, digest, plain
+from mmcorpus.curation.engine.output import Output
 from mmcorpus.curation.store import ledger, storage
-from mmcorpus.curation.store.shards import SUCCESS, Shard, add_member, list_shards
+from mmcorpus.curation.store.shards import SUCCESS, Shard, add_member, commit_shard, list_shards, open_tar
 
 IMAGES: Final = "images"
 PARAGRAPHS_VIEW: Final = "paragraphs"
-MADE_BY: Final = "place.json"
-"""In the folder of placed documents: what they are made from."""
 WORK: Final = "_place"
-"""In it too: indexes and joins, removed when all is placed."""
+"""In the folder of placed documents: indexes and joins, removed when all is placed."""
 AHEAD_BYTES: Final = 64 << 20
 """Images are read so many bytes at a time."""
 AHEAD_DOCUMENTS: Final = 256
-_VERSION: Final = 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlaceReport:
-    """What was placed."""
+    """The outcome of placing."""
 
     shards: int
     resumed: int
@@ -97,59 +98,38 @@ def place_images(
     shards = list_shards(documents)
     if not shards:
         raise ValueError(f"there are no extracted documents (…_stats.json) under {documents}; extract them first")
-    fingerprint = _fingerprint(config, download, documents, listed, fetched, digest_of_captures(captures, shards))
-    _claim(out, fingerprint)
-    roots = (out, view_root(out, IMAGES), view_root(out, PARAGRAPHS_VIEW))
-    done = set.intersection(*({shard.name for shard in list_shards(root)} for root in roots))
-    waiting = [shard for shard in shards if shard.name not in done]
+    views = (view_root(out, IMAGES), view_root(out, PARAGRAPHS_VIEW))
+    output = Output(
+        folder=out,
+        holds="placed documents",
+        made_from=MadeFrom(
+            config={"place": plain(config), "download": plain(download, VOLATILE)},
+            inputs={
+                "documents": digest_of_shards(documents),
+                "captures": digest_of_captures(captures, shards),
+                "list": digest(read_manifest(listed)) if listed is not None else "",
+                "images": digest_of_shards(fetched) if fetched is not None else "",
+            },
+        ),
+        owns=views,
+        earlier=("place.json",),
+    )
+    output.claim()
+    write_view_file(views[0], out, "image")
+    write_view_file(views[1], out, "paragraph")
+    committed = set.intersection(*({shard.name for shard in list_shards(root)} for root in (out, *views)))
+    waiting = [shard for shard in shards if shard.name not in committed]
     failed: dict[str, str] = {}
     if waiting:
-        work = storage.join(out, WORK, fingerprint)
+        work = storage.join(out, WORK, output.made_from.fingerprint)
         located = locate(listed, fetched, work, download, workers=workers)
         place = PlaceShard(config=config, download=download, captures=captures, located=located, out=out)
-        ran = run_pending(lambda: place.load(), waiting, name=_name, title="place images", workers=workers)
+        ran = run_pending(place.load, waiting, title="place images", workers=workers)
         failed = {name: str(failure) for name, failure in ran.failed.items()}
     if not failed:
         storage.remove(storage.join(out, WORK))
-    ledger.write_stage(ledger_root, "download", download_ledger(view_root(out, IMAGES)))
+    ledger.write_stage(ledger_root, "download", download_ledger(views[0]))
     return _report(out, resumed=len(shards) - len(waiting), failed=failed)
-
-
-def _fingerprint(
-    config: PlaceConfig,
-    download: DownloadConfig,
-    documents: str,
-    listed: str | None,
-    fetched: str | None,
-    captures: str,
-) -> str:
-    """16 hex digits of all that decides the placed documents."""
-    options = {name: value for name, value in asdict(download).items() if name not in VOLATILE}
-    manifest = storage.join(listed, MANIFEST) if listed is not None else ""
-    return digest_of(
-        _VERSION, asdict(config), options, digest_of_shards(documents), captures,
-        storage.read_json(manifest) if manifest and storage.exists(manifest) else None,
-        digest_of_shards(fetched) if fetched is not None else None,
-    )  # fmt: skip
-
-
-def _claim(out: str, fingerprint: str) -> None:
-    """Say in `out` what its documents are made from; refuse a folder that holds others."""
-    path = storage.join(out, MADE_BY)
-    claim = {"made_by": fingerprint}
-    if not storage.exists(path) or storage.read_json(path) != claim:
-        if list_shards(out):
-            raise ValueError(f"{out} holds documents that were placed from other documents or images, or otherwise; "
-                             "remove it and its views, or name another folder")  # fmt: skip
-        for stale in (view_root(out, IMAGES), view_root(out, PARAGRAPHS_VIEW), storage.join(out, WORK)):
-            storage.remove(stale)
-        storage.write_json(path, claim)
-    write_view_file(view_root(out, IMAGES), out, "image")
-    write_view_file(view_root(out, PARAGRAPHS_VIEW), out, "paragraph")
-
-
-def _name(shard: Shard) -> str:
-    return shard.name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,10 +156,7 @@ class PlaceShard:
         rows: list[dict[str, Any]] = []
         images: list[dict[str, Any]] = []
         paragraphs: list[dict[str, Any]] = []
-        with (
-            storage.atomic_write(target.tar) as file,
-            tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as tar,
-        ):
+        with open_tar(target.tar) as tar:
             placed = (placer.place(row, known) for row in read_documents(shard, keys))
             for chunk in _chunks(placed):
                 stream = self._read([one for document in chunk for one in document.wanted])
@@ -191,8 +168,9 @@ class PlaceShard:
             (IMAGES, images, images_schema(self.download)),
             (PARAGRAPHS_VIEW, paragraphs, PARAGRAPHS),
         ):
-            write_rows(Shard(root=view_root(self.out, name), name=shard.name), listed, kind)
-        write_rows(target, rows, schema)  # last: it commits the views' rows too
+            view = Shard(root=view_root(self.out, name), name=shard.name)
+            commit_shard(view, pa.Table.from_pylist(listed, schema=kind))
+        commit_shard(target, pa.Table.from_pylist(rows, schema=schema))  # last: it commits the views' rows too
         return {"documents": len(rows), "images": sum(row["images"] for row in rows)}
 
     def _read(self, wanted: list[Placed]) -> Iterator[bytes | Exception]:

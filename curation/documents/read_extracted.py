@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute
 import pyarrow.parquet as pq
 
-from mmcorpus.curation.documents.site_optout import digest_of_objections, overlay, read_objections
+from mmcorpus.curation.documents.site_optout import digest_of_site_optouts, overlay, read_site_optouts
 from mmcorpus.curation.engine.items import threaded
 from mmcorpus.curation.engine.made_from import digest_of
 from mmcorpus.curation.html.nodes import Node, from_json
@@ -54,16 +54,16 @@ def read_documents(
 ) -> Iterator[dict[str, Any]]:
     """The documents of a shard with these keys, in the file's order; `columns` must have the key.
 
-    Their `opt_out` and their nodes' say what their sites object, too.
+    Their `opt_out` and their nodes' hold their sites' opt-outs, too.
     """
-    objections = read_objections(shard)
+    optouts = read_site_optouts(shard)
     fs, inner = storage.filesystem(shard.parquet)
     wanted = None if columns is None else list(columns)
     with fs.open(inner, "rb") as file:
         for batch in pq.ParquetFile(file).iter_batches(BATCH_DOCUMENTS, columns=wanted):
             for row in batch.to_pylist():
                 if row["key"] in keys:
-                    yield overlay(row, objections[row["key"]]) if row["key"] in objections else row
+                    yield overlay(row, optouts[row["key"]]) if row["key"] in optouts else row
 
 
 def parse_nodes(text: str | None) -> list[Node]:
@@ -88,7 +88,7 @@ def digest_of_shards(root: str) -> str:
             [shard.name, said, sizes.get(f"{shard.name}.parquet"), sizes.get(f"{shard.name}.tar")]
             for shard, said in zip(shards, stats, strict=True)
         ],
-        digest_of_objections(root),
+        digest_of_site_optouts(root),
     )
 
 

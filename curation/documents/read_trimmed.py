@@ -1,4 +1,4 @@
-"""What is left of trimmed documents, with all that was known of each node: for what leaves the project's folders."""
+"""Reading trimmed documents with all that was known of each node, to write them elsewhere: export and reshard."""
 
 import json
 from collections.abc import Collection, Iterator
@@ -14,7 +14,7 @@ from mmcorpus.curation.store.shards import SUCCESS, VIEW_FILE, Shard, read_rows,
 pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 
 FACTS: Final = ("original_width", "original_height", "original_format", "sha256")
-"""What the view of images adds to an image's node, where the download recorded it."""
+"""Columns that the view of images adds to an image's node, where the download recorded them."""
 Nodes = list[dict[str, Any]]
 
 

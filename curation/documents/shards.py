@@ -1,4 +1,4 @@
-"""Shards of extracted documents: what a row holds, and how a shard is committed and found again."""
+"""Shards of extracted documents: their columns, and their commit."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ import pyarrow as pa
 from mmcorpus.curation.crawl.optout.site_rules import SiteFile, to_table
 from mmcorpus.curation.crawl.records import Position
 from mmcorpus.curation.store import storage
-from mmcorpus.curation.store.shards import SUCCESS, Shard
+from mmcorpus.curation.store.shards import SUCCESS, Shard, commit_shard
 
 FAILED: Final = "failed_to_extract"
 SITES: Final = "sites"
@@ -55,37 +55,26 @@ class Part:
         self.size += len(row.get("nodes") or "") + 512
 
     def commit(self, root: str, file: str, after: Position | None, mark: dict[str, Any]) -> dict[str, int]:
-        """Write the shard's parquet, then its stats, which commit it; returns counts.
+        """Commit the shard and the sites' files of its records; returns counts.
 
         after: where the file's next shard begins; None if this is its last.
         """
-        shard = Shard(root=root, name=self.name)
-        columns = [pa.array([row.get(each.name) for row in self.rows], each.type) for each in SCHEMA]
-        storage.write_table(shard.parquet, pa.Table.from_arrays(columns, schema=SCHEMA))
         if self.sites:
             storage.write_table(storage.join(root, SITES, f"{self.name}.parquet"), to_table(self.sites))
-        codes = Counter(code_of(row["error_message"]) or SUCCESS for row in self.rows)
-        stats = {
-            "count": len(self.rows),
-            "successes": codes[SUCCESS],
-            FAILED: len(self.rows) - codes[SUCCESS],
-            "status_dict": dict(sorted(codes.items())),
-            "others": dict(sorted(self.others.items())),
-            "texts": sum(row.get("texts") or 0 for row in self.rows),
-            "images": sum(row.get("images") or 0 for row in self.rows),
-            "opted_out": sum(row.get("opt_out") is not None for row in self.rows),
-            "file": file,
-            "file_mark": mark,
-            "next": None if after is None else list(after),
-        }
-        storage.write_json(shard.stats, stats)
-        failed = {code: count for code, count in codes.items() if code != SUCCESS}
-        return {"documents": codes[SUCCESS], **failed}
-
-
-def code_of(message: str | None) -> str | None:
-    """The code of `code: detail`."""
-    return message.partition(":")[0] if message is not None else None
+        stats = commit_shard(
+            Shard(root=root, name=self.name),
+            pa.Table.from_pylist(self.rows, schema=SCHEMA),
+            failures=[FAILED],
+            others=dict(sorted(self.others.items())),
+            texts=sum(row.get("texts") or 0 for row in self.rows),
+            images=sum(row.get("images") or 0 for row in self.rows),
+            opted_out=sum(row.get("opt_out") is not None for row in self.rows),
+            file=file,
+            file_mark=mark,
+            next=None if after is None else list(after),
+        )
+        failed = {code: count for code, count in stats["status_dict"].items() if code != SUCCESS}
+        return {"documents": stats["successes"], **failed}
 
 
 @dataclass(kw_only=True)

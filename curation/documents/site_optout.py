@@ -1,11 +1,11 @@
-"""What sites' robots.txt and ai.txt have against extracted documents and their images, once a crawl is read whole.
+"""Sites' opt-outs: robots.txt and ai.txt applied to extracted documents and their images, once a crawl is read whole.
 
 A site's file may stand anywhere in a crawl, often in an archive of its own, so that it is not there when a page is
-extracted. `heed_sites` asks afterwards and writes what objects beside the documents; `read_documents` lays it over
-their rows (`overlay`), so that every later stage sees one `opt_out`.
+extracted. `apply_site_optouts` reads the files afterwards and writes the opt-outs beside the documents;
+`read_documents` lays them over their rows (`overlay`), so that every later stage sees one `opt_out`.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -13,32 +13,33 @@ import pyarrow as pa
 
 from mmcorpus.curation.crawl.optout.decide import OptOutConfig, decide_site
 from mmcorpus.curation.crawl.optout.site_rules import SiteRules, host_of, read_site_files
-from mmcorpus.curation.engine.made_from import digest_of
-from mmcorpus.curation.engine.tasks import Outcome
+from mmcorpus.curation.engine.items import run_pending
+from mmcorpus.curation.engine.made_from import MadeFrom, digest
+from mmcorpus.curation.engine.output import Output, read_record
 from mmcorpus.curation.html.nodes import ImageNode, from_json, to_json
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.shards import SUCCESS, Shard, list_shards, read_rows
 
 FOLDER: Final = "objections"
+"""Below the documents; the name is that of the files on disk since the first version."""
 SITES: Final = "sites"
-MADE_BY: Final = "made_by.json"
+COUNT: Final = "count.json"
+"""Written last into it: documents that were not opted out before."""
 SCHEMA: Final = pa.schema({"key": pa.string(), "node": pa.int32(), "opt_out": pa.string()})
 """`node` is the number of an image node, null for the document itself."""
 
-Objections = Mapping[str, Mapping[int | None, str]]
-"""By a document's key, what objects to it (None) or to its nodes."""
+OptOuts = Mapping[str, Mapping[int | None, str]]
+"""By a document's key, the signal that opts it (None) or its nodes out."""
 
 
-def heed_sites(
-    documents: str, config: OptOutConfig, run: Callable[..., list[Outcome]], *, workers: int | None = None
-) -> int:
-    """Write the objections of all documents under `documents`; returns how many more ask not to be used.
+def apply_site_optouts(documents: str, config: OptOutConfig, *, workers: int | None = None) -> int:
+    """Write the site opt-outs of all documents under `documents`; returns how many more ask not to be used.
 
     Does nothing where the crawl carried no site's file, and again only where the documents or the files have changed.
 
     Args:
         documents: `documents/<source>`; its `sites/*.parquet` hold the files.
-        run: `mmcorpus.curation.engine.tasks.run_shards`.
+        workers: None for as many as Ray has CPUs; 0 for this process, without Ray.
 
     Raises:
         RuntimeError: a shard could not be read.
@@ -48,24 +49,30 @@ def heed_sites(
         storage.remove(storage.join(documents, FOLDER))
         return 0
     shards = list_shards(documents)
-    files = digest_of([[file.host, file.kind, file.date, file.text] for file in read_site_files(folder)])
-    rules = [list(config.agents), config.robots_txt, config.ai_txt]
-    made_by = digest_of(files, rules, [[shard.name, storage.read_json(shard.stats)] for shard in shards])
-    mark = storage.join(documents, FOLDER, MADE_BY)
-    if storage.exists(mark) and (known := storage.read_json(mark))["made_by"] == made_by:
-        return int(known["documents"])
-    work = AskSites(documents, config)
-    outcomes = run(lambda: work, shards, name=lambda shard: shard.name, title="ask sites", workers=workers)
-    failed = [f"{outcome.name}: {outcome.error}" for outcome in outcomes if outcome.error]
-    if failed:
-        raise RuntimeError("documents could not be asked about: " + "; ".join(failed))
-    count = sum(int(outcome.result["opted out"]) for outcome in outcomes if outcome.result)
-    storage.write_json(mark, {"made_by": made_by, "documents": count})
-    return count
+    output = Output(
+        folder=storage.join(documents, FOLDER),
+        holds="site opt-outs",
+        made_from=MadeFrom(
+            config={"agents": list(config.agents), "robots_txt": config.robots_txt, "ai_txt": config.ai_txt},
+            inputs={
+                "sites": digest([[file.host, file.kind, file.date, file.text] for file in read_site_files(folder)]),
+                "documents": digest([[shard.name, storage.read_json(shard.stats)] for shard in shards]),
+            },
+        ),
+        stale="replace",
+        earlier=("made_by.json",),
+    )
+    count = storage.join(output.folder, COUNT)
+    if not (output.claim() and storage.exists(count)):
+        work = ApplySites(documents, config)
+        ran = run_pending(lambda: work, shards, title="site opt-outs", workers=workers).or_raise()
+        opted_out = sum(int(outcome.result["opted out"]) for outcome in ran.outcomes if outcome.result)
+        storage.write_json(count, {"documents": opted_out})
+    return int(storage.read_json(count)["documents"])
 
 
-class AskSites:
-    """What a worker does with a shard of documents: writes what objects to them and to their images."""
+class ApplySites:
+    """The work on a shard of documents: writes the site opt-outs of them and of their images."""
 
     def __init__(self, documents: str, config: OptOutConfig) -> None:
         self.documents, self.config = documents, config
@@ -79,19 +86,19 @@ class AskSites:
         found: list[dict[str, Any]] = []
         count = 0
         for row, images in pages:
-            if (objection := decide_site(row["url"] or "", sites, self.config)) is not None:
-                found.append({"key": row["key"], "node": None, "opt_out": objection})
+            if (signal := decide_site(row["url"] or "", sites, self.config)) is not None:
+                found.append({"key": row["key"], "node": None, "opt_out": signal})
                 count += row["opt_out"] is None
             for number, url in images:
-                if (objection := decide_site(url, sites, self.config)) is not None:
-                    found.append({"key": row["key"], "node": number, "opt_out": objection})
+                if (signal := decide_site(url, sites, self.config)) is not None:
+                    found.append({"key": row["key"], "node": number, "opt_out": signal})
         path = storage.join(self.documents, FOLDER, f"{shard.name}.parquet")
         storage.write_table(path, pa.Table.from_pylist(found, schema=SCHEMA))
         return {"opted out": count}
 
 
-def read_objections(shard: Shard) -> Objections:
-    """What objects to the documents of a shard; empty where no site was asked."""
+def read_site_optouts(shard: Shard) -> OptOuts:
+    """The site opt-outs of the documents of a shard; empty where the crawl carried no site's file."""
     path = storage.join(shard.root, FOLDER, f"{shard.name}.parquet")
     found: dict[str, dict[int | None, str]] = {}
     if storage.exists(path):
@@ -100,22 +107,23 @@ def read_objections(shard: Shard) -> Objections:
     return found
 
 
-def digest_of_objections(documents: str) -> str:
-    """What made the objections; empty where no site was asked."""
-    mark = storage.join(documents, FOLDER, MADE_BY)
-    return str(storage.read_json(mark)["made_by"]) if storage.exists(mark) else ""
+def digest_of_site_optouts(documents: str) -> str:
+    """The digest of what the site opt-outs are made from; empty where the crawl carried no site's file."""
+    folder = storage.join(documents, FOLDER)
+    known = read_record(folder) if storage.exists(storage.join(folder, COUNT)) else None
+    return known.fingerprint if known is not None else ""
 
 
-def overlay(row: dict[str, Any], objections: Mapping[int | None, str]) -> dict[str, Any]:
-    """A document's row with what objects to it, where nothing did before; columns that it lacks stay away."""
+def overlay(row: dict[str, Any], optouts: Mapping[int | None, str]) -> dict[str, Any]:
+    """A document's row with its site opt-outs, where it had no signal before; columns that it lacks stay away."""
     changed = dict(row)
     if "opt_out" in row and row["opt_out"] is None:
-        changed["opt_out"] = objections.get(None)
-    if row.get("nodes") and any(number is not None for number in objections):
+        changed["opt_out"] = optouts.get(None)
+    if row.get("nodes") and any(number is not None for number in optouts):
         nodes = from_json(row["nodes"])
         changed["nodes"] = to_json(
-            replace(node, opt_out=objections[number])
-            if isinstance(node, ImageNode) and node.opt_out is None and number in objections
+            replace(node, opt_out=optouts[number])
+            if isinstance(node, ImageNode) and node.opt_out is None and number in optouts
             else node
             for number, node in enumerate(nodes)
         )

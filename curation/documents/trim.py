@@ -13,14 +13,15 @@ import pyarrow as pa
 import pyarrow.compute
 
 from mmcorpus.curation.documents.read_extracted import digest_of_shards, surviving
-from mmcorpus.curation.documents.views import write_rows, write_view_file
-from mmcorpus.curation.engine.items import run_pending, threaded
-from mmcorpus.curation.engine.made_from import digest_of
+from mmcorpus.curation.documents.views import check_beside, write_view_file
+from mmcorpus.curation.engine.items import run_pending
+from mmcorpus.curation.engine.made_from import MadeFrom, digest, file_digest
+from mmcorpus.curation.engine.output import Output
 from mmcorpus.curation.html.nodes import BREAK
 from mmcorpus.curation.selection.tables import read_selection, selection_pairs
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store import uid_arrays as uids
-from mmcorpus.curation.store.shards import SUCCESS, VIEW_FILE, Shard, list_shards, read_rows
+from mmcorpus.curation.store.shards import SUCCESS, VIEW_FILE, Shard, commit_shard, list_shards, read_rows
 from mmcorpus.curation.store.uid import node_uid
 
 pc: Any = pyarrow.compute  # its stubs do not know chunked columns
@@ -47,12 +48,11 @@ _OWN: Final = pa.schema(
 _REQUIRED: Final = pa.schema({"uid": pa.string(), "rule": pa.string()})
 _BATCH: Final = 256
 """Documents trimmed at a time."""
-_VERSION: Final = 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrimReport:
-    """What is left."""
+    """The outcome of trimming."""
 
     shards: int
     resumed: int
@@ -112,39 +112,39 @@ def trim_documents(
     shards = list_shards(placed)
     if not shards:
         raise ValueError(f"there are no placed documents (…_stats.json) under {placed}; place them first")
+    check_beside(out, placed)
     clauses = tuple(filter(storage.exists, required))
     trim = TrimShard(out=out, images=images, paragraphs=paragraphs, required=clauses, opt_out=opt_out)
-    selections = [path for path in (images, paragraphs, *trim.required) if path is not None]
-    fingerprint = digest_of(_VERSION, [images is None, paragraphs is None, opt_out], threaded(_digest, selections),
-                            digest_of_shards(placed))  # fmt: skip
-    view = storage.join(out, VIEW_FILE)
-    if not storage.exists(view) or storage.read_json(view).get("made_by") != fingerprint:
-        if not storage.exists(view) and list_shards(out):
-            raise ValueError(f"{out} holds shards that are no view; name another folder")
-        storage.remove(out)
-        write_view_file(out, placed, "document", made_by=fingerprint)
-    done = {shard.name for shard in list_shards(out)}
-    waiting = [shard for shard in shards if shard.name not in done]
-    ran = run_pending(lambda: trim.load(), waiting, name=_name, title="trim", workers=workers)
+    chosen = {name: path for name, path in (("images", images), ("paragraphs", paragraphs)) if path is not None}
+    output = Output(
+        folder=out,
+        holds="trimmed documents",
+        made_from=MadeFrom(
+            config={"opt_out": opt_out},
+            inputs={
+                "documents": digest_of_shards(placed),
+                "required": digest(list(map(file_digest, clauses))),
+                **{name: file_digest(path) for name, path in chosen.items()},
+            },
+        ),
+        stale="replace",
+        earlier=(VIEW_FILE,),
+    )
+    output.claim()
+    write_view_file(out, placed, "document", made_by=output.made_from.fingerprint)
+    committed = {shard.name for shard in list_shards(out)}
+    ran = run_pending(trim.load, shards, committed=committed, title="trim", workers=workers)
     failed = {name: str(failure) for name, failure in ran.failed.items()}
     lost = list_shards(documents) if documents is not None else []
     table = ledger.write_stage(ledger_root, "trim", _ledger(out, shards, failed, lost, captures))
     left = [read_rows(shard, ["texts", "images"]) for shard in list_shards(out)]
     dropped = Counter(rule for rule in table["rule"].to_pylist() if rule is not None)
     return TrimReport(
-        shards=len(shards) - len(failed), resumed=len(shards) - len(waiting), documents=table.num_rows,
+        shards=len(shards) - len(failed), resumed=ran.resumed, documents=table.num_rows,
         kept=table.num_rows - dropped.total(), images=sum(sum(rows["images"].to_pylist()) for rows in left),
         paragraphs=sum(sum(rows["texts"].to_pylist()) for rows in left), dropped=dict(sorted(dropped.items())),
         failed=failed,
     )  # fmt: skip
-
-
-def _name(shard: Shard) -> str:
-    return shard.name
-
-
-def _digest(path: str) -> str:
-    return hashlib.blake2b(storage.read_bytes(path), digest_size=8).hexdigest()
 
 
 def _ledger(
@@ -154,7 +154,7 @@ def _ledger(
     tables = [ledger.SCHEMA.empty_table()]
     for shard in list_shards(out):
         rows = read_rows(shard, ["uid", "rule", "value"])
-        tables.append(_entries(rows["uid"], rows["rule"], rows["value"]))
+        tables.append(ledger.verdicts(rows["uid"], "trim", rows["rule"], rows["value"]))
     placed = {shard.name for shard in shards}
     for shard in extracted:
         if shard.name in failed or shard.name not in placed:
@@ -167,20 +167,13 @@ def _ledger(
 
 
 def _lost(uid: Any, why: str) -> pa.Table:
-    count = len(uid)
-    return _entries(uid, pa.array([SHARD_FAILED] * count, pa.string()), pa.array([f"{SHARD_FAILED}: {why}"] * count))
-
-
-def _entries(uid: Any, rule: Any, value: Any) -> pa.Table:
-    stage = pa.array(["trim"] * len(uid), pa.string())
-    verdict = pc.if_else(pc.is_null(rule), ledger.KEPT, ledger.DROPPED)
-    columns = [uid, stage, verdict, rule, value, pa.nulls(len(uid), pa.int64())]
-    return pa.Table.from_arrays(columns, names=ledger.SCHEMA.names).cast(ledger.SCHEMA)
+    rule = pa.array([SHARD_FAILED] * len(uid), pa.string())
+    return ledger.verdicts(uid, "trim", rule, pc.binary_join_element_wise(rule, why, ": "))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decisions:
-    """What was decided on nodes."""
+    """The decisions on nodes."""
 
     images: uids.Pairs | None
     """Those kept, sorted; None for all."""
@@ -191,7 +184,7 @@ class Decisions:
     """The clause that each of these failed."""
 
     def kept(self, pairs: uids.Pairs, is_image: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-        """Whether each of some nodes is kept."""
+        """A mask of the nodes that are kept."""
         found = np.ones(len(pairs), bool)
         for which, selection in ((is_image, self.images), (~is_image, self.paragraphs)):
             if selection is not None:
@@ -233,7 +226,8 @@ class TrimShard:
         rows: list[dict[str, Any]] = []
         for batch in read_rows(shard).to_batches(max_chunksize=_BATCH):
             rows += _trim(batch.to_pylist(), decisions, self.opt_out)
-        write_rows(Shard(root=self.out, name=shard.name), rows, pa.schema([*fields, *_OWN]))
+        table = pa.Table.from_pylist(rows, schema=pa.schema([*fields, *_OWN]))
+        commit_shard(Shard(root=self.out, name=shard.name), table)
         return {"documents": len(rows), "kept": sum(row["rule"] is None for row in rows)}
 
 

@@ -1,19 +1,21 @@
 """Views: shards without tars whose rows are the nodes of placed documents, or the documents as they were trimmed."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.compute
 
+from mmcorpus.curation.documents.config import Beside
 from mmcorpus.curation.documents.locate import image_fields
+from mmcorpus.curation.documents.place_document import Document
 from mmcorpus.curation.download import DownloadConfig
 from mmcorpus.curation.engine.items import threaded
+from mmcorpus.curation.html.addresses import shown_url
+from mmcorpus.curation.html.nodes import Node, TextNode
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.shards import SUCCESS, VIEW_FILE, Level, Shard, list_shards, read_rows
-
-pc: Any = pyarrow.compute  # its stubs do not know chunked columns
+from mmcorpus.curation.store.uid import node_uid
 
 _NODE_FIELDS: Final[list[Any]] = [
     *((name, pa.string()) for name in ("key", "uid", "status", "error_message", "document")),
@@ -41,27 +43,15 @@ def node_key(key: str, number: int) -> str:
 
 def write_view_file(root: str, of: str, level: Level, **says: Any) -> None:
     """Say that the folder is a view of the folder `of`, which lies beside it."""
-    if root.rstrip("/").rpartition("/")[0] != of.rstrip("/").rpartition("/")[0]:
-        raise ValueError(f"{root} does not lie beside {of}, whose view it is to be")
+    check_beside(root, of)
     name = of.rstrip("/").rpartition("/")[2]
     storage.write_json(storage.join(root, VIEW_FILE), {"of": f"../{name}", "level": level, **says})
 
 
-def write_rows(shard: Shard, rows: Sequence[dict[str, Any]], schema: pa.Schema) -> dict[str, Any]:
-    """Commit a shard's parquet and the stats that count it; returns the stats."""
-    storage.write_table(shard.parquet, pa.Table.from_pylist(list(rows), schema=schema))
-    statuses = Counter(str(row["status"]) for row in rows)
-    codes = Counter((row["error_message"] or SUCCESS).partition(":")[0] for row in rows)
-    stats = {
-        "count": len(rows),
-        "successes": statuses.pop(SUCCESS, 0),
-        "failed_to_download": statuses.pop("failed_to_download", 0),
-        "failed_to_resize": statuses.pop("failed_to_resize", 0),
-        **dict(sorted(statuses.items())),
-        "status_dict": dict(sorted(codes.items())),
-    }
-    storage.write_json(shard.stats, stats)
-    return stats
+def check_beside(root: str, of: str) -> None:
+    """Raise ValueError for a view that does not lie beside the folder that it speaks of."""
+    if root.rstrip("/").rpartition("/")[0] != of.rstrip("/").rpartition("/")[0]:
+        raise ValueError(f"{root} does not lie beside {of}, whose view it is to be")
 
 
 def count_codes(root: str) -> Counter[str]:
@@ -74,7 +64,63 @@ def count_codes(root: str) -> Counter[str]:
 
 def download_ledger(root: str) -> pa.Table:
     """The ledger's stage `download` of the view of images: a row for each image node."""
-    tables = threaded(lambda shard: read_rows(shard, ["uid", "error_message"]), list_shards(root))
-    if not tables:
-        return ledger.SCHEMA.empty_table()
-    return ledger.verdicts_of(pa.concat_tables(tables), "download")
+
+    def verdicts(shard: Shard) -> pa.Table:
+        return ledger.verdicts_of(read_rows(shard, ["uid", "error_message"]), "download")
+
+    return pa.concat_tables([ledger.SCHEMA.empty_table(), *threaded(verdicts, list_shards(root))])
+
+
+def texts_beside(nodes: Sequence[Node], order: Sequence[Beside]) -> dict[int, str | None]:
+    """By the number of each image, its text: the first of `order` that it has."""
+    after: list[str | None] = [None] * len(nodes)
+    text: str | None = None
+    for number in range(len(nodes) - 1, -1, -1):
+        after[number], node = text, nodes[number]
+        text = node.text if isinstance(node, TextNode) else text
+    found: dict[int, str | None] = {}
+    before: str | None = None
+    for number, node in enumerate(nodes):
+        if isinstance(node, TextNode):
+            before = node.text
+            continue
+        texts = {"figcaption": node.caption, "next": after[number], "previous": before, "alt": node.alt}
+        found[number] = next((texts[place] for place in order if texts[place]), None)
+    return found
+
+
+def image_rows(document: Document, order: Sequence[Beside], names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The rows of a document's images in their view; `names` are the columns that the download records."""
+    texts = texts_beside(document.nodes, order)
+    for one in document.images:
+        yield {
+            **_node_row(document, one.number),
+            **{name: one.facts.get(name) for name in names},
+            "status": one.status,
+            "error_message": one.error,
+            "url": shown_url(one.node.url),
+            "caption": texts[one.number],
+            "alt": one.node.alt,
+            "address": one.address,
+            "image": one.image,
+        }
+
+
+def paragraph_rows(document: Document) -> Iterator[dict[str, Any]]:
+    """The rows of a document's texts in their view."""
+    for number, node in enumerate(document.nodes):
+        if isinstance(node, TextNode):
+            yield {**_node_row(document, number), "status": SUCCESS, "caption": node.text, "tag": node.tag}
+
+
+def _node_row(document: Document, number: int) -> dict[str, Any]:
+    row = document.row
+    return {
+        "key": node_key(row["key"], number),
+        "uid": node_uid(row["uid"], number),
+        "error_message": None,
+        "document": row["uid"],
+        "node": number,
+        "domain": row.get("domain"),
+        "url": row.get("url"),
+    }

@@ -56,6 +56,10 @@ class Output:
         known = read_record(self.folder)
         if known is not None and known.fingerprint == self.made_from.fingerprint:
             return True
+        if known is not None and (other := storage.read_json(self.record).get("holds")) != self.holds:
+            raise MadeOtherwise(
+                f"{self.folder} holds {other or 'something else'}, not {self.holds}; name another folder"
+            )
         there = bool(list_shards(self.folder)) if committed is None else committed
         before = next((name for name in self.earlier if storage.exists(storage.join(self.folder, name))), None)
         if known is None and before is None and there:
@@ -76,7 +80,7 @@ class Output:
 
     def write(self) -> None:
         """Write the record."""
-        storage.write_json(self.record, self.made_from.as_dict())
+        storage.write_json(self.record, {"holds": self.holds, **self.made_from.as_dict()})
 
     def _difference(self, known: MadeFrom | None, before: str | None) -> str:
         if known is not None:

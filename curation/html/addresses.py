@@ -20,7 +20,7 @@ def address_uid(url: str) -> str:
 
 
 def is_inline(url: str) -> bool:
-    """Whether the address holds the image itself."""
+    """True if the address holds the image itself."""
     return url[:5].lower() == _INLINE
 
 

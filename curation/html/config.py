@@ -1,4 +1,4 @@
-"""What bounds an extraction, and what a page that cannot be read raises."""
+"""Bounds of an extraction, and the error of a page that cannot be read."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -20,7 +20,7 @@ class ExtractError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractConfig:
-    """How pages are read, and how much of one is read at most."""
+    """The reading of pages, and how much of one is read at most."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 

@@ -1,4 +1,4 @@
-"""Which parts of a page are its content: furniture goes; the smallest element with the prose left is the root."""
+"""The content of a page: boilerplate goes; the smallest element with the prose left is the root."""
 
 import re
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from mmcorpus.curation.html.features import CODE, H1, PICTURE, Features
 from mmcorpus.curation.html.images import IMAGES
 from mmcorpus.curation.html.parse import TEXT, Tree
 
-KEPT_FURNITURE: Final = 0.4
-"""Share of the page's prose from which on an element that is named like furniture is none."""
+KEPT_BOILERPLATE: Final = 0.4
+"""Share of the page's prose from which on an element that is named like boilerplate is none."""
 HIDDEN: Final = 0.9
 """The same of one that is hidden."""
 LITTLE: Final = 2_000
@@ -23,9 +23,9 @@ TILES: Final = 4
 APART: Final = 0.3
 """Share of linked text from which on what follows the root is none of the content."""
 SPREAD: Final = 2.0
-"""How much more prose than the root the element may hold that has the headline too, to stand for it."""
+"""Times the root's prose that the element may hold that has the headline too, to stand for it."""
 LEFT: Final = 0.2
-"""Share of the prose that must be left when all readers' comments (all furniture) are gone; else the names mislead."""
+"""Share of the prose that must be left when all readers' comments (all boilerplate) are gone; else names mislead."""
 DESCENT: Final = 0.9
 """Share of an element's prose that a child must hold to stand for it."""
 NAMED_DESCENT: Final = 0.6
@@ -58,24 +58,24 @@ _WORD: Final = re.compile(r"\w+")
 
 @dataclass(slots=True)
 class Content:
-    """Where the content stands in a tree."""
+    """The place of the content in a tree."""
 
     parts: list[tuple[int, int]]
     """First number and the one after the last, in page order, none in another."""
     dropped: bytearray
     """By number: 1 for an element that goes with all that is in it."""
     counts: dict[str, int]
-    """How many elements went, by reason."""
+    """Elements that went, by reason."""
 
 
 def find_content(tree: Tree, features: Features, config: ExtractConfig) -> Content:
-    """The content of a page; of a page without prose, all but furniture."""
+    """The content of a page; of a page without prose, all but boilerplate."""
     dropped = bytearray(len(tree.tags))
     counts: dict[str, int] = {}
     body = _body(tree)
     if body < 0:
         return Content([], dropped, counts)
-    prose = _drop_furniture(tree, features, body, dropped, counts)
+    prose = _drop_boilerplate(tree, features, body, dropped, counts)
     root = _root(tree, features, prose, body, dropped)
     parts = _with_headline(tree, features, prose, body, root)
     parts = _hero(tree, body, parts[0][0], dropped) + parts
@@ -91,8 +91,10 @@ def _body(tree: Tree) -> int:
     return 0 if tree.tags else -1
 
 
-def _drop_furniture(tree: Tree, features: Features, body: int, dropped: bytearray, counts: dict[str, int]) -> list[int]:
-    """Marks what goes; gives the prose that is left in each element."""
+def _drop_boilerplate(
+    tree: Tree, features: Features, body: int, dropped: bytearray, counts: dict[str, int]
+) -> list[int]:
+    """Mark what goes; returns the prose that is left in each element."""
     ends, tags, weight = tree.ends, tree.tags, features.prose
     total = weight[body]
     if total < LITTLE:
@@ -102,9 +104,9 @@ def _drop_furniture(tree: Tree, features: Features, body: int, dropped: bytearra
     flagged = [i for i, found in enumerate(features.hints) if found or tags[i] in ("header", "blockquote", "figure")]
     misnamed = {
         kind
-        for kind in (hints.TALK, hints.FURNITURE)
+        for kind in (hints.TALK, hints.BOILERPLATE)
         if (left := total - _sum_of(tree, features, flagged, weight, total, kind)) < LEFT * total
-        and (kind == hints.FURNITURE or left < ENOUGH)
+        and (kind == hints.BOILERPLATE or left < ENOUGH)
     }
     removed = [0] * len(tags)
     content = quote = skip = body  # where an element ends that is named content, a quote, one that goes
@@ -117,10 +119,10 @@ def _drop_furniture(tree: Tree, features: Features, body: int, dropped: bytearra
         elif tags[i] == "blockquote" or tags[i] == "figure":
             quote = max(quote, ends[i])
         elif tags[i] == "header" and i >= content:
-            found = hints.FURNITURE
+            found = hints.BOILERPLATE
         goes = found != hints.NONE and found != hints.CONTENT and found not in misnamed
         if goes and found != hints.TALK:
-            goes = weight[i] < (HIDDEN if found == hints.NEVER else KEPT_FURNITURE) * total or not total
+            goes = weight[i] < (HIDDEN if found == hints.NEVER else KEPT_BOILERPLATE) * total or not total
             if i < quote and tags[i] in ("aside", "footer"):
                 goes = False
         if goes:
@@ -134,14 +136,14 @@ def _drop_furniture(tree: Tree, features: Features, body: int, dropped: bytearra
     return [all_ - gone for all_, gone in zip(features.prose, removed, strict=True)]
 
 
-_NAMES: Final = {hints.NEVER: "interface", hints.FURNITURE: "furniture", hints.TALK: "comments"}
+_NAMES: Final = {hints.NEVER: "interface", hints.BOILERPLATE: "boilerplate", hints.TALK: "comments"}
 
 
 def _sum_of(tree: Tree, features: Features, flagged: list[int], weight: list[int], total: int, kind: int) -> int:
-    """Of the outermost elements of a kind of hint together."""
+    """The weight of the outermost elements of a kind of hint together."""
     found = skip = 0
     for i in flagged:
-        if i >= skip and features.hints[i] == kind and (kind == hints.TALK or weight[i] < KEPT_FURNITURE * total):
+        if i >= skip and features.hints[i] == kind and (kind == hints.TALK or weight[i] < KEPT_BOILERPLATE * total):
             found += weight[i]
             skip = tree.ends[i]
     return found

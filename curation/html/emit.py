@@ -188,14 +188,14 @@ class _Emitter:
     # Lists and tables
 
     def _is_simple(self, i: int) -> bool:
-        """Whether a list is one: no headings, tables, code in it, and no page laid out by it."""
+        """True if a list is one: no headings, tables, code in it, and no page laid out by it."""
         features = self.features
         if features.kinds[i] & (HEADING | TABLE | CODE | SECTION):
             return False
         return self.tree.tags[i] != "dl" or not features.kinds[i] & PARAGRAPH
 
     def _is_data(self, i: int) -> bool:
-        """Whether a table is one, and does not lay out the page."""
+        """True if a table is one, and does not lay out the page."""
         features, tree = self.features, self.tree
         if features.kinds[i] & (HEADING | TABLE | CODE | SECTION):
             return False

@@ -1,4 +1,4 @@
-"""What the choices are made from: of each element its text, its links, its prose, and what kinds of blocks it holds."""
+"""Features of each element for the choice of content: its text, its links, its prose, the kinds of blocks in it."""
 
 import re
 from collections.abc import Callable
@@ -63,11 +63,11 @@ class Features:
     prose: list[int]
     """Of them, in blocks that read as prose, links left out."""
     kinds: list[int]
-    """Which blocks stand in it, itself not counted: bits."""
+    """Kinds of blocks in it, itself not counted: bits."""
     hints: list[int]
     """`hints.hint` of each element."""
     anchors: list[int]
-    """How many links."""
+    """Number of links."""
 
 
 def measure(tree: Tree) -> Features:

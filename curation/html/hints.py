@@ -1,4 +1,4 @@
-"""What an element's tag, class, id and role say of its being furniture or content."""
+"""Hints of an element's tag, class, id and role at boilerplate or content."""
 
 import re
 from functools import lru_cache
@@ -8,7 +8,7 @@ from typing import Final
 from mmcorpus.curation.html.parse import Attributes
 
 NONE: Final = 0
-FURNITURE: Final = 1
+BOILERPLATE: Final = 1
 """Its name says so; goes unless most of the page is in it."""
 TALK: Final = 2
 """Readers' comments; go if there is something else on the page."""
@@ -17,15 +17,17 @@ NEVER: Final = 3
 CONTENT: Final = 4
 """Its name says that it holds the content."""
 
-_FURNITURE_TAGS: Final = frozenset(["nav", "footer", "aside", "menu", "form"])
+_BOILERPLATE_TAGS: Final = frozenset(["nav", "footer", "aside", "menu", "form"])
 _NEVER_TAGS: Final = frozenset(["input", "label", "legend", "progress", "meter", "output", "option", "optgroup"])
 _READ: Final = frozenset(["class", "id", "hidden", "role", "aria-hidden", "style", "itemprop", "aria-modal"])
-TELLING: Final = _FURNITURE_TAGS | _NEVER_TAGS | {"main", "article"}
+TELLING: Final = _BOILERPLATE_TAGS | _NEVER_TAGS | {"main", "article"}
 """Tags that say something without attributes."""
 _ANCHORED: Final = frozenset(["h1", "h2", "h3", "h4", "h5", "h6", "span", "a", "dt", "p", "li"])
 """Their ids are made from their words, for links to them."""
 _CONTENT_TAGS: Final = frozenset(["main", "article"])
-_FURNITURE_ROLES: Final = frozenset(
+_SHOWN: Final = frozenset(["span", "i", "img", "figure", "picture", "a", "p", "td", "em", "b", "code", "pre"])
+"""Shown though `aria-hidden`: formulas and icons are hidden from screen readers, not from readers."""
+_BOILERPLATE_ROLES: Final = frozenset(
     re.findall(
         r"\S+",
         "navigation banner contentinfo search complementary menu menubar toolbar tablist tooltip status alert log"
@@ -113,9 +115,9 @@ _CONTENT: Final = re.compile(
 
 
 def hint(tag: str, attributes: Attributes) -> int:
-    """What an element's own tag and attributes say of it: one of the constants above."""
-    if tag in _FURNITURE_TAGS:
-        return FURNITURE
+    """The hint of an element's own tag and attributes: one of the constants above."""
+    if tag in _BOILERPLATE_TAGS:
+        return BOILERPLATE
     if tag in _NEVER_TAGS:
         return NEVER
     names, role, prop = "", "", ""
@@ -131,21 +133,7 @@ def hint(tag: str, attributes: Attributes) -> int:
         elif name == "role":
             role = (value or "").strip().lower()
         elif name == "aria-hidden":
-            # Formulas and icons are hidden from screen readers, not from readers.
-            if value == "true" and tag not in (
-                "span",
-                "i",
-                "img",
-                "figure",
-                "picture",
-                "a",
-                "p",
-                "td",
-                "em",
-                "b",
-                "code",
-                "pre",
-            ):
+            if value == "true" and tag not in _SHOWN:
                 return NEVER
         elif name == "style":
             if value and hides(value[:_STYLE]):
@@ -155,8 +143,8 @@ def hint(tag: str, attributes: Attributes) -> int:
         elif name == "aria-modal":
             return NEVER
     if role:
-        if role in _FURNITURE_ROLES:
-            return FURNITURE
+        if role in _BOILERPLATE_ROLES:
+            return BOILERPLATE
         if role in _NEVER_ROLES and tag != "a":
             return NEVER
         if role in ("main", "article"):
@@ -172,18 +160,18 @@ def hint(tag: str, attributes: Attributes) -> int:
 
 @lru_cache(4096)
 def hides(style: str) -> bool:
-    """Whether an inline style hides its element."""
+    """True if an inline style hides its element."""
     plain = style.replace(" ", "").lower()
     return "display:none" in plain or "visibility:hidden" in plain
 
 
 @lru_cache(20_000)
 def name_hint(names: str) -> int:
-    """What classes and ids, separated by blanks, say."""
+    """The hint of classes and ids, separated by blanks."""
     if _NEVER.search(names):
         return NEVER
     content = NONE
-    furniture = NONE
+    boilerplate = NONE
     for token in names.split():
         plain = _CAMEL.sub("-", token).lower()
         words = _NAME.findall(plain)
@@ -202,7 +190,7 @@ def name_hint(names: str) -> int:
             or joined in _HEADERS
             or any(f"{a}-{b}" in _PAIRS or f"{a}{b}" in _WORDS for a, b in pairwise(words))
         ):
-            furniture = FURNITURE
+            boilerplate = BOILERPLATE
         elif _CONTENT.search(plain):
             content = CONTENT
-    return furniture or content
+    return boilerplate or content

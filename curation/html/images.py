@@ -1,4 +1,4 @@
-"""An image's tag to its address, its words and what kind of furniture it may be."""
+"""An image's tag to its address, its words and the kind of page chrome that it may be."""
 
 import re
 from collections import Counter
@@ -25,7 +25,7 @@ _LAZY: Final = re.findall(
     " zoomfile originalsrc",
 )
 
-"""Where scripts that load images late keep the address, the most telling first."""
+"""Attributes in which scripts that load images late keep the address, the most telling first."""
 _ADDRESS: Final = re.compile(r"\.(?:jpe?g|png|webp|gif|avif|bmp|tiff?)(?:[?#!@]|$)", re.IGNORECASE)
 _PLACEHOLDER: Final = re.compile(
     r"(?:^|[/_.\-])(?:blank|spacer|placeholder|transparent|pixel|lazy(?:load(?:er|ing)?)?|loading|loader|gr[ae]y|empty|dummy|1x1|"
@@ -33,7 +33,7 @@ _PLACEHOLDER: Final = re.compile(
     re.IGNORECASE,
 )
 _TEMPLATE: Final = re.compile(r"[{|]|%7[bc]", re.IGNORECASE)
-"""What no address has unescaped: a script fills in `{width}` or `|vw|`."""
+"""Characters that no address has unescaped: a script fills in `{width}` or `|vw|`."""
 _CANDIDATE: Final = re.compile(r"[\s,]*(\S+)")
 
 _WORD: Final = (
@@ -68,7 +68,7 @@ _NUMBER: Final = re.compile(r"\d+(?:\.\d+)?")
 TINY: Final = 32
 """In CSS pixels; no side is longer than that of an icon."""
 REPEATED: Final = 3
-"""As often as that on a page, an image is furniture."""
+"""As often as that on a page, an image is page chrome."""
 THIN: Final = 16
 """In CSS pixels; an image as thin as that is a rule or a spacer."""
 
@@ -82,7 +82,7 @@ class ImageReader:
     def read(self, attributes: Attributes, sources: Iterable[Attributes] = ()) -> ImageNode | None:
         """The image of a tag (and of the `<source>`s before it in its `<picture>`); None if it names no address.
 
-        What its words and sizes say of its being furniture is in `decorative`.
+        The kind of page chrome that its words and sizes say it is stands in `decorative`.
         """
         values = {name: value for name, value in attributes if value}
         url, placeholder = self._address(values, list(sources))
@@ -221,7 +221,7 @@ def _decorative(url: str, values: dict[str, str], width: int | None, height: int
     named = alt if len(alt.split()) <= 2 else ""
     for words in (values.get("class", "")[:300], values.get("id", "")[:300], _file(url), named):
         if words and (found := _WORDS.search(words)):
-            # A large picture may be of a badge, and one named in passing is no furniture.
+            # A large picture may be of a badge, and one named in passing is content.
             if sides and min(sides) >= 200:
                 return None
             return found.lastgroup

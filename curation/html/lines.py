@@ -10,7 +10,7 @@ from mmcorpus.curation.html.nodes import PARAGRAPH, Node, TextNode
 from mmcorpus.curation.html.parse import TEXT, Tree
 
 _SHORT: Final = 80
-"""Characters of a line that may be furniture."""
+"""Characters of a line that may be boilerplate."""
 _LONG: Final = 200
 """Characters of a paragraph that belongs to the text for sure: above the first and below the last, datelines stand."""
 _POSTS: Final = 3
@@ -37,7 +37,7 @@ _NUMBER: Final = re.compile(r"\d+")
 
 
 def is_thread(tree: Tree, first: int, last: int) -> bool:
-    """Whether the elements from `first` to before `last` hold a thread of posts."""
+    """True if the elements from `first` to before `last` hold a thread of posts."""
     posts = 0
     for i in range(first, last):
         if tree.tags[i] == TEXT or tree.tags[i] in HEADINGS:
@@ -71,7 +71,7 @@ def drop_lines(nodes: Sequence[Node], *, thread: bool) -> list[Node]:
 
 
 def is_dateline(text: str) -> bool:
-    """Whether a line says when, and next to nothing else.
+    """True if a line says when, and next to nothing else.
 
     >>> is_dateline("Posted on 3 May 2019, 10:12"), is_dateline("In 2019 the mill burnt down")
     (True, False)

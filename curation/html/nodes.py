@@ -17,7 +17,7 @@ class TextNode:
     text: str
     """White space as a reader sees it; never empty. Line breaks stay in lists, tables and code."""
     tag: str = PARAGRAPH
-    """What it was on the page: `p`, `h1` … `h6`, `ul`, `ol`, `dl`, `pre`, `table`, `blockquote`, `figcaption`."""
+    """Its tag on the page: `p`, `h1` … `h6`, `ul`, `ol`, `dl`, `pre`, `table`, `blockquote`, `figcaption`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,9 +34,9 @@ class ImageNode:
     """In CSS pixels, as the page declares it; so is the height."""
     height: int | None = None
     decorative: str | None = None
-    """Why it seems to be furniture and no content (`spacer`, `icon`, `tracking`, …); None for content."""
+    """The reason why it seems to be page chrome (`spacer`, `icon`, `tracking`, …); None for content."""
     opt_out: str | None = None
-    """What asks not to use it, e.g. `meta robots: noimageai`; None if nothing does."""
+    """The opt-out signal that concerns it, e.g. `meta robots: noimageai`; None without one."""
 
 
 Node = TextNode | ImageNode

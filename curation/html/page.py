@@ -34,7 +34,7 @@ _LOOK: Final = 2_000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Extracted:
-    """What a page says."""
+    """The contents of a page."""
 
     nodes: list[Node]
     """Its main content in page order; may be empty."""
@@ -43,13 +43,13 @@ class Extracted:
     language: str | None
     """As the page declares it (`de-AT`)."""
     base_url: str
-    """What its relative addresses were resolved against."""
+    """The address against which its relative ones were resolved."""
     charset: str
     """The WHATWG name of its encoding; of a page that came as text, `utf-8`."""
     robots: tuple[tuple[str, str], ...]
     """Name and content of its `meta` tags for crawlers (`robots`, `googlebot`, `tdm-reservation` …), in page order."""
     counts: dict[str, int] = field(default_factory=dict)
-    """Elements left out by reason (`furniture`, `comments`, `links`, `interface`), and `decorative` images kept."""
+    """Elements left out by reason (`boilerplate`, `comments`, `links`, `interface`), and `decorative` images kept."""
 
 
 def extract(html: bytes | str, url: str, config: ExtractConfig = _DEFAULT, *, charset: str | None = None) -> Extracted:

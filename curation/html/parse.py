@@ -47,7 +47,7 @@ class Tree:
 
 
 class _Handler:
-    """What turbohtml's SAX interface calls; closures over the lists, which is a third faster than methods."""
+    """The handlers of turbohtml's SAX interface; closures over the lists, which is a third faster than methods."""
 
     def __init__(self, tree: Tree, limit: int) -> None:
         stack: list[int] = []

@@ -6,13 +6,13 @@ from urllib.parse import quote, urldefrag, urljoin, urlsplit
 
 _CONTROL: Final = re.compile(r"[\t\n\r]")
 _SAFE: Final = "%/:=&?~+!$,;'@()*[]|"
-"""What is not percent-encoded: what browsers leave as it is in paths and queries."""
+"""Characters that are not percent-encoded: those that browsers leave as they are in paths and queries."""
 MAX_LENGTH: Final = 8_000
 """In characters; a longer address is no address."""
 
 
 def base_url(url: str, base: str | None) -> str:
-    """What a page's relative addresses are resolved against: its own address, moved by its `<base href>`."""
+    """The base of a page's relative addresses: its own address, moved by its `<base href>`."""
     if base is None:
         return url
     try:

@@ -23,7 +23,7 @@ class Writer:
     cells: list[list[str]] = field(default_factory=list)
     """Of the row that is open, the lines of each."""
     later: list[ImageNode] = field(default_factory=list)
-    """Furniture inside a block, which must not split it."""
+    """Page chrome inside a block, which must not split it."""
     lists: list[str] = field(default_factory=list)
     """Tags of the lists that are open."""
     tables: int = 0

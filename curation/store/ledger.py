@@ -44,14 +44,14 @@ def entry(
 def verdicts_of(rows: pa.Table, stage: str) -> pa.Table:
     """A stage's ledger from rows of `uid` and `error_message` (`code: detail`; null for what is kept)."""
     messages: Any = rows["error_message"]
-    columns: list[Any] = [
-        rows["uid"],
-        pa.array([stage] * len(rows), pa.string()),
-        pc.if_else(pc.is_null(messages), KEPT, DROPPED),
-        pc.list_element(pc.split_pattern(messages, ":", max_splits=1), 0),
-        messages,
-        pa.nulls(len(rows), pa.int64()),
-    ]
+    return verdicts(rows["uid"], stage, pc.list_element(pc.split_pattern(messages, ":", max_splits=1), 0), messages)
+
+
+def verdicts(uid: Any, stage: str, rule: Any, value: Any) -> pa.Table:
+    """A stage's ledger from columns; a null rule means that the sample was kept."""
+    names = pa.array([stage] * len(uid), pa.string())
+    verdict = pc.if_else(pc.is_null(rule), KEPT, DROPPED)
+    columns: list[Any] = [uid, names, verdict, rule, value, pa.nulls(len(uid), pa.int64())]
     return pa.Table.from_arrays(columns, schema=SCHEMA)
 
 

@@ -7,13 +7,15 @@ A *view* is a folder of shards without tars, whose `view.json` says whose tars t
 may be an image of a document, a paragraph, or a document as it was trimmed. It is listed and read as any other folder.
 """
 
+import contextlib
 import io
 import json
 import os
 import posixpath
 import re
 import tarfile
-from collections.abc import Collection, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Final, Literal, get_args
@@ -204,11 +206,11 @@ class ShardWriter:
     def __init__(self, shard: Shard) -> None:
         self.shard = shard
         self._rows: list[dict[str, Any]] = []
-        self._files = storage.atomic_write(shard.tar)
+        self._file = open_tar(shard.tar)
         self._tar: tarfile.TarFile | None = None
 
     def __enter__(self) -> "ShardWriter":
-        self._tar = tarfile.open(fileobj=self._files.__enter__(), mode="w", format=tarfile.GNU_FORMAT)
+        self._tar = self._file.__enter__()
         return self
 
     def write(self, sample: Sample) -> None:
@@ -248,21 +250,18 @@ class ShardWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        assert self._tar is not None
-        if kind is None:
-            self._tar.close()
-        self._files.__exit__(kind, error, traceback)
+        self._file.__exit__(kind, error, traceback)
         if kind is None:
             # from_pylist alone would keep only the columns of the first row.
-            names = dict.fromkeys(name for row in self._rows for name in row)
-            columns = {name: [row.get(name) for row in self._rows] for name in names}
-            storage.write_table(self.shard.parquet, pa.table(columns))
-            count = len(self._rows)
-            storage.write_json(
-                self.shard.stats,
-                {"count": count, "successes": count, "failed_to_download": 0, "failed_to_resize": 0,
-                 "status_dict": {SUCCESS: count}},
-            )  # fmt: skip
+            names = dict.fromkeys(name for row in self._rows for name in row) or ("uid", "status", "error_message")
+            commit_shard(self.shard, pa.table({name: [row.get(name) for row in self._rows] for name in names}))
+
+
+@contextlib.contextmanager
+def open_tar(path: str) -> Iterator[tarfile.TarFile]:
+    """A tar for `add_member`, which appears at `path` complete when the block ends, and not at all if it raises."""
+    with storage.atomic_write(path) as file, tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as tar:
+        yield tar
 
 
 def add_member(tar: tarfile.TarFile, name: str, data: bytes) -> None:
@@ -271,3 +270,29 @@ def add_member(tar: tarfile.TarFile, name: str, data: bytes) -> None:
     info.size = len(data)
     info.mode = 0o644
     tar.addfile(info, io.BytesIO(data))
+
+
+def commit_shard(
+    shard: Shard, rows: pa.Table, *, failures: Sequence[str] = ("failed_to_download", "failed_to_resize"), **more: Any
+) -> dict[str, Any]:
+    """Commit a shard whose tar, if it has one, is written: its parquet, then its stats; returns the stats.
+
+    The stats are img2dataset's: the rows by `status`, and in `status_dict` by the code of their `error_message`.
+
+    Args:
+        failures: statuses that are counted even where no row has them.
+        more: entries of the stats beside the counts.
+    """
+    storage.write_table(shard.parquet, rows)
+    statuses = Counter(dict.fromkeys(failures, 0))
+    statuses.update(map(str, rows["status"].to_pylist()))
+    codes = Counter(code_of(message) or SUCCESS for message in rows["error_message"].to_pylist())
+    counts = {"count": len(rows), "successes": statuses.pop(SUCCESS, 0), **statuses}
+    stats = {**counts, "status_dict": dict(sorted(codes.items())), **more}
+    storage.write_json(shard.stats, stats)
+    return stats
+
+
+def code_of(message: str | None) -> str | None:
+    """The code of an error message `code: detail`."""
+    return message.partition(":")[0] if message is not None else None

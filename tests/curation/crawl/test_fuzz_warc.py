@@ -15,7 +15,7 @@ from mmcorpus.curation.crawl.records import START, Failure, Item, Other, Page, P
 from mmcorpus.curation.crawl.streams import Source
 from mmcorpus.curation.crawl.warc import read_warc
 from mmcorpus.curation.documents.config import PagesConfig
-from mmcorpus.curation.documents.pages import PageExtractor, uid_of
+from mmcorpus.curation.documents.page_row import PageExtractor, uid_of
 from tests.curation.documents.page_corpus import html
 
 Mutation = Callable[[random.Random, bytes], bytes]

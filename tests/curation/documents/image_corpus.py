@@ -79,7 +79,7 @@ def write_captures(scores: str, shard: str, ranks: Sequence[tuple[str, int | Non
 
 
 def fetch(listed: str, out: str, bodies: Mapping[str, bytes | str], config: DownloadConfig = DOWNLOAD) -> None:
-    """What the download makes of a list: `bodies` gives the response or the error of an address; the rest is 404."""
+    """The download of a list: `bodies` gives the response or the error of an address; the rest is 404."""
     names = [name for name in storage.list_names(listed) if name.endswith(".parquet")]
     rows = [row for name in names for row in storage.read_table(storage.join(listed, name)).to_pylist()]
     assert rows == sorted(rows, key=lambda row: row["uid"])

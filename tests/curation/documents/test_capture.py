@@ -1,6 +1,5 @@
 """Of several captures of a page the latest stays."""
 
-import functools
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ from mmcorpus.curation.documents.capture import CaptureReport, choose_captures
 from mmcorpus.curation.documents.config import PagesConfig
 from mmcorpus.curation.documents.extract import extract_documents
 from mmcorpus.curation.documents.read_extracted import surviving
-from mmcorpus.curation.engine.tasks import Outcome, attempt
 from mmcorpus.curation.store import ledger
 from mmcorpus.curation.store.shards import list_shards, read_rows
 from mmcorpus.curation.synthetic.write_warc import Capture, write_warc
@@ -20,19 +18,14 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 @pytest.fixture
-def extracted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+def extracted(tmp_path: Path) -> Path:
     """Three crawls of a site of four pages; the second again with one page changed, the third a copy of the first."""
 
-    def run(make_work: Any, items: Any, *, name: Any, **_: Any) -> list[Outcome]:
-        work = make_work()
-        return [attempt(functools.partial(work, item), name(item)) for item in items]
-
-    monkeypatch.setattr("mmcorpus.curation.documents.extract.run_shards", run)
     newer = [Capture(f"{HOST}/1", html(11), date="2024-03-01T00:00:00Z"), *pages(1, date="2023-01-01T00:00:00Z")]
     write_warc(f"{tmp_path}/in/0.warc.gz", pages(4))
     write_warc(f"{tmp_path}/in/1.warc.gz", [*newer, Capture(f"{HOST}/2", b"<p>gone", status=404)])
     write_warc(f"{tmp_path}/in/2.warc.gz", pages(4))
-    config = PagesConfig(records_per_shard=3)
+    config = PagesConfig(records_per_shard=3, workers=0)
     extract_documents(config, f"{tmp_path}/in", f"{tmp_path}/documents", f"{tmp_path}/ledger")
     return tmp_path
 

@@ -132,7 +132,7 @@ def test_what_is_there_is_kept_and_nothing_is_mixed(trimmed: str, tmp_path: Path
     report = export_obelics(trimmed, str(out), workers=0)
     assert (report.files, report.resumed, report.documents) == (2, 1, 3)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == whole
-    with pytest.raises(ValueError, match="the export of other documents"):
+    with pytest.raises(ValueError, match="exported documents made from something else"):
         export_obelics(trimmed, str(out), selection=selection(_1=1), workers=0)
     for other in ("pages.paragraphs", "pages.urls"):
         with pytest.raises(ValueError, match="has no documents"):

@@ -15,20 +15,14 @@ from mmcorpus.curation.synthetic.write_warc import write_warc
 from tests.curation.documents.page_corpus import pages, tree
 
 RUN = """
-import functools, sys
-from mmcorpus.curation.documents import extract
+import sys
 from mmcorpus.curation.documents.capture import choose_captures
 from mmcorpus.curation.documents.config import PagesConfig
-from mmcorpus.curation.engine.tasks import attempt
+from mmcorpus.curation.documents.extract import extract_documents
 
-def here(make_work, items, *, name, **_):
-    work = make_work()
-    return [attempt(functools.partial(work, item), name(item)) for item in items]
-
-# Ray's own start would be most of each life; what a killed worker leaves is what a killed driver leaves.
-extract.run_shards = here
 inputs, out = sys.argv[1:]
-extract.extract_documents(PagesConfig(records_per_shard=40), inputs, f"{out}/documents", f"{out}/ledger")
+# Ray's own start would be most of each life; what a killed worker leaves is what a killed driver leaves.
+extract_documents(PagesConfig(records_per_shard=40, workers=0), inputs, f"{out}/documents", f"{out}/ledger")
 choose_captures(f"{out}/documents", f"{out}/scores", f"{out}/ledger", f"{out}/work", workers=0)
 """
 

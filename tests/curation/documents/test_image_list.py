@@ -1,4 +1,4 @@
-"""Which addresses are listed, which are not and why, and that the list depends on the documents alone."""
+"""The image list: its addresses, the rule that left out each other, and that it depends on the documents alone."""
 
 import json
 from pathlib import Path
@@ -201,7 +201,7 @@ def test_a_list_that_is_there_is_kept_until_its_documents_or_rules_change(tmp_pa
     assert len(listed(tmp_path, many(4))) == 39
     (tmp_path / "foreign").mkdir()
     storage.write_table(f"{tmp_path}/foreign/1.parquet", storage.read_table(str(file)))
-    with pytest.raises(ValueError, match="did not write"):
+    with pytest.raises(ValueError, match="without a record of what they are made from"):
         list_images(ImageListConfig(), f"{tmp_path}/documents", f"{tmp_path}/foreign", f"{tmp_path}/led", workers=0)
 
 

@@ -135,7 +135,7 @@ def test_the_first_of_a_page_is_kept_by_address_and_by_bytes(tmp_path: Path) -> 
     prepare(f"{root}/all", [[page("http://a.test/1", *nodes), other]], bodies)
     place(f"{root}/all", PlaceConfig(repeats="all", decorative=False))
     assert reasons(f"{root}/all") == [None] * 6
-    with pytest.raises(ValueError, match="remove it and its views"):
+    with pytest.raises(ValueError, match=r"made from something else \(place\.repeats changed"):
         place(root, PlaceConfig(repeats="all"))
 
 
@@ -296,7 +296,7 @@ def test_same_bytes_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     place(str(tmp_path / "whole"))
     root = str(tmp_path / "killed")
     prepare(root, *corpus())
-    write = module.write_rows
+    write = module.commit_shard
     calls = 0
 
     def killed(*args: Any) -> dict[str, Any]:
@@ -307,7 +307,7 @@ def test_same_bytes_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         return write(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "write_rows", killed)
+        patch.setattr(module, "commit_shard", killed)
         with pytest.raises(KeyboardInterrupt):
             place(root)
     assert len(list_shards(f"{root}/shards/pages")) == 1
@@ -319,8 +319,8 @@ def test_same_bytes_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     prepare(str(tmp_path / "cut"), *corpus())
     place(str(tmp_path / "cut"))
     files = contents(str(tmp_path / "cut"))
-    assert {name: data for name, data in files.items() if "place.json" not in name} == {
-        name: data for name, data in contents(root).items() if "place.json" not in name
+    assert {name: data for name, data in files.items() if "made_from.json" not in name} == {
+        name: data for name, data in contents(root).items() if "made_from.json" not in name
     }
 
 
@@ -329,8 +329,8 @@ def test_on_s3(s3_root: str, tmp_path: Path) -> None:
     prepare(str(tmp_path), *corpus(2))
     assert place(s3_root) == place(str(tmp_path))
     remote, local = contents(s3_root), contents(str(tmp_path))
-    assert {name: data for name, data in remote.items() if "place.json" not in name} == {
-        name: data for name, data in local.items() if "place.json" not in name
+    assert {name: data for name, data in remote.items() if "made_from.json" not in name} == {
+        name: data for name, data in local.items() if "made_from.json" not in name
     }
     (shard, _) = list_shards(f"{s3_root}/shards/pages.images")
     assert shard.tar == f"{s3_root}/shards/pages/000000000.tar"

@@ -1,8 +1,6 @@
 """Sites' files that a crawl carries, wherever in it, decide about its pages and images."""
 
-import functools
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -10,8 +8,7 @@ from mmcorpus.curation.crawl.optout.decide import OptOutConfig
 from mmcorpus.curation.crawl.optout.site_rules import SiteFile, to_table
 from mmcorpus.curation.documents.image_list import ImageListConfig, list_images
 from mmcorpus.curation.documents.read_extracted import digest_of_shards, read_documents
-from mmcorpus.curation.documents.site_optout import heed_sites, read_objections
-from mmcorpus.curation.engine.tasks import Outcome, attempt
+from mmcorpus.curation.documents.site_optout import apply_site_optouts, read_site_optouts
 from mmcorpus.curation.html.nodes import from_json
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.shards import list_shards
@@ -19,12 +16,6 @@ from tests.curation.documents.image_corpus import image, page, text, write_docum
 
 ROBOTS = SiteFile(host="a.test", kind="robots.txt", date="d", text="User-agent: GPTBot\nDisallow: /secret")
 AI = SiteFile(host="img.test", kind="ai.txt", date="d", text="User-Agent: *\nDisallow: *.png")
-
-
-def run(make_work: Any, items: Any, *, name: Any, **_: Any) -> list[Outcome]:
-    """What the engine does, in this process."""
-    work = make_work()
-    return [attempt(functools.partial(work, item), name(item)) for item in items]
 
 
 @pytest.fixture
@@ -56,45 +47,46 @@ def seen(root: str) -> dict[str, tuple[str | None, list[str | None]]]:
     }
 
 
-def test_later_stages_see_what_sites_object(documents: str) -> None:
+def test_later_stages_see_the_opt_outs_of_sites(documents: str) -> None:
     before = digest_of_shards(documents)
-    assert heed_sites(documents, OptOutConfig(), run) == 1
+    assert apply_site_optouts(documents, OptOutConfig(), workers=0) == 1
     assert seen(documents) == {
         "http://a.test/secret/1": ("robots.txt: Disallow: /secret (gptbot)", [None]),
         "http://a.test/2": (None, ["ai.txt: Disallow: *.png (*)", None, "meta robots: noai"]),
-        "http://a.test/secret/3": ("meta robots: noai", []),  # who objected first keeps the word
+        "http://a.test/secret/3": ("meta robots: noai", []),  # the signal of the page itself stays
         "http://b.test/secret": (None, []),
     }
     assert digest_of_shards(documents) != before
-    assert read_objections(list_shards(documents)[1]) == {}
+    assert read_site_optouts(list_shards(documents)[1]) == {}
 
 
 def test_an_image_that_its_site_withholds_is_not_listed(documents: str, tmp_path: Path) -> None:
-    heed_sites(documents, OptOutConfig(), run)
+    apply_site_optouts(documents, OptOutConfig(), workers=0)
     list_images(ImageListConfig(), documents, str(tmp_path / "list"), str(tmp_path / "ledger"), workers=0)
     listed = storage.read_table(str(tmp_path / "list" / "00000.parquet"))["url"].to_pylist()
     assert sorted(listed) == ["http://img.test/1.jpg", "http://img.test/2.jpg"]
 
 
 def test_it_is_asked_again_only_where_something_changed(documents: str) -> None:
-    calls: list[int] = []
+    written = Path(documents, "objections", "000000000.parquet")
 
-    def counting(make_work: Any, items: Any, **options: Any) -> list[Outcome]:
-        calls.append(len(items))
-        return run(make_work, items, **options)
+    def time() -> int:
+        assert apply_site_optouts(documents, OptOutConfig(), workers=0) == expected
+        return written.stat().st_mtime_ns
 
-    assert [heed_sites(documents, OptOutConfig(), counting) for _ in range(2)] == [1, 1]
-    assert calls == [2]
+    expected = 1
+    before = time()
+    assert time() == before
     storage.remove(f"{documents}/sites/000010000.parquet")
-    assert heed_sites(documents, OptOutConfig(), counting) == 0
-    assert calls == [2, 2]
+    expected = 0
+    assert time() > before
     assert seen(documents)["http://a.test/secret/1"] == (None, [None])
 
 
 def test_without_files_or_where_none_count_nothing_is_written(documents: str) -> None:
-    heed_sites(documents, OptOutConfig(), run)
-    assert heed_sites(documents, OptOutConfig(robots_txt=False, ai_txt=False), run) == 0
+    apply_site_optouts(documents, OptOutConfig(), workers=0)
+    assert apply_site_optouts(documents, OptOutConfig(robots_txt=False, ai_txt=False), workers=0) == 0
     assert not storage.exists(f"{documents}/objections")
     storage.remove(f"{documents}/sites")
-    assert heed_sites(documents, OptOutConfig(), run) == 0
+    assert apply_site_optouts(documents, OptOutConfig(), workers=0) == 0
     assert seen(documents)["http://a.test/secret/1"] == (None, [None])

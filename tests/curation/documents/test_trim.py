@@ -1,4 +1,4 @@
-"""What the decisions on nodes leave of documents, and what drops whole documents."""
+"""Trimming: the decisions on nodes leave some of a document, or drop it whole."""
 
 import json
 from pathlib import Path
@@ -162,8 +162,11 @@ def test_documents_of_shards_that_failed_are_counted(tmp_path: Path) -> None:
 
 
 def test_other_folders_are_left_alone(shared: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no view"):
-        trim_documents(f"{shared}/shards/pages", f"{shared}/documents", f"{tmp_path}/ledger", workers=0)
+    with pytest.raises(ValueError, match="without a record of what they are made from"):
+        trim_documents(f"{shared}/shards/pages", f"{shared}/shards/pages.urls", f"{tmp_path}/ledger", workers=0)
+    with pytest.raises(ValueError, match="holds placed documents, not trimmed documents"):
+        trim_documents(f"{shared}/shards/pages", f"{shared}/shards/pages", f"{tmp_path}/ledger", workers=0)
+    assert list_shards(f"{shared}/shards/pages")
     with pytest.raises(ValueError, match="beside"):
         trim_documents(f"{shared}/shards/pages", f"{tmp_path}/trimmed", f"{tmp_path}/ledger", workers=0)
     with pytest.raises(ValueError, match="place them first"):

@@ -80,7 +80,7 @@ def plain(placed: str, view: str, out: str) -> None:
 
 
 def judge(shards: str, scores: str, scorers: list[Scorer]) -> None:
-    """What a worker of `score` does, in this process."""
+    """The work of a worker of `score`, in this process."""
     work = ScoreShard(Outputs.of(scorers, scores=scores), scorers, max_pixels=MAX_PIXELS, rows_per_batch=4)
     for shard in list_shards(shards):
         samples = storage.read_json(shard.stats)["successes"]

@@ -1,4 +1,4 @@
-"""What of a page is content, and how it is written: blocks in order, furniture gone, whatever the template."""
+"""The content of a page, and how it is written: blocks in order, boilerplate gone, whatever the template."""
 
 import pytest
 
@@ -59,7 +59,7 @@ def test_blocks(html: str, expected: list[tuple[str, str]]) -> None:
     assert blocks(html) == expected
 
 
-FURNITURE = [
+BOILERPLATE = [
     "<nav><a href=1>Home</a></nav>",
     "<div class='main-menu'><a href=1>Home</a></div>",
     "<div id=sidebar><p>WORD and some more words, in a sentence.</p></div>",
@@ -87,9 +87,9 @@ FURNITURE = [
 ]
 
 
-@pytest.mark.parametrize("html", FURNITURE)
+@pytest.mark.parametrize("html", BOILERPLATE)
 @pytest.mark.parametrize("where", ["before", "within", "after"])
-def test_furniture_goes(html: str, where: str) -> None:
+def test_boilerplate_goes(html: str, where: str) -> None:
     before, within, after = (html if where == place else "" for place in ("before", "within", "after"))
     page = f"<body>{before}<div class=x><h1>Headline</h1>{PROSE}{within}{PROSE}</div>{after}</body>"
     found = text(page)
@@ -117,7 +117,7 @@ def test_a_whole_page_from_a_template() -> None:
     assert found.nodes[0] == TextNode(text="The mill burnt", tag="h1")
     assert (found.title, found.language, found.base_url) == ("The mill burnt | Site", "de-AT", URL)
     assert found.robots == (("robots", "noai, noimageai"), ("gptbot", "noindex"))
-    assert found.counts["furniture"] >= 5
+    assert found.counts["boilerplate"] >= 5
 
 
 def test_the_headline_outside_the_text_comes_along_with_what_is_between() -> None:

@@ -16,7 +16,7 @@ URL = "https://example.com/a/page.html"
 
 
 def answer(data: bytes | str, charset: str | None = None) -> Extracted | str:
-    """What a page gives, checked for what must hold of any answer."""
+    """The extraction of a page, checked for what must hold of any answer."""
     try:
         found = extract(data, URL, charset=charset)
     except ExtractError as error:
@@ -84,7 +84,7 @@ HOSTILE: dict[str, Callable[[], str]] = {
     "entities": lambda: "<p>" + "&amp;&notin;&#x41;&foo" * 200_000,
     "null bytes": lambda: "<p>text" + "x" * 20_000 + "\0a" * 200_000,
     "less-than signs": lambda: "<" * 2_000_000,
-    "furniture in code": lambda: "<pre>" + " <img class=emoji src=x.png> " * 10_000,
+    "page chrome in code": lambda: "<pre>" + " <img class=emoji src=x.png> " * 10_000,
     "10,000 noscripts": lambda: "<noscript><img src=a.jpg></noscript>" * 10_000,
 }
 

@@ -1,4 +1,4 @@
-"""Where an image's address stands, what its words say, and which images are furniture."""
+"""Images: where the address stands, what the words say, and which are page chrome."""
 
 import base64
 
@@ -159,7 +159,7 @@ def test_words_and_sizes() -> None:
         ('<img src="logo-of-1920.jpg" width="800" height="600">', None),
     ],
 )
-def test_furniture_is_marked_and_stays(markup: str, reason: str | None) -> None:
+def test_page_chrome_is_marked_and_stays(markup: str, reason: str | None) -> None:
     assert [image.decorative for image in images(markup)] == [reason]
 
 
@@ -168,7 +168,7 @@ def test_an_image_that_comes_three_times_is_marked() -> None:
     assert marks == ["repeated"] * 3
 
 
-def test_furniture_does_not_split_its_paragraph() -> None:
+def test_page_chrome_does_not_split_its_paragraph() -> None:
     page = f'{PROSE}<p>One <img class="emoji" src="e.png"> two.</p><p>Three <img src="b.jpg"> four.</p>{PROSE}'
     nodes = extract(f"<article>{page}</article>", "https://example.com/").nodes
     kinds = [node.text if not isinstance(node, ImageNode) else node.url[-5:] for node in nodes[1:-1]]

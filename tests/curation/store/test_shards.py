@@ -4,6 +4,7 @@ import io
 import tarfile
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from mmcorpus.curation.store import storage
@@ -13,6 +14,7 @@ from mmcorpus.curation.store.shards import (
     Shard,
     ShardWriter,
     add_member,
+    commit_shard,
     list_shards,
     read_rows,
     read_samples,
@@ -57,6 +59,25 @@ def test_what_is_written_is_read(root: str) -> None:
     assert read_rows(shard, ["key"]).column_names == ["key"]
     stats = storage.read_json(shard.stats)
     assert (stats["count"], stats["successes"]) == (4, 4)
+
+
+def test_a_commit_counts_statuses_and_codes(tmp_path: Path) -> None:
+    shard = Shard(root=str(tmp_path), name="00000")
+    rows = [("success", None), ("skipped", "opt_out: noai"), ("skipped", "opt_out: robots.txt: a"), ("success", None)]
+    names = ["status", "error_message"]
+    stats = commit_shard(shard, pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in rows]), texts=7)
+    assert stats == storage.read_json(shard.stats) == {
+        "count": 4, "successes": 2, "failed_to_download": 0, "failed_to_resize": 0, "skipped": 2,
+        "status_dict": {"opt_out": 2, "success": 2}, "texts": 7,
+    }  # fmt: skip
+    assert list_shards(str(tmp_path)) == [shard]
+
+
+def test_a_shard_without_samples_is_one(tmp_path: Path) -> None:
+    shard = write(Shard(root=str(tmp_path), name="00000"), [])
+    assert list_shards(str(tmp_path)) == [shard]
+    assert read_rows(shard, ["uid", "status"]).num_rows == 0
+    assert list(read_samples(shard)) == []
 
 
 def test_only_the_uids_asked_for(root: str) -> None:

@@ -9,9 +9,9 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from mmcorpus.curation.documents.views import node_key, view_root, write_rows, write_view_file
+from mmcorpus.curation.documents.views import node_key, view_root, write_view_file
 from mmcorpus.curation.store.scores import Origin, write_scores
-from mmcorpus.curation.store.shards import EncodedImage, Sample, Shard, ShardWriter
+from mmcorpus.curation.store.shards import EncodedImage, Sample, Shard, ShardWriter, commit_shard
 from mmcorpus.pipelines.notebook import Run, disagreement, distribution, gallery, jaccard, regions, threshold_slider
 from mmcorpus.pipelines.notebook.plots import drawn_in
 from mmcorpus.pipelines.run.state import RunState
@@ -62,7 +62,7 @@ def test_pages_show_their_images(tmp_path: Path) -> None:
     for level, row in views.items():
         root = view_root(shards, level)
         rows = [{**row, **said}]
-        write_rows(Shard(root=root, name="00000"), rows, pa.Table.from_pylist(rows).schema)
+        commit_shard(Shard(root=root, name="00000"), pa.Table.from_pylist(rows))
         write_view_file(root, shards, level)
     found = Run(str(tmp_path)).pictures(UIDS[:3])
     assert [each.data for each in found] == [pictures[1], pictures[2], b""], "what a document kept, not what it had"

@@ -1,22 +1,19 @@
-"""What becomes of a document's images: which node gets which image, and why another gets none."""
+"""Placing within one document: the image of each node, or the reason why it gets none."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mmcorpus.curation.documents.config_images import Beside, PlaceConfig
+from mmcorpus.curation.documents.config import PlaceConfig
 from mmcorpus.curation.documents.image_urls import INLINE
 from mmcorpus.curation.documents.locate import SKIPPED
 from mmcorpus.curation.documents.read_extracted import BAD_NODES, parse_nodes
-from mmcorpus.curation.documents.views import node_key
 from mmcorpus.curation.download import DownloadConfig
 from mmcorpus.curation.download.images import BadImage
 from mmcorpus.curation.download.resize import UprightResizer
 from mmcorpus.curation.html.addresses import address_uid, decode_inline, shown_url
-from mmcorpus.curation.html.nodes import ImageNode, Node, TextNode, to_dict
+from mmcorpus.curation.html.nodes import ImageNode, Node, to_dict
 from mmcorpus.curation.store.shards import SUCCESS
-from mmcorpus.curation.store.uid import node_uid
 
 
 @dataclass(kw_only=True, slots=True)
@@ -24,7 +21,7 @@ class Placed:
     """An image node on its way into the tar."""
 
     number: int
-    """Of the node in its document."""
+    """The node's, in its document."""
     node: ImageNode
     address: str
     """The uid of its address."""
@@ -32,7 +29,7 @@ class Placed:
     error: str | None = None
     """`code: detail`; None for an image that is placed."""
     facts: dict[str, Any] = field(default_factory=dict)
-    """What is known of its address: `located_schema`'s columns."""
+    """The facts known of its address: `located_schema`'s columns."""
     data: bytes | None = None
     """The image of a `data:` address, as it is to be stored; others are read from the tar that `facts` names."""
     image: int | None = None
@@ -138,58 +135,3 @@ class Placer:
             return one.fail("failed_to_resize", error or "undecodable")
         one.data = image
         return None
-
-
-def texts_beside(nodes: Sequence[Node], order: Sequence[Beside]) -> dict[int, str | None]:
-    """By the number of each image, its text: the first of `order` that it has."""
-    after: list[str | None] = [None] * len(nodes)
-    text: str | None = None
-    for number in range(len(nodes) - 1, -1, -1):
-        after[number], node = text, nodes[number]
-        text = node.text if isinstance(node, TextNode) else text
-    found: dict[int, str | None] = {}
-    before: str | None = None
-    for number, node in enumerate(nodes):
-        if isinstance(node, TextNode):
-            before = node.text
-            continue
-        texts = {"figcaption": node.caption, "next": after[number], "previous": before, "alt": node.alt}
-        found[number] = next((texts[place] for place in order if texts[place]), None)
-    return found
-
-
-def image_rows(document: Document, order: Sequence[Beside], names: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """The rows of a document's images in their view; `names` are the columns that the download records."""
-    texts = texts_beside(document.nodes, order)
-    for one in document.images:
-        yield {
-            **_node_row(document, one.number),
-            **{name: one.facts.get(name) for name in names},
-            "status": one.status,
-            "error_message": one.error,
-            "url": shown_url(one.node.url),
-            "caption": texts[one.number],
-            "alt": one.node.alt,
-            "address": one.address,
-            "image": one.image,
-        }
-
-
-def paragraph_rows(document: Document) -> Iterator[dict[str, Any]]:
-    """The rows of a document's texts in their view."""
-    for number, node in enumerate(document.nodes):
-        if isinstance(node, TextNode):
-            yield {**_node_row(document, number), "status": SUCCESS, "caption": node.text, "tag": node.tag}
-
-
-def _node_row(document: Document, number: int) -> dict[str, Any]:
-    row = document.row
-    return {
-        "key": node_key(row["key"], number),
-        "uid": node_uid(row["uid"], number),
-        "error_message": None,
-        "document": row["uid"],
-        "node": number,
-        "domain": row.get("domain"),
-        "url": row.get("url"),
-    }

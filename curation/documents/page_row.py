@@ -82,8 +82,8 @@ class PageExtractor:
     def _with_opt_out(self, node: Node, metas: Metas, headers: Metas) -> Node:
         if isinstance(node, TextNode) or node.opt_out is not None:
             return node
-        objection = decide_image(node.url, metas, headers, self.sites, self.config.opt_out)
-        return replace(node, opt_out=objection) if objection is not None else node
+        signal = decide_image(node.url, metas, headers, self.sites, self.config.opt_out)
+        return replace(node, opt_out=signal) if signal is not None else node
 
 
 def uid_of(found: Page | Ready | Failure) -> str:
