@@ -20,7 +20,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from mmcorpus.curation.documents.read_trimmed import read_kept
 from mmcorpus.curation.engine.items import run_pending
 from mmcorpus.curation.engine.made_from import MadeFrom
 from mmcorpus.curation.engine.output import Output
@@ -38,6 +37,7 @@ from mmcorpus.curation.store.shards import (
     read_rows,
     read_samples,
 )
+from mmcorpus.curation.store.views import read_kept
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
