@@ -10,11 +10,11 @@ from mmcorpus.curation.documents.config import Beside
 from mmcorpus.curation.documents.locate import image_fields
 from mmcorpus.curation.documents.place_document import Document
 from mmcorpus.curation.download import DownloadConfig
-from mmcorpus.curation.engine.items import threaded
 from mmcorpus.curation.html.addresses import shown_url
 from mmcorpus.curation.html.nodes import Node, TextNode
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.shards import SUCCESS, Shard, list_shards, read_rows
+from mmcorpus.curation.store.storage import threaded
 from mmcorpus.curation.store.uid import node_uid
 
 _NODE_FIELDS: Final[list[Any]] = [

@@ -4,7 +4,6 @@ import functools
 import time
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
@@ -12,8 +11,7 @@ from mmcorpus.curation.engine.tasks import cluster_resource, run_shards
 from mmcorpus.curation.scoring.gpu import FeedConfig, feed_models
 from mmcorpus.curation.scoring.shard import Outputs, ScoreShard, ShardWork
 from mmcorpus.curation.store import storage
-from mmcorpus.curation.store.embeddings import embeddings_path, list_embeddings
-from mmcorpus.curation.store.scores import THREADS, ScoreStatus, TableInfo, list_tables, score_status, table_path
+from mmcorpus.curation.store.scores import ScoreStatus, list_tables, score_status, shards_of, table_path
 from mmcorpus.curation.store.shards import Shard, list_shards
 from mmcorpus.filters import MAX_PIXELS, Scorer
 from mmcorpus.filters.model import ModelScorer
@@ -123,9 +121,20 @@ def score(
             tables[name][outcome.name] = info
         if result["error"]:
             failed[outcome.name] = result["error"]
-    fingerprints = {scorer.name: scorer.fingerprint() for scorer in scorers}
-    skipped, seconds = len(shards) - len(todo), time.monotonic() - start
-    return _report(tables, sizes, failed, fingerprints, skipped=skipped, seconds=seconds)
+    unscored = {
+        name: sum((Counter(info.reasons) for info in infos.values()), Counter()) for name, infos in tables.items()
+    }
+    rows = {name: sum(info.rows for info in infos.values()) for name, infos in tables.items()}
+    return ScoreReport(
+        shards=len(shards),
+        skipped=len(shards) - len(todo),
+        samples=sum(sizes.values()),
+        scored={name: count - unscored[name].total() for name, count in rows.items()},
+        unscored={name: dict(sorted(counts.items())) for name, counts in unscored.items()},
+        fingerprints={scorer.name: scorer.fingerprint() for scorer in scorers},
+        failed=failed,
+        seconds=time.monotonic() - start,
+    )
 
 
 def check_scorers(scorers: Sequence[Scorer], embeddings_root: str | None = None) -> None:
@@ -152,8 +161,6 @@ def check_scorers(scorers: Sequence[Scorer], embeddings_root: str | None = None)
 
 def _settled(scorers: Sequence[Scorer]) -> tuple[list[Scorer], int]:
     """The scorers with what they leave to the machine settled for this cluster, and its GPUs."""
-    if not any(isinstance(scorer, ModelScorer) for scorer in scorers):
-        return list(scorers), 0
     gpus = cluster_resource("GPU")
     settled = [scorer.on("cuda" if gpus else "cpu") for scorer in scorers]
     for scorer in settled:
@@ -171,12 +178,14 @@ def _feed_config(workers: int | None, model_workers: int | None, gpus: int) -> F
 
 def _sizes(shards: Sequence[Shard]) -> dict[str, int]:
     """How many samples each shard has, by its stats file."""
-    with ThreadPoolExecutor(THREADS) as pool:
-        stats = list(pool.map(lambda shard: storage.read_json(shard.stats), shards))
-    for shard, stat in zip(shards, stats, strict=True):
-        if not isinstance(stat, dict) or not isinstance(stat.get("successes"), int):
+
+    def size(shard: Shard) -> int:
+        stats = storage.read_json(shard.stats)
+        if not isinstance(stats, dict) or not isinstance(stats.get("successes"), int):
             raise ValueError(f"{shard.stats} does not count its successes; was it written by img2dataset?")
-    return {shard.name: stat["successes"] for shard, stat in zip(shards, stats, strict=True)}
+        return int(stats["successes"])
+
+    return dict(zip((shard.name for shard in shards), storage.threaded(size, shards), strict=True))
 
 
 def _clear(
@@ -195,37 +204,12 @@ def _clear(
         state = status[scorer.name]
         if scorer.embeddings() is not None:
             assert embeddings_root is not None
-            kept = set(list_embeddings(embeddings_root, scorer.name))
+            kept = set(shards_of(embeddings_root, scorer.name))
             for shard in kept - set(sizes):
-                storage.remove(embeddings_path(embeddings_root, scorer.name, shard))
+                storage.remove(table_path(embeddings_root, scorer.name, shard))
             lost = tuple(shard for shard in state.done if shard not in kept)
             done = {shard: info for shard, info in state.done.items() if shard in kept}
             status[scorer.name] = replace(state, done=done, stale=(*state.stale, *lost))
         for shard in status[scorer.name].stale:
             storage.remove(table_path(out_root, scorer.name, shard))
     return status
-
-
-def _report(
-    tables: dict[str, dict[str, TableInfo]],
-    sizes: dict[str, int],
-    failed: dict[str, str],
-    fingerprints: dict[str, str],
-    *,
-    skipped: int,
-    seconds: float,
-) -> ScoreReport:
-    unscored = {
-        name: sum((Counter(info.reasons) for info in infos.values()), Counter()) for name, infos in tables.items()
-    }
-    rows = {name: sum(info.rows for info in infos.values()) for name, infos in tables.items()}
-    return ScoreReport(
-        shards=len(sizes),
-        skipped=skipped,
-        samples=sum(sizes.values()),
-        scored={name: count - unscored[name].total() for name, count in rows.items()},
-        unscored={name: dict(sorted(counts.items())) for name, counts in unscored.items()},
-        fingerprints=fingerprints,
-        failed=failed,
-        seconds=seconds,
-    )
