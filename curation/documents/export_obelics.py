@@ -8,7 +8,7 @@ As in OBELICS an image is its address, and texts that follow one another are one
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
 
 import pyarrow as pa
@@ -78,10 +78,6 @@ class ExportReport:
     """Uids of the selection that no shard has."""
     failed: dict[str, str]
     """Shards that could not be exported, and why; run again to retry them."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
 
 
 def export_obelics(

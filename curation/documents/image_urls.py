@@ -126,8 +126,9 @@ class Merge:
     def run(self, task: int) -> dict[str, int]:
         parts = self.tasks[task]
         table = _merged(pa.concat_tables(threaded(lambda path: read_parts(path, parts), self.counted)))
-        rules, values = decide(self.config, table)
-        decided = pa.table([table["uid"], pa.array(rules, pa.string()), pa.array(values, pa.string())], schema=DECIDED)
+        verdicts = decide(self.config, table)
+        rules, values = (pa.array([verdict[place] for verdict in verdicts], pa.string()) for place in (0, 1))
+        decided = pa.table([table["uid"], rules, values], schema=DECIDED)
         listed = table.filter(pc.is_null(decided["rule"])).select(["uid", "url", "pages", "places"])
         storage.write_table(storage.join(self.out, f"{task:05d}.parquet"), listed.combine_chunks())
         # Last: its presence is the commit of both.
@@ -135,20 +136,17 @@ class Merge:
         return {"addresses": table.num_rows, "listed": listed.num_rows}
 
 
-def decide(config: ImageListConfig, table: pa.Table) -> tuple[list[str | None], list[str | None]]:
+def decide(config: ImageListConfig, table: pa.Table) -> list[tuple[str | None, str | None]]:
     """The rule that drops each address of a table of `USES`, None for none, and the value that decided."""
     judge = UrlScorer(whole_words=config.whole_words).load()
-    rules: list[str | None] = []
-    values: list[str | None] = []
+    verdicts: list[tuple[str | None, str | None]] = []
     for start in range(0, table.num_rows, _BLOCK):
         block = table.slice(start, _BLOCK)
         words = judge({"url": block["url"].to_pylist()})
         for position, row in enumerate(block.to_pylist()):
             found = next((word for word in config.url_words if words[word][position]), None)
-            rule, value = _decide(config, row, found)
-            rules.append(rule)
-            values.append(value)
-    return rules, values
+            verdicts.append(_decide(config, row, found))
+    return verdicts
 
 
 def _decide(config: ImageListConfig, row: dict[str, Any], word: str | None) -> tuple[str | None, str | None]:

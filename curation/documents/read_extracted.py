@@ -20,7 +20,7 @@ from mmcorpus.curation.store.storage import threaded
 pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 
 CAPTURE: Final = "capture"
-"""The score table that says which captures stay: those of rank 0, and those with no address to compare."""
+"""The ledger's stage, and the score table that says which captures stay: rank 0, or no address to compare (null)."""
 BATCH_DOCUMENTS: Final = 64
 """Rows read at a time: pages with images in their addresses may have megabytes."""
 BAD_NODES: Final = "bad_nodes"

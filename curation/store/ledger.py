@@ -103,9 +103,6 @@ def funnel(roots: str | Sequence[str]) -> list[StageCount]:
         tables = [stages[stage] for stages in sources if stage in stages]
         if tables:
             table = pa.concat_tables(tables)
-            lost = _where(table, "verdict", DROPPED)
-            counted = pc.value_counts(lost["rule"].combine_chunks()).to_pylist()
-            dropped = {str(item["values"]): int(item["counts"]) for item in counted}
             kept = _where(table, "verdict", KEPT)
             rows.append(
                 StageCount(
@@ -113,10 +110,17 @@ def funnel(roots: str | Sequence[str]) -> list[StageCount]:
                     entered=table.num_rows,
                     kept=kept.num_rows,
                     heldout=_where(kept, "value", HELDOUT).num_rows if stage == "select" else 0,
-                    dropped=dict(sorted(dropped.items(), key=lambda item: (-item[1], item[0]))),
+                    dropped=dropped_by(table),
                 )
             )
     return rows
+
+
+def dropped_by(table: pa.Table) -> dict[str, int]:
+    """A stage's rows by the rule that dropped them: the most frequent first, equals by name."""
+    counted = _where(table, "verdict", DROPPED)["rule"].value_counts().to_pylist()
+    dropped = {str(item["values"]): int(item["counts"]) for item in counted}
+    return dict(sorted(dropped.items(), key=lambda item: (-item[1], item[0])))
 
 
 def check_balance(roots: str | Sequence[str]) -> list[Imbalance]:

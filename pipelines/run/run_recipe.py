@@ -8,10 +8,11 @@ import yaml
 
 from mmcorpus.curation.engine.stage import Decision, Stage, decide
 from mmcorpus.curation.store import storage
+from mmcorpus.curation.store.lock import lock
 from mmcorpus.pipelines.recipe.schema import Recipe
 from mmcorpus.pipelines.run import runner
 from mmcorpus.pipelines.run.runner import Outcome, Say
-from mmcorpus.pipelines.run.state import RunState, lock
+from mmcorpus.pipelines.run.state import RunState
 from mmcorpus.pipelines.run.summary import make_summary
 from mmcorpus.pipelines.stages.order import build_stages
 
@@ -60,14 +61,15 @@ def run_recipe(
 
     Raises:
         ValueError: `until` names no stage, or `out` holds another recipe's run, or something that is not a run.
-        RunLocked: another process runs in `out`.
+        RunLocked: another process runs in `out`, or has taken it over.
         OSError: the disk is full.
     """
     stages = build_stages(recipe, out, retry_failed=retry_failed, start_ray=start_ray)
     chosen = runner.until(stages, until) if until else stages
-    with lock(out):
+    with lock(out) as confirm:
         storage.sweep(out)
         state = _state(recipe, out)
+        state.confirm = confirm
         state.take_order([stage.name for stage in stages])
         text = yaml.safe_dump(recipe.data, sort_keys=False, allow_unicode=True, width=120)
         storage.write_bytes(storage.join(out, RECIPE_FILE), text.encode())

@@ -1,9 +1,7 @@
 """`run.json`: what each stage of a run was made from, what became of it, and how long it took."""
 
-import contextlib
 import dataclasses
-import os
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Final
 
 from mmcorpus.curation.engine.stage import StageRecord
@@ -11,7 +9,6 @@ from mmcorpus.curation.store import storage
 
 FORMAT: Final = 1
 FILE: Final = "run.json"
-LOCK: Final = ".lock"
 
 
 class RunState:
@@ -22,6 +19,8 @@ class RunState:
         self.stages: dict[str, StageRecord] = {}
         self.retired: dict[str, StageRecord] = {}
         """Of stages that the recipe no longer has: their files stay, and are stale should it have them again."""
+        self.confirm: Callable[[], None] = lambda: None
+        """Raises, before each write, if the run's folder is no longer this process's (`lock`)."""
 
     @classmethod
     def load(cls, root: str, *, name: str = "") -> "RunState":
@@ -65,36 +64,7 @@ class RunState:
 
     def write(self) -> None:
         """Write the file: `order` has the recipe's stages, `stages` the retired ones too."""
+        self.confirm()
         stages = {stage: dataclasses.asdict(record) for stage, record in (self.stages | self.retired).items()}
         value = {"format": FORMAT, "name": self.name, "order": list(self.stages), "stages": stages}
         storage.write_json(storage.join(self.root, FILE), value)
-
-
-class RunLocked(RuntimeError):
-    """Another process is running in the same folder."""
-
-
-@contextlib.contextmanager
-def lock(root: str) -> Iterator[None]:
-    """One `mmcorpus run` at a time in a local folder; the kernel lets go of it however the process ends."""
-    if not storage.is_local(root):
-        yield
-        return
-    import fcntl
-
-    _, inner = storage.filesystem(root)
-    os.makedirs(inner, exist_ok=True)
-    with open(os.path.join(inner, LOCK), "a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.seek(0)
-            pid = file.read().strip() or "unknown"
-            raise RunLocked(
-                f"another mmcorpus run (process {pid}) is working in {root}; wait for it or give another --out"
-            ) from None
-        with storage.naming_full_disk(file.name):
-            file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
-        yield

@@ -422,7 +422,7 @@ deduplicate("near", method, [source], f"{root}/work", workers=2)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_killed_driver_loses_nothing(write_source: Write, tmp_path: Path) -> None:
     """kill -9 of the driver and all its workers while they make keys; then to the end in another process."""
     source = write_source("web", captions(3000), per_shard=20)

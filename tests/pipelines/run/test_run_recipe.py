@@ -1,10 +1,13 @@
 """A run's folder belongs to the recipe that made it."""
 
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from mmcorpus.curation.engine.stage import StageRecord
+from mmcorpus.curation.store.lock import RunLocked
 from mmcorpus.pipelines.recipe.load import load_recipe
 from mmcorpus.pipelines.recipe.schema import Recipe
 from mmcorpus.pipelines.run.run_recipe import plan_run, run_recipe
@@ -35,3 +38,21 @@ def test_an_empty_list_fails_the_run_with_its_path(tmp_path: Path, ray_local: No
     result = run_recipe(recipe(tmp_path, "first"), str(tmp_path / "run"))
     told = f"pairs/download: ListError: {tmp_path}/list.csv: the list has no rows, so there is nothing to download"
     assert result.problems[0] == told
+
+
+def test_a_run_that_no_longer_holds_its_folder_records_nothing(
+    tmp_path: Path, ray_local: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the lease on S3 was lost (tests/curation/store/test_lock.py)."""
+
+    @contextlib.contextmanager
+    def lost(out: str) -> Iterator[Callable[[], None]]:
+        def confirm() -> None:
+            raise RunLocked(f"{out} is another's")
+
+        yield confirm
+
+    monkeypatch.setattr("mmcorpus.pipelines.run.run_recipe.lock", lost)
+    with pytest.raises(RunLocked, match="run is another's"):
+        run_recipe(recipe(tmp_path, "first"), str(tmp_path / "run"))
+    assert not (tmp_path / "run" / "run.json").exists()

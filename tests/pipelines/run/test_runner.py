@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from mmcorpus.curation.engine.stage import Result, Stage, decide
+from mmcorpus.curation.store.lock import RunLocked, lock
 from mmcorpus.pipelines.run.runner import Outcome, execute, preview, until
-from mmcorpus.pipelines.run.state import RunLocked, RunState, lock
+from mmcorpus.pipelines.run.state import RunState
 
 
 class Chain:
