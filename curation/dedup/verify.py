@@ -4,7 +4,6 @@ Pairs from all bands meet in the part of their lower row, each once; every run o
 that it wants, and the part compares. Nothing is read at random: a shard's columns are read once.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -115,7 +114,9 @@ class Verify:
     def _same(self, pairs: Hashes, wanted: Indices, values: pa.Table) -> Hashes:
         first, second = (np.searchsorted(wanted, rows) for rows in unpack_pairs(pairs))
         kept: list[Bools] = [np.empty(0, np.bool_)]
-        for chunk in _chunks(len(pairs), values):
+        size = max(256, CHUNK_BYTES // (2 * (values.nbytes // max(1, values.num_rows) + 1)))
+        for start in range(0, len(pairs), size):
+            chunk = slice(start, start + size)
             rows, places = np.unique(np.concatenate([first[chunk], second[chunk]]), return_inverse=True)
             half = len(places) // 2
             kept.append(self.plan.method.same(_retyped(values.take(rows), _LONG, _SHORT), places[:half], places[half:]))
@@ -139,13 +140,6 @@ class Verify:
 
     def _path(self, folder: str, number: int) -> str:
         return task_path(self.plan.path(folder), number)
-
-
-def _chunks(pairs: int, values: pa.Table) -> Iterator[slice]:
-    """Runs of pairs whose rows' columns are about CHUNK_BYTES."""
-    size = max(256, CHUNK_BYTES // (2 * (values.nbytes // max(1, values.num_rows) + 1)))
-    for start in range(0, pairs, size):
-        yield slice(start, start + size)
 
 
 def _retyped(table: pa.Table, old: pa.DataType, new: pa.DataType) -> pa.Table:

@@ -42,7 +42,7 @@ def verdicts_of(rows: pa.Table, stage: str) -> pa.Table:
 
 def verdicts(uid: Any, stage: str, rule: Any, value: Any) -> pa.Table:
     """A stage's ledger from columns; a null rule means that the sample was kept."""
-    names = pa.array([stage] * len(uid), pa.string())
+    names = pa.repeat(stage, len(uid))
     verdict = pc.if_else(pc.is_null(rule), KEPT, DROPPED)
     columns: list[Any] = [uid, names, verdict, rule, value, pa.nulls(len(uid), pa.int64())]
     return pa.Table.from_arrays(columns, schema=SCHEMA)

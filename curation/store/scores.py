@@ -52,21 +52,6 @@ class TableInfo:
     """How many rows could not be scored, by the code that the reason begins with."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ScoreStatus:
-    """How far the scoring of one scorer has come."""
-
-    scorer: str
-    done: dict[str, TableInfo]
-    """By shard: the tables that are up to date."""
-    missing: tuple[str, ...]
-    """Shards without a table."""
-    stale: tuple[str, ...]
-    """Shards whose table was made with other parameters, or from fewer or more samples than the shard has now."""
-    orphans: tuple[str, ...]
-    """Tables of shards that no longer exist."""
-
-
 def table_path(root: str, scorer: str, shard: str) -> str:
     """Where the table of a scorer for a shard lies."""
     return storage.join(root, scorer, shard + _SUFFIX)
@@ -127,34 +112,25 @@ def list_tables(root: str) -> dict[str, list[str]]:
     return {name: found for name, found in zip(names, shards, strict=True) if found}
 
 
-def score_status(root: str, shards: dict[str, int], scorers: Sequence[Scorer]) -> dict[str, ScoreStatus]:
-    """Per scorer: what is done, missing, stale or left over; only the tables' footers are read.
+def tables_done(root: str, shards: dict[str, int], scorers: Sequence[Scorer]) -> dict[str, dict[str, TableInfo]]:
+    """By scorer and shard, the tables that are up to date; only their footers are read.
+
+    Left out are tables made with other parameters, and those with fewer or more rows than the shard has samples now.
 
     Args:
         root: the source's scores, `scores/<source>`.
         shards: how many samples each shard has, by name (the `successes` of its stats file).
-        scorers: those that the run wants.
     """
-    on_disk = list_tables(root)
-    return {scorer.name: _status_of(root, scorer, shards, on_disk.get(scorer.name, [])) for scorer in scorers}
-
-
-def _status_of(root: str, scorer: Scorer, shards: dict[str, int], on_disk: list[str]) -> ScoreStatus:
-    present = [shard for shard in on_disk if shard in shards]
-    infos = storage.threaded(lambda shard: _read_info(table_path(root, scorer.name, shard)), present)
-    fingerprint = scorer.fingerprint()
-    done = {
-        shard: info
-        for shard, info in zip(present, infos, strict=True)
-        if info is not None and info.fingerprint == fingerprint and info.rows == shards[shard]
-    }
-    return ScoreStatus(
-        scorer=scorer.name,
-        done=done,
-        missing=tuple(sorted(set(shards) - set(present))),
-        stale=tuple(shard for shard in present if shard not in done),
-        orphans=tuple(sorted(set(on_disk) - set(shards))),
-    )
+    done = {}
+    for scorer in scorers:
+        fingerprint, there = scorer.fingerprint(), [name for name in shards_of(root, scorer.name) if name in shards]
+        infos = storage.threaded(lambda shard, of=scorer.name: _read_info(table_path(root, of, shard)), there)
+        done[scorer.name] = {
+            shard: info
+            for shard, info in zip(there, infos, strict=True)
+            if info is not None and info.fingerprint == fingerprint and info.rows == shards[shard]
+        }
+    return done
 
 
 def _read_info(path: str) -> TableInfo | None:
