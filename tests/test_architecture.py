@@ -157,7 +157,7 @@ def test_the_checks_see_a_circle() -> None:
 def test_only_the_engine_claims_folders_and_compares_what_they_are_made_from() -> None:
     """What is stale, done or resumable is decided in curation/engine/, once (docs/architecture.md, The stage)."""
     banned = re.compile(
-        r"def _?(claim|require_same)\b|\bMADE_BY\b|clears_for|\b(waiting|pending) = \[|[\"']made_from\.json[\"']"
+        r"def _?(claim|require_same)\b|\bMADE_BY\b|clears_for|\b(waiting|pending) = \[\w|[\"']made_from\.json[\"']"
     )
     for name, path in modules().items():
         if not name.startswith("curation.engine."):
