@@ -55,7 +55,7 @@ $(VLLM)/.installed: constraints-vllm.txt | $(STAMP)
 	@touch $@
 
 demo: venv
-	$(BIN)/mmcorpus run pipelines/recipes/demo.yaml --out runs/demo
+	$(BIN)/mmcorpus run demo --out runs/demo
 
 test: venv venv-vllm
 	$(PYTEST) $(PARALLEL) -m 'not soak'

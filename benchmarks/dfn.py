@@ -1,8 +1,8 @@
 """How well a data filtering network that a run trained tells true captions from swapped ones, on pairs held out.
 
-    mmcorpus run pipelines/recipes/dfn.yaml --out runs/dfn
+    mmcorpus run dfn --out runs/dfn
     python -m mmcorpus.curation.synthetic.corpora.tuxpaint --out data/tuxpaint
-    mmcorpus run pipelines/recipes/dfn_real_pairs.yaml --out runs/dfn_real
+    mmcorpus run dfn_real_pairs --out runs/dfn_real
     python -m benchmarks.dfn runs/dfn runs/dfn_real
 
 For each run: the held-out pairs with their own captions against the same pictures with another held-out pair's; the

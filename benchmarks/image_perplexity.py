@@ -1,6 +1,6 @@
 """Whether a model that we have trained tells true captions from swapped ones by their perplexity.
 
-    mmcorpus run pipelines/recipes/demo.yaml --out runs/demo
+    mmcorpus run demo --out runs/demo
     python -m benchmarks.image_perplexity runs/demo
 
 The pairs are those that the run kept aside from training. Each caption is scored with its own image and with another

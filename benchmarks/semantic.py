@@ -1,6 +1,6 @@
 """Semantic deduplication (SemDeDup) on a CLIP's embeddings: which planted copies it finds, and what it takes for one.
 
-    mmcorpus run pipelines/recipes/dfn.yaml --out runs/dfn
+    mmcorpus run dfn --out runs/dfn
     python -m benchmarks.semantic runs/dfn/dfn --corpus data/tuxpaint
 
 The CLIP is one that `mmcorpus dfn` or a recipe's `dfn:` section trained, or any model's folder. Pictures, copies,

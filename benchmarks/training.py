@@ -35,10 +35,10 @@ from mmcorpus.packing.sequence import PackedSequence
 from mmcorpus.packing.tokens import TokenizedSample, encode_captions, load_tokenizer
 from mmcorpus.packing.vocabulary import train_tokenizer
 from mmcorpus.training.batch import PackedBatch
-from mmcorpus.training.config import ModelConfig, RandomLanguage, RandomVision, StageConfig
+from mmcorpus.training.config import ModelConfig, RandomLanguage, RandomVision
 from mmcorpus.training.data import PackLoader
 from mmcorpus.training.model import VisionLanguageModel, build_model
-from mmcorpus.training.optim import build_optimizer, scale_and_clip
+from mmcorpus.training.optim import OptimizerConfig, scale_and_clip
 
 MODELS: dict[str, tuple[ModelConfig, int]] = {
     "tiny": (
@@ -190,8 +190,7 @@ def measure(
 ) -> Rate:
     """Train on the batches, the first `warm` of them unmeasured."""
     device = next(model.parameters()).device
-    stage = StageConfig(freeze_vision=not arguments.train_vision)
-    optimizer = build_optimizer(model, stage)
+    optimizer = OptimizerConfig().build(model)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     rate = Rate()
     for step in range(arguments.warm + arguments.steps):

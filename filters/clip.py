@@ -104,7 +104,7 @@ class ClipScorer(ModelScorer):
         return pa.schema({"image": vector, "text": vector})
 
     def checkpoint(self) -> Checkpoint:
-        """The source of the model."""
+        """The model's architecture and weights."""
         return Checkpoint(model_name=self.model_name, pretrained=self.pretrained)
 
     def check(self) -> None:
@@ -208,7 +208,7 @@ class _Judge:
         return {**made, **{name: values.tolist() for name, values in found.items()}}
 
     def _direction(self, concept: ConceptConfig) -> "torch.Tensor":
-        """The direction whose product with an image embedding is the logit of the concept against its opposite."""
+        """The vector whose product with an image embedding is the logit of the concept against its opposite."""
         from torch.nn.functional import normalize
 
         positive, negative = (

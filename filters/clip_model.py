@@ -85,19 +85,19 @@ class ClipModel:
         self.logit_bias = 0.0 if bias is None else float(bias)
 
     def embed_images(self, pixels: np.ndarray) -> "torch.Tensor":
-        """Encode `Preprocess.pixels`' output to unit length, float32 [images, dimensions], on the device."""
+        """Embeddings of unit length, float32 [images, dimensions], on the device, of `Preprocess.pixels`."""
         with self._inference():
             x_NHWC = self._to_device(pixels)
             x_NCHW = x_NHWC.permute(0, 3, 1, 2).contiguous().float().div_(255)
             return self._unit(self._model.encode_image(self._normalize(x_NCHW)))
 
     def embed_tokens(self, tokens: np.ndarray) -> "torch.Tensor":
-        """Encode `Preprocess.tokens`' output to unit length, float32 [texts, dimensions], on the device."""
+        """Embeddings of unit length, float32 [texts, dimensions], on the device, of `Preprocess.tokens`."""
         with self._inference():
             return self._unit(self._model.encode_text(self._to_device(tokens).long()))
 
     def embed_texts(self, texts: Sequence[str]) -> "torch.Tensor":
-        """A few texts of one's own (prompts) to embeddings of unit length, float32 [texts, dimensions]."""
+        """Embeddings of unit length, float32 [texts, dimensions], of a few texts of one's own (prompts)."""
         tokens = _tokenizer(self._tokenizer_name)(list(texts))
         return self.embed_tokens(tokens.numpy())
 
@@ -145,7 +145,7 @@ def _transform(model: Any) -> Any:
 
 
 def _to_tensor_step(steps: Sequence[Any]) -> int:
-    """The transform's step out of Pillow: resizing is before it, and normalising, which a GPU does, after."""
+    """The step that leaves Pillow: resizing stands before it, and normalising, which a GPU does, after."""
     from torchvision.transforms import Normalize, ToTensor
 
     cut = next((place for place, step in enumerate(steps) if isinstance(step, ToTensor)), -1)

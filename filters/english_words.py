@@ -1,4 +1,4 @@
-"""Tokens of a text like spaCy's English tokenizer's, which FineWeb's and datatrove's rules count.
+"""The words and marks of a text, tokenised like spaCy's English tokenizer, which FineWeb's and datatrove's rules count.
 
 Split at white space; from each end of a chunk, punctuation is taken off one by one; the rest is split at punctuation
 between letters. `it's` is `it 's`, `don't` is `do n't`, `well-known` is three; `--no-check`, `/usr/share`, `U.S.`
@@ -103,7 +103,7 @@ def split_chunk(chunk: str) -> list[str]:
 
 
 def _head(chunk: str, start: int, end: int) -> int:
-    """Length of the punctuation at the start."""
+    """The number of characters at the start that are a mark."""
     first = chunk[start]
     if dots := _DOTS.match(chunk, start, end):
         return dots.end() - start
@@ -113,7 +113,7 @@ def _head(chunk: str, start: int, end: int) -> int:
 
 
 def _tail(chunk: str, start: int, end: int) -> int:
-    """Length of the punctuation at the end."""
+    """The number of characters at the end that are a mark."""
     if found := _TAIL_MARKS.search(chunk, max(start, end - 100), end):
         return end - found.start()
     last = chunk[end - 1]

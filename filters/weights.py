@@ -1,4 +1,4 @@
-"""Location and identity of a model's weights: a folder, a file, a URL, or a Hugging Face id."""
+"""Identity and place of a model's weights: a folder, a file, a URL, or a Hugging Face id."""
 
 import functools
 import hashlib

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mmcorpus.training.config import ModelConfig, RandomLanguage, RandomVision, SFTConfig, StageConfig
     from mmcorpus.training.generation import Generator, generate
-    from mmcorpus.training.loop import TrainReport, train
     from mmcorpus.training.metrics import read_metrics
     from mmcorpus.training.signals import TrainingInterrupted
+    from mmcorpus.training.vision_language import TrainReport, train
 
 _MODULES = {
     "Generator": "mmcorpus.training.generation",
@@ -21,13 +21,13 @@ _MODULES = {
     "RandomVision": "mmcorpus.training.config",
     "SFTConfig": "mmcorpus.training.config",
     "StageConfig": "mmcorpus.training.config",
-    "TrainReport": "mmcorpus.training.loop",
+    "TrainReport": "mmcorpus.training.vision_language",
     "TrainingInterrupted": "mmcorpus.training.signals",
     "generate": "mmcorpus.training.generation",
     "read_metrics": "mmcorpus.training.metrics",
-    "train": "mmcorpus.training.loop",
+    "train": "mmcorpus.training.vision_language",
 }
-"""Where each name lives; imported when first asked for, so that checking a recipe does not wait for torch."""
+"""The module of each name; imported when first asked for, so that checking a recipe does not wait for torch."""
 
 __all__ = [
     "Generator",

@@ -1,4 +1,4 @@
-"""Which positions see which: causal inside a sample, nothing across samples.
+"""The attention mask of packed samples: causal inside a sample, nothing across samples.
 
 Of a sample with several annotations (branches), each sees what stands before them all, and itself (Molmo, arXiv
 2409.17146 §3): the mask is `same sample ∧ not later ∧ (key in branch 0 ∨ key in the same branch)`, branch 0 being what
@@ -49,6 +49,6 @@ def block_causal_flex(sample_ids_BL: torch.Tensor, branch_ids_BL: torch.Tensor |
 def attention_mask(
     sample_ids_BL: torch.Tensor, branch_ids_BL: torch.Tensor | None, implementation: Literal["sdpa", "flex"]
 ) -> Any:
-    """What transformers' models take as `attention_mask` and pass on as it is: a 4-D mask or a BlockMask."""
+    """The `attention_mask` that transformers' models pass on as it is: a 4-D mask or a BlockMask."""
     make = block_causal_flex if implementation == "flex" else block_causal_mask
     return make(sample_ids_BL, branch_ids_BL)

@@ -41,7 +41,7 @@ class Piece:
     images: npt.NDArray[np.uint8]
     """N×3×H×H."""
     broken_images: int
-    """How many of them could not be decoded and are grey."""
+    """Those of them that could not be decoded and are grey."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ class PackedBatch:
 
     @property
     def target_tokens(self) -> int:
-        """How many tokens carry loss."""
+        """The number of tokens that carry loss."""
         return self.targets_M.numel()
 
     def to(self, device: torch.device) -> "PackedBatch":
@@ -123,8 +123,8 @@ def expand(
     has_loss[(np.cumsum(counts) - counts)[counts > 0]] = False
     has_loss &= ~is_image
     if len(broken):
-        spoiled = np.unique(sample_of_token[np.flatnonzero(is_image)[np.asarray(broken)]])
-        has_loss &= ~np.isin(sample_of_token, spoiled)
+        without_loss = np.unique(sample_of_token[np.flatnonzero(is_image)[np.asarray(broken)]])
+        has_loss &= ~np.isin(sample_of_token, without_loss)
     starts = np.cumsum(measured) - measured
     total = int(measured.sum())
     expanded = np.repeat(ids, repeats)

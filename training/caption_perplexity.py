@@ -36,7 +36,7 @@ class CheckpointPerplexityScorer(ModelScorer):
     checkpoint: str
     """A checkpoint (`…/checkpoints/step-00000100`), or a training folder, of which it is the latest; may be a URL."""
     prompt: str = PROMPT
-    """What an instruction-tuned checkpoint is asked of the image; others are not asked."""
+    """The question to an instruction-tuned checkpoint about the image; others are not asked."""
     max_tokens: int = 512
     """Longest caption, in tokens, with what stands around it; of longer ones the beginning is scored."""
     batch_size: int = 32

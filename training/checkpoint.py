@@ -1,10 +1,10 @@
 """Checkpoints: a folder that is whole or not there, from which a run goes on to the bit.
 
-`checkpoints/step-00000100/` holds `model.safetensors` (every parameter, fp32), `optimizer.safetensors` (AdamW's moments
-by parameter name), `rng.safetensors` (generators' states), `tokenizer/`, the encoder's and decoder's own Hugging Face
-configs, and `state.json`: step, counts, configs. There is no pickle in it. A local folder is written beside its place
-and renamed; a remote one is complete once `state.json` is there, which is uploaded last. The latest checkpoint is found
-by listing, so no pointer can be stale.
+`checkpoints/step-00000100/` holds `optimizer.safetensors` (AdamW's moments by parameter name), `rng.safetensors`
+(generators' states), `state.json` (step, counts, configs) and the model as its task keeps it: for a vision-language
+model `model.safetensors` (every parameter, fp32), `tokenizer/`, and the encoder's and decoder's own Hugging Face
+configs. There is no pickle in it. A local folder is written beside its place and renamed; a remote one is complete once
+`state.json` is there, which is uploaded last. The latest checkpoint is found by listing, so no pointer can be stale.
 
 The learning rate and the data's cursor are functions of the step and need no file of their own.
 """
@@ -14,13 +14,13 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
 from mmcorpus.curation.store import storage
-from mmcorpus.training.config import RandomLanguage, RandomVision, model_config_from_dict
+from mmcorpus.training.config import RandomLanguage, RandomVision, TrainingConfig, model_config_from_dict
 from mmcorpus.training.model import VisionLanguageModel, build_model
 from mmcorpus.training.vision import VisionEncoder
 
@@ -50,23 +50,54 @@ def resolve_checkpoint(path: str) -> str:
     )
 
 
-def full(tensor: torch.Tensor) -> torch.Tensor:
-    """A whole, contiguous copy on the CPU, gathered if it is sharded. Every process must call it."""
-    whole: torch.Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
-    return whole.detach().cpu().contiguous()
+def resumable(out: str, config: TrainingConfig, data: Mapping[str, Any]) -> str | None:
+    """The latest checkpoint of the run in the folder `out`; None if it has none.
+
+    Raises ValueError, naming what differs, if it is a run over other data or with other settings. A setting that the
+    checkpoint does not know is one that came later, and had its default.
+    """
+    found = list_checkpoints(storage.join(out, "checkpoints"))
+    if not found:
+        return None
+    before, places = read_state(found[-1])["identity"], config.moved()
+    for name in data:
+        if before.get(name) != data[name]:
+            raise ValueError(f"{out} holds a run over other {name}; give another folder, or remove it to begin anew")
+    new, old = config.result_settings(), type(config)().result_settings()
+    old |= {places.get(name, name): value for name, value in before["stage"].items()}
+    changed = [f"{name} {old.get(name)!r} → {new[name]!r}" for name in new if old.get(name) != new[name]]
+    if changed:
+        raise ValueError(
+            f"{out} holds a run with other settings ({', '.join(changed)}); "
+            "give another folder, or remove it to begin anew"
+        )
+    return found[-1]
+
+
+def gather(tensors: Mapping[str, torch.Tensor], *, keep: bool) -> dict[str, torch.Tensor]:
+    """The tensors whole, contiguous and on the CPU, if this process is to `keep` them; else empty.
+
+    Every process must call it, with the same names in the same order, since sharded tensors are gathered.
+    """
+    whole = {}
+    for name, tensor in tensors.items():
+        full: torch.Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+        if keep:
+            whole[name] = full.detach().cpu().contiguous()
+    return whole
 
 
 def optimizer_tensors(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     """The optimiser's state as `moment.parameter` → tensor."""
     return {
-        f"{key}.{name}": full(value)
+        f"{key}.{name}": value
         for name, parameter in model.named_parameters()
         for key, value in optimizer.state.get(parameter, {}).items()
     }
 
 
 def load_optimizer(model: torch.nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
-    """Put back what `optimizer_tensors` gave; sharded parameters take their shard."""
+    """Restore what `optimizer_tensors` gave; sharded parameters take their shard."""
     names = {parameter: name for name, parameter in model.named_parameters()}
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, torch.Tensor]] = {}
@@ -99,7 +130,7 @@ def rng_tensors(device: torch.device) -> dict[str, torch.Tensor]:
 
 
 def set_rng(tensors: dict[str, torch.Tensor], device: torch.device) -> None:
-    """Put back what `rng_tensors` gave."""
+    """Restore what `rng_tensors` gave."""
     torch.set_rng_state(tensors["cpu"])
     if device.type == "cuda" and "cuda" in tensors:
         torch.cuda.set_rng_state(tensors["cuda"], device)
@@ -107,10 +138,11 @@ def set_rng(tensors: dict[str, torch.Tensor], device: torch.device) -> None:
 
 def save_checkpoint(
     root: str,
-    model: VisionLanguageModel,
-    optimizer: torch.optim.Optimizer,
-    tokenizer: "PreTrainedTokenizerFast",
     state: dict[str, Any],
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    weights: Mapping[str, torch.Tensor],
+    save_model: Callable[[str, dict[str, torch.Tensor]], None],
     *,
     keep_last: int,
     write: bool,
@@ -118,23 +150,20 @@ def save_checkpoint(
 ) -> str:
     """Write `root/step-…` atomically and remove the oldest beyond `keep_last`; returns its path.
 
-    Every process calls it, since sharded tensors are gathered; only the one with `write` touches files.
+    Every process calls it, since sharded tensors are gathered; only the one with `write` touches files. `save_model`
+    writes the model's files into a local folder from its whole weights.
     """
     from safetensors.torch import save_file
 
     path = storage.join(root, f"step-{state['step']:08d}")
-    weights = {name: full(parameter) for name, parameter in model.named_parameters()}
-    moments = optimizer_tensors(model, optimizer)
+    whole = gather(weights, keep=write)
+    moments = gather(optimizer_tensors(model, optimizer), keep=write)
     if not write:
         return path
     with new_folder(path) as folder:
-        save_file(weights, os.path.join(folder, "model.safetensors"))
+        save_model(folder, whole)
         save_file(moments, os.path.join(folder, "optimizer.safetensors"))
         save_file(rng_tensors(device), os.path.join(folder, "rng.safetensors"))
-        tokenizer.save_pretrained(os.path.join(folder, "tokenizer"))
-        parts: dict[str, Any] = {"vision": model.vision.siglip, "language": model.language}
-        for name, part in parts.items():
-            part.config.save_pretrained(os.path.join(folder, name))
         storage.write_json(os.path.join(folder, STATE), state)
     for old in list_checkpoints(root)[:-keep_last]:
         storage.remove(old)
@@ -180,6 +209,19 @@ def read_tensors(path: str, name: str) -> dict[str, torch.Tensor]:
     from safetensors.torch import load
 
     return load(storage.read_bytes(storage.join(path, f"{name}.safetensors")))
+
+
+def save_model(
+    folder: str, model: VisionLanguageModel, tokenizer: "PreTrainedTokenizerFast", weights: dict[str, torch.Tensor]
+) -> None:
+    """Write a vision-language model into a checkpoint's local folder; the weights are whole and on the CPU."""
+    from safetensors.torch import save_file
+
+    save_file(weights, os.path.join(folder, "model.safetensors"))
+    tokenizer.save_pretrained(os.path.join(folder, "tokenizer"))
+    parts: dict[str, Any] = {"vision": model.vision.siglip, "language": model.language}
+    for name, part in parts.items():
+        part.config.save_pretrained(os.path.join(folder, name))
 
 
 def load_model(path: str) -> tuple[VisionLanguageModel, "PreTrainedTokenizerFast", dict[str, Any]]:

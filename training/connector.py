@@ -1,6 +1,6 @@
 """The projector: average-pool the patch grid, then two linear layers (Open-Qwen2VL §2.1).
 
-Shape legend: N images, P patches, V the encoder's width, G tokens along a side, T = G·G tokens an image, D the language
+Shape legend: N images, P patches, E the encoder's width, G tokens along a side, T = G·G tokens an image, D the language
 model's width.
 """
 
@@ -18,13 +18,13 @@ class PoolingProjector(nn.Module):
         self.act = nn.GELU()
         self.fc2 = nn.Linear(hidden, language_width)
 
-    def forward(self, features_NPV: torch.Tensor) -> torch.Tensor:
-        """N×P×V → N×T×D, tokens in reading order. P must be a square."""
-        n, p, v = features_NPV.shape
+    def forward(self, features_NPE: torch.Tensor) -> torch.Tensor:
+        """N×P×E → N×T×D, tokens in reading order. P must be a square."""
+        n, p, e = features_NPE.shape
         side = round(p**0.5)
         if side * side != p:
             raise ValueError(f"the encoder gives {p} patches an image, which is not a square grid")
-        grid_NVGG = self.pool(features_NPV.transpose(1, 2).reshape(n, v, side, side))
-        tokens_NTV = grid_NVGG.flatten(2).transpose(1, 2)
-        tokens_NTD: torch.Tensor = self.fc2(self.act(self.fc1(tokens_NTV)))
+        grid_NEGG = self.pool(features_NPE.transpose(1, 2).reshape(n, e, side, side))
+        tokens_NTE = grid_NEGG.flatten(2).transpose(1, 2)
+        tokens_NTD: torch.Tensor = self.fc2(self.act(self.fc1(tokens_NTE)))
         return tokens_NTD

@@ -10,7 +10,6 @@ copied between processes, and a fork under CUDA or an S3 client is a known way t
 """
 
 import collections
-import math
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
@@ -23,7 +22,6 @@ from mmcorpus.packing.packs import PackReader
 from mmcorpus.packing.sequence import PackedSequence
 from mmcorpus.packing.tokens import load_tokenizer, special_ids
 from mmcorpus.training.batch import PackedBatch, Piece, collate, expand
-from mmcorpus.training.config import StageConfig
 from mmcorpus.training.images import load_square
 from mmcorpus.training.vision import GREY
 
@@ -37,27 +35,27 @@ def epoch_order(sequences: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
 
 
 class Order:
-    """The stream of all epochs, by step. Keeps the epoch at hand, since steps come in order."""
+    """The items of each step, from the permutations of the epochs one after another.
 
-    def __init__(self, sequences: int, batch: int, seed: int) -> None:
-        self.sequences, self.batch, self.seed = sequences, batch, seed
-        self._epochs: dict[int, npt.NDArray[np.int64]] = {}
+    With `whole`, what is left of an epoch after its last whole batch is left out, so that no batch holds an item twice.
+    Keeps the epoch at hand, since steps come in order.
+    """
 
-    def step(self, step: int) -> list[int]:
-        """The sequences of step 0, 1, …"""
-        indices = []
-        for place in range(step * self.batch, (step + 1) * self.batch):
-            epoch, offset = divmod(place, self.sequences)
-            if epoch not in self._epochs:
-                self._epochs = {e: order for e, order in self._epochs.items() if e >= epoch - 1}
-                self._epochs[epoch] = epoch_order(self.sequences, self.seed, epoch)
-            indices.append(int(self._epochs[epoch][offset]))
-        return indices
+    def __init__(self, items: int, batch: int, seed: int, *, whole: bool = False) -> None:
+        self.items, self.batch, self.seed = items, batch, seed
+        self.per_epoch = items // batch * batch if whole else items
+        self._epoch: tuple[int, npt.NDArray[np.int64]] = (-1, np.zeros(0, np.int64))
 
-
-def total_steps(sequences: int, stage: StageConfig) -> int:
-    """How many optimiser steps a stage takes over that many sequences."""
-    return stage.steps or max(1, math.ceil(stage.epochs * sequences / stage.batch_sequences - 1e-9))
+    def step(self, step: int) -> list[tuple[int, int]]:
+        """The (epoch, item) of step 0, 1, …"""
+        found: list[tuple[int, int]] = []
+        while len(found) < self.batch:
+            epoch, offset = divmod(step * self.batch + len(found), self.per_epoch)
+            if self._epoch[0] != epoch:
+                self._epoch = (epoch, epoch_order(self.items, self.seed, epoch))
+            end = min(self.per_epoch, offset + self.batch - len(found))
+            found += [(epoch, int(item)) for item in self._epoch[1][offset:end]]
+        return found
 
 
 def micro_batches(indices: Sequence[int], rank: int, world: int, size: int) -> list[list[int]]:

@@ -82,11 +82,11 @@ class Generator:
             hidden_1LD = language.model(
                 inputs_embeds=embeds_1LD, past_key_values=cache, use_cache=True
             ).last_hidden_state
-            logits_K = language.lm_head(hidden_1LD[0, -1]).float().cpu()[: len(self.tokenizer)]
+            logits_V = language.lm_head(hidden_1LD[0, -1]).float().cpu()[: len(self.tokenizer)]
             if temperature:
-                token = int(torch.multinomial((logits_K / temperature).softmax(-1), 1, generator=random))
+                token = int(torch.multinomial((logits_V / temperature).softmax(-1), 1, generator=random))
             else:
-                token = int(logits_K.argmax())
+                token = int(logits_V.argmax())
             if token in stops:
                 break
             answer.append(token)

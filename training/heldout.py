@@ -38,7 +38,7 @@ def heldout_loss(
     model.eval()
     loss = tokens = 0.0
     for counts, batch in zip(counted, loader.batches(groups), strict=True):
-        with torch.autocast(world.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        with world.autocast(precision):
             total = float(model(batch.to(world.device)))
         if counts:
             loss += total

@@ -1,195 +1,122 @@
-"""One stage of training, from packs to a checkpoint: pretraining and instruction tuning alike.
+"""The training loop, for whatever is learned: a task brings the model, its batches, their loss and its evaluation.
 
-A step: forward and backward over its micro-batches, gradients of summed losses added up over the devices, divided once
-by the step's global count of target tokens, clipped, applied. Everything a step needs follows from its number, the
+A step: forward and backward over its micro-batches, gradients of summed losses all-reduced over the devices, divided
+once by the step's global count of targets, clipped, applied. Everything a step needs follows from its number, the
 weights and the optimiser's moments, which is why a run that was killed goes on to the bit.
 """
 
 import contextlib
 import dataclasses
+import math
 import time
+from collections import Counter
 from collections.abc import Generator, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
+from torch import nn
 
 from mmcorpus.curation.engine.progress import Progress
 from mmcorpus.curation.store import storage
-from mmcorpus.packing.packs import PackReader
-from mmcorpus.packing.tokens import load_tokenizer
 from mmcorpus.training import checkpoint
-from mmcorpus.training.batch import PackedBatch
-from mmcorpus.training.config import ModelConfig, StageConfig
-from mmcorpus.training.data import Order, PackLoader, check_packs, micro_batches, total_steps
-from mmcorpus.training.heldout import heldout_loss
+from mmcorpus.training.config import TrainingConfig
 from mmcorpus.training.metrics import MetricsLog
-from mmcorpus.training.model import VisionLanguageModel, build_model
-from mmcorpus.training.optim import build_optimizer, learning_rate, scale_and_clip, take_step
-from mmcorpus.training.parallel import World, open_world, spread
-from mmcorpus.training.resume import check_same, identity
+from mmcorpus.training.optim import scale_and_clip
+from mmcorpus.training.parallel import World
 from mmcorpus.training.signals import Interrupts, TrainingInterrupted, deferred_interrupts
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
+Batch = TypeVar("Batch")
 
 
 @dataclasses.dataclass(kw_only=True)
 class Totals:
-    """What a stage has done so far, over all its runs if it was resumed; part of each checkpoint."""
+    """Progress of a run over all its resumptions; part of each checkpoint. A task adds the counts of its batches."""
 
     step: int = 0
-    target_tokens: int = 0
-    """Tokens that carried loss."""
-    positions: int = 0
-    """Positions that were not padding."""
-    images: int = 0
-    broken_images: int = 0
-    """Images that could not be decoded; their samples carried no loss."""
     seconds: float = 0.0
     """Spent in steps."""
     loss: float | None = None
-    """Of the last step, in nats a target token; None before the first."""
-    heldout_loss: float | None = None
-    """The last one, in nats a target token; None without held-out packs."""
-    heldout_loss_blank: float | None = None
-    """The same with every image grey, if asked for."""
+    """Of the last step, in nats a target; None before the first."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainReport:
-    """What a stage did and where its model lies."""
+class Task(Protocol[Batch]):
+    """One thing to learn: everything that the loop does not know of it."""
 
-    checkpoint: str
-    """The last checkpoint's folder."""
+    kind: str  # kept in checkpoints
+    title: str  # of the progress bar
+    config: TrainingConfig
+    model: nn.Module  # on its device or devices, in training mode, frozen parts frozen
+    steps: int  # of the whole run
+    micro_batches: int  # forward passes a step on this device
     totals: Totals
+    data: dict[str, Any]  # identifies the training data (JSON-able, one key): a run is resumed over the same data alone
+    rate: tuple[str, str]  # a metric's name, and the count that it gives a second
+
+    def batches(self, first: int) -> Generator[Batch]:
+        """This device's micro-batches of every step from `first` on, in order."""
+
+    def loss(self, batch: Batch) -> tuple[torch.Tensor, int, dict[str, int]]:
+        """The loss summed over the batch's targets, an fp32 scalar in nats; the number of targets; and counts to add to
+        the totals' fields of these names, the same names for every batch."""
+
+    def after_step(self) -> None:
+        """Called when the weights have moved."""
+
+    def metrics(self) -> dict[str, Any]:
+        """The task's part of a line in metrics.jsonl."""
+
+    def evaluate(self) -> dict[str, Any]:
+        """Evaluate on held-out data, note it in the totals, and return it as metrics; empty without such data."""
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The tensors of a checkpoint's model."""
+
+    def save_model(self, folder: str, weights: dict[str, torch.Tensor]) -> None:
+        """Write the model into a checkpoint's local folder; weights are whole and on the CPU."""
+
+    def state(self) -> dict[str, Any]:
+        """The task's part of `state.json`."""
 
 
-def train(
-    stage: StageConfig,
-    packs: str,
-    out: str,
-    *,
-    model: ModelConfig | None = None,
-    init: str | None = None,
-    heldout_packs: str | None = None,
-    device: str | None = None,
-) -> TrainReport:
-    """Train one stage over `packs`, writing `out/metrics.jsonl` and `out/checkpoints/`; resumes by itself.
+class Trainer(Generic[Batch]):
+    """A run under way in one process, begun or resumed from a checkpoint."""
 
-    Give `model` to begin with that model, or `init`, a checkpoint (or a training folder, for its latest), to go on from
-    its weights with a fresh optimiser. `device` is cpu or cuda, None for what is there. Under torchrun every process
-    calls it with the same arguments. Raises ValueError for packs or settings that do not fit, TrainingInterrupted
-    (a KeyboardInterrupt) after Ctrl-C or SIGTERM once a checkpoint is written, FloatingPointError if the gradient is
-    not finite.
-    """
-    if (model is None) == (init is None):
-        raise ValueError("give either model (to begin) or init (a checkpoint to go on from)")
-    reader = PackReader(packs)
-    if len(reader) == 0:
-        raise ValueError(f"{packs} holds no sequences: nothing to train on")
-    heldout = PackReader(heldout_packs) if heldout_packs else None
-    with open_world(device) as world:
-        _check_split(stage, world)
-        found = checkpoint.list_checkpoints(storage.join(out, "checkpoints"))
-        resumed = found[-1] if found else None
+    def __init__(self, task: Task[Batch], out: str, world: World, resumed: str | None) -> None:
+        self.task, self.out, self.world, self.saved = task, out, world, resumed
+        torch.manual_seed(task.config.seed)
+        self.parameters = [parameter for parameter in task.model.parameters() if parameter.requires_grad]
+        self.optimizer = task.config.optimizer.build(task.model)
         if resumed:
-            check_same(out, checkpoint.read_state(resumed)["identity"], identity(stage, reader))
-        net, tokenizer = _load(resumed or init, model, reader, stage.seed)
-        for read in (reader, heldout):
-            if read is not None and len(read):
-                check_packs(read, tokenizer, net.config.tokens_per_image)
-                _check_annotations(stage, read)
-        return _Trainer(stage, reader, heldout, out, net, tokenizer, world, resumed).run()
-
-
-def _check_split(stage: StageConfig, world: World) -> None:
-    if stage.batch_sequences < world.size:
-        raise ValueError(f"{stage.kind}.batch_sequences {stage.batch_sequences} is less than {world.size} devices")
-    unit = world.size * stage.micro_batch_sequences
-    if stage.parallel == "shard" and world.size > 1 and stage.batch_sequences % unit:
-        raise ValueError(
-            f"{stage.kind}.batch_sequences {stage.batch_sequences} is not a multiple of {unit} ({world.size} devices × "
-            f"micro_batch_sequences {stage.micro_batch_sequences}), which parallel: shard needs"
-        )
-
-
-def _check_annotations(stage: StageConfig, reader: PackReader) -> None:
-    if reader.annotated and not stage.isolated:
-        raise ValueError(
-            f"{reader.root} has {reader.annotated:,} images with several captions, which must not see each other: "
-            f"leave {stage.kind}.isolated true, or pack without annotations"
-        )
-
-
-def _load(
-    source: str | None, config: ModelConfig | None, reader: PackReader, seed: int
-) -> tuple[VisionLanguageModel, "PreTrainedTokenizerFast"]:
-    """The model to train and its tokenizer: from a checkpoint, or begun; a random model takes the packs' tokenizer."""
-    if source is not None:
-        net, tokenizer, _ = checkpoint.load_model(source)
-        return net, tokenizer
-    assert config is not None
-    own = config.language if isinstance(config.language, str) else storage.join(reader.root, "tokenizer")
-    tokenizer = load_tokenizer(own)
-    return build_model(config, len(tokenizer), seed), tokenizer
-
-
-class _Trainer:
-    """A stage under way in one process."""
-
-    def __init__(
-        self,
-        stage: StageConfig,
-        reader: PackReader,
-        heldout: PackReader | None,
-        out: str,
-        net: VisionLanguageModel,
-        tokenizer: "PreTrainedTokenizerFast",
-        world: World,
-        resumed: str | None,
-    ) -> None:
-        self.stage, self.reader, self.heldout, self.out, self.world = stage, reader, heldout, out, world
-        self.tokenizer = tokenizer
-        self.steps = total_steps(len(reader), stage)
-        self.order = Order(len(reader), stage.batch_sequences, stage.seed)
-        torch.manual_seed(stage.seed)
-        net.freeze(vision=stage.freeze_vision, projector=stage.freeze_projector, language=stage.freeze_language)
-        net.set_attention(isolated=stage.isolated, implementation=stage.attention)
-        self.net = spread(net, stage, world)
-        self.net.train()
-        self.parameters = [parameter for parameter in self.net.parameters() if parameter.requires_grad]
-        self.optimizer = build_optimizer(self.net, stage)
-        self.totals, self.saved = Totals(), resumed
-        if resumed:
-            self.totals = Totals(**checkpoint.read_state(resumed)["totals"])
-            checkpoint.load_optimizer(self.net, self.optimizer, checkpoint.read_tensors(resumed, "optimizer"))
+            task.totals = type(task.totals)(**checkpoint.read_state(resumed)["totals"])
+            checkpoint.load_optimizer(task.model, self.optimizer, checkpoint.read_tensors(resumed, "optimizer"))
             checkpoint.set_rng(checkpoint.read_tensors(resumed, "rng"), world.device)
 
-    def run(self) -> TrainReport:
-        """Train what is left of the stage."""
-        stage, totals, main = self.stage, self.totals, self.world.is_main
-        if totals.step >= self.steps and self.saved:
-            return TrainReport(checkpoint=self.saved, totals=totals)
-        title = stage.kind + (" on blank images" if stage.blank_images else "")
+    def run(self) -> str:
+        """Train what is left; returns the last checkpoint.
+
+        Raises TrainingInterrupted (a KeyboardInterrupt) after Ctrl-C or SIGTERM once a checkpoint is written, and
+        FloatingPointError if the gradient is not finite.
+        """
+        task, config, totals, main = self.task, self.task.config, self.task.totals, self.world.is_main
+        if totals.step >= task.steps and self.saved:
+            return self.saved
         with contextlib.ExitStack() as stack:
             interrupts = stack.enter_context(deferred_interrupts())
-            log = (
-                stack.enter_context(MetricsLog(storage.join(self.out, "metrics.jsonl"), totals.step)) if main else None
-            )
-            progress = (
-                stack.enter_context(Progress(title, total=self.steps - totals.step, unit="step")) if main else None
-            )
-            batches = stack.enter_context(contextlib.closing(self._batches()))
-            while totals.step < self.steps:
+            log = progress = None
+            if main:
+                log = stack.enter_context(MetricsLog(storage.join(self.out, "metrics.jsonl"), totals.step))
+                progress = stack.enter_context(Progress(task.title, total=task.steps - totals.step, unit="step"))
+            batches = stack.enter_context(contextlib.closing(task.batches(totals.step)))
+            while totals.step < task.steps:
                 line, stop = self._step(batches, interrupts)
-                last = totals.step == self.steps
-                if log and (last or totals.step % stage.log_every == 0):
+                last = totals.step == task.steps
+                if log and (last or totals.step % config.log_every == 0):
                     log.write(line)
-                if self.heldout and (last or (stage.heldout_every and totals.step % stage.heldout_every == 0)):
-                    evaluated = self._evaluate(self.heldout)
-                    if log:
-                        log.write(evaluated)
-                if last or stop or totals.step % stage.checkpoint_every == 0:
+                if last or (config.heldout.every and totals.step % config.heldout.every == 0):
+                    evaluated = task.evaluate()
+                    if log and evaluated:
+                        log.write({"step": totals.step, **evaluated})
+                if last or stop or totals.step % config.checkpoints.every == 0:
                     self.saved = self._save()
                     if log:
                         log.flush()
@@ -197,101 +124,80 @@ class _Trainer:
                     progress.advance()
                 if stop and not last:
                     raise TrainingInterrupted(
-                        f"stopped after step {totals.step} of {self.steps}; run again to go on from {self.saved}"
+                        f"stopped after step {totals.step} of {task.steps}; run again to go on from {self.saved}"
                     )
         assert self.saved is not None
-        return TrainReport(checkpoint=self.saved, totals=totals)
+        return self.saved
 
-    def _micro_batches(self, step: int) -> list[list[int]]:
-        return micro_batches(self.order.step(step), self.world.rank, self.world.size, self.stage.micro_batch_sequences)
-
-    def _batches(self) -> Generator[PackedBatch]:
-        """This process' micro-batches of every step that is left, in order."""
-        loader = PackLoader(
-            self.reader,
-            image_size=self.net.vision.image_size,
-            length=self.reader.manifest["context_length"] if self.stage.compile else None,
-            blank=self.stage.blank_images,
-            threads=self.stage.num_workers,
-        )
-        groups = (group for step in range(self.totals.step, self.steps) for group in self._micro_batches(step))
-        return loader.batches(groups)
-
-    def _step(self, batches: Iterator[PackedBatch], interrupts: Interrupts) -> tuple[dict[str, Any], bool]:
+    def _step(self, batches: Iterator[Batch], interrupts: Interrupts) -> tuple[dict[str, Any], bool]:
         """One optimiser step; returns its metrics and whether any process was asked to stop."""
-        stage, world, totals = self.stage, self.world, self.totals
+        task, world, totals = self.task, self.world, self.task.totals
         start, waited = time.monotonic(), 0.0
-        loss = torch.zeros((), device=world.device)
-        counts = [0, 0, 0, 0]
-        for _ in self._micro_batches(totals.step):
+        loss, targets, counts = torch.zeros((), device=world.device), 0, Counter[str]()
+        for _ in range(task.micro_batches):
             before = time.monotonic()
             batch = next(batches)
             waited += time.monotonic() - before
-            with torch.autocast(world.device.type, torch.bfloat16, enabled=stage.precision == "bf16"):
-                total = self.net(batch.to(world.device))
-            total.backward()
-            loss += total.detach()
-            found = (batch.target_tokens, batch.positions, batch.images_NCHW.shape[0], batch.broken_images)
-            counts = [count + more for count, more in zip(counts, found, strict=True)]
-        if stage.parallel == "replicate":
-            world.add_up_gradients(self.parameters)
-        loss_sum, tokens, positions, images, broken, stop = world.sums([float(loss), *counts, float(interrupts.asked)])
-        rate = learning_rate(totals.step, self.steps, stage)
-        norm = scale_and_clip(self.parameters, max(1.0, tokens), stage.gradient_clip)
-        take_step(
-            self.optimizer, rate, norm, step=totals.step + 1, lower=f"{stage.kind}.learning_rate", saved=self.saved
-        )
+            summed, found, more = task.loss(batch)
+            summed.backward()
+            loss += summed.detach()
+            targets += found
+            counts.update(more)
+        world.all_reduce_gradients(self.parameters)
+        here = [float(loss), float(targets), float(interrupts.asked), *map(float, counts.values())]
+        loss_sum, all_targets, stop, *all_counts = world.sums(here)
+        divisor = max(1.0, all_targets)
+        rate, norm = self._update(divisor)
+        task.after_step()
         seconds = time.monotonic() - start
+        in_step = dict(zip(counts, all_counts, strict=True))
         totals.step += 1
-        totals.target_tokens += int(tokens)
-        totals.positions += int(positions)
-        totals.images += int(images)
-        totals.broken_images += int(broken)
         totals.seconds += seconds
-        totals.loss = loss_sum / max(1.0, tokens)
+        totals.loss = loss_sum / divisor
+        for name, count in in_step.items():
+            setattr(totals, name, getattr(totals, name) + int(count))
+        per_second, unit = task.rate
         line = {
             "step": totals.step,
             "loss": totals.loss,
             "learning_rate": rate,
             "gradient_norm": norm,
-            "tokens": totals.target_tokens,
-            "positions": totals.positions,
-            "images": totals.images,
-            "broken_images": totals.broken_images,
+            **task.metrics(),
             "seconds": round(totals.seconds, 4),
-            "tokens_per_second": round(positions / seconds, 1),
+            per_second: round(in_step[unit] / seconds, 1),
             "data_wait": round(waited / seconds, 4),
         }
         return line, stop > 0
 
-    def _evaluate(self, heldout: PackReader) -> dict[str, Any]:
-        def measure(blank: bool) -> float:
-            stage = self.stage
-            return heldout_loss(
-                self.net, heldout, self.world, precision=stage.precision, blank=blank, threads=stage.num_workers,
-                micro_batch=stage.micro_batch_sequences,
-            )  # fmt: skip
-
-        # A model trained on blank images is judged on what it knows: blank ones.
-        self.totals.heldout_loss = measure(self.stage.blank_images)
-        line: dict[str, Any] = {"step": self.totals.step, "heldout_loss": self.totals.heldout_loss}
-        if self.stage.heldout_blank:
-            self.totals.heldout_loss_blank = line["heldout_loss_blank"] = measure(True)
-        return line
+    def _update(self, targets: float) -> tuple[float, float]:
+        """Move the weights by the summed gradients and zero these; returns learning rate and gradient norm."""
+        config, step = self.task.config, self.task.totals.step
+        norm = scale_and_clip(self.parameters, targets, config.optimizer.gradient_clip)
+        if not math.isfinite(norm):
+            raise FloatingPointError(
+                f"step {step + 1}: the gradient's norm is {norm}, so the weights would be lost. Lower "
+                f"optimizer.learning_rate, or use compute.precision fp32; the last checkpoint is {self.saved or 'none'}"
+            )
+        for group in self.optimizer.param_groups:
+            group["lr"] = config.schedule.learning_rate(group["initial_lr"], step, self.task.steps)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return float(self.optimizer.param_groups[0]["lr"]), norm
 
     def _save(self) -> str:
+        task = self.task
         state = {
-            "step": self.totals.step,
-            "steps": self.steps,
-            "kind": self.stage.kind,
-            "identity": identity(self.stage, self.reader),
-            "stage": dataclasses.asdict(self.stage),
-            "model": dataclasses.asdict(self.net.config),
-            "totals": dataclasses.asdict(self.totals),
+            "step": task.totals.step,
+            "steps": task.steps,
+            "kind": task.kind,
+            "identity": {"stage": task.config.result_settings(), **task.data},
+            "config": dataclasses.asdict(task.config),
+            "totals": dataclasses.asdict(task.totals),
+            **task.state(),
         }
         path = checkpoint.save_checkpoint(
-            storage.join(self.out, "checkpoints"), self.net, self.optimizer, self.tokenizer, state,
-            keep_last=self.stage.keep_last, write=self.world.is_main, device=self.world.device,
+            storage.join(self.out, "checkpoints"), state, task.model, self.optimizer, task.weights(), task.save_model,
+            keep_last=task.config.checkpoints.keep_last, write=self.world.is_main, device=self.world.device,
         )  # fmt: skip
         self.world.barrier()
         return path

@@ -1,7 +1,7 @@
 """The vision-language model: embed → encode → project → place → decode (Open-Qwen2VL §2.1).
 
 It knows nothing of devices, distribution or data files. Shape legend: B sequences, L positions, D the language model's
-width, N images, T tokens an image, M target tokens, K words in the vocabulary.
+width, N images, T tokens an image, M target tokens, V the vocabulary's size, P patches, E the encoder's width.
 """
 
 from typing import Any, Literal
@@ -39,7 +39,7 @@ class VisionLanguageModel(nn.Module):
         language.set_attn_implementation("flex_attention" if implementation == "flex" else "sdpa")
 
     def freeze(self, *, vision: bool, projector: bool, language: bool) -> None:
-        """Say which parts stay as they are."""
+        """Choose the parts that are not trained."""
         for part, frozen in ((self.vision, vision), (self.projector, projector), (self.language, language)):
             part.requires_grad_(not frozen)
         self.train_vision = not vision
@@ -47,8 +47,8 @@ class VisionLanguageModel(nn.Module):
     def encode_images(self, images_NCHW: torch.Tensor) -> torch.Tensor:
         """uint8 N×3×H×H → N×T×D."""
         with torch.set_grad_enabled(self.train_vision and torch.is_grad_enabled()):
-            features_NPV = self.vision(images_NCHW)
-        tokens_NTD: torch.Tensor = self.projector(features_NPV)
+            features_NPE = self.vision(images_NCHW)
+        tokens_NTD: torch.Tensor = self.projector(features_NPE)
         return tokens_NTD
 
     def embed(self, batch: PackedBatch) -> torch.Tensor:
@@ -93,10 +93,10 @@ class VisionLanguageModel(nn.Module):
         return hidden_BLD
 
     def logits(self, batch: PackedBatch) -> torch.Tensor:
-        """B×L×K logits of every position: for tests and small inputs."""
+        """B×L×V logits of every position: for tests and small inputs."""
         language: Any = self.language
-        logits_BLK: torch.Tensor = language.lm_head(self.hidden(batch))
-        return logits_BLK
+        logits_BLV: torch.Tensor = language.lm_head(self.hidden(batch))
+        return logits_BLV
 
     def token_losses(self, batch: PackedBatch) -> torch.Tensor:
         """[M] fp32 loss of each target token, in the batch's order, in nats."""
@@ -112,7 +112,7 @@ class VisionLanguageModel(nn.Module):
 def build_language(source: str | RandomLanguage, vocabulary: int) -> nn.Module:
     """The causal language model from a Hugging Face id, a local folder, or the sizes of a random one; weights fp32.
 
-    `vocabulary` is the tokenizer's size: a random model gets that many words (rounded up to 64), and a pretrained one
+    `vocabulary` is the tokenizer's size: a random model gets that many tokens (rounded up to 64), and a pretrained one
     with fewer rows than that is refused, since its embedding would be indexed out of range.
     """
     from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
@@ -134,7 +134,7 @@ def build_language(source: str | RandomLanguage, vocabulary: int) -> nn.Module:
     language: Any = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, attn_implementation="sdpa")
     rows = language.get_input_embeddings().weight.shape[0]
     if rows < vocabulary:
-        raise ValueError(f"the packs' tokenizer has {vocabulary} words but {source} embeds {rows}; pack with its own")
+        raise ValueError(f"the packs' tokenizer has {vocabulary} tokens but {source} embeds {rows}; pack with its own")
     model: nn.Module = language
     return model
 

@@ -1,7 +1,7 @@
-"""One to eight devices, one code path: the processes' sums, and how a model is spread over them.
+"""One to eight devices, one code path: reductions over the processes, and the model parallelized over them.
 
 Started by `torchrun`, which sets RANK; otherwise this process is the whole world. Gradients are sums over target
-tokens, added up in fp32 over the devices and divided by the global count, never averaged per device. `replicate` adds
+tokens, reduced in fp32 over the devices and divided by the global count, never averaged per device. `replicate` reduces
 them after the backward pass in large buckets; `shard` is FSDP2, which overlaps its communication with the computation
 and is the one to use for large models.
 """
@@ -17,11 +17,11 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from mmcorpus.training.config import StageConfig
+from mmcorpus.training.config import PackCompute
 from mmcorpus.training.model import VisionLanguageModel
 
 BUCKET_ELEMENTS = 32 * 2**20
-"""Gradients added up in one call: 128 MB of fp32."""
+"""Gradients reduced in one call: 128 MB of fp32."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class World:
         return self.rank == 0
 
     def sums(self, values: Sequence[float]) -> list[float]:
-        """Each value added up over all processes."""
+        """Each value summed over all processes."""
         if self.size == 1:
             return list(values)
         total = torch.tensor(values, dtype=torch.float64, device=self.device)
@@ -50,32 +50,38 @@ class World:
         if self.size > 1:
             dist.barrier()
 
-    def add_up_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Replace each gradient by its fp32 sum over all processes; one that a process lacks counts as zero."""
+    def autocast(self, precision: str) -> torch.autocast:
+        """A context that computes in bf16 where `precision` is bf16, in fp32 otherwise."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16")
+
+    def all_reduce_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Replace each gradient by its fp32 sum over all processes; one that a process lacks counts as zero.
+
+        Sharded parameters are left out: FSDP has reduced theirs in the backward pass.
+        """
         if self.size == 1:
             return
         bucket: list[nn.Parameter] = []
         elements = 0
-        for parameter in [*parameters, None]:
-            if parameter is None or (bucket and elements + parameter.numel() > BUCKET_ELEMENTS):
-                _add_up(bucket)
+        for parameter in (parameter for parameter in parameters if not hasattr(parameter, "device_mesh")):
+            if bucket and elements + parameter.numel() > BUCKET_ELEMENTS:
+                _all_reduce(bucket)
                 bucket, elements = [], 0
-            if parameter is not None:
-                bucket.append(parameter)
-                elements += parameter.numel()
+            bucket.append(parameter)
+            elements += parameter.numel()
+        if bucket:
+            _all_reduce(bucket)
 
 
-def _add_up(bucket: list[nn.Parameter]) -> None:
+def _all_reduce(bucket: list[nn.Parameter]) -> None:
     for parameter in bucket:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
     gradients = [parameter.grad for parameter in bucket if parameter.grad is not None]
     flat = torch.cat([gradient.float().flatten() for gradient in gradients])
     dist.all_reduce(flat)
-    start = 0
-    for gradient in gradients:
-        gradient.copy_(flat[start : start + gradient.numel()].view_as(gradient))
-        start += gradient.numel()
+    for gradient, summed in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
+        gradient.copy_(summed.view_as(gradient))
 
 
 @contextlib.contextmanager
@@ -100,22 +106,22 @@ def _close() -> None:
         dist.destroy_process_group()
 
 
-def spread(model: VisionLanguageModel, stage: StageConfig, world: World) -> VisionLanguageModel:
+def parallelize(model: VisionLanguageModel, compute: PackCompute, world: World) -> VisionLanguageModel:
     """Move the model to its device(s): activation checkpointing → compile → sharding, in this order."""
     language: Any = model.language
     model.to(world.device)
-    if stage.activation_checkpointing:
+    if compute.activation_checkpointing:
         language.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    if stage.compile:
+    if compute.compile:
         siglip: Any = model.vision.siglip
         for block in (*siglip.encoder.layers, *language.model.layers):
             block.compile()
-    if stage.parallel == "shard" and world.size > 1:
-        _shard(model, stage, world)
+    if compute.parallel == "shard" and world.size > 1:
+        _shard(model, compute, world)
     return model
 
 
-def _shard(model: VisionLanguageModel, stage: StageConfig, world: World) -> None:
+def _shard(model: VisionLanguageModel, compute: PackCompute, world: World) -> None:
     """FSDP2: the encoder as one unit, each block of the language model one, the rest with the root."""
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
@@ -123,7 +129,7 @@ def _shard(model: VisionLanguageModel, stage: StageConfig, world: World) -> None
     language: Any = model.language
     mesh = init_device_mesh(world.device.type, (world.size,))
     policy = MixedPrecisionPolicy(
-        param_dtype=torch.bfloat16 if stage.precision == "bf16" else torch.float32, reduce_dtype=torch.float32
+        param_dtype=torch.bfloat16 if compute.precision == "bf16" else torch.float32, reduce_dtype=torch.float32
     )
     for unit in (model.vision, *language.model.layers, model):
         fully_shard(unit, mesh=mesh, mp_policy=policy)

@@ -13,7 +13,7 @@ class TrainingInterrupted(KeyboardInterrupt):
 
 
 class Interrupts:
-    """Whether somebody has asked to stop."""
+    """Keeps note of a request to stop."""
 
     def __init__(self) -> None:
         self.asked = False

@@ -1,6 +1,6 @@
 """The image encoder: SigLIP's blocks up to the layer that is read, over uint8 pixels.
 
-Shape legend: N images, C channels, H×W pixels, P patches, V the encoder's width.
+Shape legend: N images, C channels, H×W pixels, P patches, E the encoder's width.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -41,11 +41,11 @@ class VisionEncoder(nn.Module):
         self.width: int = config.hidden_size
 
     def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
-        """uint8 N×3×H×W → features N×P×V. Normalised here, on the device, to [-1, 1] as SigLIP's processor does."""
+        """uint8 N×3×H×W → features N×P×E. Normalised here, on the device, to [-1, 1] as SigLIP's processor does."""
         weight = self.siglip.embeddings.patch_embedding.weight
         pixels_NCHW = images_NCHW.to(weight.dtype) / 127.5 - 1.0
-        features_NPV: torch.Tensor = self.siglip(pixel_values=pixels_NCHW).last_hidden_state
-        return features_NPV
+        features_NPE: torch.Tensor = self.siglip(pixel_values=pixels_NCHW).last_hidden_state
+        return features_NPE
 
 
 def build_vision(source: str | RandomVision, layer: int) -> VisionEncoder:

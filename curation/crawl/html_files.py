@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from typing import IO, Any, Final
 from urllib.parse import quote
 
+from mmcorpus.curation.crawl.config import PagesConfig
 from mmcorpus.curation.crawl.records import Failure, Item, Other, Page, Position
-from mmcorpus.curation.documents.config import PagesConfig
 from mmcorpus.curation.store import storage
 
 HTML_NAMES: Final = (".html", ".htm", ".xhtml", ".shtml")
@@ -18,7 +18,7 @@ _ERRORS: Final = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAErr
 
 
 def is_html_name(name: str) -> bool:
-    """Whether a file's name says that it holds HTML."""
+    """True if a file's name says that it holds HTML."""
     return name.lower().endswith(HTML_NAMES)
 
 

@@ -98,7 +98,7 @@ def charset_of(content_type: str) -> str | None:
 
 
 def looks_like_html(body: bytes) -> bool:
-    """Whether a body begins as HTML does (MIME Sniffing Standard, §7.1)."""
+    """True if a body begins as HTML does (MIME Sniffing Standard, §7.1)."""
     return _HTML.match(body[:1024]) is not None
 
 

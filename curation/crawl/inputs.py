@@ -1,4 +1,4 @@
-"""Which files a source is made of: paths, globs, folders, URLs, and lists of paths as Common Crawl publishes them."""
+"""The files of a source: paths, globs, folders, URLs, and lists of paths as Common Crawl publishes them."""
 
 import os
 import posixpath
@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 
 import fsspec
 
+from mmcorpus.curation.crawl.config import PagesConfig
 from mmcorpus.curation.crawl.html_files import is_html_name
 from mmcorpus.curation.crawl.published import TABLES
-from mmcorpus.curation.documents.config import PagesConfig
 from mmcorpus.curation.store import storage
 
 _WARC: Final = re.compile(r"\.warc(\.(wet|wat|os\.cdx))?(\.gz|\.zst)?\Z")
@@ -32,7 +32,7 @@ class InputError(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InputFile:
-    """What one task reads."""
+    """The input of one task."""
 
     number: int
     path: str
@@ -120,7 +120,7 @@ def _file(path: str, config: PagesConfig) -> Iterator[tuple[str, str, tuple[str,
 
 
 def _reader(path: str, config: PagesConfig) -> str | None:
-    """How a file is read, by its name and what the config says that it holds."""
+    """The reader of a file, by its name and what the config says that it holds."""
     name = (urlsplit(path).path if "://" in path else path).lower()
     if _LIST.search(name):
         return "list"

@@ -1,4 +1,4 @@
-"""What readers of inputs find: pages, documents that are ready, what cannot be read, and what is no page."""
+"""Records that readers of inputs yield: pages, documents that are ready, what cannot be read, and what is no page."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from mmcorpus.curation.html.nodes import Node
 
 
 class Position(NamedTuple):
-    """Where reading goes on: what must not be read again."""
+    """The place where reading goes on."""
 
     offset: int = 0
     """In the file; of a table the row, of a list of files its place in the list."""
@@ -30,7 +30,7 @@ class Found:
     length: int | None
     """Bytes of the record in the file, compressed as they are; None if it is compressed together with others."""
     position: Position
-    """Where the next record begins."""
+    """The next record's."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,7 +55,7 @@ class Ready(Found):
     url: str | None
     nodes: list[Node]
     identity: bytes
-    """What its uid is made of, besides the address."""
+    """The bytes that its uid is made of, besides the address."""
     date: str | None = None
 
 

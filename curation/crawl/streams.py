@@ -15,7 +15,7 @@ ZSTD_CHUNK: Final = 256
 """Of a zstd file at a time: each 4 bytes of it may become 128 KiB, and its decoder takes no limit."""
 _TRIES: Final = 3
 _SKIPPABLE: Final = b"\x2a\x4d\x18"
-"""What ends the magic number of a zstd frame without data; the byte before is 0x50 to 0x5f."""
+"""The end of the magic number of a zstd frame without data; the byte before is 0x50 to 0x5f."""
 _DICTIONARY: Final = 0x5D
 """That byte, where the frame holds a dictionary."""
 _WINDOW: Final = 128 * 2**20
@@ -49,7 +49,7 @@ def open_input(path: str) -> Iterator[IO[bytes]]:
 
 
 def _served_in_parts(file: IO[bytes]) -> bool:
-    """Whether a web server sends a part of a file when asked for one."""
+    """True if a web server sends a part of a file when asked for one."""
     if not file.seekable():
         return False
     try:
@@ -123,9 +123,9 @@ class Members:
     """
 
     compressed = True
-    """Whether records begin where members do; in a plain file, wherever they begin."""
+    """True if records begin where members do; in a plain file they begin anywhere."""
     magic: bytes
-    """What the first bytes of a member with a WARC record are."""
+    """The first bytes of a member with a WARC record."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
@@ -144,7 +144,7 @@ class Members:
         return self.source.take()
 
     def likely(self, first: bytes) -> bool:
-        """Whether bytes that begin with `magic` are a record's, as far as they tell."""
+        """True if bytes that begin with `magic` are a record's, as far as they tell."""
         return True
 
     def find_next(self, offset: int) -> bool:

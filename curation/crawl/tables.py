@@ -25,7 +25,7 @@ class Row:
 
     values: dict[str, Any]
     position: Position
-    """Where the next row begins."""
+    """The next row's."""
     offset: int
     """Of a plain JSONL file the byte, else the row."""
     length: int | None

@@ -1,9 +1,10 @@
-"""What a download does, by img2dataset's own option names where it has them."""
+"""The options of a download, by img2dataset's names where it has them."""
 
 import ipaddress
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from mmcorpus.curation.download.limits import Limits
 from mmcorpus.curation.download.robots import DEFAULT_DIRECTIVES
 
 VOLATILE: Final = frozenset(
@@ -51,11 +52,11 @@ class DownloadConfig:
     resize_only_if_bigger: bool = True
     """Never enlarge."""
     upscale_interpolation: Interpolation = "lanczos"
-    """How to enlarge."""
+    """Of enlarging."""
     downscale_interpolation: Interpolation = "area"
-    """How to shrink."""
+    """Of shrinking."""
     encode_format: Literal["jpg", "png", "webp"] = "jpg"
-    """What images are stored as."""
+    """The format that images are stored in."""
     encode_quality: int = 95
     """1-100 for jpg and webp; 0-9 (compression) for png."""
     skip_reencode: bool = False
@@ -88,7 +89,7 @@ class DownloadConfig:
     connect_to: dict[str, str] = field(default_factory=dict)
     """Host name to `ip:port`, like curl's --connect-to; a mapped host is allowed wherever it leads."""
     user_agent_token: str | None = None
-    """Who you are, e.g. `https://example.org/crawler`: sent as `mmcorpus/0.1 (+TOKEN)`."""
+    """The crawler's own address, e.g. `https://example.org/crawler`: sent as `mmcorpus/0.1 (+TOKEN)`."""
     disallowed_header_directives: tuple[str, ...] = DEFAULT_DIRECTIVES
     """X-Robots-Tag directives that opt an image out; empty ignores the header."""
     max_per_host: int = 16
@@ -101,7 +102,7 @@ class DownloadConfig:
     number_sample_per_shard: int = 10_000
     """Rows of the list per shard."""
     max_shard_retry: int = 1
-    """Download a shard again so often after its worker died."""
+    """Download a shard that failed, by an error or by its worker's death, again so often."""
     compute_hash: Literal["md5", "sha256", "sha512"] | None = "sha256"
     """A hash of the response body, as a column."""
     extract_exif: bool = False
@@ -132,6 +133,22 @@ class DownloadConfig:
         _check_columns(self)
         for host, place in self.connect_to.items():
             connect_address(host, place)
+
+    @property
+    def limits(self) -> Limits:
+        """The bounds of each fetch."""
+        return Limits(
+            timeout=self.timeout,
+            total_timeout=self.total_timeout,
+            max_bytes=self.max_bytes,
+            max_redirects=self.max_redirects,
+            retries=self.retries,
+            backoff=self.backoff,
+            allow_private=self.allow_private,
+            connect_to={host.lower(): connect_address(host, place) for host, place in self.connect_to.items()},
+            user_agent_token=self.user_agent_token,
+            directives=self.disallowed_header_directives,
+        )
 
 
 def connect_address(host: str, place: str) -> tuple[str, int]:

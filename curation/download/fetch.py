@@ -36,20 +36,20 @@ class FetchResult:
 
     data: bytes
     url: str
-    """Where it came from after redirects."""
+    """The address after redirects."""
     content_type: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FetchFailure:
-    """Why there is no body."""
+    """A fetch without a body, with the reason."""
 
     code: str
     detail: str
     url: str
     """The last one asked."""
     retry: bool = False
-    """Whether the same fetch may succeed in a moment."""
+    """True if the same fetch may succeed in a moment."""
     wait: float | None = None
     """Seconds that the server asked to wait."""
 

@@ -1,4 +1,4 @@
-"""Which addresses may be fetched from, and name look-ups that remember (no second look-up between check and use)."""
+"""Refused addresses, and name look-ups that remember (no second look-up between check and use)."""
 
 import contextlib
 import ipaddress
@@ -33,7 +33,7 @@ LOOKUP_THREADS: Final = 32
 
 
 def refusal(address: str) -> str | None:
-    """Why an IP address must not be fetched from (`loopback`, `private`, …), or None if it is a public unicast one."""
+    """The reason not to fetch from an IP address (`loopback`, `private`, …), or None if it is a public unicast one."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     for name in ("unspecified", "loopback", "link_local", "multicast"):
         if getattr(ip, f"is_{name}"):

@@ -1,4 +1,4 @@
-"""What an image file is, and its pixels upright: orientation applied, first frame, 8 bits, alpha on white.
+"""An image file's headers, and its pixels upright: orientation applied, first frame, 8 bits, alpha on white.
 
 `inspect` reads headers only. Most files are plain (an upright 8-bit JPEG, PNG or WebP without alpha) and img2dataset's
 resizer decodes them as they are; the others go through `upright`, so that what img2dataset gets wrong (EXIF
@@ -35,7 +35,7 @@ class BadImage(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageInfo:
-    """What the headers say. Width and height are upright."""
+    """An image by its headers. Width and height are upright."""
 
     format: str
     """Lower case: `jpeg`, `png`, `gif`, …"""
@@ -78,7 +78,7 @@ def inspect(data: bytes, max_pixels: int, content_type: str = "") -> ImageInfo:
 
 
 def is_whole(data: bytes, name: str) -> bool:
-    """Whether a JPEG, PNG or WebP file ends as its format says; a decoder such as OpenCV's does not complain."""
+    """True if a JPEG, PNG or WebP file ends as its format says; a decoder such as OpenCV's does not complain."""
     if name == "jpeg":
         return data.rstrip(b"\0")[-2:] == b"\xff\xd9"
     if name == "png":

@@ -1,4 +1,4 @@
-"""What a fetch may cost, and how it ends when it costs more."""
+"""The bounds of a fetch, and its end when it exceeds them."""
 
 import time
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ USER_AGENT: Final = "mmcorpus/0.1"
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a fetch may cost and where it may go; see DownloadConfig for each field."""
+    """The bounds of a fetch in bytes, time and places; see DownloadConfig for each field."""
 
     timeout: float = 10.0
     total_timeout: float = 60.0

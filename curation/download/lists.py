@@ -24,6 +24,10 @@ LIST_OPTIONS: Final = ("url_col", "caption_col", "uid_col", "save_additional_col
 """The options that decide what the list shards hold."""
 
 
+class OtherList(ValueError):
+    """Not the list that was expected."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class NormalisedList:
     """A source's list, normalised."""
@@ -41,16 +45,25 @@ class NormalisedList:
     """32 hex digits of all that the list shards hold."""
 
     def path(self, shard: int) -> str:
-        """Where a list shard lies."""
+        """A list shard's file."""
         return storage.join(self.root, f"{shard_name(shard)}.parquet")
 
 
-def normalise(config: DownloadConfig, urls: str | Sequence[str], out_lists: str, out_ledger: str) -> NormalisedList:
+def normalise(
+    config: DownloadConfig, urls: str | Sequence[str], out_lists: str, out_ledger: str, *, expected: str | None = None
+) -> NormalisedList:
     """Write `out_lists/00000.parquet …` and the ledger's stage `list`; what is there and still true is kept.
 
     A row is dropped as `no_url`, `bad_url`, `bad_uid` (the source's own is not 32 hex digits), `bad_row` (it cannot
     be read as a row), or `listed_twice` (its uid came before). List shards depend on the lists' content alone. In
-    memory are the uids and the ledger, about 250 bytes a row. Raises ListError for lists that cannot be read.
+    memory are the uids and the ledger, about 250 bytes a row.
+
+    Args:
+        expected: the digest that the list must have; a list file that changed is read once more to know.
+
+    Raises:
+        ListError: a list cannot be read.
+        OtherList: it has another digest than expected; nothing was written.
     """
     paths = find_lists(urls)
     made_from = {
@@ -58,10 +71,15 @@ def normalise(config: DownloadConfig, urls: str | Sequence[str], out_lists: str,
         "files": [_identity(path) for path in paths],
     }
     manifest = storage.join(out_lists, MANIFEST)
-    if storage.exists(manifest):
-        known = storage.read_json(manifest)
-        if known["made_from"] == made_from and storage.exists(storage.join(out_ledger, "list.parquet")):
-            return _from_manifest(out_lists, known)
+    known = storage.read_json(manifest) if storage.exists(manifest) else {}
+    there = known.get("made_from") == made_from and storage.exists(storage.join(out_ledger, "list.parquet"))
+    if expected is not None:
+        digest = known["digest"] if there else _Normaliser(config, out_lists, write=False).read(paths)
+        if digest != expected:
+            raise OtherList
+    if there:
+        return _from_manifest(out_lists, known)
+    if known:
         storage.remove(manifest)
     result = _Normaliser(config, out_lists).run(paths, out_ledger)
     written = {name: value for name, value in asdict(result).items() if name != "root"}
@@ -75,7 +93,7 @@ def _from_manifest(root: str, known: dict[str, Any]) -> NormalisedList:
 
 
 def _identity(path: str) -> dict[str, Any]:
-    """What tells a changed list file from an unchanged one without reading it."""
+    """Marks that tell a changed list file from an unchanged one without reading it."""
     fs, inner = storage.filesystem(path)
     info = fs.info(inner)
     marks = ("mtime", "ETag", "LastModified", "last_modified", "etag")
@@ -87,10 +105,10 @@ def _jsonable(value: Any) -> Any:
 
 
 class _Normaliser:
-    """One pass over the lists."""
+    """One pass over the lists, which may leave the writing to another."""
 
-    def __init__(self, config: DownloadConfig, root: str) -> None:
-        self.config, self.root = config, root
+    def __init__(self, config: DownloadConfig, root: str, *, write: bool = True) -> None:
+        self.config, self.root, self.writes = config, root, write
         self.seen: set[bytes] = set()
         self.dropped: Counter[str] = Counter()
         self.rows = self.shards = self.kept = self.bad_uids = 0
@@ -100,13 +118,18 @@ class _Normaliser:
         self.schema: pa.Schema | None = None
         self.waiting: list[dict[str, Any]] = []
 
-    def run(self, paths: list[str], out_ledger: str) -> NormalisedList:
+    def read(self, paths: list[str]) -> str:
+        """Read the lists to their end; returns the digest."""
         for path in paths:
             self._start(path)
             for row in read_list(path, self.wanted, self.config.url_col):
                 self._add(row, path)
         self._write_shard()
         self._flush_ledger()
+        return self.digest.hexdigest()
+
+    def run(self, paths: list[str], out_ledger: str) -> NormalisedList:
+        digest = self.read(paths)
         assert self.schema is not None
         for stale in storage.list_names(self.root):  # of a longer list, or other shards, before
             number = stale.removesuffix(".parquet")
@@ -116,7 +139,7 @@ class _Normaliser:
         return NormalisedList(
             root=self.root, shards=self.shards, rows=self.rows, kept=self.kept,
             dropped=dict(sorted(self.dropped.items())), columns=tuple(self.schema.names),
-            digest=self.digest.hexdigest(),
+            digest=digest,
         )  # fmt: skip
 
     def _start(self, path: str) -> None:
@@ -193,7 +216,8 @@ class _Normaliser:
             self._flush_ledger()
 
     def _flush_ledger(self) -> None:
-        self.blocks.append(pa.Table.from_pylist(self.entries, schema=ledger.SCHEMA))
+        if self.writes:
+            self.blocks.append(pa.Table.from_pylist(self.entries, schema=ledger.SCHEMA))
         self.entries = []
 
     def _write_shard(self, path: str = "") -> None:
@@ -205,7 +229,8 @@ class _Normaliser:
             raise ListError(f"{path}: an additional column has another type than in the list before: {error}") from None
         for text in _canonical(table):
             self.digest.update(text)
-        storage.write_table(storage.join(self.root, f"{shard_name(self.shards)}.parquet"), table)
+        if self.writes:
+            storage.write_table(storage.join(self.root, f"{shard_name(self.shards)}.parquet"), table)
         self.shards += 1
         self.waiting = []
 

@@ -1,21 +1,26 @@
 """img2dataset's resizer, fed only with what it reads right."""
 
+import importlib.util
 import io
+import os
 from collections.abc import Callable
 from typing import Any, Final
 
 from mmcorpus.curation.download.config import DownloadConfig
 from mmcorpus.curation.download.images import EXTENSIONS, BadImage, ImageInfo, inspect, is_whole, upright
-from mmcorpus.curation.download.rebind import import_img2dataset, rebound
 
 Resized = tuple[bytes | None, int | None, int | None, int | None, int | None, str | None]
 """img2dataset's: encoded image, width, height, original width, original height, error."""
 
 _CODES: Final = {"image too small": "too_small", "image area too large": "too_large"}
 _ASPECT: Final = "aspect ratio too large"
+_OPTIONS: Final = (
+    "image_size", "resize_mode", "resize_only_if_bigger", "upscale_interpolation", "downscale_interpolation",
+    "encode_quality", "encode_format", "skip_reencode", "min_image_size", "max_image_area", "max_aspect_ratio",
+)  # fmt: skip
 
 
-class _Once:
+class _BuiltOnce:
     """albumentations with each transform built once: img2dataset builds its transforms for every image, which takes a
     third as long as applying them."""
 
@@ -33,6 +38,16 @@ class _Once:
         return build
 
 
+def import_resizer() -> Any:
+    """A copy of img2dataset's resizer module whose transforms are built once; the module itself stays as it is."""
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the internet for a newer version
+    spec: Any = importlib.util.find_spec("img2dataset.resizer")
+    module: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.A = _BuiltOnce(module.A)
+    return module
+
+
 class UprightResizer:
     """img2dataset's `Resizer` behind a check and a decoder of our own.
 
@@ -41,25 +56,11 @@ class UprightResizer:
     """
 
     def __init__(self, config: DownloadConfig) -> None:
-        import_img2dataset()
-        import albumentations
-        from img2dataset.resizer import Resizer
-
         self.config = config
-        self._call = rebound(Resizer.__call__, A=_Once(albumentations))
-        self._resize = Resizer(
-            image_size=config.image_size,
-            resize_mode=config.resize_mode,
-            resize_only_if_bigger=config.resize_only_if_bigger,
-            upscale_interpolation=config.upscale_interpolation,
-            downscale_interpolation=config.downscale_interpolation,
-            encode_quality=config.encode_quality,
-            encode_format=config.encode_format,
-            skip_reencode=config.skip_reencode,
-            min_image_size=config.min_image_size,
-            max_image_area=config.max_image_area,
-            max_aspect_ratio=config.max_aspect_ratio,
-        )
+        options = {name: getattr(config, name) for name in _OPTIONS}
+        if config.disable_all_reencoding:  # what cannot stay as it arrived keeps its size
+            options["resize_mode"] = "no"
+        self._resizer = import_resizer().Resizer(**options)
 
     def __call__(self, data: bytes, content_type: str, facts: dict[str, Any]) -> Resized:
         """Resize and encode; what is learnt of the image goes into `facts` under the shard's column names.
@@ -98,7 +99,7 @@ class UprightResizer:
                 _, facts["has_alpha"] = upright(data, self.config.max_pixels)
             facts["extension"] = extension
             return data, info.width, info.height, info.width, info.height, None
-        return self._run(self._bitmap(data, facts), info, resize=False)
+        return self._run(self._bitmap(data, facts), info)
 
     def _check(self, info: ImageInfo) -> None:
         """img2dataset's three limits, which it forgets when nothing is re-encoded."""
@@ -116,19 +117,11 @@ class UprightResizer:
         pixels, facts["has_alpha"] = upright(data, self.config.max_pixels)
         return bytes(cv2.imencode(".bmp", pixels[:, :, ::-1])[1].tobytes())
 
-    def _run(self, data: bytes, info: ImageInfo, *, resize: bool = True) -> Resized:
-        from img2dataset.resizer import ResizeMode
-
-        resizer = self._resize
-        mode = resizer.resize_mode
-        try:
-            if not resize:
-                resizer.resize_mode = ResizeMode.no
-            image, width, height, original_width, original_height, error = self._call(resizer, io.BytesIO(data))
-        finally:
-            resizer.resize_mode = mode
+    def _run(self, data: bytes, info: ImageInfo) -> Resized:
+        result: Resized = self._resizer(io.BytesIO(data))
+        error = result[5]
         if error is None:
-            return image, width, height, original_width, original_height, None
+            return result
         size = f"{info.width}x{info.height}"
         if error == _ASPECT:
             return _failed(f"aspect_ratio: {size}")

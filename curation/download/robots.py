@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Final
 
 DEFAULT_DIRECTIVES: Final = ("noai", "noimageai", "noindex", "noimageindex")
-"""What img2dataset honours by default."""
+"""Those that img2dataset honours by default."""
 
 
 def opt_out(headers: Iterable[str], directives: Iterable[str], agents: Iterable[str]) -> str | None:

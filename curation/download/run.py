@@ -1,35 +1,43 @@
-"""The download stage: a URL list to committed shards, through img2dataset's Ray distributor."""
+"""The download stage: a URL list to committed shards."""
 
 import hashlib
 import json
-import math
-import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
-from mmcorpus.curation.download.accounts import ShardFailure, summarise, write_download_ledger
+import pyarrow as pa
+
 from mmcorpus.curation.download.config import VOLATILE, DownloadConfig
 from mmcorpus.curation.download.formats import ListError
-from mmcorpus.curation.download.lists import NormalisedList, normalise
-from mmcorpus.curation.download.rebind import import_img2dataset, rebound
+from mmcorpus.curation.download.lists import NormalisedList, OtherList, normalise
 from mmcorpus.curation.download.shard import ShardDownloader, transient_positions
 from mmcorpus.curation.download.writer import roll_forward, shard_name
-from mmcorpus.curation.engine.progress import Progress
-from mmcorpus.curation.store import storage
-from mmcorpus.curation.store.shards import Shard, list_shards
+from mmcorpus.curation.engine.made_from import MadeFrom, plain
+from mmcorpus.curation.engine.output import MadeOtherwise, Output, read_record
+from mmcorpus.curation.engine.tasks import Failure, Outcome, cluster_resource, run_shards
+from mmcorpus.curation.store import ledger, storage
+from mmcorpus.curation.store.shards import SUCCESS, Shard, list_shards, read_rows
 
-NODE_LOSSES: Final = 5
-"""How often a shard is begun again because the machine that fetched it was lost, besides `max_shard_retry`."""
-MADE_BY: Final = "download.json"
-"""In the lists' folder: which list and options the shards were made with."""
+SHARD_FAILED: Final = "shard_failed"
+"""The rule that drops the rows of a shard that could not be written."""
+EARLIER: Final = "download.json"
+"""In the lists' folder: the record of list and options that versions before 0.2 kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardFailure:
+    """A shard that could not be written."""
+
+    shard: str
+    error: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class DownloadReport:
-    """What became of a URL list. Counts are of the whole source, rates of this call."""
+    """A URL list's download. Counts are of the whole source, rates of this call."""
 
     listed: int
     """Rows of the published list."""
@@ -80,39 +88,49 @@ def download(
     A shard that fails is retried `max_shard_retry` times, then named in the report and, row by row, in the ledger.
     """
     start = time.monotonic()
-    _require_ray()
-    listed = normalise(config, urls, out_lists, out_ledger)
+    cluster_resource("CPU")  # raises without Ray, before anything is read
+    claimed = _claimed(config, out_shards, out_lists)
+    try:
+        listed = normalise(config, urls, out_lists, out_ledger, expected=claimed)
+    except OtherList:
+        raise MadeOtherwise(f"{out_shards} holds shards of another list; remove it, or name another folder") from None
     if not listed.kept:
         raise ListError(_nothing_in(urls, listed))
-    _require_same(config, listed, out_shards, out_lists)
+    _output(config, out_shards, listed.digest).claim()
     roll_forward(out_shards)
-    _remove_leftovers(out_shards)
+    storage.sweep(out_shards)
     committed = {int(shard.name) for shard in list_shards(out_shards)}
     again = _transient_rows(out_shards, sorted(committed)) if retry_failed else {}
     pending = [number for number in range(listed.shards) if number not in committed]
     sizes = dict.fromkeys(pending, config.number_sample_per_shard)
     if listed.shards - 1 in sizes:
         sizes[listed.shards - 1] = listed.kept - (listed.shards - 1) * config.number_sample_per_shard
-    with _Bar(sum(sizes.values()) + sum(again.values()), progress) as bar:
-        downloader = ShardDownloader(config=config, columns=listed.columns, out_shards=out_shards)
-        failures = _distribute(downloader, listed, sizes, bar)
-        if again:
-            retry = ShardDownloader(config=config, columns=listed.columns, out_shards=out_shards, retry=True)
-            try:
-                failures |= _distribute(retry, listed, again, bar)
-            finally:
-                roll_forward(out_shards)
-    failed = tuple(ShardFailure(shard=shard_name(number), error=failures[number]) for number in sorted(failures))
-    write_download_ledger(out_shards, out_ledger, listed, failed)
-    counts = summarise(out_shards)
+    downloader = ShardDownloader(config=config, columns=listed.columns, out_shards=out_shards)
+    outcomes = _run(downloader, listed, sizes, progress)
+    try:
+        outcomes |= _run(replace(downloader, retry=True), listed, again, progress)
+    finally:
+        roll_forward(out_shards)
+    errors = {number: outcome.error for number, outcome in sorted(outcomes.items()) if outcome.error is not None}
+    failed = tuple(ShardFailure(shard=shard_name(number), error=str(error)) for number, error in errors.items())
+    fetched = sum(rows for number, rows in (sizes | again).items() if number not in errors)
+    tables = list(_verdicts(out_shards, listed, errors))
+    ledger.write_stage(out_ledger, "download", pa.concat_tables(tables) if tables else ledger.SCHEMA.empty_table())
+    stats = [storage.read_json(shard.stats) for shard in list_shards(out_shards)]
+    names = {SUCCESS: "successes", "failed_to_download": "failed_to_download", "failed_to_resize": "failed_to_resize"}
+    status = {status: sum(one[name] for one in stats) for status, name in names.items()}
+    codes = Counter[str]()
+    for one in stats:
+        codes.update({code: count for code, count in one["status_dict"].items() if code != SUCCESS})
     return DownloadReport(
-        listed=listed.rows, list_drops=listed.dropped, status=counts.status, codes=counts.codes, bytes=counts.bytes,
-        shards=counts.shards, failed_shards=failed, fetched=bar.rows, seconds=time.monotonic() - start,
+        listed=listed.rows, list_drops=listed.dropped, status={name: n for name, n in status.items() if n},
+        codes=dict(codes.most_common()), bytes=sum(one.get("bytes", 0) for one in stats), shards=len(stats),
+        failed_shards=failed, fetched=fetched, seconds=time.monotonic() - start,
     )  # fmt: skip
 
 
 def _nothing_in(urls: str | Sequence[str], listed: NormalisedList) -> str:
-    """What to say of a list without a row to fetch."""
+    """The error of a list without a row to fetch."""
     where = urls if isinstance(urls, str) else ", ".join(urls)
     if not listed.rows:
         return f"{where}: the list has no rows, so there is nothing to download"
@@ -120,146 +138,70 @@ def _nothing_in(urls: str | Sequence[str], listed: NormalisedList) -> str:
     return f"{where}: none of its {listed.rows:,} rows can be downloaded ({rules})"
 
 
-class _Bar:
-    """Progress in rows, with the failures so far; silent if not wanted."""
+def _run(downloader: ShardDownloader, listed: NormalisedList, sizes: dict[int, int], shown: bool) -> dict[int, Outcome]:
+    """Download the shards numbered in `sizes` (their rows to fetch); the outcomes by number."""
+    if not sizes:
+        return {}
 
-    def __init__(self, total: int, wanted: bool) -> None:
-        self.rows = 0
-        self._progress = Progress("download", total=total, unit="image") if wanted and total else None
+    def counted(row: tuple[int, str]) -> dict[str, int]:
+        stats = downloader(row)
+        if downloader.retry:  # the stats count every row of the shard, not those done again
+            return {}
+        return {"kept": stats["successes"], **{code: n for code, n in stats["status_dict"].items() if code != SUCCESS}}
 
-    def __enter__(self) -> "_Bar":
-        if self._progress:
-            self._progress.__enter__()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        if self._progress:
-            self._progress.__exit__(*error)
-
-    def shard(self, rows: int, codes: dict[str, int]) -> None:
-        self.rows += rows
-        if self._progress:
-            self._progress.advance(rows, **codes)
-
-
-class _Window:
-    """Stands where img2dataset's Ray distributor expects `ray` and its remote function: a bounded number of shards
-    in flight, and one that fails is noted instead of ending the run."""
-
-    def __init__(self, limit: int, sizes: dict[int, int], bar: _Bar) -> None:
-        import ray
-
-        self.ray, self.limit, self.sizes, self.bar = ray, limit, sizes, bar
-        # Ray's own retries would hide a crash from the count; those of this module are max_shard_retry.
-        self.task = ray.remote(num_cpus=1, max_retries=0)(_download_shard)
-        self.in_flight: dict[Any, tuple[int, str]] = {}
-        self.failed: dict[int, tuple[tuple[int, str], str]] = {}
-        self.lost = Counter[int]()
-        self.downloader: Any = None
-        self.again = False
-
-    def remote(self, downloader: ShardDownloader, row: tuple[int, str]) -> None:
-        """In place of `ray_download.remote`."""
-        while len(self.in_flight) >= self.limit:
-            self._collect()
-        if self.downloader is None:
-            self.downloader, self.again = self.ray.put(downloader), downloader.retry
-        self._submit(row)
-
-    def _submit(self, row: tuple[int, str]) -> None:
-        self.in_flight[self.task.remote(self.downloader, row)] = row
-
-    def get(self, _: list[None]) -> None:
-        """In place of `ray.get`."""
-        while self.in_flight:
-            self._collect()
-
-    def _collect(self) -> None:
-        done, _ = self.ray.wait(list(self.in_flight), num_returns=1, timeout=1.0)
-        for reference in done:
-            row = self.in_flight.pop(reference)
-            try:
-                stats = self.ray.get(reference)
-            except self.ray.exceptions.RayError as error:
-                if isinstance(error, self.ray.exceptions.NodeDiedError) and self.lost[row[0]] < NODE_LOSSES:
-                    self.lost[row[0]] += 1  # not the shard's fault: it does not count as one of its tries
-                    self._submit(row)
-                    continue
-                cause = getattr(error, "cause", None) or error
-                if storage.disk_is_full(cause):  # every shard after it would be fetched for nothing
-                    raise cause from None
-                lines = str(cause).strip().splitlines() or [""]
-                self.failed[row[0]] = (row, f"{type(cause).__name__}: {lines[0]}")
-            else:
-                codes = {code: count for code, count in stats["status_dict"].items() if code != "success"}
-                # Of a shard done again in part the stats count every row; the bar counts those fetched.
-                self.bar.shard(self.sizes[row[0]], {} if self.again else {"kept": stats["successes"], **codes})
+    outcomes = run_shards(
+        lambda: counted,
+        [(number, listed.path(number)) for number in sizes],
+        name=lambda row: shard_name(row[0]),
+        title="download",
+        workers=downloader.config.processes_count,
+        unit="image",
+        size=lambda row: sizes[row[0]],
+        # Each death of a worker is one of the shard's tries; Ray's own retries would hide it from the count.
+        max_task_retries=0,
+        retries=downloader.config.max_shard_retry,
+        shown=shown,
+    )
+    return dict(zip(sizes, outcomes, strict=True))
 
 
-def _download_shard(downloader: ShardDownloader, row: tuple[int, str]) -> dict[str, Any]:
-    """The remote function; img2dataset's own swallows a shard's error into a flag that its distributor drops."""
-    return downloader(row)
+def _verdicts(out_shards: str, listed: NormalisedList, errors: dict[int, Failure]) -> Iterator[pa.Table]:
+    """The ledger's stage `download`: a row for each row that the list kept, also where its shard failed."""
+    committed = {shard.name for shard in list_shards(out_shards)}
+    for number in range(listed.shards):
+        shard = Shard(root=out_shards, name=shard_name(number))
+        if shard.name in committed:
+            yield ledger.verdicts_of(read_rows(shard, ["uid", "error_message"]), "download")
+        else:
+            uids: Any = storage.read_table(listed.path(number), columns=["uid"])["uid"]
+            messages = pa.array([f"{SHARD_FAILED}: {errors.get(number, 'not downloaded')}"] * len(uids), pa.string())
+            yield ledger.verdicts_of(pa.table({"uid": uids, "error_message": messages}), "download")
 
 
-def _distribute(
-    downloader: ShardDownloader, listed: NormalisedList, sizes: dict[int, int], bar: _Bar
-) -> dict[int, str]:
-    """Download the shards numbered in `sizes` (their rows to fetch); returns what failed for good, and why."""
-    import_img2dataset()
-    import ray
-    from img2dataset import distributor
-
-    workers = downloader.config.processes_count
-    if workers is None:
-        cpus = int(ray.cluster_resources().get("CPU", 1)) or 1
-        limit = cpus + math.ceil(cpus / 4)  # a few wait in Ray's queue so that no worker waits for the driver
-    else:
-        limit = workers
-    rows = [(number, listed.path(number)) for number in sorted(sizes)]
-    failed: dict[int, tuple[tuple[int, str], str]] = {}
-    for _ in range(1 + downloader.config.max_shard_retry):
-        window = _Window(limit, sizes, bar)
-        # When this is interrupted, shards in flight are left alone: they end with the driver, or commit the bytes that
-        # the next run would. Cancelling them would be tidier, but ray.cancel, forced or not, aborts Ray's driver
-        # when it meets a task that ends at that moment (a failed check in Ray 2.60's task_manager.cc).
-        distribute = rebound(distributor.ray_distributor, ray_download=window, ray=window)
-        distribute(limit, downloader, _reader(rows), None, downloader.config.max_shard_retry)
-        failed = window.failed
-        rows = [row for row, _ in failed.values()]
-        if not rows:
-            break
-    return {number: error for number, (_, error) in failed.items()}
+def _output(config: DownloadConfig, out_shards: str, list_digest: str) -> Output:
+    made_from = MadeFrom(config=plain(config, VOLATILE), inputs={"list": list_digest})
+    return Output(folder=out_shards, holds="downloaded shards", made_from=made_from)
 
 
-def _reader(rows: list[tuple[int, str]]) -> Iterator[tuple[int, str]]:
-    """What img2dataset's Reader gives its distributor: shard numbers with their list files, here made beforehand."""
-    yield from rows
+def _claimed(config: DownloadConfig, out_shards: str, out_lists: str) -> str | None:
+    """The digest of the list that `out_shards` holds shards of; None if it holds none.
 
-
-def _require_ray() -> None:
-    try:
-        import ray
-    except ModuleNotFoundError:
-        raise RuntimeError("downloading needs Ray, which is not installed: pip install 'mmcorpus[curate]'") from None
-    if not ray.is_initialized():
-        raise RuntimeError("Ray is not running here: call ray.init() (or use the mmcorpus command, which does) first")
-
-
-def _require_same(config: DownloadConfig, listed: NormalisedList, out_shards: str, out_lists: str) -> None:
-    """Refuse to mix shards of two lists or two sets of options in one folder."""
-    options = {name: value for name, value in asdict(config).items() if name not in VOLATILE}
-    made_by = {
-        "list": listed.digest,
-        "options": hashlib.blake2b(json.dumps(options, sort_keys=True).encode(), digest_size=16).hexdigest(),
-    }
-    path = storage.join(out_lists, MADE_BY)
-    known = storage.read_json(path) if storage.exists(path) else None
-    if known == made_by:
-        return
-    if known is not None and list_shards(out_shards):
-        what = "another list" if known["list"] != listed.digest else "other options"
-        raise ValueError(f"{out_shards} holds shards made with {what}; remove it, or choose another folder")
-    storage.write_json(path, made_by)
+    Raises MadeOtherwise, before the list is read, if they were made with other options.
+    """
+    if not list_shards(out_shards):
+        return None
+    known, earlier = read_record(out_shards), storage.join(out_lists, EARLIER)
+    digest = "" if known is None else known.inputs["list"]
+    if known is None and storage.exists(earlier):
+        stored = storage.read_json(earlier)
+        options = {name: value for name, value in asdict(config).items() if name not in VOLATILE}
+        options_digest = hashlib.blake2b(json.dumps(options, sort_keys=True).encode(), digest_size=16).hexdigest()
+        if stored["options"] != options_digest:
+            raise MadeOtherwise(f"{out_shards} holds shards made with other options; remove it, or name another folder")
+        digest = stored["list"]
+        _output(config, out_shards, digest).write()
+    _output(config, out_shards, digest).claim()
+    return digest
 
 
 def _transient_rows(out_shards: str, numbers: list[int]) -> dict[int, int]:
@@ -268,15 +210,3 @@ def _transient_rows(out_shards: str, numbers: list[int]) -> dict[int, int]:
     for number in numbers:
         counts[number] = len(transient_positions(Shard(root=out_shards, name=shard_name(number))))
     return {number: count for number, count in counts.items() if count}
-
-
-def _remove_leftovers(out_shards: str) -> None:
-    """Temporary files that a killed worker left beside its shard."""
-    if not storage.is_local(out_shards):
-        return
-    _, inner = storage.filesystem(out_shards)
-    if not os.path.isdir(inner):
-        return
-    for entry in os.scandir(inner):
-        if entry.name.endswith(storage.TEMPORARY_SUFFIX) and entry.is_file():
-            os.unlink(entry.path)

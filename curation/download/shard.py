@@ -1,35 +1,42 @@
-"""One shard's download, in a worker: img2dataset's own shard loop with our fetcher, key, writer and stats in it."""
+"""One shard's download, in a worker: a list shard's rows to img2dataset's files, by its resizer and our fetcher."""
 
+import hashlib
 import io
-import os
+import json
+import queue
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from multiprocessing.pool import ThreadPool
+from typing import Any, Final
 
 import pyarrow as pa
 
-from mmcorpus.curation.download.config import DownloadConfig, connect_address
-from mmcorpus.curation.download.fetch import TRANSIENT_CODES, FetchFailure, fetch
+from mmcorpus.curation.download.config import DownloadConfig
+from mmcorpus.curation.download.fetch import TRANSIENT_CODES, FetchFailure, FetchResult, fetch
 from mmcorpus.curation.download.guard import HostGate
-from mmcorpus.curation.download.limits import Limits
-from mmcorpus.curation.download.rebind import import_img2dataset, rebound
-from mmcorpus.curation.download.resize import Resized, UprightResizer, code_of
-from mmcorpus.curation.download.writer import RETRY_FOLDER, SHARD_DIGITS, SampleWriter, keys_of, shard_name, write_stats
+from mmcorpus.curation.download.resize import UprightResizer, code_of
+from mmcorpus.curation.download.writer import RETRY_FOLDER, SampleWriter, keys_of, shard_name, write_stats
 from mmcorpus.curation.store import storage
-from mmcorpus.curation.store.shards import Shard, read_rows
+from mmcorpus.curation.store.shards import SUCCESS, Shard, read_rows
 
-
-class _Body(io.BytesIO):
-    """A response body on its way to the resizer."""
-
-    def __init__(self, data: bytes, key: str, content_type: str) -> None:
-        super().__init__(data)
-        self.key, self.content_type = key, content_type
+IMG2DATASET_FIELDS: Final = (
+    ("key", pa.string()),
+    ("status", pa.string()),
+    ("error_message", pa.string()),
+    ("width", pa.int32()),
+    ("height", pa.int32()),
+    ("original_width", pa.int32()),
+    ("original_height", pa.int32()),
+)
+"""The columns that img2dataset adds to the list's, before `exif` and the hash."""
+SIZES: Final = ("width", "height", "original_width", "original_height")
+Outcome = FetchResult | FetchFailure
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShardDownloader:
-    """What img2dataset's distributor sends to workers; called with a shard's number and list file.
+    """A worker's task; called with a shard's number and list file.
 
     With `retry` it does again the rows of a committed shard that failed for reasons that can pass, into the staging
     folder, from where `writer.roll_forward` puts the shard in place.
@@ -44,20 +51,78 @@ class ShardDownloader:
     def __call__(self, row: tuple[int, str]) -> dict[str, Any]:
         """Download the shard unless it is committed; returns its stats."""
         number, list_file = row
-        name = shard_name(number)
-        current = Shard(root=self.out_shards, name=name)
-        target = Shard(root=storage.join(self.out_shards, RETRY_FOLDER), name=name) if self.retry else current
-        if storage.exists(target.stats):
-            return _stats(target)
-        table = storage.read_table(list_file).select(list(self.columns))
-        positions = transient_positions(current) if self.retry else list(range(len(table)))
-        _Run(self, number, target, table.take(positions), positions).download()
-        return _stats(target)
+        current = Shard(root=self.out_shards, name=shard_name(number))
+        target = Shard(root=storage.join(self.out_shards, RETRY_FOLDER), name=current.name) if self.retry else current
+        if not storage.exists(target.stats):
+            table = storage.read_table(list_file).select(list(self.columns))
+            positions = transient_positions(current) if self.retry else list(range(len(table)))
+            keys = keys_of(number, positions, self.config.number_sample_per_shard)
+            self._download(target, table.take(positions), keys, current if self.retry else None)
+        stats: dict[str, Any] = storage.read_json(target.stats)
+        return stats
 
+    def _download(self, target: Shard, table: pa.Table, keys: Sequence[str], previous: Shard | None) -> None:
+        """Fetch rows in threads; resize and write them here, one after the other, as they arrive."""
+        start = time.time()
+        resizer = UprightResizer(self.config)
+        rows = table.to_pylist()
+        writer = SampleWriter(target, self._schema(table.schema), previous)
+        for index, outcome in self._fetched([row["url"] for row in rows]):
+            image, made = self._sample(outcome, resizer)
+            writer.write(image, {**rows[index], "key": keys[index], **made})
+        writer.close()
+        write_stats(target, start, time.time())
 
-def _stats(shard: Shard) -> dict[str, Any]:
-    stats: dict[str, Any] = storage.read_json(shard.stats)
-    return stats
+    def _schema(self, schema: pa.Schema) -> pa.Schema:
+        fields = [*IMG2DATASET_FIELDS]
+        if self.config.extract_exif:
+            fields.append(("exif", pa.string()))
+        if self.config.compute_hash is not None:
+            fields.append((self.config.compute_hash, pa.string()))
+        for name, kind in fields:
+            schema = schema.append(pa.field(name, kind))
+        return schema
+
+    def _fetched(self, urls: Sequence[str]) -> Iterator[tuple[int, Outcome]]:
+        """Each URL's index and outcome, as they arrive; at most two a thread are under way, which bounds memory."""
+        limits, gate = self.config.limits, HostGate(self.config.max_per_host)
+        threads = max(1, min(self.config.thread_count, len(urls)))
+        arrived: queue.SimpleQueue[tuple[int, Outcome] | BaseException] = queue.SimpleQueue()
+        # Daemon threads, unlike an executor's: a full disk ends the shard without waiting for slow servers.
+        with ThreadPool(threads) as pool:
+
+            def begin(index: int) -> None:
+                pool.apply_async(
+                    lambda: (index, fetch(urls[index], limits, gate=gate)),
+                    callback=arrived.put,
+                    error_callback=arrived.put,
+                )
+
+            for index in range(min(2 * threads, len(urls))):
+                begin(index)
+            for index in range(len(urls)):
+                found = arrived.get()
+                if isinstance(found, BaseException):  # `fetch` raises for nothing that a URL or a server can do
+                    raise found
+                yield found
+                if index + 2 * threads < len(urls):
+                    begin(index + 2 * threads)
+
+    def _sample(self, outcome: Outcome, resizer: UprightResizer) -> tuple[bytes | None, dict[str, Any]]:
+        """The image to store, and what its row holds besides the list's columns and the key."""
+        row: dict[str, Any] = {"final_url": outcome.url}
+        if isinstance(outcome, FetchFailure):
+            return None, {**row, "status": "failed_to_download", "error_message": outcome.message}
+        row["original_bytes"] = len(outcome.data)
+        image, *sizes, error = resizer(outcome.data, outcome.content_type, row)
+        if error is not None:
+            return None, {**row, "status": "failed_to_resize", "error_message": error}
+        row.update(zip(SIZES, sizes, strict=True), status=SUCCESS)
+        if self.config.extract_exif:
+            row["exif"] = _exif(outcome.data)
+        if self.config.compute_hash is not None:
+            row[self.config.compute_hash] = hashlib.new(self.config.compute_hash, outcome.data).hexdigest()
+        return image, row
 
 
 def transient_positions(shard: Shard) -> list[int]:
@@ -66,97 +131,12 @@ def transient_positions(shard: Shard) -> list[int]:
     return [position for position, message in enumerate(messages) if code_of(message) in TRANSIENT_CODES]
 
 
-class _Run:
-    """The pieces that img2dataset's loop calls during one shard."""
+def _exif(data: bytes) -> str | None:
+    """The EXIF fields as img2dataset writes them; None where they cannot be read."""
+    import exifread
 
-    def __init__(
-        self, downloader: ShardDownloader, number: int, target: Shard, table: pa.Table, positions: list[int]
-    ) -> None:
-        config = downloader.config
-        self.config, self.number, self.target, self.table = config, number, target, table
-        self.previous = Shard(root=downloader.out_shards, name=target.name) if downloader.retry else None
-        self.columns = list(downloader.columns)
-        self.keys = keys_of(number, positions, config.number_sample_per_shard)
-        self.facts: dict[str, dict[str, Any]] = {}
-        self.limits = Limits(
-            timeout=config.timeout,
-            total_timeout=config.total_timeout,
-            max_bytes=config.max_bytes,
-            max_redirects=config.max_redirects,
-            retries=config.retries,
-            backoff=config.backoff,
-            allow_private=config.allow_private,
-            connect_to={host.lower(): connect_address(host, place) for host, place in config.connect_to.items()},
-            user_agent_token=config.user_agent_token,
-            directives=config.disallowed_header_directives,
-        )
-        self.gate = HostGate(config.max_per_host)
-        self.resizer: UprightResizer | None = None
-        self.start = 0.0
-
-    def download(self) -> None:
-        import_img2dataset()
-        import fsspec
-        from img2dataset.downloader import Downloader
-
-        self.resizer = UprightResizer(self.config)
-        self.start = time.time()
-        # img2dataset reads its list from a file and deletes it at the end; in memory, nothing is left by a kill.
-        list_file = f"memory://mmcorpus-{self.target.name}-{os.getpid()}.arrow"
-        with fsspec.open(list_file, "wb") as file, pa.ipc.new_file(file, self.table.schema) as writer:
-            writer.write_table(self.table)
-        downloader = Downloader(
-            sample_writer_class=self.writer,
-            resizer=self.resize,
-            thread_count=max(1, min(self.config.thread_count, len(self.table))),
-            save_caption="caption" in self.columns,
-            extract_exif=self.config.extract_exif,
-            output_folder=self.target.root,
-            column_list=self.columns,
-            timeout=self.config.timeout,
-            number_sample_per_shard=self.config.number_sample_per_shard,
-            oom_shard_count=SHARD_DIGITS,
-            compute_hash=self.config.compute_hash,
-            verify_hash_type=None,
-            encode_format=self.config.encode_format,
-            retries=self.config.retries,
-            user_agent_token=self.config.user_agent_token,
-            disallowed_header_directives=self.config.disallowed_header_directives,
-        )
-        loop = rebound(
-            Downloader.download_shard,
-            download_image_with_retry=self.fetch,
-            compute_key=self.key,
-            write_stats=self.commit,
-        )
-        loop(downloader, (self.number, list_file))
-
-    def fetch(self, row: tuple[int, str], **_: Any) -> tuple[int, io.BytesIO | None, str | None]:
-        """In place of `download_image_with_retry`; runs in img2dataset's threads."""
-        index, url = row
-        key = self.keys[index]
-        outcome = fetch(url, self.limits, gate=self.gate)
-        if isinstance(outcome, FetchFailure):
-            self.facts[key] = {"final_url": outcome.url}
-            return index, None, outcome.message
-        self.facts[key] = {"final_url": outcome.url, "original_bytes": len(outcome.data)}
-        return index, _Body(outcome.data, key, outcome.content_type), None
-
-    def resize(self, stream: _Body, _: object) -> Resized:
-        """In place of `Resizer.__call__`; runs in the loop's own thread, one image at a time."""
-        assert self.resizer is not None
-        return self.resizer(stream.getvalue(), stream.content_type, self.facts[stream.key])
-
-    def key(self, index: int, *_: int) -> str:
-        """In place of `compute_key`: the key of the row in its list shard, also when only some rows are done again."""
-        return self.keys[index]
-
-    def writer(
-        self, _number: int, _folder: str, _caption: bool, _digits: int, schema: pa.Schema, _: str
-    ) -> SampleWriter:
-        """In place of a sample writer class."""
-        return SampleWriter(self.target, schema, self.facts, len(self.table), self.previous)
-
-    def commit(self, *_: Any) -> None:
-        """In place of `write_stats`, which img2dataset calls once the writer is closed."""
-        write_stats(self.target, self.start, time.time())
+    try:
+        tags = exifread.process_file(io.BytesIO(data), details=False)
+        return json.dumps({name: str(value).strip() for name, value in tags.items() if value is not None})
+    except Exception:  # hostile bytes raise nearly everything; the pixels were good
+        return None

@@ -20,7 +20,7 @@ class BadUrl(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a request goes and what it asks for."""
+    """A request's server and path."""
 
     scheme: str
     """`http` or `https`."""
@@ -32,7 +32,7 @@ class Target:
 
     @property
     def authority(self) -> str:
-        """What the Host header says."""
+        """The Host header."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
@@ -92,7 +92,7 @@ def _host(host: str) -> str:
 
 
 def redirected(target: Target, location: str) -> Target:
-    """Where a Location header leads from `target`; raises BadUrl as `parse` does."""
+    """The target that a Location header leads to from `target`; raises BadUrl as `parse` does."""
     with contextlib.suppress(UnicodeError):  # headers arrive decoded as Latin-1
         location = location.encode("latin-1").decode("utf-8")
     try:

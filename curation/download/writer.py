@@ -18,7 +18,7 @@ from mmcorpus.curation.store.shards import SUCCESS, Shard, add_member, list_shar
 SHARD_DIGITS: Final = 5
 """img2dataset's `oom_shard_count`."""
 RETRY_FOLDER: Final = "_retry"
-"""Where a shard's second version is written, whole, before it takes the first one's place."""
+"""The folder of a shard's second version, written whole before it takes the first one's place."""
 FACT_FIELDS: Final = (
     ("original_format", pa.string()),
     ("original_mode", pa.string()),
@@ -39,61 +39,44 @@ def shard_name(number: int) -> str:
 
 
 class SampleWriter:
-    """What img2dataset's downloader writes samples to, as they come; `close` makes the files of them.
+    """Takes a shard's samples as they come; `close` makes the files of them.
 
-    Images wait in an unnamed file, rows in memory. img2dataset swallows what a writer raises and goes on, which would
-    lose the row; so the first error is kept and `close` raises it, and it raises if a row is missing.
+    Images wait in an unnamed file, rows in memory.
     """
 
-    def __init__(
-        self,
-        shard: Shard,
-        schema: pa.Schema,
-        facts: dict[str, dict[str, Any]],
-        expected: int,
-        previous: Shard | None = None,
-    ) -> None:
-        """`facts` holds what was learnt of each key's image; `previous` is the shard whose rows are done again."""
-        self.shard, self.facts, self.expected, self.previous = shard, facts, expected, previous
+    def __init__(self, shard: Shard, schema: pa.Schema, previous: Shard | None = None) -> None:
+        """`schema` lacks FACT_FIELDS; `previous` is the shard whose rows are done again."""
+        self.shard, self.previous = shard, previous
         for name, kind in FACT_FIELDS:
             schema = schema.append(pa.field(name, kind))
         self.schema = schema
         self.rows: list[dict[str, Any]] = []
         self._files: list[tuple[str, str, int, int]] = []
-        self._error: Exception | None = None
         folder = shard.root if storage.is_local(shard.root) else None
         if folder:
             storage.make_folder(folder)
         self._spool: IO[bytes] = tempfile.TemporaryFile(dir=storage.filesystem(folder)[1] if folder else None)  # noqa: SIM115
 
-    def write(self, image: bytes | None, key: str, caption: str | None, meta: dict[str, Any]) -> None:
-        """Take one sample; `image` is None for a failed one."""
-        try:
-            facts = self.facts.pop(key, {})
-            extension = facts.pop("extension", None)
-            row = {name: meta.get(name, facts.get(name)) for name in self.schema.names}
-            with storage.naming_full_disk(self.shard.tar):
-                if image is not None:
-                    self._keep(key, f"{key}.{extension}", image)
-                    if caption is not None:
-                        self._keep(key, f"{key}.txt", caption.encode("utf-8", "replace"))
-                    self._keep(key, f"{key}.json", _json(row))
-            self.rows.append(row)
-        except Exception as error:
-            self._error = self._error or error
-            raise
+    def write(self, image: bytes | None, sample: dict[str, Any]) -> None:
+        """Take a sample: its columns by name, the `extension` of its image, which is None where it failed."""
+        row: dict[str, Any] = {name: sample.get(name) for name in self.schema.names}
+        self.rows.append(row)
+        if image is None:
+            return
+        key, caption = str(row["key"]), row.get("caption")
+        with storage.naming_full_disk(self.shard.tar):
+            self._keep(key, f"{key}.{sample['extension']}", image)
+            if caption is not None:
+                self._keep(key, f"{key}.txt", caption.encode("utf-8", "replace"))
+            self._keep(key, f"{key}.json", _json(row))
 
     def _keep(self, key: str, name: str, data: bytes) -> None:
         self._files.append((key, name, self._spool.tell(), len(data)))
         self._spool.write(data)
 
     def close(self) -> None:
-        """Write tar and parquet; the caller commits them with the stats. Raises if a row was lost on the way."""
+        """Write tar and parquet; the caller commits them with the stats."""
         with storage.naming_full_disk(self.shard.tar), self._spool:
-            if self._error is not None:
-                raise self._error
-            if len(self.rows) != self.expected:
-                raise RuntimeError(f"shard {self.shard.name}: {len(self.rows)} of {self.expected} rows came back")
             members: Iterable[Member] = self._members()
             table = pa.Table.from_pylist(sorted(self.rows, key=lambda row: row["key"]), schema=self.schema)
             if self.previous is not None:

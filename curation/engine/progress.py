@@ -18,8 +18,8 @@ class Progress:
     ...     progress.advance(1, kept=90, undecodable=10)
     """
 
-    def __init__(self, title: str, *, total: int | None, unit: str = "sample") -> None:
-        self.title, self.total, self.unit = title, total, unit
+    def __init__(self, title: str, *, total: int | None, unit: str = "sample", shown: bool = True) -> None:
+        self.title, self.total, self.unit, self._shown = title, total, unit, shown
         self.done = 0
         self.counts: Counter[str] = Counter()
         self._bar: Any = None
@@ -28,7 +28,7 @@ class Progress:
 
     def __enter__(self) -> "Progress":
         self._start = self._last = time.monotonic()
-        if sys.stderr.isatty():
+        if self._shown and sys.stderr.isatty():
             self._bar = tqdm(total=self.total, desc=self.title, unit=self.unit, dynamic_ncols=True, leave=True)
         return self
 
@@ -51,7 +51,7 @@ class Progress:
         return ", ".join(f"{name} {count:,}" for name, count in self.counts.most_common(4))
 
     def _line(self) -> None:
-        if self._told == self.done:
+        if not self._shown or self._told == self.done:
             return
         self._told = self.done
         rate = self.done / max(self.seconds, 1e-9)

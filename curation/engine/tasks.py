@@ -5,9 +5,9 @@ run to the next, imports and all, so that a run starts in a fraction of a second
 processes each time, which cost 5 s a run. Where a model on a GPU is to be fed by many CPUs, see `curation.scoring.gpu`.
 """
 
+import collections
 import contextlib
 import gc
-import itertools
 import math
 import pickle
 import threading
@@ -28,6 +28,8 @@ WORKER_DIED: Final = "worker died"
 """The kind of failure of an item whose worker process was killed at every attempt."""
 IDLE_SECONDS: Final = 30.0
 """How long a worker process without an item keeps what it was set up with (a model) in memory."""
+NODE_LOSSES: Final = 5
+"""How often an item is begun again because the machine that worked on it was lost: none of its own tries."""
 _FAILED: Final = "failed"
 _NO_RAY: Final = "Ray is not running. Call ray.init() first, or use the mmcorpus command, which does."
 
@@ -85,7 +87,10 @@ def run_shards(
     title: str,
     workers: int | None = None,
     unit: str = "shard",
+    size: Callable[[Item], int] = lambda _: 1,
     max_task_retries: int = 2,
+    retries: int = 0,
+    shown: bool = True,
 ) -> list[Outcome]:
     """Run `work(item)` for every item on the Ray that is initialised; the outcomes come in the items' order.
 
@@ -97,6 +102,10 @@ def run_shards(
     Args:
         workers: items worked on at a time, each by a process with one CPU; None, or more than the cluster has, means
             as many as it has CPUs.
+        unit, size: what the progress bar counts, and how many of it an item is.
+        retries: items that failed, by an exception or the deaths of their workers, are tried again so often, after all
+            others.
+        shown: whether to show progress.
 
     Raises:
         RuntimeError: Ray is missing or not initialised, or `make_work` itself failed (a missing model, say).
@@ -104,36 +113,46 @@ def run_shards(
     """
     cpus = cluster_resource("CPU")
     outcomes: dict[int, Outcome] = {}
-    with Progress(title, total=len(items), unit=unit) as progress:
-        for index, outcome in _stream(make_work, items, name, workers or cpus, cpus, max_task_retries):
-            outcomes[index] = outcome
-            show(progress, outcome)
-            stop_at_full_disk(outcome)
+    left: Sequence[int] = range(len(items))
+    with Progress(title, total=sum(map(size, items)), unit=unit, shown=shown) as progress:
+        for turn in reversed(range(1 + retries)):
+            failed = []
+            for index, outcome in _stream(make_work, items, left, name, workers or cpus, cpus, max_task_retries):
+                outcomes[index] = outcome
+                stop_at_full_disk(outcome)
+                if outcome.error is not None and turn:
+                    failed.append(index)
+                else:
+                    show(progress, outcome, size(items[index]))
+            left = sorted(failed)
+            if not left:
+                break
     return [outcomes[index] for index in range(len(items))]
 
 
 def _stream(
     make_work: Callable[[], Work[Item]],
     items: Sequence[Item],
+    indices: Sequence[int],
     name: Callable[[Item], str],
     workers: int,
     cpus: int,
     retries: int,
 ) -> Iterator[tuple[int, Outcome]]:
-    """The outcomes of all items as they finish."""
+    """The outcomes of the items at some indices, as they finish."""
     import ray
 
     setup = Setup.of((make_work, name))
     task = ray.remote(num_cpus=1, max_retries=retries, scheduling_strategy="SPREAD")(_work_on)
     # A few wait in Ray's queue, so that no worker waits for this process.
     limit = workers if workers < cpus else cpus + math.ceil(cpus / 4)
-    rest = iter(range(len(items)))
+    waiting = collections.deque(indices)
+    losses = collections.Counter[int]()
     in_flight: dict[Any, int] = {}
-    while True:
-        for index in itertools.islice(rest, limit - len(in_flight)):
+    while waiting or in_flight:
+        while waiting and len(in_flight) < limit:
+            index = waiting.popleft()
             in_flight[task.remote(setup, ray.cloudpickle.dumps(items[index]))] = index
-        if not in_flight:
-            return
         # When this is interrupted, what is in flight ends with the driver, or commits the bytes that the next run
         # would: ray.cancel aborts Ray 2.60's driver when it meets a task that ends at that moment.
         done, _ = ray.wait(list(in_flight), num_returns=1, timeout=1.0)
@@ -141,7 +160,11 @@ def _stream(
             index = in_flight.pop(reference)
             try:
                 outcome = ray.get(reference)
-            except ray.exceptions.RayError:
+            except ray.exceptions.RayError as error:
+                if isinstance(error, ray.exceptions.NodeDiedError) and losses[index] < NODE_LOSSES:
+                    losses[index] += 1
+                    waiting.appendleft(index)
+                    continue
                 outcome = dead(name(items[index]))
             if isinstance(outcome, Failure):
                 raise RuntimeError(f"a worker could not be set up: {outcome.reason}")
@@ -249,11 +272,11 @@ KEPT: Final = Kept()
 """This process's."""
 
 
-def show(progress: Progress, outcome: Outcome) -> None:
-    """Advance a progress bar by one item and its counts."""
+def show(progress: Progress, outcome: Outcome, size: int = 1) -> None:
+    """Advance a progress bar by an item and its counts."""
     result = outcome.result or {}
     counts = {key: value for key, value in result.items() if isinstance(value, int) and not isinstance(value, bool)}
-    progress.advance(1, **counts, **({_FAILED: 1} if outcome.error else {}))
+    progress.advance(size, **counts, **({_FAILED: 1} if outcome.error else {}))
 
 
 def cluster_resource(resource: str) -> int:

@@ -1,4 +1,4 @@
-"""Which evaluation sets there are, and how their texts are cut."""
+"""Configuration of an index: the evaluation sets, and the n-grams of their texts."""
 
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
@@ -41,7 +41,7 @@ class EmbeddingModel:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationsConfig:
-    """What an index is made of."""
+    """The sets of an index, and how they are compared."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
 

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -54,7 +54,7 @@ _CHUNK: Final = 64
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SetReport:
-    """What was read of one set."""
+    """Counts of what was read of one set."""
 
     items: int = 0
     texts: int = 0
@@ -67,7 +67,7 @@ class SetReport:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class IndexReport:
-    """What an index holds."""
+    """Counts of an index's contents."""
 
     sets: dict[str, SetReport]
     grams: int
@@ -76,10 +76,6 @@ class IndexReport:
     """Those left out because more than `max_items` items have them."""
     content: str
     """16 hex digits: equal for equal contents."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -277,7 +273,7 @@ class _Builder:
         report = IndexReport(
             sets=self.sets, grams=int(rare.sum()), common=int((~rare).sum()), content=content.hexdigest()
         )
-        says = {"format": FORMAT, "n": self.config.n, "min_words": self.config.min_words, **report.as_dict()}
+        says = {"format": FORMAT, "n": self.config.n, "min_words": self.config.min_words, **asdict(report)}
         says |= {"max_items": self.config.max_items, CLIP: self.embedder.revision if self.embedder else None}
         storage.write_json(storage.join(out, MANIFEST), says)
         return report

@@ -1,4 +1,4 @@
-"""What matched what: the samples of a source that an evaluation set has too, with the evaluation items themselves."""
+"""Matches: the samples of a source that an evaluation set has too, with the evaluation items themselves."""
 
 from collections.abc import Collection
 from dataclasses import dataclass

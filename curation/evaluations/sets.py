@@ -25,7 +25,7 @@ _TABLE: Final = re.compile(r".+\.(?:(?:jsonl|ndjson)(?:\.gz)?|parquet|arrow)", r
 _PICTURE: Final = re.compile(rf"[^\n]{{1,1000}}\.(?:{'|'.join(sorted(IMAGE_EXTENSIONS))})", re.IGNORECASE)
 _ENCODED: Final = re.compile(r"(?:data:image/[a-z+.-]+;base64,)?([A-Za-z0-9+/\s]{400,}={0,2})")
 _CACHE: Final = re.compile(r"(?:cache-|indices).*\.arrow")
-"""What `datasets` leaves beside a dataset's own files."""
+"""Files that `datasets` leaves beside a dataset's own."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

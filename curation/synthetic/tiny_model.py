@@ -10,6 +10,7 @@ which ones depending on image and prompt, and some are nonsense, as a judge's an
 import argparse
 import json
 import os
+from pathlib import Path
 from typing import Any, Final
 
 PATCH: Final = 8
@@ -17,18 +18,9 @@ HEAD: Final = 32
 CONTEXT: Final = 4096
 _SPECIAL: Final = ("<pad>", "<|im_start|>", "<|im_end|>", "<image>")
 _ATTENTION: Final = 6.0
-"""How much more than at random the image and the text weigh."""
+"""The weight of the image and the text, as a multiple of a random one."""
 _PULL: Final = 70.0
-"""What the prompt's end and digits add to the two dimensions that say what comes next."""
-_TEMPLATE: Final = (
-    "{% for message in messages %}<|im_start|>{{ message.role }}\n"
-    "{% if message.content is string %}{{ message.content }}"
-    "{% else %}{% for part in message.content %}"
-    "{% if part.type == 'image' or part.type == 'image_url' %}<image>\n{% else %}{{ part.text }}{% endif %}"
-    "{% endfor %}{% endif %}"
-    "{% if not loop.last or add_generation_prompt %}<|im_end|>\n{% endif %}{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
+"""Added by the prompt's end and by digits to the two dimensions that decide the next token."""
 
 
 def write_tiny_model(folder: str, *, seed: int = 0, image_size: int = 32, hidden: int = 64, layers: int = 2) -> str:
@@ -101,12 +93,17 @@ def write_tiny_model(folder: str, *, seed: int = 0, image_size: int = 32, hidden
         tokenizer=tokenizer,
         patch_size=PATCH,
         vision_feature_select_strategy="full",
-        chat_template=_TEMPLATE,
+        chat_template=_template(),
         image_token="<image>",
         num_additional_image_tokens=0,
     ).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def _template() -> str:
+    """The chat template."""
+    return Path(__file__).with_suffix(".jinja").read_text("utf-8").removesuffix("\n")
 
 
 def _tokenizer() -> Any:
@@ -134,7 +131,7 @@ def _tokenizer() -> Any:
         pad_token="<pad>",
         eos_token="<|im_end|>",
         additional_special_tokens=["<|im_start|>", "<image>"],
-        chat_template=_TEMPLATE,
+        chat_template=_template(),
         model_max_length=CONTEXT,
     )
 

@@ -13,7 +13,7 @@ _CREATOR: Final = b"software: mmcorpus\r\nformat: WARC File Format 1.1\r\n"
 
 
 class Capture(NamedTuple):
-    """What a server answered for one address at one time."""
+    """A server's answer for one address at one time."""
 
     url: str
     body: bytes

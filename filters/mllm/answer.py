@@ -79,7 +79,7 @@ class Parsed:
     integer: int | None = None
     reason: str | None = None
     start: int = 0
-    """Its first character in the text."""
+    """Its place in the text."""
 
 
 def parse(answer: Answer) -> Parsed:
@@ -185,7 +185,7 @@ def _onwards(answer: Answer, index: int, prefix: str) -> Iterator[tuple[float, f
 
 
 def _guess(digit: str, integer: int) -> float:
-    """The value of a first digit that was not taken and did not stand alone."""
+    """The number that a first digit stands for that was not taken and did not stand alone."""
     if digit == "0":
         return 0.0
     if digit == "1" and HIGHEST - integer < integer - 19:

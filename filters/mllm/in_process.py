@@ -40,7 +40,7 @@ class InProcessClient:
     async def ask(
         self, path: str, body: dict[str, Any], *, read: Callable[[Any], Read], prefer: Endpoint | None = None
     ) -> tuple[Read, None]:
-        """Ask one chat and give what `read` returns for its answer; raises `Rejected` if the engine refuses it."""
+        """The answer to one chat, as `read` makes it; raises `Rejected` if the engine refuses it."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.append((body, future))
         if self._working is None or self._working.done():

@@ -1,4 +1,4 @@
-"""The judge's prompt: a rubric from a YAML file, ours or a user's."""
+"""The judge's questions: a rubric from a YAML file, ours or a user's."""
 
 import hashlib
 import importlib.resources

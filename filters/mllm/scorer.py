@@ -39,7 +39,7 @@ class MllmScorer(ServedScorer):
     prompts: str | None = None
     """A YAML file with prompts of your own, laid out as filters/mllm/prompts.yaml, which is used if null."""
     metrics: tuple[str, ...] | None = None
-    """The metrics of the file to ask for; null for all."""
+    """The file's metrics to ask; null for all."""
     max_side: int | None = None
     """Larger images are scaled down to this before they are sent; null sends the shard's own bytes."""
     max_tokens: int = 8
@@ -79,7 +79,7 @@ class MllmScorer(ServedScorer):
 
     @property
     def rubric(self) -> Rubric:
-        """The prompt."""
+        """The questions."""
         rubric: Rubric = getattr(self, "_rubric")  # noqa: B009
         return rubric
 
@@ -100,7 +100,7 @@ class MllmScorer(ServedScorer):
         return pa.schema(fields)
 
     def parameters(self) -> dict[str, Any]:
-        """The settings that decide ratings; addresses of servers and limits of requests do not."""
+        """All that decides the ratings; where the servers are and how they are asked is none of it."""
         return {
             "prompts": self.rubric.digest(self.asked),
             "metrics": list(self.asked),
@@ -136,7 +136,7 @@ class MllmScorer(ServedScorer):
 
         def visits(client: ModelClient | InProcessClient) -> Visits:
             return Visits(
-                client,
+                client=client,
                 rubric=self.rubric,
                 metrics=self.asked,
                 model_name=self.model_name,

@@ -36,7 +36,7 @@ class Rated:
 
     @classmethod
     def of(cls, answer: Answer, branches: Mapping[str, Answer]) -> "Rated":
-        """The ratings of an answer."""
+        """The rating in an answer."""
         parsed = parse(answer)
         value = expected(answer, parsed, branches)
         reason = parsed.reason or (NO_LOGPROBS if value is None else None)
@@ -44,38 +44,29 @@ class Rated:
         return cls(value=rounded, integer=parsed.integer, raw=answer.text, reason=reason)
 
 
+@dataclass(kw_only=True)
 class Visits:
-    """The visits to a batch's images: each asks all the metrics of its image."""
+    """The visits to a batch's images, in one event loop: each asks all the metrics of its image."""
 
-    def __init__(
-        self,
-        client: ModelClient | InProcessClient,
-        *,
-        rubric: Rubric,
-        metrics: Sequence[str],
-        model_name: str,
-        model: str,
-        settings: Mapping[str, Any],
-        max_side: int | None,
-        explore: float | None,
-        at_once: int,
-        unanswered: Literal["fail", "null"],
-        answers: Answers | None,
-    ) -> None:
-        """For one event loop.
+    client: ModelClient | InProcessClient
+    rubric: Rubric
+    metrics: Sequence[str]
+    model_name: str
+    """The model's name in requests."""
+    model: str
+    """The model, its revision and all else that decides its answers."""
+    settings: Mapping[str, Any]
+    """The rest of a request's body. With these, the image and the text, `model` makes the key of a kept answer."""
+    max_side: int | None
+    explore: float | None
+    at_once: int
+    """Images that are in visit at once."""
+    unanswered: Literal["fail", "null"]
+    answers: Answers | None
 
-        Args:
-            model_name: what the server is asked for.
-            model: which model that is, its revision and what else decides its answers included.
-            settings: the rest of a request's body. With these, the image and the text, `model` makes the key under
-                which an answer is kept.
-            at_once: how many images are in visit.
-        """
-        self._client, self._rubric, self._metrics, self._answers = client, rubric, metrics, answers
-        self._model_name, self._settings, self._max_side, self._explore = model_name, settings, max_side, explore
-        self._unanswered = unanswered
-        self._in_flight = asyncio.Semaphore(at_once)
-        self._identity = json.dumps([model, settings, rubric.system], sort_keys=True)
+    def __post_init__(self) -> None:
+        self._in_flight = asyncio.Semaphore(self.at_once)
+        self._identity = json.dumps([self.model, self.settings, self.rubric.system], sort_keys=True)
         self._kept: dict[str, Mapping[str, Any]] = {}
 
     async def all(self, batch: Batch) -> Columns:
@@ -84,8 +75,8 @@ class Visits:
         Raises:
             Unavailable: samples got no answer for reasons that may pass; those that got one are kept for the rerun.
         """
-        if self._answers is not None:
-            self._kept = {shard: self._answers.read(shard) for shard in dict.fromkeys(batch["shard"])}
+        if self.answers is not None:
+            self._kept = {shard: self.answers.read(shard) for shard in dict.fromkeys(batch["shard"])}
         rows: list[dict[str, Rated]] = [{} for _ in batch["uid"]]
         silent: list[tuple[str, str]] = []
 
@@ -96,7 +87,7 @@ class Visits:
                     rows[position] = await self._visit(row)
                 except NoAnswer as error:
                     silent.append((row["uid"], str(error)))
-                    rows[position] = dict.fromkeys(self._metrics, Rated(reason=f"{NO_ANSWER}: {error}"))
+                    rows[position] = dict.fromkeys(self.metrics, Rated(reason=f"{NO_ANSWER}: {error}"))
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -105,13 +96,13 @@ class Visits:
         except ExceptionGroup as errors:
             raise _gravest(errors.exceptions) from None
         finally:
-            if self._answers is not None:
-                self._answers.flush()
+            if self.answers is not None:
+                self.answers.flush()
         self._complain(rows, silent)
-        return _columns(rows, self._metrics)
+        return _columns(rows, self.metrics)
 
     def _complain(self, rows: Sequence[Mapping[str, Rated]], silent: Sequence[tuple[str, str]]) -> None:
-        if silent and self._unanswered == "fail":
+        if silent and self.unanswered == "fail":
             uid, error = min(silent)
             raise Unavailable(
                 f"{len(silent)} of {len(rows)} samples got no answer, {uid} first: {error}. A rerun asks these alone"
@@ -122,10 +113,10 @@ class Visits:
 
     async def _visit(self, row: Mapping[str, Any]) -> dict[str, Rated]:
         """All the metrics of one sample, of one server as long as it answers."""
-        asked = self._metrics
+        asked = self.metrics
         if row["caption"] is None or not row["caption"].strip():
             return dict.fromkeys(asked, Rated(reason=NO_CAPTION))
-        data, form = image_bytes(row["encoded"], row["image"], self._max_side)
+        data, form = image_bytes(row["encoded"], row["image"], self.max_side)
         digest, url = hashlib.blake2b(data, digest_size=16).hexdigest(), data_url(data, form)
         first, server = await self._rate(row, asked[0], digest, url, None)
         others = (self._rate(row, metric, digest, url, server) for metric in asked[1:])
@@ -141,13 +132,13 @@ class Visits:
         self, row: Mapping[str, Any], metric: str, digest: str, url: str, server: Endpoint | None
     ) -> tuple[Rated, Endpoint | None]:
         """One metric, from the answers kept or from a server, and the server."""
-        messages = self._rubric.messages(metric, row["caption"], url)
+        messages = self.rubric.messages(metric, row["caption"], url)
         text = messages[-1]["content"][1]["text"]
         branches: dict[str, Answer] = {}
         try:
             answer, server = await self._answer(row, f"{digest}\0{text}", metric, {"messages": messages}, server)
-            if self._explore is not None:
-                for start in open_digits(answer, parse(answer), self._explore):
+            if self.explore is not None:
+                for start in open_digits(answer, parse(answer), self.explore):
                     told = [*messages, {"role": "assistant", "content": start}]
                     more = {"messages": told, "continue_final_message": True, "add_generation_prompt": False}
                     key = f"{digest}\0{text}\0{start}"
@@ -163,11 +154,11 @@ class Visits:
         kept = self._kept.get(row["shard"], {}).get(key)
         if kept is not None:
             return Answer.from_dict(kept), server
-        body = {"model": self._model_name, **self._settings, **body}
-        answer, server = await self._client.ask("chat/completions", body, read=read_answer, prefer=server)
-        if self._answers is not None:
+        body = {"model": self.model_name, **self.settings, **body}
+        answer, server = await self.client.ask("chat/completions", body, read=read_answer, prefer=server)
+        if self.answers is not None:
             record = {"uid": row["uid"], "metric": metric, **answer.as_dict()}
-            self._answers.keep(row["shard"], key, record)
+            self.answers.keep(row["shard"], key, record)
         return answer, server
 
 

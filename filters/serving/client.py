@@ -79,7 +79,7 @@ class ModelClient:
     async def ask(
         self, path: str, body: dict[str, Any], *, read: Callable[[Any], Read], prefer: Endpoint | None = None
     ) -> tuple[Read, Endpoint]:
-        """POST once: what `read` returns for the answer, and the endpoint that gave it.
+        """The answer to one POST, as `read` makes it, and the endpoint that gave it.
 
         Args:
             path: below the endpoint's URL, e.g. `chat/completions`.
@@ -172,7 +172,7 @@ def _seconds(header: str | None) -> float | None:
 
 
 def _message(text: bytes) -> str:
-    """The server's error message, from the two usual shapes of an error."""
+    """The server's complaint, from the two usual shapes of an error."""
     try:
         data = json.loads(text)
         error = data.get("error", data)

@@ -1,4 +1,4 @@
-"""Settings of model servers: starting them, and the requests to them."""
+"""Configuration of model servers and of the clients that ask them."""
 
 import itertools
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Final, Literal
 
 FORBID: Final[dict[str, Any]] = {"extra": "forbid"}
 PLACES: Final = ("{model}", "{host}", "{port}")
-"""Placeholders that a `command` of one's own must hold: they are filled in."""
+"""Placeholders that a `command` of one's own must hold."""
 DECIDING: Final = frozenset(
     {
         "chat_template",
@@ -29,7 +29,7 @@ DECIDING: Final = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class ServerConfig:
-    """Model servers that live as long as the scoring does (curation/serving)."""
+    """Model servers that live as long as the scoring does (curation/scoring/servers)."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
 
@@ -51,7 +51,7 @@ class ServerConfig:
     hang_timeout: float = 120.0
     """Seconds without an answer to health checks after which a server is restarted."""
     max_restarts: int = 5
-    """Restarts of a server that died; ten minutes of work make it as good as new."""
+    """The number of times that a server that died is started again; ten minutes of work make it as good as new."""
 
     def __post_init__(self) -> None:
         if self.replicas is not None and self.replicas < 1:
@@ -81,7 +81,7 @@ class ServerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ClientConfig:
-    """Limits of requests to servers. None of this changes a score."""
+    """Timeouts, retries and concurrency of requests. None of this changes a score."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
 
@@ -92,7 +92,7 @@ class ClientConfig:
     timeout: float = 300.0
     """Seconds for one answer, waiting in the server's queue included."""
     attempts: int = 8
-    """Attempts at one request before it is given up. Trying whether an endpoint is back costs no attempt."""
+    """The number of attempts before a request is given up. Trying whether an endpoint is back costs no attempt."""
     patience: float = 600.0
     """Seconds to wait while no endpoint works at all: longer than a server takes to start again."""
     backoff: float = 0.5

@@ -1,4 +1,4 @@
-"""Load balancing over endpoints: one that fails is left out and tried again later."""
+"""The choice of an endpoint for a request: one that fails is left out and tried again later."""
 
 import asyncio
 import random
@@ -30,7 +30,7 @@ class Endpoint:
     retry_at: float = 0.0
     """When it may be tried again, if it failed."""
     error: str = ""
-    """Its last failure."""
+    """Its latest failure."""
     alone: bool = False
     """Whether the request in flight is to have no other beside it."""
 

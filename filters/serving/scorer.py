@@ -1,4 +1,4 @@
-"""Scorers that ask a model server: the model, its endpoints, and the runtime context."""
+"""Scorers that ask a model server: the model, its servers, and the runtime context of a run."""
 
 import copy
 import functools
@@ -16,7 +16,7 @@ from mmcorpus.filters.weights import weights_identity
 
 
 class Answers(Protocol):
-    """The folder that keeps answers, so that a crash never pays for one twice (curation/scoring/servers/answers.py)."""
+    """A store of answers, so that a crash never pays for one twice (curation/scoring/servers/answers.py)."""
 
     def read(self, shard: str) -> Mapping[str, Any]:
         """The answers kept for a shard, by key."""
@@ -30,7 +30,7 @@ class Answers(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Connection:
-    """Runtime context of a scorer. No part of its parameters: the scores are the same with any other."""
+    """The runtime context of a scorer: its servers and the store of answers. The scores are the same with any other."""
 
     endpoints: tuple[str, ...]
     """Base URLs of OpenAI-compatible servers, `…/v1`."""
@@ -51,7 +51,7 @@ class ServedScorer(Scorer):
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
 
     model_name: str
-    """The model asked for: a Hugging Face id, a folder, or the name under which given endpoints serve."""
+    """The model's name in requests: a Hugging Face id, a folder, or the name under which given endpoints serve."""
     revision: str | None = None
     """The model's commit or tag. A managed server is started with it; of given endpoints it is taken on trust, so give
     it, that scores of two revisions are never mixed."""
@@ -60,7 +60,7 @@ class ServedScorer(Scorer):
     server: ServerConfig | None = None
     """Servers for the run to start; the default where there are no `endpoints`."""
     client: ClientConfig = field(default_factory=ClientConfig)
-    """Limits of requests."""
+    """Timeouts, retries and concurrency."""
 
     def __post_init__(self) -> None:
         if not self.model_name.strip():
@@ -97,7 +97,7 @@ class ServedScorer(Scorer):
         return weights_identity(self.model_name, self.revision)
 
     def serving(self) -> ServerConfig | None:
-        """The server to be started for it; None if it is given endpoints."""
+        """The servers to be started for it; None if it is given endpoints."""
         return None if self.endpoints else self.server or ServerConfig()
 
     def deciding(self) -> dict[str, Any]:
@@ -106,21 +106,21 @@ class ServedScorer(Scorer):
         return {} if config is None else dict(config.deciding())
 
     def connected(self, connection: Connection) -> Self:
-        """The same scorer, name and fingerprint too, with its runtime context."""
+        """The same scorer, name and fingerprint too, in the runtime context of a run."""
         other = copy.copy(self)
         object.__setattr__(other, "_connection", connection)
         object.__setattr__(other, "_model", self.model())  # found out here: workers need not have the model's files
         return other
 
     def connection(self) -> Connection:
-        """The endpoints it was connected to, or its own.
+        """The connection that it was given, or one to its own endpoints.
 
         Raises:
             RuntimeError: its server was never started.
         """
-        lent: Connection | None = getattr(self, "_connection", None)
-        if lent is not None:
-            return lent
+        context: Connection | None = getattr(self, "_connection", None)
+        if context is not None:
+            return context
         if not self.endpoints:
             raise RuntimeError(
                 f"scorer {self.name!r} has no model server: score within "
@@ -131,7 +131,7 @@ class ServedScorer(Scorer):
 
     def clients(self) -> functools.partial[ModelClient]:
         """Makes clients that share one view of the endpoints: one for each event loop that asks."""
-        lent = self.connection()
-        urls = [url.rstrip("/") for url in lent.endpoints]
+        context = self.connection()
+        urls = [url.rstrip("/") for url in context.endpoints]
         pool = Pool(urls, patience=self.client.patience, backoff=self.client.backoff)
-        return functools.partial(ModelClient, pool, self.client, api_key=lent.api_key)
+        return functools.partial(ModelClient, pool, self.client, api_key=context.api_key)

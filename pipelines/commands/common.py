@@ -187,7 +187,7 @@ def read_config(kind: type[Config], settings: Sequence[str] | None, data: dict[s
     for setting in settings or ():
         apply_override(source, setting)
     config, problems = check(kind, source.data, source, ())
-    if config is None:
+    if config is None or problems:
         raise RecipeError(problems, what="settings")
     return config
 

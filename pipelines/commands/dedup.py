@@ -61,22 +61,15 @@ def dedup(
         mmcorpus dedup data/new --by text --name seen --set index=s3://bucket/seen --set extend=true
     """
     from mmcorpus.curation.dedup import METHODS
-    from mmcorpus.pipelines.recipe.load import read_passes
-    from mmcorpus.pipelines.recipe.problems import RecipeError, suggestion
+    from mmcorpus.pipelines.recipe.load import read_pass
+    from mmcorpus.pipelines.recipe.problems import suggestion
     from mmcorpus.pipelines.recipe.schema import DEDUP
-    from mmcorpus.pipelines.recipe.yaml_source import YamlSource, apply_override
     from mmcorpus.pipelines.stages.dedup import deduplicate_sources
 
     if by not in METHODS:
         raise UsageError(f"--by {by}: unknown method; {suggestion(by, METHODS)}")
     name = name or f"same_{by}"
-    source = YamlSource(name="command line", data={name: {"by": by}})
-    for setting in settings or ():
-        apply_override(source, f"{name}.{setting}")
-    passes, problems = read_passes(source.data, source, ())
-    if problems:
-        raise RecipeError(problems, what="settings")
-    found = passes[name]
+    found = read_pass(name, by, settings or ())
     given = find_sources(folders, only or list(found.config.sources))
     with Cluster(num_cpus, lazy=True) as cluster:
         place = work or "/".join([folders[0].rstrip("/"), DEDUP, name])

@@ -34,7 +34,7 @@ def dfn(
     **Examples**
 
         mmcorpus dfn data/shards --trusted trusted.parquet --heldout held.parquet --out dfn/ --set model=ViT-B-32
-        --set batch_size=1024 --set steps=5000
+        --set data.batch_size=1024 --set schedule.steps=5000
 
         mmcorpus score data/shards --out data/scores --scorer dfn --set
         dfn.model_name=dfn/checkpoints/step-00005000/model

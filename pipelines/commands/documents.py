@@ -45,8 +45,8 @@ def extract(
 
         mmcorpus extract books.jsonl.gz --out data/ --kind text --set text_col=content
     """
+    from mmcorpus.curation.crawl.config import PagesConfig
     from mmcorpus.curation.documents.capture import choose_captures
-    from mmcorpus.curation.documents.config import PagesConfig
     from mmcorpus.curation.documents.extract import extract_documents
     from mmcorpus.curation.store.storage import join
 

@@ -173,9 +173,11 @@ def train(
         mmcorpus train packs/pretrain --out training/pretrain --model vision=google/siglip-so400m-patch14-384
         --model language=Qwen/Qwen2.5-1.5B-Instruct
 
-        mmcorpus train packs/sft --kind sft --init training/pretrain --out training/sft --set learning_rate=1e-5
+        mmcorpus train packs/sft --kind sft --init training/pretrain --out training/sft --set
+        optimizer.learning_rate=1e-5
 
-        torchrun --nproc-per-node 8 -m pipelines.cli train packs/pretrain --out training/pretrain --set parallel=shard
+        torchrun --nproc-per-node 8 -m mmcorpus.pipelines.cli train packs/pretrain --out training/pretrain
+        --set compute.parallel=shard
     """
     from mmcorpus.training import ModelConfig, SFTConfig, StageConfig
     from mmcorpus.training import train as run

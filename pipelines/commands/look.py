@@ -119,7 +119,7 @@ def scorers() -> None:
 
 
 def show_parameters(name: str, kind: Any) -> None:
-    """What a scorer or a method is, and its parameters with their defaults."""
+    """Show a scorer or a method: its description, and its parameters with their defaults."""
     import dataclasses
     import inspect as python
 

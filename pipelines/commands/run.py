@@ -15,7 +15,9 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe, e.g. `select.pairs.profile=null`."),
 ]
-RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's YAML file.")]
+RecipeArgument = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="A recipe's YAML file, or the name of one that ships, e.g. `demo`.")
+]
 
 
 def run(
@@ -37,9 +39,9 @@ def run(
 
     **Examples**
 
-        mmcorpus run pipelines/recipes/demo.yaml --out runs/demo
+        mmcorpus run demo --out runs/demo
 
-        mmcorpus run pipelines/recipes/demo.yaml --out runs/demo --set select.pairs.heldout_fraction=0.1 --dry-run
+        mmcorpus run demo --out runs/demo --set select.pairs.heldout_fraction=0.1 --dry-run
 
         mmcorpus run my.yaml --out s3://bucket/run --until select
     """
@@ -72,7 +74,7 @@ def validate(recipe: RecipeArgument, settings: SetOption = None) -> None:
 
     **Examples**
 
-        mmcorpus validate pipelines/recipes/demo.yaml
+        mmcorpus validate demo
 
         mmcorpus validate my.yaml --set download.image_size=384
     """

@@ -2,18 +2,21 @@
 
 import keyword
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 
 from mmcorpus.curation.store import storage
-from mmcorpus.pipelines.recipe.populations import dfn_columns, populations, scored, sources_of
+from mmcorpus.pipelines.recipe.populations import Population, dfn_columns, populations, scored, sources_of
 from mmcorpus.pipelines.recipe.problems import Path, suggestion
-from mmcorpus.pipelines.recipe.row_columns import HASHES, columns_of_rows
 from mmcorpus.pipelines.recipe.schema import DEDUP, DFN, Recipe
 
 if TYPE_CHECKING:
     from mmcorpus.curation.dedup import DedupPass
+    from mmcorpus.curation.download.config import DownloadConfig
+
+HASHES: Final = frozenset({"md5", "sha256", "sha512"})
+_NUMBERS: Final = ("width", "height", "original_width", "original_height", "original_bytes", "frames", "orientation")
 
 
 def findings(recipe: Recipe) -> Iterable[tuple[Path, str]]:
@@ -79,12 +82,11 @@ def _columns_for(found: "DedupPass", before: "list[DedupPass]", recipe: Recipe) 
     return known
 
 
-def _missing(column: str, known: Mapping[str, Any], found: "DedupPass", recipe: Recipe) -> str | None:
+def _missing(column: str, known: Mapping[str, object], found: "DedupPass", recipe: Recipe) -> str | None:
     """Why a column that a pass reads will not be there; None if it will."""
     if column in known:
         return None
     prefix, dot, rest = column.partition(".")
-    scorers = {scorer.name: scorer for scorer in recipe.scorers.values()}
     if not dot:
         if column in HASHES:
             return f"needs the column {column!r}; set compute_hash: {column} under download"
@@ -92,26 +94,30 @@ def _missing(column: str, known: Mapping[str, Any], found: "DedupPass", recipe: 
         return f"the shards will have no column {column!r}; {suggestion(column, rows)}"
     if prefix == "embeddings":
         maker = rest.partition(".")[0]
-        if maker not in scorers:
+        made = next((scorer for scorer in recipe.scorers.values() if scorer.name == maker), None)
+        if made is None:
             fix = f"add `{maker}: {{save_embeddings: true}}` under score.scorers"
             return f"needs the embeddings of the scorer {maker!r}, which the recipe does not run; {fix}"
-        saved = getattr(scorers[maker], "save_embeddings", False)
+        saved = getattr(made, "save_embeddings", False)
         return None if saved else f"needs the embeddings of {maker!r}; give that scorer `save_embeddings: true`"
     if prefix == found.name or (prefix in recipe.passes and not any(name.startswith(f"{prefix}.") for name in known)):
         return f"{column!r} cannot be read here: pass {prefix!r} reads this one itself, or looks through fewer sources"
-    if prefix in scorers and not set(sources_of(found, recipe)) <= set(recipe.on[prefix]):
-        return f"{column!r}: the scorer {prefix!r} does not judge {_others(prefix, found, recipe)}; add it to its `on`"
-    if prefix not in scorers and prefix not in recipe.passes:
-        fix = f"add `{prefix}: {{}}` under score.scorers"
-        return f"{column!r} needs the scorer {prefix!r}, which the recipe does not run; {fix}"
-    return (
-        f"{prefix} gives no column {column!r}; {suggestion(column, [n for n in known if n.startswith(prefix + '.')])}"
-    )
+    return missing_score(column, known, sources_of(found, recipe), recipe)
 
 
-def _others(scorer: str, found: "DedupPass", recipe: Recipe) -> str:
-    """The populations of a pass that a scorer does not judge."""
-    return ", ".join(repr(name) for name in sources_of(found, recipe) if name not in recipe.on[scorer])
+def missing_score(column: str, known: Iterable[str], places: Iterable[str], recipe: Recipe) -> str:
+    """Why some populations do not have a column of scores; `known`: those that they have."""
+    maker = column.partition(".")[0]
+    own = [name for name in known if name.startswith(f"{maker}.")]
+    if own:
+        return f"{maker} gives no column {column!r}; {suggestion(column, own)}"
+    if maker in recipe.on:
+        others = ", ".join(repr(name) for name in places if name not in recipe.on[maker])
+        return f"{column!r}: the scorer {maker!r} does not judge {others}; add {others} to its `on`"
+    if maker in recipe.passes:
+        return f"{column!r}: the pass {maker!r} does not look through the source {', '.join(map(repr, places))}"
+    fix = f"add `{maker}: {{}}` under score.scorers"
+    return f"{column!r} needs the scorer {maker!r}, which the recipe does not run; {fix}"
 
 
 def _wrong_type(found: "DedupPass", key: str, known: Mapping[str, pa.DataType | None]) -> str | None:
@@ -129,3 +135,26 @@ def _wrong_type(found: "DedupPass", key: str, known: Mapping[str, pa.DataType | 
     except ExpressionError as error:
         return str(error)
     return None
+
+
+def columns_of_rows(population: Population, recipe: Recipe) -> dict[str, pa.DataType | None]:
+    """The columns of a population's shards, by type; None where that is not known before."""
+    from mmcorpus.curation.documents.shards import SCHEMA
+    from mmcorpus.curation.documents.views import PARAGRAPHS, images_schema
+
+    if population.level == "sample":
+        return row_columns(recipe.downloads[population.source])
+    if population.level == "document":
+        return {column.name: column.type for column in SCHEMA} | {"caption": pa.string(), "image_set": pa.string()}
+    view = PARAGRAPHS if population.level == "paragraph" else images_schema(recipe.downloads[population.source])
+    return {column.name: column.type for column in view}
+
+
+def row_columns(download: "DownloadConfig") -> dict[str, pa.DataType | None]:
+    """The columns of the shards that a download writes; None for the type of those that its list decides."""
+    from mmcorpus.curation.download.config import RESERVED_COLUMNS
+
+    absent = HASHES - {download.compute_hash} | (set() if download.extract_exif else {"exif"})
+    kinds: dict[str, pa.DataType | None] = {name: pa.string() for name in RESERVED_COLUMNS - absent}
+    kinds |= dict.fromkeys(_NUMBERS, pa.int64()) | {"has_alpha": pa.bool_()}
+    return kinds | dict.fromkeys(download.save_additional_columns)

@@ -7,6 +7,7 @@ from typing import Any
 from mmcorpus.curation.selection.config import SelectConfig
 from mmcorpus.curation.store import storage
 from mmcorpus.pipelines.recipe.check_passes import findings as _passes
+from mmcorpus.pipelines.recipe.check_passes import missing_score
 from mmcorpus.pipelines.recipe.populations import (
     IMAGES,
     URLS,
@@ -168,7 +169,6 @@ def _selections(recipe: Recipe) -> Iterable[Finding]:
     for name, config in recipe.file.select.items():
         path: Path = ("select", name)
         columns = available_columns(recipe, name)
-        scorers = {column.partition(".")[0] for column in columns}
         if name not in places:
             yield path, f"there is no source of this name; {_known(name, places)}"
             continue
@@ -185,18 +185,7 @@ def _selections(recipe: Recipe) -> Iterable[Finding]:
                 if column in columns or column in told:
                     continue
                 told.add(column)
-                scorer = column.partition(".")[0]
-                if scorer in recipe.on and scorer not in scorers:
-                    fix = f"add {name!r} to its `on`"
-                    yield (*path, key), f"{column!r}: the scorer {scorer!r} does not judge {name!r}; {fix}"
-                elif scorer in recipe.passes and scorer not in scorers:
-                    yield (*path, key), f"{column!r}: the pass {scorer!r} does not look through the source {name!r}"
-                elif scorer not in scorers:
-                    fix = f"add `{scorer}: {{}}` under score.scorers"
-                    yield (*path, key), f"{column!r} needs the scorer {scorer!r}, which the recipe does not run; {fix}"
-                else:
-                    own = [known for known in columns if known.startswith(f"{scorer}.")]
-                    yield (*path, key), f"{scorer} gives no column {column!r}; {suggestion(column, own)}"
+                yield (*path, key), missing_score(column, columns, [name], recipe)
             for named in selections_of(clause):
                 if not _there(named):
                     yield (*path, key), f"selected({named!r}): there is nothing at {_absolute(named)}"

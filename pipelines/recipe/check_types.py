@@ -1,129 +1,149 @@
-"""Plain data → a typed, frozen config, every problem reported by its key, its line and what it should have been."""
+"""Plain data → a typed, frozen config by pydantic; every problem by its key, its line and what it should have been."""
 
 import ast
+import copy
 import dataclasses
 import inspect
+import itertools
 import json
 import re
 import textwrap
 import types
 import typing
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar, cast
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final, TypeVar, cast
 
 from mmcorpus.pipelines.recipe.problems import Path, Problem, suggestion
 from mmcorpus.pipelines.recipe.yaml_source import YamlSource
 
 Config = TypeVar("Config")
 
-_WORDS = {
-    int: "a whole number",
-    float: "a number",
-    str: "text",
-    bool: "true or false",
-    type(None): "null",
-    dict: "a mapping",
-    list: "a list",
-    tuple: "a list",
+_WANTED: Final = {
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "string_type": "text",
+    "bool_type": "true or false",
+    "dict_type": "a mapping",
+    "dataclass_type": "a mapping",
+    "tuple_type": "a list",
+    "list_type": "a list",
 }
+"""YAML's words for pydantic's, which are JSON's."""
 
 
 def check(
     kind: type[Config], data: Any, source: YamlSource, path: Path, *, also: Sequence[str] = ()
 ) -> tuple[Config | None, list[Problem]]:
-    """Build `kind` (a dataclass) from the data that stands at `path`; None if there are problems.
+    """Build `kind` (a dataclass) from the data that stands at `path`, and say what is wrong with the data.
 
-    `also` names keys that may stand beside its own, for the suggestions.
+    What is wrong is taken out and the rest built, so that one mistake does not hide another; None where what is left is
+    no config. `also` names keys that may stand beside its own, for the suggestions.
     """
     from pydantic import TypeAdapter, ValidationError
 
-    if data is None:
-        data = {}  # `image:` with nothing after it means `image: {}`
-    problems: dict[tuple[Path, str], Problem] = {}
-    if isinstance(data, Mapping):
-        # Said here for every config, because one of a user's own (a scorer) need not forbid what it does not know.
-        for name in [str(key) for key in data if str(key) not in field_types(kind)]:
-            text = f"unknown key; {suggestion(name, [*field_types(kind), *also])}"
-            problem = source.problem((*path, name), text)
-            problems[problem.path, problem.message] = problem
-        data = {key: value for key, value in data.items() if str(key) in field_types(kind)}
-    try:
-        value = TypeAdapter(kind).validate_json(json.dumps(data), strict=True)
-        return (None if problems else value), list(problems.values())
-    except ValidationError as error:
-        found = error.errors(include_url=False)
-    for detail in found:
-        inner, declared, branch = _locate(kind, detail["loc"], data)
-        if branch is None or branch:
-            if detail["type"] == "value_error":
-                inner = (*inner, *_named_field(str(detail["ctx"]["error"]), declared))
-            problem = source.problem((*path, *inner), _message(detail, inner, declared, kind))
-            problems.setdefault((problem.path, problem.message), problem)
-    return None, list(problems.values())
+    # Inside a mapping, because a config of a user's own (a scorer) need not forbid what it does not know.
+    adapter = TypeAdapter(dict[str, kind], config={"extra": "forbid"})  # type: ignore[valid-type]
+    data = {} if data is None else copy.deepcopy(data)  # `image:` with nothing after it means `image: {}`
+    problems: list[Problem] = []
+    taken: list[Path] = []
+    while True:
+        try:
+            return adapter.validate_json(json.dumps({"": data}), strict=True)[""], problems
+        except ValidationError as error:
+            found = dict(_mistakes(error.errors(include_url=False), data, kind, also))
+        problems += [source.problem((*path, *inner), found[inner]) for inner in found if inner not in taken]
+        taken += found
+        if not all(_take_out(data, inner) for inner in found):
+            return None, problems
 
 
-def _locate(kind: Any, loc: tuple[Any, ...], data: Any) -> tuple[Path, Any, bool | None]:
-    """The key path of pydantic's `loc`, the type declared there, and whether it lies in the right branch of a union.
-
-    A union puts the name of each branch into `loc`: those are taken out here, and a union of mappings is judged by
-    the branch that shares the most keys with the data, the others being noise.
-    """
-    path: Path = ()
-    right: bool | None = None
-    declared = kind
-    for part in loc:
-        branches = _branches(declared)
-        if len(branches) > 1:
-            best = _best_branch(branches, data)
-            if best is None:  # no mapping fits: say what the union as a whole wants
-                return path, declared, right
-            right = part == getattr(best, "__name__", str(best))
-            declared = best
-            continue
-        declared = branches[0] if branches else declared
-        path = (*path, part)
-        declared = _inside(declared, part)
-        data = _child(data, part)
-    return path, declared, right
+def _take_out(data: Any, path: Path) -> bool:
+    """Take out the mapping's key at `path`, or what needs it if it is missing; False if nothing is left then."""
+    while path:
+        *outer, last = path
+        inside = data
+        for part in outer:
+            inside = inside[part] if _has(inside, part) else None
+        if inside is None:
+            return True  # it went with another one's key
+        if isinstance(inside, dict) and last in inside:
+            del inside[last]
+            return True
+        path = tuple(outer)
+    return False
 
 
-def _named_field(message: str, declared: Any) -> Path:
-    """The field that a config's own check complains of: its message opens with the name."""
-    first = message.split(maxsplit=1)[0].strip("`'\":,").rpartition(".")[2] if message else ""
-    known = [name for kind in _branches(declared) if dataclasses.is_dataclass(kind) for name in field_types(kind)]
-    return (first,) if first in known else ()
+def _has(data: Any, part: str | int) -> bool:
+    if isinstance(data, dict):
+        return part in data
+    return isinstance(data, list) and isinstance(part, int) and part < len(data)
 
 
-def _branches(declared: Any) -> list[Any]:
-    if typing.get_origin(declared) in (typing.Union, types.UnionType):
-        return [branch for branch in typing.get_args(declared) if branch is not type(None)]
-    return [declared]
+def _mistakes(details: Sequence[Any], data: Any, kind: Any, also: Sequence[str]) -> Iterator[tuple[Path, str]]:
+    """Pydantic's errors by key path, in words; a union's are one."""
+    found: dict[Path, list[Any]] = {}
+    for detail in details:
+        path: Path = ()
+        inside = data
+        for part in detail["loc"][1:]:  # the names of a union's branches stand between the keys
+            if _has(inside, part):
+                path, inside = (*path, part), inside[part]
+        if detail["type"].startswith("missing"):
+            path = (*path, detail["loc"][-1])
+        if detail["type"] == "value_error":
+            # A config's own check opens with the name of the field that it complains of.
+            first = str(detail["ctx"]["error"]).partition(" ")[0].strip("`'\":,").rpartition(".")[2]
+            path = (*path, first) if first in _fields(kind, path) else path
+        found.setdefault(path, []).append(detail)
+    for path, told in found.items():
+        if not any(path == other[: len(path)] != other for other in found):  # else a branch that was not meant
+            yield path, _message(told, path, kind, also if len(path) == 1 else ())
 
 
-def _best_branch(branches: list[Any], data: Any) -> Any | None:
-    if not isinstance(data, Mapping):
-        return None
-    classes = [branch for branch in branches if dataclasses.is_dataclass(branch)]
-    return max(classes, key=lambda branch: len(set(field_types(branch)) & set(data)), default=None)
+def _message(told: Sequence[Any], path: Path, kind: Any, also: Iterable[str]) -> str:
+    name, owners = str(path[-1]) if path else "", _fields(kind, path[:-1])
+    help_text = field_help(owners[name], name) if name in owners else ""
+    tail = f" – {help_text}" if help_text else ""
+    codes = {detail["type"]: detail for detail in told}
+    if "value_error" in codes:
+        return str(codes["value_error"]["ctx"]["error"]).removeprefix(f"{name}: ")  # the path says it already
+    detail = told[0]
+    if detail["type"] == "unexpected_keyword_argument":
+        moved = [owner.moved()[name] for owner in set(owners.values()) if name in getattr(owner, "moved", dict)()]
+        return f"it is now {moved[0]}" if moved else f"unknown key; {suggestion(name, [*owners, *also])}"
+    if detail["type"].startswith("missing"):
+        return f"missing{tail}"
+    value = detail["input"]
+    shown = json.dumps(value, ensure_ascii=False, default=str)
+    if detail["type"] == "literal_error" and isinstance(value, str):
+        choices = re.findall(r"'([^']*)'", detail["ctx"]["expected"])
+        return f"{shown} is none of its values; {suggestion(value, choices)}{tail}"
+    wanted = [_WANTED.get(one["type"], one["msg"].removeprefix("Input should be ")) for one in told]
+    wanted += ["null"] if type(None) in _declared(kind, path) else []
+    return f"should be {' or '.join(wanted)}, is {shown if len(shown) <= 60 else shown[:57] + '…'}{tail}"
 
 
-def _inside(declared: Any, part: str | int) -> Any:
-    if dataclasses.is_dataclass(declared) and isinstance(declared, type):
-        return field_types(declared).get(str(part), Any)
-    arguments = typing.get_args(declared)
-    if typing.get_origin(declared) is dict and len(arguments) == 2:
-        return arguments[1]
-    if typing.get_origin(declared) in (tuple, list) and arguments:
-        return arguments[part] if isinstance(part, int) and part < len(arguments) else arguments[0]
-    return Any
+def _declared(kind: Any, path: Path) -> list[Any]:
+    """The types that may stand at `path` in `kind`."""
+    kinds = [kind]
+    for part in path:
+        inner = [
+            [field_types(one).get(str(part))] if dataclasses.is_dataclass(one) else typing.get_args(one)
+            for one in kinds
+        ]
+        kinds = [branch for one in itertools.chain.from_iterable(inner) for branch in _branches(one)]
+    return kinds
 
 
-def _child(data: Any, part: str | int) -> Any:
-    if isinstance(data, Mapping):
-        return data.get(part)
-    if isinstance(data, list) and isinstance(part, int) and part < len(data):
-        return data[part]
-    return None
+def _branches(declared: Any) -> Sequence[Any]:
+    union = typing.get_origin(declared) in (typing.Union, types.UnionType)
+    return typing.get_args(declared) if union else [declared]
+
+
+def _fields(kind: Any, path: Path) -> dict[str, Any]:
+    """The keys of a mapping at `path`, each with the config that it belongs to."""
+    owners = [one for one in _declared(kind, path) if dataclasses.is_dataclass(one)]
+    return {name: owner for owner in owners for name in field_types(owner)}
 
 
 def field_types(kind: Any) -> dict[str, Any]:
@@ -132,65 +152,23 @@ def field_types(kind: Any) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in dataclasses.fields(kind) if field.init}
 
 
-def _message(detail: Any, path: Path, declared: Any, kind: Any) -> str:
-    code, name = detail["type"], str(path[-1]) if path else ""
-    owner = kind
-    for part in path[:-1]:
-        mappings = [branch for branch in _branches(owner) if branch is not str]
-        owner = _inside(mappings[0] if mappings else owner, part)
-    owners = [branch for branch in _branches(owner) if dataclasses.is_dataclass(branch)]
-    if code == "unexpected_keyword_argument":
-        valid = [known for branch in owners for known in field_types(branch)]
-        return f"unknown key; {suggestion(name, valid)}"
-    help_text = next((field_help(branch, name) for branch in owners if name in field_types(branch)), "")
-    tail = f" – {help_text}" if help_text else ""
-    if code in ("missing", "missing_argument", "missing_keyword_only_argument"):
-        return f"missing; give {describe(declared)}{tail}"
-    if code == "value_error":
-        return str(detail["ctx"]["error"]).removeprefix(f"{name}: ")  # the path says it already
-    value = detail["input"]
-    shown = "null" if value is None else json.dumps(value, ensure_ascii=False, default=str)
-    if code == "literal_error" and isinstance(value, str):
-        choices = [str(choice) for choice in typing.get_args(_branches(declared)[0])]
-        return f"{shown} is none of its values; {suggestion(value, choices)}{tail}"
-    return f"should be {describe(declared)}, is {shown if len(shown) <= 60 else shown[:57] + '…'}{tail}"
-
-
-def describe(declared: Any) -> str:
-    """A type in words: `a whole number or null`."""
-    origin, arguments = typing.get_origin(declared), typing.get_args(declared)
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join(describe(argument) for argument in arguments)
-    if origin is typing.Literal:
-        return "one of " + ", ".join(json.dumps(choice) for choice in arguments)
-    if origin in (tuple, list) and arguments:
-        if origin is tuple and Ellipsis not in arguments:
-            return f"a list of {len(arguments)}: " + ", ".join(describe(argument) for argument in arguments)
-        return f"a list, each {describe(arguments[0])}"
-    if dataclasses.is_dataclass(declared):
-        return "a mapping (" + ", ".join(field_types(declared)) + ")"
-    return _WORDS.get(origin or declared, getattr(declared, "__name__", str(declared)))
-
-
 def field_docs(kind: Any) -> dict[str, str]:
-    """The docstring under each field of a dataclass, its parents' included."""
+    """The docstring under each field of a dataclass, its parents' included.
+
+    Pydantic reads them (`use_attribute_docstrings`) where each class asks for it, which a user's own does not, and not
+    those of parents.
+    """
     found: dict[str, str] = {}
     for base in reversed(kind.__mro__):
         if not dataclasses.is_dataclass(base):
             continue
         try:
-            body = ast.parse(textwrap.dedent(inspect.getsource(cast(type, base)))).body[0]
+            (defined,) = ast.parse(textwrap.dedent(inspect.getsource(cast(type, base)))).body
         except (OSError, TypeError, SyntaxError):
             continue
-        previous = ""
-        for node in getattr(body, "body", []):
-            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-                previous = node.target.id
-            elif previous and isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-                found[previous] = inspect.cleandoc(str(node.value.value))
-                previous = ""
-            else:
-                previous = ""
+        for field, text in itertools.pairwise(getattr(defined, "body", [])):
+            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+                found[ast.unparse(field.target)] = inspect.cleandoc(str(text.value.value))
     return found
 
 

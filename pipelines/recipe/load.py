@@ -1,9 +1,11 @@
 """Reads a recipe and checks it whole, before any work: every problem at once, each with its place."""
 
 import copy
-import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+from typing import TYPE_CHECKING, Any
 
 from mmcorpus.curation.store import storage
 from mmcorpus.pipelines.recipe import check_references as references
@@ -16,23 +18,27 @@ from mmcorpus.pipelines.recipe.yaml_source import YamlSource, apply_override, pa
 if TYPE_CHECKING:
     from mmcorpus.curation.dedup import DedupPass
 
-_ROUNDS: Final = 6
-"""How often a recipe is checked again without what was found wrong."""
+_LEADS_TO: dict[str, set[str]] = {
+    "select": {"score", "dedup", "dfn"},
+    "dedup": {"score", "download", "sources"},
+    "pack": {"sources", "dedup"},
+    "dfn": {"score", "dedup", "sources"},
+    "train": {"pack"},
+    "tokenizer": {"tokenizer"},
+}
+"""By section, those whose names it refers to."""
 
 
 def load_recipe(path: str, settings: Sequence[str] = ()) -> Recipe:
-    """The recipe in a YAML file, with `--set` settings (`a.b=c`) applied.
+    """The recipe in a YAML file, or that ships under a name (`demo`), with `--set` settings (`a.b=c`) applied.
 
     Raises:
         RecipeError: it cannot be run; the error lists every problem with its key, its line and what it should be.
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: there is no such file, and none that ships is called so.
     """
+    path = find_recipe(path)
     try:
         text = storage.read_bytes(path).decode("utf-8")
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f"there is no recipe at {path}; pipelines/recipes/demo.yaml is one to start from"
-        ) from None
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not text: {error}") from None
     source = parse(text, path)
@@ -43,61 +49,42 @@ def load_recipe(path: str, settings: Sequence[str] = ()) -> Recipe:
     return read_recipe(source)
 
 
+def find_recipe(path: str) -> str:
+    """The file of a recipe, given by its path or, of those that ship, by its name."""
+    if storage.exists(path) and not (storage.is_local(path) and os.path.isdir(path)):
+        return path
+    folder = resources.files("mmcorpus.pipelines").joinpath("recipes")
+    shipped = {file.name.removesuffix(".yaml"): str(file) for file in folder.iterdir()}
+    if path not in shipped:
+        raise FileNotFoundError(f"there is no recipe at {path}; {suggestion(path, shipped, listed='those that ship')}")
+    return shipped[path]
+
+
 def read_recipe(source: YamlSource) -> Recipe:
     """The recipe in parsed YAML; raises `RecipeError` as `load_recipe` does."""
-    found: dict[tuple[Path, str], Problem] = {}
-    rest, pruned = source, list[Path]()
-    for _ in range(_ROUNDS):
-        loader = _Loader(rest)
-        recipe = loader.load()
-        problems = loader.problems
-        if recipe is not None:
-            problems = [p for p in references.problems(recipe, rest) if not _follows(p, pruned)]
-            if not found and not problems:
-                return recipe
-        found |= {(problem.path, problem.message): problem for problem in problems}
-        # What is wrong is taken out and the rest checked again, so that one mistake does not hide another.
-        cut = [problem.path for problem in problems]
-        if recipe is not None:
-            break
-        rest_data = copy.deepcopy(rest.data)
-        if not all(_prune(rest_data, path) for path in cut):
-            break
-        pruned += cut
-        rest = dataclasses.replace(rest, data=rest_data)
-    raise RecipeError(sorted(found.values(), key=lambda problem: _line(source, problem)))
+    loader = _Loader(source)
+    recipe = loader.load()
+    problems = loader.problems
+    if recipe is not None:
+        wrong = [problem.path for problem in problems]
+        left_out = {*_mapping(source.data, "sources")} - {*recipe.file.sources}
+        left_out |= {*_mapping(source.data, "pack")} - {*recipe.file.pack}
+        left_out |= {*_mapping(source.data, "train", "stages")} - {*recipe.stages}
+        problems += [told for told in references.problems(recipe, source) if not _follows(told, wrong, left_out)]
+    if recipe is None or problems:
+        unique = {(problem.path, problem.message): problem for problem in problems}
+        raise RecipeError(sorted(unique.values(), key=lambda problem: source.line(problem.path)))
+    return recipe
 
 
-def _prune(data: Any, path: Path) -> bool:
-    """Take out the key at `path`; False if it is not there (something is missing), so that nothing can be taken out."""
-    for part in path[:-1]:
-        if isinstance(data, dict):
-            data = data.get(str(part))
-        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
-            data = data[part]
-        if not isinstance(data, dict | list):
-            return data is None  # it went with another problem's key
-    if not path or not isinstance(data, dict):
-        return False
-    return data.pop(path[-1], None) is not None
-
-
-def _follows(problem: Problem, pruned: Sequence[Path]) -> bool:
-    """Whether a broken reference only comes of what was taken out: a scorer's columns, a source's or stage's name."""
-    sections = {path[0] for path in pruned}
-    leads_to = {"select": {"score", "dedup", "dfn"}, "dedup": {"score", "download", "sources"}}
-    leads_to |= {"pack": {"sources", "dedup"}, "dfn": {"score", "dedup", "sources"}}
-    leads_to |= {"train": {"pack"}, "tokenizer": {"tokenizer"}}
-    if any(problem.path[: len(path)] == path or path[: len(problem.path)] == problem.path for path in pruned):
+def _follows(problem: Problem, wrong: Sequence[Path], left_out: Iterable[str]) -> bool:
+    """Whether a broken reference may only come of what was left out as wrong: a scorer's columns, a source's name."""
+    named = (problem.message, *(map(str, problem.path[1:2]) if problem.path[0] == "select" else ()))
+    if any(re.search(rf"(\A|'){re.escape(name)}(\Z|'|\.)", text) for name in left_out for text in named):
         return True
-    return bool(leads_to.get(str(problem.path[0]), set()) & sections)
-
-
-def _line(source: YamlSource, problem: Problem) -> int:
-    for end in range(len(problem.path), 0, -1):
-        if problem.path[:end] in source.lines:
-            return source.lines[problem.path[:end]]
-    return 0
+    if any(problem.path[: len(path)] == path or path[: len(problem.path)] == problem.path for path in wrong):
+        return True
+    return bool(_LEADS_TO.get(str(problem.path[0]), set()) & {path[0] for path in wrong if path})
 
 
 def read_scorers(names: Sequence[str] | None, settings: Sequence[str]) -> list[Any]:
@@ -123,42 +110,34 @@ def read_scorers(names: Sequence[str] | None, settings: Sequence[str]) -> list[A
     return list(scorers.values())
 
 
-def read_passes(
-    sections: Mapping[str, Any], source: YamlSource, where: Path = (DEDUP,)
-) -> tuple[dict[str, "DedupPass"], list[Problem]]:
-    """The passes of the sections that stand at `where`, each after those whose columns it reads, and what is wrong."""
-    from mmcorpus.curation.dedup import METHODS, DedupConfig, DedupPass
-
-    found: dict[str, DedupPass] = {}
-    problems: list[Problem] = []
-    shared = field_types(DedupConfig)
-    for name, settings in sections.items():
-        if not isinstance(settings, dict):
-            continue  # reported with the file's layout
-        path: Path = (*where, name)
-        config, wrong = check(DedupConfig, {k: v for k, v in settings.items() if k in shared}, source, path)
-        problems += wrong
-        kind = METHODS.get(str(settings.get("by")))
-        if kind is None:
-            continue  # `by` is missing or unknown, and that has been said
-        own = {k: v for k, v in settings.items() if k not in shared}
-        method, wrong = check(kind, own, source, path, also=sorted(shared))
-        problems += wrong
-        if config is not None and method is not None:
-            found[name] = DedupPass(name=name, config=config, method=method)
-    return _in_order(found), problems
+def read_pass(name: str, by: str, settings: Sequence[str]) -> "DedupPass":
+    """A pass of deduplication with `key=value` settings applied; raises `RecipeError` with every problem."""
+    source = YamlSource(name="command line", data={name: {"by": by}})
+    for setting in settings:
+        apply_override(source, f"{name}.{setting}")
+    loader = _Loader(source)
+    passes = loader.passes(source.data, ())
+    if loader.problems:
+        raise RecipeError(loader.problems, what="settings")
+    return passes[name]
 
 
-def _in_order(passes: "dict[str, DedupPass]") -> "dict[str, DedupPass]":
-    """In the recipe's order, but each after the passes whose columns it reads; a circle is left as it is, for
-    the check of references to tell."""
-    ordered: dict[str, DedupPass] = {}
-    waiting = dict(passes)
-    while waiting:
-        ready = (name for name, found in waiting.items() if not waiting.keys() & set(found.scorers))
-        name = next(ready, next(iter(waiting)))
-        ordered[name] = waiting.pop(name)
-    return ordered
+def _mapping(data: Any, *path: str) -> dict[str, Any]:
+    """A section, or nothing where it is absent or (a problem already reported) not a mapping."""
+    for key in path:
+        data = data.get(key) if isinstance(data, dict) else None
+    return data if isinstance(data, dict) else {}
+
+
+def _seeded(data: dict[str, Any]) -> dict[str, Any]:
+    """The recipe's seed given to all that draws and has none of its own."""
+    data = copy.deepcopy(data)
+    sections = [*_mapping(data, "pack").values(), *_mapping(data, "train", "stages").values()]
+    seed = data.get("seed", 0)
+    for section in (*sections, data.get("dfn"), _mapping(data, "web").get("generate")):
+        if isinstance(section, dict) and isinstance(seed, int):
+            section.setdefault("seed", seed)
+    return data
 
 
 class _Loader:
@@ -171,17 +150,15 @@ class _Loader:
         """The populations that scorers name, by the scorer's own name."""
 
     def load(self) -> Recipe | None:
-        file = self._check(RecipeFile, self.source.data, ())
-        data = self.source.data
-        score, train = self._mapping(data, "score"), self._mapping(data, "train")
-        scorers = self.scorers(self._mapping(score, "scorers"), ("score", "scorers"))
-        passes, problems = read_passes(self._mapping(data, "dedup"), self.source)
-        self.problems += problems
+        """The recipe without what is wrong in it; None if what is left is none."""
+        data = _seeded(self.source.data)
+        file = self._check(RecipeFile, data, ())
+        scorers = self.scorers(_mapping(data, "score", "scorers"), ("score", "scorers"))
+        passes = self.passes(_mapping(data, DEDUP), (DEDUP,))
         downloads = self._downloads(data)
-        model, stages = self._training(train, data) if "train" in data else (None, {})
-        if file is None or self.problems:
+        model, stages = self._training(data)
+        if file is None:
             return None
-        file = self._seeded(file, self._mapping(data, "pack"))
         return Recipe(
             file=file,
             downloads=downloads,
@@ -190,51 +167,61 @@ class _Loader:
             passes=passes,
             model=model,
             stages=stages,
-            data=data,
+            data=self.source.data,
         )
 
-    def _check(self, kind: type[Any], data: Any, path: Path) -> Any:
-        value, problems = check(kind, data, self.source, path)
+    def _check(self, kind: type[Any], data: Any, path: Path, also: Sequence[str] = ()) -> Any:
+        value, problems = check(kind, data, self.source, path, also=also)
         self.problems += problems
         return value
 
-    def _mapping(self, data: Any, key: str) -> dict[str, Any]:
-        """A section, or nothing where it is absent or (a problem already reported) not a mapping."""
-        value = data.get(key) if isinstance(data, dict) else None
-        return value if isinstance(value, dict) else {}
-
-    def _seeded(self, file: RecipeFile, packs: dict[str, Any]) -> RecipeFile:
-        """The recipe's seed given to the generated site and to the packs that have none of their own."""
-        pack = {
-            name: entry if "seed" in self._mapping(packs, name) else dataclasses.replace(entry, seed=file.seed)
-            for name, entry in file.pack.items()
-        }
-        file = dataclasses.replace(file, pack=pack)
-        if file.dfn is not None and "seed" not in self._mapping(self.source.data, "dfn"):
-            file = dataclasses.replace(file, dfn=dataclasses.replace(file.dfn, seed=file.seed))
-        generate = file.web.generate if file.web else None
-        if generate is None or "seed" in self._mapping(self._mapping(self.source.data, "web"), "generate"):
-            return file
-        assert file.web is not None
-        web = dataclasses.replace(file.web, generate=dataclasses.replace(generate, seed=file.seed))
-        return dataclasses.replace(file, web=web)
+    def _check_beside(self, kind: type[Any], other: type[Any], data: dict[str, Any], path: Path) -> tuple[Any, Any]:
+        """Two configs whose keys stand side by side at `path`; what belongs to neither is told of the second."""
+        names = field_types(kind)
+        first = self._check(kind, {key: value for key, value in data.items() if key in names}, path)
+        rest = {key: value for key, value in data.items() if key not in names}
+        return first, self._check(other, rest, path, also=sorted(names))
 
     def _downloads(self, data: dict[str, Any]) -> dict[str, Any]:
         from mmcorpus.curation.download.config import DownloadConfig
 
-        shared, found = self._mapping(data, "download"), {}
-        for name, settings in self._mapping(data, "sources").items():
-            own = self._mapping(settings, "download")
-            path: Path = ("sources", name, "download") if own else ("download",)
-            before = len(self.problems)
+        shared, found = _mapping(data, "download"), {}
+        for name, settings in _mapping(data, "sources").items():
+            own = _mapping(settings, "download")
             merged = {**shared, **own}
             extra = merged.get("save_additional_columns", [])
-            if isinstance(settings, dict) and settings.get("kind") == "conversation" and isinstance(extra, list):
+            if _mapping(settings).get("kind") == "conversation" and isinstance(extra, list):
                 merged["save_additional_columns"] = [*extra, *(c for c in ("conversations",) if c not in extra)]
-            found[name] = self._check(DownloadConfig, merged, path)
-            if not own:
-                del self.problems[before:]  # reported once, with the recipe's own section
+            path: Path = ("sources", name, "download") if own else ("download",)
+            config, problems = check(DownloadConfig, merged, self.source, path)
+            self.problems += problems if own else []  # else told with the recipe's own section
+            found[name] = config or DownloadConfig()
         return found
+
+    def passes(self, sections: Mapping[str, Any], where: Path) -> "dict[str, DedupPass]":
+        """The passes of the sections that stand at `where`, each after those whose columns it reads; a circle is left
+        as it is, for the check of references to tell."""
+        from mmcorpus.curation.dedup import METHODS, DedupConfig, DedupPass
+
+        waiting: dict[str, DedupPass] = {}
+        for name, settings in sections.items():
+            if not isinstance(settings, dict):
+                continue  # reported with the file's layout
+            path: Path = (*where, name)
+            method = METHODS.get(str(settings.get("by")))
+            if method is None:  # `by` is missing or unknown
+                by = {key: value for key, value in settings.items() if key in field_types(DedupConfig)}
+                self._check(DedupConfig, by, path)
+                continue
+            config, method = self._check_beside(DedupConfig, method, settings, path)
+            if config is not None and method is not None:
+                waiting[name] = DedupPass(name=name, config=config, method=method)
+        ordered: dict[str, DedupPass] = {}
+        while waiting:
+            ready = (name for name, found in waiting.items() if not waiting.keys() & set(found.scorers))
+            name = next(ready, next(iter(waiting)))
+            ordered[name] = waiting.pop(name)
+        return ordered
 
     def scorers(self, sections: dict[str, Any], where: Path) -> dict[str, Any]:
         """The scorers of the sections that stand at `where`, by the names used there."""
@@ -245,8 +232,11 @@ class _Loader:
             path: Path = (*where, name)
             if parameters is not None and not isinstance(parameters, dict):
                 continue  # reported with the file's layout
-            uses = (parameters or {}).get(USES, name)
+            parameters = dict(parameters or {})
+            uses = parameters.pop(USES, name)
             at = path if uses == name else (*path, USES)
+            if where and ON in parameters:
+                self._populations(name, parameters.pop(ON), path)
             try:
                 kind = load_scorer_class(uses)
             except (ValueError, KeyError, ImportError, AttributeError, TypeError) as error:
@@ -257,44 +247,35 @@ class _Loader:
                 text = "a scorer's name has letters, digits and _ alone, and begins with a letter"
                 self.problems.append(self.source.problem(path, text))
                 continue
-            taken = {USES, ON} if where else {USES}
-            own = {key: value for key, value in (parameters or {}).items() if key not in taken}
-            if where:
-                self._populations(name, parameters or {}, path)
-            scorer = self._check(kind, own, path)
-            found[name] = scorer.named(name) if scorer is not None and uses != name else scorer
+            scorer = self._check(kind, parameters, path)
+            if scorer is not None:
+                found[name] = scorer.named(name) if uses != name else scorer
         return found
 
-    def _populations(self, name: str, parameters: dict[str, Any], path: Path) -> None:
+    def _populations(self, name: str, given: Any, path: Path) -> None:
         """Note which populations a scorer is to judge."""
-        if ON not in parameters:
-            return
-        given = parameters[ON]
         if isinstance(given, list) and given and all(isinstance(one, str) for one in given):
             self.on[name] = tuple(dict.fromkeys(given))
-            return
-        self.problems.append(self.source.problem((*path, ON), "give a list of populations, e.g. [pages.images]"))
+        else:
+            text = "give a list of populations, e.g. [pages.images]"
+            self.problems.append(self.source.problem((*path, ON), text))
 
-    def _training(self, train: dict[str, Any], data: dict[str, Any]) -> tuple[Any, dict[str, TrainStage]]:
+    def _training(self, data: dict[str, Any]) -> tuple[Any, dict[str, TrainStage]]:
         from mmcorpus.training.config import ModelConfig, SFTConfig, StageConfig
 
-        model = self._check(ModelConfig, train.get("model"), ("train", "model"))
+        if "train" not in data:
+            return None, {}
+        model = self._check(ModelConfig, _mapping(data, "train").get("model"), ("train", "model"))
         stages: dict[str, TrainStage] = {}
-        link_names = set(field_types(StageLinks))
-        seed = self.source.data.get("seed", 0)
-        for name, settings in self._mapping(train, "stages").items():
+        for name, settings in _mapping(data, "train", "stages").items():
             if not isinstance(settings, dict):
-                continue
-            path: Path = ("train", "stages", name)
-            links = self._check(StageLinks, {k: v for k, v in settings.items() if k in link_names}, path)
-            own = {"seed": seed, **{key: value for key, value in settings.items() if key not in link_names}}
-            pack = self._mapping(self._mapping(data, "pack"), str(settings.get("pack")))
-            sources = pack.get("sources") if isinstance(pack.get("sources"), list) else []
-            kinds = {self._mapping(self._mapping(data, "sources"), str(name)).get("kind") for name in sources or []}
-            own.setdefault("kind", "sft" if "conversation" in kinds else "pretrain")
-            kind = SFTConfig if own["kind"] == "sft" else StageConfig
-            config, found = check(kind, own, self.source, path, also=sorted(link_names))
-            self.problems += found
+                continue  # reported with the file's layout
+            sources = _mapping(data, "pack", str(settings.get("pack"))).get("sources")
+            packed = sources if isinstance(sources, list) else []
+            kinds = [_mapping(data, "sources", str(source)).get("kind") for source in packed]
+            settings.setdefault("kind", "sft" if "conversation" in kinds else "pretrain")
+            kind = SFTConfig if settings["kind"] == "sft" else StageConfig
+            links, config = self._check_beside(StageLinks, kind, settings, ("train", "stages", name))
             if links is not None and config is not None:
                 stages[name] = TrainStage(links=links, config=config)
         return model, stages

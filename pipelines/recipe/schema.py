@@ -6,9 +6,10 @@ The stages' own configs are used as they are, so a recipe knows exactly the keys
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-from mmcorpus.curation.documents.config import ImageListConfig, PagesConfig, PlaceConfig
+from mmcorpus.curation.crawl.config import PagesConfig
+from mmcorpus.curation.documents.config import ImageListConfig, PlaceConfig
 from mmcorpus.curation.download.config import DownloadConfig
 from mmcorpus.curation.selection.config import SelectConfig
 from mmcorpus.curation.synthetic.miniweb.config import MiniWebConfig
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from mmcorpus.curation.dedup.passes import DedupPass
     from mmcorpus.training.config import ModelConfig, StageConfig
 
-FORBID: Final[dict[str, Any]] = {"extra": "forbid"}
 DEDUP: Final = "dedup"
 """The section of the passes, and the folder of what they write."""
 DFN: Final = DfnScorer.name
@@ -43,8 +43,6 @@ NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\Z")
 class WebConfig:
     """A site served on loopback while the run downloads: generated, or one that lies in a folder."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
-
     generate: MiniWebConfig | None = None
     """Make a mini-web in the run's folder."""
     folder: str | None = None
@@ -60,8 +58,6 @@ class WebConfig:
 @dataclass(frozen=True, kw_only=True)
 class SourceConfig:
     """One list of samples, or pages to make documents of."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
 
     urls: str | None = None
     """The URL list: parquet, csv, tsv, jsonl or txt, or a folder of them; local or remote. `${web}` is the site's
@@ -103,8 +99,6 @@ class SourceConfig:
 class ScoreConfig:
     """Which scorers judge the samples."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
-
     workers: int | None = None
     """Worker processes; null for as many as Ray has CPUs."""
     model_workers: int | None = None
@@ -125,8 +119,6 @@ class ScoreConfig:
 @dataclass(frozen=True, kw_only=True)
 class DfnScoring:
     """How the trained network scores: DfnScorer's settings, but for which network."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
 
     device: Device = "auto"
     """Where it runs; auto takes GPUs if the cluster has any."""
@@ -159,8 +151,6 @@ class DfnEntry(ContrastiveConfig):
 class TrainTokenizerConfig:
     """A small tokenizer made from the run's own selected text."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
-
     vocab_size: int = 4096
     """Ids, the 256 bytes and 4 control tokens among them."""
 
@@ -172,8 +162,6 @@ class TrainTokenizerConfig:
 @dataclass(frozen=True, kw_only=True)
 class TokenizerConfig:
     """The tokenizer that plans, packs and trains."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
 
     train: TrainTokenizerConfig | None = None
     """Make one from the selected texts."""
@@ -213,8 +201,6 @@ class PackEntry(PlanConfig):
 class TrainConfig:
     """The model and the stages that train it."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
-
     model: dict[str, Any] = field(default_factory=dict)
     """training.ModelConfig: the encoder, the language model and what joins them."""
     stages: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -245,8 +231,6 @@ class TrainStage:
 class ReportConfig:
     """The HTML report."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
-
     enabled: bool = True
     """Write report.html at the end of the run."""
 
@@ -254,8 +238,6 @@ class ReportConfig:
 @dataclass(frozen=True, kw_only=True)
 class RecipeFile:
     """A recipe as its file is laid out."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
 
     name: str
     """What the run is called in its summary and report."""

@@ -13,7 +13,7 @@ from mmcorpus.pipelines.recipe.schema import DFN, DfnEntry
 from mmcorpus.pipelines.stages.context import RunContext, counts
 from mmcorpus.pipelines.stages.score import score_population
 from mmcorpus.pipelines.stages.select import selection_files, selection_stage
-from mmcorpus.training.clip.config import RESULT_NEUTRAL, ContrastiveConfig
+from mmcorpus.training.clip.config import ContrastiveConfig
 
 TRUSTED: Final = "trusted"
 """`selections/<source>.trusted.parquet`: what is learned from; `.trusted.heldout.parquet`: what tests it."""
@@ -56,7 +56,7 @@ def _train(run: RunContext, entry: DfnEntry) -> Stage:
 
     return Stage(
         name=TRAIN,
-        config={**plain(config, RESULT_NEUTRAL), "sources": list(files), **_weights(config)},
+        config={**plain(config.result_settings()), "sources": list(files), **_weights(config)},
         needs=tuple(f"{source}/{step}" for source in files for step in ("download", "trust")),
         outputs=(DFN,),
         run=work,

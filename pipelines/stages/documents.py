@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, Literal
 
-from mmcorpus.curation.documents.config import VOLATILE, PagesConfig
+from mmcorpus.curation.crawl.config import VOLATILE, PagesConfig
 from mmcorpus.curation.download.config import VOLATILE as DOWNLOAD_VOLATILE
 from mmcorpus.curation.engine.made_from import digest, file_digest, plain
 from mmcorpus.curation.engine.stage import Result, Stage

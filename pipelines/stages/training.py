@@ -8,7 +8,6 @@ from mmcorpus.curation.engine.made_from import plain
 from mmcorpus.curation.engine.stage import Result, Stage
 from mmcorpus.pipelines.stages.context import HELDOUT, RunContext
 from mmcorpus.pipelines.stages.packing import has_heldout
-from mmcorpus.training.resume import RESULT_NEUTRAL
 
 _SHOWN = ("step", "loss", "heldout_loss", "heldout_loss_blank", "target_tokens", "positions", "images", "broken_images")
 
@@ -44,7 +43,7 @@ def _train(run: RunContext, name: str, device: str | None) -> Stage:
     return Stage(
         name=f"train/{name}",
         config={
-            **plain(stage.config, RESULT_NEUTRAL),
+            **plain(stage.config.result_settings()),
             "pack": pack,
             "init": init,
             **({"model": plain(model)} if init is None else {}),

@@ -127,7 +127,7 @@ def test_a_bad_recipe_is_exit_code_2_and_no_traceback(tmp_path: Path) -> None:
         (["select", "nowhere", "--keep", "image.width >"], "syntax error"),
         (["select", "nowhere", "--set", "heldout_fracton=1"], "did you mean 'heldout_fraction'?"),
         (["select", "x", "--keep", "image.width > 3", "--out", "y.csv"], "is written as .parquet, .npy"),
-        (["select", "x", "--set", "keep=3"], "--set keep=3: keep: should be text or a list, each text, is 3"),
+        (["select", "x", "--set", "keep=3"], "--set keep=3: keep: should be text or a list, is 3"),
         (["score", "x", "--out", "y", "--scorer", "imag"], "command line: imag: unknown scorer"),
         (["web", "x", "--set", "spoil=2"], "spoil is 2.0: must be a share"),
         (["plan", "--source", "a", "--selection", "a=b", "--tokenizer", "t", "--out", "o"], "write it as NAME=VALUE"),

@@ -48,7 +48,7 @@ pack:
     mix: {pairs: 45, pages: 45, texts: 10}
 train:
   model: {tokens_per_image: 9}
-  stages: {pretrain: {pack: all, steps: 2}}
+  stages: {pretrain: {pack: all, schedule: {steps: 2}}}
 """
 
 

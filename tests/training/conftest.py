@@ -1,11 +1,12 @@
 """A tiny model, tokenizer and packs for the trainer's tests."""
 
+import dataclasses
 import hashlib
 import io
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pytest
@@ -20,13 +21,24 @@ from mmcorpus.packing.packs import PackShardWriter
 from mmcorpus.packing.sequence import PackedSequence
 from mmcorpus.packing.tokens import TokenizedSample, encode_captions, load_tokenizer
 from mmcorpus.packing.vocabulary import train_tokenizer
-from mmcorpus.training.config import ModelConfig, RandomLanguage, RandomVision, StageConfig
+from mmcorpus.training.config import ModelConfig, RandomLanguage, RandomVision, StageConfig, TrainingConfig
 from mmcorpus.training.model import VisionLanguageModel, build_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 Item = tuple[TokenizedSample, list[bytes]]
+Config = TypeVar("Config", bound=TrainingConfig)
+
+
+def configured(kind: type[Config], **settings: Any) -> Config:
+    """A config with these settings, by the flat names of `moved` (`heldout_every` for `heldout.every`)."""
+    config = kind()
+    for name, value in settings.items():
+        group, _, field = kind.moved().get(name, name).partition(".")
+        changed = dataclasses.replace(getattr(config, group), **{field: value}) if field else value
+        config = dataclasses.replace(config, **{group: changed})
+    return config
 
 
 def png(color: tuple[int, int, int], size: int = 20) -> bytes:
@@ -199,7 +211,7 @@ def stage() -> Callable[..., StageConfig]:
             "precision": "fp32", "freeze_vision": False, "learning_rate": 3e-3, "batch_sequences": 4,
             "micro_batch_sequences": 2, "num_workers": 0, "warmup": 0.1, "steps": 6, "checkpoint_every": 3,
         }  # fmt: skip
-        return StageConfig(**{**settings, **changes})
+        return configured(StageConfig, **{**settings, **changes})
 
     return make
 

@@ -1,5 +1,6 @@
 """Perplexity under our own checkpoints: training's losses, whatever the batch; true captions before swapped ones."""
 
+import dataclasses
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -100,9 +101,9 @@ def test_true_captions_are_likelier_than_swapped_ones(trained: str) -> None:
 def test_an_instruction_tuned_checkpoint_is_asked(
     trained: str, chats: list[Any], make_packs: Callable[..., str], stage: Stages, tmp_path: Path
 ) -> None:
+    groups = dataclasses.fields(StageConfig)
     settings = stage(steps=2, checkpoint_every=10)
-    names = ("precision", "freeze_vision", "learning_rate", "batch_sequences", "micro_batch_sequences", "num_workers")
-    sft = SFTConfig(steps=2, **{name: getattr(settings, name) for name in names})
+    sft = SFTConfig(**{group.name: getattr(settings, group.name) for group in groups if group.name != "kind"})
     tuned = train(sft, make_packs([chats]), str(tmp_path / "sft"), init=trained).checkpoint
     scorer = CheckpointPerplexityScorer(checkpoint=tuned, device="cpu", prompt="What is it?")
     columns = scorer.load()({"caption": CAPTIONS, "image": [decoded(data) for data in IMAGES]})

@@ -19,18 +19,22 @@ from mmcorpus.training.checkpoint import (
     read_tensors,
     resolve_checkpoint,
     save_checkpoint,
+    save_model,
 )
 from mmcorpus.training.config import ModelConfig, StageConfig
-from mmcorpus.training.loop import train
 from mmcorpus.training.model import VisionLanguageModel
-from mmcorpus.training.optim import build_optimizer
+from mmcorpus.training.optim import OptimizerConfig
+from mmcorpus.training.vision_language import train
 
 
 def save(root: str, model: VisionLanguageModel, tokenizer: Any, step: int) -> str:
     state = {"step": step, "kind": "pretrain", "model": dataclasses.asdict(model.config)}
-    optimizer = build_optimizer(model, StageConfig())
-    device = torch.device("cpu")
-    return save_checkpoint(root, model, optimizer, tokenizer, state, keep_last=2, write=True, device=device)
+    optimizer = OptimizerConfig().build(model)
+    return save_checkpoint(
+        root, state, model, optimizer, dict(model.named_parameters()),
+        lambda folder, weights: save_model(folder, model, tokenizer, weights),
+        keep_last=2, write=True, device=torch.device("cpu"),
+    )  # fmt: skip
 
 
 def test_what_is_saved_is_loaded(model: VisionLanguageModel, tokenizer_folder: str, tmp_path: Path) -> None:
@@ -72,14 +76,13 @@ def test_a_half_written_checkpoint_is_not_found(
 
 
 def test_the_optimiser_comes_back(model: VisionLanguageModel) -> None:
-    stage = StageConfig(freeze_vision=False)
-    optimizer = build_optimizer(model, stage)
+    optimizer = OptimizerConfig().build(model)
     for parameter in model.parameters():
         parameter.grad = torch.randn_like(parameter)
     optimizer.step()
     saved = optimizer_tensors(model, optimizer)
     assert len(saved) == 3 * len(list(model.parameters()))
-    other = build_optimizer(model, stage)
+    other = OptimizerConfig().build(model)
     load_optimizer(model, other, saved)
     for parameter in model.parameters():
         for key, value in optimizer.state[parameter].items():

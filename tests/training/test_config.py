@@ -6,25 +6,35 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from mmcorpus.pipelines.recipe.check_types import check
+from mmcorpus.pipelines.recipe.yaml_source import YamlSource
+from mmcorpus.training.clip.config import ContrastiveConfig
 from mmcorpus.training.config import (
+    CheckpointConfig,
+    FreezeConfig,
     ModelConfig,
+    PackData,
     RandomLanguage,
     RandomVision,
     SFTConfig,
     StageConfig,
+    TrainingConfig,
     model_config_from_dict,
 )
+from mmcorpus.training.optim import OptimizerConfig, ScheduleConfig
 
 
 @pytest.mark.parametrize(
     ("kind", "changes", "message"),
     [
-        (StageConfig, {"learning_rate": 0.0}, "pretrain.learning_rate"),
-        (SFTConfig, {"keep_last": 0}, "sft.keep_last"),
-        (StageConfig, {"warmup": 1.0}, "share in"),
-        (StageConfig, {"steps": 0}, "pretrain.steps"),
-        (StageConfig, {"betas": (0.9, 1.0)}, "betas"),
-        (StageConfig, {"freeze_projector": True, "freeze_language": True}, "nothing is left to train"),
+        (OptimizerConfig, {"learning_rate": 0.0}, "learning_rate is 0.0"),
+        (OptimizerConfig, {"betas": (0.9, 1.0)}, "betas"),
+        (CheckpointConfig, {"keep_last": 0}, "keep_last"),
+        (ScheduleConfig, {"warmup": 1.0}, "share in"),
+        (ScheduleConfig, {"steps": 0}, "steps is 0"),
+        (PackData, {"micro_batch_sequences": 0}, "micro_batch_sequences"),
+        (FreezeConfig, {"projector": True, "language": True}, "nothing is left to train"),
+        (StageConfig, {"log_every": 0}, "log_every"),
         (ModelConfig, {"tokens_per_image": 10}, "give a square"),
         (ModelConfig, {"vision_layer": 0}, "count from the end"),
         (ModelConfig, {"vision_layer": -5}, "more blocks"),
@@ -41,16 +51,14 @@ def test_refused(kind: type, changes: dict[str, Any], message: str) -> None:
 
 def test_the_references_numbers() -> None:
     pretrain, sft = StageConfig(), SFTConfig()
-    assert (pretrain.learning_rate, pretrain.weight_decay, pretrain.warmup, pretrain.gradient_clip) == (
-        5e-5,
-        0.01,
-        0.03,
-        1,
+    assert pretrain.optimizer == OptimizerConfig(
+        learning_rate=5e-5, weight_decay=0.01, betas=(0.9, 0.999), epsilon=1e-8, gradient_clip=1.0
     )
-    assert (sft.kind, sft.learning_rate, sft.weight_decay) == ("sft", 2e-5, 0.1)
-    assert (pretrain.batch_sequences, sft.batch_sequences, ModelConfig().tokens_per_image) == (512, 128, 144)
-    assert pretrain.freeze_vision
-    assert not pretrain.freeze_language
+    assert (pretrain.schedule.warmup, pretrain.schedule.epochs) == (0.03, 1.0)
+    assert (sft.kind, sft.optimizer.learning_rate, sft.optimizer.weight_decay) == ("sft", 2e-5, 0.1)
+    assert (pretrain.data.batch_sequences, sft.data.batch_sequences, ModelConfig().tokens_per_image) == (512, 128, 144)
+    assert pretrain.freeze.vision
+    assert not pretrain.freeze.language
 
 
 def test_a_recipe_can_hold_them() -> None:
@@ -58,11 +66,45 @@ def test_a_recipe_can_hold_them() -> None:
     model = TypeAdapter(ModelConfig).validate_python(recipe)
     assert model.vision == RandomVision(image_size=32)
     assert model.language == "Qwen/Qwen2.5-1.5B-Instruct"
-    stage = TypeAdapter(SFTConfig).validate_python({"betas": [0.9, 0.95], "steps": None})
-    assert stage == SFTConfig(betas=(0.9, 0.95))
+    stage = TypeAdapter(SFTConfig).validate_python({"optimizer": {"betas": [0.9, 0.95]}, "schedule": {"steps": None}})
+    assert (stage.optimizer.betas, stage.optimizer.learning_rate) == ((0.9, 0.95), 2e-5), "a group keeps its defaults"
     for kind in (ModelConfig, SFTConfig):
         with pytest.raises(ValidationError, match="lerning_rate"):
             TypeAdapter(kind).validate_python({"lerning_rate": 1.0})
+
+
+def names(kind: type[TrainingConfig]) -> set[str]:
+    """The settings of a config, those in groups by dotted name."""
+    fields = {field.name for field in dataclasses.fields(kind)} - kind.groups().keys()
+    grouped = {f"{group}.{field.name}" for group, of in kind.groups().items() for field in dataclasses.fields(of)}
+    return fields | grouped
+
+
+@pytest.mark.parametrize("kind", [StageConfig, SFTConfig, ContrastiveConfig])
+def test_every_moved_setting_and_every_neutral_one_exists(kind: type[TrainingConfig]) -> None:
+    settings = names(kind)
+    assert set(kind.moved().values()) == {name for name in settings if "." in name}
+    assert not kind.moved().keys() & {field.name for field in dataclasses.fields(kind)}
+    every = names(StageConfig) | names(ContrastiveConfig)
+    assert every | kind.groups().keys() >= kind.RESULT_NEUTRAL
+    assert "optimizer.learning_rate" in kind().result_settings()
+    assert not {"checkpoints.every", "data.num_workers", "log_every"} & kind().result_settings().keys()
+
+
+@pytest.mark.parametrize(
+    ("kind", "old", "new"),
+    [
+        (StageConfig, {"learning_rate": 1e-3}, "optimizer.learning_rate"),
+        (SFTConfig, {"freeze_vision": False}, "freeze.vision"),
+        (StageConfig, {"parallel": "shard"}, "compute.parallel"),
+        (ContrastiveConfig, {"batch_size": 8}, "data.batch_size"),
+        (ContrastiveConfig, {"gradient_checkpointing": True}, "compute.activation_checkpointing"),
+    ],
+)
+def test_a_key_of_before_is_told_its_place(kind: type[TrainingConfig], old: dict[str, Any], new: str) -> None:
+    for given in (old, {"schedule": {"steps": 3}, **old}):
+        _, problems = check(kind, given, YamlSource(name="recipe", data=given), ())
+        assert [(problem.path, problem.message) for problem in problems] == [((next(iter(old)),), f"it is now {new}")]
 
 
 def test_a_checkpoint_gives_the_model_back() -> None:

@@ -12,13 +12,13 @@ from PIL import Image
 from mmcorpus.packing.packs import PackReader
 from mmcorpus.packing.tokens import load_tokenizer
 from mmcorpus.packing.vocabulary import train_tokenizer
-from mmcorpus.training.config import StageConfig
-from mmcorpus.training.data import Order, PackLoader, check_packs, micro_batches, total_steps
+from mmcorpus.training.data import Order, PackLoader, check_packs, micro_batches
+from mmcorpus.training.optim import ScheduleConfig
 
 
 def test_every_epoch_shows_each_sequence_once() -> None:
     order = Order(10, 4, seed=3)
-    stream = [index for step in range(5) for index in order.step(step)]
+    stream = [index for step in range(5) for _, index in order.step(step)]
     assert sorted(stream[:10]) == sorted(stream[10:]) == list(range(10))
     assert stream[:10] != stream[10:]
     assert Order(10, 4, seed=3).step(4) == order.step(4), "a step depends on what was asked before"
@@ -26,9 +26,9 @@ def test_every_epoch_shows_each_sequence_once() -> None:
 
 
 def test_steps_and_shares() -> None:
-    assert total_steps(10, StageConfig(batch_sequences=4)) == 3
-    assert total_steps(10, StageConfig(batch_sequences=4, epochs=0.4)) == 1
-    assert total_steps(10, StageConfig(batch_sequences=4, steps=7)) == 7
+    assert ScheduleConfig().total_steps(10, 4) == 3
+    assert ScheduleConfig(epochs=0.4).total_steps(10, 4) == 1
+    assert ScheduleConfig(steps=7).total_steps(10, 4) == 7
     assert micro_batches([5, 6, 7, 8, 9], 0, 2, 2) == [[5, 7], [9]]
     assert micro_batches([5, 6, 7, 8, 9], 1, 2, 2) == [[6, 8]]
 

@@ -15,6 +15,7 @@ from mmcorpus.training import Generator, SFTConfig, StageConfig, generate, train
 from mmcorpus.training.batch import collate, expand
 from mmcorpus.training.config import ModelConfig
 from mmcorpus.training.images import square
+from tests.training.conftest import configured
 
 Stages = Callable[..., StageConfig]
 
@@ -90,7 +91,7 @@ def test_prompts_are_those_of_training(
     pair = encode_pair(caption.tokenizer, "a red square")
     assert caption.prompt_ids("") == pair.input_ids[: pair.loss_spans[0][0]].tolist()
     packs = make_packs([chats], context=256)
-    stage = SFTConfig(steps=1, batch_sequences=1, precision="fp32", num_workers=0)
+    stage = configured(SFTConfig, steps=1, batch_sequences=1, precision="fp32", num_workers=0)
     chat = Generator.load(train(stage, packs, str(tmp_path / "sft"), init=learnt[0]).checkpoint, "cpu")
     assert chat.chat
     turns = [{"from": "human", "value": "<image>\nWhat color is it?"}, {"from": "gpt", "value": "It is red."}]

@@ -1,7 +1,7 @@
 """Training: learns, accumulates, freezes, stops, resumes, refuses."""
 
-import dataclasses
 import json
+import pickle
 import signal
 import subprocess
 import sys
@@ -21,8 +21,9 @@ from mmcorpus.training import TrainingInterrupted, read_metrics, train
 from mmcorpus.training.checkpoint import list_checkpoints, load_model, read_tensors
 from mmcorpus.training.config import ModelConfig, SFTConfig, StageConfig
 from mmcorpus.training.data import PackLoader
-from mmcorpus.training.loop import TrainReport
 from mmcorpus.training.model import build_model
+from mmcorpus.training.vision_language import TrainReport
+from tests.training.conftest import configured
 
 COMPARED = ("step", "loss", "learning_rate", "gradient_norm", "tokens", "positions", "images", "heldout_loss")
 Stages = Callable[..., StageConfig]
@@ -94,7 +95,7 @@ def test_annotations_train_as_each_caption_with_its_image(
                 other.pop("positions"),
             )
         assert one == pytest.approx(other, rel=1e-4)
-    with pytest.raises(ValueError, match=r"1 images with several captions.*leave pretrain\.isolated true"):
+    with pytest.raises(ValueError, match=r"1 images with several captions.*leave data\.isolated true"):
         train(stage(isolated=False), together, str(tmp_path / "joined"), model=tiny)
     with pytest.raises(ValueError, match="several captions"):
         train(stage(isolated=False), apart, str(tmp_path / "joined"), model=tiny, heldout_packs=together)
@@ -153,6 +154,32 @@ def test_other_settings_or_packs_do_not_continue_a_run(
     train(stage(num_workers=1, keep_last=5, micro_batch_sequences=1), packs, out, model=tiny)
 
 
+def test_a_run_made_before_settings_were_grouped_goes_on(
+    packs: str, tiny: ModelConfig, stage: Stages, tmp_path: Path
+) -> None:
+    """Its checkpoints name the settings side by side, and know no epsilon."""
+    settings = {
+        "kind": "pretrain", "learning_rate": 3e-3, "weight_decay": 0.01, "betas": [0.9, 0.999], "warmup": 0.1,
+        "gradient_clip": 1.0, "epochs": 1.0, "steps": 6, "batch_sequences": 4, "freeze_vision": False,
+        "freeze_projector": False, "freeze_language": False, "precision": "fp32", "seed": 0, "isolated": True,
+        "blank_images": False,
+    }  # fmt: skip
+    for name in ("whole", "cut"):
+        train(stage(), packs, str(tmp_path / name), model=tiny)
+    for step in ("step-00000003", "step-00000006"):
+        path = tmp_path / "cut" / "checkpoints" / step / "state.json"
+        state = json.loads(path.read_text())
+        state["identity"]["stage"] = settings
+        path.write_text(json.dumps(state))
+    with pytest.raises(ValueError, match=r"optimizer\.learning_rate 0.003 → 0.1"):
+        train(stage(learning_rate=0.1), packs, str(tmp_path / "cut"), model=tiny)
+    (tmp_path / "cut" / "checkpoints" / "step-00000006" / "state.json").unlink()
+    resumed = train(stage(), packs, str(tmp_path / "cut"), model=tiny)
+    assert curve(tmp_path / "cut") == curve(tmp_path / "whole")
+    final = read_tensors(str(tmp_path / "whole" / "checkpoints" / "step-00000006"), "model")
+    assert all(torch.equal(value, final[name]) for name, value in weights(resumed).items())
+
+
 def test_a_stop_request_leaves_a_checkpoint(
     packs: str, tiny: ModelConfig, stage: Stages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,7 +226,8 @@ def test_sft_goes_on_from_pretraining(
 ) -> None:
     pretrained = train(stage(), packs, str(tmp_path / "pretrain"), model=tiny)
     conversations = make_packs([chats], context=256)
-    sft = SFTConfig(learning_rate=1e-9, steps=1, batch_sequences=1, precision="fp32", num_workers=0)
+    changes = {"learning_rate": 1e-9, "steps": 1, "batch_sequences": 1, "precision": "fp32", "num_workers": 0}
+    sft = configured(SFTConfig, **changes)
     report = train(sft, conversations, str(tmp_path / "sft"), init=str(tmp_path / "pretrain"))
     for name, value in weights(pretrained).items():
         torch.testing.assert_close(weights(report)[name], value, rtol=1e-5, atol=1e-6)
@@ -216,7 +244,7 @@ def test_a_gradient_that_is_not_finite_stops_the_run(
     tensors = read_tensors(folder, "model")
     tensors["projector.fc1.weight"][0, 0] = float("nan")
     save_file(tensors, f"{folder}/model.safetensors")
-    with pytest.raises(FloatingPointError, match=r"pretrain\.learning_rate"):
+    with pytest.raises(FloatingPointError, match=r"Lower optimizer\.learning_rate"):
         train(stage(), packs, str(tmp_path / "b"), init=folder)
     assert not list_checkpoints(str(tmp_path / "b" / "checkpoints"))
 
@@ -231,14 +259,12 @@ def test_what_cannot_start_says_why(packs: str, tiny: ModelConfig, stage: Stages
 
 
 SCRIPT = """
-import dataclasses, json, sys
+import pickle, sys
 import torch
 torch.set_num_threads(1)
-from mmcorpus.training import StageConfig, train
-from mmcorpus.training.config import model_config_from_dict
-spec = json.load(open(sys.argv[1]))
-stage = StageConfig(**{**spec["stage"], "betas": tuple(spec["stage"]["betas"])})
-report = train(stage, spec["packs"], spec["out"], model=model_config_from_dict(spec["model"]), device="cpu")
+from mmcorpus.training import train
+spec = pickle.load(open(sys.argv[1], "rb"))
+report = train(spec["stage"], spec["packs"], spec["out"], model=spec["model"], device="cpu")
 print(report.checkpoint)
 """
 
@@ -249,16 +275,9 @@ def test_killed_at_any_moment_it_goes_on_to_the_bit(
 ) -> None:
     settings = stage(steps=40, checkpoint_every=4, num_workers=1)
     whole = train(settings, packs, str(tmp_path / "whole"), model=tiny)
-    spec = tmp_path / "spec.json"
+    spec = tmp_path / "spec.pickle"
     out = tmp_path / "killed"
-    spec.write_text(
-        json.dumps(
-            {
-                "stage": dataclasses.asdict(settings), "packs": packs, "out": str(out),
-                "model": dataclasses.asdict(tiny),
-            }
-        )
-    )  # fmt: skip
+    spec.write_bytes(pickle.dumps({"stage": settings, "packs": packs, "out": str(out), "model": tiny}))
     script = tmp_path / "script.py"
     script.write_text(textwrap.dedent(SCRIPT))
     kills = 0

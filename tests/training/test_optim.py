@@ -1,4 +1,4 @@
-"""The optimiser's groups, the rate's path and the one division."""
+"""The optimiser's groups, the learning-rate schedule and the one division."""
 
 import itertools
 import math
@@ -7,14 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from mmcorpus.training.config import StageConfig
 from mmcorpus.training.model import VisionLanguageModel
-from mmcorpus.training.optim import build_optimizer, learning_rate, scale_and_clip
+from mmcorpus.training.optim import OptimizerConfig, ScheduleConfig, scale_and_clip
 
 
 def test_vectors_and_biases_do_not_decay(model: VisionLanguageModel) -> None:
-    stage = StageConfig(freeze_vision=False, weight_decay=0.5)
-    decayed, plain = build_optimizer(model, stage).param_groups
+    decayed, plain = OptimizerConfig(weight_decay=0.5).build(model).param_groups
     assert (decayed["weight_decay"], plain["weight_decay"]) == (0.5, 0.0)
     assert all(parameter.ndim > 1 for parameter in decayed["params"])
     names = {parameter: name for name, parameter in model.named_parameters()}
@@ -24,19 +22,19 @@ def test_vectors_and_biases_do_not_decay(model: VisionLanguageModel) -> None:
 
 def test_frozen_parts_are_not_the_optimisers(model: VisionLanguageModel) -> None:
     model.freeze(vision=True, projector=False, language=True)
-    held = {id(p) for group in build_optimizer(model, StageConfig()).param_groups for p in group["params"]}
+    held = {id(p) for group in OptimizerConfig().build(model).param_groups for p in group["params"]}
     assert held == {id(p) for p in model.projector.parameters()}
 
 
 def test_warm_up_then_cosine_to_zero() -> None:
-    stage = StageConfig(learning_rate=1.0, warmup=0.1)
-    rates = [learning_rate(step, 100, stage) for step in range(100)]
+    schedule = ScheduleConfig(warmup=0.1)
+    rates = [schedule.learning_rate(1.0, step, 100) for step in range(100)]
     assert rates[:10] == pytest.approx([0.1 * n for n in range(1, 11)])
     assert rates[10] == 1.0
     assert rates[55] == pytest.approx(0.5)
     assert rates[99] < 0.001
     assert all(later <= earlier for earlier, later in itertools.pairwise(rates[10:]))
-    assert learning_rate(0, 1, StageConfig(learning_rate=1.0)) == 1.0
+    assert ScheduleConfig().learning_rate(1.0, 0, 1) == 1.0
 
 
 def test_sums_are_divided_by_the_count_and_clipped() -> None:

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mmcorpus.training.clip.checkpoint import last_model
     from mmcorpus.training.clip.config import ContrastiveConfig, SmallClip
-    from mmcorpus.training.clip.loop import ContrastiveReport, train_contrastive
+    from mmcorpus.training.clip.contrastive import ContrastiveReport, train_contrastive
     from mmcorpus.training.clip.pairs import PairSource
 
 _MODULES = {
     "ContrastiveConfig": "mmcorpus.training.clip.config",
-    "ContrastiveReport": "mmcorpus.training.clip.loop",
+    "ContrastiveReport": "mmcorpus.training.clip.contrastive",
     "PairSource": "mmcorpus.training.clip.pairs",
     "SmallClip": "mmcorpus.training.clip.config",
     "last_model": "mmcorpus.training.clip.checkpoint",
-    "train_contrastive": "mmcorpus.training.clip.loop",
+    "train_contrastive": "mmcorpus.training.clip.contrastive",
 }
-"""Where each name lives; imported when first asked for, so that checking a recipe does not wait for torch."""
+"""The module of each name; imported when first asked for, so that checking a recipe does not wait for torch."""
 
 __all__ = [
     "ContrastiveConfig",

@@ -15,14 +15,7 @@ from typing import Any, Final
 import torch
 
 from mmcorpus.curation.store import storage
-from mmcorpus.training.checkpoint import (
-    STATE,
-    list_checkpoints,
-    new_folder,
-    optimizer_tensors,
-    resolve_checkpoint,
-    rng_tensors,
-)
+from mmcorpus.training.checkpoint import resolve_checkpoint
 from mmcorpus.training.clip.model import Clip, load_folder
 
 CONFIG: Final = "open_clip_config.json"
@@ -35,32 +28,15 @@ def last_model(path: str) -> str:
     return storage.join(resolve_checkpoint(path), MODEL)
 
 
-def save_checkpoint(
-    root: str,
-    clip: Clip,
-    optimizer: torch.optim.Optimizer,
-    state: dict[str, Any],
-    *,
-    keep_last: int,
-    device: torch.device,
-) -> str:
-    """Write `root/step-…` atomically and remove the oldest beyond `keep_last`; returns its path."""
+def save_model(folder: str, clip: Clip, weights: dict[str, torch.Tensor]) -> None:
+    """Write the model into a checkpoint's local folder."""
     from safetensors.torch import save_file
 
-    path = storage.join(root, f"step-{state['step']:08d}")
-    weights = {name: value.detach().cpu().contiguous() for name, value in clip.model.state_dict().items()}
-    with new_folder(path) as folder:
-        model = os.path.join(folder, MODEL)
-        storage.write_json(os.path.join(model, CONFIG), _open_clip_config(clip))
-        save_file(weights, os.path.join(model, WEIGHTS))
-        if hasattr(clip.tokenizer, "save_pretrained"):
-            clip.tokenizer.save_pretrained(model)
-        save_file(optimizer_tensors(clip.model, optimizer), os.path.join(folder, "optimizer.safetensors"))
-        save_file(rng_tensors(device), os.path.join(folder, "rng.safetensors"))
-        storage.write_json(os.path.join(folder, STATE), state)
-    for old in list_checkpoints(root)[:-keep_last]:
-        storage.remove(old)
-    return path
+    model = os.path.join(folder, MODEL)
+    storage.write_json(os.path.join(model, CONFIG), _open_clip_config(clip))
+    save_file(weights, os.path.join(model, WEIGHTS))
+    if hasattr(clip.tokenizer, "save_pretrained"):
+        clip.tokenizer.save_pretrained(model)
 
 
 def _open_clip_config(clip: Clip) -> dict[str, Any]:

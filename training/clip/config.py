@@ -1,24 +1,19 @@
-"""What contrastive training can be told: the two encoders, and how they learn. Imports no torch."""
+"""The configs of contrastive training: the two encoders, and how they learn. Imports no torch."""
 
 import dataclasses
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
-from mmcorpus.training.config import PYDANTIC_FORBID
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ValueError(message)
+from mmcorpus.training.config import HeldoutConfig, TrainingConfig
+from mmcorpus.training.optim import OptimizerConfig, ScheduleConfig
+from mmcorpus.training.settings import Settings, require
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SmallClip:
+class SmallClip(Settings):
     """A small CLIP with random weights, for CPUs and tests: open_clip's `CLIP` class with these sizes.
 
     Its tokenizer is the byte-pair encoding that ships with open_clip, CLIP's own.
     """
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = PYDANTIC_FORBID
 
     embed_dim: int = 128
     """Length of the vectors in which images and texts meet."""
@@ -37,16 +32,15 @@ class SmallClip:
     context_length: int = 32
     """Tokens of a caption that are read, its start and end included; the rest is cut off."""
     resize_mode: Literal["shortest", "longest", "squash"] = "squash"
-    """How an image becomes a square, in open_clip's words: `squash` loses no part of it, `shortest` crops its ends."""
+    """Resizing to the square, in open_clip's words: `squash` loses no part of it, `shortest` crops its ends."""
 
     def __post_init__(self) -> None:
         sizes = ("embed_dim", "image_size", "patch_size", "vision_width", "vision_layers", "text_width", "text_layers")
-        for name in sizes:
-            _require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; give 1 or more")
+        self._require_positive(*sizes)
         for name in ("vision_width", "text_width"):
-            _require(getattr(self, name) % 32 == 0, f"{name} is {getattr(self, name)}; give a multiple of 32")
-        _require(self.context_length >= 3, f"context_length is {self.context_length}; give 3 or more")
-        _require(
+            require(getattr(self, name) % 32 == 0, f"{name} is {getattr(self, name)}; give a multiple of 32")
+        require(self.context_length >= 3, f"context_length is {self.context_length}; give 3 or more")
+        require(
             self.image_size % self.patch_size == 0,
             f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}",
         )
@@ -73,7 +67,54 @@ class SmallClip:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ContrastiveConfig:
+class ContrastiveOptimizer(OptimizerConfig):
+    """AdamW with CLIP's settings and DataComp's learning rate."""
+
+    learning_rate: float = 5e-4
+    weight_decay: float = 0.2
+    betas: tuple[float, float] = (0.9, 0.98)
+    epsilon: float = 1e-6
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ContrastiveSchedule(ScheduleConfig):
+    """The length and warm-up of DataComp's medium scale."""
+
+    epochs: float = 10.0
+    warmup: float = 0.02
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PairData(Settings):
+    """Batches of pairs."""
+
+    batch_size: int = 4096
+    """Pairs that are told apart in a step, over all devices."""
+    crop: float = 0.9
+    """Training images are random crops of at least this share of their area; 1 shows them whole."""
+    num_workers: int = 2
+    """Threads that read and decode images ahead of the trainer; 0 decodes in the loop. Not seen in results."""
+
+    def __post_init__(self) -> None:
+        self._require_not_negative("num_workers")
+        require(self.batch_size >= 2, f"batch_size is {self.batch_size}; a pair is told from others: give 2 or more")
+        require(0 < self.crop <= 1, f"crop is {self.crop}; give a share in (0, 1]")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RetrievalConfig(HeldoutConfig):
+    """Retrieval among held-out pairs."""
+
+    pairs: int = 2000
+    """Held-out pairs in the test, the first by a hash of the uid: recall falls with their number, so keep it fixed."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.pairs >= 2, f"pairs is {self.pairs}; give 2 or more")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ContrastiveConfig(TrainingConfig):
     """Contrastive training of a CLIP. The defaults are DataComp's for its medium scale.
 
     Sources: CLIP (Radford et al. 2021), §2.5, for the clamped temperature and AdamW's settings; DataComp (Gadre et al.
@@ -81,79 +122,28 @@ class ContrastiveConfig:
     for what neither says. See docs/dfn.md.
     """
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = PYDANTIC_FORBID
-
     model: str | SmallClip = "ViT-B-32"
     """An open_clip name (`ViT-B-32`, `hf-hub:apple/DFN-public`, `local-dir:PATH`), or a small random one's sizes."""
     pretrained: str | None = None
     """Weights to begin with, for an open_clip name: one of open_clip's tags (`openai`, `laion2b_s34b_b79k`) or a
     checkpoint file; null for random ones. `hf-hub:` and `local-dir:` models bring theirs."""
-    steps: int | None = None
-    """Optimiser steps; overrides `epochs`."""
-    epochs: float = 10.0
-    """Passes over the training pairs. Not used when `steps` is given."""
-    batch_size: int = 4096
-    """Pairs that are told apart in a step, over all devices."""
-    learning_rate: float = 5e-4
-    """Peak learning rate."""
-    warmup: float = 0.02
-    """Share of the steps over which the rate rises linearly from 0; after it follows a cosine to 0."""
-    weight_decay: float = 0.2
-    """AdamW's decay of matrices; vectors (norms, biases, the temperature) have none."""
-    betas: tuple[float, float] = (0.9, 0.98)
-    """AdamW's moment decays."""
-    epsilon: float = 1e-6
-    """AdamW's epsilon."""
-    gradient_clip: float = 1.0
-    """Largest norm of the whole gradient."""
     largest_scale: float = 100.0
     """The learned factor of the cosines is kept below this."""
-    crop: float = 0.9
-    """Training images are random crops of at least this share of their area; 1 shows them whole."""
-    precision: Literal["fp32", "bf16"] = "bf16"
-    """Compute type of the encoders; weights, their update and the loss are fp32 either way."""
-    gradient_checkpointing: bool = False
-    """Compute activations again in the backward pass: less memory, about a third more work."""
-    seed: int = 0
-    """Orders the pairs, crops them, and draws random weights."""
-    checkpoint_every: int = 500
-    """Steps between checkpoints; one is always written at the end."""
-    keep_last: int = 2
-    """Checkpoints kept."""
-    heldout_every: int = 0
-    """Steps between retrieval tests on held-out pairs; 0 for only at the end."""
-    heldout_pairs: int = 2000
-    """Held-out pairs in the test, the first by a hash of the uid: recall falls with their number, so keep it fixed."""
-    log_every: int = 1
-    """Steps between lines in metrics.jsonl."""
-    num_workers: int = 2
-    """Threads that read and decode images ahead of the trainer; 0 decodes in the loop. Not seen in results."""
+    optimizer: ContrastiveOptimizer = dataclasses.field(default_factory=ContrastiveOptimizer)
+    """AdamW: learning rate, weight decay, moments, clipping."""
+    schedule: ContrastiveSchedule = dataclasses.field(default_factory=ContrastiveSchedule)
+    """Length of the run, and its learning-rate schedule."""
+    data: PairData = dataclasses.field(default_factory=PairData)
+    """Batches of pairs."""
+    heldout: RetrievalConfig = dataclasses.field(default_factory=RetrievalConfig)
+    """Retrieval among held-out pairs."""
 
     def __post_init__(self) -> None:
-        positive = ("epochs", "learning_rate", "epsilon", "gradient_clip", "checkpoint_every", "keep_last", "log_every")
-        for name in positive:
-            _require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}; give more than 0")
-        for name in ("weight_decay", "heldout_every", "num_workers", "seed"):
-            _require(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}; give 0 or more")
-        _require(self.steps is None or self.steps > 0, f"steps is {self.steps}; give 1 or more, or null")
-        _require(self.batch_size >= 2, f"batch_size is {self.batch_size}; a pair is told from others: give 2 or more")
-        _require(self.heldout_pairs >= 2, f"heldout_pairs is {self.heldout_pairs}; give 2 or more")
-        _require(0 <= self.warmup < 1, f"warmup is {self.warmup}; give a share in [0, 1)")
-        _require(0 < self.crop <= 1, f"crop is {self.crop}; give a share in (0, 1]")
-        _require(self.largest_scale > 1, f"largest_scale is {self.largest_scale}; give more than 1")
-        _require(all(0 <= beta < 1 for beta in self.betas), f"betas are {self.betas}; give two numbers in [0, 1)")
-        _require(bool(self.model), "model is empty; name an open_clip model, e.g. ViT-B-32")
+        super().__post_init__()
+        require(self.largest_scale > 1, f"largest_scale is {self.largest_scale}; give more than 1")
+        require(bool(self.model), "model is empty; name an open_clip model, e.g. ViT-B-32")
         own = isinstance(self.model, SmallClip) or self.model.startswith(("hf-hub:", "local-dir:"))
-        _require(
+        require(
             self.pretrained is None or not own,
             f"pretrained is {self.pretrained!r}, but this model has its own weights or random ones; leave it out",
         )
-
-
-RESULT_NEUTRAL = frozenset(
-    {
-        "checkpoint_every", "keep_last", "heldout_every", "heldout_pairs", "log_every", "num_workers",
-        "gradient_checkpointing",
-    }
-)  # fmt: skip
-"""Settings that may change between a run and its resumption: they alter speed and files, not the training."""

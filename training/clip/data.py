@@ -12,13 +12,12 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from mmcorpus.filters.decode import DecodeFailure, decode_image
 from mmcorpus.training.clip.config import ContrastiveConfig
 from mmcorpus.training.clip.pairs import Pairs
-from mmcorpus.training.data import ahead, epoch_order
+from mmcorpus.training.data import ahead
 
 RATIOS: Final = (3 / 4, 4 / 3)
 """Width over height of a crop, as torchvision's RandomResizedCrop and open_clip have it."""
@@ -47,7 +46,7 @@ class PairBatch:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Preprocess:
-    """How a model wants its images: open_clip's `PreprocessCfg`, for square images."""
+    """A model's preprocessing of images: open_clip's `PreprocessCfg`, for square images."""
 
     size: int
     mean: tuple[float, ...]
@@ -100,33 +99,6 @@ def _place(
     return left, top, left + across, top + down
 
 
-class Order:
-    """Which pairs each step holds: (epoch, row) by step. Keeps the epoch at hand, since steps come in order."""
-
-    def __init__(self, pairs: int, batch: int, seed: int) -> None:
-        if batch > pairs:
-            raise ValueError(
-                f"batch_size is {batch}, but there are {pairs} pairs to train on; a batch must not hold a pair twice: "
-                "lower batch_size, or trust more"
-            )
-        self.pairs, self.batch, self.seed = pairs, batch, seed
-        self.steps_per_epoch = pairs // batch
-        self._epoch: tuple[int, npt.NDArray[np.int64]] = (-1, np.zeros(0, np.int64))
-
-    def step(self, step: int) -> list[tuple[int, int]]:
-        """The (epoch, row) of each pair of step 0, 1, …"""
-        epoch, number = divmod(step, self.steps_per_epoch)
-        if self._epoch[0] != epoch:
-            self._epoch = (epoch, epoch_order(self.pairs, self.seed, epoch))
-        rows = self._epoch[1][number * self.batch : (number + 1) * self.batch]
-        return [(epoch, int(row)) for row in rows]
-
-
-def total_steps(pairs: int, config: ContrastiveConfig) -> int:
-    """How many optimiser steps a run takes over that many pairs."""
-    return config.steps or max(1, math.ceil(config.epochs * (pairs // config.batch_size) - 1e-9))
-
-
 class PairLoader:
     """Reads, decodes and collates pairs in the order it is asked to."""
 
@@ -144,7 +116,7 @@ class PairLoader:
             epoch, row = place
             image = self._decoded(row)
             generator = np.random.default_rng([config.seed, epoch, row])
-            cropped = None if image is None else self.preprocess.train(image, config.crop, generator)
+            cropped = None if image is None else self.preprocess.train(image, config.data.crop, generator)
             return cropped, self.pairs.caption(row)
 
         yield from self._batches(load, steps)

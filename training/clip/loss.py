@@ -16,8 +16,8 @@ def contrastive_loss(
     """The sum over this device's pairs of the mean of both cross-entropies: its text among all texts for an image, its
     image among all images for a text (CLIP, Radford et al. 2021, figure 3). In nats.
 
-    Added up over the devices and divided by the number of valid pairs it is open_clip's `ClipLoss`, and so are its
-    gradients when they are added up over the devices.
+    Summed over the devices and divided by the number of valid pairs it is open_clip's `ClipLoss`, and so are its
+    gradients when they are summed over the devices.
 
     Args:
         images_BE, texts_BE: unit vectors, fp32.
@@ -49,7 +49,7 @@ def gather(values_B: torch.Tensor, world: World) -> torch.Tensor:
 
 
 class _Gather(torch.autograd.Function):
-    """All-gather whose backward pass adds up what every device says of a part; works with gloo and NCCL alike."""
+    """All-gather whose backward pass sums the gradients of every device for a part; works with gloo and NCCL alike."""
 
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, values: torch.Tensor, rank: int) -> torch.Tensor:

@@ -38,12 +38,12 @@ _SCHEMA: Final = pa.schema(
 
 @dataclass(frozen=True, kw_only=True)
 class PairSource:
-    """Where pairs come from."""
+    """Pairs in shards, and a selection of them."""
 
     shards: str
     """A folder of shards."""
     selection: str
-    """Which of its samples (.parquet, .npy or .txt); a sample with count 2 is seen twice an epoch."""
+    """The samples of these that are taken (.parquet, .npy or .txt); a sample with count 2 is seen twice an epoch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +109,7 @@ _Wanted = tuple[uids.Pairs, npt.NDArray[np.int64]]
 
 
 def _mark(shards: Sequence[tuple[str, Shard]], wanted: Mapping[str, _Wanted]) -> bytes:
-    """What a list of pairs was made from: the tars' sizes, and the selections."""
+    """A digest of the inputs to a list of pairs: the tars' sizes, and the selections."""
     state = hashlib.blake2b(digest_size=16)
     with ThreadPoolExecutor(THREADS) as pool:
         sizes = list(pool.map(lambda item: _size(item[1].tar), shards))

@@ -24,7 +24,7 @@ class Embedded:
     """Pairs as unit vectors, fp32 on the CPU."""
 
     rows: list[int]
-    """Which pairs: those whose image could be decoded."""
+    """Those of the pairs whose image could be decoded."""
     images_NE: torch.Tensor
     texts_NE: torch.Tensor
 

@@ -1,4 +1,4 @@
-"""How well a score tells two groups of samples apart: the area under the ROC curve, with its confidence interval."""
+"""Separation of two groups of samples by a score: the area under the ROC curve, with its confidence interval."""
 
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -40,7 +40,7 @@ def auc(higher: npt.ArrayLike, lower: npt.ArrayLike) -> Auc:
     value = float((ranks[:m].sum() - m * (m + 1) / 2) / (m * n))
     if m < 2 or n < 2:
         return Auc(value=value, low=np.nan, high=np.nan, higher=m, lower=n)
-    # The share of the other group that each sample beats; the spread of these shares is that of the AUC.
+    # The share of the other group that each sample beats; the variance of these shares is that of the AUC.
     beaten, beating = (ranks[:m] - _ranks(above)) / n, 1 - (ranks[m:] - _ranks(below)) / m
     error = float(np.sqrt(beaten.var(ddof=1) / m + beating.var(ddof=1) / n))
     reach = NormalDist().inv_cdf(0.5 + LEVEL / 2) * error

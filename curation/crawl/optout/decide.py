@@ -1,6 +1,6 @@
-"""Opt-out: what asks not to use a page or its images, and in which words.
+"""Opt-out signals: requests not to use a page or its images, and their words.
 
-Four voices are heard, in this order; the first that objects is the decision, and names itself:
+Four kinds of signals are applied, in this order; the first that opts out decides, and is quoted:
 
     blocklist    blocklist LIST: example.com                a list of one's own
     page         meta robots: noai                          `<meta name="robots">`, and tags that name a robot
@@ -38,7 +38,7 @@ _VALUED: Final = frozenset({"max-snippet", "max-image-preview", "max-video-previ
 
 @dataclass(frozen=True, kw_only=True)
 class OptOutConfig:
-    """Whose wishes count. What does not count is not recorded either."""
+    """The opt-out signals that are applied. Others are not recorded either."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
@@ -47,9 +47,9 @@ class OptOutConfig:
     agents: tuple[str, ...] = (OWN_AGENT, *AI_AGENTS)
     """Robots whose rules count as ours, besides the rules for everybody, by their tokens."""
     robots_txt: bool = True
-    """Heed the robots.txt files that the crawl carries."""
+    """Apply the robots.txt files that the crawl carries."""
     ai_txt: bool = True
-    """Heed the ai.txt files that the crawl carries."""
+    """Apply the ai.txt files that the crawl carries."""
     block_lists: tuple[str, ...] = ()
     """Files, local or remote, of domains (`example.com`) and starts of addresses not to be used, one a line."""
 
@@ -73,7 +73,7 @@ def decide_page(
     sites: SiteRules,
     config: OptOutConfig,
 ) -> str | None:
-    """What asks not to use a page, e.g. `meta robots: noai`; None if nothing does.
+    """The opt-out signal of a page, e.g. `meta robots: noai`; None if there is none.
 
     Args:
         url: absolute, of the page.
@@ -90,7 +90,7 @@ def decide_image(
     sites: SiteRules,
     config: OptOutConfig,
 ) -> str | None:
-    """What asks not to use an image that a page shows, be the page as it may; None if nothing does.
+    """The opt-out signal of an image that a page shows, be the page as it may; None if there is none.
 
     Args:
         url: absolute, of the image; a `data:` address has no site.
@@ -100,7 +100,7 @@ def decide_image(
 
 
 def decide_site(url: str, sites: SiteRules, config: OptOutConfig) -> str | None:
-    """What the site's robots.txt or ai.txt has against an address, be it of a page or an image; None if nothing."""
+    """The opt-out signal in the site's robots.txt or ai.txt for a page's or image's address; None if there is none."""
     if config.robots_txt and (line := sites.refusal(url, "robots.txt", config.agents)):
         return f"robots.txt: {line}"
     if config.ai_txt and (line := sites.refusal(url, "ai.txt", config.agents)):

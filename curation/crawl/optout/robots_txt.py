@@ -1,8 +1,9 @@
-"""robots.txt (RFC 9309) and ai.txt (Spawning): which rule speaks about an address, word for word.
+"""robots.txt (RFC 9309) and ai.txt (Spawning): the rule that decides about an address, word for word.
 
-Parsers that ship elsewhere answer yes or no; an opt-out must name the line that decided. Besides `Allow` and `Disallow`
-it reads the preferences about training that sites write into the same file: Cloudflare's `Content-Signal: ai-train=no`
-and the IETF draft's `Content-Usage: train-ai=n`.
+Parsers that ship elsewhere (protego, urllib's) answer yes or no; an opt-out must quote the line that decided, and rules
+must bind the robots that they name alone (protego: those of `applebot` bind `applebot-extended`). Besides `Allow` and
+`Disallow` it reads the preferences about training that sites write into the same file: Cloudflare's
+`Content-Signal: ai-train=no` and the IETF draft's `Content-Usage: train-ai=n`.
 """
 
 import re
@@ -12,10 +13,10 @@ from typing import Final
 from urllib.parse import quote
 
 MAX_BYTES: Final = 500 * 1024
-"""What is read of a file, as RFC 9309 §2.5 asks for at least."""
+"""Read of a file at most, as RFC 9309 §2.5 asks for at least."""
 EVERYBODY: Final = "*"
 NO_TRAINING: Final = frozenset({("ai-train", "no"), ("train-ai", "n"), ("train-ai", "no")})
-"""What `Content-Signal` and `Content-Usage` say where a page may not be trained on."""
+"""Preferences in `Content-Signal` and `Content-Usage` by which a page may not be trained on."""
 _TOKEN: Final = re.compile(r"\*|[a-z0-9_.-]+")
 _ESCAPE: Final = re.compile(r"%([0-9a-fA-F]{2})")
 _PRINTABLE: Final = "".join(map(chr, range(0x20, 0x7F)))
@@ -65,7 +66,7 @@ class RobotsTxt:
                 _add(self._groups[name], key.lower(), value, f"{key}: {value}")
 
     def refusal(self, path: str, agents: Iterable[str]) -> tuple[str, str] | None:
-        """What forbids a path to one of some agents: the line and whom it addresses; None if nothing does.
+        """The rule that forbids a path to one of some agents, its line and whom it addresses; None if there is none.
 
         Of each agent the group that names it speaks, else that for everybody (`*`); in a group the longest matching
         pattern decides, `Allow` where two are as long (RFC 9309 §2.2.2).

@@ -1,4 +1,4 @@
-"""What is known of addresses beforehand: robots.txt and ai.txt as crawls carry them, and block lists of one's own."""
+"""Rules about addresses, known beforehand: robots.txt and ai.txt as crawls carry them, and block lists of one's own."""
 
 import functools
 import gzip

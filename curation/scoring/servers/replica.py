@@ -39,12 +39,12 @@ class ReplicaSpec:
     """Bind to this node's own address, for a cluster; else to loopback."""
     api_key: str
     log: str
-    """Where its log goes; on remote storage only when it ends."""
+    """The path of its log; on remote storage only when it ends."""
     folder: str | None = None
-    """What paths in its command are relative to; None, or a folder that this machine has not, for the keeper's own."""
+    """The folder for relative paths in its command; None, or one that this machine has not, for the keeper's own."""
 
     def command(self, host: str) -> list[str]:
-        """What is run."""
+        """The command line of the server."""
         model = os.path.expanduser(self.model_name)
         places = {"{model}": model, "{host}": host, "{port}": str(self.port)}
         if self.config.command is not None:
@@ -110,7 +110,7 @@ class Replica:
         self._let_go()
 
     def _order(self) -> str:
-        """What the supervisor is to do, in a file that this user alone can read and that it removes."""
+        """The supervisor's orders, in a file that this user alone can read and that it removes."""
         config = self._spec.config
         given: dict[str, Any] = {
             "command": self._spec.command(self.host),

@@ -16,7 +16,7 @@ from mmcorpus.filters.serving import Connection, ServedScorer, ServerConfig
 
 _STOP_SECONDS: Final = 60.0
 _KEEPER_RESTARTS: Final = 2
-"""How often Ray starts an actor again that was killed; its server starts again with it."""
+"""The number of times that Ray starts a killed actor again; its server starts again with it."""
 
 
 @contextlib.contextmanager
@@ -95,7 +95,7 @@ def _servers(scorer: ServedScorer, config: ServerConfig, logs: str) -> Iterator[
 
 
 def _size(config: ServerConfig, there: int) -> tuple[int, int]:
-    """How many servers, and GPUs for each."""
+    """The number of servers, and of GPUs for each."""
     gpus = config.gpus if config.gpus is not None else min(1, there)
     replicas = config.replicas or (there // gpus if gpus else 1)
     if replicas * gpus > there or not replicas:

@@ -1,9 +1,14 @@
 """Packages of Debian as sources of real data: fetched by apt, unpacked by dpkg; nothing is installed."""
 
+import argparse
 import hashlib
+import json
 import os
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -21,18 +26,35 @@ def download_package(package: str, folder: str) -> Path:
     return found[0]
 
 
-def package_digest(package: str, file: str | None) -> str | None:
-    """The sha256 of a package's file at hand, for a site's fingerprint; None where apt is to fetch it.
+def site_fingerprint(version: str, package: str, deb: str | None, *arguments: object) -> str:
+    """16 hex digits of a site's arguments, with the sha256 of the package's file if one is at hand (else apt fetches).
 
     Raises:
         FileNotFoundError: there is no such file.
     """
-    if file is None:
-        return None
-    if not os.path.isfile(file):
-        raise FileNotFoundError(f"{file}: no such package file; leave --deb out to have apt download {package}")
-    with open(file, "rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+    digest = None
+    if deb is not None:
+        if not os.path.isfile(deb):
+            raise FileNotFoundError(f"{deb}: no such package file; leave --deb out to have apt download {package}")
+        with open(deb, "rb") as opened:
+            digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    identity = json.dumps([version, package, digest, *arguments])
+    return hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()
+
+
+@contextmanager
+def unpacked(package: str, deb: str | None, inside: Path) -> Iterator[Path]:
+    """A folder of a package's files, while the block runs; `deb` is its file, None has apt download it.
+
+    Raises:
+        RuntimeError: apt or dpkg is missing or fails, or the package has no such folder.
+    """
+    with tempfile.TemporaryDirectory(prefix=f"{package}-") as folder:
+        file = Path(deb) if deb is not None else download_package(package, folder)
+        root = unpack_package(package, file, folder) / inside
+        if not root.is_dir():
+            raise RuntimeError(f"{file} holds no {inside}: is it the package {package}?")
+        yield root
 
 
 def unpack_package(package: str, file: Path, folder: str) -> Path:
@@ -56,3 +78,35 @@ def _run(package: str, command: list[str], folder: str, purpose: str) -> None:
     if done.returncode:
         tail = (done.stderr or done.stdout).strip().splitlines()[-3:]
         raise RuntimeError(f"could not {purpose}: {' / '.join(tail) or f'exit status {done.returncode}'}")
+
+
+def run_command(
+    name: str,
+    about: str,
+    package: str,
+    fetch: Callable[..., dict[str, int]],
+    arguments: Sequence[str] | None,
+    *,
+    languages: str,
+    languages_help: str,
+) -> int:
+    """The command line of a corpus's module; returns the exit status.
+
+    name, about: of the module, and its docstring. fetch: makes the site. arguments: None takes those of the process.
+    languages, languages_help: the default of the option and its description.
+    """
+    prog = f"python -m mmcorpus.curation.synthetic.corpora.{name}"
+    parser = argparse.ArgumentParser(prog=prog, description=about.split("\n")[0])
+    parser.add_argument("--out", required=True, help="the site's folder")
+    parser.add_argument("--languages", default=languages, help=languages_help)
+    parser.add_argument("--deb", help=f"a downloaded {package} package (default: apt downloads it)")
+    options = parser.parse_args(arguments)
+    chosen = tuple(language for language in options.languages.split(",") if language)
+    try:
+        counts = fetch(options.out, languages=chosen, deb=options.deb)
+    except (RuntimeError, OSError, ValueError) as error:
+        parser.exit(1, f"{parser.prog}: {error}\n")
+    for counted, count in counts.items():
+        print(f"{count:>10,}  {counted}")
+    print(f"The site is in {options.out}")
+    return 0

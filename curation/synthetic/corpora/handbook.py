@@ -8,23 +8,19 @@ and Roland Mas, CC BY-SA 3.0 or GPL-2+) comes from the Debian package that ships
 repository.
 """
 
-import argparse
 import hashlib
 import html
-import json
 import posixpath
 import re
-import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from mmcorpus.curation.store import storage
-from mmcorpus.curation.synthetic.corpora.debian import download_package, package_digest, unpack_package
+from mmcorpus.curation.synthetic.corpora.debian import run_command, site_fingerprint, unpacked
 from mmcorpus.curation.synthetic.miniweb.site import (
     FILES,
     PAGES,
@@ -66,7 +62,7 @@ def read_pages(deb: str | None = None) -> list[Page]:
     Raises:
         RuntimeError: apt or dpkg is missing or fails.
     """
-    with _unpacked(deb) as root:
+    with unpacked(PACKAGE, deb, _PAGES) as root:
         return [
             Page(language=path.parent.name, name=path.stem, paragraphs=paragraphs_of(path.read_text("utf-8")))
             for path in sorted(root.glob("*-*/*.html"))
@@ -95,11 +91,11 @@ def fetch(out: str, *, languages: Sequence[str] = LANGUAGES, deb: str | None = N
     for a language that the package does not have.
     """
     require_local(out)
-    fingerprint = _fingerprint(languages, deb)
+    fingerprint = site_fingerprint(_VERSION, PACKAGE, deb, list(languages))
     finished = finished_counts(out, fingerprint)
     if finished is not None:
         return finished
-    with _unpacked(deb) as root:
+    with unpacked(PACKAGE, deb, _PAGES) as root:
         known = sorted(path.name for path in root.glob("*-*") if path.is_dir())
         for language in languages:
             if language not in known:
@@ -147,45 +143,17 @@ def _publish(out: str, root: Path, source: str, routes: dict[str, Route], counts
     routes[address] = Route(file=file, content_type=_IMAGES[path.suffix])
 
 
-def _fingerprint(languages: Sequence[str], deb: str | None) -> str:
-    identity = json.dumps([_VERSION, PACKAGE, package_digest(PACKAGE, deb), list(languages)])
-    return hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()
-
-
-@contextmanager
-def _unpacked(deb: str | None) -> Iterator[Path]:
-    """The folder of the package's pages, a folder a language in it, while the block runs."""
-    with tempfile.TemporaryDirectory(prefix="handbook-") as folder:
-        file = Path(deb) if deb is not None else download_package(PACKAGE, folder)
-        root = unpack_package(PACKAGE, file, folder) / _PAGES
-        if not root.is_dir():
-            raise RuntimeError(f"{file} holds no {_PAGES}: is it the package {PACKAGE}?")
-        yield root
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m mmcorpus.curation.synthetic.corpora.handbook", description=(__doc__ or "").split("\n")[0]
-    )
-    parser.add_argument("--out", required=True, help="the site's folder")
-    parser.add_argument(
-        "--languages",
-        default=",".join(LANGUAGES),
-        help=f"as the package names them, or all (default: {','.join(LANGUAGES)})",
-    )
-    parser.add_argument("--deb", help=f"a downloaded {PACKAGE} package (default: apt downloads it)")
-    options = parser.parse_args(arguments)
-    named = "" if options.languages == "all" else options.languages
-    languages = tuple(language for language in named.split(",") if language)
-    try:
-        counts = fetch(options.out, languages=languages, deb=options.deb)
-    except (RuntimeError, OSError, ValueError) as error:
-        parser.exit(1, f"{parser.prog}: {error}\n")
-    for name, count in counts.items():
-        print(f"{count:>10,}  {name}")
-    print(f"The site is in {options.out}")
-    return 0
+
+    def fetch_named(out: str, *, languages: Sequence[str], deb: str | None) -> dict[str, int]:
+        return fetch(out, languages=() if languages == ("all",) else languages, deb=deb)
+
+    named = ",".join(LANGUAGES)
+    return run_command(
+        "handbook", __doc__ or "", PACKAGE, fetch_named, arguments,
+        languages=named, languages_help=f"as the package names them, or all (default: {named})",
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -6,17 +6,14 @@ Each stamp has a line of English and its translations. The pictures are those of
 Paint (Bill Kendrick and contributors, GPL-2); nothing of it is part of this repository.
 """
 
-import argparse
-import hashlib
 import json
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mmcorpus.curation.synthetic.corpora.debian import download_package, package_digest, unpack_package
+from mmcorpus.curation.synthetic.corpora.debian import run_command, site_fingerprint, unpacked
 from mmcorpus.curation.synthetic.miniweb.site import SiteItem, build_site, finished_counts, require_local
 
 PACKAGE: Final = "tuxpaint-stamps-default"
@@ -52,13 +49,11 @@ def fetch(
     for a language that no stamp has.
     """
     require_local(out)
-    fingerprint = _fingerprint(languages, deb, instructions)
+    fingerprint = site_fingerprint(_VERSION, PACKAGE, deb, list(languages), instructions)
     finished = finished_counts(out, fingerprint)
     if finished is not None:
         return finished
-    with tempfile.TemporaryDirectory(prefix="tuxpaint-") as folder:
-        package = Path(deb) if deb is not None else download_package(PACKAGE, folder)
-        root = _unpack(package, folder)
+    with unpacked(PACKAGE, deb, _STAMPS) as root:
         stamps, counts = find_stamps(root)
         items = list(_items(root, stamps, languages, instructions, counts))
         return build_site(items, out, fingerprint=fingerprint, counts=dict(sorted(counts.items())))
@@ -128,36 +123,12 @@ def _items(
         )
 
 
-def _fingerprint(languages: Sequence[str], deb: str | None, instructions: bool) -> str:
-    identity = json.dumps([_VERSION, PACKAGE, package_digest(PACKAGE, deb), list(languages), instructions])
-    return hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()
-
-
-def _unpack(file: Path, folder: str) -> Path:
-    root = unpack_package(PACKAGE, file, folder) / _STAMPS
-    if not root.is_dir():
-        raise RuntimeError(f"{file} holds no {_STAMPS}: is it the package {PACKAGE}?")
-    return root
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m mmcorpus.curation.synthetic.corpora.tuxpaint", description=(__doc__ or "").split("\n")[0]
-    )
-    parser.add_argument("--out", required=True, help="the site's folder")
-    parser.add_argument("--languages", default="", help="further languages, e.g. de,fr,ja")
-    parser.add_argument("--deb", help=f"a downloaded {PACKAGE} package (default: apt downloads it)")
-    options = parser.parse_args(arguments)
-    languages = tuple(language for language in options.languages.split(",") if language)
-    try:
-        counts = fetch(options.out, languages=languages, deb=options.deb)
-    except (RuntimeError, OSError, ValueError) as error:
-        parser.exit(1, f"{parser.prog}: {error}\n")
-    for name, count in counts.items():
-        print(f"{count:>10,}  {name}")
-    print(f"The site is in {options.out}")
-    return 0
+    return run_command(
+        "tuxpaint", __doc__ or "", PACKAGE, fetch, arguments,
+        languages="", languages_help="further languages, e.g. de,fr,ja",
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

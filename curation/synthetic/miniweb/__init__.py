@@ -1,4 +1,4 @@
-"""A small web of its own: a deterministic site of rendered pictures, spoiled as the web spoils, served on loopback.
+"""A small web of its own: a deterministic site of rendered pictures, corrupted as on the web, served on loopback.
 
     from mmcorpus.curation.synthetic.miniweb import MiniWebConfig, generate_site, serve_site
     generate_site(MiniWebConfig(pairs=1500), "out/web")
@@ -11,19 +11,19 @@ makes a site of any folder of pictures and captions. See docs/miniweb.md.
 """
 
 from mmcorpus.curation.synthetic.miniweb.config import MiniWebConfig
+from mmcorpus.curation.synthetic.miniweb.corruptions import CORRUPTIONS, Corruption
 from mmcorpus.curation.synthetic.miniweb.generate import generate_site
 from mmcorpus.curation.synthetic.miniweb.server import RunningSite, serve_site
 from mmcorpus.curation.synthetic.miniweb.site import Route, Site, SiteItem, build_site, read_site
-from mmcorpus.curation.synthetic.miniweb.spoilers import SPOILERS, Spoiler
 
 __all__ = [
-    "SPOILERS",
+    "CORRUPTIONS",
+    "Corruption",
     "MiniWebConfig",
     "Route",
     "RunningSite",
     "Site",
     "SiteItem",
-    "Spoiler",
     "build_site",
     "generate_site",
     "read_site",

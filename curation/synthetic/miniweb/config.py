@@ -1,10 +1,10 @@
-"""What a mini-web is made of."""
+"""The configuration of a mini-web."""
 
 import math
 from dataclasses import dataclass, field
 from typing import ClassVar, Final, Literal
 
-from mmcorpus.curation.synthetic.miniweb.spoilers import SPOILERS
+from mmcorpus.curation.synthetic.miniweb.corruptions import CORRUPTIONS
 from mmcorpus.curation.synthetic.render import KINDS
 
 LONGEST_SIDE: Final = 2048
@@ -14,29 +14,29 @@ _PAGES_A_PAIR: Final = 1.5
 
 @dataclass(frozen=True, kw_only=True)
 class MiniWebConfig:
-    """A generated site: how many rows, how many of them spoiled, and how."""
+    """A generated site: how many rows, how many of them corrupted, and how."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     pairs: int = 1500
-    """Rows of `pairs.parquet`, spoiled ones included."""
+    """Rows of `pairs.parquet`, corrupted ones included."""
     instructions: int = 300
-    """Rows of `instructions.parquet`; none of them is spoiled."""
+    """Rows of `instructions.parquet`; none of them is corrupted."""
     pages: int = 0
-    """Web pages around the pairs' pictures, as WARC files; the share `spoil` of them is spoiled."""
+    """Web pages around the pairs' pictures, as WARC files; the share `spoil` of them is corrupted."""
     seed: int = 0
     """Everything is drawn from it; another seed shares no picture."""
     spoil: float = 0.35
-    """The spoiled share of the pairs, 0-0.9. The originals that copies and swaps need come from the clean rest."""
+    """The corrupted share of the pairs, 0-0.9. The originals that copies and swaps need come from the clean rest."""
     kinds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(KINDS, 1.0))
-    """What is pictured, by weight: `{scene: 7, clock: 1}` shows seven scenes for each clock, and nothing else."""
+    """The kinds of pictures, by weight: `{scene: 7, clock: 1}` shows seven scenes for each clock, and nothing else."""
     captions: Literal["varied", "short"] = "varied"
     """`short`: each picture's shortest true caption, nearly all of it things to be seen: a tiny model learns from
     far fewer of them."""
     weights: dict[str, float] = field(default_factory=dict)
-    """Relative shares of spoilers, by name, in place of their own; 0 leaves one out, the others come at least once."""
+    """Relative shares of corruptions, by name, in place of their own; 0 leaves one out, others come at least once."""
     waits: int = 4
-    """At most so many rows of each spoiler that makes a client wait (`slow`, `drip`), however large the site."""
+    """At most so many rows of each corruption that makes a client wait (`slow`, `drip`), however large the site."""
     sides: tuple[int, int] = (208, 512)
     """Shortest and longest side of clean pictures in pixels; aspect ratios reach from 1:2 to 2:1."""
 
@@ -59,8 +59,8 @@ class MiniWebConfig:
         if not any(self.kinds.values()):
             raise ValueError(f"kinds is {self.kinds}: at least one must have a weight above 0")
         for name, weight in self.weights.items():
-            if name not in SPOILERS:
-                raise ValueError(f"weights names {name!r}: no such spoiler; there are {', '.join(SPOILERS)}")
+            if name not in CORRUPTIONS:
+                raise ValueError(f"weights names {name!r}: no such corruption; there are {', '.join(CORRUPTIONS)}")
             if weight < 0:
                 raise ValueError(f"weights.{name} is {weight}: must be 0 or more")
         shortest, longest = self.sides

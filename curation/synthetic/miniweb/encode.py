@@ -1,7 +1,6 @@
 """Pictures as the bytes that the web serves: common formats, odd ones, and hostile ones."""
 
 import functools
-import io
 import struct
 import zlib
 from collections.abc import Iterable
@@ -9,6 +8,8 @@ from typing import Final
 
 import numpy as np
 from PIL import Image, ImageDraw
+
+from mmcorpus.curation.synthetic.common import saved
 
 CONTENT_TYPES: Final = {"jpg": "image/jpeg", "png": "image/png", "gif": "image/gif", "webp": "image/webp"}
 _ORIENTATION_TAG: Final = 0x0112
@@ -21,44 +22,33 @@ _TO_STORED: Final = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_270,
 }
-"""How to turn an upright picture so that a viewer that obeys the EXIF orientation turns it back."""
+"""Turns of an upright picture that a viewer which obeys the EXIF orientation undoes."""
 
 
 def encode(image: Image.Image, extension: str, *, quality: int = 90) -> bytes:
     """The picture as `jpg`, `png`, `webp` (both lossy with `quality` where they can be) or `gif`."""
-    buffer = io.BytesIO()
     if extension == "jpg":
-        image.save(buffer, "JPEG", quality=quality)
-    elif extension == "webp":
-        image.save(buffer, "WEBP", quality=quality, method=2)
-    elif extension == "gif":
-        image.quantize(128).save(buffer, "GIF")
-    else:
-        image.save(buffer, "PNG")
-    return buffer.getvalue()
+        return saved(image, "JPEG", quality=quality)
+    if extension == "webp":
+        return saved(image, "WEBP", quality=quality, method=2)
+    return saved(image.quantize(128), "GIF") if extension == "gif" else saved(image, "PNG")
 
 
 def progressive_jpeg(image: Image.Image) -> bytes:
     """A JPEG whose scans refine the whole picture."""
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=88, progressive=True)
-    return buffer.getvalue()
+    return saved(image, "JPEG", quality=88, progressive=True)
 
 
 def rotated_jpeg(image: Image.Image, orientation: int) -> bytes:
     """A JPEG stored turned or mirrored, with the EXIF orientation (2-8) that turns it back upright."""
     exif = Image.Exif()
     exif[_ORIENTATION_TAG] = orientation
-    buffer = io.BytesIO()
-    image.transpose(_TO_STORED[orientation]).save(buffer, "JPEG", quality=92, exif=exif)
-    return buffer.getvalue()
+    return saved(image.transpose(_TO_STORED[orientation]), "JPEG", quality=92, exif=exif)
 
 
 def cmyk_jpeg(image: Image.Image) -> bytes:
     """A JPEG in four inks, as print shops upload them."""
-    buffer = io.BytesIO()
-    image.convert("CMYK").save(buffer, "JPEG", quality=92)
-    return buffer.getvalue()
+    return saved(image.convert("CMYK"), "JPEG", quality=92)
 
 
 def png_16_bit(image: Image.Image, *, color: bool) -> bytes:
@@ -72,9 +62,7 @@ def palette_image(image: Image.Image, extension: str) -> bytes:
     """A palette PNG or GIF whose most common colour is transparent."""
     indexed = image.quantize(32)
     background = int(np.bincount(np.asarray(indexed).ravel()).argmax())
-    buffer = io.BytesIO()
-    indexed.save(buffer, "PNG" if extension == "png" else "GIF", transparency=background)
-    return buffer.getvalue()
+    return saved(indexed, extension.upper(), transparency=background)
 
 
 def rgba_png(image: Image.Image) -> bytes:
@@ -98,10 +86,7 @@ def animation(image: Image.Image, extension: str, frames: int = 5) -> bytes:
         y = image.height - 2 * radius
         ImageDraw.Draw(picture).ellipse((x - radius, y - radius, x + radius, y + radius), (200, 20, 120))
         pictures.append(picture.quantize(64) if extension == "gif" else picture)
-    buffer = io.BytesIO()
-    name = "GIF" if extension == "gif" else "WEBP"
-    pictures[0].save(buffer, name, save_all=True, append_images=pictures[1:], duration=120, loop=0)
-    return buffer.getvalue()
+    return saved(pictures[0], extension.upper(), save_all=True, append_images=pictures[1:], duration=120, loop=0)
 
 
 @functools.lru_cache(maxsize=4)

@@ -1,4 +1,4 @@
-"""Draws, spoils and writes a site, on all cores, resumable: its bytes depend on the configuration alone."""
+"""Draws, corrupts and writes a site, on all cores, resumable: its bytes depend on the configuration alone."""
 
 import dataclasses
 import hashlib
@@ -15,8 +15,8 @@ import pyarrow as pa
 
 from mmcorpus.curation.engine.progress import Progress
 from mmcorpus.curation.store import storage
-from mmcorpus.curation.store.uid import pair_uid
 from mmcorpus.curation.synthetic.miniweb.config import MiniWebConfig
+from mmcorpus.curation.synthetic.miniweb.corruptions import CORRUPTIONS
 from mmcorpus.curation.synthetic.miniweb.page import Page, clean_page
 from mmcorpus.curation.synthetic.miniweb.pages.write import write_pages
 from mmcorpus.curation.synthetic.miniweb.plan import Slot, page_stream, plan_site
@@ -32,7 +32,6 @@ from mmcorpus.curation.synthetic.miniweb.site import (
     require_local,
     write_file,
 )
-from mmcorpus.curation.synthetic.miniweb.spoilers import SPOILERS
 from mmcorpus.curation.synthetic.miniweb.truth import CLEAN, SCHEMA, truth_row
 from mmcorpus.curation.synthetic.render import conversations, render
 
@@ -49,8 +48,8 @@ def generate_site(config: MiniWebConfig, out: str, *, workers: int | None = None
     out: a local folder; a complete site with the same configuration is left as it is, an incomplete one is finished,
     another one replaced. workers: processes, all CPUs if None; they change the time, not the bytes. A script that
     generates hundreds of rows calls this under `if __name__ == "__main__":`, as processes that are spawned need it.
-    The counts: `pairs`, `instructions`, `spoiled`, `routes`, `files`, `bytes`, and `spoil.<name>` rows of each spoiler;
-    with pages also `pages`, `pages.spoiled` and `page_spoil.<name>`.
+    The counts: `pairs`, `instructions`, `spoiled`, `routes`, `files`, `bytes`, and `spoil.<name>` rows of each
+    corruption; with pages also `pages`, `pages.spoiled` and `page_spoil.<name>`.
     Raises `ValueError` for a folder that is not local.
     """
     require_local(out)
@@ -130,14 +129,10 @@ def _write_part(out: str, slots: list[Slot], path: str) -> int:
 def make_row(slot: Slot) -> tuple[Page, dict[str, Any]]:
     """A slot's page, and its row: the truth's columns, and `conversations` for instructions."""
     page = _clean(slot)
-    duplicate_of = None
+    page.partner = None if slot.partner is None else _clean(slot.partner)
     if slot.spoil != CLEAN:
-        spoiler = SPOILERS[slot.spoil]
-        partner = None if slot.partner is None else _clean(slot.partner)
-        spoiler.spoil(page, partner)
-        if partner is not None and spoiler.partner != "swap":
-            duplicate_of = pair_uid(partner.url, partner.caption)
-    row = truth_row(slot.row, slot.list, slot.spoil, page, duplicate_of)
+        CORRUPTIONS[slot.spoil].apply(page)
+    row = truth_row(slot.row, slot.list, slot.spoil, page)
     if slot.on_pages:
         row["shown"] = {"facts": page.facts, "captions": page.captions, "qa": page.qa}
     if slot.list == "instructions":
@@ -162,7 +157,7 @@ def _commit(config: MiniWebConfig, out: str, fingerprint: str, paths: Sequence[s
         routes.update({address: Route(**route) for address, route in part["routes"].items()})
     pairs = [row for row in rows if row["list"] == "pairs"]
     instructions = [row for row in rows if row["list"] == "instructions"]
-    spoils = Counter(row["spoil"] for row in rows if row["spoil"] != CLEAN)
+    corrupted = Counter(row["spoil"] for row in rows if row["spoil"] != CLEAN)
     pages: dict[str, pa.Table] = {}
     page_counts: dict[str, int] = {}
     if config.pages:
@@ -177,8 +172,8 @@ def _commit(config: MiniWebConfig, out: str, fingerprint: str, paths: Sequence[s
         counts={
             "pairs": len(pairs),
             "instructions": len(instructions),
-            "spoiled": spoils.total(),
-            **{f"spoil.{name}": spoils[name] for name in SPOILERS},
+            "spoiled": corrupted.total(),
+            **{f"spoil.{name}": corrupted[name] for name in CORRUPTIONS},
             **page_counts,
         },
     )

@@ -1,4 +1,4 @@
-"""One listed row while it is made: what the list says of it, and what the server will answer."""
+"""One listed row while it is made: its entry in the list and the server's answer."""
 
 import random
 from dataclasses import dataclass, field, replace
@@ -17,10 +17,10 @@ _FORMATS: Final = ("jpg", "jpg", "jpg", "jpg", "jpg", "png", "png", "webp")
 
 @dataclass(kw_only=True, slots=True)
 class Page:
-    """A row in the making; spoilers change it."""
+    """A row in the making; corruptions change it."""
 
     number: str
-    """What makes its addresses differ from all others."""
+    """Makes its addresses differ from all others."""
     rng: random.Random
     """Its own stream of choices."""
     kind: str
@@ -41,6 +41,13 @@ class Page:
     """Width and height of the right picture as published; None if it cannot be had."""
     listed_elsewhere: bool = False
     """The address is another row's; this one adds nothing to the site."""
+    partner: "Page | None" = None
+    """The clean page that it copies or swaps captions with."""
+
+    def original(self) -> "Page":
+        """The partner, for a corruption that needs one."""
+        assert self.partner is not None, "the plan gives a partner to every corruption that needs one"
+        return self.partner
 
     def serve(self, image: Image.Image, extension: str, body: bytes | None = None) -> None:
         """Publish another picture or encoding at this page's address, with the extension that belongs to it."""
@@ -89,9 +96,3 @@ def clean_page(rendered: Rendered, number: str, rng: random.Random) -> Page:
         route=Route(content_type=CONTENT_TYPES[extension]),
         upright=rendered.image.size,
     )
-
-
-def the(partner: Page | None) -> Page:
-    """The partner, for a spoiler that needs one."""
-    assert partner is not None, "the plan gives a partner to every spoiler that needs one"
-    return partner

@@ -1,20 +1,20 @@
-"""Which row gets which picture and which spoiler: made from the configuration alone, before anything is drawn."""
+"""The plan of the rows: the picture and corruption of each, from the configuration alone, before anything is drawn."""
 
-import hashlib
 import math
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from mmcorpus.curation.synthetic.common import stream
 from mmcorpus.curation.synthetic.miniweb.config import MiniWebConfig
-from mmcorpus.curation.synthetic.miniweb.spoilers import SPOILERS
+from mmcorpus.curation.synthetic.miniweb.corruptions import CORRUPTIONS
 from mmcorpus.curation.synthetic.miniweb.truth import CLEAN
 from mmcorpus.curation.synthetic.render import KINDS
+from mmcorpus.curation.synthetic.render.canvas import ASPECTS, draw_size
 
-_ASPECTS: Final = ((1, 1), (1, 1), (4, 3), (4, 3), (3, 4), (3, 2), (2, 3), (16, 9), (9, 16), (2, 1), (1, 2))
 _SMALLEST_COPY: Final = 0.7
-"""Copies shrink to this share at most (spoilers/copies.py), so originals are drawn larger by its inverse: a copy is
+"""Copies shrink to this share at most (corruptions/copies.py), so originals are drawn larger by its inverse: a copy is
 then told from its original by likeness, not by size."""
 
 _PICTURES_A_PAGE: Final = 4
@@ -32,7 +32,7 @@ class Slot:
     seed: int
     size: tuple[int, int]
     captions: str
-    """Which of the picture's true captions it is listed with: `varied` (any) or `short`."""
+    """The true captions that it may be listed with: `varied` (any) or `short`."""
     on_pages: bool = False
     """Web pages may show its picture: what is known of it is needed again."""
     partner: "Slot | None" = None
@@ -46,30 +46,29 @@ class Slot:
 
 def plan_site(config: MiniWebConfig) -> list[Slot]:
     """The slots of both lists, `pairs` first, each in row order."""
-    spoils = _spread(config)
-    slots = [_slot(config, "pairs", row, spoil) for row, spoil in enumerate(spoils)]
+    slots = [_slot(config, "pairs", row, name) for row, name in enumerate(_spread(config))]
     _pair_up(config, slots)
     for place in [place for place, slot in enumerate(slots) if slot.spoil == CLEAN][: _PICTURES_A_PAGE * config.pages]:
         slots[place] = replace(slots[place], on_pages=True)
     return slots + [_slot(config, "instructions", row, CLEAN) for row in range(config.instructions)]
 
 
-def spoiler_counts(config: MiniWebConfig) -> dict[str, int]:
-    """How many rows each spoiler gets: one each (a swap takes two) while the budget lasts, the rest by weight.
+def corruption_counts(config: MiniWebConfig) -> dict[str, int]:
+    """The number of rows of each corruption: one each (a swap takes two) while the budget lasts, the rest by weight.
 
     Rows that a limit takes away (`waits`, an odd swap) stay clean.
     """
     budget = round(config.pairs * config.spoil)
-    weights = {name: config.weights.get(name, float(spoiler.weight)) for name, spoiler in SPOILERS.items()}
-    counts = dict.fromkeys(SPOILERS, 0)
+    weights = {name: config.weights.get(name, float(corruption.weight)) for name, corruption in CORRUPTIONS.items()}
+    counts = dict.fromkeys(CORRUPTIONS, 0)
     for name in sorted((name for name, weight in weights.items() if weight > 0), key=lambda name: -weights[name]):
-        least = 2 if SPOILERS[name].partner == "swap" else 1
+        least = 2 if CORRUPTIONS[name].partner == "swap" else 1
         counts[name] = least if sum(counts.values()) + least <= budget else 0
     _share(counts, weights, budget - sum(counts.values()))
-    for name, spoiler in SPOILERS.items():
-        if spoiler.waits:
+    for name, corruption in CORRUPTIONS.items():
+        if corruption.waits:
             counts[name] = min(counts[name], config.waits)
-        if spoiler.partner == "swap":
+        if corruption.partner == "swap":
             counts[name] -= counts[name] % 2
     return counts
 
@@ -88,47 +87,38 @@ def _share(counts: dict[str, int], weights: Mapping[str, float], rest: int) -> N
 
 
 def _spread(config: MiniWebConfig) -> list[str]:
-    """A spoiler's name or `clean` for each row of the pairs, well mixed."""
-    names = [name for name, count in spoiler_counts(config).items() for _ in range(count)]
+    """A corruption's name or `clean` for each row of the pairs, well mixed."""
+    names = [name for name, count in corruption_counts(config).items() for _ in range(count)]
     names += [CLEAN] * (config.pairs - len(names))
-    _stream(config, "spread").shuffle(names)
+    stream(config.seed, "spread").shuffle(names)
     return names
 
 
 def _slot(config: MiniWebConfig, listed_in: str, row: int, spoil: str) -> Slot:
-    rng = _stream(config, listed_in, row)
+    rng = stream(config.seed, listed_in, row)
     return Slot(
         list=listed_in,
         row=row,
         spoil=spoil,
         kind=rng.choices(KINDS, [config.kinds.get(kind, 0.0) for kind in KINDS])[0],
         seed=rng.getrandbits(48),
-        size=_size(rng, *config.sides),
+        size=draw_size(rng, config.sides, ASPECTS[:-1]),
         captions=config.captions,
     )
 
 
-def _size(rng: random.Random, shortest: int, longest: int) -> tuple[int, int]:
-    fitting = [aspect for aspect in _ASPECTS if shortest * max(aspect) <= longest * min(aspect)] or [(1, 1)]
-    across, down = rng.choice(fitting)
-    ratio = max(across, down) / min(across, down)
-    short = rng.randint(shortest, max(shortest, int(longest / ratio)))
-    long = max(short, round(short * ratio))
-    return (long, short) if across >= down else (short, long)
-
-
 def _pair_up(config: MiniWebConfig, slots: list[Slot]) -> None:
     """Give every slot that needs one its partner: swaps exchange among themselves, copies take a clean row each."""
-    rng = _stream(config, "partners")
-    swaps = [slot for slot in slots if slot.spoil != CLEAN and SPOILERS[slot.spoil].partner == "swap"]
+    rng = stream(config.seed, "partners")
+    swaps = [slot for slot in slots if slot.spoil != CLEAN and CORRUPTIONS[slot.spoil].partner == "swap"]
     rng.shuffle(swaps)
     for first, second in zip(swaps[::2], swaps[1::2], strict=True):
         slots[first.row] = replace(first, partner=second)
         slots[second.row] = replace(second, partner=first)
     clean = [slot.row for slot in slots if slot.spoil == CLEAN]
-    copies = [slot for slot in slots if slot.spoil != CLEAN and SPOILERS[slot.spoil].partner in ("copy", "repeat")]
-    copies.sort(key=lambda slot: SPOILERS[slot.spoil].partner == "copy")  # repeats first: they may move an original
-    repeats = sum(SPOILERS[slot.spoil].partner == "repeat" for slot in copies)
+    copies = [slot for slot in slots if slot.spoil != CLEAN and CORRUPTIONS[slot.spoil].partner in ("copy", "repeat")]
+    copies.sort(key=lambda slot: CORRUPTIONS[slot.spoil].partner == "copy")  # repeats first: they may move an original
+    repeats = sum(CORRUPTIONS[slot.spoil].partner == "repeat" for slot in copies)
     if copies and len(clean) < max(1, repeats):
         raise ValueError(
             f"pairs is {config.pairs} with spoil {config.spoil}: {len(clean)} clean rows are too few to copy"
@@ -138,23 +128,17 @@ def _pair_up(config: MiniWebConfig, slots: list[Slot]) -> None:
     for number, slot in enumerate(copies):
         place = number % len(clean)
         original, copy = slots[clean[place]], slot
-        if SPOILERS[slot.spoil].partner == "repeat" and copy.row < original.row:
+        if CORRUPTIONS[slot.spoil].partner == "repeat" and copy.row < original.row:
             original, copy = replace(slot, spoil=CLEAN), replace(original, spoil=slot.spoil)
             clean[place] = original.row
         if number < len(clean):
-            size = _size(_stream(config, "original", original.row), larger, max(larger, config.sides[1]))
+            sides = (larger, max(larger, config.sides[1]))
+            size = draw_size(stream(config.seed, "original", original.row), sides, ASPECTS[:-1])
             original = replace(original, size=size)
         slots[original.row] = original
         slots[copy.row] = replace(copy, partner=original)
 
 
-def _stream(config: MiniWebConfig, *purpose: object) -> random.Random:
-    """A random stream of its own for each purpose, the same on every machine."""
-    text = "\0".join(str(part) for part in (config.seed, *purpose))
-    return random.Random(int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest(), "little"))
-
-
 def page_stream(slot: Slot) -> random.Random:
     """The stream that a slot's page draws its choices from."""
-    text = f"{slot.list}\0{slot.row}\0{slot.seed}"
-    return random.Random(int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest(), "little"))
+    return stream(slot.list, slot.row, slot.seed)

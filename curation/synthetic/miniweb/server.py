@@ -36,9 +36,9 @@ class RunningSite:
         self.port = port
         """The port on 127.0.0.1."""
         self.connect_to = dict.fromkeys(site.hosts, f"127.0.0.1:{port}")
-        """Where to connect for each host name: `{"images.miniweb.test": "127.0.0.1:41234"}`."""
+        """The address to connect to for each host name: `{"images.miniweb.test": "127.0.0.1:41234"}`."""
         self.requests: Counter[str] = Counter()
-        """How often each address (`host/path`) was asked for so far; `requests.total()` for all."""
+        """The number of requests for each address (`host/path`) so far; `requests.total()` for all."""
 
 
 @contextlib.contextmanager

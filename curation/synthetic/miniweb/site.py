@@ -11,7 +11,7 @@ pages.truth.parquet    what is known of each page (curation/synthetic/miniweb/pa
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
@@ -34,7 +34,7 @@ INSTRUCTIONS_SCHEMA: Final = pa.schema([("url", pa.string()), ("caption", pa.str
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Route:
-    """What one address answers."""
+    """The answer of one address."""
 
     file: str | None = None
     """The body's file, relative to the site's folder; None for an empty body."""
@@ -93,7 +93,7 @@ def address(url: str) -> str:
 
 
 def body_file(url: str) -> str:
-    """Where the body of a url lies, relative to the site's folder."""
+    """The file of a url's body, relative to the site's folder."""
     return f"{FILES}/{address(url)}"
 
 
@@ -163,14 +163,10 @@ def commit_site(
         "fingerprint": fingerprint,
         "hosts": sorted({key.partition("/")[0] for key in routes}),
         "counts": total,
-        "routes": {key: _route_json(route) for key, route in routes.items()},
+        "routes": {key: asdict(route) for key, route in routes.items()},
     }
     storage.write_json(storage.join(root, SITE), value)
     return total
-
-
-def _route_json(route: Route) -> dict[str, Any]:
-    return {name: getattr(route, name) for name in Route.__dataclass_fields__}
 
 
 def build_site(

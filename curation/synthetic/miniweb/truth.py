@@ -1,14 +1,15 @@
-"""What is true of every listed row of a generated site, and what a sound pipeline should make of it."""
+"""The truth of every listed row of a generated site, and the fate that a sound pipeline should give it."""
 
 from typing import Any, Final
 
 import pyarrow as pa
 
 from mmcorpus.curation.store.uid import pair_uid
+from mmcorpus.curation.synthetic.miniweb.corruptions import CORRUPTIONS, Corruption
 from mmcorpus.curation.synthetic.miniweb.page import Page
-from mmcorpus.curation.synthetic.miniweb.spoilers import SPOILERS
 
 CLEAN: Final = "clean"
+_NONE: Final = Corruption(apply=lambda page: None, weight=0)
 _FIELDS: Final[list[tuple[str, pa.DataType]]] = [
     ("row", pa.int64()),  # in its list, from 0
     ("list", pa.string()),  # pairs, instructions
@@ -16,7 +17,7 @@ _FIELDS: Final[list[tuple[str, pa.DataType]]] = [
     ("url", pa.string()),
     ("caption", pa.string()),
     ("kind", pa.string()),  # the renderer
-    ("spoil", pa.string()),  # a name of SPOILERS, or `clean`
+    ("spoil", pa.string()),  # a name of CORRUPTIONS, or `clean`
     ("expect", pa.string()),  # kept, dropped
     ("expect_stage", pa.string()),  # list, download, select; null if kept
     ("expect_rule", pa.string()),  # the code or column that drops it; null if kept
@@ -29,11 +30,11 @@ _FIELDS: Final[list[tuple[str, pa.DataType]]] = [
 SCHEMA: Final = pa.schema(_FIELDS)
 
 
-def truth_row(row: int, listed_in: str, spoil: str, page: Page, duplicate_of: str | None) -> dict[str, Any]:
+def truth_row(row: int, listed_in: str, spoil: str, page: Page) -> dict[str, Any]:
     """One row of the truth."""
-    spoiler = SPOILERS.get(spoil)
-    dropped = spoiler is not None and spoiler.stage is not None
+    corruption = CORRUPTIONS.get(spoil, _NONE)
     width, height = page.upright or (None, None)
+    copied = None if page.partner is None or corruption.partner == "swap" else page.partner
     return {
         "row": row,
         "list": listed_in,
@@ -42,12 +43,12 @@ def truth_row(row: int, listed_in: str, spoil: str, page: Page, duplicate_of: st
         "caption": page.caption,
         "kind": page.kind,
         "spoil": spoil,
-        "expect": "dropped" if dropped else "kept",
-        "expect_stage": spoiler.stage if spoiler else None,
-        "expect_rule": (spoiler.rule or None) if spoiler else None,
+        "expect": "dropped" if corruption.stage else "kept",
+        "expect_stage": corruption.stage,
+        "expect_rule": corruption.rule,
         "true_caption": page.true_caption,
-        "duplicate_of": duplicate_of,
+        "duplicate_of": pair_uid(copied.url, copied.caption) if copied else None,
         "upright_width": width,
         "upright_height": height,
-        "note": (spoiler.note or None) if spoiler else None,
+        "note": corruption.note,
     }

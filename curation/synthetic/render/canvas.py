@@ -1,11 +1,10 @@
-"""The drawing surface: seeded choices, named colours, antialiased shapes and text, with Pillow alone.
+"""The drawing surface: sizes, named colours, antialiased shapes and text, with Pillow alone.
 
 Everything is drawn at twice the size and averaged down once, which costs less than any antialiased drawing library
 and gives the same bytes everywhere. Text is Aileron, which Pillow carries; no font of the system is used.
 """
 
 import functools
-import hashlib
 import math
 import random
 from collections.abc import Sequence
@@ -39,23 +38,19 @@ COLORS: Final[dict[str, Color]] = {
 
 BRIGHT: Final = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "black")
 
-_ASPECTS: Final = ((1, 1), (1, 1), (4, 3), (4, 3), (3, 4), (3, 2), (2, 3), (16, 9), (9, 16), (2, 1), (1, 2), (5, 4))
-_SIDES: Final = (200, 512)
+ASPECTS: Final = ((1, 1), (1, 1), (4, 3), (4, 3), (3, 4), (3, 2), (2, 3), (16, 9), (9, 16), (2, 1), (1, 2), (5, 4))
 
 
-def stream(kind: str, seed: int, purpose: str = "") -> random.Random:
-    """A random stream that depends on its arguments alone, in every process and on every machine."""
-    digest = hashlib.blake2b(f"{kind}\0{seed}\0{purpose}".encode(), digest_size=16).digest()
-    return random.Random(int.from_bytes(digest, "little"))
-
-
-def draw_size(rng: random.Random) -> tuple[int, int]:
-    """A width and height as the web has them: sides of 200 to 512 pixels, aspect ratios from 1:2 to 2:1."""
-    across, down = rng.choice(_ASPECTS)
-    smallest, largest = _SIDES
+def draw_size(
+    rng: random.Random, sides: tuple[int, int] = (200, 512), aspects: Sequence[tuple[int, int]] = ASPECTS
+) -> tuple[int, int]:
+    """A width and height as the web has them: sides from the shortest to the longest, of one of the aspect ratios."""
+    shortest, longest = sides
+    fitting = [aspect for aspect in aspects if shortest * max(aspect) <= longest * min(aspect)] or [(1, 1)]
+    across, down = rng.choice(fitting)
     ratio = max(across, down) / min(across, down)
-    short = rng.randint(smallest, int(largest / ratio))
-    long = round(short * ratio)
+    short = rng.randint(shortest, max(shortest, int(longest / ratio)))
+    long = max(short, round(short * ratio))
     return (long, short) if across >= down else (short, long)
 
 

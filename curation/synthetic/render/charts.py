@@ -1,38 +1,23 @@
-"""Bar, line and pie charts: what they say, and how they are described (after PixMo-Docs; Molmo, §3)."""
+"""Bar, line and pie charts, with their captions and questions (after PixMo-Docs; Molmo, §3)."""
 
 import random
-from typing import Final
+from typing import Any, Final
 
-from mmcorpus.curation.synthetic.render.canvas import BRIGHT, draw_size, jittered, stream
+from mmcorpus.curation.synthetic.common import read_data
+from mmcorpus.curation.synthetic.render.canvas import BRIGHT, jittered
 from mmcorpus.curation.synthetic.render.plots import Chart, Series, draw_plot
-from mmcorpus.curation.synthetic.render.rendered import Rendered, assemble, make_point
+from mmcorpus.curation.synthetic.render.rendered import Drawing, make_point
 from mmcorpus.curation.synthetic.render.words import article, listed, number, sentence
 
 CHARTS: Final = {"bar": 35, "horizontal bar": 20, "line": 22, "pie": 23}
 _BACKGROUNDS: Final = ("white", "white", "white", "beige", "gray", "black")
-_ITEMS: Final = {
-    "Cups sold": ("Tea", "Coffee", "Milk", "Juice", "Cocoa", "Water"),
-    "Fruit picked": ("Apples", "Pears", "Plums", "Figs", "Limes", "Grapes"),
-    "Books read": ("Ann", "Ben", "Cleo", "Dan", "Eva", "Finn"),
-    "Trees planted": ("Oak", "Pine", "Birch", "Elm", "Maple", "Ash"),
-    "Pets at school": ("Cats", "Dogs", "Birds", "Fish", "Frogs", "Mice"),
-    "Games won": ("Lions", "Bears", "Hawks", "Foxes", "Owls", "Bulls"),
-}
-_TIMES: Final = {
-    "Rainy days": ("Jan", "Feb", "Mar", "Apr", "May", "Jun"),
-    "Visitors": ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat"),
-    "Bikes sold": ("2019", "2020", "2021", "2022", "2023", "2024"),
-    "Parcels sent": ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat"),
-}
-_PAIRS: Final = (("North", "South"), ("East", "West"), ("Plan", "Result"), ("Team A", "Team B"))
+_DATA: Final[dict[str, Any]] = read_data(__package__, "charts.yaml")
 _SINGLE: Final = ""
 _MARKS: Final = {"bar": "bar", "horizontal bar": "bar", "line": "point", "pie": "slice"}
 
 
-def draw_chart(seed: int, size: tuple[int, int] | None = None) -> Rendered:
-    """The chart of a seed, as a `Rendered`."""
-    rng = stream("chart", seed)
-    size = size or draw_size(stream("chart", seed, "size"))
+def draw_chart(rng: random.Random, size: tuple[int, int]) -> Drawing:
+    """A chart."""
     chart = _draw_facts(rng, size)
     image, marks = draw_plot(chart, size, rng)
     points = [
@@ -40,29 +25,22 @@ def draw_chart(seed: int, size: tuple[int, int] | None = None) -> Rendered:
         for series, row in zip(chart.series, marks, strict=True)
         for category, mark in zip(chart.categories, row, strict=True)
     ]
-    return assemble(
-        "chart",
-        seed,
-        rng,
-        image,
-        captions=_captions(chart),
-        qa=_questions(rng, chart),
-        points=points,
-        facts={
-            "chart": chart.form, "title": chart.title, "categories": list(chart.categories), "top": chart.top,
-            "labelled": chart.labelled, "background": chart.background,
-            "series": [
-                {"name": series.name, "values": list(series.values), "colors": list(series.colors),
-                 "rgb": [list(color) for color in series.rgb], "extents": [list(mark.extent) for mark in row]}
-                for series, row in zip(chart.series, marks, strict=True)
-            ],
-        },
-    )  # fmt: skip
+    series = [
+        {"name": series.name, "values": list(series.values), "colors": list(series.colors),
+         "rgb": [list(color) for color in series.rgb], "extents": [list(mark.extent) for mark in row]}
+        for series, row in zip(chart.series, marks, strict=True)
+    ]  # fmt: skip
+    facts = {
+        "chart": chart.form, "title": chart.title, "categories": list(chart.categories), "top": chart.top,
+        "labelled": chart.labelled, "background": chart.background, "series": series,
+    }  # fmt: skip
+    return Drawing(image, _captions(chart), _questions(rng, chart), points, facts)
 
 
 def _draw_facts(rng: random.Random, size: tuple[int, int]) -> Chart:
     form = rng.choices(tuple(CHARTS), tuple(CHARTS.values()))[0]
-    themes = _TIMES if form == "line" else _ITEMS if form == "pie" or rng.random() < 0.7 else _TIMES
+    things = form != "line" and (form == "pie" or rng.random() < 0.7)
+    themes = _DATA["things" if things else "times"]
     title = rng.choice(tuple(themes))
     along = size[1] if form == "horizontal bar" else size[0]
     paired = form != "pie" and rng.random() < 0.3
@@ -70,7 +48,7 @@ def _draw_facts(rng: random.Random, size: tuple[int, int]) -> Chart:
     count = rng.randint(3, most)
     start = rng.randint(0, 6 - count)
     names = themes[title]
-    categories = names[start : start + count] if themes is _TIMES else tuple(rng.sample(names, count))
+    categories = tuple(rng.sample(names, count) if things else names[start : start + count])
     background = rng.choice(_BACKGROUNDS)
     palette = [color for color in BRIGHT if color != background]
     # Beside two lines, labels would run into the other line; there the grid alone has to do.
@@ -84,7 +62,7 @@ def _draw_facts(rng: random.Random, size: tuple[int, int]) -> Chart:
         top, labelled = 100, True
     else:
         rows = []
-        for name in rng.choice(_PAIRS) if paired else (_SINGLE,):
+        for name in rng.choice(_DATA["pairs"]) if paired else (_SINGLE,):
             values = _values(rng, count, top, labelled, rows[0].values if rows else ())
             if not paired and form != "line" and rng.random() < 0.4:
                 colors = tuple(rng.sample(palette, count))
@@ -119,7 +97,7 @@ def _shares(rng: random.Random, count: int) -> tuple[int, ...]:
 
 
 def _look(chart: Chart) -> str:
-    """What the marks look like: `four blue bars`, `a red line`, `three slices: red, blue and green`."""
+    """The look of the marks: `four blue bars`, `a red line`, `three slices: red, blue and green`."""
     count, first = len(chart.categories), chart.series[0]
     if chart.form == "pie":
         return f"{number(count)} slices: {listed(first.colors)}"

@@ -2,7 +2,7 @@
 
 import math
 import random
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Final
 
 from mmcorpus.curation.synthetic.render.canvas import (
@@ -11,13 +11,11 @@ from mmcorpus.curation.synthetic.render.canvas import (
     Canvas,
     Color,
     blend,
-    draw_size,
     ink_on,
     jittered,
     luminance,
-    stream,
 )
-from mmcorpus.curation.synthetic.render.rendered import Rendered, assemble, make_point
+from mmcorpus.curation.synthetic.render.rendered import Drawing, make_point
 from mmcorpus.curation.synthetic.render.words import article, number, sentence
 
 BODIES: Final = {"clock": 65, "wristwatch": 18, "alarm clock": 17}
@@ -57,10 +55,8 @@ class _Clock:
         return tuple((angle + self.tilt) % 360 for angle in (hour, 6 * self.minute + seconds / 10, 6 * seconds))  # type: ignore[return-value]
 
 
-def draw_clock(seed: int, size: tuple[int, int] | None = None) -> Rendered:
-    """The clock of a seed, as a `Rendered`."""
-    rng = stream("clock", seed)
-    size = size or draw_size(stream("clock", seed, "size"))
+def draw_clock(rng: random.Random, size: tuple[int, int]) -> Drawing:
+    """A clock."""
     clock = _draw_facts(rng)
     background, face = jittered(rng, clock.background), jittered(rng, clock.face, 6)
     hands, second_hand = jittered(rng, clock.hands, 6), jittered(rng, clock.second_hand, 6)
@@ -83,24 +79,17 @@ def draw_clock(seed: int, size: tuple[int, int] | None = None) -> Rendered:
     tips = _hands(canvas, clock, center, radius * 0.92, hands, second_hand, rng)
 
     labels = ["hour hand", "minute hand", "second hand"][: len(tips)]
-    return assemble(
-        "clock",
-        seed,
-        rng,
-        canvas.finish(),
-        captions=_captions(clock),
-        qa=_questions(clock),
-        points=[make_point(label, *tip, size) for label, tip in zip(labels, tips, strict=True)],
-        facts={
-            "time": clock.time, "hour": clock.hour, "minute": clock.minute, "second": clock.second,
-            "body": clock.body, "shape": clock.shape, "numerals": clock.numerals, "face": clock.face,
-            "hands": clock.hands, "second_hand": None if clock.second is None else clock.second_hand,
-            "background": clock.background, "tilt": clock.tilt,
-            "center": [round(x, 1), round(y, 1)], "radius": round(radius * 0.92, 1),
-            "angles": [round(angle, 2) for angle in clock.angles()[: len(tips)]],
-            "rgb": {"hands": list(hands), "second_hand": list(second_hand), "face": list(face)},
-        },
-    )  # fmt: skip
+    points = [make_point(label, *tip, size) for label, tip in zip(labels, tips, strict=True)]
+    facts = {
+        "time": clock.time,
+        **asdict(clock),
+        "second_hand": None if clock.second is None else clock.second_hand,
+        "center": [round(x, 1), round(y, 1)],
+        "radius": round(radius * 0.92, 1),
+        "angles": [round(angle, 2) for angle in clock.angles()[: len(tips)]],
+        "rgb": {"hands": list(hands), "second_hand": list(second_hand), "face": list(face)},
+    }
+    return Drawing(canvas.finish(), _captions(clock), _questions(clock), points, facts)
 
 
 def _draw_facts(rng: random.Random) -> _Clock:

@@ -1,29 +1,29 @@
-"""How many pictures of which kinds to render, and in what files."""
+"""The kinds of pictures, one of them rendered, and the configuration of a set of them."""
 
-import hashlib
-import json
+import random
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Literal
 
-from mmcorpus.curation.synthetic.render.canvas import check_size, stream
+from mmcorpus.curation.synthetic.common import stream
+from mmcorpus.curation.synthetic.render.canvas import check_size, draw_size
 from mmcorpus.curation.synthetic.render.charts import draw_chart
 from mmcorpus.curation.synthetic.render.clocks import draw_clock
-from mmcorpus.curation.synthetic.render.rendered import Rendered
+from mmcorpus.curation.synthetic.render.rendered import Drawing, Rendered
 from mmcorpus.curation.synthetic.render.scenes import draw_scene
 from mmcorpus.curation.synthetic.render.tables import draw_table
 
 RENDER_VERSION: Final = 1
 """Rises whenever a renderer changes what it draws or says: what older versions rendered is then rendered again."""
 
-_DRAW: Final[dict[str, Callable[[int, tuple[int, int] | None], Rendered]]] = {
+_DRAW: Final[dict[str, Callable[[random.Random, tuple[int, int]], Drawing]]] = {
     "clock": draw_clock,
     "chart": draw_chart,
     "table": draw_table,
     "scene": draw_scene,
 }
 KINDS: Final = tuple(_DRAW)
-"""What can be rendered."""
+"""The kinds that can be rendered."""
 
 
 def render(kind: str, seed: int, *, size: tuple[int, int] | None = None) -> Rendered:
@@ -40,7 +40,19 @@ def render(kind: str, seed: int, *, size: tuple[int, int] | None = None) -> Rend
     """
     if kind not in _DRAW:
         raise ValueError(f"unknown kind {kind!r}: must be one of {', '.join(KINDS)}")
-    return _DRAW[kind](seed, None if size is None else check_size(size))
+    size = draw_size(stream(kind, seed, "size")) if size is None else check_size(size)
+    rng = stream(kind, seed, "")
+    drawing = _DRAW[kind](rng, size)
+    captions = tuple(dict.fromkeys(drawing.captions))
+    return Rendered(
+        image=drawing.image,
+        caption=rng.choice(captions),
+        captions=captions,
+        qa=tuple(drawing.qa),
+        points=tuple(sorted(drawing.points, key=lambda point: (point.y, point.x))),
+        kind=kind,
+        facts={"kind": kind, "seed": seed, "size": list(size), **drawing.facts},
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,7 +68,7 @@ class RenderConfig:
     size: tuple[int, int] | None = None
     """(width, height) of every picture in pixels; None for web-like variety, 200-512 a side."""
     image_format: Literal["jpg", "png", "webp"] = "jpg"
-    """How pictures are encoded."""
+    """The encoding of the pictures."""
     quality: int = 92
     """Of jpg and webp, 1-100; png has none."""
     samples_per_shard: int = 1000
@@ -84,13 +96,6 @@ class RenderConfig:
     @property
     def shard_count(self) -> int:
         return -(-self.count // self.samples_per_shard)
-
-    @property
-    def fingerprint(self) -> str:
-        """32 hex digits of all that decides the bytes of a full shard; `count` is not among it."""
-        values = {**asdict(self), "version": RENDER_VERSION}
-        del values["count"]
-        return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=16).hexdigest()
 
     def sample(self, index: int) -> tuple[str, int]:
         """The kind and seed of the picture number `index`."""

@@ -3,7 +3,7 @@
 import html
 from collections.abc import Sequence
 
-from mmcorpus.curation.synthetic.render.canvas import stream
+from mmcorpus.curation.synthetic.common import stream
 from mmcorpus.curation.synthetic.render.rendered import Point, Rendered
 from mmcorpus.curation.synthetic.render.words import plural
 

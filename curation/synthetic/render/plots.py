@@ -1,4 +1,4 @@
-"""How charts are drawn: title, legend, axes and marks, laid out so that no text is cut or overlaps."""
+"""The drawing of charts: title, legend, axes and marks, laid out so that no text is cut or overlaps."""
 
 import math
 import random
@@ -47,7 +47,7 @@ class Chart:
 
 
 class Mark(NamedTuple):
-    """Where a value is drawn."""
+    """The place of a value's mark."""
 
     center: XY
     """A place inside the bar or slice, or the line's marker; pixels."""

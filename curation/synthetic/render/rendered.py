@@ -1,7 +1,5 @@
-"""What a renderer returns: the picture and everything that is true of it."""
+"""A rendered picture and everything that is true of it."""
 
-import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,11 +10,21 @@ class Point(NamedTuple):
     """A place in the picture, in Molmo's convention (Molmo, §3 "PixMo-Points")."""
 
     label: str
-    """What is there, in the plural when several points share the label: `red circles`."""
+    """The thing that is there, in the plural when several points share the label: `red circles`."""
     x: float
     """Per cent of the width from the left edge, 0-100, one decimal."""
     y: float
     """Per cent of the height from the top edge, 0-100, one decimal."""
+
+
+class Drawing(NamedTuple):
+    """A picture as its renderer draws it."""
+
+    image: Image.Image
+    captions: list[str]
+    qa: list[tuple[str, str]]
+    points: list[Point]
+    facts: dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,27 +50,3 @@ class Rendered:
 def make_point(label: str, x: float, y: float, size: tuple[int, int]) -> Point:
     """The point at pixel (x, y) of a picture of `size` (width, height)."""
     return Point(label, round(100 * x / size[0], 1), round(100 * y / size[1], 1))
-
-
-def assemble(
-    kind: str,
-    seed: int,
-    rng: random.Random,
-    image: Image.Image,
-    *,
-    captions: Sequence[str],
-    qa: Sequence[tuple[str, str]],
-    points: Sequence[Point],
-    facts: dict[str, Any],
-) -> Rendered:
-    """Put a `Rendered` together: draw its caption, order its points, complete its facts."""
-    unique = tuple(dict.fromkeys(captions))
-    return Rendered(
-        image=image,
-        caption=rng.choice(unique),
-        captions=unique,
-        qa=tuple(qa),
-        points=tuple(sorted(points, key=lambda point: (point.y, point.x))),
-        kind=kind,
-        facts={"kind": kind, "seed": seed, "size": list(image.size), **facts},
-    )

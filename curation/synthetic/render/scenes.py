@@ -10,8 +10,8 @@ import random
 from dataclasses import dataclass
 from typing import Final
 
-from mmcorpus.curation.synthetic.render.canvas import BRIGHT, Canvas, Color, blend, draw_size, jittered, stream
-from mmcorpus.curation.synthetic.render.rendered import Point, Rendered, assemble, make_point
+from mmcorpus.curation.synthetic.render.canvas import BRIGHT, Canvas, Color, blend, jittered
+from mmcorpus.curation.synthetic.render.rendered import Drawing, Point, make_point
 from mmcorpus.curation.synthetic.render.words import counted, listed, number, plural, sentence
 
 SHAPES: Final = ("circle", "square", "triangle", "star", "diamond", "cross")
@@ -36,6 +36,16 @@ WHERE: Final = {
     "bottom": "at the bottom",
     "center": "in the center",
 }
+_OUTLINES: Final[dict[str, tuple[tuple[float, float], ...]]] = {
+    "square": ((-0.82, -0.82), (0.82, -0.82), (0.82, 0.82), (-0.82, 0.82)),
+    "diamond": ((0, -1), (0.62, 0), (0, 1), (-0.62, 0)),
+    "triangle": ((0, -0.9), (0.95, 0.78), (-0.95, 0.78)),
+    "cross": (
+        (-0.32, -0.92), (0.32, -0.92), (0.32, -0.32), (0.92, -0.32), (0.92, 0.32), (0.32, 0.32),
+        (0.32, 0.92), (-0.32, 0.92), (-0.32, 0.32), (-0.92, 0.32), (-0.92, -0.32), (-0.32, -0.32),
+    ),
+}  # fmt: skip
+"""Corners about the centre, in radii."""
 _BACKGROUNDS: Final = ("white", "white", "gray", "beige", "black")
 
 
@@ -60,10 +70,8 @@ class Group:
         return f"{self.color} {self.shape if self.count == 1 else plural(self.shape)}"
 
 
-def draw_scene(seed: int, size: tuple[int, int] | None = None) -> Rendered:
-    """The scene of a seed, as a `Rendered`."""
-    rng = stream("scene", seed)
-    size = size or draw_size(stream("scene", seed, "size"))
+def draw_scene(rng: random.Random, size: tuple[int, int]) -> Drawing:
+    """A scene."""
     background = rng.choice(_BACKGROUNDS)
     shaded = rng.random() < 0.35
     groups = _draw_groups(rng, background, size)
@@ -90,16 +98,9 @@ def draw_scene(seed: int, size: tuple[int, int] | None = None) -> Rendered:
             {"count": group.count, "color": group.color, "shape": group.shape, "place": group.place,
              "rgb": list(fill), "centers": centers}
         )  # fmt: skip
-    return assemble(
-        "scene",
-        seed,
-        rng,
-        canvas.finish(),
-        captions=_captions(rng, groups, background, shaded),
-        qa=_questions(rng, groups, background, absent),
-        points=points,
-        facts={"background": background, "shaded": shaded, "groups": placed, "absent": absent},
-    )
+    captions = _captions(rng, groups, background, shaded)
+    facts = {"background": background, "shaded": shaded, "groups": placed, "absent": absent}
+    return Drawing(canvas.finish(), captions, _questions(rng, groups, background, absent), points, facts)
 
 
 def _draw_groups(rng: random.Random, background: str, size: tuple[int, int]) -> list[Group]:
@@ -152,22 +153,11 @@ def _shape(
     if shape == "circle":
         canvas.ellipse(center, radius * 0.95, fill, outline=outline, width=width)
         return
-    if shape == "square":
-        half = radius * 0.82
-        corners = [(-half, -half), (half, -half), (half, half), (-half, half)]
-    elif shape == "diamond":
-        corners = [(0, -radius), (radius * 0.62, 0), (0, radius), (-radius * 0.62, 0)]
-    elif shape == "triangle":
-        corners = [(0, -radius * 0.9), (radius * 0.95, radius * 0.78), (-radius * 0.95, radius * 0.78)]
-    elif shape == "star":
+    if shape == "star":
         tips = [(radius * (1.0 if step % 2 == 0 else 0.42), math.pi * step / 5) for step in range(10)]
         corners = [(length * math.sin(angle), -length * math.cos(angle)) for length, angle in tips]
-    else:  # cross
-        arm, thick = radius * 0.92, radius * 0.32
-        corners = [
-            (-thick, -arm), (thick, -arm), (thick, -thick), (arm, -thick), (arm, thick), (thick, thick),
-            (thick, arm), (-thick, arm), (-thick, thick), (-arm, thick), (-arm, -thick), (-thick, -thick),
-        ]  # fmt: skip
+    else:
+        corners = [(radius * across, radius * down) for across, down in _OUTLINES[shape]]
     canvas.polygon([(x + dx, y + dy) for dx, dy in corners], fill, outline=outline, width=width)
 
 

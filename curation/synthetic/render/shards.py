@@ -2,14 +2,11 @@
 
 import functools
 import hashlib
-import io
 import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, Final
-
-from PIL import Image
 
 from mmcorpus.curation.engine.items import run_pending
 from mmcorpus.curation.engine.made_from import MadeFrom
@@ -17,25 +14,18 @@ from mmcorpus.curation.engine.output import Output
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.shards import EncodedImage, Sample, Shard, ShardWriter, list_shards
 from mmcorpus.curation.store.uid import pair_uid
+from mmcorpus.curation.synthetic.common import saved
 from mmcorpus.curation.synthetic.render.config import RENDER_VERSION, RenderConfig, render
 from mmcorpus.curation.synthetic.render.conversations import conversations
 from mmcorpus.curation.synthetic.render.rendered import Rendered
 
-"""Beside the shards: the configuration that they were rendered with, and its fingerprint."""
 _FORMATS: Final = {"jpg": "jpeg", "png": "png", "webp": "webp"}
-
-
-def encode(image: Image.Image, image_format: str, quality: int) -> bytes:
-    """The picture as the bytes of a `jpg`, `png` or `webp` file."""
-    buffer = io.BytesIO()
-    options = {} if image_format == "png" else {"quality": quality}
-    image.save(buffer, _FORMATS[image_format].upper(), **options)
-    return buffer.getvalue()
 
 
 def to_sample(rendered: Rendered, config: RenderConfig, key: str) -> Sample:
     """A picture as a shard's sample: encoded image, caption, and all that is true of it as JSON text columns."""
-    data = encode(rendered.image, config.image_format, config.quality)
+    options = {} if config.image_format == "png" else {"quality": config.quality}
+    data = saved(rendered.image, _FORMATS[config.image_format].upper(), **options)
     width, height = rendered.image.size
     # The address names the picture's content: kind and seed, and the size where the seed did not choose it.
     url = f"render:{rendered.kind}/{rendered.facts['seed']}" + (f"?size={width}x{height}" if config.size else "")

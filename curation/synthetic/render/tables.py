@@ -2,49 +2,24 @@
 
 import random
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from PIL import Image
 
+from mmcorpus.curation.synthetic.common import read_data
 from mmcorpus.curation.synthetic.render.canvas import (
     Canvas,
     Color,
     blend,
-    draw_size,
     fit_text,
     ink_on,
     jittered,
-    stream,
     text_width,
 )
-from mmcorpus.curation.synthetic.render.rendered import Rendered, assemble, make_point
+from mmcorpus.curation.synthetic.render.rendered import Drawing, make_point
 from mmcorpus.curation.synthetic.render.words import article, listed, number, sentence
 
-_NAMES: Final = ("Ann", "Ben", "Cleo", "Dan", "Eva", "Finn", "Gus", "Hana", "Ivo", "Jane")
-_THEMES: Final[dict[str, tuple[str, tuple[str, ...], dict[str, tuple[str, ...] | range]]]] = {
-    "School results": (
-        "Name", _NAMES, {"Math": range(50, 101), "Art": range(50, 101), "Music": range(50, 101), "Age": range(8, 15)},
-    ),
-    "Team": (
-        "Name", _NAMES,
-        {"Age": range(19, 66), "Team": ("red", "blue", "green"), "City": ("Rome", "Oslo", "Lima", "Cairo"),
-         "Score": range(21)},
-    ),
-    "Price list": (
-        "Item", ("Bread", "Milk", "Eggs", "Rice", "Soap", "Salt", "Tea", "Jam"),
-        {"Price": range(1, 31), "Stock": range(5, 96), "Shelf": ("A", "B", "C", "D")},
-    ),
-    "Weather": (
-        "City", ("Rome", "Oslo", "Lima", "Cairo", "Delhi", "Paris", "Quito", "Tokyo"),
-        {"High": range(18, 36), "Low": range(2, 17), "Rain": range(91), "Sky": ("sun", "rain", "snow", "fog")},
-    ),
-    "Train times": (
-        "Train", ("R1", "R2", "R3", "S4", "S5", "S6", "T7", "T8"),
-        {"Time": tuple(f"{hour}:{minute:02d}" for hour in range(6, 22) for minute in range(0, 60, 5)),
-         "Track": range(1, 13), "Speed": range(60, 160)},
-    ),
-}  # fmt: skip
-"""By title: the first column's header, the rows' names, and the other columns with the values that they can have."""
+_THEMES: Final[dict[str, dict[str, Any]]] = read_data(__package__, "tables.yaml")
 _STYLES: Final = ("zebra", "lines", "grid", "plain")
 _HEADERS: Final = ("blue", "green", "red", "orange", "purple", "black", "pink", "yellow")
 
@@ -68,10 +43,8 @@ class _Table:
         return all(cell.isdigit() for cell in self.column(index))
 
 
-def draw_table(seed: int, size: tuple[int, int] | None = None) -> Rendered:
-    """The table of a seed, as a `Rendered`."""
-    rng = stream("table", seed)
-    size = size or draw_size(stream("table", seed, "size"))
+def draw_table(rng: random.Random, size: tuple[int, int]) -> Drawing:
+    """A table."""
     table = _draw_facts(rng, size)
     image, edges_x, edges_y, header = _draw(rng, table, size)
     asked = [(rng.randrange(len(table.rows)), rng.randrange(1, len(table.columns))) for _ in range(2)]
@@ -79,47 +52,52 @@ def draw_table(seed: int, size: tuple[int, int] | None = None) -> Rendered:
     for row, column in dict.fromkeys(asked):
         middle = ((edges_x[column] + edges_x[column + 1]) / 2, (edges_y[row + 1] + edges_y[row + 2]) / 2)
         points.append(make_point(f"{table.columns[column]} of {table.rows[row][0]}", *middle, size))
-    return assemble(
-        "table",
-        seed,
-        rng,
-        image,
-        captions=_captions(rng, table),
-        qa=_questions(rng, table, asked[0]),
-        points=points,
-        facts={
-            "title": table.title if table.titled else None, "columns": list(table.columns),
-            "rows": [list(row) for row in table.rows], "style": table.style, "header": table.header,
-            "background": table.background, "rgb": {"header": list(header)},
-            "edges_x": [round(edge, 1) for edge in edges_x], "edges_y": [round(edge, 1) for edge in edges_y],
-        },
-    )  # fmt: skip
+    facts = {
+        "title": table.title if table.titled else None, "columns": list(table.columns),
+        "rows": [list(row) for row in table.rows], "style": table.style, "header": table.header,
+        "background": table.background, "rgb": {"header": list(header)},
+        "edges_x": [round(edge, 1) for edge in edges_x], "edges_y": [round(edge, 1) for edge in edges_y],
+    }  # fmt: skip
+    return Drawing(image, _captions(rng, table), _questions(rng, table, asked[0]), points, facts)
 
 
 def _draw_facts(rng: random.Random, size: tuple[int, int]) -> _Table:
     title = rng.choice(tuple(_THEMES))
-    first, names, fields = _THEMES[title]
+    theme = _THEMES[title]
+    fields = theme["columns"]
     most_columns = max(1, min(len(fields), size[0] // 62 - 1))
     most_rows = max(2, min(6, size[1] // 32 - 2))
     chosen = rng.sample(tuple(fields), rng.randint(1 if most_columns < 2 else 2, most_columns))
     row_count = rng.randint(2, most_rows)
     # Numbers are drawn without repeats, so that the highest and the lowest are one row each.
-    columns = [
-        [str(value) for value in rng.sample(field, row_count)]
-        if isinstance(field := fields[name], range)
-        else rng.choices(field, k=row_count)
-        for name in chosen
-    ]
+    columns = []
+    for name in chosen:
+        values = _values(fields[name])
+        columns.append(
+            [str(value) for value in rng.sample(values, row_count)]
+            if isinstance(values, range)
+            else rng.choices(values, k=row_count)
+        )
     return _Table(
         title=title,
         titled=rng.random() < 0.6,
-        columns=(first, *chosen),
-        rows=tuple(zip(rng.sample(names, row_count), *columns, strict=True)),
+        columns=(theme["first"], *chosen),
+        rows=tuple(zip(rng.sample(theme["names"], row_count), *columns, strict=True)),
         style=rng.choice(_STYLES),
         header=rng.choice(_HEADERS),
         background=rng.choice(("white", "white", "beige", "gray")),
         centered=rng.random() < 0.5,
     )
+
+
+def _values(column: list[str] | dict[str, int]) -> list[str] | range:
+    """The values that a column can have."""
+    if isinstance(column, list):
+        return column
+    if "from" in column:
+        return range(column["from"], column["to"] + 1)
+    hours = range(column["from_hour"], column["to_hour"] + 1)
+    return [f"{hour}:{minute:02d}" for hour in hours for minute in range(0, 60, 5)]
 
 
 def _draw(

@@ -92,7 +92,7 @@ def fetch(listed: str, out: str, bodies: Mapping[str, bytes | str], config: Down
     for number, start in enumerate(range(0, len(rows), size)):
         part = rows[start : start + size]
         shard = Shard(root=out, name=shard_name(number))
-        writer = SampleWriter(shard, pa.schema(fields), {}, len(part))
+        writer = SampleWriter(shard, pa.schema(fields))
         for key, row in zip(keys_of(number, range(len(part)), size), part, strict=True):
             body = bodies.get(row["url"], "http_404: Not Found")
             data, meta = None, {**row, "key": key, "status": "failed_to_download", "error_message": body}
@@ -103,8 +103,7 @@ def fetch(listed: str, out: str, bodies: Mapping[str, bytes | str], config: Down
                 meta |= {"original_height": original_height, "sha256": hashlib.sha256(body).hexdigest()}
                 meta |= {"status": "failed_to_resize" if error else "success", "error_message": error}
                 facts["original_bytes"] = len(body)
-            writer.facts[key] = facts
-            writer.write(data, key, None, meta)
+            writer.write(data, {**meta, **facts})
         writer.close()
         write_stats(shard, 0.0, 0.0)
 

@@ -8,11 +8,10 @@ import pytest
 from PIL import Image
 
 from mmcorpus.curation.download.config import DownloadConfig
-from mmcorpus.curation.download.rebind import import_img2dataset
-from mmcorpus.curation.download.resize import UprightResizer
+from mmcorpus.curation.download.resize import UprightResizer, import_resizer
 from tests.curation.download.conftest import UPRIGHT, corners, encoded, picture, rotated
 
-import_img2dataset()
+import_resizer()
 
 
 def resize(data: bytes, **options: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

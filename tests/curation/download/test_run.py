@@ -1,5 +1,6 @@
 """The download stage on Ray: resumed, retried, refused, accounted for."""
 
+import hashlib
 import json
 import os
 import signal
@@ -7,21 +8,23 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from mmcorpus.curation.download import DownloadConfig, ListError, download
+from mmcorpus.curation.download.config import VOLATILE
 from mmcorpus.curation.download.lists import normalise
-from mmcorpus.curation.download.run import NODE_LOSSES, _Bar, _download_shard, _Window
 from mmcorpus.curation.download.shard import ShardDownloader
+from mmcorpus.curation.engine.output import RECORD
+from mmcorpus.curation.engine.tasks import WORKER_DIED
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.ledger import read_stages
 from mmcorpus.curation.store.shards import list_shards, read_rows, read_samples
 from tests.curation.download.conftest import Web, encoded, picture, rotated
+from tests.processes import interruptible, wait_until
 
 ROWS = 25
 
@@ -109,7 +112,7 @@ def test_an_interrupted_download_resumes_to_the_same_shards(
     (out / "00001_stats.json").unlink()
     (out / "00001.parquet").unlink()
     (out / "00001.tar").write_bytes(b"half")
-    (out / "00001.tar.abc.partial").write_bytes(b"left by a killed worker")
+    (out / "00001.tar.0123456789ab.partial").write_bytes(b"left by a killed worker")
     report = download(other, source, *places(tmp_path / "b"), progress=False)
     assert report.fetched == 10
     assert shard_bytes(tmp_path / "a") == shard_bytes(tmp_path / "b")
@@ -137,13 +140,51 @@ def test_retry_failed_fetches_only_what_can_pass(source: str, config: DownloadCo
 
 @pytest.mark.usefixtures("ray_local")
 def test_shards_of_other_lists_or_options_are_not_mixed(source: str, config: DownloadConfig, tmp_path: Path) -> None:
-    download(config, source, *places(tmp_path), progress=False)
-    with pytest.raises(ValueError, match=r"shards made with other options; remove it, or choose another folder"):
+    first = download(config, source, *places(tmp_path), progress=False)
+    before = files_under(tmp_path)
+    lines = Path(source).read_text()
+    for name, value in (("image_size", 64), ("number_sample_per_shard", 5)):
+        with pytest.raises(
+            ValueError, match=rf"made from something else \({name} changed from .* to {value}\); remove"
+        ):
+            download(replace(config, **{name: value}), source, *places(tmp_path), progress=False)
+    for other in ("".join(lines.splitlines(keepends=True)[:5]), lines + lines.replace("caption ", "more ")):
+        Path(source).write_text(other)
+        for _ in range(2):
+            with pytest.raises(ValueError, match="holds shards of another list; remove it, or name another folder"):
+                download(config, source, *places(tmp_path), progress=False)
+        assert files_under(tmp_path) == before, "a refusal changes nothing"
+    Path(source).write_text(lines)
+    again = download(config, source, *places(tmp_path), progress=False)
+    assert (again.fetched, again.codes, again.list_drops) == (0, first.codes, first.list_drops)
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_a_folder_begun_before_records_were_kept_with_shards_is_gone_on_with(
+    source: str, config: DownloadConfig, tmp_path: Path
+) -> None:
+    """Versions before 0.2 kept `download.json` beside the lists; what they downloaded cost days."""
+    first = download(config, source, *places(tmp_path), progress=False)
+    shards, lists, _ = places(tmp_path)
+    listed = json.loads(Path(shards, RECORD).read_text())["inputs"]["list"]
+    Path(shards, RECORD).unlink()
+    options = {name: value for name, value in asdict(config).items() if name not in VOLATILE}
+    digest = hashlib.blake2b(json.dumps(options, sort_keys=True).encode(), digest_size=16).hexdigest()
+    Path(lists, "download.json").write_text(json.dumps({"list": listed, "options": digest}))
+    with pytest.raises(ValueError, match="made with other options"):
         download(replace(config, image_size=64), source, *places(tmp_path), progress=False)
-    lines = Path(source).read_text().splitlines()
-    Path(source).write_text("\n".join(lines[:5]))
-    with pytest.raises(ValueError, match="shards made with another list"):
+    assert download(config, source, *places(tmp_path), progress=False).fetched == 0
+    assert first.successes
+    Path(lists, "download.json").unlink()
+    Path(shards, RECORD).unlink()
+    with pytest.raises(ValueError, match="without a record of what they are made from"):
         download(config, source, *places(tmp_path), progress=False)
+
+
+def files_under(root: Path) -> dict[str, bytes]:
+    """All files that a download wrote."""
+    folders = map(Path, places(root))
+    return {str(path): path.read_bytes() for folder in folders for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.mark.usefixtures("ray_local")
@@ -157,20 +198,22 @@ def test_without_ray_it_says_so(config: DownloadConfig, tmp_path: Path, monkeypa
     import ray
 
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
-    with pytest.raises(RuntimeError, match=r"Ray is not running here: call ray\.init\(\)"):
+    with pytest.raises(RuntimeError, match=r"Ray is not running\. Call ray\.init\(\) first"):
         download(config, "list.csv", *places(tmp_path))
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(RuntimeError, match=r"not installed: pip install 'mmcorpus\[curate\]'"):
+    with pytest.raises(RuntimeError, match=r"not installed\. Install it with: pip install 'mmcorpus\[curate\]'"):
         download(config, "list.csv", *places(tmp_path))
 
 
-def _dies_once(downloader: ShardDownloader, row: tuple[int, str]) -> dict[str, Any]:
-    """Shard 0's worker dies the first time, shard 1's every time, as a decoder's crash would."""
-    mark = f"{downloader.out_shards}.died"
-    if row[0] == 1 or (row[0] == 0 and not os.path.exists(mark)):
-        Path(mark).touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return _download_shard(downloader, row)
+class Deadly(ShardDownloader):
+    """Shard 0's worker dies the first time, shard 1's every time, as by a decoder's crash."""
+
+    def __call__(self, row: tuple[int, str]) -> dict[str, Any]:
+        mark = f"{self.out_shards}.died"
+        if row[0] == 1 or (row[0] == 0 and not os.path.exists(mark)):
+            Path(mark).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__call__(row)
 
 
 @pytest.mark.slow
@@ -181,10 +224,10 @@ def test_a_shard_whose_worker_dies_is_retried_then_named(
     from ray import cloudpickle
 
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    monkeypatch.setattr("mmcorpus.curation.download.run._download_shard", _dies_once)
+    monkeypatch.setattr("mmcorpus.curation.download.run.ShardDownloader", Deadly)
     report = download(config, source, *places(tmp_path), progress=False)
     assert [failure.shard for failure in report.failed_shards] == ["00001"]
-    assert "Crashed" in report.failed_shards[0].error or "died" in report.failed_shards[0].error
+    assert report.failed_shards[0].error.startswith(WORKER_DIED)
     assert report.shards == 2
     rules = Counter(read_stages(places(tmp_path)[2])["download"]["rule"].to_pylist())
     assert rules["shard_failed"] == 10
@@ -203,19 +246,20 @@ from mmcorpus.curation.download import DownloadConfig, download
 ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100_000_000, log_to_driver=False)
 config = DownloadConfig(**json.loads(sys.argv[1]))
 try:
-    download(config, *sys.argv[2:6], retry_failed=len(sys.argv) > 6, progress=False)
+    download(config, *sys.argv[2:], progress=False)
 except KeyboardInterrupt:
     sys.exit(130)
 """
 
 
-def start(config: DownloadConfig, source: str, root: Path | str, *extra: str) -> subprocess.Popen[bytes]:
+def start(config: DownloadConfig, source: str, root: Path) -> subprocess.Popen[bytes]:
     options = {"connect_to": config.connect_to, "number_sample_per_shard": 10, "retries": 0, "thread_count": 2}
     return subprocess.Popen(
-        [sys.executable, "-c", RUN, json.dumps(options), source, *places(root), *extra],
+        [sys.executable, "-c", RUN, json.dumps(options), source, *places(root)],
         stdout=subprocess.DEVNULL,
         stderr=None,  # pytest shows it if the test fails
         start_new_session=True,
+        preexec_fn=interruptible,
         env={**os.environ, "RAY_raylet_start_wait_time_s": "120"},
     )
 
@@ -247,14 +291,11 @@ def slow_source(web: Web, tmp_path: Path) -> str:
     return str(path)
 
 
-def wait_for(condition: Any, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 120
-    while not condition() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.005)
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(("kill", "committed"), [(signal.SIGKILL, 3), (signal.SIGINT, 1)])
+@pytest.mark.usefixtures("ray_local")
+@pytest.mark.parametrize(
+    ("kill", "committed"), [(signal.SIGKILL, 3), pytest.param(signal.SIGINT, 1, marks=pytest.mark.soak)]
+)
 def test_killed_and_run_again_gives_the_same_shards(
     web: Web, tmp_path: Path, kill: signal.Signals, committed: int
 ) -> None:
@@ -262,14 +303,13 @@ def test_killed_and_run_again_gives_the_same_shards(
     source = slow_source(web, tmp_path)
     out = Path(places(tmp_path / "a")[0])
     process = start(config, source, tmp_path / "a")
-    wait_for(lambda: web.requests.total() > 4 and len(list(out.glob("*_stats.json"))) >= committed, process)
-    assert process.poll() is None, "it ended before it was killed"
+    wait_until(lambda: web.requests.total() > 4 and len(list(out.glob("*_stats.json"))) >= committed, process)
     os.killpg(process.pid, kill) if kill == signal.SIGKILL else process.send_signal(kill)
     code = process.wait(60)
     assert code == (130 if kill == signal.SIGINT else -signal.SIGKILL)
     survived = {path.name: path.stat().st_mtime_ns for path in out.glob("*_stats.json")}
     assert committed <= len(survived) < 8
-    assert start(config, source, tmp_path / "a").wait(300) == 0
+    download(config, source, *places(tmp_path / "a"), progress=False)
     for name, changed in survived.items():
         assert (out / name).stat().st_mtime_ns == changed, "a committed shard was made again"
     assert len(list_shards(str(out))) == 8
@@ -278,13 +318,14 @@ def test_killed_and_run_again_gives_the_same_shards(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("ray_local")
 def test_lists_and_shards_on_s3(s3_root: str, source: str, config: DownloadConfig, tmp_path: Path, web: Web) -> None:
     storage.write_bytes(f"{s3_root}/in/list.jsonl", Path(source).read_bytes())
-    assert start(config, f"{s3_root}/in", s3_root).wait(300) == 0
+    download(config, f"{s3_root}/in", *places(s3_root), progress=False)
     assert len(shard_bytes(s3_root)) == 6
     assert shard_bytes(s3_root) == in_this_process(config, source, tmp_path / "a")
     web.add("/5.jpg", encoded(picture(65, 40, seed=5)))
-    assert start(config, f"{s3_root}/in", s3_root, "retry").wait(300) == 0
+    download(config, f"{s3_root}/in", *places(s3_root), retry_failed=True, progress=False)
     assert shard_bytes(s3_root) == in_this_process(config, source, tmp_path / "b")
     rules = Counter(read_stages(places(s3_root)[2])["download"]["rule"].to_pylist())
     assert rules == {None: 22, **{code: count for code, count in CODES.items() if code != "http_503"}}
@@ -334,41 +375,3 @@ def test_a_list_with_nothing_to_fetch_is_an_error(text: str, message: str, tmp_p
     for _ in range(2):  # the second time, the normalised list is there already
         with pytest.raises(ListError, match=message):
             download(DownloadConfig(caption_col="caption"), str(path), *places(tmp_path))
-
-
-class LosingRay:
-    """Ray as `_Window` sees it, on which the first tries of every task end with the loss of their node."""
-
-    class exceptions:
-        RayError = RuntimeError
-        NodeDiedError = type("NodeDiedError", (RuntimeError,), {})
-
-    def __init__(self, losses: int) -> None:
-        self.losses, self.tries = losses, Counter[int]()
-
-    def put(self, value: Any) -> Any:
-        return value
-
-    def remote(self, downloader: Any, row: tuple[int, str]) -> tuple[int, int]:
-        self.tries[row[0]] += 1
-        return row[0], self.tries[row[0]]
-
-    def wait(self, references: list[Any], **_: Any) -> tuple[list[Any], list[Any]]:
-        return references[:1], references[1:]
-
-    def get(self, reference: tuple[int, int]) -> dict[str, Any]:
-        if reference[1] <= self.losses:
-            raise self.exceptions.NodeDiedError("the node is gone")
-        return {"status_dict": {"success": 3}, "successes": 3}
-
-
-@pytest.mark.parametrize(("losses", "failed"), [(0, 0), (NODE_LOSSES, 0), (NODE_LOSSES + 1, 2)])
-def test_the_loss_of_a_node_is_not_a_shards_fault(losses: int, failed: int) -> None:
-    bar = _Bar(6, False)
-    window = _Window(2, {0: 3, 1: 3}, bar)
-    window.ray = window.task = LosingRay(losses)
-    for number in range(2):
-        window.remote(SimpleNamespace(retry=False), (number, "list"))  # type: ignore[arg-type]
-    window.get([])
-    assert len(window.failed) == failed
-    assert bar.rows == 6 - 3 * failed

@@ -1,17 +1,22 @@
 """The engine: outcomes in order, errors kept apart, dead workers tried again."""
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import ray
 
 from mmcorpus.curation.engine import tasks as engine
-from mmcorpus.curation.engine.tasks import WORKER_DIED, Failure, Outcome, run_shards
+from mmcorpus.curation.engine.tasks import NODE_LOSSES, WORKER_DIED, Failure, Outcome, run_shards
+from tests.processes import interruptible, wait_until
 
 
 def squares() -> Callable[[int], dict[str, Any]]:
@@ -142,9 +147,6 @@ def test_a_dead_worker_is_tried_again_and_a_deadly_item_kills_no_other(tmp_path:
 
 @pytest.mark.slow
 def test_control_c_ends_a_run_quickly_and_keeps_what_is_committed(tmp_path: Path) -> None:
-    import signal
-    import time
-
     program = f"""
     import time
     import ray
@@ -161,13 +163,72 @@ def test_control_c_ends_a_run_quickly_and_keeps_what_is_committed(tmp_path: Path
     run_shards(make, list(range(1000)), title="long")
     """
     process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(program)], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        [sys.executable, "-c", textwrap.dedent(program)],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        preexec_fn=interruptible,
     )
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
-        time.sleep(0.1)
+    wait_until(lambda: list(tmp_path.iterdir()), process)
     process.send_signal(signal.SIGINT)
     errors = process.communicate(timeout=60)[1]
     assert process.returncode != 0
     assert "KeyboardInterrupt" in errors
     assert 0 < len(list(tmp_path.iterdir())) < 1000
+
+
+class LosingRay:
+    """Ray as the engine sees it, on which the first tries of every task end with the loss of their node."""
+
+    def __init__(self, losses: int) -> None:
+        self.losses, self.tries = losses, Counter[bytes]()
+
+    def remote(self, **_: Any) -> Callable[..., Any]:
+        return lambda function: SimpleNamespace(remote=self._submit)
+
+    def _submit(self, _: Any, item: bytes) -> tuple[bytes, int]:
+        self.tries[item] += 1
+        return item, self.tries[item]
+
+    def wait(self, references: list[Any], **_: Any) -> tuple[list[Any], list[Any]]:
+        return references[:1], references[1:]
+
+    def get(self, reference: tuple[bytes, int]) -> Outcome:
+        if reference[1] <= self.losses:
+            raise ray.exceptions.NodeDiedError("the node is gone")
+        return Outcome(name="item", result={"kept": 1}, error=None, seconds=0.0)
+
+
+@pytest.mark.parametrize(("losses", "failed"), [(0, 0), (NODE_LOSSES, 0), (NODE_LOSSES + 1, 2)])
+def test_the_loss_of_a_node_is_not_an_items_fault(losses: int, failed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = LosingRay(losses)
+    for name in ("remote", "wait", "get"):
+        monkeypatch.setattr(ray, name, getattr(fake, name))
+    monkeypatch.setattr(ray, "put", lambda value: value)
+    monkeypatch.setattr(engine, "cluster_resource", lambda _: 2)
+    outcomes = run_shards(squares, [1, 2], title="losses", max_task_retries=0)
+    assert sum(outcome.error is not None for outcome in outcomes) == failed
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_what_failed_is_tried_again_after_all_others(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    folder = str(tmp_path)
+
+    def make() -> Callable[[int], dict[str, Any]]:
+        def work(number: int) -> dict[str, Any]:
+            with open(os.path.join(folder, "order"), "a") as file:
+                file.write(f"{number} ")
+            if number == 3 or (number == 1 and not os.path.exists(os.path.join(folder, "again"))):
+                with open(os.path.join(folder, "again"), "w"):
+                    pass
+                raise OSError("a storage that hiccups")
+            return {"kept": number}
+
+        return work
+
+    outcomes = run_shards(make, [1, 2, 3], title="again", unit="row", size=lambda n: 10 * n, workers=1, retries=1)
+    assert [outcome.result for outcome in outcomes] == [{"kept": 1}, {"kept": 2}, None]
+    assert (tmp_path / "order").read_text() == "1 2 3 1 3 "
+    assert "again: 60/60 row" in capfd.readouterr().err
+    run_shards(make, [2], title="hidden", shown=False)
+    assert not capfd.readouterr().err

@@ -33,8 +33,8 @@ pack:
 train:
   model: {tokens_per_image: 4}
   stages:
-    second: {pack: two, init: first, steps: 1}
-    first: {pack: one, steps: 1, seed: 5}
+    second: {pack: two, init: first, schedule: {steps: 1}}
+    first: {pack: one, schedule: {steps: 1}, seed: 5}
 """
 
 
@@ -55,7 +55,7 @@ def test_the_shipped_recipes_are_valid_and_open_with_their_command() -> None:
     assert set(recipe.stages) == {"pretrain", "baseline", "interleaved", "sft"}
     for path in (ROOT / "pipelines" / "recipes").glob("*.yaml"):
         head = path.read_text().split("\nname:")[0]
-        assert f"mmcorpus run pipelines/recipes/{path.name} --out" in head
+        assert f"mmcorpus run {path.stem} --out" in head
 
 
 def test_sections_reach_the_stages_configs(tmp_path: Path) -> None:
@@ -87,6 +87,18 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
     assert "recipe.yaml:21: train.stages.second.init: unknown stage 'frist'; did you mean 'first'?" in told
 
 
+def test_a_mistake_is_not_told_again_of_what_refers_to_it(tmp_path: Path) -> None:
+    text = SMALL.replace('pairs: {urls: "${web}/pairs.parquet"}', "pairs: {}").replace(
+        "{image: {},", "{image: {on: [pairs]},"
+    )
+    told = complaints(tmp_path, text.replace("  first: {pack: one,", "  first: {"))
+    assert told.startswith("2 problems in the recipe; nothing was run:")
+    assert "sources.pairs: give either `urls`" in told
+    assert "train.stages.first.pack: missing" in told
+    told = complaints(tmp_path, SMALL.replace("kind: conversation", "kind: [1]"))
+    assert "sources.talk.kind: should be 'pair', 'conversation', 'document' or 'text', is [1]" in told
+
+
 def test_a_scorer_under_a_name_of_ones_own(tmp_path: Path) -> None:
     text = SMALL.replace("image: {}", "image: {}, german: {uses: language, languages: [de]}")
     recipe = load_recipe(write(tmp_path, text))
@@ -115,8 +127,8 @@ def test_a_scorer_under_a_name_of_ones_own(tmp_path: Path) -> None:
         ("${web}/pairs", "${web}/pair", r"sources.pairs.urls: a generated site has no 'pair.parquet'; did you mean"),
         ("${web}/pairs", "/nowhere/pairs", r"sources.pairs.urls: there is nothing at /nowhere/pairs.parquet"),
         ("  generate: {pairs: 20, instructions: 5}", "  folder: nowhere", r"web.folder: .*nowhere holds no site"),
-        ("{pack: one, steps", "{pack: on, steps", r"train.stages.first.pack: unknown pack 'on'; did you mean 'one'"),
-        ("{pack: one, steps", "{pack: one, init: second, steps", r"starts from itself"),
+        ("{pack: one", "{pack: on", r"train.stages.first.pack: unknown pack 'on'; did you mean 'one'"),
+        ("{pack: one", "{pack: one, init: second", r"starts from itself"),
         ("model: {tokens_per_image: 4}", "model: {tokens_per_image: 9}", r"9, but pack 'two' has 4"),
         ("model: {", "model: {vision: ./missing, ", r"train.model.vision: there is nothing at .*missing"),
         ("tokenizer:\n  train: {vocab_size: 300}\n", "", r"tokenizer: missing; packs need one"),
@@ -125,7 +137,7 @@ def test_a_scorer_under_a_name_of_ones_own(tmp_path: Path) -> None:
         ("  talk:", "  bad name:", r"sources.bad name: a name becomes a folder"),
         ("name: small", "name: ' '", r"name: empty"),
         ("kind: conversation", "kind: talk", r"sources.talk.kind: \"talk\" is none of its values"),
-        ("name: small\n", "", r"name: missing; give text"),
+        ("name: small\n", "", r"name: missing – What the run is called"),
     ],
 )
 def test_what_does_not_fit_is_refused(tmp_path: Path, before: str, after: str, message: str) -> None:
@@ -182,7 +194,22 @@ def test_set_is_checked_like_the_file_and_named_as_the_place(tmp_path: Path) -> 
     assert '--set seed=x: seed: should be a whole number, is "x"' in told
 
 
+def test_recipes_that_ship_are_found_by_name_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").mkdir()
+    assert load_recipe("demo", ["seed=3"]).file.seed == 3
+    with pytest.raises(RecipeError, match=r"recipes/demo.yaml:\d+: dedup.same_image.by: fingerprint gives no"):
+        load_recipe("demo", ["score.scorers.fingerprint={uses: image}"])
+    write(tmp_path, SMALL)
+    (tmp_path / "recipe.yaml").rename(tmp_path / "dfn")
+    assert load_recipe("dfn").file.name == "small", "a file comes first"
+
+
 def test_no_recipe(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="there is no recipe at"):
+    with pytest.raises(FileNotFoundError, match=r"there is no recipe at .*; those that ship: demo, dfn, "):
         load_recipe(str(tmp_path / "missing.yaml"))
+    with pytest.raises(
+        FileNotFoundError, match=r"no recipe at dmo; did you mean 'demo'\? \(those that ship: demo, dfn"
+    ):
+        load_recipe("dmo")
     assert "a recipe is a mapping" in complaints(tmp_path, "- a\n- b\n")

@@ -1,5 +1,7 @@
 """Lines, duplicate keys, YAML 1.2's scalars, --set."""
 
+import itertools
+
 import pytest
 
 from mmcorpus.pipelines.recipe.problems import RecipeError
@@ -8,6 +10,7 @@ from mmcorpus.pipelines.recipe.yaml_source import apply_override, parse
 
 def test_scalars_mean_what_they_say() -> None:
     text = "a: no\nb: 1e-4\nc: 12:30\nd: [1, .5, 1_000, -3, .inf]\ne: ~\nf: true\ng: 2020-01-01\nh: on\ni: '1'\nj:\n"
+    text += "k: 010\nl: =\n"
     assert parse(text, "x").data == {
         "a": "no",
         "b": 1e-4,
@@ -19,6 +22,8 @@ def test_scalars_mean_what_they_say() -> None:
         "h": "on",
         "i": "1",
         "j": None,
+        "k": 10,
+        "l": "=",
     }
 
 
@@ -72,3 +77,22 @@ def test_a_mapping_takes_over_another_and_says_what_differs() -> None:
     assert source.place(("b", "y", "z")) == "r.yaml:1"
     with pytest.raises(RecipeError, match="takes a mapping"):
         parse("b:\n  <<: 3\n", "r.yaml")
+
+
+@pytest.mark.parametrize(
+    "level", ["[*a, *a, *a, *a, *a, *a, *a, *a, *a]", "{<<: [*a, *a, *a, *a, *a, *a, *a, *a, *a]}"]
+)
+def test_aliases_of_aliases_are_bounded(level: str) -> None:
+    names = "abcdefghij"
+    lines = [
+        "a: &a {x: 1}",
+        *(f"{new}: &{new} {level.replace('a', old)}" for old, new in itertools.pairwise(names)),
+    ]
+    with pytest.raises(RecipeError, match=r"r.yaml:\d+: .*more than 100,000 values"):
+        parse("\n".join(lines), "r.yaml")
+
+
+def test_all_duplicates_are_told() -> None:
+    with pytest.raises(RecipeError) as caught:
+        parse("a: 1\na: 2\nb: {c: 1, c: 2}\n", "r.yaml")
+    assert [problem.path for problem in caught.value.problems] == [("a",), ("b", "c")]

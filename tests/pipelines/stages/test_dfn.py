@@ -35,10 +35,9 @@ score:
 dfn:
   trust: {keep: caption.words > 1 and not caption.is_url, heldout_fraction: 0.25, heldout_by: caption.text_hash}
   model: {image_size: 16, patch_size: 8, vision_width: 32, vision_layers: 1, text_width: 32, embed_dim: 32}
-  steps: 4
-  batch_size: 8
-  precision: fp32
-  num_workers: 0
+  schedule: {steps: 4}
+  data: {batch_size: 8, num_workers: 0}
+  compute: {precision: fp32}
 select:
   pairs: {keep: "top(dfn.similarity, 0.15)"}
 """
@@ -55,7 +54,7 @@ def test_the_section_is_read_with_the_recipes_seed(tmp_path: Path) -> None:
     assert entry is not None
     assert entry.seed == 5
     assert entry.trust.heldout_fraction == 0.25
-    own = read(tmp_path, RECIPE.replace("  steps: 4", "  steps: 4\n  seed: 9")).file.dfn
+    own = read(tmp_path, RECIPE.replace("  schedule:", "  seed: 9\n  schedule:")).file.dfn
     assert own is not None
     assert own.seed == 9
 
@@ -78,10 +77,11 @@ def test_stages_come_in_their_order_and_need_what_they_read(tmp_path: Path) -> N
         ("caption.words > 1", "caption.wrds > 1", r"dfn.trust.*'caption.wrds' is not there for 'pairs' yet; did you"),
         ("caption.words > 1", "dfn.similarity > 0.1", r"dfn.trust: 'dfn.similarity' is not there for 'pairs' yet"),
         ("caption.words > 1", "selected('no.npy')", r"dfn.trust: there is no selection at no.npy"),
-        ("steps: 4", "steps: 4\n  sources: [pear]", r"sources\[0\]: no source of pairs 'pear'; did you mean 'pairs'"),
-        ("steps: 4", "steps: 4\n  sources: [chat]", r"sources\[0\]: no source of pairs 'chat'"),
-        ("steps: 4", "stps: 4", r"dfn.stps: unknown key; did you mean 'steps'"),
-        ("batch_size: 8", "batch_size: 1", r"dfn.batch_size"),
+        ("schedule:", "sources: [pear]\n  schedule:", r"sources\[0\]: no source of pairs 'pear'; did you mean 'pairs'"),
+        ("schedule:", "sources: [chat]\n  schedule:", r"sources\[0\]: no source of pairs 'chat'"),
+        ("steps: 4", "stps: 4", r"dfn.schedule.stps: unknown key; did you mean 'steps'"),
+        ("schedule: {steps: 4}", "steps: 4", r"dfn.steps: it is now schedule.steps"),
+        ("batch_size: 8", "batch_size: 1", r"dfn.data.batch_size"),
         ("patch_size: 8", "patch_size: 7", r"dfn.model.*image_size 16 is not a multiple of patch_size 7"),
         ("image_size: 16", "imge_size: 16", r"dfn.model.imge_size: unknown key"),
         ("  trust: {", "  scoring: {batch_size: 0}\n  trust: {", r"dfn.scoring.batch_size"),
@@ -109,7 +109,7 @@ def test_shipped_recipes_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_the_command_trains_on_a_selection(squares: MakePairs, tmp_path: Path) -> None:
     source = squares("s", 12)
     small = "model={image_size: 16, patch_size: 8, vision_width: 32, vision_layers: 1, text_width: 32, embed_dim: 32}"
-    settings = [small, "steps=2", "batch_size=4", "precision=fp32"]
+    settings = [small, "schedule.steps=2", "data.batch_size=4", "compute.precision=fp32"]
     listed = Path(source.selection).read_text().splitlines(keepends=True)
     trusted, heldout = (str(tmp_path / name) for name in ("trusted.txt", "heldout.txt"))
     Path(trusted).write_text("".join(listed[:8]))
@@ -157,7 +157,7 @@ def test_a_run_trusts_trains_scores_and_keeps_the_best(tmp_path: Path, ray_local
     assert "true captions that score lowest" in page
 
     assert set(actions(recipe, out).values()) == {"keep"}
-    faster = read(tmp_path, RECIPE.replace("num_workers: 0", "num_workers: 2\n  checkpoint_every: 2"))
+    faster = read(tmp_path, RECIPE.replace("num_workers: 0}", "num_workers: 2}\n  checkpoints: {every: 2}"))
     assert set(actions(faster, out).values()) == {"keep"}
     longer = read(tmp_path, RECIPE.replace("steps: 4", "steps: 5"))
     redone = {name for name, action in actions(longer, out).items() if action == "run"}

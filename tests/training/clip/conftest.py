@@ -14,6 +14,7 @@ from mmcorpus.curation.store.shards import EncodedImage, Sample, Shard, ShardWri
 from mmcorpus.curation.store.uid import pair_uid
 from mmcorpus.training.clip.config import ContrastiveConfig, SmallClip
 from mmcorpus.training.clip.pairs import PairSource
+from tests.training.conftest import configured
 
 COLORS = {
     "red": (220, 30, 30), "green": (30, 180, 40), "blue": (40, 60, 220), "yellow": (230, 220, 40),
@@ -77,4 +78,4 @@ def tiny(**changes: Any) -> ContrastiveConfig:
         "model": TINY, "steps": 6, "batch_size": 8, "learning_rate": 3e-3, "precision": "fp32", "num_workers": 0,
         "checkpoint_every": 100,
     }  # fmt: skip
-    return ContrastiveConfig(**{**settings, **changes})
+    return configured(ContrastiveConfig, **{**settings, **changes})

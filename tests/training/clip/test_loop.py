@@ -12,7 +12,7 @@ import torch
 from mmcorpus.curation.store import storage
 from mmcorpus.training.checkpoint import list_checkpoints, read_tensors
 from mmcorpus.training.clip import last_model, train_contrastive
-from mmcorpus.training.clip.loop import _Trainer
+from mmcorpus.training.loop import Trainer
 from mmcorpus.training.metrics import read_metrics
 from mmcorpus.training.signals import TrainingInterrupted
 from tests.training.clip.conftest import TINY, MakePairs, picture, samples, tiny, write_source
@@ -28,14 +28,14 @@ def lines(out: Path | str) -> list[dict[str, Any]]:
 
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, step: int, error: type[BaseException]) -> None:
-    real = _Trainer._step
+    real = Trainer._step
 
-    def stops(self: _Trainer, *args: Any) -> Any:
-        if self.totals.step == step:
+    def stops(self: Trainer, *args: Any) -> Any:
+        if self.task.totals.step == step:
             raise error
         return real(self, *args)
 
-    monkeypatch.setattr(_Trainer, "_step", stops)
+    monkeypatch.setattr(Trainer, "_step", stops)
 
 
 @pytest.mark.parametrize("threads", [0, 2])
@@ -71,22 +71,24 @@ def test_a_finished_run_is_left_as_it_is(squares: MakePairs, tmp_path: Path, mon
 def test_a_folder_with_another_run_is_refused(squares: MakePairs, tmp_path: Path) -> None:
     sources, out = {"s": squares("s", 8)}, str(tmp_path / "o")
     train_contrastive(tiny(steps=1), sources, out)
-    with pytest.raises(ValueError, match=r"learning_rate 0\.003 → 0\.004"):
+    with pytest.raises(ValueError, match=r"optimizer\.learning_rate 0\.003 → 0\.004"):
         train_contrastive(tiny(steps=1, learning_rate=4e-3), sources, out)
+    with pytest.raises(ValueError, match=r"model \{.*'embed_dim': 32.*\} → 'ViT-B-32'"):
+        train_contrastive(tiny(steps=1, model="ViT-B-32"), sources, out)
     with pytest.raises(ValueError, match="run over other pairs"):
         train_contrastive(tiny(steps=1), {"s": squares("t", 9)}, out)
 
 
 def test_ctrl_c_leaves_a_checkpoint(squares: MakePairs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sources, out = {"s": squares("s", 8)}, str(tmp_path / "o")
-    real = _Trainer._step
+    real = Trainer._step
 
-    def asked(self: _Trainer, batches: Any, interrupts: Any) -> Any:
-        interrupts.asked = self.totals.step == 1
+    def asked(self: Trainer, batches: Any, interrupts: Any) -> Any:
+        interrupts.asked = self.task.totals.step == 1
         return real(self, batches, interrupts)
 
     with monkeypatch.context() as patch:
-        patch.setattr(_Trainer, "_step", asked)
+        patch.setattr(Trainer, "_step", asked)
         with pytest.raises(TrainingInterrupted, match="after step 2 of 4"):
             train_contrastive(tiny(steps=4), sources, out)
     assert [os.path.basename(path) for path in list_checkpoints(f"{out}/checkpoints")] == ["step-00000002"]
@@ -112,7 +114,7 @@ def test_old_checkpoints_go_and_the_temperature_is_kept_below_its_bound(squares:
 
 
 def test_too_few_pairs_are_refused_before_anything_is_written(squares: MakePairs, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="lower batch_size"):
+    with pytest.raises(ValueError, match=r"data\.batch_size is 8, but there are 7 pairs.*lower batch_size"):
         train_contrastive(tiny(), {"s": squares("s", 7)}, str(tmp_path / "o"))
     assert not (tmp_path / "o" / "checkpoints").exists()
 
@@ -172,7 +174,7 @@ _SCRIPT = """
 import sys
 import torch
 torch.set_num_threads(1)
-from tests.training.contrastive.conftest import tiny
+from tests.training.clip.conftest import tiny
 from mmcorpus.training.clip import PairSource, train_contrastive
 source, tested = (PairSource(shards=path, selection=path + ".selection.txt") for path in sys.argv[1:3])
 train_contrastive(tiny(steps=4, heldout_every=2), {"s": source}, sys.argv[3], heldout={"s": tested}, device="cpu")
@@ -190,12 +192,13 @@ def test_two_devices_learn_what_one_does(tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
+    places = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])  # `tests` is no installed package
     shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(script), source.shards, tested.shards, str(tmp_path / "two")]
     processes = [
         subprocess.Popen(
             command,
-            env={**os.environ, **shared, "PYTHONPATH": str(ROOT), "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            env={**os.environ, **shared, "PYTHONPATH": places, "RANK": str(rank), "LOCAL_RANK": str(rank)},
         )
         for rank in range(2)
     ]

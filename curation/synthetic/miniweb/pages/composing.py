@@ -1,20 +1,13 @@
-"""Spoiled content: what a page says and shows, changed before it is laid out."""
+"""Corrupted content: the text and pictures of a page, changed before it is laid out."""
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Final
 
 from mmcorpus.curation.synthetic.miniweb.pages import content
 from mmcorpus.curation.synthetic.miniweb.pages.content import Picture, Shown, Text
 from mmcorpus.curation.synthetic.miniweb.pages.embed import foreign
+from mmcorpus.curation.synthetic.miniweb.pages.prose import PROSE
 from mmcorpus.curation.synthetic.miniweb.pages.templates import Desk
-
-_SPAM: Final = "cheap prints buy prints online best prints cheap frames buy frames free shipping best price"
-_LOREM: Final = (
-    "Lorem ipsum dolor sit amet", "consectetur adipiscing elit", "sed do eiusmod tempor", "ut labore et dolore",
-    "magna aliqua", "ut enim ad minim veniam", "quis nostrud exercitation", "ullamco laboris nisi", "ut aliquip ex ea",
-    "commodo consequat", "duis aute irure dolor", "in reprehenderit in voluptate", "velit esse cillum dolore",
-)  # fmt: skip
 
 
 def shorten(desk: Desk) -> None:
@@ -42,17 +35,17 @@ def spam(desk: Desk) -> None:
     desk.draft.blocks = [
         content.heading(1, "Cheap prints, best prints"),
         *keep,
-        *(content.paragraph(" ".join([_SPAM] * desk.rng.randint(4, 9))) for _ in range(4)),
+        *(content.paragraph(" ".join([PROSE["spam"]] * desk.rng.randint(4, 9))) for _ in range(4)),
     ]
 
 
 def lorem(desk: Desk) -> None:
-    blocks = desk.draft.blocks
+    first, *others = PROSE["lorem"]
     desk.draft.blocks = [
-        content.paragraph(", ".join([_LOREM[0], *desk.rng.sample(_LOREM[1:], 9)]) + ".")
+        content.paragraph(", ".join([first, *desk.rng.sample(others, 9)]) + ".")
         if isinstance(block, Text) and block.tag == "p" and number > 1
         else block
-        for number, block in enumerate(blocks)
+        for number, block in enumerate(desk.draft.blocks)
     ]
 
 
@@ -82,12 +75,11 @@ def dead_pictures(desk: Desk) -> None:
 
 def edited(desk: Desk) -> None:
     """A word here and there differs."""
-    swaps = (("collection", "set"), ("began", "started"), ("pictures", "images"), ("without a pause", "at once"))
     blocks: list[content.Block] = []
     for block in desk.draft.blocks:
         if isinstance(block, Text) and block.inner is None:
             text = block.text
-            for old, new in swaps:
+            for old, new in PROSE["swaps"].items():
                 text = text.replace(old, new, 1)
             block = replace(block, text=text)
         blocks.append(block)

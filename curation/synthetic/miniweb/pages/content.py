@@ -1,4 +1,4 @@
-"""What a page is about: blocks of text and pictures in reading order, and what is true of each."""
+"""The content of a page: blocks of text and pictures in reading order, and the truth of each."""
 
 import html
 from collections.abc import Iterable, Iterator
@@ -16,7 +16,7 @@ class Shown:
     """A picture of the site's pairs, for pages to show."""
 
     url: str
-    """Where the pairs list it."""
+    """Its address in the list of pairs."""
     file: str | None
     """Its body, relative to the site's folder; None if there is nothing to have."""
     content_type: str = "image/jpeg"
@@ -26,7 +26,7 @@ class Shown:
     captions: tuple[str, ...] = ()
     qa: tuple[tuple[str, str], ...] = ()
     spoil: str | None = None
-    """The spoiler of its row among the pairs; None for a clean one."""
+    """The corruption of its row among the pairs; None for a clean one."""
     expect_stage: str | None = None
     expect_rule: str | None = None
 
@@ -61,9 +61,9 @@ class Picture:
     """From `<img` or `<picture` to its end."""
     caption: str | None = None
     spoil: str | None = None
-    """What is wrong with it; None for a good one."""
+    """Its fault; None for a good one."""
     expect_stage: str | None = None
-    """Where the spoiled one should go: `download`, `trim`; None: anywhere."""
+    """The stage that should drop a corrupted one: `download`, `trim`; None: anywhere."""
     expect_rule: str | None = None
 
     @property
@@ -78,7 +78,7 @@ Block = Text | Picture
 
 @dataclass(kw_only=True, slots=True)
 class Draft:
-    """A page in the making; spoilers change it."""
+    """A page in the making; corruptions change it."""
 
     number: int
     host: str
@@ -99,7 +99,7 @@ class Draft:
     body: bytes = b""
     """As it is sent."""
     routes: dict[str, Route] = field(default_factory=dict)
-    """What the site serves for it, by address: its pictures."""
+    """Routes of the site for it, by address: its pictures."""
     duplicate_of: str | None = None
     """The address of the page that it repeats."""
 

@@ -1,17 +1,13 @@
-"""Which page gets which template, language and spoiler: made from the configuration alone."""
+"""The plan of the pages: which one gets which template, language and corruption: made from the configuration alone."""
 
-import hashlib
 import random
 from dataclasses import dataclass, replace
-from typing import Final
 
+from mmcorpus.curation.synthetic.common import stream
 from mmcorpus.curation.synthetic.miniweb.config import MiniWebConfig
-from mmcorpus.curation.synthetic.miniweb.pages.spoilers import PAGE_SPOILERS
+from mmcorpus.curation.synthetic.miniweb.pages.corruptions import PAGE_CORRUPTIONS
 from mmcorpus.curation.synthetic.miniweb.pages.templates import TEMPLATES
 from mmcorpus.curation.synthetic.miniweb.truth import CLEAN
-
-MOST_USES: Final = 10
-"""In how many places a clean picture may stand; beyond that, rules call it repeated (MM1, A.1)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,25 +23,24 @@ class PageSlot:
 
 
 def plan_pages(config: MiniWebConfig) -> list[PageSlot]:
-    """The pages in order; spoiled ones are the same share as of the pairs, every spoiler once while there is room."""
+    """The pages in order; the same share is corrupted as of the pairs, in every way once while there is room."""
     rng = page_stream(config, "plan")
-    spoils = _spoils(config)
-    spoils += [CLEAN] * (config.pages - len(spoils))
-    rng.shuffle(spoils)
-    clean = [number for number, spoil in enumerate(spoils) if spoil == CLEAN]
+    names = _corrupted(config)
+    names += [CLEAN] * (config.pages - len(names))
+    rng.shuffle(names)
+    clean = [number for number, spoil in enumerate(names) if spoil == CLEAN]
     rng.shuffle(clean)
     partners = iter(clean)
-    names = list(TEMPLATES)
     slots = []
-    for number, spoil in enumerate(spoils):
-        spoiler = PAGE_SPOILERS.get(spoil)
-        partner = next(partners, None) if spoiler is not None and spoiler.partner else None
+    for number, spoil in enumerate(names):
+        corruption = PAGE_CORRUPTIONS.get(spoil)
+        partner = next(partners, None) if corruption is not None and corruption.partner else None
         slots.append(
             PageSlot(
                 number=number,
-                spoil=CLEAN if spoiler is not None and spoiler.partner and partner is None else spoil,
-                template=(spoiler and spoiler.template) or rng.choice(names),
-                language=rng.choice(spoiler.languages) if spoiler else "en",
+                spoil=CLEAN if corruption is not None and corruption.partner and partner is None else spoil,
+                template=(corruption and corruption.template) or rng.choice(list(TEMPLATES)),
+                language=rng.choice(corruption.languages) if corruption else "en",
                 partner=partner,
             )
         )
@@ -54,20 +49,19 @@ def plan_pages(config: MiniWebConfig) -> list[PageSlot]:
 
 def _as_original(slot: PageSlot, slots: list[PageSlot]) -> PageSlot:
     """A page that copies another's text is of its kind."""
-    if slot.partner is None or PAGE_SPOILERS[slot.spoil].partner == "images":
+    if slot.partner is None or PAGE_CORRUPTIONS[slot.spoil].partner == "images":
         return slot
     return replace(slot, template=slots[slot.partner].template)
 
 
-def _spoils(config: MiniWebConfig) -> list[str]:
+def _corrupted(config: MiniWebConfig) -> list[str]:
     budget = round(config.pages * config.spoil)
-    weighted = [name for name, spoiler in PAGE_SPOILERS.items() for _ in range(spoiler.weight)]
-    once = sorted(PAGE_SPOILERS, key=lambda name: -PAGE_SPOILERS[name].weight)
+    weighted = [name for name, corruption in PAGE_CORRUPTIONS.items() for _ in range(corruption.weight)]
+    once = sorted(PAGE_CORRUPTIONS, key=lambda name: -PAGE_CORRUPTIONS[name].weight)
     rest = max(0, budget - len(once))
     return [*once[:budget], *(weighted[place % len(weighted)] for place in range(rest))]
 
 
 def page_stream(config: MiniWebConfig, *purpose: object) -> random.Random:
     """A random stream of its own for each purpose, the same on every machine."""
-    text = "\0".join(str(part) for part in (config.seed, "pages", *purpose))
-    return random.Random(int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest(), "little"))
+    return stream(config.seed, "pages", *purpose)

@@ -1,29 +1,20 @@
 """Prose about pictures: true sentences from the renderers' facts, in a story of people and places."""
 
 import random
-from typing import Final
+from typing import Any, Final
 
-from mmcorpus.curation.synthetic.miniweb.languages import describe
+from mmcorpus.curation.synthetic.common import read_data
+from mmcorpus.curation.synthetic.miniweb.captions import describe
 from mmcorpus.curation.synthetic.miniweb.pages.content import Shown
-from mmcorpus.curation.synthetic.miniweb.pages.frames import (
-    ANSWERS,
-    ASIDES,
-    CLOSINGS,
-    FRAMES,
-    LOOKS,
-    OPENINGS,
-    ORDINALS,
-    PEOPLE,
-    PLACES,
-    TITLES,
-)
 
+PROSE: Final[dict[str, Any]] = read_data(__package__, "prose.yaml")
+PEOPLE: Final[list[str]] = PROSE["people"]
+PLACES: Final[list[str]] = PROSE["places"]
 ENGLISH: Final = "en"
-LANGUAGES: Final = (ENGLISH, *FRAMES)
 
 
 class Teller:
-    """Writes about pictures in one language; no sentence of the frame comes twice on a page."""
+    """Writes about pictures in one language; no sentence of the story comes twice on a page."""
 
     def __init__(self, language: str, rng: random.Random) -> None:
         self.language = language
@@ -31,48 +22,45 @@ class Teller:
         self.person, self.other = rng.sample(PEOPLE, 2)
         self.place = rng.choice(PLACES)
         self.year = rng.randint(1988, 2023)
-        frame = FRAMES.get(language)
-        self._asides = list(frame[2:-1] if frame else ASIDES)
+        self._frame: dict[str, Any] | None = PROSE["frames"].get(language)
+        self._asides = list((self._frame or PROSE)["asides"])
         rng.shuffle(self._asides)
-        self._looks = rng.sample(LOOKS, len(LOOKS))
-        self._answers = rng.sample(ANSWERS, len(ANSWERS))
+        self._looks = rng.sample(PROSE["looks"], len(PROSE["looks"]))
+        self._answers = rng.sample(PROSE["answers"], len(PROSE["answers"]))
         self._shown = 0
 
     def title(self, shown: Shown) -> str:
         """A headline that names the picture."""
-        if self.language != ENGLISH:
-            return self._fill(FRAMES[self.language][0])
-        return _capital(self._fill(self._rng.choice(TITLES), thing=self.thing(shown)))
+        if self._frame:
+            return self._fill(self._frame["title"])
+        return _capital(self._fill(self._rng.choice(PROSE["titles"]), thing=self._thing(shown)))
 
     def heading(self, shown: Shown) -> str:
         """A subheading that names the picture."""
-        if self.language != ENGLISH:
-            return self.caption(shown).rstrip(".。")
-        place, thing = self.place, self.thing(shown)
-        return self._rng.choice((f"{_capital(thing)}, {place}", f"About {thing} of {self.year}", f"{place}: {thing}"))
+        thing = self._thing(shown)
+        if self._frame:
+            return thing
+        heading: str = self._rng.choice(PROSE["headings"])
+        return heading.format(thing=thing, Thing=_capital(thing), place=self.place, year=self.year)
 
-    def thing(self, shown: Shown) -> str:
+    def _thing(self, shown: Shown) -> str:
         """The picture in a noun phrase: its shortest caption."""
-        if self.language != ENGLISH:
-            return self.caption(shown).rstrip(".。")
-        text = shown.captions[0].rstrip(".")
-        return text[0].lower() + text[1:]
+        return self.caption(shown).rstrip(".。") if self._frame else _uncapital(shown.captions[0].rstrip("."))
 
     def caption(self, shown: Shown) -> str:
         """One true sentence, not the shortest: on many pages that one would be the same."""
-        if self.language != ENGLISH:
-            return describe(shown.kind, shown.facts, self.language)
-        return shown.captions[1]
+        return describe(shown.kind, shown.facts, self.language) if self._frame else shown.captions[1]
 
     def opening(self) -> str:
         """The sentences that a page begins with."""
-        frame = FRAMES.get(self.language)
-        return f"{self._fill(frame[1] if frame else self._rng.choice(OPENINGS))} {self.aside()}".strip()
+        opening = self._frame["opening"] if self._frame else self._rng.choice(PROSE["openings"])
+        return f"{self._fill(opening)} {self.aside()}".strip()
 
     def closing(self) -> str:
         """The sentences that a page ends with."""
-        frame = FRAMES.get(self.language)
-        return f"{self.aside()} {self._fill(frame[-1] if frame else self._rng.choice(CLOSINGS))}".strip()
+        aside = self.aside()
+        closing = self._frame["closing"] if self._frame else self._rng.choice(PROSE["closings"])
+        return f"{aside} {self._fill(closing)}".strip()
 
     def aside(self) -> str:
         """A sentence of the story; empty once all are told."""
@@ -80,10 +68,10 @@ class Teller:
 
     def about(self, shown: Shown, *, sentences: int = 3) -> str:
         """A paragraph on the next picture of the page: what it shows, and `sentences` of the story around that."""
-        ordinal = ORDINALS[min(self._shown, len(ORDINALS) - 1)]
+        ordinal = PROSE["ordinals"][min(self._shown, len(PROSE["ordinals"]) - 1)]
         self._shown += 1
-        if self.language != ENGLISH:
-            parts = [describe(shown.kind, shown.facts, self.language)]
+        if self._frame:
+            parts = [self.caption(shown)]
         else:
             fact = self._rng.choice(shown.captions[2:])
             look = self._looks[self._shown % len(self._looks)]

@@ -1,5 +1,6 @@
-"""How a finished page is sent, spoiled: encodings, broken markup, headers, answers that are no page."""
+"""Corrupted sending of a finished page: encodings, broken markup, headers, answers that are no page."""
 
+import codecs
 import gzip
 import random
 import re
@@ -17,9 +18,11 @@ def header(value: str) -> Send:
     return send
 
 
-def answer(status: int, content_type: str, body: bytes) -> Send:
+def answer(status: int, content_type: str, body: str) -> Send:
+    """Answers something else; each character of the body is a byte."""
+
     def send(draft: Draft, rng: random.Random) -> None:
-        draft.status, draft.body = status, body
+        draft.status, draft.body = status, body.encode("latin-1")
         draft.headers = {"Content-Type": content_type}
 
     return send
@@ -30,6 +33,11 @@ def moved(draft: Draft, rng: random.Random) -> None:
     draft.headers = {"Content-Type": "text/html", "Location": "/"}
 
 
+def cut_off_png(draft: Draft, rng: random.Random) -> None:
+    draft.body = b"\x89PNG\r\n\x1a\n" + bytes(64)
+    draft.headers = {"Content-Type": "image/png"}
+
+
 def script_only(draft: Draft, rng: random.Random) -> None:
     draft.body = (
         b"<!doctype html><html><head><meta charset=utf-8><title>App</title></head><body>"
@@ -38,14 +46,15 @@ def script_only(draft: Draft, rng: random.Random) -> None:
     )
 
 
-def charset(name: str, *, meta: str | None, header: str | None, bom: bytes = b"") -> Send:
+def charset(name: str, *, meta: str | None = None, header: str | None = None, bom: bool = False) -> Send:
     """Sends the page in an encoding that only one of its three signs tells (a BOM beats the header, that the meta)."""
 
     def send(draft: Draft, rng: random.Random) -> None:
         text = draft.body.decode("utf-8")
         tag = "" if meta is None else f'<meta http-equiv="Content-Type" content="text/html; charset={meta}">'
         text = text.replace('<meta charset="utf-8">', tag, 1)
-        draft.body = bom + text.encode(name, "xmlcharrefreplace")
+        body = text.encode(name, "xmlcharrefreplace")
+        draft.body = codecs.BOM_UTF16_LE + body if bom else body
         draft.headers["Content-Type"] = "text/html" if header is None else f"text/html; charset={header}"
 
     return send

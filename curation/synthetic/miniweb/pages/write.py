@@ -1,4 +1,4 @@
-"""Writes a site's pages: WARC files, what they show, and what is true of them."""
+"""Writes a site's pages: WARC files, the files that they show, and their truth."""
 
 import os
 import zlib
@@ -9,11 +9,11 @@ from typing import Any, Final
 import pyarrow as pa
 
 from mmcorpus.curation.store import storage
+from mmcorpus.curation.synthetic.common import read_data
 from mmcorpus.curation.synthetic.miniweb.config import MiniWebConfig
+from mmcorpus.curation.synthetic.miniweb.pages.chrome import outside_files, static_files
 from mmcorpus.curation.synthetic.miniweb.pages.content import Shown
-from mmcorpus.curation.synthetic.miniweb.pages.furniture import outside_files, static_files
 from mmcorpus.curation.synthetic.miniweb.pages.make import MadePage, make_pages, same_text
-from mmcorpus.curation.synthetic.miniweb.pages.spoilers import AI_TXT, CLOSED, OPEN_ROBOTS_TXT, QUIET, ROBOTS_TXT
 from mmcorpus.curation.synthetic.miniweb.pages.templates import TEMPLATES
 from mmcorpus.curation.synthetic.miniweb.site import PAGES, Route, address, write_file
 from mmcorpus.curation.synthetic.miniweb.truth import CLEAN
@@ -27,7 +27,7 @@ _NODE: Final = pa.struct(
         ("url", pa.string()),  # of an image; then text and tag are null
         ("choices", pa.list_(pa.string())),  # all addresses that show it
         ("spoil", pa.string()),  # null for a good node
-        ("expect_stage", pa.string()),  # where the spoiled one should go; null: anywhere
+        ("expect_stage", pa.string()),  # where the corrupted one should go; null: anywhere
         ("expect_rule", pa.string()),
     ]
 )
@@ -39,7 +39,7 @@ _FIELDS: Final[list[tuple[str, pa.DataType]]] = [
     ("template", pa.string()),
     ("language", pa.string()),  # ISO 639-1
     ("title", pa.string()),
-    ("spoil", pa.string()),  # a name of PAGE_SPOILERS, or `clean`
+    ("spoil", pa.string()),  # a name of PAGE_CORRUPTIONS, or `clean`
     ("expect", pa.string()),  # kept, dropped, no_images
     ("expect_stage", pa.string()),  # null if kept, or anywhere
     ("expect_rule", pa.string()),
@@ -52,7 +52,7 @@ _BAD_PICTURES: Final = (
     "http_404", "http_410", "http_403", "http_500", "html_as_image", "empty_body", "truncated", "redirect_loop",
     "redirect_private", "private_url", "endless", "reset", "bomb", "noai", "icon", "extreme_aspect",
 )  # fmt: skip
-"""Spoilers of pairs whose pictures pages show, too."""
+"""Corruptions of pairs whose pictures pages show, too."""
 
 
 def write_pages(
@@ -64,8 +64,8 @@ def write_pages(
     Returns what it serves besides, the truth, and counts.
     """
     shown = [_shown(row, routes) for row in rows if row.get("shown")]
-    spoiled = [_spoiled(row) for row in rows if row["spoil"] in _BAD_PICTURES]
-    made = make_pages(config, shown, spoiled, lambda file: _read(out, file))
+    corrupted = [_corrupted(row) for row in rows if row["spoil"] in _BAD_PICTURES]
+    made = make_pages(config, shown, corrupted, lambda file: _read(out, file))
     served: dict[str, Route] = {}
     for page in made:
         served.update(page.draft.routes)
@@ -76,7 +76,7 @@ def write_pages(
     repeated = Counter(
         (page.draft.host, same_text(text))
         for page in made
-        if page.spoiler.stage not in ("extract", "capture")
+        if page.corruption.stage not in ("extract", "capture")
         for text in page.texts()
     )
     truth = [page.truth(file, repeated) for page, file in zip(made, files, strict=True)]
@@ -107,7 +107,7 @@ def _shown(row: Mapping[str, Any], routes: Mapping[str, Route]) -> Shown:
     )
 
 
-def _spoiled(row: Mapping[str, Any]) -> Shown:
+def _corrupted(row: Mapping[str, Any]) -> Shown:
     return Shown(
         url=row["url"],
         file=None,
@@ -151,11 +151,12 @@ def _capture(page: MadePage) -> Capture:
 
 
 def _about_robots() -> list[Capture]:
-    """What the crawl carries of robots.txt and ai.txt."""
+    """The crawl's records of robots.txt and ai.txt."""
     plain = {"Content-Type": "text/plain"}
-    texts = [(f"http://{template.host}/robots.txt", OPEN_ROBOTS_TXT) for template in TEMPLATES.values()]
-    texts += [(f"http://{CLOSED}/robots.txt", ROBOTS_TXT), (f"http://{QUIET}/ai.txt", AI_TXT)]
-    return [Capture(url, text.encode(), plain, "2024-01-31T00:00:00Z") for url, text in texts]
+    texts = dict(read_data(__package__, "robots.yaml"))
+    opened = texts.pop("open")
+    texts = {f"http://{template.host}/robots.txt": opened for template in TEMPLATES.values()} | texts
+    return [Capture(url, text.encode(), plain, "2024-01-31T00:00:00Z") for url, text in texts.items()]
 
 
 def _damage(path: str, members: Sequence[int]) -> None:
@@ -171,7 +172,7 @@ def _damage(path: str, members: Sequence[int]) -> None:
 
 
 def _members(data: bytes) -> list[tuple[int, int]]:
-    """Where each gzip member begins and ends."""
+    """The start and end of each gzip member."""
     bounds, start = [], 0
     while start < len(data):
         member = zlib.decompressobj(zlib.MAX_WBITS | 16)

@@ -1,4 +1,4 @@
-"""A small site with every spoiler in it, and a client that reaches it by its host names."""
+"""A small site with every corruption in it, and a client that reaches it by its host names."""
 
 import http.client
 from collections.abc import Callable, Mapping

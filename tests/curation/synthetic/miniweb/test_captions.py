@@ -5,8 +5,9 @@ import re
 
 import pytest
 
-from mmcorpus.curation.synthetic.miniweb import captions
-from mmcorpus.curation.synthetic.miniweb.languages import LANGUAGES, describe
+from mmcorpus.curation.synthetic.miniweb.captions import LANGUAGES, describe, small_edit
+from mmcorpus.curation.synthetic.miniweb.corruptions import CORRUPTIONS
+from mmcorpus.curation.synthetic.miniweb.page import clean_page
 from mmcorpus.curation.synthetic.render import KINDS, render
 
 SCRIPTS = {"ru": r"[а-яё]", "zh": r"[一-鿿]", "ja": r"[ぁ-ヿ]", "ar": r"[؀-ۿ]"}
@@ -34,13 +35,15 @@ def test_the_facts_are_those_of_the_picture():
 def test_an_edit_changes_the_text_a_little():
     caption = "Three red circles on the left."
     for seed in range(30):
-        edited = captions.small_edit(random.Random(seed), caption)
+        edited = small_edit(random.Random(seed), caption)
         assert edited != caption
         assert "circles" in edited.lower()
 
 
 def test_markup_keeps_the_caption_inside():
     for seed in range(20):
-        marked = captions.markup(random.Random(seed), "A star.")
-        assert "A star." in marked
-        assert re.search(r"[<\[&]", marked)
+        page = clean_page(render("scene", seed, size=(96, 96)), "p1", random.Random(seed))
+        caption = page.caption
+        CORRUPTIONS["markup_caption"].apply(page)
+        assert caption in page.caption
+        assert re.search(r"[<\[&]", page.caption)

@@ -15,10 +15,11 @@ import pytest
 
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.uid import pair_uid
-from mmcorpus.curation.synthetic.miniweb import SPOILERS, MiniWebConfig, generate_site, read_site
+from mmcorpus.curation.synthetic.miniweb import CORRUPTIONS, MiniWebConfig, generate_site, read_site
 from mmcorpus.curation.synthetic.miniweb.generate import site_fingerprint
-from mmcorpus.curation.synthetic.miniweb.plan import plan_site, spoiler_counts
+from mmcorpus.curation.synthetic.miniweb.plan import corruption_counts, plan_site
 from mmcorpus.curation.synthetic.render import render
+from tests.processes import kill, wait_until
 
 
 def digests(root: Path) -> dict[str, str]:
@@ -103,11 +104,9 @@ def test_kill_9_leaves_no_process_and_no_half_site(tmp_path: Path):
         f"generate_site(MiniWebConfig(pairs=600, instructions=20, sides=(96, 128)), {str(out)!r}, workers=2)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, start_new_session=True)
+    wait_until(lambda: list(out.glob("parts/*/*.json")), process)
+    kill(process)
     deadline = time.monotonic() + 60
-    while not list(out.glob("parts/*/*.json")) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.kill()
-    process.wait()
     assert not (out / "site.json").exists()
     while group_members(process.pid) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -149,11 +148,11 @@ def test_only_rows_listed_twice_share_a_uid(small_site: Path):
     assert {uid: count - 1 for uid, count in counts.items() if count > 1} == dict(repeated)
 
 
-def test_every_spoiler_is_there_as_planned(small_site: Path, small_config: MiniWebConfig):
+def test_every_corruption_is_there_as_planned(small_site: Path, small_config: MiniWebConfig):
     found = Counter(row["spoil"] for row in truth(small_site) if row["list"] == "pairs")
     clean = found.pop("clean")
-    assert set(found) == set(SPOILERS)
-    assert found == spoiler_counts(small_config)
+    assert set(found) == set(CORRUPTIONS)
+    assert found == corruption_counts(small_config)
     assert clean == small_config.pairs - sum(found.values())
     counts = read_site(str(small_site)).counts
     assert counts["spoiled"] == sum(found.values())
@@ -161,7 +160,7 @@ def test_every_spoiler_is_there_as_planned(small_site: Path, small_config: MiniW
 
 
 def test_the_demo_has_three_of_each_and_two_thirds_clean():
-    counts = spoiler_counts(MiniWebConfig(pairs=1500))
+    counts = corruption_counts(MiniWebConfig(pairs=1500))
     assert min(counts.values()) >= 3
     assert 0.34 <= sum(counts.values()) / 1500 <= 0.35
     assert max(counts["slow"], counts["drip"]) <= 4
@@ -172,7 +171,7 @@ def test_copies_point_at_clean_rows_that_are_listed(small_site: Path):
     rows = [row for row in truth(small_site) if row["list"] == "pairs"]
     clean = {row["uid"]: row for row in rows if row["spoil"] == "clean"}
     for row in rows:
-        copies = row["spoil"] in SPOILERS and SPOILERS[row["spoil"]].partner in ("copy", "repeat")
+        copies = row["spoil"] in CORRUPTIONS and CORRUPTIONS[row["spoil"]].partner in ("copy", "repeat")
         assert (row["duplicate_of"] is not None) == copies
         if copies:
             original = clean[row["duplicate_of"]]
@@ -215,9 +214,9 @@ def test_seeds_share_nothing():
     assert not {slot.seed for slot in first} & {slot.seed for slot in second}
 
 
-def test_weights_choose_the_spoilers():
-    config = MiniWebConfig(pairs=100, spoil=0.2, weights=dict.fromkeys(SPOILERS, 0.0) | {"cmyk": 1.0, "blank": 3.0})
-    assert {name: count for name, count in spoiler_counts(config).items() if count} == {"cmyk": 5, "blank": 15}
+def test_weights_choose_the_corruptions():
+    config = MiniWebConfig(pairs=100, spoil=0.2, weights=dict.fromkeys(CORRUPTIONS, 0.0) | {"cmyk": 1.0, "blank": 3.0})
+    assert {name: count for name, count in corruption_counts(config).items() if count} == {"cmyk": 5, "blank": 15}
 
 
 @pytest.mark.parametrize(
@@ -225,7 +224,7 @@ def test_weights_choose_the_spoilers():
     [
         ({"spoil": 1.5}, "spoil is 1.5"),
         ({"pairs": -1}, "pairs is -1"),
-        ({"weights": {"blnak": 1.0}}, "no such spoiler"),
+        ({"weights": {"blnak": 1.0}}, "no such corruption"),
         ({"weights": {"blank": -1.0}}, "weights.blank"),
         ({"sides": (300, 200)}, "sides"),
     ],

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mmcorpus.curation.synthetic.miniweb import MiniWebConfig, generate_site, serve_site
-from mmcorpus.curation.synthetic.miniweb.pages import PAGE_SPOILERS
+from mmcorpus.curation.synthetic.miniweb.pages import PAGE_CORRUPTIONS
 from mmcorpus.curation.synthetic.miniweb.pages.content import Shown
 from mmcorpus.curation.synthetic.miniweb.pages.embed import WAYS
 from mmcorpus.curation.synthetic.miniweb.pages.make import make_pages
@@ -136,9 +136,9 @@ def test_every_page_is_a_record_and_only_damaged_ones_cannot_be_read(truth: list
     assert ("http://quiet.miniweb.test/ai.txt", "2024-01-31T00:00:00Z") in records
 
 
-def test_every_spoiler_and_template_is_there(truth: list[dict]):
+def test_every_corruption_and_template_is_there(truth: list[dict]):
     slots = plan_pages(replace(CONFIG, pages=400, pairs=600))
-    assert {slot.spoil for slot in slots} == {*PAGE_SPOILERS, "clean"}
+    assert {slot.spoil for slot in slots} == {*PAGE_CORRUPTIONS, "clean"}
     assert {slot.template for slot in slots} == set(TEMPLATES)
     assert [(row["spoil"], row["template"]) for row in truth] == [(s.spoil, s.template) for s in plan_pages(CONFIG)]
     assert sum(row["spoil"] != "clean" for row in truth) == pytest.approx(0.45 * 90, abs=1)

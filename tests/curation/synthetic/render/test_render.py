@@ -171,13 +171,3 @@ def test_weights_decide_the_mix() -> None:
     assert 0.72 < kinds.count("scene") / len(kinds) < 0.78
     assert len({config.sample(index) for index in range(config.count)}) == config.count
     assert RenderConfig(seed=1).sample(0) != RenderConfig(seed=2).sample(0)
-
-
-def test_fingerprint_covers_all_but_the_count() -> None:
-    base = RenderConfig()
-    assert RenderConfig(count=5).fingerprint == base.fingerprint
-    others = [
-        RenderConfig(seed=1), RenderConfig(quality=80), RenderConfig(image_format="png"), RenderConfig(size=(256, 256)),
-        RenderConfig(samples_per_shard=10), RenderConfig(kinds={"clock": 1.0}),
-    ]  # fmt: skip
-    assert len({config.fingerprint for config in [base, *others]}) == 7

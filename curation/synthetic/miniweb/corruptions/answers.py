@@ -1,4 +1,4 @@
-"""Spoiled answers: what servers, and the addresses in lists, do to a client."""
+"""Corrupted answers: the faults of servers and of the addresses in lists."""
 
 from dataclasses import replace
 from typing import Final
@@ -9,55 +9,34 @@ from mmcorpus.curation.synthetic.miniweb.encode import encode
 from mmcorpus.curation.synthetic.miniweb.page import Page
 from mmcorpus.curation.synthetic.miniweb.site import Route
 
-_HTML: Final = b"<!doctype html><html><head><title>Sign in</title></head><body><h1>Please sign in</h1></body></html>\n"
 _PRIVATE: Final = ("http://10.0.0.1/", "http://127.0.0.1:1/", "http://169.254.169.254/latest/meta-data/",
                    "http://192.168.1.1/photo.jpg", "http://[::1]:1/", "http://172.16.0.9/a.png")  # fmt: skip
 
 
-def empty_body(page: Page, partner: Page | None) -> None:
-    """200 OK, and nothing."""
-    page.answer(200, content_type=page.route.content_type)
+def answer(page: Page, *, status: int, body: str, as_picture: bool = False) -> None:
+    """Text in place of the picture, as HTML or as if it were the picture."""
+    page.answer(status, body.encode(), content_type=page.route.content_type if as_picture else "text/html")
 
 
-def html_as_image(page: Page, partner: Page | None) -> None:
-    """A log-in page that calls itself an image."""
-    page.answer(200, _HTML, content_type=page.route.content_type)
-
-
-def wrong_content_type(page: Page, partner: Page | None) -> None:
+def wrong_content_type(page: Page) -> None:
     """The right picture under a wrong content type."""
     page.route = replace(
         page.route, content_type=page.rng.choice(("text/html", "text/plain", "application/octet-stream"))
     )
 
 
-def http_404(page: Page, partner: Page | None) -> None:
-    """Gone."""
-    page.answer(404, b"<h1>Not Found</h1>\n")
-
-
-def http_410(page: Page, partner: Page | None) -> None:
-    """Gone, and the server says so."""
-    page.answer(410, b"<h1>Gone</h1>\n")
-
-
-def http_403(page: Page, partner: Page | None) -> None:
+def http_403(page: Page) -> None:
     """Forbidden, with a picture that says so: an error's body is no sample."""
     notice = Image.new("RGB", (320, 240), (200, 200, 205))
     page.answer(403, encode(notice, "png"), content_type="image/png")
 
 
-def http_500(page: Page, partner: Page | None) -> None:
-    """A server that fails every time."""
-    page.answer(500, b"<h1>Internal Server Error</h1>\n")
-
-
-def transient_503(page: Page, partner: Page | None) -> None:
+def transient_503(page: Page) -> None:
     """Busy at the first request, fine at the second."""
     page.route = replace(page.route, behaviour="transient")
 
 
-def redirect(page: Page, partner: Page | None) -> None:
+def redirect(page: Page) -> None:
     """Moved once or twice, to the right picture."""
     host = page.url.split("/")[2]
     target = f"http://{host}/moved/{page.url.rpartition('/')[2]}"
@@ -72,25 +51,25 @@ def redirect(page: Page, partner: Page | None) -> None:
     page.upright = upright
 
 
-def redirect_loop(page: Page, partner: Page | None) -> None:
+def redirect_loop(page: Page) -> None:
     """Moved to an address that moved back."""
     other = f"http://{page.url.split('/')[2]}/loop/{page.number}"
     page.others[other] = (_moved(page.url), b"")
     page.redirect(302, other)
 
 
-def redirect_private(page: Page, partner: Page | None) -> None:
+def redirect_private(page: Page) -> None:
     """Moved into a private network: a client must refuse without connecting."""
     page.redirect(page.rng.choice((301, 302, 307)), page.rng.choice(_PRIVATE))
 
 
-def private_url(page: Page, partner: Page | None) -> None:
+def private_url(page: Page) -> None:
     """Listed at a private address."""
     page.url = f"http://192.168.{page.rng.randint(0, 255)}.{page.rng.randint(1, 254)}/photos/{page.number}.jpg"
     page.listed_elsewhere, page.upright = True, None
 
 
-def bad_url(page: Page, partner: Page | None) -> None:
+def bad_url(page: Page) -> None:
     """No address at all, or not one of the web."""
     form = page.rng.choice(
         ("ftp://images.miniweb.test/{}.jpg", "images/{}.jpg", "data:image/png;base64,{}", "http:///{}.jpg")
@@ -99,24 +78,24 @@ def bad_url(page: Page, partner: Page | None) -> None:
     page.listed_elsewhere, page.upright = True, None
 
 
-def slow(page: Page, partner: Page | None) -> None:
+def slow(page: Page) -> None:
     """Slow, but within reason."""
     page.route = replace(page.route, behaviour="slow", seconds=round(page.rng.uniform(1.0, 2.0), 1))
 
 
-def drip(page: Page, partner: Page | None) -> None:
+def drip(page: Page) -> None:
     """A byte every 200 ms, for ever: no single wait is long."""
     page.route = replace(page.route, behaviour="drip", seconds=0.2)
     page.upright = None
 
 
-def endless(page: Page, partner: Page | None) -> None:
+def endless(page: Page) -> None:
     """A picture, and then zeros at full speed, for ever: longer than any cap."""
     page.route = replace(page.route, behaviour="endless")
     page.upright = None
 
 
-def reset(page: Page, partner: Page | None) -> None:
+def reset(page: Page) -> None:
     """The connection is reset, at once or half-way through the body."""
     page.route = replace(page.route, behaviour="reset")
     page.upright = None
@@ -124,13 +103,13 @@ def reset(page: Page, partner: Page | None) -> None:
         page.body = b""
 
 
-def noai(page: Page, partner: Page | None) -> None:
+def noai(page: Page) -> None:
     """The owner opts out of training, by header."""
     value = page.rng.choice(("noai", "noimageai", "noai, noimageai", "noindex", "none"))
     page.route = replace(page.route, headers={"X-Robots-Tag": value})
 
 
-def noai_for_others(page: Page, partner: Page | None) -> None:
+def noai_for_others(page: Page) -> None:
     """An opt-out that names another crawler."""
     page.route = replace(page.route, headers={"X-Robots-Tag": "otherbot: noai"})
 

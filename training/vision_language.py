@@ -1,0 +1,204 @@
+"""One stage of a vision-language model, from packs to a checkpoint: pretraining and instruction tuning alike."""
+
+import dataclasses
+from collections.abc import Generator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from mmcorpus.curation.store import storage
+from mmcorpus.packing.packs import PackReader
+from mmcorpus.packing.tokens import load_tokenizer
+from mmcorpus.training import checkpoint
+from mmcorpus.training.batch import PackedBatch
+from mmcorpus.training.config import ModelConfig, StageConfig
+from mmcorpus.training.data import Order, PackLoader, check_packs, micro_batches
+from mmcorpus.training.heldout import heldout_loss
+from mmcorpus.training.loop import Task, Totals, Trainer
+from mmcorpus.training.model import VisionLanguageModel, build_model
+from mmcorpus.training.parallel import World, open_world, parallelize
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+
+@dataclasses.dataclass(kw_only=True)
+class StageTotals(Totals):
+    """Progress of a stage over all its resumptions; losses are in nats a target token."""
+
+    target_tokens: int = 0
+    """Tokens that carried loss."""
+    positions: int = 0
+    """Positions that were not padding."""
+    images: int = 0
+    broken_images: int = 0
+    """Images that could not be decoded; their samples carried no loss."""
+    heldout_loss: float | None = None
+    """The last one; None without held-out packs."""
+    heldout_loss_blank: float | None = None
+    """The same with every image grey, if asked for."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainReport:
+    """The end of a stage."""
+
+    checkpoint: str
+    """The last checkpoint's folder."""
+    totals: StageTotals
+
+
+def train(
+    stage: StageConfig,
+    packs: str,
+    out: str,
+    *,
+    model: ModelConfig | None = None,
+    init: str | None = None,
+    heldout_packs: str | None = None,
+    device: str | None = None,
+) -> TrainReport:
+    """Train one stage over `packs`, writing `out/metrics.jsonl` and `out/checkpoints/`; resumes by itself.
+
+    Give `model` to begin with that model, or `init`, a checkpoint (or a training folder, for its latest), to go on from
+    its weights with a fresh optimiser. `device` is cpu or cuda, None for what is there. Under torchrun every process
+    calls it with the same arguments. Raises ValueError for packs or settings that do not fit, TrainingInterrupted
+    (a KeyboardInterrupt) after Ctrl-C or SIGTERM once a checkpoint is written, FloatingPointError if the gradient is
+    not finite.
+    """
+    if (model is None) == (init is None):
+        raise ValueError("give either model (to begin) or init (a checkpoint to go on from)")
+    reader = PackReader(packs)
+    if len(reader) == 0:
+        raise ValueError(f"{packs} holds no sequences: nothing to train on")
+    heldout = PackReader(heldout_packs) if heldout_packs else None
+    with open_world(device) as world:
+        _check_split(stage, world)
+        data = {"packs": [shard["sha256"] for shard in reader.manifest["shards"]]}
+        resumed = checkpoint.resumable(out, stage, data)
+        net, tokenizer = _load(resumed or init, model, reader, stage.seed)
+        for read in (reader, heldout):
+            if read is not None and len(read):
+                check_packs(read, tokenizer, net.config.tokens_per_image)
+                _check_annotations(stage, read)
+        task = PackTask(stage, reader, heldout, data, net, tokenizer, world)
+        saved = Trainer(task, out, world, resumed).run()
+        return TrainReport(checkpoint=saved, totals=task.totals)
+
+
+def _check_split(stage: StageConfig, world: World) -> None:
+    batch, micro = stage.data.batch_sequences, stage.data.micro_batch_sequences
+    if batch < world.size:
+        raise ValueError(f"data.batch_sequences {batch} is less than {world.size} devices")
+    unit = world.size * micro
+    if stage.compute.parallel == "shard" and world.size > 1 and batch % unit:
+        raise ValueError(
+            f"data.batch_sequences {batch} is not a multiple of {unit} ({world.size} devices × "
+            f"micro_batch_sequences {micro}), which compute.parallel: shard needs"
+        )
+
+
+def _check_annotations(stage: StageConfig, reader: PackReader) -> None:
+    if reader.annotated and not stage.data.isolated:
+        raise ValueError(
+            f"{reader.root} has {reader.annotated:,} images with several captions, which must not see each other: "
+            f"leave data.isolated true, or pack without annotations"
+        )
+
+
+def _load(
+    source: str | None, config: ModelConfig | None, reader: PackReader, seed: int
+) -> tuple[VisionLanguageModel, "PreTrainedTokenizerFast"]:
+    """The model to train and its tokenizer: from a checkpoint, or begun; a random model takes the packs' tokenizer."""
+    if source is not None:
+        net, tokenizer, _ = checkpoint.load_model(source)
+        return net, tokenizer
+    assert config is not None
+    own = config.language if isinstance(config.language, str) else storage.join(reader.root, "tokenizer")
+    tokenizer = load_tokenizer(own)
+    return build_model(config, len(tokenizer), seed), tokenizer
+
+
+@dataclasses.dataclass(eq=False)
+class PackTask(Task[PackedBatch]):
+    """Next-token prediction on packed sequences of text and images."""
+
+    config: StageConfig
+    reader: PackReader
+    heldout: PackReader | None
+    data: dict[str, Any]
+    model: VisionLanguageModel
+    tokenizer: "PreTrainedTokenizerFast"
+    world: World
+    totals: StageTotals = dataclasses.field(default_factory=StageTotals)
+
+    rate = ("tokens_per_second", "positions")
+
+    def __post_init__(self) -> None:
+        config, batch = self.config, self.config.data.batch_sequences
+        self.kind = config.kind
+        self.title = config.kind + (" on blank images" if config.data.blank_images else "")
+        self.steps = config.schedule.total_steps(len(self.reader), batch)
+        self.order = Order(len(self.reader), batch, config.seed)
+        self.micro_batches = len(self._micro_batches(range(batch)))
+        self.model.freeze(**dataclasses.asdict(config.freeze))
+        self.model.set_attention(isolated=config.data.isolated, implementation=config.compute.attention)
+        parallelize(self.model, config.compute, self.world).train()
+
+    def _micro_batches(self, sequences: Sequence[int]) -> list[list[int]]:
+        size = self.config.data.micro_batch_sequences
+        return micro_batches(sequences, self.world.rank, self.world.size, size)
+
+    def batches(self, first: int) -> Generator[PackedBatch]:
+        loader = PackLoader(
+            self.reader,
+            image_size=self.model.vision.image_size,
+            length=self.reader.manifest["context_length"] if self.config.compute.compile else None,
+            blank=self.config.data.blank_images,
+            threads=self.config.data.num_workers,
+        )
+        steps = ([sequence for _, sequence in self.order.step(step)] for step in range(first, self.steps))
+        return loader.batches(group for sequences in steps for group in self._micro_batches(sequences))
+
+    def loss(self, batch: PackedBatch) -> tuple[torch.Tensor, int, dict[str, int]]:
+        with self.world.autocast(self.config.compute.precision):
+            total: torch.Tensor = self.model(batch.to(self.world.device))
+        counts = {
+            "target_tokens": batch.target_tokens,
+            "positions": batch.positions,
+            "images": batch.images_NCHW.shape[0],
+            "broken_images": batch.broken_images,
+        }
+        return total, batch.target_tokens, counts
+
+    def after_step(self) -> None:
+        pass
+
+    def metrics(self) -> dict[str, Any]:
+        totals = {name: getattr(self.totals, name) for name in ("positions", "images", "broken_images")}
+        return {"tokens": self.totals.target_tokens, **totals}
+
+    def evaluate(self) -> dict[str, Any]:
+        if not self.heldout:
+            return {}
+        # A model trained on blank images is judged on what it knows: blank ones.
+        loss = self.totals.heldout_loss = self._heldout_loss(self.heldout, self.config.data.blank_images)
+        if not self.config.heldout.blank:
+            return {"heldout_loss": loss}
+        self.totals.heldout_loss_blank = self._heldout_loss(self.heldout, True)
+        return {"heldout_loss": loss, "heldout_loss_blank": self.totals.heldout_loss_blank}
+
+    def _heldout_loss(self, packs: PackReader, blank: bool) -> float:
+        return heldout_loss(
+            self.model, packs, self.world, precision=self.config.compute.precision, blank=blank,
+            threads=self.config.data.num_workers, micro_batch=self.config.data.micro_batch_sequences,
+        )  # fmt: skip
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        return dict(self.model.named_parameters())  # tied ones once
+
+    def save_model(self, folder: str, weights: dict[str, torch.Tensor]) -> None:
+        checkpoint.save_model(folder, self.model, self.tokenizer, weights)
+
+    def state(self) -> dict[str, Any]:
+        return {"model": dataclasses.asdict(self.model.config)}
