@@ -10,9 +10,9 @@ from typing import Any, ClassVar, Final
 
 import pyarrow as pa
 
-from mmcorpus.filters.causal_lm import SCHEMA, Measured, blank_reason, clean, to_columns
-from mmcorpus.filters.language import BLANK
+from mmcorpus.filters.causal_lm import WHOLE, Measured, clean, to_columns
 from mmcorpus.filters.scorer import Batch, Columns, Scorer
+from mmcorpus.filters.texts import BLANK, blank_reason
 from mmcorpus.filters.weights import is_hub_id, local_copy, weights_identity
 
 # What CCNet's normaliser writes for punctuation of other scripts. Full-width digits have become 0 before.
@@ -54,7 +54,7 @@ class KenlmScorer(Scorer):
             raise ValueError("file is empty; give a KenLM model, .arpa or binary")
 
     def schema(self) -> pa.Schema:
-        return SCHEMA.remove(SCHEMA.get_field_index("truncated"))
+        return WHOLE
 
     def check(self) -> None:
         for package in ("kenlm", "sentencepiece") if self.sentencepiece else ("kenlm",):
@@ -78,9 +78,7 @@ class KenlmScorer(Scorer):
             return Measured(nll, sum(len(line.split()) + 1 for line in words))
 
         def judge(batch: Batch) -> Columns:
-            columns = to_columns([blank_reason(caption) or measure(caption) for caption in batch["caption"]])
-            del columns["truncated"]
-            return columns
+            return to_columns([blank_reason(text) or measure(text) for text in batch["caption"]], WHOLE)
 
         return judge
 
