@@ -49,9 +49,9 @@ WHOLE: Final = SCHEMA.remove(SCHEMA.get_field_index("truncated"))
 """The columns where no text is cut."""
 
 
-def to_columns(rows: Sequence[Measured | str], schema: pa.Schema = SCHEMA) -> Columns:
-    """The columns of the schema and `reason`, of likelihoods or the reasons why there is none."""
-    return columns_of(schema.names, [row if isinstance(row, str) else row.columns() for row in rows])
+def to_columns(rows: Sequence[Measured | str]) -> Columns:
+    """The columns of SCHEMA and `reason`, of likelihoods or the reasons why there is none."""
+    return columns_of(SCHEMA.names, [row if isinstance(row, str) else row.columns() for row in rows])
 
 
 def reasons_and_texts(captions: Sequence[str | None], instead: str = "") -> tuple[list[str | None], list[str]]:

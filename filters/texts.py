@@ -34,8 +34,8 @@ class TextScorer(Scorer):
     inputs: ClassVar[tuple[str, ...]] = ("caption",)
 
     @abstractmethod
-    def load_measure(self) -> Callable[[str], Mapping[str, Any]]:
-        """The function from a text to its values by column."""
+    def load_measure(self) -> Callable[[str], Mapping[str, Any] | str]:
+        """The function from a text to its values by column, or to the reason why there are none."""
 
     def load(self) -> Callable[[Batch], Columns]:
         names, measure = self.schema().names, self.load_measure()

@@ -17,10 +17,11 @@ from mmcorpus.filters.contamination import ITEMS
 pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 
 SCORER: Final = "contamination"
-_TEXT: Final = ("text_match", "text_overlap", "text_covered")
-_IMAGE: Final = ("image_match", "image_distance")
-_EMBEDDING: Final = ("evaluation_match", "evaluation_similarity")
-_KINDS: Final = {"text": _TEXT, "image": _IMAGE, "embedding": _EMBEDDING}
+_KINDS: Final = {
+    "text": ("text_match", "text_overlap", "text_covered"),
+    "image": ("image_match", "image_distance"),
+    "embedding": ("evaluation_match", "evaluation_similarity"),
+}
 """The column that names the item and those that measure, whose last word is the measure's name in `find_matches`."""
 
 

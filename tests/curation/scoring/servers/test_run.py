@@ -117,7 +117,7 @@ DRIVER = """
 import sys
 from pathlib import Path
 import ray
-from tests.curation.serving.test_run import judge, run
+from tests.curation.scoring.servers.test_run import judge, run
 ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100_000_000, log_to_driver=False)
 root = Path(sys.argv[1])
 run(root, [judge(root / "marks")])

@@ -119,7 +119,7 @@ def test_no_server_outlives_its_owner_or_its_supervisor(tmp_path: Path, victim: 
     code = (
         "import sys, time\n"
         "from pathlib import Path\n"
-        "from tests.curation.serving.test_supervise import *\n"
+        "from tests.curation.scoring.servers.test_supervise import *\n"
         "replica = Replica(spec(Path(sys.argv[1]), fake(Path(sys.argv[1]) / 'marks')))\n"
         "replica.settled()\n"
         "print(replica._supervisor.pid, flush=True)\n"
