@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from typing import IO, Any, Final
 from urllib.parse import quote
 
+from mmcorpus.curation.crawl.config import PagesConfig
 from mmcorpus.curation.crawl.records import Failure, Item, Other, Page, Position
-from mmcorpus.curation.documents.config import PagesConfig
 from mmcorpus.curation.store import storage
 
 HTML_NAMES: Final = (".html", ".htm", ".xhtml", ".shtml")

@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 
 import fsspec
 
+from mmcorpus.curation.crawl.config import PagesConfig
 from mmcorpus.curation.crawl.html_files import is_html_name
 from mmcorpus.curation.crawl.published import TABLES
-from mmcorpus.curation.documents.config import PagesConfig
 from mmcorpus.curation.store import storage
 
 _WARC: Final = re.compile(r"\.warc(\.(wet|wat|os\.cdx))?(\.gz|\.zst)?\Z")

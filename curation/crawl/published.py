@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import IO, Any, Final
 
+from mmcorpus.curation.crawl.config import PagesConfig
 from mmcorpus.curation.crawl.records import Failure, Item, Page, Position, Ready
 from mmcorpus.curation.crawl.tables import Row, column_names, read_rows
-from mmcorpus.curation.documents.config import PagesConfig
 from mmcorpus.curation.html.nodes import ImageNode, Node, TextNode, to_json
 
 TABLES: Final = ("pages", "obelics", "mmc4", "mint1t", "text")

@@ -10,14 +10,13 @@ import pyarrow.compute
 from mmcorpus.curation.dedup.exact import SameColumns, SameUrl
 from mmcorpus.curation.dedup.run import deduplicate
 from mmcorpus.curation.dedup.sources import Source
+from mmcorpus.curation.documents.read_extracted import CAPTURE
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.scores import read_scores
 from mmcorpus.curation.store.shards import SUCCESS, list_shards, read_rows
 
 pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 
-CAPTURE: Final = "capture"
-"""The ledger's stage, and the score table's name."""
 EARLIER: Final = "earlier_capture"
 SAME_RECORD: Final = "same_record"
 
@@ -70,8 +69,7 @@ def choose_captures(
         raise RuntimeError("shards could not be read: " + "; ".join(f"{k}: {v}" for k, v in found.failed.items()))
     table = pa.concat_tables(list(_verdicts(documents, scores)))
     ledger.write_stage(ledger_root, CAPTURE, table)
-    counted = pc.value_counts(table["rule"].drop_null().combine_chunks()).to_pylist()
-    dropped = {str(item["values"]): int(item["counts"]) for item in counted}
+    dropped = ledger.dropped_by(table)
     kept = len(table) - sum(dropped.values())
     return CaptureReport(documents=len(table), kept=kept, dropped=dict(sorted(dropped.items())))
 

@@ -8,14 +8,13 @@ As in OBELICS an image is its address, and texts that follow one another are one
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute
 
 from mmcorpus.curation.documents.read_extracted import digest_of_shards
-from mmcorpus.curation.documents.read_trimmed import Nodes, read_kept
 from mmcorpus.curation.engine.items import run_pending
 from mmcorpus.curation.engine.made_from import MadeFrom, digest
 from mmcorpus.curation.engine.output import Output
@@ -24,6 +23,7 @@ from mmcorpus.curation.selection.tables import read_selection, selection_pairs
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store import uid_arrays as uids
 from mmcorpus.curation.store.shards import SUCCESS, VIEW_FILE, EncodedImage, Shard, list_shards, read_rows, read_samples
+from mmcorpus.curation.store.views import Nodes, read_kept
 
 pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 
@@ -78,10 +78,6 @@ class ExportReport:
     """Uids of the selection that no shard has."""
     failed: dict[str, str]
     """Shards that could not be exported, and why; run again to retry them."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
 
 
 def export_obelics(

@@ -5,12 +5,14 @@ begins, so that a rerun seeks to the end of the last committed shard of each fil
 """
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Final, Literal
 
 import pyarrow as pa
 
+from mmcorpus.curation.crawl.config import VOLATILE, PagesConfig
 from mmcorpus.curation.crawl.html_files import read_folder, read_tar, read_zip
 from mmcorpus.curation.crawl.inputs import InputFile, find_inputs
 from mmcorpus.curation.crawl.optout.site_rules import BlockLists, SiteRules
@@ -18,15 +20,14 @@ from mmcorpus.curation.crawl.published import read_table_items
 from mmcorpus.curation.crawl.records import START, Item, Other, Position
 from mmcorpus.curation.crawl.streams import Source, open_input
 from mmcorpus.curation.crawl.warc import read_warc
-from mmcorpus.curation.documents.config import VOLATILE, PagesConfig
 from mmcorpus.curation.documents.page_row import PageExtractor
-from mmcorpus.curation.documents.shards import Part, Totals, part_name
+from mmcorpus.curation.documents.shards import Part, part_name
 from mmcorpus.curation.documents.site_optout import apply_site_optouts
 from mmcorpus.curation.engine.items import run_pending
 from mmcorpus.curation.engine.made_from import MadeFrom, digest, plain
 from mmcorpus.curation.engine.output import Output
 from mmcorpus.curation.store import ledger, storage
-from mmcorpus.curation.store.shards import Shard, list_shards, read_rows
+from mmcorpus.curation.store.shards import SUCCESS, Shard, list_shards, read_rows
 from mmcorpus.curation.store.uid import pair_uid
 
 Kind = Literal["document", "text"]
@@ -98,7 +99,7 @@ def extract_documents(
         earlier=("extract.json",),
     ).claim()
     storage.sweep(out)
-    before = Totals.of(_stats(out)).pages
+    before = _totals(out)[1].total()
     ran = run_pending(
         lambda: FileExtractor(config, out, images=kind == "document"), files, title="extract", workers=config.workers,
         unit="file",
@@ -106,11 +107,12 @@ def extract_documents(
     failed = {name: failure.reason for name, failure in ran.failed.items()}
     _write_ledger(out, ledger_root, failed)
     by_site = apply_site_optouts(out, config.opt_out, workers=config.workers)
-    total = Totals.of(_stats(out))
+    counts, codes, others = _totals(out)
+    pages, documents = codes.total(), codes.pop(SUCCESS, 0)
     return ExtractReport(
-        files=len(files), pages=total.pages, documents=total.documents, texts=total.texts, images=total.images,
-        failed=total.failed, others=dict(total.others.most_common()), opted_out=total.opted_out + by_site,
-        shards=total.shards, failed_files=failed, extracted=total.pages - before, seconds=time.monotonic() - start,
+        files=len(files), pages=pages, documents=documents, texts=counts["texts"], images=counts["images"],
+        failed=dict(codes.most_common()), others=dict(others.most_common()), opted_out=counts["opted_out"] + by_site,
+        shards=counts["shards"], failed_files=failed, extracted=pages - before, seconds=time.monotonic() - start,
     )  # fmt: skip
 
 
@@ -126,7 +128,7 @@ class FileExtractor:
         """Extract what is missing of a file; returns counts."""
         mark = _mark(file)
         number, position = self._committed(file, mark)
-        counts = {"documents": 0}
+        counts = Counter(documents=0)
         if position is None:
             return counts
         digits = len(str(self.config.records_per_shard - 1))
@@ -138,9 +140,7 @@ class FileExtractor:
             while item is not None and len(part.rows) < self.config.records_per_shard and part.size < MAX_PART_BYTES:
                 self._add(part, item)
                 after, item = item.position, next(items, None)
-            done = part.commit(self.out, file.name, None if item is None else after, mark)
-            for code, count in done.items():
-                counts[code] = counts.get(code, 0) + count
+            counts.update(part.commit(self.out, file.name, None if item is None else after, mark))
             if item is None:
                 return counts
             number += 1
@@ -196,9 +196,15 @@ def _mark(file: InputFile) -> dict[str, Any]:
     return {"size": info.get("size"), **{name: str(info[name]) for name in marks if info.get(name) is not None}}
 
 
-def _stats(out: str) -> Iterator[dict[str, Any]]:
+def _totals(out: str) -> tuple[Counter[str], Counter[str], Counter[str]]:
+    """The shards' stats added up: counts, pages by the code of their error, records that are no pages by kind."""
+    counts, codes, others = Counter[str](), Counter[str](), Counter[str]()
     for shard in list_shards(out):
-        yield storage.read_json(shard.stats)
+        stats = storage.read_json(shard.stats)
+        counts.update(shards=1, texts=stats["texts"], images=stats["images"], opted_out=stats["opted_out"])
+        codes.update(stats["status_dict"])
+        others.update(stats["others"])
+    return counts, codes, others
 
 
 def _write_ledger(out: str, ledger_root: str, failed: dict[str, str]) -> None:

@@ -1,25 +1,22 @@
 """The image list: every address that the documents' images have, once, and the rules before a download."""
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.compute
 
 from mmcorpus.curation.documents.config import ImageListConfig
 from mmcorpus.curation.documents.image_urls import DECIDED, CountShard, Merge
 from mmcorpus.curation.documents.read_extracted import digest_of_captures, digest_of_shards
 from mmcorpus.curation.download import DownloadConfig
-from mmcorpus.curation.engine.items import run_numbered, run_pending, threaded
+from mmcorpus.curation.engine.items import run_numbered, run_pending
 from mmcorpus.curation.engine.made_from import MadeFrom, digest_of, plain
 from mmcorpus.curation.engine.output import Output
 from mmcorpus.curation.engine.partitions import SUFFIX, read_parts, runs, says
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.shards import list_shards
-
-pc: Any = pyarrow.compute  # its stubs do not know chunked columns
+from mmcorpus.curation.store.storage import threaded
 
 MANIFEST: Final = "list.json"
 """Written last: the list is complete, and what it counts."""
@@ -45,10 +42,6 @@ class ImageListReport:
     """Addresses not listed, by rule; `inline` are `data:` addresses, which need no download."""
     failed: dict[str, str]
     """Document shards that could not be read, and why; run again to retry them."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
 
 
 def list_images(
@@ -102,12 +95,12 @@ def list_images(
     failed = {name: str(failure) for name, failure in ran.failed.items()}
     if len(failed) == len(shards):
         raise ValueError(f"not one shard of {documents} could be read; the first: {next(iter(failed.values()))}")
-    counted = tuple(count.path(shard.name) for shard in shards if shard.name not in failed)
+    names = [shard.name for shard in shards if shard.name not in failed]
+    counted = tuple(map(count.path, names))
     totals: Counter[str] = Counter()
     for said in threaded(says, counted):
         totals.update(said)
     tasks = tuple(runs(totals["addresses"], TASK_ADDRESSES))
-    names = [shard.name for shard in shards if shard.name not in failed]
     # A shard that could not be read, and now can, changes what all tasks merge.
     decided = f"{DECIDED_FOLDER}-{digest_of(names)}"
     merge = Merge(config=config, counted=counted, tasks=tasks, out=out, decided=storage.join(out, decided))
@@ -116,22 +109,16 @@ def list_images(
         if beyond or (name.startswith(DECIDED_FOLDER) and name != decided):
             storage.remove(storage.join(out, name))
     files = run_numbered(merge.decided, merge.run, len(tasks), title="merge addresses", workers=workers)
-    dropped, addresses = _write_ledger(files, ledger_root)
+    table = pa.concat_tables([DECIDED.empty_table(), *map(read_parts, files)])
+    verdicts = ledger.verdicts(table["uid"], "extract", table["rule"], table["value"])
+    dropped = ledger.dropped_by(ledger.write_stage(ledger_root, "extract", verdicts))
     report = ImageListReport(
-        documents=totals["documents"], places=totals["places"], addresses=addresses,
-        listed=addresses - dropped.total(), dropped=dict(sorted(dropped.items())), failed=failed,
+        documents=totals["documents"], places=totals["places"], addresses=len(table),
+        listed=len(table) - sum(dropped.values()), dropped=dict(sorted(dropped.items())), failed=failed,
     )  # fmt: skip
     shape = {"shards": names, "tasks": [[run.start, run.stop] for run in tasks], "decided": decided}
-    storage.write_json(manifest, {"made_from": output.made_from.fingerprint, **shape, "report": report.as_dict()})
+    storage.write_json(manifest, {"made_from": output.made_from.fingerprint, **shape, "report": asdict(report)})
     return report
-
-
-def _write_ledger(decided: Sequence[str], ledger_root: str) -> tuple[Counter[str], int]:
-    """The ledger of all addresses; returns how many each rule dropped, and their number."""
-    table = pa.concat_tables([DECIDED.empty_table(), *map(read_parts, decided)])
-    ledger.write_stage(ledger_root, "extract", ledger.verdicts(table["uid"], "extract", table["rule"], table["value"]))
-    counts = pc.value_counts(table["rule"].drop_null()).to_pylist()
-    return Counter({str(item["values"]): int(item["counts"]) for item in counts}), table.num_rows
 
 
 def read_manifest(listed: str) -> dict[str, Any]:

@@ -15,13 +15,14 @@ import pyarrow.compute
 
 from mmcorpus.curation.documents.config import ImageListConfig
 from mmcorpus.curation.documents.read_extracted import parse_nodes, read_documents, surviving
-from mmcorpus.curation.engine.items import task_path, threaded
+from mmcorpus.curation.engine.items import task_path
 from mmcorpus.curation.engine.partitions import PARTS, SUFFIX, read_parts, write_parts
 from mmcorpus.curation.html.addresses import address_uid, is_inline, shown_url
 from mmcorpus.curation.html.nodes import ImageNode
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store import uid_arrays as uids
 from mmcorpus.curation.store.shards import Shard
+from mmcorpus.curation.store.storage import threaded
 from mmcorpus.filters.url import UrlScorer
 
 pc: Any = pyarrow.compute  # its stubs do not know chunked columns
@@ -125,8 +126,9 @@ class Merge:
     def run(self, task: int) -> dict[str, int]:
         parts = self.tasks[task]
         table = _merged(pa.concat_tables(threaded(lambda path: read_parts(path, parts), self.counted)))
-        rules, values = decide(self.config, table)
-        decided = pa.table([table["uid"], pa.array(rules, pa.string()), pa.array(values, pa.string())], schema=DECIDED)
+        verdicts = decide(self.config, table)
+        rules, values = (pa.array([verdict[place] for verdict in verdicts], pa.string()) for place in (0, 1))
+        decided = pa.table([table["uid"], rules, values], schema=DECIDED)
         listed = table.filter(pc.is_null(decided["rule"])).select(["uid", "url", "pages", "places"])
         storage.write_table(storage.join(self.out, f"{task:05d}.parquet"), listed.combine_chunks())
         # Last: its presence is the commit of both.
@@ -134,20 +136,17 @@ class Merge:
         return {"addresses": table.num_rows, "listed": listed.num_rows}
 
 
-def decide(config: ImageListConfig, table: pa.Table) -> tuple[list[str | None], list[str | None]]:
+def decide(config: ImageListConfig, table: pa.Table) -> list[tuple[str | None, str | None]]:
     """The rule that drops each address of a table of `USES`, None for none, and the value that decided."""
     judge = UrlScorer(whole_words=config.whole_words).load()
-    rules: list[str | None] = []
-    values: list[str | None] = []
+    verdicts: list[tuple[str | None, str | None]] = []
     for start in range(0, table.num_rows, _BLOCK):
         block = table.slice(start, _BLOCK)
         words = judge({"url": block["url"].to_pylist()})
         for position, row in enumerate(block.to_pylist()):
             found = next((word for word in config.url_words if words[word][position]), None)
-            rule, value = _decide(config, row, found)
-            rules.append(rule)
-            values.append(value)
-    return rules, values
+            verdicts.append(_decide(config, row, found))
+    return verdicts
 
 
 def _decide(config: ImageListConfig, row: dict[str, Any], word: str | None) -> tuple[str | None, str | None]:

@@ -1,8 +1,6 @@
 """One placed document as a person looks at it: each node, and what was decided on it."""
 
-import io
 import json
-import tarfile
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +9,7 @@ import pyarrow.compute
 import pyarrow.dataset as ds
 
 from mmcorpus.curation.store import ledger, storage
-from mmcorpus.curation.store.shards import SUCCESS, EncodedImage, Shard, read_rows
+from mmcorpus.curation.store.shards import SUCCESS, EncodedImage, Shard, read_rows, read_samples
 from mmcorpus.curation.store.uid import node_uid
 
 pc: Any = pyarrow.compute  # its stubs do not know chunked columns
@@ -65,11 +63,12 @@ def read_document(shard: Shard, uid: str, *, images_ledger: str, paragraphs_ledg
     dropped: dict[str, dict[str, Any]] = {}
     for root in (images_ledger, paragraphs_ledger):
         dropped |= _dropped(root, names)
-    images = _images(shard, row["key"]) if row["images"] else {}
+    sample = next(read_samples(shard, {uid}), None) if row["images"] else None
+    images = sample.images if sample is not None else ()
     judged = []
     for number, (name, node) in enumerate(zip(names, nodes, strict=True)):
         entry = dropped.get(name, {})
-        image = images.get(node["image"]) if "image" in node else None
+        image = next(iter(images[node["image"] :]), None) if "image" in node else None
         says = {key: entry.get(key) for key in ("stage", "rule", "value")}
         judged.append(JudgedNode(number=number, uid=name, node=node, image=image, kept=not entry, **says))
     return JudgedDocument(row=row, nodes=tuple(judged))
@@ -77,26 +76,12 @@ def read_document(shard: Shard, uid: str, *, images_ledger: str, paragraphs_ledg
 
 def _dropped(root: str, names: list[str]) -> dict[str, dict[str, Any]]:
     """By uid, the ledger's row of the stage that dropped it; only the row groups with these uids are read."""
-    present = set(storage.list_names(root))
     found: dict[str, dict[str, Any]] = {}
     for stage in _NODE_STAGES:
-        if f"{stage}.parquet" in present:
-            fs, inner = storage.filesystem(storage.join(root, f"{stage}.parquet"))
+        path = storage.join(root, f"{stage}.parquet")
+        if storage.exists(path):
+            fs, inner = storage.filesystem(path)
             table = ds.dataset(inner, filesystem=fs, format="parquet")
             wanted = ds.field("uid").isin(pa.array(names, pa.string())) & (ds.field("verdict") == ledger.DROPPED)
             found |= {row["uid"]: row for row in table.to_table(filter=wanted).to_pylist()}
     return found
-
-
-def _images(shard: Shard, key: str) -> dict[int, EncodedImage]:
-    """The images of a document in its tar by their numbers, which their names carry."""
-    fs, inner = storage.filesystem(shard.tar)
-    images = {}
-    with fs.open(inner, "rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
-        for member in tar:
-            member_key, _, name = member.name.partition(".")
-            number, _, extension = name.partition(".")
-            if member_key == key and extension:
-                data = tar.extractfile(member) or io.BytesIO()
-                images[int(number)] = EncodedImage(extension=extension, data=data.read())
-    return images

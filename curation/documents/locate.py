@@ -17,10 +17,11 @@ from mmcorpus.curation.documents.image_list import USES_FOLDER, read_manifest
 from mmcorpus.curation.documents.image_urls import INLINE
 from mmcorpus.curation.download import DownloadConfig
 from mmcorpus.curation.download.writer import FACT_FIELDS
-from mmcorpus.curation.engine.items import run_numbered, run_pending, task_path, threaded
+from mmcorpus.curation.engine.items import run_numbered, run_pending, task_path
 from mmcorpus.curation.engine.partitions import SUFFIX, read_parts, says, write_parts
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.shards import IMAGE_EXTENSIONS, SUCCESS, Shard, list_shards, read_rows
+from mmcorpus.curation.store.storage import threaded
 
 pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 
@@ -62,16 +63,13 @@ class IndexShard:
         there = set(storage.read_schema(shard.parquet).names)
         rows = read_rows(shard, ["key", *(name for name in self.schema.names if name in there)])
         members, damage = _members(shard)
-        found = [members.get(key) for key in rows["key"].to_pylist()]
+        found = [members.get(key, (None,) * 4) for key in rows["key"].to_pylist()]
         columns: dict[str, Any] = {name: rows[name] for name in rows.column_names if name in self.schema.names}
-        columns["shard"] = [None if member is None else shard.name for member in found]
-        for place, name in enumerate(("extension", "offset", "size")):
-            columns[name] = [None if member is None else member[place] for member in found]
-        lost = [s == SUCCESS and m is None for s, m in zip(rows["status"].to_pylist(), found, strict=True)]
-        if any(lost):
-            mask = pa.array(lost)
-            columns["status"] = pc.if_else(mask, "failed_to_download", rows["status"])
-            columns["error_message"] = pc.if_else(mask, f"not_in_tar: {damage}", rows["error_message"])
+        for place, name in enumerate(("shard", "extension", "offset", "size")):
+            columns[name] = pa.array([member[place] for member in found], self.schema.field(name).type)
+        lost = pc.and_(pc.equal(rows["status"], SUCCESS), pc.is_null(columns["shard"]))
+        columns["status"] = pc.if_else(lost, "failed_to_download", rows["status"])
+        columns["error_message"] = pc.if_else(lost, f"not_in_tar: {damage}", rows["error_message"])
         table = pa.table({each.name: columns.get(each.name, pa.nulls(len(rows), each.type)) for each in self.schema})
         table = table.cast(self.schema).sort_by("uid")
         ends = {"first": table["uid"][0].as_py(), "last": table["uid"][-1].as_py()} if len(rows) else {}
@@ -79,17 +77,17 @@ class IndexShard:
         return {"images": len(rows)}
 
 
-def _members(shard: Shard) -> tuple[dict[str, tuple[str, int, int]], str]:
-    """By key the extension, offset and size of each image in a tar, and what ended the reading early, if anything."""
+def _members(shard: Shard) -> tuple[dict[str, tuple[str, str, int, int]], str]:
+    """By key the shard, extension, offset and size of each image in a tar; and what ended the reading early."""
     fs, inner = storage.filesystem(shard.tar)
-    members: dict[str, tuple[str, int, int]] = {}
+    members: dict[str, tuple[str, str, int, int]] = {}
     try:
         with fs.open(inner, "rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
             while (member := tar.next()) is not None:
                 tar.members = []  # type: ignore[attr-defined]  # tarfile keeps every header otherwise
                 key, _, extension = member.name.partition(".")
                 if member.isreg() and extension.lower() in IMAGE_EXTENSIONS:
-                    members[key] = (extension.lower(), member.offset_data, member.size)
+                    members[key] = (shard.name, extension.lower(), member.offset_data, member.size)
     except (tarfile.TarError, EOFError, FileNotFoundError) as error:
         return members, str(error) or type(error).__name__
     return members, "no such member"

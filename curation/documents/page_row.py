@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+from mmcorpus.curation.crawl.config import PagesConfig
 from mmcorpus.curation.crawl.optout.decide import decide_image, decide_page
 from mmcorpus.curation.crawl.optout.site_rules import SiteRules, host_of
 from mmcorpus.curation.crawl.records import Failure, Page, Ready
-from mmcorpus.curation.documents.config import PagesConfig
 from mmcorpus.curation.documents.shards import FAILED
 from mmcorpus.curation.html.nodes import Node, TextNode, to_json
 from mmcorpus.curation.store.shards import SUCCESS

@@ -3,7 +3,7 @@
 import json
 import tarfile
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
 
 import pyarrow as pa
@@ -20,8 +20,6 @@ from mmcorpus.curation.documents.views import (
     image_rows,
     images_schema,
     paragraph_rows,
-    view_root,
-    write_view_file,
 )
 from mmcorpus.curation.download import DownloadConfig
 from mmcorpus.curation.download.config import VOLATILE
@@ -30,6 +28,7 @@ from mmcorpus.curation.engine.made_from import MadeFrom, digest, plain
 from mmcorpus.curation.engine.output import Output
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.shards import SUCCESS, Shard, add_member, commit_shard, list_shards, open_tar
+from mmcorpus.curation.store.views import view_root, write_view_file
 
 IMAGES: Final = "images"
 PARAGRAPHS_VIEW: Final = "paragraphs"
@@ -57,10 +56,6 @@ class PlaceReport:
     """Documents whose nodes could not be read, by reason."""
     failed: dict[str, str]
     """Document shards that could not be placed, and why; run again to retry them."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
 
 
 def place_images(
@@ -124,7 +119,7 @@ def place_images(
         work = storage.join(out, WORK, output.made_from.fingerprint)
         located = locate(listed, fetched, work, download, workers=workers)
         place = PlaceShard(config=config, download=download, captures=captures, located=located, out=out)
-        ran = run_pending(place.load, waiting, title="place images", workers=workers)
+        ran = run_pending(lambda: place.run, waiting, title="place images", workers=workers)
         failed = {name: str(failure) for name, failure in ran.failed.items()}
     if not failed:
         storage.remove(storage.join(out, WORK))
@@ -142,13 +137,8 @@ class PlaceShard:
     located: Located
     out: str
 
-    def load(self) -> Any:
-        """The work with what it needs, once a worker."""
-        placer = Placer(self.config, self.download)
-        return lambda shard: self.run(shard, placer)
-
-    def run(self, shard: Shard, placer: Placer) -> dict[str, int]:
-        target = Shard(root=self.out, name=shard.name)
+    def run(self, shard: Shard) -> dict[str, int]:
+        target, placer = Shard(root=self.out, name=shard.name), Placer(self.config, self.download)
         keys = set(surviving(shard, self.captures)["key"].to_pylist())
         known = self.located.of(shard.name)
         names = [name for name, _ in image_fields(self.download)]

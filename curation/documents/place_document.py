@@ -1,5 +1,6 @@
 """Placing within one document: the image of each node, or the reason why it gets none."""
 
+import functools
 import hashlib
 from dataclasses import dataclass, field
 from typing import Any
@@ -68,7 +69,10 @@ class Placer:
 
     def __init__(self, config: PlaceConfig, download: DownloadConfig) -> None:
         self._config, self._download = config, download
-        self._resizer: UprightResizer | None = None
+
+    @functools.cached_property
+    def _resizer(self) -> UprightResizer:  # its imports are heavy, and most pages have no image in an address
+        return UprightResizer(self._download)
 
     def place(self, row: dict[str, Any], known: dict[str, dict[str, Any]]) -> Document:
         """The document of an extracted row, its images decided but for what reading them may show.
@@ -85,53 +89,51 @@ class Placer:
         for number, node in enumerate(nodes):
             if isinstance(node, ImageNode):
                 one = Placed(number=number, node=node, address=address_uid(node.url))
-                self._decide(one, known.get(one.address), seen)
+                if (failure := self._decide(one, known.get(one.address), seen)) is not None:
+                    one.fail(*failure)
                 images.append(one)
         return Document(row=row, nodes=nodes, images=images)
 
-    def _decide(self, one: Placed, fact: dict[str, Any] | None, seen: dict[str, int]) -> None:
-        """`seen` gives for the addresses and hashes of the images placed so far the node that has them."""
+    def _decide(self, one: Placed, fact: dict[str, Any] | None, seen: dict[str, int]) -> tuple[str, str] | None:
+        """The status and error of an image that is not placed.
+
+        seen: gives for the addresses and hashes of the images placed so far the node that has them.
+        """
         first = self._config.repeats == "first"
         if fact is None:
-            return one.fail(SKIPPED, "not_listed")
+            return SKIPPED, "not_listed"
         if fact["status"] == SKIPPED:
-            return one.fail(SKIPPED, fact["error_message"])
+            return SKIPPED, fact["error_message"]
         if self._config.decorative and one.node.decorative is not None:
-            return one.fail(SKIPPED, f"decorative: {one.node.decorative}")
+            return SKIPPED, f"decorative: {one.node.decorative}"
         if first and one.address in seen:
-            return one.fail(SKIPPED, f"repeated_on_page: of node {seen[one.address]}")
+            return SKIPPED, f"repeated_on_page: of node {seen[one.address]}"
         one.facts = fact
         if fact["status"] == INLINE:
-            self._take_inline(one)
+            if (failure := self._take_inline(one)) is not None:
+                return failure
         elif fact["status"] != SUCCESS:
-            one.fail(fact["status"], fact["error_message"])
-        if one.error is not None:
-            return None
+            return fact["status"], fact["error_message"]
         body = one.facts.get(self._download.compute_hash or "")
         if first and body is not None:
             if body in seen:
                 one.facts = {}
-                return one.fail(SKIPPED, f"repeated_on_page: the bytes of node {seen[body]}")
+                return SKIPPED, f"repeated_on_page: the bytes of node {seen[body]}"
             seen[body] = one.number
         seen.setdefault(one.address, one.number)
         return None
 
-    def _take_inline(self, one: Placed) -> None:
+    def _take_inline(self, one: Placed) -> tuple[str, str] | None:
         """Decode, check and resize the image that stands in the address, as the download does to the others."""
-        if self._resizer is None:
-            self._resizer = UprightResizer(self._download)
         facts: dict[str, Any] = {}
         try:
             data, kind = decode_inline(one.node.url, self._download.max_bytes)
         except BadImage as bad:
-            return one.fail("failed_to_download", str(bad))
+            return "failed_to_download", str(bad)
         image, width, height, original_width, original_height, error = self._resizer(data, kind, facts)
         facts |= {"width": width, "height": height, "original_bytes": len(data)}
         facts |= {"original_width": original_width, "original_height": original_height}
         if self._download.compute_hash is not None:
             facts[self._download.compute_hash] = hashlib.new(self._download.compute_hash, data).hexdigest()
-        one.facts = facts
-        if image is None:
-            return one.fail("failed_to_resize", error or "undecodable")
-        one.data = image
-        return None
+        one.facts, one.data = facts, image
+        return None if image is not None else ("failed_to_resize", error or "undecodable")

@@ -10,17 +10,17 @@ import pyarrow.compute
 import pyarrow.parquet as pq
 
 from mmcorpus.curation.documents.site_optout import digest_of_site_optouts, overlay, read_site_optouts
-from mmcorpus.curation.engine.items import threaded
 from mmcorpus.curation.engine.made_from import digest_of
 from mmcorpus.curation.html.nodes import Node, from_json
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.scores import METADATA_KEY, read_scores, table_path
 from mmcorpus.curation.store.shards import SUCCESS, Shard, list_shards, read_rows
+from mmcorpus.curation.store.storage import threaded
 
 pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 
 CAPTURE: Final = "capture"
-"""The score table that says which captures stay: those of rank 0, and those with no address to compare."""
+"""The ledger's stage, and the score table that says which captures stay: rank 0, or no address to compare (null)."""
 BATCH_DOCUMENTS: Final = 64
 """Rows read at a time: pages with images in their addresses may have megabytes."""
 BAD_NODES: Final = "bad_nodes"

@@ -1,7 +1,6 @@
 """Shards of extracted documents: their columns, and their commit."""
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -75,40 +74,3 @@ class Part:
         )
         failed = {code: count for code, count in stats["status_dict"].items() if code != SUCCESS}
         return {"documents": stats["successes"], **failed}
-
-
-@dataclass(kw_only=True)
-class Totals:
-    """Stats of shards, added up."""
-
-    shards: int = 0
-    texts: int = 0
-    images: int = 0
-    opted_out: int = 0
-    codes: Counter[str] = field(default_factory=Counter)
-    others: Counter[str] = field(default_factory=Counter)
-
-    @classmethod
-    def of(cls, stats: Iterable[dict[str, Any]]) -> "Totals":
-        """The sums."""
-        total = cls()
-        for each in stats:
-            total.shards += 1
-            total.texts += each["texts"]
-            total.images += each["images"]
-            total.opted_out += each["opted_out"]
-            total.codes.update(each["status_dict"])
-            total.others.update(each["others"])
-        return total
-
-    @property
-    def pages(self) -> int:
-        return self.codes.total()
-
-    @property
-    def documents(self) -> int:
-        return self.codes[SUCCESS]
-
-    @property
-    def failed(self) -> dict[str, int]:
-        return {code: count for code, count in self.codes.most_common() if code != SUCCESS}

@@ -5,6 +5,7 @@ extracted. `apply_site_optouts` reads the files afterwards and writes the opt-ou
 `read_documents` lays them over their rows (`overlay`), so that every later stage sees one `opt_out`.
 """
 
+import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final
@@ -13,6 +14,7 @@ import pyarrow as pa
 
 from mmcorpus.curation.crawl.optout.decide import OptOutConfig, decide_site
 from mmcorpus.curation.crawl.optout.site_rules import SiteRules, host_of, read_site_files
+from mmcorpus.curation.documents.shards import SITES
 from mmcorpus.curation.engine.items import run_pending
 from mmcorpus.curation.engine.made_from import MadeFrom, digest
 from mmcorpus.curation.engine.output import Output, read_record
@@ -22,7 +24,6 @@ from mmcorpus.curation.store.shards import SUCCESS, Shard, list_shards, read_row
 
 FOLDER: Final = "objections"
 """Below the documents; the name is that of the files on disk since the first version."""
-SITES: Final = "sites"
 COUNT: Final = "count.json"
 """Written last into it: documents that were not opted out before."""
 SCHEMA: Final = pa.schema({"key": pa.string(), "node": pa.int32(), "opt_out": pa.string()})
@@ -64,37 +65,32 @@ def apply_site_optouts(documents: str, config: OptOutConfig, *, workers: int | N
     )
     count = storage.join(output.folder, COUNT)
     if not (output.claim() and storage.exists(count)):
-        work = ApplySites(documents, config)
+        work = functools.partial(_apply, documents, config)
         ran = run_pending(lambda: work, shards, title="site opt-outs", workers=workers).or_raise()
         opted_out = sum(int(outcome.result["opted out"]) for outcome in ran.outcomes if outcome.result)
         storage.write_json(count, {"documents": opted_out})
     return int(storage.read_json(count)["documents"])
 
 
-class ApplySites:
-    """The work on a shard of documents: writes the site opt-outs of them and of their images."""
-
-    def __init__(self, documents: str, config: OptOutConfig) -> None:
-        self.documents, self.config = documents, config
-
-    def __call__(self, shard: Shard) -> dict[str, int]:
-        rows = read_rows(shard, ["key", "status", "url", "opt_out", "nodes"]).to_pylist()
-        pages = [(row, list(_images(row["nodes"]))) for row in rows if row["status"] == SUCCESS]
-        hosts = {host_of(url) for row, images in pages for url in (row["url"] or "", *(url for _, url in images))}
-        files = (file for file in read_site_files(storage.join(self.documents, SITES)) if file.host in hosts)
-        sites = SiteRules(files)
-        found: list[dict[str, Any]] = []
-        count = 0
-        for row, images in pages:
-            if (signal := decide_site(row["url"] or "", sites, self.config)) is not None:
-                found.append({"key": row["key"], "node": None, "opt_out": signal})
-                count += row["opt_out"] is None
-            for number, url in images:
-                if (signal := decide_site(url, sites, self.config)) is not None:
-                    found.append({"key": row["key"], "node": number, "opt_out": signal})
-        path = storage.join(self.documents, FOLDER, f"{shard.name}.parquet")
-        storage.write_table(path, pa.Table.from_pylist(found, schema=SCHEMA))
-        return {"opted out": count}
+def _apply(documents: str, config: OptOutConfig, shard: Shard) -> dict[str, int]:
+    """Write the site opt-outs of a shard's documents and of their images."""
+    rows = read_rows(shard, ["key", "status", "url", "opt_out", "nodes"]).to_pylist()
+    pages = [(row, list(_images(row["nodes"]))) for row in rows if row["status"] == SUCCESS]
+    hosts = {host_of(url) for row, images in pages for url in (row["url"] or "", *(url for _, url in images))}
+    files = (file for file in read_site_files(storage.join(documents, SITES)) if file.host in hosts)
+    sites = SiteRules(files)
+    found: list[dict[str, Any]] = []
+    count = 0
+    for row, images in pages:
+        if (signal := decide_site(row["url"] or "", sites, config)) is not None:
+            found.append({"key": row["key"], "node": None, "opt_out": signal})
+            count += row["opt_out"] is None
+        for number, url in images:
+            if (signal := decide_site(url, sites, config)) is not None:
+                found.append({"key": row["key"], "node": number, "opt_out": signal})
+    path = storage.join(documents, FOLDER, f"{shard.name}.parquet")
+    storage.write_table(path, pa.Table.from_pylist(found, schema=SCHEMA))
+    return {"opted out": count}
 
 
 def read_site_optouts(shard: Shard) -> OptOuts:

@@ -2,9 +2,8 @@
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -13,7 +12,6 @@ import pyarrow as pa
 import pyarrow.compute
 
 from mmcorpus.curation.documents.read_extracted import digest_of_shards, surviving
-from mmcorpus.curation.documents.views import check_beside, write_view_file
 from mmcorpus.curation.engine.items import run_pending
 from mmcorpus.curation.engine.made_from import MadeFrom, digest, file_digest
 from mmcorpus.curation.engine.output import Output
@@ -23,6 +21,7 @@ from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store import uid_arrays as uids
 from mmcorpus.curation.store.shards import SUCCESS, VIEW_FILE, Shard, commit_shard, list_shards, read_rows
 from mmcorpus.curation.store.uid import node_uid
+from mmcorpus.curation.store.views import check_beside, write_view_file
 
 pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 
@@ -67,10 +66,6 @@ class TrimReport:
     """Documents by the rule: `opt_out`, `nothing_left`, `bad_nodes`, or the clause that one of its nodes failed."""
     failed: dict[str, str]
     """Shards that could not be trimmed, and why; run again to retry them."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
 
 
 def trim_documents(
@@ -138,10 +133,10 @@ def trim_documents(
     lost = list_shards(documents) if documents is not None else []
     table = ledger.write_stage(ledger_root, "trim", _ledger(out, shards, failed, lost, captures))
     left = [read_rows(shard, ["texts", "images"]) for shard in list_shards(out)]
-    dropped = Counter(rule for rule in table["rule"].to_pylist() if rule is not None)
+    dropped = ledger.dropped_by(table)
     return TrimReport(
         shards=len(shards) - len(failed), resumed=ran.resumed, documents=table.num_rows,
-        kept=table.num_rows - dropped.total(), images=sum(sum(rows["images"].to_pylist()) for rows in left),
+        kept=table.num_rows - sum(dropped.values()), images=sum(sum(rows["images"].to_pylist()) for rows in left),
         paragraphs=sum(sum(rows["texts"].to_pylist()) for rows in left), dropped=dict(sorted(dropped.items())),
         failed=failed,
     )  # fmt: skip

@@ -2,13 +2,14 @@
 
 import re
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from mmcorpus.curation.html import hints
 from mmcorpus.curation.html.config import ExtractConfig
 from mmcorpus.curation.html.features import CODE, H1, PICTURE, Features
 from mmcorpus.curation.html.images import IMAGES
-from mmcorpus.curation.html.parse import TEXT, Tree
+from mmcorpus.curation.html.parse import TEXT, Tree, names
 
 KEPT_BOILERPLATE: Final = 0.4
 """Share of the page's prose from which on an element that is named like boilerplate is none."""
@@ -35,18 +36,10 @@ LINKED: Final = 0.7
 INDEX: Final = 0.6
 """The same of the whole root: the page is a list of links, which is its content then."""
 
-_CONTAINERS: Final = frozenset(
-    re.findall(
-        r"\S+",
-        "html body div main article section center form table tbody tr td header span font fieldset layer amp-body",
-    )
+_CONTAINERS: Final = names(
+    "html body div main article section center form table tbody tr td header span font fieldset layer amp-body"
 )
-_PRUNED: Final = frozenset(
-    re.findall(
-        r"\S+",
-        "ul ol dl div section p table form center header aside nav",
-    )
-)
+_PRUNED: Final = names("ul ol dl div section p table form center header aside nav")
 _HEADLINES: Final = 20
 _HERO: Final = re.compile(
     r"(?:^|[\s_-])(?:wp-post-image|post-?thumbnail|featured-?(?:image|media|img)|header-?image|hero-?(?:image|img)?|"
@@ -54,6 +47,7 @@ _HERO: Final = re.compile(
     re.IGNORECASE,
 )
 _WORD: Final = re.compile(r"\w+")
+_NAMES: Final = {hints.NEVER: "interface", hints.BOILERPLATE: "boilerplate", hints.TALK: "comments"}
 
 
 @dataclass(slots=True)
@@ -72,9 +66,9 @@ def find_content(tree: Tree, features: Features, config: ExtractConfig) -> Conte
     """The content of a page; of a page without prose, all but boilerplate."""
     dropped = bytearray(len(tree.tags))
     counts: dict[str, int] = {}
-    body = _body(tree)
-    if body < 0:
+    if not tree.tags:
         return Content([], dropped, counts)
+    body = tree.tags.index("body") if "body" in tree.tags else 0
     prose = _drop_boilerplate(tree, features, body, dropped, counts)
     root = _root(tree, features, prose, body, dropped)
     parts = _with_headline(tree, features, prose, body, root)
@@ -82,13 +76,6 @@ def find_content(tree: Tree, features: Features, config: ExtractConfig) -> Conte
     if not config.links:
         _drop_links(tree, features, parts, dropped, counts)
     return Content(parts, dropped, counts)
-
-
-def _body(tree: Tree) -> int:
-    for i, tag in enumerate(tree.tags):
-        if tag == "body":
-            return i
-    return 0 if tree.tags else -1
 
 
 def _drop_boilerplate(
@@ -123,8 +110,7 @@ def _drop_boilerplate(
         goes = found != hints.NONE and found != hints.CONTENT and found not in misnamed
         if goes and found != hints.TALK:
             goes = weight[i] < (HIDDEN if found == hints.NEVER else KEPT_BOILERPLATE) * total or not total
-            if i < quote and tags[i] in ("aside", "footer"):
-                goes = False
+            goes = goes and not (i < quote and tags[i] in ("aside", "footer"))
         if goes:
             dropped[i] = 1
             counts[_NAMES[found]] = counts.get(_NAMES[found], 0) + 1
@@ -134,9 +120,6 @@ def _drop_boilerplate(
         if removed[i]:
             removed[tree.parents[i]] += removed[i]
     return [all_ - gone for all_, gone in zip(features.prose, removed, strict=True)]
-
-
-_NAMES: Final = {hints.NEVER: "interface", hints.BOILERPLATE: "boilerplate", hints.TALK: "comments"}
 
 
 def _sum_of(tree: Tree, features: Features, flagged: list[int], weight: list[int], total: int, kind: int) -> int:
@@ -172,16 +155,12 @@ def _with_headline(tree: Tree, features: Features, prose: list[int], body: int, 
     if features.kinds[root] & H1:
         return [(root, tree.ends[root])]
     title = set(_WORD.findall((tree.title or "").lower()))
-    headline = -1
-    tried = 0
-    for i in range(root - 1, body, -1):
-        if tree.tags[i] == "h1" and tree.ends[i] <= root and tried < _HEADLINES:
-            tried += 1
-            said = _WORD.findall(_text(tree, i).lower())
-            if said and (not title or sum(word in title for word in said) >= 0.6 * len(said)):
-                headline = i
-                break
-    if headline < 0:
+    before = (i for i in range(root - 1, body, -1) if tree.tags[i] == "h1" and tree.ends[i] <= root)
+    for headline in islice(before, _HEADLINES):
+        said = _WORD.findall("".join(tree.texts[headline : min(tree.ends[headline], headline + 200)]).lower())
+        if said and (not title or sum(word in title for word in said) >= 0.6 * len(said)):
+            break
+    else:
         return [(root, tree.ends[root])]
     both = tree.parents[headline]
     while tree.ends[both] <= root:
@@ -212,17 +191,11 @@ def _hero(tree: Tree, body: int, first: int, dropped: bytearray) -> list[tuple[i
             continue
         if tree.tags[i] in IMAGES:
             above = tree.parents[i]
-            near = (i, above, tree.parents[above])
-            if any(
-                name == "class" and value and _HERO.search(value) for k in near for name, value in tree.attributes[k]
-            ):
+            near = [pair for k in (i, above, tree.parents[above]) for pair in tree.attributes[k]]
+            if any(name == "class" and value and _HERO.search(value) for name, value in near):
                 return [(i, tree.ends[i])]
         i += 1
     return []
-
-
-def _text(tree: Tree, i: int) -> str:
-    return "".join(tree.texts[i : min(tree.ends[i], i + 200)])
 
 
 def _drop_links(

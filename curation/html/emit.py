@@ -10,7 +10,7 @@ from mmcorpus.curation.html.features import CODE, HEADING, HEADINGS, INLINE, PAR
 from mmcorpus.curation.html.images import IMAGES, ImageReader
 from mmcorpus.curation.html.nodes import ImageNode, Node
 from mmcorpus.curation.html.parse import TEXT, Attributes, Tree
-from mmcorpus.curation.html.writer import BREAK, Writer
+from mmcorpus.curation.html.writer import LINE_BREAK, Writer
 
 _LISTS: Final = frozenset(["ul", "ol", "dl"])
 _CAPTION: Final = re.compile(
@@ -33,7 +33,10 @@ class _Frame:
 
 def emit(tree: Tree, features: Features, content: Content, base: str, config: ExtractConfig) -> list[Node]:
     """The nodes of the content."""
-    return _Emitter(tree, features, content, base, config).run()
+    emitter = _Emitter(tree, features, content, base, config)
+    for first, last in content.parts:
+        emitter.read(first, last)
+    return emitter.out.nodes
 
 
 class _Emitter:
@@ -48,14 +51,9 @@ class _Emitter:
         self.unread = False  # the last image tag named no address but a placeholder's
         self.fresh = False  # no text since the last image
 
-    def run(self) -> list[Node]:
-        for first, last in self.content.parts:
-            self._part(first, last)
-        return self.out.nodes
-
-    def _part(self, first: int, last: int) -> None:
-        tree, dropped = self.tree, self.content.dropped
-        tags, ends, texts = tree.tags, tree.ends, tree.texts
+    def read(self, first: int, last: int) -> None:
+        """Emit the elements from `first` to before `last`."""
+        tags, ends, texts, dropped = self.tree.tags, self.tree.ends, self.tree.texts, self.content.dropped
         frames, out = self.frames, self.out
         i = first
         while i < last:
@@ -69,8 +67,8 @@ class _Emitter:
                 if not self.muted:
                     text = texts[i]
                     out.pieces.append(text)
-                    if not self.out.filled and not text.isspace():
-                        self.out.filled, self.fresh = True, False
+                    if not out.filled and not text.isspace():
+                        out.filled, self.fresh = True, False
                 i += 1
             elif tag in INLINE:
                 i = self._inline(i, tag)
@@ -78,13 +76,13 @@ class _Emitter:
                 i = self._open(i, tag)
         while frames:
             self._close(frames.pop())
-        self.out.flush()
-        self.out.flush_lines()
+        out.flush()
+        out.flush_lines()
 
     def _inline(self, i: int, tag: str) -> int:
-        tree = self.tree
+        tree, out = self.tree, self.out
         if tag == "br":
-            self.out.pieces.append("\n" if self.out.code else BREAK)
+            out.pieces.append("\n" if out.code else LINE_BREAK)
         elif tag in IMAGES:
             self._image(i)
             return tree.ends[i] if tag != "img" else i + 1
@@ -97,11 +95,11 @@ class _Emitter:
             self.sources.append(tree.attributes[i])
         elif tag == "q":
             self.frames.append(_Frame(tree.ends[i], tag))
-            self.out.pieces.append("“")
+            out.pieces.append("“")
         elif self._is_caption(i):
-            self.out.flush()
-            self.out.caption += 1
-            self.frames.append(_Frame(tree.ends[i], "caption-class", len(self.out.nodes)))
+            out.flush()
+            out.caption += 1
+            self.frames.append(_Frame(tree.ends[i], "caption-class", len(out.nodes)))
         return i + 1
 
     def _is_caption(self, i: int) -> bool:
@@ -113,43 +111,38 @@ class _Emitter:
         tree, out = self.tree, self.out
         end = tree.ends[i]
         if tag == "video":
-            poster = self.reader.poster(tree.attributes[i])
-            if poster is not None:
+            if (poster := self.reader.poster(tree.attributes[i])) is not None:
                 self._place(poster)
             return end
         if tag in ("source", "track", "col", "colgroup"):
             return end
-        self.out.flush()
+        out.flush()
         opened = tag
         if tag in HEADINGS:
-            self.out.flush_lines()
+            out.flush_lines()
             out.heading = tag
         elif tag in _LISTS and (out.tables or out.lists or self._is_simple(i)):
             if not out.lists and not out.tables:
-                self.out.flush_lines()
+                out.flush_lines()
             out.lists.append(tag)
         elif tag == "table" and not out.tables and not out.lists and self._is_data(i):
-            self.out.flush_lines()
+            out.flush_lines()
             out.tables += 1
         elif tag == "pre":
-            self.out.flush_lines()
+            out.flush_lines()
             out.code += 1
         elif tag == "blockquote":
-            self.out.flush_lines()
+            out.flush_lines()
             out.quotes += 1
-        elif tag == "figure":
-            pass
         elif tag == "figcaption" or self._is_caption(i):
             out.caption += 1
             opened = "figcaption"
         elif tag in ("td", "th") and out.tables:
             out.cells.append([])
-        elif tag in ("tr", "caption") and out.tables:
-            pass
         elif tag == "hr":
-            self.out.flush_lines()
+            out.flush_lines()
             return end
-        else:
+        elif tag != "figure" and not (out.tables and tag in ("tr", "caption")):
             opened = "block"
         self.frames.append(_Frame(end, opened, len(out.nodes)))
         return i + 1
@@ -162,20 +155,20 @@ class _Emitter:
         if tag == "q":
             out.pieces.append("”")
             return
-        self.out.flush()
+        out.flush()
         if tag in HEADINGS:
             out.heading = ""
         elif tag in _LISTS:
             if out.lists:
                 kind = out.lists.pop()
                 if not out.lists and not out.tables:
-                    self.out.write_lines(kind)
+                    out.write_lines(kind)
         elif tag == "table":
             if out.tables:
                 out.tables -= 1
-                self.out.write_lines("table")
+                out.write_lines("table")
         elif tag in ("tr", "caption"):
-            self.out.end_row()
+            out.end_row()
         elif tag == "pre":
             out.code -= 1
         elif tag == "blockquote":
@@ -183,7 +176,7 @@ class _Emitter:
         elif tag in ("figcaption", "caption-class"):
             out.caption -= 1
         elif tag == "figure":
-            self.out.caption_figure(frame.start)
+            out.caption_figure(frame.start)
 
     # Lists and tables
 
@@ -199,12 +192,8 @@ class _Emitter:
         features, tree = self.features, self.tree
         if features.kinds[i] & (HEADING | TABLE | CODE | SECTION):
             return False
-        rows = cells = 0
-        for tag in tree.tags[i + 1 : tree.ends[i]]:
-            if tag == "tr":
-                rows += 1
-            elif tag == "td" or tag == "th":
-                cells += 1
+        inside = tree.tags[i + 1 : tree.ends[i]]
+        rows, cells = inside.count("tr"), inside.count("td") + inside.count("th")
         return rows > 0 and cells > rows and features.size[i] <= _LARGE_CELL * rows
 
     # Images
@@ -225,12 +214,12 @@ class _Emitter:
 
     def _place(self, image: ImageNode) -> None:
         out = self.out
-        if image.decorative is not None and self.out.filled:
+        if image.decorative is not None and out.filled:
             out.later.append(image)
             return
-        self.out.flush()
+        out.flush()
         if out.lists or out.tables:
-            self.out.flush_lines()
+            out.flush_lines()
         previous = out.nodes[-1] if out.nodes else None
         if isinstance(previous, ImageNode) and previous.url == image.url:
             return

@@ -7,15 +7,12 @@ from typing import Final
 
 from mmcorpus.curation.html.hints import TELLING, hint
 from mmcorpus.curation.html.images import IMAGES
-from mmcorpus.curation.html.parse import TEXT, Tree
+from mmcorpus.curation.html.parse import TEXT, Tree, names
 
-INLINE: Final = frozenset(
-    re.findall(
-        r"\S+",
-        "a abbr acronym b bdi bdo big cite code data del dfn em font i img amp-img ins kbd mark nobr q rb rt ruby"
-        " s samp small span strike strong sub sup time tt u var wbr br picture source noscript button math mi mo"
-        " mn mrow msup msub mfrac mtext mstyle semantics label #text",
-    )
+INLINE: Final = names(
+    "a abbr acronym b bdi bdo big cite code data del dfn em font i img amp-img ins kbd mark nobr q rb rt ruby"
+    " s samp small span strike strong sub sup time tt u var wbr br picture source noscript button math mi mo"
+    " mn mrow msup msub mfrac mtext mstyle semantics label #text"
 )
 HEADINGS: Final = frozenset(["h1", "h2", "h3", "h4", "h5", "h6"])
 

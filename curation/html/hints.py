@@ -5,7 +5,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Final
 
-from mmcorpus.curation.html.parse import Attributes
+from mmcorpus.curation.html.parse import Attributes, names
 
 NONE: Final = 0
 BOILERPLATE: Final = 1
@@ -27,19 +27,11 @@ _ANCHORED: Final = frozenset(["h1", "h2", "h3", "h4", "h5", "h6", "span", "a", "
 _CONTENT_TAGS: Final = frozenset(["main", "article"])
 _SHOWN: Final = frozenset(["span", "i", "img", "figure", "picture", "a", "p", "td", "em", "b", "code", "pre"])
 """Shown though `aria-hidden`: formulas and icons are hidden from screen readers, not from readers."""
-_BOILERPLATE_ROLES: Final = frozenset(
-    re.findall(
-        r"\S+",
-        "navigation banner contentinfo search complementary menu menubar toolbar tablist tooltip status alert log"
-        " form doc-toc doc-pagelist",
-    )
+_BOILERPLATE_ROLES: Final = names(
+    "navigation banner contentinfo search complementary menu menubar toolbar tablist tooltip status alert log"
+    " form doc-toc doc-pagelist"
 )
-_NEVER_ROLES: Final = frozenset(
-    re.findall(
-        r"\S+",
-        "dialog alertdialog button switch checkbox radio slider spinbutton listbox combobox",
-    )
-)
+_NEVER_ROLES: Final = names("dialog alertdialog button switch checkbox radio slider spinbutton listbox combobox")
 
 _NAMES: Final = 500
 _STYLE: Final = 1_000
@@ -57,54 +49,40 @@ _TALK: Final = re.compile(
     r"respond|replies|livefyre|fb-comments|discussion|facebook-?comments|remarks|komentar\w*|kommentar\w*|commentaires?)(?![a-z])",
     re.IGNORECASE,
 )
-_WORDS: Final = frozenset(
-    re.findall(
-        r"\S+",
-        "nav navi navbar navigation subnav topnav mainnav menu menus submenu megamenu dropdown breadcrumb"
-        " breadcrumbs crumbs crumb footer foot bottombar colophon sidebar sidebars sidenav rail cookie cookies"
-        " consent gdpr ccpa onetrust privacy share shares sharing sharebar sharedaddy sharethis addthis addtoany"
-        " social socials sociable socialmedia related relateds recommend recommended recommendation"
-        " recommendations outbrain taboola zergnet newsletter newsletters subscribe subscription signup optin"
-        " mailchimp advert adverts advertisement advertisements advertising ad ads adsense adslot adunit adbox"
-        " adsbygoogle dfp gpt sponsor sponsored sponsors promo promos promotion promoted popup popups modal"
-        " overlay lightbox tooltip paginate pagination pager paging pagenav toolbar topbar skiplink byline bylines"
-        " author authors authorbox bio avatar toc tags taglist tagcloud tagged widget widgets login signin search"
-        " searchbox searchform masthead copyright disclaimer trending popular mostread mostpopular readmore"
-        " morelinks alsoread prevnext postnav timestamp dateline pubdate published posted postdate postmeta"
-        " metadata entrymeta categories rating ratings votes reply replybox signature actions buttons controls"
-        " print printing permalink edit sphinxsidebar rellinks relations relbar navheader navfooter teaser teasers"
-        " upsell crosssell hatnote ambox mbox metabox follow followus submitted donate donation donations userinfo"
-        " poster postprofile userdetails usertitle memberinfo postdetails feedback survey poll download-app"
-        " appstore",
-    )
+_WORDS: Final = names(
+    "nav navi navbar navigation subnav topnav mainnav menu menus submenu megamenu dropdown breadcrumb"
+    " breadcrumbs crumbs crumb footer foot bottombar colophon sidebar sidebars sidenav rail cookie cookies"
+    " consent gdpr ccpa onetrust privacy share shares sharing sharebar sharedaddy sharethis addthis addtoany"
+    " social socials sociable socialmedia related relateds recommend recommended recommendation"
+    " recommendations outbrain taboola zergnet newsletter newsletters subscribe subscription signup optin"
+    " mailchimp advert adverts advertisement advertisements advertising ad ads adsense adslot adunit adbox"
+    " adsbygoogle dfp gpt sponsor sponsored sponsors promo promos promotion promoted popup popups modal"
+    " overlay lightbox tooltip paginate pagination pager paging pagenav toolbar topbar skiplink byline bylines"
+    " author authors authorbox bio avatar toc tags taglist tagcloud tagged widget widgets login signin search"
+    " searchbox searchform masthead copyright disclaimer trending popular mostread mostpopular readmore"
+    " morelinks alsoread prevnext postnav timestamp dateline pubdate published posted postdate postmeta"
+    " metadata entrymeta categories rating ratings votes reply replybox signature actions buttons controls"
+    " print printing permalink edit sphinxsidebar rellinks relations relbar navheader navfooter teaser teasers"
+    " upsell crosssell hatnote ambox mbox metabox follow followus submitted donate donation donations userinfo"
+    " poster postprofile userdetails usertitle memberinfo postdetails feedback survey poll download-app"
+    " appstore"
 )
-_PAIRS: Final = frozenset(
-    re.findall(
-        r"\S+",
-        "read-more most-read most-popular also-read you-may may-like more-from more-stories more-news"
-        " up-next next-prev prev-next next-post post-meta entry-meta article-meta meta-data post-info article-info"
-        " entry-footer post-footer article-footer post-tags entry-tags tag-list tag-cloud site-header"
-        " page-header-nav site-nav main-nav side-bar side-nav left-nav right-nav nav-bar top-bar bottom-bar"
-        " left-col right-col left-column right-column col-left col-right secondary-content post-navigation"
-        " post-nav post-author about-author author-box author-bio author-info table-of contents-toc local-toc"
-        " page-tools print-link back-top go-top to-top latest-news latest-posts recent-posts recent-comments"
-        " hot-news top-stories breaking-news mail-list mailing-list call-action cta-box site-info last-updated"
-        " last-modified article-tools story-tools post-tools article-date post-date entry-date publish-date"
-        " post-time article-time news-date",
-    )
+_PAIRS: Final = names(
+    "read-more most-read most-popular also-read you-may may-like more-from more-stories more-news"
+    " up-next next-prev prev-next next-post post-meta entry-meta article-meta meta-data post-info article-info"
+    " entry-footer post-footer article-footer post-tags entry-tags tag-list tag-cloud site-header"
+    " page-header-nav site-nav main-nav side-bar side-nav left-nav right-nav nav-bar top-bar bottom-bar"
+    " left-col right-col left-column right-column col-left col-right secondary-content post-navigation"
+    " post-nav post-author about-author author-box author-bio author-info table-of contents-toc local-toc"
+    " page-tools print-link back-top go-top to-top latest-news latest-posts recent-posts recent-comments"
+    " hot-news top-stories breaking-news mail-list mailing-list call-action cta-box site-info last-updated"
+    " last-modified article-tools story-tools post-tools article-date post-date entry-date publish-date"
+    " post-time article-time news-date"
 )
-_HEADERS: Final = frozenset(
-    re.findall(
-        r"\S+",
-        "site-header page-header main-header global-header header masthead top-header siteheader pageheader headerwrap",
-    )
+_HEADERS: Final = names(
+    "site-header page-header main-header global-header header masthead top-header siteheader pageheader headerwrap"
 )
-_NEUTRAL: Final = frozenset(
-    re.findall(
-        r"\S+",
-        "no with has without layout page body hide show enable enabled disabled is open closed",
-    )
-)
+_NEUTRAL: Final = names("no with has without layout page body hide show enable enabled disabled is open closed")
 _PICTURE: Final = frozenset(["image", "images", "img", "photo", "picture", "gallery", "figure"])
 _CONTENT: Final = re.compile(
     r"(?:^|[\s_-])(?:article-?body|article-?content|article-?text|post-?body|post-?content|entry-?content|story-?body|story-?content|main-?content|"
@@ -120,13 +98,13 @@ def hint(tag: str, attributes: Attributes) -> int:
         return BOILERPLATE
     if tag in _NEVER_TAGS:
         return NEVER
-    names, role, prop = "", "", ""
+    given, role, prop = "", "", ""
     for name, value in attributes:
         if name not in _READ:
             continue
         if name == "class" or (name == "id" and tag not in _ANCHORED):
             if value:
-                names = f"{names} {value}" if names else value
+                given = f"{given} {value}" if given else value
         elif name == "hidden":
             if value != "until-found":
                 return NEVER
@@ -151,10 +129,8 @@ def hint(tag: str, attributes: Attributes) -> int:
             return CONTENT
     if prop and ("articlebody" in prop.lower() or prop == "text"):
         return CONTENT
-    if names:
-        found = name_hint(names[:_NAMES])
-        if found:
-            return found
+    if given and (found := name_hint(given[:_NAMES])):
+        return found
     return CONTENT if tag in _CONTENT_TAGS else NONE
 
 
@@ -166,28 +142,24 @@ def hides(style: str) -> bool:
 
 
 @lru_cache(20_000)
-def name_hint(names: str) -> int:
+def name_hint(given: str) -> int:
     """The hint of classes and ids, separated by blanks."""
-    if _NEVER.search(names):
+    if _NEVER.search(given):
         return NEVER
-    content = NONE
-    boilerplate = NONE
-    for token in names.split():
+    content = boilerplate = NONE
+    for token in given.split():
         plain = _CAMEL.sub("-", token).lower()
         words = _NAME.findall(plain)
-        if not words:
-            continue
-        if _NEUTRAL.intersection(words):
+        if not words or _NEUTRAL.intersection(words):
             continue
         if _TALK.search(plain):
             return TALK
-        joined = "-".join(words)
         if _PICTURE.intersection(words):
             continue
         if (
             words[-1] in _WORDS
             or words[0] in _WORDS
-            or joined in _HEADERS
+            or "-".join(words) in _HEADERS
             or any(f"{a}-{b}" in _PAIRS or f"{a}{b}" in _WORDS for a, b in pairwise(words))
         ):
             boilerplate = BOILERPLATE

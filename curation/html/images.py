@@ -24,7 +24,6 @@ _LAZY: Final = re.findall(
     " data-srcimg data-imgsrc data-lazyload data-lazy-original lazy-src lazysrc real_src _src src2 file"
     " zoomfile originalsrc",
 )
-
 """Attributes in which scripts that load images late keep the address, the most telling first."""
 _ADDRESS: Final = re.compile(r"\.(?:jpe?g|png|webp|gif|avif|bmp|tiff?)(?:[?#!@]|$)", re.IGNORECASE)
 _PLACEHOLDER: Final = re.compile(

@@ -3,11 +3,12 @@
 import re
 from collections import Counter
 from collections.abc import Sequence
+from itertools import islice
 from typing import Final
 
 from mmcorpus.curation.html.features import HEADINGS
 from mmcorpus.curation.html.nodes import PARAGRAPH, Node, TextNode
-from mmcorpus.curation.html.parse import TEXT, Tree
+from mmcorpus.curation.html.parse import Tree
 
 _SHORT: Final = 80
 """Characters of a line that may be boilerplate."""
@@ -38,17 +39,14 @@ _NUMBER: Final = re.compile(r"\d+")
 
 def is_thread(tree: Tree, first: int, last: int) -> bool:
     """True if the elements from `first` to before `last` hold a thread of posts."""
-    posts = 0
-    for i in range(first, last):
-        if tree.tags[i] == TEXT or tree.tags[i] in HEADINGS:
-            continue
-        for name, value in tree.attributes[i]:
-            if name == "id" and value and _POST.match(value):
-                posts += 1
-                if posts >= _POSTS:
-                    return True
-                break
-    return False
+    posts = (
+        i
+        for i in range(first, last)
+        if tree.attributes[i]
+        and tree.tags[i] not in HEADINGS
+        and any(name == "id" and value and _POST.match(value) for name, value in tree.attributes[i])
+    )
+    return len(list(islice(posts, _POSTS))) == _POSTS
 
 
 def drop_lines(nodes: Sequence[Node], *, thread: bool) -> list[Node]:

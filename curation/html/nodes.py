@@ -1,7 +1,7 @@
 """The nodes of a document: texts and images in page order, and how they are written down."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -59,8 +59,3 @@ def from_json(text: str) -> list[Node]:
         return [ImageNode(**item) if "url" in item else TextNode(**item) for item in json.loads(text)]
     except (TypeError, KeyError) as error:
         raise ValueError(f"not a document's nodes: {error}") from None
-
-
-def text_of(nodes: Sequence[Node]) -> str:
-    """The texts alone, joined by blank lines."""
-    return BREAK.join(node.text for node in nodes if isinstance(node, TextNode))

@@ -8,12 +8,15 @@ from typing import Any, Final
 
 from mmcorpus.curation.html.config import ExtractConfig, ExtractError
 
-UNSEEN: Final = frozenset(
-    re.findall(
-        r"\S+",
-        "script style template textarea select iframe object applet canvas svg audio noembed noframes datalist"
-        " dialog annotation annotation-xml rp map",
-    )
+
+def names(text: str) -> frozenset[str]:
+    """The names in a text, separated by blanks."""
+    return frozenset(text.split())
+
+
+UNSEEN: Final = names(
+    "script style template textarea select iframe object applet canvas svg audio noembed noframes datalist"
+    " dialog annotation annotation-xml rp map"
 )
 """Left out with all that is in them; `video` stays for its poster, `noscript` and `button` for their images."""
 TEXT: Final = "#text"
@@ -120,15 +123,7 @@ class _Handler:
             ends.append(last + 1)
 
         self.start_element, self.end_element, self.characters = start_element, end_element, characters
-
-    def comment(self, data: str) -> None:
-        pass
-
-    def doctype(self, name: str, public_id: str | None, system_id: str | None) -> None:
-        pass
-
-    def processing_instruction(self, target: str, data: str) -> None:
-        pass
+        self.comment = self.doctype = self.processing_instruction = lambda *_: None
 
 
 def _declare(tree: Tree, tag: str, given: Attributes) -> None:

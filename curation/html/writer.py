@@ -5,7 +5,7 @@ from typing import Final
 
 from mmcorpus.curation.html.nodes import ImageNode, Node, TextNode
 
-BREAK: Final = "\x00"
+LINE_BREAK: Final = "\x00"
 """A `<br>` in a block's text; parsers let no NUL through."""
 _INDENT: Final = 8
 """Levels of nested lists that show."""
@@ -37,7 +37,7 @@ class Writer:
     """Nodes up to which figures have their captions."""
 
     def end_row(self) -> None:
-        """Ends a row of a table."""
+        """End a row of a table."""
         cells = [" ".join(cell) for cell in self.cells]
         filled = [cell for cell in cells if cell]
         if filled:
@@ -45,53 +45,48 @@ class Writer:
         self.cells.clear()
 
     def write_lines(self, tag: str) -> None:
-        """Ends a list or table, or a piece of one."""
-        if self.cells:
-            self.end_row()
+        """End a list or table, or a piece of one."""
+        self.end_row()
         if self.lines:
             self._write("\n".join(self.lines), tag)
             self.lines.clear()
 
     def flush_lines(self) -> None:
-        """Ends the piece of a list or table that stands before something that cannot be a line of it."""
+        """End the piece of a list or table that stands before something that cannot be a line of it."""
         self.write_lines("table" if self.tables else self.lists[0] if self.lists else "p")
 
     def flush(self) -> None:
-        """Ends a block."""
-        if not self.pieces:
-            if self.later:
-                self._write_later()
-            return
-        text = "".join(self.pieces)
-        self.pieces.clear()
-        self.filled = False
+        """End a block."""
+        if self.pieces:
+            text = "".join(self.pieces)
+            self.pieces.clear()
+            self.filled = False
+            self._end(text)
+        if self.later:
+            self.nodes += self.later
+            self.later.clear()
+
+    def _end(self, text: str) -> None:
         if self.code:
             lines = [line.rstrip() for line in text.replace("\r", "").split("\n")]
-            text = "\n".join(lines).strip("\n").replace(BREAK, "\n")
+            text = "\n".join(lines).strip("\n").replace(LINE_BREAK, "\n")
             if text.strip():
                 self._write(text, "pre")
         elif self.tables:
             if not self.cells:
                 self.cells.append([])
-            self.cells[-1] += text.replace(BREAK, " ").split()
+            self.cells[-1] += text.replace(LINE_BREAK, " ").split()
         elif self.lists:
-            line = " ".join(text.replace(BREAK, " ").split())
+            line = " ".join(text.replace(LINE_BREAK, " ").split())
             if line:
                 self.lines.append("  " * min(len(self.lists) - 1, _INDENT) + line)
         else:
             self._paragraphs(text)
-        if self.later:
-            self._write_later()
 
     def _paragraphs(self, text: str) -> None:
         tag = self.heading or ("figcaption" if self.caption else "blockquote" if self.quotes else "p")
-        if BREAK not in text:
-            line = " ".join(text.split())
-            if line:
-                self._write(line, tag)
-            return
         lines: list[str] = []
-        for part in [*text.split(BREAK), ""]:
+        for part in [*text.split(LINE_BREAK), ""]:
             line = " ".join(part.split())
             if line:
                 lines.append(line)
@@ -106,16 +101,10 @@ class Writer:
         nodes.append(TextNode(text=text, tag=tag))
 
     def caption_figure(self, start: int) -> None:
+        """Give the images of a figure, whose nodes begin at `start`, its caption."""
         nodes = self.nodes
         start, self.figured = max(start, self.figured), len(nodes)
-        caption = "\n".join(
-            node.text for node in nodes[start:] if isinstance(node, TextNode) and node.tag == "figcaption"
-        )
-        for place in range(start, len(nodes)):
-            node = nodes[place]
-            if caption and isinstance(node, ImageNode) and node.caption is None:
-                nodes[place] = replace(node, caption=caption)
-
-    def _write_later(self) -> None:
-        self.nodes.extend(self.later)
-        self.later.clear()
+        captions = [n.text for n in nodes[start:] if isinstance(n, TextNode) and n.tag == "figcaption"]
+        for place, node in enumerate(nodes[start:], start):
+            if captions and isinstance(node, ImageNode) and node.caption is None:
+                nodes[place] = replace(node, caption="\n".join(captions))

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from mmcorpus.pipelines.notebook.gallery import STYLE, cards
+from mmcorpus.pipelines.notebook.gallery import STYLE, gallery
 from mmcorpus.pipelines.notebook.plots import COLOURS, FAINT, styled
 from mmcorpus.pipelines.notebook.runs import Run
 
@@ -64,7 +64,7 @@ def clusters(run: Run, scores: "pd.DataFrame", name: str, *, most: int = 5, memb
     for survivor in own[f"{name}.cluster"].unique()[:most]:
         ranks = own.loc[own[f"{name}.cluster"] == survivor, f"{name}.rank"].sort_values()
         notes = {uid: f"copy {rank:.0f}" if rank else "survivor" for uid, rank in ranks.items()}
-        rows.append(cards(run, list(ranks.index), note=notes, title=f"{len(ranks)} samples", most=members))
+        rows.append(gallery(run, ranks.index, note=notes, title=f"{len(ranks)} samples", most=members).data)
     return HTML("".join(rows) or f'{STYLE}<div class="mmc">no clusters of two or more</div>')
 
 

@@ -33,13 +33,7 @@ STYLE: Final = """<style>
 
 
 def gallery(
-    run: Run,
-    uids: Iterable[str],
-    *,
-    note: Notes = None,
-    title: str = "",
-    most: int = 24,
-    side: int = 128,
+    run: Run, uids: Iterable[str], *, note: Notes = None, title: str = "", most: int = 24, side: int = 128
 ) -> "HTML":
     """Show samples in the order given.
 
@@ -50,25 +44,13 @@ def gallery(
     """
     from IPython.display import HTML
 
-    return HTML(cards(run, list(uids), note=note, title=title, most=most, side=side))
-
-
-def cards(
-    run: Run,
-    uids: list[str],
-    *,
-    note: Notes = None,
-    title: str = "",
-    most: int = 24,
-    side: int = 128,
-) -> str:
-    """The HTML of `gallery`."""
+    uids = list(uids)
     shown = run.pictures(uids[:most])
     count = f" · {len(shown):,} of {len(uids):,}" if len(uids) > most else ""
     head = f"<h4>{escape(title)}{count}</h4>" if title or count else ""
     body = "".join(_card(picture.uid, _image(picture.data), picture.caption, note) for picture in shown)
     body = body or '<div class="none">no samples</div>'
-    return f'{STYLE}<div class="mmc" style="--side: {side}px">{head}<div class="cards">{body}</div></div>'
+    return HTML(f'{STYLE}<div class="mmc" style="--side: {side}px">{head}<div class="cards">{body}</div></div>')
 
 
 def _image(data: bytes) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, ParamSpec
 
 import numpy as np
+import numpy.typing as npt
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +29,9 @@ STYLE: Any = {
 _BINS: Final = 48
 _TAIL: Final = 99.5
 """Percentile beyond which a long tail is drawn into the last bin."""
+_FILLED: Any = {"alpha": 0.55, "histtype": "stepfilled"}
 Drawing = ParamSpec("Drawing")
+Values = npt.NDArray[np.float64]
 
 
 def styled(draw: "Callable[Drawing, Figure]") -> "Callable[Drawing, Figure]":
@@ -75,15 +78,7 @@ def distribution(
         own = values[mask & np.isfinite(values)]
         label = f"{name} ({len(own):,})"
         shares = np.full(len(own), 1 / len(own))
-        left.hist(
-            np.minimum(own, edges[-1]),
-            bins=list(edges),
-            weights=shares,
-            color=colour,
-            alpha=0.55,
-            label=label,
-            histtype="stepfilled",
-        )
+        left.hist(np.minimum(own, edges[-1]), list(edges), weights=shares, color=colour, label=label, **_FILLED)
         right.step(np.sort(own), np.arange(1, len(own) + 1) / len(own), color=colour, lw=1.6, where="post")
     for axes in (left, right):
         if logarithmic:
@@ -98,10 +93,8 @@ def distribution(
         told = ", ".join(f"{operator} {value:g}: {share:.1%} pass" for operator, value, share in passed)
         right.set_title(told, color=MARK, fontsize=9, fontweight="normal")
     missing = _asked(scores, values) - len(known)
-    left.set_title(column + (f"  ({missing:,} unscored)" if missing else ""))
-    left.set_ylabel("share of samples")
-    right.set_ylabel("share at or below")
-    right.set_ylim(0, 1.02)
+    left.set(title=column + (f"  ({missing:,} unscored)" if missing else ""), ylabel="share of samples")
+    right.set(ylabel="share at or below", ylim=(0, 1.02))
     if len(groups) > 1:
         left.legend(fontsize=8)
     return figure
@@ -123,13 +116,11 @@ def correlations(scores: "pd.DataFrame", columns: Sequence[str] | None = None) -
     axes.grid(False)
     axes.set_title("rank correlation")
     if len(chosen) <= 14:
-        for row in range(len(chosen)):
-            for place in range(len(chosen)):
-                value = float(table[row, place])
-                if row != place and math.isfinite(value):
-                    colour = "white" if abs(value) > 0.6 else INK
-                    shown = f"{round(value, 2) + 0.0:.2f}"  # no -0.00
-                    axes.text(place, row, shown, ha="center", va="center", fontsize=6.5, color=colour)
+        for (row, place), value in np.ndenumerate(table):
+            if row != place and math.isfinite(value):
+                colour = "white" if abs(value) > 0.6 else INK
+                shown = f"{round(value, 2) + 0.0:.2f}"  # no -0.00
+                axes.text(place, row, shown, ha="center", va="center", fontsize=6.5, color=colour)
     figure.colorbar(image, ax=axes, shrink=0.7, pad=0.02)
     return figure
 
@@ -154,34 +145,24 @@ def joint(
     known = np.isfinite(first) & np.isfinite(second)
     size = float(np.clip(16_000 / max(1, known.sum()), 2, 18))
     groups = _groups(scores, by, known)
-    for axis, values in ((middle.xaxis, first), (middle.yaxis, second)):
-        if _edges(values[known])[1]:
-            axis.axes.set_xscale("log") if axis is middle.xaxis else axis.axes.set_yscale("log")
+    (x_edges, x_log), (y_edges, y_log) = _edges(first[known]), _edges(second[known])
+    middle.set(xscale="log" if x_log else "linear", yscale="log" if y_log else "linear")
     for colour, (name, mask) in zip(COLOURS, groups.items(), strict=False):
         own = mask & known
         middle.scatter(first[own], second[own], s=size, color=colour, alpha=0.45, linewidths=0, label=name)
-        top.hist(first[own], bins=list(_edges(first[known])[0]), color=colour, alpha=0.55, histtype="stepfilled")
-        side.hist(
-            second[own],
-            bins=list(_edges(second[known])[0]),
-            color=colour,
-            alpha=0.55,
-            histtype="stepfilled",
-            orientation="horizontal",
-        )
+        top.hist(first[own], list(x_edges), color=colour, **_FILLED)
+        side.hist(second[own], list(y_edges), color=colour, orientation="horizontal", **_FILLED)
     if len(groups) > 1:
         named = middle.get_legend_handles_labels()
         side.legend(*named, fontsize=8, markerscale=2, loc="upper left", bbox_to_anchor=(1, 1))
-    for _, value in (thresholds or {}).get(x, ()):
-        middle.axvline(value, color=MARK, lw=1.1, ls=(0, (4, 3)))
-    for _, value in (thresholds or {}).get(y, ()):
-        middle.axhline(value, color=MARK, lw=1.1, ls=(0, (4, 3)))
+    for name, line in ((x, middle.axvline), (y, middle.axhline)):
+        for _, value in (thresholds or {}).get(name, ()):
+            line(value, color=MARK, lw=1.1, ls=(0, (4, 3)))
     for axes in (top, side):
         axes.axis("off")
-    middle.set_xlabel(_axis_label(x, _numbers(scores, x)))
-    middle.set_ylabel(_axis_label(y, _numbers(scores, y)))
+    middle.set(xlabel=_axis_label(x, _numbers(scores, x)), ylabel=_axis_label(y, _numbers(scores, y)))
     if known.sum() > 2:
-        rank = float(scores.loc[known, [x, y]].astype(float).corr(method="spearman").iat[0, 1])
+        rank = float(scores.loc[known, [x, y]].astype(float).corr(method="spearman").to_numpy(float)[0, 1])
         top.set_title(f"{int(known.sum()):,} samples, rank correlation {rank:.2f}")
     return figure
 
@@ -201,8 +182,7 @@ def learning(metrics: Mapping[str, Sequence[Mapping[str, Any]]]) -> "Figure":
             if points:
                 label = f"{name}: {told} {points[-1][1]:.3f}"
                 axes.plot(*zip(*points, strict=True), line_style, color=colour, ms=4, lw=1.4, label=label)
-    axes.set_xlabel("step")
-    axes.set_ylabel("loss per target token")
+    axes.set(xlabel="step", ylabel="loss per target token")
     axes.legend(fontsize=8)
     return figure
 
@@ -214,7 +194,7 @@ def _figure(rows: int, columns: int, size: tuple[float, float]) -> tuple["Figure
     return figure, list(axes.ravel())
 
 
-def _numbers(scores: "pd.DataFrame", column: str) -> "np.ndarray[Any, np.dtype[np.float64]]":
+def _numbers(scores: "pd.DataFrame", column: str) -> Values:
     import pandas as pd
 
     if column not in scores.columns:
@@ -224,7 +204,7 @@ def _numbers(scores: "pd.DataFrame", column: str) -> "np.ndarray[Any, np.dtype[n
     return pd.to_numeric(scores[column], errors="coerce").to_numpy(float, na_value=math.nan)
 
 
-def _groups(scores: "pd.DataFrame", by: str | None, known: Any) -> "dict[str, np.ndarray[Any, np.dtype[np.bool_]]]":
+def _groups(scores: "pd.DataFrame", by: str | None, known: Any) -> dict[str, npt.NDArray[np.bool_]]:
     """The rows of each group that has any that are known, largest first."""
     if by is None or by not in scores.columns:
         return {"all": np.ones(len(scores), bool)}
@@ -232,7 +212,7 @@ def _groups(scores: "pd.DataFrame", by: str | None, known: Any) -> "dict[str, np
     return {str(name): (scores[by] == name).to_numpy(bool) for name in names}
 
 
-def _asked(scores: "pd.DataFrame", values: "np.ndarray[Any, np.dtype[np.float64]]") -> int:
+def _asked(scores: "pd.DataFrame", values: Values) -> int:
     """The number of samples in sources that have this score at all."""
     if "source" not in scores.columns:
         return len(values)
@@ -240,13 +220,13 @@ def _asked(scores: "pd.DataFrame", values: "np.ndarray[Any, np.dtype[np.float64]
     return int(scores["source"].isin(has).sum())
 
 
-def _axis_label(name: str, values: "np.ndarray[Any, np.dtype[np.float64]]") -> str:
+def _axis_label(name: str, values: Values) -> str:
     known = values[np.isfinite(values)]
     last = drawn_in(known).max(initial=-math.inf)
     return f"{name} (up to {known.max():,.4g}, drawn in to {last:,.4g})" if len(known) and last < known.max() else name
 
 
-def _edges(known: "np.ndarray[Any, np.dtype[np.float64]]") -> "tuple[np.ndarray[Any, np.dtype[np.float64]], bool]":
+def _edges(known: Values) -> tuple[Values, bool]:
     """Bin edges, and whether they are spaced logarithmically; whole numbers of a small range get a bin each."""
     known = known[np.isfinite(known)]
     if not len(known):
@@ -262,7 +242,7 @@ def _edges(known: "np.ndarray[Any, np.dtype[np.float64]]") -> "tuple[np.ndarray[
     return np.linspace(low, high, _BINS + 1), False
 
 
-def drawn_in(values: "np.ndarray[Any, np.dtype[np.float64]]") -> "np.ndarray[Any, np.dtype[np.float64]]":
+def drawn_in(values: Values) -> Values:
     """Values with a tail that would flatten all the rest drawn in to its beginning."""
     known = values[np.isfinite(values)]
     if not len(known) or (known.min() > 0 and known.max() / max(float(np.median(known)), 1e-300) > _HEAVY):

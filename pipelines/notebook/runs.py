@@ -10,6 +10,8 @@ from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.scores import list_tables, load_scores
 from mmcorpus.curation.store.shards import list_shards
 from mmcorpus.pipelines.report.gallery import Place, places
+from mmcorpus.pipelines.report.scores import thresholds
+from mmcorpus.pipelines.report.svg import Threshold
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,7 +61,6 @@ class Run:
         rows = []
         for source in storage.list_names(self.path("ledger")):
             for count in ledger.funnel(self.path("ledger", source)):
-                worst = sorted(count.dropped.items(), key=lambda item: (-item[1], item[0]))
                 rows.append(
                     {
                         "source": source,
@@ -67,7 +68,7 @@ class Run:
                         "entered": count.entered,
                         "kept": count.kept,
                         "dropped": sum(count.dropped.values()),
-                        "mostly by": ", ".join(f"{rule} ({n:,})" for rule, n in worst[:3]),
+                        "mostly by": ", ".join(f"{rule} ({n:,})" for rule, n in list(count.dropped.items())[:3]),
                     }
                 )
         return pd.DataFrame(rows).set_index(["source", "stage"])
@@ -106,15 +107,9 @@ class Run:
         table = storage.read_table(self.path("selections", f"{source}.parquet"))
         return pd.Index(table["uid"].to_pylist(), name="uid")
 
-    def thresholds(self, source: str) -> dict[str, list[tuple[str, float]]]:
+    def thresholds(self, source: str) -> dict[str, list[Threshold]]:
         """By column, what the recipe's selection compares it with: `{"image.min_side": [(">=", 100.0)]}`."""
-        path = self.path("selections", f"{source}.explain.json")
-        found: dict[str, list[tuple[str, float]]] = {}
-        if storage.exists(path):
-            for clause in storage.read_json(path)["clauses"]:
-                for threshold in clause["thresholds"]:
-                    found.setdefault(threshold["column"], []).append((threshold["op"], float(threshold["value"])))
-        return found
+        return thresholds(self.folder, source)
 
     def captions(self, uids: Iterable[str]) -> list[str]:
         """The captions of samples, in order; empty where there is none."""
@@ -124,13 +119,10 @@ class Run:
     def pictures(self, uids: Iterable[str]) -> list[Picture]:
         """Samples with their image files, in order, of a document its first; only these are read from the tars."""
         located = self._located()
-        found = []
-        for uid in uids:
-            if uid not in located:
-                continue
-            source, place = located[uid]
-            found.append(Picture(uid=uid, source=source, caption=place.caption, data=place.image()))
-        return found
+        found = ((uid, *located[uid]) for uid in uids if uid in located)
+        return [
+            Picture(uid=uid, source=source, caption=place.caption, data=place.image()) for uid, source, place in found
+        ]
 
     def _located(self) -> dict[str, tuple[str, Place]]:
         """The source and place of each downloaded sample, and of each node of a document."""

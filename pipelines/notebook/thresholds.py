@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from mmcorpus.pipelines.notebook.gallery import STYLE, cards, shown
+from mmcorpus.pipelines.notebook.gallery import STYLE, gallery, shown
 from mmcorpus.pipelines.notebook.plots import drawn_in
 from mmcorpus.pipelines.notebook.runs import Run
 
@@ -89,7 +89,9 @@ class _Explorer:
         lower, upper = self.uids[max(0, place - self.each) : place][::-1], self.uids[place : place + self.each]
         inside, outside = (upper, lower) if self.above else (lower, upper)
         just = [("just kept", inside), ("just dropped", outside)]
-        pictures = "".join(cards(self.run, uids, note=self.scores, title=title, side=104) for title, uids in just)
+        pictures = "".join(
+            gallery(self.run, uids, note=self.scores, title=title, side=104).data for title, uids in just
+        )
         return f'{STYLE}{_CHART}{head}<div class="mmc-chart">{chart}</div>{pictures}'
 
 
@@ -103,13 +105,9 @@ def disagreement(run: Run, scores: "pd.DataFrame", first: str, second: str, *, e
     both = scores[[first, second]].dropna().astype(float)
     ranks = both.rank(pct=True)
     gap = (ranks[first] - ranks[second]).sort_values(kind="stable")
-    texts = (
-        ranks.map(lambda share: f"{100 * share:.0f} %").agg(" / ".join, axis=1)
-        if len(ranks)
-        else ranks.iloc[:, 0].astype(str)
-    )
+    texts = {uid: " / ".join(f"{100 * share:.0f} %" for share in row) for uid, *row in ranks.itertuples(name=None)}
     parts = [
         (f"high {first}, low {second}", gap.index[::-1][:each]),
         (f"low {first}, high {second}", gap.index[:each]),
     ]
-    return HTML("".join(cards(run, list(uids), note=texts, title=title) for title, uids in parts))
+    return HTML("".join(gallery(run, uids, note=texts, title=title).data for title, uids in parts))

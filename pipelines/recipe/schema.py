@@ -8,7 +8,8 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from mmcorpus.curation.documents.config import ImageListConfig, PagesConfig, PlaceConfig
+from mmcorpus.curation.crawl.config import PagesConfig
+from mmcorpus.curation.documents.config import ImageListConfig, PlaceConfig
 from mmcorpus.curation.download.config import DownloadConfig
 from mmcorpus.curation.selection.config import SelectConfig
 from mmcorpus.curation.synthetic.miniweb.config import MiniWebConfig

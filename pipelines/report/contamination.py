@@ -3,6 +3,7 @@
 import base64
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import pyarrow.compute as pc
@@ -24,18 +25,10 @@ def section(run: str, sources: Sequence[str], max_shards: int) -> dict[str, Any]
 
     Of a sample that matches by text and by picture both pairs are shown. Nearest pictures and fullest texts come first.
     """
-    rows: list[dict[str, str]] = []
-    pairs: list[dict[str, Any]] = []
-    compared = False
-    for source in sources:
-        for scorer in _scorers(run, source):
-            compared = True
-            own_rows, own_pairs = _matches(run, source, scorer, max_shards)
-            rows += own_rows
-            pairs += own_pairs
-    if not compared:
+    found = [_matches(run, source, name, max_shards) for source in sources for name in _scorers(run, source)]
+    if not found:
         return None
-    return {"rows": rows, "pairs": pairs}
+    return {"rows": [row for rows, _ in found for row in rows], "pairs": [pair for _, pairs in found for pair in pairs]}
 
 
 def _scorers(run: str, source: str) -> list[str]:
@@ -48,23 +41,18 @@ def _scorers(run: str, source: str) -> list[str]:
     ]
 
 
-def _matches(run: str, source: str, scorer: str, max_shards: int) -> tuple[list[dict[str, str]], list[dict[str, Any]]]:
+def _matches(
+    run: str, source: str, scorer: str, max_shards: int
+) -> tuple[list[tuple[str, str, str, int]], list[tuple[Card, Card]]]:
     from mmcorpus.curation.evaluations import find_matches, read_matched_items
     from mmcorpus.curation.evaluations.matches import index_of
 
     scores, shards = storage.join(run, "scores", source), storage.join(run, "shards", source)
     table = find_matches(scores, scorer)
-    counts: Counter[tuple[str, str]] = Counter()
-    for by, item in zip(table["by"].to_pylist(), table["item"].to_pylist(), strict=True):
-        counts[item.partition("/")[0], by] += 1
-    rows = [
-        {"source": source, "set": name, "by": by, "count": f"{count:,}"} for (name, by), count in sorted(counts.items())
-    ]
-    at_hand = table.filter(pc.field("uid").isin(uids_at_hand(shards, max_shards)))
-    found = sorted(
-        at_hand.to_pylist(),
-        key=lambda row: (_missed(row), row["uid"], row["by"]),
-    )[:PAIRS]
+    sets = (item.partition("/")[0] for item in table["item"].to_pylist())
+    counts = Counter(zip(sets, table["by"].to_pylist(), strict=True))
+    at_hand = table.filter(pc.field("uid").isin(uids_at_hand(shards, max_shards))).to_pylist()
+    found = sorted(at_hand, key=lambda row: (_missed(row), row["uid"], row["by"]))[:PAIRS]
     own = load_samples(shards, {row["uid"] for row in found}, max_shards)
     index = index_of(scores, scorer)
     there = index is not None and storage.exists(storage.join(index, "index.json"))
@@ -72,22 +60,13 @@ def _matches(run: str, source: str, scorer: str, max_shards: int) -> tuple[list[
     pairs = []
     for row in found:
         if row["uid"] in own:
-            picture, caption = own[row["uid"]]
-            item = items.get(row["item"])
-            shown = base64.b64encode(item.thumbnail).decode() if item else ""
-            pairs.append(
-                {
-                    "sample": Card(uid=row["uid"], picture=picture, caption=caption, note=f"{source}: {_note(row)}"),
-                    "item": Card(
-                        uid=row["item"],
-                        picture=f"data:image/jpeg;base64,{shown}" if shown else "",
-                        caption=item.text if item else "(the index is not there any more)",
-                        note=row["item"],
-                    ),
-                    "by": row["by"],
-                }
-            )
-    return rows, pairs
+            name, item = row["item"], items.get(row["item"])
+            text = item.text if item else "(the index is not there any more)"
+            encoded = base64.b64encode(item.thumbnail).decode() if item else ""
+            picture = f"data:image/jpeg;base64,{encoded}" if encoded else ""
+            sample = replace(own[row["uid"]], note=f"{source}: {_note(row)}")
+            pairs.append((sample, Card(uid=name, picture=picture, caption=text, note=name)))
+    return [(source, *key, count) for key, count in sorted(counts.items())], pairs
 
 
 def _missed(row: dict[str, Any]) -> float:

@@ -1,15 +1,16 @@
 """The report's view of the data filtering network: what it learned, and the pairs that it judges most wrongly."""
 
-import json
 from collections.abc import Sequence
 from typing import Any, Final
 
 from mmcorpus.curation.store import storage
-from mmcorpus.pipelines.report.gallery import Card, load_samples, uids_at_hand
+from mmcorpus.curation.store.scores import load_scores
+from mmcorpus.pipelines.report.gallery import cards, load_samples, uids_at_hand
 from mmcorpus.pipelines.report.training import curve, curve_chart
 from mmcorpus.pipelines.stages.dfn import DFN, TRUSTED
 from mmcorpus.pipelines.truth.run_verdict import read_truth
 from mmcorpus.training.clip.separation import auc
+from mmcorpus.training.metrics import read_metrics
 
 CARDS: Final = 10
 SWAPPED: Final = "swapped_caption"
@@ -27,57 +28,45 @@ def section(run: str, sources: Sequence[str], max_shards: int) -> dict[str, Any]
     path = storage.join(run, DFN, "metrics.jsonl")
     if not storage.exists(path):
         return None
-    lines = [json.loads(line) for line in storage.read_bytes(path).splitlines() if line.strip()]
+    lines = read_metrics(path)
     truth = read_truth(run)
-    scored = [source for source in sources if DFN in storage.list_names(storage.join(run, "scores", source))]
     texts, galleries = list[str](), list[dict[str, Any]]()
-    for source in scored:
-        learned = _learned_from(run, source)
-        unseen = {uid: score for uid, score in _scores(run, source).items() if uid not in learned}
+    for source in sources:
+        if DFN not in storage.list_names(storage.join(run, "scores", source)):
+            continue
+        unseen = _unseen(run, source)
         if truth:
             texts.append(_separation(source, unseen, truth))
         galleries += _mistakes(run, source, unseen, truth, max_shards)
+    retrieval = [curve(_FIGURES[name], lines, name, dots=True) for name in ("image_to_text_r1", "text_to_image_r1")]
     return {
-        "charts": _charts(lines),
+        "charts": [
+            *curve_chart("training loss", "InfoNCE, nats per pair", [curve("", lines, "loss")]),
+            *curve_chart("held-out retrieval", "share of pairs", retrieval),
+        ],
         "figures": _figures(lines),
         "texts": texts,
         "galleries": [gallery for gallery in galleries if gallery["cards"]],
     }
 
 
-def _charts(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    loss = curve("", lines, "loss")
-    names = ("image_to_text_r1", "text_to_image_r1")
-    return [
-        *curve_chart("training loss", "InfoNCE, nats per pair", [loss]),
-        *curve_chart(
-            "held-out retrieval", "share of pairs", [curve(_FIGURES[name], lines, name, dots=True) for name in names]
-        ),
-    ]
-
-
-def _figures(lines: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
-    """The last retrieval test."""
+def _figures(lines: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Names and values of the last retrieval test."""
     tests = [line for line in lines if "heldout_loss" in line]
     if not tests:
         return []
     last = tests[-1]
-    return [
-        {"name": text, "value": f"{last[name]:.3f} nats" if name == "heldout_loss" else f"{last[name]:.1%}"}
-        for name, text in _FIGURES.items()
-    ]
+    forms = {name: "{:.3f} nats" if name == "heldout_loss" else "{:.1%}" for name in _FIGURES}
+    return [(text, forms[name].format(last[name])) for name, text in _FIGURES.items()]
 
 
-def _scores(run: str, source: str) -> dict[str, float]:
-    from mmcorpus.curation.store.scores import load_scores
-
-    table = load_scores(storage.join(run, "scores", source), columns=[f"{DFN}.similarity"]).drop_null()
-    return dict(zip(table["uid"].to_pylist(), table[f"{DFN}.similarity"].to_pylist(), strict=True))
-
-
-def _learned_from(run: str, source: str) -> set[str]:
-    path = storage.join(run, "selections", f"{source}.{TRUSTED}.parquet")
-    return set(storage.read_table(path, ["uid"])["uid"].to_pylist()) if storage.exists(path) else set()
+def _unseen(run: str, source: str) -> dict[str, float]:
+    """By uid, the scores of the pairs that the network did not learn from."""
+    column, path = f"{DFN}.similarity", storage.join(run, "selections", f"{source}.{TRUSTED}.parquet")
+    learned = set(storage.read_table(path, ["uid"])["uid"].to_pylist()) if storage.exists(path) else set()
+    table = load_scores(storage.join(run, "scores", source), columns=[column]).drop_null()
+    scores = zip(table["uid"].to_pylist(), table[column].to_pylist(), strict=True)
+    return {uid: score for uid, score in scores if uid not in learned}
 
 
 def _separation(source: str, scores: dict[str, float], truth: dict[str, dict[str, Any]]) -> str:
@@ -105,20 +94,13 @@ def _mistakes(
         groups = (("true captions that score lowest", right), ("swapped captions that score highest", wrong))
     else:
         groups = (("lowest scores", ranked), ("highest scores", ranked[::-1]))
-    shown = {uid for _, uids in groups for uid in uids[:CARDS]}
-    loaded = load_samples(storage.join(run, "shards", source), shown, max_shards)
+    loaded = load_samples(
+        storage.join(run, "shards", source), {uid for _, uids in groups for uid in uids[:CARDS]}, max_shards
+    )
     galleries = []
     for title, uids in groups:
-        cards = [
-            Card(
-                uid=uid,
-                picture=loaded[uid][0],
-                caption=loaded[uid][1],
-                note=f"{scores[uid]:.3f}, above {share[uid]:.0%}"
-                + (f" – in truth: {truth[uid]['true_caption']}" if title.startswith("swapped") else ""),
-            )
-            for uid in uids[:CARDS]
-            if uid in loaded
-        ]
-        galleries.append({"title": f"{source}: {title}", "cards": cards})
+        notes = {uid: f"{scores[uid]:.3f}, above {share[uid]:.0%}" for uid in uids[:CARDS]}
+        if title.startswith("swapped"):
+            notes = {uid: f"{note} – in truth: {truth[uid]['true_caption']}" for uid, note in notes.items()}
+        galleries.append({"title": f"{source}: {title}", "cards": cards(loaded, notes)})
     return galleries

@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmcorpus.curation.store import ledger, storage
-from mmcorpus.curation.store.shards import list_shards, read_rows
 from mmcorpus.pipelines.recipe.populations import IMAGES, PARAGRAPHS, URLS
 from mmcorpus.pipelines.report import pages
-from mmcorpus.pipelines.report.samples import short
+from mmcorpus.pipelines.report.gallery import texts_by_uid
+from mmcorpus.pipelines.report.samples import by_rule, short
 
 OPT_OUT: Final = "opt_out"
 SIGNALS: Final = 12
@@ -50,7 +50,7 @@ def section(run: str, source: str, max_shards: int) -> dict[str, Any]:
         "rules": rules,
         "signals": _signals(stages),
         "pages": pages.choose(run, source, stages[""], max_shards),
-    }  # fmt: skip
+    }
 
 
 def _total(name: str, stages: dict[str, pa.Table]) -> str:
@@ -61,29 +61,26 @@ def _total(name: str, stages: dict[str, pa.Table]) -> str:
     return f"{kept:,} of {first.num_rows:,} {_WHAT[name]} kept"
 
 
-def _rules(run: str, source: str, name: str, stages: dict[str, pa.Table], max_shards: int) -> list[dict[str, str]]:
+def _rules(run: str, source: str, name: str, stages: dict[str, pa.Table], max_shards: int) -> list[dict[str, Any]]:
     """Each rule's drops, most first within its stage, with the first example that is at hand."""
-    dropped = {stage: table.filter(pc.equal(table["verdict"], ledger.DROPPED)) for stage, table in stages.items()}
-    if not any(len(table) for table in dropped.values()):
-        return []
-    shown = _shown(run, f"{source}{name}", max_shards)
+    dropped = [(stage, rule, rows) for stage, table in stages.items() for rule, rows in by_rule(table)]
+    shown = _shown(run, f"{source}{name}", max_shards) if dropped else {}
+    at_hand = pa.array(list(shown), pa.string())
     rows = []
-    for stage, table in dropped.items():
-        counted = sorted((-entry["counts"], entry["values"]) for entry in table["rule"].value_counts().to_pylist())
-        for count, rule in counted:
-            entries = table.filter(pc.equal(table["rule"], rule)).sort_by("uid").select(["uid", "value"])
-            known = entries.filter(pc.is_in(entries["uid"], value_set=pa.array(list(shown), pa.string())))
-            example = (known if len(known) else entries).slice(0, 1).to_pylist()[0]
-            rows.append(
-                {
-                    "of": _WHAT[name],
-                    "stage": stage,
-                    "rule": rule,
-                    "count": f"{-count:,}",
-                    "value": _cut(short((example["value"] or "").removeprefix(f"{rule}: "))),
-                    "example": _cut(shown.get(example["uid"], "")),
-                }
-            )
+    for stage, rule, table in dropped:
+        entries = table.sort_by("uid")
+        known = entries.filter(pc.is_in(entries["uid"], value_set=at_hand))
+        example = (known if len(known) else entries).slice(0, 1).to_pylist()[0]
+        rows.append(
+            {
+                "of": _WHAT[name],
+                "stage": stage,
+                "rule": rule,
+                "count": len(table),
+                "value": _cut(short((example["value"] or "").removeprefix(f"{rule}: "))),
+                "example": _cut(shown.get(example["uid"], "")),
+            }
+        )
     return rows
 
 
@@ -92,31 +89,25 @@ def _shown(run: str, population: str, max_shards: int) -> dict[str, str]:
     kind = population.rpartition(".")[2]
     column = "caption" if kind == PARAGRAPHS else "url"
     folder = "shards" if kind in (PARAGRAPHS, IMAGES, URLS) else "documents"
-    found: dict[str, str] = {}
-    for shard in list_shards(storage.join(run, folder, population))[:max_shards]:
-        rows = read_rows(shard, ["uid", column])
-        found.update(zip(rows["uid"].to_pylist(), (text or "" for text in rows[column].to_pylist()), strict=True))
-    return found
+    return texts_by_uid(storage.join(run, folder, population), column, max_shards)
 
 
 def _cut(text: str) -> str:
     return text if len(text) <= EXAMPLE_CHARACTERS else f"{text[:EXAMPLE_CHARACTERS]}…"
 
 
-def _signals(stages: dict[str, dict[str, pa.Table]]) -> list[dict[str, str]]:
+def _signals(stages: dict[str, dict[str, pa.Table]]) -> list[tuple[str, str]]:
     """Opt-out signals, with the number of documents and image addresses that each excluded."""
     found: dict[str, Counter[str]] = {}
     for name, stage in (("", "trim"), (f".{URLS}", pages.EXTRACT), (f".{URLS}", "download")):
         table = stages[name].get(stage)
         if table is None:
             continue
-        values = table.filter(pc.equal(table["rule"], OPT_OUT))["value"].value_counts().to_pylist()
-        for entry in values:
+        for entry in table.filter(pc.field("rule") == OPT_OUT)["value"].value_counts().to_pylist():
             signal = (entry["values"] or "?").removeprefix(f"{OPT_OUT}: ")
             kind = signal if signal.startswith(_WHOLE) else signal.partition(":")[0]
             found.setdefault(kind, Counter())[_WHAT[name]] += entry["counts"]
     most = sorted(found.items(), key=lambda item: (-item[1].total(), item[0]))[:SIGNALS]
     return [
-        {"signal": _cut(kind), "counts": ", ".join(f"{what}: {count:,}" for what, count in sorted(counts.items()))}
-        for kind, counts in most
+        (_cut(kind), ", ".join(f"{of}: {count:,}" for of, count in sorted(counts.items()))) for kind, counts in most
     ]

@@ -1,10 +1,9 @@
-"""The report's duplicates: each pass's clusters by size, the largest as pictures, near pairs, the S-curve; and
-contamination by evaluation sets."""
+"""The report's duplicates: each pass's clusters by size, the largest as pictures, near pairs, the S-curve."""
 
 import difflib
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -13,6 +12,7 @@ import pyarrow.compute
 
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.scores import list_tables, read_origin, read_scores, table_path
+from mmcorpus.curation.store.shards import SUCCESS, list_shards, read_rows
 from mmcorpus.pipelines.report import svg
 from mmcorpus.pipelines.report.gallery import Card, load_samples, uids_at_hand
 
@@ -74,9 +74,15 @@ def section(run: str, one: Pass, max_shards: int) -> dict[str, Any]:
     large = [group for group in groups if len(group) > 2]
     largest = sorted(large, key=lambda group: (-group[0]["copies"], group[0]["uid"]))[:LARGEST]
     near = [group for group in groups if len(group) == 2][: 4 * PAIRS]
-    shown = [*(group[:MEMBERS] for group in largest), *near]
-    pictures = _pictures(run, one, [row for group in shown for row in group], max_shards)
-    pairs = [_pair(group, pictures) for group in near]
+    rows = [row for group in [*(group[:MEMBERS] for group in largest), *near] for row in group]
+    loaded = {
+        (number, uid): card
+        for number, source in enumerate(one.sources)
+        for uid, card in load_samples(
+            storage.join(run, "shards", source), {row["uid"] for row in rows if row["source"] == number}, max_shards
+        ).items()
+    }
+    pairs = [_pair(group, loaded) for group in near]
     pairs.sort(key=lambda pair: not pair["differ"])  # what is the same to the last pixel and letter shows little
     copies = known.num_rows - survivors.num_rows
     return {
@@ -84,7 +90,10 @@ def section(run: str, one: Pass, max_shards: int) -> dict[str, Any]:
         "title": f"{one.name}: {_method(one.parameters)}",
         "text": _account(one, copies, sizes, one.table.num_rows - known.num_rows),
         "charts": _charts(run, one, sizes, max_shards),
-        "clusters": [_cards(group[:MEMBERS], pictures, group[0]["copies"]) for group in largest],
+        "clusters": [
+            {"cards": (cards := _cards(group[:MEMBERS], loaded)), "more": group[0]["copies"] - len(cards)}
+            for group in largest
+        ],
         "pairs": pairs[:PAIRS],
     }
 
@@ -109,43 +118,23 @@ def _clusters_at_hand(run: str, one: Pass, known: pa.Table, max_shards: int) -> 
     return [group for group in groups.values() if len(group) > 1 and group[0]["rank"] == 0]
 
 
-def _pictures(
-    run: str, one: Pass, rows: Sequence[dict[str, Any]], max_shards: int
-) -> dict[tuple[int, str], tuple[str, str]]:
-    """(thumbnail, caption) by source and uid."""
-    found: dict[tuple[int, str], tuple[str, str]] = {}
-    for number, source in enumerate(one.sources):
-        wanted = {row["uid"] for row in rows if row["source"] == number}
-        loaded = load_samples(storage.join(run, "shards", source), wanted, max_shards)
-        found |= {(number, uid): sample for uid, sample in loaded.items()}
-    return found
-
-
-def _cards(
-    group: Sequence[dict[str, Any]], pictures: dict[tuple[int, str], tuple[str, str]], size: int
-) -> dict[str, Any]:
-    cards = [
-        Card(
-            uid=row["uid"],
-            picture=pictures[row["source"], row["uid"]][0],
-            caption=pictures[row["source"], row["uid"]][1],
-            note="survivor" if row["rank"] == 0 else f"copy {row['rank']}",
-            marked=row["rank"] == 0,
-        )
+def _cards(group: Sequence[dict[str, Any]], loaded: Mapping[tuple[int, str], Card]) -> list[Card]:
+    """The members of a cluster whose pictures were loaded, by source and uid."""
+    return [
+        replace(card, note=f"copy {row['rank']}" if row["rank"] else "survivor", marked=row["rank"] == 0)
         for row in group
-        if (row["source"], row["uid"]) in pictures
+        if (card := loaded.get((row["source"], row["uid"]))) is not None
     ]
-    return {"cards": cards, "more": size - len(cards)}
 
 
-def _pair(group: Sequence[dict[str, Any]], pictures: dict[tuple[int, str], tuple[str, str]]) -> dict[str, Any]:
+def _pair(group: Sequence[dict[str, Any]], loaded: Mapping[tuple[int, str], Card]) -> dict[str, Any]:
     """Survivor and copy, with the words that only one of them has, and whether they differ in anything seen."""
-    cards = _cards(group, pictures, 2)["cards"]
+    cards = _cards(group, loaded)
     if len(cards) < 2:
         return {"cards": cards, "texts": [[] for _ in cards], "differ": False}
     first, second = cards
     differ = (first.picture, first.caption) != (second.picture, second.caption)
-    return {"cards": cards, "texts": list(differing(first.caption, second.caption)), "differ": differ}
+    return {"cards": cards, "texts": differing(first.caption, second.caption), "differ": differ}
 
 
 def differing(first: str, second: str) -> tuple[list[tuple[str, bool]], list[tuple[str, bool]]]:
@@ -172,14 +161,10 @@ def _charts(run: str, one: Pass, sizes: np.ndarray, max_shards: int) -> list[dic
         counts, _ = np.histogram(sizes, [*_EDGES, max(int(sizes.max()), _EDGES[-1]) + 1])
         last = int(np.flatnonzero(counts).max()) + 1
         text = "clusters by how many samples they have"
-        chart = svg.bars(
-            [_range(number) for number in range(last)], counts[:last].tolist(), text, "samples in a cluster"
-        )
+        chart = svg.bars([_range(n) for n in range(last)], counts[:last].tolist(), text, "samples in a cluster")
         charts.append({"title": "cluster sizes", "text": text, "svg": chart, "labels": []})
     curve = s_curve(run, one, max_shards)
-    if curve is not None:
-        charts.append(curve)
-    return charts
+    return charts if curve is None else [*charts, curve]
 
 
 def _range(number: int) -> str:
@@ -207,23 +192,14 @@ def s_curve(run: str, one: Pass, max_shards: int) -> dict[str, Any] | None:
     texts = _texts(run, one.sources, method.column, max_shards)
     used = method.bands_used
     grid = np.linspace(0, 1, 101)
-    lines = [
-        svg.Line(label="expected", xs=grid.tolist(), ys=match_probability(grid, used.bands, used.rows).tolist()),
-    ]
+    expected = match_probability(grid, used.bands, used.rows).tolist()
+    lines = [svg.Line(label="expected", xs=grid.tolist(), ys=expected)]
     points = measure_recall(method, texts, limit=CURVE_TEXTS) if len(texts) else []
+    text = f"share of pairs that agree in one of {used.bands} bands × {used.rows} rows, by Jaccard similarity"
     if points:
-        lines.append(
-            svg.Line(
-                label="measured",
-                xs=[point.similarity for point in points],
-                ys=[point.recall for point in points],
-                dots=True,
-            )
-        )
-    pairs = sum(point.pairs for point in points)
-    text = f"share of pairs that agree in one of {used.bands} bands × {used.rows} rows, by Jaccard similarity" + (
-        f"; measured on {pairs:,} pairs of this run's texts" if points else ""
-    )
+        xs, ys = [point.similarity for point in points], [point.recall for point in points]
+        lines.append(svg.Line(label="measured", xs=xs, ys=ys, dots=True))
+        text += f"; measured on {sum(point.pairs for point in points):,} pairs of this run's texts"
     return {
         "title": "S-curve",
         "text": text,
@@ -234,8 +210,6 @@ def s_curve(run: str, one: Pass, max_shards: int) -> dict[str, Any] | None:
 
 def _texts(run: str, sources: Sequence[str], column: str, max_shards: int) -> pa.Array:
     """A text column of the first shards; empty where they have none."""
-    from mmcorpus.curation.store.shards import SUCCESS, list_shards, read_rows
-
     found: list[pa.Array] = []
     for source in sources:
         for shard in list_shards(storage.join(run, "shards", source))[:max_shards]:

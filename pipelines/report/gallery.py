@@ -2,8 +2,8 @@
 
 import base64
 import io
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Final
 
 import pyarrow.compute as pc
@@ -52,12 +52,12 @@ def uids_at_hand(root: str, max_shards: int) -> list[str]:
     return sorted(set(found))
 
 
-def urls_by_uid(root: str, max_shards: int) -> dict[str, str]:
-    """The URLs of the samples of the first shards, by uid, the failed ones included."""
+def texts_by_uid(root: str, column: str, max_shards: int) -> dict[str, str]:
+    """A column of the samples of the first shards, by uid, the failed ones included; empty text for null."""
     found: dict[str, str] = {}
     for shard in shards.list_shards(root)[:max_shards]:
-        rows = shards.read_rows(shard, ["uid", "url"])
-        found.update(zip(rows["uid"].to_pylist(), rows["url"].to_pylist(), strict=True))
+        rows = shards.read_rows(shard, ["uid", column])
+        found.update(zip(rows["uid"].to_pylist(), (text or "" for text in rows[column].to_pylist()), strict=True))
     return found
 
 
@@ -100,13 +100,19 @@ def places(shard: shards.Shard) -> dict[str, Place]:
     return found
 
 
-def load_samples(root: str, uids: Iterable[str], max_shards: int) -> dict[str, tuple[str, str]]:
-    """(thumbnail, caption) by uid, for those of `uids` that lie in the first shards."""
+def load_samples(root: str, uids: Iterable[str], max_shards: int) -> dict[str, Card]:
+    """The cards, by uid, of those of `uids` that lie in the first shards."""
     wanted = set(uids)
-    result: dict[str, tuple[str, str]] = {}
+    result: dict[str, Card] = {}
     for shard in shards.list_shards(root)[:max_shards] if wanted else ():
         found = places(shard)
         for uid in sorted(wanted & found.keys(), key=lambda uid: found[uid].key):
             data = found[uid].image()
-            result.setdefault(uid, (thumbnail(data) if data else "", found[uid].caption))
+            picture = thumbnail(data) if data else ""
+            result.setdefault(uid, Card(uid=uid, picture=picture, caption=found[uid].caption))
     return result
+
+
+def cards(loaded: Mapping[str, Card], notes: Mapping[str, str]) -> list[Card]:
+    """The cards of those that were loaded, each with its note, in the notes' order."""
+    return [replace(loaded[uid], note=note) for uid, note in notes.items() if uid in loaded]

@@ -8,9 +8,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
+from mmcorpus.curation.documents.views import count_codes
 from mmcorpus.curation.store import ledger, storage
+from mmcorpus.curation.store.scores import read_origin, table_path
 from mmcorpus.curation.store.shards import SUCCESS, Shard, list_shards, read_rows
-from mmcorpus.pipelines.report.page_text import page_lines
+from mmcorpus.pipelines.report.page_text import document_lines
+from mmcorpus.pipelines.report.pages import read_page
 
 Lines = Iterator[str]
 _SHOWN_META: Final = (
@@ -42,11 +45,9 @@ def describe(path: str) -> list[str]:
     if list_shards(path):
         return list(_shards(path))
     if "checkpoints" in names:
-        from mmcorpus.training.checkpoint import (
-            resolve_checkpoint,  # a training folder stands for its latest checkpoint
-        )
+        from mmcorpus.training.checkpoint import resolve_checkpoint
 
-        return list(_checkpoint(resolve_checkpoint(path)))
+        return list(_checkpoint(resolve_checkpoint(path)))  # a training folder stands for its latest checkpoint
     raise ValueError(
         f"{path} is nothing that mmcorpus writes: give a run, shards, scores, a plan, packs or a checkpoint"
     )
@@ -94,15 +95,9 @@ def _packs(path: str) -> Lines:
 
 
 def _shards(path: str) -> Lines:
-    shards = list_shards(path)
-    stats = [storage.read_json(shard.stats) for shard in shards]
-    codes: dict[str, int] = {}
-    for entry in stats:
-        for code, count in entry.get("status_dict", {}).items():
-            codes[code] = codes.get(code, 0) + count
-    yield f"{len(shards):,} shards, {sum(entry['count'] for entry in stats):,} rows: " + ", ".join(
-        f"{count:,} {code}" for code, count in sorted(codes.items(), key=lambda item: (-item[1], item[0]))
-    )
+    shards, codes = list_shards(path), count_codes(path)
+    told = sorted(codes.items(), key=lambda item: (-item[1], item[0]))
+    yield f"{len(shards):,} shards, {codes.total():,} rows: " + ", ".join(f"{count:,} {code}" for code, count in told)
     yield f"  columns: {', '.join(read_rows(shards[0]).column_names)}"
 
 
@@ -123,8 +118,6 @@ def _shard_file(path: str) -> Lines:
 
 
 def _parquet(path: str) -> Lines:
-    from mmcorpus.curation.store.scores import read_origin
-
     schema = storage.read_schema(path)
     names, table = set(schema.names), storage.read_table(path)
     origin = read_origin(schema)
@@ -141,9 +134,8 @@ def _parquet(path: str) -> Lines:
     elif {"uid", "stage", "verdict", "rule"} <= names:
         yield f"ledger: {table.num_rows:,} rows"
         for entry in table.group_by(["stage", "verdict", "rule"]).aggregate([([], "count_all")]).to_pylist():
-            yield f"  {entry['stage']}: {entry['count_all']:,} {entry['verdict']}" + (
-                f" by {entry['rule']}" if entry["rule"] else ""
-            )
+            by = f" by {entry['rule']}" if entry["rule"] else ""
+            yield f"  {entry['stage']}: {entry['count_all']:,} {entry['verdict']}{by}"
     elif {"uid", "count"} == names:
         yield f"selection: {table.num_rows:,} samples, {pc.sum(table['count']).as_py() or 0:,} with their counts"
     else:
@@ -207,27 +199,23 @@ def _ledger_rows(run: str, source: str, uid: str) -> list[dict[str, Any]]:
 
 
 def _of_source(run: str, source: str, uid: str, rows: list[dict[str, Any]]) -> Lines:
-    shard = None
-    # A document that an earlier stage dropped is not among the placed ones.
-    for root in (storage.join(run, "shards", source), storage.join(run, "documents", source)):
-        shard, found = _row(root, uid)
-        if shard is not None:
-            held = shard.parquet if shard.level else shard.tar
-            yield f"  in shard {held}, key {found['key']}"
-            yield from (f"    {name}: {found[name]}" for name in _SHOWN_META if found.get(name) is not None)
-            if found.get("document"):
-                yield from _of_document(run, source.partition(".")[0], found["document"])
-            break
+    placed, extracted = storage.join(run, "shards", source), storage.join(run, "documents", source)
+    shard, found = _row(placed, uid)
+    if shard is None:  # a document that an earlier stage dropped is not among the placed ones
+        shard, found = _row(extracted, uid)
     if shard is not None:
+        yield f"  in shard {shard.parquet if shard.level else shard.tar}, key {found['key']}"
+        yield from (f"    {name}: {found[name]}" for name in _SHOWN_META if found.get(name) is not None)
+        if found.get("document"):
+            yield from _of_document(run, source.partition(".")[0], found["document"])
         yield from _scores(storage.join(run, "scores", source), shard.name, uid)
     for row in rows:
         place = f" (row {row['row']:,} of the list)" if row["row"] is not None else ""
         why = f" by {row['rule']}" if row["rule"] else ""
         value = f": {row['value']}" if row["value"] else ""
         yield f"  {row['stage']}: {row['verdict']}{why}{value}{place}"
-    placed = shard is not None and shard.root == storage.join(run, "shards", source) and not shard.level
-    if shard is not None and placed and "nodes" in storage.read_schema(shard.parquet).names:
-        yield from page_lines(run, source, shard, uid)
+    if shard is not None and shard.root == placed and not shard.level and "nodes" in found:
+        yield from document_lines(read_page(run, source, shard, uid))
     for kind in ("", ".heldout"):
         path = storage.join(run, "selections", f"{source}{kind}.parquet")
         if storage.exists(path):
@@ -253,8 +241,6 @@ def _of_document(run: str, source: str, uid: str) -> Lines:
 
 
 def _scores(root: str, shard: str, uid: str) -> Lines:
-    from mmcorpus.curation.store.scores import read_origin, table_path
-
     for scorer in storage.list_names(root):
         path = table_path(root, scorer, shard)
         if not storage.exists(path):

@@ -1,29 +1,29 @@
 """The report as a page: what a finished or half-finished run's folder holds, laid out for a person."""
 
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import resources
 from typing import Any, Final
 
-import pyarrow as pa
-
-from mmcorpus.curation.store import storage
+from mmcorpus.curation.store import ledger, storage
+from mmcorpus.curation.store.ledger import StageCount
 from mmcorpus.pipelines.recipe.populations import IMAGES, URLS
-from mmcorpus.pipelines.report import (
-    contamination,
-    dfn,
-    documents,
-    duplicates,
-    funnel,
-    samples,
-    scores,
-    svg,
-    training,
-    truth,
-)
+from mmcorpus.pipelines.report import contamination, dfn, documents, duplicates, samples, scores, training, truth
 from mmcorpus.pipelines.truth.run_verdict import RunVerdict, judge_run
 
 MAX_SHARDS: Final = 8
 """Galleries draw from the first shards of a source only, so that a report of a hundred million samples stays cheap."""
+_SECTIONS: Final = {
+    "funnel": "Funnel", "truth": "Truth", "rules": "Rules", "scores": "Scores", "documents": "Documents",
+    "lost": "Failures", "galleries": "Samples", "duplicates": "Duplicates", "evaluations": "Evaluations",
+    "dfn": "Filtering network", "packing": "Packing", "training": "Training", "stages": "Time",
+    "provenance": "Provenance", "recipe": "Recipe",
+}  # fmt: skip
+"""Titles of the sections in page order, by what the template calls them."""
+_STAGE_NAMES: Final = {
+    "extract": "extracted", "capture": "latest captures", "trim": "with nodes left", "list": "listed",
+    "download": "downloaded", "select": "selected", "split": "split", "pack": "packed",
+}  # fmt: skip
 
 
 def render_page(run: str, verdict: RunVerdict | None = None) -> str:
@@ -38,6 +38,7 @@ def render_page(run: str, verdict: RunVerdict | None = None) -> str:
 
     files = resources.files("mmcorpus.pipelines.report")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment.filters |= {"n": _formatted(","), "share": _formatted(".1%"), "nats": _formatted(".3f")}
     parts = ("template", "macros", "documents", "duplicates", "dfn")
     texts = {f"{name}.html.jinja": (files / f"{name}.html.jinja").read_text("utf-8") for name in parts}
     environment.loader = jinja2.DictLoader(texts)
@@ -46,70 +47,47 @@ def render_page(run: str, verdict: RunVerdict | None = None) -> str:
     return environment.get_template("template.html.jinja").render(style=style, **content)
 
 
+def _formatted(form: str) -> Callable[[Any], str]:
+    return lambda value: "–" if value is None else format(value, form)
+
+
 def _content(run: str, verdict: RunVerdict) -> dict[str, Any]:
     state = _json(run, "run.json") or {"name": "run", "stages": {}, "order": []}
-    summary = _json(run, "summary.json") or {}
+    balance = (_json(run, "summary.json") or {}).get("balance")
     sources = _sources(run, state)
     of_pages = documents.document_sources(run, sources)
+    populations = {source: documents.population_of(source, of_pages) for source in sources}
+    funnels = {source: ledger.funnel(storage.join(run, "ledger", source)) for source in sources}
+    # Of documents the images alone are shown one by one.
+    drawn = {
+        source: samples.galleries(run, source, MAX_SHARDS)
+        for source, population in populations.items()
+        if population in (None, IMAGES)
+    }
     page: dict[str, Any] = {
         "title": state.get("name") or "run",
-        "funnels": [funnel.funnel(run, source) for source in sources],
-        "balance": _balance(summary),
+        "subtitle": _subtitle(state),
+        "balance": balance,
+        "stage_names": _STAGE_NAMES,
+        "funnel": funnels,
         "truth": truth.section(verdict),
-        "explains": [],
-        "scores": [],
-        "galleries": [],
-        "lost": [],
+        "rules": {source: found for source in sources if (found := scores.explained(run, source))},
+        "scores": {source: charts for source in sources if (charts := scores.charts(run, source))},
         "documents": [documents.section(run, source, MAX_SHARDS) for source in of_pages],
-        "passes": [duplicates.section(run, one, MAX_SHARDS) for one in duplicates.passes(run, sources)],
+        "lost": [row for source, (_, lost) in drawn.items() if populations[source] is None for row in lost],
+        "galleries": [gallery for shown, _ in drawn.values() for gallery in shown],
+        "duplicates": [duplicates.section(run, one, MAX_SHARDS) for one in duplicates.passes(run, sources)],
         "evaluations": contamination.section(run, sources, MAX_SHARDS),
         "dfn": dfn.section(run, sources, MAX_SHARDS),
-        "max_shards": MAX_SHARDS,
-        "scorers": [],
-        "packs": training.packs(run),
+        "packing": training.packs(run),
         "training": training.training(run, [name.removeprefix("train/") for name in state.get("order", [])]),
-        "stages": _stages(state),
-        "gallery_lead": f"Drawn from the first {MAX_SHARDS} shards of a source; under each, the value that decided.",
+        "stages": [_stage(name, state["stages"][name]) for name in state.get("order", state["stages"])],
+        "provenance": [row for source in sources for row in scores.scorers(run, source)],
         "recipe": _text(run, "recipe.yaml"),
-        "footer": "All of this comes from the run's own tables: ledger, scores, selections, packs, metrics.",
+        "max_shards": MAX_SHARDS,
     }
-    for source in sources:
-        explain = _json(run, f"selections/{source}.explain.json")
-        if explain:
-            page["explains"].append(_explain(source, explain))
-        table = _scores(run, source)
-        if table is not None:
-            selected = _selected(run, source)
-            page["scores"].append({"source": source, "charts": scores.charts(table, selected, _thresholds(explain))})
-        population = documents.population_of(source, of_pages)
-        if population in (None, IMAGES):  # of documents the images alone are shown one by one
-            shown, lost = samples.galleries(run, source, MAX_SHARDS)
-            page["galleries"] += shown
-            page["lost"] += lost if population is None else []
-        page["scorers"] += scores.scorers(run, source)
-    page["tiles"] = _tiles(run, sources, of_pages, page, summary)
-    page["subtitle"] = _subtitle(state)
-    page["contents"] = [
-        {"id": key, "title": title}
-        for key, title, shown in (
-            ("funnel", "Funnel", page["funnels"]),
-            ("truth", "Truth", page["truth"]),
-            ("rules", "Rules", page["explains"]),
-            ("scores", "Scores", page["scores"]),
-            ("documents", "Documents", page["documents"]),
-            ("lost", "Failures", page["lost"]),
-            ("galleries", "Samples", page["galleries"]),
-            ("duplicates", "Duplicates", page["passes"]),
-            ("evaluations", "Evaluations", page["evaluations"]),
-            ("dfn", "Filtering network", page["dfn"]),
-            ("packing", "Packing", page["packs"]),
-            ("training", "Training", page["training"]),
-            ("stages", "Time", page["stages"]),
-            ("provenance", "Provenance", page["scorers"]),
-            ("recipe", "Recipe", True),
-        )
-        if shown
-    ]
+    page["tiles"] = _tiles(populations, funnels, page)
+    page["contents"] = [(key, title) for key, title in _SECTIONS.items() if page[key]]
     return page
 
 
@@ -130,117 +108,47 @@ def _text(run: str, name: str) -> str:
     return storage.read_bytes(path).decode() if storage.exists(path) else "(not kept)"
 
 
-def _scores(run: str, source: str) -> pa.Table | None:
-    from mmcorpus.curation.store.scores import load_scores
-
-    root = storage.join(run, "scores", source)
-    return load_scores(root) if storage.list_names(root) else None
-
-
-def _selected(run: str, source: str) -> pa.Array:
-    uids: list[pa.Array] = []
-    for name in (f"{source}.parquet", f"{source}.heldout.parquet"):
-        path = storage.join(run, "selections", name)
-        if storage.exists(path):
-            uids.extend(storage.read_table(path, ["uid"])["uid"].chunks)
-    return pa.concat_arrays(uids) if uids else pa.array([], pa.string())
-
-
-def _thresholds(explain: dict[str, Any] | None) -> dict[str, list[svg.Threshold]]:
-    found: dict[str, list[svg.Threshold]] = {}
-    for clause in (explain or {}).get("clauses", []):
-        for threshold in clause["thresholds"]:
-            value = threshold["value"]
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                found.setdefault(threshold["column"], []).append(svg.Threshold(operator=threshold["op"], value=value))
-    return found
-
-
-def _explain(source: str, explain: dict[str, Any]) -> dict[str, Any]:
+def _stage(name: str, record: dict[str, Any]) -> dict[str, Any]:
+    counts = {
+        k: v for k, v in record.get("counts", {}).items() if isinstance(v, int | float) and not isinstance(v, bool)
+    }
+    seconds = record.get("seconds", 0.0)
+    done = counts.get("samples") or counts.get("rows") or counts.get("count")
     return {
-        "source": source,
-        "kept": f"{explain['kept'] + explain['heldout']:,}",
-        "total": f"{explain['samples']:,}",
-        "clauses": [
-            {
-                "text": clause["clause"],
-                "alone": f"{clause['alone']:,}",
-                "in_order": f"{clause['in_order']:,}",
-                "unscored": f"{clause['unscored']:,}" if clause["unscored"] else "–",
-            }
-            for clause in explain["clauses"]
-        ],
+        "name": name,
+        "status": record["status"],
+        "seconds": seconds,
+        "rate": f"{done / seconds:,.0f}/s" if done and seconds > 0 else "–",
+        "counts": ", ".join(
+            f"{key.replace('_', ' ')} {format(value, ',.6g' if isinstance(value, float) else ',')}"
+            for key, value in counts.items()
+        ),
     }
 
 
-def _balance(summary: dict[str, Any]) -> str:
-    if "balance" not in summary:
-        return ""
-    if summary["balance"]:
-        return "UNACCOUNTED FOR: " + "; ".join(summary["balance"])
-    return "Nothing is unaccounted for: in = kept + dropped at every stage, checked from the ledger."
-
-
-def _stages(state: dict[str, Any]) -> list[dict[str, Any]]:
-    rows = []
-    for name in state.get("order", list(state["stages"])):
-        record = state["stages"][name]
-        counts = {
-            k: v for k, v in record.get("counts", {}).items() if isinstance(v, int | float) and not isinstance(v, bool)
-        }
-        seconds = record.get("seconds", 0.0)
-        samples_done = counts.get("samples") or counts.get("rows") or counts.get("count")
-        rows.append(
-            {
-                "name": name,
-                "status": record["status"],
-                "bad": record["status"] not in ("done",),
-                "seconds": f"{seconds:.1f}",
-                "rate": f"{samples_done / seconds:,.0f}/s" if samples_done and seconds > 0 else "–",
-                "counts": ", ".join(
-                    f"{key.replace('_', ' ')} {value:,.6g}"
-                    if isinstance(value, float)
-                    else f"{key.replace('_', ' ')} {value:,}"
-                    for key, value in counts.items()
-                ),
-            }
-        )
-    return rows
-
-
 def _tiles(
-    run: str, sources: list[str], of_pages: list[str], page: dict[str, Any], summary: dict[str, Any]
-) -> list[dict[str, Any]]:
-    listed = downloaded = selected = 0
-    for source in sources:
-        totals = funnel.stage_totals(run, source)
-        population = documents.population_of(source, of_pages)
-        if population in (None, URLS):
-            listed += totals.get("list", (0, 0))[0]
-            downloaded += totals.get("download", (0, 0))[1]
-        if not population:
-            selected += totals.get("select", totals.get("trim", (0, 0)))[1]
-    read = [funnel.stage_totals(run, source)["extract"] for source in of_pages]
-    tiles = [{"value": f"{sum(kept for _, kept in read):,}", "label": "documents read", "bad": False}] if read else []
+    populations: Mapping[str, str | None], funnels: Mapping[str, list[StageCount]], page: dict[str, Any]
+) -> list[tuple[str, str]]:
+    """Numbers and labels at the head of the page."""
+    stages = {source: {count.stage: count for count in counts} for source, counts in funnels.items()}
+
+    def total(of: Sequence[str | None], field: str, *names: str) -> str:
+        """Summed over the sources of these populations: a count of the first of the stages that each has."""
+        own = [stages[source] for source, population in populations.items() if population in of]
+        found = (next((counts[name] for name in names if name in counts), None) for counts in own)
+        return f"{sum(getattr(count, field) for count in found if count is not None):,}"
+
+    tiles = [(total([""], "kept", "extract"), "documents read")] if page["documents"] else []
     tiles += [
-        {"value": f"{listed:,}", "label": "rows listed", "bad": False},
-        {"value": f"{downloaded:,}", "label": "images downloaded", "bad": False},
-        {"value": f"{selected:,}", "label": "samples selected", "bad": False},
+        (total([None, URLS], "entered", "list"), "rows listed"),
+        (total([None, URLS], "kept", "download"), "images downloaded"),
+        (total([None, ""], "kept", "select", "trim"), "samples selected"),
     ]
-    tiles += [
-        {"value": pack["fill"], "label": f"of {pack['name']} packs filled", "bad": False}
-        for pack in page["packs"]
-        if "heldout" not in pack["name"]
-    ]
-    if page["training"]:
-        tiles += [
-            {"value": stage["heldout"], "label": f"held-out loss, {stage['name']}", "bad": False}
-            for stage in page["training"]["stages"]
-            if stage["heldout"] != "–"
-        ][:3]
-    if summary.get("balance"):
-        tiles.append({"value": str(len(summary["balance"])), "label": "accounting errors", "bad": True})
-    return tiles
+    share, nats = _formatted(".1%"), _formatted(".3f")
+    packs = [pack for pack in page["packing"] if "heldout" not in pack["name"]]
+    tiles += [(share(pack["fill"]), f"of {pack['name']} packs filled") for pack in packs]
+    trained = [stage for stage in (page["training"] or {"stages": ()})["stages"] if stage["heldout"] is not None]
+    return tiles + [(nats(stage["heldout"]), f"held-out loss, {stage['name']}") for stage in trained[:3]]
 
 
 def _subtitle(state: dict[str, Any]) -> str:

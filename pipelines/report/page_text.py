@@ -4,10 +4,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import Final
 
-from mmcorpus.curation.documents.inspect import JudgedDocument, JudgedNode, read_document
-from mmcorpus.curation.store import storage
-from mmcorpus.curation.store.shards import Shard
-from mmcorpus.pipelines.recipe.populations import IMAGES, PARAGRAPHS
+from mmcorpus.curation.documents.inspect import JudgedDocument, JudgedNode
 
 WIDTH: Final = 100
 MAX_CHARACTERS: Final = 2_000
@@ -16,14 +13,8 @@ _AS_IT_IS: Final = frozenset({"ul", "ol", "dl", "table", "pre"})
 """Tags whose lines stay as they are."""
 
 
-def page_lines(run: str, source: str, shard: Shard, uid: str) -> Iterator[str]:
-    """A placed document of a run, a node after the other: texts, and images as `[image]`; dropped ones after a `-`."""
-    ledgers = {f"{name}_ledger": storage.join(run, "ledger", f"{source}.{name}") for name in (IMAGES, PARAGRAPHS)}
-    yield from document_lines(read_document(shard, uid, **ledgers))
-
-
 def document_lines(document: JudgedDocument) -> Iterator[str]:
-    """The lines of a judged document."""
+    """A placed document, a node after the other: texts, and images as `[image]`; dropped ones after a `-`."""
     kept = sum(node.kept for node in document.nodes)
     yield f"  page, {kept:,} of {len(document.nodes):,} nodes kept:"
     for node in document.nodes:
@@ -38,10 +29,7 @@ def document_lines(document: JudgedDocument) -> Iterator[str]:
 def _body(judged: JudgedNode) -> Iterator[str]:
     node = judged.node
     if "text" not in node:
-        told = [
-            f"[image] {node.get('url')}",
-            *(f"{name}: {node[name]}" for name in ("alt", "caption") if node.get(name)),
-        ]
+        told = [f"[image] {node['url']}", *(f"{name}: {node[name]}" for name in ("alt", "caption") if node.get(name))]
         yield "  ".join(" ".join(part.split()) for part in told)
         return
     text, tag = node["text"], node.get("tag", "p")

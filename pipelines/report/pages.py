@@ -2,7 +2,6 @@
 
 import tarfile
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any, Final
 
 import pyarrow as pa
@@ -30,18 +29,6 @@ MAX_CELLS: Final = 30
 """Of a row of a table."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Choice:
-    """A document to be shown."""
-
-    shard: Shard
-    uid: str
-    group: str
-    """Why it was chosen, for the reader."""
-    rule: str | None = None
-    value: str | None = None
-
-
 def choose(run: str, source: str, stages: dict[str, pa.Table], max_shards: int) -> list[dict[str, Any]]:
     """Pages of the first shards for the template: some kept ones, those that lost most, one of each rule that drops.
 
@@ -56,20 +43,19 @@ def choose(run: str, source: str, stages: dict[str, pa.Table], max_shards: int) 
     lost = {uid: _nodes(at_hand[uid][1]) - _nodes(left[uid]) for uid in left}
     most = sorted((uid for uid in left if lost[uid] > 0), key=lambda uid: (-lost[uid], uid))[:TRIMMED_PAGES]
     plain = [uid for uid in pictured if uid not in most][:KEPT_PAGES]
-    chosen = [Choice(shard=at_hand[uid][0], uid=uid, group="kept") for uid in plain]
-    chosen += [Choice(shard=at_hand[uid][0], uid=uid, group="kept, most nodes dropped") for uid in most]
-    for uid in _one_a_rule(dropped):
-        row = dropped[uid]
-        chosen.append(
-            Choice(
-                shard=at_hand[uid][0], uid=uid, group=f"dropped, {row['stage']}", rule=row["rule"], value=row["value"]
-            )
-        )
-    views = [view for choice in chosen if (view := _read(run, source, choice)) is not None]
-    seen: set[str] = set()
-    for view in views:  # the first of each kind lies open
-        view["open"] = view["kept"] not in seen
-        seen.add(view["kept"])
+    groups: list[tuple[str, str, dict[str, Any]]] = [("kept", uid, {}) for uid in plain]
+    groups += [("kept, most nodes dropped", uid, {}) for uid in most]
+    groups += [(f"dropped, {row['stage']}", row["uid"], row) for row in _one_a_rule(dropped)]
+    views: list[dict[str, Any]] = []
+    for group, uid, row in groups:
+        shard = at_hand[uid][0]
+        try:
+            document = read_page(run, source, shard, uid)
+        except (LookupError, OSError, tarfile.TarError):  # a damaged shard is named elsewhere; the report goes on
+            continue
+        view = page_view(document, group, row.get("rule"), row.get("value"))
+        view["open"] = all(view["kept"] != earlier["kept"] for earlier in views)  # the first of each kind
+        views.append(view)
     return views
 
 
@@ -99,31 +85,30 @@ def _dropped(stages: dict[str, pa.Table]) -> Iterable[dict[str, Any]]:
             yield from table.filter(pc.equal(table["verdict"], ledger.DROPPED)).to_pylist()
 
 
-def _one_a_rule(dropped: dict[str, dict[str, Any]]) -> list[str]:
-    """Of each rule the document with the lowest uid."""
-    by_rule: dict[tuple[str, str], list[str]] = {}
-    for uid, row in sorted(dropped.items()):
-        by_rule.setdefault((row["stage"], row["rule"]), []).append(uid)
+def _one_a_rule(dropped: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of each rule the row of the document with the lowest uid."""
+    by_rule: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for _, row in sorted(dropped.items()):
+        by_rule.setdefault((row["stage"], row["rule"]), []).append(row)
     ordered = sorted(by_rule.items(), key=lambda item: (-len(item[1]), item[0]))
-    return [uids[0] for _, uids in ordered[:DROPPED_PAGES]]
+    return [rows[0] for _, rows in ordered[:DROPPED_PAGES]]
 
 
-def _read(run: str, source: str, choice: Choice) -> dict[str, Any] | None:
+def read_page(run: str, source: str, shard: Shard, uid: str) -> JudgedDocument:
+    """A placed document of a run with the fate of its nodes; raises as `read_document` does."""
     ledgers = {f"{name}_ledger": storage.join(run, "ledger", f"{source}.{name}") for name in (IMAGES, PARAGRAPHS)}
-    try:
-        document = read_document(choice.shard, choice.uid, **ledgers)
-    except (LookupError, OSError, tarfile.TarError):  # a damaged shard is named elsewhere; the report goes on
-        return None
-    return page_view(document, choice)
+    return read_document(shard, uid, **ledgers)
 
 
-def page_view(document: JudgedDocument, choice: Choice) -> dict[str, Any]:
-    """A page for the template."""
+def page_view(
+    document: JudgedDocument, group: str, rule: str | None = None, value: str | None = None
+) -> dict[str, Any]:
+    """A page for the template; `group` tells the reader why it was chosen."""
     row, nodes = document.row, document.nodes
     kept = sum(node.kept for node in nodes)
     where = [row.get("file"), *(f"{name} {row[name]:,}" for name in ("offset", "length") if row.get(name) is not None)]
     facts = {
-        "uid": choice.uid,
+        "uid": row["uid"],
         "record": ", ".join(filter(None, where)),
         "captured": row.get("date"),
         "language": row.get("language"),
@@ -131,10 +116,10 @@ def page_view(document: JudgedDocument, choice: Choice) -> dict[str, Any]:
         "opt-out": row.get("opt_out"),
     }
     return {
-        "kept": choice.group.partition(",")[0],
-        "group": choice.group,
-        "rule": choice.rule,
-        "value": short(choice.value or ""),
+        "kept": group.partition(",")[0],
+        "group": group,
+        "rule": rule,
+        "value": short(value or ""),
         "title": row.get("title") or "(no title)",
         "url": row.get("url") or "(no address)",
         "facts": [(name, value) for name, value in facts.items() if value],
@@ -151,13 +136,7 @@ def _node(judged: JudgedNode) -> dict[str, Any]:
     shown: dict[str, Any] = {"gone": not judged.kept, "why": why, "uid": judged.uid}
     if "text" not in node:
         picture = thumbnail(judged.image.data) if judged.image is not None else ""
-        return {
-            **shown,
-            "form": "image",
-            "picture": picture,
-            "alt": node.get("alt") or "",
-            "url": node.get("url") or "",
-        }
+        return {**shown, "form": "image", "picture": picture, "alt": node.get("alt"), "url": node["url"]}
     tag, text = node.get("tag", "p"), _cut(node["text"])
     if tag == "table" and "\n" in text:
         return {**shown, "form": "table", "rows": [line.split(" | ")[:MAX_CELLS] for line in text.split("\n")]}

@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +18,13 @@ WIDTH: Final = 360
 """User units of every chart: about a phone's width, so that text is never scaled below reading size."""
 HEIGHT: Final = 190
 LEFT, RIGHT, TOP, BOTTOM = 44, 10, 12, 30
+_BASE: Final = HEIGHT - BOTTOM
+"""The y of the x axis."""
+_SPAN: Final = WIDTH - LEFT - RIGHT
+_BINS: Final = 40
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Threshold:
+class Threshold(NamedTuple):
     """A vertical line in a histogram: what the selection asks of the column."""
 
     operator: str
@@ -63,33 +66,34 @@ def ticks(low: float, high: float, count: int = 4) -> list[float]:
     return [i * nice for i in range(first, last + 1)]
 
 
-def _frame(title: str, body: str, height: int = HEIGHT) -> str:
+def _frame(title: str, body: str) -> str:
     return (
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}">'
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">'
         f"<title>{escape(title)}</title>{body}</svg>"
     )
 
 
-def _axes(
-    x_ticks: Sequence[tuple[float, str]],
-    y_ticks: Sequence[tuple[float, str]],
-    x_label: str,
-    bottom: int = HEIGHT - BOTTOM,
-) -> str:
+def _empty(title: str) -> str:
+    return _frame(title, f'<text class="label" x="{WIDTH / 2}" y="90" text-anchor="middle">no values</text>')
+
+
+def _axes(x_ticks: Sequence[tuple[float, str]], y_ticks: Sequence[tuple[float, str]], x_label: str) -> str:
     parts = []
     for y, text in y_ticks:
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text class="tick" x="{LEFT - 5}" y="{y + 3.5:.1f}" text-anchor="end">{escape(text)}</text>')
     for x, text in x_ticks:
         anchor = "start" if x < LEFT + 12 else "end" if x > WIDTH - RIGHT - 12 else "middle"
-        parts.append(f'<text class="tick" x="{x:.1f}" y="{bottom + 13}" text-anchor="{anchor}">{escape(text)}</text>')
-    parts.append(f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{bottom}" y2="{bottom}"/>')
+        parts.append(f'<text class="tick" x="{x:.1f}" y="{_BASE + 13}" text-anchor="{anchor}">{escape(text)}</text>')
+    parts.append(f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{_BASE}" y2="{_BASE}"/>')
     if x_label:
-        middle = (LEFT + WIDTH - RIGHT) / 2
-        parts.append(
-            f'<text class="label" x="{middle}" y="{bottom + 26}" text-anchor="middle">{escape(x_label)}</text>'
-        )
+        middle = LEFT + _SPAN / 2
+        parts.append(f'<text class="label" x="{middle}" y="{_BASE + 26}" text-anchor="middle">{escape(x_label)}</text>')
     return "".join(parts)
+
+
+def _bar(css: str, x: float, y: float, width: float) -> str:
+    return f'<rect class="{css}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{_BASE - y:.1f}"/>'
 
 
 def histogram(
@@ -102,35 +106,30 @@ def histogram(
     finite = np.isfinite(values)
     values, kept = values[finite], kept[finite]
     if not len(values):
-        return _frame(title, f'<text class="label" x="{WIDTH / 2}" y="90" text-anchor="middle">no values</text>')
+        return _empty(title)
     marks = [t.value for t in thresholds if math.isfinite(t.value)]
     low, high = float(min([values.min(), *marks])), float(max([values.max(), *marks]))
     logarithmic = low > 0 and high / max(float(np.median(values)), 1e-300) > 30
     if high <= low:
         low, high = low - 0.5, high + 0.5
     scale = np.log10 if logarithmic else np.asarray
-    edges = np.linspace(float(scale(low)), float(scale(high)), 41)
+    edges = np.linspace(float(scale(low)), float(scale(high)), _BINS + 1)
     all_counts, _ = np.histogram(scale(values), bins=edges)
     kept_counts, _ = np.histogram(scale(values[kept]), bins=edges)
     top = max(1, int(all_counts.max()))
 
     def x_of(value: float) -> float:
-        return LEFT + (float(scale(value)) - edges[0]) / (edges[-1] - edges[0]) * (WIDTH - LEFT - RIGHT)
+        return LEFT + (float(scale(value)) - edges[0]) / (edges[-1] - edges[0]) * _SPAN
 
     def y_of(count: float) -> float:
-        return HEIGHT - BOTTOM - count / top * (HEIGHT - BOTTOM - TOP)
+        return _BASE - count / top * (_BASE - TOP)
 
     bars = []
-    bar_width = (WIDTH - LEFT - RIGHT) / 40
-    for i in range(40):
-        x = LEFT + i * bar_width
-        for css, count in (("bar-dropped", all_counts[i]), ("bar-kept", kept_counts[i])):
+    width = _SPAN / _BINS
+    for i, counts in enumerate(zip(all_counts, kept_counts, strict=True)):
+        for css, count in zip(("bar-dropped", "bar-kept"), counts, strict=True):
             if count:
-                y = y_of(float(count))
-                bars.append(
-                    f'<rect class="{css}" x="{x + 0.5:.1f}" y="{y:.1f}" width="{bar_width - 1:.1f}" '
-                    f'height="{HEIGHT - BOTTOM - y:.1f}"/>'
-                )
+                bars.append(_bar(css, LEFT + i * width + 0.5, y_of(float(count)), width - 1))
     if logarithmic:
         exponents = range(math.ceil(edges[0] - 1e-9), math.floor(edges[-1] + 1e-9) + 1)
         x_values = [10.0**e for e in exponents] or [low, high]
@@ -143,7 +142,7 @@ def histogram(
     for threshold in thresholds:
         x = x_of(threshold.value)
         end = x > WIDTH * 0.7
-        lines.append(f'<line class="threshold" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP - 4}" y2="{HEIGHT - BOTTOM}"/>')
+        lines.append(f'<line class="threshold" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP - 4}" y2="{_BASE}"/>')
         lines.append(
             f'<text class="threshold-text" x="{x + (-4 if end else 4):.1f}" y="{TOP + 4}" '
             f'text-anchor="{"end" if end else "start"}">{escape(threshold.operator)} {number(threshold.value)}</text>'
@@ -156,19 +155,15 @@ def bars(labels: Sequence[str], counts: Sequence[int], title: str, x_label: str)
     top = max([*counts, 1])
     logarithmic = top > 100 * min([count for count in counts if count] or [1])
     scale = (lambda count: math.log10(1 + 9 * count)) if logarithmic else float
-    width = (WIDTH - LEFT - RIGHT) / max(len(labels), 6)
+    width = _SPAN / max(len(labels), 6)
     body, x_ticks = [], []
     for number_, (label, count) in enumerate(zip(labels, counts, strict=True)):
         x = LEFT + number_ * width
-        height = scale(count) / scale(top) * (HEIGHT - BOTTOM - TOP - 8)
-        y = HEIGHT - BOTTOM - height
+        y = _BASE - scale(count) / scale(top) * (_BASE - TOP - 8)
         middle = x + width / 2
         x_ticks.append((middle, label))
         if count:
-            body.append(
-                f'<rect class="bar-kept" x="{x + width * 0.12:.1f}" y="{y:.1f}" width="{width * 0.76:.1f}" '
-                f'height="{height:.1f}"/>'
-            )
+            body.append(_bar("bar-kept", x + width * 0.12, y, width * 0.76))
             body.append(
                 f'<text class="tick" x="{middle:.1f}" y="{y - 3:.1f}" text-anchor="middle">{number(count)}</text>'
             )
@@ -180,7 +175,7 @@ def line_chart(lines: Sequence[Line], title: str, x_label: str) -> str:
     """Curves over a common x, coloured by order; the legend is the caller's."""
     points = [(x, y) for line in lines for x, y in zip(line.xs, line.ys, strict=True) if math.isfinite(y)]
     if not points:
-        return _frame(title, f'<text class="label" x="{WIDTH / 2}" y="90" text-anchor="middle">no values</text>')
+        return _empty(title)
     xs, ys = [p[0] for p in points], [p[1] for p in points]
     x_low, x_high = min(xs), max(max(xs), min(xs) + 1e-9)
     y_low, y_high = min(ys), max(ys)
@@ -189,8 +184,8 @@ def line_chart(lines: Sequence[Line], title: str, x_label: str) -> str:
 
     def place(x: float, y: float) -> tuple[float, float]:
         return (
-            LEFT + (x - x_low) / (x_high - x_low) * (WIDTH - LEFT - RIGHT),
-            HEIGHT - BOTTOM - (y - y_low) / (y_high - y_low) * (HEIGHT - BOTTOM - TOP),
+            LEFT + (x - x_low) / (x_high - x_low) * _SPAN,
+            _BASE - (y - y_low) / (y_high - y_low) * (_BASE - TOP),
         )
 
     body = []

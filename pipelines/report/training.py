@@ -1,6 +1,5 @@
 """The report's view of packs and training: fill, loss curves, held-out losses."""
 
-import json
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -10,6 +9,7 @@ import pyarrow.compute as pc
 
 from mmcorpus.curation.store import storage
 from mmcorpus.pipelines.report import svg
+from mmcorpus.training.metrics import read_metrics
 
 
 def packs(run: str) -> list[dict[str, Any]]:
@@ -24,37 +24,25 @@ def packs(run: str) -> list[dict[str, Any]]:
             storage.read_table(storage.join(root, n)) for n in storage.list_names(root) if n.endswith(".index.parquet")
         ]
         lengths = np.concatenate([index["length"].to_numpy() for index in indexes] or [np.zeros(0)])
-        samples = sum(int(pc.sum(index["samples"]).as_py() or 0) for index in indexes)
-        images = sum(int(pc.sum(index["images"]).as_py() or 0) for index in indexes)
-        context = int(manifest["context_length"])
-        sequences, total = len(lengths), int(lengths.sum())
+        samples, images = (
+            sum(int(pc.sum(index[column]).as_py() or 0) for index in indexes) for column in ("samples", "images")
+        )
+        context, total = int(manifest["context_length"]), int(lengths.sum())
         least = max(1, math.ceil(total / context))
         rows.append(
             {
                 "name": name,
-                "samples": f"{samples:,}",
-                "sequences": f"{sequences:,}",
-                "packing_factor": f"{samples / sequences:.1f}" if sequences else "–",
-                "fill": f"{total / (sequences * context):.1%}" if sequences else "–",
-                "bound": f"{total / (least * context):.1%}" if sequences else "–",
-                "images": f"{images:,}",
-                "tokens": f"{total - images * int(manifest['tokens_per_image']):,}",
-                "context_length": f"{context:,}",
+                "samples": samples,
+                "sequences": len(lengths),
+                "fill": total / (len(lengths) * context) if len(lengths) else None,
+                "bound": total / (least * context) if len(lengths) else None,
+                "images": images,
+                "tokens": total - images * int(manifest["tokens_per_image"]),
+                "context_length": context,
                 "svg": svg.histogram(lengths.astype(np.float64), np.ones(len(lengths), dtype=bool), f"fill of {name}"),
             }
         )
     return rows
-
-
-def read_metrics(run: str, order: Sequence[str] = ()) -> dict[str, list[dict[str, Any]]]:
-    """The metrics of every training stage that has any; those named in `order` first."""
-    found = {}
-    names = storage.list_names(storage.join(run, "training"))
-    for stage in sorted(names, key=lambda name: (order.index(name) if name in order else len(order), name)):
-        path = storage.join(run, "training", stage, "metrics.jsonl")
-        if storage.exists(path):
-            found[stage] = [json.loads(line) for line in storage.read_bytes(path).splitlines() if line.strip()]
-    return found
 
 
 def curve(label: str, lines: Sequence[dict[str, Any]], key: str, *, dots: bool = False) -> svg.Line:
@@ -73,8 +61,10 @@ def curve_chart(title: str, text: str, curves: Iterable[svg.Line]) -> list[dict[
 
 
 def training(run: str, order: Sequence[str] = ()) -> dict[str, Any] | None:
-    """Curves and last values of every training stage, in `order`; None where nothing was trained."""
-    metrics = read_metrics(run, order)
+    """Curves and last values of every training stage, those named in `order` first; None where nothing was trained."""
+    root = storage.join(run, "training")
+    names = sorted(storage.list_names(root), key=lambda n: (order.index(n) if n in order else len(order), n))
+    metrics = {n: lines for n in names if (lines := read_metrics(storage.join(root, n, "metrics.jsonl")))}
     if not metrics:
         return None
     charts = list[dict[str, Any]]()
@@ -86,36 +76,35 @@ def training(run: str, order: Sequence[str] = ()) -> dict[str, Any] | None:
     stages = []
     for stage, found in metrics.items():
         steps = [line for line in found if "loss" in line]
-        heldout = [line["heldout_loss"] for line in found if line.get("heldout_loss") is not None]
-        last = steps[-1] if steps else {}
+        last: dict[str, Any] = steps[-1] if steps else {}
         rates = sorted(line["tokens_per_second"] for line in steps if line.get("tokens_per_second"))
         waits = [line["data_wait"] for line in steps if line.get("data_wait") is not None]
         stages.append(
             {
                 "name": stage,
-                "steps": f"{last.get('step', 0):,}",
-                "loss": f"{last['loss']:.3f}" if last else "–",
-                "heldout": f"{heldout[-1]:.3f}" if heldout else "–",
-                "tokens": f"{last.get('tokens', 0):,}",
-                "rate": f"{rates[len(rates) // 2]:,.0f}" if rates else "–",
-                "wait": f"{sum(waits) / len(waits):.1%}" if waits else "–",
+                "steps": last.get("step", 0),
+                "loss": last.get("loss"),
+                "heldout": _heldout(found),
+                "tokens": last.get("tokens", 0),
+                "rate": round(rates[len(rates) // 2]) if rates else None,
+                "wait": sum(waits) / len(waits) if waits else None,
             }
         )
-    return {"charts": charts, "stages": stages, "lead": _lead(metrics)}
+    return {"charts": charts, "stages": stages, "lead": _lead({stage["name"]: stage["heldout"] for stage in stages})}
 
 
-def _lead(metrics: dict[str, list[dict[str, Any]]]) -> str:
+def _heldout(lines: Sequence[dict[str, Any]]) -> float | None:
+    losses = [line["heldout_loss"] for line in lines if line.get("heldout_loss") is not None]
+    return losses[-1] if losses else None
+
+
+def _lead(heldout: dict[str, float | None]) -> str:
     """A comparison of held-out losses, if a stage and its blank-image baseline were both trained."""
-    last = {
-        stage: heldout[-1]
-        for stage, lines in metrics.items()
-        if (heldout := [line["heldout_loss"] for line in lines if line.get("heldout_loss") is not None])
-    }
-    if "pretrain" in last and "baseline" in last:
-        gap = last["baseline"] - last["pretrain"]
-        return (
-            f"Held-out captions cost {last['pretrain']:.3f} nats a token with their images, and "
-            f"{last['baseline']:.3f} for the same model trained on blank images: "
-            f"{gap:.3f} nats ({gap / last['baseline']:.0%}) come from seeing."
-        )
-    return "Loss is the mean over all target tokens of a step; held-out samples are never trained on."
+    seeing, blank = heldout.get("pretrain"), heldout.get("baseline")
+    if seeing is None or blank is None:
+        return "Loss is the mean over all target tokens of a step; held-out samples are never trained on."
+    return (
+        f"Held-out captions cost {seeing:.3f} nats a token with their images, and "
+        f"{blank:.3f} for the same model trained on blank images: "
+        f"{blank - seeing:.3f} nats ({(blank - seeing) / blank:.0%}) come from seeing."
+    )

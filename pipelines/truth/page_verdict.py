@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -10,13 +10,12 @@ from mmcorpus.curation.html.nodes import ImageNode, Node, TextNode, from_json
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.shards import SUCCESS, list_shards, read_rows
 from mmcorpus.curation.store.uid import node_uid
-from mmcorpus.pipelines.truth.verdict import CLEAN, Fate, SpoilerVerdict, count_fate, matches
+from mmcorpus.pipelines.truth.verdict import CLEAN, KEPT, CorruptionVerdict, Fate, dropped, settle_copies
 
 IMAGES: Final = "images"
 PARAGRAPHS: Final = "paragraphs"
 _NO_DOCUMENT: Final = Fate(stage="extract", rule="no_document")
 _NOT_EXTRACTED: Final = Fate(stage="extract", rule="not_extracted")
-_KEPT: Final = Fate(stage=None, rule=None)
 # Scripts that write no spaces count by the character.
 _WORD: Final = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]+")
 
@@ -46,7 +45,7 @@ class PagesVerdict:
 
     pages: list[PageScore] = field(default_factory=list)
     """Every page with content that should give a document."""
-    verdicts: list[SpoilerVerdict] = field(default_factory=list)
+    verdicts: list[CorruptionVerdict] = field(default_factory=list)
     """Of documents by what is wrong with them (`page: …`), then of nodes of good pages (`image: …`, `text: …`)."""
 
     def means(self) -> dict[str, float]:
@@ -68,19 +67,21 @@ def compare_pages_with_truth(run_dir: str, truth: str, source: str) -> PagesVerd
     documents = _documents(storage.join(run_dir, "documents", source))
     fates = _document_fates(run_dir, source, rows, documents)
     result = PagesVerdict()
-    found: dict[str, SpoilerVerdict] = {}
-    node_fates = {part: _dropped(storage.join(run_dir, "ledger", f"{source}.{part}")) for part in (IMAGES, PARAGRAPHS)}
+    found: dict[str, CorruptionVerdict] = {}
+    lost = {part: dropped(storage.join(run_dir, "ledger", f"{source}.{part}")) for part in (IMAGES, PARAGRAPHS)}
     for row, fate in zip(rows, fates, strict=True):
         own = row["spoil"] == "other_language" or row["language"] == "en"
         name = f"page: {row['spoil']}" + ("" if own else ", not English")
-        count_fate(found.setdefault(name, _verdict(name, row)), fate)
+        found.setdefault(name, CorruptionVerdict.of(name, row)).count(fate)
         document = documents.get((row["url"], row["date"]))
         nodes = document.nodes if document is not None else []
         if row["nodes"]:
             result.pages.append(score_page(row, nodes))
         if document is not None and row["expect"] == ledger.KEPT:
-            for name, expected, node_fate in _node_fates(row["nodes"], document, node_fates):
-                count_fate(found.setdefault(name, _verdict(name, expected)), node_fate)
+            for name, node, node_fate in _node_fates(row["nodes"], document, lost):
+                expect = ledger.KEPT if node["spoil"] is None else ledger.DROPPED
+                verdict = CorruptionVerdict.of(name, {**node, "expect": expect, "note": None})
+                found.setdefault(name, verdict).count(node_fate)
     levels = ("page", "image", "text")
     result.verdicts = sorted(
         found.values(),
@@ -108,7 +109,7 @@ def score_page(row: dict[str, Any], nodes: Sequence[Node]) -> PageScore:
     )
 
 
-def words(texts: Iterator[str] | Sequence[str]) -> Counter[str]:
+def words(texts: Iterable[str]) -> Counter[str]:
     """The words of some texts, lower case; of Chinese and Japanese each character."""
     return Counter(word for text in texts for word in _WORD.findall(text.lower()))
 
@@ -153,82 +154,40 @@ def _document_fates(
     run_dir: str, source: str, rows: Sequence[dict[str, Any]], documents: dict[tuple[str, str], _Document]
 ) -> list[Fate]:
     """The fate of each page; of copies and originals, one kept and one dropped for it count as meant."""
-    dropped = _dropped(storage.join(run_dir, "ledger", source))
-    left = _images_left(storage.join(run_dir, "shards", f"{source}.trimmed"))
+    lost = dropped(storage.join(run_dir, "ledger", source))
+    trimmed = list_shards(storage.join(run_dir, "shards", f"{source}.trimmed"))
+    images = {r["uid"]: r["images"] for shard in trimmed for r in read_rows(shard, ["uid", "images"]).to_pylist()}
     fates = []
     for row in rows:
         document = documents.get((row["url"], row["date"]))
-        fate = _NO_DOCUMENT if document is None else dropped.get(document.uid, _KEPT)
-        if document is not None and fate.kept and row["expect"] == "no_images" and not left.get(document.uid):
+        fate = _NO_DOCUMENT if document is None else lost.get(document.uid, KEPT)
+        if document is not None and fate.kept and row["expect"] == "no_images" and not images.get(document.uid):
             fate = Fate(stage="trim", rule="no_images_left")
         fates.append(fate)
-    originals = {row["url"]: place for place, row in enumerate(rows) if row["spoil"] == CLEAN}
-    for place, row in enumerate(rows):
-        first = originals.get(row["duplicate_of"])
-        if first is None or not fates[place].kept or fates[first].kept:
-            continue
-        if matches(fates[first], row["expect_stage"], row["expect_rule"]):
-            fates[place], fates[first] = fates[first], fates[place]
+    settle_copies(rows, fates, "url")
     return fates
 
 
-def _dropped(root: str) -> dict[str, Fate]:
-    """The stage and rule that dropped each uid of a ledger; not fitting a pack does not count."""
-    found: dict[str, Fate] = {}
-    for stage, table in ledger.read_stages(root).items():
-        if stage == "pack":
-            continue
-        for entry in table.select(["uid", "verdict", "rule"]).to_pylist():
-            if entry["verdict"] == ledger.DROPPED:
-                found.setdefault(entry["uid"], Fate(stage=stage, rule=entry["rule"]))
-    return found
-
-
-def _images_left(root: str) -> dict[str, int]:
-    found = {}
-    for shard in list_shards(root):
-        for row in read_rows(shard, ["uid", "images"]).to_pylist():
-            found[row["uid"]] = row["images"] or 0
-    return found
-
-
 def _node_fates(
-    truth: Sequence[dict[str, Any]], document: _Document, dropped: dict[str, dict[str, Fate]]
+    truth: Sequence[dict[str, Any]], document: _Document, lost: Mapping[str, Mapping[Hashable, Fate]]
 ) -> Iterator[tuple[str, dict[str, Any], Fate]]:
-    """Name, expectation and fate of each content node of a good page."""
+    """Name, row of the truth and fate of each content node of a good page."""
+
+    def fate(part: str, place: int | None) -> Fate:
+        return _NOT_EXTRACTED if place is None else lost[part].get(node_uid(document.uid, place), KEPT)
+
     images = [node for node in truth if node["url"] is not None]
-    places = [place for place, node in enumerate(document.nodes) if isinstance(node, ImageNode)]
-    seen = [node.url for node in document.nodes if isinstance(node, ImageNode)]
-    found = dict(_common(images, seen))
+    seen = [(place, node.url) for place, node in enumerate(document.nodes) if isinstance(node, ImageNode)]
+    found = dict(_common(images, [url for _, url in seen]))
     for number, node in enumerate(images):
-        fate = _NOT_EXTRACTED
-        if number in found:
-            fate = dropped[IMAGES].get(node_uid(document.uid, places[found[number]]), _KEPT)
-        yield f"image: {node['spoil'] or CLEAN}", _expected(node), fate
+        place = seen[found[number]][0] if number in found else None
+        yield f"image: {node['spoil'] or CLEAN}", node, fate(IMAGES, place)
     texts = {
         frozenset(words([node.text]).items()): place
         for place, node in reversed(list(enumerate(document.nodes)))
         if isinstance(node, TextNode)
     }
     for node in truth:
-        if node["text"] is None:
-            continue
-        text_place = texts.get(frozenset(words([node["text"]]).items()))
-        fate = _NOT_EXTRACTED
-        if text_place is not None:
-            fate = dropped[PARAGRAPHS].get(node_uid(document.uid, text_place), _KEPT)
-        yield f"text: {node['spoil'] or CLEAN}", _expected(node), fate
-
-
-def _expected(node: dict[str, Any]) -> dict[str, Any]:
-    return {**node, "expect": ledger.KEPT if node["spoil"] is None else ledger.DROPPED, "note": None}
-
-
-def _verdict(name: str, row: dict[str, Any]) -> SpoilerVerdict:
-    return SpoilerVerdict(
-        spoil=name,
-        expect=ledger.KEPT if row["expect"] == ledger.KEPT else ledger.DROPPED,
-        expect_stage=row["expect_stage"],
-        expect_rule=row["expect_rule"],
-        note=row["note"],
-    )
+        if node["text"] is not None:
+            place = texts.get(frozenset(words([node["text"]]).items()))
+            yield f"text: {node['spoil'] or CLEAN}", node, fate(PARAGRAPHS, place)

@@ -9,7 +9,7 @@ from mmcorpus.curation.store import storage
 from mmcorpus.curation.synthetic.miniweb.site import PAGES_TRUTH
 from mmcorpus.pipelines.recipe.schema import WEB
 from mmcorpus.pipelines.truth.page_verdict import compare_pages_with_truth
-from mmcorpus.pipelines.truth.verdict import SpoilerVerdict, compare_with_truth
+from mmcorpus.pipelines.truth.verdict import CorruptionVerdict, compare_with_truth
 
 TRUTH_FILE: Final = "truth.json"
 """In a run's folder, beside the report that wrote it."""
@@ -19,7 +19,7 @@ TRUTH_FILE: Final = "truth.json"
 class RunVerdict:
     """Verdicts on a site's samples."""
 
-    verdicts: list[SpoilerVerdict] = field(default_factory=list)
+    verdicts: list[CorruptionVerdict] = field(default_factory=list)
     """Of listed rows by what was done to them, then of pages and their nodes."""
     extraction: dict[str, dict[str, float]] = field(default_factory=dict)
     """By source of documents, the means of its pages' scores (`PagesVerdict.means`)."""

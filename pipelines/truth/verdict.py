@@ -1,9 +1,11 @@
 """Recall and precision of the rules, against the ground truth of every row that a generated site lists."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
+
+import pyarrow.compute as pc
 
 from mmcorpus.curation.store import ledger, storage
 
@@ -24,8 +26,11 @@ class Fate:
         return self.stage is None
 
 
+KEPT: Final = Fate(stage=None, rule=None)
+
+
 @dataclass(kw_only=True)
-class SpoilerVerdict:
+class CorruptionVerdict:
     """Outcomes of the rows corrupted in one way (or of the clean ones)."""
 
     spoil: str
@@ -48,15 +53,46 @@ class SpoilerVerdict:
     """The rules that dropped them where it was not the one that was meant to."""
     note: str | None = None
 
+    @classmethod
+    def of(cls, name: str, row: Mapping[str, Any]) -> "CorruptionVerdict":
+        """A verdict on nothing yet, with what a row of the truth expects."""
+        expect = ledger.KEPT if row["expect"] == ledger.KEPT else ledger.DROPPED
+        return cls(
+            spoil=name,
+            expect=expect,
+            expect_stage=row["expect_stage"],
+            expect_rule=row["expect_rule"],
+            note=row["note"],
+        )
+
+    def count(self, fate: Fate) -> None:
+        """Add a row that ended so."""
+        self.listed += 1
+        if self.expect == ledger.KEPT and fate.kept:
+            self.kept += 1
+        elif fate.kept:
+            self.missed += 1
+        elif self.expect == ledger.DROPPED and matches(fate, self.expect_stage, self.expect_rule):
+            self.caught += 1
+        else:
+            self.other_rules[f"{fate.stage}: {fate.rule}"] += 1
+            if self.expect == ledger.KEPT:
+                self.wrongly_dropped += 1
+            else:
+                self.caught_otherwise += 1
+
+    @property
+    def right(self) -> int:
+        """Rows that ended as they should."""
+        return self.kept if self.expect == ledger.KEPT else self.caught + self.caught_otherwise
+
     def as_dict(self) -> dict[str, Any]:
-        """JSON-able, for summary.json."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__} | {
-            "other_rules": dict(self.other_rules.most_common())
-        }
+        """JSON-able, for truth.json."""
+        return {**vars(self), "other_rules": dict(self.other_rules.most_common())}
 
 
-def compare_with_truth(run_dir: str, truth: str, lists: Mapping[str, str]) -> list[SpoilerVerdict]:
-    """Compare a run's ledger with the truth of the site it downloaded; one verdict a spoiler, the clean rows first.
+def compare_with_truth(run_dir: str, truth: str, lists: Mapping[str, str]) -> list[CorruptionVerdict]:
+    """Compare a run's ledger with the truth of the site it downloaded; a verdict for each corruption, clean rows first.
 
     Of a picture and its copies one is to survive, whichever the rule prefers: an original that was dropped for a copy
     that lives counts as kept, and that copy as caught.
@@ -66,58 +102,41 @@ def compare_with_truth(run_dir: str, truth: str, lists: Mapping[str, str]) -> li
         lists: by source of the run, the list of the site (`pairs`, `instructions`) it was read from.
     """
     rows = [row for row in storage.read_table(truth).to_pylist() if row["list"] in lists.values()]
-    fates: dict[tuple[str, int], Fate] = {}
-    for source, listed in lists.items():
-        own = [row for row in rows if row["list"] == listed]
-        for row, fate in zip(own, _fates(storage.join(run_dir, "ledger", source), own), strict=True):
-            fates[listed, row["row"]] = fate
-    _settle_copies(rows, fates)
-    verdicts: dict[str, SpoilerVerdict] = {}
-    for row in rows:
-        verdict = verdicts.setdefault(
-            row["spoil"],
-            SpoilerVerdict(
-                spoil=row["spoil"],
-                expect=row["expect"],
-                expect_stage=row["expect_stage"],
-                expect_rule=row["expect_rule"],
-                note=row["note"],
-            ),
-        )
-        count_fate(verdict, fates[row["list"], row["row"]])
+    lost = {listed: dropped(storage.join(run_dir, "ledger", source)) for source, listed in lists.items()}
+    fates = [lost[row["list"]].get(row["row"]) or lost[row["list"]].get(row["uid"], KEPT) for row in rows]
+    settle_copies(rows, fates, "uid")
+    verdicts: dict[str, CorruptionVerdict] = {}
+    for row, fate in zip(rows, fates, strict=True):
+        verdicts.setdefault(row["spoil"], CorruptionVerdict.of(row["spoil"], row)).count(fate)
     return sorted(verdicts.values(), key=lambda verdict: (verdict.spoil != CLEAN, verdict.expect, verdict.spoil))
 
 
-def _fates(root: str, rows: list[dict[str, Any]]) -> list[Fate]:
-    """The fate of each truth row of one source, in their order."""
-    stages = ledger.read_stages(root)
-    dropped: dict[str, Fate] = {}
-    dropped_rows: dict[int, Fate] = {}
-    for stage, table in stages.items():
-        for entry in table.to_pylist():
-            if entry["verdict"] != ledger.DROPPED:
-                continue
-            fate = Fate(stage=stage, rule=entry["rule"])
-            if stage == "list":
-                dropped_rows[entry["row"]] = fate
-            elif stage != "pack":  # what does not fit a pack was judged good all the same
-                dropped.setdefault(entry["uid"], fate)
-    kept = Fate(stage=None, rule=None)
-    return [dropped_rows.get(row["row"]) or dropped.get(row["uid"], kept) for row in rows]
+def dropped(root: str) -> dict[Hashable, Fate]:
+    """The fate of each uid that a ledger's stages dropped; what `list` dropped has no uid yet and goes by its row.
+
+    What does not fit a pack was judged good all the same, and is left out.
+    """
+    found: dict[Hashable, Fate] = {}
+    for stage, table in ledger.read_stages(root).items():
+        if stage == "pack":
+            continue
+        for entry in table.filter(pc.field("verdict") == ledger.DROPPED).to_pylist():
+            found.setdefault(entry["row" if stage == "list" else "uid"], Fate(stage=stage, rule=entry["rule"]))
+    return found
 
 
-def _settle_copies(rows: list[dict[str, Any]], fates: dict[tuple[str, int], Fate]) -> None:
-    """Swap the fates of an original dropped as a repeat and a copy that was kept in its place."""
-    originals = {(row["list"], row["uid"]): row for row in rows if row["spoil"] == CLEAN}
-    for row in rows:
-        if row["duplicate_of"] is None or row["expect"] != ledger.DROPPED:
+def settle_copies(rows: Sequence[Mapping[str, Any]], fates: list[Fate], identity: str) -> None:
+    """Swap the fates of an original dropped as a repeat and a copy that was kept in its place.
+
+    identity: the column of an original by which its copies name it in `duplicate_of`, within a list.
+    """
+    originals = {(row.get("list"), row[identity]): place for place, row in enumerate(rows) if row["spoil"] == CLEAN}
+    for place, row in enumerate(rows):
+        first = originals.get((row.get("list"), row["duplicate_of"]))
+        if first is None or not fates[place].kept or fates[first].kept or row["expect"] == ledger.KEPT:
             continue
-        original = originals.get((row["list"], row["duplicate_of"]))
-        if original is None:
-            continue
-        mine, its = (row["list"], row["row"]), (original["list"], original["row"])
-        if fates[mine].kept and not fates[its].kept and matches(fates[its], row["expect_stage"], row["expect_rule"]):
-            fates[mine], fates[its] = fates[its], fates[mine]
+        if matches(fates[first], row["expect_stage"], row["expect_rule"]):
+            fates[place], fates[first] = fates[first], fates[place]
 
 
 def matches(fate: Fate, stage: str | None, rule: str | None) -> bool:
@@ -128,20 +147,3 @@ def matches(fate: Fate, stage: str | None, rule: str | None) -> bool:
     if fate.rule is None or (stage is not None and fate.stage != stage):
         return False
     return rule is None or fate.rule == rule or (stage in ("select", None) and rule in fate.rule)
-
-
-def count_fate(verdict: SpoilerVerdict, fate: Fate) -> None:
-    verdict.listed += 1
-    if verdict.expect == ledger.KEPT:
-        if fate.kept:
-            verdict.kept += 1
-        else:
-            verdict.wrongly_dropped += 1
-            verdict.other_rules[f"{fate.stage}: {fate.rule}"] += 1
-    elif fate.kept:
-        verdict.missed += 1
-    elif matches(fate, verdict.expect_stage, verdict.expect_rule):
-        verdict.caught += 1
-    else:
-        verdict.caught_otherwise += 1
-        verdict.other_rules[f"{fate.stage}: {fate.rule}"] += 1

@@ -239,7 +239,7 @@ def test_bf16_is_close(tiny_clip: str) -> None:
         assert one == pytest.approx(other, abs=0.02)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine cannot: it has a GPU")
 def test_cuda_without_a_gpu_is_said(tiny_clip: str) -> None:
     with pytest.raises(ValueError, match="torch sees no GPU here"):
         ClipScorer(model_name=tiny_clip, device="cuda").load()

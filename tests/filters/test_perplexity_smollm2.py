@@ -18,6 +18,29 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 VLLM = Path(__file__).parents[2] / ".venv-vllm" / "bin" / "python"
 
 
+def plain_loop(folder: str, captions: Sequence[str]) -> list[float]:
+    """Each caption's perplexity by a plain loop over the weights unpacked, as transformers runs them."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    losses = []
+    for caption in captions:
+        ids = tokenizer(caption, return_tensors="pt")["input_ids"]
+        with torch.no_grad():
+            losses.append(float(model(input_ids=ids, labels=ids).loss))
+    found: list[float] = np.exp(losses).tolist()
+    return found
+
+
+def test_it_is_transformers_own_on_forty_captions(smollm2_gguf: str, smollm2: str, real_captions: list[str]) -> None:
+    some = real_captions[::5]
+    assert len(some) == 40
+    ours = PerplexityScorer(model_name=smollm2_gguf, device="cpu").load()({"caption": some})
+    assert ours["ppl"] == pytest.approx(plain_loop(smollm2, some), rel=1e-4)
+
+
 @pytest.fixture(scope="module")
 def ours(smollm2_gguf: str, real_captions: list[str]) -> dict[str, Sequence[Any]]:
     """What our scorer gives in fp32, from the .gguf file."""
@@ -25,21 +48,12 @@ def ours(smollm2_gguf: str, real_captions: list[str]) -> dict[str, Sequence[Any]
     return PerplexityScorer(model_name=smollm2_gguf, device="cpu").load()({"caption": real_captions})
 
 
+@pytest.mark.soak
 def test_it_is_transformers_own(smollm2: str, real_captions: list[str], ours: dict[str, Sequence[Any]]) -> None:
-    """A plain loop over the same weights unpacked, a caption at a time, against our batches."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    model = AutoModelForCausalLM.from_pretrained(smollm2).eval()
-    tokenizer = AutoTokenizer.from_pretrained(smollm2)
-    plain = []
-    for caption in real_captions:
-        ids = tokenizer(caption, return_tensors="pt")["input_ids"]
-        with torch.no_grad():
-            plain.append(float(model(input_ids=ids, labels=ids).loss))
-    assert ours["ppl"] == pytest.approx(np.exp(plain).tolist(), rel=1e-4)
+    assert ours["ppl"] == pytest.approx(plain_loop(smollm2, real_captions), rel=1e-4)
 
 
+@pytest.mark.soak
 def test_shuffled_words_are_far_less_likely(
     smollm2: str, real_captions: list[str], ours: dict[str, Sequence[Any]]
 ) -> None:
@@ -84,6 +98,7 @@ def vllm(smollm2: str, tmp_path: Path) -> Iterator[Connection]:
         replica.stop()
 
 
+@pytest.mark.soak
 def test_it_is_vllms_within_the_error_of_bf16(
     vllm: Connection, smollm2: str, real_captions: list[str], ours: dict[str, Sequence[Any]]
 ) -> None:

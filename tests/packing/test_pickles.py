@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from PIL import Image
 
 from mmcorpus.curation.store import storage
@@ -29,8 +30,6 @@ from mmcorpus.packing.manifest import describe_tokenizer, write_manifest
 from mmcorpus.packing.packs import PackShardWriter
 from mmcorpus.packing.pickles import dump_pickle, read_pickle, write_pickles
 from mmcorpus.packing.sequence import PackedSequence
-
-torch = pytest.importorskip("torch")
 
 
 @pytest.fixture(scope="module")

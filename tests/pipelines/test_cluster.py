@@ -1,4 +1,4 @@
-"""A run on a cluster of three nodes: nodes are lost in mid-run, then the driver, and the tables are the same."""
+"""A run on a cluster of three nodes: nodes are lost in mid-run, then the driver, and the tables are a local run's."""
 
 import contextlib
 import hashlib
@@ -15,8 +15,10 @@ from pathlib import Path
 import pytest
 
 from mmcorpus.curation.synthetic.miniweb import MiniWebConfig, generate_site
+from tests.pipelines.test_demo import run_here
+from tests.processes import kill
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_local")]
 
 ROOT = Path(__file__).parent.parent.parent
 RECIPE = """\
@@ -128,7 +130,6 @@ def test_lost_nodes_and_a_lost_driver_change_nothing(nodes: Nodes, tmp_path: Pat
     address = nodes.line()
     nodes.tell("add")
     nodes.tell("add")
-    finish(start(recipe, tmp_path / "undisturbed", address))
 
     out = tmp_path / "out"
     run = start(recipe, out, address)
@@ -137,12 +138,12 @@ def test_lost_nodes_and_a_lost_driver_change_nothing(nodes: Nodes, tmp_path: Pat
     wait_for(out, "scores/pairs/image/*.parquet", 2, run)
     nodes.tell("kill 1")
     wait_for(out, "dedup/*/keys-*/*", 1, run)
-    run.send_signal(signal.SIGKILL)
-    run.communicate()
+    kill(run)
     assert not list(out.glob("selections/*")), "it was killed before its end"
 
     nodes.tell("add")
     finish(start(recipe, out, address))
+    run_here(recipe, tmp_path / "undisturbed")
     expected = results(tmp_path / "undisturbed")
     assert len([path for path in expected if path.startswith("scores/pairs/near_text/")]) == len(
         list((out / "shards" / "pairs").glob("*.tar"))

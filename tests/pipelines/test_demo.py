@@ -7,14 +7,18 @@ import random
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from mmcorpus.curation.store.storage import TEMPORARY_SUFFIX
 from mmcorpus.curation.synthetic.miniweb import MiniWebConfig, generate_site
+from mmcorpus.pipelines.cli import app
+from tests.processes import interruptible, kill_in_the_midst, wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_local")]
 
 ROOT = Path(__file__).parent.parent.parent
 RECIPE = """\
@@ -67,31 +71,39 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def start(recipe: Path, out: Path, *options: str) -> subprocess.Popen[str]:
-    command = [
-        sys.executable,
-        "-m",
-        "mmcorpus.pipelines.cli",
-        "run",
-        str(recipe),
-        "--out",
-        str(out),
-        "--num-cpus",
-        "2",
-        *options,
-    ]
+def start(recipe: Path, out: Path, *options: str) -> subprocess.Popen[bytes]:
+    """The command in a process of its own; what it says goes to a file beside its folder."""
+    settings = ["--out", str(out), "--num-cpus", "2", *options]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "160"}
     environment.pop("RAY_ADDRESS", None)
-    return subprocess.Popen(
-        command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with said(out).open("wb") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "mmcorpus.pipelines.cli", "run", str(recipe), *settings],
+            cwd=ROOT,
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            preexec_fn=interruptible,
+        )
 
 
-def run(recipe: Path, out: Path, *options: str, code: int = 0) -> str:
-    process = start(recipe, out, *options)
-    output, _ = process.communicate(timeout=500)
-    assert process.returncode == code, output
-    return output
+def said(out: Path) -> Path:
+    return out.with_name(f"{out.name}.log")
+
+
+def run(recipe: Path, out: Path, *options: str) -> str:
+    """The command in a process of its own, to its end; what it said."""
+    code = start(recipe, out, *options).wait(500)
+    assert code == 0, said(out).read_text()
+    return said(out).read_text()
+
+
+def run_here(recipe: Path, out: Path, *options: str) -> str:
+    """The command in this process, on the session's Ray."""
+    done = CliRunner().invoke(app, ["run", str(recipe), "--out", str(out), *options], env={"COLUMNS": "160"})
+    assert done.exit_code == 0, done.output
+    return done.output
 
 
 def results(out: Path) -> dict[str, str]:
@@ -104,23 +116,49 @@ def results(out: Path) -> dict[str, str]:
     }
 
 
+def written(out: Path) -> int:
+    """How many files of a run have their final names, which tells how far it is."""
+    parts = ("documents", "shards", "scores", "dedup", "selections", "plans", "packs", "ledger", "training")
+    files = (path for part in parts for path in (out / part).rglob("*"))
+    return sum(not path.name.endswith(TEMPORARY_SUFFIX) and path.is_file() for path in files)
+
+
+def kill_on_the_way(recipe: Path, out: Path, moments: Sequence[int]) -> None:
+    """Start a run and kill it in the midst of a stage, once it has written so many files; and so for each moment."""
+    for moment in moments:
+        process = start(recipe, out)
+        kill_in_the_midst(process, lambda wanted=moment: written(out) >= wanted and running(out))
+        assert running(out), "it was killed in the midst of a stage"
+        assert not (out / "summary.json").exists(), "it was killed before its end"
+
+
+def running(out: Path) -> list[str]:
+    """The stages that a run is in the midst of."""
+    return [name for name, record in records(out).items() if record["status"] in ("clearing", "running")]
+
+
+def moments(reference: Path, seed: int, kills: int) -> list[int]:
+    """When to kill a run: after how many files of those that an undisturbed one has written."""
+    files = written(reference)
+    return sorted(random.Random(seed).sample(range(1, files * 9 // 10), kills))
+
+
 def records(out: Path) -> dict[str, dict[str, object]]:
     stages: dict[str, dict[str, object]] = json.loads((out / "run.json").read_text())["stages"]
     return stages
 
 
 @pytest.fixture(scope="module")
-def finished(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
+def finished(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("run") / "out"
-    begun = time.monotonic()
     output = run(recipe, out)
     assert "Every sample is accounted for." in output
     assert "Against the truth of the generated site" in output
-    return out, time.monotonic() - begun
+    return out
 
 
-def test_the_whole_chain_accounts_for_every_sample(finished: tuple[Path, float]) -> None:
-    out, _ = finished
+def test_the_whole_chain_accounts_for_every_sample(finished: Path) -> None:
+    out = finished
     summary = json.loads((out / "summary.json").read_text())
     assert summary["balance"] == []
     for stages in summary["sources"].values():
@@ -137,46 +175,38 @@ def test_the_whole_chain_accounts_for_every_sample(finished: tuple[Path, float])
     assert (out / "packs" / "pretrain.pickles").is_dir()
 
 
+@pytest.mark.parametrize(
+    ("seed", "kills"), [(1, 1), *(pytest.param(seed, 3, marks=pytest.mark.soak) for seed in range(2, 6))]
+)
 def test_killed_anywhere_it_resumes_to_the_same_bytes(
-    recipe: Path, finished: tuple[Path, float], tmp_path: Path
+    recipe: Path, finished: Path, tmp_path: Path, seed: int, kills: int
 ) -> None:
-    reference, seconds = finished
-    seed = random.randrange(10**6)
-    draw = random.Random(seed)
-    killed = 0
-    for _ in range(2):
-        process = start(recipe, tmp_path / "out")
-        try:
-            process.communicate(timeout=draw.uniform(0.15, 0.7) * seconds)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
-            killed += 1
-    run(recipe, tmp_path / "out")
-    assert results(tmp_path / "out") == results(reference), f"seed {seed}, {killed} kills"
+    expected = results(finished)
+    kill_on_the_way(recipe, tmp_path / "out", moments(finished, seed, kills))
+    assert results(tmp_path / "out") != expected, "it was killed too late to prove anything"
+    run_here(recipe, tmp_path / "out")
+    assert results(tmp_path / "out") == expected
 
 
 def test_ctrl_c_leaves_a_run_that_resumes(recipe: Path, tmp_path: Path) -> None:
-    process = start(recipe, tmp_path / "out", "--until", "download")
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "out" / "run.json").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
+    out = tmp_path / "out"
+    process = start(recipe, out, "--until", "download")
+    wait_until(lambda: written(out) and running(out), process)  # Ray works: as it starts, it is not ours to be quiet
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 130, output
+    code, output = process.wait(120), said(out).read_text()
+    assert code == 130, output
     assert "run the same command to resume" in output
     assert "Traceback" not in output
-    run(recipe, tmp_path / "out", "--until", "download")
+    assert "interrupted" in [record["status"] for record in records(out).values()]
+    run_here(recipe, out, "--until", "download")
 
 
-def test_a_second_run_keeps_everything_and_a_threshold_redoes_only_what_follows(
-    recipe: Path, finished: tuple[Path, float]
-) -> None:
-    out, _ = finished
+def test_a_second_run_keeps_everything_and_a_threshold_redoes_only_what_follows(recipe: Path, finished: Path) -> None:
+    out = finished
     before, scores = records(out), {p: p.stat().st_mtime_ns for p in (out / "scores").rglob("*.parquet")}
-    assert "Every sample is accounted for." in run(recipe, out)
+    assert "Every sample is accounted for." in run_here(recipe, out)
     assert records(out) == before
-    output = run(recipe, out, "--set", "select.pairs.keep=image.min_side >= 120", "--until", "packs")
+    output = run_here(recipe, out, "--set", "select.pairs.keep=image.min_side >= 120", "--until", "packs")
     assert "pairs/select: keep changed" in output
     after = records(out)
     same = {name for name in before if after[name] == before[name]}
@@ -185,10 +215,10 @@ def test_a_second_run_keeps_everything_and_a_threshold_redoes_only_what_follows(
     assert {p: p.stat().st_mtime_ns for p in (out / "scores").rglob("*.parquet")} == scores
 
 
-def test_a_scorers_parameter_redoes_that_scorer_alone(recipe: Path, finished: tuple[Path, float]) -> None:
-    out, _ = finished
+def test_a_scorers_parameter_redoes_that_scorer_alone(recipe: Path, finished: Path) -> None:
+    out = finished
     before = {p: p.stat().st_mtime_ns for p in (out / "scores" / "pairs").rglob("*.parquet")}
-    output = run(recipe, out, "--set", "score.scorers.language.languages=[en, de]", "--until", "pairs/select")
+    output = run_here(recipe, out, "--set", "score.scorers.language.languages=[en, de]", "--until", "pairs/select")
     assert "Every sample is accounted for." in output  # though the packs are now of another selection
     assert 'language.parameters.languages with "de"' in output
     touched = {p.parent.name for p in before if p.stat().st_mtime_ns != before[p]}

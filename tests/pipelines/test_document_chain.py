@@ -2,10 +2,6 @@
 
 import hashlib
 import json
-import random
-import signal
-import subprocess
-import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -13,9 +9,9 @@ import pytest
 
 from mmcorpus.curation.synthetic.miniweb import MiniWebConfig, generate_site
 from mmcorpus.packing.packs import PackReader
-from tests.pipelines.test_demo import SPOILED_AND_SLOW, records, run, start
+from tests.pipelines.test_demo import SPOILED_AND_SLOW, kill_on_the_way, moments, records, run_here
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_local")]
 
 RECIPE = """\
 name: pages
@@ -70,12 +66,10 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def finished(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
+def finished(recipe: Path, tmp_path_factory: pytest.TempPathFactory, ray_local: None) -> Path:
     out = tmp_path_factory.mktemp("run") / "out"
-    begun = time.monotonic()
-    output = run(recipe, out)
-    assert "Every sample is accounted for." in output
-    return out, time.monotonic() - begun
+    assert "Every sample is accounted for." in run_here(recipe, out)
+    return out
 
 
 def results(out: Path) -> dict[str, str]:
@@ -90,8 +84,8 @@ def results(out: Path) -> dict[str, str]:
     }
 
 
-def test_pages_become_packs_that_a_model_learns_from(finished: tuple[Path, float]) -> None:
-    out, _ = finished
+def test_pages_become_packs_that_a_model_learns_from(finished: Path) -> None:
+    out = finished
     summary = json.loads((out / "summary.json").read_text())
     assert summary["balance"] == []
     assert set(summary["sources"]) >= {"captions", "pages", "pages.urls", "pages.images", "texts"}
@@ -112,10 +106,10 @@ def test_pages_become_packs_that_a_model_learns_from(finished: tuple[Path, float
     assert any("heldout_loss" in line for line in metrics)
 
 
-def test_a_document_can_be_followed_to_its_record(recipe: Path, finished: tuple[Path, float]) -> None:
+def test_a_document_can_be_followed_to_its_record(recipe: Path, finished: Path) -> None:
     from mmcorpus.pipelines.report.inspect import story
 
-    out, _ = finished
+    out = finished
     plan = pq.read_table(out / "plans/all.parquet").to_pylist()
     document = next(row["uid"] for row in plan if row["kind"] == "document" and row["images"])
     told = "\n".join(story(str(out), document))
@@ -135,25 +129,20 @@ def test_a_document_can_be_followed_to_its_record(recipe: Path, finished: tuple[
     assert "download: kept" in told
 
 
-def test_killed_anywhere_it_resumes_to_the_same_bytes(
-    recipe: Path, finished: tuple[Path, float], tmp_path: Path
-) -> None:
-    reference, seconds = finished
-    seed = random.randrange(10**6)
-    process = start(recipe, tmp_path / "out")
-    try:
-        process.communicate(timeout=random.Random(seed).uniform(0.2, 0.9) * seconds)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-    run(recipe, tmp_path / "out")
-    assert results(tmp_path / "out") == results(reference), f"seed {seed}"
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(3))
+def test_killed_anywhere_it_resumes_to_the_same_bytes(recipe: Path, finished: Path, tmp_path: Path, seed: int) -> None:
+    expected = results(finished)
+    kill_on_the_way(recipe, tmp_path / "out", moments(finished, seed, 2))
+    assert results(tmp_path / "out") != expected, "it was killed too late to prove anything"
+    run_here(recipe, tmp_path / "out")
+    assert results(tmp_path / "out") == expected
 
 
-def test_a_threshold_of_images_redoes_no_download_and_no_score(recipe: Path, finished: tuple[Path, float]) -> None:
-    out, _ = finished
+def test_a_threshold_of_images_redoes_no_download_and_no_score(recipe: Path, finished: Path) -> None:
+    out = finished
     before = records(out)
-    output = run(recipe, out, "--set", "select.pages.images.keep=image.min_side >= 90", "--until", "all/packs")
+    output = run_here(recipe, out, "--set", "select.pages.images.keep=image.min_side >= 90", "--until", "all/packs")
     assert "pages.images/select: keep changed" in output
     after = records(out)
     same = {name for name in before if after.get(name) == before[name]}

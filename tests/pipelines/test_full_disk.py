@@ -1,20 +1,19 @@
 """A really full disk, on a small filesystem of its own: told with the path, and made good by the same command."""
 
-import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from mmcorpus.curation.store.storage import DISK_FULL
 from mmcorpus.curation.synthetic.miniweb import MiniWebConfig, generate_site
+from mmcorpus.pipelines.cli import app
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_local")]
 
-ROOT = Path(__file__).parent.parent.parent
 MEGABYTE = 2**20
 
 
@@ -26,7 +25,7 @@ def small_disk(tmp_path: Path) -> Iterator[tuple[Path, Callable[[float], None]]]
     mount = shutil.which("mount")
     options = ["-t", "tmpfs", "-o", f"size={MEGABYTE}", "tmpfs", str(disk)]
     if mount is None or subprocess.run([mount, *options], capture_output=True, check=False).returncode:
-        pytest.skip("only root can mount a filesystem")
+        pytest.skip("this machine cannot: only root may mount a filesystem")
     try:
         yield disk, lambda size: resize(mount, disk, size)
     finally:
@@ -38,12 +37,9 @@ def resize(mount: str, disk: Path, megabytes: float) -> None:
 
 
 def mmcorpus(*arguments: str, code: int) -> str:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "400"}
-    environment.pop("RAY_ADDRESS", None)
-    command = [sys.executable, "-m", "mmcorpus.pipelines.cli", *arguments]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout + done.stderr
+    done = CliRunner().invoke(app, arguments, env={"COLUMNS": "400"})
+    assert done.exit_code == code, done.output
+    return done.output
 
 
 def test_each_command_names_the_path_and_goes_on_once_there_is_space(

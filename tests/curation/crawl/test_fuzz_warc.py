@@ -1,4 +1,4 @@
-"""5,000 records spoilt in every way: reading survives, and each is accounted for."""
+"""Records spoilt in every way (5,000 in `make soak`): reading survives, and each is accounted for."""
 
 import gzip
 import io
@@ -10,11 +10,11 @@ from collections.abc import Callable
 import pytest
 import zstandard
 
+from mmcorpus.curation.crawl.config import PagesConfig
 from mmcorpus.curation.crawl.optout.site_rules import SiteRules
 from mmcorpus.curation.crawl.records import START, Failure, Item, Other, Page, Position
 from mmcorpus.curation.crawl.streams import Source
 from mmcorpus.curation.crawl.warc import read_warc
-from mmcorpus.curation.documents.config import PagesConfig
 from mmcorpus.curation.documents.page_row import PageExtractor, uid_of
 from tests.curation.documents.page_corpus import html
 
@@ -147,7 +147,7 @@ def test_some_spoilt_records(ending: str) -> None:
     assert codes["bad_record"] > 10
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("ending", PACKERS)
 def test_5000_spoilt_records(ending: str) -> None:
     """10,000 records in all three kinds of files, of which every second is spoilt."""

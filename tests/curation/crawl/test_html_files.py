@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from mmcorpus.curation.crawl.config import PagesConfig
 from mmcorpus.curation.crawl.html_files import read_folder, read_tar, read_zip
 from mmcorpus.curation.crawl.records import START, Failure, Item, Other, Page, Position
-from mmcorpus.curation.documents.config import PagesConfig
 from mmcorpus.curation.html import ExtractConfig
 
 CONFIG = PagesConfig(url_prefix="https://a.test/", extraction=ExtractConfig(max_bytes=10_000))

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from mmcorpus.curation.crawl.config import PagesConfig
 from mmcorpus.curation.crawl.inputs import InputError, find_inputs
-from mmcorpus.curation.documents.config import PagesConfig
 
 
 def found(inputs: str | list[str], **options: object) -> list[tuple[str, str, int]]:

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from mmcorpus.curation.crawl.config import PagesConfig
 from mmcorpus.curation.crawl.published import UnknownTable, read_table_items
 from mmcorpus.curation.crawl.records import START, Failure, Item, Page, Position, Ready
-from mmcorpus.curation.documents.config import PagesConfig
 from mmcorpus.curation.html.nodes import ImageNode, TextNode
 
 IMAGE = "https://a.test/a.jpg"

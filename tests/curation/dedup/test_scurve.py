@@ -67,7 +67,9 @@ def similar_pairs(offsets: np.ndarray, hashes: np.ndarray, least: float) -> tupl
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("preset", list(PRESETS))
+@pytest.mark.parametrize(
+    "preset", [pytest.param(name, marks=[] if name == "fineweb" else pytest.mark.soak) for name in PRESETS]
+)
 def test_recall_is_on_the_curve_and_precision_is_one(
     preset: str, documents: list[str], write_source: Write, tmp_path: Path
 ) -> None:

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from mmcorpus.curation.crawl.config import PagesConfig
 from mmcorpus.curation.documents.capture import CaptureReport, choose_captures
-from mmcorpus.curation.documents.config import PagesConfig
 from mmcorpus.curation.documents.extract import extract_documents
 from mmcorpus.curation.documents.read_extracted import surviving
 from mmcorpus.curation.store import ledger

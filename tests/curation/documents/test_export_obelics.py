@@ -11,14 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from mmcorpus.curation.crawl.config import PagesConfig
 from mmcorpus.curation.crawl.published import read_table_items
 from mmcorpus.curation.crawl.records import START, Ready
-from mmcorpus.curation.documents.config import PagesConfig
 from mmcorpus.curation.documents.export_obelics import ExportReport, export_obelics
 from mmcorpus.curation.documents.image_list import ImageListConfig, list_images
 from mmcorpus.curation.documents.place import PlaceConfig, place_images
 from mmcorpus.curation.documents.trim import trim_documents
-from mmcorpus.curation.html.nodes import ImageNode, TextNode, text_of
+from mmcorpus.curation.html.nodes import ImageNode, TextNode
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.uid import node_uid
 from tests.curation.documents.image_corpus import DOWNLOAD, fetch, image, page, picture, text, write_documents
@@ -102,7 +102,7 @@ def test_our_reader_of_obelics_reads_it_back(trimmed: str, tmp_path: Path) -> No
                 found.append(item)
     captions = [row["caption"] for name in ("000000000", "000000001")
                 for row in storage.read_table(f"{trimmed}/{name}.parquet").to_pylist()]  # fmt: skip
-    assert [text_of(item.nodes) for item in found] == captions
+    assert ["\n\n".join(node.text for node in item.nodes if isinstance(node, TextNode)) for item in found] == captions
     assert [item.url for item in found] == ["http://a.test/1", "http://a.test/2", "http://a.test/3"]
     assert [node.alt for item in found for node in item.nodes if isinstance(node, ImageNode)] == [
         "Ein Türmchen", None, "drawn"]  # fmt: skip

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from mmcorpus.curation.crawl.config import PagesConfig
 from mmcorpus.curation.crawl.optout.decide import OptOutConfig
 from mmcorpus.curation.crawl.optout.site_rules import read_site_files
-from mmcorpus.curation.documents.config import PagesConfig
 from mmcorpus.curation.documents.extract import ExtractReport, extract_documents
 from mmcorpus.curation.html.nodes import ImageNode, from_json
 from mmcorpus.curation.store import ledger, storage

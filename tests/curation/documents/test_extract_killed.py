@@ -2,7 +2,6 @@
 
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -13,11 +12,12 @@ import pytest
 from mmcorpus.curation.store.shards import list_shards
 from mmcorpus.curation.synthetic.write_warc import write_warc
 from tests.curation.documents.page_corpus import pages, tree
+from tests.processes import kill
 
 RUN = """
 import sys
 from mmcorpus.curation.documents.capture import choose_captures
-from mmcorpus.curation.documents.config import PagesConfig
+from mmcorpus.curation.crawl.config import PagesConfig
 from mmcorpus.curation.documents.extract import extract_documents
 
 inputs, out = sys.argv[1:]
@@ -35,7 +35,8 @@ def start(inputs: Path, out: Path) -> subprocess.Popen[bytes]:
 
 
 @pytest.mark.slow
-def test_killed_at_random_and_run_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kills", [2, pytest.param(8, marks=pytest.mark.soak)])
+def test_killed_at_random_and_run_again(tmp_path: Path, kills: int) -> None:
     for number, ending in enumerate((".warc.gz", ".warc.zst", ".warc")):
         write_warc(f"{tmp_path}/in/{number}{ending}", pages(400, begin=100 * number))
     assert start(tmp_path / "in", tmp_path / "whole").wait(300) == 0
@@ -43,7 +44,7 @@ def test_killed_at_random_and_run_again(tmp_path: Path) -> None:
     assert len(list_shards(f"{tmp_path}/whole/documents")) == 30
     chance = random.Random(7)
     killed = 0
-    for _ in range(8):
+    for _ in range(kills):
         process = start(tmp_path / "in", tmp_path / "killed")
         # From one commit to the next and a little more, so that each life gets on and few end by themselves.
         before = len(list_shards(f"{tmp_path}/killed/documents"))
@@ -56,10 +57,9 @@ def test_killed_at_random_and_run_again(tmp_path: Path) -> None:
         if process.poll() is not None:
             assert process.returncode == 0
             break
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        kill(process)
         killed += 1
-    assert killed > 2
+    assert killed >= min(kills, 3)
     assert start(tmp_path / "in", tmp_path / "killed").wait(300) == 0
     # The deduplication's work files name the times of what they were made from.
     names = [name for name in whole if not name.startswith("work/")]

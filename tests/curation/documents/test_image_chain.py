@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from mmcorpus.curation.store.scores import load_scores
 from mmcorpus.filters import SCORERS
 from tests.curation.documents.image_corpus import DOWNLOAD, fetch, image, page, picture, rows_of, text, write_documents
 from tests.curation.download.conftest import Web
+from tests.processes import kill, wait_until
 
 IMAGES = 24
 
@@ -103,11 +103,8 @@ def test_killed_again_and_again_it_writes_the_same_bytes(tmp_path: Path) -> None
     run(roots[0])
     for kills, files in enumerate((3, 30)):
         process = subprocess.Popen([sys.executable, "-c", WORK, roots[1]], stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 120
-        while process.poll() is None and len(contents(roots[1])) < files and time.monotonic() < deadline:
-            time.sleep(0.002)
-        process.kill()
-        process.wait()
+        wait_until(lambda wanted=files: len(contents(roots[1])) >= wanted, process)
+        kill(process)
         assert contents(roots[1]) != contents(roots[0]), f"kill {kills} came too late to prove anything"
     run(roots[1])
     assert contents(roots[1]) == contents(roots[0])

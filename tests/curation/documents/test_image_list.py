@@ -176,7 +176,7 @@ def test_same_bytes_after_a_kill_and_with_the_work_cut_otherwise(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("mmcorpus.curation.documents.image_list._write_ledger", killed)
+        patch.setattr("mmcorpus.curation.documents.image_list.ledger.write_stage", killed)
         with pytest.raises(KeyboardInterrupt):
             list_images(config, f"{root}/documents", f"{root}/list", f"{root}/ledger", workers=0)
     storage.remove(f"{root}/list/uses/000000001.arrow")

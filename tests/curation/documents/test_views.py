@@ -8,13 +8,13 @@ import pytest
 from mmcorpus.curation.documents.image_list import ImageListConfig, list_images
 from mmcorpus.curation.documents.place import PlaceConfig, place_images
 from mmcorpus.curation.documents.trim import trim_documents
-from mmcorpus.curation.documents.views import write_view_file
 from mmcorpus.curation.scoring.shard import Outputs, ScoreShard, ShardWork
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.scores import read_scores
 from mmcorpus.curation.store.shards import Sample, Shard, ShardWriter, list_shards, read_samples, shard_at
+from mmcorpus.curation.store.views import write_view_file
 from mmcorpus.filters import MAX_PIXELS, SCORERS, Scorer
-from mmcorpus.pipelines.report.gallery import load_samples, uids_at_hand, urls_by_uid
+from mmcorpus.pipelines.report.gallery import load_samples, texts_by_uid, uids_at_hand
 from mmcorpus.pipelines.report.inspect import describe
 from tests.curation.documents.image_corpus import DOWNLOAD, fetch, image, page, picture, text, write_documents
 
@@ -135,13 +135,13 @@ def test_the_report_and_inspect_read_views(placed: str) -> None:
     assert len(uids) == 10
     cards = load_samples(root, uids, 2)
     assert set(cards) == set(uids)
-    assert all(picture.startswith("data:image/jpeg") and caption for picture, caption in cards.values())
-    assert set(uids) < set(urls_by_uid(root, 2))
+    assert all(card.picture.startswith("data:image/jpeg") and card.caption for card in cards.values())
+    assert set(uids) < set(texts_by_uid(root, "url", 2))
     lines = describe(root)
     assert lines[0] == "2 shards, 12 rows: 10 success, 2 http_404"
     assert "5 images" in describe(f"{root}/000000000_stats.json")[0]
     cards = load_samples(f"{placed}/shards/pages.paragraphs", uids_at_hand(f"{placed}/shards/pages.paragraphs", 1), 1)
-    assert {picture for picture, _ in cards.values()} == {""}
+    assert {card.picture for card in cards.values()} == {""}
 
 
 def test_places_of_views(tmp_path: Path) -> None:

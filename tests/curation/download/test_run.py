@@ -24,6 +24,7 @@ from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.ledger import read_stages
 from mmcorpus.curation.store.shards import list_shards, read_rows, read_samples
 from tests.curation.download.conftest import Web, encoded, picture, rotated
+from tests.processes import interruptible, wait_until
 
 ROWS = 25
 
@@ -245,19 +246,20 @@ from mmcorpus.curation.download import DownloadConfig, download
 ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100_000_000, log_to_driver=False)
 config = DownloadConfig(**json.loads(sys.argv[1]))
 try:
-    download(config, *sys.argv[2:6], retry_failed=len(sys.argv) > 6, progress=False)
+    download(config, *sys.argv[2:], progress=False)
 except KeyboardInterrupt:
     sys.exit(130)
 """
 
 
-def start(config: DownloadConfig, source: str, root: Path | str, *extra: str) -> subprocess.Popen[bytes]:
+def start(config: DownloadConfig, source: str, root: Path) -> subprocess.Popen[bytes]:
     options = {"connect_to": config.connect_to, "number_sample_per_shard": 10, "retries": 0, "thread_count": 2}
     return subprocess.Popen(
-        [sys.executable, "-c", RUN, json.dumps(options), source, *places(root), *extra],
+        [sys.executable, "-c", RUN, json.dumps(options), source, *places(root)],
         stdout=subprocess.DEVNULL,
         stderr=None,  # pytest shows it if the test fails
         start_new_session=True,
+        preexec_fn=interruptible,
         env={**os.environ, "RAY_raylet_start_wait_time_s": "120"},
     )
 
@@ -289,14 +291,11 @@ def slow_source(web: Web, tmp_path: Path) -> str:
     return str(path)
 
 
-def wait_for(condition: Any, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 120
-    while not condition() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.005)
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(("kill", "committed"), [(signal.SIGKILL, 3), (signal.SIGINT, 1)])
+@pytest.mark.usefixtures("ray_local")
+@pytest.mark.parametrize(
+    ("kill", "committed"), [(signal.SIGKILL, 3), pytest.param(signal.SIGINT, 1, marks=pytest.mark.soak)]
+)
 def test_killed_and_run_again_gives_the_same_shards(
     web: Web, tmp_path: Path, kill: signal.Signals, committed: int
 ) -> None:
@@ -304,14 +303,13 @@ def test_killed_and_run_again_gives_the_same_shards(
     source = slow_source(web, tmp_path)
     out = Path(places(tmp_path / "a")[0])
     process = start(config, source, tmp_path / "a")
-    wait_for(lambda: web.requests.total() > 4 and len(list(out.glob("*_stats.json"))) >= committed, process)
-    assert process.poll() is None, "it ended before it was killed"
+    wait_until(lambda: web.requests.total() > 4 and len(list(out.glob("*_stats.json"))) >= committed, process)
     os.killpg(process.pid, kill) if kill == signal.SIGKILL else process.send_signal(kill)
     code = process.wait(60)
     assert code == (130 if kill == signal.SIGINT else -signal.SIGKILL)
     survived = {path.name: path.stat().st_mtime_ns for path in out.glob("*_stats.json")}
     assert committed <= len(survived) < 8
-    assert start(config, source, tmp_path / "a").wait(300) == 0
+    download(config, source, *places(tmp_path / "a"), progress=False)
     for name, changed in survived.items():
         assert (out / name).stat().st_mtime_ns == changed, "a committed shard was made again"
     assert len(list_shards(str(out))) == 8
@@ -320,13 +318,14 @@ def test_killed_and_run_again_gives_the_same_shards(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("ray_local")
 def test_lists_and_shards_on_s3(s3_root: str, source: str, config: DownloadConfig, tmp_path: Path, web: Web) -> None:
     storage.write_bytes(f"{s3_root}/in/list.jsonl", Path(source).read_bytes())
-    assert start(config, f"{s3_root}/in", s3_root).wait(300) == 0
+    download(config, f"{s3_root}/in", *places(s3_root), progress=False)
     assert len(shard_bytes(s3_root)) == 6
     assert shard_bytes(s3_root) == in_this_process(config, source, tmp_path / "a")
     web.add("/5.jpg", encoded(picture(65, 40, seed=5)))
-    assert start(config, f"{s3_root}/in", s3_root, "retry").wait(300) == 0
+    download(config, f"{s3_root}/in", *places(s3_root), retry_failed=True, progress=False)
     assert shard_bytes(s3_root) == in_this_process(config, source, tmp_path / "b")
     rules = Counter(read_stages(places(s3_root)[2])["download"]["rule"].to_pylist())
     assert rules == {None: 22, **{code: count for code, count in CODES.items() if code != "http_503"}}

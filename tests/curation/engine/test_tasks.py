@@ -1,6 +1,7 @@
 """The engine: outcomes in order, errors kept apart, dead workers tried again."""
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -15,6 +16,7 @@ import ray
 
 from mmcorpus.curation.engine import tasks as engine
 from mmcorpus.curation.engine.tasks import NODE_LOSSES, WORKER_DIED, Failure, Outcome, run_shards
+from tests.processes import interruptible, wait_until
 
 
 def squares() -> Callable[[int], dict[str, Any]]:
@@ -145,9 +147,6 @@ def test_a_dead_worker_is_tried_again_and_a_deadly_item_kills_no_other(tmp_path:
 
 @pytest.mark.slow
 def test_control_c_ends_a_run_quickly_and_keeps_what_is_committed(tmp_path: Path) -> None:
-    import signal
-    import time
-
     program = f"""
     import time
     import ray
@@ -164,11 +163,13 @@ def test_control_c_ends_a_run_quickly_and_keeps_what_is_committed(tmp_path: Path
     run_shards(make, list(range(1000)), title="long")
     """
     process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(program)], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        [sys.executable, "-c", textwrap.dedent(program)],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        preexec_fn=interruptible,
     )
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
-        time.sleep(0.1)
+    wait_until(lambda: list(tmp_path.iterdir()), process)
     process.send_signal(signal.SIGINT)
     errors = process.communicate(timeout=60)[1]
     assert process.returncode != 0
@@ -194,7 +195,7 @@ class LosingRay:
 
     def get(self, reference: tuple[bytes, int]) -> Outcome:
         if reference[1] <= self.losses:
-            raise ray.exceptions.NodeDiedError
+            raise ray.exceptions.NodeDiedError("the node is gone")
         return Outcome(name="item", result={"kept": 1}, error=None, seconds=0.0)
 
 

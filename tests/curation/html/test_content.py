@@ -3,7 +3,7 @@
 import pytest
 
 from mmcorpus.curation.html import ExtractConfig, ExtractError, extract
-from mmcorpus.curation.html.nodes import ImageNode, Node, TextNode, text_of
+from mmcorpus.curation.html.nodes import ImageNode, Node, TextNode
 
 URL = "https://example.com/a/page.html"
 S = "This is a sentence of the article, long enough to be read as prose by anybody. "
@@ -15,7 +15,7 @@ def nodes_of(html: str, config: ExtractConfig | None = None) -> list[Node]:
 
 
 def text(html: str) -> str:
-    return text_of(nodes_of(html))
+    return "\n\n".join(node.text for node in nodes_of(html) if isinstance(node, TextNode))
 
 
 def blocks(html: str) -> list[tuple[str, str]]:

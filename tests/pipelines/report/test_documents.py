@@ -12,7 +12,7 @@ from mmcorpus.curation.documents.inspect import JudgedDocument, JudgedNode
 from mmcorpus.curation.documents.place import PlaceConfig, place_images
 from mmcorpus.curation.documents.trim import trim_documents
 from mmcorpus.curation.store import ledger, storage
-from mmcorpus.curation.store.shards import Shard, list_shards, read_rows
+from mmcorpus.curation.store.shards import list_shards, read_rows
 from mmcorpus.curation.store.uid import node_uid
 from mmcorpus.pipelines.report import documents, pages, render_page
 from mmcorpus.pipelines.report.inspect import story
@@ -83,18 +83,18 @@ def test_counts_are_the_ledgers(run: str) -> None:
     assert section["text"].startswith("2 of 7 documents kept, 7 of 7 image addresses kept, 6 of 12 images kept")
     counts = {(row["of"], row["stage"], row["rule"]): (row["count"], row["value"]) for row in section["rules"]}
     assert counts == {
-        ("documents", "extract", "empty"): ("1", "no text"),
-        ("documents", "trim", "opt_out"): ("3", counts["documents", "trim", "opt_out"][1]),
-        ("documents", "select", "caption.words >= 99"): ("1", "caption.words=21"),
-        ("images", "download", "http_404"): ("6", "Not Found"),
-        ("paragraphs", "select", "not caption.is_boilerplate"): ("6", "caption.is_boilerplate=true"),
+        ("documents", "extract", "empty"): (1, "no text"),
+        ("documents", "trim", "opt_out"): (3, counts["documents", "trim", "opt_out"][1]),
+        ("documents", "select", "caption.words >= 99"): (1, "caption.words=21"),
+        ("images", "download", "http_404"): (6, "Not Found"),
+        ("paragraphs", "select", "not caption.is_boilerplate"): (6, "caption.is_boilerplate=true"),
     }
     examples = {row["rule"]: row["example"] for row in section["rules"]}
     assert examples["http_404"] == "http://img.test/gone.jpg"
     assert examples["not caption.is_boilerplate"] == "Subscribe to our newsletter"
     assert section["signals"] == [
-        {"signal": "robots.txt", "counts": "documents: 2"},
-        {"signal": "meta robots: noai", "counts": "documents: 1"},
+        ("robots.txt", "documents: 2"),
+        ("meta robots: noai", "documents: 1"),
     ]
 
 
@@ -140,8 +140,7 @@ def test_enormous_pages_are_cut(tmp_path: Path) -> None:
         JudgedNode(number=number, uid=f"{number:032x}", node=node, image=None, kept=True)
         for number, node in enumerate(nodes)
     )
-    choice = pages.Choice(shard=Shard(root="x", name="0"), uid="a" * 32, group="kept")
-    view = pages.page_view(JudgedDocument(row={}, nodes=judged), choice)
+    view = pages.page_view(JudgedDocument(row={"uid": "a" * 32}, nodes=judged), "kept")
     assert (len(view["nodes"]), view["more"]) == (pages.MAX_NODES, 1000 - pages.MAX_NODES)
     assert len(view["nodes"][0]["text"]) == pages.MAX_CHARACTERS + 1
     assert max(len(row) for row in view["nodes"][1]["rows"]) == pages.MAX_CELLS

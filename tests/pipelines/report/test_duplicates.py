@@ -119,14 +119,11 @@ def test_evaluation_items_stand_beside_the_samples(run: str, tmp_path: Path) -> 
     write_scores(f"{run}/scores/pairs", "00000", table, origin)
     shown = contamination.section(run, ["pairs"], 8)
     assert shown is not None
-    assert [(row["set"], row["by"], row["count"]) for row in shown["rows"]] == [
-        ("bench", "image", "1"),
-        ("bench", "text", "1"),
-    ]
-    assert [pair["sample"].uid for pair in shown["pairs"]] == [uid(5), uid(6)]
-    assert shown["pairs"][0]["sample"].note == "pairs: 3 of 64 bits differ"
-    assert shown["pairs"][1]["sample"].note == "pairs: 25% of its n-grams, 50% of the item's"
-    assert all(pair["item"].picture.startswith("data:image/jpeg;base64,/9j/") for pair in shown["pairs"])
+    assert shown["rows"] == [("pairs", "bench", "image", 1), ("pairs", "bench", "text", 1)]
+    by_image, by_text = shown["pairs"]
+    assert (by_image[0].uid, by_image[0].note) == (uid(5), "pairs: 3 of 64 bits differ")
+    assert (by_text[0].uid, by_text[0].note) == (uid(6), "pairs: 25% of its n-grams, 50% of the item's")
+    assert all(item.picture.startswith("data:image/jpeg;base64,/9j/") for _, item in shown["pairs"])
     page = render_page(run)
     section = page[page.index('id="evaluations"') :]
     assert section.count("data:image/jpeg") == 4

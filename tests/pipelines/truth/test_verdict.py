@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.synthetic.miniweb.truth import SCHEMA
-from mmcorpus.pipelines.truth.verdict import SpoilerVerdict, compare_with_truth
+from mmcorpus.pipelines.truth.verdict import CorruptionVerdict, compare_with_truth
 
 
 def truth_row(
@@ -25,7 +25,7 @@ def truth_row(
     }
 
 
-def verdicts(folder: Path, rows: list[Any], dropped: dict[int, tuple[str, str]]) -> dict[str, SpoilerVerdict]:
+def verdicts(folder: Path, rows: list[Any], dropped: dict[int, tuple[str, str]]) -> dict[str, CorruptionVerdict]:
     storage.write_table(str(folder / "truth.parquet"), pa.Table.from_pylist(rows, schema=SCHEMA))
     left = [row["row"] for row in rows]
     for stage in ("list", "download", "select", "pack"):

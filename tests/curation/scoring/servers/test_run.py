@@ -19,6 +19,7 @@ from mmcorpus.filters import SCORERS
 from mmcorpus.filters.mllm import MllmScorer
 from mmcorpus.filters.serving import ClientConfig
 from tests.curation.scoring.servers.conftest import alive, fake, pids, until, write_shard
+from tests.processes import kill, wait_until
 
 CLIENT = ClientConfig(concurrency=4, timeout=20.0, backoff=0.05, patience=120.0)
 IDENTITY = {"model_name": "some/model", "revision": "1"}
@@ -133,9 +134,8 @@ def test_killed_drivers_and_keepers_leave_no_server_and_the_same_scores(tmp_path
     root = Path(__file__).parents[4]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_ADDRESS")}
     driver = subprocess.Popen([sys.executable, "-c", DRIVER, str(tmp_path)], cwd=root, env=environment)
-    until(lambda: asked(marks) > 40, 240)
-    driver.send_signal(signal.SIGKILL)
-    driver.wait()
+    wait_until(lambda: asked(marks) > 40, driver)
+    kill(driver)
     until(lambda: not any(alive(pid) for pid in pids(marks)), 120)
     before = asked(marks)
     assert before < 608

@@ -205,6 +205,7 @@ def test_slow_and_malformed_answers(judged: Judged) -> None:
     judged.same(table)
 
 
+@pytest.mark.soak  # a second start of vLLM
 def test_a_server_killed_in_mid_run_is_started_again_and_no_answer_is_paid_for_twice(judged: Judged) -> None:
     log = AnswerLog(str(judged.root / "answers"))
     relay, reached = judged.relay(), 0

@@ -20,6 +20,6 @@ def vllm_server(*args: str) -> ServerConfig:
     """A server that starts on a CPU. Where it could be installed, a test without it fails."""
     if not os.path.exists(PYTHON):
         if sys.platform != "linux" or platform.machine() != "x86_64":
-            pytest.skip("vLLM has no CPU build for this machine")
+            pytest.skip("this machine cannot: vLLM has no CPU build for it")
         pytest.fail(f"there is no vLLM at {PYTHON}; install it with: make venv-vllm")
     return ServerConfig(python=PYTHON, args=(*ARGS, *ON_CPU, *args), env=ENV, start_timeout=900.0, hang_timeout=300.0)

@@ -19,6 +19,7 @@ from mmcorpus.curation.synthetic.miniweb import CORRUPTIONS, MiniWebConfig, gene
 from mmcorpus.curation.synthetic.miniweb.generate import site_fingerprint
 from mmcorpus.curation.synthetic.miniweb.plan import corruption_counts, plan_site
 from mmcorpus.curation.synthetic.render import render
+from tests.processes import kill, wait_until
 
 
 def digests(root: Path) -> dict[str, str]:
@@ -103,11 +104,9 @@ def test_kill_9_leaves_no_process_and_no_half_site(tmp_path: Path):
         f"generate_site(MiniWebConfig(pairs=600, instructions=20, sides=(96, 128)), {str(out)!r}, workers=2)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, start_new_session=True)
+    wait_until(lambda: list(out.glob("parts/*/*.json")), process)
+    kill(process)
     deadline = time.monotonic() + 60
-    while not list(out.glob("parts/*/*.json")) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.kill()
-    process.wait()
     assert not (out / "site.json").exists()
     while group_members(process.pid) and time.monotonic() < deadline:
         time.sleep(0.05)
