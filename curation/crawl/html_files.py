@@ -73,13 +73,14 @@ def read_tar(path: str, file: IO[bytes], config: PagesConfig, position: Position
                 if count <= position.skip:
                     continue
                 offset = member.offset
-                body = _contents(archive, member, config.extraction.max_bytes + 1)
                 end = member.offset_data + -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
                 after = Position(0, count) if compressed else Position(end)
-                if body is None:
-                    if member.isfile():
-                        yield _other(path, member.name, offset, member.size, after)
+                if not member.isfile():
                     continue
+                if not is_html_name(member.name):
+                    yield _other(path, member.name, offset, member.size, after)
+                    continue
+                body = archive.extractfile(member).read(config.extraction.max_bytes + 1)
                 if len(body) < min(member.size, config.extraction.max_bytes + 1):
                     raise EOFError(f"{member.name} breaks off")
                 yield _page(path, member.name, body, offset, after, config, member.size)
@@ -97,13 +98,6 @@ def read_tar(path: str, file: IO[bytes], config: PagesConfig, position: Position
         ends = isinstance(error, EOFError) or "end of data" in str(error)
         last = Position(0, 2**62) if compressed else Position(2**62)
         yield _failure(path, offset, None, last, "truncated" if ends else "bad_record", str(error)[:200])
-
-
-def _contents(archive: tarfile.TarFile, member: tarfile.TarInfo, size: int) -> bytes | None:
-    if not member.isfile() or not is_html_name(member.name):
-        return None
-    opened = archive.extractfile(member)
-    return opened.read(size) if opened else None
 
 
 def _page(

@@ -49,10 +49,7 @@ def read_rows(path: str, file: IO[bytes], columns: list[str] | None, position: P
 
     Raises pa.ArrowInvalid for a file that is no parquet file.
     """
-    if _is_parquet(path):
-        yield from _parquet(file, columns, position)
-    else:
-        yield from _jsonl(path, file, position)
+    return _parquet(file, columns, position) if _is_parquet(path) else _jsonl(path, file, position)
 
 
 def _is_parquet(path: str) -> bool:

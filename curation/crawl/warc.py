@@ -203,7 +203,9 @@ class _Reader:
                 else:
                     held.fail(BAD_RECORD, f"after its Content-Length of {held.size} bytes no record begins")
             if held.problem is not None if held is not None else not whole:
-                raw = held or _Raw(offset=begin, number=0).fail(_unlike(block.ahead), _NO_RECORD)
+                # The first few bytes of a record: the file breaks off there.
+                code = TRUNCATED if b"WARC/1.".startswith(block.ahead) else BAD_RECORD
+                raw = held or _Raw(offset=begin, number=0).fail(code, _NO_RECORD)
                 # What a wrong length has swallowed is read again: from the end of the record's own header on.
                 found = self.members.find_next(body_at if held is not None else begin + 1)
                 block = _Block(self.members)
@@ -253,11 +255,6 @@ class _Reader:
         if there < raw.size:
             return raw.fail(TRUNCATED, f"its Content-Length is {raw.size}, and {there} bytes are there")
         return raw
-
-
-def _unlike(ahead: bytes) -> str:
-    """The code of bytes that are no record: of the first few of one, the file breaks off."""
-    return TRUNCATED if b"WARC/1.".startswith(ahead) else BAD_RECORD
 
 
 def _item(path: str, raw: _Raw, limit: int) -> Item:
