@@ -21,13 +21,13 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.common import show, timed, write_result
-from mmcorpus.curation.scoring.batches import Judging, decode_batches, read_encoded, read_shard_rows, slices
+from mmcorpus.curation.scoring.batches import assemble, decode_batches, read_encoded, read_shard_rows, slices
 from mmcorpus.curation.scoring.run import score
 from mmcorpus.curation.scoring.shard import Outputs, ScoreShard, ShardWork
 from mmcorpus.curation.store.scores import Origin, write_scores
 from mmcorpus.curation.store.shards import EncodedImage, Sample, Shard, ShardWriter, list_shards
 from mmcorpus.curation.store.uid import pair_uid
-from mmcorpus.filters import MAX_PIXELS, RULES, SCORERS, Scorer
+from mmcorpus.filters import MAX_PIXELS, RULES, SCORERS, Scorer, judge_batch
 
 REQUIRED_EFFICIENCY = 0.85
 ADJECTIVES = ("red", "small", "wooden", "old", "quiet", "bright", "narrow", "round")
@@ -85,16 +85,14 @@ def loop(shards: list[Shard], out: str, scorers: list[Scorer]) -> None:
 def naive(shards: list[Shard], out: str, scorers: list[Scorer]) -> None:
     """As often written: a pass over the shards for each scorer, and a decode in each that looks at pixels."""
     for scorer in scorers:
-        judges = {scorer.name: scorer.load()}
+        judge = scorer.load()
         for shard in shards:
             rows = read_shard_rows(shard, set(scorer.inputs))
             batches = slices(rows, 256)
             if "image" in scorer.inputs:
                 batches = decode_batches(read_encoded(shard, rows), rows, max_pixels=MAX_PIXELS, size=256)
-            judging = Judging([scorer], judges, rows)
-            for batched in batches:
-                judging.add(batched)
-            write_scores(out, shard.name, judging.tables()[scorer.name], Origin.of(scorer))
+            parts = [(batched.positions, judge_batch(scorer, judge, batched.batch)) for batched in batches]
+            write_scores(out, shard.name, assemble(scorer, parts, rows.columns["uid"]), Origin.of(scorer))
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 `annotations.parquet` of a pass: `uid` (string, of a cluster's survivor), `captions` (list<string>, the survivor's own
 first, then the others by rank, each once) and `uids` (list<string>, whose they are). A row for every cluster of which
 two samples have different captions; of all other samples the caption is their own. Copies that do not meet the pass's
-`among` say nothing, as the selection would drop them. Rows by uid. The packer reads it: packing/annotations.py.
+`among` are left out, as the selection would drop them. Rows by uid. The packer reads it: packing/annotations.py.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,8 +19,7 @@ import pyarrow.parquet as pq
 from mmcorpus.curation.dedup.keys import Place
 from mmcorpus.curation.dedup.sources import Source, read_columns
 from mmcorpus.curation.dedup.survivors import columns_read
-from mmcorpus.curation.engine.items import THREADS, threaded
-from mmcorpus.curation.engine.partitions import PARTS, SUFFIX, read_parts, write_parts
+from mmcorpus.curation.engine.partitions import PARTS, SUFFIX, read_parts, write_split
 from mmcorpus.curation.selection.evaluate import evaluate
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store import uid_arrays as uids
@@ -29,16 +28,8 @@ from mmcorpus.filters.caption import text_hash
 
 pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 
-SCHEMA = pa.schema(
-    [
-        pa.field("uid", pa.string()),
-        pa.field("captions", pa.list_(pa.string())),
-        pa.field("uids", pa.list_(pa.string())),
-    ]
-)
-_COPY: Final = pa.schema(
-    [("cluster", pa.string()), ("rank", pa.int32()), ("uid", pa.string()), ("caption", pa.string())]
-)
+SCHEMA: Final = pa.schema({"uid": pa.string(), "captions": pa.list_(pa.string()), "uids": pa.list_(pa.string())})
+_COPY: Final = pa.schema({"cluster": pa.string(), "rank": pa.int32(), "uid": pa.string(), "caption": pa.string()})
 FILE: Final = "annotations.parquet"
 HELD: Final = 250_000
 """Samples with duplicates that are held at a time."""
@@ -74,17 +65,14 @@ def _spread(name: str, places: Sequence[Place], among: str | None, folder: str) 
     """Write the copies of all shards to files of about HELD rows, by the first two digits of their cluster's uid."""
     files: list[str] = []
     held: list[pa.Table] = []
-    for first in range(0, len(places), THREADS):
-        held += threaded(lambda place: _copies(name, *place, among), places[first : first + THREADS])
-        if sum(table.num_rows for table in held) < HELD and first + THREADS < len(places):
+    for first in range(0, len(places), storage.THREADS):
+        held += storage.threaded(lambda place: _copies(name, *place, among), places[first : first + storage.THREADS])
+        if sum(table.num_rows for table in held) < HELD and first + storage.THREADS < len(places):
             continue
         files.append(storage.join(folder, f"{len(files):05d}{SUFFIX}"))
         table = pa.concat_tables(held).combine_chunks()
         part = (uids.encode(table["cluster"])["f0"] >> np.uint64(56)).astype(np.int64)
-        ends = np.cumsum(np.bincount(part, minlength=PARTS))
-        table = table.take(pa.array(np.argsort(part, kind="stable")))
-        parts = (table.slice(start, end - start) for start, end in zip([0, *ends[:-1]], ends, strict=True))
-        write_parts(files[-1], _COPY, parts, {"rows": table.num_rows}, compression="zstd")
+        write_split(files[-1], table, part, PARTS, {"rows": table.num_rows}, compression="zstd")
         held = []
     return files
 

@@ -6,11 +6,10 @@ elsewhere writes the same bytes.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from functools import partial
+from typing import Final
 
 import numpy as np
-import pyarrow as pa
 
 from mmcorpus.curation.dedup.method import Indices
 from mmcorpus.curation.dedup.plan import Plan
@@ -21,13 +20,12 @@ from mmcorpus.curation.engine.partitions import (
     read_columns_of,
     read_parts,
     unpack_pairs,
-    write_parts,
     write_split,
+    write_whole,
 )
 
 FAN_IN: Final = 16
 """Forests that one task merges."""
-ROW: Final[dict[str, Any]] = {"row": np.uint32, "root": np.uint32}
 
 
 def spanning_forest(first: Indices, second: Indices) -> Columns:
@@ -55,12 +53,6 @@ def spanning_forest(first: Indices, second: Indices) -> Columns:
     return {"row": nodes[below].astype(np.uint32), "root": nodes[root[below]].astype(np.uint32)}
 
 
-def write_forest(path: str, forest: Columns, says: dict[str, Any]) -> None:
-    """Commit a forest."""
-    table = pa.table({name: forest[name] for name in ROW})
-    write_parts(path, table.schema, [table], says)
-
-
 def merge_forests(plan: Plan, paths: Sequence[str], *, workers: int | None) -> str:
     """One file of all who are in a component of two or more, themselves the roots included, cut by span.
 
@@ -71,42 +63,35 @@ def merge_forests(plan: Plan, paths: Sequence[str], *, workers: int | None) -> s
     while len(paths) > FAN_IN:
         groups = [tuple(paths[start : start + FAN_IN]) for start in range(0, len(paths), FAN_IN)]
         folder = plan.path(f"forests-{level}")
-        step = Merge(plan=plan, folder=folder, groups=tuple(groups), last=False)
+        step = partial(_merge, folder, groups)
         paths = run_numbered(folder, step, len(groups), title="merge", workers=workers)
         level += 1
-    job = Merge(plan=plan, folder=plan.path("clusters"), groups=(tuple(paths),), last=True)
-    run_numbered(job.folder, job, 1, title="merge", workers=workers)
-    return task_path(job.folder, 0)
+    folder = plan.path("clusters")
+    return run_numbered(folder, partial(_merge_last, plan, folder, paths), 1, title="merge", workers=workers)[0]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Merge:
-    """Merges a group of files of links into one forest."""
+def _merge(folder: str, groups: Sequence[Sequence[str]], number: int) -> dict[str, int]:
+    """Merge a group of files of links into one forest."""
+    forest = spanning_forest(*_joined([read_links(path) for path in groups[number]]))
+    write_whole(task_path(folder, number), forest, {"links": len(forest["row"])})
+    return {}
 
-    plan: Plan
-    folder: str
-    groups: tuple[tuple[str, ...], ...]
-    last: bool
-    """Add the roots, for whom nothing is to be merged any more, and what the index has linked before."""
 
-    def __call__(self, number: int) -> dict[str, int]:
-        links = [read_links(path) for path in self.groups[number]]
-        if self.last:
-            links += [index_links(self.plan)]
-        first = np.concatenate([np.empty(0, np.int64), *(one for one, _ in links)])
-        second = np.concatenate([np.empty(0, np.int64), *(other for _, other in links)])
-        forest = spanning_forest(first, second)
-        path = task_path(self.folder, number)
-        if not self.last:
-            write_forest(path, forest, {"links": len(forest["row"])})
-            return {}
-        roots = np.unique(forest["root"])
-        row, root = np.concatenate([forest["row"], roots]), np.concatenate([forest["root"], roots])
-        order = np.argsort(row, kind="stable")
-        row, root = row[order], root[order]
-        span = self.plan.span_of(row.astype(np.int64))
-        write_split(path, {"row": row, "root": root}, span, len(self.plan.spans), {"rows": len(row)})
-        return {}
+def _merge_last(plan: Plan, folder: str, paths: Sequence[str], number: int) -> dict[str, int]:
+    """Merge all links, what the index has linked before among them, and add the roots: nothing comes after."""
+    forest = spanning_forest(*_joined([*(read_links(path) for path in paths), index_links(plan)]))
+    roots = np.unique(forest["root"])
+    row, root = np.concatenate([forest["row"], roots]), np.concatenate([forest["root"], roots])
+    order = np.argsort(row, kind="stable")
+    row, root = row[order], root[order]
+    span = plan.span_of(row.astype(np.int64))
+    write_split(task_path(folder, number), {"row": row, "root": root}, span, len(plan.spans), {"rows": len(row)})
+    return {}
+
+
+def _joined(links: Sequence[tuple[Indices, Indices]]) -> tuple[Indices, Indices]:
+    first, second = zip(*links, strict=True)
+    return np.concatenate(first), np.concatenate(second)
 
 
 def read_links(path: str) -> tuple[Indices, Indices]:

@@ -6,7 +6,9 @@ Measured on planted copies by `benchmarks/near_images.py`.
 
 import hashlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Final
 
 import numpy as np
@@ -97,37 +99,30 @@ class NearImages(Method):
         near = np.abs(aspect[first] - aspect[second]) <= math.log1p(self.aspect_tolerance)
         if self.verify:
             dct, color = _hex_bytes(rows["fingerprint.dct"], 32), _hex_bytes(rows["fingerprint.color"], 48)
-            near &= _distances(dct, first, second) <= self.fingerprint_distance
-            near[near] = _shifts(color, first[near], second[near], self.brightness) <= self.color_distance
+            near &= _of_pairs(_distances, dct, first, second) <= self.fingerprint_distance
+            shift = partial(color_shift, brightness=self.brightness)
+            near[near] = _of_pairs(shift, color, first[near], second[near]) <= self.color_distance
         result[places] = near
         return result
 
 
-def _distances(hashes: Bytes, first: Indices, second: Indices) -> Indices:
-    """The number of bits in which the hashes, shape [N, bytes], of each pair differ."""
-    found = np.empty(len(first), np.int64)
-    for start in range(0, len(first), _BLOCK):
-        part = slice(start, start + _BLOCK)
-        found[part] = np.bitwise_count(hashes[first[part]] ^ hashes[second[part]]).sum(axis=1, dtype=np.int64)
-    return found
+def _of_pairs(measure: Callable[[Bytes, Bytes], Any], values: Bytes, first: Indices, second: Indices) -> Any:
+    """A measure of pairs of rows of `values`, shape [N, bytes], some pairs at a time."""
+    parts = [slice(start, start + _BLOCK) for start in range(0, len(first), _BLOCK)]
+    return np.concatenate([np.empty(0), *(measure(values[first[part]], values[second[part]]) for part in parts)])
 
 
-def _shifts(colors: Bytes, first: Indices, second: Indices, brightness: float) -> npt.NDArray[np.float32]:
-    found = np.empty(len(first), np.float32)
-    for start in range(0, len(first), _BLOCK):
-        part = slice(start, start + _BLOCK)
-        one, other = (colors[rows[part]].astype(np.float32) for rows in (first, second))
-        found[part] = color_shift(one, other, brightness)
-    return found
+def _distances(first: Bytes, second: Bytes) -> Indices:
+    """The number of bits in which the hashes of each pair differ."""
+    return np.bitwise_count(first ^ second).sum(axis=1, dtype=np.int64)
 
 
-def color_shift(
-    first: npt.NDArray[np.float32], second: npt.NDArray[np.float32], brightness: float
-) -> npt.NDArray[np.float32]:
+def color_shift(first: npt.NDArray[Any], second: npt.NDArray[Any], brightness: float) -> npt.NDArray[np.float32]:
     """For each pair of thumbnails, shape [P, C], the largest difference in any value, at the best change of brightness.
 
     Brightening multiplies and cuts off at 255; a darkened copy is one of which the original is the brightened one.
     """
+    first, second = first.astype(np.float32), second.astype(np.float32)
     best = np.abs(first - second).max(axis=1, initial=0)
     for gain in np.linspace(1, 1 / (1 - brightness), _GAINS, dtype=np.float32)[1:]:
         for dark, bright in ((first, second), (second, first)):

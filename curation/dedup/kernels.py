@@ -242,22 +242,3 @@ def shingle_texts(
             total += number
         ends[i + 1] = total
     return ends, values[:total].copy()
-
-
-def normalise_texts(
-    data: U8, offsets: I64, valid: npt.NDArray[np.bool_], table: U32, expansions: U32, growth: int, collapse: bool
-) -> tuple[U64, npt.NDArray[np.bool_]]:
-    """A hash of each normalised text, and whether anything but space is left of it."""
-    longest = 0
-    for i in range(len(valid)):
-        longest = max(longest, offsets[i + 1] - offsets[i])
-    points = np.empty(longest * growth, np.uint32)
-    hashes = np.zeros(len(valid), np.uint64)
-    known = np.zeros(len(valid), np.bool_)
-    for i in range(len(valid)):
-        if valid[i]:
-            count = normalise_text(data, offsets[i], offsets[i + 1], table, expansions, collapse, points)
-            for j in range(count):
-                known[i] |= points[j] != SPACE
-            hashes[i] = fold_points(points, count)
-    return hashes, known

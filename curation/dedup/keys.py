@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import pyarrow as pa
 
 from mmcorpus.curation.dedup.method import Keys, Method
-from mmcorpus.curation.dedup.plan import Unit, identity_of, read_learned
+from mmcorpus.curation.dedup.plan import Unit, identity_of, read_learned, sweep
 from mmcorpus.curation.dedup.sources import Source, input_files, mark, read_columns
-from mmcorpus.curation.engine.items import run_pending, threaded
-from mmcorpus.curation.engine.made_from import digest_of
-from mmcorpus.curation.engine.partitions import PARTS, part_of, says, write_parts, write_split
+from mmcorpus.curation.engine.items import run_pending
+from mmcorpus.curation.engine.made_from import digest_of, file_digest
+from mmcorpus.curation.engine.partitions import PARTS, part_of, says, write_split, write_whole
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store import uid_arrays as uids
 
@@ -21,7 +20,6 @@ Place = tuple[Source, str]
 """A source and the name of one of its shards."""
 
 _FORMAT: Final = "1"
-_ROWS: Final = "rows"
 
 
 def make_keys(
@@ -35,18 +33,17 @@ def make_keys(
     Raises:
         ValueError: not a single shard could be read.
     """
-    folder = storage.join(work, f"keys-{digest_of(_FORMAT, identity_of(method), _content(learned))}")
-    for name in storage.list_names(work):
-        if name.startswith("keys-") and storage.join(work, name) != folder:
-            storage.remove(storage.join(work, name))
+    content = "" if learned is None else file_digest(learned)
+    folder = storage.join(work, f"keys-{digest_of(_FORMAT, identity_of(method), content)}")
+    sweep(work, "keys-", folder)
     job = KeyShard(method=method, folder=folder, learned=learned)
-    stale = [place for place, fresh in zip(places, threaded(job.fresh, places), strict=True) if not fresh]
-    ran = run_pending(lambda: job.load(), stale, name=name_of, title="keys", workers=workers)
+    stale = [place for place, fresh in zip(places, storage.threaded(job.fresh, places), strict=True) if not fresh]
+    ran = run_pending(job.load, stale, name=name_of, title="keys", workers=workers)
     failed = {name: str(failure) for name, failure in ran.failed.items()}
     readable = [place for place in places if name_of(place) not in failed]
-    if places and not readable:
+    if not readable:
         raise ValueError(f"no shard could be read; the first: {next(iter(failed.values()))}")
-    return threaded(job.unit, readable), failed
+    return storage.threaded(job.unit, readable), failed
 
 
 def name_of(place: Place) -> str:
@@ -74,15 +71,13 @@ class KeyShard:
     def fresh(self, place: Place) -> bool:
         """Whether the keys are there and made from the files that are there now."""
         path = f"{self.files(place)}.keys.arrow"
-        if not storage.exists(path):
-            return False
-        return says(path).get("mark") == mark(input_files(*place, self.method.columns()))
+        return storage.exists(path) and says(path).get("mark") == mark(input_files(*place, self.method.columns()))
 
     def unit(self, place: Place) -> Unit:
         said = says(f"{self.files(place)}.keys.arrow")
         return Unit(
             source=place[0], shard=place[1], place=storage.whole(storage.join(place[0].shards, place[1])),
-            files=self.files(place), rows=said[_ROWS], records=said["records"], size=said["size"],
+            files=self.files(place), rows=said["rows"], records=said["records"], size=said["size"],
             digest=said["digest"],
         )  # fmt: skip
 
@@ -94,8 +89,8 @@ class KeyShard:
         compared = table.select(list(self.method.columns()))
         keys = self.method.keys(compared, learned)
         _check(keys, self.method, table.num_rows)
-        rows = pa.table({"f0": pairs["f0"], "f1": pairs["f1"], "known": keys.known})
-        write_parts(f"{self.files(place)}.rows.arrow", rows.schema, [rows], {})
+        rows = {"f0": pairs["f0"], "f1": pairs["f1"], "known": keys.known}
+        write_whole(f"{self.files(place)}.rows.arrow", rows, {})
         known = np.flatnonzero(keys.known)
         tables = keys.keys.shape[1]
         columns: dict[str, Any] = {
@@ -110,7 +105,7 @@ class KeyShard:
             content.update(np.ascontiguousarray(values).tobytes())
         said = {
             "mark": made_from,
-            _ROWS: table.num_rows,
+            "rows": table.num_rows,
             "known": len(known),
             "records": len(known) * tables,
             "size": compared.nbytes,
@@ -122,16 +117,10 @@ class KeyShard:
 
 def _check(keys: Keys, method: Method, rows: int) -> None:
     """Raise TypeError if a method broke its promise, before that becomes wrong clusters."""
-    given = {"keys": keys.keys, "known": keys.known, "identity": keys.identity}
-    wanted = {"keys": (2, np.uint64), "known": (1, np.bool_), "identity": (1, np.uint64)}
-    for name, (dimensions, kind) in wanted.items():
-        values = given[name]
+    for name, dimensions, kind in (("keys", 2, np.uint64), ("known", 1, np.bool_), ("identity", 1, np.uint64)):
+        values = getattr(keys, name)
         if values is not None and (values.dtype != kind or values.ndim != dimensions or len(values) != rows):
             raise TypeError(
                 f"{type(method).__name__}.keys gave {name} of {values.dtype} {values.shape} for {rows} rows; "
                 f"it must be {np.dtype(kind)} with {dimensions} dimensions"
             )
-
-
-def _content(learned: str | None) -> str:
-    return "" if learned is None else hashlib.blake2b(storage.read_bytes(learned), digest_size=8).hexdigest()

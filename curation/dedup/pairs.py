@@ -1,11 +1,12 @@
 """Second stage: rows that share a key. A task has all records of its part of the keys, sorts them and looks at runs."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
 
-from mmcorpus.curation.dedup.forest import spanning_forest, write_forest
+from mmcorpus.curation.dedup.forest import spanning_forest
 from mmcorpus.curation.dedup.method import Hashes, Indices
 from mmcorpus.curation.dedup.plan import Plan
 from mmcorpus.curation.engine.items import run_numbered, task_path
@@ -20,67 +21,52 @@ from mmcorpus.curation.engine.partitions import (
     runs,
     unpack_pairs,
     write_split,
+    write_whole,
 )
 
 RECORDS: Final = 4_000_000
 """Keys that a task sorts, about: some 400 MB."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class PairFiles:
-    """What the stage leaves."""
+def find_pairs(plan: Plan, *, workers: int | None) -> tuple[list[str], list[str]]:
+    """Sort all keys and find who shares one.
 
-    equal: list[str]
-    """Forests of rows that are duplicates without a comparison."""
-    pairs: list[str]
-    """Candidates, cut into parts by their lower row; for `bucketwise` methods buckets and their rows. Empty where
-    nothing is verified."""
-
-
-def find_pairs(plan: Plan, *, workers: int | None) -> PairFiles:
-    """Sort all keys and find who shares one."""
+    Returns:
+        forests of rows that are duplicates without a comparison; and candidates, cut into parts by their lower row,
+        for `bucketwise` methods buckets and their rows. None where nothing is verified.
+    """
     parts = runs(sum(unit.records for unit in plan.units), RECORDS)
-    equal, pairs = plan.path("equal"), plan.path("pairs")
-    job = FindPairs(plan=plan, parts=tuple(parts), equal=equal, pairs=pairs)
-    files = run_numbered(pairs if plan.method.verifies else equal, job, len(parts), title="pairs", workers=workers)
-    if not plan.method.verifies:
-        return PairFiles(equal=files, pairs=[])
-    return PairFiles(equal=[task_path(equal, number) for number in range(len(parts))], pairs=files)
+    last = plan.path("pairs" if plan.method.verifies else "equal")
+    files = run_numbered(last, partial(_find_pairs, plan, parts), len(parts), title="pairs", workers=workers)
+    equal = [task_path(plan.path("equal"), number) for number in range(len(parts))]
+    return equal, files if plan.method.verifies else []
 
 
-@dataclass(frozen=True, kw_only=True)
-class FindPairs:
+def _find_pairs(plan: Plan, parts: Sequence[range], number: int) -> dict[str, int]:
     """The work on some parts of the keys."""
-
-    plan: Plan
-    parts: tuple[range, ...]
-    equal: str
-    pairs: str
-
-    def __call__(self, number: int) -> dict[str, int]:
-        method, indexed = self.plan.method, self.plan.indexed
-        records = shared_keys(self.plan, self.parts[number])
-        if not method.verifies:
-            names = [name for name in ("key", "table", "identity") if name in records]
-            forest = star(records["row"], group_starts(*(records[name] for name in names)))
-            write_forest(task_path(self.equal, number), forest, {"links": len(forest["row"])})
-            return {"links": len(forest["row"])}
-        forest = spanning_forest(np.empty(0, np.int64), np.empty(0, np.int64))
-        if "identity" in records:
-            one_of_each = group_starts(records["key"], records["table"], records["identity"])
-            forest = star(records["row"], one_of_each)
-            records = {name: values[one_of_each] for name, values in records.items()}
-        if method.bucketwise:
-            bucket = records["key"] ^ (records["table"].astype(np.uint64) << np.uint64(48))
-            columns: Columns = {"bucket": bucket, "row": records["row"].astype(np.uint32)}
-            part = part_of(bucket)
-        else:
-            pairs = bucket_pairs(records, method.bucket_limit)
-            pairs = pairs[unpack_pairs(pairs)[1] >= indexed]  # what the index holds was compared when it was put there
-            columns, part = {"pair": pairs}, part_of(pairs >> np.uint64(32))
-        write_forest(task_path(self.equal, number), forest, {"links": len(forest["row"])})
-        write_split(task_path(self.pairs, number), columns, part, PARTS, {"candidates": len(part)})
-        return {"candidates": len(part)}
+    method, records = plan.method, shared_keys(plan, parts[number])
+    equal = task_path(plan.path("equal"), number)
+    if not method.verifies:
+        names = [name for name in ("key", "table", "identity") if name in records]
+        forest = star(records["row"], group_starts(*(records[name] for name in names)))
+        write_whole(equal, forest, {"links": len(forest["row"])})
+        return {"links": len(forest["row"])}
+    forest = spanning_forest(np.empty(0, np.int64), np.empty(0, np.int64))
+    if "identity" in records:
+        one_of_each = group_starts(records["key"], records["table"], records["identity"])
+        forest = star(records["row"], one_of_each)
+        records = {name: values[one_of_each] for name, values in records.items()}
+    if method.bucketwise:
+        bucket = records["key"] ^ (records["table"].astype(np.uint64) << np.uint64(48))
+        columns: Columns = {"bucket": bucket, "row": records["row"].astype(np.uint32)}
+        part = part_of(bucket)
+    else:
+        pairs = bucket_pairs(records, method.bucket_limit)
+        pairs = pairs[unpack_pairs(pairs)[1] >= plan.indexed]  # the index's were compared when they were put there
+        columns, part = {"pair": pairs}, part_of(pairs >> np.uint64(32))
+    write_whole(equal, forest, {"links": len(forest["row"])})
+    write_split(task_path(plan.path("pairs"), number), columns, part, PARTS, {"candidates": len(part)})
+    return {"candidates": len(part)}
 
 
 def shared_keys(plan: Plan, parts: range) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What a deduplication runs over: shards in a fixed order, so that every sample has a number, and where files lie."""
 
-import bisect
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -11,8 +11,9 @@ import pyarrow as pa
 from mmcorpus.curation.dedup.method import Indices, Learned, Method
 from mmcorpus.curation.dedup.sources import Source, read_columns
 from mmcorpus.curation.engine.made_from import digest_of
-from mmcorpus.curation.engine.partitions import read_parts
+from mmcorpus.curation.engine.partitions import numpy_of, read_parts
 from mmcorpus.curation.store import storage
+from mmcorpus.curation.store import uid_arrays as uids
 
 ROWS: Final = 2**32
 """Samples, those of the index included, that a deduplication can number."""
@@ -57,6 +58,13 @@ class Unit:
         """In an index: the columns that are compared, of every row."""
         return f"{self.files}.values.arrow"
 
+    def uids(self) -> uids.Pairs:
+        """Of its rows, in order."""
+        rows = read_parts(self.members)
+        pairs = np.empty(self.rows, uids.PAIR)
+        pairs["f0"], pairs["f1"] = numpy_of(rows["f0"]), numpy_of(rows["f1"])
+        return pairs
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -73,9 +81,7 @@ class Plan:
     """Runs of units that a task takes together."""
 
     def __post_init__(self) -> None:
-        starts = [0]
-        for unit in self.units:
-            starts.append(starts[-1] + unit.rows)
+        starts = list(itertools.accumulate((unit.rows for unit in self.units), initial=0))
         if starts[-1] >= ROWS:
             raise ValueError(f"{starts[-1]:,} samples are more than the {ROWS - 1:,} that can be numbered; take fewer")
         object.__setattr__(self, "starts", tuple(starts))
@@ -98,11 +104,6 @@ class Plan:
         edges = [self.starts[span.start] for span in self.spans]
         return np.searchsorted(np.array(edges, np.int64), rows, side="right") - 1
 
-    def locate(self, row: int) -> tuple[Unit, int]:
-        """The unit of a row number and the position in it."""
-        number = bisect.bisect_right(self.starts, row) - 1
-        return self.units[number], row - self.starts[number]
-
     def compared(self, unit: Unit) -> pa.Table:
         """The method's columns of a unit's rows, from its shard or from the index."""
         if unit.source is None:
@@ -110,9 +111,16 @@ class Plan:
         return read_columns(unit.source, unit.shard, self.method.columns()).select(list(self.method.columns()))
 
 
-def fingerprint_of(method: Method, units: Sequence[Unit], *more: Any) -> str:
+def fingerprint_of(method: Method, units: Sequence[Unit]) -> str:
     """16 hex digits of all that decides the clusters: the method, and the samples and keys of every unit."""
-    return digest_of(_VERSION, identity_of(method), [unit.digest for unit in units], *more)
+    return digest_of(_VERSION, identity_of(method), [unit.digest for unit in units])
+
+
+def sweep(work: str, prefix: str, kept: str) -> None:
+    """Remove the folders that other samples, methods or scores have left."""
+    for name in storage.list_names(work):
+        if name.startswith(prefix) and storage.join(work, name) != kept:
+            storage.remove(storage.join(work, name))
 
 
 def identity_of(method: Method) -> list[Any]:

@@ -21,6 +21,7 @@ import io
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -31,14 +32,14 @@ from mmcorpus.curation.dedup.index import before, extend_index, read_index
 from mmcorpus.curation.dedup.keys import Place, make_keys, name_of
 from mmcorpus.curation.dedup.method import Method
 from mmcorpus.curation.dedup.pairs import find_pairs
-from mmcorpus.curation.dedup.plan import Plan, fingerprint_of, identity_of
+from mmcorpus.curation.dedup.plan import Plan, fingerprint_of, identity_of, sweep
 from mmcorpus.curation.dedup.sources import Source, input_files, mark, read_columns, scores_made_by
 from mmcorpus.curation.dedup.survivors import Settle, columns_read, settle_clusters
 from mmcorpus.curation.dedup.tables import write_tables
-from mmcorpus.curation.dedup.verify import Verified, verify_pairs
-from mmcorpus.curation.engine.items import run_numbered, threaded
+from mmcorpus.curation.dedup.verify import verify_pairs
+from mmcorpus.curation.engine.items import run_numbered, task_path, total
 from mmcorpus.curation.engine.made_from import digest_of
-from mmcorpus.curation.engine.partitions import read_parts, says, write_parts
+from mmcorpus.curation.engine.partitions import read_parts, says, write_whole
 from mmcorpus.curation.selection.evaluate import check
 from mmcorpus.curation.selection.expression import parse
 from mmcorpus.curation.selection.names import scores_schema, shipped_columns
@@ -122,7 +123,7 @@ def deduplicate(
     places = [(source, shard.name) for source in sources for shard in list_shards(source.shards)]
     if not places:
         raise ValueError(f"there are no complete shards under {', '.join(source.shards for source in sources)}")
-    samples = sum(threaded(_samples, places))
+    samples = sum(storage.threaded(_samples, places))
     if workers is None and samples <= LOCAL_ROWS:
         workers = 0
     indexed, learned = read_index(index, method) if index is not None else ([], None)
@@ -134,26 +135,23 @@ def deduplicate(
     own, failed = make_keys(method, places, work, learned, workers=workers)
     units = (*before(indexed, own), *own)
     plan = Plan(method=method, units=units, work=storage.join(work, f"plan-{fingerprint_of(method, units)}"))
-    _sweep(work, "plan-", plan.work)
-    found = find_pairs(plan, workers=workers)
-    alike = verify_pairs(plan, found.pairs, workers=workers) if method.verifies else Verified(files=[], candidates=0)
-    clusters = merge_forests(plan, [*found.equal, *alike.files], workers=workers)
+    sweep(work, "plan-", plan.work)
+    equal, candidates = find_pairs(plan, workers=workers)
+    pairs, compared = verify_pairs(plan, candidates, workers=workers) if method.verifies else ([], 0)
+    clusters = merge_forests(plan, [*equal, *pairs], workers=workers)
 
     readable = [place for place in places if name_of(place) not in failed]
     read = columns_read(survivor, among)
-    marks = threaded(lambda place: mark(input_files(*place, read)) if read else "", readable)
+    marks = storage.threaded(lambda place: mark(input_files(*place, read)) if read else "", readable)
     settling = digest_of(survivor, among, marks)
     folder = plan.path(f"survivors-{settling}")
-    _sweep(plan.work, "survivors-", folder)
-    job = Settle(
-        plan=plan, folder=folder, clusters=clusters, equal=tuple(found.equal), pairs=tuple(alike.files),
-        survivor=survivor, among=among,
-    )  # fmt: skip
+    sweep(plan.work, "survivors-", folder)
+    job = Settle(plan=plan, folder=folder, clusters=clusters, equal=equal, pairs=pairs, survivor=survivor, among=among)
     settled = settle_clusters(job, workers=workers)
     write_tables(plan, sources, settled, _origin(name, plan, readable, settled, survivor, among), workers=workers)
     if index is not None and extend:
         extend_index(index, plan, settled, learned, workers=workers)
-    return _report(plan, alike.candidates, settled, failed, time.monotonic() - start)
+    return _report(plan, compared, settled, failed, time.monotonic() - start)
 
 
 def _check(name: str, sources: Sequence[Source], survivor: str | None, among: str | None) -> None:
@@ -189,16 +187,16 @@ def _samples(place: Place) -> int:
 
 def _learn(method: Method, places: Sequence[Place], samples: int, work: str, workers: int | None) -> str:
     """Have the method learn from rows chosen by a hash of their uids; returns where what it learned lies."""
-    marks = threaded(lambda place: [name_of(place), mark(input_files(*place, method.columns()))], places)
+    marks = storage.threaded(lambda place: [name_of(place), mark(input_files(*place, method.columns()))], places)
     folder = storage.join(work, f"learned-{digest_of(identity_of(method), marks)}")
-    _sweep(work, "learned-", folder)
+    sweep(work, "learned-", folder)
     path = storage.join(folder, "learned.npz")
     if storage.exists(path):
         return path
-    job = Draw(method=method, places=tuple(places), share=method.learns_from / max(1, samples), folder=folder)
-    drawn = run_numbered(storage.join(folder, "rows"), job, len(places), title="learn", workers=workers)
-    tables = [read_parts(part) for part in drawn]
-    tables = [table for table in tables if table.num_columns]
+    rows = storage.join(folder, "rows")
+    draw = partial(_draw, method, places, method.learns_from / max(1, samples), rows)
+    drawn = run_numbered(rows, draw, len(places), title="learn", workers=workers)
+    tables = [table for table in map(read_parts, drawn) if table.num_columns]
     learnt: dict[str, Any] = {}
     if tables:  # else no shard can be read, and the next stage says why
         learnt |= method.learn(pa.concat_tables(tables, promote_options="permissive").combine_chunks())
@@ -208,33 +206,17 @@ def _learn(method: Method, places: Sequence[Place], samples: int, work: str, wor
     return path
 
 
-@dataclass(frozen=True, kw_only=True)
-class Draw:
-    """Draws the rows of a shard that the method learns from."""
-
-    method: Method
-    places: tuple[Place, ...]
-    share: float
-    folder: str
-
-    def __call__(self, number: int) -> dict[str, int]:
-        path = storage.join(self.folder, "rows", f"{number:05d}.arrow")
-        try:
-            table = read_columns(*self.places[number], self.method.columns())
-        except (ValueError, OSError):
-            write_parts(path, pa.schema([]), [], {"rows": 0})  # the next stage says what is wrong with the shard
-            return {}
-        drawn = uids.fractions(uids.encode(table["uid"]), "learn") < self.share
-        rows = table.select(list(self.method.columns())).filter(pa.array(drawn))
-        write_parts(path, rows.schema, [rows], {"rows": rows.num_rows})
-        return {"rows": rows.num_rows}
-
-
-def _sweep(work: str, prefix: str, kept: str) -> None:
-    """Remove the folders that other samples, methods or scores have left."""
-    for name in storage.list_names(work):
-        if name.startswith(prefix) and storage.join(work, name) != kept:
-            storage.remove(storage.join(work, name))
+def _draw(method: Method, places: Sequence[Place], share: float, folder: str, number: int) -> dict[str, int]:
+    """Draw the rows of a shard that the method learns from."""
+    try:
+        table = read_columns(*places[number], method.columns())
+    except (ValueError, OSError):
+        rows = pa.table({})  # the next stage says what is wrong with the shard
+    else:
+        drawn = uids.fractions(uids.encode(table["uid"]), "learn") < share
+        rows = table.select(list(method.columns())).filter(pa.array(drawn))
+    write_whole(task_path(folder, number), rows, {"rows": rows.num_rows})
+    return {"rows": rows.num_rows}
 
 
 def _origin(
@@ -243,7 +225,7 @@ def _origin(
     """What made the tables. One shard's depends on all others, so a shard more or less is another fingerprint."""
     read = (*plan.method.columns(), *columns_read(survivor, among))
     made: dict[str, set[str]] = {}
-    for one in threaded(lambda place: scores_made_by(*place, read), places):
+    for one in storage.threaded(lambda place: scores_made_by(*place, read), places):
         for scorer, fingerprint in one.items():
             made.setdefault(scorer, set()).add(fingerprint)
     parameters = {
@@ -252,7 +234,7 @@ def _origin(
         "survivor": survivor,
         "among": among,
         "inputs": {scorer: sorted(fingerprints) for scorer, fingerprints in sorted(made.items())},
-        "content": digest_of(plan.fingerprint, [said["digest"] for said in threaded(says, settled)]),
+        "content": digest_of(plan.fingerprint, [said["digest"] for said in storage.threaded(says, settled)]),
     }
     fingerprint = digest_of(name, VERSION, plan.method.version, parameters)
     version = f"{VERSION}.{plan.method.version}"
@@ -260,18 +242,14 @@ def _origin(
 
 
 def _report(plan: Plan, compared: int, settled: Sequence[str], failed: dict[str, str], seconds: float) -> DedupReport:
-    counts = threaded(says, settled)
-    known = threaded(
-        lambda unit: int(says(unit.keys)["known"]), [unit for unit in plan.units if unit.source is not None]
-    )
+    counts = storage.threaded(says, settled)
+    own = [unit.keys for unit in plan.units if unit.source is not None]
     samples = plan.starts[-1] - plan.indexed
     return DedupReport(
         samples=samples,
-        unknown=samples - sum(known),
+        unknown=samples - total(own, "known"),
         candidates=compared,
-        clusters=sum(count["clusters"] for count in counts),
-        duplicates=sum(count["duplicates"] for count in counts),
-        of_index=sum(count["of_index"] for count in counts),
+        **{name: sum(count[name] for count in counts) for name in ("clusters", "duplicates", "of_index")},
         largest=max((count["largest"] for count in counts), default=1),
         failed=failed,
         seconds=seconds,

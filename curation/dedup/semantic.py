@@ -14,9 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from mmcorpus.curation.dedup.method import Indices, Keys, Learned, Method
-from mmcorpus.curation.store.embeddings import to_matrix
-
-Vectors = npt.NDArray[np.float32]
+from mmcorpus.curation.store.embeddings import Vectors, spherical_k_means, to_matrix, unit_vectors
 
 _PER_CLUSTER: Final = 256
 """Rows that k-means sees for each cluster; faiss uses no more."""
@@ -66,7 +64,8 @@ class Semantic(Method):
         clusters = min(self.clusters or max(1, len(vectors) // _PER_CLUSTER), max(1, len(vectors)))
         if len(vectors) <= clusters:
             return {"centres": vectors}
-        return {"centres": _k_means(vectors, clusters)}
+        k_means = {"iterations": _ITERATIONS, "seed": _SEED, "per_cluster": _PER_CLUSTER}
+        return {"centres": spherical_k_means(vectors, clusters, **k_means)}
 
     def keys(self, table: pa.Table, learned: Learned) -> Keys:
         vectors, known = _unit_vectors(table[self.columns()[0]])
@@ -91,20 +90,4 @@ class Semantic(Method):
 def _unit_vectors(column: Any) -> tuple[Vectors, npt.NDArray[np.bool_]]:
     """float32 [rows, dimensions] of length 1, and which rows have one."""
     matrix, known = to_matrix(column)
-    vectors = matrix.astype(np.float32)
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    known = known & (lengths[:, 0] > 0)
-    return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0), known
-
-
-def _k_means(vectors: Vectors, clusters: int) -> Vectors:
-    """Unit-length centres, by faiss's spherical k-means, the same at every call."""
-    try:
-        import faiss
-    except ImportError:
-        raise RuntimeError("semantic deduplication needs faiss; install it with: pip install faiss-cpu") from None
-    k_means = faiss.Kmeans(
-        vectors.shape[1], clusters, niter=_ITERATIONS, seed=_SEED, spherical=True, min_points_per_centroid=1
-    )
-    k_means.train(vectors)
-    return np.asarray(k_means.centroids, np.float32)
+    return unit_vectors(matrix), known & matrix.any(axis=1)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute
 
 from mmcorpus.curation.store import storage
-from mmcorpus.curation.store.embeddings import embeddings_path, read_embeddings
+from mmcorpus.curation.store.embeddings import read_embeddings
 from mmcorpus.curation.store.scores import read_origin, read_scores, table_path
 from mmcorpus.curation.store.shards import SUCCESS, Shard
 
@@ -30,6 +30,14 @@ class Source:
     """Of its score tables, `scores/<source>`; the clusters become one more."""
     embeddings: str | None = None
     """Of its embeddings, `embeddings/<source>`."""
+
+    def root(self, kind: str) -> str:
+        """The folder of its score tables (`scores`) or of its `embeddings`."""
+        if kind != EMBEDDINGS:
+            return self.scores
+        if self.embeddings is None:
+            raise ValueError(f"source {self.name} has no embeddings; have its scorer save them")
+        return self.embeddings
 
 
 def read_columns(source: Source, shard: str, columns: Sequence[str]) -> pa.Table:
@@ -62,14 +70,8 @@ def read_columns(source: Source, shard: str, columns: Sequence[str]) -> pa.Table
 
 def input_files(source: Source, shard: str, columns: Sequence[str]) -> list[str]:
     """The files that `read_columns` reads."""
-    files = [Shard(root=source.shards, name=shard).parquet]
-    for kind, scorer in _by_place(columns)[1]:
-        files.append(
-            embeddings_path(_embeddings(source), scorer, shard)
-            if kind == EMBEDDINGS
-            else table_path(source.scores, scorer, shard)
-        )
-    return files
+    tables = (table_path(source.root(kind), scorer, shard) for kind, scorer in _by_place(columns)[1])
+    return [Shard(root=source.shards, name=shard).parquet, *tables]
 
 
 def mark(files: Iterable[str]) -> str:
@@ -83,10 +85,8 @@ def mark(files: Iterable[str]) -> str:
         except FileNotFoundError:
             seen.append("missing")
             continue
-        time = next(
-            (str(info[name]) for name in ("ETag", "etag", "md5Hash", "mtime", "LastModified") if name in info), ""
-        )
-        seen.append(f"{info.get('size')} {time}")
+        times = [str(info[name]) for name in ("ETag", "etag", "md5Hash", "mtime", "LastModified") if name in info]
+        seen.append(f"{info.get('size')} {times[0] if times else ''}")
     return hashlib.blake2b(json.dumps(seen).encode(), digest_size=8).hexdigest()
 
 
@@ -94,9 +94,8 @@ def scores_made_by(source: Source, shard: str, columns: Sequence[str]) -> dict[s
     """By scorer whose columns are read, the fingerprint of its table for a shard."""
     made = {}
     for kind, scorer in _by_place(columns)[1]:
-        root = _embeddings(source) if kind == EMBEDDINGS else source.scores
-        path = embeddings_path(root, scorer, shard) if kind == EMBEDDINGS else table_path(root, scorer, shard)
-        made[f"{kind}.{scorer}"] = str(read_origin(storage.read_schema(path)).get("fingerprint"))
+        schema = storage.read_schema(table_path(source.root(kind), scorer, shard))
+        made[f"{kind}.{scorer}"] = str(read_origin(schema).get("fingerprint"))
     return made
 
 
@@ -105,9 +104,8 @@ def _by_place(columns: Sequence[str]) -> tuple[list[str], dict[tuple[str, str], 
     rows: list[str] = []
     others: dict[tuple[str, str], list[str]] = {}
     for column in columns:
-        kind, name = "scores", column
-        if column.startswith(f"{EMBEDDINGS}."):
-            kind, name = EMBEDDINGS, column.removeprefix(f"{EMBEDDINGS}.")
+        name = column.removeprefix(f"{EMBEDDINGS}.")
+        kind = "scores" if name == column else EMBEDDINGS
         scorer, dot, own = name.partition(".")
         if dot:
             others.setdefault((kind, scorer), []).append(own)
@@ -118,16 +116,10 @@ def _by_place(columns: Sequence[str]) -> tuple[list[str], dict[tuple[str, str], 
 
 def _read_other(source: Source, kind: str, scorer: str, shard: str, names: list[str]) -> pa.Table:
     if kind == EMBEDDINGS:
-        return read_embeddings(_embeddings(source), scorer, shard, names)
+        return read_embeddings(source.root(kind), scorer, shard, names)
     try:
         return read_scores(source.scores, scorer, shard, ["uid", *names])
     except FileNotFoundError:
         raise ValueError(
             f"there are no scores of {scorer} for shard {shard} of {source.name}; run that scorer first"
         ) from None
-
-
-def _embeddings(source: Source) -> str:
-    if source.embeddings is None:
-        raise ValueError(f"source {source.name} has no embeddings; have its scorer save them")
-    return source.embeddings

@@ -4,10 +4,10 @@ The order: samples of the index first, then those that meet `among`, then by the
 the lowest uid. It is made anew when those expressions or the scores that they read change; the clusters stay.
 """
 
-import dataclasses
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -24,16 +24,17 @@ from mmcorpus.curation.engine.partitions import (
     Columns,
     group_starts,
     numpy_of,
+    pack_pairs,
     part_of,
     read_columns_of,
     read_parts,
     runs,
+    unpack_pairs,
     write_split,
 )
 from mmcorpus.curation.selection.evaluate import evaluate, evaluate_number
 from mmcorpus.curation.selection.expression import columns_of
 from mmcorpus.curation.store import storage
-from mmcorpus.curation.store import uid_arrays as uids
 
 pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 
@@ -63,44 +64,34 @@ class Settle:
     """Of this choice of survivors."""
     clusters: str
     """Everybody in a component of two or more (`forest.merge_forests`)."""
-    equal: tuple[str, ...]
-    pairs: tuple[str, ...]
+    equal: Sequence[str]
+    pairs: Sequence[str]
     """What `pairs.find_pairs` and `verify.verify_pairs` found; read where clusters do not chain."""
     survivor: str | None
     among: str | None
-    parts: tuple[range, ...] = ()
 
     def order(self, number: int) -> dict[str, int]:
         """A span's samples that have duplicates, with what decides their place, by component."""
         members = read_parts(self.clusters, [number])
-        row, root = (numpy_of(members[name]).astype(np.int64) for name in ("row", "root"))
-        place, value = np.full(len(row), _OTHER, np.uint8), np.zeros(len(row), np.float64)
-        pairs = np.empty(len(row), uids.PAIR)
+        columns: Columns = {name: np.zeros(len(members), kind) for name, kind in _MEMBER.items()}
+        columns |= {name: numpy_of(members[name]) for name in ("root", "row")}
+        row = columns["row"].astype(np.int64)
         for number_of_unit in self.plan.spans[number]:
             unit, base = self.plan.units[number_of_unit], self.plan.starts[number_of_unit]
-            start, end = np.searchsorted(row, [base, base + unit.rows])
-            if start == end:
+            own = slice(*np.searchsorted(row, [base, base + unit.rows]))
+            chosen = row[own] - base
+            if not len(chosen):
                 continue
-            chosen = row[start:end] - base
             known = read_parts(unit.members)
             names = ("f0", "f1") if unit.source is not None else ("survivor0", "survivor1")
             for name, field in zip(("f0", "f1"), names, strict=True):
-                pairs[name][start:end] = numpy_of(known[field])[chosen]
+                columns[name][own] = numpy_of(known[field])[chosen]
             if unit.source is None:
-                survives = np.asarray(known["survives"].to_numpy(), np.bool_)[chosen]
-                place[start:end] = np.where(survives, _INDEX_SURVIVOR, _INDEX)
+                columns["place"][own] = np.where(numpy_of(known["survives"])[chosen], _INDEX_SURVIVOR, _INDEX)
             else:
-                place[start:end], value[start:end] = self._judge(unit, chosen)
-        columns: Columns = {
-            "root": root,
-            "row": row,
-            "place": place,
-            "value": value,
-            "f0": pairs["f0"],
-            "f1": pairs["f1"],
-        }
-        columns = {name: columns[name].astype(kind, copy=False) for name, kind in _MEMBER.items()}
-        write_split(task_path(self._at("ordered"), number), columns, part_of(root), PARTS, {"rows": len(row)})
+                columns["place"][own], columns["value"][own] = self._judge(unit, chosen)
+        part = part_of(columns["root"])
+        write_split(task_path(self.at("ordered"), number), columns, part, PARTS, {"rows": len(row)})
         return {"rows": len(row)}
 
     def _judge(self, unit: Unit, chosen: Indices) -> tuple[Any, Any]:
@@ -118,11 +109,10 @@ class Settle:
             place[~np.asarray(pc.fill_null(meets, False).to_numpy(), np.bool_)] = _OTHER
         return place, value
 
-    def settle(self, number: int) -> dict[str, int]:
+    def settle(self, parts: Sequence[range], number: int) -> dict[str, int]:
         """The clusters of some components."""
-        spans = range(len(self.plan.spans))
-        ordered = [task_path(self._at("ordered"), span) for span in spans]
-        member = read_columns_of(ordered, self.parts[number], _MEMBER)
+        ordered = [task_path(self.at("ordered"), span) for span in range(len(self.plan.spans))]
+        member = read_columns_of(ordered, parts[number], _MEMBER)
         best_first = np.lexsort((member["row"], member["f1"], member["f0"], -member["value"], member["place"]))
         member = {name: values[best_first] for name, values in member.items()}
         cluster = member["root"].astype(np.int64) if self.plan.method.chains else self._stars(member)
@@ -130,9 +120,9 @@ class Settle:
         content = hashlib.blake2b(digest_size=8)
         for values in settled.values():
             content.update(np.ascontiguousarray(values).tobytes())
-        span = self.plan.span_of(settled["row"].astype(np.int64))
-        says_all = {**says, "digest": content.hexdigest()}
-        write_split(task_path(self._at("settled"), number), settled, span, len(self.plan.spans), says_all)
+        span, spans = self.plan.span_of(settled["row"].astype(np.int64)), len(self.plan.spans)
+        said = {**says, "digest": content.hexdigest()}
+        write_split(task_path(self.at("settled"), number), settled, span, spans, said)
         return says
 
     def _stars(self, member: Columns) -> Indices:
@@ -155,12 +145,9 @@ class Settle:
         first, second = places([read_links(path) for path in self.pairs])
         # Samples stand best first, so the first of a node is its best and its position the node's rank.
         _, best, node = np.unique(node, return_index=True, return_inverse=True)
-        packed = np.unique(
-            np.stack([np.minimum(node[first], node[second]), np.maximum(node[first], node[second])]), axis=1
-        )
-        return best[survivors_of(best, packed[0], packed[1])][node]
+        return best[survivors_of(best, *unpack_pairs(pack_pairs(node[first], node[second])))][node]
 
-    def _at(self, folder: str) -> str:
+    def at(self, folder: str) -> str:
         return storage.join(self.folder, folder)
 
 
@@ -190,11 +177,7 @@ def _ranked(member: Columns, cluster: Indices) -> tuple[Columns, dict[str, int]]
 
 def settle_clusters(job: Settle, *, workers: int | None) -> list[str]:
     """Run the two stages; returns the files with the columns SETTLED, cut by span."""
-    plan = job.plan
-    ordered = run_numbered(
-        storage.join(job.folder, "ordered"), job.order, len(plan.spans), title="order", workers=workers
-    )
-    parts = tuple(runs(total(ordered, "rows"), MEMBERS))
-    job = dataclasses.replace(job, parts=parts)
-    folder = storage.join(job.folder, "settled")
-    return run_numbered(folder, job.settle, len(parts), title="survivors", workers=workers)
+    ordered = run_numbered(job.at("ordered"), job.order, len(job.plan.spans), title="order", workers=workers)
+    parts = runs(total(ordered, "rows"), MEMBERS)
+    settle = partial(job.settle, parts)
+    return run_numbered(job.at("settled"), settle, len(parts), title="survivors", workers=workers)

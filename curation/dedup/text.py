@@ -83,20 +83,17 @@ def hash_shingles(texts: Texts, shingles: Shingles) -> tuple[Indices, Hashes]:
     return result
 
 
-def hash_texts(texts: Texts, shingles: Shingles) -> tuple[Hashes, Bools]:
-    """A hash uint64 [N] of each normalised text, and whether anything is left of it [N]; `size` plays no part."""
-    result: tuple[Hashes, Bools] = kernels.compiled(kernels.normalise_texts)(
-        *arrow_text(texts, shingles), *table_of(shingles), not shingles.spaces
-    )
-    return result
-
-
 def sign(
     texts: Texts, shingles: Shingles, a: Any, b: Any, *, hashed: bool = False
 ) -> tuple[npt.NDArray[np.uint32], Hashes, Bools]:
-    """MinHash signatures uint32 [N, K] under the permutations a, b uint32 [K], then what `hash_texts` returns.
+    """MinHash signatures of texts under permutations.
 
-    Without `hashed`, the hashes are zeros and English takes half the time.
+    Args:
+        a, b: uint32 [K], the permutations' multipliers and summands.
+        hashed: hash the normalised texts too; without, those hashes are zeros and English takes half the time.
+
+    Returns:
+        signatures uint32 [N, K], a hash uint64 [N] of each normalised text, and bool [N], whether it has a shingle.
     """
     result: tuple[npt.NDArray[np.uint32], Hashes, Bools] = kernels.compiled(signatures.sign_texts)(
         *arrow_text(texts, shingles), *table_of(shingles), not shingles.spaces,

@@ -4,14 +4,13 @@ Pairs from all bands meet in the part of their lower row, each once; every run o
 that it wants, and the part compares. Nothing is read at random: a shard's columns are read once.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 
-from mmcorpus.curation.dedup.forest import spanning_forest, write_forest
+from mmcorpus.curation.dedup.forest import spanning_forest
 from mmcorpus.curation.dedup.method import Bools, Hashes, Indices
 from mmcorpus.curation.dedup.plan import Plan
 from mmcorpus.curation.engine.items import run_numbered, task_path, total
@@ -26,35 +25,32 @@ from mmcorpus.curation.engine.partitions import (
     unpack_pairs,
     write_parts,
     write_split,
+    write_whole,
 )
 
 BYTES: Final = 256 << 20
 """Of columns that a task of comparisons holds, about."""
 CHUNK_BYTES: Final = 16 << 20
 """Of columns that `same` sees at once, about."""
+_SHORT, _LONG = pa.string(), pa.large_string()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Verified:
-    """What the stages leave."""
+def verify_pairs(plan: Plan, pairs: list[str], *, workers: int | None) -> tuple[list[str], int]:
+    """Compare the candidates.
 
-    files: list[str]
-    """Forests of duplicates, or pairs of them where the method's clusters do not chain."""
-    candidates: int
-    """Compared."""
-
-
-def verify_pairs(plan: Plan, pairs: list[str], *, workers: int | None) -> Verified:
-    """Compare the candidates."""
+    Returns:
+        forests of duplicates, or pairs of them where the method's clusters do not chain; and how many were compared.
+    """
     rows = 1 if plan.method.bucketwise else 2
-    held = total(pairs, "candidates") * rows * _row_bytes(plan)
+    row_bytes = sum(unit.size for unit in plan.units) // max(1, plan.starts[-1]) + 1
+    held = total(pairs, "candidates") * rows * row_bytes
     parts = tuple(runs(held, BYTES))
     job = Verify(plan=plan, parts=parts, inputs=tuple(pairs))
     candidates, values, alike = (plan.path(folder) for folder in ("candidates", "values", "alike"))
     collected = run_numbered(candidates, job.collect, len(parts), title="candidates", workers=workers)
     run_numbered(values, job.bring, len(plan.spans), title="values", workers=workers)
     files = run_numbered(alike, job.compare, len(parts), title="alike", workers=workers)
-    return Verified(files=files, candidates=total(collected, "candidates"))
+    return files, total(collected, "candidates")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,9 +75,9 @@ class Verify:
             wanted = np.unique(np.concatenate(unpack_pairs(columns["pair"])))
         spans = self.plan.span_of(wanted)
         write_split(self._path("wanted", number), {"row": wanted}, spans, len(self.plan.spans), {"rows": len(wanted)})
-        table = pa.table(columns)
-        write_parts(self._path("candidates", number), table.schema, [table], {"candidates": table.num_rows})
-        return {"candidates": table.num_rows}
+        candidates = len(next(iter(columns.values())))
+        write_whole(self._path("candidates", number), columns, {"candidates": candidates})
+        return {"candidates": candidates}
 
     def bring(self, number: int) -> dict[str, int]:
         """The columns of a span's wanted rows, a part for each task that compares."""
@@ -92,7 +88,8 @@ class Verify:
             start, end = np.searchsorted(rows, self.plan.starts[unit : unit + 2])
             if start < end:
                 table = self.plan.compared(self.plan.units[unit])
-                tables.append(_large(table.take(rows[start:end] - self.plan.starts[unit])))
+                # 64-bit offsets, so that many texts together may have more than 2 GB.
+                tables.append(_retyped(table.take(rows[start:end] - self.plan.starts[unit]), _SHORT, _LONG))
         schema = tables[0].schema if tables else pa.schema([])
         everything = pa.concat_tables(tables).combine_chunks() if tables else schema.empty_table()
         parts = (everything.take(np.searchsorted(rows, own)) for own in wanted)
@@ -102,8 +99,7 @@ class Verify:
     def compare(self, number: int) -> dict[str, int]:
         """Which candidates are duplicates."""
         wanted = numpy_of(read_parts(self._path("wanted", number))["row"])
-        spans = range(len(self.plan.spans))
-        brought = (read_parts(self._path("values", span), [number]) for span in spans)
+        brought = (read_parts(self._path("values", span), [number]) for span in range(len(self.plan.spans)))
         tables = [table for table in brought if table.num_rows]
         values = pa.concat_tables(tables).combine_chunks() if tables else pa.table({})
         candidates = read_parts(self._path("candidates", number))
@@ -111,22 +107,19 @@ class Verify:
             pairs = self._near(candidates, wanted, values)
         else:
             pairs = self._same(numpy_of(candidates["pair"]), wanted, values)
-        first, second = unpack_pairs(pairs)
-        path = self._path("alike", number)
-        if self.plan.method.chains:
-            write_forest(path, spanning_forest(first, second), {"alike": len(pairs)})
-        else:
-            table = pa.table({"pair": pairs})
-            write_parts(path, table.schema, [table], {"alike": len(pairs)})
+        links = spanning_forest(*unpack_pairs(pairs)) if self.plan.method.chains else {"pair": pairs}
+        write_whole(self._path("alike", number), links, {"alike": len(pairs)})
         return {"alike": len(pairs)}
 
     def _same(self, pairs: Hashes, wanted: Indices, values: pa.Table) -> Hashes:
         first, second = (np.searchsorted(wanted, rows) for rows in unpack_pairs(pairs))
         kept: list[Bools] = [np.empty(0, np.bool_)]
-        for chunk in _chunks(len(pairs), values):
+        size = max(256, CHUNK_BYTES // (2 * (values.nbytes // max(1, values.num_rows) + 1)))
+        for start in range(0, len(pairs), size):
+            chunk = slice(start, start + size)
             rows, places = np.unique(np.concatenate([first[chunk], second[chunk]]), return_inverse=True)
             half = len(places) // 2
-            kept.append(self.plan.method.same(_small(values.take(rows)), places[:half], places[half:]))
+            kept.append(self.plan.method.same(_retyped(values.take(rows), _LONG, _SHORT), places[:half], places[half:]))
         return pairs[np.concatenate(kept)]
 
     def _near(self, candidates: pa.Table, wanted: Indices, values: pa.Table) -> Hashes:
@@ -135,7 +128,8 @@ class Verify:
         found = [np.empty(0, np.uint64)]
         for start, end in zip(starts, np.append(starts[1:], len(columns["row"])), strict=True):
             rows = columns["row"][start:end].astype(np.int64)
-            first, second = self.plan.method.near(_small(values.take(np.searchsorted(wanted, rows))))
+            own = _retyped(values.take(np.searchsorted(wanted, rows)), _LONG, _SHORT)
+            first, second = self.plan.method.near(own)
             packed = pack_pairs(rows[first], rows[second])
             found.append(packed[unpack_pairs(packed)[1] >= self.plan.indexed])
         return np.unique(np.concatenate(found))
@@ -146,27 +140,6 @@ class Verify:
 
     def _path(self, folder: str, number: int) -> str:
         return task_path(self.plan.path(folder), number)
-
-
-def _row_bytes(plan: Plan) -> int:
-    """Of the compared columns, in the mean."""
-    return sum(unit.size for unit in plan.units) // max(1, plan.starts[-1]) + 1
-
-
-def _chunks(pairs: int, values: pa.Table) -> Iterator[slice]:
-    """Runs of pairs whose rows' columns are about CHUNK_BYTES."""
-    size = max(256, CHUNK_BYTES // (2 * (values.nbytes // max(1, values.num_rows) + 1)))
-    for start in range(0, pairs, size):
-        yield slice(start, start + size)
-
-
-def _large(table: pa.Table) -> pa.Table:
-    """Texts with 64-bit offsets, so that many together may have more than 2 GB."""
-    return _retyped(table, pa.string(), pa.large_string())
-
-
-def _small(table: pa.Table) -> pa.Table:
-    return _retyped(table, pa.large_string(), pa.string())
 
 
 def _retyped(table: pa.Table, old: pa.DataType, new: pa.DataType) -> pa.Table:

@@ -15,7 +15,6 @@ import pyarrow as pa
 import pyarrow.compute
 
 from mmcorpus.curation.documents.read_extracted import digest_of_shards
-from mmcorpus.curation.documents.read_trimmed import Nodes, read_kept
 from mmcorpus.curation.engine.items import run_pending
 from mmcorpus.curation.engine.made_from import MadeFrom, digest
 from mmcorpus.curation.engine.output import Output
@@ -24,6 +23,7 @@ from mmcorpus.curation.selection.tables import read_selection, selection_pairs
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store import uid_arrays as uids
 from mmcorpus.curation.store.shards import SUCCESS, VIEW_FILE, EncodedImage, Shard, list_shards, read_rows, read_samples
+from mmcorpus.curation.store.views import Nodes, read_kept
 
 pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 

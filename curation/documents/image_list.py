@@ -10,12 +10,13 @@ from mmcorpus.curation.documents.config import ImageListConfig
 from mmcorpus.curation.documents.image_urls import DECIDED, CountShard, Merge
 from mmcorpus.curation.documents.read_extracted import digest_of_captures, digest_of_shards
 from mmcorpus.curation.download import DownloadConfig
-from mmcorpus.curation.engine.items import run_numbered, run_pending, threaded
+from mmcorpus.curation.engine.items import run_numbered, run_pending
 from mmcorpus.curation.engine.made_from import MadeFrom, digest_of, plain
 from mmcorpus.curation.engine.output import Output
 from mmcorpus.curation.engine.partitions import SUFFIX, read_parts, runs, says
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.shards import list_shards
+from mmcorpus.curation.store.storage import threaded
 
 MANIFEST: Final = "list.json"
 """Written last: the list is complete, and what it counts."""

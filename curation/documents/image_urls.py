@@ -15,13 +15,14 @@ import pyarrow.compute
 
 from mmcorpus.curation.documents.config import ImageListConfig
 from mmcorpus.curation.documents.read_extracted import parse_nodes, read_documents, surviving
-from mmcorpus.curation.engine.items import task_path, threaded
+from mmcorpus.curation.engine.items import task_path
 from mmcorpus.curation.engine.partitions import PARTS, SUFFIX, read_parts, write_parts
 from mmcorpus.curation.html.addresses import address_uid, is_inline, shown_url
 from mmcorpus.curation.html.nodes import ImageNode
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store import uid_arrays as uids
 from mmcorpus.curation.store.shards import Shard
+from mmcorpus.curation.store.storage import threaded
 from mmcorpus.filters.url import UrlScorer
 
 pc: Any = pyarrow.compute  # its stubs do not know chunked columns

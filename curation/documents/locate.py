@@ -17,10 +17,11 @@ from mmcorpus.curation.documents.image_list import USES_FOLDER, read_manifest
 from mmcorpus.curation.documents.image_urls import INLINE
 from mmcorpus.curation.download import DownloadConfig
 from mmcorpus.curation.download.writer import FACT_FIELDS
-from mmcorpus.curation.engine.items import run_numbered, run_pending, task_path, threaded
+from mmcorpus.curation.engine.items import run_numbered, run_pending, task_path
 from mmcorpus.curation.engine.partitions import SUFFIX, read_parts, says, write_parts
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.shards import IMAGE_EXTENSIONS, SUCCESS, Shard, list_shards, read_rows
+from mmcorpus.curation.store.storage import threaded
 
 pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 

@@ -20,8 +20,6 @@ from mmcorpus.curation.documents.views import (
     image_rows,
     images_schema,
     paragraph_rows,
-    view_root,
-    write_view_file,
 )
 from mmcorpus.curation.download import DownloadConfig
 from mmcorpus.curation.download.config import VOLATILE
@@ -30,6 +28,7 @@ from mmcorpus.curation.engine.made_from import MadeFrom, digest, plain
 from mmcorpus.curation.engine.output import Output
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.shards import SUCCESS, Shard, add_member, commit_shard, list_shards, open_tar
+from mmcorpus.curation.store.views import view_root, write_view_file
 
 IMAGES: Final = "images"
 PARAGRAPHS_VIEW: Final = "paragraphs"

@@ -10,12 +10,12 @@ import pyarrow.compute
 import pyarrow.parquet as pq
 
 from mmcorpus.curation.documents.site_optout import digest_of_site_optouts, overlay, read_site_optouts
-from mmcorpus.curation.engine.items import threaded
 from mmcorpus.curation.engine.made_from import digest_of
 from mmcorpus.curation.html.nodes import Node, from_json
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.scores import METADATA_KEY, read_scores, table_path
 from mmcorpus.curation.store.shards import SUCCESS, Shard, list_shards, read_rows
+from mmcorpus.curation.store.storage import threaded
 
 pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 

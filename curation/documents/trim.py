@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.compute
 
 from mmcorpus.curation.documents.read_extracted import digest_of_shards, surviving
-from mmcorpus.curation.documents.views import check_beside, write_view_file
 from mmcorpus.curation.engine.items import run_pending
 from mmcorpus.curation.engine.made_from import MadeFrom, digest, file_digest
 from mmcorpus.curation.engine.output import Output
@@ -22,6 +21,7 @@ from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store import uid_arrays as uids
 from mmcorpus.curation.store.shards import SUCCESS, VIEW_FILE, Shard, commit_shard, list_shards, read_rows
 from mmcorpus.curation.store.uid import node_uid
+from mmcorpus.curation.store.views import check_beside, write_view_file
 
 pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 

@@ -10,11 +10,11 @@ from mmcorpus.curation.documents.config import Beside
 from mmcorpus.curation.documents.locate import image_fields
 from mmcorpus.curation.documents.place_document import Document
 from mmcorpus.curation.download import DownloadConfig
-from mmcorpus.curation.engine.items import threaded
 from mmcorpus.curation.html.addresses import shown_url
 from mmcorpus.curation.html.nodes import Node, TextNode
 from mmcorpus.curation.store import ledger, storage
-from mmcorpus.curation.store.shards import SUCCESS, VIEW_FILE, Level, Shard, list_shards, read_rows
+from mmcorpus.curation.store.shards import SUCCESS, Shard, list_shards, read_rows
+from mmcorpus.curation.store.storage import threaded
 from mmcorpus.curation.store.uid import node_uid
 
 _NODE_FIELDS: Final[list[Any]] = [
@@ -31,27 +31,9 @@ def images_schema(download: DownloadConfig) -> pa.Schema:
     return pa.schema([*_NODE_FIELDS, *own, *image_fields(download)])
 
 
-def view_root(placed: str, name: str) -> str:
-    """The folder of a view of the documents in `placed`."""
-    return f"{placed.rstrip('/')}.{name}"
-
-
 def node_key(key: str, number: int) -> str:
     """The key of a node's row: of its document's key and its number in the document."""
     return f"{key}-{number:05d}"
-
-
-def write_view_file(root: str, of: str, level: Level, **says: Any) -> None:
-    """Say that the folder is a view of the folder `of`, which lies beside it."""
-    check_beside(root, of)
-    name = of.rstrip("/").rpartition("/")[2]
-    storage.write_json(storage.join(root, VIEW_FILE), {"of": f"../{name}", "level": level, **says})
-
-
-def check_beside(root: str, of: str) -> None:
-    """Raise ValueError for a view that does not lie beside the folder that it speaks of."""
-    if root.rstrip("/").rpartition("/")[0] != of.rstrip("/").rpartition("/")[0]:
-        raise ValueError(f"{root} does not lie beside {of}, whose view it is to be")
 
 
 def count_codes(root: str) -> Counter[str]:

@@ -57,7 +57,7 @@ class SampleWriter:
 
     def write(self, image: bytes | None, sample: dict[str, Any]) -> None:
         """Take a sample: its columns by name, the `extension` of its image, which is None where it failed."""
-        row = {name: sample.get(name) for name in self.schema.names}
+        row: dict[str, Any] = {name: sample.get(name) for name in self.schema.names}
         self.rows.append(row)
         if image is None:
             return

@@ -1,9 +1,8 @@
 """Items that commit one output each: those that are not there yet, on Ray, or in this process if there is little."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from mmcorpus.curation.engine.partitions import SUFFIX, says
 from mmcorpus.curation.engine.progress import Progress
@@ -20,9 +19,6 @@ from mmcorpus.curation.engine.tasks import (
 from mmcorpus.curation.store import storage
 
 Item = TypeVar("Item")
-Result = TypeVar("Result")
-
-THREADS: Final = 16
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,10 +102,4 @@ def task_path(folder: str, number: int) -> str:
 
 def total(paths: Sequence[str], count: str) -> int:
     """The sum of what the files say they counted."""
-    return sum(int(said[count]) for said in threaded(says, paths))
-
-
-def threaded(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """Results in order; storage is waited for in threads."""
-    with ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(function, items))
+    return sum(int(said[count]) for said in storage.threaded(says, paths))

@@ -34,13 +34,30 @@ def part_of(hashes: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     return (mixed >> np.uint64(56)).astype(np.uint8)
 
 
-def write_split(path: str, columns: Columns, part: npt.NDArray[Any], count: int, says: dict[str, Any]) -> None:
+def write_split(
+    path: str,
+    columns: Columns | pa.Table,
+    part: npt.NDArray[Any],
+    count: int,
+    says: dict[str, Any],
+    *,
+    compression: str | None = None,
+) -> None:
     """Commit rows in `count` parts, `part` saying which each row belongs to; within a part they keep their order."""
     order = np.argsort(part, kind="stable")
-    table = pa.table({name: values[order] for name, values in columns.items()})
+    if isinstance(columns, pa.Table):
+        table = columns.take(order)
+    else:
+        table = pa.table({name: values[order] for name, values in columns.items()})
     ends = np.cumsum(np.bincount(part, minlength=count))
-    starts = np.append(0, ends[:-1])
-    write_parts(path, table.schema, (table.slice(s, e - s) for s, e in zip(starts, ends, strict=True)), says)
+    parts = (table.slice(start, end - start) for start, end in zip([0, *ends[:-1]], ends, strict=True))
+    write_parts(path, table.schema, parts, says, compression=compression)
+
+
+def write_whole(path: str, table: pa.Table | Columns, says: dict[str, Any], *, compression: str | None = None) -> None:
+    """Commit a file of one part."""
+    table = pa.table(table)
+    write_parts(path, table.schema, [table], says, compression=compression)
 
 
 def write_parts(

@@ -1,11 +1,11 @@
-"""Batches for judges, in three steps that stand apart: read a shard, decode its images, judge (DESIGN §4).
+"""Batches for judges, in steps that stand apart: read a shard, decode its images, put tables together (DESIGN §4).
 
-One worker may do all three to a shard, or hand what it decoded to a model elsewhere (`gpu.py`). A batch never
+One worker may do all to a shard, or hand what it decoded to a model elsewhere (`gpu.py`). A batch never
 holds samples of two shards: what a model gives for a sample depends, in the last digit, on what else is in its batch,
 and scores must not depend on which other shards a run has left to do.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.shards import SUCCESS, Shard, read_samples
-from mmcorpus.filters import DecodeFailure, Scorer, decode_image, judge_batch
+from mmcorpus.filters import DecodeFailure, Scorer, decode_image
 from mmcorpus.filters.run_scorer import table_schema
-from mmcorpus.filters.scorer import Batch, Columns
+from mmcorpus.filters.scorer import Batch
 
 BATCH_BYTES: Final = 256 << 20
 """A batch ends once it holds this many bytes of pixels, so that large images do not fill the memory."""
@@ -81,7 +81,7 @@ def slices(rows: ShardRows, size: int) -> Iterator[Batched]:
 
 
 def read_encoded(shard: Shard, rows: ShardRows) -> Iterator[tuple[int, bytes]]:
-    """First step: the position and the image's bytes of each sample, as the tar holds them; one image at a time.
+    """The position and the image's bytes of each sample, as the tar holds them; one image at a time.
 
     Raises:
         tarfile.ReadError: the tar is damaged.
@@ -107,7 +107,7 @@ def decode_batches(
     size: int,
     inputs: Collection[str] = ("image",),
 ) -> Iterator[Batched]:
-    """Second step: batches of at most `size` samples with their images decoded, or the reason why not.
+    """Batches of at most `size` samples with their images decoded, or the reason why not.
 
     Args:
         inputs: which of `image` (decoded) and `encoded` (the file's bytes) the batches hold.
@@ -131,39 +131,7 @@ def decode_batches(
         yield Batched(positions=positions, batch={**rows.batch(positions), **columns})
 
 
-class Judging:
-    """Third step: what judges make of a shard's batches, a table for each scorer that does not break."""
-
-    def __init__(
-        self, scorers: Sequence[Scorer], judges: Mapping[str, Callable[[Batch], Columns]], rows: ShardRows
-    ) -> None:
-        self._scorers, self._judges, self._rows = scorers, judges, rows
-        self._parts: dict[str, list[Part]] = {scorer.name: [] for scorer in scorers}
-        self.errors: dict[str, str] = {}
-        """By scorer, the error that stopped it alone."""
-
-    def add(self, batched: Batched) -> None:
-        """Judge one batch."""
-        for scorer in self._scorers:
-            if scorer.name not in self.errors:
-                try:
-                    table = judge_batch(scorer, self._judges[scorer.name], batched.batch)
-                except Exception as error:
-                    self.errors[scorer.name] = f"{type(error).__name__}: {error}"
-                else:
-                    self._parts[scorer.name].append((batched.positions, table))
-
-    def tables(self) -> dict[str, pa.Table]:
-        """By scorer that did not break, its table of the whole shard."""
-        uids = self._rows.columns["uid"]
-        return {
-            scorer.name: assemble(scorer, self._parts[scorer.name], uids)
-            for scorer in self._scorers
-            if scorer.name not in self.errors
-        }
-
-
-def assemble(scorer: Scorer, parts: Iterable[Part], uids: Sequence[str]) -> pa.Table:
+def assemble(scorer: Scorer, parts: Sequence[Part], uids: Sequence[str]) -> pa.Table:
     """A shard's table from its batches' tables and positions: `uid`, columns, `reason`, embeddings, in key order."""
     order = np.asarray([position for positions, _ in parts for position in positions], np.int64)
     table = pa.concat_tables([table_schema(scorer).empty_table(), *(table for _, table in parts)])

@@ -21,10 +21,10 @@ from mmcorpus.curation.engine.progress import Progress
 from mmcorpus.curation.engine.tasks import KEPT, Failure, Outcome, Setup, dead, show, stop_at_full_disk
 from mmcorpus.curation.scoring.batches import Part, assemble
 from mmcorpus.curation.scoring.shard import (
-    Handed,
-    Judged,
     Outputs,
+    PreparedBatch,
     ScoreShard,
+    ShardScores,
     ShardWork,
     own_this_process,
     scorer_error,
@@ -106,11 +106,11 @@ class _Shard:
     parts: dict[str, dict[int, Part]] = field(default_factory=dict)
     """By scorer and batch: a batch that is judged twice, because a decoder died after handing it on, is one."""
     errors: dict[str, str] = field(default_factory=dict)
-    judged: Judged | None = None
+    scores: ShardScores | None = None
 
-    def add(self, message: Result | Judged) -> None:
-        if isinstance(message, Judged):
-            self.judged = message
+    def add(self, message: Result | ShardScores) -> None:
+        if isinstance(message, ShardScores):
+            self.scores = message
             return
         for scorer, table in message.tables.items():
             if isinstance(table, str):
@@ -119,25 +119,25 @@ class _Shard:
                 self.parts.setdefault(scorer, {})[message.index] = (message.positions, table)
 
     def is_whole(self) -> bool:
-        return self.judged is not None and all(
+        return self.scores is not None and all(
             scorer in self.errors or len(self.parts.get(scorer, ())) == count
-            for scorer, count in self.judged.handed.items()
+            for scorer, count in self.scores.handed.items()
         )
 
     def commit(self, scorers: Sequence[ModelScorer], outputs: Outputs) -> Outcome:
-        judged = self.judged
-        assert judged is not None
+        scores = self.scores
+        assert scores is not None
         for scorer in scorers:
-            if scorer.name in judged.handed and scorer.name not in self.errors:
+            if scorer.name in scores.handed and scorer.name not in self.errors:
                 parts = [part for _, part in sorted(self.parts.get(scorer.name, {}).items())]
-                table = assemble(scorer, parts, judged.uids)
-                judged.tables[scorer.name] = outputs.commit(scorer, judged.shard, table)
-        judged.errors.extend(scorer_error(name, error, judged.shard) for name, error in sorted(self.errors.items()))
-        return Outcome(name=judged.shard, result=judged.result(), error=None, seconds=0.0)
+                table = assemble(scorer, parts, scores.uids)
+                scores.tables[scorer.name] = outputs.commit(scorer, scores.shard, table)
+        scores.errors.extend(scorer_error(name, error, scores.shard) for name, error in sorted(self.errors.items()))
+        return Outcome(name=scores.shard, result=scores.result(), error=None, seconds=0.0)
 
 
 def _commit(
-    messages: Iterable[Result | Judged | Outcome],
+    messages: Iterable[Result | ShardScores | Outcome],
     scorers: Sequence[ModelScorer],
     works: Sequence[ShardWork],
     outputs: Outputs,
@@ -171,7 +171,7 @@ def _stream(
     scorers: Sequence[ModelScorer],
     works: Sequence[ShardWork],
     config: FeedConfig,
-) -> Iterator[Result | Judged | Outcome]:
+) -> Iterator[Result | ShardScores | Outcome]:
     """What decoders and models send back, in any order."""
     import ray
     import ray.data
@@ -221,20 +221,10 @@ def _decode(block: pa.Table, setup: Setup) -> Iterator[pa.Table]:
             return
         name = work.shard.name
         try:
-            judged = yield from _packed(decoder.steps(work))
+            for message in decoder.steps(work):
+                yield _pack(message)
         except Exception as error:
             yield _pack(Outcome(name=name, result=None, error=Failure.of(error, name), seconds=0.0))
-        else:
-            yield _pack(judged)
-
-
-def _packed(steps: Any) -> Any:
-    while True:
-        try:
-            handed = next(steps)
-        except StopIteration as end:
-            return end.value
-        yield _pack(handed)
 
 
 class _Models:
@@ -255,16 +245,16 @@ class _Models:
         if self._broken is not None:
             return _pack(self._broken)
         message = next(_unpack(block))
-        return _pack(self._judge(message)) if isinstance(message, Handed) else block
+        return _pack(self._judge(message)) if isinstance(message, PreparedBatch) else block
 
-    def _judge(self, handed: Handed) -> Result:
+    def _judge(self, batch: PreparedBatch) -> Result:
         tables: dict[str, pa.Table | str] = {}
-        for name, prepared in handed.prepared.items():
+        for name, prepared in batch.prepared.items():
             try:
                 tables[name] = judge_prepared(self._scorers[name], self._judges[name], prepared)
             except Exception as error:
                 tables[name] = f"{type(error).__name__}: {error}"
-        return Result(shard=handed.shard, index=handed.index, positions=handed.positions, tables=tables)
+        return Result(shard=batch.shard, index=batch.index, positions=batch.positions, tables=tables)
 
 
 def _pack(message: Any) -> pa.Table:

@@ -22,11 +22,16 @@ import pyarrow as pa
 
 from mmcorpus.curation.engine.items import run_pending
 from mmcorpus.curation.store import storage
-from mmcorpus.curation.store.embeddings import embeddings_path, list_embeddings, read_embeddings, to_matrix
-from mmcorpus.curation.store.scores import Origin, read_origin, table_path, write_scores
+from mmcorpus.curation.store.embeddings import (
+    Vectors,
+    faiss,
+    read_embeddings,
+    spherical_k_means,
+    to_matrix,
+    unit_vectors,
+)
+from mmcorpus.curation.store.scores import Origin, is_made_by, read_origin, shards_of, table_path, write_scores
 from mmcorpus.curation.store.uid import uid_fraction
-
-Vectors = npt.NDArray[np.float32]
 
 NAME: Final = "image_based"
 VERSION: Final = "1"
@@ -102,7 +107,7 @@ def image_based_filter(
         ValueError: there are no embeddings, or the target's have other dimensions.
         RuntimeError: faiss is missing, Ray is not running, or shards failed.
     """
-    shards = list_embeddings(embeddings_root, config.scorer)
+    shards = shards_of(embeddings_root, config.scorer)
     if not shards:
         raise ValueError(
             f"there are no embeddings of {config.scorer!r} under {embeddings_root}; "
@@ -110,7 +115,7 @@ def image_based_filter(
         )
     targets = _read_target(target, config.scorer)
     origin = _origin(config, embeddings_root, shards, targets, name)
-    todo = [shard for shard in shards if not _is_done(scores_root, name, shard, origin)]
+    todo = [shard for shard in shards if not is_made_by(origin, scores_root, shard)]
     folder, centres = storage.join(scores_root, name), f"centres-{origin.fingerprint}.npz"
     for left in storage.list_names(folder):
         if left.startswith("centres-") and (left != centres or not todo):
@@ -130,7 +135,7 @@ def _origin(config: ImageBasedConfig, root: str, shards: list[str], targets: Vec
     state = hashlib.blake2b(digest_size=8)
     model = ""
     for shard in shards:
-        table = storage.read_table(embeddings_path(root, config.scorer, shard), ["uid"])
+        table = storage.read_table(table_path(root, config.scorer, shard), ["uid"])
         made = read_origin(table.schema)
         model = str(made.get("model", ""))
         state.update(f"{shard}\0{made.get('fingerprint')}\0{''.join(table['uid'].to_pylist())}\0".encode())
@@ -140,11 +145,6 @@ def _origin(config: ImageBasedConfig, root: str, shards: list[str], targets: Vec
     return Origin(scorer=name, version=VERSION, model=model, parameters=asdict(config), fingerprint=fingerprint)
 
 
-def _is_done(scores_root: str, name: str, shard: str, origin: Origin) -> bool:
-    path = table_path(scores_root, name, shard)
-    return storage.exists(path) and read_origin(storage.read_schema(path)).get("fingerprint") == origin.fingerprint
-
-
 def _read_target(target: str, scorer: str) -> Vectors:
     if target.endswith(".npy"):
         fs, inner = storage.filesystem(target)
@@ -152,8 +152,8 @@ def _read_target(target: str, scorer: str) -> Vectors:
             vectors = np.load(file, allow_pickle=False)
         if vectors.ndim != 2 or not len(vectors):
             raise ValueError(f"target: {target} holds an array of shape {vectors.shape}; give [targets, dimensions]")
-        return _unit(vectors.astype(np.float32))
-    parts = [vectors for _, vectors, _ in _pool(target, scorer, list_embeddings(target, scorer))]
+        return unit_vectors(vectors)
+    parts = [vectors for _, vectors, _ in _pool(target, scorer, shards_of(target, scorer))]
     if not parts or not sum(map(len, parts)):
         raise ValueError(f"target: there are no embeddings of {scorer!r} under {target}; give such a folder, or a .npy")
     return np.concatenate(parts)
@@ -164,11 +164,7 @@ def _pool(root: str, scorer: str, shards: list[str]) -> Iterator[tuple[list[str]
     for shard in shards:
         table = read_embeddings(root, scorer, shard, ["image"])
         matrix, known = to_matrix(table["image"])
-        yield table["uid"].to_pylist(), _unit(matrix[known].astype(np.float32)), known
-
-
-def _unit(vectors: Vectors) -> Vectors:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        yield table["uid"].to_pylist(), unit_vectors(matrix[known]), known
 
 
 def _write_centres(path: str, config: ImageBasedConfig, root: str, shards: list[str], targets: Vectors) -> None:
@@ -187,18 +183,9 @@ def _write_centres(path: str, config: ImageBasedConfig, root: str, shards: list[
             f"model of {config.scorer!r}"
         )
     clusters = min(clusters, len(sample))
-    faiss = _faiss()
-    k_means = faiss.Kmeans(
-        sample.shape[1],
-        clusters,
-        niter=config.iterations,
-        seed=config.seed + 1,  # faiss takes 0 as no seed
-        spherical=True,
-        min_points_per_centroid=1,
-        max_points_per_centroid=config.samples_per_cluster,
-    )
-    k_means.train(sample)
-    centres = _unit(np.asarray(k_means.centroids, np.float32))
+    faiss().omp_set_num_threads(1)  # sums in the same order, whatever the machine
+    k_means = {"iterations": config.iterations, "seed": config.seed + 1, "per_cluster": config.samples_per_cluster}
+    centres = unit_vectors(spherical_k_means(sample, clusters, **k_means))
     nearest, _ = _nearest(centres, targets)
     with storage.atomic_write(path) as file:
         np.savez(file, centres=centres, targets=np.bincount(nearest, minlength=clusters).astype(np.int32))
@@ -213,7 +200,8 @@ def _draw(uids: list[str], vectors: Vectors, known: npt.NDArray[np.bool_], share
 
 def _nearest(centres: Vectors, vectors: Vectors) -> tuple[npt.NDArray[np.int64], Vectors]:
     """The nearest centre of each vector, and the cosine."""
-    index = _faiss().IndexFlatIP(centres.shape[1])
+    faiss().omp_set_num_threads(1)
+    index = faiss().IndexFlatIP(centres.shape[1])
     index.add(centres)
     found = [index.search(vectors[at : at + _BLOCK], 1) for at in range(0, len(vectors), _BLOCK)]
     similarities = [np.empty((0, 1), np.float32), *(part for part, _ in found)]
@@ -256,14 +244,3 @@ def _report(scores_root: str, name: str, shards: list[str], targets: Vectors) ->
         clusters_hit=len(np.unique(clusters[counts > 0])),
         kept=int((counts > 0).sum()),
     )
-
-
-def _faiss() -> Any:
-    try:
-        import faiss
-    except ImportError as error:
-        raise RuntimeError(
-            "the image-based filter needs faiss; install it with: pip install 'mmcorpus[curate]'"
-        ) from error
-    faiss.omp_set_num_threads(1)  # sums in the same order, whatever the machine
-    return faiss

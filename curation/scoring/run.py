@@ -4,16 +4,14 @@ import functools
 import time
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from mmcorpus.curation.engine.tasks import cluster_resource, run_shards
 from mmcorpus.curation.scoring.gpu import FeedConfig, feed_models
 from mmcorpus.curation.scoring.shard import Outputs, ScoreShard, ShardWork
 from mmcorpus.curation.store import storage
-from mmcorpus.curation.store.embeddings import embeddings_path, list_embeddings
-from mmcorpus.curation.store.scores import THREADS, ScoreStatus, TableInfo, list_tables, score_status, table_path
+from mmcorpus.curation.store.scores import TableInfo, list_tables, shards_of, table_path, tables_done
 from mmcorpus.curation.store.shards import Shard, list_shards
 from mmcorpus.filters import MAX_PIXELS, Scorer
 from mmcorpus.filters.model import ModelScorer
@@ -93,11 +91,11 @@ def score(
         raise ValueError(f"there are no complete shards (00000_stats.json …) under {shards_root}; download first")
     scorers, gpus = _settled(scorers)
     sizes = _sizes(shards)
-    status = _clear(out_root, embeddings_root, sizes, scorers)
+    tables = _clear(out_root, embeddings_root, sizes, scorers)
     todo = [
         ShardWork(shard=shard, samples=sizes[shard.name], scorers=lacking)
         for shard in shards
-        if (lacking := tuple(name for name, state in status.items() if shard.name not in state.done))
+        if (lacking := tuple(name for name, done in tables.items() if shard.name not in done))
     ]
     needed = [scorer for scorer in scorers if any(scorer.name in work.scorers for work in todo)]
     outputs = Outputs.of(needed, scores=out_root, embeddings=embeddings_root)
@@ -115,7 +113,6 @@ def score(
         outcomes = feed_models(make_work, fed, todo, outputs, config)
     else:
         outcomes = run_shards(make_work, todo, name=lambda work: work.shard.name, title="score", workers=workers)
-    tables = {name: dict(state.done) for name, state in status.items()}
     failed: dict[str, str] = {}
     for outcome in outcomes:
         result = outcome.result or {"tables": {}, "error": str(outcome.error)}
@@ -123,9 +120,20 @@ def score(
             tables[name][outcome.name] = info
         if result["error"]:
             failed[outcome.name] = result["error"]
-    fingerprints = {scorer.name: scorer.fingerprint() for scorer in scorers}
-    skipped, seconds = len(shards) - len(todo), time.monotonic() - start
-    return _report(tables, sizes, failed, fingerprints, skipped=skipped, seconds=seconds)
+    unscored = {
+        name: sum((Counter(info.reasons) for info in infos.values()), Counter()) for name, infos in tables.items()
+    }
+    rows = {name: sum(info.rows for info in infos.values()) for name, infos in tables.items()}
+    return ScoreReport(
+        shards=len(shards),
+        skipped=len(shards) - len(todo),
+        samples=sum(sizes.values()),
+        scored={name: count - unscored[name].total() for name, count in rows.items()},
+        unscored={name: dict(sorted(counts.items())) for name, counts in unscored.items()},
+        fingerprints={scorer.name: scorer.fingerprint() for scorer in scorers},
+        failed=failed,
+        seconds=time.monotonic() - start,
+    )
 
 
 def check_scorers(scorers: Sequence[Scorer], embeddings_root: str | None = None) -> None:
@@ -152,8 +160,6 @@ def check_scorers(scorers: Sequence[Scorer], embeddings_root: str | None = None)
 
 def _settled(scorers: Sequence[Scorer]) -> tuple[list[Scorer], int]:
     """The scorers with what they leave to the machine settled for this cluster, and its GPUs."""
-    if not any(isinstance(scorer, ModelScorer) for scorer in scorers):
-        return list(scorers), 0
     gpus = cluster_resource("GPU")
     settled = [scorer.on("cuda" if gpus else "cpu") for scorer in scorers]
     for scorer in settled:
@@ -171,61 +177,35 @@ def _feed_config(workers: int | None, model_workers: int | None, gpus: int) -> F
 
 def _sizes(shards: Sequence[Shard]) -> dict[str, int]:
     """How many samples each shard has, by its stats file."""
-    with ThreadPoolExecutor(THREADS) as pool:
-        stats = list(pool.map(lambda shard: storage.read_json(shard.stats), shards))
-    for shard, stat in zip(shards, stats, strict=True):
-        if not isinstance(stat, dict) or not isinstance(stat.get("successes"), int):
+
+    def size(shard: Shard) -> int:
+        stats = storage.read_json(shard.stats)
+        if not isinstance(stats, dict) or not isinstance(stats.get("successes"), int):
             raise ValueError(f"{shard.stats} does not count its successes; was it written by img2dataset?")
-    return {shard.name: stat["successes"] for shard, stat in zip(shards, stats, strict=True)}
+        return int(stats["successes"])
+
+    return dict(zip((shard.name for shard in shards), storage.threaded(size, shards), strict=True))
 
 
 def _clear(
     out_root: str, embeddings_root: str | None, sizes: dict[str, int], scorers: Sequence[Scorer]
-) -> dict[str, ScoreStatus]:
+) -> dict[str, dict[str, TableInfo]]:
     """Remove the tables that must not be read: stale ones, and those of shards that are gone, whoever made them.
 
     A table whose embeddings are wanted and not there is stale too.
+
+    Returns:
+        by scorer and shard, the tables that are kept.
     """
-    for name, found in list_tables(out_root).items():
-        for shard in found:
-            if shard not in sizes:
-                storage.remove(table_path(out_root, name, shard))
-    status = score_status(out_root, sizes, scorers)
+    done = tables_done(out_root, sizes, scorers)
     for scorer in scorers:
-        state = status[scorer.name]
         if scorer.embeddings() is not None:
             assert embeddings_root is not None
-            kept = set(list_embeddings(embeddings_root, scorer.name))
+            kept = set(shards_of(embeddings_root, scorer.name))
             for shard in kept - set(sizes):
-                storage.remove(embeddings_path(embeddings_root, scorer.name, shard))
-            lost = tuple(shard for shard in state.done if shard not in kept)
-            done = {shard: info for shard, info in state.done.items() if shard in kept}
-            status[scorer.name] = replace(state, done=done, stale=(*state.stale, *lost))
-        for shard in status[scorer.name].stale:
-            storage.remove(table_path(out_root, scorer.name, shard))
-    return status
-
-
-def _report(
-    tables: dict[str, dict[str, TableInfo]],
-    sizes: dict[str, int],
-    failed: dict[str, str],
-    fingerprints: dict[str, str],
-    *,
-    skipped: int,
-    seconds: float,
-) -> ScoreReport:
-    unscored = {
-        name: sum((Counter(info.reasons) for info in infos.values()), Counter()) for name, infos in tables.items()
-    }
-    rows = {name: sum(info.rows for info in infos.values()) for name, infos in tables.items()}
-    return ScoreReport(
-        shards=len(sizes),
-        skipped=skipped,
-        samples=sum(sizes.values()),
-        scored={name: count - unscored[name].total() for name, count in rows.items()},
-        unscored={name: dict(sorted(counts.items())) for name, counts in unscored.items()},
-        fingerprints=fingerprints,
-        failed=failed,
-        seconds=seconds,
-    )
+                storage.remove(table_path(embeddings_root, scorer.name, shard))
+            done[scorer.name] = {shard: info for shard, info in done[scorer.name].items() if shard in kept}
+    for name, found in list_tables(out_root).items():
+        for shard in set(found) - set(done.get(name, sizes)):
+            storage.remove(table_path(out_root, name, shard))
+    return done

@@ -2,14 +2,15 @@
 
 import warnings
 from collections import Counter
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from mmcorpus.curation.scoring.batches import (
     Batched,
-    Judging,
+    Part,
     ShardRows,
+    assemble,
     decode_batches,
     read_encoded,
     read_shard_rows,
@@ -19,7 +20,7 @@ from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.embeddings import write_embeddings
 from mmcorpus.curation.store.scores import Origin, TableInfo, write_scores
 from mmcorpus.curation.store.shards import Shard
-from mmcorpus.filters import Scorer
+from mmcorpus.filters import Scorer, judge_batch
 from mmcorpus.filters.model import ModelScorer
 from mmcorpus.filters.run_scorer import Prepared, prepare_batch
 
@@ -61,7 +62,7 @@ class Outputs:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Handed:
+class PreparedBatch:
     """A batch on its way to models that are held elsewhere."""
 
     shard: str
@@ -73,15 +74,15 @@ class Handed:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Judged:
-    """What became of a shard where it was decoded."""
+class ShardScores:
+    """What became of a shard where it was decoded: the tables committed there, and what was handed on."""
 
     shard: str
     samples: int
     tables: dict[str, TableInfo] = field(default_factory=dict)
     """By scorer that judged here, what was committed."""
     errors: list[str] = field(default_factory=list)
-    """What spoilt others."""
+    """What stopped others."""
     handed: dict[str, int] = field(default_factory=dict)
     """By scorer whose model is elsewhere, how many batches it was handed; those that broke are missing."""
     uids: list[str] = field(default_factory=list)
@@ -116,62 +117,65 @@ class ScoreShard:
         self._prepares = {scorer.name: scorer.load_prepare() for scorer in elsewhere}
 
     def __call__(self, work: ShardWork) -> dict[str, Any]:
-        """Commit one shard's tables; returns counts, `tables` (TableInfo by scorer) and `error`: what spoilt others."""
-        steps = self.steps(work)
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                judged: Judged = end.value
-                return judged.result()
+        """Commit one shard's tables; returns counts, `tables` (TableInfo by scorer) and `error`, why others stopped."""
+        *_, scored = self.steps(work)
+        assert isinstance(scored, ShardScores)
+        return scored.result()
 
-    def steps(self, work: ShardWork) -> Generator[Handed, None, Judged]:
-        """Yields what is for models elsewhere, batch by batch, and commits the rest at the end."""
+    def steps(self, work: ShardWork) -> Iterator[PreparedBatch | ShardScores]:
+        """Yields what is for models elsewhere, batch by batch, commits the rest, and yields what became of it."""
         scorers = [self._scorers[name] for name in work.scorers]
         inputs = {name for scorer in scorers for name in scorer.inputs}
         rows = read_shard_rows(work.shard, inputs)
         if len(rows.keys) != work.samples:
             raise ValueError(f"{work.shard.stats} counts {work.samples} successes, the parquet {len(rows.keys)}")
-        judged = Judged(shard=work.shard.name, samples=len(rows.keys))
+        scored = ShardScores(shard=work.shard.name, samples=len(rows.keys))
         blind = [scorer for scorer in scorers if not _sees(scorer)]
         seeing = [scorer for scorer in scorers if _sees(scorer)]
         # Those that need no pixels come first: a damaged tar does not cost them.
         if blind:
-            yield from self._judge(work.shard, blind, slices(rows, self._size), rows, judged)
+            yield from self._judge(blind, slices(rows, self._size), rows, scored)
         if seeing:
             encoded = read_encoded(work.shard, rows)
             batches = decode_batches(encoded, rows, max_pixels=self._max_pixels, size=self._size, inputs=inputs)
             try:
-                yield from self._judge(work.shard, seeing, batches, rows, judged)
+                yield from self._judge(seeing, batches, rows, scored)
             except Exception as error:  # whatever the tar or its storage raises, the tables above stand
                 if storage.disk_is_full(error):
                     raise
-                judged.errors.append(f"{type(error).__name__}: {error} (in {work.shard.tar})")
-        if judged.handed:
-            judged.uids.extend(rows.columns["uid"])
-        return judged
+                scored.errors.append(f"{type(error).__name__}: {error} (in {work.shard.tar})")
+        if scored.handed:
+            scored.uids.extend(rows.columns["uid"])
+        yield scored
 
     def _judge(
-        self, shard: Shard, scorers: list[Scorer], batches: Iterable[Batched], rows: ShardRows, judged: Judged
-    ) -> Generator[Handed, None, None]:
-        judging = Judging([scorer for scorer in scorers if scorer.name in self._judges], self._judges, rows)
-        elsewhere = [scorer for scorer in scorers if scorer.name in self._prepares]
+        self, scorers: list[Scorer], batches: Iterable[Batched], rows: ShardRows, scored: ShardScores
+    ) -> Iterator[PreparedBatch]:
+        """Judge or prepare each batch for each scorer until that scorer breaks, which stops it alone."""
+        parts: dict[str, list[Part]] = {scorer.name: [] for scorer in scorers}
+        errors: dict[str, str] = {}
         count = 0
-        for batched in batches:
-            judging.add(batched)
+        for count, batched in enumerate(batches, start=1):
             prepared: dict[str, Prepared] = {}
-            for scorer in [scorer for scorer in elsewhere if scorer.name not in judging.errors]:
+            for scorer in [scorer for scorer in scorers if scorer.name not in errors]:
+                name = scorer.name
                 try:
-                    prepared[scorer.name] = prepare_batch(scorer, batched.batch, self._prepares[scorer.name])
+                    if name in self._prepares:
+                        prepared[name] = prepare_batch(scorer, batched.batch, self._prepares[name])
+                    else:
+                        table = judge_batch(scorer, self._judges[name], batched.batch)
+                        parts[name].append((batched.positions, table))
                 except Exception as error:
-                    judging.errors[scorer.name] = f"{type(error).__name__}: {error}"
+                    errors[name] = f"{type(error).__name__}: {error}"
             if prepared:
-                yield Handed(shard=shard.name, index=count, positions=batched.positions, prepared=prepared)
-            count += 1
-        for name, table in judging.tables().items():
-            judged.tables[name] = self._outputs.commit(self._scorers[name], shard.name, table)
-        judged.handed.update({scorer.name: count for scorer in elsewhere if scorer.name not in judging.errors})
-        judged.errors.extend(scorer_error(name, error, shard.name) for name, error in judging.errors.items())
+                yield PreparedBatch(shard=scored.shard, index=count, positions=batched.positions, prepared=prepared)
+        for scorer in [scorer for scorer in scorers if scorer.name not in errors]:
+            if scorer.name in self._prepares:
+                scored.handed[scorer.name] = count
+            else:
+                table = assemble(scorer, parts[scorer.name], rows.columns["uid"])
+                scored.tables[scorer.name] = self._outputs.commit(scorer, scored.shard, table)
+        scored.errors.extend(scorer_error(name, error, scored.shard) for name, error in errors.items())
 
 
 def scorer_error(scorer: str, error: str, shard: str) -> str:

@@ -9,6 +9,7 @@ positive give null. A constant compared to a column takes the column's precision
 import ast
 import math
 from collections.abc import Callable, Mapping
+from functools import partial, reduce
 from typing import Any, Final
 
 import numpy as np
@@ -64,7 +65,7 @@ def evaluate(
     Raises:
         ExpressionError: an unknown column (with the nearest names), or values that do not go together.
     """
-    expression = parse(text) if isinstance(text, str) else text
+    expression = parse(text)
     table = columns if isinstance(columns, pa.Table) else pa.table(dict(columns))
     value = _Evaluator(expression, table, selected, pairs).truth(expression.tree)
     if isinstance(value, bool):
@@ -90,7 +91,7 @@ def check(text: str | Expression, schema: pa.Schema, scorers: Mapping[str, str] 
         schema: `scorer.column` names and types of the scores there are.
         scorers: for columns that could be made, the scorer that makes each.
     """
-    expression = parse(text) if isinstance(text, str) else text
+    expression = parse(text)
     for node in column_nodes(expression.tree):
         if column_name(node) != "uid" and column_name(node) not in schema.names:
             raise unknown_column(expression, node, schema.names, scorers or {})
@@ -128,11 +129,7 @@ class _Evaluator:
         match node:
             case ast.BoolOp():
                 values = [self.truth(part) for part in node.values]
-                combine = pc.and_kleene if isinstance(node.op, ast.And) else pc.or_kleene
-                result = values[0]
-                for value in values[1:]:
-                    result = _apply(combine, result, value)
-                return result
+                return reduce(partial(_apply, pc.and_kleene if isinstance(node.op, ast.And) else pc.or_kleene), values)
             case ast.UnaryOp(op=ast.Not()):
                 return _apply(pc.invert, self.truth(node.operand))
             case ast.UnaryOp():
@@ -155,7 +152,7 @@ class _Evaluator:
         if pa.types.is_floating(kind):
             column = column.cast(pa.float32()) if pa.types.is_float16(kind) else column
             return pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
-        if pa.types.is_uint64(kind) or pa.types.is_decimal(kind):
+        if pa.types.is_uint64(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind):
             return column.cast(pa.float64())
         if pa.types.is_integer(kind):
             return column.cast(pa.int64())
@@ -163,8 +160,6 @@ class _Evaluator:
             return column
         if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind):
             return column.cast(pa.string())
-        if pa.types.is_null(kind):
-            return column.cast(pa.float64())
         if pa.types.is_timestamp(kind):  # seconds since 1970
             return pc.divide(column.cast(pa.timestamp("us", kind.tz)).cast(pa.int64()).cast(pa.float64()), 1e6)
         raise self.expression.error(f"{name} holds {kind}, which has no place in an expression", node)
@@ -172,12 +167,10 @@ class _Evaluator:
     def arithmetic(self, node: ast.BinOp) -> Value:
         left, right = _double(self.number(node.left)), _double(self.number(node.right))
         symbol = OPERATORS[type(node.op)]
-        if symbol == "/":
-            if isinstance(right, float):
-                if right == 0:
-                    raise self.expression.error("division by zero", node.right)
-            else:
-                right = _null_where(pc.equal(right, pa.scalar(0.0)), right)
+        if symbol == "/" and not isinstance(right, float):
+            right = _null_where(pc.equal(right, pa.scalar(0.0)), right)
+        elif symbol == "/" and right == 0:
+            raise self.expression.error("division by zero", node.right)
         result = _apply(_ARITHMETIC[symbol], left, right)
         if isinstance(result, float):
             if math.isnan(result):
@@ -186,15 +179,12 @@ class _Evaluator:
         return _null_where(pc.is_nan(result), result)  # inf - inf is no score
 
     def compare(self, node: ast.Compare) -> Value:
-        result: Value = None
-        left_node = node.left
-        left = self.value(left_node)
+        parts: list[Value] = []
+        left_node, left = node.left, self.value(node.left)
         for op, right_node in zip(node.ops, node.comparators, strict=True):
-            if isinstance(op, (ast.In, ast.NotIn)):
-                assert isinstance(right_node, (ast.Tuple, ast.List))
-                part = self.contains(left, left_node, right_node)
-                part = _apply(pc.invert, part) if isinstance(op, ast.NotIn) else part
-                right: Value = None
+            if isinstance(right_node, (ast.Tuple, ast.List)):  # after `in`
+                part, right = self.contains(left, left_node, right_node), None
+                parts.append(_apply(pc.invert, part) if isinstance(op, ast.NotIn) else part)
             else:
                 right = self.value(right_node)
                 if left is None or _kind(left) != _kind(right):
@@ -203,20 +193,16 @@ class _Evaluator:
                 symbol = OPERATORS[type(op)]
                 if _kind(left) == "truth value" and symbol not in ("==", "!="):
                     raise self.expression.error("truth values have no order; use == or !=", node)
-                part = _apply(_COMPARE[symbol], *_same_precision(left, right))
-            result = part if result is None else _apply(pc.and_kleene, result, part)
+                parts.append(_apply(_COMPARE[symbol], *_same_precision(left, right)))
             left, left_node = right, right_node
-        return result
+        return reduce(partial(_apply, pc.and_kleene), parts)
 
     def contains(self, value: Value, node: ast.expr, choices: ast.Tuple | ast.List) -> Value:
         values = [constant_value(choice) for choice in choices.elts]
         if _kind(values[0]) != _kind(value):
             raise self.expression.error(f"a {_kind(value)} is never among {_kind(values[0])}s", node)
-        parts = [_apply(pc.equal, *_same_precision(value, choice)) for choice in values]
-        result = parts[0]
-        for part in parts[1:]:
-            result = _apply(pc.or_kleene, result, part)
-        return result
+        parts = (_apply(pc.equal, *_same_precision(value, choice)) for choice in values)
+        return reduce(partial(_apply, pc.or_kleene), parts)
 
     def call(self, node: ast.Call) -> Value:
         name = function_name(node)
@@ -234,14 +220,11 @@ class _Evaluator:
         if name == "abs":
             return _apply(pc.abs, values[0])
         if name == "log":
-            if isinstance(values[0], float) and values[0] <= 0:
+            if not isinstance(values[0], float):
+                values = [_null_where(pc.less_equal(values[0], pa.scalar(0.0)), values[0])]
+            elif values[0] <= 0:
                 raise self.expression.error("the logarithm of a number that is not positive", node)
-            positive = (
-                values[0]
-                if isinstance(values[0], float)
-                else _null_where(pc.less_equal(values[0], pa.scalar(0.0)), values[0])
-            )
-            return _apply(pc.ln, positive)
+            return _apply(pc.ln, values[0])
         element_wise = pc.min_element_wise if name == "min" else pc.max_element_wise
         return _apply(lambda *operands: element_wise(*operands, skip_nulls=False), *values)
 
@@ -267,8 +250,8 @@ class _Evaluator:
         """True for exactly `round(share * scored)` samples; among equal scores a hash of the uid decides."""
         if isinstance(score, (int, float)):
             raise self.expression.error("the same number for every sample has no top", node.args[0])
-        scored = ~_numpy(pc.is_null(score))
-        numbers = _numpy(pc.fill_null(_double(score), 0.0)) * (-1.0 if highest else 1.0)
+        scored = ~np.asarray(pc.is_null(score))
+        numbers = np.asarray(pc.fill_null(_double(score), 0.0)) * (-1.0 if highest else 1.0)
         chosen = extreme_mask(numbers, scored, share, self.pairs(node))
         return pa.array(chosen, mask=~scored)
 
@@ -344,7 +327,3 @@ def _rounded(value: float) -> float:
 
 def _null_where(condition: Column, values: Column) -> Column:
     return pc.if_else(condition, pa.scalar(None, values.type), values)
-
-
-def _numpy(column: Column) -> npt.NDArray[Any]:
-    return np.asarray(column.to_numpy(zero_copy_only=False) if isinstance(column, pa.Array) else column.to_numpy())

@@ -11,6 +11,7 @@ import keyword
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 FUNCTIONS: Final[dict[str, str]] = {
@@ -90,12 +91,14 @@ class Threshold(NamedTuple):
     value: float | int | str | bool
 
 
-def parse(text: str) -> Expression:
-    """Parse and check an expression.
+def parse(text: str | Expression) -> Expression:
+    """Parse and check an expression; one that is parsed comes back as it is.
 
     Raises:
         ExpressionError: a syntax error, or something outside the language, with its place and a hint.
     """
+    if isinstance(text, Expression):
+        return text
     line = re.sub(r"\s", " ", text.rstrip()).lstrip()
     if not line:
         raise ExpressionError("an empty expression; write a condition such as `image.min_side >= 200`", line, 0, 1)
@@ -108,17 +111,16 @@ def parse(text: str) -> Expression:
         raise ExpressionError(f"syntax error: {error.msg}{_hint(line)}", line, start, start + 1) from None
     except (RecursionError, MemoryError):
         raise ExpressionError("nested too deeply; use several clauses", line, 0, 1) from None
+    except ExpressionError:
+        raise
     except ValueError as error:
-        if isinstance(error, ExpressionError):
-            raise
         raise ExpressionError(f"syntax error: {error}", line, 0, 1) from None
     return expression
 
 
 def columns_of(text: str | Expression) -> tuple[str, ...]:
     """The columns that an expression reads, each once, in order of appearance."""
-    expression = parse(text) if isinstance(text, str) else text
-    return tuple(dict.fromkeys(column_name(node) for node in column_nodes(expression.tree)))
+    return tuple(dict.fromkeys(column_name(node) for node in column_nodes(parse(text).tree)))
 
 
 def split_clauses(text: str) -> tuple[str, ...]:
@@ -130,31 +132,23 @@ def split_clauses(text: str) -> tuple[str, ...]:
 
 def selections_of(text: str | Expression) -> tuple[str, ...]:
     """The paths that an expression names in `selected(…)`."""
-    expression = parse(text) if isinstance(text, str) else text
-    return tuple(
-        dict.fromkeys(
-            str(node.args[0].value)
-            for node in ast.walk(expression.tree)
-            if isinstance(node, ast.Call)
-            and function_name(node) == "selected"
-            and isinstance(node.args[0], ast.Constant)
-        )
-    )
+    calls = (node for node in ast.walk(parse(text).tree) if isinstance(node, ast.Call))
+    return tuple(dict.fromkeys(str(constant_value(n.args[0])) for n in calls if function_name(n) == "selected"))
 
 
 def thresholds_of(text: str | Expression) -> tuple[Threshold, ...]:
     """The comparisons of a column to a constant in an expression, whatever stands between them."""
-    expression = parse(text) if isinstance(text, str) else text
     found = []
-    for node in ast.walk(expression.tree):
-        if isinstance(node, ast.Compare):
-            operands = [node.left, *node.comparators]
-            for left, op, right in zip(operands, node.ops, operands[1:], strict=False):
-                symbol = OPERATORS[type(op)]
-                if is_column(left) and (constant := constant_value(right)) is not None and symbol in _MIRRORED:
-                    found.append(Threshold(column_name(left), symbol, constant))
-                elif is_column(right) and (constant := constant_value(left)) is not None and symbol in _MIRRORED:
-                    found.append(Threshold(column_name(right), _MIRRORED[symbol], constant))
+    for node in ast.walk(parse(text).tree):
+        if not isinstance(node, ast.Compare):
+            continue
+        for op, (left, right) in zip(node.ops, pairwise([node.left, *node.comparators]), strict=True):
+            symbol = OPERATORS[type(op)]
+            if is_column(right):
+                left, right, symbol = right, left, _MIRRORED.get(symbol, symbol)
+            constant = constant_value(right)
+            if is_column(left) and constant is not None and symbol in _MIRRORED:
+                found.append(Threshold(column_name(left), symbol, constant))
     return tuple(found)
 
 
@@ -241,9 +235,9 @@ def _hint(line: str) -> str:
 
 def _check(expression: Expression, node: ast.AST) -> None:
     """Refuse every node that is not in the language."""
-    hint = next((text for kind, text in _HINTS.items() if any(isinstance(part, kind) for part in _parts(node))), None)
-    if hint:
-        raise expression.error(f"not part of the language: {hint}", node)
+    for part in (node, getattr(node, "op", None), *getattr(node, "ops", [])):
+        if type(part) in _HINTS:
+            raise expression.error(f"not part of the language: {_HINTS[type(part)]}", node)
     if is_column(node) or constant_value(node) is not None:
         return
     match node:
@@ -266,16 +260,10 @@ def _check(expression: Expression, node: ast.AST) -> None:
             allowed = "comparisons, and/or/not, in, + - * /, numbers, strings and the functions " + ", ".join(FUNCTIONS)
             raise expression.error(f"not part of the language; it has {allowed}", node)
     for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.expr) and not isinstance(child, (ast.Tuple, ast.List)):
-            if not (isinstance(node, ast.Call) and child is node.func):
-                _check(expression, child)
-        elif isinstance(child, (ast.Tuple, ast.List)) and not isinstance(node, ast.Compare):
+        is_choices = isinstance(node, ast.Compare) and isinstance(child, (ast.Tuple, ast.List))
+        is_name = isinstance(node, ast.Call) and child is node.func
+        if isinstance(child, ast.expr) and not is_choices and not is_name:
             _check(expression, child)
-
-
-def _parts(node: ast.AST) -> list[ast.AST]:
-    operators = [getattr(node, "op", None), *getattr(node, "ops", [])]
-    return [node, *(op for op in operators if op is not None)]
 
 
 def _check_choices(expression: Expression, node: ast.expr) -> None:

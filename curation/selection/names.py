@@ -9,20 +9,17 @@ import pyarrow as pa
 
 from mmcorpus.curation.selection.expression import Expression, ExpressionError, column_name
 from mmcorpus.curation.store import storage
+from mmcorpus.curation.store.scores import list_tables, table_path
 from mmcorpus.filters import SCORERS, with_defaults
 
 
 def scores_schema(scores_root: str) -> pa.Schema:
     """The columns that a source's scores have, as `scorer.column`, without their uid and reason."""
-    fields: list[Any] = []
-    for scorer in storage.list_names(scores_root):
-        files = [name for name in storage.list_names(storage.join(scores_root, scorer)) if name.endswith(".parquet")]
-        if files:
-            schema = storage.read_schema(storage.join(scores_root, scorer, files[0]))
-            fields += [
-                field.with_name(f"{scorer}.{field.name}") for field in schema if field.name not in ("uid", "reason")
-            ]
-    return pa.schema([pa.field("uid", pa.string()), *fields])
+    fields: list[Any] = [pa.field("uid", pa.string())]
+    for scorer, shards in list_tables(scores_root).items():
+        schema = storage.read_schema(table_path(scores_root, scorer, shards[0]))
+        fields += [field.with_name(f"{scorer}.{field.name}") for field in schema if field.name not in ("uid", "reason")]
+    return pa.schema(fields)
 
 
 def shipped_columns() -> dict[str, str]:

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute
 
-from mmcorpus.curation.documents.read_trimmed import read_kept
 from mmcorpus.curation.engine.items import run_pending
 from mmcorpus.curation.engine.made_from import MadeFrom
 from mmcorpus.curation.engine.output import Output
@@ -38,6 +38,9 @@ from mmcorpus.curation.store.shards import (
     read_rows,
     read_samples,
 )
+from mmcorpus.curation.store.views import read_kept
+
+pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -196,8 +199,7 @@ def _split(
 
 def _usable_pairs(shard: Shard) -> uids.Pairs:
     rows = read_rows(shard, ["key", "uid", "status"]).sort_by("key")
-    usable = np.array([status == SUCCESS for status in rows["status"].to_pylist()], bool)
-    return uids.encode(rows["uid"].filter(pa.array(usable)))
+    return uids.encode(rows["uid"].filter(pc.equal(rows["status"], SUCCESS)))
 
 
 def _output(

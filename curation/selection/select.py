@@ -1,6 +1,7 @@
 """Deciding: which samples of a source go on, how often, and which clause removed the others."""
 
 import dataclasses
+import functools
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -51,10 +52,9 @@ def select(
         ExpressionError: a clause names a column that there is not.
         ValueError: held-out samples without a place for them, or a file that is not a selection.
     """
-    table = load_columns(config, scores_root)
     return select_table(
         config,
-        table,
+        load_columns(config, scores_root),
         out,
         heldout_out=heldout_out,
         ledger_root=ledger_root,
@@ -190,12 +190,7 @@ class _Lists:
     """The selections that a config names, each read once."""
 
     def __init__(self) -> None:
-        self._read: dict[str, tuple[uids.Pairs, npt.NDArray[np.int64]]] = {}
-
-    def _get(self, path: str) -> tuple[uids.Pairs, npt.NDArray[np.int64]]:
-        if path not in self._read:
-            self._read[path] = selection_pairs(read_selection(path))
-        return self._read[path]
+        self._get = functools.cache(lambda path: selection_pairs(read_selection(path)))
 
     def resolve(self, path: str) -> uids.Pairs:
         return self._get(path)[0]
@@ -254,9 +249,10 @@ def _held_out(config: SelectConfig, table: pa.Table, pairs: uids.Pairs) -> Mask:
 
 
 def _ledger(table: pa.Table, decided: _Decided) -> pa.Table:
+    """The rule that removed each sample, and the values that decided; of what is kept, whether it is held out."""
     rules = pa.array([None, *(effect.clause for effect in decided.effects)], pa.string())
-    rule = rules.take(decided.first)
-    places, texts = [np.flatnonzero(decided.kept)], [_kept_values(decided)]
+    places = [np.flatnonzero(decided.kept)]
+    texts: list[Any] = [pa.array([ledger.HELDOUT] * len(places[0]), pa.string(), mask=~decided.heldout[decided.kept])]
     for number, effect in enumerate(decided.effects, start=1):
         rows = np.flatnonzero(decided.first == number)
         if len(rows):
@@ -264,21 +260,8 @@ def _ledger(table: pa.Table, decided: _Decided) -> pa.Table:
             values = _deciding_values(effect, table.take(rows))
             texts.append(pc.if_else(pa.array(decided.unscored[rows]), UNSCORED, values))
     back = np.argsort(np.concatenate(places), kind="stable")
-    verdict = pc.if_else(pa.array(decided.kept), ledger.KEPT, ledger.DROPPED)
-    stage = pa.repeat("select", table.num_rows)
-    columns: list[Any] = [
-        table["uid"],
-        stage,
-        verdict,
-        rule,
-        pa.concat_arrays(texts).take(back),
-        pa.nulls(table.num_rows),
-    ]
-    return pa.table(columns, names=ledger.SCHEMA.names).cast(ledger.SCHEMA)
-
-
-def _kept_values(decided: _Decided) -> Any:
-    return pc.if_else(pa.array(decided.heldout[decided.kept]), pa.scalar(ledger.HELDOUT), pa.scalar(None, pa.string()))
+    values = pa.concat_arrays(texts).take(back)
+    return ledger.verdicts(table["uid"].cast(pa.string()), "select", rules.take(decided.first), values)
 
 
 def _deciding_values(effect: ClauseEffect, rows: pa.Table) -> Any:

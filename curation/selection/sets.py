@@ -9,6 +9,7 @@ For a sample's counts a and b (0 where it is absent):
 """
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 
 import numpy as np
 import pyarrow as pa
@@ -45,7 +46,4 @@ def _combine(selections: Sequence[pa.Table], rule: Callable[[Counts, Counts], Co
     counts = [np.zeros(len(everything), np.int64) for _ in parts]
     for into, (pairs, own) in zip(counts, parts, strict=True):
         into[uids.find(pairs, everything)] = own
-    result = counts[0]
-    for other in counts[1:]:
-        result = rule(result, other)
-    return make_selection(everything, result)
+    return make_selection(everything, reduce(rule, counts))

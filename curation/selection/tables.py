@@ -1,6 +1,6 @@
 """Selections as files: a parquet of `uid` and `count` sorted by uid, DataComp's `.npy`, or a `.txt` of uids."""
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -9,8 +9,7 @@ import pyarrow as pa
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store import uid_arrays as uids
 
-_FIELDS: Final[list[Any]] = [pa.field("uid", pa.string()), pa.field("count", pa.int32())]
-SCHEMA: Final = pa.schema(_FIELDS)
+SCHEMA: Final = pa.schema({"uid": pa.string(), "count": pa.int32()})
 Counts = npt.NDArray[np.int64]
 _MOST: Final = np.iinfo(np.int32).max
 
@@ -89,12 +88,11 @@ def check_name(path: str) -> None:
 
 def write_pairs(path: str, pairs: uids.Pairs, counts: Counts) -> None:
     """`write_selection` of rows of uids and counts."""
-    distinct, counts = merge(pairs, counts)
+    if not path.endswith((".npy", ".txt")):
+        storage.write_table(path, make_selection(pairs, counts))
+        return
+    listed = np.repeat(*merge(pairs, counts))
     if path.endswith(".npy"):
-        uids.write_npy(path, np.repeat(distinct, counts))
-    elif path.endswith(".txt"):
-        listed = uids.decode(np.repeat(distinct, counts)).to_pylist()
-        storage.write_bytes(path, "".join(f"{uid}\n" for uid in listed).encode())
+        uids.write_npy(path, listed)
     else:
-        columns = [uids.decode(distinct), pa.array(counts.astype(np.int32))]
-        storage.write_table(path, pa.table(columns, schema=SCHEMA))
+        storage.write_bytes(path, "".join(f"{uid}\n" for uid in uids.decode(listed).to_pylist()).encode())

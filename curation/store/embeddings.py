@@ -1,40 +1,28 @@
-"""Embeddings: `ROOT/<scorer>/<shard>.parquet`, one row a sample: what a model saw, for others to compare.
+"""Embeddings: `ROOT/<scorer>/<shard>.parquet` (`scores.table_path`), one row a sample, for others to compare.
 
 A table holds `uid` and the scorer's embedding columns (CLIP: `image` and `text`), fixed-size lists of float16 of unit
 length, null where there is none; rows in the shard's key order, as in the score table. It is committed before the score
 table, which is the commit of both, and its schema metadata `mmcorpus` says what made it, as the score table's does.
 """
 
-import json
 from collections.abc import Sequence
-from typing import Final
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from mmcorpus.curation.store import storage
-from mmcorpus.curation.store.scores import METADATA_KEY, Origin
+from mmcorpus.curation.store.scores import Origin, metadata, table_path
 
-_SUFFIX: Final = ".parquet"
-
-
-def embeddings_path(root: str, scorer: str, shard: str) -> str:
-    """Where the embeddings that a scorer made of a shard lie; `root` is the source's, `embeddings/<source>`."""
-    return storage.join(root, scorer, shard + _SUFFIX)
-
-
-def list_embeddings(root: str, scorer: str) -> list[str]:
-    """The shards that have a scorer's embeddings, sorted."""
-    names = storage.list_names(storage.join(root, scorer))
-    return [name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)]
+Vectors = npt.NDArray[np.float32]
 
 
 def write_embeddings(root: str, shard: str, table: pa.Table, origin: Origin) -> None:
     """Commit the embeddings of one shard atomically: `uid` and columns of `fixed_size_list<float16>`."""
     says = {"scorer": origin.scorer, "model": origin.model, "fingerprint": origin.fingerprint}
-    metadata = {METADATA_KEY: json.dumps(says, sort_keys=True, ensure_ascii=False).encode()}
-    table = table.combine_chunks().replace_schema_metadata(metadata)
-    storage.write_table(embeddings_path(root, origin.scorer, shard), table)
+    table = table.combine_chunks().replace_schema_metadata(metadata(says))
+    storage.write_table(table_path(root, origin.scorer, shard), table)
 
 
 def read_embeddings(root: str, scorer: str, shard: str, columns: Sequence[str] | None = None) -> pa.Table:
@@ -47,13 +35,48 @@ def read_embeddings(root: str, scorer: str, shard: str, columns: Sequence[str] |
     Raises:
         ValueError: the scorer saved none; the message says what to set.
     """
-    path = embeddings_path(root, scorer, shard)
+    path = table_path(root, scorer, shard)
     try:
         return storage.read_table(path, None if columns is None else ["uid", *columns])
     except FileNotFoundError:
         raise ValueError(
             f"there are no embeddings at {path}; give the scorer {scorer!r} `save_embeddings: true` and score again"
         ) from None
+
+
+def unit_vectors(vectors: npt.NDArray[Any]) -> Vectors:
+    """Vectors [rows, dimensions] as float32 of length 1; those of zeros stay."""
+    vectors = vectors.astype(np.float32)
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+
+def spherical_k_means(vectors: Vectors, clusters: int, *, iterations: int, seed: int, per_cluster: int) -> Vectors:
+    """Unit-length centres, float32 [clusters, dimensions], by faiss, the same at every call.
+
+    Args:
+        seed: 1 or more; faiss takes 0 as no seed.
+        per_cluster: vectors that are seen for each cluster, at most.
+    """
+    k_means = faiss().Kmeans(
+        vectors.shape[1],
+        clusters,
+        niter=iterations,
+        seed=seed,
+        spherical=True,
+        min_points_per_centroid=1,
+        max_points_per_centroid=per_cluster,
+    )
+    k_means.train(vectors)
+    return np.asarray(k_means.centroids, np.float32)
+
+
+def faiss() -> Any:
+    """The package. Raises RuntimeError if it is not installed."""
+    try:
+        import faiss
+    except ImportError as error:
+        raise RuntimeError("clustering embeddings needs faiss; install it with: pip install faiss-cpu") from error
+    return faiss
 
 
 def to_matrix(column: pa.ChunkedArray | pa.Array) -> tuple[np.ndarray, np.ndarray]:

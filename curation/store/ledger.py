@@ -11,15 +11,8 @@ from mmcorpus.curation.store import storage
 
 pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 
-_FIELDS: Final[list[Any]] = [
-    pa.field("uid", pa.string()),
-    pa.field("stage", pa.string()),
-    pa.field("verdict", pa.string()),
-    pa.field("rule", pa.string()),
-    pa.field("value", pa.string()),
-    pa.field("row", pa.int64()),
-]
-SCHEMA: Final = pa.schema(_FIELDS)
+_TEXTS: Final[dict[str, Any]] = dict.fromkeys(("uid", "stage", "verdict", "rule", "value"), pa.string())
+SCHEMA: Final = pa.schema({**_TEXTS, "row": pa.int64()})
 STAGES: Final = ("extract", "capture", "list", "download", "trim", "select", "split", "pack")
 KEPT: Final = "kept"
 DROPPED: Final = "dropped"
@@ -49,7 +42,7 @@ def verdicts_of(rows: pa.Table, stage: str) -> pa.Table:
 
 def verdicts(uid: Any, stage: str, rule: Any, value: Any) -> pa.Table:
     """A stage's ledger from columns; a null rule means that the sample was kept."""
-    names = pa.array([stage] * len(uid), pa.string())
+    names = pa.repeat(stage, len(uid))
     verdict = pc.if_else(pc.is_null(rule), KEPT, DROPPED)
     columns: list[Any] = [uid, names, verdict, rule, value, pa.nulls(len(uid), pa.int64())]
     return pa.Table.from_arrays(columns, schema=SCHEMA)
@@ -160,24 +153,18 @@ def _compare(root: str, earlier: str, kept: pa.Table, stage: str, table: pa.Tabl
     # Both are sorted by uid, so equal columns mean equal multisets.
     if any(entered.equals(expected) for expected in candidates):
         return []
-    missing, _ = _multiset_difference(candidates[-1], entered)
-    _, extra = _multiset_difference(candidates[0], entered)
-    return _imbalance(root, stage, f"samples that {earlier} kept did not arrive", missing) + _imbalance(
-        root, stage, f"samples arrived that {earlier} did not keep", extra
-    )
+    lost, extra = _oftener(candidates[-1], entered), _oftener(entered, candidates[0])
+    return [
+        *_imbalance(root, stage, f"samples that {earlier} kept did not arrive", lost),
+        *_imbalance(root, stage, f"samples arrived that {earlier} did not keep", extra),
+    ]
 
 
-def _multiset_difference(first: Any, second: Any) -> tuple[list[Any], list[Any]]:
-    """The uids that the first has more often than the second, and the reverse."""
-    left = pa.table({"uid": first}).group_by("uid").aggregate([([], "count_all")])
-    right = pa.table({"uid": second}).group_by("uid").aggregate([([], "count_all")])
-    both = left.join(right, keys="uid", join_type="full outer", right_suffix="_right").sort_by("uid")
-    mine = pc.fill_null(both["count_all"], 0)
-    theirs = pc.fill_null(both["count_all_right"], 0)
-    return (
-        both.filter(pc.greater(mine, theirs))["uid"].to_pylist(),
-        both.filter(pc.less(mine, theirs))["uid"].to_pylist(),
-    )
+def _oftener(first: Any, second: Any) -> list[Any]:
+    """The uids that the first has more often than the second, sorted."""
+    left, right = (pa.table({"uid": uids}).group_by("uid").aggregate([([], "count_all")]) for uids in (first, second))
+    both = left.join(right, keys="uid", join_type="left outer", right_suffix="_right").sort_by("uid")
+    return both.filter(pc.greater(both["count_all"], pc.fill_null(both["count_all_right"], 0)))["uid"].to_pylist()
 
 
 def _imbalance(root: str, stage: str, problem: str, uids: Sequence[object]) -> list[Imbalance]:

@@ -6,10 +6,9 @@ JSON: scorer, version, model, parameters, fingerprint, and what the table counts
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,11 +17,7 @@ from mmcorpus.curation.store import storage
 from mmcorpus.filters.scorer import REASON, Scorer
 
 METADATA_KEY: Final = b"mmcorpus"
-THREADS: Final = 16
 _SUFFIX: Final = ".parquet"
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,21 +52,6 @@ class TableInfo:
     """How many rows could not be scored, by the code that the reason begins with."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ScoreStatus:
-    """How far the scoring of one scorer has come."""
-
-    scorer: str
-    done: dict[str, TableInfo]
-    """By shard: the tables that are up to date."""
-    missing: tuple[str, ...]
-    """Shards without a table."""
-    stale: tuple[str, ...]
-    """Shards whose table was made with other parameters, or from fewer or more samples than the shard has now."""
-    orphans: tuple[str, ...]
-    """Tables of shards that no longer exist."""
-
-
 def table_path(root: str, scorer: str, shard: str) -> str:
     """Where the table of a scorer for a shard lies."""
     return storage.join(root, scorer, shard + _SUFFIX)
@@ -92,18 +72,14 @@ def write_scores(root: str, shard: str, table: pa.Table, origin: Origin) -> Tabl
     table = table.select(["uid", *names, REASON]).combine_chunks()
     counts = Counter(str(reason).partition(":")[0] for reason in table[REASON].drop_null().to_pylist())
     info = TableInfo(fingerprint=origin.fingerprint, rows=table.num_rows, reasons=dict(sorted(counts.items())))
-    says = {
-        "scorer": origin.scorer,
-        "version": origin.version,
-        "model": origin.model,
-        "parameters": origin.parameters,
-        "fingerprint": info.fingerprint,
-        "rows": info.rows,
-        "reasons": info.reasons,
-    }
-    metadata = {METADATA_KEY: json.dumps(says, sort_keys=True, ensure_ascii=False).encode()}
-    storage.write_table(table_path(root, origin.scorer, shard), table.replace_schema_metadata(metadata))
+    table = table.replace_schema_metadata(metadata({**asdict(origin), **asdict(info)}))
+    storage.write_table(table_path(root, origin.scorer, shard), table)
     return info
+
+
+def metadata(says: dict[str, Any]) -> dict[bytes, bytes]:
+    """Schema metadata of a table that says this of itself."""
+    return {METADATA_KEY: json.dumps(says, sort_keys=True, ensure_ascii=False).encode()}
 
 
 def read_scores(root: str, scorer: str, shard: str, columns: list[str] | None = None) -> pa.Table:
@@ -117,53 +93,52 @@ def read_origin(schema: pa.Schema) -> dict[str, Any]:
     return json.loads(text) if text else {}
 
 
+def is_made_by(origin: Origin, root: str, shard: str) -> bool:
+    """Whether a shard's table is there and is of this origin."""
+    info = _read_info(table_path(root, origin.scorer, shard))
+    return info is not None and info.fingerprint == origin.fingerprint
+
+
+def shards_of(root: str, scorer: str) -> list[str]:
+    """The shards that have a table (or embeddings, if `root` is theirs) of a scorer, sorted."""
+    names = storage.list_names(storage.join(root, scorer))
+    return sorted(name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX))
+
+
 def list_tables(root: str) -> dict[str, list[str]]:
     """By scorer, the shards that have a table, sorted; scorers without a table are left out."""
     names = storage.list_names(root)
-    shards = _threaded(lambda name: storage.list_names(storage.join(root, name)), names)
-    tables = {
-        name: sorted(shard.removesuffix(_SUFFIX) for shard in found if shard.endswith(_SUFFIX))
-        for name, found in zip(names, shards, strict=True)
-    }
-    return {name: found for name, found in tables.items() if found}
+    shards = storage.threaded(lambda name: shards_of(root, name), names)
+    return {name: found for name, found in zip(names, shards, strict=True) if found}
 
 
-def score_status(root: str, shards: dict[str, int], scorers: Sequence[Scorer]) -> dict[str, ScoreStatus]:
-    """Per scorer: what is done, missing, stale or left over; only the tables' footers are read.
+def tables_done(root: str, shards: dict[str, int], scorers: Sequence[Scorer]) -> dict[str, dict[str, TableInfo]]:
+    """By scorer and shard, the tables that are up to date; only their footers are read.
+
+    Left out are tables made with other parameters, and those with fewer or more rows than the shard has samples now.
 
     Args:
         root: the source's scores, `scores/<source>`.
         shards: how many samples each shard has, by name (the `successes` of its stats file).
-        scorers: those that the run wants.
     """
-    on_disk = list_tables(root)
-    return {scorer.name: _status_of(root, scorer, shards, on_disk.get(scorer.name, [])) for scorer in scorers}
-
-
-def _status_of(root: str, scorer: Scorer, shards: dict[str, int], on_disk: list[str]) -> ScoreStatus:
-    present = [shard for shard in on_disk if shard in shards]
-    infos = _threaded(lambda shard: _read_info(table_path(root, scorer.name, shard)), present)
-    fingerprint = scorer.fingerprint()
-    done = {
-        shard: info
-        for shard, info in zip(present, infos, strict=True)
-        if info is not None and info.fingerprint == fingerprint and info.rows == shards[shard]
-    }
-    return ScoreStatus(
-        scorer=scorer.name,
-        done=done,
-        missing=tuple(sorted(set(shards) - set(present))),
-        stale=tuple(shard for shard in present if shard not in done),
-        orphans=tuple(sorted(set(on_disk) - set(shards))),
-    )
+    done = {}
+    for scorer in scorers:
+        fingerprint, there = scorer.fingerprint(), [name for name in shards_of(root, scorer.name) if name in shards]
+        infos = storage.threaded(lambda shard, of=scorer.name: _read_info(table_path(root, of, shard)), there)
+        done[scorer.name] = {
+            shard: info
+            for shard, info in zip(there, infos, strict=True)
+            if info is not None and info.fingerprint == fingerprint and info.rows == shards[shard]
+        }
+    return done
 
 
 def _read_info(path: str) -> TableInfo | None:
-    """What a table says of itself; None if it is no score table of ours, which makes it stale."""
+    """What a table says of itself; None if there is none, or it is no score table of ours, which makes it stale."""
     try:
         says = read_origin(storage.read_schema(path))
         return TableInfo(fingerprint=says["fingerprint"], rows=says["rows"], reasons=says["reasons"])
-    except (pa.ArrowInvalid, KeyError, ValueError):
+    except (FileNotFoundError, pa.ArrowInvalid, KeyError, ValueError):
         return None
 
 
@@ -193,7 +168,7 @@ def load_scores(root: str, scorers: Sequence[str] | None = None, columns: Sequen
             )
         wanted[name] = there if names is None else names
     places = {name: set(found) for name, found in on_disk.items()}
-    parts = _threaded(lambda shard: _load_shard(root, shard, wanted, schemas, places), shards)
+    parts = storage.threaded(lambda shard: _load_shard(root, shard, wanted, schemas, places), shards)
     return pa.concat_tables(parts)
 
 
@@ -206,15 +181,10 @@ def _wanted(
     wanted: dict[str, list[str] | None] = {}
     if columns is None:
         wanted = dict.fromkeys(on_disk if scorers is None else scorers)
-    else:
-        for column in columns:
-            if column == "uid":
-                continue
-            scorer, _, name = column.partition(".")
-            if scorers is None or scorer in scorers:
-                names = wanted.setdefault(scorer, [])
-                if names is not None and name not in names:
-                    names.append(name)
+    for column in dict.fromkeys(columns or ()):
+        scorer, _, name = column.partition(".")
+        if column != "uid" and (scorers is None or scorer in scorers):
+            wanted[scorer] = [*(wanted.get(scorer) or ()), name]
     for scorer in wanted:
         if scorer not in on_disk:
             raise ValueError(
@@ -233,32 +203,16 @@ def _load_shard(
 ) -> pa.Table:
     have = {name for name, shards in on_disk.items() if shard in shards}
     tables = {name: read_scores(root, name, shard, ["uid", *(wanted[name] or ())]) for name in wanted if name in have}
-    if tables:
-        uids = max((table["uid"] for table in tables.values()), key=len)
-    else:
-        uids = read_scores(root, min(have), shard, ["uid"])["uid"]
+    any_table = tables or {"": read_scores(root, min(have), shard, ["uid"])}
+    uids = max((table["uid"] for table in any_table.values()), key=len)
     arrays: dict[str, Any] = {"uid": uids}
     for name, names in wanted.items():
-        table = tables.get(name)
-        rows = None if table is None else _rows_of(uids, table["uid"])
+        if name in tables and not uids.equals(tables[name]["uid"]):
+            own = tables[name]["uid"].combine_chunks()
+            tables[name] = tables[name].take(pc.index_in(uids.combine_chunks(), value_set=own))
         for column in names or ():
             kind = schemas[name].field(column).type
-            if table is None:
-                arrays[f"{name}.{column}"] = pa.nulls(len(uids), kind)
-            else:
-                values = table[column].cast(kind)
-                arrays[f"{name}.{column}"] = values if rows is None else values.take(rows)
+            arrays[f"{name}.{column}"] = (
+                tables[name][column].cast(kind) if name in tables else pa.nulls(len(uids), kind)
+            )
     return pa.table(arrays)
-
-
-def _rows_of(uids: pa.ChunkedArray, other: pa.ChunkedArray) -> pa.Array | None:
-    """Where each of `uids` stands in `other`, null where it does not; None if they are equal, as they mostly are."""
-    if uids.equals(other):
-        return None
-    return pc.index_in(uids.combine_chunks(), value_set=other.combine_chunks())
-
-
-def _threaded(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
-    """Results in order; reading parquet waits for storage and lets go of the interpreter's lock."""
-    with ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(function, items))

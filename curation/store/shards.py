@@ -9,6 +9,7 @@ may be an image of a document, a paragraph, or a document as it was trimmed. It 
 
 import contextlib
 import io
+import itertools
 import json
 import os
 import posixpath
@@ -122,25 +123,27 @@ def read_samples(shard: Shard, uids: Collection[str] | None = None) -> Iterator[
         yield from _read_view(shard, uids)
         return
     for key, parts in _read_parts(shard):
-        yield from _assemble(shard, key, parts, uids)
+        meta = json.loads(parts["json"]) if "json" in parts else {}
+        uid = meta.get("uid")
+        if not uid:
+            raise ValueError(
+                f"{shard.tar}: sample {key!r} has no uid in its json; download it with mmcorpus or add one"
+            )
+        if uids is None or uid in uids:
+            caption = parts["txt"].decode("utf-8", "replace") if "txt" in parts else None
+            yield Sample(key=key, uid=uid, caption=caption, images=_images(parts), meta=meta)
 
 
 def _read_parts(shard: Shard) -> Iterator[tuple[str, dict[str, bytes]]]:
     """Each key of a tar with its files by what follows the key in their names."""
     fs, inner = storage.filesystem(shard.tar)
     with fs.open(inner, "rb") as file, tarfile.open(fileobj=file, mode="r|") as tar:
-        key, parts = "", dict[str, bytes]()
-        for member in tar:
-            if not member.isfile():
-                continue
-            member_key, _, extension = member.name.partition(".")
-            if member_key != key:
-                if parts:
-                    yield key, parts
-                key, parts = member_key, {}
-            extracted = tar.extractfile(member)
-            parts[extension.lower()] = extracted.read() if extracted else b""
-        if parts:
+        files = (member for member in tar if member.isfile())
+        for key, members in itertools.groupby(files, lambda member: member.name.partition(".")[0]):
+            parts = {}
+            for member in members:
+                extracted = tar.extractfile(member)
+                parts[member.name.partition(".")[2].lower()] = extracted.read() if extracted else b""
             yield key, parts
 
 
@@ -182,18 +185,6 @@ def _images(parts: dict[str, bytes]) -> tuple[EncodedImage, ...]:
         for extension, data in sorted(parts.items())
         if extension.rpartition(".")[2] in IMAGE_EXTENSIONS
     )
-
-
-def _assemble(shard: Shard, key: str, parts: dict[str, bytes], uids: Collection[str] | None) -> Iterator[Sample]:
-    meta = json.loads(parts["json"]) if "json" in parts else {}
-    uid = meta.get("uid")
-    if not uid:
-        raise ValueError(f"{shard.tar}: sample {key!r} has no uid in its json; download it with mmcorpus or add one")
-    if uids is not None and uid not in uids:
-        return
-    images = _images(parts)
-    caption = parts["txt"].decode("utf-8", "replace") if "txt" in parts else None
-    yield Sample(key=key, uid=uid, caption=caption, images=images, meta=meta)
 
 
 class ShardWriter:

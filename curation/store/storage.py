@@ -9,19 +9,30 @@ import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
-from typing import IO, Any, Final
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import IO, Any, Final, TypeVar
 
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+THREADS: Final = 16
 TEMPORARY_SUFFIX: Final = ".partial"
 DISK_FULL: Final = "the disk is full; what was finished is kept. Free space and run the same command again"
 _LEFT = re.compile(rf".+\.[0-9a-f]{{12}}{re.escape(TEMPORARY_SUFFIX)}|step-\d{{8}}{re.escape(TEMPORARY_SUFFIX)}")
 """What `atomic_write` and the trainer's checkpoints are called before they are whole."""
 _BUCKETS: Final = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"})
 """Where `makedirs` would make a bucket of a mistyped name; they need no folders."""
+
+
+def threaded(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+    """Results in order; storage is waited for in threads."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(function, items))
 
 
 def filesystem(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
@@ -36,11 +47,14 @@ def whole(path: str) -> str:
     return str(fs.unstrip_protocol(inner))
 
 
+def _protocols(path: str) -> set[str]:
+    protocol = filesystem(path)[0].protocol
+    return {protocol} if isinstance(protocol, str) else set(protocol)
+
+
 def is_local(path: str) -> bool:
     """True for a path on this machine's own filesystem."""
-    fs, _ = filesystem(path)
-    protocol = fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,)
-    return "file" in protocol
+    return "file" in _protocols(path)
 
 
 def join(root: str, *parts: str) -> str:
@@ -102,7 +116,7 @@ def atomic_write(path: str) -> Iterator[IO[bytes]]:
 def upload(local: str, path: str) -> None:
     """Copy a local file to a remote path, whole; an OSError that names the path if that fails."""
     fs, inner = filesystem(path)
-    if not _BUCKETS & set([fs.protocol] if isinstance(fs.protocol, str) else fs.protocol):
+    if not _BUCKETS & _protocols(path):
         with contextlib.suppress(Exception):
             fs.makedirs(posixpath.dirname(inner), exist_ok=True)  # sftp and the like need it
     try:

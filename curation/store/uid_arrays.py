@@ -167,11 +167,7 @@ def read_npy(path: str) -> Pairs:
     return np.frombuffer(data, PAIR)
 
 
-def write_npy(path: str, pairs: Pairs, *, raw: bool = False) -> None:
-    """Write pairs, sorted, byte for byte as DataComp does: `.npy`, or the bytes alone (for `np.memmap`)."""
-    ordered = np.ascontiguousarray(pairs[order(pairs)])
+def write_npy(path: str, pairs: Pairs) -> None:
+    """Write pairs, sorted, as `.npy`, byte for byte as DataComp does."""
     with storage.atomic_write(path) as file:
-        if raw:
-            file.write(ordered.tobytes())
-        else:
-            np.save(file, ordered, allow_pickle=False)
+        np.save(file, np.ascontiguousarray(pairs[order(pairs)]), allow_pickle=False)

@@ -9,7 +9,7 @@ from mmcorpus.curation.scoring import run as scoring
 from mmcorpus.curation.scoring.run import ScoreReport
 from mmcorpus.curation.scoring.servers.run import served, server_key
 from mmcorpus.curation.store import storage
-from mmcorpus.curation.store.scores import score_status
+from mmcorpus.curation.store.scores import tables_done
 from mmcorpus.curation.store.shards import list_shards
 from mmcorpus.filters.scorer import Scorer
 from mmcorpus.filters.serving import ServedScorer
@@ -67,8 +67,7 @@ def _by_server(scorers: Iterable[ServedScorer]) -> list[list[ServedScorer]]:
 
 def _is_done(shards_root: str, out_root: str, scorers: Sequence[Scorer]) -> bool:
     sizes = {shard.name: storage.read_json(shard.stats)["successes"] for shard in list_shards(shards_root)}
-    status = score_status(out_root, sizes, scorers)
-    return all(set(state.done) == set(sizes) for state in status.values())
+    return all(set(done) == set(sizes) for done in tables_done(out_root, sizes, scorers).values())
 
 
 def _merged(first: ScoreReport, second: ScoreReport) -> ScoreReport:

@@ -3,17 +3,16 @@
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from mmcorpus.curation.dedup.forest import merge_forests, spanning_forest, write_forest
+from mmcorpus.curation.dedup.forest import merge_forests, spanning_forest
 from mmcorpus.curation.dedup.minhash import MinHash
 from mmcorpus.curation.dedup.plan import Plan, Unit
-from mmcorpus.curation.engine.partitions import numpy_of, read_parts, write_parts
+from mmcorpus.curation.engine.partitions import numpy_of, read_parts, write_whole
 
 LINKS = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), max_size=80)
 
@@ -77,8 +76,7 @@ def test_forests_are_merged_in_a_tree(files: int, tmp_path: Path) -> None:
         for n in range(3)
     )
     for number, unit in enumerate(units):
-        members = pa.table({"lowest": np.arange(number * 100, number * 100 + 100)})
-        write_parts(unit.members, members.schema, [members], {})
+        write_whole(unit.members, {"lowest": np.arange(number * 100, number * 100 + 100)}, {})
     plan = Plan(method=MinHash(), units=units, work=str(tmp_path / "work"))
     random = np.random.default_rng(files)
     links: list[tuple[int, int]] = []
@@ -87,7 +85,7 @@ def test_forests_are_merged_in_a_tree(files: int, tmp_path: Path) -> None:
         first, second = random.integers(0, 300, (2, 4))
         links += list(zip(first.tolist(), second.tolist(), strict=True))
         paths.append(str(tmp_path / f"links-{number}.arrow"))
-        write_forest(paths[-1], spanning_forest(first, second), {})
+        write_whole(paths[-1], spanning_forest(first, second), {})
     merged = merge_forests(plan, paths, workers=0)
     lowest = lowest_of(links, 300) if links else np.arange(300)
     size = np.bincount(lowest, minlength=300)

@@ -318,7 +318,7 @@ def test_a_rerun_does_nothing_and_a_changed_shard_is_seen(
     ran: list[str] = []
     plain = items.run_pending
     for module in ("engine.items", "dedup.keys", "dedup.tables", "dedup.index"):
-        spy = lambda *a, **k: (ran.extend([k["title"]] * len(a[1])), plain(*a, **k))[1]  # noqa: E731
+        spy = lambda *a, **k: (done := plain(*a, **k), ran.extend([k["title"]] * len(done.outcomes)))[0]  # noqa: E731
         monkeypatch.setattr(f"mmcorpus.curation.{module}.run_pending", spy)
     again = deduplicate("near", CHECKED, [source], f"{tmp_path}/work", workers=0)
     assert not ran

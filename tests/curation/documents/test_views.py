@@ -8,11 +8,11 @@ import pytest
 from mmcorpus.curation.documents.image_list import ImageListConfig, list_images
 from mmcorpus.curation.documents.place import PlaceConfig, place_images
 from mmcorpus.curation.documents.trim import trim_documents
-from mmcorpus.curation.documents.views import write_view_file
 from mmcorpus.curation.scoring.shard import Outputs, ScoreShard, ShardWork
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.scores import read_scores
 from mmcorpus.curation.store.shards import Sample, Shard, ShardWriter, list_shards, read_samples, shard_at
+from mmcorpus.curation.store.views import write_view_file
 from mmcorpus.filters import MAX_PIXELS, SCORERS, Scorer
 from mmcorpus.pipelines.report.gallery import load_samples, texts_by_uid, uids_at_hand
 from mmcorpus.pipelines.report.inspect import describe

@@ -17,8 +17,8 @@ import pytest
 
 from mmcorpus.curation.scoring.gpu import _pack, _unpack
 from mmcorpus.curation.scoring.run import score
-from mmcorpus.curation.store.embeddings import list_embeddings, read_embeddings
-from mmcorpus.curation.store.scores import load_scores, read_scores
+from mmcorpus.curation.store.embeddings import read_embeddings
+from mmcorpus.curation.store.scores import load_scores, read_scores, shards_of
 from mmcorpus.curation.store.shards import EncodedImage, Sample, Shard, ShardWriter
 from mmcorpus.filters import SCORERS
 from mmcorpus.filters.clip import ClipScorer, ConceptConfig
@@ -129,7 +129,7 @@ def test_the_tables_do_not_depend_on_who_holds_the_models(tmp_path: Path, tiny_c
     os.remove(tmp_path / "fed" / "embeddings" / "clip" / "00002.parquet")
     again = score(root, scores, scorers, embeddings_root=embeddings, rows_per_batch=4)
     assert again.skipped == 2
-    assert list_embeddings(embeddings, "clip") == ["00000", "00001", "00002"]
+    assert shards_of(embeddings, "clip") == ["00000", "00001", "00002"]
     assert digests(tmp_path / "fused") == digests(tmp_path / "fed")
 
 

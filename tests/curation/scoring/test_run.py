@@ -18,14 +18,14 @@ import pytest
 from PIL import Image
 
 from mmcorpus.curation.scoring import batches
-from mmcorpus.curation.scoring.batches import Judging, decode_batches, read_encoded, read_shard_rows, slices
+from mmcorpus.curation.scoring.batches import assemble, decode_batches, read_encoded, read_shard_rows, slices
 from mmcorpus.curation.scoring.run import ScoreReport, check_scorers, score
 from mmcorpus.curation.scoring.shard import Outputs, ScoreShard, ShardWork
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.scores import load_scores, read_scores
 from mmcorpus.curation.store.shards import EncodedImage, Sample, Shard, ShardWriter, list_shards
 from mmcorpus.curation.store.uid import pair_uid
-from mmcorpus.filters import MAX_PIXELS, SCORERS, Scorer
+from mmcorpus.filters import MAX_PIXELS, SCORERS, Scorer, judge_batch
 from mmcorpus.filters.scorer import Batch, Columns
 
 SHIPPED = [SCORERS[name]() for name in ("caption", "image", "language", "url")]
@@ -327,8 +327,7 @@ def test_judging_keeps_key_order_whatever_the_tars(tmp_path: Path) -> None:
     rows = read_shard_rows(shard, {"caption", "image", "meta"})
     found = decode_batches(read_encoded(shard, rows), rows, max_pixels=MAX_PIXELS, size=2)
     scorer = SCORERS["image"]()
-    judging = Judging([scorer], {"image": scorer.load()}, rows)
-    for batched in found:
-        judging.add(batched)
-    assert judging.errors == {}
-    assert judging.tables()["image"]["width"].to_pylist() == [1000 + place for place in range(6)]
+    judge = scorer.load()
+    parts = [(batched.positions, judge_batch(scorer, judge, batched.batch)) for batched in found]
+    table = assemble(scorer, parts, rows.columns["uid"])
+    assert table["width"].to_pylist() == [1000 + place for place in range(6)]

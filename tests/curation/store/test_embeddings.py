@@ -7,13 +7,11 @@ import pyarrow as pa
 import pytest
 
 from mmcorpus.curation.store.embeddings import (
-    embeddings_path,
-    list_embeddings,
     read_embeddings,
     to_matrix,
     write_embeddings,
 )
-from mmcorpus.curation.store.scores import Origin
+from mmcorpus.curation.store.scores import Origin, shards_of, table_path
 
 ORIGIN = Origin(scorer="clip", version="1", model="tiny", fingerprint="0" * 16)
 
@@ -30,7 +28,7 @@ def table(rows: int) -> pa.Table:
 def test_vectors_come_back_with_what_is_missing(tmp_path: Path, rows: int) -> None:
     root = str(tmp_path / "embeddings")
     write_embeddings(root, "00000", table(rows), ORIGIN)
-    assert list_embeddings(root, "clip") == ["00000"]
+    assert shards_of(root, "clip") == ["00000"]
     found = read_embeddings(root, "clip", "00000", ["text"])
     assert found.column_names == ["uid", "text"]
     matrix, known = to_matrix(found["text"])
@@ -46,11 +44,11 @@ def test_vectors_come_back_with_what_is_missing(tmp_path: Path, rows: int) -> No
 def test_equal_embeddings_give_equal_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_embeddings(str(tmp_path / name), "00000", table(5), ORIGIN)
-    places = [Path(embeddings_path(str(tmp_path / name), "clip", "00000")) for name in ("a", "b")]
+    places = [Path(table_path(str(tmp_path / name), "clip", "00000")) for name in ("a", "b")]
     assert places[0].read_bytes() == places[1].read_bytes()
 
 
 def test_without_embeddings_the_message_says_what_to_set(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="give the scorer 'clip' `save_embeddings: true` and score again"):
         read_embeddings(str(tmp_path), "clip", "00000")
-    assert list_embeddings(str(tmp_path), "clip") == []
+    assert shards_of(str(tmp_path), "clip") == []

@@ -9,9 +9,10 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from mmcorpus.curation.documents.views import node_key, view_root, write_view_file
+from mmcorpus.curation.documents.views import node_key
 from mmcorpus.curation.store.scores import Origin, write_scores
 from mmcorpus.curation.store.shards import EncodedImage, Sample, Shard, ShardWriter, commit_shard
+from mmcorpus.curation.store.views import view_root, write_view_file
 from mmcorpus.pipelines.notebook import Run, disagreement, distribution, gallery, jaccard, regions, threshold_slider
 from mmcorpus.pipelines.notebook.plots import drawn_in
 from mmcorpus.pipelines.run.state import RunState

@@ -1,4 +1,4 @@
-"""Reading trimmed documents with all that was known of each node, to write them elsewhere: export and reshard."""
+"""Views: folders of rows beside shards of documents; trimmed documents read with all that was known of each node."""
 
 import json
 from collections.abc import Collection, Iterator
@@ -7,15 +7,32 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute
 
-from mmcorpus.curation.documents.views import view_root
 from mmcorpus.curation.store import storage
-from mmcorpus.curation.store.shards import SUCCESS, VIEW_FILE, Shard, read_rows, shard_at
+from mmcorpus.curation.store.shards import SUCCESS, VIEW_FILE, Level, Shard, read_rows, shard_at
 
 pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 
 FACTS: Final = ("original_width", "original_height", "original_format", "sha256")
 """Columns that the view of images adds to an image's node, where the download recorded them."""
 Nodes = list[dict[str, Any]]
+
+
+def view_root(placed: str, name: str) -> str:
+    """The folder of a view of the documents in `placed`."""
+    return f"{placed.rstrip('/')}.{name}"
+
+
+def write_view_file(root: str, of: str, level: Level, **says: Any) -> None:
+    """Say that the folder is a view of the folder `of`, which lies beside it."""
+    check_beside(root, of)
+    name = of.rstrip("/").rpartition("/")[2]
+    storage.write_json(storage.join(root, VIEW_FILE), {"of": f"../{name}", "level": level, **says})
+
+
+def check_beside(root: str, of: str) -> None:
+    """Raise ValueError for a view that does not lie beside the folder that it speaks of."""
+    if root.rstrip("/").rpartition("/")[0] != of.rstrip("/").rpartition("/")[0]:
+        raise ValueError(f"{root} does not lie beside {of}, whose view it is to be")
 
 
 def read_kept(shard: Shard, uids: Collection[str]) -> Iterator[tuple[dict[str, Any], Nodes]]:
