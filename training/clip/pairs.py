@@ -14,7 +14,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute
 
-from mmcorpus.curation.engine.items import threaded
 from mmcorpus.curation.selection.tables import read_selection, selection_pairs
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store import uid_arrays as uids
@@ -95,7 +94,7 @@ def find_pairs(sources: Mapping[str, PairSource], kept_at: str | None = None) ->
     mark = _mark(shards, wanted)
     if kept_at is not None and _made_from(kept_at) == mark:
         return Pairs(roots=roots, table=storage.read_table(kept_at))
-    found = threaded(lambda item: _in_shard(item[0], item[1], wanted[item[0]]), shards)
+    found = storage.threaded(lambda item: _in_shard(item[0], item[1], wanted[item[0]]), shards)
     failures = tuple(part for part in found if isinstance(part, str))
     table = _merge([part for part in found if not isinstance(part, str)]).replace_schema_metadata({_KEY: mark})
     if kept_at is not None and not failures:
@@ -109,7 +108,7 @@ _Wanted = tuple[uids.Pairs, npt.NDArray[np.int64]]
 def _mark(shards: Sequence[tuple[str, Shard]], wanted: Mapping[str, _Wanted]) -> bytes:
     """A digest of the inputs to a list of pairs: the tars' sizes, and the selections."""
     state = hashlib.blake2b(digest_size=16)
-    sizes = threaded(lambda item: _size(item[1].tar), shards)
+    sizes = storage.threaded(lambda item: _size(item[1].tar), shards)
     for (source, shard), size in zip(shards, sizes, strict=True):
         state.update(f"{source}\0{shard.name}\0{size}\n".encode())
     for source, (pairs, counts) in wanted.items():
