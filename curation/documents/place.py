@@ -23,7 +23,7 @@ from mmcorpus.curation.documents.views import (
 )
 from mmcorpus.curation.download import DownloadConfig
 from mmcorpus.curation.download.config import VOLATILE
-from mmcorpus.curation.engine.items import run_pending
+from mmcorpus.curation.engine.items import Ran, run_pending
 from mmcorpus.curation.engine.made_from import MadeFrom, digest, plain
 from mmcorpus.curation.engine.output import Output
 from mmcorpus.curation.store import ledger, storage
@@ -113,18 +113,17 @@ def place_images(
     write_view_file(views[0], out, "image")
     write_view_file(views[1], out, "paragraph")
     committed = set.intersection(*({shard.name for shard in list_shards(root)} for root in (out, *views)))
-    waiting = [shard for shard in shards if shard.name not in committed]
-    failed: dict[str, str] = {}
-    if waiting:
+    ran = Ran(resumed=len(shards), outcomes=[])
+    if not committed >= {shard.name for shard in shards}:  # else the images need not be located
         work = storage.join(out, WORK, output.made_from.fingerprint)
         located = locate(listed, fetched, work, download, workers=workers)
         place = PlaceShard(config=config, download=download, captures=captures, located=located, out=out)
-        ran = run_pending(lambda: place.run, waiting, title="place images", workers=workers)
-        failed = {name: str(failure) for name, failure in ran.failed.items()}
+        ran = run_pending(lambda: place.run, shards, committed=committed, title="place images", workers=workers)
+    failed = {name: str(failure) for name, failure in ran.failed.items()}
     if not failed:
         storage.remove(storage.join(out, WORK))
     ledger.write_stage(ledger_root, "download", download_ledger(views[0]))
-    return _report(out, resumed=len(shards) - len(waiting), failed=failed)
+    return _report(out, resumed=ran.resumed, failed=failed)
 
 
 @dataclass(frozen=True, kw_only=True)

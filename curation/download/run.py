@@ -15,9 +15,10 @@ from mmcorpus.curation.download.formats import ListError
 from mmcorpus.curation.download.lists import NormalisedList, OtherList, normalise
 from mmcorpus.curation.download.shard import ShardDownloader, transient_positions
 from mmcorpus.curation.download.writer import roll_forward, shard_name
+from mmcorpus.curation.engine.items import Ran, run_pending
 from mmcorpus.curation.engine.made_from import MadeFrom, plain
 from mmcorpus.curation.engine.output import MadeOtherwise, Output, read_record
-from mmcorpus.curation.engine.tasks import Failure, Outcome, cluster_resource, run_shards
+from mmcorpus.curation.engine.tasks import Failure, cluster_resource
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.shards import SUCCESS, Shard, list_shards, read_rows
 
@@ -99,21 +100,22 @@ def download(
     _output(config, out_shards, listed.digest).claim()
     roll_forward(out_shards)
     storage.sweep(out_shards)
-    committed = {int(shard.name) for shard in list_shards(out_shards)}
-    again = _transient_rows(out_shards, sorted(committed)) if retry_failed else {}
-    pending = [number for number in range(listed.shards) if number not in committed]
-    sizes = dict.fromkeys(pending, config.number_sample_per_shard)
-    if listed.shards - 1 in sizes:
-        sizes[listed.shards - 1] = listed.kept - (listed.shards - 1) * config.number_sample_per_shard
+    committed = list_shards(out_shards)
+    again = _transient_rows(committed) if retry_failed else {}
+    sizes = dict.fromkeys(map(shard_name, range(listed.shards)), config.number_sample_per_shard)
+    sizes[shard_name(listed.shards - 1)] = listed.kept - (listed.shards - 1) * config.number_sample_per_shard
     downloader = ShardDownloader(config=config, columns=listed.columns, out_shards=out_shards)
-    outcomes = _run(downloader, listed, sizes, progress)
+    ran = _run(downloader, listed, sizes, [shard.name for shard in committed], progress)
     try:
-        outcomes |= _run(replace(downloader, retry=True), listed, again, progress)
+        retried = _run(replace(downloader, retry=True), listed, again, [], progress)
     finally:
         roll_forward(out_shards)
-    errors = {number: outcome.error for number, outcome in sorted(outcomes.items()) if outcome.error is not None}
-    failed = tuple(ShardFailure(shard=shard_name(number), error=str(error)) for number, error in errors.items())
-    fetched = sum(rows for number, rows in (sizes | again).items() if number not in errors)
+    errors = dict(sorted((ran.failed | retried.failed).items()))
+    failed = tuple(ShardFailure(shard=name, error=str(error)) for name, error in errors.items())
+    fetched = sum(
+        rows[outcome.name] for each, rows in ((ran, sizes), (retried, again)) for outcome in each.outcomes
+        if outcome.error is None
+    )  # fmt: skip
     tables = list(_verdicts(out_shards, listed, errors))
     ledger.write_stage(out_ledger, "download", pa.concat_tables(tables) if tables else ledger.SCHEMA.empty_table())
     stats = [storage.read_json(shard.stats) for shard in list_shards(out_shards)]
@@ -139,10 +141,10 @@ def _nothing_in(urls: str | Sequence[str], listed: NormalisedList) -> str:
     return f"{where}: none of its {listed.rows:,} rows can be downloaded ({rules})"
 
 
-def _run(downloader: ShardDownloader, listed: NormalisedList, sizes: dict[int, int], shown: bool) -> dict[int, Outcome]:
-    """Download the shards numbered in `sizes` (their rows to fetch); the outcomes by number."""
-    if not sizes:
-        return {}
+def _run(
+    downloader: ShardDownloader, listed: NormalisedList, sizes: dict[str, int], committed: list[str], shown: bool
+) -> Ran:
+    """Download the shards in `sizes` (their rows to fetch) that are not committed."""
 
     def counted(row: tuple[int, str]) -> dict[str, int]:
         stats = downloader(row)
@@ -150,23 +152,23 @@ def _run(downloader: ShardDownloader, listed: NormalisedList, sizes: dict[int, i
             return {}
         return {"kept": stats["successes"], **{code: n for code, n in stats["status_dict"].items() if code != SUCCESS}}
 
-    outcomes = run_shards(
+    return run_pending(
         lambda: counted,
-        [(number, listed.path(number)) for number in sizes],
+        [(int(name), listed.path(int(name))) for name in sizes],
+        committed=committed,
         name=lambda row: shard_name(row[0]),
         title="download",
         workers=downloader.config.processes_count,
         unit="image",
-        size=lambda row: sizes[row[0]],
+        size=lambda row: sizes[shard_name(row[0])],
         # Each death of a worker is one of the shard's tries; Ray's own retries would hide it from the count.
         max_task_retries=0,
         retries=downloader.config.max_shard_retry,
         shown=shown,
     )
-    return dict(zip(sizes, outcomes, strict=True))
 
 
-def _verdicts(out_shards: str, listed: NormalisedList, errors: dict[int, Failure]) -> Iterator[pa.Table]:
+def _verdicts(out_shards: str, listed: NormalisedList, errors: dict[str, Failure]) -> Iterator[pa.Table]:
     """The ledger's stage `download`: a row for each row that the list kept, also where its shard failed."""
     committed = {shard.name for shard in list_shards(out_shards)}
     for number in range(listed.shards):
@@ -175,7 +177,9 @@ def _verdicts(out_shards: str, listed: NormalisedList, errors: dict[int, Failure
             yield ledger.verdicts_of(read_rows(shard, ["uid", "error_message"]), "download")
         else:
             uids: Any = storage.read_table(listed.path(number), columns=["uid"])["uid"]
-            messages = pa.array([f"{SHARD_FAILED}: {errors.get(number, 'not downloaded')}"] * len(uids), pa.string())
+            messages = pa.array(
+                [f"{SHARD_FAILED}: {errors.get(shard.name, 'not downloaded')}"] * len(uids), pa.string()
+            )
             yield ledger.verdicts_of(pa.table({"uid": uids, "error_message": messages}), "download")
 
 
@@ -205,7 +209,7 @@ def _claimed(config: DownloadConfig, out_shards: str, out_lists: str) -> str | N
     return digest
 
 
-def _transient_rows(out_shards: str, numbers: list[int]) -> dict[int, int]:
-    """The committed shards with rows worth fetching again, and how many."""
-    counts = {number: len(transient_positions(Shard(root=out_shards, name=shard_name(number)))) for number in numbers}
-    return {number: count for number, count in counts.items() if count}
+def _transient_rows(committed: list[Shard]) -> dict[str, int]:
+    """The shards with rows worth fetching again, and how many."""
+    counts = {shard.name: len(transient_positions(shard)) for shard in committed}
+    return {name: count for name, count in counts.items() if count}

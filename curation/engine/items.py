@@ -53,11 +53,13 @@ def run_pending(
     title: str,
     workers: int | None = None,
     unit: str = "shard",
+    **spread: Any,
 ) -> Ran:
     """Work on the items that are not committed yet, as `run_shards` does; with 0 workers in this process, without Ray.
 
     Args:
         committed: names of items whose output is there.
+        spread: what else `run_shards` is told: `size`, `retries`, …
 
     Raises:
         RuntimeError: Ray is missing or not initialised, or `make_work` itself failed.
@@ -68,7 +70,7 @@ def run_pending(
     if not pending:
         return Ran(resumed=resumed, outcomes=[])
     if workers != 0:
-        outcomes = run_shards(make_work, pending, name=name, title=title, workers=workers, unit=unit)
+        outcomes = run_shards(make_work, pending, name=name, title=title, workers=workers, unit=unit, **spread)
         return Ran(resumed=resumed, outcomes=outcomes)
     work, outcomes = make_work(), list[Outcome]()
     with Progress(title, total=len(pending), unit=unit) as progress:

@@ -8,8 +8,8 @@
 from mmcorpus.filters.serving.client import ModelClient, NoAnswer, Rejected, run
 from mmcorpus.filters.serving.config import DECIDING, ClientConfig, ServerConfig
 from mmcorpus.filters.serving.endpoints import Endpoint, Pool
-from mmcorpus.filters.serving.questions import REJECTED, Questions, Row, gravest
-from mmcorpus.filters.serving.scorer import Answers, Connection, ServedScorer
+from mmcorpus.filters.serving.questions import REJECTED, Answers, Connection, Questions, Row, gravest
+from mmcorpus.filters.serving.scorer import ServedScorer
 
 __all__ = [
     "DECIDING",

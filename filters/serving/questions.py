@@ -5,14 +5,13 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol, TypeVar
 
 from mmcorpus.filters.scorer import REASON, Batch, Columns, Unavailable
 from mmcorpus.filters.serving.client import ModelClient, NoAnswer
+from mmcorpus.filters.serving.config import ClientConfig
 from mmcorpus.filters.serving.endpoints import Endpoint
-
-if TYPE_CHECKING:
-    from mmcorpus.filters.serving.scorer import ServedScorer
 
 REJECTED: Final = "rejected"
 """The server read the request and refused it: the caption is longer than its context, say."""
@@ -25,6 +24,31 @@ Row = Mapping[str, Any]
 Read = TypeVar("Read")
 
 
+class Answers(Protocol):
+    """A store of answers, so that a crash never pays for one twice (curation/scoring/servers/answers.py)."""
+
+    def read(self, shard: str) -> Mapping[str, Any]:
+        """The answers kept for a shard, by key."""
+
+    def keep(self, shard: str, key: str, value: Mapping[str, Any]) -> None:
+        """Keep one; at the latest once `flush` returns, it outlives the process."""
+
+    def flush(self) -> None:
+        """The batch is over."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connection:
+    """The runtime context of a scorer: its servers and the store of answers. The scores are the same with any other."""
+
+    endpoints: tuple[str, ...]
+    """Base URLs of OpenAI-compatible servers, `…/v1`."""
+    api_key: str | None = field(default=None, repr=False)
+    """Sent as a bearer token."""
+    answers: Answers | None = None
+    """The cache of answers, if the run keeps one."""
+
+
 class Questions(ABC):
     """The questions about each sample of a batch, in one event loop, a bounded number of samples at once.
 
@@ -32,9 +56,8 @@ class Questions(ABC):
         identity: JSON-able; with what is asked it makes the key of a kept answer, so all that decides answers.
     """
 
-    def __init__(self, scorer: "ServedScorer", client: ModelClient, identity: Any) -> None:
-        self._client, self._config = client, scorer.client
-        self._answers = scorer.connection().answers
+    def __init__(self, connection: Connection, config: ClientConfig, client: ModelClient, identity: Any) -> None:
+        self._client, self._config, self._answers = client, config, connection.answers
         self._in_flight = asyncio.Semaphore(self._config.concurrency)
         self._identity = json.dumps(identity, sort_keys=True)
         self._kept: dict[str, Mapping[str, Any]] = {}

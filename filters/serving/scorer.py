@@ -4,41 +4,16 @@ import copy
 import os
 import shutil
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Self
 
 from mmcorpus.filters.scorer import Batch, Columns, Scorer
 from mmcorpus.filters.serving.client import ModelClient, run
 from mmcorpus.filters.serving.config import FORBID, ClientConfig, ServerConfig
 from mmcorpus.filters.serving.endpoints import Pool
-from mmcorpus.filters.serving.questions import Questions
+from mmcorpus.filters.serving.questions import Connection, Questions
 from mmcorpus.filters.weights import weights_identity
-
-
-class Answers(Protocol):
-    """A store of answers, so that a crash never pays for one twice (curation/scoring/servers/answers.py)."""
-
-    def read(self, shard: str) -> Mapping[str, Any]:
-        """The answers kept for a shard, by key."""
-
-    def keep(self, shard: str, key: str, value: Mapping[str, Any]) -> None:
-        """Keep one; at the latest once `flush` returns, it outlives the process."""
-
-    def flush(self) -> None:
-        """The batch is over."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Connection:
-    """The runtime context of a scorer: its servers and the store of answers. The scores are the same with any other."""
-
-    endpoints: tuple[str, ...]
-    """Base URLs of OpenAI-compatible servers, `…/v1`."""
-    api_key: str | None = field(default=None, repr=False)
-    """Sent as a bearer token."""
-    answers: Answers | None = None
-    """The cache of answers, if the run keeps one."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,8 @@ import uuid
 from collections.abc import Mapping
 from typing import IO, Any, Final
 
-from mmcorpus.curation.engine.items import threaded
 from mmcorpus.curation.store import storage
+from mmcorpus.curation.store.storage import threaded
 
 _SUFFIX: Final = ".jsonl"
 
