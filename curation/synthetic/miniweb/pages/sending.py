@@ -18,32 +18,19 @@ def header(value: str) -> Send:
     return send
 
 
-def answer(status: int, content_type: str, body: str) -> Send:
-    """Answers something else; each character of the body is a byte."""
+def answer(status: int, content_type: str, body: str, location: str | None = None) -> Send:
+    """Answers something else, a redirect perhaps; each character of the body is a byte."""
 
     def send(draft: Draft, rng: random.Random) -> None:
         draft.status, draft.body = status, body.encode("latin-1")
-        draft.headers = {"Content-Type": content_type}
+        draft.headers = {"Content-Type": content_type} | ({"Location": location} if location else {})
 
     return send
-
-
-def moved(draft: Draft, rng: random.Random) -> None:
-    draft.status, draft.body = 301, b"<html><body>Moved <a href='/'>here</a></body></html>"
-    draft.headers = {"Content-Type": "text/html", "Location": "/"}
 
 
 def cut_off_png(draft: Draft, rng: random.Random) -> None:
     draft.body = b"\x89PNG\r\n\x1a\n" + bytes(64)
     draft.headers = {"Content-Type": "image/png"}
-
-
-def script_only(draft: Draft, rng: random.Random) -> None:
-    draft.body = (
-        b"<!doctype html><html><head><meta charset=utf-8><title>App</title></head><body>"
-        b"<noscript>You need to enable JavaScript to run this app.</noscript>"
-        b'<div id="root"></div><script src="/static/app.js"></script></body></html>'
-    )
 
 
 def charset(name: str, *, meta: str | None = None, header: str | None = None, bom: bool = False) -> Send:
