@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-OK: Final = 0
 FAILED: Final = 1
 """Some work failed: a shard, a stage."""
 USAGE: Final = 2

@@ -130,8 +130,7 @@ def finished_counts(root: str, fingerprint: str) -> dict[str, int] | None:
     value = storage.read_json(path)
     if value.get("format") != FORMAT or value.get("fingerprint") != fingerprint:
         return None
-    counts: dict[str, int] = value["counts"]
-    return counts
+    return value["counts"]
 
 
 def clear_site(root: str) -> None:
