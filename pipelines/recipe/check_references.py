@@ -170,7 +170,7 @@ def _selections(recipe: Recipe) -> Iterable[Finding]:
             yield path, f"there is no source of this name; {_known(name, places)}"
             continue
         yield from _of_level(path, places[name].level, config)
-        asked = {
+        asked: dict[str, Iterable[str | None]] = {
             "keep": (config.keep,) if isinstance(config.keep, str) else config.keep,
             "require": config.required,
             "upsample": config.upsample,
