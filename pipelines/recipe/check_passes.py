@@ -31,24 +31,19 @@ def findings(recipe: Recipe) -> Iterable[tuple[Path, str]]:
             yield path, "a scorer has this name, or it stands for other tables; rename the pass"
         for index, source in enumerate(found.config.sources):
             if source not in places:
-                yield (
-                    (*path, "sources", index),
-                    f"unknown source {source!r}; {suggestion(source, places, listed='sources')}",
-                )
+                text = f"unknown source {source!r}; {suggestion(source, places, listed='sources')}"
+                yield (*path, "sources", index), text
         if not sources_of(found, recipe) and not found.config.sources:
             text = f"missing; the recipe has no pairs, so say which documents or nodes: {', '.join(places)}"
             yield (*path, "sources"), text
-        gap = _no_index(found)
-        if gap:
+        if gap := _no_index(found):
             yield (*path, "index"), gap
         known = _columns_for(found, before, recipe)
         for key, columns in found.read.items():
             missing = [gap for column in columns if (gap := _missing(column, known, found, recipe))]
             yield from (((*path, key), gap) for gap in missing)
-            if not missing and key in ("survivor", "among"):
-                wrong = _wrong_type(found, key, known)
-                if wrong:
-                    yield (*path, key), wrong
+            if not missing and key in ("survivor", "among") and (wrong := _wrong_type(found, key, known)):
+                yield (*path, key), wrong
         before.append(found)
 
 

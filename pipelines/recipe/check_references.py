@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from mmcorpus.curation.selection.config import SelectConfig
 from mmcorpus.curation.store import storage
@@ -26,14 +26,12 @@ from mmcorpus.pipelines.recipe.yaml_source import YamlSource
 
 def problems(recipe: Recipe, source: YamlSource) -> list[Problem]:
     """Everything that a well-formed recipe names and that does not exist or does not fit."""
-    found: list[Problem] = []
-    for check in (_names, _sources, _scorers, _passes, _dfn, _selections, _packs, _training):
-        for path, message in check(recipe):
-            found.append(source.problem(path, message))
-    return found
+    checks = (_names, _sources, _scorers, _passes, _dfn, _selections, _packs, _training)
+    return [source.problem(path, message) for check in checks for path, message in check(recipe)]
 
 
 Finding = tuple[Path, str]
+_NO_WEB: Final = f"{WEB} is the site's folder, and this recipe has no `web`; give a path, or add `web`"
 
 
 def _names(recipe: Recipe) -> Iterable[Finding]:
@@ -65,10 +63,9 @@ def _sources(recipe: Recipe) -> Iterable[Finding]:
         if entry.urls is None:
             yield from _pages(recipe, name)
         elif not entry.urls.startswith(WEB):
-            if not _there(entry.urls):
-                yield path, f"there is nothing at {_absolute(entry.urls)}"
+            yield from _nothing_at(path, entry.urls)
         elif web is None:
-            yield path, f"{WEB} is the site's folder, and this recipe has no `web`; give a path, or add `web`"
+            yield path, _NO_WEB
         else:
             yield from _site_list(recipe, path, entry.urls)
 
@@ -81,7 +78,7 @@ def _pages(recipe: Recipe, name: str) -> Iterable[Finding]:
     for index, given in enumerate(entry.inputs):
         path: Path = ("sources", name, "pages", *([] if isinstance(entry.pages, str) else [index]))
         if given.startswith(WEB) and web is None:
-            yield path, f"{WEB} is the site's folder, and this recipe has no `web`; give a path, or add `web`"
+            yield path, _NO_WEB
         elif given.startswith(WEB) and web is not None and web.generate is not None:
             if not web.generate.pages:
                 yield path, "the generated site has no pages; give web.generate.pages a number"
@@ -173,26 +170,24 @@ def _selections(recipe: Recipe) -> Iterable[Finding]:
             yield path, f"there is no source of this name; {_known(name, places)}"
             continue
         yield from _of_level(path, places[name].level, config)
-        clauses = [("keep", text) for text in ((config.keep,) if isinstance(config.keep, str) else config.keep) if text]
-        clauses += [("require", text) for text in config.required]
-        clauses += [("upsample", text) for text in config.upsample]
-        clauses += [("heldout_by", config.heldout_by)] if config.heldout_by else []
-        if config.profile is not None:
-            clauses += [("profile", clause) for clause in PROFILES[config.profile].clauses]
-        told: set[str] = set()
-        for key, clause in clauses:
+        asked: dict[str, Iterable[str | None]] = {
+            "keep": (config.keep,) if isinstance(config.keep, str) else config.keep,
+            "require": config.required,
+            "upsample": config.upsample,
+            "heldout_by": (config.heldout_by,),
+            "profile": () if config.profile is None else PROFILES[config.profile].clauses,
+        }
+        told = set(columns)
+        for key, clause in [(key, text) for key, texts in asked.items() for text in texts if text]:
             for column in columns_of(clause):
-                if column in columns or column in told:
-                    continue
-                told.add(column)
-                yield (*path, key), missing_score(column, columns, [name], recipe)
+                if column not in told:
+                    told.add(column)
+                    yield (*path, key), missing_score(column, columns, [name], recipe)
             for named in selections_of(clause):
-                if not _there(named):
-                    yield (*path, key), f"selected({named!r}): there is nothing at {_absolute(named)}"
+                yield from _nothing_at((*path, key), named, f"selected({named!r}): ")
         for key in ("intersect", "subtract", "union"):
             for index, named in enumerate(getattr(config, key)):
-                if not _there(named):
-                    yield (*path, key, index), f"there is nothing at {_absolute(named)}"
+                yield from _nothing_at((*path, key, index), named)
 
 
 def _known(name: str, places: Iterable[str]) -> str:
@@ -217,10 +212,8 @@ def _of_level(path: Path, level: str, config: SelectConfig) -> Iterable[Finding]
 def _packs(recipe: Recipe) -> Iterable[Finding]:
     file = recipe.file
     if file.pack and file.tokenizer is None:
-        yield (
-            ("tokenizer",),
-            "missing; packs need one: `name: Qwen/Qwen2.5-1.5B`, a folder, or `train: {vocab_size: …}`",
-        )
+        text = "missing; packs need one: `name: Qwen/Qwen2.5-1.5B`, a folder, or `train: {vocab_size: …}`"
+        yield ("tokenizer",), text
     if file.tokenizer and file.tokenizer.name and _missing_local(file.tokenizer.name):
         yield ("tokenizer", "name"), f"there is nothing at {_absolute(file.tokenizer.name)}"
     for name, config in file.pack.items():
@@ -230,14 +223,17 @@ def _packs(recipe: Recipe) -> Iterable[Finding]:
                 yield where, f"unknown source {source!r}; {suggestion(source, file.sources, listed='sources')}"
         for source, share in config.mix.items():
             if source not in config.sources:
-                text = f"{source!r} is not packed here; {suggestion(source, config.sources, listed='sources')}"
-                yield ("pack", name, "mix", source), text
+                yield ("pack", name, "mix", source), _not_packed(source, config.sources)
             elif share <= 0:
                 yield ("pack", name, "mix", source), f"{share}; give more than 0, or take it out of `sources`"
         missing = [source for source in config.sources if config.mix and source not in config.mix]
         if missing:
             yield ("pack", name, "mix"), f"says nothing of {', '.join(missing)}; give each source a share"
         yield from _annotations(recipe, name)
+
+
+def _not_packed(source: str, sources: Iterable[str]) -> str:
+    return f"{source!r} is not packed here; {suggestion(source, sources, listed='sources')}"
 
 
 def _annotations(recipe: Recipe, name: str) -> Iterable[Finding]:
@@ -250,7 +246,7 @@ def _annotations(recipe: Recipe, name: str) -> Iterable[Finding]:
         path: Path = ("pack", name, "annotations", source)
         entry, found = recipe.file.sources.get(source), recipe.passes.get(own)
         if source not in config.sources:
-            yield path, f"{source!r} is not packed here; {suggestion(source, config.sources, listed='sources')}"
+            yield path, _not_packed(source, config.sources)
         elif entry is not None and entry.kind != "pair":
             yield path, f"annotations are captions of images, and {source!r} is of kind {entry.kind}"
         elif found is None:
@@ -285,10 +281,8 @@ def _training(recipe: Recipe) -> Iterable[Finding]:
 def _fit(recipe: Recipe, path: Path, pack: str) -> Iterable[Finding]:
     config, model = recipe.file.pack[pack], recipe.model
     if model is not None and config.tokens_per_image != model.tokens_per_image:
-        yield (
-            ("train", "model", "tokens_per_image"),
-            f"{model.tokens_per_image}, but pack {pack!r} has {config.tokens_per_image}; planner and model must agree",
-        )
+        numbers = f"{model.tokens_per_image}, but pack {pack!r} has {config.tokens_per_image}"
+        yield ("train", "model", "tokens_per_image"), f"{numbers}; planner and model must agree"
 
 
 def _circular(name: str, parents: dict[str, Any]) -> bool:
@@ -305,14 +299,16 @@ def _missing_local(name: str) -> bool:
     return looks_local and "://" not in name and not os.path.exists(os.path.expanduser(name))
 
 
-def _there(path: str) -> bool:
-    """Whether a path or URL has something; a place that cannot be asked (no network) counts as there until used."""
+def _nothing_at(path: Path, place: str, before: str = "") -> Iterable[Finding]:
+    """A finding if nothing is at a path or URL; a place that cannot be asked (no network) passes until it is used."""
     try:
-        return storage.exists(path)
+        there = storage.exists(place)
     except Exception:
-        if storage.is_local(path):
+        if storage.is_local(place):
             raise
-        return True
+        there = True
+    if not there:
+        yield path, f"{before}there is nothing at {_absolute(place)}"
 
 
 def _absolute(path: str) -> str:

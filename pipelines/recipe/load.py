@@ -98,11 +98,11 @@ def read_scorers(names: Sequence[str] | None, settings: Sequence[str]) -> list[A
     source = YamlSource(name="command line", data={name: {} for name in chosen})
     for setting in settings:
         apply_override(source, setting)
-    unasked = [name for name in source.data if name not in chosen]
     loader = _Loader(source)
     loader.problems += [
         source.problem((name,), f"this scorer does not run here; {suggestion(name, chosen, listed='those that do')}")
-        for name in unasked
+        for name in source.data
+        if name not in chosen
     ]
     scorers = loader.scorers({name: source.data[name] for name in chosen}, ())
     if loader.problems:
@@ -170,6 +170,9 @@ class _Loader:
             data=self.source.data,
         )
 
+    def _tell(self, path: Path, message: str) -> None:
+        self.problems.append(self.source.problem(path, message))
+
     def _check(self, kind: type[Any], data: Any, path: Path, also: Sequence[str] = ()) -> Any:
         value, problems = check(kind, data, self.source, path, also=also)
         self.problems += problems
@@ -236,29 +239,24 @@ class _Loader:
             uses = parameters.pop(USES, name)
             at = path if uses == name else (*path, USES)
             if where and ON in parameters:
-                self._populations(name, parameters.pop(ON), path)
+                given = parameters.pop(ON)
+                if isinstance(given, list) and given and all(isinstance(one, str) for one in given):
+                    self.on[name] = tuple(dict.fromkeys(given))
+                else:
+                    self._tell((*path, ON), "give a list of populations, e.g. [pages.images]")
             try:
                 kind = load_scorer_class(uses)
             except (ValueError, KeyError, ImportError, AttributeError, TypeError) as error:
                 text = f"unknown scorer; {suggestion(str(uses), SCORERS)}" if ":" not in str(uses) else str(error)
-                self.problems.append(self.source.problem(at, text))
+                self._tell(at, text)
                 continue
             if uses != name and not name.isidentifier():
-                text = "a scorer's name has letters, digits and _ alone, and begins with a letter"
-                self.problems.append(self.source.problem(path, text))
+                self._tell(path, "a scorer's name has letters, digits and _ alone, and begins with a letter")
                 continue
             scorer = self._check(kind, parameters, path)
             if scorer is not None:
                 found[name] = scorer.named(name) if uses != name else scorer
         return found
-
-    def _populations(self, name: str, given: Any, path: Path) -> None:
-        """Note which populations a scorer is to judge."""
-        if isinstance(given, list) and given and all(isinstance(one, str) for one in given):
-            self.on[name] = tuple(dict.fromkeys(given))
-        else:
-            text = "give a list of populations, e.g. [pages.images]"
-            self.problems.append(self.source.problem((*path, ON), text))
 
     def _training(self, data: dict[str, Any]) -> tuple[Any, dict[str, TrainStage]]:
         from mmcorpus.training.config import ModelConfig, SFTConfig, StageConfig

@@ -32,8 +32,6 @@ class Population:
 
     name: str
     """In the recipe, and of its folders."""
-    source: str
-    """The recipe's source that it belongs to."""
     level: Level
     shards: str
     """The folder under `shards` that has its rows."""
@@ -41,6 +39,11 @@ class Population:
     """The stage that makes them."""
     rows_of: str
     """The stage, or part of one, whose change makes all that was found out about the rows stale."""
+
+    @property
+    def source(self) -> str:
+        """The recipe's source that it belongs to."""
+        return self.name.partition(".")[0]
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -51,27 +54,17 @@ class Population:
 def populations(file: "RecipeFile") -> dict[str, Population]:
     """Every population of a recipe, by name; a source's nodes stand before its documents."""
     found: list[Population] = []
-
-    def add(name: str, level: Level, made_by: str, shards: str = "", part: str = "") -> None:
-        found.append(
-            Population(
-                name=name,
-                source=name.partition(".")[0],
-                level=level,
-                shards=shards or name,
-                made_by=made_by,
-                rows_of=f"{made_by}#{part}" if part else made_by,
-            )
-        )
-
     for name, entry in file.sources.items():
         if entry.kind not in DOCUMENTS:
-            add(name, "sample", f"{name}/download", part=MADE_WITH)
+            made, rows = f"{name}/download", f"{name}/download#{MADE_WITH}"
+            found.append(Population(name=name, level="sample", shards=name, made_by=made, rows_of=rows))
             continue
-        if entry.kind == "document":
-            add(f"{name}.{IMAGES}", "image", f"{name}/place")
-        add(f"{name}.{PARAGRAPHS}", "paragraph", f"{name}/place")
-        add(name, "document", f"{name}/trim", shards=f"{name}.{TRIMMED}")
+        nodes: dict[str, Level] = {f"{name}.{IMAGES}": "image"} if entry.kind == "document" else {}
+        nodes[f"{name}.{PARAGRAPHS}"] = "paragraph"
+        made = f"{name}/place"
+        found += [Population(name=own, level=nodes[own], shards=own, made_by=made, rows_of=made) for own in nodes]
+        made = f"{name}/trim"
+        found.append(Population(name=name, level="document", shards=f"{name}.{TRIMMED}", made_by=made, rows_of=made))
     return {population.name: population for population in found}
 
 

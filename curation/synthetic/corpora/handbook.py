@@ -82,13 +82,14 @@ def fetch(out: str, *, languages: Sequence[str] = LANGUAGES, deb: str | None = N
     """Make a site of the handbook; returns its counts.
 
     out: a local folder; gets `pages/<language>.warc.gz` and what the pages' images answer. A complete site of the same
-    arguments is left as it is. languages: as the package names them; empty for all. deb: a downloaded package file;
-    None has apt download it.
+    arguments is left as it is. languages: as the package names them; empty or `all` for all. deb: a downloaded package
+    file; None has apt download it.
     The counts: `pages`, `pages.<language>`, `images` (addresses), `images.<language>` (where they stand),
     `images.missing` (addresses that the package has no file for), `routes`, `files`, `bytes` (of the images).
     Raises `RuntimeError` where apt or dpkg is missing or fails, `FileNotFoundError` for a missing file, `ValueError`
     for a language that the package does not have.
     """
+    languages = () if tuple(languages) == ("all",) else languages
     fingerprint = site_fingerprint(_VERSION, PACKAGE, deb, list(languages))
     finished = finished_counts(out, fingerprint)
     if finished is not None:
@@ -143,13 +144,9 @@ def _publish(out: str, root: Path, source: str, routes: dict[str, Route], counts
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
-
-    def fetch_named(out: str, *, languages: Sequence[str], deb: str | None) -> dict[str, int]:
-        return fetch(out, languages=() if languages == ("all",) else languages, deb=deb)
-
     named = ",".join(LANGUAGES)
     return run_command(
-        "handbook", __doc__ or "", PACKAGE, fetch_named, arguments,
+        "handbook", __doc__ or "", PACKAGE, fetch, arguments,
         languages=named, languages_help=f"as the package names them, or all (default: {named})",
     )  # fmt: skip
 

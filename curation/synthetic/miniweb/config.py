@@ -1,6 +1,7 @@
 """The configuration of a mini-web."""
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import ClassVar, Final, Literal
 
@@ -51,7 +52,9 @@ class MiniWebConfig:
                 f"pages is {self.pages} with pairs {self.pairs}: too few pictures, each would stand on too many pages;"
                 f" give at least {math.ceil(self.pages / _PAGES_A_PAIR / (1 - self.spoil))} pairs"
             )
-        known = {"kinds": (KINDS, "cannot be rendered"), "weights": (CORRUPTIONS, "no such corruption")}
+        known: dict[str, tuple[Collection[str], str]] = {
+            "kinds": (KINDS, "cannot be rendered"), "weights": (CORRUPTIONS, "no such corruption"),
+        }  # fmt: skip
         for field_name, (names, fault) in known.items():
             for name, weight in getattr(self, field_name).items():
                 if name not in names:

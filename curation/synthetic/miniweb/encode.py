@@ -34,21 +34,11 @@ def encode(image: Image.Image, extension: str, *, quality: int = 90) -> bytes:
     return saved(image.quantize(128), "GIF") if extension == "gif" else saved(image, "PNG")
 
 
-def progressive_jpeg(image: Image.Image) -> bytes:
-    """A JPEG whose scans refine the whole picture."""
-    return saved(image, "JPEG", quality=88, progressive=True)
-
-
 def rotated_jpeg(image: Image.Image, orientation: int) -> bytes:
     """A JPEG stored turned or mirrored, with the EXIF orientation (2-8) that turns it back upright."""
     exif = Image.Exif()
     exif[_ORIENTATION_TAG] = orientation
     return saved(image.transpose(_TO_STORED[orientation]), "JPEG", quality=92, exif=exif)
-
-
-def cmyk_jpeg(image: Image.Image) -> bytes:
-    """A JPEG in four inks, as print shops upload them."""
-    return saved(image.convert("CMYK"), "JPEG", quality=92)
 
 
 def png_16_bit(image: Image.Image, *, color: bool) -> bytes:

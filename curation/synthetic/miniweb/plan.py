@@ -45,7 +45,10 @@ class Slot:
 
 def plan_site(config: MiniWebConfig) -> list[Slot]:
     """The slots of both lists, `pairs` first, each in row order."""
-    slots = [_slot(config, "pairs", row, name) for row, name in enumerate(_spread(config))]
+    names = [name for name, count in corruption_counts(config).items() for _ in range(count)]
+    names += [CLEAN] * (config.pairs - len(names))
+    stream(config.seed, "spread").shuffle(names)
+    slots = [_slot(config, "pairs", row, name) for row, name in enumerate(names)]
     _pair_up(config, slots)
     for place in [place for place, slot in enumerate(slots) if slot.spoil == CLEAN][: _PICTURES_A_PAGE * config.pages]:
         slots[place] = replace(slots[place], on_pages=True)
@@ -83,14 +86,6 @@ def _share(counts: dict[str, int], weights: Mapping[str, float], rest: int) -> N
     left = rest - sum(math.floor(value) for value in exact.values())
     for name in sorted(exact, key=lambda name: (math.floor(exact[name]) - exact[name], name))[:left]:
         counts[name] += 1
-
-
-def _spread(config: MiniWebConfig) -> list[str]:
-    """A corruption's name or `clean` for each row of the pairs, well mixed."""
-    names = [name for name, count in corruption_counts(config).items() for _ in range(count)]
-    names += [CLEAN] * (config.pairs - len(names))
-    stream(config.seed, "spread").shuffle(names)
-    return names
 
 
 def _slot(config: MiniWebConfig, listed_in: str, row: int, spoil: str) -> Slot:

@@ -2,13 +2,12 @@
 
 from PIL import Image, ImageFilter
 
+from mmcorpus.curation.synthetic.common import saved
 from mmcorpus.curation.synthetic.miniweb.encode import (
     animation,
     bomb_png,
-    cmyk_jpeg,
     palette_image,
     png_16_bit,
-    progressive_jpeg,
     rgba_png,
     rotated_jpeg,
 )
@@ -53,8 +52,8 @@ def exif_rotated(page: Page) -> None:
 
 
 def cmyk(page: Page) -> None:
-    """A JPEG in four inks."""
-    page.serve(page.image, "jpg", cmyk_jpeg(page.image))
+    """A JPEG in four inks, as print shops upload them."""
+    page.serve(page.image, "jpg", saved(page.image.convert("CMYK"), "JPEG", quality=92))
 
 
 def sixteen_bit(page: Page) -> None:
@@ -74,8 +73,8 @@ def rgba(page: Page) -> None:
 
 
 def progressive(page: Page) -> None:
-    """A progressive JPEG."""
-    page.serve(page.image, "jpg", progressive_jpeg(page.image))
+    """A progressive JPEG, whose scans refine the whole picture."""
+    page.serve(page.image, "jpg", saved(page.image, "JPEG", quality=88, progressive=True))
 
 
 def animated(page: Page) -> None:

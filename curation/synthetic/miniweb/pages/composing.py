@@ -1,6 +1,5 @@
 """Corrupted content: the text and pictures of a page, changed before it is laid out."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from mmcorpus.curation.synthetic.miniweb.pages import content
@@ -86,8 +85,5 @@ def edited(desk: Desk) -> None:
     desk.draft.blocks = blocks
 
 
-def robots(directive: str) -> Callable[[Desk], None]:
-    def opt_out(desk: Desk) -> None:
-        desk.draft.head.append(f'<meta name="robots" content="{directive}">')
-
-    return opt_out
+def robots(desk: Desk, *, directive: str) -> None:
+    desk.draft.head.append(f'<meta name="robots" content="{directive}">')

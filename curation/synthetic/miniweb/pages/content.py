@@ -144,19 +144,8 @@ def truth_nodes(blocks: Iterable[Block]) -> Iterator[dict[str, Any]]:
     for block in blocks:
         if isinstance(block, Text):
             if block.text:
-                yield _node(text=block.text, tag=block.tag, spoil=block.spoil)
+                yield {"text": block.text, "tag": block.tag, "spoil": block.spoil}
             continue
-        yield _node(
-            url=block.url,
-            choices=list(block.choices),
-            spoil=block.spoil,
-            expect_stage=block.expect_stage,
-            expect_rule=block.expect_rule,
-        )
+        yield {name: getattr(block, name) for name in ("url", "choices", "spoil", "expect_stage", "expect_rule")}
         if block.caption is not None:
-            yield _node(text=block.caption, tag="figcaption")
-
-
-def _node(**known: Any) -> dict[str, Any]:
-    names = ("text", "tag", "url", "choices", "spoil", "expect_stage", "expect_rule")
-    return {name: known.get(name) for name in names}
+            yield {"text": block.caption, "tag": "figcaption"}

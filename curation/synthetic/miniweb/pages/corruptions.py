@@ -1,5 +1,6 @@
 """Every way in which a page goes wrong (or looks wrong and is fine), with the fate that a sound pipeline gives it."""
 
+import functools
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -32,11 +33,11 @@ class PageCorruption:
 
 
 def _function(module: ModuleType, entry: str | dict[str, dict[str, Any]]) -> Any:
-    """A function of a module by its name, or the one that it returns for arguments."""
+    """A function of a module by its name, with arguments where the entry has some."""
     if isinstance(entry, str):
         return getattr(module, entry)
     ((name, arguments),) = entry.items()
-    return getattr(module, name)(**arguments)
+    return functools.partial(getattr(module, name), **arguments)
 
 
 def _read(entry: dict[str, Any]) -> PageCorruption:

@@ -1,6 +1,7 @@
 """Makes the pages of a site: composes, corrupts, lays out and sends each of them."""
 
 import html
+import itertools
 import random
 import re
 from collections import Counter
@@ -13,7 +14,6 @@ from mmcorpus.curation.synthetic.miniweb.config import MiniWebConfig
 from mmcorpus.curation.synthetic.miniweb.pages import content
 from mmcorpus.curation.synthetic.miniweb.pages.chrome import Chrome
 from mmcorpus.curation.synthetic.miniweb.pages.content import Block, Draft, Picture, Shown, Text, truth_nodes
-from mmcorpus.curation.synthetic.miniweb.pages.corruptions import PAGE_CORRUPTIONS, PageCorruption
 from mmcorpus.curation.synthetic.miniweb.pages.embed import Embedder, foreign
 from mmcorpus.curation.synthetic.miniweb.pages.plan import PageSlot, page_stream, plan_pages
 from mmcorpus.curation.synthetic.miniweb.pages.prose import PEOPLE, PLACES, PROSE, Teller
@@ -22,7 +22,6 @@ from mmcorpus.curation.synthetic.miniweb.truth import CLEAN
 
 ENGLISH_ONLY: Final = ("dropped", "select", "language.en")
 _FIRST_DAY: Final = datetime(2024, 2, 1, 6, tzinfo=UTC)
-_PLAIN: Final = PageCorruption(expect="kept")
 _REPEATED_IN: Final = 3
 """A paragraph is repeated if it stands on so many pages of a domain (OBELICS drops it from three on)."""
 
@@ -33,21 +32,20 @@ class MadePage:
 
     draft: Draft
     slot: PageSlot
-    corruption: PageCorruption
 
     def texts(self) -> list[str]:
         """Its texts, captions among them."""
-        return [node["text"] for node in truth_nodes(self.draft.blocks) if node["text"] is not None]
+        return [node["text"] for node in truth_nodes(self.draft.blocks) if "text" in node]
 
     def truth(self, file: str, repeated: Counter[tuple[str, str]]) -> dict[str, Any]:
         """Its row of the truth; `repeated` counts the texts of each host."""
-        draft, corruption = self.draft, self.corruption
+        draft, corruption = self.draft, self.slot.corruption
         expect, stage, rule = corruption.expect, corruption.stage, corruption.rule
         if expect == "kept" and draft.language != "en":
             expect, stage, rule = ENGLISH_ONLY
         nodes = list(truth_nodes(draft.blocks)) if corruption.page else []
         for node in nodes:
-            if node["text"] is not None and repeated[draft.host, same_text(node["text"])] >= _REPEATED_IN:
+            if "text" in node and repeated[draft.host, same_text(node["text"])] >= _REPEATED_IN:
                 node.update(spoil="repeated_paragraph")
         return {
             "page": draft.number,
@@ -75,14 +73,11 @@ def make_pages(
     shown: clean pictures of the site, to be shown. corrupted: pictures with faults, put among the clean ones.
     read: a body of the site, by its file.
     """
-    maker = _Maker(config, shown, corrupted, read)
     slots = plan_pages(config)
+    maker = _Maker(config, slots, shown, corrupted, read)
     for slot in sorted(slots, key=lambda slot: (slot.spoil != CLEAN, slot.number)):  # a copy after what it copies
         maker.make(slot)
-    return [
-        MadePage(draft=maker.drafts[slot.number], slot=slot, corruption=PAGE_CORRUPTIONS.get(slot.spoil, _PLAIN))
-        for slot in slots
-    ]
+    return [MadePage(draft=maker.drafts[slot.number], slot=slot) for slot in slots]
 
 
 def same_text(text: str) -> str:
@@ -137,12 +132,17 @@ class _Maker:
     """Makes pages one by one and remembers them for those that repeat them."""
 
     def __init__(
-        self, config: MiniWebConfig, shown: Sequence[Shown], corrupted: Sequence[Shown], read: Callable[[str], bytes]
+        self,
+        config: MiniWebConfig,
+        slots: Sequence[PageSlot],
+        shown: Sequence[Shown],
+        corrupted: Sequence[Shown],
+        read: Callable[[str], bytes],
     ) -> None:
         self.drafts: dict[int, Draft] = {}
         self._config = config
         self._read = read
-        self._slots = {slot.number: slot for slot in plan_pages(config)}
+        self._slots = slots
         self._extras = _Extras(config, shown, corrupted)
         ordinary = [one for one in shown if one not in self._extras.everywhere]
         self._next = _round_robin(ordinary, page_stream(config, "pictures"))
@@ -150,14 +150,14 @@ class _Maker:
 
     def make(self, slot: PageSlot) -> None:
         """Make a page; its draft is then among `drafts`."""
-        corruption = PAGE_CORRUPTIONS.get(slot.spoil, _PLAIN)
+        corruption = slot.corruption
         # A copy is written by the same hand as its original: it takes its stream of choices.
         origin = self._slots[slot.partner] if slot.partner is not None and corruption.partner != "images" else slot
         rng = page_stream(self._config, "page", origin.number)
         template = TEMPLATES[origin.template]
         wanted = corruption.pictures or rng.randint(*template.pictures)
         shown = self._pictures.setdefault(origin.number, [])
-        shown += [next(self._next) for _ in range(wanted - len(shown))]
+        shown += itertools.islice(self._next, max(0, wanted - len(shown)))
         draft = Draft(
             number=slot.number,
             host=corruption.host or template.host,
@@ -173,7 +173,7 @@ class _Maker:
         )
         draft.blocks = template.compose(desk)
         draft.title = draft.blocks[0].text if isinstance(draft.blocks[0], Text) else ""
-        self._repeat(slot, corruption, draft)
+        self._repeat(slot, draft)
         corruption.compose(desk)
         if slot.spoil == CLEAN:
             draft.blocks[-1:] = [*self._extras.add(desk), draft.blocks[-1]]
@@ -181,15 +181,15 @@ class _Maker:
         corruption.send(draft, rng)
         self.drafts[slot.number] = draft
 
-    def _repeat(self, slot: PageSlot, corruption: PageCorruption, draft: Draft) -> None:
+    def _repeat(self, slot: PageSlot, draft: Draft) -> None:
         """Give a page that repeats another its share of the other."""
         if slot.partner is None:
             return
         original = self.drafts[slot.partner]
         draft.duplicate_of = original.url
-        if corruption.partner == "capture":
+        if slot.corruption.partner == "capture":
             del draft.blocks[-1]  # it was shorter then
-        elif corruption.partner == "images":
+        elif slot.corruption.partner == "images":
             texts = [block for block in draft.blocks if isinstance(block, Text)]
             pictures = [
                 replace(block, markup=f'<img src="{html.escape(block.url)}">', choices=(block.url,), caption=None)
@@ -200,7 +200,7 @@ class _Maker:
 
     def _lay_out(self, slot: PageSlot, draft: Draft) -> None:
         rng = page_stream(self._config, "furniture", slot.number)
-        others = [next(self._next) for _ in range(rng.randint(0, 3))]
+        others = list(itertools.islice(self._next, rng.randint(0, 3)))
         chrome = Chrome(draft, rng, others)
         body = TEMPLATES[draft.template].lay_out(draft.blocks, chrome)
         language = f' lang="{draft.language}"' if rng.random() < 0.8 else ""

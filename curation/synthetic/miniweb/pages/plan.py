@@ -2,12 +2,15 @@
 
 import random
 from dataclasses import dataclass, replace
+from typing import Final
 
 from mmcorpus.curation.synthetic.common import stream
 from mmcorpus.curation.synthetic.miniweb.config import MiniWebConfig
-from mmcorpus.curation.synthetic.miniweb.pages.corruptions import PAGE_CORRUPTIONS
+from mmcorpus.curation.synthetic.miniweb.pages.corruptions import PAGE_CORRUPTIONS, PageCorruption
 from mmcorpus.curation.synthetic.miniweb.pages.templates import TEMPLATES
 from mmcorpus.curation.synthetic.miniweb.truth import CLEAN
+
+_PLAIN: Final = PageCorruption(expect="kept")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,6 +24,10 @@ class PageSlot:
     partner: int | None = None
     """The number of the clean page that it repeats."""
 
+    @property
+    def corruption(self) -> PageCorruption:
+        return PAGE_CORRUPTIONS.get(self.spoil, _PLAIN)
+
 
 def plan_pages(config: MiniWebConfig) -> list[PageSlot]:
     """The pages in order; the same share is corrupted as of the pairs, in every way once while there is room."""
@@ -33,25 +40,23 @@ def plan_pages(config: MiniWebConfig) -> list[PageSlot]:
     partners = iter(clean)
     slots = []
     for number, spoil in enumerate(names):
-        corruption = PAGE_CORRUPTIONS.get(spoil)
-        partner = next(partners, None) if corruption is not None and corruption.partner else None
+        corruption = PAGE_CORRUPTIONS.get(spoil, _PLAIN)
+        partner = next(partners, None) if corruption.partner else None
         slots.append(
             PageSlot(
                 number=number,
-                spoil=CLEAN if corruption is not None and corruption.partner and partner is None else spoil,
-                template=(corruption and corruption.template) or rng.choice(list(TEMPLATES)),
-                language=rng.choice(corruption.languages) if corruption else "en",
+                spoil=CLEAN if corruption.partner and partner is None else spoil,
+                template=corruption.template or rng.choice(list(TEMPLATES)),
+                language="en" if spoil == CLEAN else rng.choice(corruption.languages),
                 partner=partner,
             )
         )
-    return [_as_original(slot, slots) for slot in slots]
-
-
-def _as_original(slot: PageSlot, slots: list[PageSlot]) -> PageSlot:
-    """A page that copies another's text is of its kind."""
-    if slot.partner is None or PAGE_CORRUPTIONS[slot.spoil].partner == "images":
-        return slot
-    return replace(slot, template=slots[slot.partner].template)
+    return [  # a page that copies another's text is of its kind
+        slot
+        if slot.partner is None or slot.corruption.partner == "images"
+        else replace(slot, template=slots[slot.partner].template)
+        for slot in slots
+    ]
 
 
 def _corrupted(config: MiniWebConfig) -> list[str]:

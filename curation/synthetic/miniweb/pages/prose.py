@@ -6,6 +6,7 @@ from typing import Any, Final
 from mmcorpus.curation.synthetic.common import read_data
 from mmcorpus.curation.synthetic.miniweb.captions import describe
 from mmcorpus.curation.synthetic.miniweb.pages.content import Shown
+from mmcorpus.curation.synthetic.render.words import capital
 
 PROSE: Final[dict[str, Any]] = read_data(__package__, "prose.yaml")
 PEOPLE: Final[list[str]] = PROSE["people"]
@@ -33,7 +34,7 @@ class Teller:
         """A headline that names the picture."""
         if self._frame:
             return self._fill(self._frame["title"])
-        return _capital(self._fill(self._rng.choice(PROSE["titles"]), thing=self._thing(shown)))
+        return capital(self._fill(self._rng.choice(PROSE["titles"]), thing=self._thing(shown)))
 
     def heading(self, shown: Shown) -> str:
         """A subheading that names the picture."""
@@ -41,7 +42,7 @@ class Teller:
         if self._frame:
             return thing
         heading: str = self._rng.choice(PROSE["headings"])
-        return heading.format(thing=thing, Thing=_capital(thing), place=self.place, year=self.year)
+        return heading.format(thing=thing, Thing=capital(thing), place=self.place, year=self.year)
 
     def _thing(self, shown: Shown) -> str:
         """The picture in a noun phrase: its shortest caption."""
@@ -88,10 +89,6 @@ class Teller:
         return template.format(
             person=self.person, other=self.other, place=self.place, year=self.year, n=self._rng.randint(3, 60), **more
         )
-
-
-def _capital(text: str) -> str:
-    return text[0].upper() + text[1:]
 
 
 def _uncapital(text: str) -> str:

@@ -4,33 +4,20 @@ import codecs
 import gzip
 import random
 import re
-from collections.abc import Callable
 
 from mmcorpus.curation.synthetic.miniweb.pages.content import Draft
 
-Send = Callable[[Draft, random.Random], None]
+
+def header(draft: Draft, rng: random.Random, *, value: str) -> None:
+    draft.headers["X-Robots-Tag"] = value
 
 
-def header(value: str) -> Send:
-    def send(draft: Draft, rng: random.Random) -> None:
-        draft.headers["X-Robots-Tag"] = value
-
-    return send
-
-
-def answer(status: int, content_type: str, body: str) -> Send:
-    """Answers something else; each character of the body is a byte."""
-
-    def send(draft: Draft, rng: random.Random) -> None:
-        draft.status, draft.body = status, body.encode("latin-1")
-        draft.headers = {"Content-Type": content_type}
-
-    return send
-
-
-def moved(draft: Draft, rng: random.Random) -> None:
-    draft.status, draft.body = 301, b"<html><body>Moved <a href='/'>here</a></body></html>"
-    draft.headers = {"Content-Type": "text/html", "Location": "/"}
+def answer(
+    draft: Draft, rng: random.Random, *, status: int, content_type: str, body: str, location: str | None = None
+) -> None:
+    """Something else is answered, a redirect perhaps; each character of the body is a byte."""
+    draft.status, draft.body = status, body.encode("latin-1")
+    draft.headers = {"Content-Type": content_type} | ({"Location": location} if location else {})
 
 
 def cut_off_png(draft: Draft, rng: random.Random) -> None:
@@ -38,26 +25,21 @@ def cut_off_png(draft: Draft, rng: random.Random) -> None:
     draft.headers = {"Content-Type": "image/png"}
 
 
-def script_only(draft: Draft, rng: random.Random) -> None:
-    draft.body = (
-        b"<!doctype html><html><head><meta charset=utf-8><title>App</title></head><body>"
-        b"<noscript>You need to enable JavaScript to run this app.</noscript>"
-        b'<div id="root"></div><script src="/static/app.js"></script></body></html>'
-    )
-
-
-def charset(name: str, *, meta: str | None = None, header: str | None = None, bom: bool = False) -> Send:
-    """Sends the page in an encoding that only one of its three signs tells (a BOM beats the header, that the meta)."""
-
-    def send(draft: Draft, rng: random.Random) -> None:
-        text = draft.body.decode("utf-8")
-        tag = "" if meta is None else f'<meta http-equiv="Content-Type" content="text/html; charset={meta}">'
-        text = text.replace('<meta charset="utf-8">', tag, 1)
-        body = text.encode(name, "xmlcharrefreplace")
-        draft.body = codecs.BOM_UTF16_LE + body if bom else body
-        draft.headers["Content-Type"] = "text/html" if header is None else f"text/html; charset={header}"
-
-    return send
+def charset(
+    draft: Draft,
+    rng: random.Random,
+    *,
+    name: str,
+    meta: str | None = None,
+    header: str | None = None,
+    bom: bool = False,
+) -> None:
+    """An encoding that only one of the page's three signs tells (a BOM beats the header, that the meta)."""
+    text = draft.body.decode("utf-8")
+    tag = "" if meta is None else f'<meta http-equiv="Content-Type" content="text/html; charset={meta}">'
+    body = text.replace('<meta charset="utf-8">', tag, 1).encode(name, "xmlcharrefreplace")
+    draft.body = codecs.BOM_UTF16_LE + body if bom else body
+    draft.headers["Content-Type"] = "text/html" if header is None else f"text/html; charset={header}"
 
 
 def soup(draft: Draft, rng: random.Random) -> None:

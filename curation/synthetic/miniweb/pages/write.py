@@ -76,7 +76,7 @@ def write_pages(
     repeated = Counter(
         (page.draft.host, same_text(text))
         for page in made
-        if page.corruption.stage not in ("extract", "capture")
+        if page.slot.corruption.stage not in ("extract", "capture")
         for text in page.texts()
     )
     truth = [page.truth(file, repeated) for page, file in zip(made, files, strict=True)]
@@ -108,13 +108,7 @@ def _shown(row: Mapping[str, Any], routes: Mapping[str, Route]) -> Shown:
 
 
 def _corrupted(row: Mapping[str, Any]) -> Shown:
-    return Shown(
-        url=row["url"],
-        file=None,
-        spoil=row["spoil"],
-        expect_stage=row["expect_stage"],
-        expect_rule=row["expect_rule"],
-    )
+    return Shown(file=None, **{name: row[name] for name in ("url", "spoil", "expect_stage", "expect_rule")})
 
 
 def _read(out: str, file: str) -> bytes:
