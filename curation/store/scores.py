@@ -124,7 +124,7 @@ def tables_done(root: str, shards: dict[str, int], scorers: Sequence[Scorer]) ->
     done = {}
     for scorer in scorers:
         fingerprint, there = scorer.fingerprint(), [name for name in shards_of(root, scorer.name) if name in shards]
-        infos = storage.threaded(lambda shard, of=scorer.name: _read_info(table_path(root, of, shard)), there)
+        infos = storage.threaded(_read_info, [table_path(root, scorer.name, shard) for shard in there])
         done[scorer.name] = {
             shard: info
             for shard, info in zip(there, infos, strict=True)
