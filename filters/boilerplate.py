@@ -7,8 +7,9 @@ from typing import Any, Final
 
 import yaml
 
-_DATA: Final[dict[str, Any]] = yaml.safe_load(
-    importlib.resources.files(__package__).joinpath("boilerplate.yaml").read_text("utf-8")
+_DATA: Final[dict[str, Any]] = yaml.load(
+    importlib.resources.files(__package__).joinpath("boilerplate.yaml").read_text("utf-8"),
+    getattr(yaml, "CSafeLoader", yaml.SafeLoader),
 )
 _GENERIC: Final = frozenset(_DATA["generic_words"].split())
 

@@ -1,15 +1,14 @@
 """C4's rules for a page's text (Raffel et al. 2020, arXiv:1910.10683, 2.2)."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 import pyarrow as pa
 
 from mmcorpus.filters import wordlists
-from mmcorpus.filters.scorer import Batch, Columns, Scorer
-from mmcorpus.filters.texts import count_sentences, score_texts
+from mmcorpus.filters.texts import TextScorer, count_sentences
 from mmcorpus.filters.weights import weights_identity
 
 _CITATION: Final = re.compile(r"\[\d*\]|\[edit\]|\[citation needed\]")
@@ -20,7 +19,7 @@ _UNSPACED: Final = frozenset({"ja", "th", "zh"})
 
 
 @dataclass(frozen=True, kw_only=True)
-class C4Scorer(Scorer):
+class C4Scorer(TextScorer):
     """Columns of one text, a page's or a paragraph's.
 
     C4 drops lines, then pages. lines: those with anything but white space. kept_lines: those that end in `.`, `?`, `!`
@@ -40,7 +39,6 @@ class C4Scorer(Scorer):
 
     name: ClassVar[str] = "c4"
     version: ClassVar[str] = "1"
-    inputs: ClassVar[tuple[str, ...]] = ("caption",)
 
     def schema(self) -> pa.Schema:
         columns = dict.fromkeys(("lines", "kept_lines", "sentences"), pa.int32())
@@ -54,15 +52,14 @@ class C4Scorer(Scorer):
     def model(self) -> str:
         return "" if self.flagged_words is None else weights_identity(self.flagged_words)
 
-    def load(self) -> Callable[[Batch], Columns]:
-        names = self.schema().names
+    def load_measure(self) -> Callable[[str], Mapping[str, Any]]:
         flagged = _pattern(self.flagged_words, self.language)
 
         def measure(text: str) -> dict[str, Any]:
-            row = measure_lines(text)
-            return row | {"flagged_words": len(set(flagged.findall(text.lower()))) if flagged else 0}
+            found = len(set(flagged.findall(text.lower()))) if flagged else 0
+            return {**measure_lines(text), "flagged_words": found}
 
-        return lambda batch: score_texts(names, batch["caption"], measure)
+        return measure
 
 
 def measure_lines(text: str) -> dict[str, Any]:

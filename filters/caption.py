@@ -4,14 +4,13 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 import pyarrow as pa
 
 from mmcorpus.filters import boilerplate
-from mmcorpus.filters.scorer import REASON, Batch, Columns, Scorer
-
-NO_CAPTION: Final = "no_caption"
+from mmcorpus.filters.scorer import Batch, Columns, Scorer, columns_of
+from mmcorpus.filters.texts import NO_CAPTION
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,10 +40,7 @@ class CaptionScorer(Scorer):
         names = self.schema().names
 
         def judge(batch: Batch) -> Columns:
-            captions = batch["caption"]
-            rows = [None if caption is None else measure(caption) for caption in captions]
-            columns: Columns = {name: [row and row[name] for row in rows] for name in names}
-            return {**columns, REASON: [NO_CAPTION if row is None else None for row in rows]}
+            return columns_of(names, [NO_CAPTION if text is None else measure(text) for text in batch["caption"]])
 
         return judge
 

@@ -1,17 +1,20 @@
 """Shared by the perplexity scorers: columns, batches of like length, and log-likelihoods in fp32 of chosen tokens.
 
-Shape legend: B sequences, L positions, D width, M scored tokens, K words in the vocabulary.
+Shape legend: B sequences, L positions, D width, M scored tokens, V the vocabulary's size, X D or V.
 """
 
 import math
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import pyarrow as pa
 
-from mmcorpus.filters.caption import NO_CAPTION
-from mmcorpus.filters.language import BLANK
-from mmcorpus.filters.scorer import REASON, Columns
+from mmcorpus.filters.model import ModelScorer
+from mmcorpus.filters.scorer import Columns, columns_of
+from mmcorpus.filters.texts import blank_reason
+from mmcorpus.filters.weights import is_hub_id, require, weights_identity
 
 if TYPE_CHECKING:
     import torch
@@ -33,33 +36,28 @@ class Measured(NamedTuple):
     truncated: bool = False
     """True if only the beginning was."""
 
+    def columns(self) -> dict[str, Any]:
+        """The values by column of SCHEMA."""
+        return {**self._asdict(), "ppl": math.exp(min(self.nll_sum / self.n_tokens, _MOST_NATS))}
+
 
 SCHEMA: Final = pa.schema(
     {"nll_sum": pa.float64(), "n_tokens": pa.int32(), "ppl": pa.float64(), "truncated": pa.bool_()}
 )
-"""The columns; `ppl` is exp(nll_sum / n_tokens)."""
+"""The columns; `ppl` is exp(nll_sum / n_tokens), kept finite (at most e^700)."""
+WHOLE: Final = SCHEMA.remove(SCHEMA.get_field_index("truncated"))
+"""The columns where no text is cut."""
 
 
 def to_columns(rows: Sequence[Measured | str]) -> Columns:
     """The columns of SCHEMA and `reason`, of likelihoods or the reasons why there is none."""
-    found = [row if isinstance(row, Measured) else None for row in rows]
-    return {
-        "nll_sum": [row and row.nll_sum for row in found],
-        "n_tokens": [row and row.n_tokens for row in found],
-        "ppl": [row and perplexity(row.nll_sum, row.n_tokens) for row in found],
-        "truncated": [row and row.truncated for row in found],
-        REASON: [row if isinstance(row, str) else None for row in rows],
-    }
+    return columns_of(SCHEMA.names, [row if isinstance(row, str) else row.columns() for row in rows])
 
 
-def perplexity(nll_sum: float, n_tokens: int) -> float:
-    """exp of the mean, kept finite (at most e^700)."""
-    return math.exp(min(nll_sum / n_tokens, _MOST_NATS))
-
-
-def blank_reason(text: str | None) -> str | None:
-    """Why a text cannot be scored before anything is looked at: `no_caption`, `blank`; None if it can."""
-    return NO_CAPTION if text is None else BLANK if not text.strip() else None
+def reasons_and_texts(captions: Sequence[str | None], instead: str = "") -> tuple[list[str | None], list[str]]:
+    """Why each caption cannot be scored (None if it can), and the texts, with another in place of those."""
+    reasons = [blank_reason(caption) for caption in captions]
+    return reasons, [instead if reason else caption or "" for caption, reason in zip(captions, reasons, strict=True)]
 
 
 def clean(text: str) -> str:
@@ -100,10 +98,35 @@ def torch_type(dtype: str) -> "torch.dtype":
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[dtype]
 
 
+@dataclass(frozen=True, kw_only=True)
+class LikelihoodScorer(ModelScorer):
+    """A scorer by a model that transformers loads. Subclasses say which packages they need."""
+
+    model_name: str
+    """A Hugging Face id, or a folder that `save_pretrained` wrote; may be a URL."""
+    revision: str | None = None
+    """Of a Hugging Face id: a branch, tag or commit; null for its main branch. The scores record the commit."""
+
+    def schema(self) -> pa.Schema:
+        return SCHEMA
+
+    def check(self) -> None:
+        require(*self.packages())
+        if not is_hub_id(self.model_name):
+            weights_identity(self.model_name)
+
+    def model(self) -> str:
+        return weights_identity(self.model_name, self.revision)
+
+    @abstractmethod
+    def packages(self) -> tuple[str, ...]:
+        """The packages that it needs."""
+
+
 class TokenLikelihoods:
     """Negative log-likelihoods of chosen tokens under a transformers model with a language modelling head.
 
-    Only positions that predict one of them pass through the head, a part at a time, so that B×L×K logits never exist.
+    Only positions that predict one of them pass through the head, a part at a time, so that B×L×V logits never exist.
     Models that do more to logits than their head does (Gemma 2 caps them, Granite scales them) are noticed when they
     are loaded, and asked for the logits of those positions whole.
     """
@@ -124,26 +147,22 @@ class TokenLikelihoods:
             targets_M: the targets, row by row.
         """
         import torch
+        from torch.nn.functional import cross_entropy
 
         device, kind = self._head.weight.device, self._head.weight.dtype
         inputs = {name: value.to(device, kind if value.is_floating_point() else None) for name, value in inputs.items()}
         predicts_BL, targets_M = predicts_BL.to(device), targets_M.to(device)
         with torch.inference_mode():
             if self._head_is_all:
-                hidden_MD = self._model.base_model(**inputs, use_cache=False).last_hidden_state[predicts_BL]
-                parts = hidden_MD.split(max(1, LOGITS_HELD // self._head.weight.shape[0]))
-                nll = [
-                    _nll(self._head(part), wanted)
-                    for part, wanted in zip(parts, targets_M.split([len(part) for part in parts]), strict=True)
-                ]
+                found_MX = self._model.base_model(**inputs, use_cache=False).last_hidden_state[predicts_BL]
             else:
                 logits = self._model(**inputs, use_cache=False, logits_to_keep=predicts_BL).logits
-                logits_MK = logits if logits.dim() == 2 else logits[predicts_BL]
-                size = max(1, LOGITS_HELD // logits_MK.shape[-1])
-                nll = [
-                    _nll(part, wanted)
-                    for part, wanted in zip(logits_MK.split(size), targets_M.split(size), strict=True)
-                ]
+                found_MX = logits if logits.dim() == 2 else logits[predicts_BL]
+            size = max(1, LOGITS_HELD // self._head.weight.shape[0])
+            nll = []
+            for part, targets in zip(found_MX.split(size), targets_M.split(size), strict=True):
+                logits_MV = self._head(part) if self._head_is_all else part
+                nll.append(cross_entropy(logits_MV.float(), targets, reduction="none"))
             return torch.cat(nll).cpu()
 
     def _compare_head(self) -> bool:
@@ -157,12 +176,6 @@ class TokenLikelihoods:
             own = self._model(input_ids=ids, use_cache=False).logits
             head = self._head(self._model.base_model(input_ids=ids, use_cache=False).last_hidden_state)
         return own.shape == head.shape and bool(torch.allclose(own, head, rtol=1e-5, atol=1e-6))
-
-
-def _nll(logits_MK: "torch.Tensor", targets_M: "torch.Tensor") -> "torch.Tensor":
-    import torch.nn.functional as F
-
-    return F.cross_entropy(logits_MK.float(), targets_M, reduction="none")
 
 
 def sums(nll_M: "torch.Tensor", counts: Sequence[int]) -> list[float]:

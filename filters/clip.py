@@ -19,12 +19,11 @@ from mmcorpus.filters.heads import HeadConfig
 from mmcorpus.filters.model import ModelScorer
 from mmcorpus.filters.open_clip_names import Checkpoint
 from mmcorpus.filters.scorer import REASON, Batch, Columns, fingerprint_of
+from mmcorpus.filters.texts import blank_reason
 
 if TYPE_CHECKING:
     import torch
 
-NO_CAPTION: Final = "no_caption"
-BLANK: Final = "blank"
 _OWN: Final = ("similarity", "logit", "caption_too_long")
 _EVALUATION: Final = ("evaluation_similarity", "evaluation_match")
 _UNWANTED: Final = {*_OWN, *_EVALUATION, "uid", REASON, "image", "text"}
@@ -142,7 +141,7 @@ class ClipScorer(ModelScorer):
                 "pixels": preprocess.pixels([image.pixels for image in batch["image"]]),
                 "tokens": tokens,
                 "caption_too_long": too_long.tolist(),
-                REASON: [_reason(caption) for caption in captions],
+                REASON: [blank_reason(caption) for caption in captions],
             }
 
         return prepare
@@ -204,7 +203,7 @@ class _Judge:
             made["image"] = list(found.pop("image"))
             made["text"] = _where(captioned, list(found.pop("text")))
         if self._evaluations is not None:
-            made["evaluation_match"] = [self._evaluations.name(picture) for picture in found.pop("evaluation_match")]
+            made["evaluation_match"] = self._evaluations.names.take(pa.array(found.pop("evaluation_match"))).to_pylist()
         return {**made, **{name: values.tolist() for name, values in found.items()}}
 
     def _direction(self, concept: ConceptConfig) -> "torch.Tensor":
@@ -219,9 +218,3 @@ class _Judge:
 
 def _where(shown: Sequence[bool], values: Sequence[Any]) -> list[Any]:
     return [value if show else None for show, value in zip(shown, values, strict=True)]
-
-
-def _reason(caption: str | None) -> str | None:
-    if caption is None:
-        return NO_CAPTION
-    return None if caption.strip() else BLANK

@@ -133,14 +133,13 @@ def _frames(image: Image.Image) -> int:
 def _upright_rgb(image: Image.Image) -> tuple[np.ndarray, bool]:
     """RGB pixels of a loaded image and whether any was transparent; TIFFs were turned upright while loading."""
     turn = _UPRIGHT.get(_orientation(image))
+    has_alpha = False
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         grey, clear = _eight_bits(image)
         if clear is not None:
-            grey = np.where(clear, np.uint8(255), grey)
-        rgb = Image.fromarray(grey).convert("RGB")
-        return np.asarray(rgb.transpose(turn) if turn is not None else rgb), bool(clear is not None and clear.any())
-    has_alpha = False
-    if image.has_transparency_data:
+            grey, has_alpha = np.where(clear, np.uint8(255), grey), bool(clear.any())
+        image = Image.fromarray(grey)
+    elif image.has_transparency_data:
         rgba = image if image.mode == "RGBA" else image.convert("RGBA")
         alpha = rgba.getchannel("A")
         has_alpha = alpha.getextrema()[0] < 255  # type: ignore[operator]

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Final
 
 import pyarrow as pa
 
-from mmcorpus.filters.scorer import REASON, Batch, Columns, Scorer
+from mmcorpus.filters.scorer import Batch, Columns, Scorer, columns_of
 
 NO_NODES: Final = "no_nodes"
 """The reason of a row that is no document: it does not say how many images it has."""
@@ -32,18 +32,17 @@ class DocumentScorer(Scorer):
         names = self.schema().names
 
         def judge(batch: Batch) -> Columns:
-            rows = [measure(text or "", meta) for text, meta in zip(batch["caption"], batch["meta"], strict=True)]
-            columns: Columns = {name: [row and row[name] for row in rows] for name in names}
-            return {**columns, REASON: [NO_NODES if row is None else None for row in rows]}
+            rows = zip(batch["caption"], batch["meta"], strict=True)
+            return columns_of(names, [measure(text or "", meta) for text, meta in rows])
 
         return judge
 
 
-def measure(text: str, meta: Mapping[str, Any]) -> dict[str, int] | None:
-    """The columns of one document; None if it is none."""
+def measure(text: str, meta: Mapping[str, Any]) -> dict[str, int] | str:
+    """The columns of one document, or why there are none."""
     images = meta.get("images")
     if images is None:
-        return None
+        return NO_NODES
     return {"images": images, "texts": _texts(text, meta), "words": len(text.split()), "characters": len(text)}
 
 

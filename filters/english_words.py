@@ -9,10 +9,8 @@ English texts (documentation, change logs, HTML) 221 are others than spaCy's.
 import functools
 import re
 import unicodedata
-from collections.abc import Callable
 from typing import Final
 
-_REMEMBERED: Final = 1 << 16
 _LONGEST: Final = 1000  # characters without white space; what is longer is no English, and split in one pass
 _MARKS: Final = frozenset("…,:;!?¿¡()[]{}<>_#*&。？！，、；：～·।،؛٪'\"”“`‘´’‚„»«「」『』（）〔〕【】《》〈〉⟦⟧")
 _HEAD: Final = _MARKS | frozenset("§%=—–")
@@ -50,31 +48,18 @@ _UNSPACED: Final = re.compile(rf"[{_HAN}]|[^{_HAN}]+")
 _PLAIN: Final = re.compile(rf"[{_HAN}]|[^\W{_HAN}]+|[^\w\s]")
 
 
-@functools.cache
-def tokenizer() -> Callable[[str], list[str]]:
-    """The function from a text to its tokens in order; one a process, with one memory.
+def tokenize(text: str) -> list[str]:
+    """The tokens of a text, in order.
 
     Han and Kana are a word a character; other scripts without spaces (Thai, Khmer, Lao, Burmese) are not split.
     """
-    known: dict[str, tuple[str, ...]] = {}
-
-    def split(text: str) -> list[str]:
-        found: list[str] = []
-        for chunk in text.split():
-            tokens = known.get(chunk)
-            if tokens is None:
-                if len(chunk) > _LONGEST:
-                    found += _PLAIN.findall(chunk)
-                    continue
-                if len(known) >= _REMEMBERED:
-                    known.clear()
-                known[chunk] = tokens = tuple(split_chunk(chunk))
-            found += tokens
-        return found
-
-    return split
+    found: list[str] = []
+    for chunk in text.split():
+        found += split_chunk(chunk) if len(chunk) <= _LONGEST else _PLAIN.findall(chunk)
+    return found
 
 
+@functools.lru_cache(maxsize=1 << 16)
 def split_chunk(chunk: str) -> list[str]:
     """The tokens of what stands between white space.
 

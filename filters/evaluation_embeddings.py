@@ -24,14 +24,8 @@ class EvaluationEmbeddings:
 
     vectors: npt.NDArray[np.float32]
     """Unit length, shape (pictures, dimensions)."""
-    items: npt.NDArray[np.int64]
-    """The item of each."""
     names: pa.ChunkedArray
-    """Of each item, `set/id`."""
-
-    def name(self, picture: int) -> str:
-        """The item of a picture."""
-        return str(self.names[int(self.items[picture])].as_py())
+    """Of each picture its item, `set/id`."""
 
 
 def check_embeddings(index: str, revision: str) -> None:
@@ -53,8 +47,4 @@ def read_embeddings(index: str) -> EvaluationEmbeddings:
     table = read_index_table(index, EMBEDDINGS)
     column: Any = table["image"].combine_chunks()
     vectors = column.flatten().to_numpy().astype(np.float32).reshape(len(column), column.type.list_size)
-    return EvaluationEmbeddings(
-        vectors=vectors,
-        items=table["item"].to_numpy().astype(np.int64),
-        names=read_index_table(index, ITEMS)["name"],
-    )
+    return EvaluationEmbeddings(vectors=vectors, names=read_index_table(index, ITEMS)["name"].take(table["item"]))

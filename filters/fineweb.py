@@ -1,19 +1,18 @@
 """FineWeb's own rules for a document's text (Penedo et al. 2024, arXiv:2406.17557, 3.6)."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from mmcorpus.filters.english_words import tokenizer
-from mmcorpus.filters.scorer import Batch, Columns, Scorer
-from mmcorpus.filters.texts import duplicates, score_texts
+from mmcorpus.filters.english_words import tokenize
+from mmcorpus.filters.texts import TextScorer, duplicates
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinewebScorer(Scorer):
+class FinewebScorer(TextScorer):
     """Columns of one document's text; lines of nothing but white space do not count.
 
     line_punctuation: the share of lines that end in a mark that ends sentences (Unicode's Sentence_Terminal), 0-1.
@@ -27,7 +26,6 @@ class FinewebScorer(Scorer):
 
     name: ClassVar[str] = "fineweb"
     version: ClassVar[str] = "1"
-    inputs: ClassVar[tuple[str, ...]] = ("caption",)
 
     def __post_init__(self) -> None:
         if self.short_line < 1:
@@ -37,11 +35,9 @@ class FinewebScorer(Scorer):
         names = ("line_punctuation", "short_lines", "duplicate_line_characters", "line_breaks")
         return pa.schema(dict.fromkeys(names, pa.float64()))
 
-    def load(self) -> Callable[[Batch], Columns]:
+    def load_measure(self) -> Callable[[str], Mapping[str, Any]]:
         import regex
 
-        names = self.schema().names
-        tokens = tokenizer()
         terminal = functools.lru_cache(maxsize=4096)(regex.compile(r"\p{Sentence_Terminal}").match)
 
         def measure(text: str) -> dict[str, Any]:
@@ -51,7 +47,7 @@ class FinewebScorer(Scorer):
                 "line_punctuation": sum(terminal(line[-1]) is not None for line in lines) / len(lines),
                 "short_lines": sum(len(line) <= self.short_line for line in lines) / len(lines),
                 "duplicate_line_characters": duplicates(lines)[1] / (len(text) - breaks),
-                "line_breaks": breaks / len(tokens(text)),
+                "line_breaks": breaks / len(tokenize(text)),
             }
 
-        return lambda batch: score_texts(names, batch["caption"], measure)
+        return measure

@@ -13,7 +13,6 @@ road signs) many frequencies are nearly zero and their bits noise: 3 % of a corp
 they are compressed.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Final
@@ -21,6 +20,7 @@ from typing import ClassVar, Final
 import numpy as np
 import pyarrow as pa
 
+from mmcorpus.filters.image import dct_hashes
 from mmcorpus.filters.scorer import Batch, Columns, Scorer
 
 THUMBNAIL_SIDE: Final = 64
@@ -60,9 +60,4 @@ class FingerprintScorer(Scorer):
 
 def dct_hash(thumbnail: np.ndarray) -> str:
     """64 hex digits of a luma thumbnail [64, 64]; a blank one gives 80…0."""
-    frequency, position = np.arange(FREQUENCIES)[:, None], np.arange(THUMBNAIL_SIDE)[None, :]
-    basis = np.cos(np.pi * frequency * (2 * position + 1) / (2 * THUMBNAIL_SIDE)) * math.sqrt(2 / THUMBNAIL_SIDE)
-    basis[0] /= math.sqrt(2)
-    # Rounding makes zero of what is zero but for the last digit, which differs between machines.
-    low = np.round(basis @ thumbnail.astype(np.float64) @ basis.T, 6).ravel()
-    return np.packbits(low > np.median(low)).tobytes().hex()
+    return dct_hashes(thumbnail[None].astype(np.float64), FREQUENCIES)[0]

@@ -1,22 +1,21 @@
 """Gopher's quality rules for a document's text (Rae et al. 2021, arXiv:2112.11446, A.1.1)."""
 
+import functools
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 import pyarrow as pa
 
-from mmcorpus.filters.english_words import tokenizer
-from mmcorpus.filters.scorer import Batch, Columns, Scorer
-from mmcorpus.filters.texts import score_texts
+from mmcorpus.filters.english_words import tokenize
+from mmcorpus.filters.texts import TextScorer
 
 STOP_WORDS: Final = frozenset({"the", "be", "to", "of", "and", "that", "have", "with"})
-_REMEMBERED: Final = 1 << 17
 
 
 @dataclass(frozen=True, kw_only=True)
-class GopherQualityScorer(Scorer):
+class GopherQualityScorer(TextScorer):
     """Columns of one document's text.
 
     The text is tokenised like spaCy (`filters.english_words`), so that a full stop is a token, and no word. words:
@@ -31,29 +30,16 @@ class GopherQualityScorer(Scorer):
 
     name: ClassVar[str] = "gopher_quality"
     version: ClassVar[str] = "1"
-    inputs: ClassVar[tuple[str, ...]] = ("caption",)
 
     def schema(self) -> pa.Schema:
         columns: dict[str, pa.DataType] = {"words": pa.int32()}
         ratios = ("mean_word_length", "hashes", "ellipses", "bullet_lines", "ellipsis_lines", "alphabetic_words")
         return pa.schema(columns | dict.fromkeys(ratios, pa.float64()) | {"stop_words": pa.int32()})
 
-    def load(self) -> Callable[[Batch], Columns]:
-        names = self.schema().names
-        tokens = tokenizer()
-        known: dict[str, tuple[bool, bool]] = {}
-
-        def look_up(token: str) -> tuple[bool, bool]:
-            found = known.get(token)
-            if found is None:
-                if len(known) >= _REMEMBERED:
-                    known.clear()
-                found = known[token] = not is_mark(token), any(map(str.isalpha, token))
-            return found
-
+    def load_measure(self) -> Callable[[str], Mapping[str, Any]]:
         def measure(text: str) -> dict[str, Any]:
-            parts = tokens(text)
-            kinds = [look_up(part) for part in parts]
+            parts = tokenize(text)
+            kinds = [_kind(part) for part in parts]
             words = [part for part, (word, _) in zip(parts, kinds, strict=True) if word]
             lines = text.splitlines()
             return {
@@ -67,7 +53,13 @@ class GopherQualityScorer(Scorer):
                 "stop_words": len(STOP_WORDS.intersection(parts)),
             }
 
-        return lambda batch: score_texts(names, batch["caption"], measure)
+        return measure
+
+
+@functools.lru_cache(maxsize=1 << 17)
+def _kind(token: str) -> tuple[bool, bool]:
+    """Whether a token is a word, and whether it has a letter."""
+    return not is_mark(token), any(map(str.isalpha, token))
 
 
 def is_mark(token: str) -> bool:

@@ -2,16 +2,15 @@
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 import numpy as np
 import pyarrow as pa
 
-from mmcorpus.filters.english_words import tokenizer
-from mmcorpus.filters.scorer import Batch, Columns, Scorer
-from mmcorpus.filters.texts import duplicates, score_texts
+from mmcorpus.filters.english_words import tokenize
+from mmcorpus.filters.texts import TextScorer, duplicates
 
 TOP: Final = (2, 3, 4)
 """Lengths of which the most frequent n-gram is measured."""
@@ -23,7 +22,7 @@ _MULTIPLIER: Final = np.uint64(0x9E3779B97F4A7C15)
 
 
 @dataclass(frozen=True, kw_only=True)
-class GopherRepetitionScorer(Scorer):
+class GopherRepetitionScorer(TextScorer):
     """Columns of one document's text; each a share, 0-1.
 
     duplicate_lines, duplicate_paragraphs: of the lines (paragraphs: separated by empty lines), those that stood before.
@@ -38,7 +37,6 @@ class GopherRepetitionScorer(Scorer):
 
     name: ClassVar[str] = "gopher_repetition"
     version: ClassVar[str] = "1"
-    inputs: ClassVar[tuple[str, ...]] = ("caption",)
 
     def schema(self) -> pa.Schema:
         names = ["duplicate_lines", "duplicate_paragraphs"]
@@ -46,16 +44,14 @@ class GopherRepetitionScorer(Scorer):
         names += [f"top_{length}gram" for length in TOP] + [f"duplicate_{length}gram" for length in DUPLICATE]
         return pa.schema(dict.fromkeys(names, pa.float64()))
 
-    def load(self) -> Callable[[Batch], Columns]:
-        names = self.schema().names
-        tokens = tokenizer()
+    def load_measure(self) -> Callable[[str], Mapping[str, Any]]:
         top, repeated = _compiled(_top_characters), _compiled(_duplicate_characters)
 
         def measure(text: str) -> dict[str, Any]:
             lines, paragraphs = _LINES.split(text), _PARAGRAPHS.split(text.strip())
             line_count, line_characters = duplicates(lines)
             paragraph_count, paragraph_characters = duplicates(paragraphs)
-            words = tokens(text)
+            words = tokenize(text)
             numbers: dict[str, int] = {}
             order = np.fromiter((numbers.setdefault(word, len(numbers) + 1) for word in words), np.uint64, len(words))
             lengths = np.fromiter(map(len, words), np.int64, len(words))
@@ -70,7 +66,7 @@ class GopherRepetitionScorer(Scorer):
                 f"duplicate_{length}gram": repeated(order, lengths, length) / len(text) for length in DUPLICATE
             }
 
-        return lambda batch: score_texts(names, batch["caption"], measure)
+        return measure
 
 
 @functools.cache
@@ -79,8 +75,8 @@ def _compiled(function: Callable[..., int]) -> Callable[..., int]:
     import numba
     from numba.extending import register_jitable
 
-    register_jitable(_windows)
-    register_jitable(_slot)
+    for helper in (_windows, _empty_table, _slot):
+        register_jitable(helper)
     code: Callable[..., int] = numba.njit(cache=True)(function)
     return code
 
@@ -97,6 +93,14 @@ def _windows(words: Any, length: int) -> Any:
     return hashes
 
 
+def _empty_table(count: int) -> Any:
+    """A table for the positions of so many hashes, at most half full; its size is a power of two."""
+    size = 8
+    while size < 2 * count:
+        size *= 2
+    return np.full(size, -1, np.int64)
+
+
 def _slot(table: Any, hashes: Any, key: Any) -> int:
     """The slot of a table of positions in `hashes` that holds the key, or could."""
     mask = len(table) - 1
@@ -109,29 +113,16 @@ def _slot(table: Any, hashes: Any, key: Any) -> int:
 def _top_characters(words: Any, lengths: Any, length: int) -> int:
     """Characters of all occurrences of the most frequent n-gram, the first of several; 0 if there is none."""
     hashes = _windows(words, length)
-    size = 8
-    while size < 2 * len(hashes):
-        size *= 2
-    first = np.full(size, -1, np.int64)
-    counts = np.zeros(size, np.int64)
-    best = 0
-    place = len(hashes)
-    for start in range(len(hashes)):
-        slot = _slot(first, hashes, hashes[start])
-        if first[slot] < 0:
-            first[slot] = start
-        counts[slot] += 1
-        if counts[slot] > best:
-            best = counts[slot]
-    for slot in range(size):
-        if counts[slot] == best and best > 0 and first[slot] < place:
-            place = first[slot]
-    if best == 0:
+    if len(hashes) == 0:
         return 0
-    characters = length - 1
-    for offset in range(length):
-        characters += lengths[place + offset]
-    return int(characters * best)
+    table, counts = _empty_table(len(hashes)), np.zeros(len(hashes), np.int64)
+    for start in range(len(hashes)):
+        slot = _slot(table, hashes, hashes[start])
+        if table[slot] < 0:
+            table[slot] = start
+        counts[table[slot]] += 1
+    place = counts.argmax()  # counted where each occurs first, so that the first of several is found
+    return int((length - 1 + lengths[place : place + length].sum()) * counts[place])
 
 
 def _duplicate_characters(words: Any, lengths: Any, length: int) -> int:
@@ -140,12 +131,8 @@ def _duplicate_characters(words: Any, lengths: Any, length: int) -> int:
     `a b a b a b` with n = 2: `a b` is new, `b a` is new, the second `a b` is not and is stepped over, nor is the third.
     """
     hashes = _windows(words, length)
-    size = 8
-    while size < 2 * len(hashes):
-        size *= 2
-    table = np.full(size, -1, np.int64)
-    characters = 0
-    start = 0
+    table = _empty_table(len(hashes))
+    characters = start = 0
     while start < len(hashes):
         slot = _slot(table, hashes, hashes[start])
         if table[slot] < 0:

@@ -72,9 +72,14 @@ class HeadConfig:
     def _layers(self) -> list[tuple["torch.Tensor", "torch.Tensor | None"]]:
         """Weight [out, in] and bias [out] of each linear layer, in the order of their names."""
         state = self._state()
-        names = sorted((name for name, value in state.items() if value.ndim == 2), key=_natural)
-        layers = [(state[name].float(), _bias(state, name)) for name in names]
-        left = set(state) - {key for name in names for key in (name, name.removesuffix("weight") + "bias")}
+        biases = {
+            name: name.removesuffix("weight") + "bias"
+            for name in sorted((name for name, value in state.items() if value.ndim == 2), key=_natural)
+        }
+        layers = [
+            (state[name].float(), state[bias].float() if bias in state else None) for name, bias in biases.items()
+        ]
+        left = set(state) - {*biases, *biases.values()}
         chained = all(before.shape[0] == after.shape[1] for (before, _), (after, _) in itertools.pairwise(layers))
         if not layers or not chained or layers[-1][0].shape[0] != 1 or left:
             shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in state.items())
@@ -95,11 +100,6 @@ class HeadConfig:
             raise ValueError(f"{self.weights} could not be read as weights: {error}") from error
         found = found.get("state_dict", found) if isinstance(found, dict) else {}
         return {name: value for name, value in found.items() if isinstance(value, torch.Tensor)}
-
-
-def _bias(state: dict[str, "torch.Tensor"], weight: str) -> "torch.Tensor | None":
-    bias = state.get(weight.removesuffix("weight") + "bias")
-    return None if bias is None else bias.float()
 
 
 def _natural(name: str) -> list[Any]:

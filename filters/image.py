@@ -156,8 +156,14 @@ def perceptual_hashes(thumbnails: np.ndarray) -> list[str]:
     average of the luma. Hamming distance <= 10 of 64 is the usual mark of a near duplicate; a blank image gives
     8000000000000000.
     """
-    frequency, position = np.arange(PHASH_FREQUENCIES)[:, None], np.arange(PHASH_SIDE)[None, :]
-    basis = np.cos(np.pi * frequency * (2 * position + 1) / (2 * PHASH_SIDE)) * math.sqrt(2 / PHASH_SIDE)
+    return dct_hashes(thumbnails, PHASH_FREQUENCIES)
+
+
+def dct_hashes(thumbnails: np.ndarray, frequencies: int) -> list[str]:
+    """Hex digits of luma thumbnails [N, side, side], a bit for each of their frequencies x frequencies lowest."""
+    side = thumbnails.shape[-1]
+    frequency, position = np.arange(frequencies)[:, None], np.arange(side)[None, :]
+    basis = np.cos(np.pi * frequency * (2 * position + 1) / (2 * side)) * math.sqrt(2 / side)
     basis[0] /= math.sqrt(2)
     # Rounding makes zero of what is zero but for the last digit, which differs between machines.
     low = np.round(basis @ thumbnails @ basis.T, 6).reshape(len(thumbnails), -1)

@@ -5,22 +5,20 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 import numpy as np
-import pyarrow as pa
 
 from mmcorpus.filters.causal_lm import (
-    SCHEMA,
+    LikelihoodScorer,
     Measured,
     TokenLikelihoods,
     batches_by_length,
-    blank_reason,
     encode_plain,
+    reasons_and_texts,
     sums,
     to_columns,
     torch_type,
 )
-from mmcorpus.filters.model import ModelScorer
 from mmcorpus.filters.scorer import REASON, Batch, Columns
-from mmcorpus.filters.weights import is_hub_id, local_copy, require, weights_identity
+from mmcorpus.filters.weights import local_copy
 
 PROMPT: Final = "Please generate a caption for this image."
 _MARK: Final = "\ue000"
@@ -31,7 +29,7 @@ Encoded = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImagePerplexityScorer(ModelScorer):
+class ImagePerplexityScorer(LikelihoodScorer):
     """nll_sum: of the caption given the image, in nats: its tokens and the one that ends the answer. n_tokens: how many
     they are. ppl: exp of their quotient. truncated: only the caption's beginning was scored, and no end.
 
@@ -43,8 +41,6 @@ class ImagePerplexityScorer(ModelScorer):
 
     model_name: str
     """A Hugging Face id of an image-text-to-text model, or a folder that `save_pretrained` wrote; may be a URL."""
-    revision: str | None = None
-    """Of a Hugging Face id: a branch, tag or commit; null for its main branch. The scores record the commit."""
     prompt: str = PROMPT
     """The question about the image."""
     max_tokens: int = 512
@@ -63,16 +59,8 @@ class ImagePerplexityScorer(ModelScorer):
         if self.max_tokens < 1:
             raise ValueError(f"max_tokens is {self.max_tokens}; give 1 or more")
 
-    def schema(self) -> pa.Schema:
-        return SCHEMA
-
-    def check(self) -> None:
-        require("transformers", "torchvision")
-        if not is_hub_id(self.model_name):
-            weights_identity(self.model_name)
-
-    def model(self) -> str:
-        return weights_identity(self.model_name, self.revision)
+    def packages(self) -> tuple[str, ...]:
+        return "transformers", "torchvision"
 
     def load_prepare(self) -> Callable[[Batch], Columns]:
         """Samples to what the model's processor makes of the image and the question, and the ids of the answer."""
@@ -82,11 +70,8 @@ class ImagePerplexityScorer(ModelScorer):
         question, end = turn(processor, self.prompt)
 
         def prepare(batch: Batch) -> Columns:
-            reasons = [blank_reason(caption) for caption in batch["caption"]]
+            reasons, texts = reasons_and_texts(batch["caption"])
             pictures = [Image.fromarray(image.pixels) for image in batch["image"]]
-            texts = [
-                caption if reason is None else "" for caption, reason in zip(batch["caption"], reasons, strict=True)
-            ]
             ids = encode_plain(processor.tokenizer, texts)
             return {
                 "asked": [dict(processor(text=[question], images=[[one]], return_tensors="np")) for one in pictures],

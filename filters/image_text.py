@@ -13,14 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from mmcorpus.filters.onnx import read_network
-from mmcorpus.filters.scorer import Batch, Columns, Scorer
-from mmcorpus.filters.weights import shipped_weights, weights_identity
+from mmcorpus.filters.onnx import DetectorScorer, input_size
+from mmcorpus.filters.scorer import Batch, Columns
 
-PACKAGE: Final = "rapidocr-onnxruntime"
-_FILE: Final = "ch_PP-OCRv4_det_infer.onnx"
-_MULTIPLE: Final = 32
-"""The network takes sides that are multiples of this."""
 _INSIDE: Final = 0.3
 """A pixel of the network's map above this belongs to text; so does the next figure decide over a whole box."""
 _CERTAIN: Final = 0.5
@@ -32,38 +27,28 @@ _THIN: Final = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageTextScorer(Scorer):
+class ImageTextScorer(DetectorScorer):
     """count: lines of text found. area_ratio: the share of the image that their boxes cover, 0-1, what overlaps counted
     once. tallest: the height of the tallest line as a share of the image's. boxes: JSON text,
     `[[left, top, right, bottom], …]`, upright, fractions of the image's width and height, from top to bottom.
     """
 
-    weights: str | None = None
-    """PP-OCRv4's detector as an .onnx file, which may be a URL; null takes that of the package rapidocr-onnxruntime."""
     max_side: int = 736
     """Larger images are searched scaled down to this longest side, in pixels; letters below some 8 pixels are lost."""
 
     name: ClassVar[str] = "image_text"
     version: ClassVar[str] = "2"
-    inputs: ClassVar[tuple[str, ...]] = ("image",)
-
-    def __post_init__(self) -> None:
-        if self.max_side < 2 * _MULTIPLE:
-            raise ValueError(f"max_side is {self.max_side}; give {2 * _MULTIPLE} or more")
+    package: ClassVar[str] = "rapidocr-onnxruntime"
+    file: ClassVar[str] = "models/ch_PP-OCRv4_det_infer.onnx"
+    needs: ClassVar[str] = "PP-OCR's detector"
 
     def schema(self) -> pa.Schema:
         return pa.schema(
             {"count": pa.int32(), "area_ratio": pa.float32(), "tallest": pa.float32(), "boxes": pa.string()}
         )
 
-    def check(self) -> None:
-        self.model()
-
-    def model(self) -> str:
-        return f"{_FILE}@{weights_identity(self._file()).rpartition('@')[2]}"
-
     def load(self) -> Callable[[Batch], Columns]:
-        network = read_network(self._file())
+        network = self.read_network()
 
         def judge(batch: Batch) -> Columns:
             found = [find_text(network, image.pixels, self.max_side) for image in batch["image"]]
@@ -76,11 +61,6 @@ class ImageTextScorer(Scorer):
 
         return judge
 
-    def _file(self) -> str:
-        return shipped_weights(
-            self.weights, PACKAGE, f"models/{_FILE}", of="the image_text scorer needs PP-OCR's detector"
-        )
-
 
 def find_text(network: Any, pixels: npt.NDArray[np.uint8], max_side: int) -> tuple[npt.NDArray[np.float64], float]:
     """Boxes of lines of text, N×4, left, top, right and bottom as fractions of the sides, from top to bottom; and the
@@ -90,8 +70,7 @@ def find_text(network: Any, pixels: npt.NDArray[np.uint8], max_side: int) -> tup
     """
     import cv2
 
-    scale = min(1.0, max_side / max(pixels.shape[:2]))
-    height, width = (max(1, round(side * scale / _MULTIPLE)) * _MULTIPLE for side in pixels.shape[:2])
+    width, height = input_size(pixels, max_side)
     # PP-OCR was trained on BGR with ImageNet's mean and deviation, one for all channels here: no box moves for it.
     network.setInput(cv2.dnn.blobFromImage(pixels, 1 / 57.6, (width, height), (114.75,) * 3, swapRB=True))
     chances = np.asarray(network.forward())[0, 0]

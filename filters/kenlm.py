@@ -4,15 +4,14 @@ import importlib.util
 import math
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 import pyarrow as pa
 
-from mmcorpus.filters.causal_lm import SCHEMA, Measured, blank_reason, clean, to_columns
-from mmcorpus.filters.language import BLANK
-from mmcorpus.filters.scorer import Batch, Columns, Scorer
+from mmcorpus.filters.causal_lm import WHOLE, Measured, clean
+from mmcorpus.filters.texts import BLANK, TextScorer
 from mmcorpus.filters.weights import is_hub_id, local_copy, weights_identity
 
 # What CCNet's normaliser writes for punctuation of other scripts. Full-width digits have become 0 before.
@@ -27,7 +26,7 @@ _NATS: Final = math.log(10)
 
 
 @dataclass(frozen=True, kw_only=True)
-class KenlmScorer(Scorer):
+class KenlmScorer(TextScorer):
     """nll_sum: of the caption's words and line ends together, in nats. n_tokens: how many they are. ppl: exp of their
     quotient, which is CCNet's perplexity, 10^(-log10 P / (words + lines)).
 
@@ -47,14 +46,13 @@ class KenlmScorer(Scorer):
 
     name: ClassVar[str] = "kenlm"
     version: ClassVar[str] = "1"
-    inputs: ClassVar[tuple[str, ...]] = ("caption",)
 
     def __post_init__(self) -> None:
         if not self.file:
             raise ValueError("file is empty; give a KenLM model, .arpa or binary")
 
     def schema(self) -> pa.Schema:
-        return SCHEMA.remove(SCHEMA.get_field_index("truncated"))
+        return WHOLE
 
     def check(self) -> None:
         for package in ("kenlm", "sentencepiece") if self.sentencepiece else ("kenlm",):
@@ -66,23 +64,18 @@ class KenlmScorer(Scorer):
         files = [self.file, self.sentencepiece] if self.sentencepiece else [self.file]
         return " ".join(weights_identity(_path(file)) for file in files)
 
-    def load(self) -> Callable[[Batch], Columns]:
+    def load_measure(self) -> Callable[[str], Mapping[str, Any] | str]:
         score, pieces = load_kenlm(_path(self.file)), _load_pieces(self.sentencepiece)
 
-        def measure(caption: str) -> Measured | str:
+        def measure(caption: str) -> dict[str, Any] | str:
             lines = [normalize(line) if self.normalize else line.strip() for line in clean(caption).splitlines()]
             words = [pieces(line) for line in lines if line]
             if not words:
                 return BLANK
             nll = -_NATS * sum(score(line) for line in words)
-            return Measured(nll, sum(len(line.split()) + 1 for line in words))
+            return Measured(nll, sum(len(line.split()) + 1 for line in words)).columns()
 
-        def judge(batch: Batch) -> Columns:
-            columns = to_columns([blank_reason(caption) or measure(caption) for caption in batch["caption"]])
-            del columns["truncated"]
-            return columns
-
-        return judge
+        return measure
 
 
 def normalize(line: str) -> str:

@@ -3,19 +3,17 @@
 import hashlib
 import importlib.util
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import pyarrow as pa
 
-from mmcorpus.filters.caption import NO_CAPTION
-from mmcorpus.filters.scorer import REASON, Batch, Columns, Scorer
+from mmcorpus.filters.texts import TextScorer
 
 MODEL: Final = "lid.176.ftz"
 MODEL_SHA256: Final = "8f3472cfe8738a7b6099e8e999c3cbfae0dcd15696aac7d7738a8039db603e83"
-BLANK: Final = "blank"
 _LABEL: Final = "__label__"
 # The 176 labels of the model: https://fasttext.cc/docs/en/language-identification.html
 _CODES: Final = """
@@ -30,7 +28,7 @@ LANGUAGES: Final = frozenset(_CODES.split())
 
 
 @dataclass(frozen=True, kw_only=True)
-class LanguageScorer(Scorer):
+class LanguageScorer(TextScorer):
     """code: the most likely language. probability: its. One column for each of `languages`: its probability.
 
     The numbers are fastText's own for the caption on one line (Joulin et al. 2016), of the whole distribution, not of
@@ -44,7 +42,6 @@ class LanguageScorer(Scorer):
 
     name: ClassVar[str] = "language"
     version: ClassVar[str] = "1"
-    inputs: ClassVar[tuple[str, ...]] = ("caption",)
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.languages) - LANGUAGES)
@@ -63,24 +60,16 @@ class LanguageScorer(Scorer):
     def model(self) -> str:
         return f"{MODEL}@sha256:{MODEL_SHA256[:16]}"
 
-    def load(self) -> Callable[[Batch], Columns]:
+    def load_measure(self) -> Callable[[str], Mapping[str, Any]]:
         predict = load_predictor()
 
-        def judge(batch: Batch) -> Columns:
-            names = [*self.schema().names, REASON]
-            columns: dict[str, list[object]] = {name: [] for name in names}
-            for caption in batch["caption"]:
-                if caption is None or not caption.strip():
-                    values: list[object] = [None] * (len(names) - 1) + [NO_CAPTION if caption is None else BLANK]
-                else:
-                    shares = predict(caption)
-                    code = next(iter(shares))
-                    values = [code, shares[code], *(shares.get(one, 0.0) for one in self.languages), None]
-                for name, value in zip(names, values, strict=True):
-                    columns[name].append(value)
-            return dict(columns)
+        def measure(caption: str) -> dict[str, Any]:
+            shares = predict(caption)
+            code = next(iter(shares))
+            found = {language: shares.get(language, 0.0) for language in self.languages}
+            return {"code": code, "probability": shares[code], **found}
 
-        return judge
+        return measure
 
 
 def load_predictor() -> Callable[[str], dict[str, float]]:

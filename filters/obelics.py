@@ -4,7 +4,7 @@ import functools
 import math
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
@@ -12,8 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from mmcorpus.filters import wordlists
-from mmcorpus.filters.scorer import Batch, Columns, Scorer
-from mmcorpus.filters.texts import score_texts, window_counts
+from mmcorpus.filters.texts import TextScorer, window_counts
 from mmcorpus.filters.weights import weights_identity
 
 PUNCTUATION: Final = ",;:?!."
@@ -31,12 +30,10 @@ _RATIOS: Final = (
     "character_repetition", "word_repetition", "special_characters", "stop_words", "flagged_words", "punctuation",
     "common_words", "spam_words",
 )  # fmt: skip
-_STOP, _FLAGGED, _COMMON, _SPAM = range(4)
-_REMEMBERED: Final = 1 << 17  # words, of which a text has ever the same
 
 
 @dataclass(frozen=True, kw_only=True)
-class ObelicsScorer(Scorer):
+class ObelicsScorer(TextScorer):
     """Columns of one text, as OBELICS' code computes them, which took them from ROOTS (Laurençon et al. 2022).
 
     Words are what spaces, tabs and line breaks part, in lower case, with special characters stripped from both ends;
@@ -72,7 +69,6 @@ class ObelicsScorer(Scorer):
 
     name: ClassVar[str] = "obelics"
     version: ClassVar[str] = "1"
-    inputs: ClassVar[tuple[str, ...]] = ("caption",)
 
     def __post_init__(self) -> None:
         for name in ("character_length", "word_length", "stop_word_count"):
@@ -98,30 +94,23 @@ class ObelicsScorer(Scorer):
     def _files(self) -> list[str]:
         return [path for path in (self.stop_words, self.common_words, self.flagged_words) if path is not None]
 
-    def load(self) -> Callable[[Batch], Columns]:
-        names = self.schema().names
-        lists = (
-            wordlists.from_file(self.stop_words)
+    def load_measure(self) -> Callable[[str], Mapping[str, Any]]:
+        lists = {
+            "stop_words": wordlists.from_file(self.stop_words)
             if self.stop_words
             else wordlists.most_frequent(self.language, self.stop_word_count),
-            wordlists.from_file(self.flagged_words) if self.flagged_words else frozenset(),
-            wordlists.from_file(self.common_words)
+            "flagged_words": wordlists.from_file(self.flagged_words) if self.flagged_words else frozenset(),
+            "common_words": wordlists.from_file(self.common_words)
             if self.common_words
             else wordlists.at_least(self.language, self.common_word_zipf),
-            SPAM_WORDS,
-        )
+            "spam_words": SPAM_WORDS,
+        }
         special = special_table()
-        # A word's number (of its stripped form) and lists; words come again and again, so this is where time is saved.
-        known: dict[str, tuple[str, tuple[bool, ...]]] = {}
 
+        @functools.lru_cache(maxsize=1 << 17)  # words come again and again, so this is where time is saved
         def look_up(word: str) -> tuple[str, tuple[bool, ...]]:
-            found = known.get(word)
-            if found is None:
-                if len(known) >= _REMEMBERED:
-                    known.clear()
-                plain = strip_special(word.lower())
-                found = known[word] = plain, tuple(plain in one for one in lists)
-            return found
+            plain = strip_special(word.lower())
+            return plain, tuple(plain in one for one in lists.values())
 
         def measure(text: str) -> dict[str, Any]:
             text = standard_spaces(text)
@@ -131,7 +120,7 @@ class ObelicsScorer(Scorer):
             order = np.fromiter(
                 (numbers.setdefault(word, len(numbers) + 1) for word, _ in words), np.uint64, len(words)
             )
-            shares = [sum(flags[place] for _, flags in words) / max(len(words), 1) for place in range(len(lists))]
+            counts = {name: sum(flags[place] for _, flags in words) for place, name in enumerate(lists)}
             marks = sum(map(text.count, PUNCTUATION))
             tokens = marks + sum(1 for _ in _RUN.finditer(text))
             return {
@@ -140,14 +129,11 @@ class ObelicsScorer(Scorer):
                 "character_repetition": top_share(window_counts(codes.astype(np.uint64), self.character_length)),
                 "word_repetition": repeated_share(window_counts(order, self.word_length)),
                 "special_characters": float(special[codes].mean()),
-                "stop_words": shares[_STOP],
-                "flagged_words": shares[_FLAGGED],
                 "punctuation": marks / max(tokens, 1),
-                "common_words": shares[_COMMON],
-                "spam_words": shares[_SPAM],
+                **{name: count / max(len(words), 1) for name, count in counts.items()},
             }
 
-        return lambda batch: score_texts(names, batch["caption"], measure)
+        return measure
 
 
 def top_share(counts: np.ndarray) -> float:

@@ -5,30 +5,27 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Literal
 
-import pyarrow as pa
-
 from mmcorpus.filters.causal_lm import (
-    SCHEMA,
     TOO_SHORT,
+    LikelihoodScorer,
     Measured,
     TokenLikelihoods,
     batches_by_length,
-    blank_reason,
     encode_plain,
+    reasons_and_texts,
     sums,
     to_columns,
     torch_type,
 )
-from mmcorpus.filters.model import ModelScorer
 from mmcorpus.filters.scorer import REASON, Batch, Columns
-from mmcorpus.filters.weights import is_hub_id, local_copy, require, weights_identity
+from mmcorpus.filters.weights import local_copy
 
 Start = Literal["tokenizer", "bos", "eos", "nothing"]
 _GGUF: Final = ".gguf"
 
 
 @dataclass(frozen=True, kw_only=True)
-class PerplexityScorer(ModelScorer):
+class PerplexityScorer(LikelihoodScorer):
     """nll_sum: of the caption's tokens together, in nats. n_tokens: how many were scored. ppl: exp of their quotient.
     truncated: the caption is longer than the context and only its beginning was scored.
 
@@ -39,8 +36,6 @@ class PerplexityScorer(ModelScorer):
 
     model_name: str
     """A Hugging Face id, a folder that `save_pretrained` wrote, or a `.gguf` file; a folder or file may be a URL."""
-    revision: str | None = None
-    """Of a Hugging Face id: a branch, tag or commit; null for its main branch. The scores record the commit."""
     start: Start = "tokenizer"
     """Context before the first token, so that it is predicted too: `tokenizer`, what the tokenizer puts there
     itself (Llama a BOS, Qwen and GPT-2 nothing); `bos` or `eos`, that token; `nothing`: the first is not scored."""
@@ -62,16 +57,8 @@ class PerplexityScorer(ModelScorer):
         if self.batch_tokens < 1:
             raise ValueError(f"batch_tokens is {self.batch_tokens}; give 1 or more, e.g. 4096")
 
-    def schema(self) -> pa.Schema:
-        return SCHEMA
-
-    def check(self) -> None:
-        require("gguf", "accelerate") if self.model_name.endswith(_GGUF) else require("transformers")
-        if not is_hub_id(self.model_name):
-            weights_identity(self.model_name)
-
-    def model(self) -> str:
-        return weights_identity(self.model_name, self.revision)
+    def packages(self) -> tuple[str, ...]:
+        return ("gguf", "accelerate") if self.model_name.endswith(_GGUF) else ("transformers",)
 
     def parameters(self) -> dict[str, Any]:
         return {name: value for name, value in super().parameters().items() if name != "batch_tokens"}
@@ -85,10 +72,7 @@ class PerplexityScorer(ModelScorer):
             raise ValueError(f"max_tokens is {self.max_tokens}, but {len(before)} tokens stand before every text")
 
         def prepare(batch: Batch) -> Columns:
-            reasons = [blank_reason(caption) for caption in batch["caption"]]
-            texts = [
-                caption if reason is None else "" for caption, reason in zip(batch["caption"], reasons, strict=True)
-            ]
+            reasons, texts = reasons_and_texts(batch["caption"])
             ids = [before + tokens for tokens in encode_plain(tokenizer, texts)]
             return {
                 "ids": [one[: self.max_tokens] for one in ids],

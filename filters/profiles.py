@@ -1,5 +1,6 @@
 """Published filters by name, as the clauses that select what they keep."""
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,12 +11,15 @@ class Profile:
 
     name: str
     """Its name in a recipe."""
-    scorers: tuple[str, ...]
-    """The scorers whose columns the clauses read."""
     clauses: tuple[str, ...]
     """Expressions over `scorer.column`, in the order in which the paper gives them."""
     source: str
     """Paper and section."""
+
+    @property
+    def scorers(self) -> tuple[str, ...]:
+        """The scorers whose columns the clauses read, in their order."""
+        return tuple(dict.fromkeys(re.findall(r"\b([a-z]\w*)\.[a-z]", " ".join(self.clauses))))
 
 
 MM1_USES: Final = 10
@@ -27,7 +31,6 @@ PROFILES: Final[dict[str, Profile]] = {
     for profile in (
         Profile(
             name="datacomp_basic",
-            scorers=("language", "caption", "image"),
             clauses=(
                 'language.code == "en"',
                 "caption.words > 2",
@@ -39,7 +42,6 @@ PROFILES: Final[dict[str, Profile]] = {
         ),
         Profile(
             name="mm1_images",
-            scorers=("image", "url"),
             clauses=(
                 "image.aspect_ratio <= 2.0",  # between 1/2 and 2 either way
                 "image.min_side >= 100",
@@ -51,7 +53,6 @@ PROFILES: Final[dict[str, Profile]] = {
         ),
         Profile(
             name="obelics_images",
-            scorers=("image",),
             clauses=(
                 'image.format in ("jpeg", "png", "webp")',
                 "image.min_side >= 150",
@@ -62,13 +63,11 @@ PROFILES: Final[dict[str, Profile]] = {
         ),
         Profile(
             name="mm1_documents",
-            scorers=("document",),
             clauses=("document.images >= 1", "document.images <= 30"),
             source="MM1 (McKinzie et al. 2024, arXiv:2403.09611), appendix A.1",
         ),
         Profile(
             name="mm1_text",
-            scorers=("language", "caption", "obelics"),
             clauses=(
                 'language.code == "en"',
                 "language.probability >= 0.5",  # CCNet (Wenzek et al. 2019, arXiv:1911.00359), 3.2
@@ -79,7 +78,6 @@ PROFILES: Final[dict[str, Profile]] = {
         ),
         Profile(
             name="obelics_paragraphs",
-            scorers=("obelics",),
             clauses=(
                 "obelics.words >= 4",
                 "obelics.words <= 1000",
@@ -96,7 +94,6 @@ PROFILES: Final[dict[str, Profile]] = {
         ),
         Profile(
             name="obelics_documents",
-            scorers=("document", "obelics", "language"),
             clauses=(
                 "document.images >= 1",
                 "document.images <= 30",
@@ -116,7 +113,6 @@ PROFILES: Final[dict[str, Profile]] = {
         ),
         Profile(
             name="gopher_quality",
-            scorers=("gopher_quality",),
             clauses=(
                 "gopher_quality.words >= 50",
                 "gopher_quality.words <= 100000",
@@ -133,7 +129,6 @@ PROFILES: Final[dict[str, Profile]] = {
         ),
         Profile(
             name="gopher_repetition",
-            scorers=("gopher_repetition",),
             clauses=(
                 "gopher_repetition.duplicate_paragraphs <= 0.3",
                 "gopher_repetition.duplicate_paragraph_characters <= 0.2",
@@ -153,7 +148,6 @@ PROFILES: Final[dict[str, Profile]] = {
         ),
         Profile(
             name="c4",
-            scorers=("c4",),
             clauses=(
                 "not c4.lorem_ipsum",
                 "not c4.curly_bracket",
@@ -164,13 +158,11 @@ PROFILES: Final[dict[str, Profile]] = {
         ),
         Profile(
             name="c4_paragraphs",
-            scorers=("c4",),
             clauses=("c4.kept_lines == c4.lines",),
             source="C4 (2020, arXiv:1910.10683), 2.2: the rules for lines; what loses one of its lines goes",
         ),
         Profile(
             name="fineweb",
-            scorers=("fineweb",),
             clauses=(
                 "fineweb.line_punctuation >= 0.12",
                 "fineweb.short_lines <= 0.67",

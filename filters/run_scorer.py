@@ -108,14 +108,14 @@ def _attempt(function: Callable[[Columns], Columns], columns: Columns, size: int
     except Exception:
         parts: list[tuple[range, Columns | str]] = []
         for row in range(size):
+            made: Columns | str
             try:
                 made = function({name: values[row : row + 1] for name, values in columns.items()})
             except Unavailable:
                 raise
             except Exception as error:
-                parts.append((range(row, row + 1), f"{RAISED}: {type(error).__name__}: {error}"))
-            else:
-                parts.append((range(row, row + 1), made))
+                made = f"{RAISED}: {type(error).__name__}: {error}"
+            parts.append((range(row, row + 1), made))
         if size > 1 and all(isinstance(result, str) for _, result in parts):
             raise
         return parts

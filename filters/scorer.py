@@ -43,6 +43,12 @@ REASON: Final = "reason"
 """The column every score table has: null where the sample was scored, else why it could not be."""
 
 
+def columns_of(names: Sequence[str], rows: Sequence[Mapping[str, Any] | str]) -> Columns:
+    """The columns `names` and `reason` of rows, each the values by column, or the reason why there are none."""
+    columns: Columns = {name: [None if isinstance(row, str) else row[name] for row in rows] for name in names}
+    return {**columns, REASON: [row if isinstance(row, str) else None for row in rows]}
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Scorer(ABC):
     """One judge. Subclasses set the class variables, add their parameters as fields, and define two methods."""

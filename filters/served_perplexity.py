@@ -1,23 +1,15 @@
 """The perplexity of a caption, as a vLLM server reports it of a prompt (`prompt_logprobs`)."""
 
-import asyncio
-import hashlib
-import json
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 import pyarrow as pa
 
-from mmcorpus.filters.causal_lm import SCHEMA, TOO_SHORT, Measured, blank_reason, clean, to_columns
-from mmcorpus.filters.scorer import Batch, Columns, Unavailable
-from mmcorpus.filters.serving import ModelClient, NoAnswer, Rejected, ServedScorer, run
+from mmcorpus.filters.causal_lm import TOO_SHORT, WHOLE, Measured, clean
+from mmcorpus.filters.scorer import REASON
+from mmcorpus.filters.serving import REJECTED, ModelClient, Questions, Rejected, Row, ServedScorer
+from mmcorpus.filters.texts import blank_reason
 
-REJECTED: Final = "rejected"
-"""The server read the request and refused it: the caption is longer than its context, say."""
-NO_ANSWER: Final = "no_answer"
-_SUSPICIOUS: Final = 16
-"""This many captions in one batch, all rejected, are a matter of the server."""
 _SETTINGS: Final[dict[str, Any]] = {"max_tokens": 1, "temperature": 0, "prompt_logprobs": 0}
 """Of a request: a prompt's own log-probabilities alone, and one token more, since a server must write something."""
 
@@ -37,86 +29,39 @@ class ServedPerplexityScorer(ServedScorer):
     inputs: ClassVar[tuple[str, ...]] = ("uid", "shard", "caption")
 
     def schema(self) -> pa.Schema:
-        return SCHEMA.remove(SCHEMA.get_field_index("truncated"))
+        return WHOLE
 
     def parameters(self) -> dict[str, Any]:
         """The settings that decide scores; addresses of servers and limits of requests do not."""
         return {**_SETTINGS, "server": self.deciding()}
 
-    def load(self) -> Callable[[Batch], Columns]:
-        clients, model = self.clients(), self.model()
-
-        async def ask(batch: Batch) -> Columns:
-            async with clients() as client:
-                return await Questions(self, client, model).all(batch)
-
-        return lambda batch: run(ask(batch))
+    def questions(self, client: ModelClient, model: str) -> "CaptionQuestions":
+        return CaptionQuestions(self, client, model)
 
 
-class Questions:
-    """A batch's captions, asked of the servers or found among the answers that are kept."""
+class CaptionQuestions(Questions):
+    """How likely each caption is."""
 
     def __init__(self, scorer: ServedPerplexityScorer, client: ModelClient, model: str) -> None:
-        self._scorer, self._client = scorer, client
-        self._answers = scorer.connection().answers
-        self._in_flight = asyncio.Semaphore(scorer.client.concurrency)
-        self._identity = json.dumps([model, scorer.parameters()], sort_keys=True)
+        super().__init__(scorer, client, [model, scorer.parameters()])
+        self._model_name = scorer.model_name
 
-    async def all(self, batch: Batch) -> Columns:
-        """The scorer's columns for a batch.
-
-        Raises:
-            Unavailable: captions got no answer for reasons that may pass; those that got one are kept for the rerun.
-        """
-        kept: dict[str, Mapping[str, Any]] = {}
-        if self._answers is not None:
-            kept = {shard: self._answers.read(shard) for shard in dict.fromkeys(batch["shard"])}
-        rows = zip(batch["uid"], batch["shard"], batch["caption"], strict=True)
+    async def ask(self, sample: Row) -> Row:
+        if (reason := blank_reason(sample["caption"])) is not None:
+            return self.nothing(reason)
+        text = clean(sample["caption"])
+        body = {"model": self._model_name, "prompt": text, **_SETTINGS}
         try:
-            found = await asyncio.gather(
-                *(self._measure(uid, shard, caption, kept.get(shard, {})) for uid, shard, caption in rows),
-                return_exceptions=True,
-            )
-        finally:
-            if self._answers is not None:
-                self._answers.flush()
-        for kind in (Unavailable, BaseException):
-            grave = (one for one in found if isinstance(one, kind) and not isinstance(one, NoAnswer | Rejected))
-            if (error := next(grave, None)) is not None:
-                raise error
-        measured = [self._settled(result) for result in found]
-        rejected = [row for row in measured if isinstance(row, str) and row.startswith(REJECTED)]
-        if len(rejected) == len(measured) >= _SUSPICIOUS:
-            raise Unavailable(f"the model server rejects all of {len(measured)} captions: {rejected[0]}")
-        columns = to_columns(measured)
-        del columns["truncated"]
-        return columns
+            answer, _ = await self.answer(sample, text, "completions", body, read=read_answer, save=dict, restore=dict)
+        except Rejected as error:
+            return self.nothing(f"{REJECTED}: {error}")
+        if not answer["n_tokens"]:
+            return self.nothing(TOO_SHORT)
+        found = Measured(float(answer["nll_sum"]), int(answer["n_tokens"])).columns()
+        return {name: found.get(name) for name in (*WHOLE.names, REASON)}
 
-    def _settled(self, result: Measured | str | BaseException) -> Measured | str:
-        if isinstance(result, Rejected):
-            return f"{REJECTED}: {result}"
-        if isinstance(result, NoAnswer):
-            if self._scorer.client.unanswered == "fail":
-                raise Unavailable(f"captions got no answer: {result}. A rerun asks these alone")
-            return f"{NO_ANSWER}: {result}"
-        assert isinstance(result, Measured | str)
-        return result
-
-    async def _measure(self, uid: str, shard: str, caption: str | None, kept: Mapping[str, Any]) -> Measured | str:
-        reason = blank_reason(caption)
-        if caption is None or reason is not None:
-            return str(reason)
-        text = clean(caption)
-        key = hashlib.blake2b(f"{self._identity}\0{text}".encode(), digest_size=16).hexdigest()
-        answer: Mapping[str, Any] = kept.get(key) or {}
-        if not answer:
-            body = {"model": self._scorer.model_name, "prompt": text, **_SETTINGS}
-            async with self._in_flight:
-                answer, _ = await self._client.ask("completions", body, read=read_answer)
-            if self._answers is not None:
-                self._answers.keep(shard, key, {"uid": uid, **answer})
-        tokens = int(answer["n_tokens"])
-        return Measured(float(answer["nll_sum"]), tokens) if tokens else TOO_SHORT
+    def nothing(self, reason: str) -> Row:
+        return {**dict.fromkeys(WHOLE.names), REASON: reason}
 
 
 def read_answer(data: Any) -> dict[str, Any]:

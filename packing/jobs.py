@@ -22,18 +22,14 @@ from mmcorpus.packing.config import PlanConfig
 from mmcorpus.packing.inputs import OpenTar, open_tar, read_texts
 from mmcorpus.packing.samples import FittedSample, Rejection, fit_rows
 from mmcorpus.packing.sequence import PackedSequence
-from mmcorpus.packing.tokens import Spans, load_tokenizer, tokenizer_fingerprint
+from mmcorpus.packing.tokens import load_tokenizer, tokenizer_fingerprint
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 MISSING_IMAGE: Final = "missing_image"
-_PLACES: Final = ("source", "shard", "kind", "uid")
 _CODE_VERSION: Final = 2
 """Raised whenever the same job would write other bytes."""
-
-Place = tuple[str, str]
-"""A source and one of its input shards."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +39,7 @@ class PackJob:
     name: str
     """The pack shard's, e.g. `00012`."""
     out: str
+    """The pack's folder, which holds the tokenizer."""
     plan: str
     window: int
     """The plan's row group that holds its sequences."""
@@ -52,8 +49,6 @@ class PackJob:
     """One past its last sequence."""
     shards: dict[str, str]
     """Folder of each source's input shards."""
-    tokenizer: str
-    """Its folder in the pack."""
     tokenizer_fingerprint: str
     config: PlanConfig
 
@@ -66,7 +61,7 @@ def write_pack_shard(job: PackJob) -> dict[str, Any]:
     committed = _committed(job, fingerprint)
     if committed is not None:
         return committed
-    samples, tars, keys = _inputs(job, rows)
+    inputs = _inputs(job, rows)
     metadata: dict[str, Any] = {"fingerprint": fingerprint, "dropped": [], "planned": job.end - job.first}
     with packs.PackShardWriter(
         job.out, job.name, tokens_per_image=job.config.tokens_per_image, metadata=metadata
@@ -74,8 +69,9 @@ def write_pack_shard(job: PackJob) -> dict[str, Any]:
         for sequence, planned in _by_sequence(rows):
             chosen: list[tuple[dict[str, Any], FittedSample, tuple[EncodedImage, ...]]] = []
             for row in planned:
-                place = (row["source"], row["shard"])
-                parts = samples[place].get(row["uid"], ())
+                place = row["source"], row["shard"]
+                tar, samples = inputs[place]
+                key, parts = samples.get(row["uid"], ("", ()))
                 sample = next((sample for sample in parts if sample.part == row["part"]), None)
                 if sample is None or (len(sample.tokens.input_ids), sample.length) != (row["tokens"], row["length"]):
                     raise ValueError(
@@ -83,7 +79,7 @@ def write_pack_shard(job: PackJob) -> dict[str, Any]:
                         "is gone; its shards have changed since, plan again"
                     )
                 try:
-                    images = _images(tars[place], keys[place][row["uid"]], sample, parts)
+                    images = _images(tar, key, sample, parts)
                     if len(images) != row["images"]:
                         raise LookupError(f"{len(images)} images of sample {row['uid']}, not {row['images']}")
                 except LookupError as error:
@@ -109,59 +105,48 @@ def _images(tar: OpenTar, key: str, sample: FittedSample, parts: tuple[FittedSam
 def _assemble(
     sequence: int, chosen: list[tuple[dict[str, Any], FittedSample, tuple[EncodedImage, ...]]]
 ) -> PackedSequence:
-    spans: list[Spans] = []
-    branches: list[tuple[int, ...]] = []
-    start = 0
-    for _, sample, _ in chosen:
-        spans.append(tuple((start + first, start + end) for first, end in sample.tokens.loss_spans))
-        branches.append(tuple(start + first for first in sample.tokens.branches))
-        start += len(sample.tokens.input_ids)
+    rows, samples, images = zip(*chosen, strict=True)
+    tokens = [sample.tokens for sample in samples]
+    counts = [len(own.input_ids) for own in tokens]
+    starts = [0, *itertools.accumulate(counts[:-1])]
+    branches = [tuple(start + first for first in own.branches) for start, own in zip(starts, tokens, strict=True)]
     return PackedSequence(
         sequence=sequence,
         branches=tuple(branches) if any(branches) else (),
-        input_ids=np.concatenate([sample.tokens.input_ids for _, sample, _ in chosen]),
-        uids=tuple(row["uid"] for row, _, _ in chosen),
-        sources=tuple(row["source"] for row, _, _ in chosen),
-        lengths=tuple(sample.length for _, sample, _ in chosen),
-        token_counts=tuple(len(sample.tokens.input_ids) for _, sample, _ in chosen),
-        image_counts=tuple(len(images) for _, _, images in chosen),
-        loss_spans=tuple(spans),
-        images=tuple(image for _, _, images in chosen for image in images),
+        input_ids=np.concatenate([own.input_ids for own in tokens]),
+        uids=tuple(row["uid"] for row in rows),
+        sources=tuple(row["source"] for row in rows),
+        lengths=tuple(sample.length for sample in samples),
+        token_counts=tuple(counts),
+        image_counts=tuple(map(len, images)),
+        loss_spans=tuple(
+            tuple((start + first, start + end) for first, end in own.loss_spans)
+            for start, own in zip(starts, tokens, strict=True)
+        ),
+        images=tuple(itertools.chain.from_iterable(images)),
     )
 
 
 def _inputs(
     job: PackJob, rows: pa.Table
-) -> tuple[dict[Place, dict[str, tuple[FittedSample, ...]]], dict[Place, OpenTar], dict[Place, dict[str, str]]]:
-    """Per input shard: its samples' parts by uid as tokens, its tar, and its keys by uid."""
-    tokenizer = _tokenizer(job.tokenizer, job.tokenizer_fingerprint)
-    samples: dict[Place, dict[str, tuple[FittedSample, ...]]] = {}
-    tars: dict[Place, OpenTar] = {}
-    keys: dict[Place, dict[str, str]] = {}
+) -> dict[tuple[str, str], tuple[OpenTar, dict[str, tuple[str, tuple[FittedSample, ...]]]]]:
+    """By source and input shard, its tar, and by uid a sample's key in it and its parts as tokens."""
+    tokenizer = _tokenizer(storage.join(job.out, "tokenizer"), job.tokenizer_fingerprint)
     wanted: dict[tuple[str, str, Any], dict[str, tuple[str, ...]]] = {}
-    for source, shard, kind, uid, captions in zip(
-        *(rows[name].to_pylist() for name in _PLACES), captions_of(rows), strict=True
-    ):
-        wanted.setdefault((source, shard, kind), {})[uid] = captions
+    columns = (rows[name].to_pylist() for name in ("source", "shard", "kind", "uid"))
+    for source, name, kind, uid, captions in zip(*columns, captions_of(rows), strict=True):
+        wanted.setdefault((source, name, kind), {})[uid] = captions
+    inputs = {}
     for (source, name, kind), said in sorted(wanted.items()):
         shard = shard_at(job.shards[source], name)
-        texts = read_texts(shard, kind, said)
-        listed: list[Any] = texts["uid"].to_pylist()
-        answers = fit_rows(
-            tokenizer,
-            kind,
-            [said[uid] or text for uid, text in zip(listed, texts["text"].to_pylist(), strict=True)],
-            context_length=job.config.context_length,
-            tokens_per_image=job.config.tokens_per_image,
-            too_long=job.config.too_long,
-            max_images=job.config.max_images,
-        )
-        place = (source, name)
-        samples[place] = {u: a for u, a in zip(listed, answers, strict=True) if not isinstance(a, Rejection)}
-        names: list[Any] = texts["key"].to_pylist()
-        keys[place] = dict(zip(listed, names, strict=True))
-        tars[place] = open_tar(shard.tar)
-    return samples, tars, keys
+        table = read_texts(shard, kind, said)
+        uids, keys, texts = (table[column].to_pylist() for column in ("uid", "key", "text"))
+        spoken = [said[uid] or text for uid, text in zip(uids, texts, strict=True)]
+        answers = fit_rows(tokenizer, kind, spoken, job.config)
+        found = zip(uids, keys, answers, strict=True)
+        samples = {uid: (key, answer) for uid, key, answer in found if not isinstance(answer, Rejection)}
+        inputs[source, name] = open_tar(shard.tar), samples
+    return inputs
 
 
 @functools.lru_cache(maxsize=2)

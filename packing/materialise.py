@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -58,7 +59,7 @@ class PackReport:
     """Pack shards that were there already."""
 
 
-MapFn = Callable[[Callable[[PackJob], dict[str, Any]], Sequence[PackJob]], Iterable[dict[str, Any]]]
+MapFn = Callable[[Callable[[Any], dict[str, Any]], Sequence[Any]], Iterable[dict[str, Any]]]
 """Applies a function to jobs, here or on other machines; results in any order."""
 
 
@@ -109,7 +110,6 @@ def write_packs(
             first=first,
             end=end,
             shards={name: shards[name] for name in metadata["sources"]},
-            tokenizer=storage.join(out, "tokenizer"),
             tokenizer_fingerprint=metadata["tokenizer"]["fingerprint"],
             config=plan_config,
         )
@@ -197,9 +197,9 @@ def _short_name(tokenizer: str) -> str:
 
 def _amend_ledger(root: str, dropped: Iterable[tuple[str, str, str, str]]) -> None:
     """Mark planned samples that could not be packed as dropped in their source's stage `pack`."""
-    by_source: dict[str, dict[str, tuple[str, str]]] = {}
+    by_source: dict[str, dict[str, tuple[str, str]]] = defaultdict(dict)
     for source, uid, rule, value in dropped:
-        by_source.setdefault(source, {})[uid] = (rule, value)
+        by_source[source][uid] = (rule, value)
     for source, drops in by_source.items():
         folder = storage.join(root, source)
         rows = storage.read_table(storage.join(folder, "pack.parquet")).to_pylist()

@@ -6,13 +6,13 @@ range in the tar; written after it, it commits the shard. `manifest.json` is wri
 plain arrays only: nothing in a pack can run (invariant 9).
 """
 
+import contextlib
 import hashlib
 import io
 import json
 import re
 import tarfile
 from collections.abc import Iterator, Sequence
-from types import TracebackType
 from typing import IO, Any, Final
 
 import numpy as np
@@ -22,7 +22,7 @@ import pyarrow as pa
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.shards import IMAGE_EXTENSIONS, EncodedImage, add_member
 from mmcorpus.packing.manifest import PackError, read_manifest
-from mmcorpus.packing.sequence import PackedSequence
+from mmcorpus.packing.sequence import PER_SAMPLE, PackedSequence
 
 INDEX_SCHEMA: Final = pa.schema(
     [
@@ -99,13 +99,13 @@ class PackReader:
         """The names of the shards whose tar is missing or differs from the manifest's sha256; reads everything."""
         damaged = []
         for shard in self.manifest["shards"]:
-            digest = hashlib.sha256()
             fs, inner = storage.filesystem(storage.join(self.root, f"{shard['name']}.tar"))
-            if fs.exists(inner):
+            try:
                 with fs.open(inner, "rb") as file:
-                    while block := file.read(1 << 20):
-                        digest.update(block)
-            if digest.hexdigest() != shard["sha256"]:
+                    found = hashlib.file_digest(file, "sha256").hexdigest()
+            except FileNotFoundError:
+                found = "missing"
+            if found != shard["sha256"]:
                 damaged.append(str(shard["name"]))
         return damaged
 
@@ -217,38 +217,29 @@ class PackShardWriter:
         self.root, self.name, self.tokens_per_image = root, name, tokens_per_image
         self.record: dict[str, Any] = dict(metadata or {})
         self._rows: list[dict[str, int]] = []
-        self._tokens = self._annotated = 0
-        self._context = storage.atomic_write(storage.join(root, f"{name}.tar"))
-        self._file: _HashingFile | None = None
-        self._tar: tarfile.TarFile | None = None
+        self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> "PackShardWriter":
-        self._file = _HashingFile(self._context.__enter__())
-        self._tar = tarfile.open(fileobj=self._file, mode="w", format=tarfile.GNU_FORMAT)  # type: ignore[call-overload]
+        self._file = _HashingFile(
+            self._stack.enter_context(storage.atomic_write(storage.join(self.root, f"{self.name}.tar")))
+        )
+        self._tar: tarfile.TarFile = self._stack.enter_context(
+            tarfile.open(fileobj=self._file, mode="w", format=tarfile.GNU_FORMAT)  # type: ignore[call-overload]
+        )
         return self
 
     def write(self, packed: PackedSequence) -> None:
         """Append a sequence; raises ValueError if its parts do not fit together."""
-        assert self._tar is not None, "use PackShardWriter as a context manager"
         packed.check(self.tokens_per_image)
         offset, key = self._tar.offset, f"{packed.sequence:08d}"
-        meta = {
-            "uids": packed.uids,
-            "sources": packed.sources,
-            "lengths": packed.lengths,
-            "token_counts": packed.token_counts,
-            "image_counts": packed.image_counts,
-            "loss_spans": packed.loss_spans,
-            **({"branches": packed.branches} if any(packed.branches) else {}),
-        }
+        meta = {name: getattr(packed, name) for name in PER_SAMPLE}
+        meta |= {"branches": packed.branches} if any(packed.branches) else {}
         add_member(self._tar, f"{key}.json", json.dumps(meta, sort_keys=True).encode())
         array = io.BytesIO()
         np.lib.format.write_array(array, packed.input_ids.astype("<i4"), version=(1, 0), allow_pickle=False)
         add_member(self._tar, f"{key}.input_ids.npy", array.getvalue())
         for number, image in enumerate(packed.images):
             add_member(self._tar, f"{key}.{number:03d}.{image.extension}", image.data)
-        self._tokens += len(packed.input_ids)
-        self._annotated += sum(map(bool, packed.branches))
         self._rows.append(
             {
                 "sequence": packed.sequence,
@@ -257,32 +248,27 @@ class PackShardWriter:
                 "length": packed.length,
                 "samples": len(packed.uids),
                 "images": len(packed.images),
+                "tokens": len(packed.input_ids),
+                "annotated": sum(map(bool, packed.branches)),
             }
         )
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        assert self._tar is not None
-        assert self._file is not None
-        if kind is None:
-            self._tar.close()
-        self._context.__exit__(kind, error, traceback)
+    def __exit__(self, kind: type[BaseException] | None, *error: Any) -> None:
+        self._stack.__exit__(kind, *error)
         if kind is not None:
             return
-        table = pa.Table.from_pylist(self._rows, schema=INDEX_SCHEMA)
+        summed = ("samples", "images", "tokens", "annotated", "length")
+        totals = {name: sum(row[name] for row in self._rows) for name in summed}
+        positions, annotated = totals.pop("length"), totals.pop("annotated")
         self.record |= {
             "name": self.name,
             "bytes": self._file.size,
             "sha256": self._file.sha256.hexdigest(),
             "sequences": len(self._rows),
-            "samples": sum(row["samples"] for row in self._rows),
-            "images": sum(row["images"] for row in self._rows),
-            "tokens": self._tokens,
-            "positions": sum(row["length"] for row in self._rows),
-            **({"annotated": self._annotated} if self._annotated else {}),
+            **totals,
+            "positions": positions,
+            **({"annotated": annotated} if annotated else {}),
         }
         metadata = {METADATA_KEY: json.dumps(self.record, sort_keys=True).encode()}
-        storage.write_table(
-            storage.join(self.root, f"{self.name}.index.parquet"), table.replace_schema_metadata(metadata)
-        )
+        index = pa.Table.from_pylist(self._rows, schema=INDEX_SCHEMA.with_metadata(metadata))
+        storage.write_table(storage.join(self.root, f"{self.name}.index.parquet"), index)

@@ -7,10 +7,11 @@ numbers, so a rerun gives the same files; padding is the pack's own tokenizer's 
 the aspect ratio; a sample does not begin with `<s>`.
 """
 
+import functools
 import io
 import pickle
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ from PIL import Image, ImageOps
 
 from mmcorpus.curation.store import storage
 from mmcorpus.packing.manifest import PackError
+from mmcorpus.packing.materialise import MapFn
 from mmcorpus.packing.packs import PackReader
 from mmcorpus.packing.sequence import PackedSequence
 
@@ -38,22 +40,7 @@ class PickledSequence:
     """Positions of each sample, its images expanded."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class PickleJob:
-    """One pack shard to write as pickles."""
-
-    packs: str
-    out: str
-    shard: str
-    min_side: int | None
-
-
-PickleMapFn = Callable[[Callable[[PickleJob], dict[str, Any]], Sequence[PickleJob]], Iterable[dict[str, Any]]]
-
-
-def write_pickles(
-    packs: str, out: str, *, min_side: int | None = 384, map_fn: PickleMapFn = map
-) -> list[dict[str, Any]]:
+def write_pickles(packs: str, out: str, *, min_side: int | None = 384, map_fn: MapFn = map) -> list[dict[str, Any]]:
     """Write a pack as Open-Qwen2VL's pickles under `out`; returns the shards' stats, by shard.
 
     Images whose shorter side exceeds `min_side` are shrunk to it, aspect kept; null keeps all sizes. A sample whose
@@ -66,37 +53,36 @@ def write_pickles(
             f"{packs} has {reader.annotated:,} images with several captions, which must not see each other, and "
             "Open-Qwen2VL's pickles cannot say so: plan without annotations, or leave the pickles out"
         )
-    jobs = [
-        PickleJob(packs=packs, out=out, shard=shard["name"], min_side=min_side) for shard in reader.manifest["shards"]
-    ]
-    return sorted(map_fn(write_pickle_shard, jobs), key=lambda stats: str(stats["shard"]))
+    shards = [shard["name"] for shard in reader.manifest["shards"]]
+    written = map_fn(functools.partial(_write_shard, packs, out, min_side), shards)
+    return sorted(written, key=lambda stats: str(stats["shard"]))
 
 
-def write_pickle_shard(job: PickleJob) -> dict[str, Any]:
+def _write_shard(packs: str, out: str, min_side: int | None, shard: str) -> dict[str, Any]:
     """Write one pack shard's sequences as pickles, unless that was done; returns its stats."""
-    reader = PackReader(job.packs)
+    reader = PackReader(packs)
     special = reader.manifest["tokenizer"]["special_ids"]
-    record = next(shard for shard in reader.manifest["shards"] if shard["name"] == job.shard)
-    origin = {"sha256": record["sha256"], "min_side": job.min_side, "pad_token_id": special["pad"]}
-    path = storage.join(job.out, f"{job.shard}_stats.json")
+    record = next(record for record in reader.manifest["shards"] if record["name"] == shard)
+    origin = {"sha256": record["sha256"], "min_side": min_side, "pad_token_id": special["pad"]}
+    path = storage.join(out, f"{shard}_stats.json")
     if storage.exists(path):
         stats: dict[str, Any] = storage.read_json(path)
         if {name: stats.get(name) for name in origin} == origin:
             return stats
         storage.remove(path)
-    storage.remove(storage.join(job.out, job.shard))
+    storage.remove(storage.join(out, shard))
     lengths, undecodable = [], []
-    for number in np.flatnonzero(np.array(reader.index["shard"].to_pylist()) == job.shard).tolist():
+    for number in np.flatnonzero(np.array(reader.index["shard"].to_pylist()) == shard).tolist():
         packed = reader[number]
-        images, kept = _decode(packed, job.min_side)
+        images, kept = _decode(packed, min_side)
         undecodable += [uid for uid, keep in zip(packed.uids, kept, strict=True) if not keep]
         sample = np.repeat(np.arange(len(kept)), packed.token_counts)
         input_ids = packed.input_ids[np.array(kept, dtype=bool)[sample]]
         sample_lengths = [length for length, keep in zip(packed.lengths, kept, strict=True) if keep]
         data = dump_pickle(images, input_ids, sample_lengths, special["pad"], reader.manifest["context_length"])
-        storage.write_bytes(storage.join(job.out, job.shard, f"{packed.sequence:08d}.pkl"), data)
+        storage.write_bytes(storage.join(out, shard, f"{packed.sequence:08d}.pkl"), data)
         lengths.append(sum(sample_lengths))
-    stats = {"len": lengths, "shard": job.shard, "undecodable": undecodable, **origin}
+    stats = {"len": lengths, "shard": shard, "undecodable": undecodable, **origin}
     storage.write_json(path, stats)
     return stats
 
@@ -174,20 +160,11 @@ _MALFORMED: Final = (ValueError, TypeError, KeyError, IndexError, AttributeError
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Gives stand-ins for the few names that such a pickle needs, and refuses every other.
-
-    The stand-ins are made anew for each file: a pickle can set attributes on what it was given.
-    """
+    """Gives stand-ins for the few names that such a pickle needs, and refuses every other."""
 
     def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file)
-        self._known: dict[tuple[str, str], Any] = {
-            ("torch", "LongTensor"): lambda ids: _long_tensor(ids),
-            ("PIL.Image", "Image"): _image_class(),
-            ("collections", "OrderedDict"): OrderedDict,
-            ("torch._utils", "_rebuild_tensor_v2"): lambda *arguments: _rebuild_tensor(*arguments),
-            ("torch.storage", "_load_from_bytes"): lambda data: _load_storage(data),
-        }
+        self._known = _stand_ins()
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in self._known:
@@ -198,7 +175,10 @@ class _PlainUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError("it refers to data outside itself")
 
 
-def _image_class() -> type:
+def _stand_ins() -> dict[tuple[str, str], Any]:
+    """Made anew for each file: a pickle can set attributes on what it was given."""
+    import torch
+
     class PlainImage:
         """An image as pickled, checked before Pillow allocates its pixels."""
 
@@ -212,25 +192,18 @@ def _image_class() -> type:
         def build(self) -> Image.Image:
             return Image.frombytes(*self._content)
 
-    return PlainImage
+    def rebuild_tensor(values: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Any:
+        if not isinstance(values, torch.storage.TypedStorage) or values.dtype != torch.int64:
+            raise ValueError("a tensor of another type than int64")
+        return torch.empty(0, dtype=torch.int64).set_(values, offset, size, stride)
 
-
-def _long_tensor(ids: list[int]) -> Any:
-    import torch
-
-    return torch.tensor([int(number) for number in ids], dtype=torch.int64)
-
-
-def _load_storage(data: bytes) -> Any:
-    """torch's own _load_from_bytes unpickles without restriction."""
-    import torch
-
-    return torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
-
-
-def _rebuild_tensor(values: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Any:
-    import torch
-
-    if not isinstance(values, torch.storage.TypedStorage) or values.dtype != torch.int64:
-        raise ValueError("a tensor of another type than int64")
-    return torch.empty(0, dtype=torch.int64).set_(values, offset, size, stride)
+    return {
+        ("torch", "LongTensor"): lambda ids: torch.tensor([int(number) for number in ids], dtype=torch.int64),
+        ("PIL.Image", "Image"): PlainImage,
+        ("collections", "OrderedDict"): OrderedDict,
+        ("torch._utils", "_rebuild_tensor_v2"): rebuild_tensor,
+        # torch's own _load_from_bytes unpickles without restriction.
+        ("torch.storage", "_load_from_bytes"): lambda data: torch.load(
+            io.BytesIO(data), weights_only=True, map_location="cpu"
+        ),
+    }

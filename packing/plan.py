@@ -6,6 +6,7 @@ that writing a pack touches few input shards at a time. A plan's parquet has one
 
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -22,27 +23,17 @@ from mmcorpus.packing.config import PlanConfig
 from mmcorpus.packing.inputs import Kind, read_texts, uid_bytes
 from mmcorpus.packing.samples import fit_rows
 from mmcorpus.packing.tokens import load_tokenizer, special_ids, tokenizer_fingerprint
-from mmcorpus.packing.verdicts import MISSING_SAMPLE, FittedRows, SourceVerdicts
-from mmcorpus.packing.window import pack_window
+from mmcorpus.packing.verdicts import FittedRows, SourceVerdicts
+from mmcorpus.packing.window import PLAN_SCHEMA, pack_window
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-_COLUMNS: list[tuple[str, pa.DataType]] = [
-    ("sequence", pa.int64()),
-    ("position", pa.int32()),
-    ("uid", pa.string()),
-    ("copy", pa.int32()),
-    ("part", pa.int32()),
-    ("source", pa.string()),
-    ("kind", pa.string()),
-    ("shard", pa.string()),
-    ("tokens", pa.int32()),
-    ("images", pa.int32()),
-    ("length", pa.int32()),
-]
-PLAN_SCHEMA: Final = pa.schema(_COLUMNS)
 METADATA_KEY: Final = b"mmcorpus"
+_TOTALS: Final = (
+    *("sequences", "samples", "images", "tokens", "positions"),
+    *("truncated", "split", "annotated", "captions_left_out"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,18 +116,18 @@ def make_plan(
     schema = (PLAN_SCHEMA.append(CAPTIONS) if captions else PLAN_SCHEMA).with_metadata(
         {METADATA_KEY: _metadata(config, loaded, sources)}
     )
-    totals = dict.fromkeys(("sequences", "samples", "images", "tokens", "positions"), 0)
+    totals = Counter[str]()
     progress = Progress("plan", total=sum(map(len, shards.values())), unit="shard")
     with storage.atomic_write(out) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer, progress:
         for window in _windows(shards, config.window_shards):
             rows = []
             for name, shard in window:
-                before = verdicts[name].counts()
+                before = Counter(verdicts[name].counts())
                 kind = sources[name].kind
                 fitted = _fit_shard(config, loaded, kind, shard, verdicts[name], captions.get(name))
                 rows.append((name, kind, shard.name, fitted))
-                progress.advance(1, **_difference(verdicts[name].counts(), before))
-            table = pack_window(config, rows, PLAN_SCHEMA, totals["sequences"])
+                progress.advance(1, **(Counter(verdicts[name].counts()) - before))
+            table = pack_window(config, rows, totals["sequences"])
             if captions:
                 table = with_captions(table, ((source, fitted) for source, *_, fitted in rows))
             if table.num_rows:
@@ -193,27 +184,16 @@ def _fit_shard(
     texts = rows["text"].take(wanted).to_pylist()
     if captions is not None:
         texts = [several or text for several, text in zip(captions.of(uids[wanted]), texts, strict=True)]
-    answers = fit_rows(
-        tokenizer,
-        kind,
-        texts,
-        context_length=config.context_length,
-        tokens_per_image=config.tokens_per_image,
-        too_long=config.too_long,
-        max_images=config.max_images,
-    )
-    return verdicts.decide(uids[wanted], answers)
+    return verdicts.decide(uids[wanted], fit_rows(tokenizer, kind, texts, config))
 
 
-def _report(config: PlanConfig, totals: dict[str, int], verdicts: Mapping[str, SourceVerdicts]) -> PlanReport:
+def _report(config: PlanConfig, totals: Counter[str], verdicts: Mapping[str, SourceVerdicts]) -> PlanReport:
+    for state in verdicts.values():
+        totals.update(state.totals)
     positions, sequences = totals["positions"], totals["sequences"]
     bound = -(-positions // config.context_length)
     return PlanReport(
-        **totals,
-        truncated=sum(len(state.truncated) for state in verdicts.values()),
-        split=sum(len(state.split) for state in verdicts.values()),
-        annotated=sum(state.annotated for state in verdicts.values()),
-        captions_left_out=sum(lost for state in verdicts.values() for _, lost in state.left_out.values()),
+        **{name: totals[name] for name in _TOTALS},
         lower_bound=max(bound, -(-totals["images"] // config.max_images)) if config.max_images else bound,
         fill=positions / (sequences * config.context_length),
         packing_factor=totals["samples"] / sequences,
@@ -259,7 +239,3 @@ def _windows(shards: Mapping[str, list[Shard]], window_shards: int) -> Iterator[
             for name, listed in shards.items()
             for shard in listed[window * len(listed) // count : (window + 1) * len(listed) // count]
         ]
-
-
-def _difference(after: Mapping[str, int], before: Mapping[str, int]) -> dict[str, int]:
-    return {name: after.get(name, 0) - before.get(name, 0) for name in after if name != MISSING_SAMPLE}

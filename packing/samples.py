@@ -3,10 +3,10 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mmcorpus.packing import conversations, documents, tokens
-from mmcorpus.packing.config import TooLong
+from mmcorpus.packing.config import PlanConfig
 from mmcorpus.packing.inputs import IMAGES_PER_SAMPLE, Kind
 from mmcorpus.packing.lengths import expanded_length
 
@@ -48,11 +48,7 @@ def fit_rows(
     tokenizer: "PreTrainedTokenizerFast",
     kind: Kind,
     texts: Sequence[str | tuple[str, ...] | None],
-    *,
-    context_length: int,
-    tokens_per_image: int,
-    too_long: TooLong,
-    max_images: int | None = None,
+    config: PlanConfig,
 ) -> list[Fitted]:
     """Tokenize rows' texts (captions; conversations or nodes as JSON) in one batch; one answer a row, in order.
 
@@ -60,99 +56,75 @@ def fit_rows(
     image with the first alone. A document that is too long, or has more images than `max_images`, is dropped, or cut to
     its beginning, or split.
     """
-    answers: list[Fitted | None] = [None] * len(texts)
-    captions: list[str | tuple[str, ...]] = []
-    talks: list[conversations.Turns] = []
-    nodes: list[documents.Nodes] = []
-    numbers: list[int] = []
-    for number, text in enumerate(texts):
-        if isinstance(text, tuple):
-            captions.append(text)
-            numbers.append(number)
-            continue
-        if text is None or not text.strip():
-            answers[number] = Rejection(
-                rule="missing_text", value="missing_text: null" if text is None else "missing_text: blank"
-            )
-            continue
-        if kind == "pair":
-            captions.append(text)
-        elif kind == "conversation":
-            try:
-                talks.append(conversations.parse_conversation(text))
-            except ValueError as error:
-                answers[number] = Rejection(rule="bad_conversation", value=f"bad_conversation: {error}")
-                continue
-        else:
-            try:
-                parsed = documents.parse_nodes(text, images=kind == "document")
-            except ValueError as error:
-                answers[number] = Rejection(rule="bad_document", value=f"bad_document: {error}")
-                continue
-            if not any(isinstance(node, str) for node in parsed):
-                answers[number] = Rejection(rule="missing_text", value="missing_text: no text among its nodes")
-                continue
-            nodes.append(parsed)
-        numbers.append(number)
+    rows = [_read(kind, text) for text in texts]
+    readable = [row for row in rows if not isinstance(row, Rejection)]
     if kind in ("document", "text"):
-        for number, document in zip(numbers, documents.encode_documents(tokenizer, nodes), strict=True):
-            answers[number] = _fit_document(document, context_length, tokens_per_image, max_images, too_long)
-        return [answer for answer in answers if answer is not None]
-    if kind == "pair":
-        encoded = tokens.encode_captions(tokenizer, captions)
+        fitted = iter([_fit_document(each, config) for each in documents.encode_documents(tokenizer, readable)])
     else:
-        encoded = conversations.encode_conversations(tokenizer, talks, [IMAGES_PER_SAMPLE] * len(talks))
-    for number, sample in zip(numbers, encoded, strict=True):
-        text = texts[number]
-        given = text if isinstance(text, tuple) else ()
-        answers[number] = _fit(sample, given, context_length, tokens_per_image, too_long)
-    return [answer for answer in answers if answer is not None]
+        encoded = (
+            tokens.encode_captions(tokenizer, readable)
+            if kind == "pair"
+            else conversations.encode_conversations(tokenizer, readable, [IMAGES_PER_SAMPLE] * len(readable))
+        )
+        captions = [row if isinstance(row, tuple) else () for row in readable]
+        fitted = iter([_fit(sample, given, config) for sample, given in zip(encoded, captions, strict=True)])
+    return [row if isinstance(row, Rejection) else next(fitted) for row in rows]
 
 
-def _fit(
-    sample: tokens.TokenizedSample,
-    given: tuple[str, ...],
-    context_length: int,
-    tokens_per_image: int,
-    too_long: TooLong,
-) -> Fitted:
+def _read(kind: Kind, text: str | tuple[str, ...] | None) -> Any:
+    """A row's caption or captions, its turns, or its nodes; a Rejection if there is nothing to learn from."""
+    if isinstance(text, tuple):
+        return text
+    if text is None or not text.strip():
+        return Rejection(rule="missing_text", value=f"missing_text: {'null' if text is None else 'blank'}")
+    if kind == "pair":
+        return text
+    try:
+        if kind == "conversation":
+            return conversations.parse_conversation(text)
+        nodes = documents.parse_nodes(text, images=kind == "document")
+    except ValueError as error:
+        rule = "bad_conversation" if kind == "conversation" else "bad_document"
+        return Rejection(rule=rule, value=f"{rule}: {error}")
+    if not any(isinstance(node, str) for node in nodes):
+        return Rejection(rule="missing_text", value="missing_text: no text among its nodes")
+    return nodes
+
+
+def _fit(sample: tokens.TokenizedSample, given: tuple[str, ...], config: PlanConfig) -> Fitted:
+    context_length, tokens_per_image = config.context_length, config.tokens_per_image
     sample = tokens.fit_annotations(sample, context_length, tokens_per_image)
     captions = given[: max(1, len(sample.branches))]
-    full_length = expanded_length(len(sample.input_ids), sample.image_count, tokens_per_image)
-    kept: tokens.TokenizedSample | None = sample
+    full_length = length = expanded_length(len(sample.input_ids), sample.image_count, tokens_per_image)
     if full_length > context_length:
-        kept = tokens.truncate(sample, context_length, tokens_per_image) if too_long == "truncate" else None
-        if kept is None:
+        cut = tokens.truncate(sample, context_length, tokens_per_image) if config.too_long == "truncate" else None
+        if cut is None:
             return Rejection(rule="too_long", value=f"length={full_length}")
-    assert kept is not None
-    length = expanded_length(len(kept.input_ids), kept.image_count, tokens_per_image)
+        sample, length = cut, expanded_length(len(cut.input_ids), cut.image_count, tokens_per_image)
     left_out = len(given) - len(captions)
-    return (FittedSample(tokens=kept, length=length, full_length=full_length, captions=captions, left_out=left_out),)
+    return (FittedSample(tokens=sample, length=length, full_length=full_length, captions=captions, left_out=left_out),)
 
 
-def _fit_document(
-    document: documents.TokenizedDocument,
-    context_length: int,
-    tokens_per_image: int,
-    max_images: int | None,
-    too_long: TooLong,
-) -> Fitted:
+def _fit_document(document: documents.TokenizedDocument, config: PlanConfig) -> Fitted:
     whole, images = len(document.input_ids), len(document.images)
-    full_length = expanded_length(whole, images, tokens_per_image)
+    full_length = expanded_length(whole, images, config.tokens_per_image)
     edges = [0, whole]
-    if full_length > context_length or (max_images is not None and images > max_images):
-        if too_long == "drop":
-            if full_length > context_length:
+    if full_length > config.context_length or (config.max_images is not None and images > config.max_images):
+        if config.too_long == "drop":
+            if full_length > config.context_length:
                 return Rejection(rule="too_long", value=f"length={full_length}")
             return Rejection(rule="too_many_images", value=f"images={images}")
         edges = documents.cuts(
-            document, context_length=context_length, tokens_per_image=tokens_per_image, max_images=max_images
+            document,
+            context_length=config.context_length,
+            tokens_per_image=config.tokens_per_image,
+            max_images=config.max_images,
         )
     parts = []
-    for number, (start, end) in enumerate(itertools.pairwise(edges if too_long == "split" else edges[:2])):
+    for number, (start, end) in enumerate(itertools.pairwise(edges if config.too_long == "split" else edges[:2])):
         part = document.part(start, end)
         # A sample's first token is never a target, so that a part may have nothing to learn from: images, or one token.
         if part.loss_spans and part.loss_spans[-1][1] > 1:
-            length = expanded_length(end - start, part.image_count, tokens_per_image)
+            length = expanded_length(end - start, part.image_count, config.tokens_per_image)
             parts.append(FittedSample(tokens=part, length=length, full_length=full_length, part=number))
     return tuple(parts) or Rejection(rule="too_long", value=f"length={full_length}")

@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +10,9 @@ import numpy.typing as npt
 from mmcorpus.curation.store.shards import EncodedImage
 from mmcorpus.packing.lengths import IMAGE_TOKEN, expanded_length
 from mmcorpus.packing.tokens import Spans
+
+PER_SAMPLE: Final = ("uids", "sources", "lengths", "token_counts", "image_counts", "loss_spans")
+"""The fields of a PackedSequence that have an entry a sample."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,8 +44,7 @@ class PackedSequence:
 
     def check(self, tokens_per_image: int) -> None:
         """Raise ValueError, saying which numbers disagree, unless ids, counts, spans and images fit together."""
-        per_sample = (self.uids, self.sources, self.lengths, self.token_counts, self.image_counts, self.loss_spans)
-        if len({len(field) for field in per_sample}) != 1:
+        if len({len(getattr(self, name)) for name in PER_SAMPLE}) != 1:
             raise ValueError("its lists differ in the number of samples")
         if min(self.token_counts, default=0) < 0 or sum(self.token_counts) != len(self.input_ids):
             raise ValueError(f"token_counts add up to {sum(self.token_counts)}, input_ids has {len(self.input_ids)}")

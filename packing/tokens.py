@@ -73,35 +73,36 @@ def load_tokenizer(name_or_path: str) -> "PreTrainedTokenizerFast":
 
     if "://" in name_or_path:
         with tempfile.TemporaryDirectory() as folder:
-            for name in storage.list_names(name_or_path):
+            names = storage.list_names(name_or_path)
+            if not names:
+                raise _missing(name_or_path, "the folder is empty or missing")
+            for name in names:
                 storage.write_bytes(f"{folder}/{name}", storage.read_bytes(storage.join(name_or_path, name)))
-            return (
-                _loaded(AutoTokenizer.from_pretrained(folder), name_or_path)
-                if storage.list_names(folder)
-                else _missing(name_or_path, "the folder is empty or missing")
-            )
+            return _checked(AutoTokenizer.from_pretrained(folder), name_or_path)
     try:
-        return _loaded(AutoTokenizer.from_pretrained(name_or_path, local_files_only=True), name_or_path)
+        return _checked(AutoTokenizer.from_pretrained(name_or_path, local_files_only=True), name_or_path)
     except (OSError, ValueError, KeyError):
         if storage.exists(name_or_path) or name_or_path.startswith((".", "/", "~")):
-            return _missing(name_or_path, "there is no tokenizer.json that transformers can read in that folder")
+            raise _missing(
+                name_or_path, "there is no tokenizer.json that transformers can read in that folder"
+            ) from None
     try:
-        return _loaded(AutoTokenizer.from_pretrained(name_or_path), name_or_path)
+        return _checked(AutoTokenizer.from_pretrained(name_or_path), name_or_path)
     except (OSError, ValueError) as error:
-        return _missing(name_or_path, f"it is not on this machine and the hub did not give it ({error})")
+        raise _missing(name_or_path, f"it is not on this machine and the hub did not give it ({error})") from error
 
 
-def _loaded(tokenizer: Any, name: str) -> "PreTrainedTokenizerFast":
+def _checked(tokenizer: Any, name: str) -> "PreTrainedTokenizerFast":
     if not getattr(tokenizer, "is_fast", False):
-        _missing(name, "it has no fast (tokenizer.json) version, which batch encoding needs")
+        raise _missing(name, "it has no fast (tokenizer.json) version, which batch encoding needs")
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
-    loaded: PreTrainedTokenizerFast = tokenizer
-    return loaded
+    checked: PreTrainedTokenizerFast = tokenizer
+    return checked
 
 
-def _missing(name: str, why: str) -> Any:
-    raise ValueError(
+def _missing(name: str, why: str) -> ValueError:
+    return ValueError(
         f"cannot load the tokenizer {name!r}: {why}. Give a folder that holds tokenizer.json and tokenizer_config.json "
         "(save_pretrained writes them), download it once with the network on, or make a small one offline with "
         "packing.train_tokenizer"

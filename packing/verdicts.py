@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.uid import uid_fraction
 from mmcorpus.packing.inputs import uid_bytes
-from mmcorpus.packing.samples import Fitted, Rejection
+from mmcorpus.packing.samples import Fitted, FittedSample, Rejection
 
 MISSING_SAMPLE: Final = "missing_sample"
 """Selected, but no downloaded row of the shards has this uid."""
@@ -61,17 +61,13 @@ class SourceVerdicts:
             raise ValueError(f"{where} has a uid twice or a count below 1; a repeated sample is one row with its count")
         if factor is not None:
             self.copies = _multiplied(self.uids, self.copies * factor, salt)
-        self.truncated: dict[int, int] = {}
-        """Full length of each kept sample that lost its end."""
-        self.split: dict[int, int] = {}
-        """Number of parts of each kept sample that has several."""
-        self.annotated: int = 0
-        """Kept samples with several captions."""
-        self.left_out: dict[int, tuple[int, int]] = {}
-        """Of each kept sample with more captions than fit, how many it keeps and how many not."""
+        self.totals = Counter[str]()
+        """Of the kept samples those `truncated`, `split`, or `annotated` with several captions, and the
+        `captions_left_out`."""
         self._state = np.zeros(len(self.uids), dtype=np.int8)
         self._rules = [MISSING_SAMPLE, ledger.KEPT]
         self._values: dict[int, str] = {}
+        """Of a sample that is dropped why, of a kept one what was changed."""
 
     def wanted(self, uids: npt.NDArray[np.bytes_]) -> npt.NDArray[np.int64]:
         """Which of a shard's rows are selected and not yet decided; a uid's first row decides."""
@@ -84,66 +80,63 @@ class SourceVerdicts:
         """Record what became of rows that `wanted` gave; returns those that fit."""
         places = self._places(uids)
         kept: list[int] = []
+        fitted: list[FittedSample] = []
         for number, answer in enumerate(answers):
             place = int(places[number])
+            if not self.copies[place] and not isinstance(answer, Rejection):
+                answer = Rejection(rule=LEFT_OUT, value=LEFT_OUT)
             if isinstance(answer, Rejection):
                 if answer.rule not in self._rules:
                     self._rules.append(answer.rule)
                 self._state[place] = self._rules.index(answer.rule)
                 self._values[place] = answer.value
                 continue
-            if not self.copies[place]:
-                if LEFT_OUT not in self._rules:
-                    self._rules.append(LEFT_OUT)
-                self._state[place] = self._rules.index(LEFT_OUT)
-                self._values[place] = LEFT_OUT
-                continue
             self._state[place] = _KEPT
             kept += [number] * len(answer)
-            self.annotated += len(answer[0].captions) > 1
-            if answer[0].left_out:
-                self.left_out[place] = (len(answer[0].captions), answer[0].left_out)
+            fitted += answer
+            first, changes = answer[0], []
+            if len(first.captions) > 1:
+                self.totals["annotated"] += 1
+            if first.left_out:
+                self.totals["captions_left_out"] += first.left_out
+                changes.append(f"captions={len(first.captions)} of {len(first.captions) + first.left_out}")
             if len(answer) > 1:
-                self.split[place] = len(answer)
-            elif answer[0].full_length > answer[0].length:
-                self.truncated[place] = answer[0].full_length
-        chosen = [answers[number] for number in dict.fromkeys(kept)]
-        fitted = [sample for answer in chosen if not isinstance(answer, Rejection) for sample in answer]
+                self.totals["split"] += 1
+                changes.append(f"parts={len(answer)}")
+            elif first.full_length > first.length:
+                self.totals["truncated"] += 1
+                changes.append(f"truncated: length={first.full_length}")
+            if changes:
+                self._values[place] = ", ".join(changes)
+        sizes = [(s.part, len(s.tokens.input_ids), s.tokens.image_count, s.length) for s in fitted]
+        parts, tokens, images, lengths = np.array(sizes, dtype=np.int64).reshape(-1, 4).T
         return FittedRows(
             uids=uids[kept],
             counts=self.copies[places[kept]],
-            parts=np.array([sample.part for sample in fitted], dtype=np.int64),
-            tokens=np.array([len(sample.tokens.input_ids) for sample in fitted], dtype=np.int64),
-            images=np.array([sample.tokens.image_count for sample in fitted], dtype=np.int64),
-            lengths=np.array([sample.length for sample in fitted], dtype=np.int64),
+            parts=parts,
+            tokens=tokens,
+            images=images,
+            lengths=lengths,
             captions=[sample.captions for sample in fitted],
         )
 
     def counts(self) -> dict[str, int]:
         """Uids by verdict: `kept`, or the rule; they add up to the selection's size."""
-        numbers = Counter({self._rules[code]: int(n) for code, n in enumerate(np.bincount(self._state)) if n})
-        return dict(sorted(numbers.items()))
+        numbers = np.bincount(self._state, minlength=len(self._rules)).tolist()
+        return {rule: number for rule, number in sorted(zip(self._rules, numbers, strict=True)) if number}
 
     def ledger(self) -> pa.Table:
         """One row a selected uid."""
-        rules = [None if rule == ledger.KEPT else rule for rule in self._rules]
-        values: list[str | None] = [MISSING_SAMPLE if code == _ABSENT else None for code in self._state.tolist()]
-        for place, value in self._values.items():
-            values[place] = value
-        for place, length in self.truncated.items():
-            values[place] = f"truncated: length={length}"
-        for place, (kept, lost) in self.left_out.items():
-            cut = f", {values[place]}" if place in self.truncated else ""
-            values[place] = f"captions={kept} of {kept + lost}{cut}"
-        for place, parts in self.split.items():
-            values[place] = f"parts={parts}"
+        states = self._state.tolist()
         columns: dict[str, Any] = {
             "uid": pa.array(self.uids).cast(pa.string()),
-            "stage": pa.repeat("pack", len(self.uids)),
-            "verdict": [ledger.KEPT if code == _KEPT else ledger.DROPPED for code in self._state.tolist()],
-            "rule": [rules[code] for code in self._state.tolist()],
-            "value": values,
-            "row": pa.nulls(len(self.uids), pa.int64()),
+            "stage": pa.repeat("pack", len(states)),
+            "verdict": [ledger.KEPT if state == _KEPT else ledger.DROPPED for state in states],
+            "rule": [None if state == _KEPT else self._rules[state] for state in states],
+            "value": [
+                MISSING_SAMPLE if state == _ABSENT else self._values.get(place) for place, state in enumerate(states)
+            ],
+            "row": pa.nulls(len(states), pa.int64()),
         }
         return pa.table(columns, schema=ledger.SCHEMA)
 

@@ -1,6 +1,7 @@
 """One window of a plan: its samples gathered, packed, and put into an order that depends on uids and seed alone."""
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -10,12 +11,25 @@ from mmcorpus.packing.balanced import pack_items
 from mmcorpus.packing.config import PlanConfig
 from mmcorpus.packing.verdicts import FittedRows
 
+PLAN_SCHEMA: Final = pa.schema(
+    [
+        ("sequence", pa.int64()),
+        ("position", pa.int32()),
+        ("uid", pa.string()),
+        ("copy", pa.int32()),
+        ("part", pa.int32()),
+        ("source", pa.string()),
+        ("kind", pa.string()),
+        ("shard", pa.string()),
+        ("tokens", pa.int32()),
+        ("images", pa.int32()),
+        ("length", pa.int32()),
+    ]
+)
 Words = npt.NDArray[np.uint64]
 
 
-def pack_window(
-    config: PlanConfig, rows: Sequence[tuple[str, str, str, FittedRows]], schema: pa.Schema, first_sequence: int
-) -> pa.Table:
+def pack_window(config: PlanConfig, rows: Sequence[tuple[str, str, str, FittedRows]], first_sequence: int) -> pa.Table:
     """The plan's rows of a window of (source, kind, shard, rows), sequences numbered from `first_sequence`.
 
     Samples are packed in the order of a hash of uid, copy, part and seed: equal lengths mix sources and
@@ -59,8 +73,8 @@ def pack_window(
         "images": images[item],
         "length": lengths[item],
     }
-    arrays = [pa.array(columns[field.name]).cast(field.type) for field in schema]
-    return pa.Table.from_arrays(arrays, schema=schema)
+    arrays = [pa.array(columns[field.name]).cast(field.type) for field in PLAN_SCHEMA]
+    return pa.Table.from_arrays(arrays, schema=PLAN_SCHEMA)
 
 
 def sample_words(

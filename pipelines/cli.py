@@ -2,21 +2,22 @@
 
 import os
 import sys
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Final
 
 import typer
 
-from mmcorpus.pipelines.commands import common
-from mmcorpus.pipelines.commands.curate import register as add_curation
-from mmcorpus.pipelines.commands.dedup import register as add_deduplication
-from mmcorpus.pipelines.commands.dfn import register as add_network
-from mmcorpus.pipelines.commands.documents import register as add_documents
-from mmcorpus.pipelines.commands.evaluations import register as add_evaluations
-from mmcorpus.pipelines.commands.extract import register as add_extraction
-from mmcorpus.pipelines.commands.image_based import register as add_image_based
-from mmcorpus.pipelines.commands.learn import register as add_learning
-from mmcorpus.pipelines.commands.look import register as add_looking
-from mmcorpus.pipelines.commands.run import register as add_running
+from mmcorpus.pipelines.commands import common, curate, dedup, dfn, documents, learn, look, run, score
+
+COMMANDS: Final[tuple[Callable[..., None], ...]] = (
+    *(run.run, run.validate),
+    *(curate.web, curate.render, curate.download, score.score, curate.select, curate.reshard),
+    *(dedup.dedup, dedup.methods, documents.extract, documents.export_documents),
+    *(score.evaluations, score.image_based, dfn.dfn),
+    *(learn.plan, learn.pack, learn.train, learn.generate),
+    *(look.status, look.inspect, look.report, look.profiles, look.scorers),
+)
+"""As the help lists them; each by its function's name."""
 
 app = typer.Typer(
     name="mmcorpus",
@@ -51,19 +52,8 @@ def root(
     common.debug = debug
 
 
-for add in (
-    add_running,
-    add_curation,
-    add_deduplication,
-    add_extraction,
-    add_documents,
-    add_evaluations,
-    add_image_based,
-    add_network,
-    add_learning,
-    add_looking,
-):
-    add(app)
+for command in COMMANDS:
+    app.command(command.__name__.replace("_", "-"))(common.guarded(command))
 
 
 def main() -> None:

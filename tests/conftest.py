@@ -17,15 +17,21 @@ from typing import Final
 import pytest
 
 LONGEST: Final = (
-    "curation/scoring/test_gpu.py",
     "curation/scoring/servers/test_vllm.py",
-    "curation/download/test_run.py",
-    "filters/test_perplexity_smollm2.py",
+    "notebooks/test_notebooks.py",
+    "pipelines/test_cluster.py",
     "pipelines/test_demo.py",
     "pipelines/test_document_chain.py",
-    "pipelines/test_cluster.py",
+    "curation/store/test_lock.py",
+    "curation/download/test_run.py",
+    "pipelines/stages/test_dfn.py",
+    "curation/scoring/test_gpu.py",
+    "training/test_loop.py",
+    "training/test_parallel.py",
+    "filters/test_perplexity_smollm2.py",
     "pipelines/test_full_disk.py",
-    "notebooks/test_notebooks.py",
+    "test_packaging.py",
+    "curation/scoring/servers/test_run.py",
 )
 """Files that take half a minute or more, the longest first: one that came last would keep one process busy alone."""
 CANNOT: Final = "this machine cannot: "

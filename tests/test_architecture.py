@@ -1,8 +1,11 @@
 """Imports go down only, and the trainer needs no Ray (DESIGN §2)."""
 
 import ast
+import re
 import subprocess
 import sys
+from collections.abc import Iterable, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -90,3 +93,73 @@ def test_importing_any_module_starts_nothing() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
     assert run.returncode == 0, run.stderr
+
+
+def modules() -> dict[str, Path]:
+    """Every module by its name without `mmcorpus.`."""
+    found = {}
+    for floor in FLOORS:
+        for path in (ROOT / floor).rglob("*.py"):
+            found[".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")] = path
+    return found
+
+
+def arrows(sources: Mapping[str, str]) -> dict[str, set[str]]:
+    """By module, the modules that it imports, types and inside functions too."""
+    found: dict[str, set[str]] = {name: set() for name in sources}
+    for name, source in sources.items():
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("mmcorpus."):
+                base = node.module.removeprefix("mmcorpus.")
+                inner = {f"{base}.{alias.name}" for alias in node.names}
+                found[name] |= {module if module in sources else base for module in inner}
+            elif isinstance(node, ast.Import):
+                found[name] |= {alias.name.removeprefix("mmcorpus.") for alias in node.names}
+        found[name] = found[name] & sources.keys() - {name}
+    return found
+
+
+def circle(graph: Mapping[str, Iterable[str]]) -> list[str]:
+    """Some nodes that lead to each other in a circle; empty if there are none."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_no_modules_import_each_other() -> None:
+    graph = arrows({name: path.read_text() for name, path in modules().items()})
+    assert not circle(graph), " -> ".join(circle(graph))
+
+
+@pytest.mark.parametrize("floor", ["curation", "pipelines"])
+def test_rooms_import_each_other_one_way_only(floor: str) -> None:
+    graph = arrows({name: path.read_text() for name, path in modules().items()})
+    rooms: dict[str, set[str]] = {}
+    for name, imported in graph.items():
+        for other in imported:
+            room, there = (".".join(module.split(".")[:2]) for module in (name, other))
+            if room != there and name.startswith(f"{floor}.") and other.startswith(f"{floor}."):
+                rooms.setdefault(room, set()).add(there)
+    assert rooms, "the check sees the rooms"
+    assert not circle(rooms), " -> ".join(circle(rooms))
+
+
+def test_the_checks_see_a_circle() -> None:
+    graph = arrows(
+        {"a": "from mmcorpus.b import x", "b": "def f():\n    from mmcorpus import c\n    import mmcorpus.a\n"}
+    )
+    assert graph == {"a": {"b"}, "b": {"a"}}
+    assert set(circle(graph)) == {"a", "b"}
+
+
+def test_only_the_engine_claims_folders_and_compares_what_they_are_made_from() -> None:
+    """What is stale, done or resumable is decided in curation/engine/, once (docs/architecture.md, The stage)."""
+    banned = re.compile(
+        r"def _?(claim|require_same)\b|\bMADE_BY\b|clears_for|\b(waiting|pending) = \[\w|[\"']made_from\.json[\"']"
+    )
+    for name, path in modules().items():
+        if not name.startswith("curation.engine."):
+            lines = [line.strip() for line in path.read_text().splitlines() if banned.search(line)]
+            assert not lines, f"{path}: {lines}"

@@ -15,19 +15,13 @@ if TYPE_CHECKING:
     from mmcorpus.training.vision_language import TrainReport, train
 
 _MODULES = {
-    "Generator": "mmcorpus.training.generation",
-    "ModelConfig": "mmcorpus.training.config",
-    "RandomLanguage": "mmcorpus.training.config",
-    "RandomVision": "mmcorpus.training.config",
-    "SFTConfig": "mmcorpus.training.config",
-    "StageConfig": "mmcorpus.training.config",
-    "TrainReport": "mmcorpus.training.vision_language",
-    "TrainingInterrupted": "mmcorpus.training.signals",
-    "generate": "mmcorpus.training.generation",
-    "read_metrics": "mmcorpus.training.metrics",
-    "train": "mmcorpus.training.vision_language",
+    "config": ("ModelConfig", "RandomLanguage", "RandomVision", "SFTConfig", "StageConfig"),
+    "generation": ("Generator", "generate"),
+    "metrics": ("read_metrics",),
+    "signals": ("TrainingInterrupted",),
+    "vision_language": ("TrainReport", "train"),
 }
-"""The module of each name; imported when first asked for, so that checking a recipe does not wait for torch."""
+"""The names of each module; imported when first asked for, so that checking a recipe does not wait for torch."""
 
 __all__ = [
     "Generator",
@@ -45,6 +39,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_MODULES[name]), name)
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

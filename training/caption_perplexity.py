@@ -9,7 +9,15 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from mmcorpus.curation.store import storage
-from mmcorpus.filters.causal_lm import SCHEMA, Measured, batches_by_length, blank_reason, sums, to_columns, torch_type
+from mmcorpus.filters.causal_lm import (
+    SCHEMA,
+    Measured,
+    batches_by_length,
+    reasons_and_texts,
+    sums,
+    to_columns,
+    torch_type,
+)
 from mmcorpus.filters.image_perplexity import PROMPT
 from mmcorpus.filters.model import ModelScorer
 from mmcorpus.filters.scorer import REASON, Batch, Columns
@@ -78,10 +86,7 @@ class CheckpointPerplexityScorer(ModelScorer):
         room = self.max_tokens + config.tokens_per_image
 
         def prepare(batch: Batch) -> Columns:
-            reasons = [blank_reason(caption) for caption in batch["caption"]]
-            texts = [
-                caption if reason is None else "-" for caption, reason in zip(batch["caption"], reasons, strict=True)
-            ]
+            reasons, texts = reasons_and_texts(batch["caption"], "-")
             whole = self._encode(tokenizer, texts, chat=state["kind"] == "sft")
             samples = [truncate(sample, room, config.tokens_per_image) for sample in whole]
             squares: Any = np.stack([square(Image.fromarray(image.pixels), size) for image in batch["image"]])

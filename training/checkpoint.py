@@ -15,6 +15,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -189,19 +190,14 @@ def new_folder(path: str) -> Iterator[str]:
         return
     with storage.naming_full_disk(tempfile.gettempdir()), tempfile.TemporaryDirectory() as temporary:
         yield temporary
-        names = [
-            os.path.relpath(os.path.join(folder, name), temporary)
-            for folder, _, files in os.walk(temporary)
-            for name in files
-        ]
+        names = [str(file.relative_to(temporary)) for file in Path(temporary).rglob("*") if file.is_file()]
         for name in sorted(names, key=lambda name: (name == STATE, name)):
             storage.upload(os.path.join(temporary, name), storage.join(path, name))
 
 
 def read_state(path: str) -> dict[str, Any]:
     """A checkpoint's `state.json`."""
-    state: dict[str, Any] = storage.read_json(storage.join(path, STATE))
-    return state
+    return storage.read_json(storage.join(path, STATE))
 
 
 def read_tensors(path: str, name: str) -> dict[str, torch.Tensor]:
@@ -226,7 +222,7 @@ def save_model(
 
 def load_model(path: str) -> tuple[VisionLanguageModel, "PreTrainedTokenizerFast", dict[str, Any]]:
     """The model, tokenizer and state of a checkpoint; it needs nothing but the checkpoint's folder."""
-    from transformers import AutoConfig, AutoModelForCausalLM, SiglipVisionConfig, SiglipVisionModel
+    from transformers import CONFIG_MAPPING, AutoModelForCausalLM, SiglipVisionConfig, SiglipVisionModel
 
     from mmcorpus.packing.tokens import load_tokenizer
 
@@ -237,14 +233,12 @@ def load_model(path: str) -> tuple[VisionLanguageModel, "PreTrainedTokenizerFast
     if isinstance(config.vision, RandomVision) and isinstance(config.language, RandomLanguage):
         model = build_model(config, len(tokenizer))
     else:
-        with tempfile.TemporaryDirectory() as folder:
-            for part in ("vision", "language"):
-                data = storage.read_bytes(storage.join(path, part, "config.json"))
-                storage.write_bytes(os.path.join(folder, part, "config.json"), data)
-            siglip = SiglipVisionModel(SiglipVisionConfig.from_pretrained(os.path.join(folder, "vision")))
-            language = AutoModelForCausalLM.from_config(
-                AutoConfig.from_pretrained(os.path.join(folder, "language")), attn_implementation="sdpa"
-            )
+        vision, decoder = (
+            storage.read_json(storage.join(path, part, "config.json")) for part in ("vision", "language")
+        )
+        siglip = SiglipVisionModel(SiglipVisionConfig.from_dict(vision))
+        kind = CONFIG_MAPPING[decoder["model_type"]]
+        language = AutoModelForCausalLM.from_config(kind.from_dict(decoder), attn_implementation="sdpa")
         model = VisionLanguageModel(config, VisionEncoder(siglip, config.vision_layer), language)
     load_weights(model, read_tensors(path, "model"))
     return model.eval(), tokenizer, state

@@ -26,5 +26,4 @@ class PoolingProjector(nn.Module):
             raise ValueError(f"the encoder gives {p} patches an image, which is not a square grid")
         grid_NEGG = self.pool(features_NPE.transpose(1, 2).reshape(n, e, side, side))
         tokens_NTE = grid_NEGG.flatten(2).transpose(1, 2)
-        tokens_NTD: torch.Tensor = self.fc2(self.act(self.fc1(tokens_NTE)))
-        return tokens_NTD
+        return self.fc2(self.act(self.fc1(tokens_NTE)))

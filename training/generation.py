@@ -1,7 +1,7 @@
 """Text from an image: greedy or sampled, with a key-value cache."""
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -65,7 +65,7 @@ class Generator:
         if temperature < 0:
             raise ValueError(f"temperature is {temperature}; give 0 for the likeliest token, or more")
         device = next(self.model.parameters()).device
-        language: Any = self.model.language
+        language = self.model.language
         special = special_ids(self.tokenizer)
         stops = {special.eos, special.im_end}
         ids = self.prompt_ids(prompt)

@@ -27,20 +27,16 @@ def heldout_loss(
     out if it has none left. NaN if the packs hold no target tokens.
     """
     rounds = math.ceil(len(packs) / (world.size * micro_batch))
-    groups, counted = [], []
-    for turn in range(rounds):
-        first = (turn * world.size + world.rank) * micro_batch
-        group = list(range(first, min(first + micro_batch, len(packs))))
-        groups.append(group or [0])
-        counted.append(bool(group))
+    firsts = [(turn * world.size + world.rank) * micro_batch for turn in range(rounds)]
+    groups = [range(first, min(first + micro_batch, len(packs))) for first in firsts]
     loader = PackLoader(packs, image_size=model.vision.image_size, blank=blank, threads=threads)
     training = model.training
     model.eval()
     loss = tokens = 0.0
-    for counts, batch in zip(counted, loader.batches(groups), strict=True):
+    for group, batch in zip(groups, loader.batches(group or [0] for group in groups), strict=True):
         with world.autocast(precision):
             total = float(model(batch.to(world.device)))
-        if counts:
+        if group:
             loss += total
             tokens += batch.target_tokens
     model.train(training)

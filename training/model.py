@@ -21,13 +21,14 @@ from mmcorpus.training.vision import GREY, VisionEncoder, build_vision
 class VisionLanguageModel(nn.Module):
     """Encoder, projector and causal language model over packed batches."""
 
-    def __init__(self, config: ModelConfig, vision: VisionEncoder, language: nn.Module) -> None:
+    def __init__(self, config: ModelConfig, vision: VisionEncoder, language: Any) -> None:
+        """`language`: a causal language model of transformers."""
         super().__init__()
-        width: int = language.config.hidden_size  # type: ignore[union-attr, assignment]
+        width = language.config.hidden_size
         self.config = config
         self.vision = vision
         self.projector = PoolingProjector(vision.width, config.projector_hidden or width, width, config.grid)
-        self.language = language
+        self.language: Any = language
         self.isolated = True
         self.attention: Literal["sdpa", "flex"] = "sdpa"
         self.train_vision = True
@@ -35,8 +36,7 @@ class VisionLanguageModel(nn.Module):
     def set_attention(self, *, isolated: bool, implementation: Literal["sdpa", "flex"]) -> None:
         """Choose whether samples in a pack see each other, and the kernel."""
         self.isolated, self.attention = isolated, implementation
-        language: Any = self.language
-        language.set_attn_implementation("flex_attention" if implementation == "flex" else "sdpa")
+        self.language.set_attn_implementation("flex_attention" if implementation == "flex" else "sdpa")
 
     def freeze(self, *, vision: bool, projector: bool, language: bool) -> None:
         """Choose the parts that are not trained."""
@@ -48,15 +48,12 @@ class VisionLanguageModel(nn.Module):
         """uint8 N×3×H×H → N×T×D."""
         with torch.set_grad_enabled(self.train_vision and torch.is_grad_enabled()):
             features_NPE = self.vision(images_NCHW)
-        tokens_NTD: torch.Tensor = self.projector(features_NPE)
-        return tokens_NTD
+        return self.projector(features_NPE)
 
     def embed(self, batch: PackedBatch) -> torch.Tensor:
         """B×L×D: the words' embeddings, with each image's tokens in its places."""
-        language: Any = self.language
-        words_BLD: torch.Tensor = language.get_input_embeddings()(
-            batch.input_ids_BL.masked_fill(batch.input_ids_BL == IMAGE_TOKEN, 0)
-        )
+        ids_BL = batch.input_ids_BL.masked_fill(batch.input_ids_BL == IMAGE_TOKEN, 0)
+        words_BLD: torch.Tensor = self.language.get_input_embeddings()(ids_BL)
         count = batch.images_NCHW.shape[0]
         if batch.image_positions.numel() != count * self.config.tokens_per_image:
             raise ValueError(
@@ -75,7 +72,6 @@ class VisionLanguageModel(nn.Module):
 
     def hidden(self, batch: PackedBatch) -> torch.Tensor:
         """B×L×D: the decoder's last hidden states."""
-        language: Any = self.language
         if self.isolated:
             position_ids_BL, sample_ids_BL = batch.position_ids_BL, batch.sample_ids_BL
             branch_ids_BL = batch.branch_ids_BL
@@ -84,32 +80,28 @@ class VisionLanguageModel(nn.Module):
             position_ids_BL = torch.arange(length, device=batch.input_ids_BL.device).expand_as(batch.input_ids_BL)
             sample_ids_BL = batch.sample_ids_BL.clamp(max=0)  # one document; padding stays apart
             branch_ids_BL = None
-        hidden_BLD: torch.Tensor = language.model(
+        return self.language.model(
             inputs_embeds=self.embed(batch),
             attention_mask=attention_mask(sample_ids_BL, branch_ids_BL, self.attention),
             position_ids=position_ids_BL,
             use_cache=False,
         ).last_hidden_state
-        return hidden_BLD
 
     def logits(self, batch: PackedBatch) -> torch.Tensor:
         """B×L×V logits of every position: for tests and small inputs."""
-        language: Any = self.language
-        logits_BLV: torch.Tensor = language.lm_head(self.hidden(batch))
-        return logits_BLV
+        return self.language.lm_head(self.hidden(batch))
 
     def token_losses(self, batch: PackedBatch) -> torch.Tensor:
         """[M] fp32 loss of each target token, in the batch's order, in nats."""
-        language: Any = self.language
         hidden_MD = self.hidden(batch).flatten(0, 1).index_select(0, batch.predict_positions_M)
-        return token_losses(hidden_MD, language.lm_head.weight, batch.targets_M)
+        return token_losses(hidden_MD, self.language.lm_head.weight, batch.targets_M)
 
     def forward(self, batch: PackedBatch) -> torch.Tensor:
         """The sum of the target tokens' losses, a fp32 scalar. The trainer divides by the step's global count."""
         return self.token_losses(batch).sum()
 
 
-def build_language(source: str | RandomLanguage, vocabulary: int) -> nn.Module:
+def build_language(source: str | RandomLanguage, vocabulary: int) -> Any:
     """The causal language model from a Hugging Face id, a local folder, or the sizes of a random one; weights fp32.
 
     `vocabulary` is the tokenizer's size: a random model gets that many tokens (rounded up to 64), and a pretrained one
@@ -118,7 +110,7 @@ def build_language(source: str | RandomLanguage, vocabulary: int) -> nn.Module:
     from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
     if isinstance(source, RandomLanguage):
-        random: nn.Module = Qwen2ForCausalLM(
+        return Qwen2ForCausalLM(
             Qwen2Config(
                 vocab_size=-(-vocabulary // 64) * 64,
                 hidden_size=source.hidden_size,
@@ -130,13 +122,11 @@ def build_language(source: str | RandomLanguage, vocabulary: int) -> nn.Module:
                 tie_word_embeddings=True,
             )
         )
-        return random
     language: Any = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, attn_implementation="sdpa")
     rows = language.get_input_embeddings().weight.shape[0]
     if rows < vocabulary:
         raise ValueError(f"the packs' tokenizer has {vocabulary} tokens but {source} embeds {rows}; pack with its own")
-    model: nn.Module = language
-    return model
+    return language
 
 
 def build_model(config: ModelConfig, vocabulary: int, seed: int = 0) -> VisionLanguageModel:

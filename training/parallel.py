@@ -108,13 +108,12 @@ def _close() -> None:
 
 def parallelize(model: VisionLanguageModel, compute: PackCompute, world: World) -> VisionLanguageModel:
     """Move the model to its device(s): activation checkpointing → compile → sharding, in this order."""
-    language: Any = model.language
     model.to(world.device)
     if compute.activation_checkpointing:
-        language.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.language.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if compute.compile:
         siglip: Any = model.vision.siglip
-        for block in (*siglip.encoder.layers, *language.model.layers):
+        for block in (*siglip.encoder.layers, *model.language.model.layers):
             block.compile()
     if compute.parallel == "shard" and world.size > 1:
         _shard(model, compute, world)
@@ -126,12 +125,11 @@ def _shard(model: VisionLanguageModel, compute: PackCompute, world: World) -> No
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
-    language: Any = model.language
     mesh = init_device_mesh(world.device.type, (world.size,))
     policy = MixedPrecisionPolicy(
         param_dtype=torch.bfloat16 if compute.precision == "bf16" else torch.float32, reduce_dtype=torch.float32
     )
-    for unit in (model.vision, *language.model.layers, model):
+    for unit in (model.vision, *model.language.model.layers, model):
         fully_shard(unit, mesh=mesh, mp_policy=policy)
     for module in model.modules():
         if isinstance(module, FSDPModule):

@@ -44,8 +44,7 @@ class VisionEncoder(nn.Module):
         """uint8 N×3×H×W → features N×P×E. Normalised here, on the device, to [-1, 1] as SigLIP's processor does."""
         weight = self.siglip.embeddings.patch_embedding.weight
         pixels_NCHW = images_NCHW.to(weight.dtype) / 127.5 - 1.0
-        features_NPE: torch.Tensor = self.siglip(pixel_values=pixels_NCHW).last_hidden_state
-        return features_NPE
+        return self.siglip(pixel_values=pixels_NCHW).last_hidden_state
 
 
 def build_vision(source: str | RandomVision, layer: int) -> VisionEncoder:

@@ -171,9 +171,6 @@ class PackTask(Task[PackedBatch]):
         }
         return total, batch.target_tokens, counts
 
-    def after_step(self) -> None:
-        pass
-
     def metrics(self) -> dict[str, Any]:
         totals = {name: getattr(self.totals, name) for name in ("positions", "images", "broken_images")}
         return {"tokens": self.totals.target_tokens, **totals}

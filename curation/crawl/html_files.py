@@ -10,10 +10,10 @@ from urllib.parse import quote
 
 from mmcorpus.curation.crawl.config import PagesConfig
 from mmcorpus.curation.crawl.records import Failure, Item, Other, Page, Position
+from mmcorpus.curation.crawl.streams import decompressed
 from mmcorpus.curation.store import storage
 
 HTML_NAMES: Final = (".html", ".htm", ".xhtml", ".shtml")
-_TAR_ENDS: Final = {".gz": "gzip", ".tgz": "gzip", ".bz2": "bz2", ".tbz2": "bz2", ".xz": "xz", ".txz": "xz"}
 _ERRORS: Final = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, ValueError)
 
 
@@ -62,15 +62,7 @@ def read_tar(path: str, file: IO[bytes], config: PagesConfig, position: Position
 
     What follows damage in it is lost, and one failure.
     """
-    suffix = next((end for end in _TAR_ENDS if path.lower().endswith(end)), None)
-    stream: Any = file
-    if suffix is not None:
-        import fsspec.compression
-
-        file.seek(0)
-        stream = fsspec.compression.compr[_TAR_ENDS[suffix]](file, mode="rb")
-    else:
-        file.seek(position.offset)
+    stream, compressed = decompressed(path, file, position.offset)
     count, offset = 0, position.offset
     try:
         with tarfile.open(fileobj=stream, mode="r:") as opened:
@@ -81,13 +73,14 @@ def read_tar(path: str, file: IO[bytes], config: PagesConfig, position: Position
                 if count <= position.skip:
                     continue
                 offset = member.offset
-                body = _contents(archive, member, config.extraction.max_bytes + 1)
                 end = member.offset_data + -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-                after = Position(end) if suffix is None else Position(0, count)
-                if body is None:
-                    if member.isfile():
-                        yield _other(path, member.name, offset, member.size, after)
+                after = Position(0, count) if compressed else Position(end)
+                if not member.isfile():
                     continue
+                if not is_html_name(member.name):
+                    yield _other(path, member.name, offset, member.size, after)
+                    continue
+                body = archive.extractfile(member).read(config.extraction.max_bytes + 1)
                 if len(body) < min(member.size, config.extraction.max_bytes + 1):
                     raise EOFError(f"{member.name} breaks off")
                 yield _page(path, member.name, body, offset, after, config, member.size)
@@ -103,15 +96,8 @@ def read_tar(path: str, file: IO[bytes], config: PagesConfig, position: Position
         if isinstance(error, OSError) and error.errno is not None:
             raise
         ends = isinstance(error, EOFError) or "end of data" in str(error)
-        last = Position(2**62) if suffix is None else Position(0, 2**62)
+        last = Position(0, 2**62) if compressed else Position(2**62)
         yield _failure(path, offset, None, last, "truncated" if ends else "bad_record", str(error)[:200])
-
-
-def _contents(archive: tarfile.TarFile, member: tarfile.TarInfo, size: int) -> bytes | None:
-    if not member.isfile() or not is_html_name(member.name):
-        return None
-    opened = archive.extractfile(member)
-    return opened.read(size) if opened else None
 
 
 def _page(

@@ -49,22 +49,15 @@ def read_table_items(
 
 def _columns(path: str, format: str, there: Sequence[str], config: PagesConfig) -> tuple[str, list[str]]:
     """The format, if it is to be found, and the columns to read."""
-    needed = {
-        "obelics": ("texts", "images"),
-        "mmc4": ("text_list",),
-        "mint1t": ("texts", "images"),
-        "pages": (config.html_col, config.url_col),
-        "text": (config.text_col,),
-    }
-    more = {
-        "obelics": ("metadata", "general_metadata"),
-        "mmc4": ("image_info", "url"),
-        "mint1t": ("url",),
-        "pages": (),
-        "text": (config.url_col,),
+    known: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # needed, and read where they are there
+        "obelics": (("texts", "images"), ("metadata", "general_metadata")),
+        "mmc4": (("text_list",), ("image_info", "url")),
+        "mint1t": (("texts", "images"), ("url",)),
+        "pages": ((config.html_col, config.url_col), ()),
+        "text": ((config.text_col,), (config.url_col,)),
     }
     if format == "auto":
-        fits = [name for name in ("obelics", "mmc4", "pages", "text") if set(needed[name]) <= set(there)]
+        fits = [name for name in ("obelics", "mmc4", "pages", "text") if set(known[name][0]) <= set(there)]
         if not fits:
             raise UnknownTable(
                 f"{path} has no columns of pages ({config.html_col}, {config.url_col}), documents (texts, images; "
@@ -73,10 +66,11 @@ def _columns(path: str, format: str, there: Sequence[str], config: PagesConfig) 
         format = fits[0]
         if format == "obelics" and "general_metadata" not in there:
             format = "mint1t"
-    missing = [name for name in needed[format] if name not in there]
+    needed, more = known[format]
+    missing = [name for name in needed if name not in there]
     if missing and there:
         raise UnknownTable(f"{path} has no column {missing[0]!r}, which {format} needs. It has: {', '.join(there)}")
-    columns = [*needed[format], *more[format]]
+    columns = [*needed, *more]
     if config.date_col is not None and format in ("pages", "text"):
         if there and config.date_col not in there:
             raise UnknownTable(f"{path} has no column {config.date_col!r} (date_col). It has: {', '.join(there)}")
@@ -91,32 +85,28 @@ def _page(path: str, row: Row, config: PagesConfig) -> Item:
     body = html.encode("utf-8", "replace") if isinstance(html, str) else bytes(html or b"")
     if len(body) > config.extraction.max_bytes:
         return _failure(path, row, "too_large", f"more than {config.extraction.max_bytes} bytes")
-    return Page(
-        file=path, offset=row.offset, length=row.length, position=row.position, url=url.strip(), body=body,
-        charset="utf-8" if isinstance(html, str) else None, date=_date(row, config),
-    )  # fmt: skip
+    charset = "utf-8" if isinstance(html, str) else None
+    return Page(**_at(path, row), url=url.strip(), body=body, charset=charset, date=_date(row, config))
 
 
 def _obelics(path: str, row: Row, config: PagesConfig) -> Item:
     details = _json(row.values.get("metadata")) or []
     general = _json(row.values.get("general_metadata")) or {}
-    texts, images = row.values["texts"], row.values["images"]
+    return _interleaved(path, row, general.get("url"), details)
+
+
+def _mint1t(path: str, row: Row, config: PagesConfig) -> Item:
+    return _interleaved(path, row, row.values.get("url"), ())
+
+
+def _interleaved(path: str, row: Row, url: object, details: Sequence[Any]) -> Item:
     nodes: list[Node] = []
-    for place, (text, image) in enumerate(zip(texts, images, strict=True)):
+    for place, (text, image) in enumerate(zip(row.values["texts"], row.values["images"], strict=True)):
         nodes += _paragraphs(text)
         if image:
             known = details[place] if place < len(details) else None
             nodes.append(_image(image, known if isinstance(known, Mapping) else {}))
-    return _ready(path, row, general.get("url"), nodes)
-
-
-def _mint1t(path: str, row: Row, config: PagesConfig) -> Item:
-    nodes: list[Node] = []
-    for text, image in zip(row.values["texts"], row.values["images"], strict=True):
-        nodes += _paragraphs(text)
-        if image:
-            nodes.append(_image(image, {}))
-    return _ready(path, row, row.values.get("url"), nodes)
+    return _ready(path, row, url, nodes)
 
 
 def _mmc4(path: str, row: Row, config: PagesConfig) -> Item:
@@ -175,16 +165,18 @@ def _pixels(value: object) -> int | None:
 def _ready(path: str, row: Row, url: object, nodes: list[Node], date: str | None = None) -> Item:
     if not nodes:
         return _failure(path, row, "empty", "neither text nor image")
-    return Ready(
-        file=path, offset=row.offset, length=row.length, position=row.position, nodes=nodes, date=date,
-        url=url if isinstance(url, str) and url else None, identity=to_json(nodes).encode("utf-8", "surrogatepass"),
-    )  # fmt: skip
+    identity = to_json(nodes).encode("utf-8", "surrogatepass")
+    address = url if isinstance(url, str) and url else None
+    return Ready(**_at(path, row), nodes=nodes, date=date, url=address, identity=identity)
 
 
 def _failure(path: str, row: Row, code: str, detail: str) -> Failure:
-    return Failure(
-        file=path, offset=row.offset, length=row.length, position=row.position, code=code, detail=detail
-    )  # fmt: skip
+    return Failure(**_at(path, row), code=code, detail=detail)
+
+
+def _at(path: str, row: Row) -> dict[str, Any]:
+    """The fields of `Found`."""
+    return {"file": path, "offset": row.offset, "length": row.length, "position": row.position}
 
 
 def _date(row: Row, config: PagesConfig) -> str | None:

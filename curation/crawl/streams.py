@@ -13,6 +13,10 @@ from mmcorpus.curation.store import storage
 CHUNK: Final = 64 * 1024
 ZSTD_CHUNK: Final = 256
 """Of a zstd file at a time: each 4 bytes of it may become 128 KiB, and its decoder takes no limit."""
+COMPRESSIONS: Final = {
+    ".gz": "gzip", ".tgz": "gzip", ".bz2": "bz2", ".tbz2": "bz2", ".xz": "xz", ".txz": "xz", ".zst": "zstd"
+}  # fmt: skip
+"""fsspec's names of compressions by a name's end."""
 _TRIES: Final = 3
 _SKIPPABLE: Final = b"\x2a\x4d\x18"
 """The end of the magic number of a zstd frame without data; the byte before is 0x50 to 0x5f."""
@@ -114,6 +118,17 @@ class Source:
                 time.sleep(1)
                 self._file.seek(self.offset)
         raise AssertionError("unreachable")
+
+
+def decompressed(path: str, file: IO[bytes], offset: int) -> tuple[Any, bool]:
+    """A file's bytes and whether it is compressed, by its name: then from their beginning, else from an offset on."""
+    kind = next((kind for end, kind in COMPRESSIONS.items() if path.lower().endswith(end)), None)
+    file.seek(offset if kind is None else 0)
+    if kind is None:
+        return file, False
+    import fsspec.compression
+
+    return fsspec.compression.compr[kind](file, mode="rb"), True
 
 
 class Members:

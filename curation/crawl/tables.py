@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mmcorpus.curation.crawl.records import START, Position
+from mmcorpus.curation.crawl.streams import decompressed
 
 BATCH_ROWS: Final = 64
 """Of parquet at a time: a row may have megabytes."""
 MAX_LINE: Final = 64 * 2**20
 """A JSONL line that is longer is not read."""
-COMPRESSIONS: Final = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,10 +49,7 @@ def read_rows(path: str, file: IO[bytes], columns: list[str] | None, position: P
 
     Raises pa.ArrowInvalid for a file that is no parquet file.
     """
-    if _is_parquet(path):
-        yield from _parquet(file, columns, position)
-    else:
-        yield from _jsonl(path, file, position)
+    return _parquet(file, columns, position) if _is_parquet(path) else _jsonl(path, file, position)
 
 
 def _is_parquet(path: str) -> bool:
@@ -92,14 +89,7 @@ def _row_group(table: Any, group: int, first: int, columns: list[str], begin: in
 
 
 def _jsonl(path: str, file: IO[bytes], position: Position) -> Iterator[Row]:
-    suffix = next((end for end in COMPRESSIONS if path.lower().endswith(end)), None)
-    if suffix is not None:
-        import fsspec.compression
-
-        file.seek(0)
-        file = fsspec.compression.compr[COMPRESSIONS[suffix]](file, mode="rb")
-    else:
-        file.seek(position.offset)
+    file, compressed = decompressed(path, file, position.offset)
     lines, offset = 0, position.offset
     while True:
         problem, line, size = None, b"", 0
@@ -115,7 +105,7 @@ def _jsonl(path: str, file: IO[bytes], position: Position) -> Iterator[Row]:
                 raise
             problem = ("truncated" if isinstance(error, EOFError) else "bad_record", str(error)[:200])
         except Exception as error:
-            if suffix != ".zst" or type(error).__name__ != "ZstdError":
+            if not path.lower().endswith(".zst") or type(error).__name__ != "ZstdError":
                 raise
             problem = ("bad_record", str(error)[:200])
         broken = problem is not None and problem[0] != "too_large"
@@ -123,13 +113,12 @@ def _jsonl(path: str, file: IO[bytes], position: Position) -> Iterator[Row]:
             return
         lines += 1
         begin, offset = offset, offset + size
-        place = Position(offset) if suffix is None else Position(0, lines)
-        if suffix is None or lines > position.skip:
+        if not compressed or lines > position.skip:
             row = _parse(line) if problem is None else {}
             if row is None:
                 row, problem = {}, ("bad_record", f"not a JSON object: {line[:80]!r}")
             if row or problem:
-                number = begin if suffix is None else lines - 1
+                number, place = (lines - 1, Position(0, lines)) if compressed else (begin, Position(offset))
                 yield Row(values=row, position=place, offset=number, length=size, problem=problem)
         if broken:
             return

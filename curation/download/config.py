@@ -4,7 +4,6 @@ import ipaddress
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from mmcorpus.curation.download.limits import Limits
 from mmcorpus.curation.download.robots import DEFAULT_DIRECTIVES
 
 VOLATILE: Final = frozenset(
@@ -130,25 +129,20 @@ class DownloadConfig:
             raise ValueError("user_agent_token holds control characters; give one line of text")
         if self.user_agent_token is not None and not self.user_agent_token.isascii():
             raise ValueError(f"user_agent_token is {self.user_agent_token!r}; headers carry ASCII only")
-        _check_columns(self)
-        for host, place in self.connect_to.items():
-            connect_address(host, place)
+        columns = self.save_additional_columns
+        reserved = sorted(RESERVED_COLUMNS.intersection(columns))
+        if reserved:
+            raise ValueError(
+                f"save_additional_columns holds {reserved}, which shards use themselves; rename them in the list"
+            )
+        if len(set(columns)) != len(columns):
+            raise ValueError(f"save_additional_columns names a column twice: {list(columns)}")
+        _ = self.routes  # raises for an entry that is no address
 
     @property
-    def limits(self) -> Limits:
-        """The bounds of each fetch."""
-        return Limits(
-            timeout=self.timeout,
-            total_timeout=self.total_timeout,
-            max_bytes=self.max_bytes,
-            max_redirects=self.max_redirects,
-            retries=self.retries,
-            backoff=self.backoff,
-            allow_private=self.allow_private,
-            connect_to={host.lower(): connect_address(host, place) for host, place in self.connect_to.items()},
-            user_agent_token=self.user_agent_token,
-            directives=self.disallowed_header_directives,
-        )
+    def routes(self) -> dict[str, tuple[str, int]]:
+        """`connect_to` as host (lower case) to address and port."""
+        return {host.lower(): connect_address(host, place) for host, place in self.connect_to.items()}
 
 
 def connect_address(host: str, place: str) -> tuple[str, int]:
@@ -167,14 +161,3 @@ def _at_least(config: DownloadConfig, least: int, *names: str) -> None:
     for name in names:
         if getattr(config, name) < least:
             raise ValueError(f"{name} is {getattr(config, name)}; give {least} or more")
-
-
-def _check_columns(config: DownloadConfig) -> None:
-    columns = config.save_additional_columns
-    reserved = sorted(RESERVED_COLUMNS.intersection(columns))
-    if reserved:
-        raise ValueError(
-            f"save_additional_columns holds {reserved}, which shards use themselves; rename them in the list"
-        )
-    if len(set(columns)) != len(columns):
-        raise ValueError(f"save_additional_columns names a column twice: {list(columns)}")

@@ -4,15 +4,45 @@ import functools
 import io
 import socket
 import ssl
+import time
 from typing import Any, Final
 
 from mmcorpus.curation.download import urls
+from mmcorpus.curation.download.config import DownloadConfig
 from mmcorpus.curation.download.guard import Resolver, refusal
-from mmcorpus.curation.download.limits import Deadline, Failure, Limits
 
 CHUNK_BYTES: Final = 65_536
 MAX_ADDRESSES: Final = 4
 """So many of a name's addresses are tried before giving up."""
+
+
+class Failure(Exception):
+    """Ends an attempt; becomes a FetchFailure."""
+
+    def __init__(self, code: str, detail: str = "", *, retry: bool = False, wait: float | None = None) -> None:
+        super().__init__(code)
+        self.code, self.detail, self.retry, self.wait = code, detail, retry, wait
+
+
+class Deadline:
+    """The time left of one fetch. Waiting for a turn at a busy host is ours, not the server's, and is not counted."""
+
+    def __init__(self, config: DownloadConfig) -> None:
+        self.config = config
+        self.end = time.monotonic() + config.total_timeout
+
+    def step(self) -> float:
+        """The longest that the next wait may take; raises once there is no time left."""
+        left = self.end - time.monotonic()
+        if left <= 0:
+            raise Failure("total_time", f"over {self.config.total_timeout:g} s")
+        return min(self.config.timeout, left)
+
+    def overrun(self, what: str) -> Failure:
+        """The failure for a wait that timed out: the server's silence, or the end of our patience with all of it."""
+        if time.monotonic() >= self.end:
+            return Failure("total_time", f"over {self.config.total_timeout:g} s")
+        return Failure("timeout", f"{what}: nothing for {self.config.timeout:g} s", retry=True)
 
 
 class Stream(io.RawIOBase):
@@ -50,13 +80,13 @@ def _tls() -> ssl.SSLContext:
     return context
 
 
-def connect(target: urls.Target, limits: Limits, deadline: Deadline, resolver: Resolver) -> socket.socket:
+def connect(target: urls.Target, config: DownloadConfig, deadline: Deadline, resolver: Resolver) -> socket.socket:
     """A connected socket, with TLS for https, to an address that was checked."""
-    if target.host in limits.connect_to:
-        places = [limits.connect_to[target.host]]
+    if target.host in (routes := config.routes):
+        places = [routes[target.host]]
     else:
         found = _addresses(target.host, deadline, resolver)
-        refused = {} if limits.allow_private else {address: refusal(address) for address in found}
+        refused = {} if config.allow_private else {address: refusal(address) for address in found}
         places = [(address, target.port) for address in found if not refused.get(address)]
         if not places:
             raise Failure("private_address", ", ".join(sorted({reason for reason in refused.values() if reason})))

@@ -96,8 +96,9 @@ def column_types(path: str, wanted: Sequence[str]) -> dict[str, pa.DataType]:
         except pa.ArrowInvalid as error:
             raise ListError(f"{path} is not a readable parquet file: {error}") from None
         _require(path, wanted, schema.names)
+        kept = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_temporal)
         types = ((name, schema.field(name).type) for name in wanted)
-        return {name: pa.string() if _as_text(found) else found for name, found in types}
+        return {name: found if any(check(found) for check in kept) else pa.string() for name, found in types}
     if kind in ("csv", "tsv"):
         with _text(path) as file:
             _require(path, wanted, next(_reader(file, kind), []))
@@ -108,11 +109,6 @@ def column_types(path: str, wanted: Sequence[str]) -> dict[str, pa.DataType]:
     if present:
         _require(path, wanted, list(present))
     return dict.fromkeys(wanted, pa.string())
-
-
-def _as_text(found: pa.DataType) -> bool:
-    kept = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_temporal)
-    return not any(check(found) for check in kept)
 
 
 def _require(path: str, wanted: Sequence[str], present: Sequence[str]) -> None:
@@ -185,5 +181,4 @@ def _jsonl_objects(path: str) -> Iterator[Any]:
 
 def _text(path: str) -> io.TextIOWrapper:
     opened: Any = fsspec.open(path, "rt", compression="infer", encoding="utf-8-sig", errors="replace", newline="")
-    file: io.TextIOWrapper = opened.open()
-    return file
+    return opened.open()

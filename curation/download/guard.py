@@ -79,16 +79,14 @@ class Resolver:
         try:
             infos = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
             addresses = tuple(dict.fromkeys(str(info[4][0]) for info in infos))
-        except BaseException:
+            with self._lock:
+                self._known[host] = (time.monotonic() + CACHE_SECONDS, addresses)
+                while len(self._known) > CACHE_HOSTS:
+                    self._known.popitem(last=False)
+            return addresses
+        finally:
             with self._lock:
                 self._asked.pop(host, None)
-            raise
-        with self._lock:
-            self._asked.pop(host, None)
-            self._known[host] = (time.monotonic() + CACHE_SECONDS, addresses)
-            while len(self._known) > CACHE_HOSTS:
-                self._known.popitem(last=False)
-        return addresses
 
 
 class HostGate:

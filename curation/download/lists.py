@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from mmcorpus.curation.download import urls as url_rules
 from mmcorpus.curation.download.config import DownloadConfig
 from mmcorpus.curation.download.formats import ListError, Row, column_types, find_lists, list_format, read_list
 from mmcorpus.curation.download.writer import shard_name
+from mmcorpus.curation.engine.made_from import plain
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.uid import is_uid, pair_uid
 
@@ -67,7 +68,7 @@ def normalise(
     """
     paths = find_lists(urls)
     made_from = {
-        "options": {name: _jsonable(getattr(config, name)) for name in LIST_OPTIONS},
+        "options": {name: plain(getattr(config, name)) for name in LIST_OPTIONS},
         "files": [_identity(path) for path in paths],
     }
     manifest = storage.join(out_lists, MANIFEST)
@@ -78,7 +79,8 @@ def normalise(
         if digest != expected:
             raise OtherList
     if there:
-        return _from_manifest(out_lists, known)
+        values = {name: value for name, value in known.items() if name != "made_from"}
+        return NormalisedList(root=out_lists, **{**values, "columns": tuple(values["columns"])})
     if known:
         storage.remove(manifest)
     result = _Normaliser(config, out_lists).run(paths, out_ledger)
@@ -87,21 +89,12 @@ def normalise(
     return result
 
 
-def _from_manifest(root: str, known: dict[str, Any]) -> NormalisedList:
-    values = {name: value for name, value in known.items() if name != "made_from"}
-    return NormalisedList(root=root, **{**values, "columns": tuple(values["columns"])})
-
-
 def _identity(path: str) -> dict[str, Any]:
     """Marks that tell a changed list file from an unchanged one without reading it."""
     fs, inner = storage.filesystem(path)
     info = fs.info(inner)
     marks = ("mtime", "ETag", "LastModified", "last_modified", "etag")
     return {"name": path, "size": info.get("size"), **{m: str(info[m]) for m in marks if info.get(m) is not None}}
-
-
-def _jsonable(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
 
 
 class _Normaliser:
@@ -147,8 +140,8 @@ class _Normaliser:
         config = self.config
         self.caption_col = None if list_format(path) == "txt" else config.caption_col
         optional = (self.caption_col, config.uid_col)
-        self.wanted = [config.url_col, *(name for name in optional if name), *config.save_additional_columns]
-        self.wanted = list(dict.fromkeys(self.wanted))
+        wanted = (config.url_col, *(name for name in optional if name), *config.save_additional_columns)
+        self.wanted = list(dict.fromkeys(wanted))
         if list_format(path) == "txt" and len(self.wanted) > 1:
             raise ListError(
                 f"{path}: a .txt list has URLs alone, no columns {self.wanted[1:]}; take them out of the config"
@@ -193,13 +186,10 @@ class _Normaliser:
             return self._drop(uid, index, "listed_twice", None)
         self.seen.add(mark)
         self.kept += 1
-        self.entries.append(ledger.entry(uid, "list", row=index))
         self.waiting.append({"uid": uid, "url": url, "caption": caption, **extra})
         if len(self.waiting) == self.config.number_sample_per_shard:
             self._write_shard(path)
-        if len(self.entries) >= BLOCK_ROWS:
-            self._flush_ledger()
-        return None
+        return self._record(uid, index)
 
     def _note_bad_uid(self, value: Any, path: str) -> None:
         self.bad_uids += 1
@@ -211,6 +201,9 @@ class _Normaliser:
 
     def _drop(self, uid: str, index: int, rule: str, value: str | None) -> None:
         self.dropped[rule] += 1
+        self._record(uid, index, rule, value)
+
+    def _record(self, uid: str, index: int, rule: str | None = None, value: str | None = None) -> None:
         self.entries.append(ledger.entry(uid, "list", rule=rule, value=value, row=index))
         if len(self.entries) >= BLOCK_ROWS:
             self._flush_ledger()
@@ -227,17 +220,12 @@ class _Normaliser:
             table = pa.Table.from_pylist(self.waiting, schema=self.schema)
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise ListError(f"{path}: an additional column has another type than in the list before: {error}") from None
-        for text in _canonical(table):
-            self.digest.update(text)
+        for row in table.to_pylist():
+            self.digest.update(json.dumps(row, sort_keys=True, default=str).encode() + b"\n")
         if self.writes:
             storage.write_table(storage.join(self.root, f"{shard_name(self.shards)}.parquet"), table)
         self.shards += 1
         self.waiting = []
-
-
-def _canonical(table: pa.Table) -> Iterator[bytes]:
-    for row in table.to_pylist():
-        yield json.dumps(row, sort_keys=True, default=str).encode() + b"\n"
 
 
 def _text(value: Any) -> str | None:

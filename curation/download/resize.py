@@ -12,8 +12,10 @@ from mmcorpus.curation.download.images import EXTENSIONS, BadImage, ImageInfo, i
 Resized = tuple[bytes | None, int | None, int | None, int | None, int | None, str | None]
 """img2dataset's: encoded image, width, height, original width, original height, error."""
 
-_CODES: Final = {"image too small": "too_small", "image area too large": "too_large"}
-_ASPECT: Final = "aspect ratio too large"
+_CODES: Final = {
+    "image too small": "too_small", "image area too large": "too_large", "aspect ratio too large": "aspect_ratio"
+}  # fmt: skip
+"""Our codes of img2dataset's errors; any other is `undecodable`."""
 _OPTIONS: Final = (
     "image_size", "resize_mode", "resize_only_if_bigger", "upscale_interpolation", "downscale_interpolation",
     "encode_quality", "encode_format", "skip_reencode", "min_image_size", "max_image_area", "max_aspect_ratio",
@@ -85,9 +87,11 @@ class UprightResizer:
 
     def _resized(self, data: bytes, info: ImageInfo, facts: dict[str, Any]) -> Resized:
         if info.plain and is_whole(data, info.format):
-            result = self._run(data, info)
-            if result[5] is None or not result[5].startswith("undecodable"):
-                return result
+            try:
+                return self._run(data, info)
+            except BadImage as error:
+                if error.code != "undecodable":
+                    raise
         return self._run(self._bitmap(data, facts), info)
 
     def _as_arrived(self, data: bytes, info: ImageInfo, facts: dict[str, Any]) -> Resized:
@@ -122,18 +126,6 @@ class UprightResizer:
         error = result[5]
         if error is None:
             return result
-        size = f"{info.width}x{info.height}"
-        if error == _ASPECT:
-            return _failed(f"aspect_ratio: {size}")
         if error in _CODES:
-            return _failed(f"{_CODES[error]}: {size}")
-        return _failed(f"undecodable: {error}")
-
-
-def _failed(message: str) -> Resized:
-    return None, None, None, None, None, message
-
-
-def code_of(message: str | None) -> str | None:
-    """The fixed code that an error message starts with."""
-    return None if message is None else message.partition(":")[0]
+            raise BadImage(_CODES[error], f"{info.width}x{info.height}")
+        raise BadImage("undecodable", error)

@@ -121,7 +121,8 @@ def download(
     status = {status: sum(one[name] for one in stats) for status, name in names.items()}
     codes = Counter[str]()
     for one in stats:
-        codes.update({code: count for code, count in one["status_dict"].items() if code != SUCCESS})
+        codes.update(one["status_dict"])
+    del codes[SUCCESS]
     return DownloadReport(
         listed=listed.rows, list_drops=listed.dropped, status={name: n for name, n in status.items() if n},
         codes=dict(codes.most_common()), bytes=sum(one.get("bytes", 0) for one in stats), shards=len(stats),
@@ -206,7 +207,5 @@ def _claimed(config: DownloadConfig, out_shards: str, out_lists: str) -> str | N
 
 def _transient_rows(out_shards: str, numbers: list[int]) -> dict[int, int]:
     """The committed shards with rows worth fetching again, and how many."""
-    counts = Counter[int]()
-    for number in numbers:
-        counts[number] = len(transient_positions(Shard(root=out_shards, name=shard_name(number))))
+    counts = {number: len(transient_positions(Shard(root=out_shards, name=shard_name(number)))) for number in numbers}
     return {number: count for number, count in counts.items() if count}

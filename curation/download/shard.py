@@ -4,7 +4,6 @@ import hashlib
 import io
 import json
 import queue
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.pool import ThreadPool
@@ -15,10 +14,10 @@ import pyarrow as pa
 from mmcorpus.curation.download.config import DownloadConfig
 from mmcorpus.curation.download.fetch import TRANSIENT_CODES, FetchFailure, FetchResult, fetch
 from mmcorpus.curation.download.guard import HostGate
-from mmcorpus.curation.download.resize import UprightResizer, code_of
-from mmcorpus.curation.download.writer import RETRY_FOLDER, SampleWriter, keys_of, shard_name, write_stats
+from mmcorpus.curation.download.resize import UprightResizer
+from mmcorpus.curation.download.writer import RETRY_FOLDER, SampleWriter, keys_of, shard_name
 from mmcorpus.curation.store import storage
-from mmcorpus.curation.store.shards import SUCCESS, Shard, read_rows
+from mmcorpus.curation.store.shards import SUCCESS, Shard, code_of, read_rows
 
 IMG2DATASET_FIELDS: Final = (
     ("key", pa.string()),
@@ -58,12 +57,10 @@ class ShardDownloader:
             positions = transient_positions(current) if self.retry else list(range(len(table)))
             keys = keys_of(number, positions, self.config.number_sample_per_shard)
             self._download(target, table.take(positions), keys, current if self.retry else None)
-        stats: dict[str, Any] = storage.read_json(target.stats)
-        return stats
+        return storage.read_json(target.stats)
 
     def _download(self, target: Shard, table: pa.Table, keys: Sequence[str], previous: Shard | None) -> None:
         """Fetch rows in threads; resize and write them here, one after the other, as they arrive."""
-        start = time.time()
         resizer = UprightResizer(self.config)
         rows = table.to_pylist()
         writer = SampleWriter(target, self._schema(table.schema), previous)
@@ -71,21 +68,16 @@ class ShardDownloader:
             image, made = self._sample(outcome, resizer)
             writer.write(image, {**rows[index], "key": keys[index], **made})
         writer.close()
-        write_stats(target, start, time.time())
 
     def _schema(self, schema: pa.Schema) -> pa.Schema:
-        fields = [*IMG2DATASET_FIELDS]
-        if self.config.extract_exif:
-            fields.append(("exif", pa.string()))
-        if self.config.compute_hash is not None:
-            fields.append((self.config.compute_hash, pa.string()))
-        for name, kind in fields:
-            schema = schema.append(pa.field(name, kind))
-        return schema
+        more = ["exif"] if self.config.extract_exif else []
+        more += [self.config.compute_hash] if self.config.compute_hash is not None else []
+        fields: list[Any] = [*schema, *IMG2DATASET_FIELDS, *((name, pa.string()) for name in more)]
+        return pa.schema(fields)
 
     def _fetched(self, urls: Sequence[str]) -> Iterator[tuple[int, Outcome]]:
         """Each URL's index and outcome, as they arrive; at most two a thread are under way, which bounds memory."""
-        limits, gate = self.config.limits, HostGate(self.config.max_per_host)
+        gate = HostGate(self.config.max_per_host)
         threads = max(1, min(self.config.thread_count, len(urls)))
         arrived: queue.SimpleQueue[tuple[int, Outcome] | BaseException] = queue.SimpleQueue()
         # Daemon threads, unlike an executor's: a full disk ends the shard without waiting for slow servers.
@@ -93,7 +85,7 @@ class ShardDownloader:
 
             def begin(index: int) -> None:
                 pool.apply_async(
-                    lambda: (index, fetch(urls[index], limits, gate=gate)),
+                    lambda: (index, fetch(urls[index], self.config, gate=gate)),
                     callback=arrived.put,
                     error_callback=arrived.put,
                 )

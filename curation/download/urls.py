@@ -97,7 +97,5 @@ def redirected(target: Target, location: str) -> Target:
         location = location.encode("latin-1").decode("utf-8")
     try:
         return parse(urljoin(target.url, location.strip()))
-    except BadUrl:
-        raise
     except ValueError as error:
         raise BadUrl(str(error)) from None

@@ -5,15 +5,14 @@ import json
 import math
 import tarfile
 import tempfile
-from collections import Counter
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Any, Final
 
 import pyarrow as pa
 
-from mmcorpus.curation.download.resize import code_of
 from mmcorpus.curation.store import storage
-from mmcorpus.curation.store.shards import SUCCESS, Shard, add_member, list_shards, read_rows
+from mmcorpus.curation.store.shards import Shard, add_member, commit_shard, list_shards, open_tar, read_rows
 
 SHARD_DIGITS: Final = 5
 """img2dataset's `oom_shard_count`."""
@@ -39,17 +38,16 @@ def shard_name(number: int) -> str:
 
 
 class SampleWriter:
-    """Takes a shard's samples as they come; `close` makes the files of them.
+    """Takes a shard's samples as they come; `close` commits it.
 
     Images wait in an unnamed file, rows in memory.
     """
 
     def __init__(self, shard: Shard, schema: pa.Schema, previous: Shard | None = None) -> None:
         """`schema` lacks FACT_FIELDS; `previous` is the shard whose rows are done again."""
-        self.shard, self.previous = shard, previous
-        for name, kind in FACT_FIELDS:
-            schema = schema.append(pa.field(name, kind))
-        self.schema = schema
+        self.shard, self.previous, self._start = shard, previous, time.time()
+        fields: list[Any] = [*schema, *FACT_FIELDS]
+        self.schema = pa.schema(fields)
         self.rows: list[dict[str, Any]] = []
         self._files: list[tuple[str, str, int, int]] = []
         folder = shard.root if storage.is_local(shard.root) else None
@@ -59,7 +57,7 @@ class SampleWriter:
 
     def write(self, image: bytes | None, sample: dict[str, Any]) -> None:
         """Take a sample: its columns by name, the `extension` of its image, which is None where it failed."""
-        row = {name: sample.get(name) for name in self.schema.names}
+        row: dict[str, Any] = {name: sample.get(name) for name in self.schema.names}
         self.rows.append(row)
         if image is None:
             return
@@ -75,7 +73,7 @@ class SampleWriter:
         self._spool.write(data)
 
     def close(self) -> None:
-        """Write tar and parquet; the caller commits them with the stats."""
+        """Commit the shard: tar, parquet, and img2dataset's stats file, written last."""
         with storage.naming_full_disk(self.shard.tar), self._spool:
             members: Iterable[Member] = self._members()
             table = pa.Table.from_pylist(sorted(self.rows, key=lambda row: row["key"]), schema=self.schema)
@@ -83,37 +81,19 @@ class SampleWriter:
                 # heapq.merge is stable: of equal keys there are none, a row done again has no files in the old tar.
                 members = heapq.merge(tar_members(self.previous), members, key=lambda member: member[0])
                 table = _merged(read_rows(self.previous), table)
-            with (
-                storage.atomic_write(self.shard.tar) as file,
-                tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as tar,
-            ):
+            with open_tar(self.shard.tar) as tar:
                 for _, name, data in members:
                     add_member(tar, name, data)
-            storage.write_table(self.shard.parquet, table)
+        end = time.time()
+        size = sum(size for size in table["original_bytes"].to_pylist() if size is not None)
+        commit_shard(
+            self.shard, table, duration=end - self._start, start_time=self._start, end_time=end, bytes=size
+        )  # fmt: skip
 
     def _members(self) -> Iterator[Member]:
         for key, name, offset, size in sorted(self._files, key=lambda file: (file[0], file[2])):
             self._spool.seek(offset)
             yield key, name, self._spool.read(size)
-
-
-def write_stats(shard: Shard, start: float, end: float) -> dict[str, Any]:
-    """Commit a shard: count its parquet into img2dataset's stats file, written last. `status_dict` counts codes."""
-    rows = read_rows(shard, ["status", "error_message", "original_bytes"]).to_pydict()
-    statuses = Counter(rows["status"])
-    stats = {
-        "count": len(rows["status"]),
-        "successes": statuses[SUCCESS],
-        "failed_to_download": statuses["failed_to_download"],
-        "failed_to_resize": statuses["failed_to_resize"],
-        "duration": end - start,
-        "start_time": start,
-        "end_time": end,
-        "status_dict": dict(sorted(Counter(code_of(message) or SUCCESS for message in rows["error_message"]).items())),
-        "bytes": sum(size for size in rows["original_bytes"] if size is not None),
-    }
-    storage.write_json(shard.stats, stats)
-    return stats
 
 
 def tar_members(shard: Shard) -> Iterator[Member]:

@@ -1,9 +1,9 @@
 """Configuration of an index: the evaluation sets, and the n-grams of their texts."""
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
-FORBID: Final[dict[str, Any]] = {"extra": "forbid"}
+from mmcorpus.filters.serving.config import FORBID
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,7 +52,7 @@ ROW_GROUP: Final = 500
 _CHUNK: Final = 64
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class SetReport:
     """Counts of what was read of one set."""
 
@@ -90,8 +90,8 @@ class _Chunk:
     picture_owners: list[int]
     thumbnails: list[bytes]
     """Of each item its first picture, small; empty where it has none."""
-    broken: list[tuple[int, str]]
-    """(item, why) of pictures that could not be decoded."""
+    broken: list[list[str]]
+    """Of each item, why pictures could not be read."""
     pixels: npt.NDArray[np.uint8] | None
     """The pictures as the model takes them; None without one."""
 
@@ -166,13 +166,12 @@ def _judge(items: list[Item], config: EvaluationsConfig, prepare: _Prepare | Non
     hashes, owners = distinct_pairs(hashes, np.array([number for number, _ in texts], np.int64)[owners])
     decoded: list[DecodedImage] = []
     picture_owners: list[int] = []
-    thumbnails, broken = [b""] * len(items), list[tuple[int, str]]()
+    thumbnails, broken = [b""] * len(items), [list(item.unreadable) for item in items]
     for number, item in enumerate(items):
-        broken += [(number, path) for path in item.unreadable]
         for data in item.images:
             image = decode_image(data)
             if not isinstance(image, DecodedImage):
-                broken.append((number, image.reason))
+                broken[number].append(image.reason)
                 continue
             decoded.append(image)
             picture_owners.append(number)
@@ -224,17 +223,13 @@ class _Builder:
         texts = ["\n".join(item.texts)[:SHOWN_CHARACTERS] for item in chunk.items]
         shown = pa.table({"text": texts, "thumbnail": chunk.thumbnails}, schema=self.shown.schema)
         self.shown = pa.concat_tables([self.shown, shown])
-        for number, item in enumerate(chunk.items):
-            name = item.name.partition("/")[0]
-            before = self.sets[name]
-            why = [reason for owner, reason in chunk.broken if owner == number]
-            self.sets[name] = SetReport(
-                items=before.items + 1,
-                texts=before.texts + len(item.texts),
-                pictures=before.pictures + chunk.picture_owners.count(number),
-                unreadable=before.unreadable + len(why),
-                example=before.example or (f"{item.name}: {why[0]}" if why else ""),
-            )
+        for item, why in zip(chunk.items, chunk.broken, strict=True):
+            report = self.sets[item.name.partition("/")[0]]
+            report.items += 1
+            report.texts += len(item.texts)
+            report.pictures += len(item.images) + len(item.unreadable) - len(why)
+            report.unreadable += len(why)
+            report.example = report.example or (f"{item.name}: {why[0]}" if why else "")
 
     def write_shown(self, writer: pq.ParquetWriter, at_least: int) -> None:
         """Write row groups of ROW_GROUP items while so many are there, or what is left."""
@@ -245,12 +240,10 @@ class _Builder:
     def write(self, out: str) -> IndexReport:
         """Write what is compared, then the manifest that commits the index."""
         hashes, owners = distinct_pairs(np.concatenate(self.hashes), np.concatenate(self.owners))
-        new = np.ones(len(hashes), bool)
-        new[1:] = hashes[1:] != hashes[:-1]
-        having = np.diff(np.append(np.flatnonzero(new), len(hashes)))
+        distinct, first, having = np.unique(hashes, return_index=True, return_counts=True)
         rare = np.ones(len(having), bool) if self.config.max_items is None else having <= self.config.max_items
         of_item = np.bincount(owners[np.repeat(rare, having)], minlength=len(self.names))
-        grams = {"hash": hashes[new][rare], "item": owners[new][rare].astype(np.int32)}
+        grams = {"hash": distinct[rare], "item": owners[first][rare].astype(np.int32)}
         pictures = {
             "item": pa.array(self.picture_owners, pa.int32()),
             "phash": np.concatenate([np.empty(0, np.uint64), *(each.phash for each in self.pictures)]),

@@ -17,10 +17,11 @@ from mmcorpus.filters.contamination import ITEMS
 pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 
 SCORER: Final = "contamination"
-_TEXT: Final = ("text_match", "text_overlap", "text_covered")
-_IMAGE: Final = ("image_match", "image_distance")
-_EMBEDDING: Final = ("evaluation_match", "evaluation_similarity")
-_KINDS: Final = {"text": _TEXT, "image": _IMAGE, "embedding": _EMBEDDING}
+_KINDS: Final = {
+    "text": ("text_match", "text_overlap", "text_covered"),
+    "image": ("image_match", "image_distance"),
+    "embedding": ("evaluation_match", "evaluation_similarity"),
+}
 """The column that names the item and those that measure, whose last word is the measure's name in `find_matches`."""
 
 
@@ -69,10 +70,8 @@ def find_matches(scores_root: str, scorer: str = SCORER, *, similarity: float = 
                     matched = pc.and_(matched, pc.fill_null(pc.greater_equal(table[measures[0]], similarity), False))
                 own = table.filter(matched)
                 columns = {"uid": own["uid"], "item": own[match], "by": pa.array([by] * own.num_rows, pa.string())}
-                columns |= {measure.rpartition("_")[2]: own[measure] for measure in measures}
-                nothing = {name: pa.nulls(own.num_rows, schema.field(name).type) for name in schema.names}
-                parts.append(pa.table({**nothing, **columns}).cast(schema))
-    return pa.concat_tables(parts)
+                parts.append(pa.table(columns | {measure.rpartition("_")[2]: own[measure] for measure in measures}))
+    return pa.concat_tables(parts, promote_options="default")
 
 
 def index_of(scores_root: str, scorer: str = SCORER) -> str | None:

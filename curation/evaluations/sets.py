@@ -60,18 +60,15 @@ def read_items(name: str, entry: EvaluationSet) -> Iterator[Item]:
         return
     files = sorted(file for file in fs.find(inner) if not _CACHE.fullmatch(posixpath.basename(file)))
     tables = [file for file in files if _TABLE.fullmatch(file)]
-    found = False
-    for file in tables:
-        for item in _rows_of(name, entry, fs, inner, file):
-            found = True
-            yield item
-    for item in () if tables else _pictures_of(name, fs, inner, files):
-        found = True
-        yield item
-    if not found:
+    rows = (item for file in tables for item in _rows_of(name, entry, fs, inner, file))
+    items = rows if tables else _pictures_of(name, fs, inner, files)
+    first = next(items, None)
+    if first is None:
         raise ValueError(
             f"evaluation set {name}: {entry.path} holds no items: no rows (.jsonl, .parquet, .arrow), pictures or texts"
         )
+    yield first
+    yield from items
 
 
 def _samples_of(name: str, entry: EvaluationSet) -> Iterator[Item]:

@@ -47,21 +47,16 @@ def write_tiny_model(folder: str, *, seed: int = 0, image_size: int = 32, hidden
     os.makedirs(folder, exist_ok=True)
     tokenizer = _tokenizer()
     pad, _, end, image = (tokenizer.convert_tokens_to_ids(token) for token in _SPECIAL)
-    vision = SiglipVisionConfig(
-        image_size=image_size,
-        patch_size=PATCH,
-        hidden_size=hidden,
-        intermediate_size=2 * hidden,
-        num_hidden_layers=layers,
-        num_attention_heads=hidden // HEAD,
-        vision_use_head=False,
-    )
+    sizes: dict[str, Any] = {
+        "hidden_size": hidden,
+        "intermediate_size": 2 * hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": hidden // HEAD,
+    }
+    vision = SiglipVisionConfig(image_size=image_size, patch_size=PATCH, vision_use_head=False, **sizes)
     language = Qwen2Config(
         vocab_size=len(tokenizer),
-        hidden_size=hidden,
-        intermediate_size=2 * hidden,
-        num_hidden_layers=layers,
-        num_attention_heads=hidden // HEAD,
+        **sizes,
         num_key_value_heads=1,
         max_position_embeddings=CONTEXT,
         tie_word_embeddings=False,

@@ -109,7 +109,7 @@ def expected(answer: Answer, parsed: Parsed, branches: Mapping[str, Answer] | No
     first = _first_token(answer, parsed)
     if parsed.integer is None or first is None:
         return None
-    numbers = _first_digits(answer, first)
+    numbers = _distribution(answer, first, first=True)
     whole = any(len(digits) > 1 for digits in numbers)
     taken = _digits(answer.tokens[first][0], first=True)
     weighed: list[tuple[float, float]] = []
@@ -121,7 +121,7 @@ def expected(answer: Answer, parsed: Parsed, branches: Mapping[str, Answer] | No
         elif branches and digits in branches:
             weighed += [(share * part, value) for part, value in _onwards(branches[digits], 0, digits)]
         else:
-            alone = 1.0 - math.fsum(_next_digits(answer, first + 1).values())
+            alone = 1.0 - math.fsum(_distribution(answer, first + 1, first=False).values())
             weighed += [(share * alone, float(digits)), (share * (1.0 - alone), _guess(digits, parsed.integer))]
     weighed = [(share, value) for share, value in weighed if value <= HIGHEST]
     total = math.fsum(share for share, _ in weighed)
@@ -135,7 +135,7 @@ def open_digits(answer: Answer, parsed: Parsed, least: float) -> list[str]:
     first = _first_token(answer, parsed)
     if parsed.integer is None or first is None:
         return []
-    numbers, taken = _first_digits(answer, first), _digits(answer.tokens[first][0], first=True)
+    numbers, taken = _distribution(answer, first, first=True), _digits(answer.tokens[first][0], first=True)
     if any(len(digits) > 1 for digits in numbers):
         return []
     return sorted(d for d, share in numbers.items() if share >= least and d not in ("0", taken))
@@ -151,18 +151,10 @@ def _first_token(answer: Answer, parsed: Parsed) -> int | None:
     return None
 
 
-def _first_digits(answer: Answer, index: int) -> dict[str, float]:
-    return _distribution(answer.tokens[index][1], first=True)
-
-
-def _next_digits(answer: Answer, index: int) -> dict[str, float]:
-    return _distribution(answer.tokens[index][1], first=False) if index < len(answer.tokens) else {}
-
-
-def _distribution(tops: Alternatives, *, first: bool) -> dict[str, float]:
-    """By digits, their probability. Several tokens may read the same (` 8` and `8`)."""
+def _distribution(answer: Answer, index: int, *, first: bool) -> dict[str, float]:
+    """By digits, their probability as a token of the answer. Several tokens may read the same (` 8` and `8`)."""
     found: dict[str, float] = {}
-    for text, logprob in tops:
+    for text, logprob in answer.tokens[index][1] if index < len(answer.tokens) else ():
         digits = _digits(text, first=first)
         if digits:
             found[digits] = found.get(digits, 0.0) + math.exp(min(logprob, 0.0))
@@ -174,7 +166,7 @@ def _onwards(answer: Answer, index: int, prefix: str) -> Iterator[tuple[float, f
     if int(prefix) * 10 > HIGHEST or prefix == "0" or index >= len(answer.tokens):
         yield 1.0, float(prefix)
         return
-    following = _next_digits(answer, index)
+    following = _distribution(answer, index, first=False)
     taken = _digits(answer.tokens[index][0], first=False)
     yield max(0.0, 1.0 - math.fsum(following.values())), float(prefix)
     for digits, share in following.items():

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 from mmcorpus.filters.scorer import Unavailable
-from mmcorpus.filters.serving import Endpoint, Rejected
+from mmcorpus.filters.serving import Endpoint, ModelClient, Rejected
 from mmcorpus.filters.serving.client import Read
 
 _SAMPLING = ("temperature", "max_tokens", "seed", "top_p", "top_k", "stop")
@@ -16,7 +16,7 @@ _CHAT = ("add_generation_prompt", "continue_final_message", "chat_template_kwarg
 Asked = tuple[dict[str, Any], asyncio.Future[Any]]
 
 
-class InProcessClient:
+class InProcessClient(ModelClient):
     """Stands where a `ModelClient` does. What is asked at the same time goes through the engine as one batch."""
 
     def __init__(self, model_name: str, revision: str | None, arguments: Mapping[str, Any]) -> None:

@@ -1,6 +1,5 @@
 """MLLM-Filter: a vision-language model rates a caption under its image by several criteria (arXiv:2403.02677, §3)."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
@@ -10,8 +9,8 @@ import pyarrow as pa
 from mmcorpus.filters.mllm.in_process import InProcessClient
 from mmcorpus.filters.mllm.prompts import Rubric, read_rubric
 from mmcorpus.filters.mllm.visits import Visits
-from mmcorpus.filters.scorer import REASON, Batch, Columns
-from mmcorpus.filters.serving import DECIDING, Connection, ModelClient, ServedScorer, ServerConfig, run
+from mmcorpus.filters.scorer import REASON
+from mmcorpus.filters.serving import DECIDING, Connection, ModelClient, ServedScorer, ServerConfig
 
 METRICS: Final = (
     "image_text_matching",
@@ -89,15 +88,8 @@ class MllmScorer(ServedScorer):
         return self.metrics or tuple(self.rubric.criteria)
 
     def schema(self) -> pa.Schema:
-        fields: list[pa.Field] = []
-        for metric in self.asked:
-            fields += [
-                pa.field(metric, pa.float32()),
-                pa.field(f"{metric}_integer", pa.int16()),
-                pa.field(f"{metric}_raw", pa.string()),
-                pa.field(f"{metric}_{REASON}", pa.string()),
-            ]
-        return pa.schema(fields)
+        kinds = {"": pa.float32(), "_integer": pa.int16(), "_raw": pa.string(), f"_{REASON}": pa.string()}
+        return pa.schema({f"{metric}{suffix}": kind for metric in self.asked for suffix, kind in kinds.items()})
 
     def parameters(self) -> dict[str, Any]:
         """All that decides the ratings; where the servers are and how they are asked is none of it."""
@@ -125,37 +117,16 @@ class MllmScorer(ServedScorer):
             return Connection(endpoints=())
         return super().connection()
 
-    def load(self) -> Callable[[Batch], Columns]:
-        model = self.model()
-        clients: Callable[[], ModelClient | InProcessClient]
+    def clients(self) -> Callable[[], ModelClient]:
         if self.in_process is None:
-            clients = self.clients()
-        else:
-            engine = InProcessClient(self.model_name, self.revision, self.in_process)
-            clients = lambda: engine  # noqa: E731 – one engine for all batches
+            return super().clients()
+        engine = InProcessClient(self.model_name, self.revision, self.in_process)
+        return lambda: engine
 
-        def visits(client: ModelClient | InProcessClient) -> Visits:
-            return Visits(
-                client=client,
-                rubric=self.rubric,
-                metrics=self.asked,
-                model_name=self.model_name,
-                model=json.dumps([model, self.deciding()], sort_keys=True),
-                settings=self._settings(),
-                max_side=self.max_side,
-                explore=self.explore,
-                at_once=self.client.concurrency,
-                unanswered=self.client.unanswered,
-                answers=self.connection().answers,
-            )
+    def questions(self, client: ModelClient, model: str) -> Visits:
+        return Visits(self, client, model)
 
-        async def ask(batch: Batch) -> Columns:
-            async with clients() as client:
-                return await visits(client).all(batch)
-
-        return lambda batch: run(ask(batch))
-
-    def _settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
         """All of a request but the model, the image and the text."""
         return {
             "temperature": 0,

@@ -8,10 +8,12 @@
 from mmcorpus.filters.serving.client import ModelClient, NoAnswer, Rejected, run
 from mmcorpus.filters.serving.config import DECIDING, ClientConfig, ServerConfig
 from mmcorpus.filters.serving.endpoints import Endpoint, Pool
+from mmcorpus.filters.serving.questions import REJECTED, Questions, Row, gravest
 from mmcorpus.filters.serving.scorer import Answers, Connection, ServedScorer
 
 __all__ = [
     "DECIDING",
+    "REJECTED",
     "Answers",
     "ClientConfig",
     "Connection",
@@ -19,8 +21,11 @@ __all__ = [
     "ModelClient",
     "NoAnswer",
     "Pool",
+    "Questions",
     "Rejected",
+    "Row",
     "ServedScorer",
     "ServerConfig",
+    "gravest",
     "run",
 ]

@@ -78,7 +78,7 @@ class ModelClient:
 
     async def ask(
         self, path: str, body: dict[str, Any], *, read: Callable[[Any], Read], prefer: Endpoint | None = None
-    ) -> tuple[Read, Endpoint]:
+    ) -> tuple[Read, Endpoint | None]:
         """The answer to one POST, as `read` makes it, and the endpoint that gave it.
 
         Args:

@@ -1,17 +1,18 @@
 """Scorers that ask a model server: the model, its servers, and the runtime context of a run."""
 
 import copy
-import functools
 import os
 import shutil
-from collections.abc import Mapping
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, Self
 
-from mmcorpus.filters.scorer import Scorer
-from mmcorpus.filters.serving.client import ModelClient
+from mmcorpus.filters.scorer import Batch, Columns, Scorer
+from mmcorpus.filters.serving.client import ModelClient, run
 from mmcorpus.filters.serving.config import FORBID, ClientConfig, ServerConfig
 from mmcorpus.filters.serving.endpoints import Pool
+from mmcorpus.filters.serving.questions import Questions
 from mmcorpus.filters.weights import weights_identity
 
 
@@ -129,9 +130,22 @@ class ServedScorer(Scorer):
         key = os.environ.get(self.client.key_variable) if self.client.key_variable else None
         return Connection(endpoints=self.endpoints, api_key=key)
 
-    def clients(self) -> functools.partial[ModelClient]:
+    @abstractmethod
+    def questions(self, client: ModelClient, model: str) -> Questions:
+        """The questions about one batch's samples; `model` is `self.model()`, found out once."""
+
+    def load(self) -> Callable[[Batch], Columns]:
+        clients, model = self.clients(), self.model()
+
+        async def ask(batch: Batch) -> Columns:
+            async with clients() as client:
+                return await self.questions(client, model).all(batch)
+
+        return lambda batch: run(ask(batch))
+
+    def clients(self) -> Callable[[], ModelClient]:
         """Makes clients that share one view of the endpoints: one for each event loop that asks."""
         context = self.connection()
         urls = [url.rstrip("/") for url in context.endpoints]
         pool = Pool(urls, patience=self.client.patience, backoff=self.client.backoff)
-        return functools.partial(ModelClient, pool, self.client, api_key=context.api_key)
+        return lambda: ModelClient(pool, self.client, api_key=context.api_key)

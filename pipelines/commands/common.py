@@ -1,20 +1,21 @@
 """What every command shares: exit codes, messages in place of tracebacks, Ctrl-C, options that mean the same."""
 
 import contextlib
+import dataclasses
 import errno
 import functools
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Final, ParamSpec, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
-OK: Final = 0
 FAILED: Final = 1
 """Some work failed: a shard, a stage."""
 USAGE: Final = 2
@@ -26,10 +27,20 @@ _STARTS: Final = 3
 _SLOW: Final = "timed out during startup"
 """What Ray says of a node that is not there after 30 s, which a busy machine can take; it mostly is at the next try."""
 
-Parameters = ParamSpec("Parameters")
-Returned = TypeVar("Returned")
 Config = TypeVar("Config")
 
+
+def settings_option(about: str, metavar: str = "KEY=VALUE") -> Any:
+    """The option `--set`; `about`: which settings there are."""
+    return typer.Option("--set", metavar=metavar, help=about)
+
+
+SettingsOption = Annotated[list[str] | None, settings_option("A setting of the stage's config, as in a recipe.")]
+ShardsArgument = Annotated[str, typer.Argument(metavar="SHARDS", help="A folder of shards.")]
+DeviceOption = Annotated[str | None, typer.Option(help="cpu or cuda; by default what is there.")]
+RetryOption = Annotated[
+    bool, typer.Option("--retry-failed", help="Fetch again what failed to download for reasons that can pass.")
+]
 CpusOption = Annotated[
     int | None,
     typer.Option("--num-cpus", min=1, help="CPUs of the local Ray; all by default. Ignored with RAY_ADDRESS."),
@@ -61,33 +72,27 @@ def say(text: str) -> None:
     console().print(text, markup=False)
 
 
-def guarded(command: Callable[Parameters, Returned]) -> Callable[Parameters, Returned]:
+def guarded(command: Callable[..., None]) -> Callable[..., None]:
     """A command whose errors become one clear message and an exit code."""
 
     @functools.wraps(command)
-    def wrapped(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Returned:
+    def wrapped(*args: Any, **kwargs: Any) -> None:
         try:
             with _terminate_as_interrupt():
-                return command(*args, **kwargs)
+                command(*args, **kwargs)
         except KeyboardInterrupt:
             _complain("Stopped. What was finished is kept; run the same command to resume.")
             raise typer.Exit(INTERRUPTED) from None
-        except (ValueError, FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-            if debug:
-                raise
-            _complain(_text(error))
-            raise typer.Exit(USAGE) from None
-        except (OSError, RuntimeError, ImportError) as error:
-            if debug:
-                raise
-            _complain(_text(error))
-            raise typer.Exit(FAILED) from None
         except Exception as error:
-            if debug or isinstance(error, typer.Exit) or type(error).__module__.startswith(("click", "typer")):
+            if debug or type(error).__module__.startswith(("click", "typer")):
                 raise
-            _complain(f"{type(error).__name__}: {error}\nThis is a fault of mmcorpus; --debug in front of the command")
-            _complain("shows where it arose: mmcorpus --debug " + " ".join(sys.argv[1:]))
-            raise typer.Exit(FAILED) from None
+            usage = isinstance(error, ValueError | FileNotFoundError | NotADirectoryError | IsADirectoryError)
+            if usage or isinstance(error, OSError | RuntimeError | ImportError):
+                _complain(_text(error))
+            else:
+                _complain(f"{type(error).__name__}: {error}\nThis is a fault of mmcorpus; --debug before the command")
+                _complain("shows where it arose: mmcorpus --debug " + " ".join(sys.argv[1:]))
+            raise typer.Exit(USAGE if usage else FAILED) from None
 
     return wrapped
 
@@ -121,6 +126,45 @@ def _terminate_as_interrupt() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def counted(report: Any) -> str:
+    """`1,200 listed, 1,100 downloaded`: the whole numbers of a report or mapping."""
+    numbers = report if isinstance(report, dict) else dataclasses.asdict(report)
+    return ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in numbers.items() if type(value) is int)
+
+
+def fail_if(failures: Iterable[str]) -> None:
+    """Say what failed, if anything did, and end the command with FAILED."""
+    failures = list(failures)
+    for failure in failures:
+        say(f"failed: {failure}")
+    if failures:
+        say("The same command tries them again.")
+        raise typer.Exit(FAILED)
+
+
+def table(title: str, headings: Sequence[str], left: Sequence[str]) -> "Table":
+    """A table without lines; the columns not in `left` hold numbers."""
+    from rich.table import Table
+
+    made = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for heading in headings:
+        made.add_column(heading, justify="left" if heading in left else "right", overflow="fold")
+    return made
+
+
+def named(settings: Sequence[str] | None, option: str) -> dict[str, str]:
+    """`NAME=VALUE` options as a mapping."""
+    found: dict[str, str] = {}
+    for setting in settings or ():
+        name, _, value = setting.partition("=")
+        if not name or not value:
+            raise UsageError(f"{option} {setting!r}: write it as NAME=VALUE")
+        if name in found:
+            raise UsageError(f"{option} names {name!r} twice")
+        found[name] = value
+    return found
 
 
 def a_folder(path: str) -> str:
@@ -184,10 +228,10 @@ def _no_cluster(address: str, reason: str) -> RuntimeError:
 
 
 class Cluster:
-    """Ray, started when first needed and stopped when the command ends. The command line alone does this."""
+    """Ray for the block of a `with`, or with `lazy` from where `start` is called. The command line alone does this."""
 
-    def __init__(self, num_cpus: int | None = None) -> None:
-        self.num_cpus = num_cpus
+    def __init__(self, num_cpus: int | None = None, *, lazy: bool = False) -> None:
+        self.num_cpus, self.lazy = num_cpus, lazy
         self._started = False
 
     def start(self) -> None:
@@ -235,6 +279,8 @@ class Cluster:
             self._started = False
 
     def __enter__(self) -> "Cluster":
+        if not self.lazy:
+            self.start()
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,47 +1,34 @@
-"""`mmcorpus web`, `render`, `download`, `score`, `select`, `reshard`: the stages of curation, each on its own."""
+"""`mmcorpus web`, `render`, `download`, `select`, `reshard`: the stages of curation, each on its own."""
 
-import posixpath
-from typing import Annotated, Any
+import os
+import tempfile
+from typing import Annotated
 
 import typer
 
 from mmcorpus.pipelines.commands.common import (
-    FAILED,
     Cluster,
     CpusOption,
+    RetryOption,
+    SettingsOption,
+    ShardsArgument,
     UsageError,
     WorkersOption,
     a_folder,
-    guarded,
+    counted,
+    fail_if,
     read_config,
     say,
 )
 
-ShardsArgument = Annotated[str, typer.Argument(metavar="SHARDS", help="A folder of shards.")]
-ConfigOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="A setting of the stage's config, as in a recipe."),
-]
 
-
-def register(app: typer.Typer) -> None:
-    """Add these commands to the application."""
-    app.command()(web)
-    app.command()(render)
-    app.command()(download)
-    app.command()(score)
-    app.command()(select)
-    app.command()(reshard)
-
-
-@guarded
 def web(
     folder: Annotated[str, typer.Argument(metavar="FOLDER", help="The site's folder.", callback=a_folder)],
     serve: Annotated[bool, typer.Option("--serve", help="Serve the site on loopback until Ctrl-C.")] = False,
     port: Annotated[int, typer.Option(min=0, max=65535, help="With --serve: 0 takes a free one.")] = 0,
-    settings: ConfigOption = None,
+    settings: SettingsOption = None,
 ) -> None:
-    """Generate a mini-web, a small site with spoiled samples and the truth of each, or serve one on loopback.
+    """Generate a mini-web, a small site with corrupted samples and the truth of each, or serve one on loopback.
 
     The site's folder holds the files, `pairs.parquet` and `instructions.parquet` (URL lists) and `truth.parquet`; with
     `pages` also `pages/*.warc.gz` and `pages.truth.parquet`.
@@ -61,9 +48,9 @@ def web(
     from mmcorpus.curation.synthetic.miniweb import MiniWebConfig, generate_site
 
     counts = generate_site(read_config(MiniWebConfig, settings), folder)
-    total = f"{counts['pairs']:,} pairs ({counts['spoiled']:,} spoiled), {counts['instructions']:,} instructions"
+    total = f"{counts['pairs']:,} pairs ({counts['spoiled']:,} corrupted), {counts['instructions']:,} instructions"
     if "pages" in counts:
-        total += f", {counts['pages']:,} pages ({counts['pages.spoiled']:,} spoiled)"
+        total += f", {counts['pages']:,} pages ({counts['pages.spoiled']:,} corrupted)"
     say(f"{folder}: {total}, {counts['bytes'] / 1e6:.1f} MB")
 
 
@@ -86,10 +73,9 @@ def _serve(folder: str, port: int, settings: list[str] | None) -> None:
             say(f"{running.requests.total():,} requests served.")
 
 
-@guarded
 def render(
     out: Annotated[str, typer.Argument(metavar="OUT", help="Folder of the new shards.", callback=a_folder)],
-    settings: ConfigOption = None,
+    settings: SettingsOption = None,
     workers: WorkersOption = None,
     num_cpus: CpusOption = None,
 ) -> None:
@@ -106,13 +92,11 @@ def render(
     from mmcorpus.curation.synthetic.render import RenderConfig, render_shards
 
     config = read_config(RenderConfig, settings)
-    with Cluster(num_cpus) as cluster:
-        cluster.start()
+    with Cluster(num_cpus):
         report = render_shards(config, out, **({} if workers is None else {"workers": workers}))
-    say(f"{out}: {_counts(report)}")
+    say(f"{out}: {counted(report)}")
 
 
-@guarded
 def download(
     urls: Annotated[str, typer.Argument(metavar="URLS", help="parquet, csv, tsv, jsonl or txt; local or remote.")],
     out: Annotated[
@@ -121,10 +105,8 @@ def download(
     site: Annotated[
         str | None, typer.Option("--site", metavar="FOLDER", help="Serve this mini-web on loopback meanwhile.")
     ] = None,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Fetch again what failed for reasons that can pass.")
-    ] = False,
-    settings: ConfigOption = None,
+    retry_failed: RetryOption = False,
+    settings: SettingsOption = None,
     num_cpus: CpusOption = None,
 ) -> None:
     """Download a URL list into shards, with img2dataset on Ray; what is committed already is kept.
@@ -145,8 +127,7 @@ def download(
     from mmcorpus.pipelines.stages.collect import download as download_list
 
     config = read_config(DownloadConfig, settings)
-    with Cluster(num_cpus) as cluster:
-        cluster.start()
+    with Cluster(num_cpus):
         result = download_list(
             config,
             urls,
@@ -156,84 +137,17 @@ def download(
             sites=(site,) if site else (),
             retry_failed=retry_failed,
         )
-    say(f"{join(out, 'shards')}: {_counts(result.counts)}")
-    _fail_if(result.failures)
+    say(f"{join(out, 'shards')}: {counted(result.counts)}")
+    fail_if(result.failures)
 
 
-@guarded
-def score(
-    shards: ShardsArgument,
-    out: Annotated[str, typer.Option("--out", help="The source's scores: a folder a scorer.", callback=a_folder)],
-    scorers: Annotated[
-        list[str] | None,
-        typer.Option("--scorer", help="`image`, `caption`, …, or `module:Class`; all rules by default."),
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="SCORER.KEY=VALUE", help="A scorer's parameter: `language.languages=[en, de]`."),
-    ] = None,
-    embeddings: Annotated[
-        str | None,
-        typer.Option(
-            "--embeddings", help="Where `save_embeddings` puts them; embeddings/ beside the scores by default."
-        ),
-    ] = None,
-    workers: WorkersOption = None,
-    model_workers: Annotated[
-        int | None, typer.Option("--model-workers", help="Processes that hold models apart; one a GPU by default.")
-    ] = None,
-    num_cpus: CpusOption = None,
-) -> None:
-    """Judge every sample of some shards: columns of scores by uid, nothing deleted.
-
-    An image is decoded once for all the scorers that want it. Tables that exist and were made with the same parameters
-    are kept; others are made anew. Scorers that ask a model server (`mllm`) start one, or use the endpoints given; its
-    answers are kept beside the scores, in answers/, so that nothing is asked twice.
-
-    **Examples**
-
-        mmcorpus score data/shards --out data/scores
-
-        mmcorpus score data/shards --out data/scores --scorer language --set 'language.languages=[en, fr]'
-
-        mmcorpus score data/shards --out data/scores --scorer my_rules:FaceScorer --workers 8
-
-        mmcorpus score data/shards --out data/scores --scorer clip --set clip.model_name=ViT-B-32 \
-            --set clip.pretrained=laion2b_s34b_b79k --set clip.save_embeddings=true
-
-        mmcorpus score data/shards --out data/scores --scorer mllm --set mllm.model_name=Qwen/Qwen2.5-VL-7B-Instruct \
-            --set 'mllm.endpoints=["http://gpu1:8000/v1"]'
-    """
-    from mmcorpus.pipelines.recipe.load import read_scorers
-    from mmcorpus.pipelines.stages.score import score as score_shards
-
-    judges = read_scorers(scorers, settings or [])
-    with Cluster(num_cpus) as cluster:
-        cluster.start()
-        beside = posixpath.dirname(out.rstrip("/"))
-        logs, answers = posixpath.join(beside, "logs"), posixpath.join(beside, "answers")
-        result = score_shards(
-            judges,
-            shards=shards,
-            out=out,
-            embeddings=embeddings or posixpath.join(beside, "embeddings"),
-            workers=workers,
-            model_workers=model_workers,
-            logs=logs,
-            answers=answers,
-        )
-    say(f"{out}: {_counts(result.counts)}")
-    _fail_if(result.failures)
-
-
-@guarded
 def select(
     scores: Annotated[str, typer.Argument(metavar="SCORES", help="A source's scores, e.g. runs/demo/scores/pairs.")],
     keep: Annotated[
         list[str] | None, typer.Option("--keep", metavar="EXPR", help="What must be true; repeatable.")
     ] = None,
     profile: Annotated[str | None, typer.Option(help="A published filter: see `mmcorpus profiles`.")] = None,
-    settings: ConfigOption = None,
+    settings: SettingsOption = None,
     out: Annotated[
         str | None,
         typer.Option("--out", help="The selection: .parquet, .npy (DataComp's) or .txt; without, only count."),
@@ -256,20 +170,12 @@ def select(
 
         mmcorpus select scores/ --keep 'top(image.entropy, 0.3)' --set 'subtract=[seen.npy]' --out new.parquet
     """
-    import os
-    import tempfile
-
     from mmcorpus.curation.selection import SelectConfig
     from mmcorpus.curation.selection import select as run
     from mmcorpus.curation.selection.tables import check_name
 
-    given = list(settings or [])
-    data: dict[str, Any] = {}
-    if keep:
-        data["keep"] = keep
-    if profile is not None:
-        data["profile"] = profile
-    config = read_config(SelectConfig, given, data)
+    data = {**({"keep": keep} if keep else {}), **({} if profile is None else {"profile": profile})}
+    config = read_config(SelectConfig, settings, data)
     for path in filter(None, (out, heldout_out)):
         check_name(path)
     if not os.path.isdir(scores) and "://" not in scores:
@@ -289,7 +195,6 @@ def select(
         say(f"Selection: {out}")
 
 
-@guarded
 def reshard(
     shards: ShardsArgument,
     selection: Annotated[str, typer.Option("--selection", help=".parquet, .npy or .txt.")],
@@ -318,29 +223,7 @@ def reshard(
     from mmcorpus.curation.selection.blur_faces import FaceBlurring
     from mmcorpus.curation.selection.reshard import reshard as run
 
-    with Cluster(num_cpus) as cluster:
-        cluster.start()
-        blur = FaceBlurring(scores=blur_faces) if blur_faces else None
+    blur = FaceBlurring(scores=blur_faces) if blur_faces else None
+    with Cluster(num_cpus):
         report = run(shards, selection, out, samples_per_shard=samples_per_shard, blur=blur, workers=workers)
-    say(f"{out}: {_counts(report)}")
-
-
-def _counts(report: Any) -> str:
-    """`1,200 listed, 1,100 downloaded`: the whole numbers of a report or mapping."""
-    import dataclasses
-
-    values = dataclasses.asdict(report) if dataclasses.is_dataclass(report) and not isinstance(report, type) else report
-    numbers = [
-        f"{value:,} {name.replace('_', ' ')}"
-        for name, value in dict(values).items()
-        if isinstance(value, int) and not isinstance(value, bool)
-    ]
-    return ", ".join(numbers)
-
-
-def _fail_if(failures: Any) -> None:
-    if failures:
-        for failure in failures:
-            say(f"failed: {failure}")
-        say("The same command tries them again.")
-        raise typer.Exit(FAILED)
+    say(f"{out}: {counted(report)}")

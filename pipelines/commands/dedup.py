@@ -4,19 +4,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mmcorpus.pipelines.commands.common import FAILED, Cluster, CpusOption, UsageError, WorkersOption, guarded, say
+from mmcorpus.pipelines.commands.common import (
+    Cluster,
+    CpusOption,
+    UsageError,
+    WorkersOption,
+    counted,
+    fail_if,
+    say,
+    settings_option,
+)
 
 if TYPE_CHECKING:
     from mmcorpus.curation.dedup import Source
 
 
-def register(app: typer.Typer) -> None:
-    """Add these commands to the application."""
-    app.command()(dedup)
-    app.command()(methods)
-
-
-@guarded
 def dedup(
     folders: Annotated[
         list[str],
@@ -35,8 +37,7 @@ def dedup(
         list[str] | None, typer.Option("--source", help="Look through this source alone; repeatable.")
     ] = None,
     settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="survivor, among, index …, or a parameter of the method."),
+        list[str] | None, settings_option("survivor, among, index …, or a parameter of the method.")
     ] = None,
     work: Annotated[
         str | None, typer.Option("--work", help="Where the work files lie; FOLDER/dedup/NAME by default.")
@@ -70,17 +71,13 @@ def dedup(
     name = name or f"same_{by}"
     found = read_pass(name, by, settings or ())
     given = find_sources(folders, only or list(found.config.sources))
-    with Cluster(num_cpus) as cluster:
+    with Cluster(num_cpus, lazy=True) as cluster:
         place = work or "/".join([folders[0].rstrip("/"), DEDUP, name])
         result = deduplicate_sources(found, given, place, start_ray=cluster.start, workers=workers)
-    counts = ", ".join(f"{count:,} {key.replace('_', ' ')}" for key, count in result.counts.items())
-    say(f"{name} over {', '.join(each.name for each in given)}: {counts}")
+    say(f"{name} over {', '.join(each.name for each in given)}: {counted(result.counts)}")
     for each in given:
         say(f"  {each.scores}/{name}")
-    for failure in result.failures:
-        say(f"failed: {failure}")
-    if result.failures:
-        raise typer.Exit(FAILED)
+    fail_if(result.failures)
 
 
 def find_sources(folders: list[str], only: list[str]) -> "list[Source]":
@@ -111,7 +108,6 @@ def find_sources(folders: list[str], only: list[str]) -> "list[Source]":
     return [source for name, source in found.items() if not only or name in only]
 
 
-@guarded
 def methods() -> None:
     """List the methods of deduplication: what makes two samples copies, and the parameters with their defaults.
 

@@ -4,17 +4,18 @@ from typing import Annotated
 
 import typer
 
-from mmcorpus.pipelines.commands.common import UsageError, guarded, read_config, say
+from mmcorpus.pipelines.commands.common import (
+    DeviceOption,
+    ShardsArgument,
+    UsageError,
+    read_config,
+    say,
+    settings_option,
+)
 
 
-def register(app: typer.Typer) -> None:
-    """Add this command to the application."""
-    app.command()(dfn)
-
-
-@guarded
 def dfn(
-    shards: Annotated[str, typer.Argument(metavar="SHARDS", help="A folder of shards.")],
+    shards: ShardsArgument,
     trusted: Annotated[
         str,
         typer.Option("--trusted", metavar="FILE", help="The selection to learn from (parquet, npy, txt)."),
@@ -23,11 +24,8 @@ def dfn(
     heldout: Annotated[
         str | None, typer.Option("--heldout", metavar="FILE", help="A selection that tests retrieval.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu or cuda; by default what is there.")] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="A setting of the training, as in a recipe's `dfn`."),
-    ] = None,
+    device: DeviceOption = None,
+    settings: Annotated[list[str] | None, settings_option("A setting of the training, as in a recipe's `dfn`.")] = None,
 ) -> None:
     """Train a data filtering network (a CLIP) on trusted pairs, or go on where the same command stopped. Needs no Ray.
 

@@ -4,12 +4,19 @@ from typing import Annotated, get_args
 
 import typer
 
-from mmcorpus.pipelines.commands.common import Cluster, CpusOption, UsageError, a_folder, guarded, read_config, say
+from mmcorpus.pipelines.commands.common import (
+    Cluster,
+    CpusOption,
+    DeviceOption,
+    SettingsOption,
+    UsageError,
+    a_folder,
+    counted,
+    named,
+    read_config,
+    say,
+)
 
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="A setting of the stage's config, as in a recipe."),
-]
 SourceOption = Annotated[
     list[str],
     typer.Option("--source", metavar="NAME=SHARDS", help="A source's name and the folder of its shards; repeatable."),
@@ -17,15 +24,6 @@ SourceOption = Annotated[
 TokenizerOption = Annotated[str, typer.Option("--tokenizer", help="A Hugging Face name, or a folder.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add these commands to the application."""
-    app.command()(plan)
-    app.command()(pack)
-    app.command()(train)
-    app.command()(generate)
-
-
-@guarded
 def plan(
     source: SourceOption,
     selection: Annotated[
@@ -50,7 +48,7 @@ def plan(
         ),
     ] = None,
     ledger: Annotated[str | None, typer.Option("--ledger", help="Folder for what became of each sample.")] = None,
-    settings: SetOption = None,
+    settings: SettingsOption = None,
 ) -> None:
     """Decide which samples share a sequence, from their tokens and numbers of images alone: nothing is decoded.
 
@@ -69,8 +67,8 @@ def plan(
     from mmcorpus.packing.inputs import Kind
     from mmcorpus.packing.plan import PlanSource, make_plan
 
-    folders, selections, kinds = _named(source, "--source"), _named(selection, "--selection"), _named(kind, "--kind")
-    captions = _named(annotations, "--annotations")
+    folders, selections, kinds = named(source, "--source"), named(selection, "--selection"), named(kind, "--kind")
+    captions = named(annotations, "--annotations")
     unknown = sorted(set(captions) - set(folders))
     if unknown:
         raise UsageError(f"--annotations names {', '.join(unknown)}; give it for a source that --source names")
@@ -109,7 +107,6 @@ def plan(
     say(f"Plan: {out}")
 
 
-@guarded
 def pack(
     plan_path: Annotated[str, typer.Argument(metavar="PLAN", help="A plan's parquet.")],
     source: SourceOption,
@@ -118,7 +115,7 @@ def pack(
     pickles: Annotated[
         str | None, typer.Option("--pickles", help="Write Open-Qwen2VL's layout here as well, a pickle a sequence.")
     ] = None,
-    settings: SetOption = None,
+    settings: SettingsOption = None,
     num_cpus: CpusOption = None,
 ) -> None:
     """Write a plan's packs: tokens and the images' own bytes, in WebDataset shards with an index; on Ray, resumable.
@@ -134,25 +131,24 @@ def pack(
     from mmcorpus.pipelines.stages.packing import over_ray
 
     config = read_config(PackConfig, settings)
-    with Cluster(num_cpus) as cluster:
+    with Cluster(num_cpus, lazy=True) as cluster:
         spread = over_ray(cluster.start)
         report = write_packs(
             config,
             plan=plan_path,
             tokenizer=tokenizer,
-            shards=_named(source, "--source"),
+            shards=named(source, "--source"),
             out=out,
             map_fn=spread,
         )
         if pickles:
             write_pickles(out, pickles, map_fn=spread)
-    say(", ".join(f"{count:,} {name}" for name, count in report.counts.items()) + f", {report.bytes / 1e6:,.1f} MB")
+    say(f"{counted(report.counts)}, {report.bytes / 1e6:,.1f} MB")
     if pickles:
         say(f"Pickles: {pickles}")
     say(f"Packs: {out}")
 
 
-@guarded
 def train(
     packs: Annotated[str, typer.Argument(metavar="PACKS", help="A folder of packs.")],
     out: Annotated[str, typer.Option("--out", help="Gets metrics.jsonl and checkpoints/.", callback=a_folder)],
@@ -165,8 +161,8 @@ def train(
         typer.Option("--model", metavar="KEY=VALUE", help="A key of the model's config; without --init."),
     ] = None,
     heldout: Annotated[str | None, typer.Option("--heldout", help="Packs to evaluate on.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu or cuda; by default what is there.")] = None,
-    settings: SetOption = None,
+    device: DeviceOption = None,
+    settings: SettingsOption = None,
 ) -> None:
     """Train a vision-language model on packs, or go on where the same command stopped. Needs no Ray.
 
@@ -206,14 +202,13 @@ def train(
     say(f"Checkpoint: {report.checkpoint}")
 
 
-@guarded
 def generate(
     checkpoint: Annotated[str, typer.Argument(metavar="CKPT", help="A checkpoint, or a training folder (its latest).")],
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="An image file; local or remote.")],
     prompt: Annotated[str, typer.Option("--prompt", help="A question (SFT), or how the caption begins.")] = "",
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Stop after so many tokens.")] = 128,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest token each time.")] = 0.0,
-    device: Annotated[str | None, typer.Option(help="cpu or cuda; by default what is there.")] = None,
+    device: DeviceOption = None,
 ) -> None:
     """Answer about an image with a trained checkpoint.
 
@@ -227,16 +222,3 @@ def generate(
 
     answer = run(checkpoint, image, prompt, max_new_tokens=max_new_tokens, temperature=temperature, device=device)
     say(answer or "(the model ended its answer at once)")
-
-
-def _named(settings: list[str] | None, option: str) -> dict[str, str]:
-    """`NAME=VALUE` options as a mapping."""
-    found: dict[str, str] = {}
-    for setting in settings or ():
-        name, equals, value = setting.partition("=")
-        if not equals or not name or not value:
-            raise UsageError(f"{option} {setting!r}: write it as NAME=VALUE")
-        if name in found:
-            raise UsageError(f"{option} names {name!r} twice")
-        found[name] = value
-    return found

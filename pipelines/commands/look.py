@@ -4,21 +4,11 @@ from typing import Annotated, Any
 
 import typer
 
-from mmcorpus.pipelines.commands.common import FAILED, console, guarded, say
+from mmcorpus.pipelines.commands.common import FAILED, console, say, table
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's folder.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add these commands to the application."""
-    app.command()(status)
-    app.command()(inspect)
-    app.command()(report)
-    app.command()(profiles)
-    app.command()(scorers)
-
-
-@guarded
 def status(run: RunArgument) -> None:
     """Show a run's stages: what is done, what is under way and how far, what failed, and the disk it takes.
 
@@ -30,19 +20,17 @@ def status(run: RunArgument) -> None:
 
         mmcorpus status s3://bucket/run
     """
-    from rich.table import Table
-
     from mmcorpus.pipelines.run.status import read_status
 
     found = read_status(run)
-    table = Table(title=f"{found.name} in {run}", title_justify="left", box=None, pad_edge=False)
-    for heading in ("stage", "state", "seconds", "size", "counts"):
-        table.add_column(heading, justify="right" if heading in ("seconds", "size") else "left", overflow="fold")
+    shown = table(
+        f"{found.name} in {run}", ("stage", "state", "seconds", "size", "counts"), left=("stage", "state", "counts")
+    )
     for line in found.stages:
         style = {"done": "", "failed": "red", "partial": "red"}.get(line.state, "yellow")
         size = "" if line.bytes is None else f"{line.bytes / 1e6:,.1f} MB"
-        table.add_row(line.name, line.state + line.progress, f"{line.seconds:,.1f}", size, line.counts, style=style)
-    console().print(table)
+        shown.add_row(line.name, line.state + line.progress, f"{line.seconds:,.1f}", size, line.counts, style=style)
+    console().print(shown)
     for line in found.stages:
         for failure in line.failures:
             say(f"{line.name}: {failure}")
@@ -52,7 +40,6 @@ def status(run: RunArgument) -> None:
         raise typer.Exit(FAILED)
 
 
-@guarded
 def inspect(
     path: Annotated[str, typer.Argument(metavar="PATH", help="A run, shard, score table, plan, pack, checkpoint …")],
     uid: Annotated[
@@ -79,7 +66,6 @@ def inspect(
         say(line)
 
 
-@guarded
 def report(run: RunArgument) -> None:
     """Write a run's report, one self-contained HTML file: funnel, score histograms, galleries, loss curves, timings.
 
@@ -96,7 +82,6 @@ def report(run: RunArgument) -> None:
     say(f"Report: {write_report(run)}")
 
 
-@guarded
 def profiles() -> None:
     """List the published filters that `select` knows by name: their clauses, the scorers they need, and the paper.
 
@@ -114,7 +99,6 @@ def profiles() -> None:
             say(f"    {clause}")
 
 
-@guarded
 def scorers() -> None:
     """List the scorers that ship: what each is, its parameters with their defaults, and the columns it gives.
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mmcorpus.pipelines.commands import common
-from mmcorpus.pipelines.commands.common import FAILED, Cluster, CpusOption, a_folder, console, guarded, say
+from mmcorpus.pipelines.commands.common import FAILED, Cluster, CpusOption, RetryOption, a_folder, console, say, table
 
 if TYPE_CHECKING:
     from mmcorpus.curation.engine.stage import Decision
@@ -20,13 +20,6 @@ RecipeArgument = Annotated[
 ]
 
 
-def register(app: typer.Typer) -> None:
-    """Add these commands to the application."""
-    app.command()(run)
-    app.command()(validate)
-
-
-@guarded
 def run(
     recipe: RecipeArgument,
     out: Annotated[str, typer.Option("--out", help="The run's folder; local or any fsspec URL.", callback=a_folder)],
@@ -35,9 +28,7 @@ def run(
         str | None, typer.Option(metavar="STAGE", help="Stop after this stage: `select`, or `pairs/select`.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and why; do nothing.")] = False,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Fetch again what failed to download for reasons that can pass.")
-    ] = False,
+    retry_failed: RetryOption = False,
     num_cpus: CpusOption = None,
 ) -> None:
     """Run a recipe: download, score, select, pack, train, report – whatever of it the recipe asks for.
@@ -62,7 +53,7 @@ def run(
     _show_plan(decisions, always=dry_run)
     if dry_run:
         return
-    with Cluster(num_cpus) as cluster:
+    with Cluster(num_cpus, lazy=True) as cluster:
         result = run_recipe(
             loaded,
             out,
@@ -78,7 +69,6 @@ def run(
         raise typer.Exit(FAILED)
 
 
-@guarded
 def validate(recipe: RecipeArgument, settings: SetOption = None) -> None:
     """Check a recipe without running it: every unknown key, wrong type, missing file and broken reference at once.
 
@@ -140,23 +130,19 @@ def _show_result(result: "RunResult", out: str) -> None:
 
 
 def _show_funnel(source: str, stages: Any) -> None:
-    from rich.table import Table
-
-    table = Table(title=f"{source}: where the samples went", title_justify="left", box=None, pad_edge=False)
-    for heading in ("stage", "in", "kept", "dropped", "by rule"):
-        table.add_column(heading, justify="left" if heading in ("stage", "by rule") else "right", overflow="fold")
+    shown = table(
+        f"{source}: where the samples went", ("stage", "in", "kept", "dropped", "by rule"), left=("stage", "by rule")
+    )
     for stage in stages:
-        rules = sorted(stage["dropped"].items(), key=lambda item: (-item[1], item[0]))
-        shown = ", ".join(f"{rule} {count:,}" for rule, count in rules[:6]) + (" …" if len(rules) > 6 else "")
+        rules = list(stage["dropped"].items())  # the most frequent first
+        by_rule = ", ".join(f"{rule} {count:,}" for rule, count in rules[:6]) + (" …" if len(rules) > 6 else "")
         dropped = sum(stage["dropped"].values())
-        table.add_row(stage["stage"], f"{stage['entered']:,}", f"{stage['kept']:,}", f"{dropped:,}", shown)
-    console().print(table)
+        shown.add_row(stage["stage"], f"{stage['entered']:,}", f"{stage['kept']:,}", f"{dropped:,}", by_rule)
+    console().print(shown)
 
 
 def _show_truth(out: str) -> None:
     """What the report found of a generated site's samples; nothing for a run of the web."""
-    from rich.table import Table
-
     from mmcorpus.curation.store import storage
     from mmcorpus.pipelines.truth.run_verdict import TRUTH_FILE
 
@@ -164,27 +150,20 @@ def _show_truth(out: str) -> None:
     if not storage.exists(path):
         return
     found = storage.read_json(path)
-    table = Table(title="Against the truth of the generated site", title_justify="left", box=None, pad_edge=False)
-    for heading in (
-        "spoiled how",
-        "listed",
-        "meant to be",
-        "caught",
-        "by another rule",
-        "missed",
-        "kept",
-        "wrongly dropped",
-    ):
-        table.add_column(heading, justify="left" if heading in ("spoiled how", "meant to be") else "right")
+    shown = table(
+        "Against the truth of the generated site",
+        ("corruption", "listed", "meant to be", "caught", "by another rule", "missed", "kept", "wrongly dropped"),
+        left=("corruption", "meant to be"),
+    )
     for entry in found["truth"]:
         drop = entry["expect"] == "dropped"
         rule = ": ".join(entry[key] for key in ("expect_stage", "expect_rule") if entry[key])
         meant = f"dropped by {rule or 'any rule'}" if drop else "kept"
         numbers = ("caught", "caught_otherwise", "missed") if drop else ("kept", "wrongly_dropped")
-        shown = {name: f"{entry[name]:,}" if entry[name] or name in ("caught", "kept") else "·" for name in numbers}
+        numbered = {name: f"{entry[name]:,}" if entry[name] or name in ("caught", "kept") else "·" for name in numbers}
         style = "red" if entry["missed"] or entry["wrongly_dropped"] else ""
-        cells = [shown.get(name, "") for name in ("caught", "caught_otherwise", "missed", "kept", "wrongly_dropped")]
-        table.add_row(entry["spoil"], f"{entry['listed']:,}", meant, *cells, style=style)
-    console().print(table)
+        cells = [numbered.get(name, "") for name in ("caught", "caught_otherwise", "missed", "kept", "wrongly_dropped")]
+        shown.add_row(entry["spoil"], f"{entry['listed']:,}", meant, *cells, style=style)
+    console().print(shown)
     for source, means in found["extraction"].items():
         say(f"{source}: text F1 {means['text']:.3f}, images in order F1 {means['images']:.3f} against the pages' truth")

@@ -162,7 +162,7 @@ def joint(
         axes.axis("off")
     middle.set(xlabel=_axis_label(x, _numbers(scores, x)), ylabel=_axis_label(y, _numbers(scores, y)))
     if known.sum() > 2:
-        rank = float(scores.loc[known, [x, y]].astype(float).corr(method="spearman").iat[0, 1])
+        rank = float(scores.loc[known, [x, y]].astype(float).corr(method="spearman").to_numpy(float)[0, 1])
         top.set_title(f"{int(known.sum()):,} samples, rank correlation {rank:.2f}")
     return figure
 

@@ -43,9 +43,10 @@ def choose(run: str, source: str, stages: dict[str, pa.Table], max_shards: int) 
     lost = {uid: _nodes(at_hand[uid][1]) - _nodes(left[uid]) for uid in left}
     most = sorted((uid for uid in left if lost[uid] > 0), key=lambda uid: (-lost[uid], uid))[:TRIMMED_PAGES]
     plain = [uid for uid in pictured if uid not in most][:KEPT_PAGES]
-    groups = [("kept", uid, {}) for uid in plain] + [("kept, most nodes dropped", uid, {}) for uid in most]
+    groups: list[tuple[str, str, dict[str, Any]]] = [("kept", uid, {}) for uid in plain]
+    groups += [("kept, most nodes dropped", uid, {}) for uid in most]
     groups += [(f"dropped, {row['stage']}", row["uid"], row) for row in _one_a_rule(dropped)]
-    views = []
+    views: list[dict[str, Any]] = []
     for group, uid, row in groups:
         shard = at_hand[uid][0]
         try:

@@ -3,17 +3,20 @@
 import contextlib
 import dataclasses
 import hashlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from mmcorpus.curation.download.config import VOLATILE, DownloadConfig
+from mmcorpus.curation.download.formats import find_lists
 from mmcorpus.curation.engine.made_from import digest, file_digest, plain
 from mmcorpus.curation.engine.stage import Result, Stage
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.shards import SUCCESS, list_shards, read_rows
+from mmcorpus.curation.synthetic.miniweb import generate_site, read_site, serve_site
+from mmcorpus.curation.synthetic.miniweb.generate import VERSION, site_fingerprint
 from mmcorpus.pipelines.recipe.populations import MADE_WITH
 from mmcorpus.pipelines.recipe.schema import WEB
-from mmcorpus.pipelines.stages.context import RunContext, failures
+from mmcorpus.pipelines.stages.context import RunContext, counts, failures
 
 LIST_HASHED_WHOLE: Final = 2**30
 """Local lists up to this size in bytes are known by their hash, larger and remote ones by size and date."""
@@ -22,9 +25,6 @@ _MARKS: Final = ("size", "mtime", "ETag", "etag", "LastModified", "last_modified
 
 def web(run: RunContext) -> Stage:
     """Generate the site that stands in for the web; it sees itself whether the one that is there is that asked for."""
-    from mmcorpus.curation.synthetic.miniweb import generate_site
-    from mmcorpus.curation.synthetic.miniweb.generate import VERSION, site_fingerprint
-
     assert run.file.web is not None
     config = run.file.web.generate
     assert config is not None
@@ -45,10 +45,10 @@ def download_pairs(run: RunContext, source: str) -> Stage:
     assert urls is not None
     place = urls.replace(WEB, run.site) if run.site is not None else urls
     identity: Any = urls
-    if place == urls:
-        identity = list_identity(urls)
+    if place == urls:  # a changed list is told from an unchanged one
+        identity = {path: file_identity(path, LIST_HASHED_WHOLE) for path in find_lists(urls)}
     elif not run.generates_web:
-        identity = {"list": urls, "site": site_identity(run.site or "")}
+        identity = {"list": urls, "site": read_site(run.site or "").fingerprint}
     described = {"urls": identity, **plain(config, VOLATILE)}
     needs = ("web/generate",) if run.generates_web else ()
     return download_stage(run, source, config, place, described, needs)
@@ -92,47 +92,22 @@ def download(
     """Download a list, from the sites on loopback if there are any; `made_with` hashes the list and the settings."""
     from mmcorpus.curation.download import download as download_list
 
-    with _serving(sites) as connect_to:
-        if connect_to:
-            config = dataclasses.replace(config, connect_to={**connect_to, **config.connect_to})
+    connect_to: dict[str, str] = {}
+    with contextlib.ExitStack() as stack:
+        for site in sites:
+            connect_to |= stack.enter_context(serve_site(site)).connect_to
+        config = dataclasses.replace(config, connect_to={**connect_to, **config.connect_to})
         report = download_list(config, urls, shards, lists, ledger_root, retry_failed=retry_failed)
-    counts = {
-        "listed": report.listed,
+    shown = {
+        **counts(report, "listed", "bytes", "shards"),
         "downloaded": report.successes,
         "failed": sum(report.codes.values()),
         "dropped_from_list": sum(report.list_drops.values()),
-        "bytes": report.bytes,
-        "shards": report.shards,
         "images_per_second": round(report.images_per_second, 2),
     }
     failed = failures({failure.shard: failure.error for failure in report.failed_shards})
     content = shards_content(shards, failed)
-    return Result(counts=counts, failures=failed, content=content, parts={MADE_WITH: made_with})
-
-
-@contextlib.contextmanager
-def _serving(sites: Sequence[str]) -> Iterator[dict[str, str]]:
-    connect_to: dict[str, str] = {}
-    with contextlib.ExitStack() as stack:
-        for site in sites:
-            from mmcorpus.curation.synthetic.miniweb import serve_site
-
-            connect_to |= stack.enter_context(serve_site(site)).connect_to
-        yield connect_to
-
-
-def site_identity(folder: str) -> str:
-    """The fingerprint of the site in a folder."""
-    from mmcorpus.curation.synthetic.miniweb.site import read_site
-
-    return read_site(folder).fingerprint
-
-
-def list_identity(urls: str) -> dict[str, Any]:
-    """A changed URL list from an unchanged one: of each file its path and its bytes' hash, or its size and date."""
-    from mmcorpus.curation.download.formats import find_lists
-
-    return {path: file_identity(path, LIST_HASHED_WHOLE) for path in find_lists(urls)}
+    return Result(counts=shown, failures=failed, content=content, parts={MADE_WITH: made_with})
 
 
 def file_identity(path: str, hashed_whole: int, marks: Sequence[str] = _MARKS) -> Any:

@@ -12,7 +12,7 @@ from mmcorpus.curation.store.scores import list_tables, read_scores
 from mmcorpus.curation.store.shards import list_shards
 from mmcorpus.pipelines.recipe.populations import Population, scored, sources_of
 from mmcorpus.pipelines.recipe.schema import DEDUP, DFN
-from mmcorpus.pipelines.stages.context import RunContext, failures
+from mmcorpus.pipelines.stages.context import RunContext, counts, failures
 
 if TYPE_CHECKING:
     from mmcorpus.curation.dedup import DedupPass, Source
@@ -67,20 +67,6 @@ def maker(scorer: str, source: str, recipe: "Recipe") -> str:
     return f"{source}/{DFN}" if scorer == DFN and scored(recipe) else f"{source}/score#{scorer}"
 
 
-def annotations_part(name: str) -> str:
-    """The part of a pass's stage that its annotations are, for a pack that needs them."""
-    from mmcorpus.curation.dedup.annotations import FILE
-
-    return f"{DEDUP}/{name}#{FILE}"
-
-
-def annotations_table(run: RunContext, name: str) -> str:
-    """The file of a pass's annotations."""
-    from mmcorpus.curation.dedup.annotations import FILE
-
-    return run.at(DEDUP, name, FILE)
-
-
 def _source(run: RunContext, population: Population) -> "Source":
     from mmcorpus.curation.dedup import Source
 
@@ -122,16 +108,15 @@ def deduplicate_sources(
         extend=found.config.extend,
         workers=workers,
     )
-    counts = {"samples": report.samples, "clusters": report.clusters, "duplicates": report.duplicates}
-    counts |= {"largest": report.largest, "unknown": report.unknown, "compared": report.candidates}
-    if found.config.index:
-        counts["of_index"] = report.of_index
+    of_index = ("of_index",) if found.config.index else ()
+    shown = counts(report, "samples", "clusters", "duplicates", "largest", "unknown", *of_index)
+    shown["compared"] = report.candidates
     parts = {source.name: _content(source.scores, found.name) for source in given}
     if found.config.annotations:
         path = storage.join(work, FILE)
-        counts["annotated"] = write_annotations(found.name, given, path, among=found.config.among)
+        shown["annotated"] = write_annotations(found.name, given, path, among=found.config.among)
         parts[FILE] = file_digest(path)
-    return Result(counts=counts, failures=failures(report.failed), parts=parts)
+    return Result(counts=shown, failures=failures(report.failed), parts=parts)
 
 
 def _content(scores: str, name: str) -> str:

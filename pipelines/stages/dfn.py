@@ -6,14 +6,13 @@ from typing import Final
 
 from mmcorpus.curation.engine.made_from import digest, file_digest, plain
 from mmcorpus.curation.engine.stage import Result, Stage
-from mmcorpus.curation.selection.config import SelectConfig
 from mmcorpus.curation.store import storage
 from mmcorpus.filters.dfn import DfnScorer
 from mmcorpus.pipelines.recipe.populations import MADE_WITH, scored, trusted
 from mmcorpus.pipelines.recipe.schema import DFN, DfnEntry
-from mmcorpus.pipelines.stages.context import RunContext
+from mmcorpus.pipelines.stages.context import RunContext, counts
 from mmcorpus.pipelines.stages.score import score_population
-from mmcorpus.pipelines.stages.select import described, judges_of, needs_of, select
+from mmcorpus.pipelines.stages.select import selection_files, selection_stage
 from mmcorpus.training.clip.config import ContrastiveConfig
 
 TRUSTED: Final = "trusted"
@@ -27,42 +26,16 @@ def dfn_stages(run: RunContext) -> Iterator[Stage]:
     if entry is None:
         return
     for source in trusted(run.recipe):
-        yield _trust(run, source, entry.trust)
+        yield selection_stage(run, run.populations[source], entry.trust, f"{source}.{TRUSTED}", trust=True)
     yield _train(run, entry)
     for source in scored(run.recipe):
         yield _score(run, source, entry)
 
 
-def _trust(run: RunContext, source: str, config: SelectConfig) -> Stage:
-    names, judges = selection_names(source, config), judges_of(run, source, trained=False)
-    return Stage(
-        name=f"{source}/trust",
-        config=described(config),
-        needs=needs_of(run, source, config, judges),
-        outputs=tuple(names.values()),
-        run=lambda: select(
-            config,
-            shards=run.at("shards", source),
-            scores=run.at("scores", source) if judges else None,
-            out={name: run.at(path) for name, path in names.items()},
-            ledger_root=None,
-        ),
-    )
-
-
-def selection_names(source: str, config: SelectConfig) -> dict[str, str]:
-    """The files of a source's trusted selection."""
-    names = {
-        "selection": f"selections/{source}.{TRUSTED}.parquet",
-        "explain": f"selections/{source}.{TRUSTED}.explain.json",
-    }
-    return names | ({"heldout": f"selections/{source}.{TRUSTED}.heldout.parquet"} if config.heldout_fraction else {})
-
-
 def _train(run: RunContext, entry: DfnEntry) -> Stage:
     settings = [field.name for field in dataclasses.fields(ContrastiveConfig)]
     config = ContrastiveConfig(**{name: getattr(entry, name) for name in settings})
-    files = {source: selection_names(source, entry.trust) for source in trusted(run.recipe)}
+    files = {source: selection_files(f"{source}.{TRUSTED}", entry.trust) for source in trusted(run.recipe)}
 
     def work() -> Result:
         from mmcorpus.training.clip import PairSource, train_contrastive
@@ -78,15 +51,8 @@ def _train(run: RunContext, entry: DfnEntry) -> Stage:
         report = train_contrastive(config, chosen, run.at(DFN), heldout=heldout, device=entry.device)
         totals = report.totals
         content = [file_digest(storage.join(report.model, name)) for name in storage.list_names(report.model)]
-        counts = {
-            "step": totals.step,
-            "loss": totals.loss,
-            "training_pairs": report.training_pairs,
-            "heldout_pairs": report.heldout_pairs,
-            "broken_images": totals.broken_images,
-            **totals.heldout,
-        }
-        return Result(counts=counts, failures=report.failures, content=digest(content))
+        shown = {**counts(report, "training_pairs", "heldout_pairs"), **counts(totals, "step", "loss", "broken_images")}
+        return Result(counts={**shown, **totals.heldout}, failures=report.failures, content=digest(content))
 
     return Stage(
         name=TRAIN,

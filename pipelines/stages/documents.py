@@ -1,5 +1,6 @@
 """The stages that make a source's documents: from pages to what the decisions on their nodes have left."""
 
+import dataclasses
 import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, Literal
@@ -10,9 +11,10 @@ from mmcorpus.curation.engine.made_from import digest, file_digest, plain
 from mmcorpus.curation.engine.stage import Result, Stage
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.shards import list_shards, read_rows
+from mmcorpus.curation.synthetic.miniweb import read_site
 from mmcorpus.pipelines.recipe.populations import IMAGES, MADE_WITH, PARAGRAPHS, TRIMMED, URLS
 from mmcorpus.pipelines.recipe.schema import WEB
-from mmcorpus.pipelines.stages.collect import download_stage, file_identity, site_identity
+from mmcorpus.pipelines.stages.collect import download_stage, file_identity
 from mmcorpus.pipelines.stages.context import REQUIRED, RunContext, counts, failures
 
 NOTHING: Final = "nothing.json"
@@ -58,12 +60,8 @@ class _Documents:
             report = extract_documents(
                 entry.extract, list(inputs), self.folder, run.at("ledger", source), kind=self.kind
             )
-            shown = {
-                **counts(report, "pages", "documents", "images", "texts", "opted_out"),
-                "dropped": report.failed,
-                **counts(report, "files", "shards"),
-                "pages_per_second": round(report.pages_per_second, 2),
-            }
+            shown = counts(report, "pages", "documents", "images", "texts", "opted_out", "files", "shards")
+            shown |= {"dropped": report.failed, "pages_per_second": round(report.pages_per_second, 2)}
             return Result(counts=shown, failures=[f"{name}: {error}" for name, error in report.failed_files.items()])
 
         return Stage(
@@ -122,8 +120,6 @@ class _Documents:
 
     def download(self) -> Stage:
         """Download the images that were listed; where there are none, there is nothing to do."""
-        from dataclasses import replace
-
         from mmcorpus.curation.documents.image_list import MANIFEST, url_list_config
 
         run, urls = self.run, self.urls
@@ -132,7 +128,7 @@ class _Documents:
         made = [folder for folder in (web.folder, *web.also) if folder] if web is not None else []
         described = {
             **plain(config, DOWNLOAD_VOLATILE),
-            **({"sites": [site_identity(folder) for folder in made]} if made else {}),
+            **({"sites": [read_site(folder).fingerprint for folder in made]} if made else {}),
         }
         listed = run.at("documents", urls)
         stage = download_stage(run, urls, config, listed, described, needs=(f"{self.source}/list",))
@@ -146,7 +142,7 @@ class _Documents:
                 storage.write_json(run.at(kind, urls, NOTHING), {"listed": 0})
             return Result(counts={"listed": 0, "downloaded": 0}, parts={MADE_WITH: digest(described)})
 
-        return replace(stage, run=work)
+        return dataclasses.replace(stage, run=work)
 
     def place(self) -> Stage:
         """Put the downloaded images back into their documents."""
@@ -168,11 +164,8 @@ class _Documents:
                 download=url_list_config(self.config),
                 captures=self.captures,
             )
-            shown = {
-                **counts(report, "documents", "images", "paragraphs"),
-                "dropped": {**report.dropped, **report.bad_documents},
-                "shards": report.shards,
-            }
+            shown = counts(report, "documents", "images", "paragraphs", "shards")
+            shown["dropped"] = {**report.dropped, **report.bad_documents}
             return Result(counts=shown, failures=failures(report.failed))
 
         shards = [f"shards/{name}" for name in (source, self.paragraphs, self.images)]

@@ -2,7 +2,8 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from mmcorpus.curation.engine.made_from import file_digest, plain
@@ -10,10 +11,14 @@ from mmcorpus.curation.engine.stage import Result, Stage
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.shards import list_shards
 from mmcorpus.packing.config import PlanConfig
+from mmcorpus.packing.conversations import parse_conversation
+from mmcorpus.packing.documents import parse_nodes
+from mmcorpus.packing.inputs import read_texts
+from mmcorpus.packing.materialise import PackConfig, write_packs
 from mmcorpus.packing.plan import PlanSource, make_plan
-from mmcorpus.pipelines.recipe.schema import PackEntry
+from mmcorpus.packing.vocabulary import train_tokenizer
+from mmcorpus.pipelines.recipe.schema import DEDUP, PackEntry
 from mmcorpus.pipelines.stages.context import HELDOUT, RunContext, counts
-from mmcorpus.pipelines.stages.dedup import annotations_part, annotations_table
 
 FEW_JOBS: Final = 2
 """So many pack shards are written sooner here than workers have imported what writing needs."""
@@ -59,8 +64,6 @@ def _tokenizer(run: RunContext, vocab_size: int) -> Stage:
     sources = list(dict.fromkeys(source for pack in run.file.pack.values() for source in pack.sources))
 
     def work() -> Result:
-        from mmcorpus.packing.vocabulary import train_tokenizer
-
         texts: list[str] = []
         for source in sources:
             chosen = set(storage.read_table(run.selection(source), columns=["uid"])["uid"].to_pylist())
@@ -79,10 +82,6 @@ def _tokenizer(run: RunContext, vocab_size: int) -> Stage:
 
 
 def _texts(shards: str, kind: Any, chosen: set[str]) -> Iterator[str]:
-    from mmcorpus.packing.conversations import parse_conversation
-    from mmcorpus.packing.documents import parse_nodes
-    from mmcorpus.packing.inputs import read_texts
-
     for shard in list_shards(shards):
         for text in read_texts(shard, kind, chosen)["text"].to_pylist():
             if text is None:
@@ -91,10 +90,10 @@ def _texts(shards: str, kind: Any, chosen: set[str]) -> Iterator[str]:
                 yield text
                 continue
             with contextlib.suppress(ValueError):  # the planner drops it, with the reason
-                if kind != "conversation":
+                if kind == "conversation":
+                    yield from (content for _, content in parse_conversation(text))
+                else:
                     yield from (node for node in parse_nodes(text) if isinstance(node, str))
-                    continue
-                yield from (content for _, content in parse_conversation(text))
 
 
 def _tokenizer_of(run: RunContext) -> tuple[str, dict[str, str], tuple[str, ...]]:
@@ -111,9 +110,9 @@ def _pack(
     run: RunContext, name: str, pack: PackEntry, *, ledgered: Sequence[str] = (), heldout: bool = False
 ) -> tuple[Stage, Stage]:
     """The plan and the shards of a pack, or of what is held out from it."""
-    config = PlanConfig(
-        **{field.name: getattr(pack, field.name) for field in dataclasses.fields(PlanConfig) if field.init}
-    )
+    from mmcorpus.curation.dedup.annotations import FILE
+
+    config = PlanConfig(**{field.name: getattr(pack, field.name) for field in dataclasses.fields(PlanConfig)})
     if heldout:  # held-out samples are all packed, as they are: a mixture is for learning
         config = dataclasses.replace(config, mix={})
     tokenizer, named, made_by = _tokenizer_of(run)
@@ -122,7 +121,6 @@ def _pack(
     kinds = {source: run.file.sources[source].kind for source in sources}
     annotated = {source: own for source, own in pack.annotations.items() if source in sources}
     plan, packs, own_ledger = f"plans/{title}.parquet", f"packs/{title}", f"plans/{title}.ledger"
-    annotations = [annotations_part(own) for own in dict.fromkeys(annotated.values())]
 
     def make() -> Result:
         given = {
@@ -130,15 +128,23 @@ def _pack(
                 shards=_shards(run, source),
                 selection=run.selection(source, *([HELDOUT] if heldout else [])),
                 kind=kind,
-                annotations=annotations_table(run, annotated[source]) if source in annotated else None,
+                annotations=run.at(DEDUP, annotated[source], FILE) if source in annotated else None,
             )
             for source, kind in kinds.items()
         }
-        return _make_plan(config, tokenizer, given, run.at(plan), run.at(own_ledger))
+        report = make_plan(config, tokenizer=tokenizer, sources=given, out=run.at(plan), ledger_root=run.at(own_ledger))
+        verdicts = sum(map(Counter, report.verdicts.values()), Counter[str]())
+        rare = counts(report, "truncated", "split", "annotated", "captions_left_out")
+        shown = {
+            **counts(report, "sequences", "samples", "images", "tokens", "positions", "lower_bound"),
+            "fill": round(report.fill, 6),
+            "packing_factor": round(report.packing_factor, 4),
+            **{name: count for name, count in rare.items() if count},
+            "dropped": {rule: count for rule, count in verdicts.items() if rule != ledger.KEPT},
+        }
+        return Result(counts=shown, content=file_digest(run.at(plan)))
 
     def write() -> Result:
-        from mmcorpus.packing.materialise import PackConfig, write_packs
-
         out, spread = run.at(packs), over_ray(run.start_ray)
         report = write_packs(
             PackConfig(sequences_per_shard=pack.sequences_per_shard),
@@ -165,7 +171,11 @@ def _pack(
         name=f"{title}/plan",
         config={**plain(config), **named, "sources": kinds, **({"annotations": annotated} if annotated else {})},
         version="2",
-        needs=(*_selected(run, sources), *annotations, *made_by),
+        needs=(
+            *_selected(run, sources),
+            *(f"{DEDUP}/{own}#{FILE}" for own in dict.fromkeys(annotated.values())),
+            *made_by,
+        ),
         outputs=(plan, own_ledger),
         run=make,
     )
@@ -183,25 +193,6 @@ def _pack(
         run=write,
     )
     return planning, writing
-
-
-def _make_plan(
-    config: PlanConfig, tokenizer: str, sources: Mapping[str, PlanSource], out: str, own_ledger: str
-) -> Result:
-    report = make_plan(config, tokenizer=tokenizer, sources=sources, out=out, ledger_root=own_ledger)
-    dropped = {
-        rule: sum(verdicts.get(rule, 0) for verdicts in report.verdicts.values())
-        for rule in sorted({rule for verdicts in report.verdicts.values() for rule in verdicts} - {ledger.KEPT})
-    }
-    rare = counts(report, "truncated", "split", "annotated", "captions_left_out")
-    shown = {
-        **counts(report, "sequences", "samples", "images", "tokens", "positions", "lower_bound"),
-        "fill": round(report.fill, 6),
-        "packing_factor": round(report.packing_factor, 4),
-        **{name: count for name, count in rare.items() if count},
-        "dropped": dropped,
-    }
-    return Result(counts=shown, content=file_digest(out))
 
 
 def over_ray(start_ray: Callable[[], None]) -> Callable[[Any, Sequence[Any]], list[dict[str, Any]]]:

@@ -7,7 +7,7 @@ from mmcorpus.curation.engine.stage import Result, Stage
 from mmcorpus.filters.scorer import Scorer
 from mmcorpus.pipelines.recipe.populations import Population
 from mmcorpus.pipelines.stages.collect import shards_content
-from mmcorpus.pipelines.stages.context import RunContext, failures
+from mmcorpus.pipelines.stages.context import RunContext, counts, failures
 
 
 def score_stage(run: RunContext, population: Population) -> Stage | None:
@@ -38,53 +38,26 @@ def score_stage(run: RunContext, population: Population) -> Stage | None:
 
 
 def score_population(run: RunContext, population: Population, scorers: Sequence[Scorer]) -> Result:
-    """Score a population of a run."""
-    return score(
+    """Score a population of a run; tables made with the same scorers are kept. Each scorer's tables are a part."""
+    from mmcorpus.curation.scoring.servers.score import score
+
+    shards = run.at("shards", population.shards)
+    report = score(
+        shards,
+        run.at("scores", population.name),
         scorers,
-        shards=run.at("shards", population.shards),
-        out=run.at("scores", population.name),
         embeddings=run.at("embeddings", population.name),
         workers=run.file.score.workers,
         model_workers=run.file.score.model_workers,
         logs=run.at("logs"),
         answers=run.at("answers", population.name),
     )
-
-
-def score(
-    scorers: Sequence[Scorer],
-    *,
-    shards: str,
-    out: str,
-    embeddings: str,
-    workers: int | None,
-    logs: str,
-    answers: str,
-    model_workers: int | None = None,
-) -> Result:
-    """Score shards; tables made with the same scorers are kept. Each scorer's tables are a part of their own.
-
-    Model servers that scorers ask are started for it: `logs` is the folder of their logs, `answers` of what they say.
-    """
-    from mmcorpus.curation.scoring.servers.score import score as score_shards
-
-    report = score_shards(
-        shards,
-        out,
-        scorers,
-        embeddings=embeddings,
-        workers=workers,
-        model_workers=model_workers,
-        logs=logs,
-        answers=answers,
-    )
-    counts = {
-        "samples": report.samples,
-        "shards": report.shards,
+    shown = {
+        **counts(report, "samples", "shards"),
         "shards_kept": report.skipped,
         "unscored": {name: sum(reasons.values()) for name, reasons in report.unscored.items() if reasons},
     }
     failed = failures(report.failed)
     content = shards_content(shards)
     parts = {scorer.name: digest([report.fingerprints[scorer.name], content, *failed]) for scorer in scorers}
-    return Result(counts=counts, failures=failed, parts=parts)
+    return Result(counts=shown, failures=failed, parts=parts)

@@ -1,7 +1,5 @@
 """Selection: score columns to uids and counts, by the recipe's `select:` section; and which stages it reads."""
 
-from collections.abc import Mapping, Sequence
-
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -12,7 +10,7 @@ from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.shards import SUCCESS, list_shards, read_rows
 from mmcorpus.pipelines.recipe.populations import Population, after_dfn, passes_of, scored
 from mmcorpus.pipelines.recipe.schema import DFN
-from mmcorpus.pipelines.stages.context import HELDOUT, REQUIRED, RunContext
+from mmcorpus.pipelines.stages.context import HELDOUT, REQUIRED, RunContext, counts
 from mmcorpus.pipelines.stages.dedup import maker
 
 
@@ -21,91 +19,72 @@ def select_stage(run: RunContext, population: Population) -> Stage | None:
     source = population.name
     if population.level in ("image", "paragraph") and source not in run.file.select:
         return None
-    config, judges = run.file.select.get(source, SelectConfig()), judges_of(run, source, trained=True)
-    names = {"selection": f"selections/{source}.parquet", "explain": f"selections/{source}.explain.json"}
-    if config.heldout_fraction:
-        names["heldout"] = f"selections/{source}.{HELDOUT}.parquet"
-    if config.required:
-        names["required"] = f"selections/{source}.{REQUIRED}.parquet"
-    unwanted = () if config.heldout_fraction else (run.selection(source, HELDOUT),)
+    return selection_stage(run, population, run.file.select.get(source, SelectConfig()), source)
+
+
+def selection_stage(
+    run: RunContext, population: Population, config: SelectConfig, name: str, *, trust: bool = False
+) -> Stage:
+    """A stage that selects from a population's scores into the selection `name`; without scores, all its samples.
+
+    With `trust` it is the selection that a data filtering network learns from, before there are scores of that, and no
+    verdict on the samples.
+    """
+    source, recipe = population.name, run.recipe
+    later = after_dfn(recipe) if trust else ()
+    judges = sorted(own.name for own in recipe.scorers.values() if source in recipe.on[own.name])
+    judges += [own.name for own in passes_of(source, recipe) if own.name not in later]
+    judges += [DFN] if not trust and source in scored(recipe) else []
+    read = list(dict.fromkeys(column.partition(".")[0] for column in config.columns))
+    read = read or judges[:1]  # of no scores the uids alone, which all tables have
+    files = selection_files(name, config)
+
+    def work() -> Result:
+        from mmcorpus.curation.selection import select, select_table
+
+        if not trust and not config.heldout_fraction:  # what another config held out would be packed all the same
+            storage.remove(run.selection(source, HELDOUT))
+        out = {part: run.at(path) for part, path in files.items()}
+        places = {f"{part}_out": out.get(part) for part in (HELDOUT, REQUIRED, "explain")}
+        places["ledger_root"] = None if trust else run.at("ledger", source)
+        if judges:
+            report = select(config, run.at("scores", source), out["selection"], **places)
+        else:
+            rows = [read_rows(shard, ["uid", "status"]) for shard in list_shards(run.at("shards", population.shards))]
+            table = pa.concat_tables(rows) if rows else pa.table({"uid": pa.array([], pa.string()), "status": []})
+            there = table.filter(pc.equal(table["status"], SUCCESS)).select(["uid"])
+            report = select_table(config, there, out["selection"], **places)
+        shown = {
+            **counts(report, "kept", "copies", "dropped"),
+            "judged": report.samples,
+            "held_out": report.heldout,
+        }
+        content = [file_digest(out[part]) for part in ("selection", HELDOUT, REQUIRED) if part in out]
+        return Result(counts=shown, content=digest(content))
+
     return Stage(
-        name=f"{source}/select",
-        config=described(config),
-        needs=needs_of(run, source, config, judges),
-        outputs=(*names.values(), f"ledger/{source}/select.parquet"),
-        run=lambda: select(
-            config,
-            shards=run.at("shards", population.shards),
-            scores=run.at("scores", source) if judges else None,
-            out={name: run.at(path) for name, path in names.items()},
-            ledger_root=run.at("ledger", source),
-            unwanted=unwanted,
-        ),
+        name=f"{source}/{'trust' if trust else 'select'}",
+        config=_described(config),
+        needs=(population.made_by, *(maker(table, source, recipe) for table in read)),
+        outputs=(*files.values(), *([] if trust else [f"ledger/{source}/select.parquet"])),
+        run=work,
     )
 
 
-def described(config: SelectConfig) -> dict[str, object]:
+def selection_files(name: str, config: SelectConfig) -> dict[str, str]:
+    """What a selection writes: where in the run's folder."""
+    parts = {HELDOUT: config.heldout_fraction, REQUIRED: config.required}
+    return {
+        "selection": f"selections/{name}.parquet",
+        "explain": f"selections/{name}.explain.json",
+        **{part: f"selections/{name}.{part}.parquet" for part, wanted in parts.items() if wanted},
+    }
+
+
+def _described(config: SelectConfig) -> dict[str, object]:
     """The config, with the contents of the other selections that it names."""
     from mmcorpus.curation.selection.expression import selections_of
 
     named = [path for clause in (*config.clauses, *config.upsample) for path in selections_of(clause)]
     paths = dict.fromkeys([*named, *config.intersect, *config.subtract, *config.union])
     return {**plain(config), "lists": {path: file_digest(path) for path in paths}}
-
-
-def needs_of(run: RunContext, source: str, config: SelectConfig, judges: Sequence[str]) -> tuple[str, ...]:
-    """The stages whose outputs a selection over a source's scores reads; `judges` have given it tables by then."""
-    used = dict.fromkeys(column.partition(".")[0] for column in config.columns)
-    names = list(used) or judges[:1]  # of none the uids alone, which all tables have
-    return (run.populations[source].made_by, *(maker(name, source, run.recipe) for name in names))
-
-
-def judges_of(run: RunContext, source: str, *, trained: bool) -> list[str]:
-    """The tables that a source has: of scorers, of passes and, once it is `trained`, of the data filtering network."""
-    recipe = run.recipe
-    later = set() if trained else after_dfn(recipe)
-    found = sorted(own.name for own in recipe.scorers.values() if source in recipe.on[own.name])
-    found += [own.name for own in passes_of(source, recipe) if own.name not in later]
-    return [*found, *([DFN] if trained and source in scored(recipe) else [])]
-
-
-def select(
-    config: SelectConfig,
-    *,
-    shards: str,
-    scores: str | None,
-    out: Mapping[str, str],
-    ledger_root: str | None,
-    unwanted: Sequence[str] = (),
-) -> Result:
-    """Select from a source's scores; without scores, everything that was downloaded.
-
-    `unwanted` files, which another config left and this one does not make, would be packed all the same.
-    """
-    from mmcorpus.curation.selection import select as select_scores
-    from mmcorpus.curation.selection import select_table
-
-    for path in unwanted:
-        storage.remove(path)
-    outputs = {
-        "heldout_out": out.get("heldout"),
-        "required_out": out.get("required"),
-        "explain_out": out["explain"],
-        "ledger_root": ledger_root,
-    }
-    if scores is None:
-        rows = [read_rows(shard, ["uid", "status"]) for shard in list_shards(shards)]
-        table = pa.concat_tables(rows) if rows else pa.table({"uid": pa.array([], pa.string()), "status": []})
-        there = table.filter(pc.equal(table["status"], SUCCESS)).select(["uid"])
-        report = select_table(config, there, out["selection"], **outputs)
-    else:
-        report = select_scores(config, scores, out["selection"], **outputs)
-    counts = {
-        "judged": report.samples,
-        "kept": report.kept,
-        "copies": report.copies,
-        "held_out": report.heldout,
-        "dropped": report.dropped,
-    }
-    content = [file_digest(out[name]) for name in ("selection", "heldout", "required") if name in out]
-    return Result(counts=counts, content=digest(content))

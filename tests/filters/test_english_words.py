@@ -2,7 +2,7 @@
 
 import pytest
 
-from mmcorpus.filters.english_words import split_chunk, tokenizer
+from mmcorpus.filters.english_words import split_chunk, tokenize
 
 
 @pytest.mark.parametrize(
@@ -25,12 +25,12 @@ from mmcorpus.filters.english_words import split_chunk, tokenizer
     ],
 )
 def test_tokens(text: str, expected: str) -> None:
-    assert tokenizer()(text) == expected.split()
+    assert tokenize(text) == expected.split()
 
 
 def test_nothing_but_white_space_is_lost() -> None:
     text = "«Ça va?» (oui–non): l'été… 'tis “so”, a+b=c; x_y [1] {2} <b>"
-    assert "".join(tokenizer()(text)) == text.replace(" ", "")
+    assert "".join(tokenize(text)) == text.replace(" ", "")
     assert split_chunk("") == []
 
 
@@ -38,4 +38,4 @@ def test_nothing_but_white_space_is_lost() -> None:
     "text", ["a" * 900 + ")" * 99, "(" * 100_000, "a.b." * 50_000, "上" * 50_000, "'" * 999, "\udc80"]
 )
 def test_hostile_text_is_parted_too(text: str) -> None:
-    assert "".join(tokenizer()(text)) == text
+    assert "".join(tokenize(text)) == text

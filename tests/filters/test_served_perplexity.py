@@ -52,7 +52,7 @@ def test_the_prompts_log_probabilities_are_summed() -> None:
 def test_a_server_that_refuses_everything_writes_no_nulls() -> None:
     with serving(by_words) as server:
         scorer = ServedPerplexityScorer(model_name="m", endpoints=(server.url,), client=QUICK)
-        with pytest.raises(Unavailable, match="rejects all of 16 captions"):
+        with pytest.raises(Unavailable, match="rejects all of 16 samples"):
             judge_batch(scorer, scorer.load(), batch(["word " * 6] * 16))
 
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from mmcorpus.filters.texts import count_sentences, duplicates, score_texts, window_counts
+from mmcorpus.filters.fineweb import FinewebScorer
+from mmcorpus.filters.texts import count_sentences, duplicates, window_counts
 
 
 @pytest.mark.parametrize(
@@ -37,5 +38,6 @@ def test_window_counts() -> None:
 
 
 def test_texts_that_are_none_are_null_with_a_reason() -> None:
-    columns = score_texts(["size"], ["ab", None, "", " \n"], lambda text: {"size": len(text)})
-    assert columns == {"size": [2, None, None, None], "reason": [None, "no_caption", "blank", "blank"]}
+    columns = FinewebScorer().load()({"caption": ["ab\ncd", None, "", " \n"]})
+    assert columns["short_lines"] == [1.0, None, None, None]
+    assert columns["reason"] == [None, "no_caption", "blank", "blank"]

@@ -53,7 +53,7 @@ def as_json(nodes: Nodes) -> str:
 
 def fit(tokenizer: Any, nodes: Nodes, too_long: Any = "split", kind: Any = "document", **limits: Any) -> Any:
     limits = {"context_length": 64, "tokens_per_image": TOKENS_PER_IMAGE, **limits}
-    return fit_rows(tokenizer, kind, [as_json(nodes)], too_long=too_long, **limits)[0]
+    return fit_rows(tokenizer, kind, [as_json(nodes)], PlanConfig(too_long=too_long, **limits))[0]
 
 
 def test_texts_and_images_in_page_order(tokenizer: Any) -> None:
@@ -168,9 +168,8 @@ def test_a_part_without_anything_to_learn_is_left_out(tokenizer: Any) -> None:
     ],
 )
 def test_what_is_no_document(tokenizer: Any, text: str | None, rule: str) -> None:
-    (answer,) = fit_rows(
-        tokenizer, "document", [text], context_length=64, tokens_per_image=TOKENS_PER_IMAGE, too_long="drop"
-    )
+    config = PlanConfig(context_length=64, tokens_per_image=TOKENS_PER_IMAGE)
+    (answer,) = fit_rows(tokenizer, "document", [text], config)
     assert isinstance(answer, Rejection)
     assert answer.rule == rule
 

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from mmcorpus.curation.store.scores import Origin, write_scores
 from mmcorpus.pipelines.cli import app
+from mmcorpus.pipelines.commands import common
 
 ROOT = Path(__file__).parent.parent.parent
 COMMANDS = [
@@ -271,3 +273,13 @@ def test_debug_shows_where_an_error_arose(tmp_path: Path) -> None:
 
 def test_the_version_is_told() -> None:
     assert call("--version").startswith("mmcorpus 0.")
+
+
+def test_what_failed_is_told_and_is_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
+    common.fail_if([])
+    with pytest.raises(typer.Exit) as ended:
+        common.guarded(common.fail_if)(["shard 00003: OSError: gone"])
+    assert ended.value.exit_code == 1
+    out, errors = capsys.readouterr()
+    assert out == "failed: shard 00003: OSError: gone\nThe same command tries them again.\n"
+    assert errors == "", "the exit is no error of its own"

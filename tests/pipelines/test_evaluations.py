@@ -50,8 +50,8 @@ def test_settings_reach_the_sets_and_mistakes_are_told(folder: Path) -> None:
     assert "has no column 'answer'" in call(
         "evaluations", f"b={folder}/set.jsonl", *named, "sets.b.texts=[answer]", code=2
     )
-    assert "is no NAME=PATH" in call("evaluations", f"{folder}/set.jsonl", "--out", f"{folder}/index", code=2)
-    assert "two evaluation sets" in call("evaluations", "b=1", "b=2", "--out", f"{folder}/index", code=2)
+    assert "write it as NAME=VALUE" in call("evaluations", f"{folder}/set.jsonl", "--out", f"{folder}/index", code=2)
+    assert "names 'b' twice" in call("evaluations", "b=1", "b=2", "--out", f"{folder}/index", code=2)
     assert "min_words: 20 is not in 1-13" in call(
         "evaluations", f"b={folder}/set.jsonl", *named, "min_words=20", code=2
     )

@@ -10,7 +10,7 @@ from mmcorpus.pipelines.recipe.load import load_recipe
 from mmcorpus.pipelines.recipe.problems import RecipeError
 from mmcorpus.pipelines.stages.order import build_stages
 
-RECIPE = str(Path(__file__).parents[2] / "pipelines" / "mllm_filter.yaml")
+RECIPE = "mllm_filter"
 MLLM = "score.scorers.mllm"
 
 

@@ -14,14 +14,12 @@ if TYPE_CHECKING:
     from mmcorpus.training.clip.pairs import PairSource
 
 _MODULES = {
-    "ContrastiveConfig": "mmcorpus.training.clip.config",
-    "ContrastiveReport": "mmcorpus.training.clip.contrastive",
-    "PairSource": "mmcorpus.training.clip.pairs",
-    "SmallClip": "mmcorpus.training.clip.config",
-    "last_model": "mmcorpus.training.clip.checkpoint",
-    "train_contrastive": "mmcorpus.training.clip.contrastive",
+    "checkpoint": ("last_model",),
+    "config": ("ContrastiveConfig", "SmallClip"),
+    "contrastive": ("ContrastiveReport", "train_contrastive"),
+    "pairs": ("PairSource",),
 }
-"""The module of each name; imported when first asked for, so that checking a recipe does not wait for torch."""
+"""The names of each module; imported when first asked for, so that checking a recipe does not wait for torch."""
 
 __all__ = [
     "ContrastiveConfig",
@@ -34,6 +32,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_MODULES[name]), name)
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -37,11 +37,8 @@ class PairBatch:
 
     def to(self, device: torch.device) -> "PairBatch":
         """The batch on a device."""
-        return PairBatch(
-            images_B3SS=self.images_B3SS.to(device, non_blocking=True),
-            tokens_BT=self.tokens_BT.to(device, non_blocking=True),
-            valid_B=self.valid_B.to(device, non_blocking=True),
-        )
+        tensors = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return PairBatch(**{name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -113,29 +110,22 @@ class PairLoader:
         """A batch for each list of (epoch, row), each image cropped as its seed, epoch and row say."""
 
         def load(place: tuple[int, int]) -> tuple[torch.Tensor | None, str]:
-            epoch, row = place
-            image = self._decoded(row)
-            generator = np.random.default_rng([config.seed, epoch, row])
-            cropped = None if image is None else self.preprocess.train(image, config.data.crop, generator)
-            return cropped, self.pairs.caption(row)
+            generator = np.random.default_rng([config.seed, *place])
+            return self._pair(place[1], lambda image: self.preprocess.train(image, config.data.crop, generator))
 
         yield from self._batches(load, steps)
 
     def evaluation_batches(self, steps: Iterable[Sequence[int]]) -> Generator[PairBatch]:
         """A batch for each list of rows, prepared as at inference."""
+        yield from self._batches(lambda row: self._pair(row, self.preprocess.evaluate), steps)
 
-        def load(row: int) -> tuple[torch.Tensor | None, str]:
-            image = self._decoded(row)
-            return None if image is None else self.preprocess.evaluate(image), self.pairs.caption(row)
-
-        yield from self._batches(load, steps)
-
-    def _decoded(self, row: int) -> Any:
-        """The image of a row as Pillow's, or None if it cannot be decoded."""
+    def _pair(self, row: int, prepare: Callable[[Any], torch.Tensor]) -> tuple[torch.Tensor | None, str]:
+        """The prepared image of a row, or None if it cannot be decoded, and its caption."""
         from PIL import Image
 
         decoded = decode_image(self.pairs.image(row))
-        return None if isinstance(decoded, DecodeFailure) else Image.fromarray(decoded.pixels)
+        image = None if isinstance(decoded, DecodeFailure) else prepare(Image.fromarray(decoded.pixels))
+        return image, self.pairs.caption(row)
 
     def _batches(
         self, load: Callable[[Any], tuple[torch.Tensor | None, str]], steps: Iterable[Sequence[Any]]

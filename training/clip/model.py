@@ -25,8 +25,7 @@ class Clip:
 
     def tokenize(self, captions: list[str]) -> torch.Tensor:
         """int64 B×T; what does not fit the context is cut off."""
-        tokens: torch.Tensor = self.tokenizer(captions)
-        return tokens
+        return self.tokenizer(captions)
 
     def encode(self, images: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Unit vectors of images and texts, B×E each, fp32 whatever the encoders compute in."""

@@ -6,7 +6,6 @@ The order of the pairs is that of their uids, so that neither the number of shar
 import hashlib
 import tarfile
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -22,7 +21,6 @@ from mmcorpus.curation.store.shards import IMAGE_EXTENSIONS, SUCCESS, Shard, lis
 
 pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 
-THREADS: Final = 16
 _KEY: Final = b"made_from"
 _SCHEMA: Final = pa.schema(
     [
@@ -96,8 +94,7 @@ def find_pairs(sources: Mapping[str, PairSource], kept_at: str | None = None) ->
     mark = _mark(shards, wanted)
     if kept_at is not None and _made_from(kept_at) == mark:
         return Pairs(roots=roots, table=storage.read_table(kept_at))
-    with ThreadPoolExecutor(THREADS) as pool:
-        found = list(pool.map(lambda item: _in_shard(item[0], item[1], wanted[item[0]]), shards))
+    found = storage.threaded(lambda item: _in_shard(item[0], item[1], wanted[item[0]]), shards)
     failures = tuple(part for part in found if isinstance(part, str))
     table = _merge([part for part in found if not isinstance(part, str)]).replace_schema_metadata({_KEY: mark})
     if kept_at is not None and not failures:
@@ -111,8 +108,7 @@ _Wanted = tuple[uids.Pairs, npt.NDArray[np.int64]]
 def _mark(shards: Sequence[tuple[str, Shard]], wanted: Mapping[str, _Wanted]) -> bytes:
     """A digest of the inputs to a list of pairs: the tars' sizes, and the selections."""
     state = hashlib.blake2b(digest_size=16)
-    with ThreadPoolExecutor(THREADS) as pool:
-        sizes = list(pool.map(lambda item: _size(item[1].tar), shards))
+    sizes = storage.threaded(lambda item: _size(item[1].tar), shards)
     for (source, shard), size in zip(shards, sizes, strict=True):
         state.update(f"{source}\0{shard.name}\0{size}\n".encode())
     for source, (pairs, counts) in wanted.items():

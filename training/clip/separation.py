@@ -65,5 +65,4 @@ def paired_auc(higher: npt.ArrayLike, lower: npt.ArrayLike, *, draws: int = 2000
 def _ranks(values: Floats) -> Floats:
     """Ranks from 1; equal values share the mean of theirs."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ranks: Floats = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
-    return ranks
+    return (np.cumsum(counts) - (counts - 1) / 2)[inverse]

@@ -66,39 +66,6 @@ class OptOutConfig:
             )
 
 
-def decide_page(
-    url: str,
-    metas: Iterable[tuple[str, str]],
-    headers: Iterable[tuple[str, str]],
-    sites: SiteRules,
-    config: OptOutConfig,
-) -> str | None:
-    """The opt-out signal of a page, e.g. `meta robots: noai`; None if there is none.
-
-    Args:
-        url: absolute, of the page.
-        metas: name and content of its `<meta>` tags, all or those of robots, in order.
-        headers: name and value of its response's headers, all or some, in order.
-    """
-    return _decide(url, metas, headers, sites, config, PAGE_DIRECTIVES)
-
-
-def decide_image(
-    url: str,
-    metas: Iterable[tuple[str, str]],
-    headers: Iterable[tuple[str, str]],
-    sites: SiteRules,
-    config: OptOutConfig,
-) -> str | None:
-    """The opt-out signal of an image that a page shows, be the page as it may; None if there is none.
-
-    Args:
-        url: absolute, of the image; a `data:` address has no site.
-        metas, headers: of the page, as for `decide_page`.
-    """
-    return _decide(url, metas, headers, sites, config, IMAGE_DIRECTIVES)
-
-
 def decide_site(url: str, sites: SiteRules, config: OptOutConfig) -> str | None:
     """The opt-out signal in the site's robots.txt or ai.txt for a page's or image's address; None if there is none."""
     if config.robots_txt and (line := sites.refusal(url, "robots.txt", config.agents)):
@@ -116,16 +83,25 @@ def _decide(
     config: OptOutConfig,
     directives: frozenset[str],
 ) -> str | None:
+    """The opt-out signal of a page or an image, e.g. `meta robots: noai`; None if there is none.
+
+    Args:
+        url: absolute, of the page or the image; a `data:` address has no site.
+        metas: name and content of the page's `<meta>` tags, all or those of robots, in order.
+        headers: name and value of the headers of the page's response, all or some, in order.
+    """
+    entry = sites.block_lists.refusal(url)
     return (
-        _listed(url, sites)
+        (entry and f"blocklist {entry}")
         or _stated(metas, headers, directives.intersection(config.directives), config)
         or decide_site(url, sites, config)
     )
 
 
-def _listed(url: str, sites: SiteRules) -> str | None:
-    entry = sites.block_lists.refusal(url)
-    return entry and f"blocklist {entry}"
+decide_page = functools.partial(_decide, directives=PAGE_DIRECTIVES)
+"""The opt-out signal of a page."""
+decide_image = functools.partial(_decide, directives=IMAGE_DIRECTIVES)
+"""The opt-out signal of an image that a page shows, be the page as it may."""
 
 
 def _stated(
@@ -138,8 +114,7 @@ def _stated(
     for name, content in metas:
         robot = name.strip().lower()
         if robot == "tdm-reservation":
-            found = robot if content.strip() == "1" and robot in wanted else None
-            directive = "1" if found else None
+            directive = "1" if content.strip() == "1" and robot in wanted else None
         elif robot == "x-robots-tag":  # `<meta http-equiv="X-Robots-Tag">`
             directive = _header_directive(content.lower(), ours, wanted)
         else:

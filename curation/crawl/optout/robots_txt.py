@@ -121,8 +121,6 @@ def _normal(path: str) -> str:
         return character if character in _UNRESERVED else match[0].upper()
 
     plain = _ESCAPE.sub(unescape, path)
-    return (
-        plain
-        if plain.isascii()
-        else quote(plain.encode("utf-8", "surrogatepass"), safe="!\"#$%&'()*+,/:;<=>?@[\\]^`{|}~ ")
-    )
+    if plain.isascii():
+        return plain
+    return quote(plain.encode("utf-8", "surrogatepass"), safe="!\"#$%&'()*+,/:;<=>?@[\\]^`{|}~ ")

@@ -126,9 +126,8 @@ class SiteRules:
     """All that is known about addresses before they are looked at: sites' files and block lists."""
 
     def __init__(self, files: Iterable[SiteFile] = (), block_lists: BlockLists | None = None) -> None:
-        table = to_table(files)
-        keys = zip(table["host"].to_pylist(), table["kind"].to_pylist(), strict=True)
-        self._texts: dict[tuple[str, str], str] = dict(zip(keys, table["text"].to_pylist(), strict=True))
+        latest = from_table(to_table(files))
+        self._texts: dict[tuple[str, str], str] = {(file.host, file.kind): file.text for file in latest}
         self._parsed = functools.lru_cache(maxsize=_HOSTS)(lambda key: RobotsTxt(self._texts[key]))
         self.block_lists = block_lists or BlockLists()
 

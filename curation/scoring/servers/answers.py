@@ -8,13 +8,12 @@ line that a crash cut off costs one answer. Object storage cannot append; there 
 import json
 import uuid
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any, Final
 
+from mmcorpus.curation.engine.items import threaded
 from mmcorpus.curation.store import storage
 
 _SUFFIX: Final = ".jsonl"
-_THREADS: Final = 16
 
 
 class AnswerLog:
@@ -70,10 +69,8 @@ class AnswerLog:
 
 def _read_folder(folder: str) -> dict[str, Any]:
     names = [name for name in storage.list_names(folder) if name.endswith(_SUFFIX)]
-    with ThreadPoolExecutor(_THREADS) as pool:
-        contents = list(pool.map(lambda name: storage.read_bytes(storage.join(folder, name)), names))
     found: dict[str, Any] = {}
-    for content in contents:
+    for content in threaded(lambda name: storage.read_bytes(storage.join(folder, name)), names):
         for line in content.splitlines():
             try:
                 value = json.loads(line)

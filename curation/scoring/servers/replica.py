@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import secrets
 import socket
 import subprocess
@@ -48,7 +49,8 @@ class ReplicaSpec:
         model = os.path.expanduser(self.model_name)
         places = {"{model}": model, "{host}": host, "{port}": str(self.port)}
         if self.config.command is not None:
-            return [_fill(part, places) for part in self.config.command]
+            place = re.compile("|".join(map(re.escape, places)))
+            return [place.sub(lambda found: places[found[0]], part) for part in self.config.command]
         revision = ["--revision", self.revision] if self.revision else []
         given = ["--model", model, "--served-model-name", self.model_name, *revision]
         given += ["--host", host, "--port", str(self.port), "--disable-uvicorn-access-log"]
@@ -65,7 +67,11 @@ class Replica:
 
     def __init__(self, spec: ReplicaSpec, *, with_parent: bool = False) -> None:
         self._spec = spec
-        self.host = _own_address() if spec.everywhere else LOOPBACK
+        self.host = LOOPBACK
+        if spec.everywhere:
+            import ray
+
+            self.host = str(ray.util.get_node_ip_address())
         self._local_log = _log_file(spec.log)
         self._error: str | None = None
         self._settled = threading.Event()
@@ -179,12 +185,6 @@ def free_port(taken: set[int]) -> int:
                 return port
 
 
-def _fill(part: str, places: dict[str, str]) -> str:
-    for place, value in places.items():
-        part = part.replace(place, value)
-    return part
-
-
 def _environment(spec: ReplicaSpec) -> dict[str, str]:
     """This process's, without what belongs to its Ray, which allows an actor one thread, and to its Python."""
     foreign = ("RAY_", "OMP_NUM_THREADS", "PYTHONBREAKPOINT", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
@@ -194,12 +194,6 @@ def _environment(spec: ReplicaSpec) -> dict[str, str]:
 
 def _working_folder(spec: ReplicaSpec) -> str | None:
     return spec.folder if spec.folder is not None and os.path.isdir(spec.folder) else None
-
-
-def _own_address() -> str:
-    import ray
-
-    return str(ray.util.get_node_ip_address())
 
 
 def _log_file(log: str) -> str:

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from mmcorpus.curation.scoring import run as scoring
 from mmcorpus.curation.scoring.run import ScoreReport
@@ -48,21 +48,18 @@ def score(
                 shards_root, out_root, others, embeddings_root=embeddings, workers=workers, model_workers=model_workers
             )
         )
-    for asking in _by_server(scorer for scorer in scorers if isinstance(scorer, ServedScorer)):
+    # Those of one server together, and apart from others': two models that each fill a GPU would not fit.
+    by_server: dict[str | None, list[ServedScorer]] = {}
+    for scorer in scorers:
+        if isinstance(scorer, ServedScorer):
+            by_server.setdefault(server_key(scorer), []).append(scorer)
+    for asking in by_server.values():
         with contextlib.ExitStack() as stack:
             judges: Sequence[Scorer] = asking
             if not _is_done(shards_root, out_root, asking):
                 judges = stack.enter_context(served(asking, logs=logs, answers=answers))
             reports.append(scoring.score(shards_root, out_root, judges, workers=workers))
     return functools.reduce(_merged, reports)
-
-
-def _by_server(scorers: Iterable[ServedScorer]) -> list[list[ServedScorer]]:
-    """Those of one server together, and those that need none started: two models that each fill a GPU would not fit."""
-    groups: dict[str | None, list[ServedScorer]] = {}
-    for scorer in scorers:
-        groups.setdefault(server_key(scorer), []).append(scorer)
-    return list(groups.values())
 
 
 def _is_done(shards_root: str, out_root: str, scorers: Sequence[Scorer]) -> bool:

@@ -2,7 +2,6 @@
 
 import argparse
 import hashlib
-import json
 import os
 import shutil
 import subprocess
@@ -10,6 +9,8 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+from mmcorpus.curation.engine.made_from import digest_of
 
 
 def download_package(package: str, folder: str) -> Path:
@@ -38,8 +39,7 @@ def site_fingerprint(version: str, package: str, deb: str | None, *arguments: ob
             raise FileNotFoundError(f"{deb}: no such package file; leave --deb out to have apt download {package}")
         with open(deb, "rb") as opened:
             digest = hashlib.file_digest(opened, "sha256").hexdigest()
-    identity = json.dumps([version, package, digest, *arguments])
-    return hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()
+    return digest_of(version, package, digest, *arguments)
 
 
 @contextmanager

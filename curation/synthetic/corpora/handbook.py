@@ -28,7 +28,6 @@ from mmcorpus.curation.synthetic.miniweb.site import (
     clear_site,
     commit_site,
     finished_counts,
-    require_local,
     write_file,
 )
 from mmcorpus.curation.synthetic.write_warc import Capture, write_warc
@@ -90,7 +89,6 @@ def fetch(out: str, *, languages: Sequence[str] = LANGUAGES, deb: str | None = N
     Raises `RuntimeError` where apt or dpkg is missing or fails, `FileNotFoundError` for a missing file, `ValueError`
     for a language that the package does not have.
     """
-    require_local(out)
     fingerprint = site_fingerprint(_VERSION, PACKAGE, deb, list(languages))
     finished = finished_counts(out, fingerprint)
     if finished is not None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from mmcorpus.curation.synthetic.corpora.debian import run_command, site_fingerprint, unpacked
-from mmcorpus.curation.synthetic.miniweb.site import SiteItem, build_site, finished_counts, require_local
+from mmcorpus.curation.synthetic.miniweb.site import SiteItem, build_site, finished_counts
 
 PACKAGE: Final = "tuxpaint-stamps-default"
 HOST: Final = "tuxpaint.test"
@@ -48,7 +48,6 @@ def fetch(
     Raises `RuntimeError` where apt or dpkg is missing or fails, `FileNotFoundError` for a missing file, `ValueError`
     for a language that no stamp has.
     """
-    require_local(out)
     fingerprint = site_fingerprint(_VERSION, PACKAGE, deb, list(languages), instructions)
     finished = finished_counts(out, fingerprint)
     if finished is not None:

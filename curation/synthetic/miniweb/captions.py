@@ -29,13 +29,11 @@ def describe(kind: str, facts: Mapping[str, Any], code: str) -> str:
     language = LANGUAGES[code]
     if kind != "scene":
         counted = facts["categories"] if kind == "chart" else facts.get("rows", ())
-        sentence: str = language[kind].format(time=facts.get("time"), count=len(counted))
-        return sentence
+        return language[kind].format(time=facts.get("time"), count=len(counted))
     groups = [
         language["group"].format(
             count=group["count"], **{noun: language[noun][group[noun]] for noun in ("color", "shape", "place")}
         )
         for group in facts["groups"]
     ]
-    scene: str = language["scene"].format(groups=language["joint"].join(groups))
-    return scene
+    return language["scene"].format(groups=language["joint"].join(groups))

@@ -51,18 +51,15 @@ class MiniWebConfig:
                 f"pages is {self.pages} with pairs {self.pairs}: too few pictures, each would stand on too many pages;"
                 f" give at least {math.ceil(self.pages / _PAGES_A_PAIR / (1 - self.spoil))} pairs"
             )
-        for name, weight in self.kinds.items():
-            if name not in KINDS:
-                raise ValueError(f"kinds names {name!r}: cannot be rendered; there are {', '.join(KINDS)}")
-            if weight < 0:
-                raise ValueError(f"kinds.{name} is {weight}: must be 0 or more")
+        known = {"kinds": (KINDS, "cannot be rendered"), "weights": (CORRUPTIONS, "no such corruption")}
+        for field_name, (names, fault) in known.items():
+            for name, weight in getattr(self, field_name).items():
+                if name not in names:
+                    raise ValueError(f"{field_name} names {name!r}: {fault}; there are {', '.join(names)}")
+                if weight < 0:
+                    raise ValueError(f"{field_name}.{name} is {weight}: must be 0 or more")
         if not any(self.kinds.values()):
             raise ValueError(f"kinds is {self.kinds}: at least one must have a weight above 0")
-        for name, weight in self.weights.items():
-            if name not in CORRUPTIONS:
-                raise ValueError(f"weights names {name!r}: no such corruption; there are {', '.join(CORRUPTIONS)}")
-            if weight < 0:
-                raise ValueError(f"weights.{name} is {weight}: must be 0 or more")
         shortest, longest = self.sides
         if not 64 <= shortest <= longest <= LONGEST_SIDE:
             raise ValueError(f"sides is {self.sides}: must be (shortest, longest) from 64 to {LONGEST_SIDE} pixels")

@@ -15,11 +15,12 @@ import pyarrow as pa
 
 from mmcorpus.curation.engine.progress import Progress
 from mmcorpus.curation.store import storage
+from mmcorpus.curation.synthetic.common import stream
 from mmcorpus.curation.synthetic.miniweb.config import MiniWebConfig
 from mmcorpus.curation.synthetic.miniweb.corruptions import CORRUPTIONS
 from mmcorpus.curation.synthetic.miniweb.page import Page, clean_page
 from mmcorpus.curation.synthetic.miniweb.pages.write import write_pages
-from mmcorpus.curation.synthetic.miniweb.plan import Slot, page_stream, plan_site
+from mmcorpus.curation.synthetic.miniweb.plan import Slot, plan_site
 from mmcorpus.curation.synthetic.miniweb.site import (
     PAGES_TRUTH,
     PARTS,
@@ -29,7 +30,6 @@ from mmcorpus.curation.synthetic.miniweb.site import (
     commit_site,
     finished_counts,
     list_tables,
-    require_local,
     write_file,
 )
 from mmcorpus.curation.synthetic.miniweb.truth import CLEAN, SCHEMA, truth_row
@@ -52,7 +52,6 @@ def generate_site(config: MiniWebConfig, out: str, *, workers: int | None = None
     corruption; with pages also `pages`, `pages.spoiled` and `page_spoil.<name>`.
     Raises `ValueError` for a folder that is not local.
     """
-    require_local(out)
     fingerprint = site_fingerprint(config)
     finished = finished_counts(out, fingerprint)
     if finished is not None:
@@ -134,7 +133,7 @@ def make_row(slot: Slot) -> tuple[Page, dict[str, Any]]:
         CORRUPTIONS[slot.spoil].apply(page)
     row = truth_row(slot.row, slot.list, slot.spoil, page)
     if slot.on_pages:
-        row["shown"] = {"facts": page.facts, "captions": page.captions, "qa": page.qa}
+        row["shown"] = {name: getattr(page.rendered, name) for name in ("facts", "captions", "qa")}
     if slot.list == "instructions":
         turns = conversations(render(slot.kind, slot.seed, size=slot.size))
         row["conversations"] = json.dumps(turns, ensure_ascii=False)
@@ -145,7 +144,7 @@ def _clean(slot: Slot) -> Page:
     rendered = render(slot.kind, slot.seed, size=slot.size)
     if slot.captions == "short":
         rendered = dataclasses.replace(rendered, caption=rendered.captions[0])
-    return clean_page(rendered, slot.number, page_stream(slot))
+    return clean_page(rendered, slot.number, stream(slot.list, slot.row, slot.seed))
 
 
 def _commit(config: MiniWebConfig, out: str, fingerprint: str, paths: Sequence[str]) -> dict[str, int]:
@@ -163,12 +162,11 @@ def _commit(config: MiniWebConfig, out: str, fingerprint: str, paths: Sequence[s
     if config.pages:
         more, pages[PAGES_TRUTH], page_counts = write_pages(config, out, pairs, routes)
         routes.update(more)
-    truth = [{name: row[name] for name in SCHEMA.names} for row in rows]
     return commit_site(
         out,
         fingerprint=fingerprint,
         routes=routes,
-        tables={**_lists(pairs, instructions), "truth": pa.Table.from_pylist(truth, schema=SCHEMA), **pages},
+        tables={**list_tables(pairs, instructions), "truth": pa.Table.from_pylist(rows, schema=SCHEMA), **pages},
         counts={
             "pairs": len(pairs),
             "instructions": len(instructions),
@@ -177,9 +175,3 @@ def _commit(config: MiniWebConfig, out: str, fingerprint: str, paths: Sequence[s
             **page_counts,
         },
     )
-
-
-def _lists(pairs: list[dict[str, Any]], instructions: list[dict[str, Any]]) -> dict[str, pa.Table]:
-    listed = [{"url": row["url"], "caption": row["caption"]} for row in pairs]
-    asked = [{name: row[name] for name in ("url", "caption", "conversations")} for row in instructions]
-    return list_tables(listed, asked)

@@ -2,7 +2,7 @@
 
 import random
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Final
 
 from PIL import Image
 
@@ -23,16 +23,10 @@ class Page:
     """Makes its addresses differ from all others."""
     rng: random.Random
     """Its own stream of choices."""
-    kind: str
-    facts: dict[str, Any]
-    image: Image.Image
-    """As rendered: RGB, upright."""
+    rendered: Rendered
+    """The picture, and all that is true of it."""
     url: str
     caption: str
-    true_caption: str
-    captions: tuple[str, ...]
-    """All true ones; and questions with their answers."""
-    qa: tuple[tuple[str, str], ...]
     body: bytes
     route: Route
     others: dict[str, tuple[Route, bytes]] = field(default_factory=dict)
@@ -43,6 +37,11 @@ class Page:
     """The address is another row's; this one adds nothing to the site."""
     partner: "Page | None" = None
     """The clean page that it copies or swaps captions with."""
+
+    @property
+    def image(self) -> Image.Image:
+        """As rendered: RGB, upright."""
+        return self.rendered.image
 
     def original(self) -> "Page":
         """The partner, for a corruption that needs one."""
@@ -84,14 +83,9 @@ def clean_page(rendered: Rendered, number: str, rng: random.Random) -> Page:
     return Page(
         number=number,
         rng=rng,
-        kind=rendered.kind,
-        facts=rendered.facts,
-        image=rendered.image,
+        rendered=rendered,
         url=url,
         caption=rendered.caption,
-        true_caption=rendered.caption,
-        captions=rendered.captions,
-        qa=rendered.qa,
         body=encode(rendered.image, extension, quality=rng.randint(82, 95)),
         route=Route(content_type=CONTENT_TYPES[extension]),
         upright=rendered.image.size,

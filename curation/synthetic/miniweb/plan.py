@@ -1,7 +1,6 @@
 """The plan of the rows: the picture and corruption of each, from the configuration alone, before anything is drawn."""
 
 import math
-import random
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
@@ -137,8 +136,3 @@ def _pair_up(config: MiniWebConfig, slots: list[Slot]) -> None:
             original = replace(original, size=size)
         slots[original.row] = original
         slots[copy.row] = replace(copy, partner=original)
-
-
-def page_stream(slot: Slot) -> random.Random:
-    """The stream that a slot's page draws its choices from."""
-    return stream(slot.list, slot.row, slot.seed)

@@ -118,15 +118,19 @@ def read_site(root: str) -> Site:
 
 
 def finished_counts(root: str, fingerprint: str) -> dict[str, int] | None:
-    """The counts of the complete site in a folder if it was made with this fingerprint, else None."""
+    """The counts of the complete site in a folder if it was made with this fingerprint, else None.
+
+    Raises `ValueError` for a folder that is not on this machine: a server could not serve it.
+    """
+    if not storage.is_local(root):
+        raise ValueError(f"{root!r}: a site is served from this machine, so it must be a local folder")
     path = storage.join(root, SITE)
     if not storage.exists(path):
         return None
     value = storage.read_json(path)
     if value.get("format") != FORMAT or value.get("fingerprint") != fingerprint:
         return None
-    counts: dict[str, int] = value["counts"]
-    return counts
+    return value["counts"]
 
 
 def clear_site(root: str) -> None:
@@ -178,7 +182,6 @@ def build_site(
     complete site with the same one is left as it is. counts: further numbers to keep in `site.json`.
     Raises `ValueError` for a url that cannot be served or comes twice with different files.
     """
-    require_local(out)
     finished = finished_counts(out, fingerprint)
     if finished is not None:
         return finished
@@ -218,14 +221,8 @@ def build_site(
 
 
 def list_tables(pairs: Sequence[Mapping[str, Any]], instructions: Sequence[Mapping[str, Any]]) -> dict[str, pa.Table]:
-    """The two lists of a site as tables, by name."""
+    """The two lists of a site as tables, by name; rows may have more than they show."""
     return {
-        "pairs": pa.Table.from_pylist([dict(row) for row in pairs], schema=PAIRS_SCHEMA),
-        "instructions": pa.Table.from_pylist([dict(row) for row in instructions], schema=INSTRUCTIONS_SCHEMA),
+        "pairs": pa.Table.from_pylist(pairs, schema=PAIRS_SCHEMA),
+        "instructions": pa.Table.from_pylist(instructions, schema=INSTRUCTIONS_SCHEMA),
     }
-
-
-def require_local(out: str) -> None:
-    """Raises `ValueError` for a folder that is not on this machine: a server could not serve it."""
-    if not storage.is_local(out):
-        raise ValueError(f"{out!r}: a site is served from this machine, so it must be a local folder")

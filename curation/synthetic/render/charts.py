@@ -1,6 +1,7 @@
 """Bar, line and pie charts, with their captions and questions (after PixMo-Docs; Molmo, §3)."""
 
 import random
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from mmcorpus.curation.synthetic.common import read_data
@@ -12,7 +13,6 @@ from mmcorpus.curation.synthetic.render.words import article, listed, number, se
 CHARTS: Final = {"bar": 35, "horizontal bar": 20, "line": 22, "pie": 23}
 _BACKGROUNDS: Final = ("white", "white", "white", "beige", "gray", "black")
 _DATA: Final[dict[str, Any]] = read_data(__package__, "charts.yaml")
-_SINGLE: Final = ""
 _MARKS: Final = {"bar": "bar", "horizontal bar": "bar", "line": "point", "pie": "slice"}
 
 
@@ -54,24 +54,20 @@ def _draw_facts(rng: random.Random, size: tuple[int, int]) -> Chart:
     # Beside two lines, labels would run into the other line; there the grid alone has to do.
     labelled = rng.random() < 0.5 and not (paired and form == "line")
     top = rng.choice((10, 20, 50, 100))
-
     if form == "pie":
-        shares = _shares(rng, count)
-        colors = tuple(rng.sample(palette, count))
-        rows = [Series(name=_SINGLE, values=shares, colors=colors, rgb=tuple(jittered(rng, name) for name in colors))]
         top, labelled = 100, True
-    else:
-        rows = []
-        for name in rng.choice(_DATA["pairs"]) if paired else (_SINGLE,):
-            values = _values(rng, count, top, labelled, rows[0].values if rows else ())
-            if not paired and form != "line" and rng.random() < 0.4:
-                colors = tuple(rng.sample(palette, count))
-                rgb = tuple(jittered(rng, color) for color in colors)
-            else:
-                color = rng.choice(palette)
-                palette.remove(color)
-                colors, rgb = (color,) * count, (jittered(rng, color),) * count
-            rows.append(Series(name=name, values=values, colors=colors, rgb=rgb))
+    rows: list[Series] = []
+    for name in rng.choice(_DATA["pairs"]) if paired else ("",):
+        other = rows[0].values if rows else ()
+        values = _shares(rng, count) if form == "pie" else _values(rng, count, top, labelled, other)
+        if form == "pie" or (not paired and form != "line" and rng.random() < 0.4):
+            colors = tuple(rng.sample(palette, count))
+            rgb = tuple(jittered(rng, color) for color in colors)
+        else:
+            color = rng.choice(palette)
+            palette.remove(color)
+            colors, rgb = (color,) * count, (jittered(rng, color),) * count
+        rows.append(Series(name=name, values=values, colors=colors, rgb=rgb))
     return Chart(
         form=form, title=title, categories=categories, series=tuple(rows), top=top, labelled=labelled,
         background=background, ground=jittered(rng, background, 3),
@@ -101,20 +97,26 @@ def _look(chart: Chart) -> str:
     count, first = len(chart.categories), chart.series[0]
     if chart.form == "pie":
         return f"{number(count)} slices: {listed(first.colors)}"
-    mark = "line" if chart.form == "line" else "bar"
+    if chart.form == "line":
+        return listed([f"{article(row.colors[0])} line{_of(row)}" for row in chart.series])
     if len(chart.series) == 2:
-        if mark == "line":
-            return listed([f"{article(row.colors[0])} line for {row.name}" for row in chart.series])
-        return listed([f"{row.colors[0]} bars for {row.name}" for row in chart.series])
-    if mark == "line":
-        return f"{article(first.colors[0])} line"
-    return (
-        f"{number(count)} bars: {listed(first.colors)}" if chart.colorful else f"{number(count)} {first.colors[0]} bars"
-    )
+        return listed([f"{row.colors[0]} bars{_of(row)}" for row in chart.series])
+    if chart.colorful:
+        return f"{number(count)} bars: {listed(first.colors)}"
+    return f"{number(count)} {first.colors[0]} bars"
+
+
+def _of(row: Series) -> str:
+    return f" for {row.name}" if row.name else ""
 
 
 def _value(chart: Chart, value: int) -> str:
     return f"{value}%" if chart.form == "pie" else str(value)
+
+
+def _extreme(chart: Chart, row: Series, pick: Callable[[Iterable[int]], int]) -> str:
+    """The category of a row's highest (`pick` is `max`) or lowest (`min`) value."""
+    return chart.categories[row.values.index(pick(row.values))]
 
 
 def _captions(chart: Chart) -> list[str]:
@@ -124,16 +126,16 @@ def _captions(chart: Chart) -> list[str]:
         for row in chart.series
     ]
     if len(chart.series) == 1:
-        listing = rows[0]
-        high, low = max(chart.series[0].values), min(chart.series[0].values)
-        highest, lowest = (chart.categories[chart.series[0].values.index(value)] for value in (high, low))
-        extremes = f"{highest} is the highest at {_value(chart, high)} and {lowest} the lowest at {_value(chart, low)}"
+        listing, row = rows[0], chart.series[0]
+        high, low = _value(chart, max(row.values)), _value(chart, min(row.values))
+        extremes = (
+            f"{_extreme(chart, row, max)} is the highest at {high} and {_extreme(chart, row, min)} the lowest at {low}"
+        )
     else:
         listing = "; ".join(f"{row.name}: {text}" for row, text in zip(chart.series, rows, strict=True))
-        peaks = [
-            (row.name, chart.categories[row.values.index(max(row.values))], max(row.values)) for row in chart.series
-        ]
-        extremes = listed([f"the highest for {name} is {category} at {value}" for name, category, value in peaks])
+        extremes = listed(
+            [f"the highest{_of(row)} is {_extreme(chart, row, max)} at {max(row.values)}" for row in chart.series]
+        )
     look, title = _look(chart), f'"{chart.title}"'
     ground = f"{article(chart.background)} background"
     return [
@@ -149,11 +151,11 @@ def _questions(rng: random.Random, chart: Chart) -> list[tuple[str, str]]:
     row = rng.choice(chart.series)
     first, second = rng.sample(range(len(chart.categories)), 2)
     mark = _MARKS[chart.form]
-    of_row = f" for {row.name}" if row.name else ""
+    of_row = _of(row)
     questions = [
         (f"What is the value of {chart.categories[first]}{of_row}?", _value(chart, row.values[first])),
-        (f"Which has the highest value{of_row}?", chart.categories[row.values.index(max(row.values))]),
-        (f"Which has the lowest value{of_row}?", chart.categories[row.values.index(min(row.values))]),
+        (f"Which has the highest value{of_row}?", _extreme(chart, row, max)),
+        (f"Which has the lowest value{of_row}?", _extreme(chart, row, min)),
         ("What kind of chart is this?", f"{chart.form} chart"),
         ("What is the title of the chart?", chart.title),
     ]
@@ -161,10 +163,8 @@ def _questions(rng: random.Random, chart: Chart) -> list[tuple[str, str]]:
         questions.append((f"What color is the line{of_row}?", row.colors[0]))
         questions.append(("How many lines are there?", str(len(chart.series))))
     else:
-        if chart.colorful:
-            questions.append((f"What color is the {mark} of {chart.categories[second]}?", row.colors[second]))
-        else:
-            questions.append((f"What color are the bars{of_row}?", row.colors[0]))
+        one = (f"What color is the {mark} of {chart.categories[second]}?", row.colors[second])
+        questions.append(one if chart.colorful else (f"What color are the bars{of_row}?", row.colors[0]))
         questions.append((f"How many {mark}s are there?", str(len(chart.categories) * len(chart.series))))
     more, less = sorted((first, second), key=lambda index: -row.values[index])
     if row.values[more] > row.values[less]:  # two slices may be equal

@@ -5,18 +5,9 @@ import random
 from dataclasses import asdict, dataclass
 from typing import Final
 
-from mmcorpus.curation.synthetic.render.canvas import (
-    COLORS,
-    XY,
-    Canvas,
-    Color,
-    blend,
-    ink_on,
-    jittered,
-    luminance,
-)
+from mmcorpus.curation.synthetic.render.canvas import COLORS, XY, Canvas, Color, blend, ink_on, jittered, luminance
 from mmcorpus.curation.synthetic.render.rendered import Drawing, make_point
-from mmcorpus.curation.synthetic.render.words import article, number, sentence
+from mmcorpus.curation.synthetic.render.words import article, capital, number
 
 BODIES: Final = {"clock": 65, "wristwatch": 18, "alarm clock": 17}
 SHAPES: Final = {"round": 70, "square": 18, "octagonal": 12}
@@ -95,7 +86,7 @@ def draw_clock(rng: random.Random, size: tuple[int, int]) -> Drawing:
 def _draw_facts(rng: random.Random) -> _Clock:
     minute = 5 * rng.randrange(12) if rng.random() < 0.5 else rng.randrange(60)
     face = rng.choice(_FACES)
-    hands = rng.choice([name for name in _HANDS if name != face and _apart(name, face) > 110])
+    hands = rng.choice([name for name in _HANDS if abs(luminance(COLORS[name]) - luminance(COLORS[face])) > 110])
     numerals = _weighted(rng, NUMERALS)
     # Without numerals, nothing but the upright posture says where twelve is.
     tilted = numerals != "none" and rng.random() < 0.3
@@ -116,10 +107,6 @@ def _draw_facts(rng: random.Random) -> _Clock:
 
 def _weighted(rng: random.Random, weights: dict[str, int]) -> str:
     return rng.choices(tuple(weights), tuple(weights.values()))[0]
-
-
-def _apart(first: str, second: str) -> float:
-    return abs(luminance(COLORS[first]) - luminance(COLORS[second]))
 
 
 def _distance(first: str, second: str) -> float:
@@ -189,14 +176,14 @@ def _dial(canvas: Canvas, clock: _Clock, center: XY, radius: float, face: Color,
     if clock.numerals == "none":
         return
     text_size = radius * (0.19 if clock.numerals == "roman" else 0.23)
-    turned = clock.tilt if clock.numerals != "roman" else None
     for hour in range(12):
         if clock.numerals == "quarters" and hour % 3:
             continue
         angle = 30 * hour + clock.tilt
         text = _ROMAN[hour] if clock.numerals == "roman" else str(hour or 12)
         # Roman numerals stand with their feet to the centre, as on most dials.
-        canvas.text(_at(center, angle, radius * 0.77), text, text_size, ink, turn=angle if turned is None else turned)
+        turn = angle if clock.numerals == "roman" else clock.tilt
+        canvas.text(_at(center, angle, radius * 0.77), text, text_size, ink, turn=turn)
 
 
 def _hands(
@@ -235,21 +222,19 @@ def time_in_words(hour: int, minute: int) -> str:
     """
     if minute % 5:
         raise ValueError(f"minute {minute} is not a multiple of five")
-    following = number(hour % 12 + 1)
     if minute == 0:
         return f"{number(hour)} o'clock"
-    shares = {15: "quarter", 30: "half", 25: "twenty-five"}
-    past, to = minute <= 30, 60 - minute
-    amount = minute if past else to
-    return f"{shares.get(amount, number(amount))} {'past' if past else 'to'} {number(hour) if past else following}"
+    amount = min(minute, 60 - minute)
+    share = {15: "quarter", 30: "half", 25: "twenty-five"}.get(amount, number(amount))
+    return f"{share} past {number(hour)}" if minute <= 30 else f"{share} to {number(hour % 12 + 1)}"
 
 
 def _captions(clock: _Clock) -> list[str]:
     look = f"{clock.shape} {clock.face} {clock.body}"
     captions = [
-        f"{sentence(article(clock.body)).rstrip('.')} showing {clock.time}.",
+        f"{capital(article(clock.body))} showing {clock.time}.",
         f"The {look} shows {clock.time}.",
-        f"{sentence(article(look)).rstrip('.')} on {article(clock.background)} background reads {clock.time}.",
+        f"{capital(article(look))} on {article(clock.background)} background reads {clock.time}.",
     ]
     if clock.minute % 5 == 0:
         captions.append(f"It is {time_in_words(clock.hour, clock.minute)} on the {clock.face} {clock.body}.")
@@ -262,7 +247,7 @@ def _captions(clock: _Clock) -> list[str]:
         "arabic": "numbers", "quarters": "four numbers", "roman": "Roman numerals", "none": "no numbers",
     }[clock.numerals]  # fmt: skip
     detailed = (
-        f"{sentence(article(clock.body)).rstrip('.')} with {article(clock.shape)} {clock.face} face, {numerals} and "
+        f"{capital(article(clock.body))} with {article(clock.shape)} {clock.face} face, {numerals} and "
         f"{clock.hands} hands on {article(clock.background)} background. The time is {clock.time}"
     )
     if clock.second is not None:

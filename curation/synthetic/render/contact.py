@@ -20,13 +20,7 @@ def contact_sheet(
         for _ in range(rows):
             line: list[Image.Image] = []
             used = _GAP
-            while True:
-                picture = render(kind, seed).image
-                picture = picture.resize(
-                    (round(picture.width * height / picture.height), height), Image.Resampling.LANCZOS
-                )
-                if used + picture.width + _GAP > width:
-                    break
+            while used + (picture := _scaled(kind, seed, height)).width + _GAP <= width:
                 line.append(picture)
                 used += picture.width + _GAP
                 seed += 1
@@ -40,3 +34,8 @@ def contact_sheet(
             sheet.paste(picture, (round(x), _GAP + number * (height + _GAP)))
             x += picture.width + slack
     return sheet
+
+
+def _scaled(kind: str, seed: int, height: int) -> Image.Image:
+    picture = render(kind, seed).image
+    return picture.resize((round(picture.width * height / picture.height), height), Image.Resampling.LANCZOS)

@@ -20,15 +20,20 @@ def conversations(rendered: Rendered) -> list[dict[str, str]]:
     """
     rng = stream(rendered.kind, rendered.facts["seed"], "conversation")
     turns = list(rendered.qa)
+
+    def at(label: str) -> list[Point]:
+        return [point for point in rendered.points if point.label == label]
+
     labels = list(dict.fromkeys(point.label for point in rendered.points))
     if labels:
-        turns.append(_pointing_turn(rng.choice(_ASK_POINTS), rng.choice(_ASK_POINT), rng.choice(labels), rendered))
+        many, one, label = rng.choice(_ASK_POINTS), rng.choice(_ASK_POINT), rng.choice(labels)
+        question = one if len(at(label)) == 1 else many
+        turns.append((question.format(label), pointing_answer(at(label), label)))
     if rendered.kind == "scene":
         label = rng.choice(labels)
-        found = [point for point in rendered.points if point.label == label]
         group = next(g for g in rendered.facts["groups"] if label.startswith(g["color"]))
         many = f"{group['color']} {plural(group['shape'])}"
-        turns.append((f"How many {many} are there? Count by pointing.", counting_answer(found, many)))
+        turns.append((f"How many {many} are there? Count by pointing.", counting_answer(at(label), many)))
         if rng.random() < 0.4:
             absent = rendered.facts["absent"]
             many = f"{absent['color']} {plural(absent['shape'])}"
@@ -38,11 +43,6 @@ def conversations(rendered: Rendered) -> list[dict[str, str]]:
         messages.append({"from": "human", "value": question if number else f"<image>\n{question}"})
         messages.append({"from": "gpt", "value": answer})
     return messages
-
-
-def _pointing_turn(many: str, one: str, label: str, rendered: Rendered) -> tuple[str, str]:
-    found = [point for point in rendered.points if point.label == label]
-    return (one if len(found) == 1 else many).format(label), pointing_answer(found, label)
 
 
 def pointing_answer(points: Sequence[Point], label: str) -> str:

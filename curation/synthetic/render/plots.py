@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
@@ -71,24 +71,21 @@ def draw_plot(chart: Chart, size: tuple[int, int], rng: random.Random) -> tuple[
         marks = [_pie(canvas, chart, box, letter, ink, rng)]
     else:
         if len(chart.series) > 1:
-            entries = [(row.rgb[0], row.name) for row in chart.series]
-            box = _legend_row(canvas, entries, box, letter, ink, at_bottom=rng.random() < 0.4)
+            box = _legend_row(canvas, chart, box, letter, ink, at_bottom=rng.random() < 0.4)
         marks = _axes(canvas, chart, box, letter, ink, rng)
     return canvas.finish(), marks
 
 
-def _legend_row(
-    canvas: Canvas, entries: Sequence[tuple[Color, str]], box: Box, letter: float, ink: Color, *, at_bottom: bool
-) -> Box:
+def _legend_row(canvas: Canvas, chart: Chart, box: Box, letter: float, ink: Color, *, at_bottom: bool) -> Box:
     """Draw a one-line legend inside the box; returns what is left of the box."""
     left, top, right, bottom = box
     gap, swatch = letter * 1.1, letter * 0.8
-    widths = [swatch * 1.5 + text_width(name, letter) for _, name in entries]
-    x = left + max(0.0, (right - left - sum(widths) - gap * (len(entries) - 1)) / 2)
+    widths = [swatch * 1.5 + text_width(row.name, letter) for row in chart.series]
+    x = left + max(0.0, (right - left - sum(widths) - gap * (len(widths) - 1)) / 2)
     y = bottom - letter * 0.6 if at_bottom else top + letter * 0.5
-    for (color, name), width in zip(entries, widths, strict=True):
-        canvas.rectangle((x, y - swatch / 2, x + swatch, y + swatch / 2), color)
-        canvas.text((x + swatch * 1.5, y), name, letter, ink, "lm")
+    for row, width in zip(chart.series, widths, strict=True):
+        canvas.rectangle((x, y - swatch / 2, x + swatch, y + swatch / 2), row.rgb[0])
+        canvas.text((x + swatch * 1.5, y), row.name, letter, ink, "lm")
         x += width + gap
     return (left, top, right, bottom - letter * 1.6) if at_bottom else (left, top + letter * 1.5, right, bottom)
 
@@ -144,9 +141,9 @@ def _bars(
     lying = chart.form == "horizontal bar"
     each = width / len(chart.series)
     texts = [str(value) for row in chart.series for value in row.values]
-    label_size = (
-        min(fit_text(texts, letter * 0.95, each * 1.25, 6.0), each * 1.1) if not lying else min(letter * 0.95, each)
-    )
+    label_size = min(letter * 0.95, each)
+    if not lying:
+        label_size = min(fit_text(texts, letter * 0.95, each * 1.25, 6.0), each * 1.1)
     marks = []
     for position, row in enumerate(chart.series):
         placed = []

@@ -65,9 +65,18 @@ class Group:
         return counted(self.count, self.color, self.shape)
 
     @property
+    def noun(self) -> str:
+        """`circles`."""
+        return self.shape if self.count == 1 else plural(self.shape)
+
+    @property
     def label(self) -> str:
         """`red circles`."""
-        return f"{self.color} {self.shape if self.count == 1 else plural(self.shape)}"
+        return f"{self.color} {self.noun}"
+
+    @property
+    def verb(self) -> str:
+        return "is" if self.count == 1 else "are"
 
 
 def draw_scene(rng: random.Random, size: tuple[int, int]) -> Drawing:
@@ -162,17 +171,13 @@ def _shape(
 
 
 def _captions(rng: random.Random, groups: list[Group], background: str, shaded: bool) -> list[str]:
-    phrases = [group.phrase for group in groups]
     placed = listed([f"{group.phrase} {WHERE[group.place]}" for group in groups])
     total = sum(group.count for group in groups)
     shapes = "one shape" if total == 1 else f"{number(total)} shapes"
-    ground = f"a shaded {background} background" if shaded else f"a {background} background"
-    opening = [
-        f"{WHERE[group.place]} {'is' if group.count == 1 else 'are'} {group.phrase}"
-        for group in rng.sample(groups, len(groups))
-    ]
+    ground = f"a {'shaded ' if shaded else ''}{background} background"
+    opening = [f"{WHERE[group.place]} {group.verb} {group.phrase}" for group in rng.sample(groups, len(groups))]
     return [
-        sentence(listed(phrases)),
+        sentence(listed([group.phrase for group in groups])),
         sentence(placed),
         sentence(listed(opening)),
         sentence(f"{placed}, on {ground}"),
@@ -184,15 +189,13 @@ def _questions(
     rng: random.Random, groups: list[Group], background: str, absent: dict[str, str]
 ) -> list[tuple[str, str]]:
     asked = rng.choice(groups)
-    verb = "is" if asked.count == 1 else "are"
     questions = [
         (f"How many {asked.color} {plural(asked.shape)} are there?", str(asked.count)),
-        (f"Where {verb} the {asked.label}?", WHERE[asked.place]),
+        (f"Where {asked.verb} the {asked.label}?", WHERE[asked.place]),
     ]
     shape = rng.choice(groups)
     if sum(group.shape == shape.shape for group in groups) == 1:
-        named = shape.shape if shape.count == 1 else plural(shape.shape)
-        questions.append((f"What color {'is' if shape.count == 1 else 'are'} the {named}?", shape.color))
+        questions.append((f"What color {shape.verb} the {shape.noun}?", shape.color))
     questions.append((f"What shape is {asked.color}?", asked.shape))
     present = rng.choice(groups)
     yes = rng.random() < 0.5

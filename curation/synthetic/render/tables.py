@@ -1,5 +1,6 @@
 """Tables with a header, striped or ruled, whose cells can be looked up (after PixMo-Docs; Molmo, §3)."""
 
+import itertools
 import random
 from dataclasses import dataclass
 from typing import Any, Final
@@ -7,15 +8,7 @@ from typing import Any, Final
 from PIL import Image
 
 from mmcorpus.curation.synthetic.common import read_data
-from mmcorpus.curation.synthetic.render.canvas import (
-    Canvas,
-    Color,
-    blend,
-    fit_text,
-    ink_on,
-    jittered,
-    text_width,
-)
+from mmcorpus.curation.synthetic.render.canvas import Canvas, Color, blend, fit_text, ink_on, jittered, text_width
 from mmcorpus.curation.synthetic.render.rendered import Drawing, make_point
 from mmcorpus.curation.synthetic.render.words import article, listed, number, sentence
 
@@ -69,15 +62,7 @@ def _draw_facts(rng: random.Random, size: tuple[int, int]) -> _Table:
     most_rows = max(2, min(6, size[1] // 32 - 2))
     chosen = rng.sample(tuple(fields), rng.randint(1 if most_columns < 2 else 2, most_columns))
     row_count = rng.randint(2, most_rows)
-    # Numbers are drawn without repeats, so that the highest and the lowest are one row each.
-    columns = []
-    for name in chosen:
-        values = _values(fields[name])
-        columns.append(
-            [str(value) for value in rng.sample(values, row_count)]
-            if isinstance(values, range)
-            else rng.choices(values, k=row_count)
-        )
+    columns = [_cells(rng, fields[name], row_count) for name in chosen]
     return _Table(
         title=title,
         titled=rng.random() < 0.6,
@@ -90,14 +75,14 @@ def _draw_facts(rng: random.Random, size: tuple[int, int]) -> _Table:
     )
 
 
-def _values(column: list[str] | dict[str, int]) -> list[str] | range:
-    """The values that a column can have."""
+def _cells(rng: random.Random, column: list[str] | dict[str, int], count: int) -> list[str]:
+    """Values of a column; numbers without repeats, so that the highest and the lowest are one row each."""
     if isinstance(column, list):
-        return column
+        return rng.choices(column, k=count)
     if "from" in column:
-        return range(column["from"], column["to"] + 1)
+        return list(map(str, rng.sample(range(column["from"], column["to"] + 1), count)))
     hours = range(column["from_hour"], column["to_hour"] + 1)
-    return [f"{hour}:{minute:02d}" for hour in hours for minute in range(0, 60, 5)]
+    return rng.choices([f"{hour}:{minute:02d}" for hour in hours for minute in range(0, 60, 5)], k=count)
 
 
 def _draw(
@@ -111,7 +96,7 @@ def _draw(
     lines = len(table.rows) + 1 + (1.3 if table.titled else 0)
     margin = 0.04 * min(size)
     letter = min(20.0, (height - 2 * margin) / lines / 1.55)
-    needed = [max(text_width(cell, 1.0 * 16) for cell in (name, *table.column(i))) / 16 + 1.1
+    needed = [max(text_width(cell, 16) for cell in (name, *table.column(i))) / 16 + 1.1
               for i, name in enumerate(table.columns)]  # fmt: skip
     letter = max(6.0, min(letter, (width - 2 * margin) / sum(needed)))
     row_height = min((height - 2 * margin) / lines, letter * rng.uniform(1.6, 2.3))
@@ -124,9 +109,7 @@ def _draw(
         middle = min(max(left + stretch * sum(needed) / 2, margin + half), width - margin - half)
         canvas.text((middle, top + row_height * 0.6), table.title, title_size, ink)
         top += row_height * 1.3
-    edges_x = [left]
-    for share in needed:
-        edges_x.append(edges_x[-1] + share * stretch)
+    edges_x = list(itertools.accumulate((share * stretch for share in needed), initial=left))
     edges_y = [top + row_height * index for index in range(len(table.rows) + 2)]
     _rules(canvas, table, edges_x, edges_y, header, ground, ink)
     for index, cells in enumerate((table.columns, *table.rows)):
@@ -144,13 +127,7 @@ def _draw(
 
 
 def _rules(
-    canvas: Canvas,
-    table: _Table,
-    edges_x: list[float],
-    edges_y: list[float],
-    header: Color,
-    ground: Color,
-    ink: Color,
+    canvas: Canvas, table: _Table, edges_x: list[float], edges_y: list[float], header: Color, ground: Color, ink: Color
 ) -> None:
     """Header bar, stripes and lines."""
     left, right, bottom = edges_x[0], edges_x[-1], edges_y[-1]

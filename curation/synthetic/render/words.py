@@ -38,6 +38,11 @@ def listed(phrases: Sequence[str], word: str = "and") -> str:
     return f"{', '.join(phrases[:-1])} {word} {phrases[-1]}"
 
 
+def capital(text: str) -> str:
+    """The text with a capital first letter."""
+    return text[0].upper() + text[1:]
+
+
 def sentence(text: str) -> str:
     """The text with a capital first letter and a full stop."""
-    return text[0].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+    return capital(text) + ("" if text.endswith((".", "!", "?")) else ".")

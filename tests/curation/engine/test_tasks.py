@@ -195,7 +195,7 @@ class LosingRay:
 
     def get(self, reference: tuple[bytes, int]) -> Outcome:
         if reference[1] <= self.losses:
-            raise ray.exceptions.NodeDiedError
+            raise ray.exceptions.NodeDiedError("the node is gone")
         return Outcome(name="item", result={"kept": 1}, error=None, seconds=0.0)
 
 

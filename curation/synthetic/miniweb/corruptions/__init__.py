@@ -32,10 +32,11 @@ class Corruption:
 _FUNCTIONS: Final = vars(captions) | vars(copies) | vars(pictures) | vars(answers)
 
 
-def _read(name: str, *, answer: dict[str, Any] | None = None, **fields: Any) -> Corruption:
-    apply = _FUNCTIONS[name] if answer is None else functools.partial(answers.answer, **answer)
-    return Corruption(apply=apply, **fields)
+def _read(name: str, entry: dict[str, Any]) -> Corruption:
+    applied = next((key for key in ("answer", "route") if key in entry), name)
+    fields = {key: value for key, value in entry.items() if key != applied}
+    return Corruption(apply=functools.partial(_FUNCTIONS[applied], **entry.get(applied, {})), **fields)
 
 
-CORRUPTIONS: Final = {name: _read(name, **entry) for name, entry in read_data(__package__, "corruptions.yaml").items()}
+CORRUPTIONS: Final = {name: _read(name, entry) for name, entry in read_data(__package__, "corruptions.yaml").items()}
 """By name; the name is the truth's `spoil`."""

@@ -1,7 +1,7 @@
 """Corrupted answers: the faults of servers and of the addresses in lists."""
 
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from PIL import Image
 
@@ -18,22 +18,22 @@ def answer(page: Page, *, status: int, body: str, as_picture: bool = False) -> N
     page.answer(status, body.encode(), content_type=page.route.content_type if as_picture else "text/html")
 
 
+def route(page: Page, **fields: Any) -> None:
+    """The right picture, sent otherwise; nobody has it of an answer that never ends."""
+    page.route = replace(page.route, **fields)
+    if page.route.behaviour in ("drip", "endless"):
+        page.upright = None
+
+
 def wrong_content_type(page: Page) -> None:
     """The right picture under a wrong content type."""
-    page.route = replace(
-        page.route, content_type=page.rng.choice(("text/html", "text/plain", "application/octet-stream"))
-    )
+    route(page, content_type=page.rng.choice(("text/html", "text/plain", "application/octet-stream")))
 
 
 def http_403(page: Page) -> None:
     """Forbidden, with a picture that says so: an error's body is no sample."""
     notice = Image.new("RGB", (320, 240), (200, 200, 205))
     page.answer(403, encode(notice, "png"), content_type="image/png")
-
-
-def transient_503(page: Page) -> None:
-    """Busy at the first request, fine at the second."""
-    page.route = replace(page.route, behaviour="transient")
 
 
 def redirect(page: Page) -> None:
@@ -80,19 +80,7 @@ def bad_url(page: Page) -> None:
 
 def slow(page: Page) -> None:
     """Slow, but within reason."""
-    page.route = replace(page.route, behaviour="slow", seconds=round(page.rng.uniform(1.0, 2.0), 1))
-
-
-def drip(page: Page) -> None:
-    """A byte every 200 ms, for ever: no single wait is long."""
-    page.route = replace(page.route, behaviour="drip", seconds=0.2)
-    page.upright = None
-
-
-def endless(page: Page) -> None:
-    """A picture, and then zeros at full speed, for ever: longer than any cap."""
-    page.route = replace(page.route, behaviour="endless")
-    page.upright = None
+    route(page, behaviour="slow", seconds=round(page.rng.uniform(1.0, 2.0), 1))
 
 
 def reset(page: Page) -> None:
@@ -105,13 +93,8 @@ def reset(page: Page) -> None:
 
 def noai(page: Page) -> None:
     """The owner opts out of training, by header."""
-    value = page.rng.choice(("noai", "noimageai", "noai, noimageai", "noindex", "none"))
-    page.route = replace(page.route, headers={"X-Robots-Tag": value})
-
-
-def noai_for_others(page: Page) -> None:
-    """An opt-out that names another crawler."""
-    page.route = replace(page.route, headers={"X-Robots-Tag": "otherbot: noai"})
+    directive = page.rng.choice(("noai", "noimageai", "noai, noimageai", "noindex", "none"))
+    route(page, headers={"X-Robots-Tag": directive})
 
 
 def _moved(location: str) -> Route:

@@ -39,4 +39,4 @@ def empty_caption(page: Page) -> None:
 
 def other_language(page: Page) -> None:
     """The same facts in another language than English."""
-    page.caption = describe(page.kind, page.facts, page.rng.choice(list(LANGUAGES)))
+    page.caption = describe(page.rendered.kind, page.rendered.facts, page.rng.choice(list(LANGUAGES)))

@@ -64,8 +64,7 @@ def listed_twice(page: Page) -> None:
 
 def _copy(page: Page, original: Page) -> None:
     """Make the page a copy of another at an address of its own."""
-    page.kind, page.facts, page.image = original.kind, original.facts, original.image
-    page.caption, page.true_caption = original.caption, original.true_caption
+    page.rendered, page.caption = original.rendered, original.caption
     extension = original.url.rpartition(".")[2]
     page.url = f"{page.url.rpartition('/')[0]}/copy-{page.number}.{extension}"
     page.body, page.route, page.upright = original.body, original.route, original.upright

@@ -137,17 +137,14 @@ def _write_files(out: str, made: Sequence[MadePage]) -> list[str]:
         name = f"{PAGES}/{number:05d}.warc.gz"
         before = _about_robots() if number == 0 else []
         path = storage.join(out, name)
-        write_warc(path, [*before, *(_capture(page) for page in pages)])
+        drafts = [page.draft for page in pages]
+        captures = [Capture(draft.url, draft.body, draft.headers, draft.date, draft.status) for draft in drafts]
+        write_warc(path, [*before, *captures])
         damaged = [place for place, page in enumerate(pages) if page.slot.spoil == "corrupt_record"]
         if damaged:
             _damage(path, [1 + len(before) + place for place in damaged])  # the first record tells of the file
         names += [name] * len(pages)
     return names
-
-
-def _capture(page: MadePage) -> Capture:
-    draft = page.draft
-    return Capture(draft.url, draft.body, draft.headers, draft.date, draft.status)
 
 
 def _about_robots() -> list[Capture]:

@@ -1,0 +1,152 @@
+"""`mmcorpus score`, `evaluations`, `image-based`: judging samples, and what some of them are compared with."""
+
+import posixpath
+from typing import Annotated
+
+import typer
+
+from mmcorpus.pipelines.commands.common import (
+    Cluster,
+    CpusOption,
+    ShardsArgument,
+    WorkersOption,
+    a_folder,
+    fail_if,
+    named,
+    read_config,
+    say,
+    settings_option,
+)
+
+
+def score(
+    shards: ShardsArgument,
+    out: Annotated[str, typer.Option("--out", help="The source's scores: a folder a scorer.", callback=a_folder)],
+    scorers: Annotated[
+        list[str] | None,
+        typer.Option("--scorer", help="`image`, `caption`, …, or `module:Class`; all rules by default."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None, settings_option("A scorer's parameter: `language.languages=[en, de]`.", "SCORER.KEY=VALUE")
+    ] = None,
+    embeddings: Annotated[
+        str | None,
+        typer.Option(
+            "--embeddings", help="Where `save_embeddings` puts them; embeddings/ beside the scores by default."
+        ),
+    ] = None,
+    workers: WorkersOption = None,
+    model_workers: Annotated[
+        int | None, typer.Option("--model-workers", help="Processes that hold models apart; one a GPU by default.")
+    ] = None,
+    num_cpus: CpusOption = None,
+) -> None:
+    """Judge every sample of some shards: columns of scores by uid, nothing deleted.
+
+    An image is decoded once for all the scorers that want it. Tables that exist and were made with the same parameters
+    are kept; others are made anew. Scorers that ask a model server (`mllm`) start one, or use the endpoints given; its
+    answers are kept beside the scores, in answers/, so that nothing is asked twice.
+
+    **Examples**
+
+        mmcorpus score data/shards --out data/scores
+
+        mmcorpus score data/shards --out data/scores --scorer language --set 'language.languages=[en, fr]'
+
+        mmcorpus score data/shards --out data/scores --scorer my_rules:FaceScorer --workers 8
+
+        mmcorpus score data/shards --out data/scores --scorer clip --set clip.model_name=ViT-B-32 \
+            --set clip.pretrained=laion2b_s34b_b79k --set clip.save_embeddings=true
+
+        mmcorpus score data/shards --out data/scores --scorer mllm --set mllm.model_name=Qwen/Qwen2.5-VL-7B-Instruct \
+            --set 'mllm.endpoints=["http://gpu1:8000/v1"]'
+    """
+    from mmcorpus.curation.scoring.servers.score import score as score_shards
+    from mmcorpus.pipelines.recipe.load import read_scorers
+
+    judges = read_scorers(scorers, settings or [])
+    beside = posixpath.dirname(out.rstrip("/"))
+    with Cluster(num_cpus):
+        report = score_shards(
+            shards,
+            out,
+            judges,
+            embeddings=embeddings or posixpath.join(beside, "embeddings"),
+            workers=workers,
+            model_workers=model_workers,
+            logs=posixpath.join(beside, "logs"),
+            answers=posixpath.join(beside, "answers"),
+        )
+    say(f"{out}: {report.samples:,} samples, {report.shards:,} shards, {report.skipped:,} of them scored before")
+    fail_if(f"shard {name}: {error}" for name, error in report.failed.items())
+
+
+def evaluations(
+    sets: Annotated[list[str], typer.Argument(metavar="NAME=PATH…", help="Evaluation sets, each by a name.")],
+    out: Annotated[str, typer.Option("--out", help="Folder of the index; local or any fsspec URL.")],
+    settings: Annotated[
+        list[str] | None, settings_option("n, min_words, max_items; sets.NAME.texts, .images, .id.")
+    ] = None,
+) -> None:
+    """Read evaluation sets into an index, so that scoring can say which samples they have too.
+
+    A set is a .jsonl, .parquet or .arrow file, or a folder: of such files, of a dataset saved by Hugging Face
+    `datasets`, of WebDataset shards, or of pictures with texts beside them. Every text and picture in a row is
+    compared, unless settings name columns. A recipe names the index: `contamination: {index: eval/index}`.
+
+    **Examples**
+
+        mmcorpus evaluations coco=eval/coco.jsonl vqa=eval/vqa/ --out eval/index
+
+        mmcorpus evaluations mmmu=eval/mmmu --out eval/index --set n=8 --set 'sets.mmmu.texts=[question]'
+    """
+    from mmcorpus.curation.evaluations import EvaluationsConfig, build_index
+
+    entries = {name: {"path": path} for name, path in named(sets, "evaluation set").items()}
+    report = build_index(read_config(EvaluationsConfig, settings, {"sets": entries}), out)
+    for name, found in report.sets.items():
+        say(f"{name}: {found.items:,} items, {found.texts:,} texts, {found.pictures:,} pictures")
+        if found.unreadable:
+            say(f"  {found.unreadable:,} pictures could not be read, such as {found.example}")
+    common = f" ({report.common:,} common ones left out)" if report.common else ""
+    say(f"{out}: {report.grams:,} n-grams{common}, contents {report.content}")
+
+
+def image_based(
+    embeddings: Annotated[str, typer.Argument(help="The pool's: embeddings/SOURCE of a run.")],
+    scores: Annotated[str, typer.Argument(help="Where the table goes: scores/SOURCE of the run.")],
+    target: Annotated[
+        str,
+        typer.Option(
+            "--target", help="Embeddings to be like: a .npy [targets, dimensions], or another embeddings/SOURCE."
+        ),
+    ],
+    name: Annotated[str, typer.Option("--name", help="Of the score table.")] = "image_based",
+    settings: Annotated[
+        list[str] | None, settings_option("scorer, clusters, samples_per_cluster, iterations, seed.")
+    ] = None,
+    workers: WorkersOption = None,
+    num_cpus: CpusOption = None,
+) -> None:
+    """Cluster a pool's image embeddings, and mark the clusters that a target set hits (DataComp, §3.4).
+
+    The pool must have been scored by a `clip` with `save_embeddings: true`, the target by the same model. What is
+    written is a score table: `mmcorpus select --keep 'image_based.targets > 0 and top(clip.similarity, 0.3)'` is the
+    filter of DataComp-1B, but for its rules for captions.
+
+    **Examples**
+
+        mmcorpus image-based data/web/embeddings data/web/scores --target imagenet.npy
+
+        mmcorpus image-based run/embeddings/web run/scores/web --target run/embeddings/trusted --set clusters=1000
+    """
+    from mmcorpus.curation.scoring.image_based import ImageBasedConfig, image_based_filter
+
+    config = read_config(ImageBasedConfig, settings)
+    with Cluster(num_cpus):
+        report = image_based_filter(config, embeddings, scores, target, name=name, workers=workers)
+    say(
+        f"{report.targets:,} targets hit {report.clusters_hit:,} of {report.clusters:,} clusters: {report.kept:,} of "
+        f"{report.samples:,} samples are in them"
+    )
+    say(f"  {scores.rstrip('/')}/{name}: {name}.targets > 0 keeps them")
