@@ -23,7 +23,7 @@ from mmcorpus.curation.engine.partitions import PARTS, SUFFIX, read_parts, write
 from mmcorpus.curation.selection.evaluate import evaluate
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store import uid_arrays as uids
-from mmcorpus.curation.store.scores import list_tables
+from mmcorpus.curation.store.scores import shards_of
 from mmcorpus.filters.caption import text_hash
 
 pc: Any = pyarrow.compute  # its stubs do not know chunked columns
@@ -45,7 +45,7 @@ def write_annotations(name: str, sources: Sequence[Source], path: str, *, among:
     Captions that differ in case, punctuation and spacing alone count once. `among` is the pass's. Samples without
     duplicates take no memory; the others pass through files beside `path`, cut by the cluster's uid.
     """
-    places = [(source, shard) for source in sources for shard in list_tables(source.scores).get(name, [])]
+    places = [(source, shard) for source in sources for shard in shards_of(source.scores, name)]
     folder = f"{path}.parts"
     storage.remove(folder)
     files = _spread(name, places, among, folder)
