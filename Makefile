@@ -24,17 +24,17 @@ venv: $(STAMP)
 # A broken or half-made .venv is made anew: the stamp is written last.
 $(STAMP): pyproject.toml constraints.txt
 	@set -e; \
-	for candidate in "$$PYTHON" python3.12 python3.11 python3 python; do \
+	for candidate in "$$PYTHON" python3.12 python3.11 python3.13 python3 python; do \
 		[ -n "$$candidate" ] || continue; \
-		if "$$candidate" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null; \
+		if "$$candidate" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; \
 		then found="$$candidate"; break; fi; \
 	done; \
 	if [ -z "$$found" ]; then \
-		echo "mmcorpus needs Python 3.11 or 3.12 (with venv), and found: $$(python3 --version 2>&1 || echo none)." >&2; \
+		echo "mmcorpus needs Python 3.11, 3.12 or 3.13 (with venv), and found: $$(python3 --version 2>&1 || echo none)." >&2; \
 		echo "Install one (Debian: apt-get install python3.11-venv), or name it: make venv PYTHON=/path/to/python3.11" >&2; \
 		exit 1; \
 	fi; \
-	if ! "$(BIN)/python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null; then \
+	if ! "$(BIN)/python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then \
 		echo "Making $(VENV) with $$found"; "$$found" -m venv --clear $(VENV); \
 	fi
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt uv

@@ -55,7 +55,7 @@ def pip(python: str | Path, *arguments: str | Path) -> None:
 @pytest.mark.slow
 def test_the_wheel_holds_every_file_under_one_name(wheel: Path) -> None:
     held = set(zipfile.ZipFile(wheel).namelist())
-    assert {name for name in held if not name.startswith("mmcorpus-0.1.0.dist-info/")} == {
+    assert {name for name in held if not name.startswith("mmcorpus-0.2.0.dist-info/")} == {
         f"mmcorpus/{name}" for name in tracked()
     }
 
@@ -72,7 +72,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     site = Path(sysconfig.get_path("purelib", "venv", vars={"base": str(folder)}))
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     pip(scripts / "python", "install", "--no-deps", "--ignore-installed", "--no-index", wheel)
-    assert {path.name for path in site.iterdir()} == {"dependencies.pth", "mmcorpus", "mmcorpus-0.1.0.dist-info"}
+    assert {path.name for path in site.iterdir()} == {"dependencies.pth", "mmcorpus", "mmcorpus-0.2.0.dist-info"}
     return scripts
 
 

@@ -60,7 +60,8 @@ class Task(Protocol[Batch]):
         the totals' fields of these names, the same names for every batch."""
 
     def after_step(self) -> None:
-        """Called when the weights have moved."""
+        """Called when the weights have moved; does nothing unless a task overrides it."""
+        return
 
     def metrics(self) -> dict[str, Any]:
         """The task's part of a line in metrics.jsonl."""

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import IO, Any, Final
 
 from mmcorpus.curation.store import storage
-from mmcorpus.curation.store.storage import threaded
 
 _SUFFIX: Final = ".jsonl"
 
