@@ -33,7 +33,7 @@ class PageCorruption:
 
 
 def _function(module: ModuleType, entry: str | dict[str, dict[str, Any]]) -> Any:
-    """A function of a module by its name, with arguments where the entry has some."""
+    """A function of a module by its name, with arguments where there are some."""
     if isinstance(entry, str):
         return getattr(module, entry)
     ((name, arguments),) = entry.items()
