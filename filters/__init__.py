@@ -54,27 +54,30 @@ __all__ = [
 ]
 
 SCORERS: Final[dict[str, type[Scorer]]] = {
-    "c4": C4Scorer,
-    "caption": CaptionScorer,
-    "clip": ClipScorer,
-    "contamination": ContaminationScorer,
-    "dfn": DfnScorer,
-    "document": DocumentScorer,
-    "faces": FacesScorer,
-    "fineweb": FinewebScorer,
-    "fingerprint": FingerprintScorer,
-    "gopher_quality": GopherQualityScorer,
-    "gopher_repetition": GopherRepetitionScorer,
-    "image": ImageScorer,
-    "image_perplexity": ImagePerplexityScorer,
-    "image_text": ImageTextScorer,
-    "kenlm": KenlmScorer,
-    "language": LanguageScorer,
-    "mllm": MllmScorer,
-    "obelics": ObelicsScorer,
-    "perplexity": PerplexityScorer,
-    "served_perplexity": ServedPerplexityScorer,
-    "url": UrlScorer,
+    scorer.name: scorer
+    for scorer in (
+        C4Scorer,
+        CaptionScorer,
+        ClipScorer,
+        ContaminationScorer,
+        DfnScorer,
+        DocumentScorer,
+        FacesScorer,
+        FinewebScorer,
+        FingerprintScorer,
+        GopherQualityScorer,
+        GopherRepetitionScorer,
+        ImageScorer,
+        ImagePerplexityScorer,
+        ImageTextScorer,
+        KenlmScorer,
+        LanguageScorer,
+        MllmScorer,
+        ObelicsScorer,
+        PerplexityScorer,
+        ServedPerplexityScorer,
+        UrlScorer,
+    )
 }
 """The scorers that ship, by the name that recipes use."""
 

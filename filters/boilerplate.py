@@ -1,16 +1,12 @@
 """Captions that describe nothing: page chrome, file names, addresses, markup. The lists are in boilerplate.yaml."""
 
-import importlib.resources
 import re
 import unicodedata
 from typing import Any, Final
 
-import yaml
+from mmcorpus.filters.yaml_data import read_data
 
-_DATA: Final[dict[str, Any]] = yaml.load(
-    importlib.resources.files(__package__).joinpath("boilerplate.yaml").read_text("utf-8"),
-    getattr(yaml, "CSafeLoader", yaml.SafeLoader),
-)
+_DATA: Final[dict[str, Any]] = read_data(__package__, "boilerplate.yaml")
 _GENERIC: Final = frozenset(_DATA["generic_words"].split())
 
 

@@ -6,6 +6,9 @@ from itertools import pairwise
 from typing import Final
 
 from mmcorpus.curation.html.parse import Attributes, names
+from mmcorpus.filters.yaml_data import read_data
+
+_LISTS: Final = read_data(__package__, "words.yaml")
 
 NONE: Final = 0
 BOILERPLATE: Final = 1
@@ -49,36 +52,8 @@ _TALK: Final = re.compile(
     r"respond|replies|livefyre|fb-comments|discussion|facebook-?comments|remarks|komentar\w*|kommentar\w*|commentaires?)(?![a-z])",
     re.IGNORECASE,
 )
-_WORDS: Final = names(
-    "nav navi navbar navigation subnav topnav mainnav menu menus submenu megamenu dropdown breadcrumb"
-    " breadcrumbs crumbs crumb footer foot bottombar colophon sidebar sidebars sidenav rail cookie cookies"
-    " consent gdpr ccpa onetrust privacy share shares sharing sharebar sharedaddy sharethis addthis addtoany"
-    " social socials sociable socialmedia related relateds recommend recommended recommendation"
-    " recommendations outbrain taboola zergnet newsletter newsletters subscribe subscription signup optin"
-    " mailchimp advert adverts advertisement advertisements advertising ad ads adsense adslot adunit adbox"
-    " adsbygoogle dfp gpt sponsor sponsored sponsors promo promos promotion promoted popup popups modal"
-    " overlay lightbox tooltip paginate pagination pager paging pagenav toolbar topbar skiplink byline bylines"
-    " author authors authorbox bio avatar toc tags taglist tagcloud tagged widget widgets login signin search"
-    " searchbox searchform masthead copyright disclaimer trending popular mostread mostpopular readmore"
-    " morelinks alsoread prevnext postnav timestamp dateline pubdate published posted postdate postmeta"
-    " metadata entrymeta categories rating ratings votes reply replybox signature actions buttons controls"
-    " print printing permalink edit sphinxsidebar rellinks relations relbar navheader navfooter teaser teasers"
-    " upsell crosssell hatnote ambox mbox metabox follow followus submitted donate donation donations userinfo"
-    " poster postprofile userdetails usertitle memberinfo postdetails feedback survey poll download-app"
-    " appstore"
-)
-_PAIRS: Final = names(
-    "read-more most-read most-popular also-read you-may may-like more-from more-stories more-news"
-    " up-next next-prev prev-next next-post post-meta entry-meta article-meta meta-data post-info article-info"
-    " entry-footer post-footer article-footer post-tags entry-tags tag-list tag-cloud site-header"
-    " page-header-nav site-nav main-nav side-bar side-nav left-nav right-nav nav-bar top-bar bottom-bar"
-    " left-col right-col left-column right-column col-left col-right secondary-content post-navigation"
-    " post-nav post-author about-author author-box author-bio author-info table-of contents-toc local-toc"
-    " page-tools print-link back-top go-top to-top latest-news latest-posts recent-posts recent-comments"
-    " hot-news top-stories breaking-news mail-list mailing-list call-action cta-box site-info last-updated"
-    " last-modified article-tools story-tools post-tools article-date post-date entry-date publish-date"
-    " post-time article-time news-date"
-)
+_WORDS: Final = names(_LISTS["boilerplate_words"])
+_PAIRS: Final = names(_LISTS["boilerplate_pairs"])
 _HEADERS: Final = names(
     "site-header page-header main-header global-header header masthead top-header siteheader pageheader headerwrap"
 )

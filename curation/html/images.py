@@ -10,20 +10,12 @@ from mmcorpus.curation.html.config import ExtractConfig
 from mmcorpus.curation.html.nodes import ImageNode, Node
 from mmcorpus.curation.html.parse import Attributes
 from mmcorpus.curation.html.urls import absolute_url
+from mmcorpus.filters.yaml_data import read_data
 
 IMAGES: Final = frozenset(["img", "amp-img", "amp-anim"])
 
 _SETS: Final = ("data-srcset", "data-lazy-srcset", "data-original-set", "data-src-set", "srcset", "nitro-lazy-srcset")
-_LAZY: Final = re.findall(
-    r"\S+",
-    "data-src data-lazy-src data-original data-original-src data-lazy data-actualsrc data-orig-file"
-    " data-large-file data-hi-res-src data-full-src data-src-large data-src-full data-cfsrc data-ezsrc"
-    " data-echo data-image data-img data-img-src data-image-src data-load-src data-pagespeed-lazy-src"
-    " data-pagespeed-high-res-src data-runner-src data-url data-delayed-url data-wp-src data-li-src"
-    " data-src-medium data-medium-file data-src-retina data-retina data-src-mobile nitro-lazy-src data-srclazy"
-    " data-srcimg data-imgsrc data-lazyload data-lazy-original lazy-src lazysrc real_src _src src2 file"
-    " zoomfile originalsrc",
-)
+_LAZY: Final = read_data(__package__, "words.yaml")["lazy_attributes"].split()
 """Attributes in which scripts that load images late keep the address, the most telling first."""
 _ADDRESS: Final = re.compile(r"\.(?:jpe?g|png|webp|gif|avif|bmp|tiff?)(?:[?#!@]|$)", re.IGNORECASE)
 _PLACEHOLDER: Final = re.compile(

@@ -1,21 +1,11 @@
-"""Helpers of all generators: random streams, pictures as bytes, data files beside the code."""
+"""Helpers of all generators: random streams, pictures as bytes."""
 
-import functools
 import hashlib
-import importlib.resources
 import io
 import random
 from typing import Any
 
-import yaml
 from PIL import Image
-
-
-@functools.cache
-def read_data(package: str, name: str) -> Any:
-    """The content of a YAML file in a package; one object for all that ask, so not to be changed."""
-    text = importlib.resources.files(package).joinpath(name).read_text("utf-8")
-    return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def stream(*purpose: object) -> random.Random:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from mmcorpus.curation.synthetic.common import read_data
+from mmcorpus.filters.yaml_data import read_data
 
 PHRASES: Final[dict[str, list[Any]]] = read_data(__package__, "captions.yaml")
 LANGUAGES: Final[dict[str, dict[str, Any]]] = read_data(__package__, "languages.yaml")

@@ -4,11 +4,11 @@ import random
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from mmcorpus.curation.synthetic.common import read_data
 from mmcorpus.curation.synthetic.render.canvas import BRIGHT, jittered
 from mmcorpus.curation.synthetic.render.plots import Chart, Series, draw_plot
 from mmcorpus.curation.synthetic.render.rendered import Drawing, make_point
 from mmcorpus.curation.synthetic.render.words import article, listed, number, sentence
+from mmcorpus.filters.yaml_data import read_data
 
 CHARTS: Final = {"bar": 35, "horizontal bar": 20, "line": 22, "pie": 23}
 _BACKGROUNDS: Final = ("white", "white", "white", "beige", "gray", "black")

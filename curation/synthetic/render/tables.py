@@ -7,10 +7,10 @@ from typing import Any, Final
 
 from PIL import Image
 
-from mmcorpus.curation.synthetic.common import read_data
 from mmcorpus.curation.synthetic.render.canvas import Canvas, Color, blend, fit_text, ink_on, jittered, text_width
 from mmcorpus.curation.synthetic.render.rendered import Drawing, make_point
 from mmcorpus.curation.synthetic.render.words import article, listed, number, sentence
+from mmcorpus.filters.yaml_data import read_data
 
 _THEMES: Final[dict[str, dict[str, Any]]] = read_data(__package__, "tables.yaml")
 _STYLES: Final = ("zebra", "lines", "grid", "plain")

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from mmcorpus.curation.synthetic.common import read_data
 from mmcorpus.curation.synthetic.miniweb.corruptions import answers, captions, copies, pictures
 from mmcorpus.curation.synthetic.miniweb.page import Page
+from mmcorpus.filters.yaml_data import read_data
 
 __all__ = ["CORRUPTIONS", "Corruption"]
 

@@ -7,11 +7,12 @@ from typing import Any, Final
 
 from PIL import Image, ImageDraw
 
-from mmcorpus.curation.synthetic.common import read_data, saved
+from mmcorpus.curation.synthetic.common import saved
 from mmcorpus.curation.synthetic.miniweb.encode import CONTENT_TYPES
 from mmcorpus.curation.synthetic.miniweb.pages.content import Draft, Shown
 from mmcorpus.curation.synthetic.miniweb.pages.prose import PEOPLE, PLACES, PROSE
 from mmcorpus.curation.synthetic.miniweb.site import Route, body_file
+from mmcorpus.filters.yaml_data import read_data
 
 _CHROME: Final[dict[str, Any]] = read_data(__package__, "chrome.yaml")
 

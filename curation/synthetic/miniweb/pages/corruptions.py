@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Final, Literal
 
-from mmcorpus.curation.synthetic.common import read_data
 from mmcorpus.curation.synthetic.miniweb.pages import composing, sending
 from mmcorpus.curation.synthetic.miniweb.pages.content import Draft
 from mmcorpus.curation.synthetic.miniweb.pages.templates import Desk
+from mmcorpus.filters.yaml_data import read_data
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

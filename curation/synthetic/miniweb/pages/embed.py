@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from mmcorpus.curation.synthetic.common import read_data
 from mmcorpus.curation.synthetic.miniweb.pages.content import Draft, Picture, Shown
 from mmcorpus.curation.synthetic.miniweb.site import Route, address
+from mmcorpus.filters.yaml_data import read_data
 
 WAYS: Final[dict[str, dict[str, Any]]] = read_data(__package__, "embeddings.yaml")
 """By name."""

@@ -3,10 +3,10 @@
 import random
 from typing import Any, Final
 
-from mmcorpus.curation.synthetic.common import read_data
 from mmcorpus.curation.synthetic.miniweb.captions import describe
 from mmcorpus.curation.synthetic.miniweb.pages.content import Shown
 from mmcorpus.curation.synthetic.render.words import capital
+from mmcorpus.filters.yaml_data import read_data
 
 PROSE: Final[dict[str, Any]] = read_data(__package__, "prose.yaml")
 PEOPLE: Final[list[str]] = PROSE["people"]

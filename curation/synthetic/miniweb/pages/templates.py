@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from mmcorpus.curation.synthetic.common import read_data
 from mmcorpus.curation.synthetic.miniweb.pages import content
 from mmcorpus.curation.synthetic.miniweb.pages.chrome import Chrome, join_lines
 from mmcorpus.curation.synthetic.miniweb.pages.content import Block, Draft, Picture, Shown, Text
 from mmcorpus.curation.synthetic.miniweb.pages.embed import Embedder
 from mmcorpus.curation.synthetic.miniweb.pages.prose import ENGLISH, PEOPLE, Teller
+from mmcorpus.filters.yaml_data import read_data
 
 
 @dataclass(kw_only=True, slots=True)

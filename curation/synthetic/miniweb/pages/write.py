@@ -9,7 +9,6 @@ from typing import Any, Final
 import pyarrow as pa
 
 from mmcorpus.curation.store import storage
-from mmcorpus.curation.synthetic.common import read_data
 from mmcorpus.curation.synthetic.miniweb.config import MiniWebConfig
 from mmcorpus.curation.synthetic.miniweb.pages.chrome import outside_files, static_files
 from mmcorpus.curation.synthetic.miniweb.pages.content import Shown
@@ -18,6 +17,7 @@ from mmcorpus.curation.synthetic.miniweb.pages.templates import TEMPLATES
 from mmcorpus.curation.synthetic.miniweb.site import PAGES, Route, address, write_file
 from mmcorpus.curation.synthetic.miniweb.truth import CLEAN
 from mmcorpus.curation.synthetic.write_warc import Capture, write_warc
+from mmcorpus.filters.yaml_data import read_data
 
 _IN_A_FILE: Final = 100
 _NODE: Final = pa.struct(
