@@ -22,10 +22,10 @@ SMALL = {
     "web.generate.instructions": 40,
     "web.generate.pages": 40,
     "web.generate.weights": "{drip: 0, endless: 0, slow: 0}",
-    "train.stages.pretrain.steps": 3,
-    "train.stages.baseline.steps": 3,
-    "train.stages.interleaved.steps": 3,
-    "train.stages.sft.steps": 3,
+    "train.stages.pretrain.schedule.steps": 3,
+    "train.stages.baseline.schedule.steps": 3,
+    "train.stages.interleaved.schedule.steps": 3,
+    "train.stages.sft.schedule.steps": 3,
 }
 
 
