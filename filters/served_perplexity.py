@@ -52,7 +52,9 @@ class CaptionQuestions(Questions):
         text = clean(sample["caption"])
         body = {"model": self._model_name, "prompt": text, **_SETTINGS}
         try:
-            answer, _ = await self.answer(sample, text, "completions", body, read=read_answer, save=dict, restore=dict)
+            answer, _ = await self.answer(
+                sample, text, "completions", body, read=read_answer, save=dict[str, Any], restore=dict[str, Any]
+            )
         except Rejected as error:
             return self.nothing(f"{REJECTED}: {error}")
         if not answer["n_tokens"]:

@@ -10,7 +10,6 @@ import uuid
 from collections.abc import Mapping
 from typing import IO, Any, Final
 
-from mmcorpus.curation.engine.items import threaded
 from mmcorpus.curation.store import storage
 
 _SUFFIX: Final = ".jsonl"
@@ -70,7 +69,7 @@ class AnswerLog:
 def _read_folder(folder: str) -> dict[str, Any]:
     names = [name for name in storage.list_names(folder) if name.endswith(_SUFFIX)]
     found: dict[str, Any] = {}
-    for content in threaded(lambda name: storage.read_bytes(storage.join(folder, name)), names):
+    for content in storage.threaded(lambda name: storage.read_bytes(storage.join(folder, name)), names):
         for line in content.splitlines():
             try:
                 value = json.loads(line)
