@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.bootstrap import paired_auc
 from benchmarks.common import show, write_result
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.scores import load_scores
@@ -31,7 +32,7 @@ from mmcorpus.training.clip.checkpoint import load_clip
 from mmcorpus.training.clip.model import Clip, begin
 from mmcorpus.training.clip.pairs import Pairs, PairSource, find_pairs
 from mmcorpus.training.clip.retrieval import drawn, embed, retrieval
-from mmcorpus.training.clip.separation import Auc, auc, paired_auc
+from mmcorpus.training.clip.separation import Auc, auc
 
 Row = dict[str, Any]
 

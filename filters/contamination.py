@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from mmcorpus.filters.decode import DecodedImage
 from mmcorpus.filters.fingerprint import FingerprintScorer
-from mmcorpus.filters.hamming import BITS, NearHashes
+from mmcorpus.filters.hamming import BITS, NearHashes, check_distances
 from mmcorpus.filters.image import area_thumbnail, perceptual_hashes
 from mmcorpus.filters.ngrams import Hashes, Indices, hash_ngrams
 from mmcorpus.filters.scorer import Batch, Columns, Scorer, fingerprint_of
@@ -148,14 +148,7 @@ class ContaminationScorer(Scorer):
     def __post_init__(self) -> None:
         if not self.compare:
             raise ValueError("compare is empty; give text, image or both")
-        if not 0 <= self.max_distance <= 16:
-            raise ValueError(f"max_distance: {self.max_distance} is not in 0-16 (bits of 64)")
-        if not 0 <= self.fingerprint_distance <= 128:
-            raise ValueError(f"fingerprint_distance: {self.fingerprint_distance} is not in 0-128 (bits of 256)")
-        if not 0 <= self.color_distance <= 255:
-            raise ValueError(f"color_distance: {self.color_distance} is not in 0-255")
-        if not 0 <= self.aspect_tolerance < 10:
-            raise ValueError(f"aspect_tolerance: {self.aspect_tolerance} is not in [0, 10)")
+        check_distances(self.max_distance, self.fingerprint_distance, self.color_distance, self.aspect_tolerance)
         wanted = (*(("caption", "meta") if "text" in self.compare else ()), *(("image",) * ("image" in self.compare)))
         object.__setattr__(self, "inputs", wanted)
 

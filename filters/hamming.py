@@ -71,3 +71,16 @@ def _pieces(count: int) -> list[int]:
     """The 64 bits cut into `count` runs of about equal length, each as a mask."""
     edges = [BITS * piece // count for piece in range(count + 1)]
     return [((1 << end) - 1) ^ ((1 << start) - 1) for start, end in itertools.pairwise(edges)]
+
+
+def check_distances(hashes: int, fingerprints: int, colors: int, aspect: float) -> None:
+    """Raise ValueError for limits of near duplicates that are out of range, by the settings' names."""
+    for name, value, largest, unit in (
+        ("max_distance", hashes, 16, " (bits of 64)"),
+        ("fingerprint_distance", fingerprints, 128, " (bits of 256)"),
+        ("color_distance", colors, 255, ""),
+    ):
+        if not 0 <= value <= largest:
+            raise ValueError(f"{name}: {value} is not in 0-{largest}{unit}")
+    if not 0 <= aspect < 10:
+        raise ValueError(f"aspect_tolerance: {aspect} is not in [0, 10)")

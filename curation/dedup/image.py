@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from mmcorpus.curation.dedup.method import Bools, Indices, Keys, Learned, Method
-from mmcorpus.filters.hamming import table_masks
+from mmcorpus.filters.hamming import check_distances, table_masks
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -57,16 +57,9 @@ class NearImages(Method):
     found."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.max_distance <= 16:
-            raise ValueError(f"max_distance: {self.max_distance} is not in 0-16 (bits of 64)")
-        if not 0 <= self.fingerprint_distance <= 128:
-            raise ValueError(f"fingerprint_distance: {self.fingerprint_distance} is not in 0-128 (bits of 256)")
-        if not 0 <= self.color_distance <= 255:
-            raise ValueError(f"color_distance: {self.color_distance} is not in 0-255")
+        check_distances(self.max_distance, self.fingerprint_distance, self.color_distance, self.aspect_tolerance)
         if not 0 <= self.brightness < 1:
             raise ValueError(f"brightness: {self.brightness} is not in [0, 1)")
-        if not 0 <= self.aspect_tolerance < 10:
-            raise ValueError(f"aspect_tolerance: {self.aspect_tolerance} is not in [0, 10)")
         if self.expected < 1:
             raise ValueError(f"expected: {self.expected}; give about how many images there are, 1 or more")
 

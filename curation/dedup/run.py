@@ -20,7 +20,7 @@ merge. Samples are never deleted: the tables say what is a copy of what, and sel
 import io
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
@@ -78,10 +78,6 @@ class DedupReport:
     def ok(self) -> bool:
         """True if every shard has its table."""
         return not self.failed
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {**asdict(self), "ok": self.ok}
 
 
 def deduplicate(

@@ -77,10 +77,6 @@ class ImageBasedReport:
     kept: int
     """Samples in clusters that a target hit."""
 
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
-
 
 def image_based_filter(
     config: ImageBasedConfig,

@@ -4,8 +4,8 @@ import functools
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Final
+from dataclasses import dataclass, field
+from typing import Final
 
 from mmcorpus.curation.engine.tasks import cluster_resource, run_shards
 from mmcorpus.curation.scoring.gpu import FeedConfig, feed_models
@@ -44,10 +44,6 @@ class ScoreReport:
     def ok(self) -> bool:
         """True if every scorer has a table for every shard."""
         return not self.failed
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {**asdict(self), "ok": self.ok}
 
 
 def score(

@@ -13,7 +13,7 @@ import itertools
 import json
 import tarfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -90,10 +90,6 @@ class ReshardReport:
     """Input shards whose rows could not be read, and why. Their samples count as missing."""
     failed: dict[str, str]
     """Output shards that could not be written, and why (a damaged input tar is named). Run again to retry them."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON-able; of the missing uids the number and the first hundred."""
-        return {**asdict(self), "missing": len(self.missing), "missing_examples": list(self.missing[:100])}
 
 
 def reshard(

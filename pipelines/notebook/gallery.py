@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from html import escape
+from importlib import resources
 from typing import TYPE_CHECKING, Any, Final, Union
 
 from mmcorpus.pipelines.notebook.runs import Run
@@ -15,21 +16,7 @@ if TYPE_CHECKING:
 Notes = Union[Mapping[str, Any], "pd.Series[Any]", None]
 """By uid, what to write under its picture."""
 
-STYLE: Final = """<style>
-.mmc { font: 13px/1.4 var(--jp-ui-font-family, system-ui, sans-serif); color: var(--jp-ui-font-color1, #1d2733); }
-.mmc h4 { margin: 10px 0 6px; font-size: 13px; font-weight: 600; }
-.mmc .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(var(--side), 1fr)); gap: 8px; }
-.mmc .card { border: 1px solid var(--jp-border-color2, #e3e6ea); border-radius: 8px; overflow: hidden;
-  background: var(--jp-layout-color0, #fff); }
-.mmc .picture { height: var(--side); display: flex; align-items: center; justify-content: center;
-  background: var(--jp-layout-color1, #f6f7f8); }
-.mmc img { max-width: 100%; max-height: 100%; display: block; margin: 0 !important; }
-.mmc .text { padding: 5px 8px 7px; overflow-wrap: anywhere; }
-.mmc .caption { display: -webkit-box; -webkit-line-clamp: 3; -webkit-box-orient: vertical; overflow: hidden; }
-.mmc .note { color: #c4682b; font-variant-numeric: tabular-nums; }
-.mmc .uid { color: var(--jp-ui-font-color3, #8b98a6); font: 10px ui-monospace, Menlo, Consolas, monospace; }
-.mmc .none { color: var(--jp-ui-font-color3, #8b98a6); }
-</style>"""
+STYLE: Final = f"<style>{resources.files(__package__).joinpath('gallery.css').read_text()}</style>"
 
 
 def gallery(

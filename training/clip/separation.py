@@ -47,21 +47,6 @@ def auc(higher: npt.ArrayLike, lower: npt.ArrayLike) -> Auc:
     return Auc(value=value, low=max(0.0, value - reach), high=min(1.0, value + reach), higher=m, lower=n)
 
 
-def paired_auc(higher: npt.ArrayLike, lower: npt.ArrayLike, *, draws: int = 2000, seed: int = 0) -> Auc:
-    """The AUC where sample i of both groups is the same picture (with its own caption, and with another's).
-
-    The two groups are not independent, so the interval is a bootstrap over pictures (percentiles of `draws`).
-    """
-    above, below = np.asarray(higher, np.float64), np.asarray(lower, np.float64)
-    if len(above) != len(below):
-        raise ValueError(f"pairs are needed: {len(above)} samples and {len(below)}")
-    plain = auc(above, below)
-    generator = np.random.default_rng(seed)
-    values = [auc(above[drawn], below[drawn]).value for drawn in generator.integers(0, len(above), (draws, len(above)))]
-    low, high = np.quantile(values, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2]) if len(above) > 1 else (np.nan, np.nan)
-    return Auc(value=plain.value, low=float(low), high=float(high), higher=len(above), lower=len(below))
-
-
 def _ranks(values: Floats) -> Floats:
     """Ranks from 1; equal values share the mean of theirs."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)

@@ -19,7 +19,6 @@ NO_TRAINING: Final = frozenset({("ai-train", "no"), ("train-ai", "n"), ("train-a
 """Preferences in `Content-Signal` and `Content-Usage` by which a page may not be trained on."""
 _TOKEN: Final = re.compile(r"\*|[a-z0-9_.-]+")
 _ESCAPE: Final = re.compile(r"%([0-9a-fA-F]{2})")
-_PRINTABLE: Final = "".join(map(chr, range(0x20, 0x7F)))
 _UNRESERVED: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -305,7 +305,7 @@ def test_a_driver_that_dies_after_every_single_task_ends_with_the_same_bytes(
             deaths += 1
     assert deaths > 25
     assert everything(tmp_path, source) == expected
-    assert {**resumed.as_dict(), "seconds": 0} == {**whole.as_dict(), "seconds": 0}
+    assert replace(resumed, seconds=0) == replace(whole, seconds=0)
 
 
 def test_a_rerun_does_nothing_and_a_changed_shard_is_seen(

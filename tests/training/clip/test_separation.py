@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from mmcorpus.training.clip.separation import auc, paired_auc
+from benchmarks.bootstrap import paired_auc
+from mmcorpus.training.clip.separation import auc
 
 
 def test_it_counts_the_pairs_in_the_right_order_and_half_the_ties() -> None:

@@ -3,12 +3,9 @@
 import html
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from mmcorpus.curation.synthetic.miniweb.site import Route
-
-IMAGE_WORDS: Final = ("logo", "button", "icon", "plugin", "widget")
-"""No address of a content picture has one of these words (MM1, A.1 drops those that do)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
