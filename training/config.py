@@ -9,7 +9,7 @@ from mmcorpus.training.settings import Settings, require
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RandomVision(Settings):
-    """A small SigLIP encoder with random weights: for CPUs and tests. Train it (`freeze_vision: false`)."""
+    """A small SigLIP encoder with random weights: for CPUs and tests. Train it (`freeze: {vision: false}`)."""
 
     image_size: int = 64
     """Pixels a side; every image is squashed to this square."""

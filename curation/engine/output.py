@@ -6,6 +6,7 @@ ran = run_pending(make_work, shards, committed=…, …)      # engine/items.py:
 ran.failed                                                # by item, a Failure each
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -54,12 +55,12 @@ class Output:
             MadeOtherwise: the folder holds something else; the message says what differs and what to do.
         """
         known = read_record(self.folder)
-        if known is not None and known.fingerprint == self.made_from.fingerprint:
-            return True
         if known is not None and (other := storage.read_json(self.record).get("holds")) != self.holds:
             raise MadeOtherwise(
                 f"{self.folder} holds {other or 'something else'}, not {self.holds}; name another folder"
             )
+        if known is not None and known.fingerprint == self.made_from.fingerprint:
+            return True
         there = bool(list_shards(self.folder)) if committed is None else committed
         before = next((name for name in self.earlier if storage.exists(storage.join(self.folder, name))), None)
         if known is None and before is None and there:
@@ -70,17 +71,19 @@ class Output:
         if there and self.stale == "refuse":
             raise MadeOtherwise(f"{self.folder} holds {self.holds} {self._difference(known, before)}; "
                                 "remove it, or name another folder")  # fmt: skip
+        names = [name for name in storage.list_names(self.folder) if name != RECORD]
+        found = storage.read_json(self.record).get("found", []) if known is not None else [] if before else names
         if known is not None or before is not None:
             # The record goes last, overwritten: a folder that is half cleared is still known to be stale.
-            inside = [storage.join(self.folder, name) for name in storage.list_names(self.folder) if name != RECORD]
+            inside = [storage.join(self.folder, name) for name in names if name not in found]
             for path in (*self.owns, *inside):
                 storage.remove(path)
-        self.write()
+        self.write(found)
         return False
 
-    def write(self) -> None:
-        """Write the record."""
-        storage.write_json(self.record, {"holds": self.holds, **self.made_from.as_dict()})
+    def write(self, found: Sequence[str] = ()) -> None:
+        """Write the record; `found` are names that were in the folder before it was claimed, never to be removed."""
+        storage.write_json(self.record, {"holds": self.holds, "found": list(found), **self.made_from.as_dict()})
 
     def _difference(self, known: MadeFrom | None, before: str | None) -> str:
         if known is not None:
@@ -99,7 +102,10 @@ def read_record(folder: str) -> MadeFrom | None:
         return None
     try:
         stored: Any = storage.read_json(path)
-        return MadeFrom(config=stored["config"], version=stored["version"], inputs=stored["inputs"])
+        config, version, inputs = stored["config"], stored["version"], stored["inputs"]
+        if not (isinstance(config, dict) and isinstance(version, str) and isinstance(inputs, dict)):
+            raise TypeError("config, version or inputs is of another type")
+        return MadeFrom(config=config, version=version, inputs=inputs)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path} is not the record of an output ({error}); put it back, or remove the folder"

@@ -1,8 +1,8 @@
 """The stage: one step of a run, what it is made from, and whether it has to be done.
 
     stage = Stage(name="pairs/score", config=…, needs=("pairs/download",), outputs=("scores/pairs/image",), run=…)
-    decision = decide(stage, records, root)       # keep, run, or blocked, and why
-    record = perform(decision, records, root)     # clears what is stale, runs, records what came of it
+    decision = decide(stage, records)       # keep, run, or blocked, and why
+    record = perform(decision, records)     # clears what is stale, runs, records what came of it
 
 A stage's fingerprint is that of `MadeFrom`: its config, its code's version and the contents of the stages it needs. A
 record with the same fingerprint and status `done` is kept; any other is run again, and its output is cleared first only
@@ -133,7 +133,9 @@ def decide(stage: Stage, records: Records) -> Decision:
         name, _, part = need.partition("#")
         record = records.stages.get(name)
         if record is None or record.status not in ("done", "partial"):
-            return Decision(stage=stage, action="blocked", reason=f"needs {name}, which failed", stale=True)
+            why = "has not been run" if record is None else "failed"
+            stale = stage.name in records.stages
+            return Decision(stage=stage, action="blocked", reason=f"needs {name}, which {why}", stale=stale)
         inputs[need] = record.parts.get(part, record.content) if part else record.content
     made_from = MadeFrom(config=plain(stage.config), version=stage.version, inputs=inputs)
     before = records.stages.get(stage.name)
@@ -142,7 +144,8 @@ def decide(stage: Stage, records: Records) -> Decision:
         return decision
     if before.fingerprint != made_from.fingerprint:
         watched = stage.invalidated_by
-        clear = watched is None or any(before.inputs.get(need) != inputs.get(need) for need in watched)
+        changed = watched is None or any(before.inputs.get(need) != inputs.get(need) for need in watched)
+        clear = changed or before.status == "clearing"  # the rest of what an interrupted run was clearing
         reason = made_from.changes_from(before.made_from)
         return dataclasses.replace(decision, reason=reason, clear=clear, stale=True)
     if before.status == "clearing":

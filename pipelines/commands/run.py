@@ -49,7 +49,7 @@ def run(
     from mmcorpus.pipelines.run.run_recipe import plan_run, run_recipe
 
     loaded = load_recipe(recipe, settings or [])
-    decisions = plan_run(loaded, out, until=until)
+    decisions = plan_run(loaded, out, until=until, retry_failed=retry_failed)
     _show_plan(decisions, always=dry_run)
     if dry_run:
         return

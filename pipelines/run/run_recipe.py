@@ -33,9 +33,9 @@ class RunResult:
     """Why the run counts as failed: failed shards and stages, samples unaccounted for. Empty when all is well."""
 
 
-def plan_run(recipe: Recipe, out: str, *, until: str | None = None) -> list[Decision]:
-    """What `run_recipe` would do now, stage by stage."""
-    stages = build_stages(recipe, out)
+def plan_run(recipe: Recipe, out: str, *, until: str | None = None, retry_failed: bool = False) -> list[Decision]:
+    """The decisions that `run_recipe` would take now, stage by stage."""
+    stages = build_stages(recipe, out, retry_failed=retry_failed)
     chosen = runner.until(stages, until) if until else stages
     return runner.preview(chosen, _state(recipe, out))
 

@@ -101,3 +101,35 @@ def test_a_damaged_record_is_named(tmp_path: Path) -> None:
     (tmp_path / "out" / RECORD).write_text('{"config": {}}')
     with pytest.raises(ValueError, match="is not the record of an output"):
         output(tmp_path).claim()
+
+
+@pytest.mark.parametrize(
+    "record", ['{"config": 1, "version": 1, "inputs": {}}', '{"config": {}, "version": "1", "inputs": []}']
+)
+def test_a_record_of_other_types_proves_nothing(tmp_path: Path, record: str) -> None:
+    output(tmp_path).claim()
+    kept = commit(tmp_path)
+    (tmp_path / "out" / RECORD).write_text(record)
+    with pytest.raises(ValueError, match="is not the record of an output"):
+        output(tmp_path, stale="replace").claim()
+    assert kept.exists()
+
+
+@pytest.mark.parametrize("stale", ["refuse", "replace"])
+def test_what_lay_in_the_folder_before_the_claim_is_never_removed(tmp_path: Path, stale: str) -> None:
+    """Somebody's home is named by mistake, and the first attempt commits nothing."""
+    thesis = tmp_path / "out" / "thesis.txt"
+    thesis.parent.mkdir()
+    thesis.write_text("years of work")
+    output(tmp_path, stale=stale).claim()
+    (tmp_path / "out" / "left.arrow").write_text("work")
+    for size in (2, 3):
+        assert not output(tmp_path, size=size, stale=stale).claim()
+    assert thesis.read_text() == "years of work"
+    assert not (tmp_path / "out" / "left.arrow").exists()
+
+
+def test_a_folder_of_another_kind_is_refused_whatever_it_is_made_from(tmp_path: Path) -> None:
+    output(tmp_path).claim()
+    with pytest.raises(MadeOtherwise, match="holds shards of a test, not other things"):
+        Output(folder=str(tmp_path / "out"), holds="other things", made_from=output(tmp_path).made_from).claim()

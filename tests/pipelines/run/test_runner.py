@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,27 @@ def test_a_kill_while_clearing_clears_again(chain: Chain) -> None:
     path.write_text(json.dumps(stored))
     decision = decide(chain.stages()[1], RunState.load(str(chain.root)))
     assert (decision.action, decision.clear) == ("run", True)
+
+
+def test_a_kill_while_clearing_clears_again_though_the_config_changes_as_well(chain: Chain) -> None:
+    chain.go()
+    path = chain.root / "run.json"
+    stored = json.loads(path.read_text())
+    stored["stages"]["a"]["status"] = "clearing"
+    path.write_text(json.dumps(stored))
+    chain.configs["a"] = {"x": 3}
+    stage = replace(chain.stages()[1], invalidated_by=("make#left",))
+    decision = decide(stage, RunState.load(str(chain.root)))
+    assert (decision.action, decision.clear) == ("run", True)
+
+
+def test_a_stage_that_never_ran_is_blocked_and_not_stale(chain: Chain) -> None:
+    decision = decide(chain.stages()[1], RunState.load(str(chain.root)))
+    assert (decision.action, decision.reason, decision.stale) == (
+        "blocked",
+        "needs make, which has not been run",
+        False,
+    )
 
 
 def test_ray_starts_once_when_needed_and_stops_when_no_longer(chain: Chain) -> None:
