@@ -183,7 +183,7 @@ def test_killed_anywhere_it_resumes_to_the_same_bytes(
 ) -> None:
     expected = results(finished)
     kill_on_the_way(recipe, tmp_path / "out", moments(finished, seed, kills))
-    assert results(tmp_path / "out") != expected, "it was killed too late to prove anything"
+    assert written(tmp_path / "out") < written(finished), "it was killed too late to prove anything"
     run_here(recipe, tmp_path / "out")
     assert results(tmp_path / "out") == expected
 
