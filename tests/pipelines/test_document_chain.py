@@ -9,7 +9,7 @@ import pytest
 
 from mmcorpus.curation.synthetic.miniweb import MiniWebConfig, generate_site
 from mmcorpus.packing.packs import PackReader
-from tests.pipelines.test_demo import SPOILED_AND_SLOW, kill_on_the_way, moments, records, run_here
+from tests.pipelines.test_demo import SPOILED_AND_SLOW, kill_on_the_way, moments, records, run_here, written
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_local")]
 
