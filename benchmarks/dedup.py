@@ -35,8 +35,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.common import show, write_result
+from benchmarks.handbook import read_pages
 from mmcorpus.curation.store.uid import pair_uid
-from mmcorpus.curation.synthetic.corpora.handbook import read_pages
 
 BANDS, ROWS = 14, 8
 PER_SHARD: Final = 10_000

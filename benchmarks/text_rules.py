@@ -21,8 +21,8 @@ from typing import Any, Final
 import pyarrow as pa
 
 from benchmarks.common import show, write_result
+from benchmarks.handbook import read_pages
 from mmcorpus.curation.selection.evaluate import evaluate
-from mmcorpus.curation.synthetic.corpora.handbook import read_pages
 from mmcorpus.filters import PROFILES, SCORERS
 
 RULES: Final = ("gopher_quality", "gopher_repetition", "c4", "fineweb")

@@ -38,7 +38,7 @@ LANGUAGES: Final = ("en-US", "de-DE", "fr-FR", "ja-JP")
 _VERSION: Final = "1"
 _IMAGES: Final = {".png": "image/png", ".jpg": "image/jpeg", ".gif": "image/gif", ".svg": "image/svg+xml"}
 _SOURCE: Final = re.compile(r'<img\b[^>]*?\bsrc="([^"]*)"')
-_PAGES: Final = Path("usr/share/doc/debian-handbook/html")
+INSTALLED: Final = Path("usr/share/doc/debian-handbook/html")
 _PARAGRAPH: Final = re.compile(r'<div class="para">(.*?)</div>', re.DOTALL)
 _TAG: Final = re.compile(r"<[^>]*>")
 _SPACE: Final = re.compile(r"\s+")
@@ -53,19 +53,6 @@ class Page:
     name: str
     paragraphs: tuple[str, ...]
     """Plain text, white space made single spaces."""
-
-
-def read_pages(deb: str | None = None) -> list[Page]:
-    """All pages by language and name; `deb` is a downloaded package file, None has apt download it.
-
-    Raises:
-        RuntimeError: apt or dpkg is missing or fails.
-    """
-    with unpacked(PACKAGE, deb, _PAGES) as root:
-        return [
-            Page(language=path.parent.name, name=path.stem, paragraphs=paragraphs_of(path.read_text("utf-8")))
-            for path in sorted(root.glob("*-*/*.html"))
-        ]
 
 
 def paragraphs_of(page: str) -> tuple[str, ...]:
@@ -94,7 +81,7 @@ def fetch(out: str, *, languages: Sequence[str] = LANGUAGES, deb: str | None = N
     finished = finished_counts(out, fingerprint)
     if finished is not None:
         return finished
-    with unpacked(PACKAGE, deb, _PAGES) as root:
+    with unpacked(PACKAGE, deb, INSTALLED) as root:
         known = sorted(path.name for path in root.glob("*-*") if path.is_dir())
         for language in languages:
             if language not in known:

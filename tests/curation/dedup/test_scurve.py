@@ -10,13 +10,13 @@ import pyarrow as pa
 import pytest
 from scipy.sparse import csr_array
 
+from benchmarks.handbook import read_pages
 from mmcorpus.curation.dedup.forest import spanning_forest
 from mmcorpus.curation.dedup.lsh import match_probability
 from mmcorpus.curation.dedup.minhash import PRESETS, MinHash
 from mmcorpus.curation.dedup.run import deduplicate
 from mmcorpus.curation.dedup.text import hash_shingles
 from mmcorpus.curation.store.scores import load_scores
-from mmcorpus.curation.synthetic.corpora.handbook import read_pages
 from tests.curation.dedup.conftest import Write
 
 DOCUMENTS = 20_000

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from benchmarks.handbook import read_pages
 from mmcorpus.curation.synthetic.corpora import handbook
 from mmcorpus.curation.synthetic.miniweb import read_site
 
@@ -73,7 +74,7 @@ def test_all_languages_share_the_files_of_equal_images(package: str, tmp_path: P
 
 
 def test_paragraphs_are_read_as_before(package: str):
-    assert [(page.language, page.name, page.paragraphs) for page in handbook.read_pages(package)][:2] == [
+    assert [(page.language, page.name, page.paragraphs) for page in read_pages(package)][:2] == [
         ("de-DE", "apt", ("Ein Paket für alle.",)),
         ("de-DE", "index", ("Ein Paket für alle.",)),
     ]
