@@ -24,8 +24,11 @@ def blocks(language: str) -> list[str]:
 
 
 @pytest.fixture
-def mine(tmp_path: Path) -> Path:
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the page's file in it."""
+    # Recorded as missing, so that what a test imports is gone after it: other pages name a `my_rules` of other content.
+    monkeypatch.setitem(sys.modules, "my_rules", sys)
+    monkeypatch.delitem(sys.modules, "my_rules")
     folder = tmp_path / "mine"
     folder.mkdir()
     (folder / "my_rules.py").write_text(blocks("python")[0])
