@@ -1,0 +1,213 @@
+"""Runs of a recipe without Ray, each in a fork of this process that is killed amid one of its file operations.
+
+    python -m tests.pipelines.killed_runs RECIPE OUT KILLS SEED
+
+Imports are paid once, work is done in the driver itself, and a moment is a number of file operations: 200 kills take
+minutes. Writes a line of JSON: how many kills, how many runs came to their end, in which stages it was killed, and
+which files of those runs differ from those of an undisturbed one, which is left in the folder `reference` beside OUT.
+"""
+
+import hashlib
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import sys
+import time
+import traceback
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import ray
+
+from mmcorpus.curation.engine import tasks
+from mmcorpus.curation.synthetic.miniweb import MiniWebConfig, generate_site
+from mmcorpus.pipelines.recipe.load import load_recipe
+from mmcorpus.pipelines.run.run_recipe import run_recipe
+
+RECIPE: Final = """\
+name: killed
+web: {folder: SITE}
+sources:
+  pairs: {urls: "${web}/pairs.parquet"}
+  instructions: {urls: "${web}/instructions.parquet", kind: conversation}
+  pages: {kind: document, pages: "${web}/pages/*.warc.gz"}
+download:
+  {image_size: 96, number_sample_per_shard: 20, timeout: 3, total_timeout: 5, max_bytes: 2000000, backoff: 0.1}
+score:
+  scorers:
+    image: {on: [pairs, pages.images]}
+    caption: {on: [pairs, pages.paragraphs]}
+    fingerprint: {on: [pairs]}
+    document: {on: [pages]}
+dedup:
+  same_image: {by: image, sources: [pairs], among: caption.words > 2}
+  same_file: {by: bytes, sources: [pages.images]}
+  near_text: {by: minhash, column: caption, sources: [pages]}
+select:
+  pairs: {keep: "image.min_side >= 50 and caption.words > 2 and same_image.rank == 0", heldout_fraction: 0.2}
+  pages: {keep: "near_text.rank == 0", heldout_fraction: 0.2}
+tokenizer: {train: {vocab_size: 400}}
+pack:
+  pretrain: {sources: [pairs], context_length: 128, tokens_per_image: 4, sequences_per_shard: 4, format: both}
+  interleaved:
+    {sources: [pages, pairs], mix: {pages: 60, pairs: 40}, context_length: 512, tokens_per_image: 4, max_images: 16,
+     too_long: split, sequences_per_shard: 4}
+  sft: {sources: [instructions], context_length: 256, tokens_per_image: 4, sequences_per_shard: 4}
+train:
+  model:
+    tokens_per_image: 4
+    vision: {image_size: 16, patch_size: 8, hidden_size: 32, layers: 2, heads: 2, intermediate_size: 64}
+    language: {hidden_size: 32, layers: 1, heads: 2, key_value_heads: 1, intermediate_size: 64}
+  stages:
+    pretrain: &settings
+      {pack: pretrain, schedule: {steps: 4}, data: {batch_sequences: 2, micro_batch_sequences: 2},
+       freeze: {vision: false}, compute: {precision: fp32}, checkpoints: {every: 1}}
+    sft:
+      <<: *settings
+      pack: sft
+      init: pretrain
+"""
+"""Pairs, conversations and pages from a generated site to two trained models, all of it small."""
+CHANGES: Final = frozenset({"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.truncate"})
+"""Audit events of what changes a folder, but for `open`, which may."""
+WITH_TIMES: Final = re.compile(
+    r"(run|summary|truth|.*/(list|state|made_from)|.*_stats)\.json|\.lock|report\.html|errors/.*|training/.*/metrics\.jsonl"
+    r"|dedup/.*"
+)
+"""Of a run's files those that hold times, of work or of files, or tell how often something was tried. What
+deduplication finds is in `scores/`; in `dedup/` are its working files, named and marked by those times."""
+
+
+def write_recipe(folder: Path) -> Path:
+    """The recipe with its site, in a folder."""
+    weights = {"drip": 0.0, "endless": 0.0, "slow": 0.0}
+    config = MiniWebConfig(pairs=60, instructions=12, pages=12, weights=weights, sides=(64, 160))
+    generate_site(config, str(folder / "site"), workers=1)
+    path = folder / "recipe.yaml"
+    path.write_text(RECIPE.replace("SITE", str(folder / "site")))
+    return path
+
+
+class FileOperations:
+    """An audit hook that counts the changes under a folder, and kills its process at or soon after one of them."""
+
+    def __init__(self, folder: Path, last: int | None, delay: float) -> None:
+        self._folder = str(folder)
+        self._last = last
+        self._delay = delay
+        self.count = 0
+
+    def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "open":
+            path, _, flags = arguments
+            changes = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+        else:
+            path, changes = arguments[0] if arguments else "", event in CHANGES
+        if not changes or not isinstance(path, str | os.PathLike) or not os.fspath(path).startswith(self._folder):
+            return
+        self.count += 1
+        if self.count == self._last:
+            if not self._delay:
+                os.kill(os.getpid(), signal.SIGKILL)
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process as SIGKILL does, wherever it is by then
+            signal.setitimer(signal.ITIMER_REAL, self._delay)
+
+
+def in_this_process(
+    make_work: Any, items: Sequence[Any], indices: Sequence[int], name: Any, *_: Any
+) -> Iterator[tuple[int, tasks.Outcome]]:
+    """`tasks._stream` without Ray."""
+    work = make_work()
+    for index in indices:
+        yield index, tasks.attempt(lambda index=index: dict(work(items[index])), name(items[index]))  # type: ignore[misc]
+
+
+def run(recipe: str, out: Path, last: int | None = None, delay: float = 0.0) -> tuple[int, int]:
+    """Run in a fork; returns its status as `os.waitpid` gives it, and how many file operations an unkilled one did."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid:
+        os.close(writer)
+        with os.fdopen(reader) as said:
+            counted = said.read()
+        return os.waitpid(pid, 0)[1], int(counted or 0)
+    code = 1
+    try:
+        with out.with_name(f"{out.name}.log").open("w") as log:
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+        tasks._stream = in_this_process
+        ray.is_initialized, ray.cluster_resources = (lambda: True), (lambda: {"CPU": 1.0})
+        operations = FileOperations(out, last, delay)
+        sys.addaudithook(operations)
+        result = run_recipe(load_recipe(recipe, []), str(out))
+        for problem in result.problems:
+            print(problem)
+        os.write(writer, str(operations.count).encode())
+        code = 1 if result.problems else 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        os._exit(code)
+
+
+def hashes(out: Path) -> dict[str, str]:
+    """SHA-256 of every file of a run that another run must write with the same bytes, by path."""
+    files = [path for path in sorted(out.rglob("*")) if path.is_file()]
+    names = {str(path.relative_to(out)): path for path in files}
+    return {
+        name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for name, path in names.items()
+        if not WITH_TIMES.fullmatch(name)
+    }
+
+
+def stage_of(out: Path) -> str:
+    """The stage that a killed run was in the midst of."""
+    try:
+        stages = json.loads((out / "run.json").read_text())["stages"]
+    except FileNotFoundError:
+        return "the start"
+    return next((name for name, record in stages.items() if record["status"] in ("clearing", "running")), "between")
+
+
+def main(recipe: str, out: Path, kills: int, seed: int) -> None:
+    chance = random.Random(seed)
+    status, operations = run(recipe, out)
+    assert status == 0, out.with_name(f"{out.name}.log").read_text()
+    expected, where, ended, differ = hashes(out), Counter[str](), 0, dict[str, list[str]]()
+    out.rename(out.with_name("reference"))  # the others have its place: paths are in the bytes of working files
+    started = time.monotonic()
+    while sum(where.values()) < kills or out.exists():
+        # Once there are enough of them the last run goes on to its end.
+        last = chance.randint(1, max(2, operations // 12)) if sum(where.values()) < kills else None
+        status, _ = run(recipe, out, last, chance.choice([0.0, chance.uniform(0.0, 0.02)]))
+        if status in (signal.SIGKILL, signal.SIGALRM):
+            where[stage_of(out)] += 1
+            continue
+        assert status == 0, out.with_name(f"{out.name}.log").read_text()
+        found = hashes(out)
+        ended += 1
+        wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+        if wrong:
+            differ[f"run {ended}"] = wrong
+            shutil.copytree(out, out.with_name(f"differs-{ended}"))
+        shutil.rmtree(out)
+    said = {
+        "kills": sum(where.values()),
+        "ended": ended,
+        "where": dict(where),
+        "differ": differ,
+        "operations": operations,
+    }
+    print(json.dumps(said | {"seconds": round(time.monotonic() - started)}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
