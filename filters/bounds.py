@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from mmcorpus.filters.image_files import (
+    EXIF,
     MAX_FRAMES,
     MAX_PARTS,
     START_OF_SCAN,
@@ -38,7 +39,9 @@ MAX_PACKETS: Final = 4_000_000
 MAX_RLE: Final = 1 << 24
 """Pixels, and bytes, of a run-length-coded BMP, which Pillow decodes in Python."""
 MAX_EXIF: Final = 1 << 20
-"""Bytes of EXIF. A JPEG segment holds 64 KiB."""
+"""Bytes of EXIF that are read. A JPEG segment holds 64 KiB."""
+MAX_EXIF_SEGMENTS, MAX_EXIF_BYTES = 1000, 16 << 20
+"""Of EXIF in a JPEG: Pillow joins the segments one by one, copying what it has each time."""
 
 _AFTER_SCAN: Final = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 _FRAME_MARKERS: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -73,17 +76,22 @@ def _jpeg(data: bytes) -> str:
     """Scans are counted where there may be more than one: in progressive files, and in those whose first scan lacks a
     component. The others are decoded in one go, and libjpeg refuses a second scan.
     """
-    frame, last = None, None
-    for segment in jpeg_segments(data):
-        if segment.marker in _FRAME_MARKERS and frame is None:
-            frame = segment
-        last = segment
-    if frame is None or last is None or last.marker != START_OF_SCAN:
+    frame, scan, at, exif_segments, exif_bytes = 0, 0, 0, 0, 0
+    for marker, start, at in jpeg_segments(data):
+        if marker == EXIF and data.startswith(b"Exif", start + 4):
+            exif_segments, exif_bytes = exif_segments + 1, exif_bytes + at - start
+        elif marker in _FRAME_MARKERS:
+            frame = frame or start
+        elif marker == START_OF_SCAN:
+            scan = start
+    if exif_segments > MAX_EXIF_SEGMENTS or exif_bytes > MAX_EXIF_BYTES:
+        return f"JPEG with {exif_bytes:,} bytes of EXIF in {exif_segments:,} segments"
+    if not frame or not scan:
         return ""
-    height, width, components = struct.unpack_from(">HHB", data, frame.start + 5)
-    if data[frame.start + 1] not in _PROGRESSIVE and data[last.start + 4] >= components:
+    height, width, components = struct.unpack_from(">HHB", data, frame + 5)
+    if data[frame + 1] not in _PROGRESSIVE and data[scan + 4] >= components:
         return ""
-    at, scans, segments = last.end, 1, 0
+    scans, segments = 1, 0
     while scans <= MAX_SCANS and segments < MAX_PARTS:
         found = _AFTER_SCAN.search(data, at)
         if found is None or data[found.end() - 1] == 0xD9:

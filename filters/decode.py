@@ -318,7 +318,7 @@ def _ends_early(data: bytes) -> bool:
 
 
 def _boxes_end_early(data: bytes) -> bool:
-    """ISO media files, JPEG 2000 and JPEG XL are rows of boxes: 32 bits of size (1: 64 more; 0: to the end), 4 letters."""
+    """ISO media files, JPEG 2000 and JPEG XL are boxes: 32 bits of size (1: 64 more; 0: to the end), then 4 letters."""
     at = 0
     while at < len(data):
         if at + 16 > len(data):

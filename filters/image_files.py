@@ -14,37 +14,37 @@ MAX_BLOCKS: Final = 1_000_000
 """Blocks of a GIF that are walked; 64 MiB in blocks of 255 bytes are 260,000."""
 
 START_OF_SCAN: Final = 0xDA
+EXIF: Final = 0xE1
+"""Marks EXIF, and XMP."""
 _MARKER: Final = re.compile(rb"\xff[\x01-\xfe]")
 TEMPORARY: Final = 0x01
 _ALONE: Final = frozenset({TEMPORARY, 0xD8, *range(0xD0, 0xD8)})
-
-
-class Segment(NamedTuple):
-    """A JPEG marker segment: `data[start:end]` begins with 0xFF and the marker, then a length of two bytes."""
-
-    marker: int
-    start: int
-    end: int
 
 
 class TooManyParts(ValueError):
     """A file in so many parts that walking them costs more than an image is worth."""
 
 
-def jpeg_segments(data: bytes) -> Iterator[Segment]:
-    """A JPEG's segments from its second to the header of its first scan, by their lengths: what they hold (thumbnails)
-    is not looked into. Bytes that belong to none are passed over, as libjpeg does.
+def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """A JPEG's marker segments from its second to the header of its first scan: marker, start and end.
+
+    `data[start:end]` begins with 0xFF and the marker, then a length of two bytes. They are walked by their lengths:
+    what they hold (thumbnails) is not looked into. Bytes that belong to none are passed over, as libjpeg does, but no
+    more than MAX_PARTS.
     """
-    at = 2
+    at, stray = 2, 0
     for _ in range(MAX_PARTS):
         found = _MARKER.search(data, at)
         if found is None or data[found.end() - 1] == 0xD9:
             return
+        stray += found.start() - at
+        if stray > MAX_PARTS:
+            raise TooManyParts(f"JPEG of more than {MAX_PARTS:,} bytes between its segments")
         marker, at = data[found.end() - 1], found.end()
         if marker in _ALONE:
             continue
         at += max(2, int.from_bytes(data[at : at + 2], "big"))
-        yield Segment(marker, found.start(), min(at, len(data)))
+        yield marker, found.start(), min(at, len(data))
         if marker == START_OF_SCAN:
             return
     raise TooManyParts(f"JPEG of more than {MAX_PARTS:,} segments")

@@ -10,10 +10,10 @@ import zlib
 from typing import Final
 
 from mmcorpus.filters.bounds import MAX_EXIF
-from mmcorpus.filters.image_files import START_OF_SCAN, TooManyParts, jpeg_segments, png_chunks, webp_chunks
+from mmcorpus.filters.image_files import EXIF, START_OF_SCAN, TooManyParts, jpeg_segments, png_chunks, webp_chunks
 
 _PNG_KEPT: Final = frozenset({b"IHDR", b"PLTE", b"IDAT"})
-_JPEG_ADOBE, _JPEG_EXIF = 0xEE, 0xE1
+_JPEG_ADOBE: Final = 0xEE
 _ADOBE: Final = re.compile(rb".{4}Adobe.{7}", re.DOTALL)
 _WEBP_IMAGE: Final = frozenset({b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF"})
 _WEBP_ALPHA_AND_ANIMATION: Final = 0x12
@@ -49,15 +49,15 @@ def _png(data: bytes) -> bytes | None:
 
 def _jpeg(data: bytes) -> bytes:
     parts, has_exif = [data[:2]], False
-    for segment in jpeg_segments(data):
-        content = data[segment.start : segment.end]
-        if segment.marker == START_OF_SCAN:
-            parts.append(data[segment.start :])
+    for marker, start, end in jpeg_segments(data):
+        content = data[start:end]
+        if marker == START_OF_SCAN:
+            parts.append(data[start:])
             break
-        if segment.marker == _JPEG_EXIF and content[4:10] == b"Exif\0\0" and not has_exif:
+        if marker == EXIF and content[4:10] == b"Exif\0\0" and not has_exif:
             parts.append(content)
             has_exif = True
-        elif 0xC0 <= segment.marker <= 0xDF or (segment.marker == _JPEG_ADOBE and _ADOBE.match(content)):
+        elif 0xC0 <= marker <= 0xDF or (marker == _JPEG_ADOBE and _ADOBE.match(content)):
             parts.append(content)
     return b"".join(parts)
 

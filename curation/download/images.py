@@ -6,6 +6,7 @@ orientation, CMYK, 16 bits, palettes, animations) never reaches it.
 """
 
 import struct
+import warnings
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -49,7 +50,9 @@ def inspect(data: bytes, max_pixels: int, content_type: str = "") -> ImageInfo:
     """Read an image's headers; raises BadImage (`not_an_image`, `unsupported`, `truncated`, `undecodable`,
     `too_many_pixels`)."""
     try:
-        opened = open_image(data, max_pixels=max_pixels)
+        with warnings.catch_warnings():  # of metadata that is not needed
+            warnings.simplefilter("ignore")
+            opened = open_image(data, max_pixels=max_pixels)
     except Unreadable as error:
         sent = f"sent as {content_type}" if error.reason == "not_an_image" and content_type else ""
         raise BadImage(error.reason, error.detail or sent) from None

@@ -68,13 +68,16 @@ def test_counting_is_linear_in_the_file() -> None:
     ("data", "detail"),
     [
         (jpeg_with(segment(0xFE, b"") * 100_001), "JPEG of more than 100,000 segments"),
+        (jpeg_with(segment(0xFE, b""), b"x" * 100_001), "JPEG of more than 100,000 bytes between its segments"),
+        (jpeg_with(b"\xff" * 100_002), "JPEG of more than 100,000 bytes between its segments"),
+        (jpeg_with(segment(0xE1, b"Exif\0\0") * 1001), "JPEG with 10,010 bytes of EXIF in 1,001 segments"),
         (png_with(struct.pack(">I4sI", 0, b"teSt", 0) * 100_001), "PNG of more than 100,000 chunks"),
         (tiff_with((273, 4, 1_000_000, 8)), "1,000,000 strips"),
         (tiff_with((324, 4, 1_000_000, 8)), "1,000,000 tiles"),
         (tiff_with((274, 5, 1_000_000, 8)), "1,000,000 values of tag 274"),
         (tiff_with((322, 4, 1, 60_000), (323, 4, 1, 60_000)), "TIFF tiles of 60000x60000 pixels"),
     ],
-    ids=["segments", "chunks", "strips", "tiles", "values", "tile"],
+    ids=["segments", "stray bytes", "filling", "EXIF", "chunks", "strips", "tiles", "values", "tile"],
 )
 def test_many_parts_are_refused(data: bytes, detail: str) -> None:
     assert refused(data) == detail

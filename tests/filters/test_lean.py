@@ -93,6 +93,7 @@ JPEG_METADATA = {
     "broken EXIF": segment(0xE1, b"Exif\0\0MM\0*\xff\xff\xff\xffrubbish"),
     "a thousand APP13": segment(0xED, b"x" * 999) * 1000,
     "megabytes of APP2": segment(0xE2, b"ICC_PROFILE\0" + bytes(65_000)) * 60,
+    "megabytes of EXIF": segment(0xE1, b"Exif\0\0" + bytes(65_000)) * 100,
     "broken Photoshop": segment(0xED, b"Photoshop 3.0\0008BIM"),
     "broken MPF": segment(0xE2, b"MPF\0II*\0\x08\0\0\0\3\0" + b"\xff" * 40),
     "MPF of no entries": segment(0xE2, b"MPF\0II*\0\x08\0\0\0\0\0" + bytes(4)),
