@@ -92,6 +92,30 @@ def png_damage(data: bytes) -> str:
     return ""
 
 
+def png_has_surplus(data: bytes) -> bool:
+    """True if an 8-bit grey or RGB PNG unpacks to more than its pixels.
+
+    libpng unpacks it to the end and throws it away: a minute of work for 64 MiB. Files of up to 256 KiB, which unpack
+    to no more than 256 MiB, are not looked at.
+    """
+    if len(data) <= 1 << 18:
+        return False
+    width, height, _, color = struct.unpack_from(">IIBB", data, 16)
+    room = height * (width * (3 if color == 2 else 1) + 2)  # a filter byte a row; nearly two if interlaced
+    stream = zlib.decompressobj()
+    try:
+        for chunk in png_chunks(data):
+            packed = data[chunk.start : chunk.end] if chunk.kind == b"IDAT" else b""
+            while packed and not stream.eof:
+                room -= len(stream.decompress(packed, 1 << 20))
+                if room < 0:
+                    return True
+                packed = stream.unconsumed_tail
+    except zlib.error:  # the decoder says so
+        pass
+    return False
+
+
 def gif_frames(data: bytes) -> int:
     """The frames of a GIF, at most MAX_FRAMES, counted along its blocks without decoding any.
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from mmcorpus.filters.decode import DecodeFailure, Unreadable, decode_image, open_image
-from mmcorpus.filters.image_files import Tiff, png_damage
+from mmcorpus.filters.image_files import Tiff, png_damage, png_has_surplus
 
 EXTENSIONS: Final = {"jpeg": "jpg", "png": "png", "webp": "webp", "gif": "gif", "bmp": "bmp", "tiff": "tif"}
 """The formats that a shard stores as they arrived, with their names in the tar."""
@@ -69,7 +69,7 @@ def inspect(data: bytes, max_pixels: int, content_type: str = "") -> ImageInfo:
         and frames == 1
         and not alpha
         and not opened.lean
-        and not (name == "png" and (data[24:25] != b"\x08" or png_damage(data)))
+        and not (name == "png" and (data[24:25] != b"\x08" or png_damage(data) or png_has_surplus(data)))
     )
     return ImageInfo(
         format=name, mode=image.mode, width=width, height=height, orientation=orientation, frames=frames,

@@ -1,6 +1,8 @@
 """img2dataset's resizer behind ours: the same bytes for plain images, upright for the others."""
 
 import io
+import struct
+import time
 import zlib
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 from PIL import Image
 
 from mmcorpus.curation.download.config import DownloadConfig
+from mmcorpus.curation.download.images import inspect
 from mmcorpus.curation.download.resize import UprightResizer, import_resizer
 from tests.curation.download.conftest import UPRIGHT, corners, encoded, picture, rotated
 from tests.filters.hostile import HEIC, chunk, jpeg_of_scans, photo, png_with
@@ -230,6 +233,19 @@ def test_metadata_never_costs_a_png(where: str, mode: str) -> None:
         assert facts["original_format"] == "png"
         assert np.array_equal(np.asarray(opened(stored).convert(mode)), image)
         assert resize(data, disable_all_reencoding=True)[0][0] == data
+
+
+def test_a_png_that_unpacks_to_gigabytes_beyond_its_pixels() -> None:
+    packer = zlib.compressobj(9)
+    first = packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
+    again = packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 20, 10, 8, 2, 0, 0, 0))
+    bomb = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", first + again * 8000) + chunk(b"IEND", b"")
+    start = time.process_time()
+    result, _ = resize(bomb)
+    assert time.process_time() - start < 2
+    assert result[1:] == (20, 10, 20, 10, None)
+    assert inspect(png_with(image=photo(1200, 900)), 10**7).plain
 
 
 @pytest.mark.parametrize("options", [{}, {"disable_all_reencoding": True}], ids=["re-encoded", "as arrived"])
