@@ -104,13 +104,14 @@ def png_has_surplus(data: bytes) -> bool:
     room = height * (width * (3 if color == 2 else 1) + 2)  # a filter byte a row; nearly two if interlaced
     stream = zlib.decompressobj()
     try:
-        for chunk in png_chunks(data):
-            packed = data[chunk.start : chunk.end] if chunk.kind == b"IDAT" else b""
-            while packed and not stream.eof:
-                room -= len(stream.decompress(packed, 1 << 20))
-                if room < 0:
-                    return True
-                packed = stream.unconsumed_tail
+        for kind, start, end in png_chunks(data):
+            for at in range(start, end if kind == b"IDAT" else start, 1 << 16):  # what is left over is copied
+                packed = data[at : min(at + (1 << 16), end)]
+                while packed and not stream.eof:
+                    room -= len(stream.decompress(packed, 1 << 20))
+                    if room < 0:
+                        return True
+                    packed = stream.unconsumed_tail
     except zlib.error:  # the decoder says so
         pass
     return False
