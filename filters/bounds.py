@@ -139,8 +139,8 @@ def _tiff(data: bytes) -> str:
 
 def _too_many_values(entries: Iterable[TiffEntry]) -> str:
     for entry in entries:
-        if entry.kind not in _ONE_BYTE and entry.count > MAX_TAG_VALUES:
-            return f"{entry.count:,} {_STRIPS.get(entry.tag, f'values of tag {entry.tag}')}"
+        if entry.kind not in _ONE_BYTE and entry.values > MAX_TAG_VALUES:
+            return f"{entry.values:,} {_STRIPS.get(entry.tag, f'values of tag {entry.tag}')}"
     return ""
 
 

@@ -152,11 +152,11 @@ def _palette_bytes(flags: int) -> int:
 
 
 class TiffEntry(NamedTuple):
-    """An entry of a TIFF directory. `value` is what lies in the entry itself, if one number."""
+    """An entry of a TIFF directory. `values` is how many; `value` what lies in the entry, if one."""
 
     tag: int
     kind: int
-    count: int
+    values: int
     value: int
 
 
