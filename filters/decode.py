@@ -1,22 +1,30 @@
 """One decode for all: encoded bytes to upright 8-bit RGB, or the reason why not; never raises."""
 
+import functools
 import io
 import struct
-from dataclasses import dataclass
-from typing import Final, Literal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal, TypeVar
 
 import numpy as np
 from PIL import Image
 
+from mmcorpus.filters.bounds import exif_refusal, refusal
+from mmcorpus.filters.formats import LIBRARIES, NOT_IMAGES, PLUGINS, format_of
+from mmcorpus.filters.image_files import MAX_FRAMES, gif_frames, png_chunks, png_damage
+from mmcorpus.filters.lean import without_metadata
+
 MAX_PIXELS: Final = 89_478_485
 """A quarter of a gigabyte of RGB: Pillow's own limit, below which it neither warns nor refuses."""
 
-FORMATS: Final = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "TIFF", "WEBP")
-"""The formats that are opened. Those that start a program (EPS) or hold other formats (ICO, ICNS) are not."""
+Reason = Literal["empty", "not_an_image", "too_many_pixels", "truncated", "undecodable", "unsupported"]
 
-Reason = Literal["empty", "not_an_image", "too_many_pixels", "truncated", "undecodable"]
-
-_ANIMATED: Final = frozenset({"GIF", "PNG", "WEBP", "AVIF"})
+_ANIMATED: Final = frozenset({"png", "webp", "avif"})
+_TURNED_BY_DECODER: Final = frozenset({"tiff", "heic", "jxl"})
+_SILENT_WHEN_CUT: Final = frozenset({"webp", "avif", "heic", "jxl"})
+"""Formats whose decoders do not say that a file ends early."""
+_PNG_METADATA: Final = frozenset({b"eXIf", b"iTXt", b"zTXt", b"tEXt"})
 _ORIENTATION_TAG: Final = 0x0112
 _UPRIGHT: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -36,11 +44,11 @@ class DecodedImage:
     pixels: np.ndarray
     """uint8 [height, width, 3], RGB, upright, transparency composited on white."""
     format: str
-    """Lower case: `jpeg`, `png`, `gif`, `webp`, `bmp`, `tiff`, `avif`, `jpeg2000`."""
+    """Lower case: `jpeg`, `png`, `gif`, `webp`, `bmp`, `tiff`, `avif`, `jpeg2000`, `heic`, `jxl`."""
     mode: str
     """Pillow's mode of the file: `RGB`, `CMYK`, `I;16`, `P`, …"""
     frames: int
-    """Frames of an animation; 1 for a still. The first is in `pixels`."""
+    """Frames of an animation, counted up to 10,000; 1 for a still. The first is in `pixels`."""
     has_alpha: bool
     """True if any pixel of the first frame is not opaque."""
     orientation: int
@@ -68,71 +76,189 @@ class DecodeFailure:
     """The decoder's own words."""
 
 
+class Unreadable(ValueError):
+    """An image file without pixels to be had: `reason` and `detail` as in DecodeFailure."""
+
+    def __init__(self, reason: Reason, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason: Reason = reason
+        self.detail = detail
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OpenedImage:
+    """An image file whose headers are read and whose pixels are not decoded yet."""
+
+    image: Image.Image
+    """To be loaded; its size is the stored one, but upright for TIFF, HEIC and JPEG XL."""
+    format: str
+    """As in DecodedImage."""
+    frames: int
+    """As in DecodedImage."""
+    orientation: int
+    """EXIF, 1 (upright) to 8; 1 for HEIC and JPEG XL, whose decoders turn them."""
+    lean: bool
+    """True if it could only be opened without its metadata."""
+
+
 def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> DecodedImage | DecodeFailure:
     """Decode an image file once for whoever wants its pixels.
 
-    Sizes are checked against `max_pixels` before anything is decompressed. 16-bit greys are scaled to 8 bits (not
-    clipped), CMYK is converted, palettes are resolved, transparent pixels are composited on white, EXIF orientation is
-    applied, and of an animation the first frame is taken. A file that ends early is a failure, not a half-grey image
-    (unless the process has set `PIL.ImageFile.LOAD_TRUNCATED_IMAGES`). Pillow refuses more than twice `MAX_PIXELS`
-    whatever `max_pixels` says. Safe to call from many threads.
+    The format is told by the first bytes. Sizes are checked against `max_pixels` before anything is decompressed, and
+    what else decoding may cost against `filters.bounds`. 16-bit greys are scaled to 8 bits (not clipped), CMYK is
+    converted, palettes are resolved, transparent pixels are composited on white, the orientation is applied, and of an
+    animation the first frame is taken. A file that ends early is a failure, not a half-grey image (unless the process
+    has set `PIL.ImageFile.LOAD_TRUNCATED_IMAGES`). A PNG, JPEG or WebP that fails is tried again without its metadata.
+    Safe to call from many threads.
     """
     if not data:
         return DecodeFailure(reason="empty")
-    kind = ""
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            kind = image.format or ""
-            if image.width * image.height > max_pixels:
-                detail = f"{image.width}x{image.height} is more than {max_pixels} pixels"
-                return DecodeFailure(reason="too_many_pixels", detail=detail)
-            if image.width == 0 or image.height == 0:
-                return DecodeFailure(reason="undecodable", detail=f"{image.width}x{image.height}")
-            mode, orientation = image.mode, _orientation(image)
-            frames = _frames(image) if kind in _ANIMATED else 1
-            image.load()
-            pixels, has_alpha = _upright_rgb(image)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        return DecodeFailure(reason="too_many_pixels", detail=str(error))
-    except MemoryError:
-        return DecodeFailure(reason="undecodable", detail="out of memory")
-    except Exception as error:  # Pillow's plugins raise almost anything on hostile input
-        return _failure(data, kind, error)
+        kind = _decodable(data)
+        decoded = _read(data, kind, lambda file: _decoded(file, kind, max_pixels, file is not data))
+        return replace(decoded, nbytes=len(data))
+    except Unreadable as error:
+        if error.reason == "not_an_image":
+            detail = f"{error.detail}; " if error.detail else ""
+            return DecodeFailure(reason="not_an_image", detail=f"{detail}begins with {data[:12]!r}")
+        failed_in_decoder = error.__cause__ is not None
+        if error.reason == "undecodable" and failed_in_decoder and _ends_early(data):
+            return DecodeFailure(reason="truncated", detail=error.detail)
+        return DecodeFailure(reason=error.reason, detail=error.detail)
+
+
+def open_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> OpenedImage:
+    """Read an image file's headers, with the checks of `decode_image`; raises Unreadable."""
+    if not data:
+        raise Unreadable("empty")
+    kind = _decodable(data)
+    return _read(data, kind, lambda file: _opened(file, kind, max_pixels, file is not data))
+
+
+def _decodable(data: bytes) -> str:
+    """The format, if files of its kind and this one are decoded; raises Unreadable."""
+    kind = format_of(data)
+    if not kind or kind in NOT_IMAGES:
+        raise Unreadable("not_an_image", kind)
+    if _opener(kind) is None:
+        missing = f"; {LIBRARIES[kind]} is not installed" if kind in LIBRARIES else ""
+        raise Unreadable("unsupported", kind.upper() + missing)
+    costly = refusal(data, kind)
+    if costly:
+        raise Unreadable("undecodable", costly)
+    return kind
+
+
+@functools.cache
+def _opener(kind: str) -> Callable[[io.BytesIO, str], Image.Image] | None:
+    """What opens files of a format; None if nothing here does."""
+    try:
+        if kind == "heic":
+            from pi_heif.as_plugin import HeifImageFile
+
+            return HeifImageFile  # type: ignore[no-any-return]
+        if kind == "jxl":
+            from pylibjxl.pillow_plugin import JxlImageFile
+
+            return JxlImageFile
+    except ImportError:
+        return None
+    Image.init()
+    plugin: Any = Image.OPEN.get(PLUGINS.get(kind, ""))
+    return plugin[0] if plugin else None
+
+
+_Read = TypeVar("_Read")
+
+
+def _read(data: bytes, kind: str, read: Callable[[bytes], _Read]) -> _Read:
+    """`read` of the file or, if a decoder does not like it, of the file without metadata; raises Unreadable, whose
+    cause is the decoder's error if there was one."""
+    failure: Exception | None = None
+    for file in _attempts(data, kind):
+        try:
+            return read(file)
+        except Unreadable:
+            raise
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            raise Unreadable("too_many_pixels", str(error)) from None
+        except MemoryError:
+            raise Unreadable("undecodable", "out of memory") from None
+        except Exception as error:  # decoders raise almost anything on hostile input
+            failure = error
+    assert failure is not None
+    detail = f"{type(failure).__name__}: {failure}"[:200]
+    cut = "truncated" in detail.lower() or isinstance(failure, EOFError)
+    cut = cut or (kind in _SILENT_WHEN_CUT and _ends_early(data))
+    if kind == "png" and (damage := png_damage(data)):
+        detail = f"{damage} ({detail})"
+    raise Unreadable("truncated" if cut else "undecodable", detail) from failure
+
+
+def _attempts(data: bytes, kind: str) -> Iterator[bytes]:
+    yield data
+    lean = without_metadata(data, kind)
+    if lean is not None:
+        yield lean
+
+
+def _opened(data: bytes, kind: str, max_pixels: int, lean: bool) -> OpenedImage:
+    opener = _opener(kind)
+    assert opener is not None
+    image = opener(io.BytesIO(data), "")
+    _check_size(image, max_pixels)
+    frames = 1
+    if kind == "gif":
+        frames = max(1, gif_frames(data))
+    elif kind in _ANIMATED:
+        frames = min(int(getattr(image, "n_frames", 1)), MAX_FRAMES)
+    return OpenedImage(
+        image=image, format=kind, frames=frames, orientation=_orientation(image, data, kind), lean=lean
+    )  # fmt: skip
+
+
+def _check_size(image: Image.Image, max_pixels: int) -> None:
+    if image.width * image.height > max_pixels:
+        raise Unreadable("too_many_pixels", f"{image.width}x{image.height}")
+    if image.width < 1 or image.height < 1:
+        raise Unreadable("undecodable", f"{image.width}x{image.height}")
+
+
+def _decoded(data: bytes, kind: str, max_pixels: int, lean: bool) -> DecodedImage:
+    opened = _opened(data, kind, max_pixels, lean)
+    with opened.image as image:
+        mode = image.mode
+        image.load()
+        _check_size(image, max_pixels)  # a HEIC's pixels are as many as its stream says, whatever its header said
+        turn = None if kind in _TURNED_BY_DECODER else _UPRIGHT.get(opened.orientation)
+        pixels, has_alpha = _upright_rgb(image, turn)
     return DecodedImage(
-        pixels=pixels,
-        format="jpeg" if kind == "MPO" else kind.lower(),
-        mode=mode,
-        frames=frames,
-        has_alpha=has_alpha,
-        orientation=orientation,
-        nbytes=len(data),
-    )
+        pixels=pixels, format=kind, mode=mode, frames=opened.frames, has_alpha=has_alpha,
+        orientation=opened.orientation, nbytes=len(data),
+    )  # fmt: skip
 
 
-def _orientation(image: Image.Image) -> int:
+def _orientation(image: Image.Image, data: bytes, kind: str) -> int:
     try:
-        value = image.getexif().get(_ORIENTATION_TAG, 1)
+        if kind == "png" and _metadata_behind_pixels(data):
+            image.load()
+        exif = image.info.get("exif")
+        if exif and exif_refusal(exif):
+            return 1
+        # Not the PNG plugin's own, which decodes the pixels to look behind them
+        value = Image.Image.getexif(image).get(_ORIENTATION_TAG, 1)
     except Exception:  # a broken EXIF block says nothing; the pixels may be fine
         return 1
     return int(value) if value in range(1, 9) else 1
 
 
-def _frames(image: Image.Image) -> int:
-    """The complete frames of an animation, leaving `image` at the first; one whose tail is missing still has that."""
-    if not getattr(image, "is_animated", False):
-        return 1
-    count = 1
-    try:
-        count = int(getattr(image, "n_frames", 1))
-    except Exception:  # cut off within a later frame, of which nothing is used
-        count = max(count, image.tell())
-    image.seek(0)
-    return count
+def _metadata_behind_pixels(data: bytes) -> bool:
+    kinds = [chunk.kind for chunk in png_chunks(data)]
+    return b"IDAT" in kinds and not _PNG_METADATA.isdisjoint(kinds[kinds.index(b"IDAT") :])
 
 
-def _upright_rgb(image: Image.Image) -> tuple[np.ndarray, bool]:
-    """RGB pixels of a loaded image and whether any was transparent; TIFFs were turned upright while loading."""
-    turn = _UPRIGHT.get(_orientation(image))
+def _upright_rgb(image: Image.Image, turn: Image.Transpose | None) -> tuple[np.ndarray, bool]:
+    """RGB pixels of a loaded image, turned, and whether any was transparent."""
     has_alpha = False
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         grey, clear = _eight_bits(image)
@@ -173,22 +299,6 @@ def _eight_bits(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
     return np.floor((wide - low) * (255.0 / (high - low)) + 0.5).astype(np.uint8), clear
 
 
-def _failure(data: bytes, kind: str, error: Exception) -> DecodeFailure:
-    detail = f"{type(error).__name__}: {error}"[:200]
-    if "truncated" in detail.lower() or _ends_early(data):
-        return DecodeFailure(reason="truncated", detail=detail)
-    if isinstance(error, Image.UnidentifiedImageError) and not _starts_like_an_image(data):
-        return DecodeFailure(reason="not_an_image", detail=f"begins with {data[:12]!r}")
-    return DecodeFailure(reason="undecodable", detail=detail)
-
-
-def _starts_like_an_image(data: bytes) -> bool:
-    riff_webp = data[:4] == b"RIFF" and data[8:12] == b"WEBP"
-    heif = data[4:8] == b"ftyp" and data[8:12] in (b"avif", b"avis", b"mif1")
-    magic = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"BM", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ")
-    return riff_webp or heif or data.startswith(magic)
-
-
 def _ends_early(data: bytes) -> bool:
     """True if a file that could not be decoded lacks the end that its format promises."""
     if data.startswith(b"\xff\xd8"):
@@ -204,11 +314,11 @@ def _ends_early(data: bytes) -> bool:
     if data.startswith((b"II*\0", b"MM\0*")):
         order = "<" if data.startswith(b"II") else ">"
         return len(data) < 8 or struct.unpack(order + "I", data[4:8])[0] >= len(data)
-    return data[4:8] in (b"ftyp", b"jP  ") and _boxes_end_early(data)
+    return data[4:8] in (b"ftyp", b"jP  ", b"JXL ") and _boxes_end_early(data)
 
 
 def _boxes_end_early(data: bytes) -> bool:
-    """AVIF and JPEG 2000 are rows of boxes: a 32-bit size (1: a 64-bit one follows; 0: to the end) and four letters."""
+    """ISO media files, JPEG 2000 and JPEG XL are boxes: 32 bits of size (1: 64 more; 0: to the end), then 4 letters."""
     at = 0
     while at < len(data):
         if at + 16 > len(data):

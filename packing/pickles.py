@@ -20,6 +20,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from mmcorpus.curation.store import storage
+from mmcorpus.filters.decode import open_image
 from mmcorpus.packing.manifest import PackError
 from mmcorpus.packing.materialise import MapFn
 from mmcorpus.packing.packs import PackReader
@@ -128,7 +129,7 @@ def _decode(packed: PackedSequence, min_side: int | None) -> tuple[list[Image.Im
 
 
 def _rgb(data: bytes, min_side: int | None) -> Image.Image:
-    with Image.open(io.BytesIO(data)) as opened:
+    with open_image(data).image as opened:
         image = ImageOps.exif_transpose(opened).convert("RGB")
     shorter = min(image.size)
     if min_side is not None and shorter > min_side:

@@ -5,24 +5,18 @@ resizer decodes them as they are; the others go through `upright`, so that what 
 orientation, CMYK, 16 bits, palettes, animations) never reaches it.
 """
 
-import functools
-import io
 import struct
 import warnings
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
-from mmcorpus.filters.decode import FORMATS, DecodeFailure, decode_image
+from mmcorpus.filters.decode import DecodeFailure, Unreadable, decode_image, open_image
+from mmcorpus.filters.image_files import Tiff, png_damage, png_has_surplus
 
 EXTENSIONS: Final = {"jpeg": "jpg", "png": "png", "webp": "webp", "gif": "gif", "bmp": "bmp", "tiff": "tif"}
 """The formats that a shard stores as they arrived, with their names in the tar."""
-ORIENTATION_TAG: Final = 0x0112
-MAX_FRAMES: Final = 10_000
-"""Frames are counted up to here."""
-_MAGIC: Final = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
 
 
 class BadImage(Exception):
@@ -53,26 +47,32 @@ class ImageInfo:
 
 
 def inspect(data: bytes, max_pixels: int, content_type: str = "") -> ImageInfo:
-    """Read an image's headers; raises BadImage (`not_an_image`, `undecodable`, `too_many_pixels`)."""
-    image = _open(data, max_pixels, content_type)
-    orientation = _orientation(image)
+    """Read an image's headers; raises BadImage (`not_an_image`, `unsupported`, `truncated`, `undecodable`,
+    `too_many_pixels`)."""
+    try:
+        with warnings.catch_warnings():  # of metadata that is not needed
+            warnings.simplefilter("ignore")
+            opened = open_image(data, max_pixels=max_pixels)
+    except Unreadable as error:
+        sent = f"sent as {content_type}" if error.reason == "not_an_image" and content_type else ""
+        raise BadImage(error.reason, error.detail or sent) from None
+    name, orientation, image = opened.format, opened.orientation, opened.image
     width, height = image.size
-    name = (image.format or "").lower()
     if orientation >= 5 and name != "tiff":  # Pillow opens a TIFF with its sizes upright already
         width, height = height, width
-    frames = _frames(image, data)
+    frames = Tiff(data).pages() if name == "tiff" else opened.frames
     alpha = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
     plain = (
-        name in ("jpeg", "mpo", "png", "webp")
+        name in ("jpeg", "png", "webp")
         and image.mode in ("RGB", "L")
         and orientation == 1
         and frames == 1
         and not alpha
-        and not (name == "png" and data[24:25] != b"\x08")
+        and not opened.lean
+        and not (name == "png" and (data[24:25] != b"\x08" or png_damage(data) or png_has_surplus(data)))
     )
     return ImageInfo(
-        format="jpeg" if name == "mpo" else name,  # a JPEG with more pictures behind the first
-        mode=image.mode, width=width, height=height, orientation=orientation, frames=frames,
+        format=name, mode=image.mode, width=width, height=height, orientation=orientation, frames=frames,
         may_have_alpha=alpha, plain=plain,
     )  # fmt: skip
 
@@ -97,100 +97,3 @@ def upright(data: bytes, max_pixels: int) -> tuple[np.ndarray[Any, np.dtype[np.u
     if isinstance(decoded, DecodeFailure):
         raise BadImage(decoded.reason, decoded.detail)
     return decoded.pixels, decoded.has_alpha
-
-
-@functools.cache
-def _formats() -> tuple[str, ...]:
-    """Those of FORMATS that this Pillow was built with."""
-    Image.init()
-    return tuple(name for name in FORMATS if name in Image.OPEN)
-
-
-def _open(data: bytes, max_pixels: int, content_type: str) -> Image.Image:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(data), formats=_formats())
-    except Image.DecompressionBombError:
-        raise BadImage("too_many_pixels", f"over {max_pixels}") from None
-    except UnidentifiedImageError:
-        if data.startswith(_MAGIC) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP"):
-            raise BadImage("undecodable", "damaged header") from None
-        raise BadImage("not_an_image", _looks_like(data, content_type)) from None
-    except Exception as error:  # header parsers raise nearly everything at hostile bytes
-        cut = data.startswith(b"RIFF") and not is_whole(data, "webp")  # libwebp gives no reason
-        if cut or "truncated" in str(error).lower() or isinstance(error, EOFError):
-            raise BadImage("truncated", "cannot be opened") from None
-        raise BadImage("undecodable", f"damaged header ({type(error).__name__})") from None
-    width, height = image.size
-    if width * height > max_pixels:
-        raise BadImage("too_many_pixels", f"{width}x{height}")
-    if width < 1 or height < 1:
-        raise BadImage("undecodable", "no pixels")
-    return image
-
-
-def _looks_like(data: bytes, content_type: str) -> str:
-    start = data[:1024].lstrip().lower()
-    if b"<svg" in start:
-        return "svg"
-    if start.startswith((b"<!doctype html", b"<html")) or b"<html" in start:
-        return "html"
-    return f"sent as {content_type}" if content_type else ""
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        value = image.getexif().get(ORIENTATION_TAG, 1)
-    except Exception:  # metadata that cannot be read says nothing; the pixels may still be good
-        return 1
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
-
-
-def _frames(image: Image.Image, data: bytes) -> int:
-    if image.format == "GIF":
-        return max(1, gif_frames(data))
-    if image.format in ("JPEG", "MPO", "BMP", "ICO"):
-        return 1  # an MPO's further pictures and an icon's sizes are no animation
-    if image.format == "TIFF":
-        return _tiff_pages(image)
-    return min(int(getattr(image, "n_frames", 1)), MAX_FRAMES)
-
-
-def _tiff_pages(image: Image.Image) -> int:
-    pages = 1
-    try:
-        while pages < MAX_FRAMES:
-            image.seek(pages)
-            pages += 1
-    except Exception:  # the end of the pages, or a damaged one
-        pass
-    try:
-        image.seek(0)
-    except Exception:
-        raise BadImage("undecodable", "damaged header") from None
-    return pages
-
-
-def gif_frames(data: bytes) -> int:
-    """The frames of a GIF, counted along its blocks without decoding any (Pillow decodes as it counts)."""
-    try:
-        flags = data[10]
-        place = 13 + (3 << ((flags & 7) + 1) if flags & 0x80 else 0)
-        frames = 0
-        while frames < MAX_FRAMES:
-            kind = data[place]
-            if kind == 0x2C:
-                frames += 1
-                flags = data[place + 9]
-                place += 11 + (3 << ((flags & 7) + 1) if flags & 0x80 else 0)
-            elif kind == 0x21:
-                place += 2
-            else:
-                break
-            while data[place]:
-                place += data[place] + 1
-            place += 1
-    except IndexError:  # cut short: what was there was counted
-        pass
-    return frames

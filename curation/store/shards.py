@@ -26,7 +26,9 @@ import pyarrow.compute as pc
 
 from mmcorpus.curation.store import storage
 
-IMAGE_EXTENSIONS: Final = frozenset({"jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"})
+IMAGE_EXTENSIONS: Final = frozenset(
+    {"jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "heic", "heif", "jp2", "jxl"}
+)
 SUCCESS: Final = "success"
 VIEW_FILE: Final = "view.json"
 Level = Literal["", "image", "paragraph", "document"]

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mmcorpus.curation.download.images import BadImage, ImageInfo, gif_frames, inspect, is_whole, upright
+from mmcorpus.curation.download.images import BadImage, ImageInfo, inspect, is_whole, upright
+from mmcorpus.filters.image_files import gif_frames
 from tests.curation.download.conftest import UPRIGHT, corners, encoded, picture, rotated
 
 PIXELS = 10_000_000
@@ -140,7 +141,8 @@ def test_gif_frames_are_counted_as_pillow_counts_them() -> None:
     [
         (b"<!DOCTYPE html><html>404</html>", "not_an_image: html"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not_an_image: svg"),
-        (b"%PDF-1.7", "not_an_image: sent as image/jpeg"),
+        (b"%PDF-1.7", "not_an_image: pdf"),
+        (b"no image at all", "not_an_image: sent as image/jpeg"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n", "not_an_image"),
         (b"\xff\xd8\xff\xe0", "undecodable"),
         (b"\x89PNG\r\n\x1a\nrubbish", "undecodable"),
@@ -196,4 +198,4 @@ def test_damaged_bytes_give_pixels_or_a_bad_image_and_nothing_else(data: st.Data
         upright(cut, PIXELS)
     except BadImage as error:
         code = error.code
-    assert code in {None, "not_an_image", "undecodable", "truncated", "too_many_pixels"}
+    assert code in {None, "not_an_image", "undecodable", "truncated", "too_many_pixels", "unsupported"}

@@ -158,6 +158,18 @@ def test_tars_of_other_tools_with_folders_and_times(tmp_path: Path) -> None:
     assert sample.caption is None
 
 
+@pytest.mark.parametrize("extension", ["avif", "AVIF", "heic", "jxl", "jp2"])
+def test_members_of_every_decoded_format_are_images(tmp_path: Path, extension: str) -> None:
+    shard = Shard(root=str(tmp_path), name="00000")
+    (tmp_path / "x.json").write_text('{"uid": "' + "a" * 32 + '"}')
+    (tmp_path / f"x.{extension}").write_bytes(b"img")
+    with tarfile.open(shard.tar, "w") as tar:
+        for name in (f"x.{extension}", "x.json"):
+            tar.add(tmp_path / name, arcname=name)
+    (sample,) = read_samples(shard)
+    assert sample.images == (image(b"img", extension.lower()),)
+
+
 def test_members_carry_nothing_of_the_machine() -> None:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT) as tar:
