@@ -118,7 +118,7 @@ class _Reader:
             text = f"more than {MOST_VALUES:,} values, aliases of aliases written out"
             raise RecipeError([Problem(place=f"{self.name}:{node.start_mark.line + 1}", path=path, message=text)])
         if len(path) > MOST_LEVELS:
-            text = f"more than {MOST_LEVELS} mappings and lists within each other"
+            text = f"more than {MOST_LEVELS} mappings and lists within each other, or an alias that holds itself"
             raise RecipeError([Problem(place=f"{self.name}:{node.start_mark.line + 1}", path=path[:3], message=text)])
         if node.tag not in _PLAIN_TAGS:
             tag = node.tag.replace("tag:yaml.org,2002:", "!!")
