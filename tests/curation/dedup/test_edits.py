@@ -79,14 +79,14 @@ def edited(kind: str, text: list[str], place: int) -> str:
 @pytest.mark.parametrize("kind", ["case", "punctuation", "spacing", "word", "left out", "inserted"])
 @pytest.mark.parametrize("length", [8, 21, 30, 60, 90, 150])
 def test_edited_copies_are_found(kind: str, length: int, write_source: Write, tmp_path: object) -> None:
-    if length < EDIT_WORDS and kind in ("word", "left out", "inserted"):
-        pytest.skip("another word in a short caption is another caption")
     originals = [words(length, seed) for seed in range(60)]
     copies = [edited(kind, text, (7 * seed) % length) for seed, text in enumerate(originals)]
     source = write_source("web", [*map(" ".join, originals), *copies])
     report = deduplicate("near", MinHash(), [source], f"{tmp_path}/work", workers=0)
-    assert report.largest == 2
-    assert report.duplicates >= 58, "recall of 0.97 or more"
+    if length < EDIT_WORDS and kind in ("word", "left out", "inserted"):
+        assert report.duplicates == 0, "another word in a short caption makes another caption"
+    else:
+        assert (report.largest, report.duplicates >= 58) == (2, True), "recall of 0.97 or more"
 
 
 @pytest.mark.parametrize(
