@@ -100,7 +100,7 @@ def test_a_chunk_as_long_as_is_split_takes_milliseconds() -> None:
     [
         (boilerplate.is_filename, "IMG_20190102_123456.jpg", True),
         (boilerplate.is_filename, "IMG 12", True),
-        (boilerplate.is_filename, "IMG 1", False),
+        (boilerplate.is_filename, "IMGP 1", False),
         (boilerplate.is_filename, "DSC00012 copy", True),
         (boilerplate.is_filename, "2012-01-01 12", True),
         (boilerplate.is_filename, "2012-01-01 1", False),
