@@ -4,6 +4,7 @@ import re
 import unicodedata
 from typing import Any, Final
 
+from mmcorpus.filters.normal_forms import normalize
 from mmcorpus.filters.yaml_data import read_data
 
 _DATA: Final[dict[str, Any]] = read_data(__package__, "boilerplate.yaml")
@@ -41,7 +42,7 @@ def normalise(text: str) -> str:
 
     A text of nothing but symbols (emoji, say) keeps them.
     """
-    folded = unicodedata.normalize("NFKC", text).casefold()
+    folded = normalize("NFKC", text).casefold()
     return " ".join(folded.translate(_SEPARATORS).split()) or " ".join(folded.split())
 
 

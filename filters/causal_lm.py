@@ -60,21 +60,6 @@ def reasons_and_texts(captions: Sequence[str | None], instead: str = "") -> tupl
     return reasons, [instead if reason else caption or "" for caption, reason in zip(captions, reasons, strict=True)]
 
 
-def clean(text: str) -> str:
-    """The text with lone surrogates, which tokenizers refuse, replaced."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def encode_plain(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-    """The ids of the texts alone; a special token that a text spells out is encoded as the characters it has."""
-    if not texts:
-        return []
-    ids: list[list[int]] = tokenizer(
-        [clean(text) for text in texts], add_special_tokens=False, split_special_tokens=True
-    )["input_ids"]
-    return ids
-
-
 def batches_by_length(lengths: Sequence[int], budget: int, most: int) -> Iterable[list[int]]:
     """Positions in `lengths` in groups of like length, longest first; at most `most` in a group, and its longest times
     its size at most `budget`. What is longer than the budget stands alone.

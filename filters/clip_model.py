@@ -1,7 +1,9 @@
 """open_clip's own preprocessing and forward pass, in two halves: what CPUs do to samples, and what the model does."""
 
 import contextlib
+import functools
 import logging
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,6 +15,12 @@ if TYPE_CHECKING:
     import torch
 
 _CLIPS_MODE: Final = "clips"
+
+
+_LONGEST_TEXT: Final = 20_000
+_LONGEST_CLEAN: Final = 2_048
+"""Characters; the 77 tokens of CLIP's context take some 350."""
+_CONTROL: Final = re.compile("<((?:start|end)_of_text>)", re.IGNORECASE)
 
 
 class Preprocess:
@@ -158,8 +166,19 @@ def _tokenizer(name: str) -> Callable[..., Any]:
     import open_clip
 
     with _quiet():
-        tokenizer: Callable[..., Any] = open_clip.get_tokenizer(name)
-    return tokenizer
+        tokenizer: Any = open_clip.get_tokenizer(name)
+    if hasattr(tokenizer, "bpe"):  # CLIP's own, in Python; the others are transformers'
+        tokenizer.clean_fn = functools.partial(_plain_text, tokenizer.clean_fn)
+    made: Callable[..., Any] = tokenizer
+    return made
+
+
+def _plain_text(clean: Callable[[str], str], text: str) -> str:
+    """A text as open_clip cleans it, without what its tokenizer cannot tell from its control tokens, and cut where no
+    token counts any more: it joins the pairs of a word one after the other, in the square of the word's length."""
+    if len(text) > _LONGEST_TEXT:
+        text = " ".join(text.split())[:_LONGEST_TEXT]
+    return _CONTROL.sub(r"< \1", clean(text)[:_LONGEST_CLEAN])
 
 
 @contextlib.contextmanager

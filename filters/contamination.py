@@ -207,7 +207,7 @@ def texts_of(caption: str | None, meta: Mapping[str, Any] | None) -> list[str]:
     if isinstance(turns, str):
         try:
             turns = json.loads(turns)
-        except ValueError:
+        except (ValueError, RecursionError):
             return [*texts, turns]  # no conversation, but still text
     if isinstance(turns, list):
         texts += [turn["value"] for turn in turns if isinstance(turn, dict) and isinstance(turn.get("value"), str)]

@@ -10,7 +10,9 @@ from typing import Any, ClassVar, Final
 
 import pyarrow as pa
 
-from mmcorpus.filters.causal_lm import WHOLE, Measured, clean
+from mmcorpus.filters.causal_lm import WHOLE, Measured
+from mmcorpus.filters.normal_forms import normalize as normalize_form
+from mmcorpus.filters.plain_tokens import clean
 from mmcorpus.filters.texts import BLANK, TextScorer
 from mmcorpus.filters.weights import is_hub_id, local_copy, weights_identity
 
@@ -84,7 +86,7 @@ def normalize(line: str) -> str:
     >>> normalize("Dès 1984, «Été»…")
     'des 0000, "ete"...'
     """
-    decomposed = unicodedata.normalize("NFD", line.strip().lower())
+    decomposed = normalize_form("NFD", line.strip().lower())
     bare = "".join(character for character in decomposed if unicodedata.category(character) != "Mn")
     return _DIGIT.sub("0", bare).translate(_PUNCTUATION).translate(_CONTROL)
 

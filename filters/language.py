@@ -15,6 +15,8 @@ from mmcorpus.filters.texts import TextScorer
 MODEL: Final = "lid.176.ftz"
 MODEL_SHA256: Final = "8f3472cfe8738a7b6099e8e999c3cbfae0dcd15696aac7d7738a8039db603e83"
 _LABEL: Final = "__label__"
+# fastText reads up to its own mark of a line's end, as a word, or a line break; NUL parts words as a space does.
+_LINE_ENDS: Final = re.compile(r"[\r\n]+|(?<![^\s\0])</s>(?![^\s\0])")
 # The 176 labels of the model: https://fasttext.cc/docs/en/language-identification.html
 _CODES: Final = """
     af als am an ar arz as ast av az azb ba bar bcl be bg bh bn bo bpy br bs bxr ca cbk ce ceb ckb co cs cv cy da de
@@ -93,7 +95,7 @@ def load_predictor() -> Callable[[str], dict[str, float]]:
     skip = len(_LABEL)
 
     def predict(text: str) -> dict[str, float]:
-        line = re.sub(r"[\r\n]+", " ", text).encode("utf-8", "replace").decode() + "\n"
+        line = _LINE_ENDS.sub(" ", text).encode("utf-8", "replace").decode() + "\n"
         return {label[skip:]: share for share, label in native.predict(line, -1, 0.0, "strict")}
 
     return predict

@@ -3,12 +3,13 @@
 import hashlib
 import itertools
 import re
-import unicodedata
 from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+
+from mmcorpus.filters.normal_forms import normalize
 
 Hashes = npt.NDArray[np.uint64]
 Indices = npt.NDArray[np.int64]
@@ -24,7 +25,7 @@ _MIX: Final = ((np.uint64(30), np.uint64(0xBF58476D1CE4E5B9)), (np.uint64(27), n
 
 def words(text: str) -> list[str]:
     """The words of a text without case, punctuation, spacing, compatibility forms and marks of images."""
-    return _WORD.findall(_IMAGE_MARK.sub(" ", unicodedata.normalize("NFKC", text).casefold()))
+    return _WORD.findall(_IMAGE_MARK.sub(" ", normalize("NFKC", text).casefold()))
 
 
 def hash_ngrams(texts: Sequence[str], n: int, min_words: int) -> tuple[Hashes, Indices]:

@@ -11,12 +11,12 @@ from mmcorpus.filters.causal_lm import (
     Measured,
     TokenLikelihoods,
     batches_by_length,
-    encode_plain,
     reasons_and_texts,
     sums,
     to_columns,
     torch_type,
 )
+from mmcorpus.filters.plain_tokens import encode_plain
 from mmcorpus.filters.scorer import REASON, Batch, Columns
 from mmcorpus.filters.weights import local_copy
 

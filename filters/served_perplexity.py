@@ -5,7 +5,8 @@ from typing import Any, ClassVar, Final
 
 import pyarrow as pa
 
-from mmcorpus.filters.causal_lm import TOO_SHORT, WHOLE, Measured, clean
+from mmcorpus.filters.causal_lm import TOO_SHORT, WHOLE, Measured
+from mmcorpus.filters.plain_tokens import clean
 from mmcorpus.filters.scorer import REASON
 from mmcorpus.filters.serving import REJECTED, ModelClient, Questions, Rejected, Row, ServedScorer
 from mmcorpus.filters.texts import blank_reason

@@ -17,11 +17,13 @@ BLANK: Final = "blank"
 
 Result = TypeVar("Result")
 U64 = npt.NDArray[np.uint64]
+_LONGEST_REMEMBERED: Final = 200
 _MULTIPLIER: Final = np.uint64(0x9E3779B97F4A7C15)
 
 _ENDS: Final = ".!?…。！？"
-# A sentence ends at marks (with quotes and brackets) before a space, or before a capital after a small letter.
-_SENTENCE_END: Final = re.compile(rf"[{_ENDS}]+[\"'”’)\]]*(?=\s|$)|(?<=[a-z])\.(?=[A-Z])|[。！？]")
+# A sentence ends at marks (with quotes and brackets) before a space, or before a capital after a small letter. A run of
+# marks is looked at once, from its first on.
+_SENTENCE_END: Final = re.compile(rf"(?<![{_ENDS}])[{_ENDS}]++[\"'”’)\]]*+(?=\s|$)|(?<=[a-z])\.(?=[A-Z])|[。！？]")
 _ABBREVIATION: Final = re.compile(
     r"(?:^|[\s(\"'])(?:[^\W\d_]|(?:[^\W\d_]\.)+[^\W\d_]|Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|vs|cf|No|Co"
     r"|Jan|Feb|Aug|Sept?|Oct|Nov|Dec)$"
@@ -44,12 +46,17 @@ class TextScorer(Scorer):
 
 
 class Remembered(dict[str, Result]):
-    """A function's results by its argument, a word, say, of which a text has ever the same; emptied once it is full."""
+    """A function's results by its argument, a word, say, of which a text has ever the same; emptied once it is full.
+
+    Arguments of more than 200 characters come once, and are not kept: a page without spaces is one of them.
+    """
 
     def __init__(self, function: Callable[[str], Result], most: int) -> None:
         self._function, self._most = function, most
 
     def __missing__(self, text: str) -> Result:
+        if len(text) > _LONGEST_REMEMBERED:
+            return self._function(text)
         if len(self) >= self._most:
             self.clear()
         return self.setdefault(text, self._function(text))

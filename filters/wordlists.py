@@ -10,6 +10,7 @@ import functools
 import gzip
 import importlib.util
 import json
+import zlib
 from importlib import metadata
 from pathlib import Path
 from typing import Final
@@ -65,11 +66,11 @@ def from_file(path: str) -> frozenset[str]:
     if not place.is_file():
         raise ValueError(f"there is no word list at {path}; give a file of one word a line")
     data = place.read_bytes()
-    text = (gzip.decompress(data) if place.suffix == ".gz" else data).decode("utf-8-sig")
-    if place.name.removesuffix(".gz").endswith(".json"):
-        entries = json.loads(text)
-        if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
-            raise ValueError(f'{path} is no JSON list of words; give a list such as ["one", "two"]')
-    else:
-        entries = text.splitlines()
+    try:
+        text = (gzip.decompress(data) if place.suffix == ".gz" else data).decode("utf-8-sig")
+        entries = json.loads(text) if place.name.removesuffix(".gz").endswith(".json") else text.splitlines()
+    except (ValueError, OSError, EOFError, zlib.error, RecursionError) as error:
+        raise ValueError(f"{path} is not readable as a word list in UTF-8: {error}") from None
+    if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
+        raise ValueError(f'{path} is no JSON list of words; give a list such as ["one", "two"]')
     return frozenset(entry.strip().lower() for entry in entries if entry.strip())

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmcorpus.curation.store import storage
+from mmcorpus.filters.plain_tokens import encode_plain
 from mmcorpus.packing.lengths import IMAGE_TOKEN, fitting_branches, fitting_prefix
 
 if TYPE_CHECKING:
@@ -140,15 +141,8 @@ def tokenizer_fingerprint(tokenizer: "PreTrainedTokenizerFast") -> str:
 
 
 def encode_texts(tokenizer: "PreTrainedTokenizerFast", texts: Sequence[str]) -> list[list[int]]:
-    """The ids of texts as plain text: nothing added, special tokens in them spelled out, lone surrogates replaced."""
-    backend = tokenizer.backend_tokenizer
-    before = backend.encode_special_tokens
-    backend.encode_special_tokens = True
-    try:
-        clean = [text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for text in texts]
-        return [encoding.ids for encoding in backend.encode_batch_fast(clean, add_special_tokens=False)]
-    finally:
-        backend.encode_special_tokens = before
+    """The ids of texts as plain text: nothing added, added tokens in them spelled out, lone surrogates replaced."""
+    return encode_plain(tokenizer, texts)
 
 
 def encode_captions(

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from mmcorpus.curation.dedup.edits import SHINGLES, keys_by_length, same_by_length
 from mmcorpus.curation.dedup.kernels import compiled
 from mmcorpus.curation.dedup.lsh import optimal_bands
 from mmcorpus.curation.dedup.method import Bools, Indices, Keys, Learned, Method
@@ -29,13 +30,14 @@ class Bands:
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """What a peer published."""
+    """Shingles and bands that belong together."""
 
     shingles: Shingles
     bands: Bands
 
 
 PRESETS: Final = {
+    "by_length": Preset(shingles=SHINGLES, bands=Bands(bands=14, rows=8)),
     # FineWeb (arXiv 2406.17557, 3.4) with datatrove's MinhashConfig and TextNormConfig: 112 hashes, 14 x 8.
     "fineweb": Preset(
         shingles=Shingles(unicode="unaccented", punctuation=False, numbers=False), bands=Bands(bands=14, rows=8)
@@ -56,9 +58,12 @@ class MinHash(Method):
 
     column: str = "caption"
     """Which text."""
-    preset: Literal["fineweb", "curator", "data_juicer"] = "fineweb"
-    """Shingles and bands as a peer published them: `fineweb` 5 words, 14 bands x 8 rows (finds half of the pairs at
-    Jaccard 0.69); `curator` 24 characters, 20 x 13 (half at 0.77); `data_juicer` 5 words, 25 x 10 (half at 0.70)."""
+    preset: Literal["by_length", "fineweb", "curator", "data_juicer"] = "by_length"
+    """`by_length`: texts below 100 words are duplicates if at most one word in 20 differs, no number and none beside
+    one; longer ones if the Jaccard similarity of their 5-word shingles is 0.7 or more. The others are shingles and
+    bands as a peer published them: `fineweb` 5 words, 14 bands x 8 rows (finds half of the pairs at Jaccard 0.69);
+    `curator` 24 characters, 20 x 13 (half at 0.77); `data_juicer` 5 words, 25 x 10 (half at 0.70). With `shingles`,
+    `bands`, `threshold` or `verify`, which `by_length` has no use for, it is `fineweb`."""
     shingles: Shingles | None = None
     """How a text becomes shingles."""
     bands: Bands | None = None
@@ -92,10 +97,12 @@ class MinHash(Method):
             raise ValueError(f"verify: {self.verify} is not in (0, 1]")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed: {self.seed} is not in 0-{2**32 - 1}")
+        if self.preset == "by_length" and (self.shingles or self.bands or self.threshold or self.verify) is not None:
+            object.__setattr__(self, "preset", "fineweb")
 
     @property
     def shingles_used(self) -> Shingles:
-        """The preset's, unless others are given."""
+        """The preset's, unless others are given; of `by_length`, those of long texts."""
         return self.shingles or PRESETS[self.preset].shingles
 
     @property
@@ -109,7 +116,11 @@ class MinHash(Method):
 
     @property
     def verifies(self) -> bool:
-        return self.verify is not None
+        return self.verify is not None or self._by_length
+
+    @property
+    def _by_length(self) -> bool:
+        return self.preset == "by_length"
 
     def columns(self) -> tuple[str, ...]:
         return (self.column,)
@@ -117,11 +128,16 @@ class MinHash(Method):
     def keys(self, table: pa.Table, learned: Learned) -> Keys:
         used = self.bands_used
         a, b = permutations_of(used.bands * used.rows, self.seed)
+        if self._by_length:
+            keys, known, identity = keys_by_length(table[self.column], a, b, used.bands, used.rows)
+            return Keys(keys=keys, known=known, identity=identity)
         signatures, hashes, known = sign(table[self.column], self.shingles_used, a, b, hashed=self.verifies)
         keys = compiled(band_keys)(signatures, used.bands, used.rows)
         return Keys(keys=keys, known=known, identity=hashes if self.verifies else None)
 
     def same(self, rows: pa.Table, first: Indices, second: Indices) -> Bools:
+        if self._by_length:
+            return same_by_length(rows[self.column], first, second)
         assert self.verify is not None
         offsets, hashes = hash_shingles(rows[self.column], self.shingles_used)
         return jaccard(offsets, hashes, first, second) >= self.verify

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute
 
 from mmcorpus.curation.dedup import kernels, signatures
+from mmcorpus.filters.normal_forms import RUN, stream_safe
 
 pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 
@@ -18,9 +19,11 @@ Hashes = npt.NDArray[np.uint64]
 Indices = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
-_POINTS: Final = 0x110000
+POINTS: Final = 0x110000
 _ASSIGNED: Final = ((0, 0x33500), (0xE0000, 0xE01F0))
 """Where Unicode has characters that normalising changes; planes 4-13 are empty, 15 and 16 private."""
+_MEANING: Final = "#%‰"
+"""Punctuation by its category that makes another name or number of what it stands beside: C# and C, 5 % and 5."""
 _ALONE: Final = (
     (0x0E00, 0x0F00),  # Thai, Lao
     (0x1000, 0x10A0),  # Myanmar
@@ -51,9 +54,10 @@ class Shingles:
     unicode: Literal["as_is", "nfc", "nfkc", "unaccented"] = "nfc"
     """`nfc` makes equal what looks equal, `nfkc` also full-width letters, ligatures and ①; `unaccented` drops accents
     (canonical decomposition without its marks); `as_is` compares code points."""
-    punctuation: bool = True
+    punctuation: bool | Literal["space"] = True
     """False: punctuation, signs (+ = $ ^) and control characters are dropped, as if they had not been written; pictures
-    and emoji stay."""
+    and emoji stay. `space`: punctuation parts words as a space does, so that 1.5 is not 15, and what means something
+    beside a number or a name (+ = $ € # %) stays."""
     numbers: bool = True
     """False: every run of digits becomes the same."""
     spaces: bool = False
@@ -117,6 +121,9 @@ def arrow_text(texts: Texts, shingles: Shingles) -> tuple[npt.NDArray[np.uint8],
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise ValueError(f"a column of texts is needed, and this holds {array.type}") from error
     if shingles.unicode in ("nfc", "nfkc") and not pc.all(pc.string_is_ascii(array)).as_py():
+        if pc.any(pc.match_substring_regex(array, rf"[\pM\x{{FF9E}}\x{{FF9F}}]{{{RUN}}}")).as_py():
+            # utf8proc puts marks in order by insertion, as Python does.
+            array = pa.array([text and stream_safe(text) for text in array.to_pylist()], array.type)
         array = pc.utf8_normalize(array, form=shingles.unicode.upper())
     if isinstance(array, pa.ChunkedArray):
         array = array.combine_chunks()
@@ -137,7 +144,7 @@ def arrow_text(texts: Texts, shingles: Shingles) -> tuple[npt.NDArray[np.uint8],
 def table_of(shingles: Shingles) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32], int]:
     """What every code point becomes: the table [0x110000] and the expansions of `kernels`, and the most code points
     that a byte of UTF-8 can become, rounded up. A fifth of a second, once a process."""
-    table = np.arange(_POINTS, dtype=np.uint32)
+    table = np.arange(POINTS, dtype=np.uint32)
     expansions: list[int] = []
     places: dict[tuple[int, ...], int] = {}
     growth = 1
@@ -157,7 +164,7 @@ def table_of(shingles: Shingles) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np
     if shingles.unit == "words":
         for start, end in _ALONE:
             own = table[start:end]
-            own[own < _POINTS] |= kernels.ALONE
+            own[own < POINTS] |= kernels.ALONE
     return table, np.array(expansions or [0], np.uint32), growth
 
 
@@ -166,6 +173,11 @@ def _mapped(character: str, shingles: Shingles) -> tuple[int, ...]:
     if not shingles.spaces and character.isspace():
         return (int(kernels.SPACE),)
     text = character.lower() if shingles.lower else character
+    if shingles.punctuation == "space" and text not in _MEANING:
+        kinds = {unicodedata.category(part) for part in text}
+        if all(kind[0] == "P" or kind in ("Sk", "Cc") for kind in kinds) or text in "|~<>":
+            return (int(kernels.SPACE),)
+        text = "".join(part for part in text if unicodedata.category(part) != "Cf")
     if not shingles.punctuation:
         text = "".join(part for part in text if not _is_sign(unicodedata.category(part)))
     if shingles.unicode == "unaccented":

@@ -7,11 +7,12 @@ A column is written `scorer.column` (`uid` alone needs no scorer). Allowed: `and
 """
 
 import ast
+import functools
+import itertools
 import keyword
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Final, NamedTuple
 
 FUNCTIONS: Final[dict[str, str]] = {
@@ -43,9 +44,10 @@ _HINTS: Final[dict[type[ast.AST], str]] = {
     ast.IfExp: "write `(condition and a) or (not condition and b)`",
 }
 
-# A string, or a keyword used as a column's name: `language.is` (Icelandic), `language.or` (Odia).
+# A string (one that does not end, too: it is read once), or a keyword used as a column's name: `language.is`
+# (Icelandic), `language.or` (Odia).
 _STRING_OR_KEYWORD: Final = re.compile(
-    r"""'[^'\\]*(?:\\.[^'\\]*)*'|"[^"\\]*(?:\\.[^"\\]*)*"|(?<=\w\.)(?:""" + "|".join(keyword.kwlist) + r")\b"
+    r"""'[^'\\]*+(?:\\.[^'\\]*+)*+'?|"[^"\\]*+(?:\\.[^"\\]*+)*+"?|(?<=\w\.)(?:""" + "|".join(keyword.kwlist) + r")\b"
 )
 _LONG: Final = 160  # characters; of a longer expression an error shows the part around its place
 _CONTEXT: Final = 60
@@ -77,9 +79,9 @@ class Expression:
 
     def span(self, node: ast.AST) -> tuple[int, int]:
         """The characters [start, end) of `text` that a node came from."""
-        encoded = _parsable(self.text).encode()
-        start, end = getattr(node, "col_offset", 0), getattr(node, "end_col_offset", None) or len(encoded)
-        return len(encoded[:start].decode()), len(encoded[:end].decode())
+        places = _characters(self.text)
+        start, end = getattr(node, "col_offset", 0), getattr(node, "end_col_offset", None) or len(places) - 1
+        return places[start], places[end]
 
 
 class Threshold(NamedTuple):
@@ -142,7 +144,7 @@ def thresholds_of(text: str | Expression) -> tuple[Threshold, ...]:
     for node in ast.walk(parse(text).tree):
         if not isinstance(node, ast.Compare):
             continue
-        for op, (left, right) in zip(node.ops, pairwise([node.left, *node.comparators]), strict=True):
+        for op, (left, right) in zip(node.ops, itertools.pairwise([node.left, *node.comparators]), strict=True):
             symbol = OPERATORS[type(op)]
             if is_column(right):
                 left, right, symbol = right, left, _MIRRORED.get(symbol, symbol)
@@ -223,6 +225,13 @@ def _parsable(line: str) -> str:
         return word if word[0] in "'\"" else chr(_BOLD_A + ord(word[0].lower()) - ord("a")) + word[1:]
 
     return _STRING_OR_KEYWORD.sub(replace, line)
+
+
+@functools.lru_cache(maxsize=16)
+def _characters(line: str) -> tuple[int, ...]:
+    """By a place in the UTF-8 that was parsed, which is where nodes are said to stand, the place in the line."""
+    heads = (int(byte & 0xC0 != 0x80) for byte in _parsable(line).encode())
+    return (0, *itertools.accumulate(heads))
 
 
 def _hint(line: str) -> str:

@@ -89,9 +89,9 @@ def parse(answer: Answer) -> Parsed:
     match = _NUMBER.match(answer.text)
     if match is None:
         return Parsed(reason=NO_NUMBER)
-    integer = int(match["number"][:9])
+    integer = int(match["number"].lstrip("0")[:9] or "0")
     if match["fraction"]:
-        integer = math.floor(float(f"{integer}.{match['fraction']}") + 0.5)
+        integer = math.floor(float(f"{integer}.{match['fraction'][:9]}") + 0.5)
     if not LOWEST <= integer <= HIGHEST:
         return Parsed(reason=OUT_OF_RANGE)
     open_end = answer.finish == "length" and match.end("number") == len(answer.text)
@@ -163,7 +163,7 @@ def _distribution(answer: Answer, index: int, *, first: bool) -> dict[str, float
 
 def _onwards(answer: Answer, index: int, prefix: str) -> Iterator[tuple[float, float]]:
     """The numbers that begin with `prefix`, each with its probability given the prefix, along the answer's tokens."""
-    if int(prefix) * 10 > HIGHEST or prefix == "0" or index >= len(answer.tokens):
+    if float(prefix) * 10 > HIGHEST or prefix == "0" or index >= len(answer.tokens):
         yield 1.0, float(prefix)
         return
     following = _distribution(answer, index, first=False)

@@ -65,7 +65,7 @@ def read_rubric(path: str | None = None) -> Rubric:
             data = yaml.safe_load(file)
     except FileNotFoundError:
         raise ValueError(f"prompts: there is no file {path}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValueError(f"prompts: {path} is not readable as YAML: {error}") from None
     return _checked(data, path)
 

@@ -135,7 +135,7 @@ class ModelClient:
         if status == 200:
             try:
                 value = read(json.loads(text))
-            except (ValueError, KeyError, TypeError, IndexError) as error:
+            except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
                 self._pool.released(endpoint)
                 return _Failure(error=f"malformed answer ({type(error).__name__}: {error}): {_shorten(text)}")
             self._pool.succeeded(endpoint)
@@ -177,7 +177,7 @@ def _message(text: bytes) -> str:
         data = json.loads(text)
         error = data.get("error", data)
         return str(error["message"] if isinstance(error, dict) else error)[:_TEXT_LIMIT]
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return _shorten(text)
 
 

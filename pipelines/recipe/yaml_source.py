@@ -14,6 +14,9 @@ from mmcorpus.pipelines.recipe.problems import Path, Problem, RecipeError, dotte
 
 MOST_VALUES: Final = 100_000
 """In one recipe, each alias counted as what it stands for: a few lines of aliases of aliases can mean billions."""
+MOST_LEVELS: Final = 50
+"""Mappings and lists within each other; a recipe has some eight."""
+_PLAIN_TAGS: Final = {f"tag:yaml.org,2002:{kind}" for kind in ("map", "seq", "str", "null", "bool", "int", "float")}
 _SCALARS: Final = {
     "tag:yaml.org,2002:null": (r"~|null|Null|NULL|", "~nN\0"),
     "tag:yaml.org,2002:bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
@@ -34,8 +37,16 @@ for _tag, (_pattern, _first) in _SCALARS.items():
     _Loader.add_implicit_resolver(
         _tag, re.compile(rf"(?:{_pattern})\Z"), ["" if char == "\0" else char for char in _first]
     )
-# PyYAML's own reads `010` as eight.
-_Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.value))
+
+
+def _whole_number(loader: _Loader, node: yaml.ScalarNode) -> int:
+    """PyYAML's own reads `010` as eight. Of more than 4,300 digits Python makes no number, of 20 nobody means one."""
+    if len(node.value) > 40 or abs(int(node.value)) >= 1 << 63:
+        raise ValueError("it takes more than 64 bits")
+    return int(node.value)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _whole_number)
 
 
 @dataclass(kw_only=True)
@@ -106,8 +117,21 @@ class _Reader:
         if self.values > MOST_VALUES:
             text = f"more than {MOST_VALUES:,} values, aliases of aliases written out"
             raise RecipeError([Problem(place=f"{self.name}:{node.start_mark.line + 1}", path=path, message=text)])
+        if len(path) > MOST_LEVELS:
+            text = f"more than {MOST_LEVELS} mappings and lists within each other, or an alias that holds itself"
+            raise RecipeError([Problem(place=f"{self.name}:{node.start_mark.line + 1}", path=path[:3], message=text)])
+        if node.tag not in _PLAIN_TAGS:
+            tag = node.tag.replace("tag:yaml.org,2002:", "!!")
+            self.tell(node.start_mark.line + 1, path, f"a recipe has no tags such as {tag}; leave it out")
+            return None
         if isinstance(node, yaml.ScalarNode):
-            return self.loader.construct_object(node)
+            try:
+                return self.loader.construct_object(node)
+            except (ValueError, KeyError) as error:  # `!!int x`, `!!bool maybe`, a number of thousands of digits
+                kind = node.tag.rpartition(":")[2]
+                shown = node.value if len(node.value) <= 40 else f"{node.value[:40]}…"
+                self.tell(node.start_mark.line + 1, path, f"{shown!r} cannot be read as {kind}: {error}")
+                return None
         if isinstance(node, yaml.SequenceNode):
             for index, item in enumerate(node.value):
                 self.lines[(*path, index)] = item.start_mark.line + 1
@@ -168,7 +192,7 @@ def apply_override(source: YamlSource, setting: str) -> None:
             length = known[0] if known else 1
         name = ".".join(parts[:length])
         parts = parts[length:]
-        if isinstance(target, list) and name.isdigit() and int(name) < len(target):
+        if isinstance(target, list) and name.isdecimal() and len(name) < 10 and int(name) < len(target):
             path, index = (*path, int(name)), int(name)
             if not parts:
                 target[index] = value

@@ -189,6 +189,8 @@ def s_curve(run: str, one: Pass, max_shards: int) -> dict[str, Any] | None:
     method, problems = check(MinHash, own, YamlSource(name="score table", data=own), ())
     if method is None or problems:  # a column is not in the shards any more, or the tables are of another version
         return None
+    if method.preset == "by_length":  # captions have no one similarity that a curve could be of
+        return None
     texts = _texts(run, one.sources, method.column, max_shards)
     used = method.bands_used
     grid = np.linspace(0, 1, 101)

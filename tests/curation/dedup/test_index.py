@@ -13,7 +13,7 @@ from mmcorpus.curation.store.scores import load_scores
 from tests.curation.dedup.conftest import Write
 
 CHECKED = MinHash(verify=0.5)
-LOOSE = MinHash()
+LOOSE = MinHash(preset="fineweb")
 TEXT = "the quick brown fox jumps over the lazy dog and then goes home to sleep for a long while {}"
 
 

@@ -104,11 +104,14 @@ def test_equal_texts_have_equal_keys_and_identities() -> None:
     assert keys.identity is not None
     assert keys.identity[0] == keys.identity[1] != keys.identity[2]
     assert keys.known.tolist() == [True, True, True, False, False]
-    assert MinHash().keys(table, {}).identity is None
+    assert MinHash(preset="fineweb").keys(table, {}).identity is None
 
 
 def test_presets_and_what_replaces_their_parts() -> None:
-    assert MinHash().bands_used == Bands(bands=14, rows=8)
+    assert MinHash(preset="fineweb").bands_used == MinHash().bands_used == Bands(bands=14, rows=8)
+    assert MinHash().preset == "by_length"
+    assert MinHash(verify=0.8) == MinHash(preset="fineweb", verify=0.8), "what by_length has no use for is fineweb's"
+    assert MinHash(bands=Bands(bands=3, rows=2)).preset == MinHash(threshold=0.7).preset == "fineweb"
     assert MinHash(preset="curator").bands_used == Bands(bands=20, rows=13)
     assert MinHash(preset="data_juicer").bands_used == Bands(bands=25, rows=10)
     assert MinHash(threshold=0.7, permutations=256).bands_used == Bands(bands=25, rows=10)

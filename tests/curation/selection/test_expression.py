@@ -1,5 +1,6 @@
 """The language: what it means, checked against a naive evaluation row by row, and what it says when it is wrong."""
 
+import contextlib
 import math
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from mmcorpus.curation.selection import ExpressionError, Threshold, check, columns_of, evaluate, split_clauses
 from mmcorpus.curation.selection.expression import parse, selections_of, thresholds_of
 from mmcorpus.curation.store.uid import pair_uid
+from tests.linear_time import check_linear
 
 Row = dict[str, Any]
 Node = tuple[str, Callable[[Row], Any]]
@@ -254,3 +256,28 @@ def test_texts_have_a_length_and_dates_a_time() -> None:
     for text, problem in (("length(a.at) > 1", "needs a text"), ("time('2020-01-01') > 1", "reads a column")):
         with pytest.raises(ExpressionError, match=problem):
             evaluate(text, columns)
+
+
+@pytest.mark.parametrize(
+    "text", ["'" + "\\'" * 1, "a.b == 1 and ", "a.b = ", "a.b in (1, ", "a.b == 'é' and ", "x" * 2]
+)
+def test_a_long_expression_takes_linear_time(text: str) -> None:
+    def read(line: str) -> None:
+        with contextlib.suppress(ExpressionError):
+            split_clauses(line)
+
+    check_linear(read, lambda size: text * (size // len(text)) + "a.b == 1", 20_000)
+
+
+@pytest.mark.parametrize(
+    "text", ["not " * 5000 + "a.b", "-" * 5000 + "1", "(" * 5000, "1" * 5000, "a.b > " + "1+" * 5000 + "1"]
+)
+def test_what_is_too_deep_or_too_large_is_told(text: str) -> None:
+    with pytest.raises(ExpressionError):
+        parse(text)
+
+
+def test_a_string_that_does_not_end_is_a_syntax_error_where_it_begins() -> None:
+    with pytest.raises(ExpressionError, match="syntax error") as caught:
+        parse("language.is == 'x and language.or > 1")
+    assert caught.value.start == 15

@@ -96,3 +96,38 @@ def test_all_duplicates_are_told() -> None:
     with pytest.raises(RecipeError) as caught:
         parse("a: 1\na: 2\nb: {c: 1, c: 2}\n", "r.yaml")
     assert [problem.path for problem in caught.value.problems] == [("a",), ("b", "c")]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "says"),
+    [
+        ("a: 1\nb: " + "9" * 5000, 2, "64 bits"),
+        ("a: 1\nb: -99999999999999999999", 2, "64 bits"),
+        ("a: !!int many", 1, "cannot be read as int"),
+        ("a: !!bool maybe", 1, "cannot be read as bool"),
+        ("a: !!python/object/apply:os.system [echo]", 1, "no tags such as !!python/object/apply:os.system"),
+        ("a: 1\nb: !!timestamp 2020-01-01", 2, "no tags"),
+        ("a: !own {b: 1}", 1, "no tags such as !own"),
+        ("a: " + "[" * 60 + "]" * 60, 1, "within each other"),
+        ("a: " + "{b: " * 60 + "1" + "}" * 60, 1, "within each other"),
+    ],
+)
+def test_what_no_recipe_means_is_told_with_its_line(text: str, line: int, says: str) -> None:
+    with pytest.raises(RecipeError, match=says) as caught:
+        parse(text, "r.yaml")
+    assert f"r.yaml:{line}" in str(caught.value)
+
+
+def test_nesting_of_any_depth_and_aliases_of_aliases_are_refused() -> None:
+    laughs = "\n".join(["a0: &a0 [x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 30))])
+    merged = "\n".join(["a0: &a0 {x: 1}", *(f"a{n}: &a{n} {{b: *a{n - 1}, c: *a{n - 1}}}" for n in range(1, 45))])
+    for text in (laughs, merged, "a: " + "[" * 100_000, "- " * 5000 + "x", "a: &a [*a]"):
+        with pytest.raises(RecipeError):
+            parse(text, "r.yaml")
+
+
+def test_an_index_of_a_setting_is_a_plain_number() -> None:
+    source = parse("a: [1, 2]", "r.yaml")
+    for name in ("\u00b2", "9" * 5000):
+        with pytest.raises(RecipeError, match="not a mapping"):
+            apply_override(source, f"a.{name}=3")
