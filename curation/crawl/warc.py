@@ -6,7 +6,7 @@ zstandard, and fastwarc parses the headers alone. A page of 73 kB takes 0.4 to 0
 takes; by fastwarc alone 0.24, which would save 3 to 5 % and cost a second reader that tells where the first is wrong.
 
     member  member  memb#r  member        a damaged member costs itself: reading goes on at the next one whose first
-    ├────── ├────── ├────── ├──────       bytes decode to `WARC/1.`
+    ├────── ├────── ├────── ├──────       bytes decode to `WARC/`
     record  record  failure record
 
 The place after each record is known before the next one is touched, which is where a killed run goes on.
@@ -32,14 +32,19 @@ from mmcorpus.curation.crawl.http import (
     parse_answer,
     parse_headers,
 )
+from mmcorpus.curation.crawl.members import RECORD, RECORD_LINE, Damaged, Members, members_of
 from mmcorpus.curation.crawl.optout.site_rules import PATHS, site_file
-from mmcorpus.curation.crawl.records import START, Failure, Item, Other, Page, Position
-from mmcorpus.curation.crawl.streams import Damaged, Members, Source, members_of
+from mmcorpus.curation.crawl.records import START, Failure, Item, Other, Page, Position, Ready
+from mmcorpus.curation.crawl.streams import Source
+from mmcorpus.curation.html.nodes import Node, TextNode
 
 BAD_RECORD: Final = "bad_record"
 TRUNCATED: Final = "truncated"
 _PAGE_TYPES: Final = frozenset({"response", "resource", "conversion"})
-_HEAD_END: Final = re.compile(rb"\r?\n\r?\n")
+_HEAD_END: Final = re.compile(rb"\r?\n\r?\n|(?P<record>WARC/\d\.\d{1,2}\r?\n)")
+"""An empty line, or another record's first."""
+_PEEK: Final = 64
+"""Bytes by which the end of a record is told: newlines, and the next one's first line."""
 _NEWLINES: Final = b"\r\n"
 _NO_RECORD: Final = "it does not begin as a WARC record"
 _PATH: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#]*(/[^?#]*)?", re.IGNORECASE)
@@ -114,6 +119,13 @@ class _Block:
             passed += part
         return passed
 
+    def ends_a_record(self, size: int) -> bool:
+        """True if a record may end after so many bytes of a plain file: what is read then goes on from there."""
+        at = self._members.source.offset - len(self.ahead) + size
+        found = self._members.source.peek(at, _PEEK)
+        rest = found.lstrip(_NEWLINES)
+        return not rest or found.count(b"\n", 0, len(found) - len(rest)) > 1 or RECORD.match(rest) is not None
+
     def at_end(self) -> bool:
         """Pass the newlines between records, and say in `parted` if there are two; whether that was all."""
         lines, self.parted = 0, False
@@ -132,6 +144,9 @@ class _Reader:
 
     def __init__(self, members: Members, skip: int, limit: int) -> None:
         self.members, self.skip, self.limit = members, skip, limit
+        self._doubtful = False
+        """A record of a plain file had a wrong length: from then on each is looked at before it is read, or a file of
+        wrong lengths would be read as often as it has records."""
 
     def records(self) -> Iterator[_Raw]:
         """All records and failures, in order."""
@@ -194,7 +209,8 @@ class _Reader:
         while True:
             ended = block.at_end()
             begin = self.members.source.offset - len(block.ahead)
-            whole = ended or (block.want(7) and block.ahead.startswith(b"WARC/1."))
+            block.want(RECORD_LINE)
+            whole = ended or RECORD.match(block.ahead) is not None
             if held is not None and held.problem is None and not whole:
                 if block.parted:
                     held.position = Position(begin)
@@ -203,8 +219,9 @@ class _Reader:
                 else:
                     held.fail(BAD_RECORD, f"after its Content-Length of {held.size} bytes no record begins")
             if held.problem is not None if held is not None else not whole:
+                self._doubtful = True
                 # The first few bytes of a record: the file breaks off there.
-                code = TRUNCATED if b"WARC/1.".startswith(block.ahead) else BAD_RECORD
+                code = TRUNCATED if _is_begun(block.ahead) else BAD_RECORD
                 raw = held or _Raw(offset=begin, number=0).fail(code, _NO_RECORD)
                 # What a wrong length has swallowed is read again: from the end of the record's own header on.
                 found = self.members.find_next(body_at if held is not None else begin + 1)
@@ -228,16 +245,16 @@ class _Reader:
     def _record(self, block: _Block, begin: int, number: int) -> _Raw:
         """The record that begins ahead. Its `length` is that of its header."""
         raw = _Raw(offset=begin, number=number)
-        searched = 0
+        searched = 1  # past the beginning of its own first line
         while not (end := _HEAD_END.search(block.ahead, searched)):
-            searched = max(0, len(block.ahead) - 3)
+            searched = max(searched, len(block.ahead) - RECORD_LINE)
             if len(block.ahead) > MAX_HEAD:
                 return raw.fail(BAD_RECORD, "its header does not end")
             if not block.want(len(block.ahead) + 1):
                 return raw.fail(TRUNCATED, "it ends within its header")
-        head = block.take(end.start())
-        if b"WARC/1." in head[5:]:
+        if end["record"]:
             return raw.fail(BAD_RECORD, "another record begins within its header")
+        head = block.take(end.start())
         try:
             _, pairs = parse_headers(head)
         except ValueError as error:
@@ -249,12 +266,20 @@ class _Reader:
         if not (stated.isascii() and stated.isdigit()):
             return raw.fail(BAD_RECORD, f"its Content-Length is {stated[:40]!r}")
         raw.size = int(stated[:18])
-        if raw.headers.get("warc-type", "").lower() in _PAGE_TYPES:
+        doubtful = self._doubtful and not self.members.compressed
+        if raw.headers.get("warc-type", "").lower() in _PAGE_TYPES and not (
+            doubtful and not block.ends_a_record(raw.size)
+        ):
             raw.block = block.take(min(raw.size, self.limit))
         there = len(raw.block) + block.skip(raw.size - len(raw.block))
         if there < raw.size:
             return raw.fail(TRUNCATED, f"its Content-Length is {raw.size}, and {there} bytes are there")
         return raw
+
+
+def _is_begun(data: bytes) -> bool:
+    """True if a few bytes, the file's last, may be the beginning of a record's first line."""
+    return data.startswith(b"WARC/"[: len(data)]) and len(data) < RECORD_LINE and b"\n" not in data
 
 
 def _item(path: str, raw: _Raw, limit: int) -> Item:
@@ -287,11 +312,14 @@ def _item(path: str, raw: _Raw, limit: int) -> Item:
         return failure(BAD_RECORD, "it does not begin as an HTTP answer")
     whole = len(raw.block) == raw.size
     mime = answer.mime
+    if kind == "conversion" and mime == "text/plain":
+        return _text(at, raw, url, date) if whole else failure("too_large", f"{raw.size} bytes")
+    cut = bool(raw.headers.get("warc-truncated"))
     if (name := _site_name(url)) is not None:
         rules = None
         if whole:
             with contextlib.suppress(TooLarge, Undecodable):
-                rules = site_file(url, answer.status, decode_body(answer, limit), date or "")
+                rules = site_file(url, answer.status, decode_body(answer, limit, cut=cut), date or "")
         return Other(**at, what=name, site_file=rules)
     if mime not in HTML_TYPES and mime not in UNKNOWN_TYPES:
         return other(f"{kind} {mime[:60]}")
@@ -300,7 +328,7 @@ def _item(path: str, raw: _Raw, limit: int) -> Item:
     if not whole:
         return failure("too_large", f"{raw.size} bytes") if mime in HTML_TYPES else other(f"{kind} of unknown type")
     try:
-        body = decode_body(answer, limit)
+        body = decode_body(answer, limit, cut=cut)
     except TooLarge as error:
         return failure("too_large", str(error))
     except Undecodable as error:
@@ -311,6 +339,16 @@ def _item(path: str, raw: _Raw, limit: int) -> Item:
         return failure(BAD_RECORD, "it has no WARC-Target-URI")
     charset = charset_of(answer.get("content-type"))
     return Page(**at, url=url, body=body, date=date, charset=charset, headers=answer.headers)
+
+
+def _text(at: dict[str, Any], raw: _Raw, url: str, date: str | None) -> Item:
+    """The text of a page as WET files have it: UTF-8, a line for each of the page's blocks."""
+    lines = (line.strip() for line in raw.block.decode("utf-8", "replace").replace("\0", "").split("\n"))
+    nodes: list[Node] = [TextNode(text=line) for line in lines if line]
+    if not nodes:
+        return Failure(**at, code="empty", detail="no text", url=url or None, date=date, number=raw.number)
+    language = raw.headers.get("warc-identified-content-language", "").partition(",")[0].strip() or None
+    return Ready(**at, url=url or None, nodes=nodes, identity=raw.block, date=date, language=language)
 
 
 def _site_name(url: str) -> str | None:

@@ -8,15 +8,18 @@ _CONTROL: Final = re.compile(r"[\t\n\r]")
 _SAFE: Final = "%/:=&?~+!$,;'@()*[]|"
 """Characters that are not percent-encoded: those that browsers leave as they are in paths and queries."""
 MAX_LENGTH: Final = 8_000
-"""In characters; a longer address is no address."""
+"""In characters; a longer address is no address, and no base: each of a page's addresses is joined to it."""
 
 
 def base_url(url: str, base: str | None) -> str:
     """The base of a page's relative addresses: its own address, moved by its `<base href>`."""
-    if base is None:
+    if len(url) > MAX_LENGTH:
+        url = url[: url.find("/", url.find("://") + 3) + 1][:MAX_LENGTH]
+    base = None if base is None else _CONTROL.sub("", base).strip()
+    if base is None or len(base) > MAX_LENGTH:
         return url
     try:
-        joined = urljoin(url, _CONTROL.sub("", base).strip())
+        joined = urljoin(url, base)
         scheme = urlsplit(joined).scheme
     except ValueError:
         return url

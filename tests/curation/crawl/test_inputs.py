@@ -70,7 +70,7 @@ def test_what_cannot_be_read_is_refused_before_any_work(tmp_path: Path) -> None:
         ([], "no input"),
         (f"{root}/missing.warc", "no file or folder"),
         (f"{root}/*.warc", "nothing matches"),
-        (f"{root}/notes.md", "its name does not say"),
+        (f"{root}/notes.md", "neither its name nor its first bytes"),
         (f"{root}/bare", "nothing to read"),
         (f"{root}/empty.paths", "the list is empty"),
         (f"{root}/odd.paths", "names 'a.bin'"),
