@@ -5,12 +5,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-TICK = 0.03
+TICK = 0.02
 """Seconds from which on a time says something."""
 
 
 def assert_linear(
-    function: Callable[[Any], object], make: Callable[[int], Any], *, least: int = 1_000, most: int = 1_000_000
+    function: Callable[[Any], object], make: Callable[[int], Any], *, least: int = 1_000, most: int = 200_000
 ) -> None:
     """Four times the input may take eight times as long, and a moment; what is quadratic takes sixteen times.
 

@@ -238,7 +238,10 @@ def _listed(path: str, config: PagesConfig) -> Iterator[tuple[str, str, tuple[st
             named = line
         else:
             named = posixpath.join(posixpath.dirname(path), line)
-        reader = _reader(named, config) or _reader_by_contents(named, config)
+        try:
+            reader = _reader(named, config) or _reader_by_contents(named, config)
+        except InputError as error:
+            raise InputError(f"{path} names {line!r}: {error}") from error
         if reader in (None, "list", "folder"):
             raise InputError(f"{path} names {line!r}: {_unreadable(named)}")
         yield named, str(reader), ()

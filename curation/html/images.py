@@ -50,7 +50,7 @@ _WORDS: Final = re.compile(
 _TRACKERS: Final = re.compile(
     r"//(?:[\w.-]*\.)?(?:doubleclick\.net|google-analytics\.com|googletagmanager\.com|scorecardresearch\.com|quantserve\.com|"
     r"facebook\.com/tr|pixel\.wp\.com|stats\.wp\.com|b\.scorecardresearch|sb\.scorecard|mc\.yandex\.ru|counter\.yadro\.ru|"
-    r"top-fwz1\.mail\.ru|hm\.baidu\.com|c\.statcounter|feeds\.feedburner\.com/~|metrics\.|ping\.)|/(?:b/ss|pixel|piwik\.php|matomo\.php)\b",
+    r"top-fwz1\.mail\.ru|hm\.baidu\.com|c\.statcounter|feeds\.feedburner\.com/~|metrics\.|ping\.)|/(?:b/ss|pixel(?!-)|piwik\.php|matomo\.php)\b",
     re.IGNORECASE,
 )
 _PIXELS: Final = re.compile(r"\s*+(\d{1,5})(?:\.\d*+)?\s*+(?:px\s*+)?\Z")
