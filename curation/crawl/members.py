@@ -116,7 +116,7 @@ class GzipMembers(Members):
                 raise Damaged(f"gzip: {error}") from None
             self._rest = self._decoder.unconsumed_tail
             if self._decoder.eof:
-                self.source.give_back(self._decoder.unused_data)
+                self.source.go_back(self.source.offset - len(self._decoder.unused_data))
             if decoded:
                 return decoded
         return b""
@@ -165,7 +165,7 @@ class ZstdMembers(Members):
             except (zstandard.ZstdError, MemoryError) as error:
                 raise Damaged(f"zstd: {error}") from None
             if self._decoder.eof:
-                self.source.give_back(self._decoder.unused_data)
+                self.source.go_back(self.source.offset - len(self._decoder.unused_data))
             if decoded:
                 return decoded
         return b""
