@@ -10,7 +10,7 @@ from mmcorpus.curation.crawl.streams import CHUNK, Source
 
 ZSTD_CHUNK: Final = 256
 """Of a zstd file at a time: each 4 bytes of it may become 128 KiB, and its decoder takes no limit."""
-FIRST: Final = 1024
+FIRST: Final = 8192
 """Bytes taken of a member at first, each time twice as many: what is left over is never more than what was read."""
 _DICTIONARY: Final = 0x5D
 """That byte, where the frame holds a dictionary."""

@@ -108,7 +108,7 @@ def _mint1t(path: str, row: Row, config: PagesConfig) -> Iterator[Item]:
 
 def _interleaved(path: str, row: Row, url: object, details: list[Any]) -> Item:
     nodes: list[Node] = []
-    texts, images = _list(row, "texts"), _list(row, "images")
+    texts, images = ([] if row.values.get(name) is None else _list(row, name) for name in ("texts", "images"))
     for text, image, known in itertools.zip_longest(texts, images, details[: max(len(texts), len(images))]):
         nodes += _paragraphs(text)
         if image:

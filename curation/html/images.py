@@ -87,21 +87,15 @@ class ImageReader:
         if url is None:
             return None
         width, height = _sizes(values)
-
-        def described(found: re.Match[str], word: str) -> bool:
-            file = _file(url)
-            folder = found.string == file and "/" in file[found.end() :]
-            return is_described(values.get("alt") or caption(), file, word.lower(), folder=folder)
-
         if placeholder and (found := _PLACEHOLDER.search(url)) and not _TEMPLATE.search(url):
-            placeholder = not described(found, found["word"])
+            placeholder = not _is_described(found["word"], url, values, caption)
         return ImageNode(
             url=url,
             alt=_words(values.get("alt")),
             title=_words(values.get("title")),
             width=width,
             height=height,
-            decorative="placeholder" if placeholder else _decorative(url, values, width, height, described),
+            decorative="placeholder" if placeholder else _decorative(url, values, width, height, caption),
         )
 
     def poster(self, attributes: Attributes) -> ImageNode | None:
@@ -213,7 +207,7 @@ def _decorative(
     values: dict[str, str],
     width: int | None,
     height: int | None,
-    described: Callable[[re.Match[str], str], bool],
+    caption: Callable[[], str],
 ) -> str | None:
     sides = [side for side in (width, height) if side is not None]
     if sides and max(sides) <= 3:
@@ -231,19 +225,24 @@ def _decorative(
     alt = values.get("alt", "")[:30]
     # "Star" is what stands in for an icon; "three red stars" is a picture's own description.
     named = alt if len(alt.split()) <= 2 else ""
-    for words, declared in (
-        (values.get("class", "")[:300], True),
-        (values.get("id", "")[:300], True),
-        (_file(url), False),
-        (named, False),
-    ):
-        for found in _WORDS.finditer(words):
+    file = _file(url)
+    for words in (values.get("class", "")[:300], values.get("id", "")[:300], file, named):
+        if words and _WORDS.search(words):
             # A large picture may be of a badge, and one named in passing is content.
             if sides and min(sides) >= 200:
                 return None
-            if declared or not described(found, found[0]):
-                return found.lastgroup
+            for found in _WORDS.finditer(words):
+                folder = words is file and "/" in file[found.end() :]
+                declared = words is not file and words is not named
+                if declared or not _is_described(found[0], url, values, caption, folder=folder):
+                    return found.lastgroup
     return None
+
+
+def _is_described(
+    word: str, url: str, values: dict[str, str], caption: Callable[[], str], *, folder: bool = False
+) -> bool:
+    return is_described(values.get("alt") or caption(), _file(url), word.lower(), folder=folder)
 
 
 def _file(url: str) -> str:

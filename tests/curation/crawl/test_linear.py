@@ -219,4 +219,4 @@ def test_headers_are_read_in_linear_time(name: str) -> None:
         decode_body(found, LIMIT)
         decide_page("https://e.test/", [], found.headers, SiteRules(), OptOutConfig())
 
-    assert_linear(read, lambda n: answer(b"A: b\r\n" + HEADS[name] * (n // len(HEADS[name]))), most=14_000)
+    assert_linear(read, lambda n: answer(b"A: b\r\n" + HEADS[name] * (n // len(HEADS[name]))), most=8_000)

@@ -186,6 +186,8 @@ def test_lists_of_different_lengths_and_broken_metadata_cost_no_text() -> None:
         ({"images": [None, IMAGE, None, IMAGE + "2"]}, ["First.", "Second.", IMAGE, "Third.", IMAGE + "2"], []),
         ({"texts": ["First."]}, ["First.", IMAGE], []),
         ({"texts": []}, [IMAGE], []),
+        ({"texts": None}, [IMAGE], []),
+        ({"images": None}, ["First.", "Second.", "Third."], []),
     ):
         *notes, found = read(jsonl([{**OBELICS, **change}]), ".jsonl", "obelics")
         assert [note.what for note in notes if isinstance(note, Other)] == said
