@@ -29,10 +29,12 @@ def file_kind(file: IO[bytes], path: str) -> str | None:
     file.seek(0)
     head = file.read(HEAD)
     file.seek(0)
-    if compression_of(head, path) is not None:
+    if (compression := compression_of(head, path)) is not None:
         try:
-            opened, _ = decompressed(path, file, 0)
-            head = opened.read(HEAD)
+            if compression == "gzip":  # no more is read: a rerun that seeks to a place far off asks this, too
+                head = zlib.decompressobj(wbits=31).decompress(head, HEAD)
+            else:
+                head = decompressed(path, file, 0)[0].read(HEAD)
         except DECODE_ERRORS as error:
             if is_storage_error(error):
                 raise
