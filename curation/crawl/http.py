@@ -233,7 +233,8 @@ def _brotli(body: bytes, limit: int, cut: bool) -> bytes:
 def _zstd(body: bytes, limit: int, cut: bool) -> bytes:
     import zstandard
 
-    parts, left, at = [], limit, 0
+    parts: list[bytes] = []
+    left, at = limit, 0
     frames = zstandard.ZstdDecompressor(max_window_size=2**27)
     while body.startswith(_ZSTD_MAGIC, at):
         decoder = frames.decompressobj()

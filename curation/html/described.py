@@ -11,6 +11,8 @@ _CHROME: Final = names(_LISTS["chrome_words"])
 """Words of file names that stand for page chrome and for things in pictures."""
 _FOLDERS: Final = names("star stars flag flags seal shield ribbon")
 """Those that are believed in a folder's name, too; `icons/` and `badges/` hold nothing else."""
+_CALLED: Final = names("icon icons button buttons logo placeholder spacer")
+"""Last words of a description by which it calls the picture page chrome: "virtual tour button"."""
 _INTERFACE: Final = names(_LISTS["interface_words"]) | _CHROME
 """Words that describe no picture."""
 _WORD: Final = re.compile(r"[^\W\d_]+")
@@ -42,9 +44,13 @@ def is_described(text: str, file: str, word: str, *, folder: bool = False) -> bo
     """
     if word not in _CHROME or (folder and word not in _FOLDERS):
         return False
-    words = _WORD.findall(text[:_LONG].lower())
+    text = text[:_LONG].lower()
+    words = _WORD.findall(text)
+    if not words or words[-1] in _CALLED:
+        return False
     telling = sum(_tells(each) for each in words)
-    count = sum(max(1, len(each) // 2) if each >= _NO_BLANKS else 1 for each in words)
+    # "virtual-tour-photo" is a name, no description.
+    count = sum(max(1, len(each) // 2) if each >= _NO_BLANKS else 1 for each in text.split())
     name = file.rpartition("/")[2].lower()
     if folder or name.endswith(_DRAWN):
         return count >= 4 and telling >= 2

@@ -238,6 +238,8 @@ CHROME = [
     ("blank.jpg", "A heron"),
     ("seal.jpg", ""),
     ("seal-on-the-beach.jpg", ""),
+    ("virtual-tour-icon.png", "virtual-tour-photo"),
+    ("virtual-tour-icon.png", "Virtual tour button"),
 ]
 
 
