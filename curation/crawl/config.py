@@ -9,6 +9,8 @@ from mmcorpus.curation.html.config import ExtractConfig
 Format = Literal["auto", "warc", "html", "pages", "obelics", "mmc4", "mint1t", "text"]
 """The kinds of input files; see `PagesConfig.format`."""
 
+DEFAULT_PREFIX: Final = "file:///"
+"""Of pages of which nobody says where they are from."""
 VOLATILE: Final = frozenset({"workers"})
 """Options that change how fast pages are read, never what is read: a fingerprint ignores them."""
 
@@ -26,8 +28,10 @@ class PagesConfig:
     prefix: str = ""
     """Stands before each line of a list of paths (`warc.paths.gz`): `https://data.commoncrawl.org/` or
     `s3://commoncrawl/`. Empty: the lines are paths beside the list, or URLs."""
-    url_prefix: str = "file:///"
-    """Of HTML files, the start of each page's address, before its path below the folder or in the archive."""
+    url_prefix: str = DEFAULT_PREFIX
+    """Of HTML files, the start of each page's address, before its path below the folder or in the archive. Where it is
+    not given, the names of several folders and archives stand between, so that their pages are not taken for captures
+    of one another."""
     html_col: str = "html"
     """Of `pages`, the column of HTML, text or bytes."""
     text_col: str = "text"

@@ -1,20 +1,18 @@
 """HTML files: in a folder, a zip or a tar; a page each."""
 
-import lzma
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from typing import IO, Any, Final
 from urllib.parse import quote
 
 from mmcorpus.curation.crawl.config import PagesConfig
+from mmcorpus.curation.crawl.decompress import DECODE_ERRORS, breaks_off, decompressed, is_storage_error
 from mmcorpus.curation.crawl.records import Failure, Item, Other, Page, Position
-from mmcorpus.curation.crawl.streams import decompressed
 from mmcorpus.curation.store import storage
 
 HTML_NAMES: Final = (".html", ".htm", ".xhtml", ".shtml")
-_ERRORS: Final = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, ValueError)
+_ERRORS: Final = (zipfile.BadZipFile, tarfile.TarError, ValueError, *DECODE_ERRORS)
 
 
 def is_html_name(name: str) -> bool:
@@ -49,8 +47,8 @@ def read_zip(path: str, file: IO[bytes], config: PagesConfig, position: Position
             try:
                 with archive.open(member) as opened:
                     body = opened.read(config.extraction.max_bytes + 1)
-            except (*_ERRORS, NotImplementedError, RuntimeError, OSError) as error:  # RuntimeError: a password
-                if isinstance(error, OSError) and error.errno is not None:
+            except (*_ERRORS, NotImplementedError, RuntimeError) as error:  # RuntimeError: a password
+                if is_storage_error(error):
                     raise
                 yield _failure(path, offset, length, after, "bad_record", f"{member.filename}: {error}")
                 continue
@@ -92,10 +90,10 @@ def read_tar(path: str, file: IO[bytes], config: PagesConfig, position: Position
                 raise EOFError("its end is missing")
             if block.strip(b"\0"):
                 raise tarfile.ReadError("what follows is no file of a tar")
-    except (*_ERRORS, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
+    except _ERRORS as error:
+        if is_storage_error(error):
             raise
-        ends = isinstance(error, EOFError) or "end of data" in str(error)
+        ends = breaks_off(error) or "end of data" in str(error)
         last = Position(0, 2**62) if compressed else Position(2**62)
         yield _failure(path, offset, None, last, "truncated" if ends else "bad_record", str(error)[:200])
 

@@ -6,7 +6,7 @@ import zlib
 from dataclasses import dataclass
 from typing import Final
 
-from mmcorpus.curation.crawl.streams import ZSTD_CHUNK
+from mmcorpus.curation.crawl.members import ZSTD_CHUNK, slices
 
 MAX_HEAD: Final = 128 * 1024
 """An answer whose headers are longer is no answer."""
@@ -14,8 +14,14 @@ HTML_TYPES: Final = frozenset({"text/html", "application/xhtml+xml"})
 UNKNOWN_TYPES: Final = frozenset({"", "unknown/unknown", "application/unknown", "*/*"})
 """Types of which the WHATWG's MIME Sniffing Standard (§7) says to look at the bytes."""
 _HEAD_END: Final = re.compile(rb"\r?\n\r?\n")
-_CHARSET: Final = re.compile(r"""charset\s*=\s*["']?\s*([^\s"';,]+)""", re.IGNORECASE)
-_CHUNK_SIZE: Final = re.compile(rb"[ \t]*([0-9a-fA-F]{1,15})[ \t]*(?:;[^\r\n]*)?\r?\n")
+_CHARSET: Final = re.compile(r"""charset\s*+=\s*+(?:["']\s*+)?([^\s"';,]+)""", re.IGNORECASE)
+_CHUNK_SIZE: Final = re.compile(rb"[ \t]*+([0-9a-fA-F]++)[ \t]*+(?:;[^\r\n]*+)?\r?\n")
+_CUT_SIZE: Final = re.compile(rb"[ \t]*+[0-9a-fA-F]*+[ \t]*+(?:;[^\r\n]*+)?\r?\Z")
+"""The end of a body that breaks off within the line of a chunk's size."""
+_ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
+_NO_CODINGS: Final = frozenset({"", "identity", "none", "utf-8", "binary", "8bit"})
+_MOST_CODINGS: Final = 5
+"""Of one body; each may be undone to the limit anew."""
 _TAGS: Final = "!doctype html|html|head|script|iframe|h1|div|font|table|a|style|title|b|body|br|p"
 _HTML: Final = re.compile(
     rf"(?:\xef\xbb\xbf)?[\t\n\f\r ]*<(?:(?:{_TAGS})[ \t\n\f\r>/]|!--|\?xml)".encode("latin-1"), re.I
@@ -102,87 +108,104 @@ def looks_like_html(body: bytes) -> bool:
     return _HTML.match(body[:1024]) is not None
 
 
-def decode_body(answer: Answer, limit: int) -> bytes:
+def decode_body(answer: Answer, limit: int, *, cut: bool = False) -> bytes:
     """An answer's body without its transfer and content encodings.
 
     Crawlers that undo an encoding often leave its header, so that a body that is not what a header says at its first
-    bytes is taken as it is. Raises `TooLarge` above `limit` bytes, `Undecodable` where data breaks off or is damaged.
+    bytes is taken as it is. Time is linear in the body and in what it decodes to.
+
+    Args:
+        cut: the crawler says that it cut the body short: it is read as far as it goes. So is, as browsers do it, a body
+            in chunks that lacks the last one.
+
+    Raises:
+        TooLarge: it would be more than `limit` bytes.
+        Undecodable: data is damaged, or breaks off where nobody says that it was cut.
     """
     body = answer.body
     if "chunked" in answer.get("transfer-encoding").lower():
-        body = _dechunk(body)
+        body, whole = _dechunk(body)
+        cut = cut or not whole
     codings = [name.strip().lower() for key, value in answer.headers if key.lower() == "content-encoding"
                for name in value.split(",")]  # fmt: skip
+    codings = [coding for coding in codings if coding not in _NO_CODINGS]
+    if len(codings) > _MOST_CODINGS and not looks_like_html(body):
+        raise Undecodable(f"{len(codings)} content encodings, one in another")
     for coding in reversed(codings):
-        body = _decode(body, coding, limit)
+        body = _decode(body, coding, limit, cut)
     if len(body) > limit:
         raise TooLarge(f"more than {limit} bytes")
     return body
 
 
-def _dechunk(body: bytes) -> bytes:
-    parts: list[bytes] = []
+def _dechunk(body: bytes) -> tuple[bytes, bool]:
+    """The chunks joined, and whether the last one is there. A body that is not in chunks stays: somebody undid it."""
+    joined = bytearray()
     at = 0
-    while True:
-        size = _CHUNK_SIZE.match(body, at)
-        if size is None:
-            if at == 0:
-                return body  # somebody undid it
-            raise Undecodable("chunked: a chunk's size is missing")
+    while size := _CHUNK_SIZE.match(body, at):
         at, length = size.end(), int(size[1], 16)
         if length == 0:
-            return b"".join(parts)
-        parts.append(body[at : at + length])
-        if at + length > len(body):
-            raise Undecodable("chunked: the last chunk breaks off")
-        at += length
+            return bytes(joined), True
+        joined += body[at : at + length]
+        at = min(at + length, len(body))
         while body[at : at + 1] in (b"\r", b"\n"):
             at += 1
+    if at == 0:
+        return body, True
+    if at < len(body) and not _CUT_SIZE.match(body, at):
+        raise Undecodable("chunked: a chunk's size is missing")
+    return bytes(joined), False
 
 
-def _decode(body: bytes, coding: str, limit: int) -> bytes:
+def _decode(body: bytes, coding: str, limit: int, cut: bool) -> bytes:
     if coding in ("gzip", "x-gzip"):
-        return _inflate(body, 31, limit) if body.startswith(b"\x1f\x8b") else body
+        return _inflate(body, 31, limit, cut) if body.startswith(b"\x1f\x8b") else body
     if coding == "deflate":
-        return _deflate(body, limit)
+        return _deflate(body, limit, cut)
     if coding == "br":
-        return _brotli(body, limit)
+        return _brotli(body, limit, cut)
     if coding == "zstd":
-        return _zstd(body, limit) if body.startswith(b"\x28\xb5\x2f\xfd") else body
-    if coding in ("", "identity", "none", "utf-8", "binary", "8bit"):
-        return body
+        return _zstd(body, limit, cut) if body.startswith(_ZSTD_MAGIC) else body
     if looks_like_html(body):
         return body
     raise Undecodable(f"content encoding {coding[:40]!r}")
 
 
-def _inflate(body: bytes, wbits: int, limit: int) -> bytes:
-    parts, left = [], limit
-    while body:
+def _inflate(body: bytes, wbits: int, limit: int, cut: bool) -> bytes:
+    parts, left, at = [], limit, 0
+    while True:
         decoder = zlib.decompressobj(wbits=wbits)
-        try:
-            parts.append(decoder.decompress(body, left + 1))
-        except zlib.error as error:
-            raise Undecodable(str(error)) from None
-        left -= len(parts[-1])
-        if left < 0:
-            raise TooLarge(f"more than {limit} bytes")
-        if not decoder.eof:
-            raise Undecodable("compressed data breaks off")
+        for piece in slices(body, at):
+            try:
+                part = decoder.decompress(piece, left + 1)
+            except zlib.error as error:
+                raise Undecodable(str(error)) from None
+            parts.append(part)
+            left -= len(part)
+            if left < 0:
+                raise TooLarge(f"more than {limit} bytes")
+            at += len(piece)
+            if decoder.eof:
+                at -= len(decoder.unused_data)
+                break
+        else:
+            if not cut:
+                raise Undecodable("compressed data breaks off")
+            return b"".join(parts)
         # Members after the first are part of the file; anything else after it is not.
-        body = decoder.unused_data if wbits == 31 and decoder.unused_data.startswith(b"\x1f\x8b") else b""
-    return b"".join(parts)
+        if wbits != 31 or not body.startswith(b"\x1f\x8b", at):
+            return b"".join(parts)
 
 
-def _deflate(body: bytes, limit: int) -> bytes:
+def _deflate(body: bytes, limit: int, cut: bool) -> bytes:
     """zlib's format, as the standard says, or a bare stream, as some servers send it."""
     if looks_like_html(body):
         return body
     zlibs = len(body) > 1 and body[0] & 0x0F == 8 and int.from_bytes(body[:2], "big") % 31 == 0
-    return _inflate(body, 15 if zlibs else -15, limit)
+    return _inflate(body, 15 if zlibs else -15, limit, cut)
 
 
-def _brotli(body: bytes, limit: int) -> bytes:
+def _brotli(body: bytes, limit: int, cut: bool) -> bytes:
     import brotli
 
     decoder = brotli.Decompressor()
@@ -198,6 +221,8 @@ def _brotli(body: bytes, limit: int) -> bytes:
             if decoder.is_finished():
                 return b"".join(parts)
             if not part and decoder.can_accept_more_data():
+                if cut:
+                    return b"".join(parts)
                 raise Undecodable("brotli: compressed data breaks off")
     except brotli.error as error:
         if looks_like_html(body):
@@ -205,23 +230,27 @@ def _brotli(body: bytes, limit: int) -> bytes:
         raise Undecodable(f"brotli: {error}") from None
 
 
-def _zstd(body: bytes, limit: int) -> bytes:
+def _zstd(body: bytes, limit: int, cut: bool) -> bytes:
     import zstandard
 
-    parts, left = [], limit
-    while body.startswith(b"\x28\xb5\x2f\xfd"):
-        decoder = zstandard.ZstdDecompressor(max_window_size=2**27).decompressobj()
-        for at in range(0, len(body), ZSTD_CHUNK):
+    parts: list[bytes] = []
+    left, at = limit, 0
+    frames = zstandard.ZstdDecompressor(max_window_size=2**27)
+    while body.startswith(_ZSTD_MAGIC, at):
+        decoder = frames.decompressobj()
+        while not decoder.eof:
+            piece = body[at : at + ZSTD_CHUNK]
+            if not piece:
+                if cut:
+                    return b"".join(parts)
+                raise Undecodable("zstd: compressed data breaks off")
             try:
-                parts.append(decoder.decompress(body[at : at + ZSTD_CHUNK]))
+                part = decoder.decompress(piece)
             except (zstandard.ZstdError, MemoryError) as error:
                 raise Undecodable(f"zstd: {error}") from None
-            left -= len(parts[-1])
+            parts.append(part)
+            left -= len(part)
             if left < 0:
                 raise TooLarge(f"more than {limit} bytes")
-            if decoder.eof:
-                body = decoder.unused_data + body[at + ZSTD_CHUNK :]
-                break
-        else:
-            raise Undecodable("zstd: compressed data breaks off")
+            at += len(piece) - len(decoder.unused_data)
     return b"".join(parts)

@@ -7,6 +7,7 @@ pages     a column of HTML, one of addresses
 text      a column of text; addresses and dates where there are any
 """
 
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,12 +15,13 @@ from datetime import UTC, date, datetime
 from typing import IO, Any, Final
 
 from mmcorpus.curation.crawl.config import PagesConfig
-from mmcorpus.curation.crawl.records import Failure, Item, Page, Position, Ready
+from mmcorpus.curation.crawl.records import Failure, Item, Other, Page, Position, Ready
 from mmcorpus.curation.crawl.tables import Row, column_names, read_rows
 from mmcorpus.curation.html.nodes import ImageNode, Node, TextNode, to_json
 
 TABLES: Final = ("pages", "obelics", "mmc4", "mint1t", "text")
 """Formats of rows."""
+_SCHEMES: Final = ("http://", "https://", "data:")
 BAD_ROW: Final = "bad_record"
 _BLANK: Final = re.compile(r"\n[ \t\r\f\v]*\n\s*")
 
@@ -42,9 +44,10 @@ def read_table_items(
             yield _failure(path, row, *row.problem)
             continue
         try:
-            yield make(path, row, config)
+            items = list(make(path, row, config))
         except (ValueError, TypeError, AttributeError, KeyError, IndexError, RecursionError) as error:
-            yield _failure(path, row, BAD_ROW, f"not a row of {format}: {type(error).__name__}: {str(error)[:200]}")
+            items = [_failure(path, row, BAD_ROW, f"not a row of {format}: {type(error).__name__}: {str(error)[:200]}")]
+        yield from items
 
 
 def _columns(path: str, format: str, there: Sequence[str], config: PagesConfig) -> tuple[str, list[str]]:
@@ -78,60 +81,75 @@ def _columns(path: str, format: str, there: Sequence[str], config: PagesConfig) 
     return format, columns
 
 
-def _page(path: str, row: Row, config: PagesConfig) -> Item:
+def _page(path: str, row: Row, config: PagesConfig) -> Iterator[Item]:
     html, url = row.values.get(config.html_col), row.values.get(config.url_col)
     if not isinstance(url, str) or not url.strip():
-        return _failure(path, row, BAD_ROW, "it has no address")
+        yield _failure(path, row, BAD_ROW, "it has no address")
+        return
     body = html.encode("utf-8", "replace") if isinstance(html, str) else bytes(html or b"")
     if len(body) > config.extraction.max_bytes:
-        return _failure(path, row, "too_large", f"more than {config.extraction.max_bytes} bytes")
+        yield _failure(path, row, "too_large", f"more than {config.extraction.max_bytes} bytes")
+        return
     charset = "utf-8" if isinstance(html, str) else None
-    return Page(**_at(path, row), url=url.strip(), body=body, charset=charset, date=_date(row, config))
+    yield Page(**_at(path, row), url=url.strip(), body=body, charset=charset, date=_date(row, config))
 
 
-def _obelics(path: str, row: Row, config: PagesConfig) -> Item:
-    details = _json(row.values.get("metadata")) or []
-    general = _json(row.values.get("general_metadata")) or {}
-    return _interleaved(path, row, general.get("url"), details)
+def _obelics(path: str, row: Row, config: PagesConfig) -> Iterator[Item]:
+    details, general = _json(row.values.get("metadata"), list), _json(row.values.get("general_metadata"), dict)
+    for name, found in (("metadata", details), ("general_metadata", general)):
+        if found is None:
+            yield _note(path, row, f"{name} that is no JSON")
+    yield _interleaved(path, row, (general or {}).get("url"), details or [])
 
 
-def _mint1t(path: str, row: Row, config: PagesConfig) -> Item:
-    return _interleaved(path, row, row.values.get("url"), ())
+def _mint1t(path: str, row: Row, config: PagesConfig) -> Iterator[Item]:
+    yield _interleaved(path, row, row.values.get("url"), [])
 
 
-def _interleaved(path: str, row: Row, url: object, details: Sequence[Any]) -> Item:
+def _interleaved(path: str, row: Row, url: object, details: list[Any]) -> Item:
     nodes: list[Node] = []
-    for place, (text, image) in enumerate(zip(row.values["texts"], row.values["images"], strict=True)):
+    texts, images = ([] if row.values.get(name) is None else _list(row, name) for name in ("texts", "images"))
+    for text, image, known in itertools.zip_longest(texts, images, details[: max(len(texts), len(images))]):
         nodes += _paragraphs(text)
         if image:
-            known = details[place] if place < len(details) else None
             nodes.append(_image(image, known if isinstance(known, Mapping) else {}))
     return _ready(path, row, url, nodes)
 
 
-def _mmc4(path: str, row: Row, config: PagesConfig) -> Item:
-    texts = row.values["text_list"]
+def _mmc4(path: str, row: Row, config: PagesConfig) -> Iterator[Item]:
+    texts = _list(row, "text_list")
     images: dict[int, list[Node]] = {}
     for info in row.values.get("image_info") or ():
-        if info.get("raw_url"):
-            images.setdefault(int(info["matched_text_index"]), []).append(_image(info["raw_url"], {}))
+        known = info if isinstance(info, Mapping) else {}
+        place = _place_of(known.get("matched_text_index"), len(texts))
+        if place is None and (known.get("raw_url") or not isinstance(info, Mapping)):
+            yield _note(path, row, "image that no text is matched with")
+        elif place is not None and known.get("raw_url"):
+            images.setdefault(place, []).append(_image(known["raw_url"], {}))
     nodes: list[Node] = []
     for place, text in enumerate(texts):
-        nodes += images.pop(place, [])  # before the sentence that it was matched with
+        nodes += images.get(place, [])  # before the sentence that it was matched with
         nodes += _paragraphs(text)
-    if images:
-        raise ValueError(f"an image is matched with text {min(images)}; there are {len(texts)}")
-    return _ready(path, row, row.values.get("url"), nodes)
+    yield _ready(path, row, row.values.get("url"), nodes)
 
 
-def _text(path: str, row: Row, config: PagesConfig) -> Item:
+def _place_of(index: Any, texts: int) -> int | None:
+    """The number of the text that an image was matched with; None if it names none."""
+    try:
+        place = int(index)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return place if 0 <= place < texts else None
+
+
+def _text(path: str, row: Row, config: PagesConfig) -> Iterator[Item]:
     text = row.values.get(config.text_col)
     if text is not None and not isinstance(text, str):
         raise TypeError(f"{config.text_col} is no text")
-    return _ready(path, row, row.values.get(config.url_col), _paragraphs(text), _date(row, config))
+    yield _ready(path, row, row.values.get(config.url_col), _paragraphs(text), _date(row, config))
 
 
-_MAKERS: Final[dict[str, Callable[[str, Row, PagesConfig], Item]]] = {
+_MAKERS: Final[dict[str, Callable[[str, Row, PagesConfig], Iterator[Item]]]] = {
     "pages": _page,
     "obelics": _obelics,
     "mint1t": _mint1t,
@@ -146,12 +164,16 @@ def _paragraphs(text: str | None) -> list[Node]:
     return [TextNode(text=part) for part in parts if part]
 
 
-def _image(url: str, details: Mapping[str, Any]) -> ImageNode:
-    if not isinstance(url, str) or not url.startswith(("http://", "https://", "data:")):
-        raise ValueError(f"{str(url)[:80]!r} is no address of an image")
+def _image(url: object, details: Mapping[str, Any]) -> ImageNode:
+    """The image at an address. One that is none stays where it stood: the download says `bad_url` of it."""
+    address = url if isinstance(url, str) else f"({type(url).__name__})"
+    if not address.startswith(_SCHEMES):  # or it is taken as it is
+        address = address.strip()
+        scheme = next((scheme for scheme in _SCHEMES if address[: len(scheme)].lower() == scheme), "")
+        address = scheme + address[len(scheme) :]
     alt = details.get("alt_text")
     return ImageNode(
-        url=url,
+        url=address,
         alt=alt if isinstance(alt, str) and alt else None,
         width=_pixels(details.get("rendered_width")),
         height=_pixels(details.get("rendered_height")),
@@ -190,6 +212,25 @@ def _date(row: Row, config: PagesConfig) -> str | None:
     return value.strip() or None if isinstance(value, str) else None
 
 
-def _json(value: object) -> Any:
-    """JSON text parsed; anything else as it is."""
-    return json.loads(value) if isinstance(value, str) else value
+def _json(value: object, kind: type[Any]) -> Any:
+    """JSON text parsed, anything else as it is: None if it is broken or of another kind, empty if there is none."""
+    if value is None or value == "":
+        return kind()
+    try:
+        found = json.loads(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError):
+        return None
+    return kind() if found is None else found if isinstance(found, kind) else None
+
+
+def _list(row: Row, name: str) -> list[Any]:
+    """A column's list. Raises TypeError for anything else."""
+    found = row.values.get(name)
+    if not isinstance(found, list):
+        raise TypeError(f"{name} is no list")
+    return found
+
+
+def _note(path: str, row: Row, what: str) -> Other:
+    """What a document had and lost; counted among what is no page. It stands before its document, in the same part."""
+    return Other(**_at(path, row), what=what)

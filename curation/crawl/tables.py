@@ -1,8 +1,6 @@
 """Rows of parquet and JSONL files one by one, from any row on; a row that cannot be read costs itself."""
 
 import json
-import lzma
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Any, Final
@@ -10,8 +8,9 @@ from typing import IO, Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mmcorpus.curation.crawl.compression import compression_of, plain_name
+from mmcorpus.curation.crawl.decompress import DECODE_ERRORS, breaks_off, decompressed, is_storage_error
 from mmcorpus.curation.crawl.records import START, Position
-from mmcorpus.curation.crawl.streams import decompressed
 
 BATCH_ROWS: Final = 64
 """Of parquet at a time: a row may have megabytes."""
@@ -36,7 +35,7 @@ class Row:
 
 def column_names(path: str, file: IO[bytes]) -> list[str]:
     """A table's columns; of JSONL those of its first rows. The file is read from its beginning."""
-    if _is_parquet(path):
+    if _is_parquet(path, file):
         return list(pq.read_schema(file).names)
     names: dict[str, None] = {}
     for row, _ in zip(read_rows(path, file, None, START), range(20), strict=False):
@@ -49,11 +48,18 @@ def read_rows(path: str, file: IO[bytes], columns: list[str] | None, position: P
 
     Raises pa.ArrowInvalid for a file that is no parquet file.
     """
-    return _parquet(file, columns, position) if _is_parquet(path) else _jsonl(path, file, position)
+    return _parquet(file, columns, position) if _is_parquet(path, file) else _jsonl(path, file, position)
 
 
-def _is_parquet(path: str) -> bool:
-    return path.lower().endswith(".parquet")
+def _is_parquet(path: str, file: IO[bytes]) -> bool:
+    """By the first bytes, whatever the name; of a file that cannot be told from JSONL by the name."""
+    file.seek(0)
+    head = file.read(1024)
+    file.seek(0)
+    if head.startswith(b"PAR1"):
+        return True
+    told = compression_of(head) is not None or head.lstrip().startswith(b"{")
+    return plain_name(path).endswith(".parquet") and not told
 
 
 def _parquet(file: IO[bytes], columns: list[str] | None, position: Position) -> Iterator[Row]:
@@ -79,8 +85,8 @@ def _row_group(table: Any, group: int, first: int, columns: list[str], begin: in
                     yield Row(values=values, position=Position(row + 1), offset=row, length=None)
                 row += 1
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # the file's storage; Arrow's own errors have no number
+        if is_storage_error(error):
+            raise
         detail = f"rows {row} to {first + count - 1}: {str(error).splitlines()[0][:200]}"
         yield Row(
             values={}, position=Position(first + count), offset=max(row, begin), length=None,
@@ -100,14 +106,10 @@ def _jsonl(path: str, file: IO[bytes], position: Position) -> Iterator[Row]:
                 problem = ("too_large", f"a line of more than {MAX_LINE} bytes")
                 line = file.readline(MAX_LINE)
                 size += len(line)
-        except (EOFError, zlib.error, lzma.LZMAError, OSError) as error:
-            if isinstance(error, OSError) and error.errno is not None:
+        except DECODE_ERRORS as error:
+            if is_storage_error(error):
                 raise
-            problem = ("truncated" if isinstance(error, EOFError) else "bad_record", str(error)[:200])
-        except Exception as error:
-            if not path.lower().endswith(".zst") or type(error).__name__ != "ZstdError":
-                raise
-            problem = ("bad_record", str(error)[:200])
+            problem = ("truncated" if breaks_off(error) else "bad_record", str(error)[:200])
         broken = problem is not None and problem[0] != "too_large"
         if not size and not broken:
             return

@@ -7,14 +7,16 @@ begins, so that a rerun seeks to the end of the last committed shard of each fil
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, Any, Final, Literal
+from urllib.parse import quote
 
 import pyarrow as pa
 
 from mmcorpus.curation.crawl.config import VOLATILE, PagesConfig
+from mmcorpus.curation.crawl.decompress import file_kind
 from mmcorpus.curation.crawl.html_files import read_folder, read_tar, read_zip
-from mmcorpus.curation.crawl.inputs import InputFile, find_inputs
+from mmcorpus.curation.crawl.inputs import InputFile, find_inputs, reader_of
 from mmcorpus.curation.crawl.optout.site_rules import BlockLists, SiteRules
 from mmcorpus.curation.crawl.published import read_table_items
 from mmcorpus.curation.crawl.records import START, Item, Other, Position
@@ -94,7 +96,7 @@ def extract_documents(
         holds="documents",
         made_from=MadeFrom(
             config={**plain(config, VOLATILE), "kind": kind},
-            inputs={"inputs": digest([[file.path, file.reader, file.names] for file in files])},
+            inputs={"inputs": digest([_identity(file) for file in files])},
         ),
         earlier=("extract.json",),
     ).claim()
@@ -169,6 +171,8 @@ class FileExtractor:
 
 def read_items(config: PagesConfig, file: InputFile, position: Position) -> Iterator[Item]:
     """All that an input file holds, from a position on."""
+    if file.label:
+        config = replace(config, url_prefix=f"{config.url_prefix}{quote(file.label)}/")
     if file.reader == "folder":
         yield from read_folder(file.path, file.names, config, position)
         return
@@ -177,13 +181,20 @@ def read_items(config: PagesConfig, file: InputFile, position: Position) -> Iter
 
 
 def _read(config: PagesConfig, file: InputFile, opened: IO[bytes], position: Position) -> Iterator[Item]:
-    if file.reader == "warc":
+    # By its first bytes, where these say it: names lie.
+    reader = reader_of(file_kind(opened, file.path), config, file.path) or file.reader
+    if reader == "warc":
         return read_warc(file.path, Source(opened), position, config.extraction.max_bytes)
-    if file.reader == "zip":
+    if reader == "zip":
         return read_zip(file.path, opened, config, position)
-    if file.reader == "tar":
+    if reader == "tar":
         return read_tar(file.path, opened, config, position)
     return read_table_items(file.path, opened, config.format, config, position)
+
+
+def _identity(file: InputFile) -> list[Any]:
+    """What of an input decides its documents, besides its contents."""
+    return [file.path, file.reader, file.names, *([file.label] if file.label else [])]
 
 
 def _mark(file: InputFile) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from mmcorpus.curation.crawl.config import PagesConfig
-from mmcorpus.curation.crawl.optout.decide import decide_image, decide_page
+from mmcorpus.curation.crawl.optout.decide import decide_page, image_decider
 from mmcorpus.curation.crawl.optout.site_rules import SiteRules, host_of
 from mmcorpus.curation.crawl.records import Failure, Page, Ready
 from mmcorpus.curation.documents.shards import FAILED
@@ -63,11 +63,13 @@ class PageExtractor:
             more = {"title": page.title, "language": page.language, "charset": page.charset}
         else:
             nodes = found.nodes
+            more = {"language": found.language}
         if not self.images:
             nodes = [node for node in nodes if isinstance(node, TextNode)]
         if not nodes:
             return {"error_message": "empty: no text on the page"}
-        nodes = [self._with_opt_out(node, metas, headers) for node in nodes]
+        signal = image_decider(metas, headers, self.sites, self.config.opt_out)
+        nodes = [_with_opt_out(node, signal) for node in nodes]
         texts = [node for node in nodes if isinstance(node, TextNode)]
         return {
             **more,
@@ -79,11 +81,12 @@ class PageExtractor:
             "words": sum(len(node.text.split()) for node in texts),
         }
 
-    def _with_opt_out(self, node: Node, metas: Metas, headers: Metas) -> Node:
-        if isinstance(node, TextNode) or node.opt_out is not None:
-            return node
-        signal = decide_image(node.url, metas, headers, self.sites, self.config.opt_out)
-        return replace(node, opt_out=signal) if signal is not None else node
+
+def _with_opt_out(node: Node, signal: Callable[[str], str | None]) -> Node:
+    if isinstance(node, TextNode) or node.opt_out is not None:
+        return node
+    found = signal(node.url)
+    return replace(node, opt_out=found) if found is not None else node
 
 
 def uid_of(found: Page | Ready | Failure) -> str:

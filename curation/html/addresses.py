@@ -10,7 +10,6 @@ from mmcorpus.curation.download.images import BadImage
 from mmcorpus.curation.store.uid import pair_uid
 
 _INLINE: Final = "data:"
-_HEADER: Final = re.compile(r"data:\s*([^,]*?)\s*,", re.IGNORECASE)
 _BLANKS: Final = re.compile(rb"\s+")
 
 
@@ -28,8 +27,8 @@ def shown_url(url: str) -> str:
     """The address as tables show it: of a `data:` address its type, size and uid in place of the bytes."""
     if not is_inline(url):
         return url
-    header = _HEADER.match(url)
-    kind = header[1].partition(";")[0][:64] if header else ""
+    header, comma, _ = url[len(_INLINE) :].partition(",")
+    kind = header.partition(";")[0].strip()[:64] if comma else ""
     return f"data:{kind};characters={len(url)};uid={address_uid(url)}"
 
 
@@ -38,11 +37,10 @@ def decode_inline(url: str, max_bytes: int) -> tuple[bytes, str]:
 
     Raises BadImage (`bad_url`, `empty_body`, `too_many_bytes`).
     """
-    header = _HEADER.match(url)
-    if header is None:
+    header, comma, encoded = url[len(_INLINE) :].partition(",")
+    if not is_inline(url) or not comma:
         raise BadImage("bad_url", "a data: address without a comma")
-    kind, *parameters = (part.strip().lower() for part in header[1].split(";"))
-    encoded = url[header.end() :]
+    kind, *parameters = (part.strip().lower() for part in header.split(";"))
     # Base64 is a third longer than what it holds, percent-encoding at most three times as long.
     if len(encoded) > 3 * max_bytes + 1024:
         raise BadImage("too_many_bytes", f"over {max_bytes}")

@@ -1,5 +1,6 @@
 """The content of a page: boilerplate goes; the smallest element with the prose left is the root."""
 
+import functools
 import re
 from dataclasses import dataclass
 from itertools import islice
@@ -184,6 +185,11 @@ def _with_headline(tree: Tree, features: Features, prose: list[int], body: int, 
 
 def _hero(tree: Tree, body: int, first: int, dropped: bytearray) -> list[tuple[int, int]]:
     """The picture above the headline that a template names the lead."""
+
+    @functools.cache
+    def leads(k: int) -> bool:
+        return any(name == "class" and value and _HERO.search(value) for name, value in tree.attributes[k])
+
     i = body + 1
     while i < first:
         if dropped[i]:
@@ -191,8 +197,7 @@ def _hero(tree: Tree, body: int, first: int, dropped: bytearray) -> list[tuple[i
             continue
         if tree.tags[i] in IMAGES:
             above = tree.parents[i]
-            near = [pair for k in (i, above, tree.parents[above]) for pair in tree.attributes[k]]
-            if any(name == "class" and value and _HERO.search(value) for name, value in near):
+            if leads(i) or leads(above) or leads(tree.parents[above]):
                 return [(i, tree.ends[i])]
         i += 1
     return []

@@ -1,5 +1,6 @@
 """From the parts of a tree that are content to a document's nodes, in page order."""
 
+import functools
 import re
 from dataclasses import dataclass
 from typing import Final
@@ -17,6 +18,9 @@ _CAPTION: Final = re.compile(
     r"(?:^|[\s_-])(?:wp-?caption-?text|thumb-?caption|(?:image|img|photo|picture|media|figure|gallery|article__)?-?caption(?:-?text)?|figcaption)(?=[\s_-]|$)",
     re.IGNORECASE,
 )
+_NEAR: Final = 100
+"""Elements after an image among which its figure's caption is looked for, and characters of a text of it."""
+_NEAR_ABOVE: Final = 5
 _LARGE_CELL: Final = 1_000
 """Bytes of text a row from which on a table lays out a page."""
 
@@ -201,7 +205,11 @@ class _Emitter:
     def _image(self, i: int) -> None:
         tree = self.tree
         sources, self.sources = self.sources, []
-        image = self.reader.read(tree.attributes[i], sources if tree.tags[tree.parents[i]] == "picture" else ())
+        image = self.reader.read(
+            tree.attributes[i],
+            sources if tree.tags[tree.parents[i]] == "picture" else (),
+            functools.partial(self._figcaption, i),
+        )
         if self.muted and self.fresh and not self.unread:
             # A noscript's picture right after an image is that image again.
             return
@@ -211,6 +219,24 @@ class _Emitter:
             if image is None:
                 return
         self._place(image)
+
+    def _figcaption(self, i: int) -> str:
+        """The beginning of the caption of the figure around an image, if it stands near; empty without one."""
+        tree = self.tree
+        above = i
+        for _ in range(_NEAR_ABOVE):
+            above = tree.parents[above]
+            if above < 0:
+                return ""
+            if tree.tags[above] == "figure":
+                break
+        else:
+            return ""
+        last = min(tree.ends[above], i + _NEAR)
+        caption = next((k for k in range(i + 1, last) if tree.tags[k] == "figcaption"), None)
+        if caption is None:
+            return ""
+        return "".join(text[:_NEAR] for text in tree.texts[caption : min(tree.ends[caption], caption + _NEAR)])
 
     def _place(self, image: ImageNode) -> None:
         out = self.out

@@ -4,7 +4,7 @@ import re
 from functools import lru_cache
 from typing import Final
 
-_META: Final = re.compile(rb"<meta[^>]{0,500}?charset\s*=\s*[\"']?\s*([A-Za-z0-9_.:-]{1,40})", re.IGNORECASE)
+_META: Final = re.compile(rb"<meta[^>]{0,500}?charset\s*+=\s*+(?:[\"']\s*+)?([A-Za-z0-9_.:-]{1,40})", re.IGNORECASE)
 _LATE: Final = 100_000
 """Bytes in which a later `meta` still counts, which makes browsers parse again."""
 _CONTRADICTED: Final = 0.02

@@ -2,11 +2,12 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
 from mmcorpus.curation.html.config import ExtractConfig
+from mmcorpus.curation.html.described import is_described
 from mmcorpus.curation.html.nodes import ImageNode, Node
 from mmcorpus.curation.html.parse import Attributes
 from mmcorpus.curation.html.urls import absolute_url
@@ -19,7 +20,7 @@ _LAZY: Final = read_data(__package__, "words.yaml")["lazy_attributes"].split()
 """Attributes in which scripts that load images late keep the address, the most telling first."""
 _ADDRESS: Final = re.compile(r"\.(?:jpe?g|png|webp|gif|avif|bmp|tiff?)(?:[?#!@]|$)", re.IGNORECASE)
 _PLACEHOLDER: Final = re.compile(
-    r"(?:^|[/_.\-])(?:blank|spacer|placeholder|transparent|pixel|lazy(?:load(?:er|ing)?)?|loading|loader|gr[ae]y|empty|dummy|1x1|"
+    r"(?:^|[/_.\-])(?P<word>blank|spacer|placeholder|transparent|pixel|lazy(?:load(?:er|ing)?)?|loading|loader|gr[ae]y|empty|dummy|1x1|"
     r"grey-placeholder|preload|spaceball|trans|clear|default-image|img-placeholder)(?:[_\-.\d]*)\.(?:gif|png|svg|jpe?g|webp)",
     re.IGNORECASE,
 )
@@ -49,10 +50,10 @@ _WORDS: Final = re.compile(
 _TRACKERS: Final = re.compile(
     r"//(?:[\w.-]*\.)?(?:doubleclick\.net|google-analytics\.com|googletagmanager\.com|scorecardresearch\.com|quantserve\.com|"
     r"facebook\.com/tr|pixel\.wp\.com|stats\.wp\.com|b\.scorecardresearch|sb\.scorecard|mc\.yandex\.ru|counter\.yadro\.ru|"
-    r"top-fwz1\.mail\.ru|hm\.baidu\.com|c\.statcounter|feeds\.feedburner\.com/~|metrics\.|ping\.)|/(?:b/ss|pixel|piwik\.php|matomo\.php)\b",
+    r"top-fwz1\.mail\.ru|hm\.baidu\.com|c\.statcounter|feeds\.feedburner\.com/~|metrics\.|ping\.)|/(?:b/ss|pixel(?!-)|piwik\.php|matomo\.php)\b",
     re.IGNORECASE,
 )
-_PIXELS: Final = re.compile(r"\s*(\d{1,5})(?:\.\d*)?\s*(?:px)?\s*$")
+_PIXELS: Final = re.compile(r"\s*+(\d{1,5})(?:\.\d*+)?\s*+(?:px\s*+)?\Z")
 _STYLE: Final = re.compile(r"(?:^|[;\s])(width|height)\s*:\s*(\d{1,5})(?:\.\d*)?px")
 _NUMBER: Final = re.compile(r"\d+(?:\.\d+)?")
 
@@ -70,23 +71,31 @@ class ImageReader:
     def __init__(self, base: str, config: ExtractConfig) -> None:
         self.base, self.config = base, config
 
-    def read(self, attributes: Attributes, sources: Iterable[Attributes] = ()) -> ImageNode | None:
+    def read(
+        self,
+        attributes: Attributes,
+        sources: Iterable[Attributes] = (),
+        caption: Callable[[], str] = lambda: "",
+    ) -> ImageNode | None:
         """The image of a tag (and of the `<source>`s before it in its `<picture>`); None if it names no address.
 
-        The kind of page chrome that its words and sizes say it is stands in `decorative`.
+        The kind of page chrome that its words and sizes say it is stands in `decorative`; a word in the file's name
+        says nothing if the alt text, or the caption, describes a picture.
         """
         values = {name: value for name, value in attributes if value}
         url, placeholder = self._address(values, list(sources))
         if url is None:
             return None
         width, height = _sizes(values)
+        if placeholder and (found := _PLACEHOLDER.search(url)) and not _TEMPLATE.search(url):
+            placeholder = not _is_described(found["word"], url, values, caption)
         return ImageNode(
             url=url,
             alt=_words(values.get("alt")),
             title=_words(values.get("title")),
             width=width,
             height=height,
-            decorative="placeholder" if placeholder else _decorative(url, values, width, height),
+            decorative="placeholder" if placeholder else _decorative(url, values, width, height, caption),
         )
 
     def poster(self, attributes: Attributes) -> ImageNode | None:
@@ -137,7 +146,7 @@ class ImageReader:
         if address[:5].lower() == "data:":
             kind, comma, _ = address[5:100].partition(",")
             fits = len(address) <= self.config.max_data_uri
-            return address if fits and comma and kind.lower().startswith("image/") else None
+            return f"data:{address[5:]}" if fits and comma and kind.lower().startswith("image/") else None
         return absolute_url(self.base, address)
 
 
@@ -193,7 +202,13 @@ def _sizes(values: dict[str, str]) -> tuple[int | None, int | None]:
     return sizes.get("width"), sizes.get("height")
 
 
-def _decorative(url: str, values: dict[str, str], width: int | None, height: int | None) -> str | None:
+def _decorative(
+    url: str,
+    values: dict[str, str],
+    width: int | None,
+    height: int | None,
+    caption: Callable[[], str],
+) -> str | None:
     sides = [side for side in (width, height) if side is not None]
     if sides and max(sides) <= 3:
         return "tracking"
@@ -210,13 +225,24 @@ def _decorative(url: str, values: dict[str, str], width: int | None, height: int
     alt = values.get("alt", "")[:30]
     # "Star" is what stands in for an icon; "three red stars" is a picture's own description.
     named = alt if len(alt.split()) <= 2 else ""
-    for words in (values.get("class", "")[:300], values.get("id", "")[:300], _file(url), named):
-        if words and (found := _WORDS.search(words)):
+    file = _file(url)
+    for words in (values.get("class", "")[:300], values.get("id", "")[:300], file, named):
+        if words and _WORDS.search(words):
             # A large picture may be of a badge, and one named in passing is content.
             if sides and min(sides) >= 200:
                 return None
-            return found.lastgroup
+            for found in _WORDS.finditer(words):
+                folder = words is file and "/" in file[found.end() :]
+                declared = words is not file and words is not named
+                if declared or not _is_described(found[0], url, values, caption, folder=folder):
+                    return found.lastgroup
     return None
+
+
+def _is_described(
+    word: str, url: str, values: dict[str, str], caption: Callable[[], str], *, folder: bool = False
+) -> bool:
+    return is_described(values.get("alt") or caption(), _file(url), word.lower(), folder=folder)
 
 
 def _file(url: str) -> str:

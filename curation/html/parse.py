@@ -91,8 +91,9 @@ class _Handler:
                 return
             ends[stack.pop()] = len(tags)
             if tag == "title":
+                if in_title:
+                    tree.title = " ".join("".join(title).split()) or None
                 in_title = False
-                tree.title = tree.title or " ".join("".join(title).split()) or None
             elif tag == "pre":
                 code -= 1
 

@@ -7,21 +7,31 @@ from urllib.parse import quote, urldefrag, urljoin, urlsplit
 _CONTROL: Final = re.compile(r"[\t\n\r]")
 _SAFE: Final = "%/:=&?~+!$,;'@()*[]|"
 """Characters that are not percent-encoded: those that browsers leave as they are in paths and queries."""
+_MOST_PARTS: Final = 200
+"""Of the path of a base; a longer one (a crawler's trap) is taken for its host's root."""
 MAX_LENGTH: Final = 8_000
-"""In characters; a longer address is no address."""
+"""In characters; a longer address is no address, and no base: each of a page's addresses is joined to it."""
 
 
 def base_url(url: str, base: str | None) -> str:
     """The base of a page's relative addresses: its own address, moved by its `<base href>`."""
-    if base is None:
+    if not _is_base(url):
+        url = url[: url.find("/", url.find("://") + 3) + 1][:MAX_LENGTH]
+    base = None if base is None else _CONTROL.sub("", base).strip()
+    if base is None or not _is_base(base):
         return url
     try:
-        joined = urljoin(url, _CONTROL.sub("", base).strip())
+        joined = urljoin(url, base)
         scheme = urlsplit(joined).scheme
     except ValueError:
         return url
     # A base of another scheme (data:, javascript:) is passed over by browsers too (HTML §4.2.3).
     return joined if scheme in ("http", "https", "file", urlsplit(url).scheme) else url
+
+
+def _is_base(url: str) -> bool:
+    """False for an address to which each of a page's addresses would be joined in too long a time."""
+    return len(url) <= MAX_LENGTH and url.partition("?")[0].count("/") <= _MOST_PARTS
 
 
 def absolute_url(base: str, address: str) -> str | None:

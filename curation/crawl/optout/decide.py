@@ -14,7 +14,7 @@ the first three are known while a page is extracted, the last when all of a craw
 
 import functools
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
@@ -31,6 +31,7 @@ AI_AGENTS: Final = (
 """Robots that collect for training, by the tokens that their owners publish: a site that turns them away has said what
 it thinks of training. Robots that answer a user's question or serve a search are not among them."""
 OWN_AGENT: Final = "mmcorpus"
+_OF_AI: Final = frozenset({"noai", "noimageai"})
 _ROBOT: Final = re.compile(r"bot|crawl|spider|slurp|(?:^|[-_])ai(?:$|[-_])")
 # Directives that take a value after a colon, and so are no robot's name.
 _VALUED: Final = frozenset({"max-snippet", "max-image-preview", "max-video-preview", "unavailable_after"})
@@ -75,33 +76,44 @@ def decide_site(url: str, sites: SiteRules, config: OptOutConfig) -> str | None:
     return None
 
 
-def _decide(
-    url: str,
+def _decider(
     metas: Iterable[tuple[str, str]],
     headers: Iterable[tuple[str, str]],
     sites: SiteRules,
     config: OptOutConfig,
     directives: frozenset[str],
-) -> str | None:
-    """The opt-out signal of a page or an image, e.g. `meta robots: noai`; None if there is none.
+) -> Callable[[str], str | None]:
+    """What says of an address the opt-out signal, e.g. `meta robots: noai`; None if there is none.
+
+    The address is absolute, of the page or of an image; a `data:` address has no site.
 
     Args:
-        url: absolute, of the page or the image; a `data:` address has no site.
         metas: name and content of the page's `<meta>` tags, all or those of robots, in order.
         headers: name and value of the headers of the page's response, all or some, in order.
     """
-    entry = sites.block_lists.refusal(url)
-    return (
-        (entry and f"blocklist {entry}")
-        or _stated(metas, headers, directives.intersection(config.directives), config)
-        or decide_site(url, sites, config)
-    )
+    stated = _stated(metas, headers, directives.intersection(config.directives), config)
+
+    def decide(url: str) -> str | None:
+        entry = sites.block_lists.refusal(url)
+        return (entry and f"blocklist {entry}") or stated or decide_site(url, sites, config)
+
+    return decide
 
 
-decide_page = functools.partial(_decide, directives=PAGE_DIRECTIVES)
+page_decider = functools.partial(_decider, directives=PAGE_DIRECTIVES)
 """The opt-out signal of a page."""
-decide_image = functools.partial(_decide, directives=IMAGE_DIRECTIVES)
-"""The opt-out signal of an image that a page shows, be the page as it may."""
+image_decider = functools.partial(_decider, directives=IMAGE_DIRECTIVES)
+"""The opt-out signal of each image that a page shows, be the page as it may: what the page states is read once."""
+
+
+def decide_page(url: str, *signals: Any) -> str | None:
+    """The opt-out signal of a page; `signals` as `page_decider` takes them."""
+    return page_decider(*signals)(url)
+
+
+def decide_image(url: str, *signals: Any) -> str | None:
+    """The opt-out signal of one image; `signals` as `image_decider` takes them."""
+    return image_decider(*signals)(url)
 
 
 def _stated(
@@ -118,7 +130,7 @@ def _stated(
         elif robot == "x-robots-tag":  # `<meta http-equiv="X-Robots-Tag">`
             directive = _header_directive(content.lower(), ours, wanted)
         else:
-            directive = _directive(content.lower().split(","), robot, ours, wanted)
+            directive = _directive(content.lower().split(","), _heard(robot, ours, wanted))
         if directive:
             return f"meta {robot}: {directive}"
     for name, value in headers:
@@ -130,32 +142,35 @@ def _stated(
     return None
 
 
-def _directive(parts: Iterable[str], robot: str, ours: frozenset[str], wanted: frozenset[str]) -> str | None:
-    """The first wanted directive among those for a robot.
+def _heard(robot: str, ours: frozenset[str], wanted: frozenset[str]) -> frozenset[str]:
+    """The wanted directives that count where they are addressed to a robot.
 
     What is addressed to another robot than ours counts where it speaks of AI, as no search engine's index is meant.
     """
-    everything = robot == "robots" or robot in ours
-    if not everything and not _ROBOT.search(robot):
-        return None
+    if robot == "robots" or robot in ours:
+        return wanted
+    return wanted & _OF_AI if _ROBOT.search(robot) else frozenset()
+
+
+def _directive(parts: Iterable[str], wanted: frozenset[str]) -> str | None:
+    """The first wanted directive."""
     for part in parts:
         directive = part.strip()
-        means = "noindex" if directive == "none" else directive
-        if means in wanted and (everything or means in ("noai", "noimageai")):
+        if ("noindex" if directive == "none" else directive) in wanted:
             return directive
     return None
 
 
 def _header_directive(value: str, ours: frozenset[str], wanted: frozenset[str]) -> str | None:
     """The first wanted directive of a header's value: `directive, …` or `robot: directive, …`, with its robot."""
-    robot = "robots"
+    robot, heard = "robots", wanted
     for part in value.split(","):
         name, colon, rest = (piece.strip() for piece in part.partition(":"))
         if colon and name in _VALUED:
             continue
         if colon:  # a robot's name holds for the directives that follow it, too
-            robot, part = name, rest
-        if directive := _directive((part,), robot, ours, wanted):
+            robot, part, heard = name, rest, _heard(name, ours, wanted)
+        if directive := _directive((part,), heard):
             return directive if robot == "robots" else f"{robot}: {directive}"
     return None
 

@@ -19,6 +19,8 @@ PATHS: Final[dict[str, Kind]] = {
     "/.well-known/ai.txt": "ai.txt",
 }
 SCHEMA: Final = pa.schema(dict.fromkeys(("host", "kind", "date", "text"), pa.string()))
+_LABELS: Final = 128
+"""Of a host at most (RFC 1035 has 127)."""
 _HOSTS: Final = 4096  # whose files are held ready to be asked
 
 
@@ -114,7 +116,7 @@ class BlockLists:
         if not self._domains and not self._prefixes:
             return None
         host = host_of(url)
-        labels = host.partition(":")[0].split(".")
+        labels = host.partition(":")[0].split(".")[-_LABELS:]
         for name in (host, *(".".join(labels[start:]) for start in range(len(labels)))):
             if name in self._domains:
                 return self._domains[name]

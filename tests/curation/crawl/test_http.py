@@ -88,8 +88,53 @@ def test_chunks_are_joined() -> None:
     packed = gzip.compress(PAGE)
     body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(packed), packed)
     assert decode_body(answer(body, Transfer_Encoding="chunked", Content_Encoding="gzip"), 10_000) == PAGE
-    with pytest.raises(Undecodable, match="breaks off"):
-        decode_body(answer(b"ff\r\nabc", Transfer_Encoding="chunked"), 100)
+    for damaged in (b"3\r\nabc\r\nxyz\r\n", b"3\r\nabcxyz\r\n0\r\n\r\n"):
+        with pytest.raises(Undecodable, match="a chunk's size is missing"):
+            decode_body(answer(damaged, Transfer_Encoding="chunked"), 100)
+
+
+LONG = b"<!doctype html>" + b"".join(b"<p>%x" % (number * 7919**3) for number in range(40_000))
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_a_body_that_was_cut_is_read_as_far_as_it_goes(name: str) -> None:
+    coding, encode = ENCODERS[name]
+    packed = encode(LONG)
+    part = packed[: len(packed) // 2]
+    found = decode_body(answer(part, Content_Encoding=coding), 1_000_000, cut=True)
+    assert LONG.startswith(found)
+    assert len(found) > len(LONG) // 5
+    # A body in chunks says by itself that it was cut: the last chunk is missing.
+    for end in (b"", b"\r\n", b"\r\n1", b"\r\n1f;a=b", b"\r\n1f\r", b"\r\n1f\r\n"):
+        body = b"%x\r\n%s%s" % (len(part), part, end)
+        assert decode_body(answer(body, Transfer_Encoding="chunked", Content_Encoding=coding), 1_000_000) == found
+    with pytest.raises(TooLarge):
+        decode_body(answer(part, Content_Encoding=coding), 1_000, cut=True)
+
+
+@pytest.mark.parametrize("end", [b"", b"\r\n", b"\r\n2", b"\r\n2 ; a"])
+def test_chunks_without_the_last_one_are_what_browsers_show(end: bytes) -> None:
+    assert (
+        decode_body(answer(b"5\r\n<p>He\r\n0006\r\nllo wo" + end, Transfer_Encoding="chunked"), 100) == b"<p>Hello wo"
+    )
+    assert decode_body(answer(b"ff\r\nabc", Transfer_Encoding="chunked"), 100) == b"abc"
+    assert decode_body(answer(b"f" * 40 + b"\r\nabc", Transfer_Encoding="chunked"), 100) == b"abc"
+
+
+def test_members_and_frames_are_joined() -> None:
+    halves = PAGE[:3_000], PAGE[3_000:]
+    for coding, encode in (("gzip", gzip.compress), ("zstd", zstandard.compress)):
+        body = b"".join(map(encode, (b"", *halves, b"")))
+        assert decode_body(answer(body + b"\0" * 100, Content_Encoding=coding), 10_000) == PAGE
+
+
+def test_encodings_in_one_another_are_limited() -> None:
+    packed = PAGE
+    for _ in range(6):
+        packed = gzip.compress(packed)
+    with pytest.raises(Undecodable, match="6 content encodings"):
+        decode_body(answer(packed, Content_Encoding="gzip, identity, " + "gzip, " * 5), 10_000)
+    assert decode_body(answer(PAGE, Content_Encoding="gzip, " * 6), 10_000) == PAGE
 
 
 def test_too_large_without_any_encoding() -> None:

@@ -1,6 +1,7 @@
 """Finding the files that a source is made of."""
 
 import gzip
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -70,7 +71,7 @@ def test_what_cannot_be_read_is_refused_before_any_work(tmp_path: Path) -> None:
         ([], "no input"),
         (f"{root}/missing.warc", "no file or folder"),
         (f"{root}/*.warc", "nothing matches"),
-        (f"{root}/notes.md", "its name does not say"),
+        (f"{root}/notes.md", "neither its name nor its first bytes"),
         (f"{root}/bare", "nothing to read"),
         (f"{root}/empty.paths", "the list is empty"),
         (f"{root}/odd.paths", "names 'a.bin'"),
@@ -78,3 +79,78 @@ def test_what_cannot_be_read_is_refused_before_any_work(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=words):
             found(inputs)
     assert found(f"{root}/data.bin", format="warc") == [(f"{root}/data.bin", "warc", 0)]
+
+
+def labels(inputs: list[str], **options: object) -> list[str]:
+    return [file.label for file in find_inputs(PagesConfig(**options), inputs)]  # type: ignore[arg-type]
+
+
+def test_pages_of_several_archives_and_folders_are_told_apart(tmp_path: Path) -> None:
+    names = ["a/site.zip", "b/site.zip", "b/one.tar.gz", "fold/alpha/i.html", "fold/beta/i.html", "t.jsonl"]
+    root = make(tmp_path, *names)
+    assert labels([f"{root}/a/site.zip"]) == [""]
+    assert labels([f"{root}/a/site.zip", f"{root}/t.jsonl"]) == ["", ""]
+    assert labels([f"{root}/a/site.zip", f"{root}/b/one.tar.gz"]) == ["site.zip", "one.tar.gz"]
+    assert labels([f"{root}/a/site.zip", f"{root}/b/site.zip"]) == ["a/site.zip", "b/site.zip"]
+    assert labels([f"{root}/fold/alpha", f"{root}/fold/beta/"]) == ["alpha", "beta"]
+    assert labels([f"{root}/fold/alpha/i.html", f"{root}/fold/beta/i.html"]) == ["alpha", "beta"]
+    assert labels([f"{root}/fold"]) == [""]
+    assert labels([f"{root}/fold", f"{root}/fold"]) == ["", ""]
+    assert labels([f"{root}/b/*"]) == ["one.tar.gz", "site.zip"]
+    # Where the user says where they are from, equal paths are one page.
+    assert labels([f"{root}/a/site.zip", f"{root}/b/site.zip"], url_prefix="https://a.test/") == ["", ""]
+    assert labels(["https://h.test/x.zip?sig=1", "https://h.test/y.zip?sig=2"]) == ["x.zip", "y.zip"]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("a.warc.wat.gz", "a WAT file"),
+        ("A.WARC.WAT.GZ", "a WAT file"),
+        ("a.wat", "a WAT file"),
+        ("a.cdx.gz", "an index of a WARC file"),
+        ("a.warc.os.cdx.gz", "an index of a WARC file"),
+        ("a.arc.gz", "an ARC file"),
+    ],
+)
+def test_files_of_crawls_without_pages_are_named(tmp_path: Path, name: str, words: str) -> None:
+    root = make(tmp_path, name)
+    (tmp_path / "warc.paths").write_text(name)
+    for path in (f"{root}/{name}", f"{root}/warc.paths"):
+        with pytest.raises(InputError, match=words):
+            found(path)
+    with pytest.raises(InputError, match="nothing to read"):
+        found(root)
+
+
+def test_files_whose_names_say_nothing_are_told_by_their_first_bytes(tmp_path: Path) -> None:
+    record = b"WARC/1.0\r\nWARC-Type: request\r\nContent-Length: 0\r\n\r\n\r\n\r\n"
+    kinds = {"crawl": record, "crawl.gz": gzip.compress(record), "old": record.replace(b"1.0", b"0.18")}
+    archive = tmp_path / "archive"
+    with zipfile.ZipFile(archive, "w") as opened:
+        opened.writestr("a.html", "<p>x")
+    for name, data in kinds.items():
+        (tmp_path / name).write_bytes(data)
+    for name in kinds:
+        assert found(str(tmp_path / name)) == [(str(tmp_path / name), "warc", 0)]
+    assert found(str(archive)) == [(str(archive), "zip", 0)]
+    with pytest.raises(InputError, match="is a zip file, and format is obelics"):
+        found(str(archive), format="obelics")
+    (tmp_path / "ancient").write_bytes(gzip.compress(b"filedesc://a.arc 0.0.0.0 2004 text/plain 76\n"))
+    with pytest.raises(InputError, match=r"an ARC file, .* warcio recompress"):
+        found(str(tmp_path / "ancient"))
+
+
+def test_lists_are_read_with_bounds(tmp_path: Path) -> None:
+    path = tmp_path / "warc.paths.gz"
+    path.write_bytes(gzip.compress(bytes(10_000_000)))
+    with pytest.raises(InputError, match="a line of more than 16,384 bytes"):
+        found(str(path))
+    path.write_bytes(gzip.compress(b"a.warc\n" * 100_001))
+    with pytest.raises(InputError, match="more than 100,000 files"):
+        found(str(path))
+    path.write_bytes(gzip.compress(b"\xef\xbb\xbfa.warc\n# b.warc\r\n c.warc \n"))
+    assert [Path(name).name for name, *_ in found(str(path))] == ["a.warc", "c.warc"]
+    path.write_bytes(gzip.compress(b"a.warc\n" * 100)[:-12])
+    with pytest.raises(InputError, match="cannot be read"):
+        found(str(path))

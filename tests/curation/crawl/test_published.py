@@ -1,18 +1,22 @@
 """Corpora of documents that exist, and tables of pages and text."""
 
+import bz2
 import gzip
 import io
 import json
+import lzma
 from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import zstandard
 
 from mmcorpus.curation.crawl.config import PagesConfig
 from mmcorpus.curation.crawl.published import UnknownTable, read_table_items
-from mmcorpus.curation.crawl.records import START, Failure, Item, Page, Position, Ready
+from mmcorpus.curation.crawl.records import START, Failure, Item, Other, Page, Position, Ready
+from mmcorpus.curation.download.urls import BadUrl, parse
 from mmcorpus.curation.html.nodes import ImageNode, TextNode
 
 IMAGE = "https://a.test/a.jpg"
@@ -108,17 +112,109 @@ def test_rows_that_cannot_be_read_cost_themselves() -> None:
         [
             MMC4,
             ["a list"],
-            {**MMC4, "image_info": [{"raw_url": IMAGE, "matched_text_index": 7}]},
             {**MMC4, "text_list": None},
-            {**MMC4, "image_info": [{"raw_url": "x", "matched_text_index": 0}]},
+            {**MMC4, "text_list": ["a", 5]},
         ]
     )
     items = read(lines + b'{"broken\n\n' + jsonl([MMC4]), ".jsonl")
-    assert [type(item).__name__ for item in items] == ["Ready", *["Failure"] * 5, "Ready"]
+    assert [type(item).__name__ for item in items] == ["Ready", *["Failure"] * 4, "Ready"]
     assert {item.code for item in items if isinstance(item, Failure)} == {"bad_record"}
     (empty,) = read(jsonl([{"text": "  \n\n "}]), ".jsonl")
     assert isinstance(empty, Failure)
     assert empty.code == "empty"
+
+
+BAD_IMAGES = ["a/rel.jpg", "//a.test/b.jpg", "ftp://a.test/b.jpg", "file:///etc/passwd", "x y", 7, ["a"], {"path": "a"}]
+
+
+@pytest.mark.parametrize("image", BAD_IMAGES)
+def test_an_image_without_an_address_stays_for_the_download_to_name(image: Any) -> None:
+    """It costs neither the text nor the other images."""
+    for name in ("obelics", "mint1t"):
+        row = {**ROWS[name], "images": [image, IMAGE, None], "texts": [None, None, "Text."]}
+        (found,) = read(jsonl([row]), ".jsonl", name)
+        assert isinstance(found, Ready)
+        bad, good, text = found.nodes
+        assert isinstance(bad, ImageNode)
+        assert bad.url == (image if isinstance(image, str) else f"({type(image).__name__})")
+        with pytest.raises(BadUrl):
+            parse(bad.url)
+        assert isinstance(good, ImageNode)
+        assert (good.url, text) == (IMAGE, TextNode(text="Text."))
+    infos = [{"raw_url": image, "matched_text_index": 0}, *MMC4["image_info"]]
+    (found,) = read(jsonl([{**MMC4, "image_info": infos}]), ".jsonl")
+    assert isinstance(found, Ready)
+    assert len(found.nodes) == 5
+
+
+@pytest.mark.parametrize(
+    ("written", "read_as"),
+    [
+        (" https://a.test/a.jpg\n", IMAGE),
+        ("HTTPS://a.test/a.jpg", IMAGE),
+        ("\tHttp://a.test/A.jpg", "http://a.test/A.jpg"),
+        ("DATA:image/png;base64,AA", "data:image/png;base64,AA"),
+        ("https://a.test/a b.jpg#x ", "https://a.test/a b.jpg#x "),
+    ],
+)
+def test_addresses_are_taken_as_browsers_do(written: str, read_as: str) -> None:
+    (found,) = read(jsonl([{**MINT, "images": [None, written, None]}]), ".jsonl")
+    assert isinstance(found, Ready)
+    assert found.nodes[1] == ImageNode(url=read_as)
+
+
+@pytest.mark.parametrize("index", [None, 3, -1, 10**30, "x", float("nan"), [0], "none"])
+def test_an_image_without_a_place_costs_itself(index: Any) -> None:
+    bad = {"raw_url": IMAGE, "matched_text_index": index}
+    if index == "none":
+        del bad["matched_text_index"]
+    infos = [bad, *MMC4["image_info"], None, "x"]
+    *notes, found = read(jsonl([{**MMC4, "image_info": infos}]), ".jsonl")
+    assert [note.what for note in notes if isinstance(note, Other)] == ["image that no text is matched with"] * 3
+    assert isinstance(found, Ready)
+    assert found.nodes == EXPECTED["mmc4"]
+    assert {item.position for item in (*notes, found)} == {found.position}
+
+
+def test_lists_of_different_lengths_and_broken_metadata_cost_no_text() -> None:
+    for change, nodes, said in (
+        ({"metadata": "[{"}, ["First.", "Second.", IMAGE, "Third."], ["metadata that is no JSON"]),
+        ({"metadata": '{"a": 1}'}, ["First.", "Second.", IMAGE, "Third."], ["metadata that is no JSON"]),
+        ({"metadata": "null", "general_metadata": "[" * 100_000}, None, ["general_metadata that is no JSON"]),
+        ({"metadata": None}, ["First.", "Second.", IMAGE, "Third."], []),
+        ({"images": [None, IMAGE]}, ["First.", "Second.", IMAGE, "Third."], []),
+        ({"images": [None, IMAGE, None, IMAGE + "2"]}, ["First.", "Second.", IMAGE, "Third.", IMAGE + "2"], []),
+        ({"texts": ["First."]}, ["First.", IMAGE], []),
+        ({"texts": []}, [IMAGE], []),
+        ({"texts": None}, [IMAGE], []),
+        ({"images": None}, ["First.", "Second.", "Third."], []),
+    ):
+        *notes, found = read(jsonl([{**OBELICS, **change}]), ".jsonl", "obelics")
+        assert [note.what for note in notes if isinstance(note, Other)] == said
+        assert isinstance(found, Ready)
+        if nodes is not None:
+            assert [node.url if isinstance(node, ImageNode) else node.text for node in found.nodes] == nodes
+        assert found.url == (None if "general_metadata" in change else "https://a.test/page")
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet", ".JSONL.GZ", ".jsonl?sig=a.gz"])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, bz2.compress, lzma.compress, zstandard.compress, parquet])
+def test_tables_are_told_by_their_first_bytes(ending: str, pack: Any) -> None:
+    rows = [{"text": f"Text {number}."} for number in range(30)]
+    data = parquet(rows) if pack is parquet else pack(jsonl(rows))
+    items = read(data, f"://h/a{ending}")
+    assert len([item for item in items if isinstance(item, Ready)]) == 30
+    assert read(data, f"://h/a{ending}", position=items[10].position) == items[11:]
+
+
+def test_all_frames_of_a_zstd_file_are_read() -> None:
+    frames = [zstandard.compress(jsonl([{"text": f"Text {number}."}])) for number in range(5)]
+    data = b"\x50\x2a\x4d\x18\x02\0\0\0ab".join(frames)
+    assert len(read(data, ".jsonl.zst")) == 5
+    *documents, last = read(data[:-5], ".jsonl.zst")
+    assert len(documents) == 4
+    assert isinstance(last, Failure)
+    assert last.code == "truncated"
 
 
 def test_a_compressed_table_that_breaks_off_ends_with_a_failure() -> None:

@@ -1,18 +1,23 @@
 """Reading WARC files: every record once, whatever damage surrounds it, and from any record on."""
 
+import bz2
 import gzip
 import io
 import random
 import tempfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+import brotli
 import pytest
 import zstandard
 
-from mmcorpus.curation.crawl.records import START, Failure, Item, Other, Page, Position
+from mmcorpus.curation.crawl.compression import UnknownKind
+from mmcorpus.curation.crawl.records import START, Failure, Item, Other, Page, Position, Ready
 from mmcorpus.curation.crawl.streams import Source
 from mmcorpus.curation.crawl.warc import read_warc
+from mmcorpus.curation.html.nodes import TextNode
 from mmcorpus.curation.synthetic.write_warc import Capture, write_warc
 
 ENDINGS = [".warc.gz", ".warc.zst", ".warc"]
@@ -125,7 +130,8 @@ def test_a_wrong_length_costs_its_record_and_none_that_it_swallows(tmp_path: Pat
     assert urls(read(packed, ".warc.gz")) == ["0", "1", "3", "4", "5"]
 
 
-def test_many_wrong_lengths_are_not_read_as_often(tmp_path: Path) -> None:
+@pytest.mark.parametrize("limit", [1_000, 20_000_000])
+def test_many_wrong_lengths_are_not_read_as_often(limit: int) -> None:
     """Or a small file would keep a worker for hours."""
 
     class Counting(io.BytesIO):
@@ -138,9 +144,9 @@ def test_many_wrong_lengths_are_not_read_as_often(tmp_path: Path) -> None:
 
     record = b"WARC/1.0\r\nWARC-Type: response\r\nContent-Length: 4000000\r\n\r\n" + b"<p>" * 50 + b"\r\n\r\n"
     file = Counting(record * 2_000 + b" " * 5_000_000)
-    items = list(read_warc("a.warc", Source(file), START, 1_000))
-    assert len(items) >= 2_000
-    assert file.bytes_read < 2_000 * 400_000
+    items = list(read_warc("a.warc", Source(file), START, limit))
+    assert codes(items).count("bad_record") >= 1_990
+    assert file.bytes_read < limit + 2_000 * 40_000
 
 
 def test_several_records_in_one_member(tmp_path: Path) -> None:
@@ -243,3 +249,134 @@ def test_a_connection_that_breaks_is_tried_again(monkeypatch: pytest.MonkeyPatch
     items = list(read_warc("a.warc.gz", Source(Flaky(data)), START, LIMIT))
     assert len(urls(items)) == 200
     assert codes(items) == []
+
+
+HEAD = b"WARC-Type: response\r\nWARC-Target-URI: http://a.test/0\r\nContent-Type: application/http\r\n"
+HTTP = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n"
+
+
+def record(block: bytes, head: bytes = HEAD, version: bytes = b"WARC/1.0", length: bytes | None = None) -> bytes:
+    stated = b"%d" % len(block) if length is None else length
+    return b"%s\r\n%sContent-Length: %s\r\n\r\n%s\r\n\r\n" % (version, head, stated, block)
+
+
+LENGTHS = [b"-5", b"+30", b"0x1f", b"1 2", b"3.0", b"", b"\xb2", b"9" * 40, b"0", b"10", b"70000", b"29, 29"]
+
+
+@pytest.mark.parametrize("stated", LENGTHS)
+@pytest.mark.parametrize("doubtful", [False, True])
+def test_lengths_that_are_none_cost_their_record(stated: bytes, doubtful: bool) -> None:
+    page = HTTP + b"\r\n<p>" + b"x" * 200
+    wrong, right = record(page, length=stated), record(page)
+    data = (wrong if doubtful else b"") + right + wrong + right * 3
+    items = read(data)
+    assert [item.body for item in items if isinstance(item, Page)] == [page.rpartition(b"\n")[2]] * 4
+    assert set(codes(items)) <= {"bad_record", "truncated"}
+    for number, item in enumerate(items):
+        assert read(data, position=item.position) == items[number + 1 :]
+    packed = [gzip.compress(part) for part in (right, wrong, right)]
+    assert len(urls(read(b"".join(packed), ".warc.gz"))) == 2
+
+
+def test_a_length_is_stated_once_or_the_first_counts() -> None:
+    page = HTTP + b"\r\n<p>x"
+    twice = record(page).replace(b"\r\n\r\n", b"\r\nContent-Length: 7\r\n\r\n", 1)
+    missing = record(page).replace(b"Content-Length", b"Content-Size", 1)
+    assert urls(read(twice + record(page))) == ["0", "0"]
+    assert [type(item) for item in read(missing + record(page))] == [Failure, Page]
+
+
+@pytest.mark.parametrize("version", [b"WARC/0.17", b"WARC/0.18", b"WARC/1.0", b"WARC/1.1", b"WARC/1.0 "])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, zstandard.compress])
+def test_every_version_is_read(version: bytes, pack: Callable[[bytes], bytes]) -> None:
+    one_page = record(HTTP + b"\r\n<p>x", version=version)
+    data = b"".join(map(pack, (one_page, b"noise", one_page, one_page)))
+    items = read(data, ".warc")
+    assert urls(items) == ["0"] * 3
+    assert codes(items) == ["bad_record"]
+    assert urls(read(data, position=items[1].position)) == ["0"] * 2
+
+
+@pytest.mark.parametrize("ending", [".warc", ".warc.gz", ".WARC.GZ", ".warc.zst", ".warc.gz?sig=a.zst"])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, zstandard.compress])
+def test_compression_is_told_by_the_first_bytes(ending: str, pack: Callable[[bytes], bytes]) -> None:
+    data = pack(record(HTTP + b"\r\n<p>x")) * 4
+    items = read(data, ending)
+    assert urls(items) == ["0"] * 4
+    assert urls(read(data, ending, items[1].position)) == ["0"] * 2
+
+
+def test_what_begins_with_damage_is_told_by_its_name() -> None:
+    for ending, pack in ((".warc.gz", gzip.compress), (".warc.zst", zstandard.compress)):
+        data = pack(record(HTTP + b"\r\n<p>" + bytes(range(256)))) * 3
+        assert urls(read(flip(data, 0), ending)) == ["0"] * 2
+
+
+def test_compressions_that_cannot_be_read_by_records_are_named() -> None:
+    with pytest.raises(UnknownKind, match=r"a\.warc\.bz2 is compressed by bz2.*warcio recompress"):
+        read(bz2.compress(record(b"x")), ".warc.bz2")
+
+
+def chunked(body: bytes) -> bytes:
+    return b"".join(
+        b"%x\r\n%s\r\n" % (len(body[at : at + 1_000]), body[at : at + 1_000]) for at in range(0, len(body), 1_000)
+    )
+
+
+@pytest.mark.parametrize(
+    ("head", "encode"),
+    [
+        (b"", bytes),
+        (b"Transfer-Encoding: chunked\r\n", chunked),
+        (b"Content-Encoding: gzip\r\n", gzip.compress),
+        (b"Content-Encoding: br\r\n", brotli.compress),
+        (b"Content-Encoding: deflate\r\n", zlib.compress),
+        (b"Content-Encoding: zstd\r\n", zstandard.compress),
+        (b"Transfer-Encoding: chunked\r\nContent-Encoding: gzip\r\n", lambda body: chunked(gzip.compress(body))),
+    ],
+)
+@pytest.mark.parametrize("reason", [b"length", b"time", b"disconnect"])
+def test_pages_that_a_crawler_cut_are_read_as_far_as_they_go(
+    head: bytes, encode: Callable[[bytes], bytes], reason: bytes
+) -> None:
+    page = b"<html>" + b"".join(b"<p>%x" % (number * 7919**3) for number in range(30_000))
+    packed = encode(page)
+    block = HTTP + head + b"\r\n" + packed[: len(packed) * 2 // 3]
+    (item,) = read_warc(
+        "a", Source(io.BytesIO(record(block, HEAD + b"WARC-Truncated: " + reason + b"\r\n"))), START, 10**6
+    )
+    assert isinstance(item, Page)
+    assert page.startswith(item.body)
+    assert len(item.body) > len(page) // 5
+    (unmarked,) = read_warc("a", Source(io.BytesIO(record(block))), START, 10**6)
+    if b"Content-Encoding" in head and b"chunked" not in head:
+        assert isinstance(unmarked, Failure)
+        assert unmarked.code == "undecodable"
+    else:
+        assert isinstance(unmarked, Page)
+        assert unmarked.body == item.body
+
+
+def test_texts_of_wet_files() -> None:
+    head = (
+        b"WARC-Type: conversion\r\nWARC-Target-URI: http://a.test/0\r\nWARC-Date: 2024-01-01T00:00:00Z\r\n"
+        b"Content-Type: text/plain\r\nWARC-Identified-Content-Language: deu,eng\r\n"
+    )
+    info = record(b"x", b"WARC-Type: warcinfo\r\n")
+    data = info + record("Grüße\r\n\n  Zwei Zeilen.  \n".encode(), head) + record(b" \n", head)
+    for pack, ending in ((bytes, ".warc.wet"), (gzip.compress, ".warc.wet.gz")):
+        other, text, empty = read(pack(data), ending)
+        assert isinstance(other, Other)
+        assert isinstance(text, Ready)
+        assert text.nodes == [TextNode(text="Grüße"), TextNode(text="Zwei Zeilen.")]
+        assert (text.url, text.date, text.language) == ("http://a.test/0", "2024-01-01T00:00:00Z", "deu")
+        assert isinstance(empty, Failure)
+        assert empty.code == "empty"
+
+
+@pytest.mark.parametrize("size", [2**24, 2**32 - 1])
+def test_a_skippable_frame_that_is_longer_than_the_file_costs_itself(size: int) -> None:
+    good = zstandard.compress(record(HTTP + b"\r\n<p>x"))
+    items = read(good + b"\x51\x2a\x4d\x18" + size.to_bytes(4, "little") + good * 2, ".warc.zst")
+    assert urls(items) == ["0"] * 3
+    assert codes(items) == ["bad_record"]

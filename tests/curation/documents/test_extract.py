@@ -5,6 +5,7 @@ import gzip
 import http.server
 import io
 import threading
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from mmcorpus.curation.crawl.compression import HEAD
 from mmcorpus.curation.crawl.config import PagesConfig
 from mmcorpus.curation.crawl.optout.decide import OptOutConfig
 from mmcorpus.curation.crawl.optout.site_rules import read_site_files
@@ -120,14 +122,15 @@ def test_what_pages_ask_is_kept_with_who_asks(tmp_path: Path) -> None:
 
 
 class Counting(io.BytesIO):
-    """A file that knows where it was read."""
+    """A file that knows where it was read, but for the bytes that tell its kind."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(data)
         self.lowest = len(data)
 
     def read(self, size: int | None = -1) -> bytes:
-        self.lowest = min(self.lowest, self.tell())
+        if size != HEAD:
+            self.lowest = min(self.lowest, self.tell())
         return super().read(size)
 
 
@@ -294,3 +297,27 @@ def test_on_ray_any_number_of_workers_writes_the_same(ray_local: None, tmp_path:
     assert (report.documents, report.shards) == (27, 9)
     extract(f"{tmp_path}/in", tmp_path / "two", workers=2)
     assert tree(tmp_path / "one") == tree(tmp_path / "two")
+
+
+def test_pages_of_several_archives_are_no_captures_of_one_another(tmp_path: Path) -> None:
+    names = []
+    for site in ("alpha", "beta"):
+        names.append(str(tmp_path / f"{site}.zip"))
+        with zipfile.ZipFile(names[-1], "w") as archive:
+            archive.writestr("index.html", html(1) + site.encode())
+    report = extract(names, tmp_path)
+    assert report.documents == 2
+    assert [row["url"] for row in rows(tmp_path)] == ["file:///alpha.zip/index.html", "file:///beta.zip/index.html"]
+    alone = tmp_path / "alone"
+    extract(names[:1], alone)
+    assert [row["url"] for row in rows(alone)] == ["file:///index.html"]
+
+
+def test_a_file_of_another_kind_than_its_name_is_read_as_what_it_is(tmp_path: Path) -> None:
+    write_warc(str(tmp_path / "a.warc"), [Capture(f"{HOST}/1", html(1), {"Content-Type": "text/html"})])
+    for name in ("a.zip", "a.jsonl.gz", "a.parquet", "a.tar.gz"):
+        (tmp_path / name).write_bytes((tmp_path / "a.warc").read_bytes())
+        assert extract(str(tmp_path / name), tmp_path / f"out-{name}").documents == 1
+    (tmp_path / "b.warc.gz").write_bytes(gzip.compress(b"filedesc://b.arc 0.0.0.0 2004 text/plain 76\n"))
+    report = extract(str(tmp_path / "b.warc.gz"), tmp_path / "arc")
+    assert "an ARC file" in str(report.failed_files)

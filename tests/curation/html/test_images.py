@@ -193,3 +193,70 @@ def test_captions_by_class() -> None:
 
 def test_a_video_is_its_poster() -> None:
     assert urls('<video poster="p.jpg"><source src="v.mp4"><p>No video.</p></video>') == ["https://example.com/a/p.jpg"]
+
+
+DESCRIBED = [
+    ("seal-on-the-beach.jpg", "A grey seal resting on the sand"),
+    ("arrow-lake-panorama.jpg", "Arrow Lake"),
+    ("flags-of-the-fleet.jpg", "Flags of the fleet"),
+    ("five-star-hotel-lobby.jpg", "The lobby of a hotel"),
+    ("shield-volcano.jpg", "A shield volcano from the air"),
+    ("ribbon-cutting.jpg", "The mayor cuts the ribbon"),
+    ("wild-cats-counter-census.jpg", "Wild cats at the river"),
+    ("pixel-art-castle.png", "A castle"),
+    ("transparent-frog.jpg", "A glass frog"),
+    ("loader-at-quarry.jpg", "A loader at the quarry"),
+    ("grey.jpg", "A grey heron"),
+    ("clear.jpg", "A clear mountain lake"),
+    ("button-mushrooms.jpg", "A bowl of mushrooms"),
+    # More of the kind
+    ("smile-of-a-child.jpg", "A child at the fair"),
+    ("byzantine-icon.jpg", "Mary and the child, Novgorod"),
+    ("star.png", "A star above the desert road"),
+    ("stars/anna-karina.jpg", "Anna Karina, the actress, in Paris"),
+    ("star-map.gif", "Map of the stars that July shows"),
+    ("beacon-hill.webp", "海辺の丘に立つ灯台"),
+    ("hieroglyphs-glyph-wall.jpg", "Hieroglyphs in Luxor"),
+]
+CHROME = [
+    ("arrow-right.png", "Next page"),
+    ("arrow-right.png", "Flèche vers la droite"),
+    ("arrow.svg", "Arrow pointing right"),
+    ("badge-verified.png", "Verified badge"),
+    ("stars-5.png", "4.5 out of 5 stars"),
+    ("counter.gif", "Hit counter"),
+    ("spacer.gif", "A photo of a mountain lake"),
+    ("logo.png", "Acme rockets of Springfield"),
+    ("icon-print.png", "Print this page"),
+    ("rss-icon.png", "RSS feed"),
+    ("icons/heron.jpg", "A grey heron in the reeds"),
+    ("badges/heron.jpg", "A grey heron in the reeds"),
+    ("flags/de.png", "Germany"),
+    ("shield.png", "Secure payment"),
+    ("placeholder.jpg", "A grey heron at the lake"),
+    ("grey.jpg", "Two boys on bikes near the mill"),
+    ("blank.jpg", "A heron"),
+    ("seal.jpg", ""),
+    ("seal-on-the-beach.jpg", ""),
+    ("virtual-tour-icon.png", "virtual-tour-photo"),
+    ("virtual-tour-icon.png", "Virtual tour button"),
+]
+
+
+@pytest.mark.parametrize(("name", "alt"), DESCRIBED)
+def test_what_its_page_describes_is_content_whatever_its_name(name: str, alt: str) -> None:
+    assert [image.decorative for image in images(f'<img src="/photos/{name}" alt="{alt}">')] == [None]
+    captioned = f'<figure><a><img src="/photos/{name}"></a><figcaption><b>{alt}</b></figcaption></figure>'
+    assert [image.decorative for image in images(captioned)] == [None]
+
+
+@pytest.mark.parametrize(("name", "alt"), CHROME)
+def test_page_chrome_stays_whatever_its_page_says(name: str, alt: str) -> None:
+    (image,) = images(f'<img src="/photos/{name}" alt="{alt}">')
+    assert image.decorative is not None
+
+
+@pytest.mark.parametrize("more", ['class="icon"', 'width="16" height="16"', 'role="presentation"', 'id="logo"'])
+def test_a_description_is_no_answer_to_what_the_page_declares(more: str) -> None:
+    (image,) = images(f'<img src="seal-on-the-beach.jpg" alt="A grey seal resting on the sand" {more}>')
+    assert image.decorative is not None

@@ -1,0 +1,63 @@
+"""Images that a page describes: words of page chrome in a file's name (`seal`) mean what the description says."""
+
+import re
+from typing import Final
+
+from mmcorpus.curation.html.parse import names
+from mmcorpus.filters.yaml_data import read_data
+
+_LISTS: Final = read_data(__package__, "words.yaml")
+_CHROME: Final = names(_LISTS["chrome_words"])
+"""Words of file names that stand for page chrome and for things in pictures."""
+_FOLDERS: Final = names("star stars flag flags seal shield ribbon")
+"""Those that are believed in a folder's name, too; `icons/` and `badges/` hold nothing else."""
+_CALLED: Final = names("icon icons button buttons logo placeholder spacer")
+"""Last words of a description by which it calls the picture page chrome: "virtual tour button"."""
+_INTERFACE: Final = names(_LISTS["interface_words"]) | _CHROME
+"""Words that describe no picture."""
+_WORD: Final = re.compile(r"[^\W\d_]+")
+_LONG: Final = 300
+"""Characters of a description that are read."""
+_DRAWN: Final = (".svg", ".gif", ".ico")
+"""Files that are drawings more often than photographs."""
+_NO_BLANKS: Final = "\u2e80"
+"""Scripts from here on are written without blanks: two characters count as a word."""
+
+
+def is_described(text: str, file: str, word: str, *, folder: bool = False) -> bool:
+    """True if a description says that a picture shows something, though its name has a word of page chrome.
+
+    It takes two words or more, one of which describes something. More is asked for where more speaks for page chrome: a
+    name that says nothing else must be explained by a description that has the word too ("A grey heron" of `grey.jpg`);
+    drawings, and words that name the folder, take a sentence.
+
+    Args:
+        text: the image's alt text, or its caption.
+        file: the last parts of its path.
+        word: the one in question, lower case.
+        folder: it stands before the last `/`.
+
+    >>> is_described("A grey seal resting on the sand", "photos/seal-on-the-beach.jpg", "seal")
+    True
+    >>> is_described("Next page", "img/arrow-right.png", "arrow")
+    False
+    """
+    if word not in _CHROME or (folder and word not in _FOLDERS):
+        return False
+    text = text[:_LONG].lower()
+    words = _WORD.findall(text)
+    if not words or words[-1] in _CALLED:
+        return False
+    telling = sum(_tells(each) for each in words)
+    # "virtual-tour-photo" is a name, no description.
+    count = sum(max(1, len(each) // 2) if each >= _NO_BLANKS else 1 for each in text.split())
+    name = file.rpartition("/")[2].lower()
+    if folder or name.endswith(_DRAWN):
+        return count >= 4 and telling >= 2
+    if any(map(_tells, _WORD.findall(name.rpartition(".")[0]))):
+        return count >= 2 and telling >= 1
+    return count >= 3 and telling >= 1 and word in words
+
+
+def _tells(word: str) -> bool:
+    return (len(word) > 2 or word >= _NO_BLANKS) and word not in _INTERFACE
