@@ -12,7 +12,7 @@ from mmcorpus.filters.gopher_repetition import GopherRepetitionScorer
 from mmcorpus.filters.mllm import answer
 from mmcorpus.filters.obelics import ObelicsScorer
 from mmcorpus.filters.texts import count_sentences
-from tests.linear_time import check_linear
+from tests.linear import assert_linear
 
 Make = Callable[[int], str]
 
@@ -71,7 +71,7 @@ WORST: list[tuple[Callable[[str], object], Make]] = [
 @pytest.mark.parametrize("place", range(len(WORST)))
 def test_the_worst_input_takes_linear_time(place: int) -> None:
     function, make = WORST[place]
-    check_linear(function, make, 25_000)
+    assert_linear(function, make, least=25_000)
 
 
 SCORERS: list[Any] = [GopherQualityScorer(), GopherRepetitionScorer(), FinewebScorer(), ObelicsScorer()]
@@ -80,7 +80,7 @@ SCORERS: list[Any] = [GopherQualityScorer(), GopherRepetitionScorer(), FinewebSc
 @pytest.mark.parametrize("scorer", SCORERS, ids=lambda scorer: scorer.name)
 @pytest.mark.parametrize("part", ["a", "a ", "ab\n\n", "-", "中", "\u0e01\u0e31", "…\n", "1. "])
 def test_rules_for_documents_take_linear_time(scorer: Any, part: str) -> None:
-    check_linear(scorer.load_measure(), repeated(part, "x "), 25_000)
+    assert_linear(scorer.load_measure(), repeated(part, "x "), least=25_000)
 
 
 def test_a_chunk_as_long_as_is_split_takes_milliseconds() -> None:

@@ -10,7 +10,7 @@ from mmcorpus.filters.plain_tokens import encode_plain
 from mmcorpus.packing import encode_conversation, load_tokenizer, special_ids, train_tokenizer
 from mmcorpus.packing.documents import encode_documents
 from mmcorpus.packing.tokens import encode_captions, encode_texts
-from tests.linear_time import check_linear
+from tests.linear import assert_linear
 
 WORDS = ["the harbour is quiet", "tool call think image pad", "a photo of three boats", "港口 café"]
 ADDED = [
@@ -164,9 +164,11 @@ RUNS = [(" ", "a"), (" \t", "a"), ("a", ""), ("1", ""), ("!", ""), (" \n", ""), 
 @pytest.mark.parametrize(("part", "after"), RUNS)
 def test_long_runs_take_linear_time(base: str, part: str, after: str) -> None:
     tokenizer = load_tokenizer(base)
-    check_linear(lambda text: encode_texts(tokenizer, [text]), lambda size: part * (size // len(part)) + after, 50_000)
+    assert_linear(
+        lambda text: encode_texts(tokenizer, [text]), lambda size: part * (size // len(part)) + after, least=50_000
+    )
 
 
 def test_floods_of_marks_take_linear_time(base: str) -> None:
     tokenizer = load_tokenizer(base)
-    check_linear(lambda text: encode_texts(tokenizer, [text]), lambda size: "a" + "\u0301\u0327" * size, 20_000)
+    assert_linear(lambda text: encode_texts(tokenizer, [text]), lambda size: "a" + "\u0301\u0327" * size, least=20_000)

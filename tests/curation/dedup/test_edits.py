@@ -14,7 +14,7 @@ from mmcorpus.curation.dedup.run import deduplicate
 from mmcorpus.curation.dedup.text import Shingles, hash_shingles
 from mmcorpus.curation.store.scores import load_scores
 from tests.curation.dedup.conftest import Write
-from tests.linear_time import check_linear
+from tests.linear import assert_linear
 
 ADJECTIVES = ["red", "old", "small", "wooden", "broken", "shiny", "quiet", "narrow", "painted", "rusty"]
 NOUNS = ["bicycle", "bridge", "lamp", "boat", "chair", "gate", "kettle", "tram", "violin", "window"]
@@ -150,14 +150,14 @@ def test_words_know_numbers_and_what_stands_beside_them() -> None:
 
 @pytest.mark.parametrize("part", ["a ", "a", "1 ", "中", "\u0301\u0327", "\uff9e\u0301", "ﷺ", "é, "])
 def test_a_long_text_takes_linear_time(part: str) -> None:
-    check_linear(
+    assert_linear(
         lambda text: MinHash().keys(pa.table({"caption": pa.array([text])}), {}),
         lambda size: "é" + part * (size // len(part)),
-        20_000,
+        least=20_000,
     )
 
 
 @pytest.mark.parametrize("unicode", ["nfc", "nfkc", "unaccented", "as_is"])
 def test_floods_of_marks_take_linear_time(unicode: Any) -> None:
     kind = Shingles(unicode=unicode)
-    check_linear(lambda text: hash_shingles([text], kind), lambda size: "a" + "\u0301\u0327" * size, 10_000)
+    assert_linear(lambda text: hash_shingles([text], kind), lambda size: "a" + "\u0301\u0327" * size, least=10_000)
