@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
+from mmcorpus.curation.engine.guard import SetAside, guarded
 from mmcorpus.curation.store import storage
 from mmcorpus.packing.manifest import PackError
 from mmcorpus.packing.materialise import MapFn
@@ -119,10 +120,11 @@ def _decode(packed: PackedSequence, min_side: int | None) -> tuple[list[Image.Im
     encoded = iter(packed.images)
     for count in packed.image_counts:
         mine = [next(encoded) for _ in range(count)]
+        name = f"{packed.sequence}.{len(kept)}"
         try:
-            images += [_rgb(image.data, min_side) for image in mine]
+            images += guarded(f"pickle@{min_side}", name, lambda mine=mine: [_rgb(one.data, min_side) for one in mine])  # type: ignore[misc]
             kept.append(True)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, SetAside):
             kept.append(False)
     return images, kept
 

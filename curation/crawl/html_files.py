@@ -11,7 +11,7 @@ from urllib.parse import quote
 from mmcorpus.curation.crawl.config import PagesConfig
 from mmcorpus.curation.crawl.records import Failure, Item, Other, Page, Position
 from mmcorpus.curation.crawl.streams import decompressed
-from mmcorpus.curation.store import storage
+from mmcorpus.curation.store import storage, tars
 
 HTML_NAMES: Final = (".html", ".htm", ".xhtml", ".shtml")
 _ERRORS: Final = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, ValueError)
@@ -65,7 +65,7 @@ def read_tar(path: str, file: IO[bytes], config: PagesConfig, position: Position
     stream, compressed = decompressed(path, file, position.offset)
     count, offset = 0, position.offset
     try:
-        with tarfile.open(fileobj=stream, mode="r:") as opened:
+        with tars.read_tar(stream, "r:") as opened:
             archive: Any = opened
             while (member := archive.next()) is not None:
                 archive.members = []  # it would keep them all

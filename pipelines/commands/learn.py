@@ -132,17 +132,16 @@ def pack(
 
     config = read_config(PackConfig, settings)
     with Cluster(num_cpus, lazy=True) as cluster:
-        spread = over_ray(cluster.start)
         report = write_packs(
             config,
             plan=plan_path,
             tokenizer=tokenizer,
             shards=named(source, "--source"),
             out=out,
-            map_fn=spread,
+            map_fn=over_ray(cluster.start, out),
         )
         if pickles:
-            write_pickles(out, pickles, map_fn=spread)
+            write_pickles(out, pickles, map_fn=over_ray(cluster.start, pickles, few=0))
     say(f"{counted(report.counts)}, {report.bytes / 1e6:,.1f} MB")
     if pickles:
         say(f"Pickles: {pickles}")
