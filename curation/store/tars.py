@@ -108,15 +108,16 @@ class _Tar(tarfile.TarFile):
 
 def _pax_records(data: bytes) -> Iterator[tuple[str, str]]:
     """The records `length name=value\\n` of an extended header."""
-    place = 0
+    place, data = 0, data.rstrip(b"\0")
     while place < len(data):
         digits = data[place : place + 8].partition(b" ")[0]
         length = int(digits) if digits.isdigit() else 0
-        name, equals, value = data[place + len(digits) + 1 : place + length - 1].partition(b"=")
-        if not equals or place + length > len(data):
+        begin, end = place + len(digits) + 1, place + length
+        name, equals, value = data[begin : max(begin, end - 1)].partition(b"=")
+        if not equals or end > len(data):
             raise _refused("a damaged extended header")
         yield name.decode("utf-8", "replace"), value.decode("utf-8", "surrogateescape")
-        place += length
+        place = end
 
 
 def _refused(what: str) -> tarfile.ReadError:

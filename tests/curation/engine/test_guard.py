@@ -40,7 +40,7 @@ def crash() -> None:
 def fill_memory() -> None:
     held = []
     while True:
-        held.append(bytearray(1 << 26))
+        held.append(bytes(1 << 26))
 
 
 def killed() -> None:
@@ -121,7 +121,11 @@ def test_each_bad_sample_costs_itself_whatever_the_workers(tmp_path: Path, make:
         }
     assert bytes_of[1] == bytes_of[2]
     good = "{} of 2" if make is in_batches else "{}"
-    assert json.loads(bytes_of[1]["00000"]) == [good.format("A"), *(REASONS[sample] for sample in BAD), good.format("Z")]
+    assert json.loads(bytes_of[1]["00000"]) == [
+        good.format("A"),
+        *(REASONS[sample] for sample in BAD),
+        good.format("Z"),
+    ]
     assert not list(Path(folder).glob("*.at"))
 
 
