@@ -14,9 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mmcorpus.curation.engine.guard import SetAside, guarded
 from mmcorpus.curation.store import storage
-from mmcorpus.curation.store.shards import EncodedImage, code_of, shard_at
+from mmcorpus.curation.store.shards import EncodedImage, shard_at
 from mmcorpus.packing import manifest, packs
 from mmcorpus.packing.annotations import captions_of
 from mmcorpus.packing.config import PlanConfig
@@ -80,15 +79,12 @@ def write_pack_shard(job: PackJob) -> dict[str, Any]:
                         "is gone; its shards have changed since, plan again"
                     )
                 try:
-                    images = guarded("pack", "/".join((*place, row["uid"])), _images, tar, key, sample, parts)
+                    images = _images(tar, key, sample, parts)
                     if len(images) != row["images"]:
                         raise LookupError(f"{len(images)} images of sample {row['uid']}, not {row['images']}")
                 except LookupError as error:
                     drop = [row["source"], row["uid"], MISSING_IMAGE, f"{MISSING_IMAGE}: {error.args[0]}"]
                     writer.record["dropped"].append(drop)
-                    continue
-                except SetAside as aside:
-                    writer.record["dropped"].append([row["source"], row["uid"], code_of(str(aside)), str(aside)])
                     continue
                 chosen.append((row, sample, images))
             if chosen:

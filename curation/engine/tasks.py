@@ -17,8 +17,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from mmcorpus.curation.engine.guard import Watch
+from mmcorpus.curation.engine.guard import guard
 from mmcorpus.curation.engine.progress import Progress
+from mmcorpus.curation.engine.watch import Watch
 from mmcorpus.curation.store import storage
 
 Item = TypeVar("Item")
@@ -197,7 +198,7 @@ def _work_on(setup: "Setup", pickled: bytes) -> Outcome | Failure:
         item = pickle.loads(pickled)
 
         def run() -> dict[str, Any]:
-            with contextlib.nullcontext() if watch is None else watch.guard(name(item)):
+            with contextlib.nullcontext() if watch is None else guard(watch, name(item)):
                 return dict(work(item))
 
         return attempt(run, name(item))

@@ -17,9 +17,10 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from mmcorpus.curation.engine.guard import Watch
+from mmcorpus.curation.engine.guard import guard
 from mmcorpus.curation.engine.progress import Progress
 from mmcorpus.curation.engine.tasks import KEPT, Failure, Outcome, Setup, dead, show, stop_at_full_disk
+from mmcorpus.curation.engine.watch import Watch
 from mmcorpus.curation.scoring.batches import Part, assemble
 from mmcorpus.curation.scoring.shard import (
     Outputs,
@@ -223,7 +224,7 @@ def _decode(block: pa.Table, setup: Setup) -> Iterator[pa.Table]:
             return
         (decoder, watch), name = made, work.shard.name
         try:
-            with watch.guard(name):
+            with guard(watch, name):
                 for message in decoder.steps(work):
                     yield _pack(message)
         except Exception as error:

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from mmcorpus.curation.engine.budget import SampleBudget, use_budget
-from mmcorpus.curation.engine.guard import FOLDER, SetAside, Watch, guarded, guarded_batch
+from mmcorpus.curation.engine.guard import SetAside, guard, guarded, guarded_batch
 from mmcorpus.curation.engine.tasks import WORKER_DIED, run_shards
+from mmcorpus.curation.engine.watch import FOLDER, Watch
 from mmcorpus.curation.store import storage
 
 BUDGET = SampleBudget(cpu_seconds=0.5, wall_seconds=3, memory_gib=1)
@@ -209,7 +210,7 @@ def watch(folder: Path, budget: SampleBudget = BUDGET) -> Watch:
 
 def test_python_that_loops_is_interrupted_and_its_process_goes_on(tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGPROF)
-    with watch(tmp_path).guard("0"):
+    with guard(watch(tmp_path), "0"):
         with pytest.raises(SetAside, match=r"cpu_limit: over 0\.5 s"):
             guarded("upper", "python", one, "python")
         assert guarded("upper", "a", one, "a") == "A"
@@ -227,12 +228,12 @@ def test_an_except_in_the_work_does_not_go_on(tmp_path: Path) -> None:
             except Exception:
                 continue
 
-    with watch(tmp_path).guard("0"), pytest.raises(SetAside, match="cpu_limit"):
+    with guard(watch(tmp_path), "0"), pytest.raises(SetAside, match="cpu_limit"):
         guarded("stubborn", "a", stubborn)
 
 
 def test_waiting_costs_no_processor_time(tmp_path: Path) -> None:
-    with watch(tmp_path, SampleBudget(cpu_seconds=0.05)).guard("0"):
+    with guard(watch(tmp_path, SampleBudget(cpu_seconds=0.05)), "0"):
         guarded("sleep", "a", time.sleep, 0.3)
 
 
@@ -242,7 +243,7 @@ def test_without_a_guard_work_is_done_as_it_is() -> None:
 
 
 def test_errors_of_the_work_are_its_own(tmp_path: Path) -> None:
-    with watch(tmp_path).guard("0"):
+    with guard(watch(tmp_path), "0"):
         with pytest.raises(KeyError):
             guarded("step", "a", {}.__getitem__, "missing")
         with pytest.raises(ZeroDivisionError):
@@ -253,14 +254,14 @@ def test_errors_of_the_work_are_its_own(tmp_path: Path) -> None:
 def test_hostile_names_of_samples_and_items(tmp_path: Path) -> None:
     item, names = "../x/\n", ["a\nsample 0 b", "é" * 5000, ""]
     own = watch(tmp_path)
-    with own.guard(item):
+    with guard(own, item):
         for name in names:
             assert guarded("upper", name, one, "a") == "A"
             with pytest.raises(SetAside):
                 guarded("loop", name, loop)
     assert [path.parent.name for path in tmp_path.rglob("*.json")] == [FOLDER]
     again = watch(tmp_path, BUDGET)
-    with again.guard(item):
+    with guard(again, item):
         start = time.process_time()
         for name in names:
             with pytest.raises(SetAside):
@@ -279,7 +280,7 @@ def test_a_slow_step_is_not_tried_row_by_row_for_ever(tmp_path: Path) -> None:
             pass
         return [len(rows)] * len(rows)
 
-    with watch(tmp_path, SampleBudget(cpu_seconds=0.3)).guard("0"):
+    with guard(watch(tmp_path, SampleBudget(cpu_seconds=0.3)), "0"):
         samples = [str(number) for number in range(5)]
         assert guarded_batch("slow", samples, judge) == [5] * 5
         assert calls == [5, 1, 1, 1, 1, 1, 5]
