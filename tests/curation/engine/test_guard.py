@@ -1,5 +1,6 @@
 """The guard: a sample that stalls or kills its worker is set aside, and its item is finished without it."""
 
+import contextlib
 import ctypes
 import json
 import os
@@ -17,7 +18,8 @@ from mmcorpus.curation.engine.tasks import WORKER_DIED, run_shards
 from mmcorpus.curation.engine.watch import FOLDER, Watch
 from mmcorpus.curation.store import storage
 
-BUDGET = SampleBudget(cpu_seconds=0.5, wall_seconds=3, memory_gib=1)
+BUDGET = SampleBudget(cpu_seconds=0.5, wall_seconds=300, memory_gib=1)
+"""Much time by the clock: the machine that tests may be busy."""
 
 
 def hold_the_interpreter() -> None:
@@ -49,12 +51,10 @@ def killed() -> None:
 
 
 BAD: dict[str, Callable[[], None]] = {
-    "python": loop, "native": hold_the_interpreter, "sleep": wait_for_ever, "crash": crash, "memory": fill_memory,
-    "killed": killed,
+    "python": loop, "native": hold_the_interpreter, "crash": crash, "memory": fill_memory, "killed": killed
 }  # fmt: skip
 REASONS = {
-    "python": "cpu_limit: over 0.5 s", "native": "cpu_limit: over 0.5 s", "sleep": "time_limit: over 3 s",
-    "crash": "worker_died: twice", "memory": "memory_limit: over 1 GiB", "killed": "worker_died: twice",
+    "python": "cpu_limit: over 0.5 s", "native": "cpu_limit: over 0.5 s", "crash": "worker_died: twice", "memory": "memory_limit: over 1 GiB", "killed": "worker_died: twice",
 }  # fmt: skip
 
 
@@ -143,10 +143,26 @@ def test_a_rerun_knows_what_was_set_aside_and_another_budget_tries_again(tmp_pat
         runs = seen.read_text().split()
         seen.write_text("")
     assert runs == ["a"]
-    more = SampleBudget(cpu_seconds=0.6, wall_seconds=3, memory_gib=1)
+    more = SampleBudget(cpu_seconds=0.6, wall_seconds=300, memory_gib=1)
     with use_budget(more):
         run_shards(one_by_one(folder, samples), ["0"], title="bad", aside=folder)
     assert json.loads((tmp_path / "0.json").read_text()) == [*expected[:2], "cpu_limit: over 0.6 s"]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_local")
+def test_what_waits_for_ever_is_set_aside_by_the_clock(tmp_path: Path) -> None:
+    def work(item: str) -> dict[str, int]:
+        rows = [guarded("upper", "a", str.upper, "a")]
+        try:
+            guarded("upper", "sleep", wait_for_ever)
+        except SetAside as aside:
+            rows.append(str(aside))
+        return commit(str(tmp_path), item, rows)
+
+    with use_budget(SampleBudget(wall_seconds=2)):
+        run_shards(lambda: work, ["0"], title="stalls", max_task_retries=0, aside=str(tmp_path))
+    assert json.loads((tmp_path / "0.json").read_text()) == ["A", "time_limit: over 2 s"]
 
 
 @pytest.mark.slow
@@ -175,11 +191,8 @@ def test_one_death_accuses_nobody(tmp_path: Path) -> None:
 def test_a_step_that_always_kills_is_one_error_and_no_samples_fault(tmp_path: Path) -> None:
     def work(item: str) -> dict[str, int]:
         for number in range(1000):
-            with_reason: list[str] = []
-            try:
+            with contextlib.suppress(SetAside):
                 guarded("broken", str(number), killed)
-            except SetAside as aside:
-                with_reason.append(str(aside))
         return {}
 
     (outcome,) = run_shards(lambda: work, ["0"], title="broken", aside=str(tmp_path))
@@ -203,15 +216,18 @@ def test_a_worker_that_dies_between_samples_is_the_items_own_death(tmp_path: Pat
     assert outcome.error.kind == WORKER_DIED
 
 
-def watch(folder: Path, budget: SampleBudget = BUDGET) -> Watch:
+def watch(folder: Path, budget: SampleBudget) -> Watch:
     (folder / "notes").mkdir(exist_ok=True)
     return Watch(folder=str(folder / "out"), notes=str(folder / "notes"), budget=budget)
 
 
+QUICK = SampleBudget(cpu_seconds=0.2)
+
+
 def test_python_that_loops_is_interrupted_and_its_process_goes_on(tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGPROF)
-    with guard(watch(tmp_path), "0"):
-        with pytest.raises(SetAside, match=r"cpu_limit: over 0\.5 s"):
+    with guard(watch(tmp_path, QUICK), "0"):
+        with pytest.raises(SetAside, match=r"cpu_limit: over 0\.2 s"):
             guarded("upper", "python", one, "python")
         assert guarded("upper", "a", one, "a") == "A"
         with pytest.raises(SetAside):
@@ -228,7 +244,7 @@ def test_an_except_in_the_work_does_not_go_on(tmp_path: Path) -> None:
             except Exception:
                 continue
 
-    with guard(watch(tmp_path), "0"), pytest.raises(SetAside, match="cpu_limit"):
+    with guard(watch(tmp_path, QUICK), "0"), pytest.raises(SetAside, match="cpu_limit"):
         guarded("stubborn", "a", stubborn)
 
 
@@ -243,30 +259,30 @@ def test_without_a_guard_work_is_done_as_it_is() -> None:
 
 
 def test_errors_of_the_work_are_its_own(tmp_path: Path) -> None:
-    with guard(watch(tmp_path), "0"):
+    with guard(watch(tmp_path, QUICK), "0"):
         with pytest.raises(KeyError):
             guarded("step", "a", {}.__getitem__, "missing")
         with pytest.raises(ZeroDivisionError):
             guarded_batch("step", ["a"], lambda rows, aside: 1 // 0)
-    assert not watch(tmp_path).accuses("0")
+    assert not watch(tmp_path, QUICK).accuses("0")
 
 
 def test_hostile_names_of_samples_and_items(tmp_path: Path) -> None:
     item, names = "../x/\n", ["a\nsample 0 b", "é" * 5000, ""]
-    own = watch(tmp_path)
+    own = watch(tmp_path, QUICK)
     with guard(own, item):
         for name in names:
             assert guarded("upper", name, one, "a") == "A"
             with pytest.raises(SetAside):
                 guarded("loop", name, loop)
     assert [path.parent.name for path in tmp_path.rglob("*.json")] == [FOLDER]
-    again = watch(tmp_path, BUDGET)
+    again = watch(tmp_path, QUICK)
     with guard(again, item):
         start = time.process_time()
         for name in names:
             with pytest.raises(SetAside):
                 guarded("loop", name, loop)
-        assert time.process_time() - start < 0.4
+        assert time.process_time() - start < 0.1
 
 
 def test_a_slow_step_is_not_tried_row_by_row_for_ever(tmp_path: Path) -> None:
@@ -275,12 +291,12 @@ def test_a_slow_step_is_not_tried_row_by_row_for_ever(tmp_path: Path) -> None:
 
     def judge(rows: Any, aside: dict[int, str]) -> list[int]:
         calls.append(len(rows))
-        end = time.thread_time() + 0.1 * len(rows)
+        end = time.thread_time() + 0.05 * len(rows)
         while time.thread_time() < end:
             pass
         return [len(rows)] * len(rows)
 
-    with guard(watch(tmp_path, SampleBudget(cpu_seconds=0.3)), "0"):
+    with guard(watch(tmp_path, SampleBudget(cpu_seconds=0.15)), "0"):
         samples = [str(number) for number in range(5)]
         assert guarded_batch("slow", samples, judge) == [5] * 5
         assert calls == [5, 1, 1, 1, 1, 1, 5]

@@ -20,7 +20,7 @@ from mmcorpus.filters import SCORERS, Scorer, judge_batch
 from mmcorpus.filters.scorer import Batch, Columns
 from tests.curation.scoring.test_run import digests, write_shard
 
-BUDGET = SampleBudget(cpu_seconds=1, wall_seconds=20, memory_gib=1)
+BUDGET = SampleBudget(cpu_seconds=1, memory_gib=1)
 CPU, MEMORY, DIED = "cpu_limit: over 1 s", "memory_limit", "worker_died: twice"
 
 
