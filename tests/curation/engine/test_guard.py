@@ -54,7 +54,8 @@ BAD: dict[str, Callable[[], None]] = {
     "python": loop, "native": hold_the_interpreter, "crash": crash, "memory": fill_memory, "killed": killed
 }  # fmt: skip
 REASONS = {
-    "python": "cpu_limit: over 0.5 s", "native": "cpu_limit: over 0.5 s", "crash": "worker_died: twice", "memory": "memory_limit: over 1 GiB", "killed": "worker_died: twice",
+    "python": "cpu_limit: over 0.5 s", "native": "cpu_limit: over 0.5 s", "crash": "worker_died: twice",
+    "memory": "memory_limit: over 1 GiB", "killed": "worker_died: twice",
 }  # fmt: skip
 
 
