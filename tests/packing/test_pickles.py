@@ -4,9 +4,10 @@ import io
 import os
 import pickle
 import resource
+import signal
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
+from mmcorpus.curation.engine.items import run_pending
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.shards import EncodedImage, Sample
 from mmcorpus.packing import (
@@ -27,6 +29,7 @@ from mmcorpus.packing import (
     PlanSource,
     load_tokenizer,
     make_plan,
+    pickles,
     write_packs,
 )
 from mmcorpus.packing.manifest import describe_tokenizer, write_manifest
@@ -113,7 +116,8 @@ def encoded(image: Image.Image) -> EncodedImage:
     return EncodedImage(extension="png", data=file.getvalue())
 
 
-def test_shrinking_keeps_the_aspect_and_a_bad_image_costs_its_sample(tmp_path: Path, tokenizer_folder: str) -> None:
+def three_samples(tmp_path: Path, tokenizer_folder: str) -> dict[str, Any]:
+    """A pack of one sequence, whose second image is none; returns its tokenizer as the manifest has it."""
     images = (
         encoded(Image.new("RGB", (1000, 500))),
         EncodedImage(extension="jpg", data=b"not an image"),
@@ -141,12 +145,46 @@ def test_shrinking_keeps_the_aspect_and_a_bad_image_costs_its_sample(tmp_path: P
         shards=[writer.record],
         parameters={},
     )
+    return tokenizer
+
+
+def test_shrinking_keeps_the_aspect_and_a_bad_image_costs_its_sample(tmp_path: Path, tokenizer_folder: str) -> None:
+    tokenizer = three_samples(tmp_path, tokenizer_folder)
     (stats,) = write_pickles(str(tmp_path / "packs"), str(tmp_path / "out"), min_side=384)
     assert stats["undecodable"] == ["b" * 32]
     read = read_pickle(str(tmp_path / "out/00000/00000000.pkl"))
     assert [image.size for image in read.images] == [(768, 384), (700, 300)]
     assert read.lengths == (5, 5)
     assert read.input_ids[:5].tolist() == [IMAGE_TOKEN, 7, IMAGE_TOKEN, 9, tokenizer["special_ids"]["pad"]]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_local")
+def test_an_image_that_kills_its_decoder_costs_its_sample(tmp_path: Path, tokenizer_folder: str) -> None:
+    three_samples(tmp_path, tokenizer_folder)
+    out = str(tmp_path / "out")
+
+    def spread(work: Any, jobs: Sequence[Any]) -> list[dict[str, Any]]:
+        def fragile(job: Any) -> Any:
+            plain = pickles._rgb
+
+            def decode(data: bytes, min_side: int | None) -> Image.Image:
+                if data == b"not an image":
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return plain(data, min_side)
+
+            pickles._rgb = decode
+            try:
+                return work(job)
+            finally:
+                pickles._rgb = plain
+
+        ran = run_pending(lambda: fragile, jobs, title="packs", aside=out).or_raise()
+        return [outcome.result or {} for outcome in ran.outcomes]
+
+    (stats,) = write_pickles(str(tmp_path / "packs"), out, map_fn=spread)
+    assert stats["undecodable"] == ["b" * 32]
+    assert read_pickle(f"{out}/00000/00000000.pkl").lengths == (5, 5)
 
 
 def test_several_captions_of_an_image_are_refused(tmp_path: Path, tokenizer_folder: str) -> None:
