@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -235,6 +236,13 @@ def test_python_that_loops_is_interrupted_and_its_process_goes_on(tmp_path: Path
             guarded("upper", "python", one, "python")
     assert signal.getsignal(signal.SIGPROF) == before
     assert signal.getitimer(signal.ITIMER_PROF) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("pattern", [r"(a+)+$", r"(?:a|a)*$", r"(\w+\s?)*$"])
+def test_a_pattern_that_backtracks_for_ever_is_interrupted(pattern: str, tmp_path: Path) -> None:
+    """A user's scorer may hold such a pattern: `re` looks at signals."""
+    with guard(watch(tmp_path, QUICK), "0"), pytest.raises(SetAside, match="cpu_limit"):
+        guarded("pattern", "a", re.match, pattern, "a" * 60 + "!")
 
 
 def test_an_except_in_the_work_does_not_go_on(tmp_path: Path) -> None:
