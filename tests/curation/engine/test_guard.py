@@ -294,6 +294,71 @@ def test_hostile_names_of_samples_and_items(tmp_path: Path) -> None:
         assert time.process_time() - start < 0.1
 
 
+def accounts(root: str) -> None:
+    """What the next worker makes of the notes of workers that died, wherever notes lie."""
+    own = Watch(folder=f"{root}/out", notes=f"{root}/notes", budget=QUICK)
+    at = own.paths("0")[0]
+    with guard(own, "0"):
+        guarded("upper", "b", one, "b")
+    assert not own.accuses("0")
+    storage.write_bytes(at, b"sample 3 upper b\nand what a longer note left")
+    assert own.accuses("0")
+    assert not own.accuses("0")
+    with guard(own, "0"):
+        assert guarded("upper", "b", one, "b") == "B"
+    storage.write_bytes(at, b"sample 3 upper c\n")
+    own.acquit("0")  # the machine was lost
+    storage.write_bytes(at, b"sample 3 upper b\n")  # nobody asked whom it accuses
+    learnt = own.learnt()
+    with guard(own, "0"):
+        with pytest.raises(SetAside, match="worker_died: twice"):
+            guarded("upper", "b", one, "b")
+        assert guarded("upper", "c", one, "c") == "C"
+    assert own.learnt() != learnt
+    storage.write_bytes(at, b"batch 0 upper a and 2 more\n")
+    calls = []
+
+    def judge(rows: Any, aside: dict[int, str]) -> list[int]:
+        calls.append((list(rows), aside.copy()))
+        return list(rows)
+
+    with guard(own, "0"):
+        assert guarded_batch("upper", ["a", "b", "c"], judge) == [0, 1, 2]
+    died = {1: "worker_died: twice"}
+    assert calls == [([0], {}), ([1], died), ([2], {}), ([0, 1, 2], died)]
+    storage.write_bytes(at, b"again 0 upper a and 2 more\n")
+    with guard(own, "0"):
+        assert guarded_batch("upper", ["a", "b", "c"], judge) == [[0], [1], [2]]
+    assert storage.read_json(f"{root}/out/{FOLDER}/0.json") == {"upper b": "worker_died: twice"}
+
+
+def test_what_dead_workers_left_is_accounted_for(tmp_path: Path) -> None:
+    accounts(str(tmp_path))
+
+
+def test_on_an_object_store_too(s3_root: str) -> None:
+    accounts(s3_root)
+
+
+@pytest.mark.parametrize(
+    "note", [b"", b"\n", b"sample", b"sample 1 upper", b"sample x y\n", b"\xff" * 50, b"other 1 a b\n"]
+)
+def test_a_note_that_was_cut_accuses_nobody(note: bytes, tmp_path: Path) -> None:
+    own = watch(tmp_path, QUICK)
+    storage.write_bytes(own.paths("0")[0], note)
+    assert not own.accuses("0")
+    with guard(own, "0"):
+        assert guarded("upper", "a", one, "a") == "A"
+
+
+def test_a_damaged_record_is_named(tmp_path: Path) -> None:
+    record = tmp_path / "out" / FOLDER / "0.json"
+    record.parent.mkdir(parents=True)
+    record.write_text('{"upper b": "wor')
+    with pytest.raises(ValueError, match=r"0\.json is damaged .*remove it"), guard(watch(tmp_path, QUICK), "0"):
+        pass
+
+
 def test_a_slow_step_is_not_tried_row_by_row_for_ever(tmp_path: Path) -> None:
     """Rows that are slow, but within their own budget each, are judged together in the end, and later ones at once."""
     calls = []
