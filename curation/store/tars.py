@@ -39,7 +39,8 @@ def read_tar(file: IO[bytes], mode: Literal["r:", "r|"]) -> Iterator[tarfile.Tar
     if mode == "r|":  # which passes over a member block by block, also beyond the end of the file
         most = file.seek(0, io.SEEK_END)
         file.seek(0)
-    with _Tar.open(fileobj=file, mode=mode, most=most) as tar:
+    options: dict[str, Any] = {"fileobj": file, "mode": mode, "most": most}
+    with _Tar.open(**options) as tar:
         yield tar
 
 
@@ -85,13 +86,13 @@ class _Member(tarfile.TarInfo):
             return member  # what it says of all members is nothing that a member of a shard needs
         member.offset = self.offset
         if any(name.startswith("GNU.sparse.") for name in records):
-            member.sparse = []
+            member.sparse = b""  # only that it is set is looked at
         member.name = records.get("path", member.name)
         if "size" in records:
             member.size = int(records["size"])
             tar.offset = member.offset_data
-            if member.isreg() or member.type not in tarfile.SUPPORTED_TYPES:  # type: ignore[attr-defined]
-                tar.offset += member._block(member.size)
+            if member.isreg() or member.type not in tarfile.SUPPORTED_TYPES:
+                tar.offset += -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
         return member
 
 
