@@ -52,7 +52,7 @@ class Clock:
         if self._timed:
             signal.setitimer(signal.ITIMER_PROF, self._limit)
             signal.setitimer(signal.ITIMER_VIRTUAL, 2 * self._limit + 1)
-            signal.setitimer(signal.ITIMER_REAL, self._budget.wall_seconds * max(1.0, share / 4))
+            signal.setitimer(signal.ITIMER_REAL, self._budget.wall_seconds * max(1.0, share / 2))
 
     def stop(self) -> None:
         """End it; what the clock counted is forgotten."""
