@@ -82,6 +82,7 @@ def _check(file: io.BytesIO) -> None:
     stack: list[_Made | None] = []  # None is a mark
     memo: dict[int, _Made] = {}
     spent = 0
+    argument: Any
     for opcode, argument, _ in pickletools.genops(file):
         name = opcode.name
         if name in _SETS:

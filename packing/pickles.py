@@ -103,7 +103,7 @@ def dump_pickle(
 def _decode(packed: PackedSequence, min_side: int | None) -> tuple[list[Image.Image], list[bool]]:
     """The images of the samples that decode whole, and which samples those are."""
     images: list[Image.Image] = []
-    kept = []
+    kept: list[bool] = []
     encoded = iter(packed.images)
     for count in packed.image_counts:
         mine = [next(encoded) for _ in range(count)]
