@@ -95,8 +95,8 @@ def _check(file: io.BytesIO) -> None:
             stack.append(stack[-1])
         elif name == "MEMOIZE" or name.endswith("PUT"):
             number = len(memo) if argument is None else int(argument)
-            if number > most:
-                raise ValueError(f"it numbers an object {number}")
+            if number > len(memo):  # picklers count; a table is allocated for the highest number
+                raise ValueError(f"it numbers its object {len(memo)} as {number}")
             memo[number] = _top(stack)
         elif name.endswith("GET"):
             stack.append(memo[int(argument)])

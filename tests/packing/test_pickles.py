@@ -316,6 +316,8 @@ def greedy() -> dict[str, bytes]:
         "a storage in a zip file": tensor(0, 4, 1, zipped.getvalue()),
         "a bare storage's own tensor": GET + loaded(zipped.getvalue()) + LENGTHS,
         "memo 2^28": b"\x80\x04Nr\xff\xff\xff\x0f.",
+        "memo 2^25": b"\x80\x04Nr\xff\xff\xff\x01.",
+        "memo 5 of none": b"\x80\x04Nq\x05.",
         "memo in text": b"\x80\x04Np4294967295\n.",
         "memo in the storage": tensor(0, 4, 1, b"\x80\x02Nr\xff\xff\xff\x0f."),
         "a long text": b"\x80\x04\x8d" + struct.pack("<Q", 1 << 60) + b"x.",
