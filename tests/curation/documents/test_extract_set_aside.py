@@ -64,7 +64,6 @@ def test_pages_that_stall_and_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     }
     verdicts = storage.read_table(f"{tmp_path}/out1/ledger/extract.parquet")
     assert {"cpu_limit", "worker_died", "memory_limit"} < set(verdicts["rule"].to_pylist())
-    monkeypatch.setattr(extract, "FileExtractor", None)  # nothing is left to do
     again = extract_documents(
         PagesConfig(records_per_shard=8), f"{tmp_path}/in", f"{tmp_path}/out1/documents", f"{tmp_path}/out1/ledger"
     )
