@@ -71,7 +71,8 @@ class DecodedImage:
 class DecodeFailure:
     """Why there are no pixels."""
 
-    reason: Reason
+    reason: Reason | str
+    """A text of another kind is the reason for which an image was not decoded at all, as a score table is to say it."""
     detail: str = ""
     """The decoder's own words."""
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -13,6 +14,8 @@ from mmcorpus.filters.scorer import INPUTS, REASON, Batch, Columns, Scorer, Unav
 
 RAISED: Final = "error"
 """Beginning of the reason of a sample on which the scorer raised: `error: ValueError: …`."""
+OUT_OF_MEMORY: Final = "memory_limit"
+"""The reason of a sample for which the scorer asked for more memory than there was."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,7 +28,12 @@ class Prepared:
     """The samples shown, in their order."""
 
 
-def judge_batch(scorer: Scorer, judge: Callable[[Batch], Columns], batch: Mapping[str, Sequence[Any]]) -> pa.Table:
+def judge_batch(
+    scorer: Scorer,
+    judge: Callable[[Batch], Columns],
+    batch: Mapping[str, Sequence[Any]],
+    aside: Mapping[int, str] = MappingProxyType({}),
+) -> pa.Table:
     """The scorer's columns, `reason` and embeddings for every row of a batch, in its order.
 
     Rows whose image could not be decoded never reach a scorer that wants one: they are null, with the decoder's reason.
@@ -35,26 +43,30 @@ def judge_batch(scorer: Scorer, judge: Callable[[Batch], Columns], batch: Mappin
     Args:
         judge: what `scorer.load()` gave.
         batch: columns of equal length; at least the scorer's inputs.
+        aside: rows that the scorer is not shown, with their reasons.
 
     Raises:
         ValueError: the scorer gave columns that its schema does not have, or of another length.
         Exception: whatever the scorer raised, if it raised on every row of several.
     """
     if isinstance(judge, Halves):
-        return judge_prepared(scorer, judge.judge, prepare_batch(scorer, batch, judge.prepare))
-    return judge_prepared(scorer, judge, prepare_batch(scorer, batch))
+        return judge_prepared(scorer, judge.judge, prepare_batch(scorer, batch, judge.prepare, aside))
+    return judge_prepared(scorer, judge, prepare_batch(scorer, batch, aside=aside))
 
 
 def prepare_batch(
-    scorer: Scorer, batch: Mapping[str, Sequence[Any]], prepare: Callable[[Batch], Columns] | None = None
+    scorer: Scorer,
+    batch: Mapping[str, Sequence[Any]],
+    prepare: Callable[[Batch], Columns] | None = None,
+    aside: Mapping[int, str] = MappingProxyType({}),
 ) -> Prepared:
     """The first half of `judge_batch`: the rows that can be judged, as the first half of a model scorer makes them."""
     size = len(next(iter(batch.values())))
-    reasons: list[str | None] = [None] * size
+    reasons: list[str | None] = [aside.get(position) for position in range(size)]
     if "image" in scorer.inputs:
         for position, image in enumerate(batch["image"]):
             if isinstance(image, DecodeFailure):
-                reasons[position] = image.reason
+                reasons[position] = reasons[position] or image.reason
     usable = [position for position in range(size) if reasons[position] is None]
     names = [name for name in INPUTS if name in scorer.inputs]
     columns: Columns = {name: [batch[name][position] for position in usable] for name in names}
@@ -68,6 +80,13 @@ def prepare_batch(
             made.append(result)
     columns = {name: _joined([part[name] for part in made]) for name in (made[0] if made else ())}
     return Prepared(reasons=reasons, columns=columns)
+
+
+def join_prepared(parts: Sequence[Prepared]) -> Prepared:
+    """Batches that were prepared apart as one."""
+    shown = [part.columns for part in parts if None in part.reasons] or [parts[0].columns]
+    columns = {name: _joined([part[name] for part in shown]) for name in shown[0]}
+    return Prepared(reasons=[reason for part in parts for reason in part.reasons], columns=columns)
 
 
 def judge_prepared(scorer: Scorer, judge: Callable[[Columns], Columns], prepared: Prepared) -> pa.Table:
@@ -105,20 +124,23 @@ def _attempt(function: Callable[[Columns], Columns], columns: Columns, size: int
         return [(range(size), function(columns))]
     except Unavailable:
         raise
-    except Exception:
-        parts: list[tuple[range, Columns | str]] = []
-        for row in range(size):
-            made: Columns | str
-            try:
-                made = function({name: values[row : row + 1] for name, values in columns.items()})
-            except Unavailable:
-                raise
-            except Exception as error:
-                made = f"{RAISED}: {type(error).__name__}: {error}"
-            parts.append((range(row, row + 1), made))
-        if size > 1 and all(isinstance(result, str) for _, result in parts):
+    except Exception as error:
+        raised = error.with_traceback(None)  # which would hold, row by row, what the batch filled the memory with
+    parts: list[tuple[range, Columns | str]] = []
+    for row in range(size):
+        made: Columns | str
+        try:
+            made = function({name: values[row : row + 1] for name, values in columns.items()})
+        except Unavailable:
             raise
-        return parts
+        except MemoryError:
+            made = OUT_OF_MEMORY
+        except Exception as error:
+            made = f"{RAISED}: {type(error).__name__}: {error}"
+        parts.append((range(row, row + 1), made))
+    if size > 1 and all(isinstance(result, str) for _, result in parts):
+        raise raised
+    return parts
 
 
 def _joined(parts: list[Sequence[Any]]) -> Sequence[Any]:

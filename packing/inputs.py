@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.shards import IMAGE_EXTENSIONS, SUCCESS, EncodedImage, Shard, read_rows
+from mmcorpus.curation.store.tars import is_readable, read_tar
 
 Kind = Literal["pair", "conversation", "document", "text"]
 TEXT_COLUMN: Final[dict[str, str]] = {
@@ -115,12 +116,12 @@ def _open_tar(path: str, version: str) -> OpenTar:
     members: dict[str, list[tuple[str, int, int]]] = {}
     damage = ""
     try:
-        with tarfile.open(fileobj=file, mode="r:") as tar:
+        with read_tar(file, "r:") as tar:
             while (member := tar.next()) is not None:
                 tar.members = []  # type: ignore[attr-defined]  # tarfile keeps every header otherwise
                 key, _, name = member.name.partition(".")
                 extension = name.rpartition(".")[2].lower()
-                if member.isreg() and not member.issparse() and extension in IMAGE_EXTENSIONS:
+                if is_readable(member) and extension in IMAGE_EXTENSIONS:
                     members.setdefault(key, []).append((name, member.offset_data, member.size))
     except (tarfile.TarError, EOFError, ValueError) as error:
         damage = str(error) or type(error).__name__

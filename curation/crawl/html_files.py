@@ -9,7 +9,7 @@ from urllib.parse import quote
 from mmcorpus.curation.crawl.config import PagesConfig
 from mmcorpus.curation.crawl.decompress import DECODE_ERRORS, breaks_off, decompressed, is_storage_error
 from mmcorpus.curation.crawl.records import Failure, Item, Other, Page, Position
-from mmcorpus.curation.store import storage
+from mmcorpus.curation.store import storage, tars
 
 HTML_NAMES: Final = (".html", ".htm", ".xhtml", ".shtml")
 _ERRORS: Final = (zipfile.BadZipFile, tarfile.TarError, ValueError, *DECODE_ERRORS)
@@ -63,7 +63,7 @@ def read_tar(path: str, file: IO[bytes], config: PagesConfig, position: Position
     stream, compressed = decompressed(path, file, position.offset)
     count, offset = 0, position.offset
     try:
-        with tarfile.open(fileobj=stream, mode="r:") as opened:
+        with tars.read_tar(stream, "r:") as opened:
             archive: Any = opened
             while (member := archive.next()) is not None:
                 archive.members = []  # it would keep them all

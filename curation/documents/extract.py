@@ -25,6 +25,7 @@ from mmcorpus.curation.crawl.warc import read_warc
 from mmcorpus.curation.documents.page_row import PageExtractor
 from mmcorpus.curation.documents.shards import Part, part_name
 from mmcorpus.curation.documents.site_optout import apply_site_optouts
+from mmcorpus.curation.engine.guard import SetAside, guarded
 from mmcorpus.curation.engine.items import run_pending
 from mmcorpus.curation.engine.made_from import MadeFrom, digest, plain
 from mmcorpus.curation.engine.output import Output
@@ -104,7 +105,7 @@ def extract_documents(
     before = _totals(out)[1].total()
     ran = run_pending(
         lambda: FileExtractor(config, out, images=kind == "document"), files, title="extract", workers=config.workers,
-        unit="file",
+        unit="file", aside=out,
     )  # fmt: skip
     failed = {name: failure.reason for name, failure in ran.failed.items()}
     _write_ledger(out, ledger_root, failed)
@@ -149,7 +150,12 @@ class FileExtractor:
 
     def _add(self, part: Part, item: Item) -> None:
         if not isinstance(item, Other):
-            part.add(self.extractor.row(item))
+            name = f"{item.offset} before {item.position.offset}+{item.position.skip}"
+            try:
+                row = guarded("extract", name, self.extractor.row, item)
+            except SetAside as aside:
+                row = self.extractor.row(item, str(aside))
+            part.add(row)
             return
         part.others[item.what] += 1
         if item.site_file is not None:

@@ -22,6 +22,7 @@ from mmcorpus.curation.engine.partitions import SUFFIX, read_parts, says, write_
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.shards import IMAGE_EXTENSIONS, SUCCESS, Shard, list_shards, read_rows
 from mmcorpus.curation.store.storage import threaded
+from mmcorpus.curation.store.tars import is_readable, read_tar
 
 pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 
@@ -82,11 +83,11 @@ def _members(shard: Shard) -> tuple[dict[str, tuple[str, str, int, int]], str]:
     fs, inner = storage.filesystem(shard.tar)
     members: dict[str, tuple[str, str, int, int]] = {}
     try:
-        with fs.open(inner, "rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
+        with fs.open(inner, "rb") as file, read_tar(file, "r:") as tar:
             while (member := tar.next()) is not None:
                 tar.members = []  # type: ignore[attr-defined]  # tarfile keeps every header otherwise
                 key, _, extension = member.name.partition(".")
-                if member.isreg() and extension.lower() in IMAGE_EXTENSIONS:
+                if is_readable(member) and extension.lower() in IMAGE_EXTENSIONS:
                     members[key] = (shard.name, extension.lower(), member.offset_data, member.size)
     except (tarfile.TarError, EOFError, FileNotFoundError) as error:
         return members, str(error) or type(error).__name__

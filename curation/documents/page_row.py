@@ -28,8 +28,11 @@ class PageExtractor:
         self._extract: Callable[..., Any] = extract
         self._refused: type[Exception] = ExtractError
 
-    def row(self, found: Page | Ready | Failure) -> dict[str, Any]:
-        """The row of a page, document or failure. Never raises for what it holds."""
+    def row(self, found: Page | Ready | Failure, aside: str | None = None) -> dict[str, Any]:
+        """The row of a page, document or failure; with `aside`, why it was set aside, it is not read.
+
+        Never raises for what it holds, except MemoryError where that is more than there is.
+        """
         row: dict[str, Any] = {
             "uid": uid_of(found),
             "status": FAILED,
@@ -42,7 +45,9 @@ class PageExtractor:
             "length": found.length,
         }
         try:
-            row |= self._contents(found)
+            row |= self._contents(found) if aside is None else {"error_message": aside}
+        except MemoryError:
+            raise
         except self._refused as error:
             row["error_message"] = str(error)
         except Exception as error:  # whatever a page does to the extractor, it costs that page

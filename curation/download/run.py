@@ -165,6 +165,7 @@ def _run(
         max_task_retries=0,
         retries=downloader.config.max_shard_retry,
         shown=shown,
+        aside=downloader.out_shards,
     )
 
 

@@ -16,6 +16,7 @@ from mmcorpus.curation.download.fetch import TRANSIENT_CODES, FetchFailure, Fetc
 from mmcorpus.curation.download.guard import HostGate
 from mmcorpus.curation.download.resize import UprightResizer
 from mmcorpus.curation.download.writer import RETRY_FOLDER, SampleWriter, keys_of, shard_name
+from mmcorpus.curation.engine.guard import SetAside, guarded
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.shards import SUCCESS, Shard, code_of, read_rows
 
@@ -65,7 +66,7 @@ class ShardDownloader:
         rows = table.to_pylist()
         writer = SampleWriter(target, self._schema(table.schema), previous)
         for index, outcome in self._fetched([row["url"] for row in rows]):
-            image, made = self._sample(outcome, resizer)
+            image, made = self._made(keys[index], outcome, resizer)
             writer.write(image, {**rows[index], "key": keys[index], **made})
         writer.close()
 
@@ -99,6 +100,16 @@ class ShardDownloader:
                 yield found
                 if index + 2 * threads < len(urls):
                     begin(index + 2 * threads)
+
+    def _made(self, key: str, outcome: Outcome, resizer: UprightResizer) -> tuple[bytes | None, dict[str, Any]]:
+        """`_sample`, within a sample's budget."""
+        if isinstance(outcome, FetchFailure):
+            return self._sample(outcome, resizer)
+        try:
+            return guarded("resize", key, self._sample, outcome, resizer)
+        except SetAside as aside:
+            facts = {"final_url": outcome.url, "original_bytes": len(outcome.data)}
+            return None, {**facts, "status": "failed_to_resize", "error_message": str(aside)}
 
     def _sample(self, outcome: Outcome, resizer: UprightResizer) -> tuple[bytes | None, dict[str, Any]]:
         """The image to store, and what its row holds besides the list's columns and the key."""

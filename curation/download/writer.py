@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.shards import Shard, add_member, commit_shard, list_shards, open_tar, read_rows
+from mmcorpus.curation.store.tars import is_readable, read_tar
 
 SHARD_DIGITS: Final = 5
 """img2dataset's `oom_shard_count`."""
@@ -99,8 +100,10 @@ class SampleWriter:
 def tar_members(shard: Shard) -> Iterator[Member]:
     """A tar's files in order, one in memory at a time."""
     fs, inner = storage.filesystem(shard.tar)
-    with fs.open(inner, "rb") as file, tarfile.open(fileobj=file, mode="r|") as tar:
+    with fs.open(inner, "rb") as file, read_tar(file, "r|") as tar:
         for member in tar:
+            if not is_readable(member):
+                raise tarfile.ReadError(f"{shard.tar}: {member.name!r} is none of the files that a download writes")
             extracted = tar.extractfile(member)
             yield member.name.partition(".")[0], member.name, extracted.read() if extracted else b""
 

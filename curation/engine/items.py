@@ -59,7 +59,7 @@ def run_pending(
 
     Args:
         committed: names of items whose output is there.
-        spread: what else `run_shards` is told: `size`, `retries`, …
+        spread: what else `run_shards` is told: `size`, `retries`, `aside`, …
 
     Raises:
         RuntimeError: Ray is missing or not initialised, or `make_work` itself failed.

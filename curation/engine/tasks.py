@@ -17,7 +17,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
+from mmcorpus.curation.engine.guard import guard
 from mmcorpus.curation.engine.progress import Progress
+from mmcorpus.curation.engine.watch import Watch
 from mmcorpus.curation.store import storage
 
 Item = TypeVar("Item")
@@ -91,13 +93,15 @@ def run_shards(
     max_task_retries: int = 2,
     retries: int = 0,
     shown: bool = True,
+    aside: str | None = None,
 ) -> list[Outcome]:
     """Run `work(item)` for every item on the Ray that is initialised; the outcomes come in the items' order.
 
     `make_work()` runs once in each worker process, so that models load once. The work must commit atomically, because
-    an item whose worker dies is tried again `max_task_retries` times. A worker has one item at a time, so that an item
-    that kills its worker takes no other with it. An exception in the work is that item's `error`. Integers in the
-    returned mapping show in the progress bar.
+    an item whose worker dies is tried again `max_task_retries` times; where it died at a sample of work that is
+    guarded (`engine.guard`), as often as it takes, because each time moves on by a sample. A worker has one item at a
+    time, so that an item that kills its worker takes no other with it. An exception in the work is that item's
+    `error`. Integers in the returned mapping show in the progress bar.
 
     Args:
         workers: items worked on at a time, each by a process with one CPU; None, or more than the cluster has, means
@@ -106,6 +110,7 @@ def run_shards(
         retries: items that failed, by an exception or the deaths of their workers, are tried again so often, after all
             others.
         shown: whether to show progress.
+        aside: the output's folder, if the work is done under `engine.guard`: it keeps what was set aside.
 
     Raises:
         RuntimeError: Ray is missing or not initialised, or `make_work` itself failed (a missing model, say).
@@ -114,10 +119,11 @@ def run_shards(
     cpus = cluster_resource("CPU")
     outcomes: dict[int, Outcome] = {}
     left: Sequence[int] = range(len(items))
-    with Progress(title, total=sum(map(size, items)), unit=unit, shown=shown) as progress:
+    watched = contextlib.nullcontext() if aside is None else Watch.over(aside)
+    with watched as watch, Progress(title, total=sum(map(size, items)), unit=unit, shown=shown) as progress:
         for turn in reversed(range(1 + retries)):
             failed = []
-            for index, outcome in _stream(make_work, items, left, name, workers or cpus, cpus, max_task_retries):
+            for index, outcome in _stream(make_work, items, left, name, workers or cpus, cpus, max_task_retries, watch):
                 outcomes[index] = outcome
                 stop_at_full_disk(outcome)
                 if outcome.error is not None and turn:
@@ -138,16 +144,18 @@ def _stream(
     workers: int,
     cpus: int,
     retries: int,
+    watch: Watch | None,
 ) -> Iterator[tuple[int, Outcome]]:
     """The outcomes of the items at some indices, as they finish."""
     import ray
 
-    setup = Setup.of((make_work, name))
-    task = ray.remote(num_cpus=1, max_retries=retries, scheduling_strategy="SPREAD")(_work_on)
+    setup = Setup.of((make_work, name, watch))
+    # Ray would not say that it tried again, and whom the dead worker accused.
+    task = ray.remote(num_cpus=1, max_retries=0, scheduling_strategy="SPREAD")(_work_on)
     # A few wait in Ray's queue, so that no worker waits for this process.
     limit = workers if workers < cpus else cpus + math.ceil(cpus / 4)
     waiting = collections.deque(indices)
-    losses = collections.Counter[int]()
+    losses, deaths = collections.Counter[int](), collections.Counter[int]()
     in_flight: dict[Any, int] = {}
     while waiting or in_flight:
         while waiting and len(in_flight) < limit:
@@ -161,11 +169,21 @@ def _stream(
             try:
                 outcome = ray.get(reference)
             except ray.exceptions.RayError as error:
+                label = name(items[index])
                 if isinstance(error, ray.exceptions.NodeDiedError) and losses[index] < NODE_LOSSES:
                     losses[index] += 1
+                    if watch is not None:
+                        watch.acquit(label)
                     waiting.appendleft(index)
                     continue
-                outcome = dead(name(items[index]))
+                if watch is not None and watch.accuses(label):
+                    waiting.appendleft(index)
+                    continue
+                deaths[index] += 1
+                if deaths[index] <= retries:
+                    waiting.appendleft(index)
+                    continue
+                outcome = dead(label)
             if isinstance(outcome, Failure):
                 raise RuntimeError(f"a worker could not be set up: {outcome.reason}")
             yield index, outcome
@@ -173,12 +191,17 @@ def _stream(
 
 def _work_on(setup: "Setup", pickled: bytes) -> Outcome | Failure:
     """The remote function: one item's outcome, or why this process could not be set up."""
-    with KEPT.use(setup, lambda parts: (parts[0](), parts[1])) as made:
+    with KEPT.use(setup, lambda parts: (parts[0](), *parts[1:])) as made:
         if isinstance(made, Failure):
             return made
-        work, name = made
+        work, name, watch = made
         item = pickle.loads(pickled)
-        return attempt(lambda: dict(work(item)), name(item))
+
+        def run() -> dict[str, Any]:
+            with contextlib.nullcontext() if watch is None else guard(watch, name(item)):
+                return dict(work(item))
+
+        return attempt(run, name(item))
 
 
 def attempt(work: Callable[[], dict[str, Any]], label: str) -> Outcome:

@@ -13,9 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mmcorpus.curation.engine.guard import SetAside, guarded
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.shards import SUCCESS, Shard, read_samples
-from mmcorpus.filters import DecodeFailure, Scorer, decode_image
+from mmcorpus.filters import DecodedImage, DecodeFailure, Scorer, decode_image
 from mmcorpus.filters.run_scorer import table_schema
 from mmcorpus.filters.scorer import Batch
 
@@ -121,7 +122,7 @@ def decode_batches(
             columns["encoded"].append(data)
             held += len(data)
         if "image" in columns:
-            image = decode_image(data, max_pixels=max_pixels)
+            image = _decoded(rows.keys[position], data, max_pixels)
             columns["image"].append(image)
             held += 0 if isinstance(image, DecodeFailure) else image.pixels.nbytes
         if len(positions) == size or held >= BATCH_BYTES:
@@ -129,6 +130,13 @@ def decode_batches(
             positions, columns, held = [], {name: [] for name in columns}, 0
     if positions:
         yield Batched(positions=positions, batch={**rows.batch(positions), **columns})
+
+
+def _decoded(key: str, data: bytes, max_pixels: int) -> DecodedImage | DecodeFailure:
+    try:
+        return guarded("decode", key, decode_image, data, max_pixels=max_pixels)
+    except SetAside as aside:
+        return DecodeFailure(reason=str(aside))
 
 
 def assemble(scorer: Scorer, parts: Sequence[Part], uids: Sequence[str]) -> pa.Table:

@@ -17,8 +17,10 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from mmcorpus.curation.engine.guard import guard
 from mmcorpus.curation.engine.progress import Progress
 from mmcorpus.curation.engine.tasks import KEPT, Failure, Outcome, Setup, dead, show, stop_at_full_disk
+from mmcorpus.curation.engine.watch import Watch
 from mmcorpus.curation.scoring.batches import Part, assemble
 from mmcorpus.curation.scoring.shard import (
     Outputs,
@@ -82,16 +84,16 @@ def feed_models(
         RuntimeError: a decoder or a model could not be set up.
     """
     outcomes: dict[str, Outcome] = {}
-    with Progress("score", total=len(works), unit="shard") as progress:
-        for _ in range(_ROUNDS):
-            missing = [work for work in works if work.shard.name not in outcomes]
-            if not missing:
-                break
-            messages = _stream(make_decoder, scorers, missing, config)
+    with Watch.over(outputs.scores) as watch, Progress("score", total=len(works), unit="shard") as progress:
+        rounds, learnt = _ROUNDS, watch.learnt()
+        while rounds and (missing := [work for work in works if work.shard.name not in outcomes]):
+            messages = _stream(make_decoder, scorers, missing, config, watch)
             for outcome in _commit(messages, scorers, missing, outputs):
                 outcomes[outcome.name] = outcome
                 show(progress, outcome)
                 stop_at_full_disk(outcome)
+            # A round that moved on by a sample that kills its worker is not one of a shard's tries.
+            rounds, learnt = rounds - (watch.learnt() == learnt), watch.learnt()
         for work in works:
             if work.shard.name not in outcomes:
                 outcomes[work.shard.name] = dead(work.shard.name)
@@ -171,6 +173,7 @@ def _stream(
     scorers: Sequence[ModelScorer],
     works: Sequence[ShardWork],
     config: FeedConfig,
+    watch: Watch,
 ) -> Iterator[Result | ShardScores | Outcome]:
     """What decoders and models send back, in any order."""
     import ray
@@ -186,7 +189,7 @@ def _stream(
     )
     with _quiet_context():
         decoded = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
-            functools.partial(_decode, setup=Setup.of((make_decoder,))),
+            functools.partial(_decode, setup=Setup.of((make_decoder, watch))),
             batch_size=1,
             batch_format="pyarrow",
             num_cpus=1,
@@ -215,14 +218,15 @@ def _stream(
 def _decode(block: pa.Table, setup: Setup) -> Iterator[pa.Table]:
     """A task: one shard's batches for the models, then what became of the rest of it."""
     work: ShardWork = pickle.loads(block["work"][0].as_py())
-    with KEPT.use(setup, lambda parts: parts[0]()) as decoder:
-        if isinstance(decoder, Failure):
-            yield _pack(decoder)
+    with KEPT.use(setup, lambda parts: (parts[0](), parts[1])) as made:
+        if isinstance(made, Failure):
+            yield _pack(made)
             return
-        name = work.shard.name
+        (decoder, watch), name = made, work.shard.name
         try:
-            for message in decoder.steps(work):
-                yield _pack(message)
+            with guard(watch, name):
+                for message in decoder.steps(work):
+                    yield _pack(message)
         except Exception as error:
             yield _pack(Outcome(name=name, result=None, error=Failure.of(error, name), seconds=0.0))
 

@@ -108,7 +108,10 @@ def score(
         config = _feed_config(workers, model_workers, gpus if any(scorer.device == "cuda" for scorer in fed) else 0)
         outcomes = feed_models(make_work, fed, todo, outputs, config)
     else:
-        outcomes = run_shards(make_work, todo, name=lambda work: work.shard.name, title="score", workers=workers)
+        outcomes = run_shards(
+            make_work, todo, name=lambda work: work.shard.name, title="score", workers=workers,
+            aside=out_root,
+        )  # fmt: skip
     failed: dict[str, str] = {}
     for outcome in outcomes:
         result = outcome.result or {"tables": {}, "error": str(outcome.error)}

@@ -1,11 +1,15 @@
 """The work on one shard: read, decode once, judge, commit; and hand on what is for a model that is held elsewhere."""
 
+import functools
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
+import pyarrow as pa
+
+from mmcorpus.curation.engine.guard import guarded_batch
 from mmcorpus.curation.scoring.batches import (
     Batched,
     Part,
@@ -22,7 +26,10 @@ from mmcorpus.curation.store.scores import Origin, TableInfo, write_scores
 from mmcorpus.curation.store.shards import Shard
 from mmcorpus.filters import Scorer, judge_batch
 from mmcorpus.filters.model import ModelScorer
-from mmcorpus.filters.run_scorer import Prepared, prepare_batch
+from mmcorpus.filters.run_scorer import Prepared, join_prepared, prepare_batch
+from mmcorpus.filters.scorer import Batch
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -161,10 +168,9 @@ class ScoreShard:
                 name = scorer.name
                 try:
                     if name in self._prepares:
-                        prepared[name] = prepare_batch(scorer, batched.batch, self._prepares[name])
+                        prepared[name] = self._prepare(scorer, batched, rows)
                     else:
-                        table = judge_batch(scorer, self._judges[name], batched.batch)
-                        parts[name].append((batched.positions, table))
+                        parts[name].append((batched.positions, self._table(scorer, batched, rows)))
                 except Exception as error:
                     errors[name] = f"{type(error).__name__}: {error}"
             if prepared:
@@ -176,6 +182,31 @@ class ScoreShard:
                 table = assemble(scorer, parts[scorer.name], rows.columns["uid"])
                 scored.tables[scorer.name] = self._outputs.commit(scorer, scored.shard, table)
         scored.errors.extend(scorer_error(name, error, scored.shard) for name, error in errors.items())
+
+    def _table(self, scorer: Scorer, batched: Batched, rows: ShardRows) -> pa.Table:
+        made = self._guarded(scorer, batched, rows, functools.partial(judge_batch, scorer, self._judges[scorer.name]))
+        return pa.concat_tables(made) if isinstance(made, list) else made
+
+    def _prepare(self, scorer: Scorer, batched: Batched, rows: ShardRows) -> Prepared:
+        prepare = self._prepares[scorer.name]
+        made: Prepared | list[Prepared] = self._guarded(
+            scorer, batched, rows, lambda batch, aside: prepare_batch(scorer, batch, prepare, aside)
+        )
+        return join_prepared(made) if isinstance(made, list) else made
+
+    def _guarded(
+        self, scorer: Scorer, batched: Batched, rows: ShardRows, judge: Callable[[Batch, dict[int, str]], Made]
+    ) -> Made | list[Made]:
+        """What is made of a batch, or of each of its rows where one of them stalls or kills its worker."""
+
+        def some(chosen: Sequence[int], aside: dict[int, str]) -> Made:
+            batch = batched.batch
+            if len(chosen) < len(batched.positions):
+                batch = {name: [values[row] for row in chosen] for name, values in batch.items()}
+            return judge(batch, {place: aside[row] for place, row in enumerate(chosen) if row in aside})
+
+        step = f"{scorer.name}@{self._outputs.origins[scorer.name].fingerprint}"
+        return guarded_batch(step, [rows.keys[position] for position in batched.positions], some)
 
 
 def scorer_error(scorer: str, error: str, shard: str) -> str:

@@ -25,6 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmcorpus.curation.store import storage
+from mmcorpus.curation.store.tars import is_readable, read_tar
 
 IMAGE_EXTENSIONS: Final = frozenset(
     {"jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "heic", "heif", "jp2", "jxl"}
@@ -137,14 +138,14 @@ def read_samples(shard: Shard, uids: Collection[str] | None = None) -> Iterator[
 
 
 def _read_parts(shard: Shard) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Each key of a tar with its files by what follows the key in their names."""
+    """Each key of a tar with its files by what follows the key in their names; one that is not readable is empty."""
     fs, inner = storage.filesystem(shard.tar)
-    with fs.open(inner, "rb") as file, tarfile.open(fileobj=file, mode="r|") as tar:
+    with fs.open(inner, "rb") as file, read_tar(file, "r|") as tar:
         files = (member for member in tar if member.isfile())
         for key, members in itertools.groupby(files, lambda member: member.name.partition(".")[0]):
             parts = {}
             for member in members:
-                extracted = tar.extractfile(member)
+                extracted = tar.extractfile(member) if is_readable(member) else None
                 parts[member.name.partition(".")[2].lower()] = extracted.read() if extracted else b""
             yield key, parts
 

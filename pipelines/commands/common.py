@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import typer
@@ -40,6 +41,14 @@ ShardsArgument = Annotated[str, typer.Argument(metavar="SHARDS", help="A folder 
 DeviceOption = Annotated[str | None, typer.Option(help="cpu or cuda; by default what is there.")]
 RetryOption = Annotated[
     bool, typer.Option("--retry-failed", help="Fetch again what failed to download for reasons that can pass.")
+]
+BudgetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--sample-budget",
+        metavar="KEY=VALUE",
+        help="What one sample may cost before it is set aside: cpu_seconds, wall_seconds, memory_gib.",
+    ),
 ]
 CpusOption = Annotated[
     int | None,
@@ -225,6 +234,13 @@ def _no_cluster(address: str, reason: str) -> RuntimeError:
         "cluster is up (ray status), and that RAY_AUTH_MODE and RAY_AUTH_TOKEN are its own; "
         "or unset RAY_ADDRESS to run on this machine alone."
     )
+
+
+def budget_of(settings: list[str] | None) -> AbstractContextManager[None]:
+    """The budget of `--sample-budget` for the block of a `with`."""
+    from mmcorpus.curation.engine.budget import SampleBudget, use_budget
+
+    return use_budget(read_config(SampleBudget, settings))
 
 
 class Cluster:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from mmcorpus.pipelines.commands.common import (
+    BudgetOption,
     Cluster,
     CpusOption,
     RetryOption,
@@ -15,6 +16,7 @@ from mmcorpus.pipelines.commands.common import (
     UsageError,
     WorkersOption,
     a_folder,
+    budget_of,
     counted,
     fail_if,
     read_config,
@@ -107,6 +109,7 @@ def download(
     ] = None,
     retry_failed: RetryOption = False,
     settings: SettingsOption = None,
+    sample_budget: BudgetOption = None,
     num_cpus: CpusOption = None,
 ) -> None:
     """Download a URL list into shards, with img2dataset on Ray; what is committed already is kept.
@@ -127,7 +130,7 @@ def download(
     from mmcorpus.pipelines.stages.collect import download as download_list
 
     config = read_config(DownloadConfig, settings)
-    with Cluster(num_cpus):
+    with budget_of(sample_budget), Cluster(num_cpus):
         result = download_list(
             config,
             urls,

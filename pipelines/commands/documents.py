@@ -5,11 +5,13 @@ from typing import Annotated, Literal
 import typer
 
 from mmcorpus.pipelines.commands.common import (
+    BudgetOption,
     Cluster,
     CpusOption,
     SettingsOption,
     WorkersOption,
     a_folder,
+    budget_of,
     fail_if,
     read_config,
     say,
@@ -26,6 +28,7 @@ def extract(
         Literal["document", "text"], typer.Option("--kind", help="`text` leaves the images out.")
     ] = "document",
     settings: SettingsOption = None,
+    sample_budget: BudgetOption = None,
     num_cpus: CpusOption = None,
 ) -> None:
     """Extract documents, texts and images in page order, from WARC files, HTML, or corpora of documents.
@@ -52,7 +55,7 @@ def extract(
 
     config = read_config(PagesConfig, settings)
     documents, ledger = join(out, "documents"), join(out, "ledger")
-    with Cluster(num_cpus):
+    with budget_of(sample_budget), Cluster(num_cpus):
         report = extract_documents(config, inputs, documents, ledger, kind=kind)
         captured = choose_captures(
             documents, f"{documents}.captures", ledger, join(out, "dedup"), captures=config.captures

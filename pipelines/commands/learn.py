@@ -5,12 +5,14 @@ from typing import Annotated, get_args
 import typer
 
 from mmcorpus.pipelines.commands.common import (
+    BudgetOption,
     Cluster,
     CpusOption,
     DeviceOption,
     SettingsOption,
     UsageError,
     a_folder,
+    budget_of,
     counted,
     named,
     read_config,
@@ -116,6 +118,7 @@ def pack(
         str | None, typer.Option("--pickles", help="Write Open-Qwen2VL's layout here as well, a pickle a sequence.")
     ] = None,
     settings: SettingsOption = None,
+    sample_budget: BudgetOption = None,
     num_cpus: CpusOption = None,
 ) -> None:
     """Write a plan's packs: tokens and the images' own bytes, in WebDataset shards with an index; on Ray, resumable.
@@ -131,18 +134,17 @@ def pack(
     from mmcorpus.pipelines.stages.packing import over_ray
 
     config = read_config(PackConfig, settings)
-    with Cluster(num_cpus, lazy=True) as cluster:
-        spread = over_ray(cluster.start)
+    with budget_of(sample_budget), Cluster(num_cpus, lazy=True) as cluster:
         report = write_packs(
             config,
             plan=plan_path,
             tokenizer=tokenizer,
             shards=named(source, "--source"),
             out=out,
-            map_fn=spread,
+            map_fn=over_ray(cluster.start, out),
         )
         if pickles:
-            write_pickles(out, pickles, map_fn=spread)
+            write_pickles(out, pickles, map_fn=over_ray(cluster.start, pickles, few=0))
     say(f"{counted(report.counts)}, {report.bytes / 1e6:,.1f} MB")
     if pickles:
         say(f"Pickles: {pickles}")

@@ -6,11 +6,13 @@ from typing import Annotated
 import typer
 
 from mmcorpus.pipelines.commands.common import (
+    BudgetOption,
     Cluster,
     CpusOption,
     ShardsArgument,
     WorkersOption,
     a_folder,
+    budget_of,
     fail_if,
     named,
     read_config,
@@ -39,6 +41,7 @@ def score(
     model_workers: Annotated[
         int | None, typer.Option("--model-workers", help="Processes that hold models apart; one a GPU by default.")
     ] = None,
+    sample_budget: BudgetOption = None,
     num_cpus: CpusOption = None,
 ) -> None:
     """Judge every sample of some shards: columns of scores by uid, nothing deleted.
@@ -66,7 +69,7 @@ def score(
 
     judges = read_scorers(scorers, settings or [])
     beside = posixpath.dirname(out.rstrip("/"))
-    with Cluster(num_cpus):
+    with budget_of(sample_budget), Cluster(num_cpus):
         report = score_shards(
             shards,
             out,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from mmcorpus.curation.crawl.config import PagesConfig
 from mmcorpus.curation.documents.config import ImageListConfig, PlaceConfig
 from mmcorpus.curation.download.config import DownloadConfig
+from mmcorpus.curation.engine.budget import SampleBudget
 from mmcorpus.curation.selection.config import SelectConfig
 from mmcorpus.curation.synthetic.miniweb.config import MiniWebConfig
 from mmcorpus.filters.dfn import DfnScorer
@@ -268,6 +269,8 @@ class RecipeFile:
     """What learns from them."""
     report: ReportConfig = field(default_factory=ReportConfig)
     """What the run shows at the end."""
+    sample_budget: SampleBudget = field(default_factory=SampleBudget)
+    """What one sample may cost before it is set aside. No stage is done again because it changed."""
 
 
 @dataclass(frozen=True, kw_only=True)

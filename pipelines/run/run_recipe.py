@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import yaml
 
+from mmcorpus.curation.engine.budget import use_budget
 from mmcorpus.curation.engine.stage import Decision, Stage, decide
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.lock import lock
@@ -66,7 +67,7 @@ def run_recipe(
     """
     stages = build_stages(recipe, out, retry_failed=retry_failed, start_ray=start_ray)
     chosen = runner.until(stages, until) if until else stages
-    with lock(out) as confirm:
+    with lock(out) as confirm, use_budget(recipe.file.sample_budget):
         storage.sweep(out)
         state = _state(recipe, out)
         state.confirm = confirm

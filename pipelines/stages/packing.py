@@ -145,7 +145,7 @@ def _pack(
         return Result(counts=shown, content=file_digest(run.at(plan)))
 
     def write() -> Result:
-        out, spread = run.at(packs), over_ray(run.start_ray)
+        out = run.at(packs)
         report = write_packs(
             PackConfig(sequences_per_shard=pack.sequences_per_shard),
             plan=run.at(plan),
@@ -154,7 +154,7 @@ def _pack(
             shards={source: _shards(run, source) for source in sources},
             out=out,
             ledger_root=run.at(own_ledger),
-            map_fn=spread,
+            map_fn=over_ray(run.start_ray, out),
         )
         for source in ledgered:  # the plan's verdicts, amended for images that are missing
             verdicts = storage.read_bytes(run.at(own_ledger, source, "pack.parquet"))
@@ -162,7 +162,7 @@ def _pack(
         if pack.format != "webdataset":
             from mmcorpus.packing.pickles import write_pickles
 
-            write_pickles(out, f"{out}.pickles", map_fn=spread)
+            write_pickles(out, f"{out}.pickles", map_fn=over_ray(run.start_ray, f"{out}.pickles", few=0))
         dropped = sum(count for rules in report.dropped.values() for count in rules.values())
         written = {"bytes": report.bytes, "shards": report.written + report.resumed, "dropped": dropped}
         return Result(counts={**report.counts, **written}, content=file_digest(storage.join(out, "manifest.json")))
@@ -195,16 +195,19 @@ def _pack(
     return planning, writing
 
 
-def over_ray(start_ray: Callable[[], None]) -> Callable[[Any, Sequence[Any]], list[dict[str, Any]]]:
-    """A map over jobs that spreads them over Ray, which it starts only if there are more than a few."""
+def over_ray(
+    start_ray: Callable[[], None], out: str, *, few: int = FEW_JOBS
+) -> Callable[[Any, Sequence[Any]], list[dict[str, Any]]]:
+    """A map over jobs whose output is `out` that spreads them over Ray, which it starts only if they are more than
+    `few`: 0 for work on images, whose decoders may take their process down."""
 
     def spread(work: Any, jobs: Sequence[Any]) -> list[dict[str, Any]]:
-        if len(jobs) <= FEW_JOBS:
+        if len(jobs) <= few:
             return [work(job) for job in jobs]
         from mmcorpus.curation.engine.items import run_pending
 
         start_ray()
-        ran = run_pending(lambda: work, jobs, title="packs").or_raise()
+        ran = run_pending(lambda: work, jobs, title="packs", aside=out).or_raise()
         return [outcome.result for outcome in ran.outcomes if outcome.result is not None]
 
     return spread

@@ -3,7 +3,11 @@
 import io
 import os
 import pickle
-from collections.abc import Callable
+import resource
+import signal
+import struct
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
+from mmcorpus.curation.engine.items import run_pending
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.shards import EncodedImage, Sample
 from mmcorpus.packing import (
@@ -24,6 +29,7 @@ from mmcorpus.packing import (
     PlanSource,
     load_tokenizer,
     make_plan,
+    pickles,
     write_packs,
 )
 from mmcorpus.packing.manifest import describe_tokenizer, write_manifest
@@ -110,7 +116,8 @@ def encoded(image: Image.Image) -> EncodedImage:
     return EncodedImage(extension="png", data=file.getvalue())
 
 
-def test_shrinking_keeps_the_aspect_and_a_bad_image_costs_its_sample(tmp_path: Path, tokenizer_folder: str) -> None:
+def three_samples(tmp_path: Path, tokenizer_folder: str) -> dict[str, Any]:
+    """A pack of one sequence, whose second image is none; returns its tokenizer as the manifest has it."""
     images = (
         encoded(Image.new("RGB", (1000, 500))),
         EncodedImage(extension="jpg", data=b"not an image"),
@@ -138,12 +145,46 @@ def test_shrinking_keeps_the_aspect_and_a_bad_image_costs_its_sample(tmp_path: P
         shards=[writer.record],
         parameters={},
     )
+    return tokenizer
+
+
+def test_shrinking_keeps_the_aspect_and_a_bad_image_costs_its_sample(tmp_path: Path, tokenizer_folder: str) -> None:
+    tokenizer = three_samples(tmp_path, tokenizer_folder)
     (stats,) = write_pickles(str(tmp_path / "packs"), str(tmp_path / "out"), min_side=384)
     assert stats["undecodable"] == ["b" * 32]
     read = read_pickle(str(tmp_path / "out/00000/00000000.pkl"))
     assert [image.size for image in read.images] == [(768, 384), (700, 300)]
     assert read.lengths == (5, 5)
     assert read.input_ids[:5].tolist() == [IMAGE_TOKEN, 7, IMAGE_TOKEN, 9, tokenizer["special_ids"]["pad"]]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_local")
+def test_an_image_that_kills_its_decoder_costs_its_sample(tmp_path: Path, tokenizer_folder: str) -> None:
+    three_samples(tmp_path, tokenizer_folder)
+    out = str(tmp_path / "out")
+
+    def spread(work: Any, jobs: Sequence[Any]) -> list[dict[str, Any]]:
+        def fragile(job: Any) -> Any:
+            plain = pickles._rgb
+
+            def decode(data: bytes, min_side: int | None) -> Image.Image:
+                if data == b"not an image":
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return plain(data, min_side)
+
+            pickles._rgb = decode
+            try:
+                return work(job)
+            finally:
+                pickles._rgb = plain
+
+        ran = run_pending(lambda: fragile, jobs, title="packs", aside=out).or_raise()
+        return [outcome.result or {} for outcome in ran.outcomes]
+
+    (stats,) = write_pickles(str(tmp_path / "packs"), out, map_fn=spread)
+    assert stats["undecodable"] == ["b" * 32]
+    assert read_pickle(f"{out}/00000/00000000.pkl").lengths == (5, 5)
 
 
 def test_several_captions_of_an_image_are_refused(tmp_path: Path, tokenizer_folder: str) -> None:
@@ -219,6 +260,120 @@ def test_hostile_pickles_run_nothing_and_say_why(tmp_path: Path) -> None:
         assert not marker.exists(), name
     pickle.loads(hostile(marker)["a call of the system"])
     assert marker.exists(), "the same bytes do run when they are trusted"
+
+
+GET = b"\x80\x04(\x8c\rimage_tensors]\x8c\tinput_ids"
+"""The beginning of a pickle whose `input_ids` comes next."""
+LENGTHS = b"\x8c\x07lengths]d."
+
+
+def named(module: str, name: str) -> bytes:
+    return f"c{module}\n{name}\n".encode()
+
+
+def number(value: int) -> bytes:
+    return b"\x8a\x08" + struct.pack("<q", value)
+
+
+def storage_bytes(tensor: torch.Tensor) -> bytes:
+    file = io.BytesIO()
+    wrapped = torch.storage.TypedStorage(wrap_storage=tensor.untyped_storage(), dtype=tensor.dtype, _internal=True)
+    torch.save(wrapped, file, _use_new_zipfile_serialization=False)
+    return file.getvalue()
+
+
+def loaded(inner: bytes) -> bytes:
+    return named("torch.storage", "_load_from_bytes") + b"B" + struct.pack("<I", len(inner)) + inner + b"\x85R"
+
+
+def tensor(offset: int, size: int, stride: int, inner: bytes | None = None) -> bytes:
+    """A pickle with a tensor over a storage of four numbers."""
+    of = loaded(storage_bytes(torch.arange(4)) if inner is None else inner)
+    parts = number(offset) + number(size) + b"\x85" + number(stride) + b"\x85\x89N"
+    return GET + named("torch._utils", "_rebuild_tensor_v2") + b"(" + of + parts + b"tR" + LENGTHS
+
+
+def greedy() -> dict[str, bytes]:
+    """Pickles of some bytes that ask for more memory or time than these warrant."""
+    image = named("PIL.Image", "Image") + b")\x81(N\x8c\x03RGB(K\x64K\x64tN"
+    shared = b"B" + struct.pack("<I", 30_000) + b"x" * 30_000 + b"\x94"  # memo 0
+    torn = bytearray(storage_bytes(torch.arange(4)))
+    torn[-40:-32] = struct.pack("<q", 1 << 40)
+    zipped = io.BytesIO()
+    torch.save(torch.arange(4), zipped)
+    made = named("torch", "LongTensor") + b"h\x00\x85R"
+    colliding = b"".join(b"\x8a\x0a" + (n * ((1 << 61) - 1)).to_bytes(10, "little") + b"N" for n in range(1, 9))
+    return {
+        "a storage's end": tensor(0, 5, 1),
+        "far beyond a storage": tensor(0, 10**8, 1),
+        "an offset beyond": tensor(1 << 40, 4, 1),
+        "an offset before": tensor(-1, 4, 1),
+        "stride 0": tensor(0, 10**12, 0),
+        "stride -1": tensor(3, 4, -1),
+        "an overflow": tensor(0, 1 << 62, 4),
+        "a storage that claims more": tensor(0, 4, 1, bytes(torn)),
+        "a storage of floats": tensor(0, 4, 1, storage_bytes(torch.arange(4.0))),
+        "a storage in a zip file": tensor(0, 4, 1, zipped.getvalue()),
+        "a bare storage's own tensor": GET + loaded(zipped.getvalue()) + LENGTHS,
+        "memo 2^28": b"\x80\x04Nr\xff\xff\xff\x0f.",
+        "memo 2^25": b"\x80\x04Nr\xff\xff\xff\x01.",
+        "memo 5 of none": b"\x80\x04Nq\x05.",
+        "memo in text": b"\x80\x04Np4294967295\n.",
+        "memo in the storage": tensor(0, 4, 1, b"\x80\x02Nr\xff\xff\xff\x0f."),
+        "a long text": b"\x80\x04\x8d" + struct.pack("<Q", 1 << 60) + b"x.",
+        "a long bytes": b"\x80\x04\x8e" + struct.pack("<Q", 1 << 33) + b"x.",
+        "a long bytearray": b"\x80\x05\x96" + struct.pack("<Q", 1 << 31) + b"x.",
+        "a long number": b"\x80\x04\x8b" + struct.pack("<i", (1 << 31) - 1) + b"x.",
+        "a negative length": b"\x80\x04\x8b" + struct.pack("<i", -5) + b"x.",
+        "a long frame": b"\x80\x04\x95" + struct.pack("<Q", 1 << 40) + b"N.",
+        "a number of many digits": b"I" + b"9" * 100_000 + b"\n.",
+        "deep tuples": b"\x80\x04N" + b"\x85" * 500_000 + b".",
+        "tuples of tuples, doubled": b"\x80\x04N" + b"2\x86" * 40 + b".",
+        "lists of lists, doubled": b"\x80\x04]\x94" + b"".join(b"]\x94(h%ch%ce" % (n, n) for n in range(40)) + b".",
+        "one image's pixels for many": b"\x80\x04" + shared + b"0(" + (image + b"h\x00tb") * 400 + b"l.",
+        "one list for many tensors": GET + b"](" + b"K\x01" * 9999 + b"e\x940(" + made * 400 + b"l" + LENGTHS,
+        "keys that collide": b"\x80\x04}(" + colliding + b"u.",
+        "a set": b"\x80\x04\x8f(K\x01\x90.",
+        "nothing to work on": b"\x80\x04\x85.",
+        "no such memo": b"\x80\x04h\x07.",
+        "a mark alone": b"\x80\x04(e.",
+        "pixels that are a number": b"\x80\x04(\x8c\rimage_tensors](" + image + number(1 << 40) + b"tbe" + LENGTHS,
+        "lengths that are no list": GET + b"N" + b"\x8c\x07lengthsJ\xff\xff\xff\x7fd.",
+    }  # fmt: skip
+
+
+GREEDY = greedy()
+
+
+@pytest.mark.parametrize("name", GREEDY)
+def test_a_pickle_takes_no_more_than_its_own_bytes_warrant(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "greedy.pkl"
+    path.write_bytes(GREEDY[name])
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    held = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
+    start = time.process_time()
+    resource.setrlimit(resource.RLIMIT_DATA, (held + (300 << 20), hard))
+    try:
+        with pytest.raises(PackError, match="nothing in it was run"):
+            read_pickle(str(path))
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+    assert time.process_time() - start < 10
+
+
+def test_a_part_of_a_storage_is_read(tmp_path: Path) -> None:
+    (tmp_path / "part.pkl").write_bytes(tensor(1, 2, 1))
+    assert read_pickle(str(tmp_path / "part.pkl")).input_ids.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("protocol", [3, 4, 5])
+def test_many_small_images_are_no_expansion(protocol: int, tmp_path: Path) -> None:
+    images = [Image.new("RGB", (1, 1), (n, n, n)) for n in range(300)]
+    content = {"image_tensors": images, "input_ids": torch.arange(4096), "lengths": [1] * 300}
+    (tmp_path / "small.pkl").write_bytes(pickle.dumps(content, protocol=protocol))
+    read = read_pickle(str(tmp_path / "small.pkl"))
+    assert [image.getpixel((0, 0)) for image in read.images] == [(n, n, n) for n in [*range(256), *[255] * 44]]
+    assert read.input_ids.tolist() == list(range(4096))
 
 
 def test_pickles_on_s3(packs: str, s3_root: str, tmp_path: Path) -> None:

@@ -1,0 +1,125 @@
+"""Tars that others wrote, read with bounds: tarfile takes every number in a header at its word.
+
+A sparse member of some bytes may say that it is exabytes of zeros, a size may be negative (and reading never ends), an
+extended header may fill the memory, and a chain of them the stack. What such a header says is refused before anything
+is allocated, as `tarfile.ReadError`, which is what a damaged tar gives.
+"""
+
+import contextlib
+import io
+import tarfile
+from collections.abc import Iterator
+from typing import IO, Any, Final, Literal
+
+MAX_MEMBER_BYTES: Final = 1 << 30
+"""A larger member is not read: no image, text or JSON of a sample is."""
+_MAX_TAR_BYTES: Final = 1 << 44
+"""What a tar of unknown length may say that a member has."""
+_MAX_HEADER_BYTES: Final = 1 << 16
+"""Of an extended header: a long name, PAX records."""
+_MAX_HEADERS: Final = 8
+"""Extended headers before one member."""
+_EXTENDED: Final = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
+
+
+@contextlib.contextmanager
+def read_tar(file: IO[bytes], mode: Literal["r:", "r|"]) -> Iterator[tarfile.TarFile]:
+    """A tar, as `tarfile.open` gives it; with `r|` it is read from its beginning to its end, once.
+
+    Raises:
+        tarfile.ReadError: it is damaged, or a header says what no header of a sane tar does.
+    """
+    most = _MAX_TAR_BYTES
+    if mode == "r|":  # which passes over a member block by block, also beyond the end of the file
+        most = file.seek(0, io.SEEK_END)
+        file.seek(0)
+    options: dict[str, Any] = {"fileobj": file, "mode": mode, "most": most}
+    with _Tar.open(**options) as tar:
+        yield tar
+
+
+def is_readable(member: tarfile.TarInfo) -> bool:
+    """Whether a member is a file whose bytes lie in the tar as they are, and not too many of them to read."""
+    return member.isreg() and not member.issparse() and member.size <= MAX_MEMBER_BYTES
+
+
+class _Member(tarfile.TarInfo):
+    """A member whose headers are checked. The steps overridden here are those that tarfile means to be."""
+
+    @classmethod
+    def fromtarfile(cls, tarfile: Any) -> "_Member":
+        try:
+            return super().fromtarfile(tarfile)
+        except (ValueError, IndexError, OverflowError) as error:
+            raise _refused(f"a damaged header ({error})") from None
+
+    def _proc_member(self, tar: "_Tar") -> tarfile.TarInfo:
+        if self.size < 0:
+            raise _refused(f"a member of {self.size} bytes")
+        if self.type in _EXTENDED:
+            if self.size > _MAX_HEADER_BYTES or tar.headers >= _MAX_HEADERS:
+                raise _refused(f"an extended header of {self.size} bytes, {tar.headers} others before it")
+            tar.headers += 1
+        member: tarfile.TarInfo = super()._proc_member(tar)  # type: ignore[misc]
+        tar.headers = 0
+        stored = tar.offset - member.offset_data
+        if member.size < 0 or stored < 0:
+            raise _refused(f"a member of {member.size} bytes")
+        if stored > MAX_MEMBER_BYTES and tar.offset > tar.most:
+            raise _refused(f"a member of {stored} bytes, which do not lie in it")
+        return member
+
+    def _proc_pax(self, tar: "_Tar") -> tarfile.TarInfo:
+        """Only name and size are taken: tarfile's own way is quadratic in what the records hold."""
+        records = dict(_pax_records(tar.fileobj.read(self._block(self.size))[: self.size]))  # type: ignore[attr-defined]
+        try:
+            member = self.fromtarfile(tar)
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(str(error)) from None
+        if self.type == tarfile.XGLTYPE:
+            return member  # what it says of all members is nothing that a member of a shard needs
+        member.offset = self.offset
+        if any(name.startswith("GNU.sparse.") for name in records):
+            member.sparse = b""  # only that it is set is looked at
+        member.name = records.get("path", member.name)
+        if "size" in records:
+            member.size = int(records["size"])
+            tar.offset = member.offset_data
+            if member.isreg() or member.type not in tarfile.SUPPORTED_TYPES:
+                tar.offset += -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+        return member
+
+
+class _Tar(tarfile.TarFile):
+    tarinfo = _Member
+    headers = 0
+    """Extended headers before the member that is being read."""
+
+    def __init__(self, *args: Any, most: int, **options: Any) -> None:
+        self.most = most
+        """Where the tar ends at the latest."""
+        super().__init__(*args, **options)
+
+
+def _pax_records(data: bytes) -> Iterator[tuple[str, str]]:
+    """The records `length name=value\\n` of an extended header."""
+    place, data = 0, data.rstrip(b"\0")
+    while place < len(data):
+        digits = data[place : place + 8].partition(b" ")[0]
+        length = int(digits) if digits.isdigit() else 0
+        begin, end = place + len(digits) + 1, place + length
+        name, equals, value = data[begin : max(begin, end - 1)].partition(b"=")
+        if not equals or end > len(data):
+            raise _refused("a damaged extended header")
+        yield name.decode("utf-8", "replace"), value.decode("utf-8", "surrogateescape")
+        place = end
+
+
+def _refused(what: str) -> tarfile.ReadError:
+    return tarfile.ReadError(f"the tar has {what}")
