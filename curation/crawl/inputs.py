@@ -14,6 +14,7 @@ from mmcorpus.curation.crawl.config import PagesConfig
 from mmcorpus.curation.crawl.html_files import is_html_name
 from mmcorpus.curation.crawl.published import TABLES
 from mmcorpus.curation.store import storage
+from mmcorpus.filters.secrets import masked_text
 
 _WARC: Final = re.compile(r"\.warc(\.(wet|wat|os\.cdx))?(\.gz|\.zst)?\Z")
 _TABLE: Final = re.compile(r"\.parquet\Z|\.(jsonl|ndjson)(\.(gz|bz2|xz|zst))?\Z")
@@ -27,7 +28,10 @@ MAX_FILES: Final = 100_000
 
 
 class InputError(ValueError):
-    """An input that cannot be; the text says which, why, and what to do."""
+    """An input that cannot be; the text says which, why, and what to do, without secrets of its URL."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(masked_text(text))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

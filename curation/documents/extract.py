@@ -29,6 +29,7 @@ from mmcorpus.curation.engine.output import Output
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.shards import SUCCESS, Shard, list_shards, read_rows
 from mmcorpus.curation.store.uid import pair_uid
+from mmcorpus.filters.secrets import masked
 
 Kind = Literal["document", "text"]
 UNREADABLE: Final = "unreadable_file"
@@ -94,7 +95,7 @@ def extract_documents(
         holds="documents",
         made_from=MadeFrom(
             config={**plain(config, VOLATILE), "kind": kind},
-            inputs={"inputs": digest([[file.path, file.reader, file.names] for file in files])},
+            inputs={"inputs": digest([[masked(file.path), file.reader, file.names] for file in files])},
         ),
         earlier=("extract.json",),
     ).claim()
@@ -140,7 +141,7 @@ class FileExtractor:
             while item is not None and len(part.rows) < self.config.records_per_shard and part.size < MAX_PART_BYTES:
                 self._add(part, item)
                 after, item = item.position, next(items, None)
-            counts.update(part.commit(self.out, file.name, None if item is None else after, mark))
+            counts.update(part.commit(self.out, masked(file.name), None if item is None else after, mark))
             if item is None:
                 return counts
             number += 1
@@ -177,13 +178,14 @@ def read_items(config: PagesConfig, file: InputFile, position: Position) -> Iter
 
 
 def _read(config: PagesConfig, file: InputFile, opened: IO[bytes], position: Position) -> Iterator[Item]:
+    path = masked(file.path)
     if file.reader == "warc":
-        return read_warc(file.path, Source(opened), position, config.extraction.max_bytes)
+        return read_warc(path, Source(opened), position, config.extraction.max_bytes)
     if file.reader == "zip":
-        return read_zip(file.path, opened, config, position)
+        return read_zip(path, opened, config, position)
     if file.reader == "tar":
-        return read_tar(file.path, opened, config, position)
-    return read_table_items(file.path, opened, config.format, config, position)
+        return read_tar(path, opened, config, position)
+    return read_table_items(path, opened, config.format, config, position)
 
 
 def _mark(file: InputFile) -> dict[str, Any]:

@@ -7,10 +7,15 @@ import functools
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import typer
+
+from mmcorpus.curation.engine.terminal import shown
+from mmcorpus.filters.secrets import masked_text, remember_environment
+from mmcorpus.filters.web import explained
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -58,18 +63,26 @@ class UsageError(ValueError):
 
 
 def console(*, stderr: bool = False) -> "Console":
-    """Rich's console; as wide as a log needs when it is not a terminal."""
+    """Rich's console; as wide as a log needs when it is not a terminal. What it prints is `shown`."""
     from rich.console import Console
+    from rich.segment import Segment
 
-    made = Console(stderr=stderr, highlight=False, soft_wrap=True)
+    class Shown(Console):
+        """All text of a table, a message or an exception passes here, whatever it is made of."""
+
+        def render(self, renderable: Any, options: Any = None) -> Iterable[Segment]:
+            for segment in super().render(renderable, options):
+                yield segment if segment.control else segment._replace(text=shown(segment.text))
+
+    made = Shown(stderr=stderr, highlight=False, soft_wrap=True)
     if not made.is_terminal and "COLUMNS" not in os.environ:
         made.width = 160
     return made
 
 
 def say(text: str) -> None:
-    """A line to the user, as it is: no markup is read in it."""
-    console().print(text, markup=False)
+    """A line to the user: no markup is read in it, and secrets and control characters do not show."""
+    console().print(shown(masked_text(text)), markup=False)
 
 
 def guarded(command: Callable[..., None]) -> Callable[..., None]:
@@ -77,31 +90,42 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> None:
+        remember_environment()
         try:
             with _terminate_as_interrupt():
                 command(*args, **kwargs)
         except KeyboardInterrupt:
-            _complain("Stopped. What was finished is kept; run the same command to resume.")
+            complain("Stopped. What was finished is kept; run the same command to resume.")
             raise typer.Exit(INTERRUPTED) from None
         except Exception as error:
-            if debug or type(error).__module__.startswith(("click", "typer")):
+            if type(error).__module__.startswith(("click", "typer")):
+                raise
+            if debug:
+                sys.excepthook = _complain_of
                 raise
             usage = isinstance(error, ValueError | FileNotFoundError | NotADirectoryError | IsADirectoryError)
             if usage or isinstance(error, OSError | RuntimeError | ImportError):
-                _complain(_text(error))
+                complain(_text(error))
             else:
-                _complain(f"{type(error).__name__}: {error}\nThis is a fault of mmcorpus; --debug before the command")
-                _complain("shows where it arose: mmcorpus --debug " + " ".join(sys.argv[1:]))
+                complain(f"{type(error).__name__}: {error}\nThis is a fault of mmcorpus; --debug before the command")
+                complain("shows where it arose: mmcorpus --debug " + " ".join(sys.argv[1:]))
             raise typer.Exit(USAGE if usage else FAILED) from None
 
     return wrapped
 
 
-def _complain(text: str) -> None:
-    console(stderr=True).print(text, style="red", markup=False)
+def complain(text: str) -> None:
+    """An error to the user, as `say` says it, in red and on standard error."""
+    console(stderr=True).print(shown(masked_text(text)), style="red", markup=False)
+
+
+def _complain_of(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """Python's hook for an error that ends the process: its traceback, as everything else is shown."""
+    complain("".join(traceback.format_exception(kind, error, trace)))
 
 
 def _text(error: Exception) -> str:
+    error = explained(error, str(getattr(error, "filename", None) or error)) or error
     if isinstance(error, OSError) and error.filename and error.strerror:
         plain = error.strerror == os.strerror(errno.ENOENT)
         return f"{error.filename}: {'there is no such file or folder' if plain else error.strerror}"

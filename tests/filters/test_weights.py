@@ -67,7 +67,7 @@ def test_nothing_there_is_told(tmp_path: Path) -> None:
 
 
 def test_a_model_at_a_url_is_fetched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     memory = fsspec.filesystem("memory")
     memory.pipe({"/models/tiny/config.json": b"{}", "/models/tiny/sub/model.safetensors": b"weights"})
     copy = Path(local_copy("memory://models/tiny"))

@@ -7,6 +7,7 @@ import io
 import json
 import threading
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -22,6 +23,7 @@ from mmcorpus.curation.download.lists import NormalisedList, normalise
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.ledger import read_stages
 from mmcorpus.curation.store.uid import is_uid, pair_uid
+from mmcorpus.filters.web import PrivateAddress
 
 ROWS = [
     {"u": "http://a.test/1.jpg", "c": "one", "n": 1},
@@ -215,7 +217,10 @@ def test_a_list_over_http(tmp_path: Path) -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path))) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_address[1]}/l.csv?version=2"
-        assert run(CONFIG, url, tmp_path / "http").digest == run(CONFIG, local, tmp_path).digest
+        with pytest.raises(PrivateAddress, match="is loopback"):
+            run(CONFIG, url, tmp_path / "refused")
+        allowed = replace(CONFIG, allow_private=True)
+        assert run(allowed, url, tmp_path / "http").digest == run(CONFIG, local, tmp_path).digest
         server.shutdown()
 
 
