@@ -13,7 +13,7 @@ from typing import Any, Final
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 MASK: Final = "***"
-MIN_KNOWN: Final = 8
+MIN_KNOWN: Final = 6
 """Characters of the shortest secret that is looked for word for word; shorter ones are parts of too many words."""
 
 _NAMES: Final = frozenset(
@@ -77,6 +77,11 @@ def remember(values: Iterable[str]) -> None:
                       if len(form) >= MIN_KNOWN)  # fmt: skip
     if len(_known) != before:
         _known_pattern = re.compile("|".join(map(re.escape, sorted(_known, key=len, reverse=True))))
+
+
+def known() -> frozenset[str]:
+    """What `remember` was told, in each of its forms."""
+    return frozenset(_known)
 
 
 def remember_config(value: Any) -> None:
@@ -168,7 +173,12 @@ def _masked_named(text: str) -> str:
         if not between and not found[1]:  # a value after a space is one of an option alone
             continue
         value = _VALUE.match(text, found.end())
-        if value is None or value[3].isdigit() or value[3].lower() in ("none", "null", "true", "false"):
+        if (
+            value is None
+            or value[3].startswith(MASK)
+            or value[3].isdigit()
+            or value[3].lower() in ("none", "null", "true", "false")
+        ):
             continue
         parts += [text[at : value.start(3)], MASK]
         at = value.end()

@@ -120,7 +120,7 @@ def _intact(home: str, place: str, wanted: str) -> bool:
     """Whether a copy is there, this user's own, and has the bytes that were fetched."""
     if not os.path.lexists(home):
         return False
-    _own(home)
+    private_folder(home)
     try:
         with open(os.path.join(home, _RECORD)) as file:
             record = json.load(file)
@@ -137,19 +137,19 @@ def _private_folder() -> str:
         base = os.path.join(os.path.expanduser("~"), ".cache")
     try:
         os.makedirs(base, mode=0o700, exist_ok=True)
-        own = _own(os.path.join(base, "mmcorpus"))
+        own = private_folder(os.path.join(base, "mmcorpus"))
     except (FileExistsError, NotADirectoryError, PermissionError) as error:
         if isinstance(error, _NotPrivate):
             raise
-        own = _own(os.path.join(tempfile.gettempdir(), f"mmcorpus-{os.getuid()}"))  # a user without a home
-    return _own(os.path.join(own, "weights"))
+        own = private_folder(os.path.join(tempfile.gettempdir(), f"mmcorpus-{os.getuid()}"))  # a user without a home
+    return private_folder(os.path.join(own, "weights"))
 
 
 class _NotPrivate(PermissionError):
     pass
 
 
-def _own(folder: str) -> str:
+def private_folder(folder: str) -> str:
     """A folder that this user alone can enter; raises PermissionError for what somebody else may have put there."""
     try:
         os.mkdir(folder, 0o700)

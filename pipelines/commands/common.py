@@ -7,6 +7,7 @@ import functools
 import os
 import signal
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
@@ -16,6 +17,7 @@ import typer
 from mmcorpus.curation.engine.terminal import shown
 from mmcorpus.filters.secrets import masked_text, remember_environment
 from mmcorpus.filters.web import explained
+from mmcorpus.filters.weights import private_folder
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,6 +30,7 @@ USAGE: Final = 2
 INTERRUPTED: Final = 130
 """Ctrl-C: what was committed is kept."""
 
+_NO_CLUSTER: Final = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 _STARTS: Final = 3
 _SLOW: Final = "timed out during startup"
 """What Ray says of a node that is not there after 30 s, which a busy machine can take; it mostly is at the next try."""
@@ -251,6 +254,20 @@ def _no_cluster(address: str, reason: str) -> RuntimeError:
     )
 
 
+def _of_this_machine_alone() -> dict[str, Any]:
+    """Options of a local Ray that listens on loopback, its files in a folder that this user alone can enter.
+
+    Ray takes the machine's outward address for a node's, and listens on all of them, unless told that there is no
+    cluster. It knows such a mode for the firewalls of Windows and macOS; the variable is read when Ray is imported.
+    """
+    os.environ[_NO_CLUSTER] = "0"
+    constants = sys.modules.get("ray._private.ray_constants")
+    if constants is not None:
+        constants.ENABLE_RAY_CLUSTER = False  # type: ignore[attr-defined]
+    base = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    return {"_node_ip_address": "127.0.0.1", "_temp_dir": private_folder(f"{base}/mmcorpus-ray-{os.getuid()}")}
+
+
 class Cluster:
     """Ray for the block of a `with`, or with `lazy` from where `start` is called. The command line alone does this."""
 
@@ -277,6 +294,7 @@ class Cluster:
         where: dict[str, Any] = {"address": address}
         if not address:
             where = {"num_cpus": self.num_cpus, "include_dashboard": False, "object_store_memory": 10**9}
+            where |= _of_this_machine_alone()
         handler = signal.getsignal(signal.SIGTERM)  # Ray puts its own in its place
         for left in reversed(range(1 if address else _STARTS)):
             try:

@@ -67,14 +67,15 @@ def read(url: str) -> bytes:
 
 def test_loopback_is_refused_with_what_to_do(servers: tuple[Server, Server]) -> None:
     one, _ = servers
-    for host in ("127.0.0.1", "localhost", "LOCALHOST", "localhost."):
+    for host in ("127.0.0.1", "localhost", "LOCALHOST"):
         with pytest.raises(PrivateAddress, match=r"private_address: .* is loopback.*MMCORPUS_ALLOW_PRIVATE"):
             read(one.url.replace("127.0.0.1", host) + "/file")
     assert not one.asked
 
 
 @pytest.mark.parametrize(
-    "host", ["2130706433", "0x7f000001", "0177.0.0.1", "127.1", "0", "[::1]", "[::ffff:7f00:1]", "0.0.0.0"]
+    "host",
+    ["2130706433", "0x7f000001", "0177.0.0.1", "127.1", "localhost.", "0", "[::1]", "[::ffff:7f00:1]", "0.0.0.0"],
 )
 def test_other_spellings_of_loopback_are_refused(servers: tuple[Server, Server], host: str) -> None:
     one, _ = servers
