@@ -232,7 +232,10 @@ def _hub_commit(name: str, revision: str | None) -> str:
 def _remote_digest(url: str) -> str:
     """Of what is at a URL as far as its storage tells without reading it: names, sizes, ETags, times."""
     fs, inner = _opened(url)
-    marks = ("size", "ETag", "etag", "mtime", "LastModified", "last_modified")
+    marks = (
+        "size", "ETag", "etag", "mtime", "LastModified", "last_modified", "Last-Modified", "Content-MD5", "Digest",
+        "created",
+    )  # fmt: skip
     state = hashlib.blake2b(digest_size=_HEX // 2)
     for path, info in sorted(_found(fs, inner, url).items()):
         state.update(f"{masked(path)}\0{[str(info.get(mark)) for mark in marks]}\0".encode())
