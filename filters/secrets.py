@@ -227,6 +227,8 @@ def _secrets_of(value: Any, key: str = "", *, held: bool = False) -> Iterator[st
     elif isinstance(value, str):
         if held or _simple(key) in _NAMES | _WEAK_NAMES:
             yield value
+        if key == "key_variable":
+            yield os.environ.get(value, "")
         for authority in _AUTHORITY.finditer(value):
             userinfo, _, _ = authority[2].rpartition("@")
             user, _, password = userinfo.partition(":")

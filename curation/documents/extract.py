@@ -105,7 +105,7 @@ def extract_documents(
         lambda: FileExtractor(config, out, images=kind == "document"), files, title="extract", workers=config.workers,
         unit="file",
     )  # fmt: skip
-    failed = {name: failure.reason for name, failure in ran.failed.items()}
+    failed = {masked(name): failure.reason for name, failure in ran.failed.items()}
     _write_ledger(out, ledger_root, failed)
     by_site = apply_site_optouts(out, config.opt_out, workers=config.workers)
     counts, codes, others = _totals(out)

@@ -139,13 +139,19 @@ def copy_masked(pipe: int, log: str, secrets: Sequence[str]) -> None:
     held = b""
     with open(log, "ab", buffering=0) as file:
         while data := os.read(pipe, 65_536):
-            held = pattern.sub(b"***", held + data)
-            cut = len(held) - max((_begun(word, held) for word in words), default=0)
+            held += data
+            open_end = len(held) - max((_begun(word, held) for word in words), default=0)
+            parts, at = [], 0
+            for found in pattern.finditer(held):
+                if found.start() >= open_end:  # it may be the beginning of a longer one
+                    break
+                parts += [held[at : found.start()], b"***"]
+                at = found.end()
             with contextlib.suppress(OSError):  # a full disk must not block the server
-                file.write(held[:cut])
-            held = held[cut:]
+                file.write(b"".join([*parts, held[at:open_end]]))
+            held = held[max(at, open_end) :]
         with contextlib.suppress(OSError):
-            file.write(held)
+            file.write(pattern.sub(b"***", held))
 
 
 def _begun(word: bytes, text: bytes) -> int:

@@ -76,7 +76,7 @@ def test_drip_hosts_hold_up_neither_others_nor_the_shard(web: Web) -> None:
     web.add("/a", DATA)
     for number in range(200):
         web.drip(f"/drip{number}", prefix)
-    config = config_for(web, "drip.test", "good.test", thread_count=8, max_per_host=4, total_timeout=0.5,
+    config = config_for(web, "drip.test", "good.test", thread_count=8, max_per_host=4, total_timeout=1.5,
                         max_host_failures=4)  # fmt: skip
     urls = [f"http://drip.test/drip{number}" for number in range(200)] + ["http://good.test/a"] * 50
     start, arrived = time.monotonic(), dict[int, float]()
@@ -84,8 +84,9 @@ def test_drip_hosts_hold_up_neither_others_nor_the_shard(web: Web) -> None:
     for index, outcome in fetch_all(urls, config):
         arrived[index], found[index] = time.monotonic() - start, outcome
     assert codes([found[index] for index in range(200, 250)]) == ["body"] * 50
-    assert max(arrived[index] for index in range(200, 250)) < 0.5, "nobody waits for the drip"
-    assert max(arrived.values()) < 4, "200 URLs of half a second each, four at a time, would be 25 s"
+    drips = [arrived[index] for index in range(200)]
+    assert max(arrived[index] for index in range(200, 250)) < min(drips), "nobody waits for the drip"
+    assert max(drips) < 15, "200 URLs of 1.5 s each, four at a time, would be 75 s"
     assert set(codes([found[index] for index in range(200)])) == {"total_time", "host_unavailable"}
 
 
