@@ -254,18 +254,34 @@ def _no_cluster(address: str, reason: str) -> RuntimeError:
     )
 
 
-def _of_this_machine_alone() -> dict[str, Any]:
-    """Options of a local Ray that listens on loopback, its files in a folder that this user alone can enter.
+@contextlib.contextmanager
+def _on_loopback() -> Iterator[None]:
+    """A Ray that starts in this block listens on loopback alone.
 
-    Ray takes the machine's outward address for a node's, and listens on all of them, unless told that there is no
-    cluster. It knows such a mode for the firewalls of Windows and macOS; the variable is read when Ray is imported.
+    Ray takes a machine's outward address for its node's, and listens on all addresses, unless told that there is no
+    cluster. It knows such a mode for the firewalls of Windows and macOS.
     """
-    os.environ[_NO_CLUSTER] = "0"
-    constants = sys.modules.get("ray._private.ray_constants")
-    if constants is not None:
-        constants.ENABLE_RAY_CLUSTER = False  # type: ignore[attr-defined]
+    constants: Any = sys.modules.get("ray._private.ray_constants")
+    before, enabled = os.environ.get(_NO_CLUSTER), getattr(constants, "ENABLE_RAY_CLUSTER", None)
+    os.environ[_NO_CLUSTER] = "0"  # for the processes that it starts
+    if constants is not None:  # it was read when Ray was imported
+        constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        if constants is not None:
+            constants.ENABLE_RAY_CLUSTER = enabled
+        if before is None:
+            del os.environ[_NO_CLUSTER]
+        else:
+            os.environ[_NO_CLUSTER] = before
+
+
+def _ray_folder() -> str:
+    """The folder of the files of Rays that are started here: this user alone can enter it."""
     base = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
-    return {"_node_ip_address": "127.0.0.1", "_temp_dir": private_folder(f"{base}/mmcorpus-ray-{os.getuid()}")}
+    os.makedirs(base, exist_ok=True)
+    return private_folder(os.path.join(base, f"mmcorpus-ray-{os.getuid()}"))
 
 
 class Cluster:
@@ -294,11 +310,11 @@ class Cluster:
         where: dict[str, Any] = {"address": address}
         if not address:
             where = {"num_cpus": self.num_cpus, "include_dashboard": False, "object_store_memory": 10**9}
-            where |= _of_this_machine_alone()
+            where |= {"_node_ip_address": "127.0.0.1", "_temp_dir": _ray_folder()}
         handler = signal.getsignal(signal.SIGTERM)  # Ray puts its own in its place
         for left in reversed(range(1 if address else _STARTS)):
             try:
-                with _silent_stderr():
+                with _silent_stderr(), contextlib.nullcontext() if address else _on_loopback():
                     ray.init(**where, **quiet)
                 break
             except Exception as error:  # it raises nearly anything, a bare Exception where its node is slow to start

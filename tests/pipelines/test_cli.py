@@ -326,7 +326,6 @@ def test_files_of_ray_in_a_folder_of_somebody_elses_are_refused(
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
-    monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     monkeypatch.setitem(sys.modules, "ray", Fake())
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / f"mmcorpus-ray-{os.getuid()}").symlink_to(tmp_path / "elsewhere")
