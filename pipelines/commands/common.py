@@ -14,11 +14,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import typer
 
-from mmcorpus.curation.engine.terminal import shown
-from mmcorpus.filters.secrets import masked_text, remember_environment
-from mmcorpus.filters.web import explained
-from mmcorpus.filters.weights import private_folder
-
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -65,10 +60,20 @@ class UsageError(ValueError):
     """The command line asks for what cannot be; the message says what to ask instead."""
 
 
+def told(text: str) -> str:
+    """A text as the terminal gets it: without secrets, control characters as escapes."""
+    from mmcorpus.curation.engine.terminal import shown
+    from mmcorpus.filters.secrets import masked_text
+
+    return shown(masked_text(text))
+
+
 def console(*, stderr: bool = False) -> "Console":
     """Rich's console; as wide as a log needs when it is not a terminal. What it prints is `shown`."""
     from rich.console import Console
     from rich.segment import Segment
+
+    from mmcorpus.curation.engine.terminal import shown
 
     class Shown(Console):
         """All text of a table, a message or an exception passes here, whatever it is made of."""
@@ -85,7 +90,7 @@ def console(*, stderr: bool = False) -> "Console":
 
 def say(text: str) -> None:
     """A line to the user: no markup is read in it, and secrets and control characters do not show."""
-    console().print(shown(masked_text(text)), markup=False)
+    console().print(told(text), markup=False)
 
 
 def guarded(command: Callable[..., None]) -> Callable[..., None]:
@@ -93,6 +98,8 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> None:
+        from mmcorpus.filters.secrets import remember_environment
+
         remember_environment()
         try:
             with _terminate_as_interrupt():
@@ -119,7 +126,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
 
 def complain(text: str) -> None:
     """An error to the user, as `say` says it, in red and on standard error."""
-    console(stderr=True).print(shown(masked_text(text)), style="red", markup=False)
+    console(stderr=True).print(told(text), style="red", markup=False)
 
 
 def _complain_of(kind: type[BaseException], error: BaseException, trace: Any) -> None:
@@ -128,6 +135,8 @@ def _complain_of(kind: type[BaseException], error: BaseException, trace: Any) ->
 
 
 def _text(error: Exception) -> str:
+    from mmcorpus.filters.web import explained
+
     error = explained(error, str(getattr(error, "filename", None) or error)) or error
     if isinstance(error, OSError) and error.filename and error.strerror:
         plain = error.strerror == os.strerror(errno.ENOENT)
@@ -175,7 +184,13 @@ def table(title: str, headings: Sequence[str], left: Sequence[str]) -> "Table":
     """A table without lines; the columns not in `left` hold numbers."""
     from rich.table import Table
 
-    made = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    class Told(Table):
+        """Cells are escaped before they are laid out, by whose widths columns are cut."""
+
+        def add_row(self, *cells: Any, **options: Any) -> None:
+            super().add_row(*(told(cell) if isinstance(cell, str) else cell for cell in cells), **options)
+
+    made = Told(title=told(title), title_justify="left", box=None, pad_edge=False)
     for heading in headings:
         made.add_column(heading, justify="left" if heading in left else "right", overflow="fold")
     return made
@@ -279,6 +294,8 @@ def _on_loopback() -> Iterator[None]:
 
 def _ray_folder() -> str:
     """The folder of the files of Rays that are started here: this user alone can enter it."""
+    from mmcorpus.filters.weights import private_folder
+
     base = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
     os.makedirs(base, exist_ok=True)
     return private_folder(os.path.join(base, f"mmcorpus-ray-{os.getuid()}"))

@@ -4,8 +4,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mmcorpus.curation.engine.terminal import shown
-from mmcorpus.filters.secrets import masked_text
 from mmcorpus.pipelines.commands import common
 from mmcorpus.pipelines.commands.common import (
     FAILED,
@@ -17,6 +15,7 @@ from mmcorpus.pipelines.commands.common import (
     console,
     say,
     table,
+    told,
 )
 
 if TYPE_CHECKING:
@@ -117,8 +116,8 @@ _STYLES = {"keep": "dim", "start": "bold", "done": "green", "failed": "red", "bl
 def _event(kind: str, stage: str, text: str) -> None:
     from rich.text import Text
 
-    line = Text(shown(f"{stage}: "), style=_STYLES.get(kind, "")).append(
-        shown(masked_text(text)), style="" if kind != "keep" else "dim"
+    line = Text(told(f"{stage}: "), style=_STYLES.get(kind, "")).append(
+        told(text), style="" if kind != "keep" else "dim"
     )
     console().print(line)
 
