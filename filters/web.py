@@ -100,7 +100,7 @@ def check(address: str, named: set[str] | frozenset[str] = frozenset()) -> None:
     raise PrivateAddress(
         errno.EACCES,
         f"private_address: {address} is {reason}. If it is yours, name the host or its network in {ALLOW_PRIVATE} "
-        "(for a URL list `allow_private: true` of its download will do, too)",
+        "(`allow_private: true` of a list's download, or of how pages are read, will do, too)",
     )
 
 

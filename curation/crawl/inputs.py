@@ -15,6 +15,7 @@ from mmcorpus.curation.crawl.html_files import is_html_name
 from mmcorpus.curation.crawl.published import TABLES
 from mmcorpus.curation.store import storage
 from mmcorpus.filters.secrets import masked_text
+from mmcorpus.filters.web import reading
 
 _WARC: Final = re.compile(r"\.warc(\.(wet|wat|os\.cdx))?(\.gz|\.zst)?\Z")
 _TABLE: Final = re.compile(r"\.parquet\Z|\.(jsonl|ndjson)(\.(gz|bz2|xz|zst))?\Z")
@@ -57,8 +58,9 @@ def find_inputs(config: PagesConfig, inputs: str | Sequence[str]) -> list[InputF
     Raises InputError where there is none, or one whose kind its name does not tell.
     """
     found: list[tuple[str, str, tuple[str, ...]]] = []
-    for path in [inputs] if isinstance(inputs, str | os.PathLike) else inputs:
-        found.extend(_expand(os.fspath(path), config))
+    with reading(str(inputs), allow_private=config.allow_private):
+        for path in [inputs] if isinstance(inputs, str | os.PathLike) else inputs:
+            found.extend(_expand(os.fspath(path), config))
     if not found:
         raise InputError("no input was given")
     if len(found) > MAX_FILES:

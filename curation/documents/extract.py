@@ -30,6 +30,7 @@ from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.shards import SUCCESS, Shard, list_shards, read_rows
 from mmcorpus.curation.store.uid import pair_uid
 from mmcorpus.filters.secrets import masked
+from mmcorpus.filters.web import reading
 
 Kind = Literal["document", "text"]
 UNREADABLE: Final = "unreadable_file"
@@ -127,6 +128,10 @@ class FileExtractor:
 
     def __call__(self, file: InputFile) -> dict[str, int]:
         """Extract what is missing of a file; returns counts."""
+        with reading(file.path, allow_private=self.config.allow_private):
+            return self._extract(file)
+
+    def _extract(self, file: InputFile) -> dict[str, int]:
         mark = _mark(file)
         number, position = self._committed(file, mark)
         counts = Counter(documents=0)
