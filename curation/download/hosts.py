@@ -169,7 +169,10 @@ class _Line:
 
     def _may(self, host: _Host) -> bool:
         """Whether a request may be made to a host, its rest over."""
-        return bool(host.waiting) and host.active < (1 if self._suspect(host) else self._config.max_per_host)
+        limit = 1 if self._suspect(host) else self._config.max_per_host
+        if self._config.max_host_failures:  # what has failed is not followed by another of the same at once
+            limit = max(1, limit - host.failures)
+        return bool(host.waiting) and host.active < limit
 
     def _judge(self, host: _Host, job: _Job, now: float) -> None:
         """The circuit breaker, told of a request that has ended."""
