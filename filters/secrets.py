@@ -60,7 +60,7 @@ _NAMED: Final = re.compile(
 _VALUE: Final = re.compile(
     r"([\"']?)((?:(?:bearer|basic|digest)[ \t]{1,4})?)([^\s\"',;&<>()\[\]{}]{1,4096})", re.IGNORECASE
 )
-_VARIABLE: Final = re.compile(r"(?i)secret|token|passw|api_?key|access_?key|credential|private_?key|_sas\b")
+_VARIABLE: Final = re.compile(r"(?i)secret|token(?!s|iz)|passw|api_?key|access_?key|credential|private_?key|_sas\b")
 """Names of environment variables with a secret."""
 _OF_FILE: Final = ("_FILE", "_PATH", "_DIR", "_CREDENTIALS")
 
@@ -92,7 +92,9 @@ def remember_config(value: Any) -> None:
 def remember_environment() -> None:
     """Mask the values of environment variables whose names speak of a secret: `HF_TOKEN`, `AWS_SECRET_ACCESS_KEY`."""
     remember(
-        value for name, value in os.environ.items() if _VARIABLE.search(name) and not name.upper().endswith(_OF_FILE)
+        value
+        for name, value in os.environ.items()
+        if _VARIABLE.search(name) and not name.upper().endswith(_OF_FILE) and not value.isdigit()
     )
 
 

@@ -86,12 +86,16 @@ def test_known_secrets_are_masked_word_for_word_in_messages_alone(monkeypatch: p
     remember_config({"server": {"env": {"X": "odd value/1"}}, "urls": "http://a:pass%2Fword@h/?sig=signature1"})
     monkeypatch.setenv("MY_API_KEY", "from the environment")
     monkeypatch.setenv("TOKEN_FILE", "/etc/a-long-path")
+    monkeypatch.setenv("MAX_TOKENS", "unlimited")
+    monkeypatch.setenv("TOKEN_LIMIT", "1000000")
     monkeypatch.setenv("SOMETHING", "an endpoint's key")
     remember_config({"client": {"key_variable": "SOMETHING"}})
     remember_environment()
     assert masked_text("an endpoint's key") == "***"
-    text = "odd value/1, odd%20value%2F1, pass/word, signature1, from the environment, /etc/a-long-path"
-    assert masked_text(text) == "***, ***, ***, ***, ***, /etc/a-long-path"
+    text = (
+        "odd value/1, odd%20value%2F1, pass/word, signature1, from the environment, /etc/a-long-path, unlimited 1000000"
+    )
+    assert masked_text(text) == "***, ***, ***, ***, ***, /etc/a-long-path, unlimited 1000000"
     assert masked("odd value/1") == "odd value/1", "a fingerprint does not depend on what a process has met"
 
 
