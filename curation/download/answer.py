@@ -6,7 +6,7 @@ The standard library's reader stops at 100 headers, at a status line without HTT
 import io
 import re
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from mmcorpus.curation.download.connect import CHUNK_BYTES, Failure
 from mmcorpus.curation.store import encodings
@@ -42,7 +42,7 @@ class Head:
         return value if value.count("/") == 1 else "text/plain"
 
 
-def read_head(file: io.BufferedReader) -> Head:
+def read_head(file: "io.BufferedReader[Any]") -> Head:
     """The head of the final answer; interim ones (100, 102, 103) are passed over.
 
     Raises Failure `connection` where there is none, or one longer than MAX_HEAD_BYTES.
@@ -78,7 +78,7 @@ def read_head(file: io.BufferedReader) -> Head:
             return Head(int(status[1]), tuple((name, " ".join(values)) for name, values in fields))
 
 
-def read_body(file: io.BufferedReader, head: Head, limit: int) -> bytes:
+def read_body(file: "io.BufferedReader[Any]", head: Head, limit: int) -> bytes:
     """The body, one receive at a time so that no count of bytes is waited for past the deadline, codings undone.
 
     Raises Failure: `too_many_bytes` over `limit`, before and after decoding; `connection` for one that is cut off or
@@ -117,7 +117,7 @@ def _length(head: Head) -> int | None:
     return None
 
 
-def _read(file: io.BufferedReader, length: int | None, limit: int) -> bytes:
+def _read(file: "io.BufferedReader[Any]", length: int | None, limit: int) -> bytes:
     if length is not None and length > limit:
         raise Failure("too_many_bytes", f"over {limit}")
     parts, total = [], 0
@@ -134,7 +134,7 @@ def _read(file: io.BufferedReader, length: int | None, limit: int) -> bytes:
     return b"".join(parts)
 
 
-def _chunks(file: io.BufferedReader, limit: int) -> bytes:
+def _chunks(file: "io.BufferedReader[Any]", limit: int) -> bytes:
     data = bytearray()
     while True:
         line = file.readline(_SIZE_LINE)

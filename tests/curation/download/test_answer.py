@@ -15,7 +15,7 @@ DATA = b"\xff\xd8 a picture " * 50
 
 
 def parsed(raw: bytes, limit: int = 10_000) -> tuple[Head, bytes]:
-    file = io.BufferedReader(io.BytesIO(raw))  # type: ignore[arg-type]
+    file = io.BufferedReader(io.BytesIO(raw))
     head = read_head(file)
     return head, read_body(file, head, limit)
 
