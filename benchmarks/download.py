@@ -6,6 +6,9 @@ Each run is a process of its own with a Ray of its own; a small list is download
 importing img2dataset are not measured. CPU and memory are those of the process and all it started, the server not.
 Bare img2dataset starts a logger process in each call, which imports it again; so `images_per_worker_second`, images by
 the seconds that shards took as both record them, is the fairer figure for short lists.
+
+A third row is our download alone on an uneven list: the same images, and for each ten of them a URL of a host that is
+dead and one of a host that drips a byte a second; the rate counts the images.
 """
 
 import argparse
@@ -29,6 +32,9 @@ from typing import Any, Final
 from benchmarks.common import machine, show
 
 VARIANTS: Final = ("bare img2dataset", "mmcorpus")
+UNEVEN: Final = "mmcorpus, uneven list"
+DEAD: Final = "127.0.0.2:9"
+DRIP: Final = "127.0.0.3"
 DISTINCT: Final = 200
 OPTIONS: Final[dict[str, Any]] = {
     "image_size": 512,
@@ -63,12 +69,18 @@ def photographs(count: int) -> list[bytes]:
     return files
 
 
-def serve(listener: socket.socket, files: list[bytes]) -> None:
-    """Answer `GET /N.jpg` with file N modulo their number, until killed."""
+def serve(listeners: list[socket.socket], files: list[bytes]) -> None:
+    """Answer `GET /N.jpg` with file N modulo their number, `GET /drip/…` a byte a second, until killed."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError, ValueError):
             request = await reader.readuntil(b"\r\n\r\n")
+            if request.startswith(b"GET /drip/"):
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: 90000\r\n\r\n")
+                while True:
+                    writer.write(b"x")
+                    await writer.drain()
+                    await asyncio.sleep(1)
             data = files[int(request.split(b" ", 2)[1].strip(b"/").split(b".")[0]) % len(files)]
             head = b"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
             writer.write(head % len(data) + data)
@@ -76,8 +88,8 @@ def serve(listener: socket.socket, files: list[bytes]) -> None:
         writer.close()
 
     async def run() -> None:
-        server = await asyncio.start_server(answer, sock=listener)
-        await server.serve_forever()
+        servers = [await asyncio.start_server(answer, sock=listener) for listener in listeners]
+        await asyncio.gather(*(server.serve_forever() for server in servers))
 
     asyncio.run(run())
 
@@ -86,7 +98,8 @@ def serve(listener: socket.socket, files: list[bytes]) -> None:
 def server(files: list[bytes]) -> Iterator[int]:
     """A server process; gives its port."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
-    process = multiprocessing.get_context("fork").Process(target=serve, args=(listener, files), daemon=True)
+    drip = socket.create_server((DRIP, listener.getsockname()[1]), backlog=1024)
+    process = multiprocessing.get_context("fork").Process(target=serve, args=([listener, drip], files), daemon=True)
     process.start()
     try:
         yield listener.getsockname()[1]
@@ -94,15 +107,16 @@ def server(files: list[bytes]) -> Iterator[int]:
         process.kill()
         process.join()
         listener.close()
+        drip.close()
 
 
 def download_with(variant: str, urls: str, out: str, shard: int) -> tuple[int, float]:
     """One download by one of the two; returns the images stored and the seconds that its shards took, added up."""
     options = {**OPTIONS, "number_sample_per_shard": shard}
-    if variant == "mmcorpus":
+    if variant != VARIANTS[0]:
         from mmcorpus.curation.download import DownloadConfig, download
 
-        config = DownloadConfig(**options, allow_private=True)
+        config = DownloadConfig(**options, allow_private=True, total_timeout=20)
         download(config, urls, f"{out}/shards", f"{out}/lists", f"{out}/ledger", progress=False)
         return recorded(f"{out}/shards")
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
@@ -135,7 +149,8 @@ def child(variant: str, folder: str, out: str, shard: int) -> None:
     download_with(variant, f"{folder}/warm.parquet", f"{out}/warm", max(1, 32 // cores))
     print("start", file=speak, flush=True)
     start = time.perf_counter()
-    stored, shard_seconds = download_with(variant, f"{folder}/list.parquet", f"{out}/run", shard)
+    name = "uneven" if variant == UNEVEN else "list"
+    stored, shard_seconds = download_with(variant, f"{folder}/{name}.parquet", f"{out}/run", shard)
     found = {"seconds": time.perf_counter() - start, "stored": stored, "shard_seconds": shard_seconds}
     print(json.dumps(found), file=speak, flush=True)
     sys.stdin.readline()  # the parent has read the clocks
@@ -232,12 +247,20 @@ def main() -> None:
             urls = [f"http://127.0.0.1:{port}/{number}.jpg" for number in numbers]
             table = pa.table({"url": urls, "caption": [f"a picture, number {number}" for number in numbers]})
             pq.write_table(table, f"{folder}/{name}.parquet")
+        urls = []
+        for number in range(options.images):
+            urls.append(f"http://127.0.0.1:{port}/{number}.jpg")
+            if number % 10 == 0:
+                urls += [f"http://{DEAD}/{number}.jpg", f"http://{DRIP}:{port}/drip/{number}.jpg"]
+        pq.write_table(pa.table({"url": urls, "caption": urls}), f"{folder}/uneven.parquet")
         for turn in range(options.repeats):
             for variant in VARIANTS if turn % 2 == 0 else VARIANTS[::-1]:
                 runs.append(measure(variant, folder, options.images, options.shard))
                 print(f"{variant}: {runs[-1]['images_per_second']:.1f} images/s", file=sys.stderr, flush=True)
+            runs.append(measure(UNEVEN, folder, options.images, options.shard))
+            print(f"{UNEVEN}: {runs[-1]['images_per_second']:.1f} images/s", file=sys.stderr, flush=True)
     rows = []
-    for variant in VARIANTS:
+    for variant in (*VARIANTS, UNEVEN):
         own = [run for run in runs if run["variant"] == variant]
         names = ("images_per_second", "images_per_worker_second", "cpu_ms_per_image", "peak_memory_mb")
         rows.append({"variant": variant, **{name: statistics.median(run[name] for run in own) for name in names}})

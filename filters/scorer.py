@@ -15,6 +15,8 @@ from typing import Any, ClassVar, Final, Literal, Self
 
 import pyarrow as pa
 
+from mmcorpus.filters.secrets import masked
+
 Batch = Mapping[str, Sequence[Any]]
 """Columns of equal length, by name. Those a scorer may ask for are in INPUTS."""
 
@@ -107,6 +109,6 @@ def fingerprint_of(scorer: Scorer, parameters: Mapping[str, Any]) -> str:
         "name": scorer.name,
         "version": scorer.version,
         "model": scorer.model(),
-        "parameters": parameters,
+        "parameters": masked(parameters),
     }
     return hashlib.blake2b(json.dumps(identity, sort_keys=True).encode(), digest_size=8).hexdigest()

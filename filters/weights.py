@@ -3,15 +3,25 @@
 import functools
 import hashlib
 import importlib.util
+import json
 import os
+import re
+import shutil
+import stat
 import tempfile
 from typing import Any, Final
+
+from mmcorpus.filters import web
+from mmcorpus.filters.secrets import masked
 
 SAMPLED_OVER: Final = 256 << 20
 """Files up to this many bytes are known by all their bytes, larger ones by their size and a sample of blocks."""
 _BLOCK: Final = 1 << 20
 _BLOCKS: Final = 128
 _HEX: Final = 16
+_PINNED: Final = re.compile(r"#sha256=([0-9a-fA-F]*)\Z")
+_RECORD: Final = ".mmcorpus.json"
+"""Beside a copy: the digest of what was fetched."""
 
 
 def is_remote(checkpoint: str) -> bool:
@@ -37,49 +47,143 @@ def require(*packages: str) -> None:
 def weights_identity(checkpoint: str, revision: str | None = None) -> str:
     """`CHECKPOINT@REVISION`, for `Scorer.model`: equal only for equal weights.
 
-    A Hugging Face id has its commit (from the cache of this machine, else the hub is asked), a file or folder 16 hex
-    digits of its names and bytes (files over 256 MB: of their size and 128 blocks of 1 MB, evenly spaced), a URL of
-    its names, sizes and the marks that its storage keeps (ETag, modification).
+    A Hugging Face id has its commit (from the cache of this machine, else the hub is asked); a file, a folder and the
+    copy of a URL have 16 hex digits of their names and bytes (files over 256 MB: of their size and 128 blocks of 1 MB,
+    evenly spaced). Secrets in a URL are masked.
 
     Raises:
-        ValueError: there is nothing at `checkpoint`, or its revision cannot be found out.
+        ValueError: there is nothing at `checkpoint`, its revision cannot be found out, or `local_copy` refuses it.
     """
     if is_remote(checkpoint):
-        return f"{checkpoint}@{_remote_digest(checkpoint)}"
+        return f"{masked(_PINNED.sub('', checkpoint))}@{_content(local_copy(checkpoint))}"
     if is_hub_id(checkpoint):
         return f"{checkpoint}@{_hub_commit(checkpoint, revision)}"
     path = os.path.expanduser(checkpoint)
     if not os.path.exists(path):
         raise ValueError(f"there are no weights at {os.path.abspath(path)}; give a file, a folder or a Hugging Face id")
+    return f"{checkpoint}@{_content(path)}"
+
+
+def local_copy(checkpoint: str) -> str:
+    """`checkpoint` as a path of this machine, fetched if it is a URL; a Hugging Face id stays as it is.
+
+    Copies of URLs lie in a folder that this user alone can enter, `$XDG_CACHE_HOME/mmcorpus/weights` (`~/.cache/…`),
+    so that the workers of a machine fetch them once; one whose bytes are not those that were fetched is fetched again.
+    `URL#sha256=<64 hex digits>` says what the file's SHA-256 has to be, as pip has it.
+
+    Raises:
+        ValueError: there is nothing at the URL, it arrived incomplete, or its hash is another.
+        PermissionError: others can write to the folder of copies.
+    """
+    if not is_remote(checkpoint):
+        return checkpoint if is_hub_id(checkpoint) else os.path.expanduser(checkpoint)
+    pinned = _PINNED.search(checkpoint)
+    url, wanted = (checkpoint[: pinned.start()], pinned[1].lower()) if pinned else (checkpoint, "")
+    if pinned and len(wanted) != 64:
+        raise ValueError(f"{masked(checkpoint)}: after #sha256= come 64 hex digits")
+    fs, inner = _opened(url)
+    home = os.path.join(_private_folder(), _remote_digest(url))
+    place = os.path.join(home, os.path.basename(inner.partition("?")[0].rstrip("/")) or "weights")
+    if not _intact(home, place, wanted):
+        shutil.rmtree(home, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=os.path.dirname(home)) as folder:
+            fetched = os.path.join(folder, "copy", os.path.basename(place))
+            os.mkdir(os.path.dirname(fetched))
+            _fetch(fs, inner, fetched, url)
+            if wanted and (os.path.isdir(fetched) or _sha256(fetched) != wanted):
+                is_of = "a folder" if os.path.isdir(fetched) else f"of SHA-256 {_sha256(fetched)}"
+                raise ValueError(f"what is at {masked(url)} is {is_of}, not of {wanted}; it was not kept")
+            with open(os.path.join(folder, "copy", _RECORD), "w") as file:
+                json.dump({"content": _content(fetched), "sha256": wanted}, file)
+            try:
+                os.rename(os.path.dirname(fetched), home)
+            except OSError:  # another process of this user was faster
+                if not _intact(home, place, wanted):
+                    raise
+    return place
+
+
+def _fetch(fs: Any, inner: str, fetched: str, url: str) -> None:
+    """Copy a file or folder; every file has the size that its storage tells."""
+    found = _found(fs, inner, url)
+    folder = [*found] != [inner]
+    fs.get(inner, fetched, recursive=folder)
+    for path, info in found.items():
+        size = info.get("size")
+        copy = os.path.join(fetched, os.path.relpath(path, inner)) if folder else fetched
+        there = os.path.getsize(copy) if os.path.exists(copy) else 0
+        if size is not None and there != size:
+            raise ValueError(f"{masked(url)} arrived with {there:,} of {size:,} bytes; try again")
+
+
+def _intact(home: str, place: str, wanted: str) -> bool:
+    """Whether a copy is there, this user's own, and has the bytes that were fetched."""
+    if not os.path.lexists(home):
+        return False
+    private_folder(home)
+    try:
+        with open(os.path.join(home, _RECORD)) as file:
+            record = json.load(file)
+        here = not os.path.islink(place) and os.lstat(place).st_uid == os.getuid()
+        return bool(here and record["content"] == _content(place) and wanted in ("", record["sha256"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _private_folder() -> str:
+    """The folder of copies, made if it is not there."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(base):
+        base = os.path.join(os.path.expanduser("~"), ".cache")
+    try:
+        os.makedirs(base, mode=0o700, exist_ok=True)
+        own = private_folder(os.path.join(base, "mmcorpus"))
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        if isinstance(error, _NotPrivate):
+            raise
+        own = private_folder(os.path.join(tempfile.gettempdir(), f"mmcorpus-{os.getuid()}"))  # a user without a home
+    return private_folder(os.path.join(own, "weights"))
+
+
+class _NotPrivate(PermissionError):
+    pass
+
+
+def private_folder(folder: str) -> str:
+    """A folder that this user alone can enter; raises PermissionError for what somebody else may have put there."""
+    try:
+        os.mkdir(folder, 0o700)
+    except FileExistsError:
+        info = os.lstat(folder)
+        what = (
+            "is no folder, or a link" if not stat.S_ISDIR(info.st_mode)
+            else "belongs to another user" if info.st_uid != os.getuid()
+            else "can be written by others" if info.st_mode & 0o022
+            else None
+        )  # fmt: skip
+        if what is not None:
+            raise _NotPrivate(
+                f"{folder} {what}, so that models in it cannot be trusted; remove it, or set XDG_CACHE_HOME"
+            ) from None
+        if info.st_mode & 0o077:
+            os.chmod(folder, 0o700)
+    return folder
+
+
+def _content(path: str) -> str:
+    """16 hex digits of the names and bytes of a file or folder."""
     names = [""] if os.path.isfile(path) else sorted(_files(path))
     state = hashlib.blake2b(digest_size=_HEX // 2)
     for name in names:
         file = os.path.join(path, name) if name else path
         info = os.stat(file)
         state.update(f"{name}\0{_file_digest(file, info.st_size, info.st_mtime_ns)}\0".encode())
-    return f"{checkpoint}@{state.hexdigest()}"
+    return state.hexdigest()
 
 
-def local_copy(checkpoint: str) -> str:
-    """`checkpoint` as a path of this machine, fetched if it is a URL; a Hugging Face id stays as it is.
-
-    Copies of URLs lie in the temporary folder under their digest, so that the workers of a machine fetch them once.
-    """
-    if not is_remote(checkpoint):
-        return checkpoint if is_hub_id(checkpoint) else os.path.expanduser(checkpoint)
-    import fsspec
-
-    fs, inner = fsspec.core.url_to_fs(checkpoint)
-    name = os.path.basename(inner.rstrip("/"))
-    place = os.path.join(tempfile.gettempdir(), f"mmcorpus-weights-{_remote_digest(checkpoint)}", name)
-    if not os.path.exists(place):
-        os.makedirs(os.path.dirname(place), exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=os.path.dirname(place)) as folder:
-            fetched = os.path.join(folder, name)
-            fs.get(inner, fetched, recursive=fs.isdir(inner))
-            if not os.path.exists(place):
-                os.rename(fetched, place)
-    return place
+def _sha256(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _files(folder: str) -> list[str]:
@@ -126,14 +230,35 @@ def _hub_commit(name: str, revision: str | None) -> str:
 
 @functools.lru_cache(maxsize=64)
 def _remote_digest(url: str) -> str:
+    """Of what is at a URL as far as its storage tells without reading it: names, sizes, ETags, times."""
+    fs, inner = _opened(url)
+    marks = (
+        "size", "ETag", "etag", "mtime", "LastModified", "last_modified", "Last-Modified", "Content-MD5", "Digest",
+        "created",
+    )  # fmt: skip
+    state = hashlib.blake2b(digest_size=_HEX // 2)
+    for path, info in sorted(_found(fs, inner, url).items()):
+        state.update(f"{masked(path)}\0{[str(info.get(mark)) for mark in marks]}\0".encode())
+    return state.hexdigest()
+
+
+def _opened(url: str) -> tuple[Any, str]:
     import fsspec
 
+    web.install()
     fs, inner = fsspec.core.url_to_fs(url)
-    found: dict[str, Any] = fs.find(inner, detail=True)
+    return fs, str(inner)
+
+
+def _found(fs: Any, inner: str, url: str) -> dict[str, dict[str, Any]]:
+    """The files at a place, with what their storage tells of them."""
+    try:
+        info: dict[str, Any] = fs.info(inner)
+        found: dict[str, dict[str, Any]] = fs.find(inner, detail=True) if info["type"] == "directory" else {inner: info}
+    except OSError as error:
+        if (refused := web.explained(error, url)) is not None:
+            raise refused from None
+        found = {}
     if not found:
-        raise ValueError(f"there are no weights at {url}")
-    marks = ("size", "ETag", "etag", "mtime", "LastModified", "last_modified")
-    state = hashlib.blake2b(digest_size=_HEX // 2)
-    for path in sorted(found):
-        state.update(f"{path}\0{[str(found[path].get(mark)) for mark in marks]}\0".encode())
-    return state.hexdigest()
+        raise ValueError(f"there are no weights at {masked(url)}")
+    return found

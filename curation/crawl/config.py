@@ -11,8 +11,8 @@ Format = Literal["auto", "warc", "html", "pages", "obelics", "mmc4", "mint1t", "
 
 DEFAULT_PREFIX: Final = "file:///"
 """Of pages of which nobody says where they are from."""
-VOLATILE: Final = frozenset({"workers"})
-"""Options that change how fast pages are read, never what is read: a fingerprint ignores them."""
+VOLATILE: Final = frozenset({"workers", "allow_private"})
+"""Options that change how fast and from where pages may be read, never what is read: a fingerprint ignores them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +48,8 @@ class PagesConfig:
     """Options of the reading of a page; its `max_bytes` holds for a page once its content encodings are undone."""
     opt_out: OptOutConfig = field(default_factory=OptOutConfig)
     """The opt-out signals that count."""
+    allow_private: bool = False
+    """Read http(s) inputs from private, loopback and link-local addresses too (an intranet's own archive)."""
     workers: int | None = None
     """Files read at a time; null is one per CPU of the Ray cluster, 0 this process without Ray."""
 

@@ -15,6 +15,8 @@ from mmcorpus.curation.crawl.html_files import is_html_name
 from mmcorpus.curation.crawl.published import TABLES
 from mmcorpus.curation.crawl.streams import open_input
 from mmcorpus.curation.store import storage
+from mmcorpus.filters.secrets import masked_text
+from mmcorpus.filters.web import reading
 
 _WARC: Final = re.compile(r"\.warc(\.wet)?(\.gz|\.zst)?\Z")
 _NO_PAGES: Final = (
@@ -36,7 +38,10 @@ MAX_FILES: Final = 100_000
 
 
 class InputError(ValueError):
-    """An input that cannot be; the text says which, why, and what to do."""
+    """An input that cannot be; the text says which, why, and what to do, without secrets of its URL."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(masked_text(text))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,8 +69,9 @@ def find_inputs(config: PagesConfig, inputs: str | Sequence[str]) -> list[InputF
     Raises InputError where there is none, or one whose kind its name does not tell.
     """
     found: list[tuple[str, str, tuple[str, ...]]] = []
-    for path in [inputs] if isinstance(inputs, str | os.PathLike) else inputs:
-        found.extend(_expand(os.fspath(path), config))
+    with reading(str(inputs), allow_private=config.allow_private):
+        for path in [inputs] if isinstance(inputs, str | os.PathLike) else inputs:
+            found.extend(_expand(os.fspath(path), config))
     if not found:
         raise InputError("no input was given")
     if len(found) > MAX_FILES:

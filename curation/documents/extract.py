@@ -32,6 +32,8 @@ from mmcorpus.curation.engine.output import Output
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.shards import SUCCESS, Shard, list_shards, read_rows
 from mmcorpus.curation.store.uid import pair_uid
+from mmcorpus.filters.secrets import masked
+from mmcorpus.filters.web import reading
 
 Kind = Literal["document", "text"]
 UNREADABLE: Final = "unreadable_file"
@@ -107,7 +109,7 @@ def extract_documents(
         lambda: FileExtractor(config, out, images=kind == "document"), files, title="extract", workers=config.workers,
         unit="file", aside=out,
     )  # fmt: skip
-    failed = {name: failure.reason for name, failure in ran.failed.items()}
+    failed = {masked(name): failure.reason for name, failure in ran.failed.items()}
     _write_ledger(out, ledger_root, failed)
     by_site = apply_site_optouts(out, config.opt_out, workers=config.workers)
     counts, codes, others = _totals(out)
@@ -129,6 +131,10 @@ class FileExtractor:
 
     def __call__(self, file: InputFile) -> dict[str, int]:
         """Extract what is missing of a file; returns counts."""
+        with reading(file.path, allow_private=self.config.allow_private):
+            return self._extract(file)
+
+    def _extract(self, file: InputFile) -> dict[str, int]:
         mark = _mark(file)
         number, position = self._committed(file, mark)
         counts = Counter(documents=0)
@@ -143,7 +149,7 @@ class FileExtractor:
             while item is not None and len(part.rows) < self.config.records_per_shard and part.size < MAX_PART_BYTES:
                 self._add(part, item)
                 after, item = item.position, next(items, None)
-            counts.update(part.commit(self.out, file.name, None if item is None else after, mark))
+            counts.update(part.commit(self.out, masked(file.name), None if item is None else after, mark))
             if item is None:
                 return counts
             number += 1
@@ -188,19 +194,19 @@ def read_items(config: PagesConfig, file: InputFile, position: Position) -> Iter
 
 def _read(config: PagesConfig, file: InputFile, opened: IO[bytes], position: Position) -> Iterator[Item]:
     # By its first bytes, where these say it: names lie.
-    reader = reader_of(file_kind(opened, file.path), config, file.path) or file.reader
+    reader, path = reader_of(file_kind(opened, file.path), config, file.path) or file.reader, masked(file.path)
     if reader == "warc":
-        return read_warc(file.path, Source(opened), position, config.extraction.max_bytes)
+        return read_warc(path, Source(opened), position, config.extraction.max_bytes)
     if reader == "zip":
-        return read_zip(file.path, opened, config, position)
+        return read_zip(path, opened, config, position)
     if reader == "tar":
-        return read_tar(file.path, opened, config, position)
-    return read_table_items(file.path, opened, config.format, config, position)
+        return read_tar(path, opened, config, position)
+    return read_table_items(path, opened, config.format, config, position)
 
 
 def _identity(file: InputFile) -> list[Any]:
     """What of an input decides its documents, besides its contents."""
-    return [file.path, file.reader, file.names, *([file.label] if file.label else [])]
+    return [masked(file.path), file.reader, file.names, *([file.label] if file.label else [])]
 
 
 def _mark(file: InputFile) -> dict[str, Any]:

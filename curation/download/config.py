@@ -7,8 +7,11 @@ from typing import Final, Literal
 from mmcorpus.curation.download.robots import DEFAULT_DIRECTIVES
 
 VOLATILE: Final = frozenset(
-    {"thread_count", "processes_count", "max_per_host", "max_shard_retry", "backoff", "connect_to"}
-)
+    {
+        "thread_count", "processes_count", "max_per_host", "max_host_failures", "max_shard_retry", "backoff",
+        "connect_to",
+    }
+)  # fmt: skip
 """Options that change how fast or over which road bytes arrive, never which bytes: a fingerprint ignores them."""
 
 RESERVED_COLUMNS: Final = frozenset(
@@ -93,6 +96,8 @@ class DownloadConfig:
     """X-Robots-Tag directives that opt an image out; empty ignores the header."""
     max_per_host: int = 16
     """At most so many requests at once to one host, per process."""
+    max_host_failures: int = 10
+    """Give up on a host's other URLs of a shard after so many requests in a row without an answer; 0 never does."""
 
     thread_count: int = 256
     """Requests at once, per process."""
@@ -111,6 +116,7 @@ class DownloadConfig:
         _at_least(self, 1, "image_size", "max_pixels", "max_bytes", "max_per_host", "thread_count")
         _at_least(self, 1, "number_sample_per_shard")
         _at_least(self, 0, "min_image_size", "max_redirects", "retries", "backoff", "max_shard_retry")
+        _at_least(self, 0, "max_host_failures")
         for name in ("timeout", "total_timeout", "max_image_area"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; give a number above 0")

@@ -27,9 +27,10 @@ class Failure(Exception):
 class Deadline:
     """The time left of one fetch. Waiting for a turn at a busy host is ours, not the server's, and is not counted."""
 
-    def __init__(self, config: DownloadConfig) -> None:
+    def __init__(self, config: DownloadConfig, seconds: float | None = None) -> None:
+        """`seconds`: what is left of it; None for `total_timeout`."""
         self.config = config
-        self.end = time.monotonic() + config.total_timeout
+        self.end = time.monotonic() + (config.total_timeout if seconds is None else seconds)
 
     def step(self) -> float:
         """The longest that the next wait may take; raises once there is no time left."""
@@ -46,13 +47,10 @@ class Deadline:
 
 
 class Stream(io.RawIOBase):
-    """A socket as http.client wants it, every read bounded by the deadline: a header a byte at a time counts too."""
+    """A socket to read from, every read bounded by the deadline: a header a byte at a time counts too."""
 
     def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
         self._sock, self._deadline = sock, deadline
-
-    def makefile(self, mode: str) -> io.BufferedReader:
-        return io.BufferedReader(self, CHUNK_BYTES)
 
     def readable(self) -> bool:
         return True

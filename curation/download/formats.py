@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mmcorpus.curation.store import storage
+from mmcorpus.filters.secrets import masked_text
 
 FORMATS: Final = ("parquet", "csv", "tsv", "jsonl", "txt")
 COMPRESSIONS: Final = ("gz", "bz2", "xz", "zst")
@@ -26,7 +27,10 @@ Row = dict[str, Any] | str
 
 
 class ListError(ValueError):
-    """A URL list that cannot be read; its text says which, why, and what to do."""
+    """A URL list that cannot be read; its text says which, why, and what to do, without secrets of its URL."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(masked_text(text))
 
 
 def find_lists(urls: str | Sequence[str]) -> list[str]:

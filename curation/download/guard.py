@@ -1,49 +1,20 @@
-"""Refused addresses, and name look-ups that remember (no second look-up between check and use)."""
+"""Name look-ups that remember (no second look-up between check and use), and which addresses are refused."""
 
-import contextlib
-import ipaddress
 import socket
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Final
 
-REFUSED_NETWORKS: Final = tuple(
-    (ipaddress.ip_network(network), reason)
-    for network, reason in (
-        ("100.64.0.0/10", "carrier-grade NAT"),
-        ("192.88.99.0/24", "6to4 relay"),
-        ("::ffff:0:0/96", "IPv4-mapped"),
-        ("::/96", "IPv4-compatible"),
-        ("64:ff9b::/96", "NAT64"),
-        ("64:ff9b:1::/48", "NAT64"),
-        ("2001::/32", "Teredo"),
-        ("2002::/16", "6to4"),
-        ("fec0::/10", "site-local"),
-    )
-)
-"""Ranges that reach other networks than they seem to, beyond what the `ipaddress` module calls not global."""
+from mmcorpus.filters.addresses import REFUSED_NETWORKS, refusal
+
+__all__ = ["REFUSED_NETWORKS", "Resolver", "refusal"]
 
 CACHE_SECONDS: Final = 300.0
 CACHE_HOSTS: Final = 65_536
 LOOKUP_THREADS: Final = 32
-
-
-def refusal(address: str) -> str | None:
-    """The reason not to fetch from an IP address (`loopback`, `private`, …), or None if it is a public unicast one."""
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    for name in ("unspecified", "loopback", "link_local", "multicast"):
-        if getattr(ip, f"is_{name}"):
-            return name.replace("_", "-")
-    for network, reason in REFUSED_NETWORKS:
-        if ip.version == network.version and ip in network:
-            return reason
-    if ip.is_private:
-        return "private"
-    return None if ip.is_global and not ip.is_reserved else "reserved"
 
 
 class Resolver:
@@ -87,31 +58,3 @@ class Resolver:
         finally:
             with self._lock:
                 self._asked.pop(host, None)
-
-
-class HostGate:
-    """Lets at most `limit` threads at once work on one host."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self._lock = threading.Lock()
-        self._gates: dict[str, tuple[threading.Semaphore, int]] = {}
-
-    @contextlib.contextmanager
-    def entered(self, host: str) -> Iterator[float]:
-        """Hold one of the host's places for the block; gives the seconds waited for it."""
-        with self._lock:
-            semaphore, users = self._gates.get(host) or (threading.Semaphore(self.limit), 0)
-            self._gates[host] = (semaphore, users + 1)
-        start = time.monotonic()
-        semaphore.acquire()
-        try:
-            yield time.monotonic() - start
-        finally:
-            semaphore.release()
-            with self._lock:
-                _, users = self._gates[host]
-                if users > 1:
-                    self._gates[host] = (semaphore, users - 1)
-                else:
-                    del self._gates[host]

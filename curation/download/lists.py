@@ -16,6 +16,8 @@ from mmcorpus.curation.download.writer import shard_name
 from mmcorpus.curation.engine.made_from import plain
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.uid import is_uid, pair_uid
+from mmcorpus.filters.secrets import masked, masked_text
+from mmcorpus.filters.web import reading
 
 MANIFEST: Final = "list.json"
 """Written last into the lists' folder: what they were made from, and that they are complete."""
@@ -64,8 +66,16 @@ def normalise(
 
     Raises:
         ListError: a list cannot be read.
+        PrivateAddress: (an OSError) it is at a private address, or redirects to one, without `allow_private`.
         OtherList: it has another digest than expected; nothing was written.
     """
+    with reading(str(urls), allow_private=config.allow_private):
+        return _normalise(config, urls, out_lists, out_ledger, expected)
+
+
+def _normalise(
+    config: DownloadConfig, urls: str | Sequence[str], out_lists: str, out_ledger: str, expected: str | None
+) -> NormalisedList:
     paths = find_lists(urls)
     made_from = {
         "options": {name: plain(getattr(config, name)) for name in LIST_OPTIONS},
@@ -94,7 +104,8 @@ def _identity(path: str) -> dict[str, Any]:
     fs, inner = storage.filesystem(path)
     info = fs.info(inner)
     marks = ("mtime", "ETag", "LastModified", "last_modified", "etag")
-    return {"name": path, "size": info.get("size"), **{m: str(info[m]) for m in marks if info.get(m) is not None}}
+    found = {mark: str(info[mark]) for mark in marks if info.get(mark) is not None}
+    return {"name": masked(path), "size": info.get("size"), **found}
 
 
 class _Normaliser:
@@ -161,7 +172,7 @@ class _Normaliser:
     def _add(self, row: Row, path: str) -> None:
         index, self.rows = self.rows, self.rows + 1
         if isinstance(row, str):
-            return self._drop(pair_uid(_text(row) or "", ""), index, "bad_row", _text(row[:200]))
+            return self._drop(pair_uid(_text(row) or "", ""), index, "bad_row", masked_text(_text(row[:200]) or ""))
         url = _text(row[self.config.url_col])
         caption = _text(row[self.caption_col]) if self.caption_col else None
         extra = {name: row[name] for name in self.config.save_additional_columns}

@@ -21,6 +21,7 @@ from mmcorpus.curation.engine.output import MadeOtherwise, Output, read_record
 from mmcorpus.curation.engine.tasks import Failure, cluster_resource
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.shards import SUCCESS, Shard, list_shards, read_rows
+from mmcorpus.filters.secrets import remember_config
 
 SHARD_FAILED: Final = "shard_failed"
 """The rule that drops the rows of a shard that could not be written."""
@@ -89,6 +90,7 @@ def download(
     A shard that fails is retried `max_shard_retry` times, then named in the report and, row by row, in the ledger.
     """
     start = time.monotonic()
+    remember_config(urls)
     cluster_resource("CPU")  # raises without Ray, before anything is read
     claimed = _claimed(config, out_shards, out_lists)
     try:

@@ -3,17 +3,15 @@
 import hashlib
 import io
 import json
-import queue
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from multiprocessing.pool import ThreadPool
 from typing import Any, Final
 
 import pyarrow as pa
 
 from mmcorpus.curation.download.config import DownloadConfig
-from mmcorpus.curation.download.fetch import TRANSIENT_CODES, FetchFailure, FetchResult, fetch
-from mmcorpus.curation.download.guard import HostGate
+from mmcorpus.curation.download.fetch import TRANSIENT_CODES, FetchFailure, FetchResult
+from mmcorpus.curation.download.hosts import fetch_all
 from mmcorpus.curation.download.resize import UprightResizer
 from mmcorpus.curation.download.writer import RETRY_FOLDER, SampleWriter, keys_of, shard_name
 from mmcorpus.curation.engine.guard import SetAside, guarded
@@ -65,7 +63,7 @@ class ShardDownloader:
         resizer = UprightResizer(self.config)
         rows = table.to_pylist()
         writer = SampleWriter(target, self._schema(table.schema), previous)
-        for index, outcome in self._fetched([row["url"] for row in rows]):
+        for index, outcome in fetch_all([row["url"] for row in rows], self.config):
             image, made = self._made(keys[index], outcome, resizer)
             writer.write(image, {**rows[index], "key": keys[index], **made})
         writer.close()
@@ -75,31 +73,6 @@ class ShardDownloader:
         more += [self.config.compute_hash] if self.config.compute_hash is not None else []
         fields: list[Any] = [*schema, *IMG2DATASET_FIELDS, *((name, pa.string()) for name in more)]
         return pa.schema(fields)
-
-    def _fetched(self, urls: Sequence[str]) -> Iterator[tuple[int, Outcome]]:
-        """Each URL's index and outcome, as they arrive; at most two a thread are under way, which bounds memory."""
-        gate = HostGate(self.config.max_per_host)
-        threads = max(1, min(self.config.thread_count, len(urls)))
-        arrived: queue.SimpleQueue[tuple[int, Outcome] | BaseException] = queue.SimpleQueue()
-        # Daemon threads, unlike an executor's: a full disk ends the shard without waiting for slow servers.
-        with ThreadPool(threads) as pool:
-
-            def begin(index: int) -> None:
-                pool.apply_async(
-                    lambda: (index, fetch(urls[index], self.config, gate=gate)),
-                    callback=arrived.put,
-                    error_callback=arrived.put,
-                )
-
-            for index in range(min(2 * threads, len(urls))):
-                begin(index)
-            for index in range(len(urls)):
-                found = arrived.get()
-                if isinstance(found, BaseException):  # `fetch` raises for nothing that a URL or a server can do
-                    raise found
-                yield found
-                if index + 2 * threads < len(urls):
-                    begin(index + 2 * threads)
 
     def _made(self, key: str, outcome: Outcome, resizer: UprightResizer) -> tuple[bytes | None, dict[str, Any]]:
         """`_sample`, within a sample's budget."""

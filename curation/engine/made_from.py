@@ -12,18 +12,19 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from mmcorpus.curation.store import storage
+from mmcorpus.filters.secrets import masked
 
 WIDTH: Final = 80
 """Characters of a value shown in a message."""
 
 
 def plain(value: Any, leave_out: Collection[str] = ()) -> Any:
-    """A config as JSON-able values, without its fields that change no output (`leave_out`, top level only)."""
+    """A config as JSON-able values, secrets masked, without fields that change no output (`leave_out`, top level)."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         value = dataclasses.asdict(value)
     if isinstance(value, Mapping):
         value = {str(key): entry for key, entry in value.items() if key not in leave_out}
-    return json.loads(json.dumps(value, sort_keys=True, default=str))
+    return masked(json.loads(json.dumps(value, sort_keys=True, default=str)))
 
 
 def digest(value: Any) -> str:

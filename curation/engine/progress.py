@@ -8,6 +8,9 @@ from typing import Any, Final
 
 from tqdm import tqdm
 
+from mmcorpus.curation.engine.terminal import shown as printed
+from mmcorpus.filters.secrets import masked_text
+
 LOG_INTERVAL_SECONDS: Final = 15.0
 
 
@@ -19,7 +22,7 @@ class Progress:
     """
 
     def __init__(self, title: str, *, total: int | None, unit: str = "sample", shown: bool = True) -> None:
-        self.title, self.total, self.unit, self._shown = title, total, unit, shown
+        self.title, self.total, self.unit, self._shown = printed(masked_text(title)), total, unit, shown
         self.done = 0
         self.counts: Counter[str] = Counter()
         self._bar: Any = None

@@ -21,6 +21,7 @@ from typing import Any, Final, Literal, Protocol
 
 from mmcorpus.curation.engine.made_from import MadeFrom, digest, plain
 from mmcorpus.curation.store import storage
+from mmcorpus.filters.secrets import masked_text
 
 RESUMED: Final = "resumed"
 Status = Literal["clearing", "running", "done", "partial", "failed", "interrupted"]
@@ -205,7 +206,7 @@ def perform(decision: Decision, records: Records, *, debug: bool = False) -> Sta
             with contextlib.suppress(OSError):  # of a full disk there may be none left for the record
                 finished("failed", failures=[str(error)])
             raise
-        storage.write_bytes(error_path(records.root, stage.name), traceback.format_exc().encode())
+        storage.write_bytes(error_path(records.root, stage.name), masked_text(traceback.format_exc()).encode())
         return finished("failed", failures=[f"{type(error).__name__}: {error}"])
     storage.remove(error_path(records.root, stage.name))
     return finished(

@@ -21,6 +21,8 @@ from mmcorpus.curation.engine.guard import guard
 from mmcorpus.curation.engine.progress import Progress
 from mmcorpus.curation.engine.watch import Watch
 from mmcorpus.curation.store import storage
+from mmcorpus.filters import web
+from mmcorpus.filters.secrets import masked_text
 
 Item = TypeVar("Item")
 Work = Callable[[Item], Mapping[str, Any]]
@@ -51,7 +53,9 @@ class Failure:
     def of(cls, error: BaseException, item: str) -> "Failure":
         """The failure that an exception is."""
         full = str(getattr(error, "filename", None) or item) if storage.disk_is_full(error) else None
-        return cls(item=item, kind=type(error).__name__, message=str(error), disk_full=full)
+        error = web.explained(error, item) or error
+        text = masked_text(str(error))
+        return cls(item=masked_text(item), kind=type(error).__name__, message=text, disk_full=full)
 
     @property
     def reason(self) -> str:

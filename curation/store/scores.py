@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from mmcorpus.curation.store import storage
 from mmcorpus.filters.scorer import REASON, Scorer
+from mmcorpus.filters.secrets import masked
 
 METADATA_KEY: Final = b"mmcorpus"
 _SUFFIX: Final = ".parquet"
@@ -37,7 +38,7 @@ class Origin:
             scorer=scorer.name,
             version=scorer.version,
             model=scorer.model(),
-            parameters=scorer.parameters(),
+            parameters=masked(scorer.parameters()),
             fingerprint=scorer.fingerprint(),
         )
 

@@ -17,6 +17,10 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mmcorpus.filters import web
+
+web.install()  # http(s) by fsspec: checked addresses alone
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 

@@ -7,6 +7,8 @@ import functools
 import os
 import signal
 import sys
+import tempfile
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
@@ -24,6 +26,7 @@ USAGE: Final = 2
 INTERRUPTED: Final = 130
 """Ctrl-C: what was committed is kept."""
 
+_NO_CLUSTER: Final = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 _STARTS: Final = 3
 _SLOW: Final = "timed out during startup"
 """What Ray says of a node that is not there after 30 s, which a busy machine can take; it mostly is at the next try."""
@@ -66,19 +69,37 @@ class UsageError(ValueError):
     """The command line asks for what cannot be; the message says what to ask instead."""
 
 
-def console(*, stderr: bool = False) -> "Console":
-    """Rich's console; as wide as a log needs when it is not a terminal."""
-    from rich.console import Console
+def told(text: str) -> str:
+    """A text as the terminal gets it: without secrets, control characters as escapes."""
+    from mmcorpus.curation.engine.terminal import shown
+    from mmcorpus.filters.secrets import masked_text
 
-    made = Console(stderr=stderr, highlight=False, soft_wrap=True)
+    return shown(masked_text(text))
+
+
+def console(*, stderr: bool = False) -> "Console":
+    """Rich's console; as wide as a log needs when it is not a terminal. What it prints is `shown`."""
+    from rich.console import Console
+    from rich.segment import Segment
+
+    from mmcorpus.curation.engine.terminal import shown
+
+    class Shown(Console):
+        """All text of a table, a message or an exception passes here, whatever it is made of."""
+
+        def render(self, renderable: Any, options: Any = None) -> Iterable[Segment]:
+            for segment in super().render(renderable, options):
+                yield segment if segment.control else segment._replace(text=shown(segment.text))
+
+    made = Shown(stderr=stderr, highlight=False, soft_wrap=True)
     if not made.is_terminal and "COLUMNS" not in os.environ:
         made.width = 160
     return made
 
 
 def say(text: str) -> None:
-    """A line to the user, as it is: no markup is read in it."""
-    console().print(text, markup=False)
+    """A line to the user: no markup is read in it, and secrets and control characters do not show."""
+    console().print(told(text), markup=False)
 
 
 def guarded(command: Callable[..., None]) -> Callable[..., None]:
@@ -86,31 +107,46 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> None:
+        from mmcorpus.filters.secrets import remember_environment
+
+        remember_environment()
         try:
             with _terminate_as_interrupt():
                 command(*args, **kwargs)
         except KeyboardInterrupt:
-            _complain("Stopped. What was finished is kept; run the same command to resume.")
+            complain("Stopped. What was finished is kept; run the same command to resume.")
             raise typer.Exit(INTERRUPTED) from None
         except Exception as error:
-            if debug or type(error).__module__.startswith(("click", "typer")):
+            if type(error).__module__.startswith(("click", "typer")):
+                raise
+            if debug:
+                sys.excepthook = _complain_of
                 raise
             usage = isinstance(error, ValueError | FileNotFoundError | NotADirectoryError | IsADirectoryError)
             if usage or isinstance(error, OSError | RuntimeError | ImportError):
-                _complain(_text(error))
+                complain(_text(error))
             else:
-                _complain(f"{type(error).__name__}: {error}\nThis is a fault of mmcorpus; --debug before the command")
-                _complain("shows where it arose: mmcorpus --debug " + " ".join(sys.argv[1:]))
+                complain(f"{type(error).__name__}: {error}\nThis is a fault of mmcorpus; --debug before the command")
+                complain("shows where it arose: mmcorpus --debug " + " ".join(sys.argv[1:]))
             raise typer.Exit(USAGE if usage else FAILED) from None
 
     return wrapped
 
 
-def _complain(text: str) -> None:
-    console(stderr=True).print(text, style="red", markup=False)
+def complain(text: str) -> None:
+    """An error to the user, as `say` says it, in red and on standard error."""
+    console(stderr=True).print(told(text), style="red", markup=False)
+
+
+def _complain_of(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """Python's hook for an error that ends the process: its traceback, as everything else is shown."""
+    complain("".join(traceback.format_exception(kind, error, trace)))
 
 
 def _text(error: Exception) -> str:
+    from mmcorpus.filters.web import explained
+
+    error = explained(error, str(getattr(error, "filename", None) or error)) or error
     if isinstance(error, OSError) and error.filename and error.strerror:
         plain = error.strerror == os.strerror(errno.ENOENT)
         return f"{error.filename}: {'there is no such file or folder' if plain else error.strerror}"
@@ -157,7 +193,13 @@ def table(title: str, headings: Sequence[str], left: Sequence[str]) -> "Table":
     """A table without lines; the columns not in `left` hold numbers."""
     from rich.table import Table
 
-    made = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    class Told(Table):
+        """Cells are escaped before they are laid out, by whose widths columns are cut."""
+
+        def add_row(self, *cells: Any, **options: Any) -> None:
+            super().add_row(*(told(cell) if isinstance(cell, str) else cell for cell in cells), **options)
+
+    made = Told(title=told(title), title_justify="left", box=None, pad_edge=False)
     for heading in headings:
         made.add_column(heading, justify="left" if heading in left else "right", overflow="fold")
     return made
@@ -243,6 +285,38 @@ def budget_of(settings: list[str] | None) -> AbstractContextManager[None]:
     return use_budget(read_config(SampleBudget, settings))
 
 
+@contextlib.contextmanager
+def _on_loopback() -> Iterator[None]:
+    """A Ray that starts in this block listens on loopback alone.
+
+    Ray takes a machine's outward address for its node's, and listens on all addresses, unless told that there is no
+    cluster. It knows such a mode for the firewalls of Windows and macOS.
+    """
+    constants: Any = sys.modules.get("ray._private.ray_constants")
+    before, enabled = os.environ.get(_NO_CLUSTER), getattr(constants, "ENABLE_RAY_CLUSTER", None)
+    os.environ[_NO_CLUSTER] = "0"  # for the processes that it starts
+    if constants is not None:  # it was read when Ray was imported
+        constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        if constants is not None:
+            constants.ENABLE_RAY_CLUSTER = enabled
+        if before is None:
+            del os.environ[_NO_CLUSTER]
+        else:
+            os.environ[_NO_CLUSTER] = before
+
+
+def _ray_folder() -> str:
+    """The folder of the files of Rays that are started here: this user alone can enter it."""
+    from mmcorpus.filters.weights import private_folder
+
+    base = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    os.makedirs(base, exist_ok=True)
+    return private_folder(os.path.join(base, f"mmcorpus-ray-{os.getuid()}"))
+
+
 class Cluster:
     """Ray for the block of a `with`, or with `lazy` from where `start` is called. The command line alone does this."""
 
@@ -269,10 +343,11 @@ class Cluster:
         where: dict[str, Any] = {"address": address}
         if not address:
             where = {"num_cpus": self.num_cpus, "include_dashboard": False, "object_store_memory": 10**9}
+            where |= {"_node_ip_address": "127.0.0.1", "_temp_dir": _ray_folder()}
         handler = signal.getsignal(signal.SIGTERM)  # Ray puts its own in its place
         for left in reversed(range(1 if address else _STARTS)):
             try:
-                with _silent_stderr():
+                with _silent_stderr(), contextlib.nullcontext() if address else _on_loopback():
                     ray.init(**where, **quiet)
                 break
             except Exception as error:  # it raises nearly anything, a bare Exception where its node is slow to start

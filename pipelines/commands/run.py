@@ -5,7 +5,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mmcorpus.pipelines.commands import common
-from mmcorpus.pipelines.commands.common import FAILED, Cluster, CpusOption, RetryOption, a_folder, console, say, table
+from mmcorpus.pipelines.commands.common import (
+    FAILED,
+    Cluster,
+    CpusOption,
+    RetryOption,
+    a_folder,
+    complain,
+    console,
+    say,
+    table,
+    told,
+)
 
 if TYPE_CHECKING:
     from mmcorpus.curation.engine.stage import Decision
@@ -105,7 +116,9 @@ _STYLES = {"keep": "dim", "start": "bold", "done": "green", "failed": "red", "bl
 def _event(kind: str, stage: str, text: str) -> None:
     from rich.text import Text
 
-    line = Text(f"{stage}: ", style=_STYLES.get(kind, "")).append(text, style="" if kind != "keep" else "dim")
+    line = Text(told(f"{stage}: "), style=_STYLES.get(kind, "")).append(
+        told(text), style="" if kind != "keep" else "dim"
+    )
     console().print(line)
 
 
@@ -118,7 +131,7 @@ def _show_result(result: "RunResult", out: str) -> None:
     if result.problems:
         say("")
         for problem in result.problems[:20]:
-            console(stderr=True).print(problem, style="red", markup=False)
+            complain(problem)
         if len(result.problems) > 20:
             say(f"… and {len(result.problems) - 20} more; mmcorpus status {out} lists them")
         say(f"The same command tries again what failed. Full accounts: {out}/errors/")

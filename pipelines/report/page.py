@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.ledger import StageCount
+from mmcorpus.filters.secrets import masked_text
 from mmcorpus.pipelines.recipe.populations import IMAGES, URLS
 from mmcorpus.pipelines.report import contamination, dfn, documents, duplicates, samples, scores, training, truth
 from mmcorpus.pipelines.truth.run_verdict import RunVerdict, judge_run
@@ -37,7 +38,9 @@ def render_page(run: str, verdict: RunVerdict | None = None) -> str:
     import jinja2
 
     files = resources.files("mmcorpus.pipelines.report")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, finalize=_without_secrets
+    )
     environment.filters |= {"n": _formatted(","), "share": _formatted(".1%"), "nats": _formatted(".3f")}
     parts = ("template", "macros", "documents", "duplicates", "dfn")
     texts = {f"{name}.html.jinja": (files / f"{name}.html.jinja").read_text("utf-8") for name in parts}
@@ -45,6 +48,11 @@ def render_page(run: str, verdict: RunVerdict | None = None) -> str:
     style = "".join((files / name).read_text("utf-8") for name in ("style.css", "documents.css", "duplicates.css"))
     content = _content(run, verdict or judge_run(run))
     return environment.get_template("template.html.jinja").render(style=style, **content)
+
+
+def _without_secrets(value: Any) -> Any:
+    """Each value as the page shows it: addresses of images can be signed, and details of errors can quote them."""
+    return masked_text(value) if type(value) is str else value
 
 
 def _formatted(form: str) -> Callable[[Any], str]:

@@ -10,6 +10,7 @@ from mmcorpus.curation.engine.budget import use_budget
 from mmcorpus.curation.engine.stage import Decision, Stage, decide
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.lock import lock
+from mmcorpus.filters.secrets import masked, masked_messages, remember_config, remember_environment
 from mmcorpus.pipelines.recipe.schema import Recipe
 from mmcorpus.pipelines.run import runner
 from mmcorpus.pipelines.run.runner import Outcome, Say
@@ -65,6 +66,8 @@ def run_recipe(
         RunLocked: another process runs in `out`, or has taken it over.
         OSError: the disk is full.
     """
+    remember_environment()
+    remember_config(recipe.data)
     stages = build_stages(recipe, out, retry_failed=retry_failed, start_ray=start_ray)
     chosen = runner.until(stages, until) if until else stages
     with lock(out) as confirm, use_budget(recipe.file.sample_budget):
@@ -72,7 +75,7 @@ def run_recipe(
         state = _state(recipe, out)
         state.confirm = confirm
         state.take_order([stage.name for stage in stages])
-        text = yaml.safe_dump(recipe.data, sort_keys=False, allow_unicode=True, width=120)
+        text = yaml.safe_dump(masked_messages(masked(recipe.data)), sort_keys=False, allow_unicode=True, width=120)
         storage.write_bytes(storage.join(out, RECIPE_FILE), text.encode())
         outcome = runner.execute(chosen, state, say=say, start_ray=start_ray, stop_ray=stop_ray, debug=debug)
         _drop_stale_ledgers(stages, state)

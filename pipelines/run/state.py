@@ -6,6 +6,7 @@ from typing import Final
 
 from mmcorpus.curation.engine.stage import StageRecord
 from mmcorpus.curation.store import storage
+from mmcorpus.filters.secrets import masked_messages
 
 FORMAT: Final = 1
 FILE: Final = "run.json"
@@ -49,8 +50,11 @@ class RunState:
         return state
 
     def put(self, stage: str, record: StageRecord) -> None:
-        """Set a stage's record and write the file."""
-        self.stages[stage] = record  # a new one comes last, and finds its place at the next run
+        """Set a stage's record, its texts without secrets, and write the file."""
+        texts = {name: masked_messages(getattr(record, name)) for name in ("failures", "reason", "config")}
+        self.stages[stage] = dataclasses.replace(
+            record, **texts
+        )  # a new one comes last, and finds its place at the next run
         self.write()
 
     def take_order(self, stages: list[str]) -> None:

@@ -14,6 +14,7 @@ from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.shards import SUCCESS, list_shards, read_rows
 from mmcorpus.curation.synthetic.miniweb import generate_site, read_site, serve_site
 from mmcorpus.curation.synthetic.miniweb.generate import VERSION, site_fingerprint
+from mmcorpus.filters.web import reading
 from mmcorpus.pipelines.recipe.populations import MADE_WITH
 from mmcorpus.pipelines.recipe.schema import WEB
 from mmcorpus.pipelines.stages.context import RunContext, counts, failures
@@ -46,7 +47,8 @@ def download_pairs(run: RunContext, source: str) -> Stage:
     place = urls.replace(WEB, run.site) if run.site is not None else urls
     identity: Any = urls
     if place == urls:  # a changed list is told from an unchanged one
-        identity = {path: file_identity(path, LIST_HASHED_WHOLE) for path in find_lists(urls)}
+        with reading(urls, allow_private=config.allow_private):
+            identity = {path: file_identity(path, LIST_HASHED_WHOLE) for path in find_lists(urls)}
     elif not run.generates_web:
         identity = {"list": urls, "site": read_site(run.site or "").fingerprint}
     described = {"urls": identity, **plain(config, VOLATILE)}

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from mmcorpus.curation.crawl.config import VOLATILE, PagesConfig
 from mmcorpus.curation.download.config import VOLATILE as DOWNLOAD_VOLATILE
@@ -16,6 +16,9 @@ from mmcorpus.pipelines.recipe.populations import IMAGES, MADE_WITH, PARAGRAPHS,
 from mmcorpus.pipelines.recipe.schema import WEB
 from mmcorpus.pipelines.stages.collect import download_stage, file_identity
 from mmcorpus.pipelines.stages.context import REQUIRED, RunContext, counts, failures
+
+if TYPE_CHECKING:
+    from mmcorpus.curation.crawl.inputs import InputFile
 
 NOTHING: Final = "nothing.json"
 """In the folders of a download that had nothing to fetch."""
@@ -217,12 +220,18 @@ class _Documents:
 def pages_identity(config: PagesConfig, inputs: Sequence[str]) -> list[Any]:
     """Changed inputs from unchanged ones: of each file its path, and its bytes' hash or its size."""
     from mmcorpus.curation.crawl.inputs import find_inputs
+    from mmcorpus.filters.web import reading
 
+    with reading(str(inputs), allow_private=config.allow_private):
+        return _identities(find_inputs(config, inputs))
+
+
+def _identities(files: "Sequence[InputFile]") -> list[Any]:
     def mark(path: str) -> Any:
         return file_identity(path, PAGES_HASHED_WHOLE, _MARKS)
 
     found: list[Any] = []
-    for file in find_inputs(config, inputs):
+    for file in files:
         paths = [storage.join(file.path, name) for name in file.names] or [file.path]
         if len(paths) > 1:  # a folder of pages: too many to be listed in a run's record one by one
             found.append([file.path, len(paths), digest([mark(path) for path in paths])])

@@ -1,5 +1,6 @@
 """Weights: which a model has, by content, and copies of those at URLs."""
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -67,7 +68,7 @@ def test_nothing_there_is_told(tmp_path: Path) -> None:
 
 
 def test_a_model_at_a_url_is_fetched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     memory = fsspec.filesystem("memory")
     memory.pipe({"/models/tiny/config.json": b"{}", "/models/tiny/sub/model.safetensors": b"weights"})
     copy = Path(local_copy("memory://models/tiny"))
@@ -80,3 +81,82 @@ def test_a_model_at_a_url_is_fetched_once(tmp_path: Path, monkeypatch: pytest.Mo
     memory.pipe({"/models/tiny.arpa": b"arpa"})
     assert Path(local_copy("memory://models/tiny.arpa")).read_bytes() == b"arpa"
     assert local_copy("owner/name") == "owner/name"
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A file at a URL; copies go below `tmp_path/cache`."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    fsspec.filesystem("memory").pipe({"/guarded/model.onnx": b"genuine"})
+    weights._remote_digest.cache_clear()
+    return "memory://guarded/model.onnx"
+
+
+def test_copies_lie_in_a_folder_of_ones_own(tmp_path: Path, model: str) -> None:
+    local_copy(model)
+    for folder in ("cache", "cache/mmcorpus", "cache/mmcorpus/weights"):
+        assert (tmp_path / folder).stat().st_mode & 0o777 == 0o700
+
+
+def test_what_others_may_have_planted_is_not_used(tmp_path: Path, model: str) -> None:
+    copy = Path(local_copy(model))
+    copy.write_bytes(b"PLANTED")
+    assert Path(local_copy(model)).read_bytes() == b"genuine", "other bytes of the same size"
+    copy.unlink()
+    (tmp_path / "planted").write_bytes(b"genuine")
+    copy.symlink_to(tmp_path / "planted")
+    assert not Path(local_copy(model)).is_symlink()
+    (copy.parent / ".mmcorpus.json").unlink()
+    copy.write_bytes(b"PLANTED")
+    assert Path(local_copy(model)).read_bytes() == b"genuine", "without a record of what was fetched"
+
+
+@pytest.mark.parametrize("folder", ["mmcorpus", "mmcorpus/weights"])
+def test_folders_that_others_can_write_to_are_refused(tmp_path: Path, model: str, folder: str) -> None:
+    place = tmp_path / "cache" / folder
+    place.mkdir(parents=True, mode=0o700)
+    place.chmod(0o777)
+    with pytest.raises(PermissionError, match=f"{folder} can be written by others, .*remove it, or set XDG_CACHE_HOME"):
+        local_copy(model)
+    place.rmdir()
+    (tmp_path / "elsewhere").mkdir()
+    place.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(PermissionError, match="is no folder, or a link"):
+        local_copy(model)
+
+
+def test_a_folder_of_another_user_is_refused(tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cache" / "mmcorpus").mkdir(parents=True, mode=0o700)
+    monkeypatch.setattr(os, "getuid", lambda: 12_345)
+    with pytest.raises(PermissionError, match="belongs to another user"):
+        local_copy(model)
+
+
+def test_the_identity_is_the_content_without_secrets(tmp_path: Path, model: str) -> None:
+    identity = weights_identity(model)
+    (tmp_path / "own.onnx").write_bytes(b"genuine")
+    assert identity == f"{model}@" + weights_identity(str(tmp_path / "own.onnx")).rpartition("@")[2]
+    fsspec.filesystem("memory").pipe({"/guarded/model.onnx": b"another"})
+    weights._remote_digest.cache_clear()
+    assert weights_identity(model) != identity
+
+
+def test_a_hash_that_is_asked_for_has_to_be_that_of_the_file(model: str) -> None:
+    good = hashlib.sha256(b"genuine").hexdigest()
+    assert Path(local_copy(f"{model}#sha256={good}")).read_bytes() == b"genuine"
+    assert weights_identity(f"{model}#sha256={good}") == weights_identity(model)
+    with pytest.raises(ValueError, match=f"is of SHA-256 {good}, not of 0000.*; it was not kept"):
+        local_copy(f"{model}#sha256={'0' * 64}")
+    with pytest.raises(ValueError, match="after #sha256= come 64 hex digits"):
+        local_copy(f"{model}#sha256=abc")
+
+
+def test_what_arrives_incomplete_is_not_kept(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut(fs: object, source: str, target: str, **_: object) -> None:
+        Path(target).write_bytes(b"gen")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("fsspec.implementations.memory.MemoryFileSystem.get", cut)
+        with pytest.raises(ValueError, match="arrived with 3 of 7 bytes; try again"):
+            local_copy(model)
+    assert Path(local_copy(model)).read_bytes() == b"genuine"

@@ -1,6 +1,7 @@
 """The command: help, exit codes, messages."""
 
 import ast
+import ipaddress
 import os
 import re
 import signal
@@ -283,3 +284,79 @@ def test_what_failed_is_told_and_is_exit_code_1(capsys: pytest.CaptureFixture[st
     out, errors = capsys.readouterr()
     assert out == "failed: shard 00003: OSError: gone\nThe same command tries them again.\n"
     assert errors == "", "the exit is no error of its own"
+
+
+LISTENING = """
+import os, stat, sys
+import psutil
+from mmcorpus.pipelines.commands.common import Cluster
+with Cluster(1):
+    import ray
+    assert ray.get(ray.remote(lambda: 1).remote()) == 1
+    for process in psutil.Process().children(recursive=True):
+        for one in process.net_connections("tcp"):
+            if one.status == psutil.CONN_LISTEN:
+                print("listens", one.laddr.ip, process.name())
+    folder = ray._private.worker._global_node.get_session_dir_path()
+    print("folder", oct(stat.S_IMODE(os.stat(os.path.dirname(folder)).st_mode)), os.path.dirname(folder))
+"""
+
+
+@pytest.mark.slow
+def test_a_ray_of_ones_own_listens_on_loopback_alone_and_its_files_are_private(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    run = subprocess.run(
+        [sys.executable, "-c", LISTENING], capture_output=True, text=True, timeout=120, check=False, env=environment
+    )
+    assert run.returncode == 0, run.stderr
+    lines = [line.split() for line in run.stdout.splitlines()]
+    listening = {tuple(words[1:]) for words in lines if words[0] == "listens"}
+    assert {name for _, name in listening} >= {"gcs_server", "raylet"}
+    assert all(ipaddress.ip_address(ip.removeprefix("::ffff:")).is_loopback for ip, _ in listening), listening
+    assert [words[1] for words in lines if words[0] == "folder"] == ["0o700"]
+
+
+def test_files_of_ray_in_a_folder_of_somebody_elses_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mmcorpus.pipelines.commands.common import Cluster
+
+    class Fake:
+        def is_initialized(self) -> bool:
+            return False
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "ray", Fake())
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / f"mmcorpus-ray-{os.getuid()}").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(PermissionError, match="is no folder, or a link"):
+        Cluster().start()
+
+
+def test_what_is_said_shows_controls_as_text_and_no_secrets(capsys: pytest.CaptureFixture[str]) -> None:
+    common.say("\x1b]52;c;eA==\x07 http://u:secretpw@h/x \u202egnp")
+    common.complain("\x9b31m http://u:secretpw@h/x")
+    shown = common.table("title \x1b[2J", ("a",), left=("a",))
+    shown.add_row("caption \x1b]0;title\x1b \u2066x")
+    common.console().print(shown)
+    out, err = capsys.readouterr()
+    assert "\\x1b]52;c;eA==\\x07 http://***@h/x \\u202egnp" in out
+    assert "\\x9b31m http://***@h/x" in err
+    assert "title \\x1b[2J" in out
+    assert "caption \\x1b]0;title\\x1b \\u2066x" in out
+    assert not set(out + err) & set("\x1b\x07\x9b\u202e\u2066")
+
+
+def test_an_error_that_quotes_the_web_is_shown_as_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(common, "debug", False)
+
+    @common.guarded
+    def failing() -> None:
+        raise ValueError("\x1b]0;owned\x07 at http://u:secretpw@h/x")
+
+    app = typer.Typer()
+    app.command()(failing)
+    result = CliRunner().invoke(app, [])
+    assert result.exit_code == 2
+    assert "\\x1b]0;owned\\x07 at http://***@h/x" in result.output

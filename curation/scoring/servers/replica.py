@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from mmcorpus.curation.scoring.servers import supervise
 from mmcorpus.curation.store import storage
+from mmcorpus.filters.secrets import known, remember, remember_config, remember_environment
 from mmcorpus.filters.serving import ServerConfig
 
 VLLM: Final = "vllm.entrypoints.openai.api_server"
@@ -127,6 +128,7 @@ class Replica:
             "start_timeout": config.start_timeout,
             "hang_timeout": config.hang_timeout,
             "max_restarts": config.max_restarts,
+            "secrets": _secrets(self._spec),
         }
         handle, path = tempfile.mkstemp(prefix="mmcorpus-server-", suffix=".json")
         with os.fdopen(handle, "w") as file:
@@ -190,6 +192,14 @@ def _environment(spec: ReplicaSpec) -> dict[str, str]:
     foreign = ("RAY_", "OMP_NUM_THREADS", "PYTHONBREAKPOINT", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     return {**inherited, "VLLM_API_KEY": spec.api_key, **spec.config.env}
+
+
+def _secrets(spec: ReplicaSpec) -> list[str]:
+    """What must not stand in the server's log: its keys, and the values of the recipe's `env`."""
+    remember_environment()
+    remember_config({"env": spec.config.env, "args": [*spec.config.args], "command": [*(spec.config.command or ())]})
+    remember([spec.api_key])
+    return sorted(known())
 
 
 def _working_folder(spec: ReplicaSpec) -> str | None:

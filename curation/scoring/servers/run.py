@@ -8,10 +8,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from mmcorpus.curation.engine.progress import Progress
+from mmcorpus.curation.engine.terminal import shown
 from mmcorpus.curation.scoring.servers.answers import AnswerLog
 from mmcorpus.curation.scoring.servers.replica import Replica, ReplicaSpec, free_port
 from mmcorpus.curation.store import storage
 from mmcorpus.filters.scorer import Scorer
+from mmcorpus.filters.secrets import masked_text
 from mmcorpus.filters.serving import Connection, ServedScorer, ServerConfig
 
 _STOP_SECONDS: Final = 60.0
@@ -130,5 +132,6 @@ def _come_up(keepers: Sequence[Any], logs: str) -> tuple[str, ...]:
     if not urls:
         raise RuntimeError(errors[0])
     for error in errors:
-        print(f"going on with {len(urls)} of {len(keepers)} model servers: {error}", file=sys.stderr, flush=True)
+        told = shown(masked_text(str(error)))
+        print(f"going on with {len(urls)} of {len(keepers)} model servers: {told}", file=sys.stderr, flush=True)
     return tuple(urls[number] for number in sorted(urls))

@@ -13,13 +13,16 @@ import contextlib
 import ctypes
 import json
 import os
+import re
 import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from typing import Any, Final
 
 GRACE: Final = 10.0
@@ -36,7 +39,7 @@ class Supervisor:
     """Starts, watches, restarts and ends one server.
 
     `spec` holds `command`, `env`, `folder` (where it runs, or null), `log` (a path), `health` (a URL), `start_timeout`,
-    `hang_timeout`, `max_restarts`.
+    `hang_timeout`, `max_restarts`, and `secrets`: texts that the log has not, whatever the server prints.
     """
 
     def __init__(self, spec: dict[str, Any]) -> None:
@@ -44,6 +47,7 @@ class Supervisor:
         self.restarts = 0
         self.ready_at: float | None = None
         self._server: subprocess.Popen[bytes] | None = None
+        self._copier: threading.Thread | None = None
 
     def run(self) -> int:
         """Until the owner is gone (0) or the server has died once too often (1)."""
@@ -69,17 +73,20 @@ class Supervisor:
             self._end()
 
     def _start(self) -> None:
-        with open(self.spec["log"], "ab") as log:
-            self._server = subprocess.Popen(
-                self.spec["command"],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=self.spec["env"],
-                cwd=self.spec["folder"],
-                start_new_session=True,
-                preexec_fn=_die_with_parent,
-            )
+        self._server = subprocess.Popen(
+            self.spec["command"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=self.spec["env"],
+            cwd=self.spec["folder"],
+            start_new_session=True,
+            preexec_fn=_die_with_parent,
+        )
+        assert self._server.stdout is not None
+        given = (self._server.stdout.fileno(), self.spec["log"], self.spec.get("secrets", ()))
+        self._copier = threading.Thread(target=copy_masked, args=given, daemon=True)
+        self._copier.start()
 
     def _watch(self) -> str | None:
         """Why the server has to be started again; None if the owner is gone."""
@@ -105,6 +112,15 @@ class Supervisor:
         if self._server is None:
             return
         group, self._server = self._server, None
+        try:
+            self._kill(group)
+        finally:
+            if self._copier is not None:  # at its end once nobody has the pipe any more
+                self._copier.join(GRACE)
+                if not self._copier.is_alive() and group.stdout is not None:
+                    group.stdout.close()
+
+    def _kill(self, group: "subprocess.Popen[bytes]") -> None:
         for sign, seconds in ((signal.SIGTERM, GRACE), (signal.SIGKILL, GRACE)):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(group.pid, sign)
@@ -114,6 +130,33 @@ class Supervisor:
                 if not _group_lives(group.pid):
                     return
                 time.sleep(0.05)
+
+
+def copy_masked(pipe: int, log: str, secrets: Sequence[str]) -> None:
+    """Append what comes from a pipe to a log until it ends, secrets as `***`, at once but for what may begin one."""
+    words = sorted({word.encode() for word in secrets if word}, key=len, reverse=True)
+    pattern = re.compile(b"|".join(map(re.escape, words)) or rb"(?!)")
+    held = b""
+    with open(log, "ab", buffering=0) as file:
+        while data := os.read(pipe, 65_536):
+            held += data
+            open_end = len(held) - max((_begun(word, held) for word in words), default=0)
+            parts, at = [], 0
+            for found in pattern.finditer(held):
+                if found.start() >= open_end:  # it may be the beginning of a longer one
+                    break
+                parts += [held[at : found.start()], b"***"]
+                at = found.end()
+            with contextlib.suppress(OSError):  # a full disk must not block the server
+                file.write(b"".join([*parts, held[at:open_end]]))
+            held = held[max(at, open_end) :]
+        with contextlib.suppress(OSError):
+            file.write(pattern.sub(b"***", held))
+
+
+def _begun(word: bytes, text: bytes) -> int:
+    """The number of bytes at the end of a text with which a word begins, short of the whole word."""
+    return next((n for n in range(min(len(word) - 1, len(text)), 0, -1) if text.endswith(word[:n])), 0)
 
 
 def answers(url: str) -> bool:

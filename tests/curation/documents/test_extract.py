@@ -283,10 +283,13 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 def test_over_http(server: str, tmp_path: Path) -> None:
     write_warc(f"{tmp_path}/www/a.warc.gz", pages(6))
     (tmp_path / "warc.paths.gz").write_bytes(gzip.compress(b"a.warc.gz\n"))
-    report = extract(str(tmp_path / "warc.paths.gz"), tmp_path, prefix=f"{server}/")
+    refused = extract(str(tmp_path / "warc.paths.gz"), tmp_path / "refused", prefix=f"{server}/")
+    assert "private_address: 127.0.0.1 is loopback" in refused.failed_files[f"{server}/a.warc.gz"]
+    allowed = {"prefix": f"{server}/", "allow_private": True}
+    report = extract(str(tmp_path / "warc.paths.gz"), tmp_path, **allowed)
     assert (report.documents, report.failed_files) == (6, {})
     (tmp_path / "documents" / "000000001_stats.json").unlink()
-    assert extract(str(tmp_path / "warc.paths.gz"), tmp_path, prefix=f"{server}/").extracted == 2
+    assert extract(str(tmp_path / "warc.paths.gz"), tmp_path, **allowed).extracted == 2
     assert [row["file"] for row in rows(tmp_path)] == [f"{server}/a.warc.gz"] * 6
 
 

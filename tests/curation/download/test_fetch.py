@@ -12,7 +12,7 @@ import pytest
 from mmcorpus.curation.download.config import DownloadConfig
 from mmcorpus.curation.download.connect import process_resolver
 from mmcorpus.curation.download.fetch import MAX_WAIT, TRANSIENT_CODES, FetchFailure, FetchResult, fetch
-from mmcorpus.curation.download.guard import HostGate, Resolver
+from mmcorpus.curation.download.guard import Resolver
 from tests.curation.download.conftest import Web, encoded, picture, respond
 
 DATA = encoded(picture())
@@ -288,30 +288,6 @@ def test_a_name_server_that_never_answers_costs_a_timeout(
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: release.wait(30) and [])
     assert code(fetch("http://slow.test/a", limits, resolver=Resolver())) == "dns"
     release.set()
-
-
-def test_at_most_so_many_requests_at_once_to_a_host(web: Web, limits: DownloadConfig) -> None:
-    lock, here, most = threading.Lock(), [0], [0]
-
-    def slow(handler: http.server.BaseHTTPRequestHandler) -> None:
-        with lock:
-            here[0] += 1
-            most[0] = max(most[0], here[0])
-        time.sleep(0.05)
-        with lock:
-            here[0] -= 1
-        respond(handler, DATA)
-
-    url, gate = web.answer("/a", slow), HostGate(2)
-    outcomes: list[object] = []
-    patient = replace(limits, timeout=0.4, total_timeout=0.4)  # waiting for a turn does not count
-    threads = [threading.Thread(target=lambda: outcomes.append(fetch(url, patient, gate=gate))) for _ in range(20)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert [type(outcome) for outcome in outcomes] == [FetchResult] * 20
-    assert most[0] <= 2
 
 
 def test_the_process_shares_one_resolver() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmcorpus.curation.download.guard import HostGate, Resolver, refusal
+from mmcorpus.curation.download.guard import Resolver, refusal
 
 
 @pytest.mark.parametrize(
@@ -61,10 +61,3 @@ def test_a_name_is_looked_up_once_by_many_threads(monkeypatch: pytest.MonkeyPatc
     assert resolver.resolve("a.test", 5) == ("8.8.8.8",)
     assert found == [("8.8.8.8",)] * 8
     assert calls == ["a.test"]
-
-
-def test_the_gate_forgets_hosts_nobody_uses() -> None:
-    gate = HostGate(1)
-    with gate.entered("a"), gate.entered("b"):
-        assert set(gate._gates) == {"a", "b"}
-    assert not gate._gates

@@ -7,6 +7,7 @@ import io
 import json
 import threading
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -22,6 +23,7 @@ from mmcorpus.curation.download.lists import NormalisedList, normalise
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.ledger import read_stages
 from mmcorpus.curation.store.uid import is_uid, pair_uid
+from mmcorpus.filters.web import PrivateAddress
 
 ROWS = [
     {"u": "http://a.test/1.jpg", "c": "one", "n": 1},
@@ -215,7 +217,10 @@ def test_a_list_over_http(tmp_path: Path) -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path))) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_address[1]}/l.csv?version=2"
-        assert run(CONFIG, url, tmp_path / "http").digest == run(CONFIG, local, tmp_path).digest
+        with pytest.raises(PrivateAddress, match="is loopback"):
+            run(CONFIG, url, tmp_path / "refused")
+        allowed = replace(CONFIG, allow_private=True)
+        assert run(allowed, url, tmp_path / "http").digest == run(CONFIG, local, tmp_path).digest
         server.shutdown()
 
 
@@ -223,3 +228,28 @@ def test_an_unreadable_parquet_list_is_named(tmp_path: Path) -> None:
     (tmp_path / "junk.parquet").write_bytes(b"x" * 300)
     with pytest.raises(ListError, match=r"junk.parquet is not a readable parquet file"):
         column_types(str(tmp_path / "junk.parquet"), ["url"])
+
+
+def test_lists_that_differ_in_a_secret_alone_are_one_and_none_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    row = "http://u:ROWSECRET@a.test/1.jpg,of,too many cells\n"
+    (tmp_path / "l.csv").write_text(f"u,c,n\nhttp://a.test/1.jpg,one,1\n{row}{row}".replace("of,too", "of,x,too"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        place = f"127.0.0.1:{server.server_address[1]}/l.csv"
+        allowed = replace(CONFIG, allow_private=True)
+        first = run(allowed, f"http://alice:PW-SECRET@{place}?X-Amz-Signature=SIG-SECRET&v=1", tmp_path / "out")
+        monkeypatch.setattr("mmcorpus.curation.download.lists.read_list", None)
+        again = run(allowed, f"http://bob:OTHER@{place}?X-Amz-Signature=ROTATED&v=1", tmp_path / "out")
+        assert again == first, "kept without being read"
+        server.shutdown()
+    assert first.dropped["bad_row"] == 2
+    for path in (tmp_path / "out").rglob("*"):
+        text = str(pq.read_table(path).to_pylist()) if path.suffix == ".parquet" else ""
+        text += path.read_bytes().decode("utf-8", "replace") if path.is_file() else ""
+        assert "SECRET" not in text, path

@@ -136,3 +136,41 @@ def test_the_report_is_written_and_an_empty_run_has_one_too(run: str, tmp_path: 
     assert "nothing has run yet" in render_page(bare)
     with pytest.raises(FileNotFoundError, match=re.escape("no run.json")):
         write_report(str(tmp_path / "elsewhere"))
+
+
+class Inline(HTMLParser):
+    """What a page would run or fetch, and its policy."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scripts: list[str] = []
+        self.fetched: list[str] = []
+        self.policy = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.scripts += [name for name in given if name.startswith("on")]
+        if tag in ("script", "iframe", "object", "embed", "link", "base", "form"):
+            self.scripts.append(tag)
+        address = given.get("src") or given.get("href") or given.get("xlink:href") or ""
+        if not address.startswith(("#", "data:image/")) and address:
+            self.fetched.append(address)
+        if tag == "meta" and given.get("http-equiv") == "Content-Security-Policy":
+            assert not self.fetched, "it stands before what it is about"
+            self.policy = given["content"] or ""
+
+
+def test_the_policy_forbids_all_that_the_page_does_not_do(run: str) -> None:
+    text = render_page(run)
+    found = Inline()
+    found.feed(text)
+    rules = {name: values for name, *values in (rule.split() for rule in found.policy.split(";"))}
+    assert rules["default-src"] == ["'none'"], "so no script, no frame, no request"
+    assert "script-src" not in rules
+    assert rules["img-src"] == ["data:"]
+    assert rules["style-src"] == ["'unsafe-inline'"]
+    assert rules["form-action"] == rules["base-uri"] == ["'none'"]
+    assert not found.scripts
+    assert not found.fetched
+    assert text.index("Content-Security-Policy") < text.index("<style>")
+    assert "url(" not in text.partition("<style>")[2].partition("</style>")[0]

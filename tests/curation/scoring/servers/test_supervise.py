@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -163,3 +164,39 @@ def test_a_command_is_told_where_and_what_to_serve() -> None:
     assert command[command.index("--revision") + 1] == "main"
     assert command[-2:] == ["--max-model-len", "4096"]
     assert "k" not in command
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [[b"a topsecret b", b"c"], [b"a top", b"secret b", b"c"], [bytes([byte]) for byte in b"a topsecret bc"]],
+)
+def test_the_log_has_no_secret_however_it_arrives(tmp_path: Path, pieces: list[bytes]) -> None:
+    log, (read, write) = tmp_path / "log", os.pipe()
+    copier = threading.Thread(target=supervise.copy_masked, args=(read, str(log), ["topsecret", "top"]))
+    copier.start()
+    for piece in pieces:
+        os.write(write, piece)
+        time.sleep(0.01)
+    os.write(write, b" and top")
+    until(lambda: b" bc" in log.read_bytes())  # what is no secret is there at once
+    os.close(write)
+    copier.join()
+    os.close(read)
+    assert log.read_bytes() == b"a *** bc and ***"
+
+
+def test_a_server_that_prints_its_environment_shows_no_secret_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_inherited_one")
+    code = "import os, sys; print(os.environ, sys.argv)"
+    command = (sys.executable, "-c", code, "{model}", "{host}", "{port}", "--api-key", "of-the-command")
+    config = ServerConfig(command=command, env={"UPSTREAM_TOKEN": "of-the-recipe"}, max_restarts=0)
+    replica = Replica(spec(tmp_path, config))
+    error = str(replica.settled()[1])
+    replica.stop()
+    log = (tmp_path / "logs" / "server.log").read_text()
+    assert "'UPSTREAM_TOKEN': '***'" in log
+    assert "some/model" in log
+    for secret in ("hf_inherited_one", "of-the-recipe", "of-the-command"):
+        assert secret not in log + error

@@ -1,0 +1,241 @@
+"""Secrets masked in what people share: records, reports, logs and messages.
+
+Masked are user names and passwords in URLs, signatures and keys in their queries, values under names like `password` or
+`env` in configs, `Authorization` headers, tokens known by their form, and in messages, word for word, every secret of
+the recipe and the environment that this process was told of (`remember_config`, `remember_environment`). The mask is
+the same for all values, so that two configs that differ in a secret alone are one. Time is linear in the text.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+from urllib.parse import quote, quote_plus, unquote, unquote_plus
+
+MASK: Final = "***"
+MIN_KNOWN: Final = 6
+"""Characters of the shortest secret that is looked for word for word; shorter ones are parts of too many words."""
+
+_NAMES: Final = frozenset(
+    {
+        "password", "passwd", "passphrase", "pwd", "secret", "apikey", "accesstoken", "refreshtoken", "idtoken",
+        "authtoken", "sessiontoken", "securitytoken", "bearertoken", "hftoken", "authorization", "proxyauthorization",
+        "secretkey", "secretaccesskey", "awssecretaccesskey", "awssessiontoken", "accesskey", "accesskeyid",
+        "awsaccesskeyid", "accountkey", "sharedaccesskey", "sharedaccesssignature", "sastoken", "connectionstring",
+        "clientsecret", "privatekey", "xapikey", "subscriptionkey", "jwt", "ossaccesskeyid", "googleaccessid",
+        "keypairid", "xauthtoken", "privatetoken", "jobtoken",
+    }
+)  # fmt: skip
+"""Names of secrets, lower case and without `-`, `_` and `.`: in queries, options, headers and the keys of mappings."""
+_WEAK_NAMES: Final = frozenset({"token", "auth", "signature", "sig", "credential", "credentials", "cookie"})
+"""Names that mean a secret there too, but not before a colon in a sentence (`unexpected token: x`)."""
+_IN_QUERY: Final = _NAMES | _WEAK_NAMES | {"key"}
+_PREFIXES: Final = ("xamz", "xgoog", "xoss", "qsign", "qak", "qkeytime", "qheaderlist", "qurlparamlist", "qsignature")
+"""Beginnings of the parameters of signed URLs: AWS, Google, Aliyun, Tencent."""
+_SIGNATURES: Final = frozenset({"signature", "sig", "policy", "keypairid"})
+"""Parameters that say that a URL is signed; those of _WITH_SIGNATURE, which each signing makes anew, go with them."""
+_WITH_SIGNATURE: Final = frozenset(
+    {
+        "policy", "expires", "expiry", "se", "st", "sp", "sv", "sr", "ss", "srt", "spr", "sip", "sdd", "skoid",
+        "sktid", "skt", "ske", "sks", "skv", "saoid", "suoid", "scid", "ses", "date", "timestamp", "nonce",
+    }
+)  # fmt: skip
+_HOLDERS: Final = frozenset({"env", "envvars", "headers", "storageoptions", "clientkwargs"})
+"""Keys of mappings all of whose values are masked."""
+
+_AUTHORITY: Final = re.compile(r"(:(?://|\\/\\/))([^\s/?#\\\"'<>]{1,4096})")
+_WORD: Final = re.compile(r"[^\s\"'<>]+")
+_PARAMETER: Final = re.compile(r"([?&;#]|&amp;|\\u0026)([^=&;?#]{1,128})=([^&;#\\,)\]}]*)")
+_BEARER: Final = re.compile(r"(?i)\b((?:bearer|basic)[ \t]{1,8})([A-Za-z0-9._~+/=-]{8,65536})")
+_FORMS: Final = re.compile(
+    r"(?<![A-Za-z0-9_-])(?:hf_[A-Za-z0-9]{16,256}|sk-[A-Za-z0-9_-]{32,256}|gh[pousr]_[A-Za-z0-9]{16,256}"
+    r"|github_pat_[A-Za-z0-9_]{16,256}|glpat-[A-Za-z0-9_-]{16,256}|xox[abprs]-[A-Za-z0-9-]{10,256}"
+    r"|(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Za-z0-9])|AIza[A-Za-z0-9_-]{30,64}|ya29\.[A-Za-z0-9_-]{16,512}"
+    r"|eyJ[A-Za-z0-9_-]{8,4096}\.[A-Za-z0-9_-]{8,4096}\.[A-Za-z0-9_-]{8,4096})"
+)
+"""Hugging Face, OpenAI, GitHub, GitLab, Slack, AWS, Google; JSON web tokens."""
+_NAMED: Final = re.compile(
+    r"(?<![A-Za-z0-9_])(-{0,2})([A-Za-z][A-Za-z0-9_.-]{1,63})([\"']?[ \t]{0,4}[:=][ \t]{0,4}|[ \t]{1,4})"
+)
+_VALUE: Final = re.compile(
+    r"([\"']?)((?:(?:bearer|basic|digest)[ \t]{1,4})?)([^\s\"',;&<>()\[\]{}]{1,4096})", re.IGNORECASE
+)
+_VARIABLE: Final = re.compile(r"(?i)secret|token(?!s|iz)|passw|api_?key|access_?key|credential|private_?key|_sas\b")
+"""Names of environment variables with a secret."""
+_OF_FILE: Final = ("_FILE", "_PATH", "_DIR", "_CREDENTIALS")
+
+_known: set[str] = set()
+_known_pattern: re.Pattern[str] | None = None
+
+
+def remember(values: Iterable[str]) -> None:
+    """Mask these from now on wherever they stand in a message, also percent-encoded."""
+    global _known_pattern
+    before = len(_known)
+    for value in values:
+        _known.update(form for form in (value, quote(value, safe=""), quote_plus(value), unquote(value))
+                      if len(form) >= MIN_KNOWN)  # fmt: skip
+    if len(_known) != before:
+        _known_pattern = re.compile("|".join(map(re.escape, sorted(_known, key=len, reverse=True))))
+
+
+def known() -> frozenset[str]:
+    """What `remember` was told, in each of its forms."""
+    return frozenset(_known)
+
+
+def remember_config(value: Any) -> None:
+    """Mask the secrets of a recipe or config from now on, wherever they stand in a message."""
+    remember(_secrets_of(value))
+
+
+def remember_environment() -> None:
+    """Mask the values of environment variables whose names speak of a secret: `HF_TOKEN`, `AWS_SECRET_ACCESS_KEY`."""
+    remember(
+        value
+        for name, value in os.environ.items()
+        if _VARIABLE.search(name) and not name.upper().endswith(_OF_FILE) and not value.isdigit()
+    )
+
+
+def masked(value: Any) -> Any:
+    """JSON-able values without the secrets that show by their place or form; the rest as it is.
+
+    The result depends on the value alone, so that fingerprints can be made of it.
+    """
+    if isinstance(value, str):
+        return _masked_forms(value)
+    if isinstance(value, Mapping):
+        return {masked(key): _masked_entry(str(key), entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return _masked_words(value)
+    if type(value) is tuple:
+        return tuple(_masked_words(value))
+    return value
+
+
+def masked_text(text: str) -> str:
+    """A message without the secrets that are known, or that show by their form or the name before them."""
+    if _known_pattern is not None:
+        text = _known_pattern.sub(MASK, text)
+    return _masked_named(_masked_forms(text))
+
+
+def masked_messages(value: Any) -> Any:
+    """JSON-able values, each text in them masked as a message (`masked_text`)."""
+    if isinstance(value, str):
+        return masked_text(value)
+    if isinstance(value, Mapping):
+        return {masked_messages(key): masked_messages(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [masked_messages(entry) for entry in value]
+    return value
+
+
+def _simple(name: str) -> str:
+    return unquote_plus(name).lower().translate(dict.fromkeys(map(ord, "-_. "))).removeprefix("amp;")
+
+
+def _masked_forms(text: str) -> str:
+    if ":/" in text or ":\\/" in text:
+        text = _AUTHORITY.sub(_masked_authority, text)
+    if "=" in text and ("?" in text or "&" in text or ";" in text or "#" in text):
+        text = _WORD.sub(_masked_query, text)
+    if "earer" in text or "EARER" in text or "asic " in text:
+        text = _BEARER.sub(rf"\1{MASK}", text)
+    return _FORMS.sub(MASK, text)
+
+
+def _masked_authority(found: re.Match[str]) -> str:
+    userinfo, _, host = found[2].rpartition("@")
+    return f"{found[1]}{MASK}@{host}" if userinfo else found[0]
+
+
+def _masked_query(found: re.Match[str]) -> str:
+    word = found[0]
+    if "=" not in word:
+        return word
+    names = {_simple(parameter[2]) for parameter in _PARAMETER.finditer(word)}
+    secret = {name for name in names if name in _IN_QUERY or name.startswith(_PREFIXES)}
+    if secret & _SIGNATURES or names & _SIGNATURES or any(name.startswith(_PREFIXES) for name in secret):
+        secret |= names & _WITH_SIGNATURE
+    if not secret:
+        return word
+    return _PARAMETER.sub(lambda m: f"{m[1]}{m[2]}={MASK}" if m[3] and _simple(m[2]) in secret else m[0], word)
+
+
+def _masked_named(text: str) -> str:
+    """`--api-key VALUE`, `AccountKey=…`, `"password": "…"`, `Authorization: Bearer …`."""
+    parts, at = [], 0
+    for found in _NAMED.finditer(text):
+        name, between = _simple(found[2]), found[3].strip(" \t\"'")
+        strong = name in _NAMES
+        if found.start() < at or not (strong or (name in _WEAK_NAMES and between == "=")):
+            continue
+        if not between and not found[1]:  # a value after a space is one of an option alone
+            continue
+        value = _VALUE.match(text, found.end())
+        if (
+            value is None
+            or value[3].startswith(MASK)
+            or value[3].isdigit()
+            or value[3].lower() in ("none", "null", "true", "false")
+        ):
+            continue
+        parts += [text[at : value.start(3)], MASK]
+        at = value.end()
+    return "".join(parts) + text[at:] if parts else text
+
+
+def _masked_entry(key: str, entry: Any) -> Any:
+    name = _simple(key)
+    if isinstance(entry, Mapping) and name in _HOLDERS:
+        return dict.fromkeys(entry, MASK)
+    if isinstance(entry, str) and entry and (name in _NAMES or name in _WEAK_NAMES):
+        return MASK
+    return masked(entry)
+
+
+def _masked_words(words: Iterable[Any]) -> list[Any]:
+    """A list's entries; in a command line the word after `--api-key`, or after its `=`, is a secret too."""
+    found: list[Any] = []
+    hidden = False
+    for word in words:
+        option, equals, _ = word.partition("=") if isinstance(word, str) and word.startswith("-") else ("", "", "")
+        secret = _simple(option) in _NAMES | _WEAK_NAMES
+        found.append(
+            MASK if hidden and isinstance(word, str) else f"{option}={MASK}" if secret and equals else masked(word)
+        )
+        hidden = secret and not equals
+    return found
+
+
+def _secrets_of(value: Any, key: str = "", *, held: bool = False) -> Iterator[str]:
+    """The secrets in a config."""
+    if isinstance(value, Mapping):
+        for name, entry in value.items():
+            yield from _secrets_of(entry, str(name), held=held or _simple(key) in _HOLDERS)
+    elif isinstance(value, list | tuple):
+        before = ""
+        for word in value:
+            option, equals, rest = word.partition("=") if isinstance(word, str) and word[:1] == "-" else ("", "", "")
+            if isinstance(word, str) and _simple(before) in _NAMES | _WEAK_NAMES:
+                yield word
+            elif equals and _simple(option) in _NAMES | _WEAK_NAMES:
+                yield rest
+            else:
+                yield from _secrets_of(word)
+            before = "" if equals else option
+    elif isinstance(value, str):
+        if held or _simple(key) in _NAMES | _WEAK_NAMES:
+            yield value
+        if key == "key_variable":
+            yield os.environ.get(value, "")
+        for authority in _AUTHORITY.finditer(value):
+            userinfo, _, _ = authority[2].rpartition("@")
+            user, _, password = userinfo.partition(":")
+            yield from filter(None, (userinfo, password or user))
+        for parameter in _PARAMETER.finditer(value):
+            name = _simple(parameter[2])
+            if name in _IN_QUERY or name in ("xamzsignature", "xamzsecuritytoken", "xamzcredential", "xgoogsignature"):
+                yield parameter[3]

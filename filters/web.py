@@ -1,0 +1,119 @@
+"""The address guard for what is read by http(s) through fsspec: URL lists, WARC files, weights, and their redirects.
+
+`install` makes it fsspec's default in this process. The address is checked where the socket is made, so that a name, a
+redirect or a name server that changes its answer leads nowhere that was not checked; aiohttp sends credentials to the
+host that they were given for alone.
+"""
+
+import contextlib
+import errno
+import ipaddress
+import os
+from collections.abc import Iterator
+from typing import Any, Final
+
+from mmcorpus.filters.addresses import refusal
+from mmcorpus.filters.secrets import masked_text
+
+ALLOW_PRIVATE: Final = "MMCORPUS_ALLOW_PRIVATE"
+"""The environment variable of hosts and networks that may be read though they are private: `mirror.lab,10.1.0.0/16`."""
+
+_open: int = 0
+"""How many blocks of `reading` with `allow_private` this process is in."""
+
+
+class PrivateAddress(OSError):
+    """A connection that was not made, because its address is private, loopback, or otherwise not of the public web."""
+
+
+@contextlib.contextmanager
+def reading(path: str, *, allow_private: bool) -> Iterator[None]:
+    """A block in which this process reads from a place; with `allow_private` any address may be read from.
+
+    Raises PrivateAddress, which names the place, for a connection that was refused.
+    """
+    global _open
+    _open += allow_private
+    try:
+        yield
+    except OSError as error:
+        if (refused := explained(error, path)) is not None:
+            raise refused from None
+        raise
+    finally:
+        _open -= allow_private
+
+
+def install() -> None:
+    """Make fsspec read http(s) by guarded clients, unless the user has set one (fsspec's own configuration)."""
+    import fsspec
+
+    fsspec.config.conf.setdefault("http", {}).setdefault("get_client", guarded_client)
+
+
+def explained(error: BaseException | None, path: str) -> PrivateAddress | None:
+    """The refused connection behind an error met at `path`; fsspec says of it that there is no such file."""
+    for _ in range(16):
+        if isinstance(error, PrivateAddress):
+            return PrivateAddress(error.errno, error.strerror, masked_text(path))
+        if error is None:
+            return None
+        inner = getattr(error, "os_error", None)
+        error = inner if isinstance(inner, PrivateAddress) else error.__cause__ or error.__context__
+    return None
+
+
+async def guarded_client(**kwargs: Any) -> Any:
+    """An aiohttp session that connects to public addresses, and to those that ALLOW_PRIVATE names."""
+    import aiohttp
+
+    named: set[str] = set()
+    """Addresses of names in ALLOW_PRIVATE."""
+
+    class Resolver(aiohttp.ThreadedResolver):
+        async def resolve(self, host: str, port: int = 0, family: Any = 0) -> Any:
+            found = await super().resolve(host, port, family)
+            if host.lower().rstrip(".") in _allowed():
+                named.update(str(result["host"]) for result in found)
+            return found
+
+    def make_socket(info: Any) -> Any:
+        import socket
+
+        family, kind, protocol, _, place = info
+        check(str(place[0]), named)
+        return socket.socket(family, kind, protocol)
+
+    if "connector" not in kwargs:
+        kwargs["connector"] = aiohttp.TCPConnector(resolver=Resolver(), socket_factory=make_socket)
+    return aiohttp.ClientSession(**kwargs)
+
+
+def check(address: str, named: set[str] | frozenset[str] = frozenset()) -> None:
+    """Raise PrivateAddress unless a connection to an IP address may be made.
+
+    named: more addresses that are allowed.
+    """
+    reason = refusal(address)
+    if reason is None or _open or address in named or _in_networks(address):
+        return
+    raise PrivateAddress(
+        errno.EACCES,
+        f"private_address: {address} is {reason}. If it is yours, name the host or its network in {ALLOW_PRIVATE} "
+        "(`allow_private: true` of a list's download, or of how pages are read, will do, too)",
+    )
+
+
+def _allowed() -> frozenset[str]:
+    entries = os.environ.get(ALLOW_PRIVATE, "").split(",")
+    return frozenset(entry.strip().lower().rstrip(".") for entry in entries if entry.strip())
+
+
+def _in_networks(address: str) -> bool:
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    for entry in _allowed():
+        with contextlib.suppress(ValueError):  # a name: its addresses are known when it is looked up
+            network = ipaddress.ip_network(entry.strip("[]"), strict=False)
+            if network.version == ip.version and ip in network:
+                return True
+    return False
