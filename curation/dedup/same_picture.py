@@ -13,6 +13,8 @@ changes a picture everywhere alike; what differs in a part alone – a digit, a 
    contrast), and its mean. The worst block decides.
 """
 
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -29,20 +31,25 @@ SMALLEST: Final = 8
 _COARSE: Final = 48
 _LEVELS: Final = (64, 160)
 """Longer sides at which the alignment is found, one after the other."""
+_PROFILE: Final = 256
+_START: Final = 0.06
+"""Of a length, by which either side may be cut away (or lie further out) for the alignment to begin with it."""
+_STEPS: Final = 10
 _SHEAR: Final = 0.02
 _MOST_CROPPED: Final = 0.25
 """Of a length, by which the scale may differ from 1."""
 _OUTSIDE: Final = 0.012
 """Of a length, by which a picture may reach out of the one that it was cropped from: errors of alignment."""
-_GAMMAS: Final = (1.0, 0.8, 1.25, 0.65, 1.55, 0.5, 2.0)
+_GAMMAS: Final = (1.0, 0.85, 1.18, 0.72, 1.38, 0.6, 1.65)
 _SCALE: Final = (0.5, 2.0)
 _SATURATION: Final = (0.3, 3.0)
 _BLOCK: Final = 8
 _MEAN_BLOCK: Final = 16
 _FLOOR: Final = (2.5, 9.0)
 _SHARE: Final = (0.16, 0.34)
+_RING: Final = 0.08
+_MOST_RING: Final = 6.0
 _MEAN: Final = 18.0
-_MARGIN: Final = 2
 _SHIFTS: Final = tuple((y, x) for y in (0, -1, 1) for x in (0, -1, 1))
 
 
@@ -96,29 +103,34 @@ def _resize(pixels: Floats, width: int, height: int) -> Floats:
 
 def _cropped(one: Floats, other: Floats) -> float:
     """The difference once one is found within the other, whichever is the larger cut."""
-    found = _align(one, other)
-    if found is None:
+    best = float("inf")
+    for found in _alignments(one, other):
+        best = min(best, _within(one, other, found), _within(other, one, cv2.invertAffineTransform(found)))
+        if best <= 1:
+            break
+    return best
+
+
+def _within(part: Floats, whole: Floats, place: Any) -> float:
+    """The difference of a picture from the place of another that it is said to be cut from."""
+    height, width = part.shape[:2]
+    corners = place[:, :2] @ np.array([[0, width], [0, height]], np.float64) + place[:, 2:]
+    limits = np.array([[whole.shape[1]], [whole.shape[0]]]) * np.array([[-_OUTSIDE, 1 + _OUTSIDE]])
+    if (corners[:, 0] < limits[:, 0]).any() or (corners[:, 1] > limits[:, 1]).any():
         return float("inf")
-    results = []
-    for part, whole, place in ((one, other, found), (other, one, cv2.invertAffineTransform(found))):
-        height, width = part.shape[:2]
-        corners = place[:, :2] @ np.array([[0, width], [0, height]], np.float64) + place[:, 2:]
-        limits = np.array([[whole.shape[1]], [whole.shape[0]]]) * np.array([[-_OUTSIDE, 1 + _OUTSIDE]])
-        if (corners[:, 0] < limits[:, 0]).any() or (corners[:, 1] > limits[:, 1]).any():
-            continue
-        # At the coarser of the two resolutions, so that nothing is compared that one of them cannot show.
-        step = float(np.sqrt(abs(np.linalg.det(place[:, :2]))))
-        if step < 1:
-            part = _resize(part, max(1, round(width * step)), max(1, round(height * step)))
-        place = _rescaled(place, (width / part.shape[1], height / part.shape[0]), (1, 1))
-        seen = whole if step <= 1.2 else cv2.GaussianBlur(whole, (0, 0), 0.45 * step)
-        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        warped = cv2.warpAffine(seen, _centred(place), part.shape[1::-1], flags=flags, borderMode=cv2.BORDER_REPLICATE)
-        results.append(_compare(part, warped))
-    return min(results, default=float("inf"))
+    # At the coarser of the two resolutions, so that nothing is compared that one of them cannot show.
+    step = float(np.sqrt(place[0, 0] * place[1, 1]))
+    if step < 1:
+        part = _resize(part, max(1, round(width * step)), max(1, round(height * step)))
+    place = _rescaled(place, (width / part.shape[1], height / part.shape[0]), (1, 1))
+    # As much blur as reducing by `step` leaves, since the warp itself averages nothing.
+    seen = whole if step <= 1.05 else cv2.GaussianBlur(whole, (0, 0), 0.45 * math.sqrt(step * step - 1))
+    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+    warped = cv2.warpAffine(seen, _centred(place), part.shape[1::-1], flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    return _compare(part, np.clip(warped, 0, 1))
 
 
-def _rescaled(place: Any, inner: tuple[float, float], outer: tuple[float, float]) -> Any:
+def _rescaled(place: Any, inner: Sequence[float], outer: Sequence[float]) -> Any:
     """An affine map between pictures, for those pictures at other sizes: coordinates times `inner`, results over
     `outer`."""
     result = np.array(place, np.float64)
@@ -127,17 +139,18 @@ def _rescaled(place: Any, inner: tuple[float, float], outer: tuple[float, float]
     return result
 
 
-def _centred(place: Any) -> Any:
-    """From coordinates that count from the corner of the first pixel to OpenCV's, which count from its centre."""
+def _centred(place: Any, half: float = 0.5) -> Any:
+    """From coordinates that count from the corner of the first pixel to OpenCV's, which count from its centre; with
+    -0.5 back."""
     result = np.array(place, np.float64)
-    result[:, 2] += result[:, :2] @ (0.5, 0.5) - 0.5
+    result[:, 2] += result[:, :2] @ (half, half) - half
     return result
 
 
-def _align(one: Floats, other: Floats) -> Any:
-    """The affine map [2, 3] from coordinates of one to the other's, from pixel corners; None if there is none."""
-    place = np.array([[other.shape[1] / one.shape[1], 0, 0], [0, other.shape[0] / one.shape[0], 0]], np.float64)
-    start = np.diag(place[:, :2]).copy()
+def _alignments(one: Floats, other: Floats) -> Iterator[Any]:
+    """Affine maps [2, 3] without shear from coordinates of one to the other's, from pixel corners, the likelier one
+    first."""
+    place = start = _start(one, other)
     for side in _LEVELS:
         small, sizes = [], []
         for pixels in (one, other):
@@ -145,33 +158,62 @@ def _align(one: Floats, other: Floats) -> Any:
             width, height = (max(SMALLEST, round(length * share)) for length in pixels.shape[1::-1])
             small.append(cv2.cvtColor(_resize(pixels, width, height), cv2.COLOR_RGB2GRAY))
             sizes.append((pixels.shape[1] / width, pixels.shape[0] / height))
-        warp = _rescaled(place, sizes[0], sizes[1])
-        warp[:, 2] += warp[:, :2] @ (0.5, 0.5) - 0.5
+        warp = _centred(_rescaled(place, sizes[0], sizes[1])).astype(np.float32)
         criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 40, 1e-4)
         try:
-            seen, warp = cv2.findTransformECC(
-                small[0], small[1], warp.astype(np.float32), cv2.MOTION_AFFINE, criteria, None, 5
-            )
-        except cv2.error:  # no texture, or it does not converge
-            return None
-        if seen < 0.7:
-            return None
-        warp = warp.astype(np.float64)
-        warp[:, 2] -= warp[:, :2] @ (0.5, 0.5) - 0.5
-        place = _rescaled(warp, (1 / sizes[0][0], 1 / sizes[0][1]), (1 / sizes[1][0], 1 / sizes[1][1]))
-    scale = np.diag(place[:, :2]) / start
-    if abs(place[0, 1] / start[0]) > _SHEAR or abs(place[1, 0] / start[1]) > _SHEAR:
-        return None
-    if (np.abs(np.log(scale)) > np.log1p(_MOST_CROPPED)).any():
-        return None
-    place[0, 1] = place[1, 0] = 0
-    return place
+            _, warp = cv2.findTransformECC(*small, warp, cv2.MOTION_AFFINE, criteria, None, 5)
+        except cv2.error:  # too little texture, or it does not converge
+            break
+        place = _rescaled(_centred(warp, -0.5), [1 / size for size in sizes[0]], [1 / size for size in sizes[1]])
+    else:
+        lengths = np.array(other.shape[1::-1]) / one.shape[1::-1]
+        scale, shear = np.diag(place[:, :2]) / lengths, np.abs([place[0, 1], place[1, 0]] / lengths)
+        if (shear <= _SHEAR).all() and (np.abs(scale - 1) < _MOST_CROPPED).all():
+            place[0, 1] = place[1, 0] = 0
+            yield place
+    yield start
+
+
+def _start(one: Floats, other: Floats) -> Any:
+    """The map from coordinates of one to the other's by which their profiles – the mean of each column, and of each
+    row – correlate best."""
+    share = (np.arange(_PROFILE) + 0.5) / _PROFILE
+    result = np.zeros((2, 3))
+    for axis in (0, 1):
+        lines = [cv2.cvtColor(each, cv2.COLOR_RGB2GRAY).mean(axis=axis) for each in (one, other)]
+        wanted, there = (_sampled(line, _PROFILE) for line in lines)
+        wanted = wanted - wanted.mean()
+        left = right = 0.0
+        for reach in (_START, _START / _STEPS):
+            grid = np.linspace(-reach, reach, 2 * _STEPS + 1)
+            before, after = (edges.reshape(-1, 1) for edges in np.meshgrid(left + grid, right + grid))
+            places = before + (1 - before - after) * share  # [starts, samples], of the other's length
+            shifted = np.interp(np.clip(places, 0, 1), share, there)
+            shifted -= shifted.mean(axis=1, keepdims=True)
+            norms = np.sqrt((shifted**2).sum(axis=1) * (wanted**2).sum()) + 1e-6
+            # A line without marks fits anywhere, and then most simply where it is.
+            fits = shifted @ wanted / norms - 0.02 * (np.abs(before) + np.abs(after)).ravel()
+            left, right = float(before[fits.argmax(), 0]), float(after[fits.argmax(), 0])
+        result[axis, axis] = (1 - left - right) * len(lines[1]) / len(lines[0])
+        result[axis, 2] = left * len(lines[1])
+    return result
+
+
+def _sampled(line: Floats, count: int) -> Floats:
+    result: Floats = cv2.resize(line.reshape(1, -1), (count, 1), interpolation=cv2.INTER_AREA)
+    return result.ravel()
 
 
 def _compare(one: Floats, other: Floats) -> float:
     """The difference of aligned pictures of one size, from whichever side it is explained better: a copy that was
     clipped at white is explained from the other, not the other from it."""
-    return min(_unexplained(one, other, *_fit(one, other)), _unexplained(other, one, *_fit(other, one)))
+    best = float("inf")
+    for source, target in ((one, other), (other, one)):
+        tones = _fit(source, target)
+        best = min(best, _unexplained(source, target, tones))
+        if best <= 1 or tones == _Tones():
+            break
+    return best
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +226,8 @@ class _Tones:
     saturation: float = 1.0
 
     def apply(self, pixels: Floats) -> Floats:
+        if self == _Tones():
+            return pixels
         if self.gamma != 1:
             pixels = np.power(pixels, np.float32(self.gamma))
         luma = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[..., None]
@@ -192,7 +236,7 @@ class _Tones:
         return np.clip(result, 0, 1, out=result)
 
 
-def _fit(source: Floats, target: Floats) -> tuple[_Tones]:
+def _fit(source: Floats, target: Floats) -> _Tones:
     """The tones that make the one of the other."""
     height, width = source.shape[:2]
     share = min(1.0, _COARSE / max(height, width))
@@ -226,7 +270,7 @@ def _fit(source: Floats, target: Floats) -> tuple[_Tones]:
         misfit = _misfit(first, second, tones)
         if misfit < least:
             best, least = tones, misfit
-    return (best,)
+    return best
 
 
 def _misfit(first: Floats, second: Floats, tones: _Tones) -> float:
@@ -240,41 +284,87 @@ def _unexplained(source: Floats, target: Floats, tones: _Tones) -> float:
     first, second = (cv2.cvtColor(pixels, cv2.COLOR_RGB2YCrCb) * np.float32(255) for pixels in (made, target))
     # A copy of less contrast shows less of a difference.
     gain = max(1.0, 1 / tones.scale)
-    worst = _blocks(first[..., 0], second[..., 0], gain)
-    half = (max(SMALLEST, first.shape[1] // 4), max(SMALLEST, first.shape[0] // 4))
+    worst = 0.0
+    # Colour is encoded, and seen, at less resolution.
+    quarter = (max(SMALLEST, first.shape[1] // 4), max(SMALLEST, first.shape[0] // 4))
     for channel in (1, 2):
-        pair = [cv2.resize(each[..., channel], half, interpolation=cv2.INTER_AREA) for each in (first, second)]
+        pair = [cv2.resize(each[..., channel], quarter, interpolation=cv2.INTER_AREA) for each in (first, second)]
         worst = max(worst, _blocks(*pair, gain, block=4, mean_block=4))
+    if worst <= 1:
+        worst = max(worst, _blocks(first[..., 0], second[..., 0], gain, _BLOCK, _MEAN_BLOCK))
     return worst
 
 
-def _blocks(first: Floats, second: Floats, gain: float, block: int = _BLOCK, mean_block: int = _MEAN_BLOCK) -> float:
+def _blocks(first: Floats, second: Floats, gain: float, block: int, mean_block: int) -> float:
+    """The worst block of one channel, 0-255."""
     first, second = (cv2.GaussianBlur(each, (0, 0), 0.7) for each in (first, second))
-    inner = second[1:-1, 1:-1]
-    height, width = inner.shape
-    size = (min(block, width), min(block, height))
-    least = means = None
-    for y, x in _SHIFTS:
-        left = first[1 + y : 1 + y + height, 1 + x : 1 + x + width] - inner
-        mean = cv2.blur(left, size, borderType=cv2.BORDER_REFLECT)
-        square = cv2.blur(left * left, size, borderType=cv2.BORDER_REFLECT)
-        variance = square - mean * mean
-        least = variance if least is None else np.minimum(least, variance)
-        wide = np.abs(cv2.blur(left, (min(mean_block, width), min(mean_block, height)), borderType=cv2.BORDER_REFLECT))
-        means = wide if means is None else np.minimum(means, wide)
-    assert least is not None
-    assert means is not None
-    left = np.sqrt(np.maximum(least, 0)) * gain
-    contrast = np.maximum(_deviation(first[1:-1, 1:-1], size), _deviation(inner, size)) * gain
+    size, wide = ((min(side, first.shape[1]), min(side, first.shape[0])) for side in (block, mean_block))
+    left, means = _left(first - second, size, wide)
+    contrast = np.maximum(_deviation(first, size), _deviation(second, size))
     floor = float(np.clip(2.5 * np.median(left) + 2, *_FLOOR))
     busy = contrast > 12
     share = float(np.median(left[busy] / contrast[busy])) if busy.any() else 0.0
     share = float(np.clip(2 * share + 0.1, *_SHARE))
-    structure = float((left / (floor + share * contrast)).max())
-    return max(structure, float(means.max()) * gain / _MEAN)
+    # What is quantised beside an edge rings through the encoder's block.
+    near = cv2.dilate(contrast, np.ones((2 * block + 1, 2 * block + 1), np.uint8))
+    allowed = (floor + share * contrast + np.minimum(_RING * near, _MOST_RING)) / gain
+    limit = _MEAN / gain
+    scores = np.maximum(left / allowed, means / limit)
+    worst = float(scores.max())
+    if worst <= 1:
+        return worst
+    # Blocks that do not fit where they are may fit a pixel beside it: the worst one first, it mostly decides.
+    y, x = np.unravel_index(int(scores.argmax()), scores.shape)
+    for places in ((y, y + 1, x, x + 1), _box(scores > 1)):
+        worst = _shifted(first, second, allowed, limit, places, size, wide)
+        if worst > 1:
+            break
+    return worst
+
+
+def _box(where: npt.NDArray[np.bool_]) -> tuple[int, int, int, int]:
+    """The first and last row, the first and last column of what is true."""
+    rows, columns = np.flatnonzero(where.any(axis=1)), np.flatnonzero(where.any(axis=0))
+    return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+
+
+def _shifted(
+    first: Floats,
+    second: Floats,
+    allowed: Floats,
+    limit: float,
+    places: tuple[int, int, int, int],
+    size: tuple[int, int],
+    wide: tuple[int, int],
+) -> float:
+    """The worst score of the blocks about some places, each at the best of small shifts."""
+    height, width = first.shape
+    top, bottom, before, after = places
+    # With all that the blocks about these places see; a pixel at the picture's edge has no neighbour to shift to.
+    reach = max(*size, *wide)
+    top, bottom = max(1, top - reach), min(height - 1, bottom + reach)
+    before, after = max(1, before - reach), min(width - 1, after + reach)
+    inner = second[top:bottom, before:after]
+    if not inner.size:
+        return float("inf")
+    best: Floats | None = None
+    for y, x in _SHIFTS:
+        left, means = _left(first[top + y : bottom + y, before + x : after + x] - inner, size, wide)
+        scores = np.maximum(left / allowed[top:bottom, before:after], means / limit)
+        best = scores if best is None else np.minimum(best, scores)
+    assert best is not None
+    rows = slice(max(0, places[0] - top), max(1, places[1] - top))
+    columns = slice(max(0, places[2] - before), max(1, places[3] - before))
+    return float(best[rows, columns].max(initial=0))
+
+
+def _left(difference: Floats, size: tuple[int, int], wide: tuple[int, int]) -> tuple[Floats, Floats]:
+    """Of the block about each pixel, the standard deviation of the difference and, of a wider one, its mean's size."""
+    return _deviation(difference, size), np.abs(cv2.blur(difference, wide, borderType=cv2.BORDER_REFLECT))
 
 
 def _deviation(values: Floats, size: tuple[int, int]) -> Floats:
     mean = cv2.blur(values, size, borderType=cv2.BORDER_REFLECT)
-    square = cv2.blur(values * values, size, borderType=cv2.BORDER_REFLECT)
-    return np.sqrt(np.maximum(square - mean * mean, 0))
+    square = cv2.sqrBoxFilter(values, cv2.CV_32F, size, borderType=cv2.BORDER_REFLECT)
+    result: Floats = np.sqrt(np.maximum(square - mean * mean, 0))
+    return result

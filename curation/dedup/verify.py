@@ -20,10 +20,12 @@ from mmcorpus.curation.dedup.method import Bools, Hashes, Indices
 from mmcorpus.curation.dedup.plan import Plan
 from mmcorpus.curation.engine.items import run_numbered, task_path, total
 from mmcorpus.curation.engine.partitions import (
+    PARTS,
     Columns,
     group_starts,
     numpy_of,
     pack_pairs,
+    part_of,
     read_columns_of,
     read_parts,
     runs,
@@ -157,10 +159,12 @@ class Verify:
         if self.images:
             said.setdefault("unseen", 0)
         said["alike"] = len(pairs)
-        # All pairs go on to where images are compared: those that a forest leaves out may be the ones that are alike.
-        last = self.images or not self.plan.method.compares_images
-        links = spanning_forest(*unpack_pairs(pairs)) if self.plan.method.chains and last else {"pair": pairs}
-        write_whole(self._path("alike", number), links, said)
+        if self.plan.method.compares_images and not self.images:
+            # All pairs go on: those that a forest leaves out may be the ones that are alike.
+            write_split(self._path("alike", number), {"pair": pairs}, part_of(unpack_pairs(pairs)[0]), PARTS, said)
+        else:
+            links = spanning_forest(*unpack_pairs(pairs)) if self.plan.method.chains else {"pair": pairs}
+            write_whole(self._path("alike", number), links, said)
         return said
 
     def _part(self, path: str, number: int) -> pa.Table:
