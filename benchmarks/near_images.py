@@ -198,7 +198,7 @@ def plant(site: str, pictures: int, seed: int) -> list[Planted]:
     return found
 
 
-def plant_lookalikes(kinds: Iterable[str], groups: int, members: int, seed: int, copied: int = 4) -> list[Planted]:
+def plant_lookalikes(kinds: Iterable[str], groups: int, members: int, seed: int, copied: int = 3) -> list[Planted]:
     """Pictures that differ in a part, as PNG or JPEG, each with some of the copies."""
     found: list[Planted] = []
     number = 0
@@ -436,7 +436,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--corpus", help="a site's folder; without, the mini-web and the lookalikes alone")
     parser.add_argument("--pictures", type=int, default=800, help="of each corpus, at most")
-    parser.add_argument("--groups", type=int, default=6, help="of lookalikes of each kind, of 12 pictures each")
+    parser.add_argument("--groups", type=int, default=6, help="of lookalikes of each kind")
+    parser.add_argument("--members", type=int, default=12, help="of each group")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--scale", type=int, nargs="+", metavar="IMAGES", help="time, memory and disk for so many")
     options = parser.parse_args()
@@ -448,8 +449,8 @@ def main() -> None:
         generate_site(MiniWebConfig(pairs=options.pictures, instructions=0, spoil=0.0, seed=options.seed), folder)
         sites = {"miniweb": folder} | ({Path(options.corpus).name: options.corpus} if options.corpus else {})
         corpora = {
-            "lookalikes": lambda: plant_lookalikes(TUNED, options.groups, 12, options.seed),
-            "lookalikes held out": lambda: plant_lookalikes(HELD_OUT, options.groups, 12, options.seed),
+            "lookalikes": lambda: plant_lookalikes(TUNED, options.groups, options.members, options.seed),
+            "lookalikes held out": lambda: plant_lookalikes(HELD_OUT, options.groups, options.members, options.seed),
             **{name: partial(plant, site, options.pictures, options.seed) for name, site in sites.items()},
         }
         for name, make in corpora.items():

@@ -28,9 +28,10 @@ SIDE: Final = 512
 """Pixels of the longer side at which pictures are compared, at most: a digit of a scanned form is some 10 high."""
 SMALLEST: Final = 8
 """Pixels of the shorter side below which nothing can be said but of equal pixels."""
-_COARSE: Final = 48
-_LEVELS: Final = (64, 160)
-"""Longer sides at which the alignment is found, one after the other."""
+_COARSE: Final = 36
+"""Pixels of the longer side at which tones are fitted."""
+_LEVELS: Final = ((64, 40), (160, 30), (320, 10))
+"""Longer sides at which the alignment is found, one after the other, and the iterations at most."""
 _PROFILE: Final = 256
 _START: Final = 0.06
 """Of a length, by which either side may be cut away (or lie further out) for the alignment to begin with it."""
@@ -40,13 +41,17 @@ _MOST_CROPPED: Final = 0.25
 """Of a length, by which the scale may differ from 1."""
 _OUTSIDE: Final = 0.012
 """Of a length, by which a picture may reach out of the one that it was cropped from: errors of alignment."""
-_GAMMAS: Final = (1.0, 0.85, 1.18, 0.72, 1.38, 0.6, 1.65)
+_FITS: Final = 0.006
+"""Mean misfit, 0-1, below which nothing is fitted."""
+_GAMMA_STEP: Final = 1.18
+_GAMMA_STEPS: Final = 3
+_OFFSET: Final = 0.35
 _SCALE: Final = (0.5, 2.0)
 _SATURATION: Final = (0.3, 3.0)
 _BLOCK: Final = 8
 _MEAN_BLOCK: Final = 16
 _FLOOR: Final = (2.5, 9.0)
-_SHARE: Final = (0.16, 0.34)
+_SHARE: Final = (0.12, 0.34)
 _RING: Final = 0.08
 _MOST_RING: Final = 6.0
 _MEAN: Final = 18.0
@@ -151,7 +156,7 @@ def _alignments(one: Floats, other: Floats) -> Iterator[Any]:
     """Affine maps [2, 3] without shear from coordinates of one to the other's, from pixel corners, the likelier one
     first."""
     place = start = _start(one, other)
-    for side in _LEVELS:
+    for side, iterations in _LEVELS:
         small, sizes = [], []
         for pixels in (one, other):
             share = min(1.0, side / max(pixels.shape[:2]))
@@ -159,7 +164,7 @@ def _alignments(one: Floats, other: Floats) -> Iterator[Any]:
             small.append(cv2.cvtColor(_resize(pixels, width, height), cv2.COLOR_RGB2GRAY))
             sizes.append((pixels.shape[1] / width, pixels.shape[0] / height))
         warp = _centred(_rescaled(place, sizes[0], sizes[1])).astype(np.float32)
-        criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 40, 1e-4)
+        criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, iterations, 1e-4)
         try:
             _, warp = cv2.findTransformECC(*small, warp, cv2.MOTION_AFFINE, criteria, None, 5)
         except cv2.error:  # too little texture, or it does not converge
@@ -169,6 +174,8 @@ def _alignments(one: Floats, other: Floats) -> Iterator[Any]:
         lengths = np.array(other.shape[1::-1]) / one.shape[1::-1]
         scale, shear = np.diag(place[:, :2]) / lengths, np.abs([place[0, 1], place[1, 0]] / lengths)
         if (shear <= _SHEAR).all() and (np.abs(scale - 1) < _MOST_CROPPED).all():
+            # Without the shear, about the middle.
+            place[:, 2] += (place[0, 1] * one.shape[0] / 2, place[1, 0] * one.shape[1] / 2)
             place[0, 1] = place[1, 0] = 0
             yield place
     yield start
@@ -243,34 +250,42 @@ def _fit(source: Floats, target: Floats) -> _Tones:
     size = (max(4, round(width * share)), max(4, round(height * share)))
     first, second = (_resize(pixels, *size).reshape(-1, 3) for pixels in (source, target))
     best, least = _Tones(), _misfit(first, second, _Tones())
-    open_ = ((second > 0.02) & (second < 0.98)).ravel()
-    for gamma in _GAMMAS:
-        if least < 0.006:
-            break
-        bent = np.power(first, np.float32(gamma))
-        luma = bent @ np.array([0.299, 0.587, 0.114], np.float32)
-        base, chroma = np.repeat(luma, 3), (bent - luma[:, None]).ravel()
-        rows = np.stack([np.ones_like(base), base, chroma], axis=1)
-        weights, goal = open_.astype(np.float32), second.ravel()
-        if weights.sum() < 24:
-            weights = np.ones_like(weights)
-        usable, known = weights.copy(), np.zeros(3, np.float32)
-        for _ in range(5):
-            weighted = rows * weights[:, None]
-            # A little towards no change, so that a picture of one tone has one answer.
-            normal = weighted.T @ rows + np.diag([1e-3, 1e-3, 1e-3]).astype(np.float32)
-            known = np.linalg.solve(normal, weighted.T @ goal + np.array([0, 1e-3, 1e-3], np.float32))
-            error = np.abs(rows @ known - goal)
-            spread = max(0.01, 2 * float(np.median(error[usable > 0])))
-            weights = usable / (1 + (error / spread) ** 2)
-        scale = float(np.clip(known[1], *_SCALE))
-        tones = _Tones(
-            gamma, float(np.clip(known[0], -0.35, 0.35)), scale, float(np.clip(known[2] / scale, *_SATURATION))
-        )
-        misfit = _misfit(first, second, tones)
-        if misfit < least:
+    if least < _FITS:
+        return best
+    for step in (0, 1, -1):  # in either direction as long as it gets better
+        while abs(step) <= _GAMMA_STEPS:
+            tones = _fit_linear(first, second, _GAMMA_STEP**step)
+            misfit = _misfit(first, second, tones)
+            if misfit >= least:
+                break
             best, least = tones, misfit
+            if step == 0:
+                break
+            step += 1 if step > 0 else -1
     return best
+
+
+def _fit_linear(first: Floats, second: Floats, gamma: float) -> _Tones:
+    """Offset, scale and saturation by least squares, those that fit badly counting less each time."""
+    bent = np.power(first, np.float32(gamma))
+    luma = bent @ np.array([0.299, 0.587, 0.114], np.float32)
+    base, chroma = np.repeat(luma, 3), (bent - luma[:, None]).ravel()
+    rows, goal = np.stack([np.ones_like(base), base, chroma], axis=1), second.ravel()
+    usable = ((goal > 0.02) & (goal < 0.98)).astype(np.float32)  # not what was clipped
+    if usable.sum() < 24:
+        usable = np.ones_like(usable)
+    # A little towards no change, so that a picture of one tone has one answer.
+    ridge, towards = np.eye(3, dtype=np.float32) * 1e-3, np.array([0, 1e-3, 1e-3], np.float32)
+    weights, known = usable, towards
+    for _ in range(4):
+        weighted = (rows * weights[:, None]).T
+        known = np.linalg.solve(weighted @ rows + ridge, weighted @ goal + towards)
+        error = np.abs(rows @ known - goal)
+        spread = max(0.01, 2 * float(np.median(error[usable > 0])))
+        weights = usable / (1 + (error / spread) ** 2)
+    scale = float(np.clip(known[1], *_SCALE))
+    saturation = float(np.clip(known[2] / scale, *_SATURATION))
+    return _Tones(gamma, float(np.clip(known[0], -_OFFSET, _OFFSET)), scale, saturation)
 
 
 def _misfit(first: Floats, second: Floats, tones: _Tones) -> float:
@@ -303,11 +318,12 @@ def _blocks(first: Floats, second: Floats, gain: float, block: int, mean_block: 
     contrast = np.maximum(_deviation(first, size), _deviation(second, size))
     floor = float(np.clip(2.5 * np.median(left) + 2, *_FLOOR))
     busy = contrast > 12
-    share = float(np.median(left[busy] / contrast[busy])) if busy.any() else 0.0
-    share = float(np.clip(2 * share + 0.1, *_SHARE))
+    noise = float(np.median(left[busy] / contrast[busy])) if busy.any() else 0.0
+    share = float(np.clip(2 * noise + 0.1, *_SHARE))
     # What is quantised beside an edge rings through the encoder's block.
     near = cv2.dilate(contrast, np.ones((2 * block + 1, 2 * block + 1), np.uint8))
-    allowed = (floor + share * contrast + np.minimum(_RING * near, _MOST_RING)) / gain
+    ring = np.minimum(min(1.5 * noise + 0.02, _RING) * near, _MOST_RING)
+    allowed = (floor + share * contrast + ring) / gain
     limit = _MEAN / gain
     scores = np.maximum(left / allowed, means / limit)
     worst = float(scores.max())
