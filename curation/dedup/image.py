@@ -19,7 +19,6 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from mmcorpus.curation.dedup.method import Bools, Indices, Keys, Learned, Method
-from mmcorpus.curation.dedup.same_picture import Picture, same_picture
 from mmcorpus.filters.decode import DecodedImage, decode_image
 from mmcorpus.filters.hamming import check_distances, table_masks
 
@@ -120,6 +119,8 @@ class NearImages(Method):
         return result
 
     def same_images(self, rows: pa.Table, first: Indices, second: Indices) -> Bools:
+        from mmcorpus.curation.dedup.same_picture import Picture, same_picture  # OpenCV, only where it is needed
+
         files = rows["image"].combine_chunks()
 
         @functools.lru_cache(_HELD)

@@ -26,6 +26,7 @@ from mmcorpus.curation.dedup.tones import Tones, fit_tones
 
 SIDE: Final = 512
 """Pixels of the longer side at which pictures are compared, at most: a digit of a scanned form is some 10 high."""
+_SMALL: Final = 192
 _OUTSIDE: Final = 0.012
 """Of a length, by which a picture may reach out of the one that it was cropped from: errors of alignment."""
 _BLOCK: Final = 8
@@ -109,6 +110,10 @@ def _within(part: Floats, whole: Floats, place: Any) -> float:
 def _compare(one: Floats, other: Floats) -> float:
     """The difference of aligned pictures of one size, from whichever side it is explained better: a copy that was
     clipped at white is explained from the other, not the other from it."""
+    height, width = one.shape[:2]
+    if max(height, width) < _SMALL:  # of a small one, a pixel and a block are half as large
+        size = (2 * width, 2 * height)
+        one, other = (np.clip(cv2.resize(each, size, interpolation=cv2.INTER_CUBIC), 0, 1) for each in (one, other))
     best = float("inf")
     for source, target in ((one, other), (other, one)):
         tones = fit_tones(source, target)
