@@ -31,8 +31,10 @@ _OUTSIDE: Final = 0.012
 """Of a length, by which a picture may reach out of the one that it was cropped from: errors of alignment."""
 _BLOCK: Final = 8
 _MEAN_BLOCK: Final = 16
-_FLOOR: Final = (2.5, 9.0)
-_SHARE: Final = (0.12, 0.34)
+_FLOOR: Final = ((2.5, 7.0), (4.0, 9.0))
+"""What may be left of a block of luma, and of chroma, 0-255, from the least noise of a pair to the most."""
+_SHARE: Final = ((0.12, 0.26), (0.4, 0.5))
+"""And beside that, of the block's contrast: of chroma much, thin lines lose it or have it changed unlike areas."""
 _RING: Final = 0.08
 _MOST_RING: Final = 6.0
 _MEAN: Final = 18.0
@@ -134,22 +136,22 @@ def _unexplained(source: Floats, target: Floats, tones: Tones) -> float:
     quarter = (max(SMALLEST, first.shape[1] // 4), max(SMALLEST, first.shape[0] // 4))
     for channel in (1, 2):
         pair = [cv2.resize(each[..., channel], quarter, interpolation=cv2.INTER_AREA) for each in (first, second)]
-        worst = max(worst, _blocks(*pair, gain, block=4, mean_block=4))
+        worst = max(worst, _blocks(*pair, gain, 4, 4, chroma=True))
     if worst <= 1:
         worst = max(worst, _blocks(first[..., 0], second[..., 0], gain, _BLOCK, _MEAN_BLOCK))
     return worst
 
 
-def _blocks(first: Floats, second: Floats, gain: float, block: int, mean_block: int) -> float:
+def _blocks(first: Floats, second: Floats, gain: float, block: int, mean_block: int, *, chroma: bool = False) -> float:
     """The worst block of one channel, 0-255."""
     first, second = (cv2.GaussianBlur(each, (0, 0), 0.7) for each in (first, second))
     size, wide = ((min(side, first.shape[1]), min(side, first.shape[0])) for side in (block, mean_block))
     left, means = _left(first - second, size, wide)
     contrast = np.maximum(_deviation(first, size), _deviation(second, size))
-    floor = float(np.clip(2.5 * np.median(left) + 2, *_FLOOR))
+    floor = float(np.clip(2.5 * np.median(left) + 2, *_FLOOR[chroma]))
     busy = contrast > 12
     noise = float(np.median(left[busy] / contrast[busy])) if busy.any() else 0.0
-    share = float(np.clip(2 * noise + 0.1, *_SHARE))
+    share = float(np.clip(2 * noise + 0.1, *_SHARE[chroma]))
     # What is quantised beside an edge rings through the encoder's block.
     near = cv2.dilate(contrast, np.ones((2 * block + 1, 2 * block + 1), np.uint8))
     ring = np.minimum(min(1.5 * noise + 0.02, _RING) * near, _MOST_RING)
