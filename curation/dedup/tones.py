@@ -12,6 +12,7 @@ _COARSE: Final = 36
 """Pixels of the longer side at which tones are fitted."""
 _FITS: Final = 0.006
 """Mean misfit, 0-1, below which nothing is fitted."""
+_GAINS: Final = (0.8, 0.84, 0.88, 0.92, 0.96, 1.04, 1.08, 1.12, 1.16, 1.2, 1.24)
 _GAMMA_STEP: Final = 1.18
 _GAMMA_STEPS: Final = 3
 _SCALE: Final = (0.5, 2.0)
@@ -48,6 +49,11 @@ def fit_tones(source: Floats, target: Floats) -> Tones:
     best, least = Tones(), _misfit(first, second, Tones())
     if least < _FITS:
         return best
+    # A change of brightness alone, which clips most of a bright picture and leaves little to fit.
+    for gain in _GAINS:
+        misfit = _misfit(first, second, Tones(scale=gain))
+        if misfit < least:
+            best, least = Tones(scale=gain), misfit
     for step in (0, 1, -1):  # in either direction as long as it gets better
         while abs(step) <= _GAMMA_STEPS:
             tones = _fit_linear(first, second, _GAMMA_STEP**step)
