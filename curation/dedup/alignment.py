@@ -36,7 +36,7 @@ def alignments(one: Floats, other: Floats) -> Iterator[Any]:
         warp = centred(rescaled(place, sizes[0], sizes[1])).astype(np.float32)
         criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, iterations, 1e-4)
         try:
-            _, warp = cv2.findTransformECC(*small, warp, cv2.MOTION_AFFINE, criteria, None, 5)
+            _, warp = cv2.findTransformECC(small[0], small[1], warp, cv2.MOTION_AFFINE, criteria)
         except cv2.error:  # too little texture, or it does not converge
             break
         place = rescaled(centred(warp, -0.5), [1 / size for size in sizes[0]], [1 / size for size in sizes[1]])
@@ -77,7 +77,7 @@ def _start(one: Floats, other: Floats) -> Any:
 
 
 def _sampled(line: Floats, count: int) -> Floats:
-    result: Floats = cv2.resize(line.reshape(1, -1), (count, 1), interpolation=cv2.INTER_AREA)
+    result: Floats = np.asarray(cv2.resize(line.reshape(1, -1), (count, 1), interpolation=cv2.INTER_AREA), np.float32)
     return result.ravel()
 
 
@@ -102,5 +102,7 @@ def resized(pixels: Floats, width: int, height: int) -> Floats:
     if pixels.shape[:2] == (height, width):
         return pixels
     smaller = width * height < pixels.shape[0] * pixels.shape[1]
-    result: Floats = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
+    result: Floats = np.asarray(
+        cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR), np.float32
+    )
     return result
