@@ -2,12 +2,12 @@
 
     python -m benchmarks.near_images --corpus data/tuxpaint --pictures 800
 
-Every picture of a real corpus (a site's folder, e.g. that of `corpora.tuxpaint`) and of a mini-web gets copies
-as the web makes them: compressed, resized, cropped, brighter, under an edited caption, all at once. One pass of
-deduplication runs over originals and copies. Recall: the share of copies that are in the cluster of their original.
-Precision: of all pairs in one cluster, the share that are copies of one picture. Each two pictures of which copies are
-in one cluster are drawn into results/near_images_<corpus>.png, beside each other, for eyes to judge: a real corpus
-holds near duplicates of its own.
+Every picture of a real corpus (a site's folder, e.g. that of `corpora.tuxpaint`), of a mini-web and of `lookalikes`
+(pictures that differ in a part: clocks, forms, cards) gets copies as the web makes them: encoded anew, resized,
+cropped, of other tones, under an edited caption, all at once. One pass of deduplication runs over originals and copies.
+Recall: the share of copies that are in the cluster of their original. Precision: of all pairs in one cluster, the share
+that are copies of one picture. Each two pictures of which copies are in one cluster are drawn into
+results/near_images_<corpus>.png, beside each other, for eyes to judge: a real corpus holds near duplicates of its own.
 
 Beside ours: files' and pixels' hashes, and the 64-bit hash alone, equal (as Data-Juicer's image_deduplicator compares
 it) or within 10 bits (as imagededup does by default).
@@ -27,18 +27,21 @@ import random
 import resource
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-from PIL import Image, ImageDraw, ImageEnhance
+from PIL import Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
 
 from benchmarks.common import RESULTS, show, timed, write_result
+from benchmarks.lookalikes import HELD_OUT, TUNED, lookalikes
 from mmcorpus.curation.dedup import METHODS, Method, Source, deduplicate
 from mmcorpus.curation.dedup.image import NearImages
+from mmcorpus.curation.dedup.same_picture import Picture, same_picture
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.scores import Origin, load_scores, write_scores
 from mmcorpus.curation.store.shards import EncodedImage, Sample, Shard, ShardWriter
@@ -47,6 +50,7 @@ from mmcorpus.curation.synthetic.miniweb import MiniWebConfig, generate_site
 from mmcorpus.curation.synthetic.miniweb.captions import small_edit
 from mmcorpus.filters import SCORERS, DecodedImage, decode_image, judge_batch
 
+SHIPPED: Final = ("image, fingerprints", "image")
 ORIGINAL: Final = "original"
 SCORED: Final = ("image", "fingerprint")
 PER_SHARD: Final = 500
@@ -59,9 +63,10 @@ COMPARED: Final[dict[str, Method]] = {
     "phash equal": NearImages(verify=False, max_distance=0, aspect_tolerance=9.0),
     "phash within 4": NearImages(verify=False, max_distance=4),
     "phash within 10": NearImages(verify=False, max_distance=10, aspect_tolerance=9.0),
+    "image, fingerprints": NearImages(pictures=False),
     "image": NearImages(),
 }
-"""`image` is what ships, with its defaults."""
+"""`image` is what ships, with its defaults; `image, fingerprints` what it does where there are score tables only."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,47 +74,107 @@ class Planted:
     """One file, and which picture it shows."""
 
     picture: int
+    kind: str
+    """Of lookalikes; else empty."""
     made: str
     """ORIGINAL, or how the copy was made."""
     data: bytes
     caption: str
 
 
-def jpeg(image: Image.Image, quality: int) -> bytes:
+def encoded(image: Image.Image, kind: str = "JPEG", **options: Any) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=quality)
+    image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
-def copies(image: Image.Image, data: bytes, caption: str, rng: random.Random) -> Iterator[tuple[str, bytes, str]]:
-    """What the web makes of a picture: how, the file, its caption there."""
+def scaled(image: Image.Image, share: float) -> Image.Image:
+    size = (max(1, round(image.width * share)), max(1, round(image.height * share)))
+    return image.resize(size, Image.Resampling.LANCZOS)
+
+
+def crop(image: Image.Image, left: float, up: float, right: float, down: float) -> Image.Image:
+    """Without these shares of the sides' lengths."""
     width, height = image.size
+    return image.crop(
+        (round(width * left), round(height * up), width - round(width * right), height - round(height * down))
+    )
 
-    def crop(left: float, up: float, right: float, down: float) -> Image.Image:
-        """Without these shares of the sides' lengths."""
-        edges = (round(width * left), round(height * up), width - round(width * right), height - round(height * down))
-        return image.crop(edges)
 
-    def scaled(share: float) -> Image.Image:
-        size = (max(1, round(width * share)), max(1, round(height * share)))
-        return image.resize(size, Image.Resampling.LANCZOS)
+def gamma(image: Image.Image, power: float) -> Image.Image:
+    return image.point([round(255 * (level / 255) ** power) for level in range(256)] * 3)
 
-    yield "caption edited", data, small_edit(rng, caption)
-    yield "compressed, quality 30-60", jpeg(image, rng.randint(30, 60)), caption
-    yield "resized to 50-90 %", jpeg(scaled(rng.uniform(0.5, 0.9)), 85), caption
-    yield "cropped, 5 % of the area, all sides", jpeg(crop(*(0.0127,) * 4), 85), caption
-    one_side = [0.05, 0.0, 0.0, 0.0]
-    rng.shuffle(one_side)
-    yield "cropped, 5 % of one length", jpeg(crop(*one_side), 85), caption
-    yield "cropped, 5 % of both lengths", jpeg(crop(*(0.025,) * 4), 85), caption
-    yield "10-20 % brighter", jpeg(ImageEnhance.Brightness(image).enhance(1 + rng.uniform(0.1, 0.2)), 85), caption
-    yield "10-20 % darker", jpeg(ImageEnhance.Brightness(image).enhance(1 - rng.uniform(0.1, 0.2)), 85), caption
-    both = ImageEnhance.Brightness(scaled(rng.uniform(0.6, 0.9))).enhance(1 + rng.uniform(-0.1, 0.1))
-    yield "resized, brighter or darker, quality 50", jpeg(both, 50), small_edit(rng, caption)
+
+def either(rng: random.Random, low: float, high: float) -> float:
+    """A factor between low and high, or the inverse of one."""
+    factor = rng.uniform(low, high)
+    return factor if rng.random() < 0.5 else 1 / factor
+
+
+def one_side(image: Image.Image, rng: random.Random, share: float) -> Image.Image:
+    sides = [share, 0.0, 0.0, 0.0]
+    rng.shuffle(sides)
+    return crop(image, *sides)
+
+
+def toned(image: Image.Image, rng: random.Random, most: float) -> Image.Image:
+    """Brightness, contrast and saturation changed at once."""
+    for change in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
+        image = change(image).enhance(either(rng, 1, most))
+    return image
+
+
+def bordered(image: Image.Image, share: float) -> Image.Image:
+    return ImageOps.expand(image, max(1, round(share * min(image.size))), "white")
+
+
+def watermarked(image: Image.Image) -> Image.Image:
+    result = image.copy()
+    size = max(10, image.height // 14)
+    place = (image.width - 8, image.height - 6)
+    ImageDraw.Draw(result).text(place, "example.org", "white", ImageFont.load_default(size), anchor="rd")
+    return result
+
+
+COPIES: Final[dict[str, Callable[[Image.Image, random.Random], bytes]]] = {
+    "JPEG, quality 30-60": lambda image, rng: encoded(image, quality=rng.randint(30, 60)),
+    "JPEG, quality 60-95": lambda image, rng: encoded(image, quality=rng.randint(60, 95)),
+    "WebP, quality 40-90": lambda image, rng: encoded(image, "WEBP", quality=rng.randint(40, 90)),
+    "AVIF, quality 40-90": lambda image, rng: encoded(image, "AVIF", quality=rng.randint(40, 90), speed=9),
+    "PNG": lambda image, rng: encoded(image, "PNG", compress_level=1),
+    "resized to 25 %": lambda image, rng: encoded(scaled(image, 0.25), quality=85),
+    "resized to 50-90 %": lambda image, rng: encoded(scaled(image, rng.uniform(0.5, 0.9)), quality=85),
+    "resized to 200 %": lambda image, rng: encoded(scaled(image, 2), quality=85),
+    "10-20 % brighter or darker": lambda image, rng: encoded(
+        ImageEnhance.Brightness(image).enhance(either(rng, 1.1, 1.2)), quality=85
+    ),
+    "contrast by 10-25 %": lambda image, rng: encoded(
+        ImageEnhance.Contrast(image).enhance(either(rng, 1.1, 1.25)), quality=85
+    ),
+    "gamma by 10-35 %": lambda image, rng: encoded(gamma(image, either(rng, 1.1, 1.35)), quality=85),
+    "saturation by 10-50 %": lambda image, rng: encoded(
+        ImageEnhance.Color(image).enhance(either(rng, 1.1, 1.5)), quality=85
+    ),
+    "resized, toned, quality 40-80": lambda image, rng: encoded(
+        toned(scaled(image, rng.uniform(0.5, 0.9)), rng, 1.15), quality=rng.randint(40, 80)
+    ),
+    "cropped, 5 % of the area, all sides": lambda image, rng: encoded(crop(image, *(0.0127,) * 4), quality=85),
+    "cropped, 5 % of one length": lambda image, rng: encoded(one_side(image, rng, 0.05), quality=85),
+    "cropped, 5 % of both lengths": lambda image, rng: encoded(crop(image, *(0.025,) * 4), quality=85),
+    "cropped by 0-2 % a side, resized": lambda image, rng: encoded(
+        scaled(crop(image, *(rng.uniform(0, 0.02) for _ in range(4))), rng.uniform(0.5, 0.95)), quality=80
+    ),
+}
+"""What the web makes of a picture."""
+NOT_PROMISED: Final[dict[str, Callable[[Image.Image, random.Random], bytes]]] = {
+    "border of 2 %": lambda image, rng: encoded(bordered(image, 0.02), quality=85),
+    "watermark": lambda image, rng: encoded(watermarked(image), quality=85),
+}
+"""Pictures that differ in a part: left apart, and counted in no recall."""
 
 
 def plant(site: str, pictures: int, seed: int) -> list[Planted]:
-    """The pictures of a site, equal ones once, each with its copies."""
+    """The pictures of a site, equal ones once, each with all its copies."""
     rng = random.Random(seed)
     rows = storage.read_table(storage.join(site, "pairs.parquet")).to_pylist()
     found: list[Planted] = []
@@ -125,9 +190,28 @@ def plant(site: str, pictures: int, seed: int) -> list[Planted]:
             continue
         seen.add(pixels)
         picture, image, caption = len(seen) - 1, Image.fromarray(decoded.pixels), row["caption"] or "A picture."
-        found.append(Planted(picture=picture, made=ORIGINAL, data=data, caption=caption))
-        for made, copy, text in copies(image, data, caption, rng):
-            found.append(Planted(picture=picture, made=made, data=copy, caption=text))
+        common = {"picture": picture, "kind": ""}
+        found.append(Planted(**common, made=ORIGINAL, data=data, caption=caption))
+        found.append(Planted(**common, made="caption edited", data=data, caption=small_edit(rng, caption)))
+        for made, copy in (COPIES | NOT_PROMISED).items():
+            found.append(Planted(**common, made=made, data=copy(image, rng), caption=caption))
+    return found
+
+
+def plant_lookalikes(kinds: Iterable[str], groups: int, members: int, seed: int, copied: int = 3) -> list[Planted]:
+    """Pictures that differ in a part, as PNG or JPEG, each with some of the copies."""
+    found: list[Planted] = []
+    number = 0
+    for kind in kinds:
+        for group in range(seed * 1000, seed * 1000 + groups):
+            rng = random.Random(f"{kind} {group}")
+            for image in lookalikes(kind, group, members):
+                options = {"kind": "PNG"} if rng.random() < 0.5 else {"quality": 90}
+                common = {"picture": number, "kind": kind, "caption": kind}
+                found.append(Planted(**common, made=ORIGINAL, data=encoded(image, **options)))
+                for made in rng.sample(list(COPIES), copied):
+                    found.append(Planted(**common, made=made, data=COPIES[made](image, rng)))
+                number += 1
     return found
 
 
@@ -169,20 +253,33 @@ def judge(planted: Sequence[Planted], clusters: Sequence[str]) -> tuple[dict[str
     for each, cluster in zip(planted, clusters, strict=True):
         members[cluster][each.picture] += 1
         if each.made != ORIGINAL:
-            listed[each.made] += 1
-            right[each.made] += cluster == originals[each.picture]
+            for name in (each.made, each.kind):
+                listed[name] += 1
+                right[name] += cluster == originals[each.picture]
     mixed: Counter[tuple[int, int]] = Counter()
-    true_pairs = 0
+    kinds = {each.picture: each.kind for each in planted}
+    true_pairs, false_pairs = Counter[str](), Counter[str]()
     for pictures in members.values():
-        true_pairs += sum(count * (count - 1) // 2 for count in pictures.values())
+        for picture, count in pictures.items():
+            true_pairs[kinds[picture]] += count * (count - 1) // 2
         for (one, first), (other, second) in itertools.combinations(sorted(pictures.items()), 2):
             mixed[one, other] += first * second
+            for kind in {kinds[one], kinds[other]}:
+                false_pairs[kind] += first * second
+    promised = [made for made in listed if made in COPIES or made == "caption edited"]
     result = {
-        "precision": true_pairs / max(1, true_pairs + mixed.total()),
-        "recall": right.total() / max(1, listed.total()),
+        "precision": true_pairs.total() / max(1, true_pairs.total() + mixed.total()),
+        "recall": sum(right[made] for made in promised) / max(1, sum(listed[made] for made in promised)),
         "false pairs": mixed.total(),
         "pictures confused": len({picture for pair in mixed for picture in pair}),
-        "recall by copy": {made: right[made] / listed[made] for made in listed},
+        "recall by copy": {made: right[made] / listed[made] for made in (*promised, *NOT_PROMISED) if listed[made]},
+        "by kind": {
+            kind: {
+                "precision": true_pairs[kind] / max(1, true_pairs[kind] + false_pairs[kind]),
+                "recall": right[kind] / max(1, listed[kind]),
+            }
+            for kind in dict.fromkeys(kinds.values())
+        },
     }
     return result, dict(mixed)
 
@@ -206,28 +303,43 @@ def draw_pairs(planted: Sequence[Planted], mixed: Mapping[tuple[int, int], int],
     sheet.save(path)
 
 
-def measure(name: str, site: str, pictures: int, seed: int) -> dict[str, Any]:
-    """Plant, find by each method, judge; draws what the shipped method confuses."""
-    planted = plant(site, pictures, seed)
+def measure(name: str, planted: Sequence[Planted]) -> dict[str, Any]:
+    """Find the copies by each method, judge; draws what the shipped method confuses."""
     results: dict[str, Any] = {"files": len(planted), "pictures": len({each.picture for each in planted})}
     with tempfile.TemporaryDirectory() as folder:
         (source, uids), seconds = timed(lambda: write_corpus(planted, Path(folder)))
         results["seconds to score"] = round(seconds, 1)
         for title, method in COMPARED.items():
-            table = f"by_{title.replace(' ', '_')}"
+            table = f"by_{title.replace(' ', '_').replace(',', '')}"
             survivor = "image.min_side"
             work = str(Path(folder) / "dedup" / table)
-            _, seconds = timed(
+            report, seconds = timed(
                 lambda: deduplicate(table, method, [source], work, survivor=survivor, workers=0)  # noqa: B023
             )
             found = load_scores(source.scores, columns=[f"{table}.cluster"])
             by_uid = dict(zip(found["uid"].to_pylist(), found[f"{table}.cluster"].to_pylist(), strict=True))
             results[title], mixed = judge(planted, [by_uid[uid] or uid for uid in uids])
-            results[title]["seconds"] = round(seconds, 2)
+            results[title] |= {"seconds": round(seconds, 2), "candidates": report.candidates}
             if title == "image" and mixed:
                 RESULTS.mkdir(exist_ok=True)
                 draw_pairs(planted, mixed, RESULTS / f"near_images_{name}.png")
     return results
+
+
+def measure_verification(planted: Sequence[Planted], pairs: int = 500) -> dict[str, float]:
+    """How fast pictures are decoded and pairs compared, copies and neighbours, in one process."""
+    images = [decode_image(each.data) for each in planted[:pairs]]
+    pictures, seconds = timed(lambda: [Picture.of(image.pixels) for image in images if isinstance(image, DecodedImage)])
+    same = [
+        (one, other)
+        for one, other in zip(range(len(pictures)), range(1, len(pictures)), strict=False)
+        if planted[one].picture == planted[other].picture
+    ]
+    _, copies = timed(lambda: [same_picture(pictures[one], pictures[other]) for one, other in same])
+    return {
+        "pictures prepared a second": round(len(pictures) / seconds),
+        "copies compared a second": round(len(same) / copies),
+    }
 
 
 def make_hashes(rows: int, root: Path, per_shard: int = 10_000) -> Source:
@@ -252,7 +364,7 @@ def make_hashes(rows: int, root: Path, per_shard: int = 10_000) -> Source:
         sides = {
             name: pa.array(np.full(count, 256, np.int32)) for name in ("stored_width", "stored_height", "min_side")
         }
-        image = {"uid": uids, "phash": [value.hex() for value in map(bytes, phash)], **sides}
+        image = {"uid": uids, "phash": [value.hex() for value in map(bytes, phash)], **sides, "pixel_hash": uids}
         fine = {
             name: [value.hex() for value in map(bytes, values)] for name, values in (("dct", dct), ("color", color))
         }
@@ -300,17 +412,32 @@ def measure_scale(sizes: Sequence[int]) -> list[dict[str, Any]]:
 def tell(name: str, results: Mapping[str, Any]) -> None:
     """The tables of one corpus."""
     title = f"{name}: {results['pictures']:,} pictures, {results['files']:,} files"
-    kinds = ("precision", "recall", "false pairs", "pictures confused", "seconds")
+    kinds = ("precision", "recall", "false pairs", "pictures confused", "candidates", "seconds")
     show(title, [{"method": method, **{kind: results[method][kind] for kind in kinds}} for method in COMPARED])
     made = list(results["image"]["recall by copy"])
     rows = [{"copy": kind, **{method: results[method]["recall by copy"][kind] for method in COMPARED}} for kind in made]
     show(f"{name}: recall by kind of copy", rows)
+    if len(results["image"]["by kind"]) > 1:
+        rows = [
+            {
+                "kind": kind,
+                **{
+                    f"{method} {what}": results[method]["by kind"][kind][what]
+                    for method in SHIPPED
+                    for what in ("precision", "recall")
+                },
+            }
+            for kind in results["image"]["by kind"]
+        ]
+        show(f"{name}: by kind of picture", rows)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--corpus", help="a site's folder; without, the mini-web alone")
+    parser.add_argument("--corpus", help="a site's folder; without, the mini-web and the lookalikes alone")
     parser.add_argument("--pictures", type=int, default=800, help="of each corpus, at most")
+    parser.add_argument("--groups", type=int, default=6, help="of lookalikes of each kind")
+    parser.add_argument("--members", type=int, default=12, help="of each group")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--scale", type=int, nargs="+", metavar="IMAGES", help="time, memory and disk for so many")
     options = parser.parse_args()
@@ -321,9 +448,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         generate_site(MiniWebConfig(pairs=options.pictures, instructions=0, spoil=0.0, seed=options.seed), folder)
         sites = {"miniweb": folder} | ({Path(options.corpus).name: options.corpus} if options.corpus else {})
-        for name, site in sites.items():
-            found[name] = measure(name, site, options.pictures, options.seed)
+        corpora = {
+            "lookalikes": lambda: plant_lookalikes(TUNED, options.groups, options.members, options.seed),
+            "lookalikes held out": lambda: plant_lookalikes(HELD_OUT, options.groups, options.members, options.seed),
+            **{name: partial(plant, site, options.pictures, options.seed) for name, site in sites.items()},
+        }
+        for name, make in corpora.items():
+            planted = make()
+            found[name] = measure(name.replace(" ", "_"), planted) | {"verification": measure_verification(planted)}
             tell(name, found[name])
+            show(f"{name}: verification, one process", [found[name]["verification"]])
     print(write_result("near_images", {"corpora": found, "seed": options.seed}))
 
 

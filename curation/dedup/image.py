@@ -1,9 +1,12 @@
-"""Near-duplicate images: perceptual hashes within a Hamming distance, confirmed by a finer fingerprint, colours, shape.
+"""Near-duplicate images: perceptual hashes within a Hamming distance, confirmed by the pictures themselves.
 
-Candidates share the bits of one of several tables (`filters/hamming.py`), so no image is compared with all others.
-Measured on planted copies by `benchmarks/near_images.py`.
+Candidates share the bits of one of several tables (`filters/hamming.py`), so no image is compared with all others; a
+finer fingerprint and the shape sort most of them out. What is left is aligned and compared block by block
+(`same_picture`), from the files in the shards: a fingerprint cannot hold a digit. Measured on planted copies and on
+pictures that differ in a part by `benchmarks/near_images.py`.
 """
 
+import functools
 import hashlib
 import math
 from collections.abc import Callable
@@ -16,6 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from mmcorpus.curation.dedup.method import Bools, Indices, Keys, Learned, Method
+from mmcorpus.filters.decode import DecodedImage, decode_image
 from mmcorpus.filters.hamming import check_distances, table_masks
 
 Bytes = npt.NDArray[np.uint8]
@@ -24,6 +28,8 @@ _GAINS: Final = 6
 """Steps in which a change of brightness is tried."""
 _BLOCK: Final = 1 << 18
 """Pairs whose fingerprints are compared at a time."""
+_HELD: Final = 128
+"""Decoded pictures that are kept for their next pair; 100 MB."""
 _SPREAD: Final = np.uint64(0x9E3779B97F4A7C15)
 """Odd, so that different hashes stay different."""
 
@@ -35,6 +41,7 @@ class NearImages(Method):
     Defaults by the numbers in `filters/fingerprint.py` and `benchmarks/near_images.py`.
     """
 
+    version: ClassVar[str] = "2"
     chains: ClassVar[bool] = False
     bucket_limit: ClassVar[int] = 128
     survivor: ClassVar[str] = "image.min_side"
@@ -43,12 +50,17 @@ class NearImages(Method):
     """Bits, 0-16, in which the 64-bit `image.phash` of two copies may differ."""
     verify: bool = True
     """Compare the scorer `fingerprint` too. Without it use a `max_distance` of 2-4: clocks and documents look alike."""
+    pictures: bool = True
+    """With `verify`: compare the pictures too, from the shards' images, so that those which differ in a digit or a lamp
+    stay apart. Where the images are gone, and with false, the fingerprints decide."""
+    candidate_distance: int = 80
+    """Bits of 256 in which `fingerprint.dct` may differ of two whose pictures are then compared."""
     fingerprint_distance: int = 56
-    """Bits of 256 in which `fingerprint.dct` may differ."""
+    """Where pictures are not compared: bits of 256 in which `fingerprint.dct` may differ."""
     color_distance: int = 31
-    """Largest difference, 0-255, in any channel of any cell of `fingerprint.color`."""
+    """There too: the largest difference, 0-255, in any channel of any cell of `fingerprint.color`."""
     brightness: float = 0.25
-    """By how much a copy may be brighter or darker, as a share; its colours are compared once that is undone."""
+    """There too: by how much a copy may be brighter or darker, as a share; colours are compared once that is undone."""
     aspect_tolerance: float = 0.06
     """Largest relative difference of width / height, so that a picture and its banner crop stay two. One side cut by
     5 % is a difference of 0.053."""
@@ -58,6 +70,8 @@ class NearImages(Method):
 
     def __post_init__(self) -> None:
         check_distances(self.max_distance, self.fingerprint_distance, self.color_distance, self.aspect_tolerance)
+        if not 0 <= self.candidate_distance <= 256:
+            raise ValueError(f"candidate_distance: {self.candidate_distance} is not in 0-256 (bits of 256)")
         if not 0 <= self.brightness < 1:
             raise ValueError(f"brightness: {self.brightness} is not in [0, 1)")
         if self.expected < 1:
@@ -65,11 +79,17 @@ class NearImages(Method):
 
     def columns(self) -> tuple[str, ...]:
         plain = ("image.phash", "image.stored_width", "image.stored_height")
-        return (*plain, "fingerprint.dct", "fingerprint.color") if self.verify else plain
+        finer = (*plain, "fingerprint.dct", "fingerprint.color") if self.verify else plain
+        # Only of equal pixels is it known without a look that they are one picture.
+        return (*finer, "image.pixel_hash") if self.compares_images else finer
 
     @property
     def verifies(self) -> bool:
         return True
+
+    @property
+    def compares_images(self) -> bool:
+        return self.verify and self.pictures
 
     def keys(self, table: pa.Table, learned: Learned) -> Keys:
         known = np.ones(table.num_rows, bool)
@@ -91,12 +111,37 @@ class NearImages(Method):
         aspect = _log_aspect(rows)
         near = np.abs(aspect[first] - aspect[second]) <= math.log1p(self.aspect_tolerance)
         if self.verify:
-            dct, color = _hex_bytes(rows["fingerprint.dct"], 32), _hex_bytes(rows["fingerprint.color"], 48)
-            near &= _of_pairs(_distances, dct, first, second) <= self.fingerprint_distance
-            shift = partial(color_shift, brightness=self.brightness)
-            near[near] = _of_pairs(shift, color, first[near], second[near]) <= self.color_distance
+            limit = self.candidate_distance if self.compares_images else self.fingerprint_distance
+            near &= _of_pairs(_distances, _dct(rows), first, second) <= limit
+            if not self.compares_images:
+                near[near] = self._same_colours(rows, first[near], second[near])
         result[places] = near
         return result
+
+    def same_images(self, rows: pa.Table, first: Indices, second: Indices) -> Bools:
+        from mmcorpus.curation.dedup.same_picture import Picture, same_picture  # OpenCV, only where it is needed
+
+        files = rows["image"].combine_chunks()
+
+        @functools.lru_cache(_HELD)
+        def picture(place: int) -> Picture | None:
+            data = files[place].as_py()
+            image = decode_image(data) if data is not None else None
+            return Picture.of(image.pixels) if isinstance(image, DecodedImage) else None
+
+        # Where an image is gone the fingerprints decide, by the narrower limits.
+        result = _of_pairs(_distances, _dct(rows), first, second) <= self.fingerprint_distance
+        result[result] = self._same_colours(rows, first[result], second[result])
+        for place, (one, other) in enumerate(zip(first.tolist(), second.tolist(), strict=True)):
+            pair = picture(one), picture(other)
+            if pair[0] is not None and pair[1] is not None:
+                result[place] = same_picture(pair[0], pair[1])
+        return result
+
+    def _same_colours(self, rows: pa.Table, first: Indices, second: Indices) -> Bools:
+        shift = partial(color_shift, brightness=self.brightness)
+        near: Bools = _of_pairs(shift, _hex_bytes(rows["fingerprint.color"], 48), first, second) <= self.color_distance
+        return near
 
 
 def _of_pairs(measure: Callable[[Bytes, Bytes], Any], values: Bytes, first: Indices, second: Indices) -> Any:
@@ -130,6 +175,10 @@ def _identity(row: tuple[Any, ...]) -> int:
 def _hashes(column: Any) -> npt.NDArray[np.uint64]:
     """A column of 16 hex digits as numbers."""
     return _hex_bytes(column, 8).view(">u8").astype(np.uint64).ravel()
+
+
+def _dct(rows: pa.Table) -> Bytes:
+    return _hex_bytes(rows["fingerprint.dct"], 32)
 
 
 def _log_aspect(table: pa.Table) -> npt.NDArray[np.float64]:

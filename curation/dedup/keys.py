@@ -9,7 +9,7 @@ import numpy as np
 
 from mmcorpus.curation.dedup.method import Keys, Method
 from mmcorpus.curation.dedup.plan import Unit, identity_of, read_learned, sweep
-from mmcorpus.curation.dedup.sources import Source, input_files, mark, read_columns
+from mmcorpus.curation.dedup.sources import Source, has_images, input_files, mark, read_columns
 from mmcorpus.curation.engine.items import run_pending
 from mmcorpus.curation.engine.made_from import digest_of, file_digest
 from mmcorpus.curation.engine.partitions import PARTS, part_of, says, write_split, write_whole
@@ -71,7 +71,12 @@ class KeyShard:
     def fresh(self, place: Place) -> bool:
         """Whether the keys are there and made from the files that are there now."""
         path = f"{self.files(place)}.keys.arrow"
-        return storage.exists(path) and says(path).get("mark") == mark(input_files(*place, self.method.columns()))
+        return storage.exists(path) and says(path).get("mark") == self._mark(place)
+
+    def _mark(self, place: Place) -> str:
+        """Of the files that decide the keys, and whether there are images to compare, which decides the answers."""
+        files = mark(input_files(*place, self.method.columns()))
+        return f"{files} {has_images(place[0].shards, place[1])}" if self.method.compares_images else files
 
     def unit(self, place: Place) -> Unit:
         said = says(f"{self.files(place)}.keys.arrow")
@@ -83,7 +88,7 @@ class KeyShard:
 
     def run(self, place: Place, learned: Any) -> dict[str, int]:
         source, shard = place
-        made_from = mark(input_files(source, shard, self.method.columns()))
+        made_from = self._mark(place)
         table = read_columns(source, shard, self.method.columns())
         pairs = uids.encode(table["uid"])
         compared = table.select(list(self.method.columns()))
@@ -103,6 +108,8 @@ class KeyShard:
         content = hashlib.blake2b(f"{source.name}/{shard}".encode(), digest_size=8)
         for values in (pairs, keys.known, keys.keys[known], *([] if keys.identity is None else [keys.identity[known]])):
             content.update(np.ascontiguousarray(values).tobytes())
+        if self.method.compares_images:
+            content.update(made_from.partition(" ")[2].encode())
         said = {
             "mark": made_from,
             "rows": table.num_rows,

@@ -5,6 +5,7 @@ One driver (`curation/dedup/run.py`) finds the duplicates for every method:
     keys      of each shard's rows; rows that agree in a key of the same table are candidates
     pairs     of candidates, each once, and what both sides are compared by
     same      which of them are duplicates, where the method verifies
+    images    which of those are once their files are seen, where the method compares images
     clusters  what duplicates link, over all sources, and the survivor of each
 """
 
@@ -71,6 +72,11 @@ class Method(ABC):
         return self.bucketwise
 
     @property
+    def compares_images(self) -> bool:
+        """Whether what `same` calls duplicates goes through `same_images` too. Only with `same`."""
+        return False
+
+    @property
     def learns_from(self) -> int:
         """How many rows `learn` wants, chosen by a hash of their uids; 0: nothing is learned."""
         return 0
@@ -100,6 +106,14 @@ class Method(ABC):
             first, second: [P], positions in `rows`.
         """
         raise NotImplementedError(f"{type(self).__name__} does not compare pairs")
+
+    def same_images(self, rows: pa.Table, first: Indices, second: Indices) -> Bools:
+        """[P]: which pairs that `same` accepted are duplicates; as `same`, with one more column of the rows.
+
+        Args:
+            rows: the last column, `image` (binary), is the encoded file, null where its shard's images are gone.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not compare images")
 
     def near(self, rows: pa.Table) -> tuple[Indices, Indices]:
         """The pairs of duplicates, as positions in `rows`, among all the rows of one key (for `bucketwise`)."""

@@ -38,7 +38,7 @@ class DedupConfig:
 
     by: Literal["url", "bytes", "pixels", "text", "text_image", "columns", "minhash", "image", "semantic"]
     """What makes two samples copies: the same address, file, pixels, caption, caption and pixels, or columns of your
-    choice; nearly the same text (MinHash), picture (perceptual hashes) or meaning (SemDeDup)."""
+    choice; nearly the same text (MinHash), picture (hashes, then pixels) or meaning (SemDeDup)."""
     sources: tuple[str, ...] = ()
     """The sources that it looks through, as one; all of them if empty."""
     survivor: str | None = None

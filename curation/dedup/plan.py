@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from mmcorpus.curation.dedup.method import Indices, Learned, Method
-from mmcorpus.curation.dedup.sources import Source, read_columns
+from mmcorpus.curation.dedup.sources import Source, images_of, read_columns
 from mmcorpus.curation.engine.made_from import digest_of
 from mmcorpus.curation.engine.partitions import numpy_of, read_parts
 from mmcorpus.curation.store import storage
@@ -109,6 +109,14 @@ class Plan:
         if unit.source is None:
             return read_parts(unit.values)
         return read_columns(unit.source, unit.shard, self.method.columns()).select(list(self.method.columns()))
+
+    def with_images(self, unit: Unit, positions: Indices) -> pa.Table:
+        """The method's columns of some of a unit's rows, and `image`: their files, null where they are gone."""
+        table = self.compared(unit).take(positions)
+        root, _, name = unit.place.rpartition("/")
+        wanted = uids.decode(unit.uids()[positions]).to_pylist()
+        files = images_of(root, name, wanted)
+        return table.append_column("image", pa.array([files.get(uid) for uid in wanted], pa.large_binary()))
 
 
 def fingerprint_of(method: Method, units: Sequence[Unit]) -> str:

@@ -6,6 +6,7 @@
     candidates  some parts              each candidate once, however many keys it shares    candidates/, wanted/
     values      a span of shards        the texts (vectors, hashes) of candidates alone     values/
     alike       some parts              the links between those that are duplicates         alike/
+    … and the same three once more over those, with their images' files                     image-*/
     merge       16 files of links       the forest of the connected components              forests-*/, clusters/
     order       a span of shards        what decides who survives, by component             survivors-*/ordered/
     survivors   some parts              each sample's cluster, its size, its rank there     survivors-*/settled/
@@ -62,6 +63,8 @@ class DedupReport:
     """Of these, with nothing to compare."""
     candidates: int
     """Pairs that were compared (for a method that compares buckets: their rows); 0 where nothing is verified."""
+    unseen: int
+    """Pairs that were decided by fingerprints alone because the images of one are not in its shard (any more)."""
     clusters: int
     """Of two samples or more."""
     duplicates: int
@@ -133,7 +136,7 @@ def deduplicate(
     plan = Plan(method=method, units=units, work=storage.join(work, f"plan-{fingerprint_of(method, units)}"))
     sweep(work, "plan-", plan.work)
     equal, candidates = find_pairs(plan, workers=workers)
-    pairs, compared = verify_pairs(plan, candidates, workers=workers) if method.verifies else ([], 0)
+    pairs, compared, unseen = verify_pairs(plan, candidates, workers=workers) if method.verifies else ([], 0, 0)
     clusters = merge_forests(plan, [*equal, *pairs], workers=workers)
 
     readable = [place for place in places if name_of(place) not in failed]
@@ -147,7 +150,7 @@ def deduplicate(
     write_tables(plan, sources, settled, _origin(name, plan, readable, settled, survivor, among), workers=workers)
     if index is not None and extend:
         extend_index(index, plan, settled, learned, workers=workers)
-    return _report(plan, compared, settled, failed, time.monotonic() - start)
+    return _report(plan, compared, unseen, settled, failed, time.monotonic() - start)
 
 
 def _check(name: str, sources: Sequence[Source], survivor: str | None, among: str | None) -> None:
@@ -237,7 +240,9 @@ def _origin(
     return Origin(scorer=name, version=version, parameters=parameters, fingerprint=fingerprint)
 
 
-def _report(plan: Plan, compared: int, settled: Sequence[str], failed: dict[str, str], seconds: float) -> DedupReport:
+def _report(
+    plan: Plan, compared: int, unseen: int, settled: Sequence[str], failed: dict[str, str], seconds: float
+) -> DedupReport:
     counts = storage.threaded(says, settled)
     own = [unit.keys for unit in plan.units if unit.source is not None]
     samples = plan.starts[-1] - plan.indexed
@@ -245,6 +250,7 @@ def _report(plan: Plan, compared: int, settled: Sequence[str], failed: dict[str,
         samples=samples,
         unknown=samples - total(own, "known"),
         candidates=compared,
+        unseen=unseen,
         **{name: sum(count[name] for count in counts) for name in ("clusters", "duplicates", "of_index")},
         largest=max((count["largest"] for count in counts), default=1),
         failed=failed,

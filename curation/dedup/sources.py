@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,7 +12,7 @@ import pyarrow.compute
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.embeddings import read_embeddings
 from mmcorpus.curation.store.scores import read_origin, read_scores, table_path
-from mmcorpus.curation.store.shards import SUCCESS, Shard
+from mmcorpus.curation.store.shards import SUCCESS, Shard, read_samples, shard_at
 
 pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 
@@ -66,6 +66,32 @@ def read_columns(source: Source, shard: str, columns: Sequence[str]) -> pa.Table
         prefix = f"{EMBEDDINGS}." if kind == EMBEDDINGS else ""
         found |= {f"{prefix}{scorer}.{name}": other[name] for name in names}
     return pa.table({name: found[name] for name in dict.fromkeys(("uid", *columns))}).combine_chunks()
+
+
+def has_images(root: str, shard: str) -> bool:
+    """Whether the images of a shard under a folder are there."""
+    return storage.exists(shard_at(root, shard).tar)
+
+
+def images_of(root: str, shard: str, uids: Collection[str]) -> dict[str, bytes]:
+    """By uid the first image's file of some samples of a shard; without those that it does not hold (any more).
+
+    The tar is read once, from its begin to the last sample that is wanted.
+
+    Raises:
+        tarfile.ReadError: the tar is damaged.
+    """
+    found: dict[str, bytes] = {}
+    if not uids or not has_images(root, shard):
+        return found
+    wanted = set(uids)
+    for sample in read_samples(shard_at(root, shard), wanted):
+        if sample.images:
+            found[sample.uid] = sample.images[0].data
+        wanted.discard(sample.uid)
+        if not wanted:
+            break
+    return found
 
 
 def input_files(source: Source, shard: str, columns: Sequence[str]) -> list[str]:

@@ -111,6 +111,8 @@ def deduplicate_sources(
     of_index = ("of_index",) if found.config.index else ()
     shown = counts(report, "samples", "clusters", "duplicates", "largest", "unknown", *of_index)
     shown["compared"] = report.candidates
+    if report.unseen:  # by fingerprints alone: images are gone
+        shown["unseen"] = report.unseen
     parts = {source.name: _content(source.scores, found.name) for source in given}
     if found.config.annotations:
         path = storage.join(work, FILE)

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
+from benchmarks.lookalikes import lookalikes
 from mmcorpus.curation.dedup import DedupReport, Source, deduplicate
 from mmcorpus.curation.dedup.image import NearImages, color_shift
 from mmcorpus.curation.synthetic.render import render
@@ -55,6 +56,56 @@ def test_a_missing_scorer_is_named(pictures: list[bytes], tmp_path: Path) -> Non
     assert run(source, tmp_path, NearImages(verify=False, max_distance=4)).clusters == 1
 
 
+def forms() -> list[Image.Image]:
+    """Four forms of one layout with other numbers, each as it is and compressed."""
+    return [
+        copy for form in lookalikes("form", 3, 4) for copy in (form, form.resize((form.width // 2, form.height // 2)))
+    ]
+
+
+def test_pictures_that_differ_in_a_digit_stay_apart_and_their_copies_do_not(tmp_path: Path) -> None:
+    source = source_at(tmp_path)
+    uids = make_rows(source, [{"caption": "a"}] * 8, [encode(form, 60) for form in forms()], per_shard=3)
+    report = run(source, tmp_path)
+    assert (report.clusters, report.duplicates, report.largest, report.unseen) == (4, 4, 2, 0)
+    rows = found("same", source)
+    assert [rows[uid][2] for uid in uids] == [uid for uid in uids[::2] for _ in range(2)]
+    by_fingerprint = run(source, tmp_path, NearImages(pictures=False))
+    assert by_fingerprint.largest > 2, "forms that the fingerprints do not tell apart"
+
+
+def test_where_the_images_are_gone_the_fingerprints_decide_and_it_is_said(tmp_path: Path) -> None:
+    source = source_at(tmp_path)
+    make_rows(source, [{"caption": "a"}] * 8, [encode(form, 60) for form in forms()], per_shard=4)
+    gone = Path(source.shards, "00001.tar")
+    gone.rename(tmp_path / "kept.tar")
+    report = run(source, tmp_path)
+    assert report.unseen > 0
+    Path(source.shards, "00000.tar").unlink()
+    alone = run(source, tmp_path)
+    assert alone.unseen > report.unseen
+    assert alone.largest == run(source, tmp_path, NearImages(pictures=False)).largest
+    (tmp_path / "kept.tar").rename(gone)
+    assert run(source, tmp_path).unseen == report.unseen
+
+
+def test_an_index_finds_the_images_where_they_lay(tmp_path: Path) -> None:
+    old, new = source_at(tmp_path, "old"), source_at(tmp_path, "new")
+    pictures = [encode(form, 60) for form in forms()]
+    earlier = make_rows(old, [{"caption": "a"}] * 2, pictures[::4])
+    later = make_rows(new, [{"caption": "a"}] * 4, pictures[1::2])
+
+    def compare(source: Source, **more: bool) -> DedupReport:
+        work, index = str(tmp_path / f"dedup-{source.name}"), str(tmp_path / "index")
+        return deduplicate("same", NearImages(), [source], work, index=index, **more)
+
+    assert compare(old, extend=True).duplicates == 0
+    report = compare(new)
+    assert (report.of_index, report.duplicates, report.unseen) == (2, 2, 0)
+    rows = found("same", new)
+    assert [rows[uid][2] for uid in later] == [earlier[0], later[1], earlier[1], later[3]]
+
+
 @pytest.mark.parametrize("kind", ["clock", "table"])
 def test_sixty_different_pictures_of_a_kind_are_not_merged(kind: str, tmp_path: Path) -> None:
     source = source_at(tmp_path)
@@ -96,7 +147,10 @@ def test_a_change_of_brightness_is_undone_and_no_other() -> None:
     assert color_shift(dark, dark[:, ::-1].copy(), 0.25)[0] > 100
 
 
-@pytest.mark.parametrize("wrong", [{"max_distance": 17}, {"color_distance": 300}, {"brightness": 1.0}, {"expected": 0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"max_distance": 17}, {"color_distance": 300}, {"brightness": 1.0}, {"expected": 0}, {"candidate_distance": 257}],
+)
 def test_a_wrong_parameter_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         NearImages(**wrong)  # type: ignore[arg-type]

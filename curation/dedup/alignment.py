@@ -1,0 +1,108 @@
+"""Where a picture lies within another that it was cut from: a change of scale and place, from coarse to fine."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+
+SMALLEST: Final = 8
+"""Pixels of a side of a picture that is aligned, at least."""
+_LEVELS: Final = ((64, 40), (160, 30), (320, 10))
+"""Longer sides at which the alignment is found, one after the other, and the iterations at most."""
+_PROFILE: Final = 256
+_START: Final = 0.06
+"""Of a length, by which either side may be cut away (or lie further out) for the alignment to begin with it."""
+_STEPS: Final = 10
+_SHEAR: Final = 0.02
+_MOST_CROPPED: Final = 0.25
+"""Of a length, by which the scale may differ from 1."""
+
+
+def alignments(one: Floats, other: Floats) -> Iterator[Any]:
+    """Affine maps [2, 3] without shear from coordinates of one to the other's, from pixel corners, the likelier one
+    first."""
+    place = start = _start(one, other)
+    for side, iterations in _LEVELS:
+        small, sizes = [], []
+        for pixels in (one, other):
+            share = min(1.0, side / max(pixels.shape[:2]))
+            width, height = (max(SMALLEST, round(length * share)) for length in pixels.shape[1::-1])
+            small.append(cv2.cvtColor(resized(pixels, width, height), cv2.COLOR_RGB2GRAY))
+            sizes.append((pixels.shape[1] / width, pixels.shape[0] / height))
+        warp = centred(rescaled(place, sizes[0], sizes[1])).astype(np.float32)
+        criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, iterations, 1e-4)
+        try:
+            _, warp = cv2.findTransformECC(small[0], small[1], warp, cv2.MOTION_AFFINE, criteria)
+        except cv2.error:  # too little texture, or it does not converge
+            break
+        place = rescaled(centred(warp, -0.5), [1 / size for size in sizes[0]], [1 / size for size in sizes[1]])
+    else:
+        lengths = np.array(other.shape[1::-1]) / one.shape[1::-1]
+        scale, shear = np.diag(place[:, :2]) / lengths, np.abs([place[0, 1], place[1, 0]] / lengths)
+        if (shear <= _SHEAR).all() and (np.abs(scale - 1) < _MOST_CROPPED).all():
+            # Without the shear, about the middle.
+            place[:, 2] += (place[0, 1] * one.shape[0] / 2, place[1, 0] * one.shape[1] / 2)
+            place[0, 1] = place[1, 0] = 0
+            yield place
+    yield start
+
+
+def _start(one: Floats, other: Floats) -> Any:
+    """The map from coordinates of one to the other's by which their profiles – the mean of each column, and of each
+    row – correlate best."""
+    share = (np.arange(_PROFILE) + 0.5) / _PROFILE
+    result = np.zeros((2, 3))
+    for axis in (0, 1):
+        lines = [cv2.cvtColor(each, cv2.COLOR_RGB2GRAY).mean(axis=axis) for each in (one, other)]
+        wanted, there = (_sampled(line, _PROFILE) for line in lines)
+        wanted = wanted - wanted.mean()
+        left = right = 0.0
+        for reach in (_START, _START / _STEPS):
+            grid = np.linspace(-reach, reach, 2 * _STEPS + 1)
+            before, after = (edges.reshape(-1, 1) for edges in np.meshgrid(left + grid, right + grid))
+            places = before + (1 - before - after) * share  # [starts, samples], of the other's length
+            shifted = np.interp(np.clip(places, 0, 1), share, there)
+            shifted -= shifted.mean(axis=1, keepdims=True)
+            norms = np.sqrt((shifted**2).sum(axis=1) * (wanted**2).sum()) + 1e-6
+            # A line without marks fits anywhere, and then most simply where it is.
+            fits = shifted @ wanted / norms - 0.02 * (np.abs(before) + np.abs(after)).ravel()
+            left, right = float(before[fits.argmax(), 0]), float(after[fits.argmax(), 0])
+        result[axis, axis] = (1 - left - right) * len(lines[1]) / len(lines[0])
+        result[axis, 2] = left * len(lines[1])
+    return result
+
+
+def _sampled(line: Floats, count: int) -> Floats:
+    result: Floats = np.asarray(cv2.resize(line.reshape(1, -1), (count, 1), interpolation=cv2.INTER_AREA), np.float32)
+    return result.ravel()
+
+
+def rescaled(place: Any, inner: Sequence[float], outer: Sequence[float]) -> Any:
+    """An affine map between pictures, for those pictures at other sizes: coordinates times `inner`, results over
+    `outer`."""
+    result = np.array(place, np.float64)
+    result[:, :2] *= inner
+    result /= np.array(outer, np.float64)[:, None]
+    return result
+
+
+def centred(place: Any, half: float = 0.5) -> Any:
+    """From coordinates that count from the corner of the first pixel to OpenCV's, which count from its centre; with
+    -0.5 back."""
+    result = np.array(place, np.float64)
+    result[:, 2] += result[:, :2] @ (half, half) - half
+    return result
+
+
+def resized(pixels: Floats, width: int, height: int) -> Floats:
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    smaller = width * height < pixels.shape[0] * pixels.shape[1]
+    result: Floats = np.asarray(
+        cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR), np.float32
+    )
+    return result

@@ -1,0 +1,218 @@
+"""Whether two files show one picture: aligned, their tones matched, compared block by block where a digit is seen.
+
+A copy may be encoded anew, resized, cropped, brighter, of more contrast, of another gamma or saturation. All of that
+changes a picture everywhere alike; what differs in a part alone – a digit, a lamp, a clock's hand – is another picture.
+
+1. Both are brought to the size of the smaller (`SIDE` pixels at most). If that does not align them, one may be cropped
+   from the other: the affine map is found from coarse to fine by ECC (Evangelidis and Psarakis, PAMI 2008); it must
+   be a change of scale and place alone, and all of the one must lie within the other.
+2. One tone curve, `scale * value ** gamma + offset`, and one saturation for the whole picture are fitted from the one
+   to the other, robustly, so that parts that differ do not bend it; values are clipped at 0 and 255 as a copy's are.
+3. What remains is measured in blocks, luma and chroma apart, each block at the best of small shifts: the standard
+   deviation of the difference against what encoding leaves (by the pair's own noise, and a share of the block's
+   contrast), and its mean. The worst block decides.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Final
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from mmcorpus.curation.dedup.alignment import SMALLEST, Floats, alignments, centred, rescaled, resized
+from mmcorpus.curation.dedup.tones import Tones, fit_tones
+
+SIDE: Final = 512
+"""Pixels of the longer side at which pictures are compared, at most: a digit of a scanned form is some 10 high."""
+_SMALL: Final = 192
+_OUTSIDE: Final = 0.012
+"""Of a length, by which a picture may reach out of the one that it was cropped from: errors of alignment."""
+_BLOCK: Final = 8
+_MEAN_BLOCK: Final = 16
+_FLOOR: Final = ((2.5, 7.0), (4.0, 9.0))
+"""What may be left of a block of luma, and of chroma, 0-255, from the least noise of a pair to the most."""
+_SHARE: Final = ((0.12, 0.26), (0.4, 0.5))
+"""And beside that, of the block's contrast: of chroma much, thin lines lose it or have it changed unlike areas."""
+_RING: Final = 0.08
+_MOST_RING: Final = 6.0
+_MEAN: Final = 18.0
+_SHIFTS: Final = tuple((y, x) for y in (0, -1, 1) for x in (0, -1, 1))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picture:
+    """A decoded picture made ready for any number of comparisons."""
+
+    pixels: npt.NDArray[np.uint8]
+    """uint8 [height, width, 3], RGB, the longer side `SIDE` or less."""
+
+    @classmethod
+    def of(cls, pixels: npt.NDArray[np.uint8]) -> "Picture":
+        """From uint8 RGB [height, width, 3] of any size."""
+        height, width = pixels.shape[:2]
+        share = SIDE / max(height, width)
+        if share < 1:
+            size = (max(1, round(width * share)), max(1, round(height * share)))
+            pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+        return cls(pixels)
+
+
+def same_picture(first: Picture, second: Picture) -> bool:
+    """Whether one is a copy of the other. Symmetric."""
+    return difference(first, second) <= 1
+
+
+def difference(first: Picture, second: Picture) -> float:
+    """How much the worst block differs, as a multiple of what copying explains; 0 for equal pixels, inf where the two
+    cannot be aligned."""
+    if np.array_equal(first.pixels, second.pixels):
+        return 0.0
+    # The smaller one first; of one size, by what they hold, so that the order in which they are given decides nothing.
+    one, other = (
+        each.astype(np.float32) / 255
+        for each in sorted((first.pixels, second.pixels), key=lambda each: (each.size, each.shape, each.tobytes()))
+    )
+    if min(one.shape[:2]) < SMALLEST:
+        return float("inf")
+    direct = _compare(one, resized(other, one.shape[1], one.shape[0]))
+    return direct if direct <= 1 else min(direct, _cropped(one, other))
+
+
+def _cropped(one: Floats, other: Floats) -> float:
+    """The difference once one is found within the other, whichever is the larger cut."""
+    best = float("inf")
+    for found in alignments(one, other):
+        best = min(best, _within(one, other, found), _within(other, one, cv2.invertAffineTransform(found)))
+        if best <= 1:
+            break
+    return best
+
+
+def _within(part: Floats, whole: Floats, place: Any) -> float:
+    """The difference of a picture from the place of another that it is said to be cut from."""
+    height, width = part.shape[:2]
+    corners = place[:, :2] @ np.array([[0, width], [0, height]], np.float64) + place[:, 2:]
+    limits = np.array([[whole.shape[1]], [whole.shape[0]]]) * np.array([[-_OUTSIDE, 1 + _OUTSIDE]])
+    if (corners[:, 0] < limits[:, 0]).any() or (corners[:, 1] > limits[:, 1]).any():
+        return float("inf")
+    # At the coarser of the two resolutions, so that nothing is compared that one of them cannot show.
+    step = float(np.sqrt(place[0, 0] * place[1, 1]))
+    if step < 1:
+        part = resized(part, max(1, round(width * step)), max(1, round(height * step)))
+    place = rescaled(place, (width / part.shape[1], height / part.shape[0]), (1, 1))
+    # As much blur as reducing by `step` leaves, since the warp itself averages nothing.
+    seen = whole if step <= 1.05 else cv2.GaussianBlur(whole, (0, 0), 0.45 * math.sqrt(step * step - 1))
+    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+    warped = cv2.warpAffine(seen, centred(place), part.shape[1::-1], flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    return _compare(part, np.clip(warped, 0, 1))
+
+
+def _compare(one: Floats, other: Floats) -> float:
+    """The difference of aligned pictures of one size, from whichever side it is explained better: a copy that was
+    clipped at white is explained from the other, not the other from it."""
+    height, width = one.shape[:2]
+    if max(height, width) < _SMALL:  # of a small one, a pixel and a block are half as large
+        size = (2 * width, 2 * height)
+        one, other = (np.clip(cv2.resize(each, size, interpolation=cv2.INTER_CUBIC), 0, 1) for each in (one, other))
+    best = float("inf")
+    for source, target in ((one, other), (other, one)):
+        tones = fit_tones(source, target)
+        best = min(best, _unexplained(source, target, tones))
+        if best <= 1 or tones == Tones():
+            break
+    return best
+
+
+def _unexplained(source: Floats, target: Floats, tones: Tones) -> float:
+    """The worst block of what the tones leave, as a multiple of what encoding explains."""
+    made = tones.apply(source)
+    first, second = (cv2.cvtColor(pixels, cv2.COLOR_RGB2YCrCb) * np.float32(255) for pixels in (made, target))
+    # A copy of less contrast shows less of a difference.
+    gain = max(1.0, 1 / tones.scale)
+    worst = 0.0
+    # Colour is encoded, and seen, at less resolution.
+    quarter = (max(SMALLEST, first.shape[1] // 4), max(SMALLEST, first.shape[0] // 4))
+    for channel in (1, 2):
+        pair = [cv2.resize(each[..., channel], quarter, interpolation=cv2.INTER_AREA) for each in (first, second)]
+        worst = max(worst, _blocks(*pair, gain, 4, 4, chroma=True))
+    if worst <= 1:
+        worst = max(worst, _blocks(first[..., 0], second[..., 0], gain, _BLOCK, _MEAN_BLOCK))
+    return worst
+
+
+def _blocks(first: Floats, second: Floats, gain: float, block: int, mean_block: int, *, chroma: bool = False) -> float:
+    """The worst block of one channel, 0-255."""
+    first, second = (cv2.GaussianBlur(each, (0, 0), 0.7) for each in (first, second))
+    size, wide = ((min(side, first.shape[1]), min(side, first.shape[0])) for side in (block, mean_block))
+    left, means = _left(first - second, size, wide)
+    contrast = np.maximum(_deviation(first, size), _deviation(second, size))
+    floor = float(np.clip(2.5 * np.median(left) + 2, *_FLOOR[chroma]))
+    busy = contrast > 12
+    noise = float(np.median(left[busy] / contrast[busy])) if busy.any() else 0.0
+    share = float(np.clip(2 * noise + 0.1, *_SHARE[chroma]))
+    # What is quantised beside an edge rings through the encoder's block.
+    near = cv2.dilate(contrast, np.ones((2 * block + 1, 2 * block + 1), np.uint8))
+    ring = np.minimum(min(1.5 * noise + 0.02, _RING) * near, _MOST_RING)
+    allowed = (floor + share * contrast + ring) / gain
+    limit = _MEAN / gain
+    scores = np.maximum(left / allowed, means / limit)
+    worst = float(scores.max())
+    if worst <= 1:
+        return worst
+    # Blocks that do not fit where they are may fit a pixel beside it: the worst one first, it mostly decides.
+    y, x = np.unravel_index(int(scores.argmax()), scores.shape)
+    for places in ((y, y + 1, x, x + 1), _box(scores > 1)):
+        worst = _shifted(first, second, allowed, limit, places, size, wide)
+        if worst > 1:
+            break
+    return worst
+
+
+def _box(where: npt.NDArray[np.bool_]) -> tuple[int, int, int, int]:
+    """The first and last row, the first and last column of what is true."""
+    rows, columns = np.flatnonzero(where.any(axis=1)), np.flatnonzero(where.any(axis=0))
+    return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+
+
+def _shifted(
+    first: Floats,
+    second: Floats,
+    allowed: Floats,
+    limit: float,
+    places: tuple[int, int, int, int],
+    size: tuple[int, int],
+    wide: tuple[int, int],
+) -> float:
+    """The worst score of the blocks about some places, each at the best of small shifts."""
+    height, width = first.shape
+    top, bottom, before, after = places
+    # With all that the blocks about these places see; a pixel at the picture's edge has no neighbour to shift to.
+    reach = max(*size, *wide)
+    top, bottom = max(1, top - reach), min(height - 1, bottom + reach)
+    before, after = max(1, before - reach), min(width - 1, after + reach)
+    inner = second[top:bottom, before:after]
+    if not inner.size:
+        return float("inf")
+    best: Floats | None = None
+    for y, x in _SHIFTS:
+        left, means = _left(first[top + y : bottom + y, before + x : after + x] - inner, size, wide)
+        scores = np.maximum(left / allowed[top:bottom, before:after], means / limit)
+        best = scores if best is None else np.minimum(best, scores)
+    assert best is not None
+    rows = slice(max(0, places[0] - top), max(1, places[1] - top))
+    columns = slice(max(0, places[2] - before), max(1, places[3] - before))
+    return float(best[rows, columns].max(initial=0))
+
+
+def _left(difference: Floats, size: tuple[int, int], wide: tuple[int, int]) -> tuple[Floats, Floats]:
+    """Of the block about each pixel, the standard deviation of the difference and, of a wider one, its mean's size."""
+    return _deviation(difference, size), np.abs(cv2.blur(difference, wide, borderType=cv2.BORDER_REFLECT))
+
+
+def _deviation(values: Floats, size: tuple[int, int]) -> Floats:
+    mean = cv2.blur(values, size, borderType=cv2.BORDER_REFLECT)
+    square = cv2.sqrBoxFilter(values, cv2.CV_32F, size, borderType=cv2.BORDER_REFLECT)
+    result: Floats = np.sqrt(np.maximum(square - mean * mean, 0))
+    return result

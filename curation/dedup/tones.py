@@ -1,0 +1,95 @@
+"""How the tones of a copy follow from its original's: one curve and one saturation for the whole picture."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import cv2
+import numpy as np
+
+from mmcorpus.curation.dedup.alignment import Floats, resized
+
+_COARSE: Final = 36
+"""Pixels of the longer side at which tones are fitted."""
+_FITS: Final = 0.006
+"""Mean misfit, 0-1, below which nothing is fitted."""
+_GAINS: Final = (0.8, 0.84, 0.88, 0.92, 0.96, 1.04, 1.08, 1.12, 1.16, 1.2, 1.24)
+_GAMMA_STEP: Final = 1.18
+_GAMMA_STEPS: Final = 3
+_SCALE: Final = (0.5, 2.0)
+_SATURATION: Final = (0.3, 3.0)
+_OFFSET: Final = 0.35
+
+
+@dataclass(frozen=True, slots=True)
+class Tones:
+    """How a copy's tones follow from its original's."""
+
+    gamma: float = 1.0
+    offset: float = 0.0
+    scale: float = 1.0
+    saturation: float = 1.0
+
+    def apply(self, pixels: Floats) -> Floats:
+        if self == Tones():
+            return pixels
+        if self.gamma != 1:
+            pixels = np.power(pixels, np.float32(self.gamma))
+        luma = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[..., None]
+        result = pixels * np.float32(self.scale * self.saturation)
+        result += luma * np.float32(self.scale * (1 - self.saturation)) + np.float32(self.offset)
+        return np.clip(result, 0, 1, out=result)
+
+
+def fit_tones(source: Floats, target: Floats) -> Tones:
+    """The tones that make the one of the other."""
+    height, width = source.shape[:2]
+    share = min(1.0, _COARSE / max(height, width))
+    size = (max(4, round(width * share)), max(4, round(height * share)))
+    first, second = (resized(pixels, *size).reshape(-1, 3) for pixels in (source, target))
+    best, least = Tones(), _misfit(first, second, Tones())
+    if least < _FITS:
+        return best
+    # A change of brightness alone, which clips most of a bright picture and leaves little to fit.
+    for gain in _GAINS:
+        misfit = _misfit(first, second, Tones(scale=gain))
+        if misfit < least:
+            best, least = Tones(scale=gain), misfit
+    for step in (0, 1, -1):  # in either direction as long as it gets better
+        while abs(step) <= _GAMMA_STEPS:
+            tones = _fit_linear(first, second, _GAMMA_STEP**step)
+            misfit = _misfit(first, second, tones)
+            if misfit >= least:
+                break
+            best, least = tones, misfit
+            if step == 0:
+                break
+            step += 1 if step > 0 else -1
+    return best
+
+
+def _fit_linear(first: Floats, second: Floats, gamma: float) -> Tones:
+    """Offset, scale and saturation by least squares, those that fit badly counting less each time."""
+    bent = np.power(first, np.float32(gamma))
+    luma = bent @ np.array([0.299, 0.587, 0.114], np.float32)
+    base, chroma = np.repeat(luma, 3), (bent - luma[:, None]).ravel()
+    rows, goal = np.stack([np.ones_like(base), base, chroma], axis=1), second.ravel()
+    usable = ((goal > 0.02) & (goal < 0.98)).astype(np.float32)  # not what was clipped
+    if usable.sum() < 24:
+        usable = np.ones_like(usable)
+    # A little towards no change, so that a picture of one tone has one answer.
+    ridge, towards = np.eye(3, dtype=np.float32) * 1e-3, np.array([0, 1e-3, 1e-3], np.float32)
+    weights, known = usable, towards
+    for _ in range(4):
+        weighted = (rows * weights[:, None]).T
+        known = np.linalg.solve(weighted @ rows + ridge, weighted @ goal + towards)
+        error = np.abs(rows @ known - goal)
+        spread = max(0.01, 2 * float(np.median(error[usable > 0])))
+        weights = usable / (1 + (error / spread) ** 2)
+    scale = float(np.clip(known[1], *_SCALE))
+    saturation = float(np.clip(known[2] / scale, *_SATURATION))
+    return Tones(gamma, float(np.clip(known[0], -_OFFSET, _OFFSET)), scale, saturation)
+
+
+def _misfit(first: Floats, second: Floats, tones: Tones) -> float:
+    error = np.abs(tones.apply(first[None])[0] - second).max(axis=1)
+    return float(np.minimum(error, 0.06).mean())

@@ -1,0 +1,102 @@
+"""Copies of a picture are one picture; pictures that differ in a part are not, however they were encoded."""
+
+import random
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw, ImageFont
+
+from benchmarks.lookalikes import KINDS, lookalikes
+from benchmarks.near_images import COPIES
+from mmcorpus.curation.dedup.same_picture import Picture, difference, same_picture
+from mmcorpus.curation.synthetic.render import render
+from mmcorpus.filters import DecodedImage, decode_image
+
+
+def picture(image: Image.Image | bytes) -> Picture:
+    if isinstance(image, Image.Image):
+        return Picture.of(np.asarray(image.convert("RGB")))
+    decoded = decode_image(image)
+    assert isinstance(decoded, DecodedImage)
+    return Picture.of(decoded.pixels)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> None:
+    cv2.setNumThreads(1)
+
+
+@pytest.fixture(scope="module")
+def originals() -> list[Image.Image]:
+    drawn = [lookalikes(kind, 0, 1)[0] for kind in ("form", "clock", "meme")]
+    return [*drawn, render("chart", 0, size=(320, 280)).image]
+
+
+@pytest.mark.parametrize("made", list(COPIES))
+def test_a_copy_is_the_same_picture(made: str, originals: list[Image.Image]) -> None:
+    for number, image in enumerate(originals):
+        copy = picture(COPIES[made](image, random.Random(f"{made} {number}")))
+        assert difference(picture(image), copy) <= 1, number
+        assert difference(copy, picture(image)) <= 1, number
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_pictures_that_differ_in_a_part_are_not_the_same(kind: str) -> None:
+    images = lookalikes(kind, 1, 4)
+    sharp = [picture(image) for image in images]
+    coded = [picture(COPIES["JPEG, quality 30-60"](image, random.Random(kind))) for image in images]
+    for number, one in enumerate(sharp):
+        for other in (*sharp[:number], *coded[:number]):
+            assert not same_picture(one, other), number
+
+
+def digits(text: str, ink: str = "black", ground: str = "white") -> Image.Image:
+    image = Image.new("RGB", (300, 80), ground)
+    ImageDraw.Draw(image).text((20, 20), text, fill=ink, font=ImageFont.load_default(36))
+    return image
+
+
+def disk(colour: str) -> Image.Image:
+    image = Image.new("RGB", (200, 200), "white")
+    ImageDraw.Draw(image).ellipse([40, 40, 160, 160], fill=colour)
+    return image
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (digits("3 + 5 = 8"), digits("3 + 6 = 9")),
+        (digits("10:01"), digits("10:07")),
+        (digits("7", "yellow", "navy"), digits("1", "yellow", "navy")),
+        (disk("red"), disk("green")),
+        (disk("red"), disk("gold")),
+        (disk("navy"), Image.new("RGB", (200, 200), "white")),
+    ],
+)
+def test_a_digit_a_colour_or_a_mark_more_is_another_picture(one: Image.Image, other: Image.Image) -> None:
+    assert not same_picture(picture(one), picture(other))
+    assert same_picture(picture(one), picture(one))
+
+
+def test_pictures_that_were_turned_or_mirrored_are_others(originals: list[Image.Image]) -> None:
+    for turn in (Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.ROTATE_180):
+        assert not same_picture(picture(originals[1]), picture(originals[1].transpose(turn)))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 512), (512, 1), (3, 700), (9, 9), (2000, 9)])
+def test_odd_sizes_are_compared(size: tuple[int, int]) -> None:
+    white, black = (picture(Image.new("RGB", size, colour)) for colour in ("white", "black"))
+    assert same_picture(white, picture(Image.new("RGB", size, "white")))
+    assert not same_picture(white, black)
+
+
+def test_the_order_of_the_two_does_not_matter(originals: list[Image.Image]) -> None:
+    pairs: list[Callable[[], tuple[Image.Image, Image.Image]]] = [
+        lambda: (originals[0], originals[0].crop((10, 0, 400, 300))),
+        lambda: (originals[1], originals[2].resize(originals[1].size)),
+    ]
+    for pair in pairs:
+        one, other = map(picture, pair())
+        assert difference(one, other) == difference(other, one)
