@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from mmcorpus.curation.dedup.alignment import SMALLEST, Floats, alignments, centred, rescaled, resized
+from mmcorpus.curation.dedup.alignment import SMALLEST, Floats, alignments, centred, in_place, rescaled, resized
 from mmcorpus.curation.dedup.tones import Tones, fit_tones
 
 SIDE: Final = 512
@@ -38,6 +38,7 @@ _SHARE: Final = ((0.12, 0.26), (0.4, 0.5))
 _RING: Final = 0.08
 _MOST_RING: Final = 6.0
 _MEAN: Final = 18.0
+_PLAIN: Final = 2.5
 _SHIFTS: Final = tuple((y, x) for y in (0, -1, 1) for x in (0, -1, 1))
 
 
@@ -76,8 +77,12 @@ def difference(first: Picture, second: Picture) -> float:
     )
     if min(one.shape[:2]) < SMALLEST:
         return float("inf")
-    direct = _compare(one, resized(other, one.shape[1], one.shape[0]))
-    return direct if direct <= 1 else min(direct, _cropped(one, other))
+    there = resized(other, one.shape[1], one.shape[0])
+    direct = _compare(one, there)
+    # What lies in place but for a part that plainly differs is no crop.
+    if direct <= 1 or (direct > _PLAIN and in_place(one, there)):
+        return direct
+    return min(direct, _cropped(one, other))
 
 
 def _cropped(one: Floats, other: Floats) -> float:
