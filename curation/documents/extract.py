@@ -21,7 +21,9 @@ from mmcorpus.curation.crawl.records import START, Item, Other, Position
 from mmcorpus.curation.crawl.streams import Source, open_input
 from mmcorpus.curation.crawl.warc import read_warc
 from mmcorpus.curation.documents.page_row import PageExtractor
-from mmcorpus.curation.documents.shards import Part, part_name
+from mmcorpus.curation.documents.shards import SITES, Part, part_name
+from mmcorpus.curation.documents.site_optout import COUNT as OPT_OUT_COUNT
+from mmcorpus.curation.documents.site_optout import FOLDER as OPT_OUTS
 from mmcorpus.curation.documents.site_optout import apply_site_optouts
 from mmcorpus.curation.engine.items import run_pending
 from mmcorpus.curation.engine.made_from import MadeFrom, digest, plain
@@ -96,6 +98,7 @@ def extract_documents(
             config={**plain(config, VOLATILE), "kind": kind},
             inputs={"inputs": digest([[file.path, file.reader, file.names] for file in files])},
         ),
+        writes=(SITES, OPT_OUTS, OPT_OUT_COUNT),
         earlier=("extract.json",),
     ).claim()
     storage.sweep(out)

@@ -6,8 +6,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final, Literal
 
 from mmcorpus.curation.crawl.config import VOLATILE, PagesConfig
+from mmcorpus.curation.documents.site_optout import COUNT
 from mmcorpus.curation.download.config import VOLATILE as DOWNLOAD_VOLATILE
-from mmcorpus.curation.engine.made_from import digest, file_digest, plain
+from mmcorpus.curation.download.lists import MANIFEST as LIST
+from mmcorpus.curation.engine.made_from import digest, plain, table_digest
 from mmcorpus.curation.engine.stage import Result, Stage
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.shards import list_shards, read_rows
@@ -70,6 +72,7 @@ class _Documents:
             needs=needs,
             outputs=(f"documents/{source}", f"ledger/{source}/extract.parquet"),
             ray="yes",
+            seals=(COUNT,),
             run=work,
         )
 
@@ -89,6 +92,7 @@ class _Documents:
             config={"captures": captures},
             needs=(f"{source}/extract",),
             outputs=(f"documents/{source}.captures", f"dedup/{source}.capture", f"ledger/{source}/capture.parquet"),
+            scratch=(f"dedup/{source}.capture/*/*",),
             ray="yes",
             run=work,
         )
@@ -106,7 +110,7 @@ class _Documents:
             return Result(
                 counts=counts(report, "documents", "places", "addresses", "listed", "dropped"),
                 failures=failures(report.failed),
-                content=digest([[name, file_digest(storage.join(out, name))] for name in lists]),
+                content=digest([[name, table_digest(storage.join(out, name))] for name in lists]),
             )
 
         return Stage(
@@ -115,6 +119,7 @@ class _Documents:
             needs=(f"{source}/extract", f"{source}/capture"),
             outputs=(f"documents/{urls}", f"ledger/{urls}/extract.parquet"),
             ray="yes",
+            seals=(LIST,),
             run=work,
         )
 

@@ -164,6 +164,7 @@ def test_a_kill_while_clearing_clears_again(chain: Chain) -> None:
     path = chain.root / "run.json"
     stored = json.loads(path.read_text())
     stored["stages"]["a"]["status"] = "clearing"
+    stored = {key: stored[key] for key in ("format", "name", "order", "stages")}  # without its digest
     path.write_text(json.dumps(stored))
     decision = decide(chain.stages()[1], RunState.load(str(chain.root)))
     assert (decision.action, decision.clear) == ("run", True)
@@ -174,6 +175,7 @@ def test_a_kill_while_clearing_clears_again_though_the_config_changes_as_well(ch
     path = chain.root / "run.json"
     stored = json.loads(path.read_text())
     stored["stages"]["a"]["status"] = "clearing"
+    stored = {key: stored[key] for key in ("format", "name", "order", "stages")}  # without its digest
     path.write_text(json.dumps(stored))
     chain.configs["a"] = {"x": 3}
     stage = replace(chain.stages()[1], invalidated_by=("make#left",))
