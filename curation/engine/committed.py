@@ -47,6 +47,18 @@ def settle(
     return {"manifest": written, "unsettled": 0.0, "damaged": own}, others
 
 
+def own_folders(name: str, record: StageRecord, root: str) -> list[str]:
+    """The folders of a damaged stage whose records (`made_from.json`) are as it committed them."""
+    if record.status != "damaged":
+        return []
+    with contextlib.suppress(storage.Damaged):
+        entries = manifest.read_manifest(root, name, record.manifest)
+        records = [path for path, entry in entries.items() if entry.text is not None]
+        differ = {one.path for one in manifest.compare(root, records, {path: entries[path] for path in records})}
+        return [storage.join(root, path.rpartition("/")[0]) for path in records if path not in differ]
+    return []
+
+
 def clear(name: str, record: StageRecord, root: str) -> None:
     """Remove a stage's outputs, but for files that somebody else has put there, which are told in the log.
 

@@ -5,6 +5,7 @@ leaves what it finds in the records). Nothing is removed: damaged files move to 
 """
 
 import dataclasses
+import fnmatch
 import posixpath
 import random
 import re
@@ -64,8 +65,8 @@ def mend(
         chosen = (*record.damaged, *(sample or choose)(entries))
         found = list(manifest.compare(records.root, record.outputs, entries, hashed=chosen, scratch=stage.scratch))
         found = [one for one in found if one.problem != "foreign" and (_finished(record) or one.path in record.damaged)]
-        for path in set_aside(records.root, entries, found, stage.seals):
-            say("damaged", stage.name, path)
+        for text in set_aside(records.root, entries, found, stage):
+            say("damaged", stage.name, text)
         status = "damaged" if found else "done" if record.status == "damaged" else record.status
         damaged = [one.path for one in found]
         if (status, damaged) != (record.status, record.damaged):
@@ -87,7 +88,7 @@ def choose(entries: Entries) -> list[str]:
     return chosen
 
 
-def set_aside(root: str, entries: Entries, found: Sequence[Finding], seals: Collection[str] = ()) -> Iterator[str]:
+def set_aside(root: str, entries: Entries, found: Sequence[Finding], stage: Stage) -> Iterator[str]:
     """Move what is damaged to the folder for it, with the files that commit it; says of each what was done.
 
     A record whose content the manifest has is written again instead.
@@ -99,25 +100,31 @@ def set_aside(root: str, entries: Entries, found: Sequence[Finding], seals: Coll
             storage.write_bytes(storage.join(root, path), entry.text.encode())
             yield f"{one}; written again"
         else:
-            yield f"{one}; it is made again"
+            yield f"{one}; set aside, and its stage is run again"
     gone = {path for path in problems if entries[path].text is None}
-    for path in sorted(gone | _with_them(entries, gone, seals)):
+    for path in sorted(gone | _with_them(entries, gone, stage)):
         if storage.exists(storage.join(root, path)):
             move_aside(root, path)
 
 
-def _with_them(entries: Entries, gone: Collection[str], seals: Collection[str]) -> set[str]:
+def _with_them(entries: Entries, gone: Collection[str], stage: Stage) -> set[str]:
     """The other files of the damaged items, and what says that the folders that they lie in are complete.
 
     An item's files share a folder and the number that their names begin with; or they are all that lies in a folder of
-    such a name, and what lies beside it under its number.
+    such a name, and what lies beside it under its number. Of work files that may be removed, those of one folder are
+    made one from the other, and go together.
     """
     items = {item for path in gone if (item := _item(path)) is not None}
+    for pattern in stage.scratch:
+        folder = pattern.count("/")
+        items |= {"/".join(path.split("/")[:folder]) for path in gone if fnmatch.fnmatchcase(path, pattern)}
     folders = {parent for path in gone for parent in _parents(path)}
     return {
         path
         for path in entries
-        if _item(path) in items or (posixpath.basename(path) in seals and posixpath.dirname(path) in folders)
+        if _item(path) in items
+        or not items.isdisjoint(_parents(path))
+        or (posixpath.basename(path) in stage.seals and posixpath.dirname(path) in folders)
     }
 
 

@@ -6,10 +6,11 @@ ran = run_pending(make_work, shards, committed=…, …)      # engine/items.py:
 ran.failed                                                # by item, a Failure each
 """
 
+import contextlib
 import fnmatch
 import logging
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -28,6 +29,25 @@ OTHER: Final = "name another folder, or move this one away"
 """What to do with a folder that holds something else."""
 RETURNS: Final = "`mmcorpus run` does, in a run's folder"
 """Who puts a record back (`engine/mend.py`)."""
+
+
+_VOUCHED: set[str] = set()
+"""Folders whose records are known to be this run's (`vouching`)."""
+
+
+@contextlib.contextmanager
+def vouching(folders: Iterable[str]) -> Iterator[None]:
+    """Somebody vouches, during the block, for what these folders are made from: a claim to one renews its record.
+
+    A stage of which something was damaged is run again with the contents that it was made from, as the runner knows.
+    The folder's own record may tell of its inputs by what is not the same twice, such as the seconds of a download.
+    """
+    added = {storage.filesystem(folder)[1] for folder in folders} - _VOUCHED
+    _VOUCHED.update(added)
+    try:
+        yield
+    finally:
+        _VOUCHED.difference_update(added)
 
 
 class MadeOtherwise(ValueError):
@@ -75,6 +95,9 @@ class Output:
                 f"{self.folder} holds {other or 'something else'}, not {self.holds}; name another folder"
             )
         if known is not None and known.fingerprint == self.made_from.fingerprint:
+            return True
+        if known is not None and storage.filesystem(self.folder)[1] in _VOUCHED:
+            self.write(storage.read_json(self.record).get("found", []))
             return True
         there = bool(list_shards(self.folder)) if committed is None else committed
         before = next((name for name in self.earlier if storage.exists(storage.join(self.folder, name))), None)

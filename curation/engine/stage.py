@@ -19,8 +19,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from mmcorpus.curation.engine.committed import clear, settle
+from mmcorpus.curation.engine.committed import clear, own_folders, settle
 from mmcorpus.curation.engine.made_from import MadeFrom, digest, plain
+from mmcorpus.curation.engine.output import vouching
 from mmcorpus.curation.engine.records import Records, StageRecord, Status
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.written import noting
@@ -168,7 +169,8 @@ def perform(decision: Decision, records: Records, *, debug: bool = False) -> Sta
         records.put(stage.name, final)
         return final
 
-    with noting() as notes:
+    vouched = own_folders(stage.name, before, records.root) if before is not None and not decision.stale else []
+    with noting() as notes, vouching(vouched):
         try:
             result = stage.run()
         except KeyboardInterrupt:

@@ -1,12 +1,13 @@
 """Turns a recipe into a run: builds its stages, runs what is not up to date, and sums up what came of it."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import yaml
 
-from mmcorpus.curation.engine.committed import amend
+from mmcorpus.curation.engine.committed import amend, mark_damaged
 from mmcorpus.curation.engine.mend import mend, move_aside
 from mmcorpus.curation.engine.stage import Decision, Stage, decide
 from mmcorpus.curation.store import storage
@@ -81,17 +82,25 @@ def run_recipe(
         text = yaml.safe_dump(recipe.data, sort_keys=False, allow_unicode=True, width=120)
         storage.write_bytes(storage.join(out, RECIPE_FILE), text.encode())
         ran: list[str] = []
-        for _ in range(_PASSES):
+        for left in reversed(range(_PASSES)):
             mend(chosen, state, say=say)
             outcome = runner.execute(chosen, state, say=say, start_ray=start_ray, stop_ray=stop_ray, debug=debug)
             ran += outcome.ran
-            if not any(record.damaged for record in state.stages.values()):
+            _drop_stale_ledgers(stages, state)
+            try:
+                summary = make_summary(recipe, out, state)
+                storage.write_json(storage.join(out, SUMMARY_FILE), summary)
+                report = _report(recipe, out, say) if until is None else None
+            except Damaged as error:
+                if not left or not mark_damaged(
+                    state, [os.path.relpath(storage.whole(error.path), storage.whole(out))]
+                ):
+                    raise
+                say("damaged", "summary and report", f"{error.path} cannot be read; its stage is run again")
+                continue
+            if not {name for name, record in state.stages.items() if record.damaged} - {*outcome.blocked}:
                 break
         outcome = replace(outcome, ran=tuple(dict.fromkeys(ran)))
-        _drop_stale_ledgers(stages, state)
-        summary = make_summary(recipe, out, state)
-        storage.write_json(storage.join(out, SUMMARY_FILE), summary)
-        report = _report(recipe, out, say) if until is None else None
         state.settle(notes, since=0.0)
     problems = [f"{stage}: {failure}" for stage, failures in outcome.failures.items() for failure in failures]
     problems += [f"{stage} was not run: a stage that it needs failed" for stage in outcome.blocked]

@@ -278,7 +278,7 @@ def test_every_flipped_bit_of_a_sequence_is_seen_when_it_is_read(root: str) -> N
         data = bytearray(whole)
         data[place] ^= 1 << place % 8
         path.write_bytes(data)
-        with noting() as notes, pytest.raises(PackError, match="sequence 1 .* is damaged"):
+        with noting() as notes, pytest.raises(PackError, match=r"sequence 1 .* is damaged"):
             reader[1]
         assert list(notes.damaged) == [str(path)], "the run makes it again"
         assert same(reader[0], sequence(0))

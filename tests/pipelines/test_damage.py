@@ -60,6 +60,8 @@ TELLS_TIME = re.compile(
     r".*_stats\.json|run\.json|summary\.json|report\.html|truth\.json|.*metrics\.jsonl|manifests/.*"
 )
 """What holds durations, and is not the same twice."""
+NOT_AGAIN = re.compile(r"dedup/[^/]+/[^/]+/.+|.*step-00000001/.*|documents/pages.urls/(uses|decided-.*)/.*")
+"""What is not needed any more, and not made again: work files, and the checkpoint before the last."""
 UNSEEN = re.compile(rf"\.lock|(errors|logs|answers|{ASIDE})/.*")
 """What is no result."""
 
@@ -117,7 +119,7 @@ def results(out: Path) -> dict[str, str]:
     return {
         path: hashlib.sha256((out / path).read_bytes()).hexdigest()
         for path in files(out)
-        if not TELLS_TIME.fullmatch(path)
+        if not TELLS_TIME.fullmatch(path) and not NOT_AGAIN.fullmatch(path) and not path.endswith("made_from.json")
     }
 
 
@@ -171,7 +173,7 @@ def test_what_is_damaged_is_made_again(recipe: Path, out: Path, part: int) -> No
 @pytest.mark.parametrize("path", ["run.json", "manifests/pairs-score.jsonl", "manifests/run.jsonl"])
 def test_damaged_records_are_made_again_and_nothing_else(recipe: Path, out: Path, path: str) -> None:
     expected = results(out)
-    times = {name: (out / name).stat().st_mtime_ns for name in expected if name.startswith(("shards/", "training/"))}
+    times = {name: (out / name).stat().st_mtime_ns for name in expected if name.endswith((".tar", ".safetensors"))}
     flip(out / path, random.Random(3))
     code, told = verify(out)
     assert code == 1
@@ -199,8 +201,8 @@ def test_damage_that_a_stage_meets_is_mended_by_the_same_command(
     """Nobody has verified, and the sample has missed it."""
     monkeypatch.setattr("mmcorpus.curation.engine.mend.SAMPLE_FILES", 0)
     data = bytearray((out / path).read_bytes())
-    for place in range(len(data) // 4, len(data) // 4 + 2000):
-        data[place % len(data)] ^= 0xFF
+    for place in range(0, len(data), 97):
+        data[place] ^= 0xFF
     (out / path).write_bytes(data)
     told = run_here(recipe, out, "--set", setting)
     assert path in told

@@ -222,7 +222,7 @@ def test_items_in_folders_go_whole(tmp_path: Path) -> None:
     for name in names:
         storage.write_bytes(str(tmp_path / name), b"1")
     found = [Finding(path=names[index], problem="changed", detail="") for index in (0, 4)]
-    assert len(list(set_aside(str(tmp_path), entries, found))) == 2
+    assert len(list(set_aside(str(tmp_path), entries, found, Stage(name="x", config={}, run=Result)))) == 2
     left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
     aside = [*names[:3], *names[4:6]]
     assert left == sorted([*(f"{ASIDE}/{name}" for name in aside), names[3], names[6]])
