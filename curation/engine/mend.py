@@ -6,6 +6,7 @@ leaves what it finds in the records). Nothing is removed: damaged files move to 
 
 import dataclasses
 import fnmatch
+import glob
 import posixpath
 import random
 import re
@@ -115,16 +116,18 @@ def _with_them(entries: Entries, gone: Collection[str], stage: Stage) -> set[str
     made one from the other, and go together.
     """
     items = {item for path in gone if (item := _item(path)) is not None}
+    # What lies in a folder of its own beside the shards (`sites/00001.parquet`) is committed with the shard.
+    items |= {posixpath.join(posixpath.dirname(posixpath.dirname(item)), posixpath.basename(item)) for item in items}
     for pattern in stage.scratch:
         folder = pattern.count("/")
         items |= {"/".join(path.split("/")[:folder]) for path in gone if fnmatch.fnmatchcase(path, pattern)}
-    folders = {parent for path in gone for parent in _parents(path)}
+    seals = [f"{glob.escape(parent)}/{seal}" for path in gone for parent in _parents(path) for seal in stage.seals]
     return {
         path
         for path in entries
         if _item(path) in items
         or not items.isdisjoint(_parents(path))
-        or (posixpath.basename(path) in stage.seals and posixpath.dirname(path) in folders)
+        or any(fnmatch.fnmatchcase(path, seal) for seal in seals)
     }
 
 

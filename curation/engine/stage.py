@@ -68,7 +68,8 @@ class Stage:
     again: bool = False
     """Run it even if it is up to date (a download that tries again what failed)."""
     seals: tuple[str, ...] = ()
-    """Names of files in its outputs that say that all of a folder is there; they go with whatever goes from it."""
+    """Patterns of files in its folders that say that all of a folder is there, or that a part of it need not be made
+    (`list.json`, `decided-*/*`); they go with whatever goes from it."""
     scratch: tuple[str, ...] = ()
     """Patterns of files among its outputs that may be removed once all is done (`dedup/near_text/*/*`)."""
     translate: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final, Literal
 
 from mmcorpus.curation.crawl.config import VOLATILE, PagesConfig
+from mmcorpus.curation.documents.image_list import DECIDED_FOLDER
 from mmcorpus.curation.documents.site_optout import COUNT
 from mmcorpus.curation.download.config import VOLATILE as DOWNLOAD_VOLATILE
 from mmcorpus.curation.download.lists import MANIFEST as LIST
@@ -119,7 +120,7 @@ class _Documents:
             needs=(f"{source}/extract", f"{source}/capture"),
             outputs=(f"documents/{urls}", f"ledger/{urls}/extract.parquet"),
             ray="yes",
-            seals=(LIST,),
+            seals=(LIST, f"{DECIDED_FOLDER}-*/*"),
             run=work,
         )
 

@@ -57,7 +57,7 @@ train:
        freeze: {vision: false}, compute: {precision: fp32}, checkpoints: {every: 1}}
 """
 TELLS_TIME = re.compile(
-    r".*_stats\.json|run\.json|summary\.json|report\.html|truth\.json|.*metrics\.jsonl|manifests/.*"
+    r".*(_stats|list|state|made_from)\.json|run\.json|summary\.json|report\.html|truth\.json|.*metrics\.jsonl|manifests/.*"
 )
 """What holds durations, and is not the same twice."""
 NOT_AGAIN = re.compile(r"dedup/[^/]+/[^/]+/.+|.*step-00000001/.*|documents/pages.urls/(uses|decided-.*)/.*")
@@ -119,7 +119,7 @@ def results(out: Path) -> dict[str, str]:
     return {
         path: hashlib.sha256((out / path).read_bytes()).hexdigest()
         for path in files(out)
-        if not TELLS_TIME.fullmatch(path) and not NOT_AGAIN.fullmatch(path) and not path.endswith("made_from.json")
+        if not TELLS_TIME.fullmatch(path) and not NOT_AGAIN.fullmatch(path)
     }
 
 
