@@ -198,10 +198,17 @@ def read_state(path: str) -> dict[str, Any]:
 
 
 def read_tensors(path: str, name: str) -> dict[str, torch.Tensor]:
-    """The tensors of `model`, `optimizer` or `rng`."""
+    """The tensors of `model`, `optimizer` or `rng`. Raises Damaged, with the file, if they cannot be read."""
+    from safetensors import SafetensorError
     from safetensors.torch import load
 
-    return load(storage.read_bytes(storage.join(path, f"{name}.safetensors")))
+    file = storage.join(path, f"{name}.safetensors")
+    data = storage.read_bytes(file)
+    with storage.reading(file, "part of a checkpoint"):
+        try:
+            return load(data)
+        except SafetensorError as error:
+            raise ValueError(error) from error
 
 
 def save_model(

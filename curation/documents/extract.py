@@ -165,7 +165,10 @@ class FileExtractor:
             if stats["next"] is None:
                 return number + 1, None
             if stats["file_mark"] != mark:
-                raise ValueError(f"the file has changed since its first part was extracted; remove {self.out}")
+                raise ValueError(
+                    "the file has changed since its first part was extracted; put it back as it was, or extract into "
+                    f"another folder than {self.out}"
+                )
             number, position = number + 1, Position(*stats["next"])
         return number, position
 

@@ -170,13 +170,17 @@ def test_what_is_damaged_is_made_again(recipe: Path, out: Path, part: int) -> No
     assert {path: found.get(path) for path in expected} == expected
 
 
+@pytest.mark.parametrize("lost", [False, True])
 @pytest.mark.parametrize("path", ["run.json", "manifests/pairs-score.jsonl", "manifests/run.jsonl"])
-def test_damaged_records_are_made_again_and_nothing_else(recipe: Path, out: Path, path: str) -> None:
+def test_damaged_records_are_made_again_and_nothing_else(recipe: Path, out: Path, path: str, lost: bool) -> None:
     expected = results(out)
     times = {name: (out / name).stat().st_mtime_ns for name in expected if name.endswith((".tar", ".safetensors"))}
-    flip(out / path, random.Random(3))
+    if lost:
+        (out / path).unlink()
+    else:
+        flip(out / path, random.Random(3))
     code, told = verify(out)
-    assert code == 1
+    assert code == (2 if lost and path == "run.json" else 1)
     assert path in told
     run_here(recipe, out)
     assert verify(out)[0] == 0, verify(out)[1]
