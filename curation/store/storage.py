@@ -303,7 +303,9 @@ def list_files(root: str) -> dict[str, Stat]:
     if not is_local(root):
         fs.invalidate_cache()
         found = fs.find(inner, detail=True)
-        return {str(path): Stat(int(info.get("size") or 0), None) for path, info in sorted(found.items())}
+        # Of a path that is itself a file, some filesystems say no more than that.
+        sizes = {str(path): (info if "size" in info else fs.info(path))["size"] for path, info in found.items()}
+        return {path: Stat(int(size), None) for path, size in sorted(sizes.items())}
     if os.path.isfile(inner):
         there = os.stat(inner)
         return {inner: Stat(there.st_size, there.st_mtime_ns)}

@@ -233,3 +233,21 @@ def test_what_is_not_there_is_not_called_damaged(tmp_path: Path) -> None:
     storage.write_table(str(tmp_path / "a.parquet"), pa.table({"x": [1]}))
     with pytest.raises(pa.ArrowInvalid, match="No match for FieldRef"):
         storage.read_table(str(tmp_path / "a.parquet"), columns=["y"])
+
+
+@pytest.mark.parametrize("kind", ["local", "s3", "memory"])
+def test_files_are_listed_with_their_sizes(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    root = {"local": str(tmp_path), "memory": f"memory://{tmp_path.name}"}.get(kind)
+    root = str(request.getfixturevalue("s3_root")) if root is None else root
+    for name, size in (("a/b/c.bin", 3), ("a.x/d.bin", 4), ("a/e.bin", 5)):
+        storage.write_bytes(storage.join(root, name), b"x" * size)
+    base = storage.filesystem(root)[1].rstrip("/") + "/"
+
+    def listed(path: str) -> dict[str, int]:
+        found = storage.list_files(storage.join(root, path))
+        return {name.removeprefix(base): stat.size for name, stat in found.items()}
+
+    assert listed("a") == {"a/b/c.bin": 3, "a/e.bin": 5}
+    assert listed("a/e.bin") == {"a/e.bin": 5}
+    assert listed("nothing") == {}
+    assert all((stat.modified is None) == (kind != "local") for stat in storage.list_files(root).values())
