@@ -80,7 +80,8 @@ def _finished(record: StageRecord) -> bool:
 
 def choose(entries: Entries) -> list[str]:
     """Files to hash: as many as the bounds allow, others each time."""
-    chosen, left = [], SAMPLE_BYTES
+    chosen: list[str] = []
+    left = SAMPLE_BYTES
     for path in random.Random().sample(sorted(entries), min(SAMPLE_FILES, len(entries))):
         left -= entries[path].size
         if left < 0 and chosen:
