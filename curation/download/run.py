@@ -14,10 +14,10 @@ from mmcorpus.curation.download.config import VOLATILE, DownloadConfig
 from mmcorpus.curation.download.formats import ListError
 from mmcorpus.curation.download.lists import NormalisedList, OtherList, normalise
 from mmcorpus.curation.download.shard import ShardDownloader, transient_positions
-from mmcorpus.curation.download.writer import roll_forward, shard_name
+from mmcorpus.curation.download.writer import RETRY_FOLDER, roll_forward, shard_name
 from mmcorpus.curation.engine.items import Ran, run_pending
 from mmcorpus.curation.engine.made_from import MadeFrom, plain
-from mmcorpus.curation.engine.output import MadeOtherwise, Output, read_record
+from mmcorpus.curation.engine.output import OTHER, MadeOtherwise, Output, read_record
 from mmcorpus.curation.engine.tasks import Failure, cluster_resource
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.shards import SUCCESS, Shard, list_shards, read_rows
@@ -96,7 +96,7 @@ def download(
     try:
         listed = normalise(config, urls, out_lists, out_ledger, expected=claimed)
     except OtherList:
-        raise MadeOtherwise(f"{out_shards} holds shards of another list; remove it, or name another folder") from None
+        raise MadeOtherwise(f"{out_shards} holds shards of another list; {OTHER}") from None
     if not listed.kept:
         raise ListError(_nothing_in(urls, listed))
     _output(config, out_shards, listed.digest).claim()
@@ -188,7 +188,7 @@ def _verdicts(out_shards: str, listed: NormalisedList, errors: dict[str, Failure
 
 def _output(config: DownloadConfig, out_shards: str, list_digest: str) -> Output:
     made_from = MadeFrom(config=plain(config, VOLATILE), inputs={"list": list_digest})
-    return Output(folder=out_shards, holds="downloaded shards", made_from=made_from)
+    return Output(folder=out_shards, holds="downloaded shards", made_from=made_from, writes=(RETRY_FOLDER,))
 
 
 def _claimed(config: DownloadConfig, out_shards: str, out_lists: str) -> str | None:
@@ -205,7 +205,7 @@ def _claimed(config: DownloadConfig, out_shards: str, out_lists: str) -> str | N
         options = {name: value for name, value in asdict(config).items() if name not in VOLATILE}
         options_digest = hashlib.blake2b(json.dumps(options, sort_keys=True).encode(), digest_size=16).hexdigest()
         if stored["options"] != options_digest:
-            raise MadeOtherwise(f"{out_shards} holds shards made with other options; remove it, or name another folder")
+            raise MadeOtherwise(f"{out_shards} holds shards made with other options; {OTHER}")
         digest = stored["list"]
         _output(config, out_shards, digest).write()
     _output(config, out_shards, digest).claim()
