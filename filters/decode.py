@@ -157,7 +157,7 @@ def _opener(kind: str) -> Callable[[io.BytesIO, str], Image.Image] | None:
         if kind == "heic":
             from pi_heif.as_plugin import HeifImageFile
 
-            return HeifImageFile  # type: ignore[no-any-return]
+            return HeifImageFile
         if kind == "jxl":
             from pylibjxl.pillow_plugin import JxlImageFile
 
