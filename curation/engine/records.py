@@ -63,3 +63,6 @@ class Records(Protocol):
 
     def put(self, stage: str, record: StageRecord) -> None:
         """Set a stage's record and write it."""
+
+    def drop(self, stage: str) -> None:
+        """Forget a stage, and write that."""

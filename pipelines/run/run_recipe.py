@@ -18,6 +18,7 @@ from mmcorpus.curation.store.written import noting
 from mmcorpus.filters.secrets import masked, masked_messages, remember_config, remember_environment
 from mmcorpus.pipelines.recipe.schema import Recipe
 from mmcorpus.pipelines.run import runner
+from mmcorpus.pipelines.run.fresh import Going, fresh_stages, remove, what_goes
 from mmcorpus.pipelines.run.runner import Outcome, Say
 from mmcorpus.pipelines.run.state import FILE, RunState
 from mmcorpus.pipelines.run.summary import make_summary
@@ -49,12 +50,18 @@ def plan_run(recipe: Recipe, out: str, *, until: str | None = None, retry_failed
     return runner.preview(chosen, _state(recipe, out))
 
 
+def fresh_goes(recipe: Recipe, out: str, fresh: Sequence[str]) -> list[Going]:
+    """What `run_recipe` would remove for `fresh`. Raises `ValueError` where that names no stage."""
+    return what_goes(fresh_stages(build_stages(recipe, out), fresh), out)
+
+
 def run_recipe(
     recipe: Recipe,
     out: str,
     *,
     until: str | None = None,
     retry_failed: bool = False,
+    fresh: Sequence[str] = (),
     say: Say = lambda kind, stage, text: None,
     start_ray: Callable[[], None] = lambda: None,
     stop_ray: Callable[[], None] = lambda: None,
@@ -65,11 +72,12 @@ def run_recipe(
     Args:
         until: stop after this stage (`pairs/select`, or `select` for every source's).
         retry_failed: fetch again the URLs that failed for reasons that can pass.
+        fresh: stages that are made anew, by the words of `until`: what they made before is removed first.
         say: told of each event.
         start_ray, stop_ray: called before the first stage that needs Ray, and once no later one does.
 
     Raises:
-        ValueError: `until` names no stage, or `out` holds another recipe's run, or something that is not a run.
+        ValueError: `until` or `fresh` names no stage, or `out` holds another recipe's run, or what is not a run.
         RunLocked: another process runs in `out`, or has taken it over.
         OSError: the disk is full.
     """
@@ -77,12 +85,14 @@ def run_recipe(
     remember_config(recipe.data)
     stages = build_stages(recipe, out, retry_failed=retry_failed, start_ray=start_ray)
     chosen = runner.until(stages, until) if until else stages
+    anew = fresh_stages(stages, fresh)
     with lock(out) as confirm, use_budget(recipe.file.sample_budget), noting() as notes:
         storage.sweep(out)
         state = _state(recipe, out, say)
         state.confirm, state.manifest = confirm, ""
         state.take_order([stage.name for stage in stages])
         state.write()
+        remove(anew, state)
         text = yaml.safe_dump(masked_messages(masked(recipe.data)), sort_keys=False, allow_unicode=True, width=120)
         storage.write_bytes(storage.join(out, RECIPE_FILE), text.encode())
         ran: list[str] = []

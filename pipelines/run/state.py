@@ -93,6 +93,11 @@ class RunState:
         )  # a new one comes last, and finds its place at the next run
         self.write()
 
+    def drop(self, stage: str) -> None:
+        """Forget a stage and write the file."""
+        self.stages.pop(stage, None)
+        self.write()
+
     def take_order(self, stages: list[str]) -> None:
         """Order the records as a recipe's stages are; those of other stages retire."""
         known = self.stages | self.retired
