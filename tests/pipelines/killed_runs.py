@@ -142,7 +142,7 @@ def run(recipe: str, out: Path, last: int | None = None, delay: float = 0.0) -> 
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
         tasks._stream = in_this_process
-        ray.is_initialized, ray.cluster_resources = (lambda: True), (lambda: {"CPU": 1.0})
+        ray.is_initialized, ray.cluster_resources, ray.nodes = (lambda: True), (lambda: {"CPU": 1.0}), (lambda: [{}])
         operations = FileOperations(out, last, delay)
         sys.addaudithook(operations)
         result = run_recipe(load_recipe(recipe, []), str(out))
