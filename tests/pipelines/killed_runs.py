@@ -77,9 +77,9 @@ CHANGES: Final = frozenset({"os.rename", "os.remove", "os.mkdir", "os.rmdir", "o
 """Audit events of what changes a folder, but for `open`, which may."""
 WITH_TIMES: Final = re.compile(
     r"(run|summary|truth|.*/(list|state|made_from)|.*_stats)\.json|\.lock|report\.html|errors/.*|training/.*/metrics\.jsonl"
-    r"|dedup/.*"
+    r"|dedup/.*|manifests/.*"
 )
-"""Of a run's files those that hold times, of work or of files, or tell how often something was tried. What
+"""Of a run's files those that hold times, of work or of files (and their hashes), or tell how often something was tried. What
 deduplication finds is in `scores/`; in `dedup/` are its working files, named and marked by those times."""
 
 
