@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mmcorpus.curation.download.config import DownloadConfig
-from mmcorpus.curation.download.formats import ListError, column_types
+from mmcorpus.curation.download.formats import ListError, inspect
 from mmcorpus.curation.download.lists import NormalisedList, normalise
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.ledger import read_stages
@@ -222,4 +222,4 @@ def test_a_list_over_http(tmp_path: Path) -> None:
 def test_an_unreadable_parquet_list_is_named(tmp_path: Path) -> None:
     (tmp_path / "junk.parquet").write_bytes(b"x" * 300)
     with pytest.raises(ListError, match=r"junk.parquet is not a readable parquet file"):
-        column_types(str(tmp_path / "junk.parquet"), ["url"])
+        inspect(str(tmp_path / "junk.parquet"), "url")
