@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from mmcorpus.curation.download.list_text import Lines, Row, csv_rows, header, json_objects, json_rows, url_rows
 from mmcorpus.curation.store import compressed, storage
-from mmcorpus.curation.store.parquet_rows import TooLarge, open_parquet, python_rows, read_batches
+from mmcorpus.curation.store.parquet_rows import ParquetRows, TooLarge, python_rows
 
 FORMATS: Final = ("parquet", "csv", "tsv", "jsonl", "txt")
 COMPRESSIONS: Final = ("gz", "bz2", "xz", "zst")
@@ -333,12 +333,11 @@ def _lines(file: ListFile) -> Iterator[Lines]:
 
 def _parquet_rows(path: str, wanted: Sequence[str]) -> Iterator[Row]:
     with _reading(path) as file:
-        table = open_parquet(file)
-        names = table.schema_arrow.names
-        columns = [names[place] for place in _places(path, wanted, names).values()]
-        for group in range(table.num_row_groups):
+        table = ParquetRows(file)
+        columns = [table.names[place] for place in _places(path, wanted, table.names).values()]
+        for group in range(table.metadata.num_row_groups):
             try:
-                for batch in read_batches(table, file, group, columns, BATCH_ROWS):
+                for batch in table.batches(group, columns, BATCH_ROWS):
                     for row in python_rows(batch, columns, MAX_ROW):
                         if isinstance(row, int):
                             yield f"a row of {row:,} bytes; at most {MAX_ROW:,} are read"

@@ -26,35 +26,56 @@ class TooLarge(ValueError):
     """A row group that does not fit into the bounds; its text says why."""
 
 
-def open_parquet(file: IO[bytes]) -> pq.ParquetFile:
-    """A parquet file whose texts are read as they are stored: a value that a dictionary has once is in memory once.
+class ParquetRows:
+    """A parquet file, read in batches of bounded size."""
 
-    Raises pa.ArrowException for what is no parquet file.
-    """
-    plain = pq.ParquetFile(file)
-    columns = (plain.schema.column(number) for number in range(len(plain.schema)))
-    texts = [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
-    return pq.ParquetFile(file, metadata=plain.metadata, read_dictionary=texts)
+    def __init__(self, file: IO[bytes]) -> None:
+        """Raises pa.ArrowException for what is no parquet file."""
+        self._file = file
+        self._plain = pq.ParquetFile(file)
+        self.metadata: Any = self._plain.metadata
+        self.names: list[str] = list(self._plain.schema_arrow.names)
+        about = self._plain.schema
+        self._leaves = [about.column(number) for number in range(len(about))]
+        texts = [leaf.path for leaf in self._leaves if leaf.physical_type == "BYTE_ARRAY"]
+        # As they are stored: a value that a dictionary has once is in memory once, however often it occurs.
+        self._coded = pq.ParquetFile(file, metadata=self.metadata, read_dictionary=texts)
+
+    def batches(self, group: int, columns: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
+        """The batches of a row group, of at most `rows` rows, fewer where these are wide.
+
+        Raises:
+            TooLarge: a page or a row's lists are beyond the bounds; nothing was read of them.
+            pa.ArrowException, OSError: as Arrow does, of damaged pages.
+        """
+        about = self.metadata.row_group(group)
+        prefixes = tuple(f"{name}." for name in columns)
+        entries = about.num_rows
+        for number, leaf in enumerate(self._leaves):
+            chunk = about.column(number)
+            if f"{leaf.path}.".startswith(prefixes):
+                rows = min(rows, _rows_at_once(self._file, chunk, leaf))
+                entries = max(entries, chunk.num_values)
+                if chunk.num_values - about.num_rows > MAX_ENTRIES:
+                    raise TooLarge(f"column {leaf.path} has lists of {chunk.num_values:,} values")
+        options: Any = {"row_groups": [group], "columns": list(columns), "use_threads": False}
+        first = next(self._coded.iter_batches(batch_size=1, **options), None)
+        longest = 0 if first is None else max((_longest(first.column(name)) for name in first.schema.names), default=0)
+        at_once = rows if entries == about.num_rows else entries  # one row's lists may hold all
+        table = self._plain if longest * at_once <= BATCH_BYTES else self._coded
+        yield from table.iter_batches(batch_size=rows, **options)
 
 
-def read_batches(
-    table: pq.ParquetFile, file: IO[bytes], group: int, columns: Sequence[str], rows: int
-) -> Iterator[pa.RecordBatch]:
-    """The batches of a row group, of at most `rows` rows, fewer where these are wide.
-
-    Raises:
-        TooLarge: a page or a row's lists are beyond the bounds; nothing was read of them.
-        pa.ArrowException, OSError: as Arrow does, of damaged pages.
-    """
-    about = table.metadata.row_group(group)
-    wanted = tuple(f"{name}." for name in columns)
-    for number in range(about.num_columns):
-        chunk = about.column(number)
-        if f"{chunk.path_in_schema}.".startswith(wanted):
-            rows = min(rows, _rows_at_once(file, chunk, table.schema.column(number)))
-            if chunk.num_values - about.num_rows > MAX_ENTRIES:
-                raise TooLarge(f"column {chunk.path_in_schema} has lists of {chunk.num_values:,} values")
-    yield from table.iter_batches(batch_size=rows, row_groups=[group], columns=list(columns), use_threads=False)
+def _longest(array: Any) -> int:
+    """The bytes of the longest value in an array's dictionaries."""
+    kind = array.type
+    if pa.types.is_dictionary(kind):
+        return int(row_sizes(array.dictionary).max(initial=0))
+    if pa.types.is_struct(kind):
+        return max((_longest(array.field(number)) for number in range(kind.num_fields)), default=0)
+    if pa.types.is_map(kind):
+        return max(_longest(array.keys), _longest(array.items))
+    return _longest(array.values) if pa.types.is_nested(kind) else 0
 
 
 def python_rows(batch: pa.RecordBatch, columns: Sequence[str], most: int) -> Iterator[tuple[Any, ...] | int]:
