@@ -163,7 +163,7 @@ def read_npy(path: str) -> Pairs:
         except (ValueError, EOFError, SyntaxError, TypeError) as error:
             raise ValueError(f"{path}: a damaged .npy: {error}") from None
         if dtype != PAIR or len(shape) != 1:
-            hint = "; list uids as DataComp does, or as a .txt or .parquet of them" if dtype.hasobject else ""
+            hint = "; objects are pickles, never read (allow_pickle); list uids as text" if dtype.hasobject else ""
             raise ValueError(f"{path}: expected a one-dimensional array of {PAIR}, found {dtype} {shape}{hint}")
         if len(data) - begin < shape[0] * PAIR.itemsize:
             raise ValueError(f"{path}: cut short: it says {shape[0]:,} uids and holds {len(data) - begin:,} bytes")

@@ -211,7 +211,7 @@ def test_rows_that_a_dictionary_expands_cost_themselves_and_no_memory(tmp_path: 
     assert [row for row in found if isinstance(row, dict)] == [
         {"url": urls[0], "caption": "x"},
         {"url": urls[2], "caption": "x"},
-    ]  # noqa: E501
+    ]
     assert found[1] == f"a row of {len(urls[1]) + 1:,} bytes; at most 4,194,304 are read"
     assert most < 100 * 2**20
 
