@@ -87,12 +87,12 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first, then the others that have slow tests, then the rest."""
+    """The longest files first, then the others that have slow or soak tests, then the rest."""
     here = Path(__file__).parent
     if gone := [name for name in LONGEST if not (here / name).exists()]:
         raise pytest.UsageError(f"LONGEST in {__file__} names files that are not there: {', '.join(gone)}")
     place = {here / name: number for number, name in enumerate(LONGEST)}
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    slow = {item.path for item in items if item.get_closest_marker("slow") or item.get_closest_marker("soak")}
     items.sort(key=lambda item: (place.get(item.path, len(LONGEST)), item.path not in slow))
 
 

@@ -13,7 +13,7 @@ from mmcorpus.filters.perplexity import PerplexityScorer
 from mmcorpus.filters.served_perplexity import ServedPerplexityScorer
 from mmcorpus.filters.serving import Connection, ServerConfig
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(1500)]
 
 VLLM = Path(__file__).parents[2] / ".venv-vllm" / "bin" / "python"
 
@@ -48,12 +48,10 @@ def ours(smollm2_gguf: str, real_captions: list[str]) -> dict[str, Sequence[Any]
     return PerplexityScorer(model_name=smollm2_gguf, device="cpu").load()({"caption": real_captions})
 
 
-@pytest.mark.soak
 def test_it_is_transformers_own(smollm2: str, real_captions: list[str], ours: dict[str, Sequence[Any]]) -> None:
     assert ours["ppl"] == pytest.approx(plain_loop(smollm2, real_captions), rel=1e-4)
 
 
-@pytest.mark.soak
 def test_shuffled_words_are_far_less_likely(
     smollm2: str, real_captions: list[str], ours: dict[str, Sequence[Any]]
 ) -> None:
@@ -98,7 +96,6 @@ def vllm(smollm2: str, tmp_path: Path) -> Iterator[Connection]:
         replica.stop()
 
 
-@pytest.mark.soak
 def test_it_is_vllms_within_the_error_of_bf16(
     vllm: Connection, smollm2: str, real_captions: list[str], ours: dict[str, Sequence[Any]]
 ) -> None:

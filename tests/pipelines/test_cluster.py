@@ -122,6 +122,7 @@ def results(out: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.soak
 def test_lost_nodes_and_a_lost_driver_change_nothing(nodes: Nodes, tmp_path: Path) -> None:
     config = MiniWebConfig(pairs=150, instructions=0, weights=dict.fromkeys(SLOW, 0.0), sides=(64, 160))
     generate_site(config, str(tmp_path / "site"), workers=2)

@@ -269,7 +269,7 @@ print(report.checkpoint)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_killed_at_any_moment_it_goes_on_to_the_bit(
     packs: str, tiny: ModelConfig, stage: Stages, tmp_path: Path
 ) -> None:

@@ -140,6 +140,7 @@ def test_of_drivers_that_start_at_once_one_is_let_in(
     assert all(first[driver].startswith(refusal) for driver in drivers if driver is not holder), first
 
 
+@pytest.mark.soak
 @pytest.mark.usefixtures("quick")
 def test_a_renewed_lease_is_not_taken_and_a_released_one_is(
     s3_root: str, drive: Callable[..., subprocess.Popen[str]]
@@ -210,6 +211,7 @@ def test_a_lease_that_somebody_removed_is_lost(s3_root: str) -> None:
         pytest.fail("not interrupted")
 
 
+@pytest.mark.soak
 def test_a_store_without_dates_is_watched(
     s3_root: str, quick: None, monkeypatch: pytest.MonkeyPatch, drive: Callable[..., subprocess.Popen[str]]
 ) -> None:

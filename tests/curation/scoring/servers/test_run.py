@@ -125,7 +125,7 @@ run(root, [judge(root / "marks")])
 """
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.usefixtures("ray_local")
 def test_killed_drivers_and_keepers_leave_no_server_and_the_same_scores(tmp_path: Path) -> None:
     for number in range(4):

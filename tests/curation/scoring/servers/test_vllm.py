@@ -31,7 +31,7 @@ SHARDS, SAMPLES = 2, 12
 RATED = SHARDS * (SAMPLES - 2)
 CLIENT = ClientConfig(concurrency=4, timeout=120.0, backoff=0.1, patience=900.0)
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200), pytest.mark.usefixtures("ray_local")]
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(1200), pytest.mark.usefixtures("ray_local")]
 
 
 class Judged:
@@ -205,7 +205,6 @@ def test_slow_and_malformed_answers(judged: Judged) -> None:
     judged.same(table)
 
 
-@pytest.mark.soak  # a second start of vLLM
 def test_a_server_killed_in_mid_run_is_started_again_and_no_answer_is_paid_for_twice(judged: Judged) -> None:
     log = AnswerLog(str(judged.root / "answers"))
     relay, reached = judged.relay(), 0
