@@ -4,7 +4,7 @@ import functools
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -71,7 +71,6 @@ def normalise(
     out_ledger: str,
     *,
     expected: str | None = None,
-    grown: Callable[[int, str], None] | None = None,
 ) -> NormalisedList:
     """Write `out_lists/00000.parquet …` and the ledger's stage `list`; what is there and still true is kept.
 
@@ -81,8 +80,6 @@ def normalise(
 
     Args:
         expected: the digest that the list must have; a list file that changed is read once more to know.
-        grown: called, before anything is written, with how many rows were kept before and the new digest, where the
-            list with the expected digest is the beginning of this one, which is then taken instead.
 
     Raises:
         ListError: a list cannot be read.
@@ -97,15 +94,8 @@ def normalise(
     known = storage.read_json(manifest) if storage.exists(manifest) else {}
     there = known.get("made_from") == made_from and storage.exists(storage.join(out_ledger, "list.parquet"))
     if expected is not None:
-        before = known.get("kept") if known.get("digest") == expected else None
-        if there:
-            digest, begins = known["digest"], False
-        else:
-            reader = _Normaliser(config, out_lists, paths, write=False, beginning=before)
-            digest, begins = reader.read(), reader.begins_with(expected)
-        if digest != expected and grown is not None and begins:
-            grown(known["kept"], digest)
-        elif digest != expected:
+        digest = known["digest"] if there else _Normaliser(config, out_lists, paths, write=False).read()
+        if digest != expected:
             raise OtherList
     if there:
         values = {name: value for name, value in known.items() if name != "made_from"}
@@ -130,15 +120,8 @@ def _identity(path: str) -> dict[str, Any]:
 class _Normaliser:
     """One pass over the lists, which may leave the writing to another."""
 
-    def __init__(
-        self, config: DownloadConfig, root: str, paths: list[str], *, write: bool = True, beginning: int | None = None
-    ) -> None:
-        """Learn the files' columns. Raises ListError for lists that cannot be one source, before anything is read.
-
-        Args:
-            beginning: so many kept rows `begins_with` is to be about.
-        """
-        self.beginning, self.begins = beginning, ""
+    def __init__(self, config: DownloadConfig, root: str, paths: list[str], *, write: bool = True) -> None:
+        """Learn the files' columns. Raises ListError for lists that cannot be one source, before anything is read."""
         self.config, self.root, self.writes = config, root, write
         self.seen: set[bytes] = set()
         self.dropped: Counter[str] = Counter()
@@ -167,11 +150,6 @@ class _Normaliser:
         self._write_shard()
         self._flush_ledger()
         return self.digest.hexdigest()
-
-    def begins_with(self, digest: str) -> bool:
-        """True if the first kept rows have the digest, and their shards there have the columns that this list has."""
-        shard = storage.join(self.root, f"{shard_name(0)}.parquet")
-        return self.begins == digest and storage.exists(shard) and storage.read_schema(shard).equals(self.schema)
 
     def run(self, out_ledger: str) -> NormalisedList:
         digest = self.read()
@@ -260,13 +238,9 @@ class _Normaliser:
             table = pa.Table.from_pylist(self.waiting, schema=self.schema)
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise ListError(f"{path}: an additional column does not hold what its file says: {error}") from None
-        number = self.kept - len(self.waiting)
         for batch in table.to_batches(max_chunksize=1_024):
             for row in batch.to_pylist():
-                number += 1
                 self.digest.update(json.dumps(row, sort_keys=True, default=str).encode() + b"\n")
-                if number == self.beginning:
-                    self.begins = self.digest.hexdigest()
         if self.writes:
             storage.write_table(storage.join(self.root, f"{shard_name(self.shards)}.parquet"), table)
         self.shards += 1

@@ -1,6 +1,5 @@
 """The download stage: a URL list to committed shards."""
 
-import functools
 import hashlib
 import json
 import time
@@ -83,8 +82,7 @@ def download(
 
     `urls` is a file, folder, glob or URL, or several. Ray must be initialised. With `retry_failed`, rows of shards that
     were committed before this call and failed with one of TRANSIENT_CODES are fetched again and merged into their
-    shards; nothing else in these changes. Killed at any moment, it resumes to the same shards when called again. A list
-    to which rows were appended goes on: full shards are kept, the last one, if it was not full, is downloaded again.
+    shards; nothing else in these changes. Killed at any moment, it resumes to the same shards when called again.
 
     Raises RuntimeError without Ray, ListError (a ValueError) for lists that cannot be read or have nothing to fetch,
     OSError for a full disk, and ValueError when `out_shards` holds shards made from another list or with other options.
@@ -93,13 +91,12 @@ def download(
     start = time.monotonic()
     cluster_resource("CPU")  # raises without Ray, before anything is read
     claimed = _claimed(config, out_shards, out_lists)
-    grown = functools.partial(_grown, config, out_shards)
     try:
-        listed = normalise(config, urls, out_lists, out_ledger, expected=claimed, grown=grown)
+        listed = normalise(config, urls, out_lists, out_ledger, expected=claimed)
     except OtherList:
         raise MadeOtherwise(
-            f"{out_shards} holds shards of another list; remove it, or name another folder. (A list that has more rows "
-            "after those that it had goes on in the same folder; this one differs in those.)"
+            f"{out_shards} holds shards of another list; remove it, or name another folder. If the list grew, give the "
+            "new rows as a list of their own: another source, with another folder"
         ) from None
     if not listed.kept:
         raise ListError(_nothing_in(urls, listed, out_ledger))
@@ -145,10 +142,8 @@ def _nothing_in(urls: str | Sequence[str], listed: NormalisedList, out_ledger: s
         return f"{where}: the list has no rows, so there is nothing to download"
     rules = ", ".join(f"{count:,} {rule}" for rule, count in listed.dropped.items())
     drops: Any = storage.read_table(storage.join(out_ledger, "list.parquet"), columns=["value"])["value"]
-    first = next((value for value in drops.drop_null().slice(0, 1).to_pylist()), None)
-    return f"{where}: none of its {listed.rows:,} rows can be downloaded ({rules})" + (
-        f"; e.g. {first}" if first else ""
-    )
+    example = "".join(f"; e.g. {value}" for value in drops.drop_null().slice(0, 1).to_pylist())
+    return f"{where}: none of its {listed.rows:,} rows can be downloaded ({rules}){example}"
 
 
 def _run(
@@ -217,18 +212,6 @@ def _claimed(config: DownloadConfig, out_shards: str, out_lists: str) -> str | N
         _output(config, out_shards, digest).write()
     _output(config, out_shards, digest).claim()
     return digest
-
-
-def _grown(config: DownloadConfig, out_shards: str, kept: int, list_digest: str) -> None:
-    """Make shards of the first `kept` rows of a list the beginning of the whole list's.
-
-    The record comes before the list shards: whenever this is killed, the same call does what is left.
-    """
-    if kept % config.number_sample_per_shard:
-        last = Shard(root=out_shards, name=shard_name(kept // config.number_sample_per_shard))
-        for path in (last.stats, last.parquet, last.tar):
-            storage.remove(path)
-    _output(config, out_shards, list_digest).write()
 
 
 def _transient_rows(committed: list[Shard]) -> dict[str, int]:

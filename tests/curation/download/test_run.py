@@ -21,7 +21,7 @@ from mmcorpus.curation.download.shard import ShardDownloader
 from mmcorpus.curation.engine.output import RECORD
 from mmcorpus.curation.engine.tasks import WORKER_DIED
 from mmcorpus.curation.store import storage
-from mmcorpus.curation.store.ledger import check_balance, read_stages
+from mmcorpus.curation.store.ledger import read_stages
 from mmcorpus.curation.store.shards import list_shards, read_rows, read_samples
 from tests.curation.download.conftest import Web, encoded, picture, rotated
 from tests.processes import interruptible, wait_until
@@ -359,30 +359,6 @@ def test_config_reads_from_yaml_types_and_lists_what_is_volatile() -> None:
     with pytest.raises(ValidationError):
         adapter.validate_python({"imagesize": 3})
     assert set(DownloadConfig.__dataclass_fields__) >= VOLATILE
-
-
-@pytest.mark.usefixtures("ray_local")
-def test_a_list_that_grew_goes_on(source: str, config: DownloadConfig, tmp_path: Path, web: Web) -> None:
-    download(config, source, *places(tmp_path / "a"), progress=False)
-    before = shard_bytes(tmp_path / "a")
-    web.requests.clear()
-    with open(source, "a") as file:
-        file.writelines(json.dumps({"url": web.url("/1.jpg"), "caption": f"more {n}"}) + "\n" for n in range(9))
-    report = download(config, source, *places(tmp_path / "a"), progress=False)
-    assert (report.shards, report.fetched) == (4, 5 + 9)  # the last shard was not full
-    after = shard_bytes(tmp_path / "a")
-    assert {name: after[name] for name in before if not name.startswith("00002")} == {
-        name: data for name, data in before.items() if not name.startswith("00002")
-    }
-    download(config, source, *places(tmp_path / "b"), progress=False)
-    assert after == shard_bytes(tmp_path / "b")
-    assert not check_balance(places(tmp_path / "a")[2])
-    lines = Path(source).read_text().splitlines(keepends=True)
-    Path(source).write_text("".join(lines[1:]))
-    listed = {path.name: path.read_bytes() for path in Path(places(tmp_path / "a")[1]).iterdir()}
-    with pytest.raises(ValueError, match="holds shards of another list"):
-        download(config, source, *places(tmp_path / "a"), progress=False)
-    assert listed == {path.name: path.read_bytes() for path in Path(places(tmp_path / "a")[1]).iterdir()}
 
 
 @pytest.mark.usefixtures("ray_local")
