@@ -78,12 +78,12 @@ def _row_group(table: ParquetRows, group: int, first: int, columns: list[str], b
                 continue
             for values in python_rows(batch, columns, MAX_LINE):
                 if row >= begin:
-                    large = isinstance(values, int)
-                    yield Row(
-                        values={} if large else dict(zip(columns, values, strict=True)),
-                        position=Position(row + 1), offset=row, length=None,
-                        problem=("too_large", f"a row of {values} bytes; at most {MAX_LINE}") if large else None,
-                    )  # fmt: skip
+                    place: Any = {"position": Position(row + 1), "offset": row, "length": None}
+                    if isinstance(values, int):
+                        problem = "too_large", f"a row of {values} bytes; at most {MAX_LINE}"
+                        yield Row(values={}, problem=problem, **place)
+                    else:
+                        yield Row(values=dict(zip(columns, values, strict=True)), **place)
                 row += 1
     except (pa.ArrowException, OSError, UnicodeDecodeError, TooLarge) as error:
         if isinstance(error, OSError) and error.errno is not None:

@@ -199,7 +199,7 @@ class _Joined:
     def __init__(self, first: bytes, file: IO[bytes]) -> None:
         self._first, self._file = first, file
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int, /) -> bytes:
         taken, self._first = self._first[:size], self._first[size:]
         return taken or self._file.read(size)
 

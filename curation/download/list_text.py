@@ -79,9 +79,10 @@ class Lines:
             end = chunk.rfind(b"\n") + 1
             if end:
                 block = chunk[:end]
-                if too_long:
-                    yield self._too_long()
-                    block = block[block.find(b"\n") + 1 :]
+                if too_long or size + block.find(b"\n") > MAX_LINE:  # exact, wherever the pieces end
+                    self._number += 1
+                    yield None
+                    parts, block = [], block[block.find(b"\n") + 1 :]
                 yield from self._texts(b"".join((*parts, block)))
                 parts, size, too_long = [], 0, False
             parts.append(chunk[end:])
@@ -89,12 +90,9 @@ class Lines:
             if size > MAX_LINE:
                 parts, size, too_long = [], 0, True
         if too_long:
-            yield self._too_long()
+            yield None
         elif size:
             yield from self._texts(b"".join(parts))
-
-    def _too_long(self) -> None:
-        self._number += 1
 
     def _texts(self, block: bytes) -> list[str]:
         """The lines of a block, which ends where a line does."""

@@ -4,7 +4,7 @@ import bz2
 import lzma
 import zlib
 from collections.abc import Iterator
-from typing import IO, Any, Final
+from typing import Any, Final, Protocol
 
 CHUNK: Final = 2**20
 """Decoded bytes at a time, at most (zstd: 8 MiB)."""
@@ -13,6 +13,13 @@ _ZSTD_PIECE: Final = 256
 """Of a zstd file at a time: each 4 bytes of it may become 128 KiB, and its decoder takes no limit."""
 _MEMORY: Final = 128 * 2**20
 """What a decoder may keep of what it has decoded; the most that `xz -9` and `zstd --ultra` ask for."""
+
+
+class Readable(Protocol):
+    """What bytes can be read from."""
+
+    def read(self, size: int, /) -> bytes:
+        """Up to so many bytes; none at the end."""
 
 
 class Damaged(ValueError):
@@ -32,7 +39,7 @@ def compression_of(head: bytes) -> str | None:
     return None
 
 
-def chunks(file: IO[bytes], kind: str | None) -> Iterator[bytes]:
+def chunks(file: Readable, kind: str | None) -> Iterator[bytes]:
     """A file's bytes from where it stands, decoded, member after member, in pieces of at most `CHUNK`, none empty.
 
     Args:

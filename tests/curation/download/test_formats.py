@@ -176,8 +176,11 @@ def bomb(kind: str, line: bytes, copies: int) -> bytes:
     return buffer.getvalue()
 
 
+@pytest.mark.parametrize("copies", [17, 40, 161])
 @pytest.mark.parametrize("kind", ["jsonl", "txt", "csv", "tsv"])
-def test_a_line_that_is_too_long_costs_itself(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_that_is_too_long_costs_itself(
+    tmp_path: Path, kind: str, copies: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(list_text, "MAX_LINE", 2**20)
     kept: list[int] = []
     texts = list_text.Lines._texts
@@ -187,7 +190,7 @@ def test_a_line_that_is_too_long_costs_itself(tmp_path: Path, kind: str, monkeyp
         return texts(self, block)
 
     monkeypatch.setattr(list_text.Lines, "_texts", noted)
-    first, long, last = rows(tmp_path / f"l.{kind}.gz", bomb(kind, b"a" * 2**16, 160))
+    first, long, last = rows(tmp_path / f"l.{kind}.gz", bomb(kind, b"a" * 2**16, copies))
     assert (first["url"], last["url"]) == ("http://a.test/1", "http://a.test/2")
     assert "a line of more than" in long
     assert max(kept) <= 3 * 2**20
