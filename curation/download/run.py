@@ -96,9 +96,12 @@ def download(
     try:
         listed = normalise(config, urls, out_lists, out_ledger, expected=claimed)
     except OtherList:
-        raise MadeOtherwise(f"{out_shards} holds shards of another list; {OTHER}") from None
+        raise MadeOtherwise(
+            f"{out_shards} holds shards of another list; {OTHER}. If the list grew, give the new rows as a list of "
+            "their own: another source, with another folder"
+        ) from None
     if not listed.kept:
-        raise ListError(_nothing_in(urls, listed))
+        raise ListError(_nothing_in(urls, listed, out_ledger))
     _output(config, out_shards, listed.digest).claim()
     roll_forward(out_shards)
     storage.sweep(out_shards)
@@ -134,13 +137,15 @@ def download(
     )  # fmt: skip
 
 
-def _nothing_in(urls: str | Sequence[str], listed: NormalisedList) -> str:
+def _nothing_in(urls: str | Sequence[str], listed: NormalisedList, out_ledger: str) -> str:
     """The error of a list without a row to fetch."""
     where = urls if isinstance(urls, str) else ", ".join(urls)
     if not listed.rows:
         return f"{where}: the list has no rows, so there is nothing to download"
     rules = ", ".join(f"{count:,} {rule}" for rule, count in listed.dropped.items())
-    return f"{where}: none of its {listed.rows:,} rows can be downloaded ({rules})"
+    drops: Any = storage.read_table(storage.join(out_ledger, "list.parquet"), columns=["value"])["value"]
+    example = "".join(f"; e.g. {value}" for value in drops.drop_null().slice(0, 1).to_pylist())
+    return f"{where}: none of its {listed.rows:,} rows can be downloaded ({rules}){example}"
 
 
 def _run(

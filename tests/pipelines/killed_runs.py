@@ -79,8 +79,8 @@ WITH_TIMES: Final = re.compile(
     r"(run|summary|truth|.*/(list|state|made_from)|.*_stats)\.json|\.lock|report\.html|errors/.*|training/.*/metrics\.jsonl"
     r"|dedup/.*|manifests/.*"
 )
-"""Of a run's files those that hold times, of work or of files (and their hashes), or tell how often something was tried. What
-deduplication finds is in `scores/`; in `dedup/` are its working files, named and marked by those times."""
+"""Of a run's files those that hold times (of work, or of files) or hashes of those that do, or tell how often something
+was tried. What deduplication finds is in `scores/`; in `dedup/` are its working files, named and marked by times."""
 
 
 def write_recipe(folder: Path) -> Path:
