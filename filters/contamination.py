@@ -108,7 +108,7 @@ def read_index_table(index: str, name: str) -> pa.Table:
     import fsspec
 
     with fsspec.open(f"{index}/{name}", "rb") as file:
-        return pq.read_table(file)
+        return pq.read_table(file, page_checksum_verification=True)
 
 
 def _fixed(column: pa.ChunkedArray, size: int) -> Bytes:

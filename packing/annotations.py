@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from mmcorpus.curation.store import storage
 from mmcorpus.packing.inputs import uid_bytes
@@ -85,8 +84,7 @@ def _tables(given: pa.Table | str, where: str) -> Iterator[pa.Table]:
             f"{where}: there is nothing at {given}; a pass of deduplication with `annotations: true` writes "
             "dedup/NAME/annotations.parquet"
         )
-    with fs.open(inner, "rb") as file:
-        parquet = pq.ParquetFile(file)
+    with storage.open_parquet(given) as parquet:
         columns = [name for name in _SCHEMA.names if name in parquet.schema_arrow.names]
         for batch in parquet.iter_batches(columns=columns):
             yield _typed(pa.Table.from_batches([batch]), where)

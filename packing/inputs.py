@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mmcorpus.curation.store import storage
+from mmcorpus.curation.store import storage, written
 from mmcorpus.curation.store.shards import IMAGE_EXTENSIONS, SUCCESS, EncodedImage, Shard, read_rows
 from mmcorpus.curation.store.tars import is_readable, read_tar
 
@@ -125,6 +125,7 @@ def _open_tar(path: str, version: str) -> OpenTar:
                     members.setdefault(key, []).append((name, member.offset_data, member.size))
     except (tarfile.TarError, EOFError, ValueError) as error:
         damage = str(error) or type(error).__name__
+        written.note_damaged(inner, damage)
     numbered = {key: dict(_numbered(found)) for key, found in members.items()}
     return OpenTar(path=path, file=file, members=numbered, damage=damage)
 

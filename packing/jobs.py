@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.shards import EncodedImage, shard_at
@@ -89,6 +88,8 @@ def write_pack_shard(job: PackJob) -> dict[str, Any]:
                 chosen.append((row, sample, images))
             if chosen:
                 writer.write(_assemble(sequence, chosen))
+        if damaged := sorted(tar.path for tar, _ in inputs.values() if tar.damage):
+            writer.record["damaged"] = damaged
     return {**writer.record, "resumed": False}
 
 
@@ -158,9 +159,8 @@ def _tokenizer(path: str, fingerprint: str) -> "PreTrainedTokenizerFast":
 
 
 def _rows(job: PackJob) -> pa.Table:
-    fs, inner = storage.filesystem(job.plan)
-    with fs.open(inner, "rb") as file:
-        rows = pq.ParquetFile(file).read_row_group(job.window)
+    with storage.open_parquet(job.plan) as plan:
+        rows = plan.read_row_group(job.window)
     return rows.filter((pc.field("sequence") >= job.first) & (pc.field("sequence") < job.end))
 
 
@@ -198,4 +198,6 @@ def _committed(job: PackJob, fingerprint: str) -> dict[str, Any] | None:
     except (FileNotFoundError, KeyError, ValueError):
         return None
     whole = _size(storage.join(job.out, f"{job.name}.tar")) == record.get("bytes")
-    return {**record, "resumed": True} if whole and record.get("fingerprint") == fingerprint else None
+    # What a damaged tar could not give is tried again, once it is mended.
+    kept = whole and record.get("fingerprint") == fingerprint and not record.get("damaged")
+    return {**record, "resumed": True} if kept else None

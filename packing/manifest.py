@@ -1,6 +1,5 @@
 """A pack's manifest: what a trainer must know before it reads the first sequence, written last."""
 
-import json
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -78,8 +77,8 @@ def read_manifest(root: str) -> dict[str, Any]:
         manifest = storage.read_json(path)
     except FileNotFoundError:
         raise PackError(f"{path} is missing: there is no pack, or writing it has not finished; pack again") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise PackError(f"{path} is not JSON ({error}); copy the pack again or write it again") from error
+    except storage.Damaged as error:
+        raise PackError(f"{path} is not JSON ({error.why}); copy the pack again or write it again") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise PackError(f"{path} is not the manifest of an mmcorpus pack; give the folder that holds one")
     if manifest.get("version") not in (VERSION, ANNOTATED_VERSION):

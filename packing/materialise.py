@@ -14,8 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import pyarrow.parquet as pq
-
+from mmcorpus.curation.engine.made_from import table_digest
 from mmcorpus.curation.engine.progress import Progress
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.packing import manifest
@@ -96,7 +95,7 @@ def write_packs(
     plan_config = PlanConfig(**metadata["config"])
     parameters = {
         **metadata,
-        "plan": hashlib.sha256(storage.read_bytes(plan)).hexdigest(),
+        "plan": table_digest(plan, hashlib.sha256()),
         "sequences_per_shard": config.sequences_per_shard,
     }
     _forget_other_manifest(out, parameters)
@@ -152,9 +151,7 @@ def write_packs(
 
 def _ranges(plan: str, sequences_per_shard: int) -> Iterator[tuple[int, int, int]]:
     """(window, first sequence, one past the last) of each pack shard; none spans two windows."""
-    fs, inner = storage.filesystem(plan)
-    with fs.open(inner, "rb") as file:
-        parquet = pq.ParquetFile(file)
+    with storage.open_parquet(plan) as parquet:
         for window in range(parquet.num_row_groups):
             sequences = parquet.read_row_group(window, columns=["sequence"])["sequence"]
             start, end = int(sequences[0].as_py()), int(sequences[-1].as_py()) + 1

@@ -12,15 +12,17 @@ import io
 import json
 import re
 import tarfile
+import zlib
 from collections.abc import Iterator, Sequence
-from typing import IO, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from mmcorpus.curation.store import storage
+from mmcorpus.curation.store import storage, written
 from mmcorpus.curation.store.shards import IMAGE_EXTENSIONS, EncodedImage, add_member
+from mmcorpus.curation.store.written import HashedFile
 from mmcorpus.packing.manifest import PackError, read_manifest
 from mmcorpus.packing.sequence import PER_SAMPLE, PackedSequence
 
@@ -32,10 +34,16 @@ INDEX_SCHEMA: Final = pa.schema(
         ("length", pa.int32()),
         ("samples", pa.int32()),
         ("images", pa.int32()),
+        ("crc32", pa.uint32()),
     ]
 )
+"""Of the bytes of a sequence the `crc32` is checked when they are read; null in earlier packs."""
 METADATA_KEY: Final = b"mmcorpus"
 _BLOCK: Final = 512
+_MEND: Final = (
+    "`mmcorpus verify` of its run lists what is damaged, and the run's command makes it again; of a pack by itself, "
+    "PackReader.verify() does, and `mmcorpus pack` writes what you moved away (a .tar with its .index.parquet) anew"
+)
 _IMAGE_NAME = re.compile(r"(\d{3,6})\.([a-z0-9]{1,5})\Z")
 
 
@@ -53,6 +61,7 @@ class PackReader:
         self.index: pa.Table = _read_index(root, [shard["name"] for shard in self.manifest["shards"]])
         """A row a sequence, in order: INDEX_SCHEMA's columns and `shard`."""
         self._offsets, self._sizes = (self.index.column(name).to_numpy() for name in ("offset", "size"))
+        self._checksums = self.index.column("crc32")
         self._sequences = self.index.column("sequence").to_numpy()
         self._shards = self.index.column("shard").combine_chunks().dictionary_encode()
         expected = self.manifest["counts"].get("sequences")
@@ -85,10 +94,12 @@ class PackReader:
                 raise ValueError(f"the file ends after {len(data)} of {size} bytes")
             packed = _parse(sequence, data)
             packed.check(self.tokens_per_image)
+            if (checksum := self._checksums[number].as_py()) is not None and zlib.crc32(data) != checksum:
+                raise ValueError("its bytes are not those that were written")
         except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
+            written.note_damaged(storage.filesystem(tar)[1], str(error))
             raise PackError(
-                f"{tar}: sequence {sequence} (bytes {start} to {start + size}) is damaged: {error}. "
-                "PackReader.verify() lists the damaged shards; delete their .tar and .index.parquet and pack again"
+                f"{tar}: sequence {sequence} (bytes {start} to {start + size}) is damaged: {error}. {_MEND}"
             ) from error
         return packed
 
@@ -115,11 +126,16 @@ def _read_index(root: str, names: Sequence[str]) -> pa.Table:
     for name in names:
         path = storage.join(root, f"{name}.index.parquet")
         try:
-            table = storage.read_table(path).replace_schema_metadata(None).select(INDEX_SCHEMA.names).cast(INDEX_SCHEMA)
+            table = storage.read_table(path).replace_schema_metadata(None)
+            if "crc32" not in table.column_names:
+                table = table.append_column("crc32", pa.nulls(table.num_rows, pa.uint32()))
+            table = table.select(INDEX_SCHEMA.names).cast(INDEX_SCHEMA)
         except FileNotFoundError:
             raise PackError(f"{path} is missing; copy the pack again or write it again") from None
+        except storage.Damaged as error:
+            raise PackError(f"{path} is damaged: {error.why}. {_MEND}") from error
         except (pa.ArrowException, KeyError) as error:
-            raise PackError(f"{path} is not a pack's index: {error}; delete it and pack again") from error
+            raise PackError(f"{path} is not a pack's index: {error}. {_MEND}") from error
         tables.append(table.append_column("shard", pa.repeat(name, table.num_rows)))
     return pa.concat_tables(
         tables or [INDEX_SCHEMA.append(pa.field("shard", pa.string())).empty_table()]
@@ -189,21 +205,23 @@ def _parse(sequence: int, data: bytes) -> PackedSequence:
     )
 
 
-class _HashingFile:
-    """A file to write to that counts and hashes what goes through."""
+class _ChecksummedFile:
+    """A file to write to, and the CRC-32 of what was written since it was last asked for."""
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self.sha256 = hashlib.sha256()
-        self.size = 0
+    def __init__(self, file: Any) -> None:
+        self.file: HashedFile = file
+        self._crc32 = 0
 
     def write(self, data: bytes) -> int:
-        self.sha256.update(data)
-        self.size += len(data)
-        return self._file.write(data)
+        self._crc32 = zlib.crc32(data, self._crc32)
+        return self.file.write(data)
 
     def tell(self) -> int:
-        return self.size
+        return self.file.size
+
+    def take_crc32(self) -> int:
+        found, self._crc32 = self._crc32, 0
+        return found
 
 
 class PackShardWriter:
@@ -220,7 +238,7 @@ class PackShardWriter:
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> "PackShardWriter":
-        self._file = _HashingFile(
+        self._file = _ChecksummedFile(
             self._stack.enter_context(storage.atomic_write(storage.join(self.root, f"{self.name}.tar")))
         )
         self._tar: tarfile.TarFile = self._stack.enter_context(
@@ -248,6 +266,7 @@ class PackShardWriter:
                 "length": packed.length,
                 "samples": len(packed.uids),
                 "images": len(packed.images),
+                "crc32": self._file.take_crc32(),
                 "tokens": len(packed.input_ids),
                 "annotated": sum(map(bool, packed.branches)),
             }
@@ -262,8 +281,8 @@ class PackShardWriter:
         positions, annotated = totals.pop("length"), totals.pop("annotated")
         self.record |= {
             "name": self.name,
-            "bytes": self._file.size,
-            "sha256": self._file.sha256.hexdigest(),
+            "bytes": self._file.file.size,
+            "sha256": self._file.file.sha256,
             "sequences": len(self._rows),
             **totals,
             "positions": positions,

@@ -118,7 +118,7 @@ def make_plan(
     )
     totals = Counter[str]()
     progress = Progress("plan", total=sum(map(len, shards.values())), unit="shard")
-    with storage.atomic_write(out) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer, progress:
+    with storage.atomic_write(out) as file, pq.ParquetWriter(file, schema, **storage.TABLE) as writer, progress:
         for window in _windows(shards, config.window_shards):
             rows = []
             for name, shard in window:

@@ -15,7 +15,7 @@ COMMANDS: Final[tuple[Callable[..., None], ...]] = (
     *(dedup.dedup, dedup.methods, documents.extract, documents.export_documents),
     *(score.evaluations, score.image_based, dfn.dfn),
     *(learn.plan, learn.pack, learn.train, learn.generate),
-    *(look.status, look.inspect, look.report, look.profiles, look.scorers),
+    *(look.status, look.inspect, look.report, look.verify, look.profiles, look.scorers),
 )
 """As the help lists them; each by its function's name."""
 

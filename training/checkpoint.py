@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 STATE: Final = "state.json"
+_OTHER: Final = "give another folder, or move this one away to begin anew"
 _FOLDER = re.compile(r"step-(\d{8})\Z")
 
 
@@ -60,18 +61,14 @@ def resumable(out: str, config: TrainingConfig, data: Mapping[str, Any]) -> str 
     found = list_checkpoints(storage.join(out, "checkpoints"))
     if not found:
         return None
-    before, places = read_state(found[-1])["identity"], config.moved()
+    before = read_state(found[-1])["identity"]
     for name in data:
         if before.get(name) != data[name]:
-            raise ValueError(f"{out} holds a run over other {name}; give another folder, or remove it to begin anew")
-    new, old = config.result_settings(), type(config)().result_settings()
-    old |= {places.get(name, name): value for name, value in before["stage"].items()}
-    changed = [f"{name} {old.get(name)!r} → {new[name]!r}" for name in new if old.get(name) != new[name]]
+            raise ValueError(f"{out} holds a run over other {name}; {_OTHER}")
+    new, old = config.result_settings(), config.translate(before["stage"])
+    changed = [f"{name} {old[name]!r} → {new[name]!r}" for name in new if old[name] != new[name]]
     if changed:
-        raise ValueError(
-            f"{out} holds a run with other settings ({', '.join(changed)}); "
-            "give another folder, or remove it to begin anew"
-        )
+        raise ValueError(f"{out} holds a run with other settings ({', '.join(changed)}); {_OTHER}")
     return found[-1]
 
 
@@ -201,10 +198,17 @@ def read_state(path: str) -> dict[str, Any]:
 
 
 def read_tensors(path: str, name: str) -> dict[str, torch.Tensor]:
-    """The tensors of `model`, `optimizer` or `rng`."""
+    """The tensors of `model`, `optimizer` or `rng`. Raises Damaged, with the file, if they cannot be read."""
+    from safetensors import SafetensorError
     from safetensors.torch import load
 
-    return load(storage.read_bytes(storage.join(path, f"{name}.safetensors")))
+    file = storage.join(path, f"{name}.safetensors")
+    data = storage.read_bytes(file)
+    with storage.reading(file, "part of a checkpoint"):
+        try:
+            return load(data)
+        except SafetensorError as error:
+            raise ValueError(error) from error
 
 
 def save_model(

@@ -1,6 +1,7 @@
 """The trainer's configs: the model's parts, what every run of training is told, and one stage over packs."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from mmcorpus.training.optim import OptimizerConfig, ScheduleConfig
@@ -190,6 +191,13 @@ class TrainingConfig(Settings):
                 for flat in (field.name, f"{group.removesuffix('s')}_{field.name}"):
                     found.setdefault(flat, f"{group}.{field.name}")
         return found
+
+    def translate(self, before: Mapping[str, Any]) -> dict[str, Any]:
+        """Result settings as an earlier version recorded them, by today's names; those that came later had their
+        defaults, and what no longer decides the result is left out."""
+        places, known = self.moved(), type(self)().result_settings()
+        named = {places.get(name, name): value for name, value in before.items()}
+        return {name: named.get(name, default) for name, default in known.items()}
 
     def result_settings(self) -> dict[str, Any]:
         """The settings that decide what is learned, JSON-able, by dotted name (`optimizer.learning_rate`)."""

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from mmcorpus.curation.crawl.compression import compression_of, plain_name
 from mmcorpus.curation.crawl.decompress import DECODE_ERRORS, breaks_off, decompressed, is_storage_error
 from mmcorpus.curation.crawl.records import START, Position
+from mmcorpus.curation.store.parquet_rows import ParquetRows, TooLarge, python_rows
 
 BATCH_ROWS: Final = 64
 """Of parquet at a time: a row may have megabytes."""
@@ -63,34 +64,40 @@ def _is_parquet(path: str, file: IO[bytes]) -> bool:
 
 
 def _parquet(file: IO[bytes], columns: list[str] | None, position: Position) -> Iterator[Row]:
-    table = pq.ParquetFile(file)
-    there = [name for name in table.schema_arrow.names if columns is None or name in columns]
+    table = ParquetRows(file)
+    there = [name for name in table.names if columns is None or name in columns]
     first = 0
-    for group in range(table.num_row_groups):
+    for group in range(table.metadata.num_row_groups):
         count = table.metadata.row_group(group).num_rows
         if first + count > position.offset:
             yield from _row_group(table, group, first, there, position.offset)
         first += count
 
 
-def _row_group(table: Any, group: int, first: int, columns: list[str], begin: int) -> Iterator[Row]:
+def _row_group(table: ParquetRows, group: int, first: int, columns: list[str], begin: int) -> Iterator[Row]:
     count = table.metadata.row_group(group).num_rows
     row = first
     try:
-        for batch in table.iter_batches(batch_size=BATCH_ROWS, row_groups=[group], columns=columns):
-            lists = [batch.column(name) for name in columns]
-            for index in range(len(batch)):
+        for batch in table.batches(group, columns, BATCH_ROWS):
+            if row + len(batch) <= begin:
+                row += len(batch)
+                continue
+            for values in python_rows(batch, columns, MAX_LINE):
                 if row >= begin:
-                    values = {name: values[index].as_py() for name, values in zip(columns, lists, strict=True)}
-                    yield Row(values=values, position=Position(row + 1), offset=row, length=None)
+                    place: Any = {"position": Position(row + 1), "offset": row, "length": None}
+                    if isinstance(values, int):
+                        problem = "too_large", f"a row of {values} bytes; at most {MAX_LINE}"
+                        yield Row(values={}, problem=problem, **place)
+                    else:
+                        yield Row(values=dict(zip(columns, values, strict=True)), **place)
                 row += 1
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError, TooLarge) as error:
         if is_storage_error(error):
             raise
         detail = f"rows {row} to {first + count - 1}: {str(error).splitlines()[0][:200]}"
         yield Row(
             values={}, position=Position(first + count), offset=max(row, begin), length=None,
-            problem=("bad_record", detail),
+            problem=("too_large" if isinstance(error, TooLarge) else "bad_record", detail),
         )  # fmt: skip
 
 

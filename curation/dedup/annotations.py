@@ -50,7 +50,7 @@ def write_annotations(name: str, sources: Sequence[Source], path: str, *, among:
     storage.remove(folder)
     files = _spread(name, places, among, folder)
     count, waiting = 0, list[dict[str, Any]]()
-    with storage.atomic_write(path) as file, pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer:
+    with storage.atomic_write(path) as file, pq.ParquetWriter(file, SCHEMA, **storage.TABLE) as writer:
         for part in range(PARTS):
             waiting += _merged(files, part)
             if len(waiting) >= _ROW_GROUP or part == PARTS - 1:

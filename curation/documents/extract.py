@@ -23,7 +23,9 @@ from mmcorpus.curation.crawl.records import START, Item, Other, Position
 from mmcorpus.curation.crawl.streams import Source, open_input
 from mmcorpus.curation.crawl.warc import read_warc
 from mmcorpus.curation.documents.page_row import PageExtractor
-from mmcorpus.curation.documents.shards import Part, part_name
+from mmcorpus.curation.documents.shards import SITES, Part, part_name
+from mmcorpus.curation.documents.site_optout import COUNT as OPT_OUT_COUNT
+from mmcorpus.curation.documents.site_optout import FOLDER as OPT_OUTS
 from mmcorpus.curation.documents.site_optout import apply_site_optouts
 from mmcorpus.curation.engine.guard import SetAside, guarded
 from mmcorpus.curation.engine.items import run_pending
@@ -101,6 +103,7 @@ def extract_documents(
             config={**plain(config, VOLATILE), "kind": kind},
             inputs={"inputs": digest([_identity(file) for file in files])},
         ),
+        writes=(SITES, OPT_OUTS, OPT_OUT_COUNT),
         earlier=("extract.json",),
     ).claim()
     storage.sweep(out)
@@ -176,7 +179,10 @@ class FileExtractor:
             if stats["next"] is None:
                 return number + 1, None
             if stats["file_mark"] != mark:
-                raise ValueError(f"the file has changed since its first part was extracted; remove {self.out}")
+                raise ValueError(
+                    "the file has changed since its first part was extracted; put it back as it was, or extract into "
+                    f"another folder than {self.out}"
+                )
             number, position = number + 1, Position(*stats["next"])
         return number, position
 

@@ -81,6 +81,7 @@ def list_images(
             inputs={"documents": digest_of_shards(documents), "captures": digest_of_captures(captures, shards)},
         ),
         stale="replace",
+        writes=(MANIFEST, USES_FOLDER, f"{DECIDED_FOLDER}-*"),
         earlier=("made_by.json",),
     )
     manifest = storage.join(out, MANIFEST)

@@ -81,7 +81,7 @@ def _dropped(root: str, names: list[str]) -> dict[str, dict[str, Any]]:
         path = storage.join(root, f"{stage}.parquet")
         if storage.exists(path):
             fs, inner = storage.filesystem(path)
-            table = ds.dataset(inner, filesystem=fs, format="parquet")
+            table = ds.dataset(inner, filesystem=fs, format=ds.ParquetFileFormat(page_checksum_verification=True))
             wanted = ds.field("uid").isin(pa.array(names, pa.string())) & (ds.field("verdict") == ledger.DROPPED)
             found |= {row["uid"]: row for row in table.to_table(filter=wanted).to_pylist()}
     return found

@@ -174,7 +174,7 @@ def locate(
     shards = list_shards(fetched) if fetched is not None else []
     committed = {name.removesuffix(SUFFIX) for name in storage.list_names(index.folder)}
     ran = run_pending(lambda: index.run, shards, committed=committed, title="index images", workers=workers)
-    ran.or_raise("download that shard again (remove its files), or run again")
+    ran.or_raise("move the files of that shard away and download again (`mmcorpus run` does both by itself)")
     paths = [index.path(shard.name) for shard in shards]
     ends = threaded(says, paths)
     join = Locate(

@@ -27,7 +27,15 @@ from mmcorpus.curation.engine.items import Ran, run_pending
 from mmcorpus.curation.engine.made_from import MadeFrom, digest, plain
 from mmcorpus.curation.engine.output import Output
 from mmcorpus.curation.store import ledger, storage
-from mmcorpus.curation.store.shards import SUCCESS, Shard, add_member, commit_shard, list_shards, open_tar
+from mmcorpus.curation.store.shards import (
+    SUCCESS,
+    VIEW_FILE,
+    Shard,
+    add_member,
+    commit_shard,
+    list_shards,
+    open_tar,
+)
 from mmcorpus.curation.store.views import view_root, write_view_file
 
 IMAGES: Final = "images"
@@ -107,6 +115,7 @@ def place_images(
             },
         ),
         owns=views,
+        writes=(WORK, VIEW_FILE),
         earlier=("place.json",),
     )
     output.claim()

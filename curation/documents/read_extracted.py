@@ -7,7 +7,6 @@ from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute
-import pyarrow.parquet as pq
 
 from mmcorpus.curation.documents.site_optout import digest_of_site_optouts, overlay, read_site_optouts
 from mmcorpus.curation.engine.made_from import digest_of
@@ -57,10 +56,9 @@ def read_documents(
     Their `opt_out` and their nodes' hold their sites' opt-outs, too.
     """
     optouts = read_site_optouts(shard)
-    fs, inner = storage.filesystem(shard.parquet)
     wanted = None if columns is None else list(columns)
-    with fs.open(inner, "rb") as file:
-        for batch in pq.ParquetFile(file).iter_batches(BATCH_DOCUMENTS, columns=wanted):
+    with storage.open_parquet(shard.parquet) as table:
+        for batch in table.iter_batches(BATCH_DOCUMENTS, columns=wanted):
             for row in batch.to_pylist():
                 if row["key"] in keys:
                     yield overlay(row, optouts[row["key"]]) if row["key"] in optouts else row

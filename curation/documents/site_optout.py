@@ -61,6 +61,7 @@ def apply_site_optouts(documents: str, config: OptOutConfig, *, workers: int | N
             },
         ),
         stale="replace",
+        writes=(COUNT,),
         earlier=("made_by.json",),
     )
     count = storage.join(output.folder, COUNT)

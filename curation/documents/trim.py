@@ -13,7 +13,7 @@ import pyarrow.compute
 
 from mmcorpus.curation.documents.read_extracted import digest_of_shards, surviving
 from mmcorpus.curation.engine.items import run_pending
-from mmcorpus.curation.engine.made_from import MadeFrom, digest, file_digest
+from mmcorpus.curation.engine.made_from import MadeFrom, digest, table_digest
 from mmcorpus.curation.engine.output import Output
 from mmcorpus.curation.html.nodes import BREAK
 from mmcorpus.curation.selection.tables import read_selection, selection_pairs
@@ -118,8 +118,8 @@ def trim_documents(
             config={"opt_out": opt_out},
             inputs={
                 "documents": digest_of_shards(placed),
-                "required": digest(list(map(file_digest, clauses))),
-                **{name: file_digest(path) for name, path in chosen.items()},
+                "required": digest(list(map(table_digest, clauses))),
+                **{name: table_digest(path) for name, path in chosen.items()},
             },
         ),
         stale="replace",

@@ -1,5 +1,6 @@
 """URL lists to list shards: one row, one uid, one place; every row of the list in the ledger."""
 
+import functools
 import hashlib
 import json
 from collections import Counter
@@ -11,7 +12,16 @@ import pyarrow as pa
 
 from mmcorpus.curation.download import urls as url_rules
 from mmcorpus.curation.download.config import DownloadConfig
-from mmcorpus.curation.download.formats import ListError, Row, column_types, find_lists, list_format, read_list
+from mmcorpus.curation.download.formats import ListError, find_lists, inspect, read_list
+from mmcorpus.curation.download.list_columns import (
+    BadValue,
+    as_text,
+    caption_text,
+    is_null,
+    list_schema,
+    wanted_columns,
+)
+from mmcorpus.curation.download.list_text import Row
 from mmcorpus.curation.download.writer import shard_name
 from mmcorpus.curation.engine.made_from import plain
 from mmcorpus.curation.store import ledger, storage
@@ -25,6 +35,10 @@ BLOCK_ROWS: Final = 65_536
 CONVERSATIONS: Final = "conversations"
 LIST_OPTIONS: Final = ("url_col", "caption_col", "uid_col", "save_additional_columns", "number_sample_per_shard")
 """The options that decide what the list shards hold."""
+MAX_SHARD: Final = 256 * 2**20
+"""Characters of a list shard's rows, about: in a fuller one, rows longer than their even share of it are dropped."""
+MAX_BAD_ROWS: Final = 1_000_000
+"""Rows of a list that cannot be read, while not one in a hundred can, after which it is no list."""
 
 
 class OtherList(ValueError):
@@ -53,13 +67,18 @@ class NormalisedList:
 
 
 def normalise(
-    config: DownloadConfig, urls: str | Sequence[str], out_lists: str, out_ledger: str, *, expected: str | None = None
+    config: DownloadConfig,
+    urls: str | Sequence[str],
+    out_lists: str,
+    out_ledger: str,
+    *,
+    expected: str | None = None,
 ) -> NormalisedList:
     """Write `out_lists/00000.parquet …` and the ledger's stage `list`; what is there and still true is kept.
 
     A row is dropped as `no_url`, `bad_url`, `bad_uid` (the source's own is not 32 hex digits), `bad_row` (it cannot
-    be read as a row), or `listed_twice` (its uid came before). List shards depend on the lists' content alone. In
-    memory are the uids and the ledger, about 250 bytes a row.
+    be read as a row, is too long, or its caption is no text), or `listed_twice` (its uid came before). List shards
+    depend on the lists' content alone. In memory are the uids and the ledger, about 250 bytes a row.
 
     Args:
         expected: the digest that the list must have; a list file that changed is read once more to know.
@@ -85,15 +104,16 @@ def _normalise(
     known = storage.read_json(manifest) if storage.exists(manifest) else {}
     there = known.get("made_from") == made_from and storage.exists(storage.join(out_ledger, "list.parquet"))
     if expected is not None:
-        digest = known["digest"] if there else _Normaliser(config, out_lists, write=False).read(paths)
+        digest = known["digest"] if there else _Normaliser(config, out_lists, paths, write=False).read()
         if digest != expected:
             raise OtherList
     if there:
         values = {name: value for name, value in known.items() if name != "made_from"}
         return NormalisedList(root=out_lists, **{**values, "columns": tuple(values["columns"])})
+    normaliser = _Normaliser(config, out_lists, paths)
     if known:
         storage.remove(manifest)
-    result = _Normaliser(config, out_lists).run(paths, out_ledger)
+    result = normaliser.run(out_ledger)
     written = {name: value for name, value in asdict(result).items() if name != "root"}
     storage.write_json(manifest, {"made_from": made_from, **written})
     return result
@@ -111,30 +131,39 @@ def _identity(path: str) -> dict[str, Any]:
 class _Normaliser:
     """One pass over the lists, which may leave the writing to another."""
 
-    def __init__(self, config: DownloadConfig, root: str, *, write: bool = True) -> None:
+    def __init__(self, config: DownloadConfig, root: str, paths: list[str], *, write: bool = True) -> None:
+        """Learn the files' columns. Raises ListError for lists that cannot be one source, before anything is read."""
         self.config, self.root, self.writes = config, root, write
         self.seen: set[bytes] = set()
         self.dropped: Counter[str] = Counter()
-        self.rows = self.shards = self.kept = self.bad_uids = 0
+        self.rows = self.shards = self.kept = self.bad_uids = self.length = 0
         self.entries: list[dict[str, Any]] = []
         self.blocks: list[pa.Table] = []
         self.digest = hashlib.blake2b(digest_size=16)
-        self.schema: pa.Schema | None = None
         self.waiting: list[dict[str, Any]] = []
+        self.files = storage.threaded(functools.partial(inspect, url_col=config.url_col), paths)
+        self.schema = list_schema(config, self.files)
+        self.caption_col = config.caption_col if "caption" in self.schema.names else None
+        additional = {name: self.schema.field(name).type for name in config.save_additional_columns}
+        self.as_text = [name for name, kind in additional.items() if pa.types.is_string(kind)]
+        self.as_float = [name for name, kind in additional.items() if pa.types.is_floating(kind)]
 
-    def read(self, paths: list[str]) -> str:
+    def read(self) -> str:
         """Read the lists to their end; returns the digest."""
-        for path in paths:
-            self._start(path)
-            for row in read_list(path, self.wanted, self.config.url_col):
-                self._add(row, path)
+        for file in self.files:
+            rows, bad = self.rows, self.dropped["bad_row"]
+            for row in read_list(file, wanted_columns(self.config, file), self.config.url_col):
+                self._add(row, file.path)
+                found = self.dropped["bad_row"] - bad
+                if isinstance(row, str) and found >= max(MAX_BAD_ROWS, 0.99 * (self.rows - rows)):
+                    raise ListError(f"{file.path} is no list: of its first {self.rows - rows:,} rows {found:,} cannot "
+                                    f"be read; the last: {row[:200]!r}")  # fmt: skip
         self._write_shard()
         self._flush_ledger()
         return self.digest.hexdigest()
 
-    def run(self, paths: list[str], out_ledger: str) -> NormalisedList:
-        digest = self.read(paths)
-        assert self.schema is not None
+    def run(self, out_ledger: str) -> NormalisedList:
+        digest = self.read()
         for stale in storage.list_names(self.root):  # of a longer list, or other shards, before
             number = stale.removesuffix(".parquet")
             if number.isdigit() and stale.endswith(".parquet") and int(number) >= self.shards:
@@ -146,47 +175,32 @@ class _Normaliser:
             digest=digest,
         )  # fmt: skip
 
-    def _start(self, path: str) -> None:
-        """Learn a file's columns; the first file decides the types."""
-        config = self.config
-        self.caption_col = None if list_format(path) == "txt" else config.caption_col
-        optional = (self.caption_col, config.uid_col)
-        wanted = (config.url_col, *(name for name in optional if name), *config.save_additional_columns)
-        self.wanted = list(dict.fromkeys(wanted))
-        if list_format(path) == "txt" and len(self.wanted) > 1:
-            raise ListError(
-                f"{path}: a .txt list has URLs alone, no columns {self.wanted[1:]}; take them out of the config"
-            )
-        types = column_types(path, self.wanted)
-        if self.schema is None:
-            fields = [("uid", pa.string()), ("url", pa.string())]
-            if self.caption_col:
-                fields.append(("caption", pa.string()))
-            self.schema = pa.schema(fields + [(name, types[name]) for name in config.save_additional_columns])
-        elif ("caption" in self.schema.names) != bool(self.caption_col):
-            raise ListError(f"{path}: lists with and without captions cannot be one source; make two sources of them")
-        self.as_text = [
-            name for name in config.save_additional_columns if pa.types.is_string(self.schema.field(name).type)
-        ]
-
     def _add(self, row: Row, path: str) -> None:
         index, self.rows = self.rows, self.rows + 1
         if isinstance(row, str):
-            return self._drop(pair_uid(_text(row) or "", ""), index, "bad_row", masked_text(_text(row[:200]) or ""))
-        url = _text(row[self.config.url_col])
-        caption = _text(row[self.caption_col]) if self.caption_col else None
+            return self._drop(pair_uid(as_text(row) or "", ""), index, "bad_row", masked_text(as_text(row[:200]) or ""))
+        url: Any = row[self.config.url_col]
+        if isinstance(url, bytes):
+            url = url.decode("utf-8", "surrogateescape")
+        url = url.strip() if isinstance(url, str) else "" if is_null(url) else url
+        try:
+            caption = caption_text(row[self.caption_col]) if self.caption_col else None
+        except BadValue as error:
+            return self._drop(pair_uid(str(url), str(error)), index, "bad_row", str(error))
         extra = {name: row[name] for name in self.config.save_additional_columns}
-        extra.update({name: _text(extra[name]) for name in self.as_text})
+        extra.update({name: as_text(extra[name]) for name in self.as_text})
+        extra.update({name: float(extra[name]) for name in self.as_float if isinstance(extra[name], int)})
         words = caption if caption is not None else extra.get(CONVERSATIONS)
-        uid = pair_uid(url or "", words if isinstance(words, str) else "")
-        url = (url or "").strip()
-        if not url:
+        uid = pair_uid(str(url), words if isinstance(words, str) else "")
+        if url == "":
             return self._drop(uid, index, "no_url", None)
+        if not isinstance(url, str):
+            return self._drop(uid, index, "bad_url", f"bad_url: {type(url).__name__}, not text")
         if self.config.uid_col:
             own = str(row[self.config.uid_col] or "").replace("-", "").lower()
             if not is_uid(own):
                 self._note_bad_uid(row[self.config.uid_col], path)
-                return self._drop(uid, index, "bad_uid", _text(str(row[self.config.uid_col])[:200]))
+                return self._drop(uid, index, "bad_uid", as_text(str(row[self.config.uid_col])[:200]))
             uid = own
         try:
             url_rules.parse(url)
@@ -195,6 +209,10 @@ class _Normaliser:
         mark = bytes.fromhex(uid)
         if mark in self.seen:
             return self._drop(uid, index, "listed_twice", None)
+        length = len(url) + len(caption or "") + sum(len(extra[name] or "") for name in self.as_text)
+        if self.length + length > MAX_SHARD and length > MAX_SHARD // self.config.number_sample_per_shard:
+            return self._drop(uid, index, "bad_row", f"{length:,} characters; its shard has {self.length:,} already")
+        self.length += length
         self.seen.add(mark)
         self.kept += 1
         self.waiting.append({"uid": uid, "url": url, "caption": caption, **extra})
@@ -230,20 +248,11 @@ class _Normaliser:
         try:
             table = pa.Table.from_pylist(self.waiting, schema=self.schema)
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise ListError(f"{path}: an additional column has another type than in the list before: {error}") from None
-        for row in table.to_pylist():
-            self.digest.update(json.dumps(row, sort_keys=True, default=str).encode() + b"\n")
+            raise ListError(f"{path}: an additional column does not hold what its file says: {error}") from None
+        for batch in table.to_batches(max_chunksize=1_024):
+            for row in batch.to_pylist():
+                self.digest.update(json.dumps(row, sort_keys=True, default=str).encode() + b"\n")
         if self.writes:
             storage.write_table(storage.join(self.root, f"{shard_name(self.shards)}.parquet"), table)
         self.shards += 1
-        self.waiting = []
-
-
-def _text(value: Any) -> str | None:
-    """A value of a list as text that Arrow can hold: nested ones as JSON, lone surrogates as `?`."""
-    if value is None:
-        return None
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+        self.waiting, self.length = [], 0

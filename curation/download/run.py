@@ -14,10 +14,10 @@ from mmcorpus.curation.download.config import VOLATILE, DownloadConfig
 from mmcorpus.curation.download.formats import ListError
 from mmcorpus.curation.download.lists import NormalisedList, OtherList, normalise
 from mmcorpus.curation.download.shard import ShardDownloader, transient_positions
-from mmcorpus.curation.download.writer import roll_forward, shard_name
+from mmcorpus.curation.download.writer import RETRY_FOLDER, roll_forward, shard_name
 from mmcorpus.curation.engine.items import Ran, run_pending
 from mmcorpus.curation.engine.made_from import MadeFrom, plain
-from mmcorpus.curation.engine.output import MadeOtherwise, Output, read_record
+from mmcorpus.curation.engine.output import OTHER, MadeOtherwise, Output, read_record
 from mmcorpus.curation.engine.tasks import Failure, cluster_resource
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.shards import SUCCESS, Shard, list_shards, read_rows
@@ -96,9 +96,12 @@ def download(
     try:
         listed = normalise(config, urls, out_lists, out_ledger, expected=claimed)
     except OtherList:
-        raise MadeOtherwise(f"{out_shards} holds shards of another list; remove it, or name another folder") from None
+        raise MadeOtherwise(
+            f"{out_shards} holds shards of another list; {OTHER}. If the list grew, give the new rows as a list of "
+            "their own: another source, with another folder"
+        ) from None
     if not listed.kept:
-        raise ListError(_nothing_in(urls, listed))
+        raise ListError(_nothing_in(urls, listed, out_ledger))
     _output(config, out_shards, listed.digest).claim()
     roll_forward(out_shards)
     storage.sweep(out_shards)
@@ -134,13 +137,15 @@ def download(
     )  # fmt: skip
 
 
-def _nothing_in(urls: str | Sequence[str], listed: NormalisedList) -> str:
+def _nothing_in(urls: str | Sequence[str], listed: NormalisedList, out_ledger: str) -> str:
     """The error of a list without a row to fetch."""
     where = urls if isinstance(urls, str) else ", ".join(urls)
     if not listed.rows:
         return f"{where}: the list has no rows, so there is nothing to download"
     rules = ", ".join(f"{count:,} {rule}" for rule, count in listed.dropped.items())
-    return f"{where}: none of its {listed.rows:,} rows can be downloaded ({rules})"
+    drops: Any = storage.read_table(storage.join(out_ledger, "list.parquet"), columns=["value"])["value"]
+    example = "".join(f"; e.g. {value}" for value in drops.drop_null().slice(0, 1).to_pylist())
+    return f"{where}: none of its {listed.rows:,} rows can be downloaded ({rules}){example}"
 
 
 def _run(
@@ -188,7 +193,7 @@ def _verdicts(out_shards: str, listed: NormalisedList, errors: dict[str, Failure
 
 def _output(config: DownloadConfig, out_shards: str, list_digest: str) -> Output:
     made_from = MadeFrom(config=plain(config, VOLATILE), inputs={"list": list_digest})
-    return Output(folder=out_shards, holds="downloaded shards", made_from=made_from)
+    return Output(folder=out_shards, holds="downloaded shards", made_from=made_from, writes=(RETRY_FOLDER,))
 
 
 def _claimed(config: DownloadConfig, out_shards: str, out_lists: str) -> str | None:
@@ -205,7 +210,7 @@ def _claimed(config: DownloadConfig, out_shards: str, out_lists: str) -> str | N
         options = {name: value for name, value in asdict(config).items() if name not in VOLATILE}
         options_digest = hashlib.blake2b(json.dumps(options, sort_keys=True).encode(), digest_size=16).hexdigest()
         if stored["options"] != options_digest:
-            raise MadeOtherwise(f"{out_shards} holds shards made with other options; remove it, or name another folder")
+            raise MadeOtherwise(f"{out_shards} holds shards made with other options; {OTHER}")
         digest = stored["list"]
         _output(config, out_shards, digest).write()
     _output(config, out_shards, digest).claim()

@@ -1,15 +1,18 @@
 """URLs as they come from lists and redirects: taken apart, made safe to send, or refused with a reason."""
 
 import contextlib
+import functools
 import ipaddress
 import re
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import quote, unquote_to_bytes, urljoin, urlsplit
+
+import idna
 
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 MAX_URL_CHARACTERS: Final = 16_384
-_HOST = re.compile(r"[a-z0-9_-]([a-z0-9_.-]{0,251}[a-z0-9_-])?\Z")
+_HOST = re.compile(r"(?=.{1,253}\Z)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\Z")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SAFE: Final = "!#$%&'()*+,/:;=?@[]~"
 
@@ -42,15 +45,19 @@ class Target:
 
 
 def parse(url: str) -> Target:
-    """Take an http(s) URL apart; spaces and non-ASCII characters are encoded as browsers do.
+    """Take an http(s) URL apart as browsers do: spaces and non-ASCII characters are encoded, `\\` is `/`.
 
-    Raises BadUrl for other schemes, no host, a bad port, credentials, control characters.
+    Raises BadUrl for other schemes, no host, a bad port, credentials, control characters (browsers leave line breaks
+    out; a list with one in a URL is likelier to be broken, or to be an attack on headers).
     """
     text = url.strip()
     if len(text) > MAX_URL_CHARACTERS:
         raise BadUrl(f"longer than {MAX_URL_CHARACTERS} characters")
     if _CONTROL.search(text):
         raise BadUrl("control characters")
+    if "\\" in text:
+        end = min(f"{text}{mark}".find(mark) for mark in "?#")
+        text = text[:end].replace("\\", "/") + text[end:]
     try:
         parts = urlsplit(text)
         host, port = parts.hostname or "", parts.port
@@ -70,6 +77,7 @@ def parse(url: str) -> Target:
     return Target(parts.scheme, _host(host), port or DEFAULT_PORTS[parts.scheme], path + query)
 
 
+@functools.lru_cache(maxsize=4096)
 def _host(host: str) -> str:
     if not host:
         raise BadUrl("no host")
@@ -80,15 +88,33 @@ def _host(host: str) -> str:
             return str(ipaddress.IPv6Address(host))
         except ValueError:
             raise BadUrl("not an IPv6 address") from None
-    try:
-        # IDNA also folds look-alikes such as circled letters, so that they cannot spell a name past a check.
-        name = host.encode("idna").decode() if not host.isascii() else host
-    except UnicodeError:
-        raise BadUrl("a host name that IDNA cannot encode") from None
-    name = name.removesuffix(".")
+    if "%" in host:
+        try:
+            host = unquote_to_bytes(host).decode().lower()
+        except UnicodeError:
+            raise BadUrl("a host name that is not UTF-8") from None
+    name = (host if host.isascii() else _to_ascii(host)).removesuffix(".")
     if not _HOST.match(name):
         raise BadUrl("not a host name")
     return name
+
+
+def _to_ascii(host: str) -> str:
+    """A host name's ASCII form as browsers make it: UTS #46, not transitional, so that ß is not ss; emoji are allowed.
+
+    Its mapping also folds look-alikes such as circled letters, so that they cannot spell a name past a check.
+    """
+    try:
+        labels = idna.uts46_remap(host, std3_rules=False, transitional=False).split(".")
+        for label in labels:
+            if not label.isascii():
+                idna.check_initial_combiner(label)
+                idna.check_bidi(label)
+                if not all(idna.valid_contextj(label, at) for at, sign in enumerate(label) if sign in "\u200c\u200d"):
+                    raise idna.IDNAError("a joiner where none can be")
+        return ".".join(label if label.isascii() else f"xn--{label.encode('punycode').decode()}" for label in labels)
+    except ValueError as error:  # idna's errors and Unicode's
+        raise BadUrl(f"a host name that IDNA cannot encode: {ascii(str(error))[1:80]}") from None
 
 
 def redirected(target: Target, location: str) -> Target:

@@ -6,10 +6,13 @@ up to date.
 
 import dataclasses
 import hashlib
+import io
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
+
+import pyarrow.parquet as pq
 
 from mmcorpus.curation.store import storage
 from mmcorpus.filters.secrets import masked
@@ -46,6 +49,58 @@ def file_digest(path: str) -> str:
         while chunk := file.read(1 << 20):
             state.update(chunk)
     return state.hexdigest()
+
+
+def table_digest(path: str, state: Any = None) -> str:
+    """The hex digest of a parquet file of ours as it would be without checksums of its pages (32 digits, or `state`'s).
+
+    Earlier tables have none: one that is made again with the same content is the same to what was made from it.
+    """
+    state = hashlib.blake2b(digest_size=16) if state is None else state
+    with storage.open_parquet(path) as table:
+        if not _has_checksums(path, table):
+            state.update(storage.read_bytes(path))
+            return str(state.hexdigest())
+        sink: Any = _Sink(state)
+        plainly = {**storage.TABLE, "write_page_checksum": False}
+        with pq.ParquetWriter(sink, table.schema_arrow, **plainly) as writer:
+            for group in range(table.num_row_groups):
+                rows = table.read_row_group(group).combine_chunks()
+                writer.write_table(rows, row_group_size=max(1, rows.num_rows))
+    return str(state.hexdigest())
+
+
+class _Sink(io.RawIOBase):
+    """Where written bytes go to be hashed."""
+
+    def __init__(self, state: Any) -> None:
+        self._state = state
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._state.update(data)
+        return memoryview(data).nbytes
+
+
+def _has_checksums(path: str, table: pq.ParquetFile) -> bool:
+    """Whether the first page's header has a fourth field, its CRC, after three numbers (Thrift's compact protocol)."""
+    if not table.num_row_groups or not table.metadata.num_columns:
+        return True  # no page, nothing that differs
+    column = table.metadata.row_group(0).column(0)
+    start = column.dictionary_page_offset if column.has_dictionary_page else column.data_page_offset
+    header, place = storage.read_bytes(path, start, start + 64), 0
+    for _ in range(3):
+        place += 1  # the field's kind
+        while header[place] & 0x80:
+            place += 1
+        place += 1
+    return header[place] == _NEXT_INT32
+
+
+_NEXT_INT32: Final = 0x15
+"""The field after the last one, a whole number of 32 bits."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,11 @@ ran = run_pending(make_work, shards, committed=…, …)      # engine/items.py:
 ran.failed                                                # by item, a Failure each
 """
 
-from collections.abc import Sequence
+import contextlib
+import fnmatch
+import logging
+import re
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -16,6 +20,34 @@ from mmcorpus.curation.store.shards import list_shards
 
 RECORD: Final = "made_from.json"
 """In an output's folder: what it is made from."""
+_NUMBERED: Final = re.compile(r"\d{5,}(\.tar|\.parquet|_stats\.json|\.arrow)")
+"""Shards, tables and work files, as every stage names them."""
+_log = logging.getLogger(__name__)
+
+
+OTHER: Final = "name another folder, or move this one away"
+"""What to do with a folder that holds something else."""
+RETURNS: Final = "`mmcorpus run` does, in a run's folder"
+"""Who puts a record back (`engine/mend.py`)."""
+
+
+_VOUCHED: set[str] = set()
+"""Folders whose records are known to be this run's (`vouching`)."""
+
+
+@contextlib.contextmanager
+def vouching(folders: Iterable[str]) -> Iterator[None]:
+    """Somebody vouches, during the block, for what these folders are made from: a claim to one renews its record.
+
+    A stage of which something was damaged is run again with the contents that it was made from, as the runner knows.
+    The folder's own record may tell of its inputs by what is not the same twice, such as the seconds of a download.
+    """
+    added = {storage.filesystem(folder)[1] for folder in folders} - _VOUCHED
+    _VOUCHED.update(added)
+    try:
+        yield
+    finally:
+        _VOUCHED.difference_update(added)
 
 
 class MadeOtherwise(ValueError):
@@ -31,7 +63,10 @@ class Output:
     """Its content in words, for messages: `placed documents`."""
     made_from: MadeFrom
     owns: tuple[str, ...] = ()
-    """Other folders that are made and cleared with it: views, work files."""
+    """Other folders that are made and cleared with it: views."""
+    writes: tuple[str, ...] = ()
+    """Patterns of the names that it gives, beside shards and numbered tables (`uses`, `decided-*`): it clears these
+    alone. Below a folder of such a name, numbered files and these."""
     stale: Literal["refuse", "replace"] = "refuse"
     """What is proven to be made from something else is refused if anything is committed (downloads cost days), or
     replaced (what is made again in minutes)."""
@@ -61,23 +96,29 @@ class Output:
             )
         if known is not None and known.fingerprint == self.made_from.fingerprint:
             return True
+        if known is not None and storage.filesystem(self.folder)[1] in _VOUCHED:
+            self.write(storage.read_json(self.record).get("found", []))
+            return True
         there = bool(list_shards(self.folder)) if committed is None else committed
         before = next((name for name in self.earlier if storage.exists(storage.join(self.folder, name))), None)
         if known is None and before is None and there:
             raise MadeOtherwise(
                 f"{self.folder} holds {self.holds} without a record of what they are made from ({RECORD}); "
-                "put the record back, remove the folder, or name another"
+                f"put the record back ({RETURNS}), name another folder, or move this one away"
             )
         if there and self.stale == "refuse":
-            raise MadeOtherwise(f"{self.folder} holds {self.holds} {self._difference(known, before)}; "
-                                "remove it, or name another folder")  # fmt: skip
+            differs = self._difference(known, before)
+            raise MadeOtherwise(f"{self.folder} holds {self.holds} {differs}; {OTHER}")
         names = [name for name in storage.list_names(self.folder) if name != RECORD]
         found = storage.read_json(self.record).get("found", []) if known is not None else [] if before else names
         if known is not None or before is not None:
             # The record goes last, overwritten: a folder that is half cleared is still known to be stale.
-            inside = [storage.join(self.folder, name) for name in names if name not in found]
-            for path in (*self.owns, *inside):
-                storage.remove(path)
+            left = [path for folder in self.owns for path in _clear_below(folder, self.writes)]
+            left += _clear(self.folder, (*self.writes, *self.earlier), found)
+            if left:
+                named = ", ".join(left[:5]) + (" …" if left[5:] else "")
+                _log.warning("%s: %s are made anew; what is none of them stays: %s", self.folder, self.holds, named)
+            found = sorted({*found, *(name for name in storage.list_names(self.folder) if name != RECORD)})
         self.write(found)
         return False
 
@@ -89,6 +130,38 @@ class Output:
         if known is not None:
             return f"made from something else ({self.made_from.changes_from(known)})"
         return f"begun by an earlier version of mmcorpus (its {before}), which alone can go on with them"
+
+
+def _clear(folder: str, writes: Collection[str], keep: Collection[str]) -> list[str]:
+    """Remove what an output itself wrote into a folder, but the names in `keep`; returns what is not its own."""
+    left = []
+    for name in storage.list_names(folder):
+        path = storage.join(folder, name)
+        if name == RECORD or name in keep:
+            continue
+        if not (_NUMBERED.fullmatch(name) or any(fnmatch.fnmatchcase(name, pattern) for pattern in writes)):
+            left.append(path)
+        elif storage.list_names(path):
+            left += _clear_below(path, writes)
+        else:
+            storage.remove(path)
+    return left
+
+
+def _clear_below(folder: str, writes: Collection[str]) -> list[str]:
+    """As `_clear`, of a folder that is an output's own, with those in it; what becomes empty goes."""
+    left = []
+    for name in storage.list_names(folder):
+        path = storage.join(folder, name)
+        if storage.list_names(path):
+            left += _clear_below(path, writes)
+        elif name == RECORD or _NUMBERED.fullmatch(name) or any(fnmatch.fnmatchcase(name, own) for own in writes):
+            storage.remove(path)
+        else:
+            left.append(path)
+    if not left:
+        storage.remove(folder)
+    return left
 
 
 def read_record(folder: str) -> MadeFrom | None:
@@ -108,5 +181,5 @@ def read_record(folder: str) -> MadeFrom | None:
         return MadeFrom(config=config, version=version, inputs=inputs)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{path} is not the record of an output ({error}); put it back, or remove the folder"
+            f"{path} is not the record of an output ({error}); put it back ({RETURNS}), or move the folder away"
         ) from None

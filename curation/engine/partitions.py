@@ -81,7 +81,7 @@ def write_parts(
 
 def read_parts(path: str, numbers: Iterable[int] | None = None) -> pa.Table:
     """Some parts of a file as one table; None for all."""
-    with _open(path) as file:
+    with _open(path) as file, storage.reading(path, "work file"):
         reader = pa.ipc.open_file(file)
         wanted = range(reader.num_record_batches) if numbers is None else numbers
         return pa.Table.from_batches([reader.get_batch(number) for number in wanted], reader.schema)
@@ -108,11 +108,11 @@ def numpy_of(column: pa.ChunkedArray | pa.Array) -> npt.NDArray[Any]:
 def says(path: str) -> dict[str, Any]:
     """What a file says of itself; empty if it is no work file of ours."""
     try:
-        with _open(path) as file:
+        with _open(path) as file, storage.reading(path, "work file"):
             text = (pa.ipc.open_file(file).schema.metadata or {}).get(_COUNTS)
-    except pa.ArrowInvalid:
+            return json.loads(text) if text else {}
+    except storage.Damaged:
         return {}
-    return json.loads(text) if text else {}
 
 
 def runs(total: int, size: int) -> list[range]:

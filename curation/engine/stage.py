@@ -17,15 +17,18 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal
 
+from mmcorpus.curation.engine.committed import clear, own_folders, settle
 from mmcorpus.curation.engine.made_from import MadeFrom, digest, plain
+from mmcorpus.curation.engine.output import vouching
+from mmcorpus.curation.engine.records import Records, StageRecord, Status
 from mmcorpus.curation.store import storage
+from mmcorpus.curation.store.written import noting
 from mmcorpus.filters.secrets import masked_text
 
 RESUMED: Final = "resumed"
-Status = Literal["clearing", "running", "done", "partial", "failed", "interrupted"]
-"""`partial`: finished, but some shards failed; it is tried again by the next run. `clearing`: stale output is going."""
+UNREAD: Final = "the stage that made it makes it again, and this one goes on from there"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,53 +68,13 @@ class Stage:
     """Whether it needs an initialised Ray; `maybe`: it starts Ray itself if there is enough to do."""
     again: bool = False
     """Run it even if it is up to date (a download that tries again what failed)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class StageRecord:
-    """What is kept of a stage once it has begun."""
-
-    fingerprint: str
-    """Of the stage's config, its code's version and its inputs' contents."""
-    status: Status
-    version: str = ""
-    config: dict[str, Any] = field(default_factory=dict)
-    """What decides its output."""
-    inputs: dict[str, str] = field(default_factory=dict)
-    """Of each stage it needs, the content it was given."""
-    content: str = ""
-    """What the stages after it depend on: equal contents, nothing to redo."""
-    parts: dict[str, str] = field(default_factory=dict)
-    """Contents of its parts, e.g. of each scorer's tables."""
-    counts: dict[str, Any] = field(default_factory=dict)
-    outputs: list[str] = field(default_factory=list)
-    """Relative to the run's folder."""
-    failures: list[str] = field(default_factory=list)
-    """Shards (or the stage itself) that failed, each with its reason."""
-    reason: str = ""
-    """Why it was run: `new`, `resumed`, or what had changed."""
-    started: float = 0.0
-    """Unix time."""
-    seconds: float = 0.0
-    """Wall-clock, over all its attempts."""
-    pid: int = 0
-    """The process that runs it."""
-
-    @property
-    def made_from(self) -> MadeFrom:
-        """What it was made from."""
-        return MadeFrom(config=self.config, version=self.version, inputs=self.inputs)
-
-
-class Records(Protocol):
-    """Where the records of a run's stages are kept; every change is written at once, atomically."""
-
-    root: str
-    """The run's folder."""
-    stages: dict[str, StageRecord]
-
-    def put(self, stage: str, record: StageRecord) -> None:
-        """Set a stage's record and write it."""
+    seals: tuple[str, ...] = ()
+    """Patterns of files in its folders that say that all of a folder is there, or that a part of it need not be made
+    (`list.json`, `decided-*/*`); they go with whatever goes from it."""
+    scratch: tuple[str, ...] = ()
+    """Patterns of files among its outputs that may be removed once all is done (`dedup/near_text/*/*`)."""
+    translate: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
+    """A config as an earlier version recorded it in today's words, where settings were regrouped since."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,18 +106,22 @@ def decide(stage: Stage, records: Records) -> Decision:
     decision = Decision(stage=stage, action="run", reason="new", made_from=made_from)
     if before is None:
         return decision
-    if before.fingerprint != made_from.fingerprint:
+    known = before.made_from
+    if stage.translate is not None and before.fingerprint != made_from.fingerprint:
+        known = dataclasses.replace(known, config=stage.translate(known.config))
+    if made_from.fingerprint not in (before.fingerprint, known.fingerprint):
         watched = stage.invalidated_by
         changed = watched is None or any(before.inputs.get(need) != inputs.get(need) for need in watched)
         clear = changed or before.status == "clearing"  # the rest of what an interrupted run was clearing
-        reason = made_from.changes_from(before.made_from)
+        reason = made_from.changes_from(known)
         return dataclasses.replace(decision, reason=reason, clear=clear, stale=True)
     if before.status == "clearing":
         return dataclasses.replace(decision, reason="interrupted", clear=True)
     if before.status != "done":
-        words = {"partial": "some shards had failed", "failed": "it had failed"}
+        words = {"partial": "some shards had failed", "failed": "it had failed", "damaged": "some files were damaged"}
         return dataclasses.replace(decision, reason=f"{RESUMED}: {words.get(before.status, 'interrupted')}")
-    missing = [output for output in stage.outputs if not storage.exists(storage.join(records.root, output))]
+    needed = [output for output in stage.outputs if not any(own.startswith(f"{output}/") for own in stage.scratch)]
+    missing = [output for output in needed if not storage.exists(storage.join(records.root, output))]
     if missing:
         return dataclasses.replace(decision, reason=f"{missing[0]} is gone")
     if stage.again:
@@ -177,45 +144,55 @@ def perform(decision: Decision, records: Records, *, debug: bool = False) -> Sta
         config=dict(decision.made_from.config),
         inputs=dict(decision.made_from.inputs),
         outputs=list(stage.outputs),
+        scratch=list(stage.scratch),
         reason=decision.reason,
         started=time.time(),
         seconds=before.seconds if before is not None and not decision.clear else 0.0,
         pid=os.getpid(),
+        manifest=before.manifest if before is not None else "",
+        unsettled=(before.unsettled if before is not None else 0.0) or time.time(),
     )
     records.put(stage.name, record)
     if decision.clear:
-        for output in stage.outputs:
-            storage.remove(storage.join(records.root, output))
-        record = dataclasses.replace(record, status="running")
+        clear(stage.name, record, records.root)
+        record = dataclasses.replace(record, status="running", manifest="", unsettled=time.time())
         records.put(stage.name, record)
     start = time.monotonic()
 
     def finished(status: Status, **changes: Any) -> StageRecord:
+        whole = status in ("done", "partial")
+        settled, unread = settle(stage.name, record, records, notes, fresh=decision.clear, whole=whole)
+        if unread:  # what it made of the rest is kept, and tried again once those are whole
+            status = "partial" if status == "done" else status
+            damaged = [f"{path} is damaged: {UNREAD}" for path in unread]
+            changes["failures"] = [*changes.get("failures", ()), *damaged]
         spent = record.seconds + time.monotonic() - start
-        final = dataclasses.replace(record, status=status, seconds=spent, **changes)
+        final = dataclasses.replace(record, status=status, seconds=spent, **settled, **changes)
         records.put(stage.name, final)
         return final
 
-    try:
-        result = stage.run()
-    except KeyboardInterrupt:
-        finished("interrupted")
-        raise
-    except Exception as error:
-        if debug or storage.disk_is_full(error):
-            with contextlib.suppress(OSError):  # of a full disk there may be none left for the record
-                finished("failed", failures=[str(error)])
+    vouched = own_folders(stage.name, before, records.root) if before is not None and not decision.stale else []
+    with noting() as notes, vouching(vouched):
+        try:
+            result = stage.run()
+        except KeyboardInterrupt:
+            finished("interrupted")
             raise
-        storage.write_bytes(error_path(records.root, stage.name), masked_text(traceback.format_exc()).encode())
-        return finished("failed", failures=[f"{type(error).__name__}: {error}"])
-    storage.remove(error_path(records.root, stage.name))
-    return finished(
-        "partial" if result.failures else "done",
-        counts=plain(dict(result.counts)),
-        failures=list(result.failures),
-        parts=dict(result.parts),
-        content=result.content or digest([record.fingerprint, *result.failures]),
-    )
+        except Exception as error:
+            if debug or storage.disk_is_full(error):
+                with contextlib.suppress(OSError):  # of a full disk there may be none left for the record
+                    finished("failed", failures=[str(error)])
+                raise
+            storage.write_bytes(error_path(records.root, stage.name), masked_text(traceback.format_exc()).encode())
+            return finished("failed", failures=[f"{type(error).__name__}: {error}"])
+        storage.remove(error_path(records.root, stage.name))
+        return finished(
+            "partial" if result.failures else "done",
+            counts=plain(dict(result.counts)),
+            failures=list(result.failures),
+            parts=dict(result.parts),
+            content=result.content or digest([record.fingerprint, *result.failures]),
+        )
 
 
 def error_path(root: str, stage: str) -> str:

@@ -14,13 +14,14 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from mmcorpus.curation.engine.guard import guard
 from mmcorpus.curation.engine.progress import Progress
 from mmcorpus.curation.engine.watch import Watch
 from mmcorpus.curation.store import storage
+from mmcorpus.curation.store.written import Notes, add, noting
 from mmcorpus.filters import web
 from mmcorpus.filters.secrets import masked_text
 
@@ -78,6 +79,8 @@ class Outcome:
     """None if the work succeeded."""
     seconds: float
     """Time the worker spent on it."""
+    notes: Notes = field(default_factory=Notes)
+    """What it committed, and what it could not read."""
 
 
 def name_of(item: Any) -> str:
@@ -211,15 +214,18 @@ def _work_on(setup: "Setup", pickled: bytes) -> Outcome | Failure:
 def attempt(work: Callable[[], dict[str, Any]], label: str) -> Outcome:
     """The outcome of a piece of work."""
     start = time.monotonic()
-    try:
-        result = work()
-    except Exception as error:
-        return Outcome(name=label, result=None, error=Failure.of(error, label), seconds=time.monotonic() - start)
-    return Outcome(name=label, result=result, error=None, seconds=time.monotonic() - start)
+    result, failure = None, None
+    with noting() as notes:
+        try:
+            result = work()
+        except Exception as error:
+            failure = Failure.of(error, label)
+    return Outcome(name=label, result=result, error=failure, seconds=time.monotonic() - start, notes=notes)
 
 
 def stop_at_full_disk(outcome: Outcome) -> None:
-    """Raise OSError if that is what failed: every item after it would be worked on for nothing."""
+    """Take an outcome's notes over. Raise OSError if the disk was full: every item after it would fail as well."""
+    add(outcome.notes)
     if outcome.error is not None and outcome.error.disk_full is not None:
         raise storage.full_disk(outcome.error.disk_full)
 

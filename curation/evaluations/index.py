@@ -105,7 +105,7 @@ def build_index(config: EvaluationsConfig, out: str) -> IndexReport:
     prepare = builder.embedder.prepare if builder.embedder else None
     with (
         storage.atomic_write(storage.join(out, SHOWN)) as file,
-        pq.ParquetWriter(file, builder.shown.schema, compression="zstd") as writer,
+        pq.ParquetWriter(file, builder.shown.schema, **storage.TABLE) as writer,
         Progress("evaluations", total=None, unit="item") as progress,
     ):
         for chunk in _judged(config, prepare):

@@ -7,7 +7,6 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute
-import pyarrow.parquet as pq
 
 from mmcorpus.curation.evaluations.index import SHOWN
 from mmcorpus.curation.store import storage
@@ -87,10 +86,8 @@ def read_matched_items(index: str, names: Collection[str]) -> dict[str, MatchedI
     """The evaluation items of these names, from the index; only the row groups that hold them are read."""
     known = storage.read_table(storage.join(index, ITEMS), columns=["name"])["name"]
     rows = np.flatnonzero(pc.is_in(known, value_set=pa.array(sorted(names), pa.string())).to_numpy())
-    fs, inner = storage.filesystem(storage.join(index, SHOWN))
     found: dict[str, MatchedItem] = {}
-    with fs.open(inner, "rb") as opened:
-        file = pq.ParquetFile(opened)
+    with storage.open_parquet(storage.join(index, SHOWN)) as file:
         start = 0
         for group in range(file.num_row_groups):
             end = start + file.metadata.row_group(group).num_rows

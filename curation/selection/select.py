@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import logging
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -23,6 +24,8 @@ from mmcorpus.curation.store.scores import load_scores
 Mask = npt.NDArray[np.bool_]
 
 pc: Any = pyarrow.compute  # its stubs do not know chunked columns
+
+_log = logging.getLogger(__name__)
 
 UNSCORED: Final = "unscored"
 """The ledger's value where a clause could not be decided for want of a score."""
@@ -154,6 +157,9 @@ def _decide(config: SelectConfig, table: pa.Table) -> _Decided:
         unscored[newly] = unknown[newly]
         effects.append(_effect(clause, table, passed, unknown))
     counts = np.ones(len(pairs), np.int64)
+    for path in config.intersect:
+        if len(pairs) and not lists.counts(path, pairs).any():
+            _log.warning("%s: none of its uids is in this source, so that intersect keeps nothing of it", path)
     if config.intersect:
         counts = np.minimum.reduce([lists.counts(path, pairs) for path in config.intersect])
     removed = first != 0

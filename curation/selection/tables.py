@@ -61,15 +61,23 @@ def read_selection(path: str) -> pa.Table:
             raise ValueError(f"{path}: {error}") from error
     try:
         table = storage.read_table(path)
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
+            raise  # the storage's; Arrow's own, of damaged pages, have no number
         raise ValueError(f"{path}: not a selection: neither .npy, .txt nor parquet ({error})") from error
     if "uid" not in table.column_names:
         raise ValueError(f"{path}: not a selection: it has no uid column, only {', '.join(table.column_names)}")
-    if "count" not in table.column_names:
-        return make_selection(*uids.count(uids.encode(table["uid"])))
-    if table["count"].null_count or not pa.types.is_integer(table["count"].type):
-        raise ValueError(f"{path}: not a selection: `count` must be whole numbers without nulls")
-    return make_selection(*selection_pairs(table))
+    for name in ("uid", "count"):
+        if table.column_names.count(name) > 1:
+            raise ValueError(f"{path}: not a selection: it has several columns named {name}")
+    try:
+        if "count" not in table.column_names:
+            return make_selection(*uids.count(uids.encode(table["uid"])))
+        if table["count"].null_count or not pa.types.is_integer(table["count"].type):
+            raise ValueError("not a selection: `count` must be whole numbers without nulls")
+        return make_selection(*selection_pairs(table))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def write_selection(path: str, selection: pa.Table) -> None:

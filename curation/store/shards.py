@@ -24,7 +24,7 @@ from typing import Any, Final, Literal, get_args
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mmcorpus.curation.store import storage
+from mmcorpus.curation.store import storage, written
 from mmcorpus.curation.store.tars import is_readable, read_tar
 
 IMAGE_EXTENSIONS: Final = frozenset(
@@ -34,6 +34,7 @@ SUCCESS: Final = "success"
 VIEW_FILE: Final = "view.json"
 Level = Literal["", "image", "paragraph", "document"]
 """What a row of a view is; empty for shards that are no view."""
+TAR: Final = "tar of a shard"
 _STATS = re.compile(r"(\d+)_stats\.json\Z")
 
 
@@ -125,8 +126,9 @@ def read_samples(shard: Shard, uids: Collection[str] | None = None) -> Iterator[
     if shard.level:
         yield from _read_view(shard, uids)
         return
-    for key, parts in _read_parts(shard):
-        meta = json.loads(parts["json"]) if "json" in parts else {}
+    for key, parts in _read_whole(shard):
+        with storage.reading(shard.tar, TAR):
+            meta = json.loads(parts["json"]) if "json" in parts else {}
         uid = meta.get("uid")
         if not uid:
             raise ValueError(
@@ -135,6 +137,15 @@ def read_samples(shard: Shard, uids: Collection[str] | None = None) -> Iterator[
         if uids is None or uid in uids:
             caption = parts["txt"].decode("utf-8", "replace") if "txt" in parts else None
             yield Sample(key=key, uid=uid, caption=caption, images=_images(parts), meta=meta)
+
+
+def _read_whole(shard: Shard) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """`_read_parts`, with the path of a tar that cannot be read."""
+    try:
+        yield from _read_parts(shard)
+    except (tarfile.TarError, EOFError) as error:
+        written.note_damaged(storage.filesystem(shard.tar)[1], str(error))
+        raise tarfile.ReadError(f"{shard.tar} is damaged: {error}") from error
 
 
 def _read_parts(shard: Shard) -> Iterator[tuple[str, dict[str, bytes]]]:
@@ -164,7 +175,7 @@ def _read_view(shard: Shard, uids: Collection[str] | None) -> Iterator[Sample]:
     if shard.level == "paragraph":
         yield from (_viewed(row, ()) for listed in wanted.values() for row in listed)
         return
-    for key, parts in _read_parts(shard) if wanted else ():
+    for key, parts in _read_whole(shard) if wanted else ():
         images = _images(parts)
         for row in wanted.pop(key, ()):
             numbers = [row["image"]] if shard.level == "image" else image_numbers(row["nodes"])

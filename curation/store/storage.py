@@ -2,21 +2,25 @@
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import posixpath
 import re
 import shutil
+import tarfile
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import IO, Any, Final, TypeVar
+from dataclasses import dataclass
+from typing import IO, Any, Final, TypeVar, cast
 
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mmcorpus.curation.store import written
 from mmcorpus.filters import web
 
 web.install()  # http(s) by fsspec: checked addresses alone
@@ -25,12 +29,63 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 THREADS: Final = 16
+PARQUET: Final = "parquet file"
+TABLE: Final[dict[str, Any]] = {"compression": "zstd", "write_page_checksum": True}
+"""How tables are written; their pages' checksums are checked whenever they are read."""
 TEMPORARY_SUFFIX: Final = ".partial"
 DISK_FULL: Final = "the disk is full; what was finished is kept. Free space and run the same command again"
 _LEFT = re.compile(rf".+\.[0-9a-f]{{12}}{re.escape(TEMPORARY_SUFFIX)}|step-\d{{8}}{re.escape(TEMPORARY_SUFFIX)}")
 """What `atomic_write` and the trainer's checkpoints are called before they are whole."""
+_UNREADABLE: Final = (
+    *(OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError, MemoryError),
+    *(pa.ArrowException, tarfile.TarError),
+)
+"""What readers raise of bytes that they cannot make sense of."""
 _BUCKETS: Final = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"})
 """Where `makedirs` would make a bucket of a mistyped name; they need no folders."""
+
+
+class Damaged(ValueError):
+    """A file that holds other bytes than were written: cut short, flipped, or never what its name says."""
+
+    def __init__(self, path: str, kind: str, why: object) -> None:
+        super().__init__(path, kind, why)
+        self.path, self.kind = os.fspath(path), kind
+        self.why = str(why).strip().rstrip(".") or type(why).__name__
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path} is damaged, or no {self.kind}: {self.why}. `mmcorpus verify` of the run says what it is and "
+            "what makes it again; outside a run, put it back from a copy or make it again with the command that made it"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Damaged, (self.path, self.kind, self.why)
+
+
+@contextlib.contextmanager
+def reading(path: str, kind: str) -> Iterator[None]:
+    """What cannot be read in this block is `Damaged`, with its path; what the disk or the store says stays as it is."""
+    try:
+        yield
+    except Damaged as error:
+        written.note_damaged(filesystem(error.path)[1], error.why)
+        raise
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        RecursionError,
+        OverflowError,
+        MemoryError,
+        *(pa.ArrowException, tarfile.TarError),
+    ) as error:
+        own = isinstance(error, OSError) and error.errno is not None
+        if own or "No match for FieldRef" in str(error):  # a column that was asked for and is not there
+            raise
+        written.note_damaged(filesystem(path)[1], str(error))
+        raise Damaged(path, kind, error) from error
 
 
 def threaded(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
@@ -101,10 +156,12 @@ def atomic_write(path: str) -> Iterator[IO[bytes]]:
             try:
                 if os.path.isdir(inner):
                     raise IsADirectoryError(errno.EISDIR, "this is a folder; name a file", inner)
-                with open(temporary, "wb") as file:
-                    yield file
-                    file.flush()
-                    os.fsync(file.fileno())
+                with open(temporary, "wb") as opened:
+                    file = written.HashedFile(opened)
+                    yield cast(IO[bytes], file)
+                    opened.flush()
+                    os.fsync(opened.fileno())
+                    _note(file, inner, os.fstat(opened.fileno()).st_mtime_ns)
                 os.replace(temporary, inner)
             except BaseException:
                 with contextlib.suppress(FileNotFoundError):
@@ -112,13 +169,26 @@ def atomic_write(path: str) -> Iterator[IO[bytes]]:
                 raise
         return
     with naming_full_disk(tempfile.gettempdir()), tempfile.NamedTemporaryFile(suffix=TEMPORARY_SUFFIX) as spool:
-        yield spool
+        file = written.HashedFile(cast(IO[bytes], spool))
+        yield cast(IO[bytes], file)
         spool.flush()
-        upload(spool.name, path)
+        _put(spool.name, path)
+        _note(file, inner, None)
+
+
+def _note(file: written.HashedFile, path: str, modified: int | None) -> None:
+    if file.in_order:
+        written.note(path, written.Note(size=file.size, sha256=file.sha256, modified=modified))
 
 
 def upload(local: str, path: str) -> None:
     """Copy a local file to a remote path, whole; an OSError that names the path if that fails."""
+    _put(local, path)
+    size, digest = os.path.getsize(local), sha256(local)
+    written.note(filesystem(path)[1], written.Note(size=size, sha256=digest, modified=None))
+
+
+def _put(local: str, path: str) -> None:
     fs, inner = filesystem(path)
     if not _BUCKETS & _protocols(path):
         with contextlib.suppress(Exception):
@@ -167,9 +237,18 @@ def write_bytes(path: str, data: bytes) -> None:
         file.write(data)
 
 
+def sha256(path: str) -> str:
+    """64 hex digits of a file's bytes, local or remote."""
+    fs, inner = filesystem(path)
+    with fs.open(inner, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def read_json(path: str) -> Any:
-    """The value in a JSON file."""
-    return json.loads(read_bytes(path))
+    """The value in a JSON file. Raises Damaged if it is none."""
+    data = read_bytes(path)
+    with reading(path, "JSON file"):
+        return json.loads(data)
 
 
 def write_json(path: str, value: Any) -> None:
@@ -178,23 +257,71 @@ def write_json(path: str, value: Any) -> None:
 
 
 def read_table(path: str, columns: list[str] | None = None) -> pa.Table:
-    """A parquet file as an Arrow table; the schema's metadata comes along."""
+    """A parquet file as an Arrow table; the schema's metadata comes along. Raises Damaged for one that cannot be read,
+    or whose pages differ from their checksums."""
+    fs, inner = filesystem(path)
+    with fs.open(inner, "rb") as file, reading(path, PARQUET):
+        return pq.read_table(file, columns=columns, page_checksum_verification=True)
+
+
+@contextlib.contextmanager
+def open_parquet(path: str) -> Iterator[pq.ParquetFile]:
+    """A parquet file to read in parts. What fails in the block with Arrow's errors is raised as Damaged."""
     fs, inner = filesystem(path)
     with fs.open(inner, "rb") as file:
-        return pq.read_table(file, columns=columns)
+        with reading(path, PARQUET):
+            opened = pq.ParquetFile(file, page_checksum_verification=True)
+        try:
+            yield opened
+        except (pa.ArrowException, OSError) as error:
+            with reading(path, PARQUET):
+                raise error
 
 
 def write_table(path: str, table: pa.Table) -> None:
-    """Write an Arrow table as zstd parquet, atomically: equal tables give equal bytes."""
+    """Write an Arrow table as zstd parquet, its pages with checksums, atomically: equal tables give equal bytes."""
     with atomic_write(path) as file:
-        pq.write_table(table, file, compression="zstd")
+        pq.write_table(table, file, **TABLE)
 
 
 def read_schema(path: str) -> pa.Schema:
-    """A parquet file's schema without its data."""
+    """A parquet file's schema without its data. Raises Damaged if it cannot be read."""
     fs, inner = filesystem(path)
-    with fs.open(inner, "rb") as file:
+    with fs.open(inner, "rb") as file, reading(path, PARQUET):
         return pq.read_schema(file)
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """A file as its filesystem lists it."""
+
+    size: int
+    modified: int | None
+    """Nanoseconds since 1970; None for remote files."""
+
+
+def list_files(root: str) -> dict[str, Stat]:
+    """Every file at or below a path, by its path on the filesystem; what is half-written is left out."""
+    fs, inner = filesystem(root)
+    if not is_local(root):
+        fs.invalidate_cache()
+        found = fs.find(inner, detail=True)
+        # Of a path that is itself a file, some filesystems say no more than that.
+        sizes = {str(path): (info if "size" in info else fs.info(path))["size"] for path, info in found.items()}
+        return {path: Stat(int(size), None) for path, size in sorted(sizes.items())}
+    if os.path.isfile(inner):
+        there = os.stat(inner)
+        return {inner: Stat(there.st_size, there.st_mtime_ns)}
+    files: dict[str, Stat] = {}
+    for folder, folders, names in os.walk(inner):
+        folders[:] = sorted(name for name in folders if not _LEFT.fullmatch(name))
+        for name in sorted(names):
+            path = os.path.join(folder, name)
+            with contextlib.suppress(FileNotFoundError):  # writers rename
+                there = os.stat(path)
+                if not _LEFT.fullmatch(name):
+                    files[path] = Stat(there.st_size, there.st_mtime_ns)
+    return files
 
 
 def make_folder(path: str) -> None:
@@ -207,6 +334,7 @@ def move(source: str, target: str) -> None:
     """Put a complete file in another's place on the same filesystem; atomic where the filesystem's rename is."""
     fs, inner = filesystem(source)
     _, place = filesystem(target)
+    written.note_moved(inner, place)
     if is_local(source):
         os.replace(inner, place)
         return

@@ -158,13 +158,28 @@ def read_npy(path: str) -> Pairs:
     """
     data = storage.read_bytes(path)
     if data.startswith(_MAGIC):
-        array = np.load(io.BytesIO(data), allow_pickle=False)
-        if array.dtype != PAIR or array.ndim != 1:
-            raise ValueError(f"{path}: expected a one-dimensional array of {PAIR}, found {array.dtype} {array.shape}")
-        return array
+        try:
+            shape, dtype, begin = _npy_header(data)
+        except (ValueError, EOFError, SyntaxError, TypeError) as error:
+            raise ValueError(f"{path}: a damaged .npy: {error}") from None
+        if dtype != PAIR or len(shape) != 1:
+            hint = "; objects are pickles, never read (allow_pickle); list uids as text" if dtype.hasobject else ""
+            raise ValueError(f"{path}: expected a one-dimensional array of {PAIR}, found {dtype} {shape}{hint}")
+        if len(data) - begin < shape[0] * PAIR.itemsize:
+            raise ValueError(f"{path}: cut short: it says {shape[0]:,} uids and holds {len(data) - begin:,} bytes")
+        return np.frombuffer(data, PAIR, shape[0], begin)
     if len(data) % PAIR.itemsize:
         raise ValueError(f"{path}: neither .npy nor raw uids: {len(data)} bytes are no multiple of {PAIR.itemsize}")
     return np.frombuffer(data, PAIR)
+
+
+def _npy_header(data: bytes) -> tuple[tuple[int, ...], np.dtype[Any], int]:
+    """An array's shape and type, and where its values begin; nothing is made of them that a header only claims."""
+    file = io.BytesIO(data)
+    version = np.lib.format.read_magic(file)
+    read: Any = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(file)
+    return shape, dtype, file.tell()
 
 
 def write_npy(path: str, pairs: Pairs) -> None:

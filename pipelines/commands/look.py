@@ -1,4 +1,4 @@
-"""`mmcorpus status`, `inspect`, `report`, `profiles`, `scorers`: what there is, and what became of it."""
+"""`mmcorpus status`, `inspect`, `report`, `verify`, `profiles`, `scorers`: what there is, and what became of it."""
 
 from typing import Annotated, Any
 
@@ -77,9 +77,55 @@ def report(run: RunArgument) -> None:
 
         mmcorpus report s3://bucket/run
     """
-    from mmcorpus.pipelines.report import write_report
+    import time
 
-    say(f"Report: {write_report(run)}")
+    from mmcorpus.curation.store.written import noting
+    from mmcorpus.pipelines.report import write_report
+    from mmcorpus.pipelines.run.state import RunState
+
+    with noting() as notes:
+        say(f"Report: {write_report(run)}")
+    state = RunState.load(run)
+    if state.manifest:  # else a run is under way, which notes its own
+        state.settle(notes, since=time.time())
+
+
+def verify(
+    run: RunArgument,
+    stages: Annotated[
+        list[str] | None, typer.Argument(metavar="[STAGE]...", help="Only these: `pairs/score`, `score`, or `pairs`.")
+    ] = None,
+    sample: Annotated[
+        bool, typer.Option("--sample", help="Read a few files of each stage; of the others compare the sizes.")
+    ] = False,
+) -> None:
+    """Read what a run committed, and tell which files are damaged, missing or nobody's, and what mends them.
+
+    Every file is compared with the hash that was taken when it was written. What is damaged is noted, so that the next
+    `mmcorpus run` sets it aside in RUN/damaged and makes it again from what it came from; nothing is removed. Exits
+    with 1 if anything is not as it was committed.
+
+    **Examples**
+
+        mmcorpus verify runs/demo
+
+        mmcorpus verify runs/demo pairs/download packs
+    """
+    from mmcorpus.pipelines.run.verify import verify_run
+
+    found = verify_run(run, stages or (), sample=sample)
+    for fault in found.faults:
+        say(str(fault))
+    compared = "sizes, and the hashes of a few" if sample else "hashes"
+    say(f"{found.files:,} files, {found.bytes / 1e6:,.1f} MB: {compared} compared, {len(found.faults):,} faults")
+    if found.unknown:
+        say(f"{found.unknown:,} files have no hashes yet, and were read for what tells of damage in themselves")
+    if found.unfinished:
+        say(f"not finished: {', '.join(found.unfinished)}")
+    if not found.noted:
+        say("the faults could not be noted, because the folder is in use or cannot be written: verify again later")
+    if found.faults:
+        raise typer.Exit(FAILED)
 
 
 def profiles() -> None:

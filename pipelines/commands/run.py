@@ -1,5 +1,6 @@
 """`mmcorpus run` and `mmcorpus validate`."""
 
+import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -7,6 +8,7 @@ import typer
 from mmcorpus.pipelines.commands import common
 from mmcorpus.pipelines.commands.common import (
     FAILED,
+    USAGE,
     Cluster,
     CpusOption,
     RetryOption,
@@ -20,6 +22,7 @@ from mmcorpus.pipelines.commands.common import (
 
 if TYPE_CHECKING:
     from mmcorpus.curation.engine.stage import Decision
+    from mmcorpus.pipelines.run.fresh import Going
     from mmcorpus.pipelines.run.run_recipe import RunResult
 
 SetOption = Annotated[
@@ -40,6 +43,15 @@ def run(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and why; do nothing.")] = False,
     retry_failed: RetryOption = False,
+    fresh: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="STAGE",
+            help="Make a stage anew (`pairs/score`, `score`, `pairs`): what it made is listed, asked about and removed "
+            "first. May be given again.",
+        ),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove what `--fresh` lists without asking.")] = False,
     num_cpus: CpusOption = None,
 ) -> None:
     """Run a recipe: download, score, select, pack, train, report – whatever of it the recipe asks for.
@@ -57,11 +69,14 @@ def run(
         mmcorpus run my.yaml --out s3://bucket/run --until select
     """
     from mmcorpus.pipelines.recipe.load import load_recipe
-    from mmcorpus.pipelines.run.run_recipe import plan_run, run_recipe
+    from mmcorpus.pipelines.run.run_recipe import fresh_goes, plan_run, run_recipe
 
     loaded = load_recipe(recipe, settings or [])
     decisions = plan_run(loaded, out, until=until, retry_failed=retry_failed)
     _show_plan(decisions, always=dry_run)
+    if fresh and not _may_go(fresh_goes(loaded, out, fresh), ask=not (yes or dry_run)):
+        say("Nothing was removed, and nothing was run.")
+        raise typer.Exit(USAGE)
     if dry_run:
         return
     with Cluster(num_cpus, lazy=True) as cluster:
@@ -70,6 +85,7 @@ def run(
             out,
             until=until,
             retry_failed=retry_failed,
+            fresh=fresh or (),
             say=_event,
             start_ray=cluster.start,
             stop_ray=cluster.stop,
@@ -78,6 +94,17 @@ def run(
     _show_result(result, out)
     if result.problems:
         raise typer.Exit(FAILED)
+
+
+def _may_go(going: "list[Going]", *, ask: bool) -> bool:
+    """List what is to be removed; whether it may be."""
+    for one in going:
+        say(f"{one.stage} is made anew, and this goes: {one.path} ({one.files:,} files, {one.size / 1e6:,.1f} MB)")
+    if not going or not ask:
+        return True
+    if not sys.stdin.isatty():
+        raise typer.BadParameter("nobody can be asked here: add --yes to remove what is listed", param_hint="--fresh")
+    return typer.confirm("Remove it?")
 
 
 def validate(recipe: RecipeArgument, settings: SetOption = None) -> None:

@@ -261,7 +261,7 @@ def _of_plans(run: str, uid: str) -> Lines:
         if not name.endswith(".parquet"):
             continue
         fs, inner = storage.filesystem(storage.join(root, name))
-        plan = ds.dataset(inner, filesystem=fs, format="parquet")
+        plan = ds.dataset(inner, filesystem=fs, format=ds.ParquetFileFormat(page_checksum_verification=True))
         for row in plan.to_table(filter=ds.field("uid") == uid).to_pylist():
             pack = name.removesuffix(".parquet")
             part = f"part {row['part']}, " if row.get("part") else ""

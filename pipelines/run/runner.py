@@ -52,15 +52,26 @@ def preview(stages: Sequence[Stage], records: Records) -> list[Decision]:
     return decisions
 
 
+def named(stages: Sequence[Stage], target: str) -> list[Stage]:
+    """A stage by its name, all of a source by the source's, or all whose last word it is, as `select`.
+
+    Raises `ValueError` naming the stages there are.
+    """
+    found = [
+        stage for stage in stages if target in (stage.name, stage.name.rpartition("/")[2], stage.name.partition("/")[0])
+    ]
+    if not found:
+        raise ValueError(f"there is no stage {target!r}; this recipe has: {', '.join(stage.name for stage in stages)}")
+    return found
+
+
 def until(stages: Sequence[Stage], target: str) -> list[Stage]:
-    """The stages that `target` (a stage, or all whose last word it is, as `select`) needs, itself included.
+    """The stages that those which `target` names (see `named`) need, themselves included.
 
     Raises `ValueError` naming the stages there are.
     """
     by_name = {stage.name: stage for stage in stages}
-    wanted = [name for name in by_name if target in (name, name.rpartition("/")[2], name.partition("/")[0])]
-    if not wanted:
-        raise ValueError(f"there is no stage {target!r}; this recipe has: {', '.join(by_name)}")
+    wanted = [stage.name for stage in named(stages, target)]
     chosen: set[str] = set()
     while wanted:
         name = wanted.pop()

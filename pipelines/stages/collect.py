@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from mmcorpus.curation.download.config import VOLATILE, DownloadConfig
 from mmcorpus.curation.download.formats import find_lists
+from mmcorpus.curation.download.lists import MANIFEST
 from mmcorpus.curation.engine.made_from import digest, file_digest, plain
 from mmcorpus.curation.engine.stage import Result, Stage
 from mmcorpus.curation.store import storage
@@ -36,8 +37,9 @@ def web(run: RunContext) -> Stage:
         return Result(counts={name: made[name] for name in shown if name in made}, content=site_fingerprint(config))
 
     return Stage(
-        name="web/generate", config=plain(config), version=VERSION, outputs=("web",), invalidated_by=(), run=work
-    )
+        name="web/generate", config=plain(config), version=VERSION, outputs=("web",), invalidated_by=(), run=work,
+        seals=("site.json",),
+    )  # fmt: skip
 
 
 def download_pairs(run: RunContext, source: str) -> Stage:
@@ -67,6 +69,7 @@ def download_stage(
         outputs=(f"lists/{name}", f"shards/{name}", f"ledger/{name}/list.parquet", f"ledger/{name}/download.parquet"),
         ray="yes",
         again=run.retry_failed,
+        seals=(MANIFEST,),
         run=lambda: download(
             config,
             urls,

@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from mmcorpus.curation.engine.made_from import file_digest, plain
+from mmcorpus.curation.engine.made_from import file_digest, plain, table_digest
 from mmcorpus.curation.engine.stage import Result, Stage
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.scores import list_tables, read_scores
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 def dedup_stage(run: RunContext, found: "DedupPass") -> Stage:
     """The stage of a pass."""
+    from mmcorpus.curation.dedup.annotations import FILE
+
     recipe, places = run.recipe, run.populations
     sources = sources_of(found, recipe)
     needs = [places[source].made_by for source in sources]
@@ -37,7 +39,12 @@ def dedup_stage(run: RunContext, found: "DedupPass") -> Stage:
             **_index_identity(found),
         },
         needs=tuple(needs),
-        outputs=(*tables, f"{DEDUP}/{found.name}"),
+        outputs=(
+            *tables,
+            f"{DEDUP}/{found.name}",
+            *([f"{DEDUP}/{found.name}/{FILE}"] if found.config.annotations else []),
+        ),
+        scratch=(f"{DEDUP}/{found.name}/*/*",),
         invalidated_by=(),  # tables and work files know what they are made from
         version="2" if found.config.annotations else "1",
         ray="maybe",
@@ -117,7 +124,7 @@ def deduplicate_sources(
     if found.config.annotations:
         path = storage.join(work, FILE)
         shown["annotated"] = write_annotations(found.name, given, path, among=found.config.among)
-        parts[FILE] = file_digest(path)
+        parts[FILE] = table_digest(path)
     return Result(counts=shown, failures=failures(report.failed), parts=parts)
 
 

@@ -59,6 +59,10 @@ def _train(run: RunContext, entry: DfnEntry) -> Stage:
         config={**plain(config.result_settings()), "sources": list(files), **_weights(config)},
         needs=tuple(f"{source}/{step}" for source in files for step in ("download", "trust")),
         outputs=(DFN,),
+        translate=lambda before: {
+            **config.translate(before),
+            **{key: before[key] for key in ("sources", "weights") if key in before},
+        },
         run=work,
     )
 

@@ -6,8 +6,11 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from mmcorpus.curation.crawl.config import VOLATILE, PagesConfig
+from mmcorpus.curation.documents.image_list import DECIDED_FOLDER
+from mmcorpus.curation.documents.site_optout import COUNT
 from mmcorpus.curation.download.config import VOLATILE as DOWNLOAD_VOLATILE
-from mmcorpus.curation.engine.made_from import digest, file_digest, plain
+from mmcorpus.curation.download.lists import MANIFEST as LIST
+from mmcorpus.curation.engine.made_from import digest, plain, table_digest
 from mmcorpus.curation.engine.stage import Result, Stage
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.shards import list_shards, read_rows
@@ -73,6 +76,7 @@ class _Documents:
             needs=needs,
             outputs=(f"documents/{source}", f"ledger/{source}/extract.parquet"),
             ray="yes",
+            seals=(COUNT,),
             run=work,
         )
 
@@ -92,6 +96,7 @@ class _Documents:
             config={"captures": captures},
             needs=(f"{source}/extract",),
             outputs=(f"documents/{source}.captures", f"dedup/{source}.capture", f"ledger/{source}/capture.parquet"),
+            scratch=(f"dedup/{source}.capture/*/*",),
             ray="yes",
             run=work,
         )
@@ -109,7 +114,7 @@ class _Documents:
             return Result(
                 counts=counts(report, "documents", "places", "addresses", "listed", "dropped"),
                 failures=failures(report.failed),
-                content=digest([[name, file_digest(storage.join(out, name))] for name in lists]),
+                content=digest([[name, table_digest(storage.join(out, name))] for name in lists]),
             )
 
         return Stage(
@@ -118,6 +123,7 @@ class _Documents:
             needs=(f"{source}/extract", f"{source}/capture"),
             outputs=(f"documents/{urls}", f"ledger/{urls}/extract.parquet"),
             ray="yes",
+            seals=(LIST, f"{DECIDED_FOLDER}-*/*"),
             run=work,
         )
 

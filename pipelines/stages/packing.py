@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
-from mmcorpus.curation.engine.made_from import file_digest, plain
+from mmcorpus.curation.engine.made_from import file_digest, plain, table_digest
 from mmcorpus.curation.engine.stage import Result, Stage
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.shards import list_shards
@@ -142,7 +142,7 @@ def _pack(
             **{name: count for name, count in rare.items() if count},
             "dropped": {rule: count for rule, count in verdicts.items() if rule != ledger.KEPT},
         }
-        return Result(counts=shown, content=file_digest(run.at(plan)))
+        return Result(counts=shown, content=table_digest(run.at(plan)))
 
     def write() -> Result:
         out = run.at(packs)

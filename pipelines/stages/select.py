@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mmcorpus.curation.engine.made_from import digest, file_digest, plain
+from mmcorpus.curation.engine.made_from import digest, file_digest, plain, table_digest
 from mmcorpus.curation.engine.stage import Result, Stage
 from mmcorpus.curation.selection.config import SelectConfig
 from mmcorpus.curation.store import storage
@@ -59,7 +59,7 @@ def selection_stage(
             "judged": report.samples,
             "held_out": report.heldout,
         }
-        content = [file_digest(out[part]) for part in ("selection", HELDOUT, REQUIRED) if part in out]
+        content = [table_digest(out[part]) for part in ("selection", HELDOUT, REQUIRED) if part in out]
         return Result(counts=shown, content=digest(content))
 
     return Stage(

@@ -54,5 +54,9 @@ def _train(run: RunContext, name: str, device: str | None) -> Stage:
             *([f"train/{init}"] if init else []),
         ),
         outputs=(f"training/{name}",),
+        translate=lambda before: {
+            **stage.config.translate(before),
+            **{key: before[key] for key in ("pack", "init", "model") if key in before},
+        },
         run=work,
     )

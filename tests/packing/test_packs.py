@@ -6,6 +6,7 @@ import io
 import json
 import pickle
 import tarfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.shards import EncodedImage, add_member
+from mmcorpus.curation.store.written import noting
 from mmcorpus.packing import IMAGE_TOKEN, PackedSequence, PackError, PackReader
 from mmcorpus.packing.manifest import write_manifest
 from mmcorpus.packing.packs import INDEX_SCHEMA, PackShardWriter
@@ -161,7 +163,7 @@ def test_unfinished_missing_and_foreign_packs_say_what_to_do(root: str, tmp_path
         PackReader(root)
     storage.write_json(f"{root}/manifest.json", manifest)
     storage.write_bytes(f"{root}/00001.index.parquet", b"torn")
-    with pytest.raises(PackError, match=r"00001\.index\.parquet is not"):
+    with pytest.raises(PackError, match=r"00001\.index\.parquet is damaged"):
         PackReader(root)
     storage.remove(f"{root}/00001.index.parquet")
     with pytest.raises(PackError, match=r"00001\.index\.parquet is missing"):
@@ -176,7 +178,7 @@ def test_damage_costs_one_sequence_and_verify_names_the_shard(root: str) -> None
     path.write_bytes(data)
     assert same(reader[0], sequence(0))
     assert same(reader[2], sequence(2))
-    with pytest.raises(PackError, match=r"00000\.tar: sequence 1 .*checksum.*pack again"):
+    with pytest.raises(PackError, match=r"00000\.tar: sequence 1 .*checksum.*mmcorpus verify"):
         reader[1]
     assert reader.verify() == ["00000"]
     path.write_bytes(data[: reader.index["offset"][2].as_py() + 100])
@@ -262,6 +264,29 @@ def with_first_sequence(root: str, data: bytes) -> PackReader:
     Path(root, "00000.tar").write_bytes(data)
     path = f"{root}/00000.index.parquet"
     rows = storage.read_table(path).to_pylist()
-    rows[0] |= {"offset": 0, "size": len(data)}
+    rows[0] |= {"offset": 0, "size": len(data), "crc32": zlib.crc32(data)}
     storage.write_table(path, pa.Table.from_pylist(rows, schema=INDEX_SCHEMA))
     return PackReader(root)
+
+
+def test_every_flipped_bit_of_a_sequence_is_seen_when_it_is_read(root: str) -> None:
+    reader = PackReader(root)
+    path = Path(root, "00000.tar")
+    whole = path.read_bytes()
+    start, size = (int(reader.index[name][1].as_py()) for name in ("offset", "size"))
+    for place in range(start, start + size, 61):
+        data = bytearray(whole)
+        data[place] ^= 1 << place % 8
+        path.write_bytes(data)
+        with noting() as notes, pytest.raises(PackError, match=r"sequence 1 .* is damaged"):
+            reader[1]
+        assert list(notes.damaged) == [str(path)], "the run makes it again"
+        assert same(reader[0], sequence(0))
+
+
+def test_packs_without_checksums_are_read(root: str) -> None:
+    """Those of earlier versions."""
+    for name in ("00000", "00001"):
+        path = f"{root}/{name}.index.parquet"
+        storage.write_table(path, storage.read_table(path).drop_columns(["crc32"]))
+    assert [len(packed.uids) for packed in PackReader(root)] == [len(sequence(number).uids) for number in range(6)]

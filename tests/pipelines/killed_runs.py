@@ -77,10 +77,10 @@ CHANGES: Final = frozenset({"os.rename", "os.remove", "os.mkdir", "os.rmdir", "o
 """Audit events of what changes a folder, but for `open`, which may."""
 WITH_TIMES: Final = re.compile(
     r"(run|summary|truth|.*/(list|state|made_from)|.*_stats)\.json|\.lock|report\.html|errors/.*|training/.*/metrics\.jsonl"
-    r"|dedup/.*"
+    r"|dedup/.*|manifests/.*"
 )
-"""Of a run's files those that hold times, of work or of files, or tell how often something was tried. What
-deduplication finds is in `scores/`; in `dedup/` are its working files, named and marked by those times."""
+"""Of a run's files those that hold times (of work, or of files) or hashes of those that do, or tell how often something
+was tried. What deduplication finds is in `scores/`; in `dedup/` are its working files, named and marked by times."""
 
 
 def write_recipe(folder: Path) -> Path:
@@ -142,7 +142,7 @@ def run(recipe: str, out: Path, last: int | None = None, delay: float = 0.0) -> 
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
         tasks._stream = in_this_process
-        ray.is_initialized, ray.cluster_resources = (lambda: True), (lambda: {"CPU": 1.0})
+        ray.is_initialized, ray.cluster_resources, ray.nodes = (lambda: True), (lambda: {"CPU": 1.0}), (lambda: [{}])
         operations = FileOperations(out, last, delay)
         sys.addaudithook(operations)
         result = run_recipe(load_recipe(recipe, []), str(out))

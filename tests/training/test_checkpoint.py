@@ -112,3 +112,12 @@ def test_a_run_on_an_object_store(
     here, there = (read_tensors(report.checkpoint, "model") for report in (local, remote))
     assert all(torch.equal(value, there[name]) for name, value in here.items())
     assert storage.read_bytes(f"{out}/metrics.jsonl").count(b"\n") == 6
+
+
+@pytest.mark.parametrize("name", ["model", "optimizer", "rng"])
+def test_tensors_that_cannot_be_read_are_named(tmp_path: Path, name: str) -> None:
+    path = tmp_path / f"{name}.safetensors"
+    for data in (b"", b"\xff" * 100, b"\x08\0\0\0\0\0\0\0{cut"):
+        path.write_bytes(data)
+        with pytest.raises(storage.Damaged, match=rf"{name}\.safetensors is damaged, or no part of a checkpoint"):
+            read_tensors(str(tmp_path), name)

@@ -110,3 +110,12 @@ def test_a_key_of_before_is_told_its_place(kind: type[TrainingConfig], old: dict
 def test_a_checkpoint_gives_the_model_back() -> None:
     for model in (ModelConfig(), ModelConfig(vision="a/b", language="c/d", projector_hidden=7)):
         assert model_config_from_dict(dataclasses.asdict(model)) == model
+
+
+def test_settings_of_earlier_versions_are_known_by_todays_names() -> None:
+    """A run of days is not begun anew because settings were regrouped."""
+    config = StageConfig(optimizer=OptimizerConfig(learning_rate=3e-3), schedule=ScheduleConfig(steps=400), seed=7)
+    flat = {"learning_rate": 3e-3, "steps": 400, "seed": 7, "micro_batch_sequences": 1, "heldout_every": 9}
+    assert config.translate(flat) == config.result_settings()
+    assert config.translate(config.result_settings()) == config.result_settings()
+    assert config.translate({**flat, "learning_rate": 1e-3}) != config.result_settings()

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mmcorpus.curation.download.config import DownloadConfig
-from mmcorpus.curation.download.formats import ListError, column_types
+from mmcorpus.curation.download.formats import ListError, inspect
 from mmcorpus.curation.download.lists import NormalisedList, normalise
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.ledger import read_stages
@@ -227,7 +227,7 @@ def test_a_list_over_http(tmp_path: Path) -> None:
 def test_an_unreadable_parquet_list_is_named(tmp_path: Path) -> None:
     (tmp_path / "junk.parquet").write_bytes(b"x" * 300)
     with pytest.raises(ListError, match=r"junk.parquet is not a readable parquet file"):
-        column_types(str(tmp_path / "junk.parquet"), ["url"])
+        inspect(str(tmp_path / "junk.parquet"), "url")
 
 
 def test_lists_that_differ_in_a_secret_alone_are_one_and_none_is_kept(
@@ -253,3 +253,88 @@ def test_lists_that_differ_in_a_secret_alone_are_one_and_none_is_kept(
         text = str(pq.read_table(path).to_pylist()) if path.suffix == ".parquet" else ""
         text += path.read_bytes().decode("utf-8", "replace") if path.is_file() else ""
         assert "SECRET" not in text, path
+
+
+def test_captions_that_are_not_text(tmp_path: Path) -> None:
+    values = ["a dog", None, float("nan"), ["a dog", "a brown dog"], {"en": "x"}, True, 1984, 1.5, [], "NaN"]
+    lines = [{"url": f"http://a.test/{n}", "caption": value} for n, value in enumerate(values)]
+    listed = run(DownloadConfig(), write(tmp_path / "l.jsonl", lines), tmp_path)
+    assert [row["caption"] for row in rows_of(listed)] == ["a dog", None, None, "1984", "1.5", "NaN"]
+    assert listed.dropped == {"bad_row": 4}
+    said = read_stages(str(tmp_path / "ledger"))["list"].to_pylist()
+    assert "the caption is a list of 2, not text; give each caption a row of its own" in [row["value"] for row in said]
+    table = pa.table({"url": ["http://a.test/1"], "caption": [["a", "b"]]})
+    pq.write_table(table, tmp_path / "nested.parquet")
+    with pytest.raises(ListError, match=r"nested.parquet: column 'caption' holds list.*explode"):
+        run(DownloadConfig(), str(tmp_path / "nested.parquet"), tmp_path / "nested")
+    binary = pa.table({"url": ["http://a.test/1", "http://a.test/2"], "caption": [b"caf\xc3\xa9", b"\xff"]})
+    pq.write_table(binary, tmp_path / "binary.parquet")
+    listed = run(DownloadConfig(), str(tmp_path / "binary.parquet"), tmp_path / "binary")
+    assert ([row["caption"] for row in rows_of(listed)], listed.dropped) == (["café"], {"bad_row": 1})
+
+
+def test_urls_that_are_not_text(tmp_path: Path) -> None:
+    urls: list[Any] = [None, float("nan"), "  ", ["http://a.test/1"], {"u": 1}, True, 5, "http://a.test/\ud800.jpg"]
+    listed = run(
+        DownloadConfig(), write(tmp_path / "l.jsonl", [{"url": url, "caption": "x"} for url in urls]), tmp_path
+    )
+    assert (listed.kept, listed.dropped) == (0, {"no_url": 3, "bad_url": 5})
+
+
+def test_blanks_around_a_url_make_no_other_sample(tmp_path: Path) -> None:
+    rows = [{"url": url, "caption": "x"} for url in (" http://a.test/1", "http://a.test/1", "http://a.test/1\u00a0\n")]
+    listed = run(DownloadConfig(), write(tmp_path / "l.jsonl", rows), tmp_path)
+    assert (listed.kept, listed.dropped) == (1, {"listed_twice": 2})
+    assert rows_of(listed)[0]["uid"] == pair_uid("http://a.test/1", "x")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "together"),
+    [
+        (pa.array([1], pa.int64()), pa.array([None], pa.float64()), pa.float64()),
+        (pa.array([1], pa.int32()), pa.array([2**40], pa.int64()), pa.int64()),
+        (pa.array([None], pa.null()), pa.array([2], pa.int16()), pa.int16()),
+        (pa.array([1], pa.int64()), pa.array(["high"]), None),
+        (pa.array([1], pa.int64()), pa.array([True]), None),
+    ],
+)
+def test_a_column_of_two_types_is_widened_or_named(tmp_path: Path, first: Any, second: Any, together: Any) -> None:
+    for name, values in (("a", first), ("b", second)):
+        table = pa.table({"url": [f"http://{name}.test"], "caption": ["x"], "w": values})
+        pq.write_table(table, tmp_path / f"{name}.parquet")
+    paths = [str(tmp_path / "a.parquet"), str(tmp_path / "b.parquet")]
+    config = DownloadConfig(save_additional_columns=("w",))
+    if together is None:
+        with pytest.raises(
+            ListError, match=r"b\.parquet: column 'w' has another type .* than in .*a\.parquet \(int64\)"
+        ):
+            run(config, paths, tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+        return
+    listed = run(config, paths, tmp_path / "out")
+    assert storage.read_schema(listed.path(0)).field("w").type == together
+    assert [row["w"] for row in rows_of(listed)] == [*first.to_pylist(), *second.to_pylist()]
+
+
+def test_decimals_are_kept_as_they_are_written(tmp_path: Path) -> None:
+    table = pa.table(
+        {"url": ["http://a.test"], "caption": ["x"], "price": pa.array(["1.50"]).cast(pa.decimal128(5, 2))}
+    )
+    pq.write_table(table, tmp_path / "l.parquet")
+    config = DownloadConfig(save_additional_columns=("price",))
+    assert rows_of(run(config, str(tmp_path / "l.parquet"), tmp_path))[0]["price"] == "1.50"
+
+
+def test_long_rows_do_not_fill_a_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmcorpus.curation.download.lists.MAX_SHARD", 10_000)
+    captions = ["x" * 4_000, "y" * 4_000, "z" * 4_000, "short", "w" * 2_000]
+    rows = [{"url": f"http://a.test/{n}", "caption": caption} for n, caption in enumerate(captions)]
+    listed = run(DownloadConfig(number_sample_per_shard=10), write(tmp_path / "l.jsonl", rows), tmp_path)
+    assert ([len(row["caption"]) for row in rows_of(listed)], listed.dropped) == ([4_000, 4_000, 5], {"bad_row": 2})
+
+
+def test_what_is_no_list_ends_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmcorpus.curation.download.lists.MAX_BAD_ROWS", 100)
+    (tmp_path / "l.jsonl").write_text("{no json\n" * 200)
+    with pytest.raises(ListError, match=r"l.jsonl is no list: of its first 100 rows 100 cannot be read"):
+        run(DownloadConfig(), str(tmp_path / "l.jsonl"), tmp_path)

@@ -57,3 +57,35 @@ def test_redirects_are_relative_to_where_they_come_from() -> None:
     assert redirected(target, "w").url == "https://a.test/x/w"
     assert redirected(target, "//b.test/").url == "https://b.test/"
     assert redirected(target, "/b\xc3\xbc").url == "https://a.test/b%C3%BC"
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("straße.example", "xn--strae-oqa.example"),
+        ("STRASSE.example.", "strasse.example"),
+        ("faß.de", "xn--fa-hia.de"),
+        ("💩.la", "xn--ls8h.la"),
+        ("☃.net", "xn--n3h.net"),
+        ("ex\u00adample.com", "example.com"),
+        ("１２７.0.0.1", "127.0.0.1"),
+        ("日本語。jp", "xn--wgv71a119e.jp"),
+        ("ex%61mple.com", "example.com"),
+        ("b%C3%BCcher.example", "xn--bcher-kva.example"),
+    ],
+)
+def test_host_names_are_those_of_browsers(host: str, expected: str) -> None:
+    assert parse(f"http://{host}/x").host == expected
+
+
+@pytest.mark.parametrize(
+    "host", ["a\u200cb.example", "\u0301a.example", "بي1a.example", "a..b", "a" * 64 + ".com", "a%2fb.com", "%ff.com"]
+)
+def test_host_names_that_browsers_refuse(host: str) -> None:
+    with pytest.raises(BadUrl):
+        parse(f"http://{host}/")
+
+
+def test_a_backslash_is_a_slash_before_the_query() -> None:
+    target = parse("http:\\\\a.test\\@b.test\\x?y=\\")
+    assert (target.host, target.path) == ("a.test", "/@b.test/x?y=%5C")

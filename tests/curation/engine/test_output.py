@@ -32,7 +32,9 @@ def test_what_is_made_from_something_else_is_refused_and_nothing_written(tmp_pat
     output(tmp_path).claim()
     kept = commit(tmp_path)
     before = (tmp_path / "out" / RECORD).read_bytes()
-    with pytest.raises(MadeOtherwise, match=re.escape("(size changed from 1 to 2); remove it, or name another folder")):
+    with pytest.raises(
+        MadeOtherwise, match=re.escape("(size changed from 1 to 2); name another folder, or move this one away")
+    ):
         output(tmp_path, size=2).claim()
     assert kept.exists()
     assert (tmp_path / "out" / RECORD).read_bytes() == before
@@ -40,7 +42,7 @@ def test_what_is_made_from_something_else_is_refused_and_nothing_written(tmp_pat
 
 def test_a_claim_without_anything_committed_binds_nobody(tmp_path: Path) -> None:
     output(tmp_path).claim()
-    (tmp_path / "out" / "left.arrow").write_text("work")
+    (tmp_path / "out" / "00000.arrow").write_text("work")
     assert not output(tmp_path, size=2).claim()
     assert [path.name for path in (tmp_path / "out").iterdir()] == [RECORD]
 
@@ -48,6 +50,7 @@ def test_a_claim_without_anything_committed_binds_nobody(tmp_path: Path) -> None
 def test_what_is_proven_stale_is_replaced_with_all_it_owns(tmp_path: Path) -> None:
     view = tmp_path / "view"
     view.mkdir()
+    (view / "00000.parquet").write_text("rows")
     output(tmp_path).claim()
     kept = commit(tmp_path)
     assert not output(tmp_path, size=2, stale="replace", owns=(str(view),)).claim()
@@ -122,14 +125,35 @@ def test_what_lay_in_the_folder_before_the_claim_is_never_removed(tmp_path: Path
     thesis.parent.mkdir()
     thesis.write_text("years of work")
     output(tmp_path, stale=stale).claim()
-    (tmp_path / "out" / "left.arrow").write_text("work")
+    (tmp_path / "out" / "00000.arrow").write_text("work")
     for size in (2, 3):
         assert not output(tmp_path, size=size, stale=stale).claim()
     assert thesis.read_text() == "years of work"
-    assert not (tmp_path / "out" / "left.arrow").exists()
+    assert not (tmp_path / "out" / "00000.arrow").exists()
 
 
 def test_a_folder_of_another_kind_is_refused_whatever_it_is_made_from(tmp_path: Path) -> None:
     output(tmp_path).claim()
     with pytest.raises(MadeOtherwise, match="holds shards of a test, not other things"):
         Output(folder=str(tmp_path / "out"), holds="other things", made_from=output(tmp_path).made_from).claim()
+
+
+@pytest.mark.parametrize("record", ["place.json", RECORD])
+def test_what_the_stage_did_not_write_stays(tmp_path: Path, record: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Notes that somebody keeps with their shards, in the folder, in a view and in a folder of work files."""
+    view = tmp_path / "view"
+    options = {"stale": "replace", "owns": (str(view),), "earlier": ("place.json",), "writes": ("uses", "view.json")}
+    if record == RECORD:
+        output(tmp_path, **options).claim()
+    theirs = [tmp_path / "out/notes.txt", view / "00000.jpg", tmp_path / "out/uses/mine/paper.pdf"]
+    ours = [tmp_path / "out/00000.tar", view / "00000.parquet", view / "view.json", tmp_path / "out/uses/00001.arrow"]
+    ours += [tmp_path / "out/00000_stats.json", tmp_path / "out/uses/deep/00001.arrow"]
+    for path in (*theirs, *ours, tmp_path / "out" / "place.json"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}")
+    for size in (2, 3):
+        assert not output(tmp_path, size=size, **options).claim()
+        assert [path for path in theirs if not path.exists()] == []
+        assert [path for path in ours if path.exists()] == []
+    assert not (tmp_path / "out/uses/deep").exists()
+    assert all(path.name in caplog.text for path in theirs)

@@ -3,6 +3,7 @@
 import io
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -83,7 +84,7 @@ def test_parquet_and_txt_round_trips_and_what_is_no_selection(tmp_path: Path, s3
     storage.write_table(str(tmp_path / "uids.parquet"), pa.table({"uid": [UIDS[0], UIDS[0], UIDS[1]]}))
     assert read_selection(str(tmp_path / "uids.parquet")).equals(selection({UIDS[0]: 2, UIDS[1]: 1}))
     for name, data, problem in (
-        ("a.parquet", b"nonsense", "not a selection"),
+        ("a.parquet", b"nonsense", r"a\.parquet is damaged, or no parquet file"),
         ("b.npy", b"12345", "no multiple"),
         ("c.txt", b"not-a-uid\n", "c.txt: not a uid"),
     ):
@@ -94,7 +95,7 @@ def test_parquet_and_txt_round_trips_and_what_is_no_selection(tmp_path: Path, s3
     with pytest.raises(ValueError, match="expected a one-dimensional array"):
         read_selection(str(tmp_path / "d.npy"))
     np.save(tmp_path / "e.npy", np.array([{"a": 1}], dtype=object))
-    with pytest.raises(ValueError, match="allow_pickle"):
+    with pytest.raises(ValueError, match=r"e\.npy: .*allow_pickle"):
         read_selection(str(tmp_path / "e.npy"))
 
 
@@ -130,3 +131,21 @@ def test_hashes_are_uniform_and_depend_on_the_salt() -> None:
     assert abs(np.corrcoef(one, two)[0, 1]) < 0.03
     assert one.max() < 1
     assert np.array_equal(uids.hashes(pairs[::-1], "salt"), uids.hashes(pairs, "salt")[::-1])
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda data: data[:-5], r"l\.npy: cut short: it says 4 uids"),
+        (lambda data: data.replace(b"(4,)", b"(9,)"), r"l\.npy: cut short: it says 9 uids"),
+        (lambda data: data.replace(b"(4,), }                ", b"(999999999999999,), }  "), r"l\.npy: "),
+        (lambda data: data[:30], r"l\.npy: a damaged \.npy"),
+        (lambda data: data.replace(b"descr", b"descz"), r"l\.npy: a damaged \.npy"),
+    ],
+)
+def test_a_damaged_npy_is_named(tmp_path: Path, change: Any, problem: str) -> None:
+    path = tmp_path / "l.npy"
+    uids.write_npy(str(path), as_datacomp(UIDS[:4]))
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(ValueError, match=problem):
+        read_selection(str(path))

@@ -1,12 +1,18 @@
 """Files local and on S3: whole or absent, equal values equal bytes."""
 
 import os
+import pickle
+import re
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from mmcorpus.curation.store import storage
+from mmcorpus.curation.store.written import noting
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -185,3 +191,63 @@ def test_a_folder_in_a_files_place_is_told(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError, match="this is a folder; name a file"):
         storage.write_bytes(str(tmp_path / "a"), b"x")
     assert os.listdir(tmp_path) == ["a"]
+
+
+def flipped(path: Path, place: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[place] ^= 0x10
+    path.write_bytes(data)
+
+
+def test_a_page_that_differs_from_its_checksum_is_seen_and_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    storage.write_table(str(path), pa.table({"x": np.random.default_rng(0).random(1000)}))
+    whole = path.read_bytes()
+    start = pq.ParquetFile(path).metadata.row_group(0).column(0).dictionary_page_offset
+    for place in range(start + 40, start + 5000, 487):
+        flipped(path, place)
+        with pytest.raises(storage.Damaged, match=re.escape(f"{path} is damaged, or no parquet file")):
+            storage.read_table(str(path))
+        with pytest.raises(storage.Damaged, match="mmcorpus verify"), storage.open_parquet(str(path)) as table:
+            table.read_row_group(0)
+        path.write_bytes(whole)
+    assert storage.read_table(str(path)).num_rows == 1000
+
+
+@pytest.mark.parametrize("data", [b"", b"PAR1", b"PAR1 cut", b"\0" * 100, b'{"x": [1, 2'])
+@pytest.mark.parametrize("read", [storage.read_table, storage.read_schema, storage.read_json])
+def test_what_cannot_be_read_is_named_and_noted(tmp_path: Path, read: Callable[[str], object], data: bytes) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(data)
+    with noting() as notes, pytest.raises(storage.Damaged, match=re.escape(str(path))) as raised:
+        read(str(path))
+    assert list(notes.damaged) == [str(path)]
+    again = pickle.loads(pickle.dumps(raised.value))
+    assert (str(again), again.path) == (str(raised.value), str(path))
+
+
+def test_what_is_not_there_is_not_called_damaged(tmp_path: Path) -> None:
+    for read in (storage.read_table, storage.read_schema, storage.read_json):
+        with pytest.raises(FileNotFoundError):
+            read(str(tmp_path / "none"))
+    storage.write_table(str(tmp_path / "a.parquet"), pa.table({"x": [1]}))
+    with pytest.raises(pa.ArrowInvalid, match="No match for FieldRef"):
+        storage.read_table(str(tmp_path / "a.parquet"), columns=["y"])
+
+
+@pytest.mark.parametrize("kind", ["local", "s3", "memory"])
+def test_files_are_listed_with_their_sizes(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    root = {"local": str(tmp_path), "memory": f"memory://{tmp_path.name}"}.get(kind)
+    root = str(request.getfixturevalue("s3_root")) if root is None else root
+    for name, size in (("a/b/c.bin", 3), ("a.x/d.bin", 4), ("a/e.bin", 5)):
+        storage.write_bytes(storage.join(root, name), b"x" * size)
+    base = storage.filesystem(root)[1].rstrip("/") + "/"
+
+    def listed(path: str) -> dict[str, int]:
+        found = storage.list_files(storage.join(root, path))
+        return {name.removeprefix(base): stat.size for name, stat in found.items()}
+
+    assert listed("a") == {"a/b/c.bin": 3, "a/e.bin": 5}
+    assert listed("a/e.bin") == {"a/e.bin": 5}
+    assert listed("nothing") == {}
+    assert all((stat.modified is None) == (kind != "local") for stat in storage.list_files(root).values())

@@ -1,0 +1,214 @@
+"""Rows of a parquet file in memory that is bounded by bytes, whatever its pages, dictionaries and lists expand to."""
+
+from collections.abc import Iterator, Sequence
+from typing import IO, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute
+import pyarrow.parquet as pq
+
+pc: Any = pyarrow.compute  # its stubs do not know dictionaries
+
+MAX_PAGE: Final = 256 * 2**20
+"""Bytes of a page once it is decompressed, which it is as a whole."""
+MAX_ENTRIES: Final = 2**26
+"""Values in the lists of one column and row group: one row may hold them all."""
+BATCH_BYTES: Final = 64 * 2**20
+"""Of rows turned into Python's values at a time."""
+_ENTRY: Final = 16
+"""Bytes that a list's entry takes besides its own."""
+Sizes = npt.NDArray[np.int64]
+
+
+class TooLarge(ValueError):
+    """A row group that does not fit into the bounds; its text says why."""
+
+
+class ParquetRows:
+    """A parquet file, read in batches of bounded size."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        """Raises pa.ArrowException for what is no parquet file."""
+        self._file = file
+        self._plain = pq.ParquetFile(file)
+        self.metadata: Any = self._plain.metadata
+        self.names: list[str] = list(self._plain.schema_arrow.names)
+        about = self._plain.schema
+        self._leaves = [about.column(number) for number in range(len(about))]
+        texts = [leaf.path for leaf in self._leaves if leaf.physical_type == "BYTE_ARRAY"]
+        # As they are stored: a value that a dictionary has once is in memory once, however often it occurs.
+        self._coded = pq.ParquetFile(file, metadata=self.metadata, read_dictionary=texts)
+
+    def batches(self, group: int, columns: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
+        """The batches of a row group, of at most `rows` rows, fewer where these are wide.
+
+        Raises:
+            TooLarge: a page or a row's lists are beyond the bounds; nothing was read of them.
+            pa.ArrowException, OSError: as Arrow does, of damaged pages.
+        """
+        about = self.metadata.row_group(group)
+        prefixes = tuple(f"{name}." for name in columns)
+        entries = about.num_rows
+        for number, leaf in enumerate(self._leaves):
+            chunk = about.column(number)
+            if f"{leaf.path}.".startswith(prefixes):
+                rows = min(rows, _rows_at_once(self._file, chunk, leaf))
+                entries = max(entries, chunk.num_values)
+                if chunk.num_values - about.num_rows > MAX_ENTRIES:
+                    raise TooLarge(f"column {leaf.path} has lists of {chunk.num_values:,} values")
+        options: Any = {"row_groups": [group], "columns": list(columns), "use_threads": False}
+        first = next(self._coded.iter_batches(batch_size=1, **options), None)
+        longest = 0 if first is None else max((_longest(first.column(name)) for name in first.schema.names), default=0)
+        at_once = rows if entries == about.num_rows else entries  # one row's lists may hold all
+        table = self._plain if longest * at_once <= BATCH_BYTES else self._coded
+        yield from table.iter_batches(batch_size=rows, **options)
+
+
+def _longest(array: Any) -> int:
+    """The bytes of the longest value in an array's dictionaries."""
+    kind = array.type
+    if pa.types.is_dictionary(kind):
+        return int(row_sizes(array.dictionary).max(initial=0))
+    if pa.types.is_struct(kind):
+        return max((_longest(array.field(number)) for number in range(kind.num_fields)), default=0)
+    if pa.types.is_map(kind):
+        return max(_longest(array.keys), _longest(array.items))
+    return _longest(array.values) if pa.types.is_nested(kind) else 0
+
+
+def python_rows(batch: pa.RecordBatch, columns: Sequence[str], most: int) -> Iterator[tuple[Any, ...] | int]:
+    """A batch's rows as Python's values; instead of a row of more than `most` bytes, how many these are."""
+    arrays: list[Any] = [batch.column(name) for name in columns]
+    sizes = sum((row_sizes(array) for array in arrays), np.zeros(len(batch), np.int64))
+    if sizes.sum() <= BATCH_BYTES and (not len(sizes) or sizes.max() <= most):
+        yield from zip(*map(_decoded, arrays), strict=True)
+        return
+    for index, size in enumerate(sizes.tolist()):
+        yield size if size > most else tuple(array[index].as_py() for array in arrays)
+
+
+def _decoded(array: Any) -> list[Any]:
+    if pa.types.is_dictionary(array.type):
+        array = array.cast(array.type.value_type)
+    values: list[Any] = array.to_pylist()
+    return values
+
+
+def row_sizes(array: Any) -> Sizes:
+    """The bytes of each row's value, repeats in dictionaries and lists counted as often as they occur; shape (n,)."""
+    kind: Any = array.type
+    if isinstance(array, pa.ExtensionArray):
+        return row_sizes(array.storage)
+    if pa.types.is_dictionary(kind):
+        own = np.append(row_sizes(array.dictionary), 0)
+        return own[pc.fill_null(array.indices, len(own) - 1).to_numpy(zero_copy_only=False).astype(np.int64)]
+    if pa.types.is_struct(kind):
+        fields = (row_sizes(array.field(number)) for number in range(kind.num_fields))
+        return sum(fields, np.zeros(len(array), np.int64))
+    if pa.types.is_map(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        entries = (array.keys, array.items) if pa.types.is_map(kind) else (array.values,)
+        before = np.zeros(len(entries[0]) + 1, np.int64)
+        np.cumsum(sum(map(row_sizes, entries)) + _ENTRY, out=before[1:])
+        places = array.offsets.to_numpy()
+        return np.diff(before[places])
+    if pa.types.is_fixed_size_list(kind):
+        inner = row_sizes(array.values)[array.offset * kind.list_size :][: len(array) * kind.list_size]
+        return inner.reshape(len(array), kind.list_size).sum(axis=1) + _ENTRY * kind.list_size
+    try:
+        lengths = pc.fill_null(pc.binary_length(array), 0)
+    except pa.ArrowNotImplementedError:  # numbers, dates, truth values
+        return np.full(len(array), 8, np.int64)
+    return lengths.to_numpy(zero_copy_only=False).astype(np.int64)
+
+
+def _rows_at_once(file: IO[bytes], chunk: Any, column: Any) -> int:
+    """The rows of a column chunk that fit into `BATCH_BYTES`, about; raises TooLarge for a page that is too large."""
+    per_row = max(1, column.length if column.physical_type == "FIXED_LEN_BYTE_ARRAY" else 1)
+    if chunk.total_uncompressed_size > BATCH_BYTES:
+        for size, values in pages(file, chunk):
+            if size > MAX_PAGE:
+                raise TooLarge(f"column {chunk.path_in_schema} has a page of {size:,} bytes (at most {MAX_PAGE:,})")
+            per_row = max(per_row, size // max(1, values))
+    return max(1, BATCH_BYTES // per_row)
+
+
+def pages(file: IO[bytes], chunk: Any) -> Iterator[tuple[int, int]]:
+    """The pages of a column chunk: bytes once decompressed, and values (of a dictionary 0, as its rows are unknown).
+
+    Only their headers are read (the Parquet format, parquet.thrift, PageHeader, in Thrift's compact protocol). It ends
+    at a damaged one; Arrow, which reads the same, says what is wrong.
+    """
+    at = chunk.dictionary_page_offset or chunk.data_page_offset
+    at = min(at, chunk.data_page_offset)
+    end = at + chunk.total_compressed_size
+    while at < end:
+        file.seek(at)
+        header = _Thrift(file.read(_HEADER))
+        try:
+            fields = header.struct()
+            size, packed = fields[2], fields[3]
+            page = fields.get(5) or fields.get(8) or {}
+            values = page.get(1, 0)
+            if size < 0 or packed < 0:
+                raise ValueError("a negative size")
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError):
+            return
+        yield size, values or size
+        at += header.at + packed
+
+
+_HEADER: Final = 64 * 1024
+"""Bytes of a page header, at most; statistics in it may hold texts."""
+
+
+class _Thrift:
+    """Thrift's compact protocol: structs as dicts by field number, of which only whole numbers and structs are kept."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data, self.at = data, 0
+
+    def struct(self, depth: int = 0) -> dict[int, Any]:
+        fields: dict[int, Any] = {}
+        number = 0
+        while head := self._byte():
+            number = number + (head >> 4) if head >> 4 else self._zigzag()
+            fields[number] = self._value(head & 15, depth + 1)
+        return fields
+
+    def _value(self, kind: int, depth: int) -> Any:
+        if depth > 16:
+            raise ValueError("nested too deeply")
+        if kind in (1, 2):
+            return kind == 1
+        if kind in (4, 5, 6):
+            return self._zigzag()
+        if kind == 12:
+            return self.struct(depth)
+        if kind in (3, 7):
+            self.at += {3: 1, 7: 8}[kind]
+        elif kind == 8:
+            self.at += self._varint()
+        elif kind in (9, 10):
+            head = self._byte()
+            for _ in range(self._varint() if head >> 4 == 15 else head >> 4):
+                self._value(3 if head & 15 in (1, 2) else head & 15, depth + 1)
+        else:
+            raise ValueError(f"type {kind}")
+        return None
+
+    def _byte(self) -> int:
+        self.at += 1
+        return self.data[self.at - 1]
+
+    def _varint(self) -> int:
+        value = shift = 0
+        while (byte := self._byte()) & 128:
+            value |= (byte & 127) << shift
+            shift += 7
+        return value | byte << shift
+
+    def _zigzag(self) -> int:
+        value = self._varint()
+        return (value >> 1) ^ -(value & 1)

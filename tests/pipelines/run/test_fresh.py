@@ -1,0 +1,63 @@
+"""`--fresh`: what a stage made is listed, asked about, removed and made again; nothing else is."""
+
+from pathlib import Path
+
+import pytest
+
+from mmcorpus.curation.engine.stage import Result, Stage, decide, perform
+from mmcorpus.pipelines.run.fresh import Going, fresh_stages, remove, what_goes
+from mmcorpus.pipelines.run.state import RunState
+
+
+@pytest.fixture
+def stages(tmp_path: Path) -> list[Stage]:
+    def write(name: str) -> Stage:
+        def work() -> Result:
+            (tmp_path / name).mkdir(parents=True, exist_ok=True)
+            (tmp_path / name / "a.txt").write_text(name)
+            return Result(counts={})
+
+        return Stage(name=name, config={}, needs=(), outputs=(name,), run=work)
+
+    return [write("pairs/download"), write("pairs/score"), write("pages/score")]
+
+
+@pytest.fixture
+def state(tmp_path: Path, stages: list[Stage]) -> RunState:
+    state = RunState(str(tmp_path), name="r")
+    for stage in stages:
+        perform(decide(stage, state), state)
+    return state
+
+
+def test_what_goes_is_what_the_stages_made_and_what_others_put_there(
+    tmp_path: Path, stages: list[Stage], state: RunState
+) -> None:
+    (tmp_path / "pairs/score/mine.txt").write_text("12345")
+    assert what_goes(fresh_stages(stages, ["pairs/score"]), str(tmp_path)) == [
+        Going(stage="pairs/score", path="pairs/score", files=2, size=5 + len("pairs/score"))
+    ]
+    remove(fresh_stages(stages, ["pairs/score"]), state)
+    assert not (tmp_path / "pairs/score").exists()
+    assert (tmp_path / "pairs/download/a.txt").exists()
+    again = RunState.load(str(tmp_path), name="r")
+    assert [decide(stage, again).action for stage in stages] == ["keep", "run", "keep"]
+
+
+def test_stages_are_named_as_until_names_them(stages: list[Stage]) -> None:
+    assert [stage.name for stage in fresh_stages(stages, ["score"])] == ["pairs/score", "pages/score"]
+    assert [stage.name for stage in fresh_stages(stages, ["pages", "pairs/download"])] == [
+        "pairs/download",
+        "pages/score",
+    ]
+    with pytest.raises(ValueError, match="there is no stage 'scores'; this recipe has: pairs/download"):
+        fresh_stages(stages, ["scores"])
+
+
+def test_what_has_no_record_goes_too(tmp_path: Path, stages: list[Stage], state: RunState) -> None:
+    (tmp_path / "run.json").unlink()
+    lost = RunState(str(tmp_path), name="r")
+    assert what_goes(stages, str(tmp_path))
+    remove(stages, lost)
+    assert not what_goes(stages, str(tmp_path))
+    assert [decide(stage, lost).reason for stage in stages] == ["new"] * 3
