@@ -174,7 +174,7 @@ class Verify:
 
     def _same(self, pairs: Hashes, wanted: Indices, values: pa.Table) -> Hashes:
         first, second = (np.searchsorted(wanted, rows) for rows in unpack_pairs(pairs))
-        if self.images:  # at once: what is known of some copies of a picture spares comparing others
+        if self.images and len(pairs):  # at once: what is known of some copies of a picture spares comparing others
             return pairs[self.plan.method.same_images(_retyped(values, _LONG, _SHORT), first, second)]
         kept: list[Bools] = [np.empty(0, np.bool_)]
         size = max(256, CHUNK_BYTES // (2 * (values.nbytes // max(1, values.num_rows) + 1)))
