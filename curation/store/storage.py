@@ -51,7 +51,7 @@ class Damaged(ValueError):
     def __init__(self, path: str, kind: str, why: object) -> None:
         super().__init__(path, kind, why)
         self.path, self.kind = os.fspath(path), kind
-        self.why = str(why) or type(why).__name__
+        self.why = str(why).strip().rstrip(".") or type(why).__name__
 
     def __str__(self) -> str:
         return (

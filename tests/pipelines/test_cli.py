@@ -40,7 +40,7 @@ COMMANDS = [
         "train",
         "generate",
     ),
-    *("status", "inspect", "report", "profiles", "scorers", "methods"),
+    *("status", "inspect", "verify", "report", "profiles", "scorers", "methods"),
 ]
 
 

@@ -145,13 +145,13 @@ def test_shards_of_other_lists_or_options_are_not_mixed(source: str, config: Dow
     lines = Path(source).read_text()
     for name, value in (("image_size", 64), ("number_sample_per_shard", 5)):
         with pytest.raises(
-            ValueError, match=rf"made from something else \({name} changed from .* to {value}\); remove"
+            ValueError, match=rf"made from something else \({name} changed from .* to {value}\); name another folder"
         ):
             download(replace(config, **{name: value}), source, *places(tmp_path), progress=False)
     for other in ("".join(lines.splitlines(keepends=True)[:5]), lines + lines.replace("caption ", "more ")):
         Path(source).write_text(other)
         for _ in range(2):
-            with pytest.raises(ValueError, match="holds shards of another list; remove it, or name another folder"):
+            with pytest.raises(ValueError, match="holds shards of another list; name another folder"):
                 download(config, source, *places(tmp_path), progress=False)
         assert files_under(tmp_path) == before, "a refusal changes nothing"
     Path(source).write_text(lines)

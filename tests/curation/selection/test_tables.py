@@ -84,7 +84,7 @@ def test_parquet_and_txt_round_trips_and_what_is_no_selection(tmp_path: Path, s3
     storage.write_table(str(tmp_path / "uids.parquet"), pa.table({"uid": [UIDS[0], UIDS[0], UIDS[1]]}))
     assert read_selection(str(tmp_path / "uids.parquet")).equals(selection({UIDS[0]: 2, UIDS[1]: 1}))
     for name, data, problem in (
-        ("a.parquet", b"nonsense", "not a selection"),
+        ("a.parquet", b"nonsense", r"a\.parquet is damaged, or no parquet file"),
         ("b.npy", b"12345", "no multiple"),
         ("c.txt", b"not-a-uid\n", "c.txt: not a uid"),
     ):
