@@ -7,9 +7,9 @@ from typing import IO, Any, Final
 from urllib.parse import quote
 
 from mmcorpus.curation.crawl.config import PagesConfig
-from mmcorpus.curation.crawl.decompress import DECODE_ERRORS, breaks_off, decompressed, is_storage_error
 from mmcorpus.curation.crawl.records import Failure, Item, Other, Page, Position
 from mmcorpus.curation.store import storage, tars
+from mmcorpus.curation.store.compressed import DECODE_ERRORS, breaks_off, decompressed, is_storage_error
 
 HTML_NAMES: Final = (".html", ".htm", ".xhtml", ".shtml")
 _ERRORS: Final = (zipfile.BadZipFile, tarfile.TarError, ValueError, *DECODE_ERRORS)

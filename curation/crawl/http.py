@@ -2,11 +2,11 @@
 
 import io
 import re
-import zlib
 from dataclasses import dataclass
 from typing import Final
 
-from mmcorpus.curation.crawl.members import ZSTD_CHUNK, slices
+from mmcorpus.curation.store import compressed, encodings
+from mmcorpus.curation.store.encodings import TooLarge, Undecodable
 
 MAX_HEAD: Final = 128 * 1024
 """An answer whose headers are longer is no answer."""
@@ -18,22 +18,10 @@ _CHARSET: Final = re.compile(r"""charset\s*+=\s*+(?:["']\s*+)?([^\s"';,]+)""", r
 _CHUNK_SIZE: Final = re.compile(rb"[ \t]*+([0-9a-fA-F]++)[ \t]*+(?:;[^\r\n]*+)?\r?\n")
 _CUT_SIZE: Final = re.compile(rb"[ \t]*+[0-9a-fA-F]*+[ \t]*+(?:;[^\r\n]*+)?\r?\Z")
 """The end of a body that breaks off within the line of a chunk's size."""
-_ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
-_NO_CODINGS: Final = frozenset({"", "identity", "none", "utf-8", "binary", "8bit"})
-_MOST_CODINGS: Final = 5
-"""Of one body; each may be undone to the limit anew."""
 _TAGS: Final = "!doctype html|html|head|script|iframe|h1|div|font|table|a|style|title|b|body|br|p"
 _HTML: Final = re.compile(
     rf"(?:\xef\xbb\xbf)?[\t\n\f\r ]*<(?:(?:{_TAGS})[ \t\n\f\r>/]|!--|\?xml)".encode("latin-1"), re.I
 )
-
-
-class Undecodable(ValueError):
-    """A body that is not what its encodings say."""
-
-
-class TooLarge(ValueError):
-    """A body that decodes to more than the limit."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,13 +114,12 @@ def decode_body(answer: Answer, limit: int, *, cut: bool = False) -> bytes:
     if "chunked" in answer.get("transfer-encoding").lower():
         body, whole = _dechunk(body)
         cut = cut or not whole
-    codings = [name.strip().lower() for key, value in answer.headers if key.lower() == "content-encoding"
+    codings = [name for key, value in answer.headers if key.lower() == "content-encoding"
                for name in value.split(",")]  # fmt: skip
-    codings = [coding for coding in codings if coding not in _NO_CODINGS]
-    if len(codings) > _MOST_CODINGS and not looks_like_html(body):
-        raise Undecodable(f"{len(codings)} content encodings, one in another")
-    for coding in reversed(codings):
-        body = _decode(body, coding, limit, cut)
+    # The answer is here already, so that it may have more members than a server is let send, and any window.
+    body = encodings.decode(
+        body, codings, limit, cut=cut, members=limit, window=compressed.WINDOW, is_undone=looks_like_html
+    )
     if len(body) > limit:
         raise TooLarge(f"more than {limit} bytes")
     return body
@@ -155,102 +142,3 @@ def _dechunk(body: bytes) -> tuple[bytes, bool]:
     if at < len(body) and not _CUT_SIZE.match(body, at):
         raise Undecodable("chunked: a chunk's size is missing")
     return bytes(joined), False
-
-
-def _decode(body: bytes, coding: str, limit: int, cut: bool) -> bytes:
-    if coding in ("gzip", "x-gzip"):
-        return _inflate(body, 31, limit, cut) if body.startswith(b"\x1f\x8b") else body
-    if coding == "deflate":
-        return _deflate(body, limit, cut)
-    if coding == "br":
-        return _brotli(body, limit, cut)
-    if coding == "zstd":
-        return _zstd(body, limit, cut) if body.startswith(_ZSTD_MAGIC) else body
-    if looks_like_html(body):
-        return body
-    raise Undecodable(f"content encoding {coding[:40]!r}")
-
-
-def _inflate(body: bytes, wbits: int, limit: int, cut: bool) -> bytes:
-    parts, left, at = [], limit, 0
-    while True:
-        decoder = zlib.decompressobj(wbits=wbits)
-        for piece in slices(body, at):
-            try:
-                part = decoder.decompress(piece, left + 1)
-            except zlib.error as error:
-                raise Undecodable(str(error)) from None
-            parts.append(part)
-            left -= len(part)
-            if left < 0:
-                raise TooLarge(f"more than {limit} bytes")
-            at += len(piece)
-            if decoder.eof:
-                at -= len(decoder.unused_data)
-                break
-        else:
-            if not cut:
-                raise Undecodable("compressed data breaks off")
-            return b"".join(parts)
-        # Members after the first are part of the file; anything else after it is not.
-        if wbits != 31 or not body.startswith(b"\x1f\x8b", at):
-            return b"".join(parts)
-
-
-def _deflate(body: bytes, limit: int, cut: bool) -> bytes:
-    """zlib's format, as the standard says, or a bare stream, as some servers send it."""
-    if looks_like_html(body):
-        return body
-    zlibs = len(body) > 1 and body[0] & 0x0F == 8 and int.from_bytes(body[:2], "big") % 31 == 0
-    return _inflate(body, 15 if zlibs else -15, limit, cut)
-
-
-def _brotli(body: bytes, limit: int, cut: bool) -> bytes:
-    import brotli
-
-    decoder = brotli.Decompressor()
-    parts, left, data = [], limit, body
-    try:
-        while True:
-            part = decoder.process(data, output_buffer_limit=left + 1)
-            data = b""
-            parts.append(part)
-            left -= len(part)
-            if left < 0:
-                raise TooLarge(f"more than {limit} bytes")
-            if decoder.is_finished():
-                return b"".join(parts)
-            if not part and decoder.can_accept_more_data():
-                if cut:
-                    return b"".join(parts)
-                raise Undecodable("brotli: compressed data breaks off")
-    except brotli.error as error:
-        if looks_like_html(body):
-            return body
-        raise Undecodable(f"brotli: {error}") from None
-
-
-def _zstd(body: bytes, limit: int, cut: bool) -> bytes:
-    import zstandard
-
-    parts: list[bytes] = []
-    left, at = limit, 0
-    frames = zstandard.ZstdDecompressor(max_window_size=2**27)
-    while body.startswith(_ZSTD_MAGIC, at):
-        decoder = frames.decompressobj()
-        while not decoder.eof:
-            piece = body[at : at + ZSTD_CHUNK]
-            if not piece:
-                if cut:
-                    return b"".join(parts)
-                raise Undecodable("zstd: compressed data breaks off")
-            try:
-                part = decoder.decompress(piece)
-            except (zstandard.ZstdError, MemoryError) as error:
-                raise Undecodable(f"zstd: {error}") from None
-            parts.append(part)
-            left -= len(part)
-            if left < 0:
-                raise TooLarge(f"more than {limit} bytes")
-            at += len(piece) - len(decoder.unused_data)
-    return b"".join(parts)

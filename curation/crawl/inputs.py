@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from mmcorpus.curation.crawl.compression import ARC_FILE, UnknownKind, plain_name
 from mmcorpus.curation.crawl.config import DEFAULT_PREFIX, PagesConfig
-from mmcorpus.curation.crawl.decompress import DECODE_ERRORS, decompressed, file_kind
 from mmcorpus.curation.crawl.html_files import is_html_name
+from mmcorpus.curation.crawl.kinds import ARC_FILE, UnknownKind, file_kind
 from mmcorpus.curation.crawl.published import TABLES
 from mmcorpus.curation.crawl.streams import open_input
 from mmcorpus.curation.store import storage
+from mmcorpus.curation.store.compressed import DECODE_ERRORS, decompressed, plain_name
 from mmcorpus.filters.secrets import masked_text
 from mmcorpus.filters.web import reading
 

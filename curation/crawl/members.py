@@ -2,42 +2,21 @@
 
 import re
 import zlib
-from collections.abc import Iterator
 from typing import Any, Final
 
-from mmcorpus.curation.crawl.compression import HEAD, SKIPPABLE, UnknownKind, compression_of
 from mmcorpus.curation.crawl.streams import CHUNK, Source
+from mmcorpus.curation.store.compressed import SKIPPABLE, WINDOW, ZSTD_PIECE, Damaged
 
-ZSTD_CHUNK: Final = 256
-"""Of a zstd file at a time: each 4 bytes of it may become 128 KiB, and its decoder takes no limit."""
 FIRST: Final = 8192
 """Bytes taken of a member at first, each time twice as many: what is left over is never more than what was read."""
 _DICTIONARY: Final = 0x5D
 """That byte, where the frame holds a dictionary."""
-_WINDOW: Final = 128 * 2**20
 _PROOF: Final = 1024
 """Bytes by which a member is recognised."""
 RECORD: Final = re.compile(rb"WARC/\d\.\d{1,2}[ \t]{0,8}\r?\n")
 """The first line of a WARC record, of any version: 0.17 and 0.18 came before 1.0."""
 RECORD_LINE: Final = 24
 """Bytes by which `RECORD` tells."""
-
-
-class Damaged(ValueError):
-    """Compressed data that is no compressed data, or is cut short."""
-
-    def __init__(self, detail: str, *, ended: bool = False) -> None:
-        """`ended`: it is the file that ends."""
-        super().__init__(detail)
-        self.ended = ended
-
-
-def slices(data: bytes, at: int) -> Iterator[bytes]:
-    """The bytes from a place on, in pieces that begin small: a decoder that ends soon has copied little."""
-    size = FIRST
-    while at < len(data):
-        yield data[at : at + size]
-        at, size = at + size, min(2 * size, CHUNK)
 
 
 class Members:
@@ -61,9 +40,7 @@ class Members:
     def start(self) -> bool:
         """Open the member that begins here; False at the end of the file."""
         self.begin = self.source.offset
-        first = self.source.take(1)
-        self.source.give_back(first)
-        return bool(first)
+        return not self.source.ended()
 
     def read(self) -> bytes:
         """The next decoded bytes of the current member. Raises `Damaged`."""
@@ -149,7 +126,7 @@ class ZstdMembers(Members):
         self._skip_frames()
         if self._frames is None:
             limits: dict[str, Any] = {} if self._dictionary is None else {"dict_data": self._dictionary}
-            self._frames = zstandard.ZstdDecompressor(max_window_size=_WINDOW, **limits)
+            self._frames = zstandard.ZstdDecompressor(max_window_size=WINDOW, **limits)
         self._decoder: Any = self._frames.decompressobj()
         return super().start()
 
@@ -157,7 +134,7 @@ class ZstdMembers(Members):
         import zstandard
 
         while not self._decoder.eof:
-            data = _take_all(self.source, ZSTD_CHUNK)
+            data = _take_all(self.source, ZSTD_PIECE)
             if not data:
                 raise Damaged("the file ends within a zstd frame", ended=True)
             try:
@@ -181,7 +158,7 @@ class ZstdMembers(Members):
             if not skippable or begin + 8 + size > self.source.size():
                 self.source.go_back(begin)
                 return
-            if head[0] == _DICTIONARY and begin == 0 and size <= _WINDOW:
+            if head[0] == _DICTIONARY and begin == 0 and size <= WINDOW:
                 self._dictionary = _dictionary(_take_all(self.source, size))
             else:
                 self.source.skip(size)
@@ -197,26 +174,13 @@ class PlainMembers(Members):
         return RECORD.match(first) is not None
 
 
-def members_of(path: str, source: Source) -> Members:
-    """By the first bytes; see `compression_of`. Raises `UnknownKind` for compressions that no WARC file is read in."""
-    kind = compression_of(source.peek(0, HEAD), path)
-    if kind in ("bz2", "xz"):
-        raise UnknownKind(
-            f"{path} is compressed by {kind}, of which no record can be read by itself; unpack it, or compress each "
-            "record by itself (`warcio recompress`)"
-        )
-    if kind is None:
-        return PlainMembers(source)
-    return GzipMembers(source) if kind == "gzip" else ZstdMembers(source)
-
-
 def _dictionary(data: bytes) -> Any:
     """A zstd dictionary, which may be compressed itself."""
     import zstandard
 
     if data.startswith(ZstdMembers.magic):
         try:
-            data = zstandard.ZstdDecompressor(max_window_size=_WINDOW).stream_reader(data).read(_WINDOW)
+            data = zstandard.ZstdDecompressor(max_window_size=WINDOW).stream_reader(data).read(WINDOW)
         except zstandard.ZstdError:
             return None  # every frame then says that its dictionary is missing
     return zstandard.ZstdCompressionDict(data)
@@ -224,8 +188,7 @@ def _dictionary(data: bytes) -> Any:
 
 def _take_all(source: Source, size: int) -> bytes:
     """`size` bytes, or those that are left."""
-    parts = []
-    while size > 0 and (part := source.take(size)):
-        parts.append(part)
-        size -= len(part)
-    return b"".join(parts)
+    taken = source.take(size)
+    while 0 < len(taken) < size and (part := source.take(size - len(taken))):
+        taken += part
+    return taken

@@ -60,13 +60,18 @@ class Source:
 
     def take(self, size: int = CHUNK) -> bytes:
         """Up to `size` bytes; empty at the end of the file."""
-        if self._at >= len(self._chunk):
-            self._chunk, self._at = self._read(self.offset, self._size), 0
-            self._size = min(2 * self._size, CHUNK)
+        self.ended()
         taken = self._chunk[self._at : self._at + size]
         self._at += len(taken)
         self.offset += len(taken)
         return taken
+
+    def ended(self) -> bool:
+        """True at the end of the file."""
+        if self._at >= len(self._chunk):
+            self._chunk, self._at = self._read(self.offset, self._size), 0
+            self._size = min(2 * self._size, CHUNK)
+        return not self._chunk
 
     def give_back(self, data: bytes) -> None:
         """Undo the end of the last `take`: `data` is what it ended with."""

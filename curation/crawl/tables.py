@@ -8,9 +8,15 @@ from typing import IO, Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mmcorpus.curation.crawl.compression import compression_of, plain_name
-from mmcorpus.curation.crawl.decompress import DECODE_ERRORS, breaks_off, decompressed, is_storage_error
 from mmcorpus.curation.crawl.records import START, Position
+from mmcorpus.curation.store.compressed import (
+    DECODE_ERRORS,
+    breaks_off,
+    compression_of,
+    decompressed,
+    is_storage_error,
+    plain_name,
+)
 from mmcorpus.curation.store.parquet_rows import ParquetRows, TooLarge, python_rows
 
 BATCH_ROWS: Final = 64

@@ -25,7 +25,7 @@ from mmcorpus.curation.crawl.http import (
     mime_of,
     parse_answer,
 )
-from mmcorpus.curation.crawl.members import members_of
+from mmcorpus.curation.crawl.kinds import members_of
 from mmcorpus.curation.crawl.optout.site_rules import PATHS, site_file
 from mmcorpus.curation.crawl.records import Failure, Item, Other, Page, Position, Ready
 from mmcorpus.curation.crawl.streams import Source

@@ -13,15 +13,16 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from mmcorpus.curation.crawl.http import MAX_HEAD, parse_headers
-from mmcorpus.curation.crawl.members import RECORD, RECORD_LINE, Damaged, Members
+from mmcorpus.curation.crawl.members import RECORD, RECORD_LINE, Members
 from mmcorpus.curation.crawl.records import START, Position
+from mmcorpus.curation.store.compressed import Damaged
 
 BAD_RECORD: Final = "bad_record"
 TRUNCATED: Final = "truncated"
 PAGE_TYPES: Final = frozenset({"response", "resource", "conversion"})
 """Types of records whose blocks are read."""
-_HEAD_END: Final = re.compile(rb"\r?\n\r?\n|(?P<record>WARC/\d\.\d{1,2}\r?\n)")
-"""An empty line, or another record's first."""
+_EMPTY_LINE: Final = re.compile(rb"\n\r?\n")
+_FIRST_LINE: Final = re.compile(rb"WARC/\d\.\d{1,2}\r?\n")
 _PEEK: Final = 64
 """Bytes by which the end of a record is told: newlines, and the next one's first line."""
 _NEWLINES: Final = b"\r\n"
@@ -217,20 +218,21 @@ class RecordReader:
         """The record that begins ahead. Its `length` is that of its header."""
         raw = RawRecord(offset=begin, number=number)
         searched = 1  # past the beginning of its own first line
-        while not (end := _HEAD_END.search(block.ahead, searched)):
+        while True:
+            end = _EMPTY_LINE.search(block.ahead, searched)
+            if _FIRST_LINE.search(block.ahead, searched, end.end() if end else len(block.ahead)):
+                return raw.fail(BAD_RECORD, "another record begins within its header")
+            if end is not None:
+                break
             searched = max(searched, len(block.ahead) - RECORD_LINE)
             if len(block.ahead) > MAX_HEAD:
                 return raw.fail(BAD_RECORD, "its header does not end")
             if not block.want(len(block.ahead) + 1):
                 return raw.fail(TRUNCATED, "it ends within its header")
-        if end["record"]:
-            return raw.fail(BAD_RECORD, "another record begins within its header")
-        head = block.take(end.start())
         try:
-            _, pairs = parse_headers(head)
+            _, pairs = parse_headers(block.take(end.end()).rstrip(_NEWLINES))
         except ValueError as error:
             return raw.fail(BAD_RECORD, str(error))
-        block.take(end.end() - end.start())
         raw.length = end.end()
         raw.headers = {name.lower(): value for name, value in reversed(pairs)}
         stated = raw.headers.get("content-length", "").strip()

@@ -14,9 +14,9 @@ from urllib.parse import quote
 import pyarrow as pa
 
 from mmcorpus.curation.crawl.config import VOLATILE, PagesConfig
-from mmcorpus.curation.crawl.decompress import file_kind
 from mmcorpus.curation.crawl.html_files import read_folder, read_tar, read_zip
 from mmcorpus.curation.crawl.inputs import InputFile, find_inputs, reader_of
+from mmcorpus.curation.crawl.kinds import file_kind
 from mmcorpus.curation.crawl.optout.site_rules import BlockLists, SiteRules
 from mmcorpus.curation.crawl.published import read_table_items
 from mmcorpus.curation.crawl.records import START, Item, Other, Position

@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Final
-from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -137,7 +136,7 @@ def _format_or_none(path: str) -> str | None:
 
 
 def _name(path: str) -> str:
-    return posixpath.basename(urlsplit(path).path if "://" in path else path).lower()
+    return posixpath.basename(compressed.plain_name(path))
 
 
 @contextlib.contextmanager

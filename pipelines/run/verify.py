@@ -17,6 +17,7 @@ from mmcorpus.curation.engine.records import StageRecord
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.lock import RunLocked, lock
 from mmcorpus.curation.store.storage import Damaged
+from mmcorpus.curation.store.tars import read_tar
 from mmcorpus.pipelines.run.state import FILE, OWN, OWN_FILES, RunState
 
 _KINDS: Final = (
@@ -201,7 +202,7 @@ def _unreadable(path: str) -> str:
             for text in data.splitlines() if path.endswith("l") else [data]:
                 json.loads(text)
         elif path.endswith(".tar"):
-            with fs.open(inner, "rb") as file, tarfile.open(fileobj=file, mode="r|") as tar:
+            with fs.open(inner, "rb") as file, read_tar(file, "r|") as tar:
                 for _ in tar:
                     pass
         elif path.endswith(".arrow"):

@@ -132,7 +132,7 @@ def test_encodings_in_one_another_are_limited() -> None:
     packed = PAGE
     for _ in range(6):
         packed = gzip.compress(packed)
-    with pytest.raises(Undecodable, match="6 content encodings"):
+    with pytest.raises(Undecodable, match="more than 5 content encodings"):
         decode_body(answer(packed, Content_Encoding="gzip, identity, " + "gzip, " * 5), 10_000)
     assert decode_body(answer(PAGE, Content_Encoding="gzip, " * 6), 10_000) == PAGE
 

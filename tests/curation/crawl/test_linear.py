@@ -12,7 +12,6 @@ import pytest
 import zstandard
 
 from mmcorpus.curation.crawl.config import PagesConfig
-from mmcorpus.curation.crawl.decompress import decompressed
 from mmcorpus.curation.crawl.http import (
     Answer,
     charset_of,
@@ -28,6 +27,7 @@ from mmcorpus.curation.crawl.published import read_table_items
 from mmcorpus.curation.crawl.records import START
 from mmcorpus.curation.crawl.streams import Source
 from mmcorpus.curation.crawl.warc import read_warc
+from mmcorpus.curation.store.compressed import decompressed
 from tests.linear import assert_linear
 
 LIMIT = 20_000_000

@@ -13,7 +13,7 @@ import brotli
 import pytest
 import zstandard
 
-from mmcorpus.curation.crawl.compression import UnknownKind
+from mmcorpus.curation.crawl.kinds import UnknownKind
 from mmcorpus.curation.crawl.records import START, Failure, Item, Other, Page, Position, Ready
 from mmcorpus.curation.crawl.streams import Source
 from mmcorpus.curation.crawl.warc import read_warc

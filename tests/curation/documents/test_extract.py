@@ -15,13 +15,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mmcorpus.curation.crawl.compression import HEAD
 from mmcorpus.curation.crawl.config import PagesConfig
 from mmcorpus.curation.crawl.optout.decide import OptOutConfig
 from mmcorpus.curation.crawl.optout.site_rules import read_site_files
 from mmcorpus.curation.documents.extract import ExtractReport, extract_documents
 from mmcorpus.curation.html.nodes import ImageNode, from_json
 from mmcorpus.curation.store import ledger, storage
+from mmcorpus.curation.store.compressed import HEAD
 from mmcorpus.curation.store.shards import list_shards, read_rows
 from mmcorpus.curation.synthetic.write_warc import Capture, write_warc
 from tests.curation.documents.page_corpus import HOST, html, pages, tree
