@@ -17,7 +17,7 @@ from typing import IO, Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mmcorpus.curation.download.list_text import Lines, Row, csv_rows, header, json_objects, json_rows, url_rows
+from mmcorpus.curation.download.list_text import Lines, Row, csv_rows, fields, json_objects, json_rows, url_rows
 from mmcorpus.curation.store import compressed, storage
 from mmcorpus.curation.store.parquet_rows import ParquetRows, TooLarge, python_rows
 from mmcorpus.filters.secrets import masked_text
@@ -218,7 +218,7 @@ def _text_kind(path: str, compression: str | None, head: bytes, url_col: str, na
         raise ListError(f"{path} is one JSON array, not an object a line; convert it: jq -c '.[]' FILE > LIST.jsonl")
     own = "\t" if named == "tsv" else ","
     marks = (own, *(mark for mark in _DELIMITERS if mark != own))
-    headers = {mark: header(first, mark) for mark in marks}
+    headers = {mark: fields(first, mark) for mark in marks}
     delimiter = next((mark for mark, names in headers.items() if url_col in map(str.strip, names)), None)
     kind = "jsonl" if begins.startswith("{") else "csv" if delimiter is not None or named == "tsv" else named
     if kind == "parquet":

@@ -173,10 +173,13 @@ def _not_utf8(line: str) -> str:
     return "not UTF-8: " + line.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-def header(line: str, delimiter: str) -> list[str]:
-    """The names in a header line."""
+def fields(line: str, delimiter: str) -> list[str]:
+    """What is between the delimiters of one line, such as a header, quoted or not."""
     csv.field_size_limit(2 * MAX_LINE)
-    return next(csv.reader([line], delimiter=delimiter), [])
+    try:
+        return next(csv.reader([line], delimiter=delimiter), [])
+    except csv.Error:  # a carriage return in the midst of it
+        return line.split(delimiter)
 
 
 def csv_rows(lines: Lines, delimiter: str, names: Sequence[str], wanted: dict[str, int], url: int) -> Iterator[Row]:
@@ -233,7 +236,7 @@ class _CsvReader:
         literal = self.split(line)
         if len(literal) == self.count:
             return literal
-        lenient = next(csv.reader([line], delimiter=self.delimiter))
+        lenient = fields(line, self.delimiter)
         return lenient if len(lenient) == self.count else literal
 
     def _from(self, line: str, taken: list[str | None]) -> Iterator[str]:

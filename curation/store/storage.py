@@ -82,8 +82,10 @@ def reading(path: str, kind: str) -> Iterator[None]:
         *(pa.ArrowException, tarfile.TarError),
     ) as error:
         own = isinstance(error, OSError) and error.errno is not None
-        if own or "No match for FieldRef" in str(error):  # a column that was asked for and is not there
+        if own:
             raise
+        if isinstance(error, pa.ArrowInvalid) and "No match for FieldRef" in str(error):  # a column that is not there
+            raise pa.ArrowInvalid(f"{path}: {error}") from None
         written.note_damaged(filesystem(path)[1], str(error))
         raise Damaged(path, kind, error) from error
 

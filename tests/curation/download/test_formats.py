@@ -288,3 +288,13 @@ def test_the_beginning_of_a_list_may_end_within_a_character(tmp_path: Path, monk
     (tmp_path / "odd.csv").write_bytes("url,caption\nhttp://a.test/1.jpg,a\n".encode("utf-16") + b"\n")
     with pytest.raises(ListError, match=r"odd\.csv is damaged: it is not UTF-16-LE"):
         inspect(str(tmp_path / "odd.csv"), "url")
+
+
+@pytest.mark.parametrize("text", ["url,\rcaption\nhttp://a.test/1.jpg,a\n", 'url,caption\nhttp://a.test/1.jpg,"a"\rb"\n'])
+def test_a_carriage_return_amid_a_line_costs_that_line(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "list.csv"
+    path.write_bytes(text.encode() + b"http://a.test/2.jpg,two\n" * 3)
+    file = inspect(str(path), "url")
+    wanted = [name for name in file.names if "url" in name][:1]
+    rows = list(read_list(file, wanted, "url"))
+    assert [row["url"] for row in rows if isinstance(row, dict)][-3:] == ["http://a.test/2.jpg"] * 3
