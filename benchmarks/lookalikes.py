@@ -425,7 +425,11 @@ def map_(style: random.Random, own: random.Random, number: int) -> Image.Image:
     points = np.array([(style.uniform(0, width), style.uniform(0, height)) for _ in range(regions)])
     grid = np.stack(np.meshgrid(np.arange(width * 2) / 2, np.arange(height * 2) / 2), axis=-1)
     nearest = ((grid[:, :, None, :] - points) ** 2).sum(-1).argmin(-1)
-    palette = np.array([_hue(style, 150, 250) for _ in range(5)])
+    palette = np.array([_hue(style, 150, 250)])
+    while len(palette) < 5:  # colours that can be told apart
+        colour = np.array(_hue(style, 150, 250))
+        if np.abs(palette - colour).max(axis=1).min() >= 40:
+            palette = np.vstack([palette, colour])
     colours = [style.randrange(5) for _ in range(regions)]
     for region in own.sample(range(regions), 2):
         colours[region] = (colours[region] + own.randint(1, 4)) % 5

@@ -173,10 +173,12 @@ NOT_PROMISED: Final[dict[str, Callable[[Image.Image, random.Random], bytes]]] = 
 """Pictures that differ in a part: left apart, and counted in no recall."""
 
 
-def plant(site: str, pictures: int, seed: int) -> list[Planted]:
-    """The pictures of a site, equal ones once, each with all its copies."""
+def plant(site: str, pictures: int, seed: int, copied: int) -> list[Planted]:
+    """Pictures of a site by chance, equal ones once, each with so many of its copies."""
     rng = random.Random(seed)
     rows = storage.read_table(storage.join(site, "pairs.parquet")).to_pylist()
+    rng.shuffle(rows)
+    copies = COPIES | NOT_PROMISED
     found: list[Planted] = []
     seen: set[bytes] = set()
     for row in rows:
@@ -193,8 +195,8 @@ def plant(site: str, pictures: int, seed: int) -> list[Planted]:
         common = {"picture": picture, "kind": ""}
         found.append(Planted(**common, made=ORIGINAL, data=data, caption=caption))
         found.append(Planted(**common, made="caption edited", data=data, caption=small_edit(rng, caption)))
-        for made, copy in (COPIES | NOT_PROMISED).items():
-            found.append(Planted(**common, made=made, data=copy(image, rng), caption=caption))
+        for made in rng.sample(list(copies), min(copied, len(copies))):
+            found.append(Planted(**common, made=made, data=copies[made](image, rng), caption=caption))
     return found
 
 
@@ -438,6 +440,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=800, help="of each corpus, at most")
     parser.add_argument("--groups", type=int, default=6, help="of lookalikes of each kind")
     parser.add_argument("--members", type=int, default=12, help="of each group")
+    parser.add_argument("--copies", type=int, default=99, help="of each picture of a corpus, by chance, at most")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--scale", type=int, nargs="+", metavar="IMAGES", help="time, memory and disk for so many")
     options = parser.parse_args()
@@ -449,9 +452,12 @@ def main() -> None:
         generate_site(MiniWebConfig(pairs=options.pictures, instructions=0, spoil=0.0, seed=options.seed), folder)
         sites = {"miniweb": folder} | ({Path(options.corpus).name: options.corpus} if options.corpus else {})
         corpora = {
-            "lookalikes": lambda: plant_lookalikes(TUNED, options.groups, options.members, options.seed),
-            "lookalikes held out": lambda: plant_lookalikes(HELD_OUT, options.groups, options.members, options.seed),
-            **{name: partial(plant, site, options.pictures, options.seed) for name, site in sites.items()},
+            "lookalikes": partial(plant_lookalikes, TUNED, options.groups, options.members, options.seed),
+            "lookalikes held out": partial(plant_lookalikes, HELD_OUT, options.groups, options.members, options.seed),
+            **{
+                name: partial(plant, site, options.pictures, options.seed, options.copies)
+                for name, site in sites.items()
+            },
         }
         for name, make in corpora.items():
             planted = make()

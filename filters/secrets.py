@@ -29,9 +29,20 @@ _NAMES: Final = frozenset(
 """Names of secrets, lower case and without `-`, `_` and `.`: in queries, options, headers and the keys of mappings."""
 _WEAK_NAMES: Final = frozenset({"token", "auth", "signature", "sig", "credential", "credentials", "cookie"})
 """Names that mean a secret there too, but not before a colon in a sentence (`unexpected token: x`)."""
-_IN_QUERY: Final = _NAMES | _WEAK_NAMES | {"key"}
+_IN_QUERY: Final = _NAMES | _WEAK_NAMES | {"key", "pass", "pw", "sign", "md5", "bearer"}
+_WITHIN_QUERY: Final = re.compile(
+    r"secret|passw|passphrase|token(?!s|i[sz])|signature|credential|hmac|hdnea|hdnts|sessid|session|auth\Z|sig\Z|\Asid\Z"
+    r"|(?:api|app|auth|access|private|license|subscription|shared|account|consumer)key"
+)
+"""What the names of further secrets in queries have in them: `oauth_token`, `X-Plex-Token`, `wsSecret`, `PHPSESSID`."""
+_WITHIN_KEY: Final = re.compile(r"(?:password|passwd|secret|apikey|accesskey)\Z")
+"""What the keys of further secrets in mappings end with: `openai_api_key` of a scorer of one's own."""
+_FILE_KEY: Final = re.compile(r"(?i)/|%2f|\.[a-z][a-z0-9]{1,7}\Z")
+"""In the value of a parameter `key`: it is that of an object in a store (`key=lists/1.csv`), and tells lists apart."""
 _PREFIXES: Final = ("xamz", "xgoog", "xoss", "qsign", "qak", "qkeytime", "qheaderlist", "qurlparamlist", "qsignature")
 """Beginnings of the parameters of signed URLs: AWS, Google, Aliyun, Tencent."""
+_DATES: Final = frozenset({"xamzdate", "xamzexpires", "xgoogdate", "xgoogexpires", "xamzalgorithm", "xgoogalgorithm"})
+"""Of these, those whose values are masked in their place alone: they are words of other messages too."""
 _SIGNATURES: Final = frozenset({"signature", "sig", "policy", "keypairid"})
 """Parameters that say that a URL is signed; those of _WITH_SIGNATURE, which each signing makes anew, go with them."""
 _WITH_SIGNATURE: Final = frozenset(
@@ -62,6 +73,8 @@ _VALUE: Final = re.compile(
 )
 _VARIABLE: Final = re.compile(r"(?i)secret|token(?!s|iz)|passw|api_?key|access_?key|credential|private_?key|_sas\b")
 """Names of environment variables with a secret."""
+_ASSIGNED: Final = re.compile(r"[A-Z_][A-Z0-9_]*")
+"""A variable before a `=` in a command line."""
 _OF_FILE: Final = ("_FILE", "_PATH", "_DIR", "_CREDENTIALS")
 
 _known: set[str] = set()
@@ -132,6 +145,18 @@ def masked_messages(value: Any) -> Any:
     return value
 
 
+def _is_secret(name: str, value: str) -> bool:
+    """Whether a query's parameter, its name as `_simple` gives it, is a secret."""
+    if name == "key" and _FILE_KEY.search(value):
+        return False
+    return name in _IN_QUERY or name.startswith(_PREFIXES) or _WITHIN_QUERY.search(name) is not None
+
+
+def _is_secret_key(name: str) -> bool:
+    """Whether a mapping's key, as `_simple` gives it, names a secret."""
+    return name in _NAMES or name in _WEAK_NAMES or _WITHIN_KEY.search(name) is not None
+
+
 def _simple(name: str) -> str:
     return unquote_plus(name).lower().translate(dict.fromkeys(map(ord, "-_. "))).removeprefix("amp;")
 
@@ -155,8 +180,9 @@ def _masked_query(found: re.Match[str]) -> str:
     word = found[0]
     if "=" not in word:
         return word
-    names = {_simple(parameter[2]) for parameter in _PARAMETER.finditer(word)}
-    secret = {name for name in names if name in _IN_QUERY or name.startswith(_PREFIXES)}
+    parameters = [(_simple(parameter[2]), parameter[3]) for parameter in _PARAMETER.finditer(word)]
+    names = {name for name, _ in parameters}
+    secret = {name for name, value in parameters if _is_secret(name, value)}
     if secret & _SIGNATURES or names & _SIGNATURES or any(name.startswith(_PREFIXES) for name in secret):
         secret |= names & _WITH_SIGNATURE
     if not secret:
@@ -191,23 +217,35 @@ def _masked_entry(key: str, entry: Any) -> Any:
     name = _simple(key)
     if isinstance(entry, Mapping) and name in _HOLDERS:
         return dict.fromkeys(entry, MASK)
-    if isinstance(entry, str) and entry and (name in _NAMES or name in _WEAK_NAMES):
+    if isinstance(entry, str) and entry and _is_secret_key(name):
         return MASK
     return masked(entry)
 
 
 def _masked_words(words: Iterable[Any]) -> list[Any]:
-    """A list's entries; in a command line the word after `--api-key`, or after its `=`, is a secret too."""
+    """A list's entries; in a command line the word after `--api-key`, or after its `=`, is a secret too.
+
+    So is the value of a variable whose name speaks of one (`env HF_TOKEN=… vllm`).
+    """
     found: list[Any] = []
     hidden = False
     for word in words:
-        option, equals, _ = word.partition("=") if isinstance(word, str) and word.startswith("-") else ("", "", "")
-        secret = _simple(option) in _NAMES | _WEAK_NAMES
+        option, equals, secret = _option(word)
         found.append(
             MASK if hidden and isinstance(word, str) else f"{option}={MASK}" if secret and equals else masked(word)
         )
         hidden = secret and not equals
     return found
+
+
+def _option(word: Any) -> tuple[str, str, bool]:
+    """A command line's word up to its `=`, the `=` if there is one, and whether what comes after is a secret."""
+    if not isinstance(word, str):
+        return "", "", False
+    option, equals, _ = word.partition("=")
+    if word.startswith("-"):
+        return option, equals, _simple(option) in _NAMES | _WEAK_NAMES
+    return option, equals, bool(equals and _ASSIGNED.fullmatch(option) and _VARIABLE.search(option))
 
 
 def _secrets_of(value: Any, key: str = "", *, held: bool = False) -> Iterator[str]:
@@ -216,18 +254,18 @@ def _secrets_of(value: Any, key: str = "", *, held: bool = False) -> Iterator[st
         for name, entry in value.items():
             yield from _secrets_of(entry, str(name), held=held or _simple(key) in _HOLDERS)
     elif isinstance(value, list | tuple):
-        before = ""
+        hidden = False
         for word in value:
-            option, equals, rest = word.partition("=") if isinstance(word, str) and word[:1] == "-" else ("", "", "")
-            if isinstance(word, str) and _simple(before) in _NAMES | _WEAK_NAMES:
+            option, equals, secret = _option(word)
+            if hidden and isinstance(word, str):
                 yield word
-            elif equals and _simple(option) in _NAMES | _WEAK_NAMES:
-                yield rest
+            elif secret and equals:
+                yield word[len(option) + 1 :]
             else:
                 yield from _secrets_of(word)
-            before = "" if equals else option
+            hidden = secret and not equals
     elif isinstance(value, str):
-        if held or _simple(key) in _NAMES | _WEAK_NAMES:
+        if held or _is_secret_key(_simple(key)):
             yield value
         if key == "key_variable":
             yield os.environ.get(value, "")
@@ -237,5 +275,5 @@ def _secrets_of(value: Any, key: str = "", *, held: bool = False) -> Iterator[st
             yield from filter(None, (userinfo, password or user))
         for parameter in _PARAMETER.finditer(value):
             name = _simple(parameter[2])
-            if name in _IN_QUERY or name in ("xamzsignature", "xamzsecuritytoken", "xamzcredential", "xgoogsignature"):
+            if _is_secret(name, parameter[3]) and name not in _DATES:
                 yield parameter[3]

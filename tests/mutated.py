@@ -15,6 +15,7 @@ import resource
 import shutil
 import signal
 import sys
+import tarfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -325,7 +326,7 @@ def feed(name: str, numbers: range, folder: Path) -> dict[str, Any]:
         try:
             reader.read(work / path)
             read += 1
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, tarfile.TarError) as error:
             refused += 1
             told = [Path(path).name, Path(path).parent.name, str(work)]
             if not any(word and word in str(error) for word in told):

@@ -18,13 +18,18 @@ _START: Final = 0.06
 """Of a length, by which either side may be cut away (or lie further out) for the alignment to begin with it."""
 _STEPS: Final = 10
 _SHEAR: Final = 0.02
+_LEAST_CORRELATION: Final = 0.85
+_ALIKE: Final = (0.8, 0.9)
+"""Of a block, the correlation above which it shows the same; and of blocks, the share that then lies in place."""
+_PATCH: Final = (16, 16)
+_BUSY: Final = 0.05
 _MOST_CROPPED: Final = 0.25
 """Of a length, by which the scale may differ from 1."""
 
 
 def alignments(one: Floats, other: Floats) -> Iterator[Any]:
     """Affine maps [2, 3] without shear from coordinates of one to the other's, from pixel corners, the likelier one
-    first."""
+    first; none where the pictures do not even coarsely correlate."""
     place = start = _start(one, other)
     for side, iterations in _LEVELS:
         small, sizes = [], []
@@ -36,9 +41,11 @@ def alignments(one: Floats, other: Floats) -> Iterator[Any]:
         warp = centred(rescaled(place, sizes[0], sizes[1])).astype(np.float32)
         criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, iterations, 1e-4)
         try:
-            _, warp = cv2.findTransformECC(small[0], small[1], warp, cv2.MOTION_AFFINE, criteria)
+            correlation, warp = cv2.findTransformECC(small[0], small[1], warp, cv2.MOTION_AFFINE, criteria)
         except cv2.error:  # too little texture, or it does not converge
             break
+        if correlation < _LEAST_CORRELATION:
+            return
         place = rescaled(centred(warp, -0.5), [1 / size for size in sizes[0]], [1 / size for size in sizes[1]])
     else:
         lengths = np.array(other.shape[1::-1]) / one.shape[1::-1]
@@ -49,6 +56,22 @@ def alignments(one: Floats, other: Floats) -> Iterator[Any]:
             place[0, 1] = place[1, 0] = 0
             yield place
     yield start
+
+
+def in_place(one: Floats, other: Floats) -> bool:
+    """Whether two pictures of one size lie on each other as they are: nearly all blocks that show something
+    correlate, whatever their tones."""
+    first, second = (cv2.cvtColor(each, cv2.COLOR_RGB2GRAY) for each in (one, other))
+    mean, there = (cv2.blur(each, _PATCH) for each in (first, second))
+    shared = cv2.blur(first * second, _PATCH) - mean * there
+    squares = (
+        np.maximum(cv2.blur(each * each, _PATCH) - middle * middle, 0)
+        for each, middle in ((first, mean), (second, there))
+    )
+    spread, other_spread = (np.sqrt(square) for square in squares)
+    busy = np.maximum(spread, other_spread) > _BUSY
+    alike = shared[busy] > _ALIKE[0] * spread[busy] * other_spread[busy]
+    return bool(alike.size and alike.mean() >= _ALIKE[1])
 
 
 def _start(one: Floats, other: Floats) -> Any:

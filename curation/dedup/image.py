@@ -46,14 +46,17 @@ class NearImages(Method):
     bucket_limit: ClassVar[int] = 128
     survivor: ClassVar[str] = "image.min_side"
 
-    max_distance: int = 8
-    """Bits, 0-16, in which the 64-bit `image.phash` of two copies may differ."""
+    max_distance: int = 10
+    """Bits, 0-16, in which the 64-bit `image.phash` of two copies may differ. All such pairs are found."""
     verify: bool = True
     """Compare the scorer `fingerprint` too. Without it use a `max_distance` of 2-4: clocks and documents look alike."""
     pictures: bool = True
     """With `verify`: compare the pictures too, from the shards' images, so that those which differ in a digit or a lamp
     stay apart. Where the images are gone, and with false, the fingerprints decide."""
-    candidate_distance: int = 80
+    candidate_hash_distance: int = 14
+    """Bits of 64 in which `image.phash` may differ of two whose pictures are then compared: crops differ by more than
+    `max_distance`. Beyond that most pairs are found, not all: the index is laid out for `max_distance`."""
+    candidate_distance: int = 90
     """Bits of 256 in which `fingerprint.dct` may differ of two whose pictures are then compared."""
     fingerprint_distance: int = 56
     """Where pictures are not compared: bits of 256 in which `fingerprint.dct` may differ."""
@@ -72,6 +75,8 @@ class NearImages(Method):
         check_distances(self.max_distance, self.fingerprint_distance, self.color_distance, self.aspect_tolerance)
         if not 0 <= self.candidate_distance <= 256:
             raise ValueError(f"candidate_distance: {self.candidate_distance} is not in 0-256 (bits of 256)")
+        if not 0 <= self.candidate_hash_distance <= 64:
+            raise ValueError(f"candidate_hash_distance: {self.candidate_hash_distance} is not in 0-64 (bits of 64)")
         if not 0 <= self.brightness < 1:
             raise ValueError(f"brightness: {self.brightness} is not in [0, 1)")
         if self.expected < 1:
@@ -104,8 +109,8 @@ class NearImages(Method):
         return Keys(keys=(hashes[:, None] & masks[None, :]) * _SPREAD, known=known, identity=identity)
 
     def same(self, rows: pa.Table, first: Indices, second: Indices) -> Bools:
-        hashes = _hashes(rows["image.phash"])
-        result = np.bitwise_count(hashes[first] ^ hashes[second]) <= self.max_distance
+        most = max(self.max_distance, self.candidate_hash_distance) if self.compares_images else self.max_distance
+        result = self._near_hashes(rows, first, second, most)
         places = np.flatnonzero(result)
         first, second = first[places], second[places]
         aspect = _log_aspect(rows)
@@ -119,7 +124,7 @@ class NearImages(Method):
         return result
 
     def same_images(self, rows: pa.Table, first: Indices, second: Indices) -> Bools:
-        from mmcorpus.curation.dedup.same_picture import Picture, same_picture  # OpenCV, only where it is needed
+        from mmcorpus.curation.dedup.same_picture import Picture, difference  # OpenCV, only where it is needed
 
         files = rows["image"].combine_chunks()
 
@@ -130,13 +135,29 @@ class NearImages(Method):
             return Picture.of(image.pixels) if isinstance(image, DecodedImage) else None
 
         # Where an image is gone the fingerprints decide, by the narrower limits.
-        result = _of_pairs(_distances, _dct(rows), first, second) <= self.fingerprint_distance
+        result = self._near_hashes(rows, first, second, self.max_distance)
+        result &= _of_pairs(_distances, _dct(rows), first, second) <= self.fingerprint_distance
         result[result] = self._same_colours(rows, first[result], second[result])
+        # Of each copy the first picture that it was found to be one of, and how much it differs from that. Two that
+        # differ so little from the same one are not compared: a picture's copies cost their number, not its square.
+        known: dict[int, tuple[int, float]] = {}
         for place, (one, other) in enumerate(zip(first.tolist(), second.tolist(), strict=True)):
+            of_one, of_other = known.get(one, (one, 0.0)), known.get(other, (other, 0.0))
+            if of_one[0] == of_other[0] and of_one[1] + of_other[1] <= 1:
+                result[place] = True
+                continue
             pair = picture(one), picture(other)
             if pair[0] is not None and pair[1] is not None:
-                result[place] = same_picture(pair[0], pair[1])
+                differs = difference(pair[0], pair[1])
+                result[place] = differs <= 1
+                if differs <= 1 and one not in known:
+                    known.setdefault(other, (one, differs))
         return result
+
+    def _near_hashes(self, rows: pa.Table, first: Indices, second: Indices, most: int) -> Bools:
+        hashes = _hashes(rows["image.phash"])
+        near: Bools = np.bitwise_count(hashes[first] ^ hashes[second]) <= most
+        return near
 
     def _same_colours(self, rows: pa.Table, first: Indices, second: Indices) -> Bools:
         shift = partial(color_shift, brightness=self.brightness)

@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from mmcorpus.curation.dedup.alignment import SMALLEST, Floats, alignments, centred, rescaled, resized
+from mmcorpus.curation.dedup.alignment import SMALLEST, Floats, alignments, centred, in_place, rescaled, resized
 from mmcorpus.curation.dedup.tones import Tones, fit_tones
 
 SIDE: Final = 512
@@ -38,6 +38,7 @@ _SHARE: Final = ((0.12, 0.26), (0.4, 0.5))
 _RING: Final = 0.08
 _MOST_RING: Final = 6.0
 _MEAN: Final = 18.0
+_PLAIN: Final = 2.5
 _SHIFTS: Final = tuple((y, x) for y in (0, -1, 1) for x in (0, -1, 1))
 
 
@@ -55,7 +56,7 @@ class Picture:
         share = SIDE / max(height, width)
         if share < 1:
             size = (max(1, round(width * share)), max(1, round(height * share)))
-            pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+            pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
         return cls(pixels)
 
 
@@ -71,13 +72,17 @@ def difference(first: Picture, second: Picture) -> float:
         return 0.0
     # The smaller one first; of one size, by what they hold, so that the order in which they are given decides nothing.
     one, other = (
-        each.astype(np.float32) / 255
+        each.astype(np.float32) / np.float32(255)
         for each in sorted((first.pixels, second.pixels), key=lambda each: (each.size, each.shape, each.tobytes()))
     )
     if min(one.shape[:2]) < SMALLEST:
         return float("inf")
-    direct = _compare(one, resized(other, one.shape[1], one.shape[0]))
-    return direct if direct <= 1 else min(direct, _cropped(one, other))
+    there = resized(other, one.shape[1], one.shape[0])
+    direct = _compare(one, there)
+    # What lies in place but for a part that plainly differs is no crop.
+    if direct <= 1 or (direct > _PLAIN and in_place(one, there)):
+        return direct
+    return min(direct, _cropped(one, other))
 
 
 def _cropped(one: Floats, other: Floats) -> float:
@@ -115,7 +120,7 @@ def _compare(one: Floats, other: Floats) -> float:
     height, width = one.shape[:2]
     if max(height, width) < _SMALL:  # of a small one, a pixel and a block are half as large
         size = (2 * width, 2 * height)
-        one, other = (np.clip(cv2.resize(each, size, interpolation=cv2.INTER_CUBIC), 0, 1) for each in (one, other))
+        one, other = (_enlarged(each, size) for each in (one, other))
     best = float("inf")
     for source, target in ((one, other), (other, one)):
         tones = fit_tones(source, target)
@@ -123,6 +128,11 @@ def _compare(one: Floats, other: Floats) -> float:
         if best <= 1 or tones == Tones():
             break
     return best
+
+
+def _enlarged(pixels: Floats, size: tuple[int, int]) -> Floats:
+    result: Floats = np.clip(cv2.resize(pixels, size, interpolation=cv2.INTER_CUBIC), 0, 1).astype(np.float32)
+    return result
 
 
 def _unexplained(source: Floats, target: Floats, tones: Tones) -> float:
@@ -135,8 +145,8 @@ def _unexplained(source: Floats, target: Floats, tones: Tones) -> float:
     # Colour is encoded, and seen, at less resolution.
     quarter = (max(SMALLEST, first.shape[1] // 4), max(SMALLEST, first.shape[0] // 4))
     for channel in (1, 2):
-        pair = [cv2.resize(each[..., channel], quarter, interpolation=cv2.INTER_AREA) for each in (first, second)]
-        worst = max(worst, _blocks(*pair, gain, 4, 4, chroma=True))
+        coarse, there = (resized(each[..., channel], *quarter) for each in (first, second))
+        worst = max(worst, _blocks(coarse, there, gain, 4, 4, chroma=True))
     if worst <= 1:
         worst = max(worst, _blocks(first[..., 0], second[..., 0], gain, _BLOCK, _MEAN_BLOCK))
     return worst
@@ -144,7 +154,7 @@ def _unexplained(source: Floats, target: Floats, tones: Tones) -> float:
 
 def _blocks(first: Floats, second: Floats, gain: float, block: int, mean_block: int, *, chroma: bool = False) -> float:
     """The worst block of one channel, 0-255."""
-    first, second = (cv2.GaussianBlur(each, (0, 0), 0.7) for each in (first, second))
+    first, second = (np.asarray(cv2.GaussianBlur(each, (0, 0), 0.7), np.float32) for each in (first, second))
     size, wide = ((min(side, first.shape[1]), min(side, first.shape[0])) for side in (block, mean_block))
     left, means = _left(first - second, size, wide)
     contrast = np.maximum(_deviation(first, size), _deviation(second, size))
@@ -162,7 +172,7 @@ def _blocks(first: Floats, second: Floats, gain: float, block: int, mean_block: 
     if worst <= 1:
         return worst
     # Blocks that do not fit where they are may fit a pixel beside it: the worst one first, it mostly decides.
-    y, x = np.unravel_index(int(scores.argmax()), scores.shape)
+    y, x = divmod(int(scores.argmax()), scores.shape[1])
     for places in ((y, y + 1, x, x + 1), _box(scores > 1)):
         worst = _shifted(first, second, allowed, limit, places, size, wide)
         if worst > 1:

@@ -174,14 +174,16 @@ class Verify:
 
     def _same(self, pairs: Hashes, wanted: Indices, values: pa.Table) -> Hashes:
         first, second = (np.searchsorted(wanted, rows) for rows in unpack_pairs(pairs))
+        if self.images and len(pairs):  # at once: what is known of some copies of a picture spares comparing others
+            return pairs[self.plan.method.same_images(_retyped(values, _LONG, _SHORT), first, second)]
         kept: list[Bools] = [np.empty(0, np.bool_)]
         size = max(256, CHUNK_BYTES // (2 * (values.nbytes // max(1, values.num_rows) + 1)))
         for start in range(0, len(pairs), size):
             chunk = slice(start, start + size)
             rows, places = np.unique(np.concatenate([first[chunk], second[chunk]]), return_inverse=True)
             half = len(places) // 2
-            judge = self.plan.method.same_images if self.images else self.plan.method.same
-            kept.append(judge(_retyped(values.take(rows), _LONG, _SHORT), places[:half], places[half:]))
+            same = self.plan.method.same(_retyped(values.take(rows), _LONG, _SHORT), places[:half], places[half:])
+            kept.append(same)
         return pairs[np.concatenate(kept)]
 
     def _near(self, candidates: pa.Table, wanted: Indices, values: pa.Table) -> Hashes:

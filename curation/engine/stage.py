@@ -28,6 +28,9 @@ from mmcorpus.curation.store.written import noting
 from mmcorpus.filters.secrets import masked_text
 
 RESUMED: Final = "resumed"
+UNRECORDED: Final = (
+    "there is no record of it; what its folders hold is kept if it was made from the same things, and refused if not"
+)
 UNREAD: Final = "the stage that made it makes it again, and this one goes on from there"
 
 
@@ -105,7 +108,7 @@ def decide(stage: Stage, records: Records) -> Decision:
     before = records.stages.get(stage.name)
     decision = Decision(stage=stage, action="run", reason="new", made_from=made_from)
     if before is None:
-        return decision
+        return dataclasses.replace(decision, reason=UNRECORDED) if is_unrecorded(stage, records) else decision
     known = before.made_from
     if stage.translate is not None and before.fingerprint != made_from.fingerprint:
         known = dataclasses.replace(known, config=stage.translate(known.config))
@@ -127,6 +130,13 @@ def decide(stage: Stage, records: Records) -> Decision:
     if stage.again:
         return dataclasses.replace(decision, reason="asked for again")
     return dataclasses.replace(decision, action="keep", reason="up to date")
+
+
+def is_unrecorded(stage: Stage, records: Records) -> bool:
+    """Whether a stage has no record, though some of its output is there."""
+    return stage.name not in records.stages and any(
+        storage.exists(storage.join(records.root, output)) for output in stage.outputs
+    )
 
 
 def perform(decision: Decision, records: Records, *, debug: bool = False) -> StageRecord:

@@ -253,7 +253,12 @@ def read_json(path: str) -> Any:
 
 def write_json(path: str, value: Any) -> None:
     """Write a value as JSON, keys sorted, atomically: equal values give equal bytes."""
-    write_bytes(path, (json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False) + "\n").encode())
+    write_bytes(path, json_bytes(value))
+
+
+def json_bytes(value: Any) -> bytes:
+    """What `write_json` writes."""
+    return (json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def read_table(path: str, columns: list[str] | None = None) -> pa.Table:

@@ -7,6 +7,7 @@ A uid of 32 hex digits is a pair of unsigned 64-bit numbers: `(int(uid[:16], 16)
 
 import hashlib
 import io
+import tokenize
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -160,7 +161,7 @@ def read_npy(path: str) -> Pairs:
     if data.startswith(_MAGIC):
         try:
             shape, dtype, begin = _npy_header(data)
-        except (ValueError, EOFError, SyntaxError, TypeError) as error:
+        except (ValueError, EOFError, SyntaxError, TypeError, tokenize.TokenError) as error:
             raise ValueError(f"{path}: a damaged .npy: {error}") from None
         if dtype != PAIR or len(shape) != 1:
             hint = "; objects are pickles, never read (allow_pickle); list uids as text" if dtype.hasobject else ""

@@ -309,12 +309,16 @@ def _on_loopback() -> Iterator[None]:
 
 
 def _ray_folder() -> str:
-    """The folder of the files of Rays that are started here: this user alone can enter it."""
+    """The folder of the files of Rays that are started here, in one that this user alone can enter.
+
+    It is not that folder itself, as Ray opens its own to everybody (mode 0777).
+    """
     from mmcorpus.filters.weights import private_folder
 
     base = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
     os.makedirs(base, exist_ok=True)
-    return private_folder(os.path.join(base, f"mmcorpus-ray-{os.getuid()}"))
+    own = private_folder(os.path.join(base, f"mmcorpus-{os.getuid()}"), variable="RAY_TMPDIR")
+    return os.path.join(own, "ray")
 
 
 class Cluster:

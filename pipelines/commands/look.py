@@ -61,7 +61,9 @@ def inspect(
         mmcorpus inspect runs/demo/training/sft
     """
     from mmcorpus.pipelines.report.inspect import describe, story
+    from mmcorpus.pipelines.run.state import RunState
 
+    RunState.load(path)  # of a run: raises for a record that is none
     for line in story(path, uid) if uid else describe(path):
         say(line)
 
@@ -83,6 +85,7 @@ def report(run: RunArgument) -> None:
     from mmcorpus.pipelines.report import write_report
     from mmcorpus.pipelines.run.state import RunState
 
+    RunState.load(run)  # raises for a record that is none
     with noting() as notes:
         say(f"Report: {write_report(run)}")
     state = RunState.load(run)

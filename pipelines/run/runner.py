@@ -4,7 +4,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from mmcorpus.curation.engine.stage import RESUMED, Decision, Records, Stage, StageRecord, decide, perform
+from mmcorpus.curation.engine.stage import (
+    RESUMED,
+    UNRECORDED,
+    Decision,
+    Records,
+    Stage,
+    StageRecord,
+    decide,
+    is_unrecorded,
+    perform,
+)
 
 _FIRST: Final = (
     "listed",
@@ -45,7 +55,8 @@ def preview(stages: Sequence[Stage], records: Records) -> list[Decision]:
         causes = list(dict.fromkeys(name for need in stage.needs if (name := need.partition("#")[0]) in stale))
         decision = decide(stage, records)
         if causes and (decision.action != "run" or decision.reason.startswith(RESUMED)):
-            decision = Decision(stage=stage, action="run", reason=f"needs {', '.join(causes)}")
+            why = f"; {UNRECORDED}" if is_unrecorded(stage, records) else ""
+            decision = Decision(stage=stage, action="run", reason=f"needs {', '.join(causes)}{why}")
         if decision.action == "run":
             stale.append(stage.name)
         decisions.append(decision)

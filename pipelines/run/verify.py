@@ -18,7 +18,7 @@ from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.lock import RunLocked, lock
 from mmcorpus.curation.store.storage import Damaged
 from mmcorpus.curation.store.tars import read_tar
-from mmcorpus.pipelines.run.state import FILE, OWN, OWN_FILES, RunState
+from mmcorpus.pipelines.run.state import DIGEST, FILE, OWN, OWN_FILES, RunState
 
 _KINDS: Final = (
     (r"lists/[^/]+/\d+\.parquet", "a part of the list"),
@@ -98,20 +98,25 @@ def verify_run(root: str, stages: Sequence[str] = (), *, sample: bool = False) -
         FileNotFoundError: there is no run.
         ValueError: it has no such stage.
     """
-    if not storage.exists(storage.join(root, FILE)):
+    there = storage.exists(storage.join(root, FILE))
+    if not there and not storage.exists(storage.join(root, manifest.FOLDER)):
         raise FileNotFoundError(f"{root} holds no run (no {FILE}); give the --out folder of a `mmcorpus run`")
     again = f"`mmcorpus run RECIPE --out {root}` (the same command as before)"
     try:
+        if not there:
+            raise Damaged(storage.join(root, FILE), "record of a run", "is gone")
         state = RunState.load(root)
     except Damaged as error:
-        advice = f"{again} sets it aside and goes on from what the folders hold; then verify again"
-        fault = _fault(FILE, "changed", error.why, OWN, advice)
+        aside = "sets it aside and goes" if there else "goes"
+        advice = f"{again} {aside} on from what the folders hold; then verify again"
+        fault = _fault(FILE, "changed" if there else "missing", error.why, OWN, advice)
         return Verdict(files=0, bytes=0, unknown=0, unfinished=(), faults=(fault,), noted=True)
     known = state.stages | state.retired
     wanted = [name for name in known if not stages or _named(name, stages)]
     if stages and not wanted:
         raise ValueError(f"{root} has no stage {', '.join(stages)}; it has: {', '.join(known)}")
-    looked = [_look(root, name, known[name], name in state.stages, again, sample) for name in wanted]
+    looked = [*_record(root, again)] if not stages else []
+    looked += [_look(root, name, known[name], name in state.stages, again, sample) for name in wanted]
     if not stages and state.manifest:
         own = StageRecord(fingerprint="", status="done", outputs=list(OWN_FILES), manifest=state.manifest)
         looked.append(_look(root, OWN, own, True, again, sample))
@@ -125,6 +130,17 @@ def verify_run(root: str, stages: Sequence[str] = (), *, sample: bool = False) -
         faults=tuple(faults),
         noted=_note(root, mended),
     )
+
+
+def _record(root: str, again: str) -> Iterator[Verdict]:
+    """The record itself, where its values are those of its digest and its bytes are not what was written: the last
+    digit of a number can change without its value."""
+    data = storage.read_bytes(storage.join(root, FILE))
+    stored = json.loads(data)
+    if DIGEST in stored and storage.json_bytes(stored) != data:
+        detail = "has other bytes than were written, though its values are the same"
+        fault = _fault(FILE, "changed", detail, OWN, f"{again} writes it again")
+        yield Verdict(files=0, bytes=0, unknown=0, unfinished=(), faults=(fault,), noted=True)
 
 
 def _named(stage: str, wanted: Collection[str]) -> bool:

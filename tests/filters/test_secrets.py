@@ -37,6 +37,13 @@ def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         ("https://h/x?%74oken=abc&amp;access_token=d#id_token=e", "https://h/x?%74oken=***&amp;access_token=***#id_token=***"),
         (r'{"url": "http:\/\/u:p@h\/x?key=1\u0026w=2"}', r'{"url": "http:\/\/***@h\/x?key=***\u0026w=2"}'),
+        (
+            "https://h/l.csv?oauth_token=a&X-Plex-Token=b&wsSecret=c&hdnts=exp=1~hmac=d&pass=e&page=2&app_key=f&token%5B%5D=g",
+            "https://h/l.csv?oauth_token=***&X-Plex-Token=***&wsSecret=***&hdnts=***&pass=***&page=2&app_key=***"
+            "&token%5B%5D=***",
+        ),
+        ("https://h/x;jsessionid=abc", "https://h/x;jsessionid=***"),
+        ("https://h/x?x-cos-security-token=d&author=e&auth_sig=f", "https://h/x?x-cos-security-token=***&author=e&auth_sig=***"),
         ("Authorization: Bearer abc.def-123", "Authorization: Bearer ***"),
         ("{'Authorization': 'Basic dXNlcjpwdw=='}", "{'Authorization': 'Basic ***'}"),
         ("curl -H 'X-Api-Key: 1234abcd'", "curl -H 'X-Api-Key: ***'"),
@@ -58,6 +65,7 @@ def test_secrets_are_masked(text: str, expected: str) -> None:
     [
         "https://host/@user/x.jpg?w=3&h=2&page=4&v=5#top=1", "mail a@b.example", "clip.score > 0.3 and key == 3",
         "unexpected token: <image>", "max_tokens=5, eos_token=</s>, tokenizer: smol", "keep: image.min_side >= 200",
+        "https://h/get?key=lists/1.csv", "https://h/get?key=a%2Fb", "https://h/get?key=2.parquet&tokens=5&tokenizer=x",
         "data:image/jpeg;base64,/9j/4AAQ=", "https://host/x?expires=12&sp=1&date=2", "C://x", "sk-learn-contrib",
     ],
 )  # fmt: skip
@@ -79,6 +87,25 @@ def test_configs_are_masked_by_their_keys_and_stay_as_they_are_elsewhere() -> No
         "none": None,
     }  # fmt: skip
     assert masked({"https://u:p@h/x": 1}) == {"https://***@h/x": 1}
+
+
+def test_secrets_of_a_scorer_of_ones_own_are_masked() -> None:
+    scorer = {
+        "my:Judge": {"openai_api_key": "abcdefgh", "db_password": "ijklmnop", "pad_token": "<pad>", "key_col": "k"}
+    }
+    masked_scorer = {"openai_api_key": "***", "db_password": "***", "pad_token": "<pad>", "key_col": "k"}
+    assert masked(scorer) == {"my:Judge": masked_scorer}
+    remember_config(scorer)
+    assert masked_text("abcdefgh ijklmnop") == "*** ***"
+
+
+def test_variables_of_a_command_are_masked_in_it_and_word_for_word() -> None:
+    command = ["env", "HF_TOKEN=abcdefgh", "LEVEL=1", "vllm", "--api-key", "ijklmnop", "--model=m"]
+    assert masked(command) == ["env", "HF_TOKEN=***", "LEVEL=1", "vllm", "--api-key", "***", "--model=m"]
+    remember_config(
+        {"command": command, "urls": "https://h/l.csv?auth_sig=1&download_token=qrstuvwx&X-Amz-Date=20300101T0"}
+    )
+    assert masked_text("abcdefgh, ijklmnop, qrstuvwx, 20300101T0") == "***, ***, ***, 20300101T0"
 
 
 def test_known_secrets_are_masked_word_for_word_in_messages_alone(monkeypatch: pytest.MonkeyPatch) -> None:

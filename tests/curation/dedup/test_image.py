@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.lookalikes import lookalikes
-from mmcorpus.curation.dedup import DedupReport, Source, deduplicate
+from mmcorpus.curation.dedup import DedupReport, Source, deduplicate, same_picture
 from mmcorpus.curation.dedup.image import NearImages, color_shift
 from mmcorpus.curation.synthetic.render import render
 from tests.curation.dedup.corpus import copies_of, encode, found, make_rows, source_at
@@ -72,6 +72,37 @@ def test_pictures_that_differ_in_a_digit_stay_apart_and_their_copies_do_not(tmp_
     assert [rows[uid][2] for uid in uids] == [uid for uid in uids[::2] for _ in range(2)]
     by_fingerprint = run(source, tmp_path, NearImages(pictures=False))
     assert by_fingerprint.largest > 2, "forms that the fingerprints do not tell apart"
+
+
+def test_copies_of_one_picture_are_not_all_compared_with_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = lookalikes("form", 3, 2)
+    files = [encode(pictures[number % 2], 60 + 4 * number) for number in range(8)]
+    shape = {"image.phash": ["00" * 8] * 8, "fingerprint.dct": ["00" * 32] * 8, "fingerprint.color": ["00" * 48] * 8}
+    rows = pa.table({**shape, "image": pa.array(files, pa.binary())})
+    compared = []
+
+    def counted(first: same_picture.Picture, second: same_picture.Picture) -> float:
+        compared.append(measure(first, second))
+        return compared[-1]
+
+    measure = same_picture.difference
+    monkeypatch.setattr(same_picture, "difference", counted)
+    first, second = np.triu_indices(8, 1)
+    assert (NearImages().same_images(rows, first, second) == (first % 2 == second % 2)).all()
+    assert sum(value > 1 for value in compared) == 16, "no two of different pictures are spared the comparison"
+    assert sum(value <= 1 for value in compared) < 9, "of the 12 pairs of copies"
+
+
+def test_crops_whose_hashes_are_further_apart_are_candidates_only_where_pictures_decide() -> None:
+    shape = {"image.stored_width": [80] * 3, "image.stored_height": [60] * 3, "fingerprint.dct": ["00" * 32] * 3}
+    rows = pa.table({"image.phash": [f"{value:016x}" for value in (0, 0x3FFF, 0x7FFF)], **shape})
+    rows = rows.append_column("fingerprint.color", pa.array(["00" * 48] * 3))
+    first, second = np.array([0, 0]), np.array([1, 2])  # 14 and 15 bits
+    assert NearImages().same(rows, first, second).tolist() == [True, False]
+    assert NearImages(candidate_hash_distance=15).same(rows, first, second).all()
+    assert not NearImages(pictures=False).same(rows, first, second).any()
+    gone = rows.append_column("image", pa.nulls(3, pa.binary()))
+    assert not NearImages().same_images(gone, first, second).any()
 
 
 def test_where_the_images_are_gone_the_fingerprints_decide_and_it_is_said(tmp_path: Path) -> None:
@@ -149,7 +180,14 @@ def test_a_change_of_brightness_is_undone_and_no_other() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"max_distance": 17}, {"color_distance": 300}, {"brightness": 1.0}, {"expected": 0}, {"candidate_distance": 257}],
+    [
+        {"max_distance": 17},
+        {"color_distance": 300},
+        {"brightness": 1.0},
+        {"expected": 0},
+        {"candidate_distance": 257},
+        {"candidate_hash_distance": 65},
+    ],
 )
 def test_a_wrong_parameter_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):

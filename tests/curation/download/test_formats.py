@@ -276,3 +276,15 @@ def test_a_folder_s_notes_are_no_lists_and_its_folders_are_read(spark: Path, cap
     (spark / "day=1" / "part-0.parquet").unlink()
     (spark / "day=2" / "part-0.parquet").unlink()
     assert [Path(path).name for path in find_lists(str(spark))] == ["LICENSE.txt", "notes.txt"]
+
+
+def test_the_beginning_of_a_list_may_end_within_a_character(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmcorpus.curation.download.formats.HEAD", 256)
+    text = "url,caption\n" + "".join(f"http://a.test/{n}.jpg,a 🦆 and a 🦢\n" for n in range(30))
+    for cut in range(4):  # so that each byte of a pair of surrogates comes last
+        path = tmp_path / f"{cut}.csv"
+        path.write_bytes(("x" * cut + text).encode("utf-16"))
+        assert inspect(str(path), "x" * cut + "url").kind == "csv"
+    (tmp_path / "odd.csv").write_bytes("url,caption\nhttp://a.test/1.jpg,a\n".encode("utf-16") + b"\n")
+    with pytest.raises(ListError, match=r"odd\.csv is damaged: it is not UTF-16-LE"):
+        inspect(str(tmp_path / "odd.csv"), "url")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mmcorpus.curation.engine.stage import Result, Stage, decide
+from mmcorpus.curation.engine.stage import UNRECORDED, Result, Stage, decide
 from mmcorpus.curation.store.lock import RunLocked, lock
 from mmcorpus.pipelines.run.runner import Outcome, execute, preview, until
 from mmcorpus.pipelines.run.state import RunState
@@ -258,6 +258,8 @@ def test_without_a_record_nothing_is_cleared(chain: Chain) -> None:
     """What folders hold is for the stages' calls to adopt or refuse: downloads took days (hostile case 14)."""
     chain.go()
     os.remove(chain.root / "run.json")
+    said = {one.stage.name: one.reason for one in preview(chain.stages(), RunState.load(str(chain.root)))}
+    assert all(UNRECORDED in said[name] for name in ("make", "a", "b", "end")), "a preview says so beforehand"
     (chain.root / "a.txt").unlink()
     (chain.root / "a.txt").mkdir()
     (chain.root / "a.txt" / "00000.tar").write_text("days of work")

@@ -1,5 +1,6 @@
 """What a run committed, read and compared: every fault named, with what it is and what mends it."""
 
+import dataclasses
 import json
 import os
 import re
@@ -110,6 +111,35 @@ def test_every_flipped_bit_of_the_record_is_seen(run: Path) -> None:
         assert [(fault.path, fault.kind) for fault in found.faults] == [("run.json", "the record of the run")]
     path.write_bytes(whole)
     assert not verify_run(str(run)).faults
+
+
+def test_a_flip_that_leaves_the_records_values_is_seen(run: Path) -> None:
+    state = RunState.load(str(run))
+    state.put("pairs/score", dataclasses.replace(state.stages["pairs/score"], seconds=1e-05))
+    path = run / "run.json"
+    path.write_text(path.read_text().replace("1e-05", "1E-05"))
+    code, told = command(run)
+    assert (code, "run.json (the record of the run, of run) has other bytes than were written" in told) == (1, True)
+    RunState.load(str(run)).write()
+    assert not verify_run(str(run)).faults
+
+
+def test_a_record_that_is_gone_is_a_fault(run: Path) -> None:
+    (run / "run.json").unlink()
+    code, told = command(run)
+    assert code == 1
+    assert "run.json (the record of the run, of run) is gone; `mmcorpus run RECIPE" in told
+    assert "(the same command as before) goes on from what the folders hold" in told
+
+
+@pytest.mark.parametrize("name", ["status", "inspect", "report"])
+@pytest.mark.parametrize("record", ["[1, 2]", '"run"', "{}", "null"])
+def test_a_record_that_is_none_is_said_by_what_shows_a_run(run: Path, name: str, record: str) -> None:
+    (run / "run.json").write_text(record)
+    done = CliRunner().invoke(app, [name, str(run)], env={"COLUMNS": "400"})
+    assert done.exit_code == 2
+    assert "run.json is not the record of a run" in done.output
+    assert not (run / "report.html").exists()
 
 
 def test_a_run_without_manifests_is_read_for_what_files_tell_of_themselves(run: Path) -> None:
