@@ -124,8 +124,10 @@ def _attempt(function: Callable[[Columns], Columns], columns: Columns, size: int
         return [(range(size), function(columns))]
     except Unavailable:
         raise
-    except Exception as error:
-        raised = error.with_traceback(None)  # which would hold, row by row, what the batch filled the memory with
+    except (Exception, SystemExit) as error:
+        raised = _error(error).with_traceback(
+            None
+        )  # which would hold, row by row, what the batch filled the memory with
     parts: list[tuple[range, Columns | str]] = []
     for row in range(size):
         made: Columns | str
@@ -135,12 +137,17 @@ def _attempt(function: Callable[[Columns], Columns], columns: Columns, size: int
             raise
         except MemoryError:
             made = OUT_OF_MEMORY
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             made = f"{RAISED}: {type(error).__name__}: {error}"
         parts.append((range(row, row + 1), made))
     if size > 1 and all(isinstance(result, str) for _, result in parts):
         raise raised
     return parts
+
+
+def _error(error: Exception | SystemExit) -> Exception:
+    """A library's `sys.exit()` is an error of what called it, and does not end the worker."""
+    return RuntimeError(f"SystemExit: {error}") if isinstance(error, SystemExit) else error
 
 
 def _joined(parts: list[Sequence[Any]]) -> Sequence[Any]:

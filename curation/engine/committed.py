@@ -42,9 +42,17 @@ def settle(
     amend(records, changes, but=name)
     unread = [path.removeprefix(base) for path in notes.damaged if path.startswith(base) and path not in notes.files]
     own = [path for path in unread if path in entries]
+    entries |= disowned(root, entries, own)
     others = mark_damaged(records, [path for path in unread if path not in own])
     written = manifest.write_manifest(root, name, entries)
     return {"manifest": written, "unsettled": 0.0, "damaged": own}, others
+
+
+def disowned(root: str, entries: Mapping[str, Entry], paths: Sequence[str]) -> Entries:
+    """Entries without a hash for those of some files, known to be damaged, whose bytes are what the entries tell."""
+    known = {path: entries[path] for path in paths if path in entries}
+    differ = {one.path for one in manifest.compare(root, [*known], known)}
+    return {path: Entry(size=entry.size, sha256="") for path, entry in known.items() if path not in differ}
 
 
 def own_folders(name: str, record: StageRecord, root: str) -> list[str]:
@@ -119,7 +127,8 @@ def amend(records: Records, changes: Mapping[str, Entry | None], *, but: str = "
 def mark_damaged(records: Records, paths: Sequence[str]) -> list[str]:
     """Make the stages that made some files look at them, and make them again, when they are asked next.
 
-    Returns those of the files that a stage made.
+    Returns those of the files that a stage made. Of a file that cannot be read and has the hash that is known of it,
+    the hash is forgotten: it was taken of damaged bytes, which would pass for whole for ever.
     """
     by_stage: dict[str, list[str]] = {}
     for path in paths:
@@ -129,5 +138,10 @@ def mark_damaged(records: Records, paths: Sequence[str]) -> list[str]:
         record = records.stages[name]
         if record.status in ("done", "partial", "damaged"):
             damaged = list(dict.fromkeys((*record.damaged, *found)))
-            records.put(name, dataclasses.replace(record, status="damaged", damaged=damaged))
+            known = record.manifest
+            with contextlib.suppress(storage.Damaged):
+                entries = manifest.read_manifest(records.root, name, known) if known else Entries()
+                if forgotten := disowned(records.root, entries, found):
+                    known = manifest.write_manifest(records.root, name, entries | forgotten)
+            records.put(name, dataclasses.replace(record, status="damaged", damaged=damaged, manifest=known))
     return sorted({path for found in by_stage.values() for path in found})

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Final
 
 from mmcorpus.curation.engine import manifest
-from mmcorpus.curation.engine.committed import settle
+from mmcorpus.curation.engine.committed import disowned, settle
 from mmcorpus.curation.engine.manifest import Entries, Finding
 from mmcorpus.curation.engine.output import RECORD
 from mmcorpus.curation.engine.records import Records, StageRecord
@@ -61,8 +61,12 @@ def mend(
             settled, _ = settle(stage.name, record, records, Notes())
             files = len(manifest.read_manifest(records.root, stage.name, settled["manifest"]))
             say("adopted", stage.name, f"the hashes of its {files:,} files are taken now")
-            records.put(stage.name, dataclasses.replace(record, **{**settled, "damaged": record.damaged}))
-            continue
+            record = dataclasses.replace(record, **{**settled, "damaged": record.damaged})
+            records.put(stage.name, record)
+            if not record.damaged:
+                continue
+            entries = manifest.read_manifest(records.root, stage.name, record.manifest)
+            entries |= disowned(records.root, entries, record.damaged)
         chosen = (*record.damaged, *(sample or choose)(entries))
         found = list(manifest.compare(records.root, record.outputs, entries, hashed=chosen, scratch=stage.scratch))
         found = [one for one in found if one.problem != "foreign" and (_finished(record) or one.path in record.damaged)]

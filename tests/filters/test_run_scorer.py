@@ -1,5 +1,6 @@
 """What every batch has in common: failed decodes, scorers that raise, columns of the wrong shape."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -75,6 +76,27 @@ def test_a_scorer_that_raises_on_every_row_is_broken() -> None:
     with pytest.raises(TypeError):
         run(Length(), {"caption": [None, None]})
     assert run(Length(), {"caption": [None]})["length"].to_pylist() == [None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leaving(Length):
+    """A scorer whose library leaves the process on some rows."""
+
+    def load(self) -> Callable[[Batch], Columns]:
+        def judge(batch: Batch) -> Columns:
+            if "leave" in batch["caption"]:
+                sys.exit(3)
+            return {"length": [len(caption) for caption in batch["caption"]]}
+
+        return judge
+
+
+def test_a_row_on_which_the_scorer_leaves_the_process_costs_itself_alone() -> None:
+    table = run(Leaving(), {"caption": ["abc", "leave", "z"]})
+    assert table["length"].to_pylist() == [3, None, 1]
+    assert table["reason"].to_pylist() == [None, "error: SystemExit: 3", None]
+    with pytest.raises(RuntimeError, match="SystemExit: 3"):
+        run(Leaving(), {"caption": ["leave", "leave"]})
 
 
 def test_images_that_could_not_be_decoded_never_reach_the_scorer() -> None:

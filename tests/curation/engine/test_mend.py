@@ -171,6 +171,49 @@ def test_a_damaged_manifest_is_taken_anew(shards: Shards) -> None:
     assert shards.said == []
 
 
+def test_what_is_known_to_be_damaged_is_not_adopted(shards: Shards) -> None:
+    """The hashes of a run without manifests are taken of what is there; damage must not pass for whole by them."""
+    record = shards.records.stages["pairs/make"]
+    os.remove(manifest_path(str(shards.root), "pairs/make"))
+    shards.file("shards/pairs/00001_stats.json").write_text("{cut")
+    noted = dataclasses.replace(record, status="damaged", damaged=["shards/pairs/00001_stats.json"])
+    shards.records.put("pairs/make", noted)
+    assert shards.go() == ["pairs/make"]
+    assert shards.wrote == ["00001"]
+    assert shards.file(f"{ASIDE}/shards/pairs/00001_stats.json").read_text() == "{cut"
+
+
+def test_damage_that_was_adopted_goes_once_it_cannot_be_read(shards: Shards) -> None:
+    record = shards.records.stages["pairs/make"]
+    os.remove(manifest_path(str(shards.root), "pairs/make"))
+    shards.records.put("pairs/make", dataclasses.replace(record, manifest=""))
+    shards.file("shards/pairs/00001_stats.json").write_text("{cut")
+    assert shards.go() == []
+    reads = dataclasses.replace(shards.stages[1], config={"x": 2}, run=lambda: _read_json(shards))
+    perform(decide(reads, shards.records), shards.records)
+    assert shards.go() == ["pairs/make", "read"]
+    assert shards.wrote == ["00001"]
+    assert shards.go() == []
+
+
+def test_a_stage_that_cannot_read_its_own_adopted_damage_makes_it_again(shards: Shards) -> None:
+    record = shards.records.stages["pairs/make"]
+    os.remove(manifest_path(str(shards.root), "pairs/make"))
+    shards.records.put("pairs/make", dataclasses.replace(record, manifest=""))
+    shards.file("shards/pairs/00001_stats.json").write_text("{cut")
+    assert shards.go() == []
+
+    def read_own() -> Result:
+        storage.read_json(str(shards.file("shards/pairs/00001_stats.json")))
+        return Result()
+
+    own = dataclasses.replace(shards.stages[0], config={"size": 2}, invalidated_by=(), run=read_own)
+    assert perform(decide(own, shards.records), shards.records).status == "failed"
+    shards.config = {"size": 2}
+    assert "pairs/make" in shards.go()
+    assert shards.wrote == ["00001"]
+
+
 def test_a_stage_that_cannot_read_what_another_made_has_it_made_again(tmp_path: Path) -> None:
     """It is not done, whatever it made of the rest."""
     shards = Shards(tmp_path)
