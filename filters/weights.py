@@ -149,8 +149,11 @@ class _NotPrivate(PermissionError):
     pass
 
 
-def private_folder(folder: str) -> str:
-    """A folder that this user alone can enter; raises PermissionError for what somebody else may have put there."""
+def private_folder(folder: str, variable: str = "XDG_CACHE_HOME") -> str:
+    """A folder that this user alone can enter; `variable` is what the environment can name another by.
+
+    Raises PermissionError for what somebody else may have put there.
+    """
     try:
         os.mkdir(folder, 0o700)
     except FileExistsError:
@@ -163,7 +166,7 @@ def private_folder(folder: str) -> str:
         )  # fmt: skip
         if what is not None:
             raise _NotPrivate(
-                f"{folder} {what}, so that models in it cannot be trusted; remove it, or set XDG_CACHE_HOME"
+                f"{folder} {what}, so that what is in it cannot be trusted; remove it, or set {variable}"
             ) from None
         if info.st_mode & 0o077:
             os.chmod(folder, 0o700)

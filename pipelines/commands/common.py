@@ -309,12 +309,15 @@ def _on_loopback() -> Iterator[None]:
 
 
 def _ray_folder() -> str:
-    """The folder of the files of Rays that are started here: this user alone can enter it."""
+    """The folder of the files of Rays that are started here, in one that this user alone can enter.
+
+    Ray opens its own folder to everybody (`try_make_directory_shared`), so that it cannot be the private one itself.
+    """
     from mmcorpus.filters.weights import private_folder
 
     base = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
     os.makedirs(base, exist_ok=True)
-    return private_folder(os.path.join(base, f"mmcorpus-ray-{os.getuid()}"))
+    return os.path.join(private_folder(os.path.join(base, f"mmcorpus-{os.getuid()}"), "RAY_TMPDIR"), "ray")
 
 
 class Cluster:

@@ -298,7 +298,8 @@ with Cluster(1):
             if one.status == psutil.CONN_LISTEN:
                 print("listens", one.laddr.ip, process.name())
     folder = ray._private.worker._global_node.get_session_dir_path()
-    print("folder", oct(stat.S_IMODE(os.stat(os.path.dirname(folder)).st_mode)), os.path.dirname(folder))
+    private = os.path.dirname(os.path.dirname(folder))
+    print("folder", oct(stat.S_IMODE(os.stat(private).st_mode)), private)
 """
 
 
@@ -329,9 +330,20 @@ def test_files_of_ray_in_a_folder_of_somebody_elses_are_refused(
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     monkeypatch.setitem(sys.modules, "ray", Fake())
     (tmp_path / "elsewhere").mkdir()
-    (tmp_path / f"mmcorpus-ray-{os.getuid()}").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(PermissionError, match="is no folder, or a link"):
+    (tmp_path / f"mmcorpus-{os.getuid()}").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(PermissionError, match=r"is no folder, or a link.* or set RAY_TMPDIR"):
         Cluster().start()
+
+
+def test_ray_may_open_its_folder_and_the_next_ray_starts_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    folder = Path(common._ray_folder())
+    folder.mkdir()
+    folder.chmod(0o777)  # as Ray does it
+    assert Path(common._ray_folder()) == folder
+    assert folder.parent.stat().st_mode & 0o077 == 0
 
 
 def test_what_is_said_shows_controls_as_text_and_no_secrets(capsys: pytest.CaptureFixture[str]) -> None:
