@@ -177,9 +177,9 @@ def inspect(path: str, url_col: str) -> ListFile:
             if inside is not None or head.startswith(b"PAR1"):
                 raise ListError(f"{path} is {inside or 'parquet'} in {compression}; unpack it once")
             _refuse_others(path, head, compression, named)
-    if not head:
-        return ListFile(path=path, kind=named, compression=compression)
-    return _text_kind(path, compression, head, url_col, named)
+        if not head:
+            return ListFile(path=path, kind=named, compression=compression)
+        return _text_kind(path, compression, head, url_col, named)
 
 
 def _refuse_others(path: str, head: bytes, compression: str | None, named: str) -> None:
@@ -210,7 +210,7 @@ class _Joined:
 
 def _text_kind(path: str, compression: str | None, head: bytes, url_col: str, named: str) -> ListFile:
     """A text's format by its first line."""
-    lines = list(Lines(iter([head]), head))
+    lines = list(Lines(iter([head]), head, whole=False))
     first = next((line for line in lines if line is not None and line.strip()), "").removesuffix("\r")
     begins = first.lstrip()
     if first.count("\0") * 20 > len(first):

@@ -44,12 +44,13 @@ def encoding_of(head: bytes) -> tuple[str, int]:
 class Lines:
     """The lines of a text without their `\\n`; None for one that is longer than `MAX_LINE`."""
 
-    def __init__(self, chunks: Iterator[bytes], head: bytes) -> None:
-        """`head` is how the text begins, some kilobytes of it; `chunks` begin there too."""
+    def __init__(self, chunks: Iterator[bytes], head: bytes, *, whole: bool = True) -> None:
+        """`head` is how the text begins, some kilobytes of it; `chunks` begin there too. `whole`: they go to its end,
+        and do not break off within a character."""
         encoding, mark = encoding_of(head)
         self._chunks = _without(chunks, mark)
         if encoding != "utf-8":
-            self._chunks = _as_utf8(self._chunks, encoding)
+            self._chunks = _as_utf8(self._chunks, encoding, whole)
         start = head[mark:].decode(encoding, "replace")
         self._old_mac = "\r" in start and "\n" not in start
         self.not_utf8 = 0
@@ -117,12 +118,13 @@ def _without(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
         size = max(0, size - len(chunk))
 
 
-def _as_utf8(chunks: Iterator[bytes], encoding: str) -> Iterator[bytes]:
+def _as_utf8(chunks: Iterator[bytes], encoding: str, whole: bool) -> Iterator[bytes]:
     decoder = codecs.getincrementaldecoder(encoding)("surrogatepass")
     try:
         for chunk in chunks:
             yield decoder.decode(chunk).encode("utf-8", "surrogatepass")
-        decoder.decode(b"", final=True)
+        if whole:
+            decoder.decode(b"", final=True)
     except UnicodeDecodeError as error:
         raise Damaged(f"it is not {encoding.upper()}, as its first bytes say: {error.reason}") from None
 
