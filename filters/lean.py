@@ -39,12 +39,20 @@ def _png(data: bytes) -> bytes | None:
         needed = chunk.kind in _PNG_KEPT
         if needed and chunk.end + 4 > len(data):  # what follows would be taken for its content
             return None
-        useful = chunk.kind == b"tRNS" or (chunk.kind == b"eXIf" and size <= MAX_EXIF)
+        useful = (chunk.kind == b"tRNS" and _has_transparency(data, size)) or (
+            chunk.kind == b"eXIf" and size <= MAX_EXIF
+        )
         if needed or (useful and chunk.is_sound(data)):
             parts.append(data[chunk.start - 8 : chunk.end + 4])
     end = b"IEND"
     parts.append(bytes(4) + end + zlib.crc32(end).to_bytes(4, "big"))
     return b"".join(parts)
+
+
+def _has_transparency(data: bytes, size: int) -> bool:
+    """True if a tRNS chunk of so many bytes fits the PNG's color type (PNG 1.2, 4.2.1.1); libpng passes over others."""
+    color_type = data[25]
+    return size == {0: 2, 2: 6}[color_type] if color_type in (0, 2) else color_type == 3 and 0 < size <= 256
 
 
 def _jpeg(data: bytes) -> bytes:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from mmcorpus.curation.store import storage, written
 from mmcorpus.curation.store.shards import IMAGE_EXTENSIONS, SUCCESS, EncodedImage, Shard, read_rows
-from mmcorpus.curation.store.tars import is_readable, read_tar
+from mmcorpus.curation.store.tars import is_readable, read_tar, sample_of
 
 Kind = Literal["pair", "conversation", "document", "text"]
 TEXT_COLUMN: Final[dict[str, str]] = {
@@ -119,7 +119,7 @@ def _open_tar(path: str, version: str) -> OpenTar:
         with read_tar(file, "r:") as tar:
             while (member := tar.next()) is not None:
                 tar.members = []  # type: ignore[attr-defined]  # tarfile keeps every header otherwise
-                key, _, name = member.name.partition(".")
+                key, name = sample_of(member.name)
                 extension = name.rpartition(".")[2].lower()
                 if is_readable(member) and extension in IMAGE_EXTENSIONS:
                     members.setdefault(key, []).append((name, member.offset_data, member.size))

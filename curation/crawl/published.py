@@ -86,7 +86,9 @@ def _page(path: str, row: Row, config: PagesConfig) -> Iterator[Item]:
     if not isinstance(url, str) or not url.strip():
         yield _failure(path, row, BAD_ROW, "it has no address")
         return
-    body = html.encode("utf-8", "replace") if isinstance(html, str) else bytes(html or b"")
+    if not isinstance(html, str | bytes | None):  # a number would ask for so many bytes
+        raise TypeError(f"{config.html_col} is a {type(html).__name__}, neither text nor bytes")
+    body = html.encode("utf-8", "replace") if isinstance(html, str) else html or b""
     if len(body) > config.extraction.max_bytes:
         yield _failure(path, row, "too_large", f"more than {config.extraction.max_bytes} bytes")
         return

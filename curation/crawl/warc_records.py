@@ -96,7 +96,9 @@ class _Block:
         at = self._members.source.offset - len(self.ahead) + size
         found = self._members.source.peek(at, _PEEK)
         rest = found.lstrip(_NEWLINES)
-        return not rest or found.count(b"\n", 0, len(found) - len(rest)) > 1 or RECORD.match(rest) is not None
+        if not rest and len(found) < _PEEK:  # the file ends here, or did before
+            return at <= self._members.source.size()
+        return found.count(b"\n", 0, len(found) - len(rest)) > 1 or RECORD.match(rest) is not None
 
     def at_end(self) -> bool:
         """Pass the newlines between records, and say in `parted` if there are two; whether that was all."""
@@ -179,7 +181,7 @@ class RecordReader:
         held: RawRecord | None = None
         body_at = 0
         while True:
-            ended = block.at_end()
+            ended = (held is None or held.problem is None) and block.at_end()
             begin = self.members.source.offset - len(block.ahead)
             block.want(RECORD_LINE)
             whole = ended or RECORD.match(block.ahead) is not None
@@ -189,7 +191,7 @@ class RecordReader:
                     yield held
                     held = None
                 else:
-                    held.fail(BAD_RECORD, f"after its Content-Length of {held.size} bytes no record begins")
+                    held.fail(BAD_RECORD, _no_next(held.size))
             if held.problem is not None if held is not None else not whole:
                 self._doubtful = True
                 # The first few bytes of a record: the file breaks off there.
@@ -239,15 +241,17 @@ class RecordReader:
         if not (stated.isascii() and stated.isdigit()):
             return raw.fail(BAD_RECORD, f"its Content-Length is {stated[:40]!r}")
         raw.size = int(stated[:18])
-        doubtful = self._doubtful and not self.members.compressed
-        if raw.headers.get("warc-type", "").lower() in PAGE_TYPES and not (
-            doubtful and not block.ends_a_record(raw.size)
-        ):
+        wrong = self._doubtful and not self.members.compressed and not block.ends_a_record(raw.size)
+        if raw.headers.get("warc-type", "").lower() in PAGE_TYPES and not wrong:
             raw.block = block.take(min(raw.size, self.limit))
         there = len(raw.block) + block.skip(raw.size - len(raw.block))
         if there < raw.size:
             return raw.fail(TRUNCATED, f"its Content-Length is {raw.size}, and {there} bytes are there")
-        return raw
+        return raw.fail(BAD_RECORD, _no_next(raw.size)) if wrong else raw
+
+
+def _no_next(size: int) -> str:
+    return f"after its Content-Length of {size} bytes no record begins"
 
 
 def _is_begun(data: bytes) -> bool:

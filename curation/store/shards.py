@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmcorpus.curation.store import storage, written
-from mmcorpus.curation.store.tars import is_readable, read_tar
+from mmcorpus.curation.store.tars import is_readable, read_tar, sample_of
 
 IMAGE_EXTENSIONS: Final = frozenset(
     {"jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "heic", "heif", "jp2", "jxl"}
@@ -129,7 +129,7 @@ def read_samples(shard: Shard, uids: Collection[str] | None = None) -> Iterator[
     for key, parts in _read_whole(shard):
         with storage.reading(shard.tar, TAR):
             meta = json.loads(parts["json"]) if "json" in parts else {}
-        uid = meta.get("uid")
+        uid = meta.get("uid") if isinstance(meta, dict) else None
         if not uid:
             raise ValueError(
                 f"{shard.tar}: sample {key!r} has no uid in its json; download it with mmcorpus or add one"
@@ -152,12 +152,16 @@ def _read_parts(shard: Shard) -> Iterator[tuple[str, dict[str, bytes]]]:
     """Each key of a tar with its files by what follows the key in their names; one that is not readable is empty."""
     fs, inner = storage.filesystem(shard.tar)
     with fs.open(inner, "rb") as file, read_tar(file, "r|") as tar:
-        files = (member for member in tar if member.isfile())
-        for key, members in itertools.groupby(files, lambda member: member.name.partition(".")[0]):
+        named = ((*sample_of(member.name), member) for member in tar if member.isfile())
+        samples = itertools.groupby(
+            ((key, ending, member) for key, ending, member in named if key),
+            lambda one: (one[2].name.rpartition("/")[0], one[0]),
+        )
+        for (_, key), members in samples:
             parts = {}
-            for member in members:
+            for _, ending, member in members:
                 extracted = tar.extractfile(member) if is_readable(member) else None
-                parts[member.name.partition(".")[2].lower()] = extracted.read() if extracted else b""
+                parts[ending.lower()] = extracted.read() if extracted else b""
             yield key, parts
 
 

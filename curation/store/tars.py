@@ -49,6 +49,19 @@ def is_readable(member: tarfile.TarInfo) -> bool:
     return member.isreg() and not member.issparse() and member.size <= MAX_MEMBER_BYTES
 
 
+def sample_of(name: str) -> tuple[str, str]:
+    """A member's key and the ending that follows it, as WebDataset parts them: at the first dot after the last slash.
+
+    The folder is no part of the key: tables beside a tar do not know it (`./000.jpg` of `tar cf 000.tar .`). Both are
+    empty for what macOS puts beside a file (`._000.jpg`).
+    """
+    base = name.rpartition("/")[2]
+    if base.startswith("._"):
+        return "", ""
+    key, _, ending = base.partition(".")
+    return key, ending
+
+
 class _Member(tarfile.TarInfo):
     """A member whose headers are checked. The steps overridden here are those that tarfile means to be."""
 

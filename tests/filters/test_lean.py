@@ -28,6 +28,8 @@ PNG_METADATA = {
     "short pHYs": chunk(b"pHYs", b"\0"),
     "short acTL": chunk(b"acTL", b"\0"),
     "short cHRM": chunk(b"cHRM", b"\0\0\0"),
+    "short tRNS": chunk(b"tRNS", b"\0\1"),
+    "empty tRNS": chunk(b"tRNS", b""),
     "letters of no alphabet": chunk(b"a\xffBc", b"x"),
 }
 

@@ -339,6 +339,17 @@ def test_files_of_ray_in_a_folder_of_somebody_elses_are_refused(
         Cluster().start()
 
 
+def test_ray_may_open_its_folder_and_the_next_ray_starts_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    folder = Path(common._ray_folder())
+    folder.mkdir()
+    folder.chmod(0o777)  # as Ray does it
+    assert Path(common._ray_folder()) == folder
+    assert folder.parent.stat().st_mode & 0o077 == 0
+
+
 def test_what_is_said_shows_controls_as_text_and_no_secrets(capsys: pytest.CaptureFixture[str]) -> None:
     common.say("\x1b]52;c;eA==\x07 http://u:secretpw@h/x \u202egnp")
     common.complain("\x9b31m http://u:secretpw@h/x")

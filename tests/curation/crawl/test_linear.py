@@ -127,6 +127,7 @@ CASES: dict[str, tuple[Callable[[Any], object], Callable[[int], Any]]] = {
     "encodings: a list of them": (decode(",".join(["gzip"] * 5)), lambda n: gzip.compress(bytes(n))),
     "warc: wrong lengths": (warc(), lambda n: fill(record(b"hello", 19_000_000), n)),
     "warc: lengths that end a little later": (warc(), lambda n: fill(record(b"hello", 100_000), n, after=b"x" * n)),
+    "warc: lengths that reach no end": (warc(), lambda n: fill(record(b"", n), n, after=b"\r" * 200 + b"x")),
     "warc: first lines": (warc(), lambda n: fill(b"WARC/1.0\r\n", n)),
     "warc: first lines of headers": (warc(), lambda n: fill(b"WARC/1.0\r\nA: b\r\n", n)),
     "warc: a header without end": (warc(), lambda n: fill(b"A: b\r\n", n, b"WARC/1.0\r\n")),
@@ -196,6 +197,23 @@ CASES: dict[str, tuple[Callable[[Any], object], Callable[[int], Any]]] = {
 @pytest.mark.parametrize("name", CASES)
 def test_time_is_linear(name: str) -> None:
     assert_linear(*CASES[name])
+
+
+@pytest.mark.parametrize(
+    ("length", "end"), [(19_000_000, b""), (300_000, b"\r" * 300_000 + b"x")], ids=["beyond the file", "among newlines"]
+)
+def test_records_with_wrong_lengths_are_not_read_as_far_as_these_reach(length: int, end: bytes) -> None:
+    class Counting(io.BytesIO):
+        passed = 0
+
+        def read(self, size: int | None = -1) -> bytes:
+            found = super().read(size)
+            self.passed += len(found)
+            return found
+
+    file = Counting(record(b"hello", length) * 2_000 + end)
+    assert sum(1 for _ in read_warc("a.warc", Source(file), START, LIMIT)) >= 2_000
+    assert file.passed < 2_000 * 25_000 + 3 * len(file.getvalue()), "some kilobytes a record"
 
 
 HEADS: dict[str, bytes] = {

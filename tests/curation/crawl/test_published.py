@@ -124,6 +124,18 @@ def test_rows_that_cannot_be_read_cost_themselves() -> None:
     assert empty.code == "empty"
 
 
+@pytest.mark.parametrize("html", [5, 10**12, True, [60, 112], {"a": 1}])
+def test_html_that_is_no_text_costs_its_row_and_no_memory(html: object) -> None:
+    """Python makes so many zero bytes of a number."""
+    bad, good = read(
+        jsonl([{"html": html, "url": "http://a.test/"}, {"html": "<p>x", "url": "http://a.test/"}]), ".jsonl"
+    )
+    assert isinstance(bad, Failure)
+    assert bad.code == "bad_record"
+    assert "html is a" in bad.detail
+    assert isinstance(good, Page)
+
+
 BAD_IMAGES = ["a/rel.jpg", "//a.test/b.jpg", "ftp://a.test/b.jpg", "file:///etc/passwd", "x y", 7, ["a"], {"path": "a"}]
 
 

@@ -16,7 +16,7 @@ import pytest
 import zstandard
 
 from mmcorpus.curation.download import list_text
-from mmcorpus.curation.download.formats import ListError, column_types, find_lists, inspect, read_list
+from mmcorpus.curation.download.formats import HEAD, ListError, column_types, find_lists, inspect, read_list
 from tests.linear import assert_linear
 
 WANTED = ["url", "caption"]
@@ -84,6 +84,7 @@ def test_what_a_file_is_its_bytes_say(tmp_path: Path, name: str, data: bytes) ->
         ("twice.csv.gz", gzip.compress(gzip.compress(LINES)), "twice.csv.gz is gzip in gzip"),
         ("zip.csv", b"PK\x03\x04" + b"x" * 99, "zip.csv is a zip archive"),
         ("feather.parquet", b"ARROW1\0\0", "feather.parquet is an Arrow"),
+        ("odd.csv", LINES.decode().encode("utf-16")[:-1], "odd.csv is damaged: it is not UTF-16-LE"),
         ("page.csv", b"\n<!DOCTYPE HTML><title>404</title>", "page.csv is a web page"),
         ("lfs.parquet", b"version https://git-lfs.github.com/spec/v1\n", "lfs.parquet is a pointer of Git LFS"),
         ("array.jsonl", json.dumps(ROWS).encode(), "array.jsonl is one JSON array"),
@@ -98,6 +99,15 @@ def test_what_a_file_is_its_bytes_say(tmp_path: Path, name: str, data: bytes) ->
 def test_damaged_files_and_other_things_are_named(tmp_path: Path, name: str, data: bytes, message: str) -> None:
     with pytest.raises(ListError, match=message):
         rows(tmp_path / name, data)
+
+
+def test_a_head_that_ends_within_a_character_is_no_damage(tmp_path: Path) -> None:
+    """The first bytes, by which a format is told, may end between the two halves of a character of UTF-16."""
+    lines = "url,caption\nhttp://a.test/1," + "😀" * HEAD + "\n"
+    shift = 1 if lines.encode("utf-16")[HEAD - 1] & 0xFC != 0xD8 else 0
+    lines = lines.replace("/1", "/1" + "0" * shift)
+    assert lines.encode("utf-16")[HEAD - 1] & 0xFC == 0xD8, "the first half is the last there"
+    assert len(rows(tmp_path / "l.csv", lines.encode("utf-16"))) == 1
 
 
 def test_damaged_pages_of_parquet_are_named(tmp_path: Path) -> None:
@@ -290,7 +300,9 @@ def test_the_beginning_of_a_list_may_end_within_a_character(tmp_path: Path, monk
         inspect(str(tmp_path / "odd.csv"), "url")
 
 
-@pytest.mark.parametrize("text", ["url,\rcaption\nhttp://a.test/1.jpg,a\n", 'url,caption\nhttp://a.test/1.jpg,"a"\rb"\n'])
+@pytest.mark.parametrize(
+    "text", ["url,\rcaption\nhttp://a.test/1.jpg,a\n", 'url,caption\nhttp://a.test/1.jpg,"a"\rb"\n']
+)
 def test_a_carriage_return_amid_a_line_costs_that_line(tmp_path: Path, text: str) -> None:
     path = tmp_path / "list.csv"
     path.write_bytes(text.encode() + b"http://a.test/2.jpg,two\n" * 3)

@@ -15,7 +15,7 @@ import pytest
 from mmcorpus.curation.documents import locate
 from mmcorpus.curation.download.writer import tar_members
 from mmcorpus.curation.store.shards import Shard, read_samples
-from mmcorpus.curation.store.tars import is_readable, read_tar
+from mmcorpus.curation.store.tars import is_readable, read_tar, sample_of
 from mmcorpus.packing.inputs import open_tar
 from mmcorpus.training.clip import pairs
 
@@ -217,3 +217,34 @@ def test_sane_tars_are_read_as_tarfile_reads_them(format: int) -> None:
         with read_tar(file, mode) as tar:
             assert [(each.name, each.offset, each.offset_data, each.size) for each in tar] == expected
         assert [name for name, *_ in expected][: len(names)] == names
+
+
+@pytest.mark.parametrize(
+    "place", ["{}", "./{}", "train/{}", "train.v1/{}", "../../{}", "/a.b/c/{}"], ids=lambda place: place.format("x")
+)
+def test_members_are_known_by_their_names_in_whatever_folder(tmp_path: Path, place: str) -> None:
+    path = tmp_path / "00000.tar"
+    with tarfile.open(path, "w") as tar:
+        about = json.dumps({"uid": UID}).encode()
+        for name, data in (("7.jpg", IMAGE), ("._7.jpg", b"of macOS"), ("7.json", about), ("._7.json", b"!")):
+            info = tarfile.TarInfo(place.format(name))
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    (sample,) = read_samples(Shard(root=str(tmp_path), name="00000"))
+    assert (sample.key, sample.uid, [image.data for image in sample.images]) == ("7", UID, [IMAGE])
+    assert list(open_tar(str(path)).members) == ["7"]
+
+
+def test_names_are_parted_as_webdataset_does() -> None:
+    assert sample_of("a.b/c.0.JPG") == ("c", "0.JPG")
+    assert sample_of("./plain") == ("plain", "")
+    assert sample_of("a/._c.jpg") == ("", "")
+
+
+def test_a_json_that_is_no_object_has_no_uid(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "00000.tar", "w") as tar:
+        info = tarfile.TarInfo("7.json")
+        info.size = 3
+        tar.addfile(info, io.BytesIO(b"[1]"))
+    with pytest.raises(ValueError, match=r"00000.tar: sample '7' has no uid"):
+        list(read_samples(Shard(root=str(tmp_path), name="00000")))
