@@ -39,7 +39,7 @@ class Fragile(FileExtractor):
         self.extractor._contents = fragile  # type: ignore[method-assign]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.usefixtures("ray_local")
 def test_pages_that_stall_and_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extract, "FileExtractor", Fragile)

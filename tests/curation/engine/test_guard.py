@@ -151,7 +151,7 @@ def test_a_rerun_knows_what_was_set_aside_and_another_budget_tries_again(tmp_pat
     assert json.loads((tmp_path / "0.json").read_text()) == [*expected[:2], "cpu_limit: over 0.6 s"]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.usefixtures("ray_local")
 def test_what_waits_for_ever_is_set_aside_by_the_clock(tmp_path: Path) -> None:
     def work(item: str) -> dict[str, int]:
