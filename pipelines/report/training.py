@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from mmcorpus.curation.store import storage
+from mmcorpus.packing.manifest import read_manifest
 from mmcorpus.pipelines.report import svg
 from mmcorpus.training.metrics import read_metrics
 
@@ -19,7 +20,7 @@ def packs(run: str) -> list[dict[str, Any]]:
         root = storage.join(run, "packs", name)
         if not storage.exists(storage.join(root, "manifest.json")):
             continue
-        manifest = storage.read_json(storage.join(root, "manifest.json"))
+        manifest = read_manifest(root)
         indexes = [
             storage.read_table(storage.join(root, n)) for n in storage.list_names(root) if n.endswith(".index.parquet")
         ]
