@@ -7,7 +7,9 @@ minutes. Writes a line of JSON: how many kills, how many runs came to their end,
 which files of those runs differ from those of an undisturbed one, which is left in the folder `reference` beside OUT.
 """
 
+import contextlib
 import hashlib
+import importlib
 import json
 import os
 import random
@@ -127,15 +129,19 @@ def in_this_process(
         yield index, tasks.attempt(lambda index=index: dict(work(items[index])), name(items[index]))  # type: ignore[misc]
 
 
-def run(recipe: str, out: Path, last: int | None = None, delay: float = 0.0) -> tuple[int, int]:
-    """Run in a fork; returns its status as `os.waitpid` gives it, and how many file operations an unkilled one did."""
+def run(recipe: str, out: Path, last: int | None = None, delay: float = 0.0) -> tuple[int, int, list[str]]:
+    """Run in a fork.
+
+    Returns its status as `os.waitpid` gives it; and of one that was not killed how many file operations it did, and the
+    modules it has imported.
+    """
     reader, writer = os.pipe()
     pid = os.fork()
     if pid:
         os.close(writer)
         with os.fdopen(reader) as said:
-            counted = said.read()
-        return os.waitpid(pid, 0)[1], int(counted or 0)
+            count, _, modules = said.read().partition("\n")
+        return os.waitpid(pid, 0)[1], int(count or 0), modules.split()
     code = 1
     try:
         with out.with_name(f"{out.name}.log").open("w") as log:
@@ -148,7 +154,8 @@ def run(recipe: str, out: Path, last: int | None = None, delay: float = 0.0) -> 
         result = run_recipe(load_recipe(recipe, []), str(out))
         for problem in result.problems:
             print(problem)
-        os.write(writer, str(operations.count).encode())
+        with os.fdopen(writer, "w") as says:
+            says.write(f"{operations.count}\n" + " ".join(sys.modules))
         code = 1 if result.problems else 0
     except BaseException:
         traceback.print_exc()
@@ -178,16 +185,20 @@ def stage_of(out: Path) -> str:
 
 
 def main(recipe: str, out: Path, kills: int, seed: int) -> None:
+    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # as the resizer does before it imports it
     chance = random.Random(seed)
-    status, operations = run(recipe, out)
+    status, operations, modules = run(recipe, out)
     assert status == 0, out.with_name(f"{out.name}.log").read_text()
+    for name in modules if kills else ():  # once, and not in each fork
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)
     expected, where, ended, differ = hashes(out), Counter[str](), 0, dict[str, list[str]]()
     out.rename(out.with_name("reference"))  # the others have its place: paths are in the bytes of working files
     started = time.monotonic()
     while sum(where.values()) < kills or out.exists():
         # Once there are enough of them the last run goes on to its end.
         last = chance.randint(1, max(2, operations // 12)) if sum(where.values()) < kills else None
-        status, _ = run(recipe, out, last, chance.choice([0.0, chance.uniform(0.0, 0.02)]))
+        status, _, _ = run(recipe, out, last, chance.choice([0.0, chance.uniform(0.0, 0.02)]))
         if status in (signal.SIGKILL, signal.SIGALRM):
             where[stage_of(out)] += 1
             continue
