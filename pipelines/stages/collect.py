@@ -102,8 +102,8 @@ def download(
         for site in sites:
             connect_to |= stack.enter_context(serve_site(site)).connect_to
         if sites:
-            # They are gone with this process. A worker that outlives it by a moment must not fail its shard's other URLs
-            # in that moment, and commit it.
+            # They are gone with this process. A worker that outlives it by a moment must not have given up on its
+            # shard's other URLs by then, and commit it.
             config = dataclasses.replace(config, max_host_failures=0)
         config = dataclasses.replace(config, connect_to={**connect_to, **config.connect_to})
         report = download_list(config, urls, shards, lists, ledger_root, retry_failed=retry_failed)
