@@ -74,7 +74,7 @@ def run(
     loaded = load_recipe(recipe, settings or [])
     decisions = plan_run(loaded, out, until=until, retry_failed=retry_failed)
     _show_plan(decisions, always=dry_run)
-    if fresh and not _may_go(fresh_goes(loaded, out, fresh), ask=not (yes or dry_run)):
+    if fresh and not _may_go(fresh_goes(loaded, out, fresh, until=until), ask=not (yes or dry_run)):
         say("Nothing was removed, and nothing was run.")
         raise typer.Exit(USAGE)
     if dry_run:

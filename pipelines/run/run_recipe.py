@@ -50,9 +50,10 @@ def plan_run(recipe: Recipe, out: str, *, until: str | None = None, retry_failed
     return runner.preview(chosen, _state(recipe, out))
 
 
-def fresh_goes(recipe: Recipe, out: str, fresh: Sequence[str]) -> list[Going]:
-    """What `run_recipe` would remove for `fresh`. Raises `ValueError` where that names no stage."""
-    return what_goes(fresh_stages(build_stages(recipe, out), fresh), out)
+def fresh_goes(recipe: Recipe, out: str, fresh: Sequence[str], *, until: str | None = None) -> list[Going]:
+    """What `run_recipe` would remove for `fresh`. Raises `ValueError` where that names no stage that it would run."""
+    stages = build_stages(recipe, out)
+    return what_goes(fresh_stages(runner.until(stages, until) if until else stages, fresh), out)
 
 
 def run_recipe(
@@ -85,7 +86,7 @@ def run_recipe(
     remember_config(recipe.data)
     stages = build_stages(recipe, out, retry_failed=retry_failed, start_ray=start_ray)
     chosen = runner.until(stages, until) if until else stages
-    anew = fresh_stages(stages, fresh)
+    anew = fresh_stages(chosen, fresh)  # what is removed is made again by this very run
     with lock(out) as confirm, use_budget(recipe.file.sample_budget), noting() as notes:
         storage.sweep(out)
         state = _state(recipe, out, say)

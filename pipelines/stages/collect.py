@@ -101,11 +101,10 @@ def download(
     with contextlib.ExitStack() as stack:
         for site in sites:
             connect_to |= stack.enter_context(serve_site(site)).connect_to
-        if sites:
-            # They are gone with this process. A worker that outlives it by a moment must not have given up on its
-            # shard's other URLs by then, and commit it.
-            config = dataclasses.replace(config, max_host_failures=0)
-        config = dataclasses.replace(config, connect_to={**connect_to, **config.connect_to})
+        # The sites are gone with this process. A worker that outlives it by a moment must not have given up on its
+        # shard's other URLs by then, and commit it.
+        own = {"max_host_failures": 0} if sites else {}
+        config = dataclasses.replace(config, connect_to={**connect_to, **config.connect_to}, **own)
         report = download_list(config, urls, shards, lists, ledger_root, retry_failed=retry_failed)
     shown = {
         **counts(report, "listed", "bytes", "shards"),

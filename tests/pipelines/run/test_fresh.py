@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from mmcorpus.curation.engine.stage import Result, Stage, decide, perform
+from mmcorpus.pipelines.recipe.load import load_recipe
 from mmcorpus.pipelines.run.fresh import Going, fresh_stages, remove, what_goes
+from mmcorpus.pipelines.run.run_recipe import fresh_goes, run_recipe
 from mmcorpus.pipelines.run.state import RunState
 
 
@@ -61,3 +63,17 @@ def test_what_has_no_record_goes_too(tmp_path: Path, stages: list[Stage], state:
     remove(stages, lost)
     assert not what_goes(stages, str(tmp_path))
     assert [decide(stage, lost).reason for stage in stages] == ["new"] * 3
+
+
+def test_what_this_run_would_not_make_again_is_not_removed(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("url,caption\nhttp://a.test/1.jpg,one\n")
+    path = tmp_path / "r.yaml"
+    path.write_text(
+        f"name: r\nsources: {{pairs: {{urls: {tmp_path}/list.csv}}}}\nscore: {{scorers: {{caption: {{}}}}}}\n"
+        "select: {pairs: {keep: caption.words > 2}}\n"
+    )
+    recipe = load_recipe(str(path), [])
+    with pytest.raises(ValueError, match="there is no stage 'score'; this recipe has: pairs/download"):
+        run_recipe(recipe, str(tmp_path / "out"), until="download", fresh=["score"])
+    assert not (tmp_path / "out").exists()
+    assert fresh_goes(recipe, str(tmp_path / "out"), ["score"], until="select") == []
