@@ -103,8 +103,9 @@ def download(
             connect_to |= stack.enter_context(serve_site(site)).connect_to
         # The sites are gone with this process. A worker that outlives it by a moment must not have given up on its
         # shard's other URLs by then, and commit it.
-        own = {"max_host_failures": 0} if sites else {}
-        config = dataclasses.replace(config, connect_to={**connect_to, **config.connect_to}, **own)
+        patience = 0 if sites else config.max_host_failures
+        connect_to |= config.connect_to
+        config = dataclasses.replace(config, connect_to=connect_to, max_host_failures=patience)
         report = download_list(config, urls, shards, lists, ledger_root, retry_failed=retry_failed)
     shown = {
         **counts(report, "listed", "bytes", "shards"),
