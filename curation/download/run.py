@@ -4,13 +4,13 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 import pyarrow as pa
 
-from mmcorpus.curation.download.config import VOLATILE, DownloadConfig
+from mmcorpus.curation.download.config import VOLATILE, DownloadConfig, connect_address
 from mmcorpus.curation.download.formats import ListError
 from mmcorpus.curation.download.lists import NormalisedList, OtherList, normalise
 from mmcorpus.curation.download.shard import ShardDownloader, transient_positions
@@ -77,6 +77,7 @@ def download(
     out_ledger: str,
     *,
     retry_failed: bool = False,
+    served: Collection[str] = (),
     progress: bool = True,
 ) -> DownloadReport:
     """Download a URL list's images into shards; what is committed already is kept.
@@ -84,6 +85,7 @@ def download(
     `urls` is a file, folder, glob or URL, or several. Ray must be initialised. With `retry_failed`, rows of shards that
     were committed before this call and failed with one of TRANSIENT_CODES are fetched again and merged into their
     shards; nothing else in these changes. Killed at any moment, it resumes to the same shards when called again.
+    `served` holds the `ip:port` of servers that end with this process: no shard is committed once they are gone.
 
     Raises RuntimeError without Ray, ListError (a ValueError) for lists that cannot be read or have nothing to fetch,
     OSError for a full disk, and ValueError when `out_shards` holds shards made from another list or with other options.
@@ -109,7 +111,8 @@ def download(
     again = _transient_rows(committed) if retry_failed else {}
     sizes = dict.fromkeys(map(shard_name, range(listed.shards)), config.number_sample_per_shard)
     sizes[shard_name(listed.shards - 1)] = listed.kept - (listed.shards - 1) * config.number_sample_per_shard
-    downloader = ShardDownloader(config=config, columns=listed.columns, out_shards=out_shards)
+    downloader = ShardDownloader(config=config, columns=listed.columns, out_shards=out_shards,
+                                 served=tuple(connect_address("served", place) for place in served))  # fmt: skip
     ran = _run(downloader, listed, sizes, [shard.name for shard in committed], progress)
     try:
         retried = _run(replace(downloader, retry=True), listed, again, [], progress)

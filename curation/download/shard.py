@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -45,6 +46,8 @@ class ShardDownloader:
     """Of the list shards."""
     out_shards: str
     retry: bool = False
+    served: tuple[tuple[str, int], ...] = ()
+    """Addresses and ports of servers that end with the caller: what fails once they are gone says nothing of a URL."""
 
     def __call__(self, row: tuple[int, str]) -> dict[str, Any]:
         """Download the shard unless it is committed; returns its stats."""
@@ -66,6 +69,8 @@ class ShardDownloader:
         for index, outcome in fetch_all([row["url"] for row in rows], self.config):
             image, made = self._made(keys[index], outcome, resizer)
             writer.write(image, {**rows[index], "key": keys[index], **made})
+        for address in self.served:  # a worker outlives its killed driver by a moment, and must not commit then
+            socket.create_connection(address, timeout=self.config.timeout).close()
         writer.close()
 
     def _schema(self, schema: pa.Schema) -> pa.Schema:

@@ -101,12 +101,11 @@ def download(
     with contextlib.ExitStack() as stack:
         for site in sites:
             connect_to |= stack.enter_context(serve_site(site)).connect_to
-        # The sites are gone with this process. A worker that outlives it by a moment must not have given up on its
-        # shard's other URLs by then, and commit it.
+        # Which URLs of a host are given up depends on the order of answers; a site's run is the same each time.
         patience = 0 if sites else config.max_host_failures
-        connect_to |= config.connect_to
-        config = dataclasses.replace(config, connect_to=connect_to, max_host_failures=patience)
-        report = download_list(config, urls, shards, lists, ledger_root, retry_failed=retry_failed)
+        config = dataclasses.replace(config, connect_to=connect_to | config.connect_to, max_host_failures=patience)
+        served = set(connect_to.values())
+        report = download_list(config, urls, shards, lists, ledger_root, retry_failed=retry_failed, served=served)
     shown = {
         **counts(report, "listed", "bytes", "shards"),
         "downloaded": report.successes,

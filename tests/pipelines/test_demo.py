@@ -58,9 +58,8 @@ train:
       pack: sft
       init: pretrain
 """
-SPOILED_AND_SLOW = {"drip": 0.0, "endless": 0.0, "slow": 0.0, "reset": 0.0}
-"""Weights of a site for runs that are compared: without what is slow, and without what is tried again, which a worker
-that outlives its driver by a moment would find refused, as the site is gone with the driver."""
+SPOILED_AND_SLOW = {"drip": 0.0, "endless": 0.0, "slow": 0.0}
+"""Weights of a site for runs that are compared: without what is slow."""
 
 
 @pytest.fixture(scope="module")

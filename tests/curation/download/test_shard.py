@@ -2,9 +2,11 @@
 
 import json
 import random
+import socket
 import tarfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -142,6 +144,20 @@ def test_a_committed_shard_is_left_alone(tmp_path: Path, web: Web) -> None:
     download = ShardDownloader(config=config(web), columns=columns, out_shards=str(tmp_path / "shards"))
     assert download((3, path)) == download((3, path))
     assert web.requests == {"/0.jpg": 1}
+
+
+def test_what_was_refused_by_a_server_that_ended_with_the_caller_is_not_committed(tmp_path: Path, web: Web) -> None:
+    """A worker that outlives its killed driver by a moment finds the sites that it served gone."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        gone = server.getsockname()
+    path, columns = shard_list(tmp_path, [web.add("/0.jpg", encoded(picture()))])
+    shards = str(tmp_path / "shards")
+    here = ShardDownloader(config=config(web), columns=columns, out_shards=shards, served=(gone,))
+    with pytest.raises(ConnectionRefusedError):
+        here((3, path))
+    assert list_shards(shards) == []
+    replace(here, served=tuple(config(web).routes.values()))((3, path))
+    assert len(list_shards(shards)) == 1
 
 
 def test_bytes_do_not_depend_on_threads_or_arrival(tmp_path: Path, web: Web) -> None:
