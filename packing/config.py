@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 TooLong = Literal["drop", "truncate", "split"]
+ChatTemplateName = Literal["chatml", "tokenizer"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +23,9 @@ class PlanConfig:
     """A sample longer than a sequence, or a document with more than `max_images` images: `drop` it; `truncate` it (it
     loses its end and end token, and but for documents keeps its images); or `split` a document at its nodes' borders
     into parts that are samples of their own (pairs and conversations are dropped)."""
+    chat_template: ChatTemplateName = "chatml"
+    """What conversations are written in: `chatml` (Qwen2's, without a default system turn), or the template that the
+    tokenizer brings, token for token as `apply_chat_template` writes it. The pack's tokenizer carries it on."""
     mix: dict[str, float] = field(default_factory=dict)
     """Shares of the sources in the sequences' positions, e.g. `{pages: 0.45, pairs: 0.45, texts: 0.1}` (MM1); they need
     not add up to 1. As many positions in all as there are without it: of a source with too many samples some are left
@@ -45,6 +49,8 @@ class PlanConfig:
             )
         if self.too_long not in ("drop", "truncate", "split"):
             raise ValueError(f"pack.too_long is {self.too_long!r}; give 'drop', 'truncate' or 'split'")
+        if self.chat_template not in ("chatml", "tokenizer"):
+            raise ValueError(f"pack.chat_template is {self.chat_template!r}; give 'chatml' or 'tokenizer'")
         for source, share in self.mix.items():
             if not 0 < share < float("inf"):
                 raise ValueError(f"pack.mix gives {source!r} a share of {share}; give a number above 0")

@@ -1,132 +1,187 @@
-"""Conversations as tokens: LLaVA's turns to ChatML.
+"""Conversations as tokens: turns in a chat template, token for token what `apply_chat_template` gives.
 
-Token for token what a Qwen2 tokenizer's `apply_chat_template` gives, with `-200` where `<image>` stood; loss on each
-answer and its `<|im_end|>`, not on the newline after it.
+`-200` stands where `<image>` stood. Loss is on each answer and what the template ends it with: ChatML's `<|im_end|>`,
+not the line break after it.
 """
 
-import json
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mmcorpus.filters.plain_tokens import encode_plain_with_offsets
+from mmcorpus.packing.chat import ANSWERS, CHATML, ChatTemplate, Said, Turns
 from mmcorpus.packing.lengths import IMAGE_TOKEN
-from mmcorpus.packing.tokens import SpecialIds, TokenizedSample, encode_texts, special_ids
+from mmcorpus.packing.tokens import TokenizedSample, encode_texts
+from mmcorpus.packing.turns import IMAGE_MARK, parse_conversation
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-IMAGE_MARK: Final = "<image>"
-"""How LLaVA's conversations write the place of an image."""
 
-_ROLES: Final = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
+@dataclasses.dataclass(frozen=True, slots=True)
+class Run:
+    """Text between control tokens or images, encoded as one."""
 
-Turns = list[tuple[str, str]]
-"""A conversation's (role, text), roles being `system`, `user` and `assistant`."""
+    text: str
+    answers: tuple[tuple[int, int], ...] = ()
+    """`[start, end)` of the characters that carry loss."""
+    open: bool = False
+    """Whether the last answer goes on to the control token after the text, which then carries loss too."""
 
+    @property
+    def head(self) -> str:
+        """What stands before its only answer."""
+        return self.text[: self.answers[0][0]]
 
-def parse_conversation(conversations: str | Sequence[Mapping[str, Any]]) -> Turns:
-    """LLaVA's `[{"from": "human"|"gpt"|"system", "value": …}, …]`, as JSON text or parsed.
-
-    Raises ValueError for anything else, and for a conversation without an answer to learn from.
-    """
-    if isinstance(conversations, str):
-        try:
-            conversations = json.loads(conversations)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"conversations is not JSON: {error}") from None
-    if not isinstance(conversations, Sequence) or isinstance(conversations, str):
-        raise ValueError("conversations is not a list of turns")
-    turns: Turns = []
-    for number, turn in enumerate(conversations):
-        role = _ROLES.get(str(turn.get("from"))) if isinstance(turn, Mapping) else None
-        value = turn.get("value") if isinstance(turn, Mapping) else None
-        if role is None or not isinstance(value, str):
-            raise ValueError(f"turn {number} needs 'from' (human, gpt or system) and a text 'value'")
-        turns.append((role, value))
-    if not any(role == "assistant" and text.strip() for role, text in turns):
-        raise ValueError("no turn from gpt says anything, so there is nothing to learn")
-    return turns
+    @property
+    def several(self) -> bool:
+        """Whether it takes offsets to tell which tokens are answers'; they cost a third more."""
+        return bool(self.answers) and (len(self.answers) > 1 or not self.open or self.head.endswith(" "))
 
 
-def encode_conversations(
-    tokenizer: "PreTrainedTokenizerFast", conversations: Sequence[Turns], image_counts: Sequence[int]
-) -> list[TokenizedSample]:
-    """Conversations as ChatML, encoded in one batch.
+LaidOut = list[int | Run]
+"""A conversation in order: ids of control tokens and placeholders, and texts."""
+
+
+def lay_out(turns: Turns, image_count: int, template: ChatTemplate, *, prompt: bool = False) -> LaidOut:
+    """What a template writes for a conversation, with `prompt` up to where the next answer begins.
+
+    Raises ValueError where the template refuses or rewrites it.
 
     The first `image_count` marks `<image>` in user turns become placeholders, text around them kept; further ones
     stay text. Where there are fewer marks than images, the missing ones open the first user turn, a line each, as
     LLaVA does.
     """
-    special = special_ids(tokenizer)
-    pieces = [
-        _pieces(turns, count, special) for turns, count in zip(conversations, image_counts, strict=True)
-    ]  # each conversation a list of ids and (text, is_answer)
-    answer_head = encode_texts(tokenizer, [_ANSWER_HEAD])[0]
-    texts = [piece[0] for conversation in pieces for piece in conversation if isinstance(piece, tuple)]
-    encoded = iter(encode_texts(tokenizer, texts))
+    turns = _with_marks(turns, image_count)
+    pieces = template.pieces(tuple(role for role, _ in turns), prompt=prompt)
+    if template.rewrites:
+        ours = "".join(
+            piece.of(turns[piece.turn][1]) if isinstance(piece, Said)
+            else template.controls[piece].content if isinstance(piece, int) else piece
+            for piece in pieces
+        )  # fmt: skip
+        if ours != template.written(turns, prompt=prompt):
+            raise ValueError("the chat template does not write what is said, but something made of it (thoughts, say)")
+    laid_out: LaidOut = []
+    slots = image_count
+    run = Run("")
+    for piece in pieces:
+        if isinstance(piece, int):
+            _close(laid_out, run, template, piece)
+            run = Run("")
+        elif isinstance(piece, str):
+            run = Run(run.text + piece, run.answers, run.open)
+        else:
+            role, said = turns[piece.turn][0], piece.of(turns[piece.turn][1])
+            before, *after = said.split(IMAGE_MARK, slots) if role == "user" and slots else [said]
+            slots -= len(after)
+            start, text = len(run.text), run.text + before
+            answers = (*run.answers, (start, len(text))) if role == ANSWERS else run.answers
+            run = Run(text, answers, role == ANSWERS)
+            for part in after:
+                _close(laid_out, run, template, IMAGE_TOKEN)
+                run = Run(part)
+    _close(laid_out, run, template, None)
+    return laid_out
+
+
+def encode_conversations(
+    tokenizer: "PreTrainedTokenizerFast", conversations: Sequence[LaidOut]
+) -> list[TokenizedSample]:
+    """Conversations as `lay_out` gives them, encoded in one batch.
+
+    A token that an answer shares with the text before it carries no loss, as no prompt ends in the middle of a token;
+    but for a space before the answer (`ASSISTANT: a clock`), with which the answer's first token begins.
+    """
+    runs = [piece for conversation in conversations for piece in conversation if isinstance(piece, Run)]
+    plain = iter(encode_texts(tokenizer, [run.text for run in runs if not run.several]))
+    located = iter(encode_plain_with_offsets(tokenizer, [run.text for run in runs if run.several]))
+    heads = sorted({run.head for run in runs if run.answers and not run.several})
+    head_ids = dict(zip(heads, encode_texts(tokenizer, heads), strict=True))
     samples = []
-    for conversation, image_count in zip(pieces, image_counts, strict=True):
+    for conversation in conversations:
         ids: list[int] = []
         spans: list[tuple[int, int]] = []
         for piece in conversation:
             if isinstance(piece, int):
                 ids.append(piece)
-                continue
-            text_ids = next(encoded)
-            if piece[1]:
-                # The span ends one past the <|im_end|> that follows the answer.
-                spans.append((len(ids) + _answer_start(text_ids, answer_head), len(ids) + len(text_ids) + 1))
-            ids += text_ids
+            elif piece.several:
+                own, offsets = next(located)
+                spans += _targets(piece, offsets, len(ids))
+                ids += own
+            else:
+                own = next(plain)
+                if piece.answers:
+                    spans.append((len(ids) + _answer_start(own, head_ids[piece.head]), len(ids) + len(own) + 1))
+                ids += own
+        images = ids.count(IMAGE_TOKEN)
         samples.append(
-            TokenizedSample(
-                input_ids=np.array(ids, dtype=np.int32), loss_spans=tuple(spans), image_count=max(image_count, 0)
-            )
+            TokenizedSample(input_ids=np.array(ids, dtype=np.int32), loss_spans=tuple(spans), image_count=images)
         )
     return samples
 
 
 def encode_conversation(
-    tokenizer: "PreTrainedTokenizerFast", conversations: str | Sequence[Mapping[str, Any]], image_count: int
+    tokenizer: "PreTrainedTokenizerFast", conversations: Any, image_count: int, template: str | None = CHATML
 ) -> TokenizedSample:
-    """One conversation; see `parse_conversation` and `encode_conversations`."""
-    return encode_conversations(tokenizer, [parse_conversation(conversations)], [image_count])[0]
+    """One conversation, in ChatML, another template, or (None) the tokenizer's own; see `parse_conversation`."""
+    laid_out = lay_out(parse_conversation(conversations), image_count, ChatTemplate(tokenizer, template))
+    return encode_conversations(tokenizer, [laid_out])[0]
 
 
-_ANSWER_HEAD: Final = "assistant\n"
+def _with_marks(turns: Turns, image_count: int) -> Turns:
+    """The turns with a mark for each image at least."""
+    missing = image_count - sum(text.count(IMAGE_MARK) for role, text in turns if role == "user")
+    if missing <= 0:
+        return turns
+    place = next((number for number, (role, _) in enumerate(turns) if role == "user"), None)
+    if place is None:
+        place = int(turns[0][0] == "system")
+        turns = [*turns[:place], ("user", ""), *turns[place:]]
+    return [*turns[:place], ("user", f"{IMAGE_MARK}\n" * missing + turns[place][1]), *turns[place + 1 :]]
 
 
-def _pieces(turns: Turns, image_count: int, special: SpecialIds) -> list[int | tuple[str, bool]]:
-    """A conversation as ids and (text, is an answer), in order."""
-    marks = sum(text.count(IMAGE_MARK) for role, text in turns if role == "user")
-    missing = max(0, image_count - marks)
-    if missing and not any(role == "user" for role, _ in turns):
-        turns = [("user", ""), *turns] if turns[0][0] != "system" else [turns[0], ("user", ""), *turns[1:]]
-    slots = image_count
-    pieces: list[int | tuple[str, bool]] = []
-    for role, text in turns:
-        if role == "user" and missing:
-            text, missing = f"{IMAGE_MARK}\n" * missing + text, 0
-        pieces.append(special.im_start)
-        before, *after = text.split(IMAGE_MARK, slots) if role == "user" and slots else [text]
-        slots -= len(after)
-        pieces.append((f"{role}\n{before}", role == "assistant"))
-        for part in after:
-            pieces.append(IMAGE_TOKEN)
-            if part:
-                pieces.append((part, False))
-        pieces.append(special.im_end)
-        pieces.append(("\n", False))
-    return pieces
+def _close(laid_out: LaidOut, run: Run, template: ChatTemplate, following: int | None) -> None:
+    """Add a text, and the id that follows it."""
+    text, answers, ended = run.text, run.answers, False
+    if run.open and following is not None:  # what the template ends an answer with is part of it
+        answers, ended = (*answers[:-1], (answers[-1][0], len(text))), True
+    before = template.controls.get(laid_out[-1]) if laid_out and isinstance(laid_out[-1], int) else None
+    after = template.controls.get(following) if following is not None else None
+    if before is not None and before.rstrip:  # such a token takes the white space beside it
+        cut = len(text) - len(text.lstrip())
+        text, answers = text[cut:], tuple((max(0, start - cut), max(0, end - cut)) for start, end in answers)
+    if after is not None and after.lstrip:
+        text = text.rstrip()
+        answers = tuple((min(start, len(text)), min(end, len(text))) for start, end in answers)
+    if text or answers:
+        laid_out.append(Run(text, answers, ended))
+    if following is not None:
+        laid_out.append(following)
 
 
-def _answer_start(text_ids: Sequence[int], head: Sequence[int]) -> int:
-    """How many of a turn's ids belong to `assistant\\n`.
-
-    An answer that opens with a line break may share a token with the head's own; no prompt ends in the middle of a
-    token, so that token carries no loss.
-    """
+def _answer_start(ids: Sequence[int], head: Sequence[int]) -> int:
+    """How many of a text's ids belong to its head, the one that it shares with the answer among them."""
     common = 0
-    while common < min(len(head), len(text_ids)) and text_ids[common] == head[common]:
+    while common < min(len(head), len(ids)) and ids[common] == head[common]:
         common += 1
-    return common if common == len(head) else min(common + 1, len(text_ids))
+    return common if common == len(head) else min(common + 1, len(ids))
+
+
+def _targets(run: Run, offsets: Sequence[tuple[int, int]], first: int) -> Iterator[tuple[int, int]]:
+    """The spans over input ids of a text's answers; its own ids begin at `first`."""
+    for number, (start, end) in enumerate(run.answers):
+        inside = [
+            place
+            for place, (left, right) in enumerate(offsets)
+            if right <= end and not run.text[left:start].strip(" ") and (right > start or left >= start)
+        ]
+        ended = run.open and number == len(run.answers) - 1
+        begin = first + (inside[0] if inside else len(offsets))
+        finish = first + (inside[-1] + 1 if inside else len(offsets))
+        if ended:
+            finish = first + len(offsets) + 1
+        if finish > begin:
+            yield begin, finish

@@ -21,6 +21,7 @@ from mmcorpus.packing import manifest
 from mmcorpus.packing.config import PlanConfig
 from mmcorpus.packing.jobs import PackJob, write_pack_shard
 from mmcorpus.packing.plan import read_plan_metadata
+from mmcorpus.packing.samples import chat_template
 from mmcorpus.packing.tokens import load_tokenizer, tokenizer_fingerprint
 
 if TYPE_CHECKING:
@@ -99,6 +100,8 @@ def write_packs(
         "sequences_per_shard": config.sequences_per_shard,
     }
     _forget_other_manifest(out, parameters)
+    if "conversation" in metadata["sources"].values():  # who trains or serves must write prompts as they were packed
+        loaded.chat_template = chat_template(loaded, plan_config.chat_template).template
     _save_tokenizer(loaded, storage.join(out, "tokenizer"))
     jobs = [
         PackJob(

@@ -1,14 +1,17 @@
 """What becomes of a row: tokens that fit a sequence, or the rule that keeps it out. Planner and packer share it."""
 
+import functools
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mmcorpus.packing import conversations, documents, tokens
-from mmcorpus.packing.config import PlanConfig
+from mmcorpus.packing.chat import CHATML, ChatTemplate
+from mmcorpus.packing.config import ChatTemplateName, PlanConfig
 from mmcorpus.packing.inputs import IMAGES_PER_SAMPLE, Kind
 from mmcorpus.packing.lengths import expanded_length
+from mmcorpus.packing.turns import parse_conversation
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -56,7 +59,8 @@ def fit_rows(
     image with the first alone. A document that is too long, or has more images than `max_images`, is dropped, or cut to
     its beginning, or split.
     """
-    rows = [_read(kind, text) for text in texts]
+    template = chat_template(tokenizer, config.chat_template) if kind == "conversation" else None
+    rows = [_read(kind, text, template) for text in texts]
     readable = [row for row in rows if not isinstance(row, Rejection)]
     if kind in ("document", "text"):
         fitted = iter([_fit_document(each, config) for each in documents.encode_documents(tokenizer, readable)])
@@ -64,15 +68,21 @@ def fit_rows(
         encoded = (
             tokens.encode_captions(tokenizer, readable)
             if kind == "pair"
-            else conversations.encode_conversations(tokenizer, readable, [IMAGES_PER_SAMPLE] * len(readable))
+            else conversations.encode_conversations(tokenizer, readable)
         )
         captions = [row if isinstance(row, tuple) else () for row in readable]
         fitted = iter([_fit(sample, given, config) for sample, given in zip(encoded, captions, strict=True)])
     return [row if isinstance(row, Rejection) else next(fitted) for row in rows]
 
 
-def _read(kind: Kind, text: str | tuple[str, ...] | None) -> Any:
-    """A row's caption or captions, its turns, or its nodes; a Rejection if there is nothing to learn from."""
+@functools.lru_cache(maxsize=4)
+def chat_template(tokenizer: "PreTrainedTokenizerFast", name: ChatTemplateName) -> ChatTemplate:
+    """The template that conversations are written in."""
+    return ChatTemplate(tokenizer, CHATML if name == "chatml" else None)
+
+
+def _read(kind: Kind, text: str | tuple[str, ...] | None, template: ChatTemplate | None) -> Any:
+    """A row's captions, its turns laid out, or its nodes; a Rejection if there is nothing to learn from."""
     if isinstance(text, tuple):
         return text
     if text is None or not text.strip():
@@ -80,8 +90,8 @@ def _read(kind: Kind, text: str | tuple[str, ...] | None) -> Any:
     if kind == "pair":
         return text
     try:
-        if kind == "conversation":
-            return conversations.parse_conversation(text)
+        if template is not None:
+            return conversations.lay_out(parse_conversation(text), IMAGES_PER_SAMPLE, template)
         nodes = documents.parse_nodes(text, images=kind == "document")
     except ValueError as error:
         rule = "bad_conversation" if kind == "conversation" else "bad_document"

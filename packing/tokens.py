@@ -50,8 +50,10 @@ class SpecialIds:
     eos: int
     """Ends a pair."""
     pad: int
-    im_start: int
-    im_end: int
+    """The end token's where the tokenizer has none."""
+    im_start: int | None
+    im_end: int | None
+    """ChatML's, where the tokenizer has it."""
     newline: tuple[int, ...]
     """The ids of a line break on its own; one id in a byte-level vocabulary."""
 
@@ -111,25 +113,19 @@ def _missing(name: str, why: str) -> ValueError:
 
 
 def special_ids(tokenizer: "PreTrainedTokenizerFast") -> SpecialIds:
-    """The control tokens' ids; raises ValueError naming those the tokenizer lacks."""
-    vocabulary = tokenizer.get_vocab()
-    ids = {
-        "eos_token": tokenizer.eos_token_id,
-        "pad_token": tokenizer.pad_token_id,
-        "<|im_start|>": vocabulary.get("<|im_start|>"),
-        "<|im_end|>": vocabulary.get("<|im_end|>"),
-    }
-    lacking = [name for name, value in ids.items() if value is None]
-    if lacking:
+    """The control tokens' ids; raises ValueError if nothing ends a text."""
+    eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
+    if eos is None:
         raise ValueError(
-            f"the tokenizer {tokenizer.name_or_path!r} has no {', '.join(lacking)}; use a Qwen2-style (ChatML) "
-            "tokenizer or add them with tokenizer.add_special_tokens and save it"
+            f"the tokenizer {tokenizer.name_or_path!r} has no eos_token, which ends a caption; add one with "
+            "tokenizer.add_special_tokens and save it"
         )
+    vocabulary = tokenizer.get_vocab()
     return SpecialIds(
-        eos=int(ids["eos_token"]),
-        pad=int(ids["pad_token"]),
-        im_start=int(ids["<|im_start|>"]),
-        im_end=int(ids["<|im_end|>"]),
+        eos=int(eos),
+        pad=int(eos if pad is None else pad),
+        im_start=vocabulary.get("<|im_start|>"),
+        im_end=vocabulary.get("<|im_end|>"),
         newline=tuple(encode_texts(tokenizer, ["\n"])[0]),
     )
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from mmcorpus.curation.store import storage
+from mmcorpus.packing.chat import CHATML
 
 SPECIAL_TOKENS: Final = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>")
 SMALLEST_VOCABULARY: Final = 256 + len(SPECIAL_TOKENS)
@@ -12,11 +13,6 @@ _SPLIT: Final = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 """Qwen2's pre-tokenizer: contractions, words, single digits, punctuation, line breaks, spaces."""
-_CHATML: Final = (
-    "{%- for message in messages %}"
-    "{{- '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
-    "{%- endfor %}{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
-)
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int, out: str) -> str:
@@ -55,7 +51,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, out: str) -> str:
         "eos_token": "<|endoftext|>",
         "pad_token": "<|pad|>",
         "additional_special_tokens": ["<|im_start|>", "<|im_end|>"],
-        "chat_template": _CHATML,
+        "chat_template": CHATML,
         "clean_up_tokenization_spaces": False,
         "model_max_length": 1_000_000,
     }

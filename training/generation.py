@@ -1,6 +1,7 @@
 """Text from an image: greedy or sampled, with a key-value cache."""
 
 import dataclasses
+import functools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,6 +10,8 @@ import torch
 from PIL import Image, ImageOps
 
 from mmcorpus.curation.store import storage
+from mmcorpus.packing.chat import CHATML, ChatTemplate
+from mmcorpus.packing.conversations import encode_conversations, lay_out
 from mmcorpus.packing.lengths import IMAGE_TOKEN
 from mmcorpus.packing.tokens import encode_texts, special_ids
 from mmcorpus.training.batch import collate, expand
@@ -27,7 +30,12 @@ class Generator:
     model: VisionLanguageModel
     tokenizer: "PreTrainedTokenizerFast"
     chat: bool
-    """True for an instruction-tuned checkpoint: the prompt becomes a user's turn in ChatML."""
+    """True for an instruction-tuned checkpoint: the prompt becomes a user's turn."""
+
+    @functools.cached_property
+    def template(self) -> ChatTemplate:
+        """The chat template that the checkpoint was trained with."""
+        return ChatTemplate(self.tokenizer, self.tokenizer.chat_template or CHATML)
 
     @classmethod
     def load(cls, checkpoint: str, device: str | None = None) -> "Generator":
@@ -39,10 +47,8 @@ class Generator:
     def prompt_ids(self, prompt: str) -> list[int]:
         """The prompt as the model was trained to see it, the image one placeholder at its beginning."""
         if self.chat:
-            special = special_ids(self.tokenizer)
-            user, text, assistant = encode_texts(self.tokenizer, ["user\n", f"\n{prompt}", "assistant\n"])
-            turn = [special.im_start, *user, IMAGE_TOKEN, *text, special.im_end]
-            return [*turn, *special.newline, special.im_start, *assistant]
+            asked = lay_out([("user", prompt)], 1, self.template, prompt=True)
+            return encode_conversations(self.tokenizer, [asked])[0].input_ids.tolist()
         return [IMAGE_TOKEN, *special_ids(self.tokenizer).newline, *encode_texts(self.tokenizer, [prompt])[0]]
 
     @torch.no_grad()
@@ -66,8 +72,7 @@ class Generator:
             raise ValueError(f"temperature is {temperature}; give 0 for the likeliest token, or more")
         device = next(self.model.parameters()).device
         language = self.model.language
-        special = special_ids(self.tokenizer)
-        stops = {special.eos, special.im_end}
+        stops = {special_ids(self.tokenizer).eos, *(self.template.ends if self.chat else ())}
         ids = self.prompt_ids(prompt)
         pixels = _pixels(image, self.model.vision.image_size)[None]
         length = len(ids) - 1 + self.model.config.tokens_per_image

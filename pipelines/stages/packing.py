@@ -11,11 +11,11 @@ from mmcorpus.curation.engine.stage import Result, Stage
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.shards import list_shards
 from mmcorpus.packing.config import PlanConfig
-from mmcorpus.packing.conversations import parse_conversation
 from mmcorpus.packing.documents import parse_nodes
 from mmcorpus.packing.inputs import read_texts
 from mmcorpus.packing.materialise import PackConfig, write_packs
 from mmcorpus.packing.plan import PlanSource, make_plan
+from mmcorpus.packing.turns import parse_conversation
 from mmcorpus.packing.vocabulary import train_tokenizer
 from mmcorpus.pipelines.recipe.schema import DEDUP, PackEntry
 from mmcorpus.pipelines.stages.context import HELDOUT, RunContext, counts
