@@ -1,6 +1,7 @@
 """The trainer's configs: the model's parts, what every run of training is told, and one stage over packs."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
@@ -67,6 +68,12 @@ class RandomLanguage(Settings):
         )
 
 
+def require_square(name: str, tokens: int) -> None:
+    """Raise ValueError unless so many tokens are a square grid."""
+    square = tokens >= 1 and math.isqrt(tokens) ** 2 == tokens
+    require(square, f"{name} is {tokens}; give a square such as 16, 36, 144 or 729")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig(Settings):
     """Open-Qwen2VL's architecture: encoder, pooling projector, causal language model.
@@ -80,18 +87,15 @@ class ModelConfig(Settings):
     language: str | RandomLanguage = dataclasses.field(default_factory=RandomLanguage)
     """A Hugging Face id or local folder of a causal language model, or a random one's sizes."""
     tokens_per_image: int = 144
-    """Positions an image takes in the sequence; a square (144 = a 12×12 grid). Must equal the packs'."""
+    """Positions an image takes in the sequence; a square (144 = a 12×12 grid). Must equal the packs'. No weights depend
+    on it: a stage may take another."""
     vision_layer: int = -2
     """The encoder block whose output is read, counted from the end: -1 the last, -2 the one before (the reference)."""
     projector_hidden: int | None = None
     """Width between the projector's two linear layers; null for the language model's width (the reference)."""
 
     def __post_init__(self) -> None:
-        side = round(self.tokens_per_image**0.5)
-        require(
-            self.tokens_per_image >= 1 and side * side == self.tokens_per_image,
-            f"model.tokens_per_image is {self.tokens_per_image}; give a square such as 16, 36, 144 or 729",
-        )
+        require_square("model.tokens_per_image", self.tokens_per_image)
         require(self.vision_layer <= -1, f"model.vision_layer is {self.vision_layer}; count from the end: -1, -2, …")
         if isinstance(self.vision, RandomVision):
             require(
@@ -277,6 +281,9 @@ class StageConfig(TrainingConfig):
 
     kind: Literal["pretrain", "sft"] = "pretrain"
     """Content of the packs: captions, or conversations. `generate` prompts the checkpoint accordingly."""
+    tokens_per_image: int | None = None
+    """Positions of an image in this stage and those after it, if others than before (Open-Qwen2VL §2.1: 144 in
+    pretraining, 729 in SFT): the average pool has no weights. At most the encoder's patches; null changes nothing."""
     data: PackData = dataclasses.field(default_factory=PackData)
     """Batches of packed sequences."""
     compute: PackCompute = dataclasses.field(default_factory=PackCompute)
@@ -285,6 +292,11 @@ class StageConfig(TrainingConfig):
     """The loss on held-out packs."""
     freeze: FreezeConfig = dataclasses.field(default_factory=FreezeConfig)
     """Parts of the model that stay as they are."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.tokens_per_image is not None:
+            require_square("tokens_per_image", self.tokens_per_image)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -87,7 +87,7 @@ def check_packs(reader: PackReader, tokenizer: "PreTrainedTokenizerFast", tokens
     if reader.tokens_per_image != tokens_per_image:
         raise ValueError(
             f"{root} was packed with {reader.tokens_per_image} tokens an image but the model gives {tokens_per_image}: "
-            f"set model.tokens_per_image to {reader.tokens_per_image}, or pack again"
+            f"set the stage's tokens_per_image to {reader.tokens_per_image}, or pack again"
         )
 
 

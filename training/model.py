@@ -4,6 +4,7 @@ It knows nothing of devices, distribution or data files. Shape legend: B sequenc
 width, N images, T tokens an image, M target tokens, V the vocabulary's size, P patches, E the encoder's width.
 """
 
+import dataclasses
 from typing import Any, Literal
 
 import torch
@@ -37,6 +38,16 @@ class VisionLanguageModel(nn.Module):
         """Choose whether samples in a pack see each other, and the kernel."""
         self.isolated, self.attention = isolated, implementation
         self.language.set_attn_implementation("flex_attention" if implementation == "flex" else "sdpa")
+
+    def set_tokens_per_image(self, tokens: int) -> None:
+        """Pool an image to so many tokens from now on; raises ValueError for more than the encoder has patches."""
+        if tokens > self.vision.patches:
+            raise ValueError(
+                f"tokens_per_image is {tokens}, but the encoder gives {self.vision.patches} patches of an image of "
+                f"{self.vision.image_size} pixels a side; give that number or less"
+            )
+        self.config = dataclasses.replace(self.config, tokens_per_image=tokens)
+        self.projector.pool = nn.AdaptiveAvgPool2d(self.config.grid)
 
     def freeze(self, *, vision: bool, projector: bool, language: bool) -> None:
         """Choose the parts that are not trained."""

@@ -39,6 +39,8 @@ class VisionEncoder(nn.Module):
         self.siglip = siglip
         self.image_size: int = config.image_size
         self.width: int = config.hidden_size
+        self.patches: int = (config.image_size // config.patch_size) ** 2
+        """Features of an image."""
 
     def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
         """uint8 N×3×H×W → features N×P×E. Normalised here, on the device, to [-1, 1] as SigLIP's processor does."""

@@ -77,6 +77,8 @@ def train(
         data = {"packs": [shard["sha256"] for shard in reader.manifest["shards"]]}
         resumed = checkpoint.resumable(out, stage, data)
         net, tokenizer = _load(resumed or init, model, reader, stage.seed)
+        if stage.tokens_per_image is not None:
+            net.set_tokens_per_image(stage.tokens_per_image)
         for read in (reader, heldout):
             if read is not None and len(read):
                 check_packs(read, tokenizer, net.config.tokens_per_image)

@@ -270,7 +270,7 @@ def _training(recipe: Recipe) -> Iterable[Finding]:
         if pack not in file.pack:
             yield (*path, "pack"), f"unknown pack {pack!r}; {suggestion(pack, file.pack, listed='packs')}"
         else:
-            yield from _fit(recipe, path, pack)
+            yield from _fit(recipe, name, pack)
         if init is not None and init not in stages:
             others = [other for other in stages if other != name]
             yield (*path, "init"), f"unknown stage {init!r}; {suggestion(init, others, listed='stages')}"
@@ -278,11 +278,25 @@ def _training(recipe: Recipe) -> Iterable[Finding]:
             yield (*path, "init"), "starts from itself, by way of the stages that it starts from"
 
 
-def _fit(recipe: Recipe, path: Path, pack: str) -> Iterable[Finding]:
-    config, model = recipe.file.pack[pack], recipe.model
-    if model is not None and config.tokens_per_image != model.tokens_per_image:
-        numbers = f"{model.tokens_per_image}, but pack {pack!r} has {config.tokens_per_image}"
-        yield ("train", "model", "tokens_per_image"), f"{numbers}; planner and model must agree"
+def _fit(recipe: Recipe, stage: str, pack: str) -> Iterable[Finding]:
+    config = recipe.file.pack[pack]
+    tokens, place = _tokens_per_image(recipe, stage)
+    if tokens is not None and config.tokens_per_image != tokens:
+        numbers = f"{tokens}, but pack {pack!r} has {config.tokens_per_image}"
+        yield place, f"{numbers}; planner and model must agree, or the stage takes a `tokens_per_image` of its own"
+
+
+def _tokens_per_image(recipe: Recipe, stage: str) -> tuple[int | None, Path]:
+    """Positions of an image in a stage, and the setting that says so: its own, its predecessors' or the model's."""
+    stages, seen, name = recipe.stages, set[str](), stage
+    while name in stages and name not in seen:
+        seen.add(name)
+        if (own := stages[name].config.tokens_per_image) is not None:
+            return own, ("train", "stages", name, "tokens_per_image")
+        if stages[name].links.init is None:
+            break
+        name = str(stages[name].links.init)
+    return recipe.model.tokens_per_image if recipe.model is not None else None, ("train", "model", "tokens_per_image")
 
 
 def _circular(name: str, parents: dict[str, Any]) -> bool:

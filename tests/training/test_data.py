@@ -85,7 +85,7 @@ def test_a_pack_of_another_tokenizer_is_refused(
     check_packs(reader, load_tokenizer(tokenizer_folder), 4)
     with pytest.raises(ValueError, match="vocabulary differs"):
         check_packs(reader, load_tokenizer(other), 4)
-    with pytest.raises(ValueError, match=r"set model\.tokens_per_image to 4"):
+    with pytest.raises(ValueError, match="set the stage's tokens_per_image to 4"):
         check_packs(reader, load_tokenizer(tokenizer_folder), 16)
 
 

@@ -23,7 +23,7 @@ from mmcorpus.training.config import ModelConfig, SFTConfig, StageConfig
 from mmcorpus.training.data import PackLoader
 from mmcorpus.training.model import build_model
 from mmcorpus.training.vision_language import TrainReport
-from tests.training.conftest import configured
+from tests.training.conftest import configured, first_fit, write_packs
 
 COMPARED = ("step", "loss", "learning_rate", "gradient_norm", "tokens", "positions", "images", "heldout_loss")
 Stages = Callable[..., StageConfig]
@@ -50,6 +50,31 @@ def test_it_learns_what_only_the_images_tell(packs: str, tiny: ModelConfig, stag
     assert seen.heldout_loss_blank is not None
     assert seen.heldout_loss_blank > seen.heldout_loss + 0.05
     assert blank.heldout_loss_blank == blank.heldout_loss
+
+
+def test_a_stage_takes_more_tokens_an_image(
+    packs: str, pairs: list[Any], tokenizer_folder: str, tiny: ModelConfig, stage: Stages, tmp_path: Path
+) -> None:
+    """Open-Qwen2VL's 144, then 729: here 4, then 16, with the weights learnt at 4."""
+    fine = write_packs(
+        str(tmp_path / "fine"), first_fit(pairs, 16, 64), tokenizer_folder, tokens_per_image=16, context=64
+    )
+    first = train(stage(steps=30, learning_rate=1e-2), packs, str(tmp_path / "first"), model=tiny)
+    with pytest.raises(ValueError, match="set the stage's tokens_per_image to 16"):
+        train(stage(steps=2), fine, str(tmp_path / "refused"), init=first.checkpoint)
+    with pytest.raises(ValueError, match="tokens_per_image is 25, but the encoder gives 16 patches"):
+        train(stage(steps=2, tokens_per_image=25), fine, str(tmp_path / "refused"), init=first.checkpoint)
+    second = train(stage(steps=2, tokens_per_image=16), fine, str(tmp_path / "second"), init=first.checkpoint)
+    fresh = train(stage(steps=2, tokens_per_image=16), fine, str(tmp_path / "fresh"), model=tiny)
+    learnt, untaught = curve(tmp_path / "second")[0]["loss"], curve(tmp_path / "fresh")[0]["loss"]
+    assert learnt < untaught / 2
+    assert abs(learnt - curve(tmp_path / "first")[-1]["loss"]) < 0.5
+    model, _, state = load_model(second.checkpoint)
+    assert model.config.tokens_per_image == state["model"]["tokens_per_image"] == 16
+    assert model.encode_images(torch.zeros(1, 3, 16, 16, dtype=torch.uint8)).shape[1] == 16
+    third = train(stage(steps=2), fine, str(tmp_path / "third"), init=second.checkpoint)
+    assert third.totals.step == 2
+    assert weights(fresh).keys() == weights(second).keys()
 
 
 def test_accumulation_is_exact(packs: str, tiny: ModelConfig, stage: Stages, tmp_path: Path) -> None:
