@@ -205,7 +205,7 @@ def measure(
         rate.padded += batch.input_ids_BL.numel()
         rate.images += batch.images_NCHW.shape[0]
         with torch.autocast(device.type, torch.bfloat16, enabled=arguments.precision == "bf16"):
-            loss = padded_loss(model, batch.to(device)) if padded else model(batch.to(device))
+            loss = padded_loss(model, batch.to(device)) if padded else model(batch.to(device)).sum()
         loss.backward()
         scale_and_clip(parameters, 1.0 if padded else batch.target_tokens, 1.0)
         optimizer.step()

@@ -58,6 +58,8 @@ class PackReader:
         self.manifest: dict[str, Any] = read_manifest(root)
         """`manifest.json` as written; see packing/manifest.py."""
         self.tokens_per_image: int = self.manifest["tokens_per_image"]
+        self.sources: tuple[str, ...] = tuple(sorted(self.manifest.get("parameters", {}).get("sources", ())))
+        """Names of the sources that its samples come from."""
         self.index: pa.Table = _read_index(root, [shard["name"] for shard in self.manifest["shards"]])
         """A row a sequence, in order: INDEX_SCHEMA's columns and `shard`."""
         self._offsets, self._sizes = (self.index.column(name).to_numpy() for name in ("offset", "size"))

@@ -38,6 +38,8 @@ class Piece:
     """Positions that predict a target, each the one before its target in what the target sees."""
     targets: npt.NDArray[np.int64]
     """The targets."""
+    sources: npt.NDArray[np.int64]
+    """The number of each target's source."""
     images: npt.NDArray[np.uint8]
     """N×3×H×H."""
     broken_images: int
@@ -62,6 +64,8 @@ class PackedBatch:
     """int64, flat over B·L: where targets are predicted."""
     targets_M: torch.Tensor
     """int64: what is to be predicted there."""
+    sources_M: torch.Tensor
+    """int64: the source that each target comes from, by its number among the packs'."""
     images_NCHW: torch.Tensor
     """uint8."""
     broken_images: int
@@ -95,13 +99,15 @@ def expand(
     broken: Sequence[int],
     tokens_per_image: int,
     branches: Sequence[Sequence[int]] = (),
+    sources: Sequence[int] = (),
 ) -> Piece:
     """A packed sequence's tokens with each image expanded, and what predicts what.
 
     `lengths` (expanded) and `token_counts` (unexpanded) are per sample; `loss_spans` per sample are [start, end) over
     `input_ids`; `broken` are the images, by their order in the sequence, that could not be decoded: their samples carry
     no loss. `branches` are, per sample, where in `input_ids` its annotations begin, if it has several; empty if no
-    sample has. A sample's first token is never a target. Raises ValueError where pack and arithmetic disagree.
+    sample has. `sources` are the numbers of the samples' sources, 0 if not given. A sample's first token is never a
+    target. Raises ValueError where pack and arithmetic disagree.
     """
     ids = np.asarray(input_ids, dtype=np.int64)
     is_image = ids == IMAGE_TOKEN
@@ -126,6 +132,7 @@ def expand(
         without_loss = np.unique(sample_of_token[np.flatnonzero(is_image)[np.asarray(broken)]])
         has_loss &= ~np.isin(sample_of_token, without_loss)
     starts = np.cumsum(measured) - measured
+    source_of_sample = np.asarray(sources if len(sources) else np.zeros(len(lengths)), dtype=np.int64)
     total = int(measured.sum())
     expanded = np.repeat(ids, repeats)
     target_positions = np.flatnonzero(np.repeat(has_loss, repeats))
@@ -145,6 +152,7 @@ def expand(
         branch_ids=branch_ids,
         predicts=before[target_positions],
         targets=expanded[target_positions],
+        sources=source_of_sample[sample_of_token[has_loss]],
         images=images,
         broken_images=len(broken),
     )
@@ -176,6 +184,7 @@ def collate(pieces: Sequence[Piece], *, length: int | None = None, multiple: int
         image_positions=(input_ids_BL.flatten() == IMAGE_TOKEN).nonzero().flatten(),
         predict_positions_M=torch.from_numpy(flat("predicts")),
         targets_M=torch.from_numpy(np.concatenate([piece.targets for piece in pieces])),
+        sources_M=torch.from_numpy(np.concatenate([piece.sources for piece in pieces])),
         images_NCHW=torch.from_numpy(np.concatenate([piece.images for piece in pieces])),
         broken_images=sum(piece.broken_images for piece in pieces),
         positions=sum(len(piece.input_ids) for piece in pieces),

@@ -99,6 +99,7 @@ class PackLoader:
     ) -> None:
         self.reader, self.image_size, self.length, self.blank, self.threads = reader, image_size, length, blank, threads
         self.tokens_per_image = reader.tokens_per_image
+        self._sources = {source: number for number, source in enumerate(reader.sources)}
 
     def piece(self, sequence: PackedSequence) -> Piece:
         """A packed sequence with its images decoded; a broken one is grey and its sample carries no loss."""
@@ -120,6 +121,7 @@ class PackLoader:
             broken,
             self.tokens_per_image,
             sequence.branches,
+            [self._sources.get(source, 0) for source in sequence.sources],
         )
 
     def batch(self, indices: Sequence[int]) -> PackedBatch:

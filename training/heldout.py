@@ -6,6 +6,7 @@ import torch
 
 from mmcorpus.packing.packs import PackReader
 from mmcorpus.training.data import PackLoader
+from mmcorpus.training.loss import LossBySource
 from mmcorpus.training.model import VisionLanguageModel
 from mmcorpus.training.parallel import World
 
@@ -20,8 +21,10 @@ def heldout_loss(
     micro_batch: int = 4,
     blank: bool = False,
     threads: int = 0,
-) -> float:
-    """The loss in nats, averaged over all target tokens of the packs; `blank` shows grey images instead.
+) -> tuple[float, dict[str, float]]:
+    """The loss in nats, averaged over all target tokens of the packs, and over each source's, if there are several.
+
+    `blank` shows grey images instead.
 
     Every device runs as many forward passes as the others (sharded ones must), repeating a batch whose loss it leaves
     out if it has none left. NaN if the packs hold no target tokens.
@@ -32,13 +35,12 @@ def heldout_loss(
     loader = PackLoader(packs, image_size=model.vision.image_size, blank=blank, threads=threads)
     training = model.training
     model.eval()
-    loss = tokens = 0.0
+    sums = LossBySource(packs.sources, world.device)
     for group, batch in zip(groups, loader.batches(group or [0] for group in groups), strict=True):
         with world.autocast(precision):
-            total = float(model(batch.to(world.device)))
+            batch = batch.to(world.device)
+            losses_M = model(batch)
         if group:
-            loss += total
-            tokens += batch.target_tokens
+            sums.add(losses_M, batch.sources_M)
     model.train(training)
-    loss, tokens = world.sums([loss, tokens])
-    return loss / tokens if tokens else math.nan
+    return sums.means(world.sums(sums.values()))

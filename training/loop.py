@@ -10,7 +10,7 @@ import dataclasses
 import math
 import time
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
@@ -59,12 +59,16 @@ class Task(Protocol[Batch]):
         """The loss summed over the batch's targets, an fp32 scalar in nats; the number of targets; and counts to add to
         the totals' fields of these names, the same names for every batch."""
 
+    def sums(self) -> dict[str, float]:
+        """More of the step's sums on this device, for `metrics`; none unless a task overrides it."""
+        return {}
+
     def after_step(self) -> None:
         """Called when the weights have moved; does nothing unless a task overrides it."""
         return
 
-    def metrics(self) -> dict[str, Any]:
-        """The task's part of a line in metrics.jsonl."""
+    def metrics(self, counts: Mapping[str, float]) -> dict[str, Any]:
+        """The task's part of a line in metrics.jsonl; `counts` are those of the step, over all devices."""
 
     def evaluate(self) -> dict[str, Any]:
         """Evaluate on held-out data, note it in the totals, and return it as metrics; empty without such data."""
@@ -145,25 +149,26 @@ class Trainer(Generic[Batch]):
             targets += found
             counts.update(more)
         world.all_reduce_gradients(self.parameters)
-        here = [float(loss), float(targets), float(interrupts.asked), *map(float, counts.values())]
-        loss_sum, all_targets, stop, *all_counts = world.sums(here)
+        sums = {**counts, **task.sums()}
+        here = [float(loss), float(targets), float(interrupts.asked), *map(float, sums.values())]
+        loss_sum, all_targets, stop, *all_sums = world.sums(here)
         divisor = max(1.0, all_targets)
         rate, norm = self._update(divisor)
         task.after_step()
         seconds = time.monotonic() - start
-        in_step = dict(zip(counts, all_counts, strict=True))
+        in_step = dict(zip(sums, all_sums, strict=True))
         totals.step += 1
         totals.seconds += seconds
         totals.loss = loss_sum / divisor
-        for name, count in in_step.items():
-            setattr(totals, name, getattr(totals, name) + int(count))
+        for name in counts:
+            setattr(totals, name, getattr(totals, name) + int(in_step[name]))
         per_second, unit = task.rate
         line = {
             "step": totals.step,
             "loss": totals.loss,
             "learning_rate": rate,
             "gradient_norm": norm,
-            **task.metrics(),
+            **task.metrics(in_step),
             "seconds": round(totals.seconds, 4),
             per_second: round(in_step[unit] / seconds, 1),
             "data_wait": round(waited / seconds, 4),

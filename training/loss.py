@@ -10,6 +10,9 @@ micro-batches and devices, so that packing, accumulation and the number of devic
 Shape legend: M target tokens, D width, V the vocabulary's size.
 """
 
+import math
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
@@ -37,3 +40,32 @@ def token_losses(
         for hidden_part, targets_part in zip(hidden_MD.split(chunk), targets_M.split(chunk), strict=True)
     ]
     return torch.cat(losses)
+
+
+class LossBySource:
+    """Sums of target tokens' losses and their numbers, by the source that the tokens come from."""
+
+    def __init__(self, sources: Sequence[str], device: torch.device) -> None:
+        self.sources = tuple(sources)
+        self._sums_2S = torch.zeros(2, max(1, len(self.sources)), dtype=torch.float64, device=device)
+
+    def add(self, losses_M: torch.Tensor, sources_M: torch.Tensor) -> None:
+        """Count a batch's target tokens."""
+        counted_2M = torch.stack([losses_M.detach().double(), torch.ones_like(losses_M, dtype=torch.float64)])
+        self._sums_2S.index_add_(1, sources_M, counted_2M)
+
+    def values(self) -> list[float]:
+        """The sums, to be added to other devices'; they begin again at 0."""
+        found: list[float] = self._sums_2S.flatten().tolist()
+        self._sums_2S.zero_()
+        return found
+
+    def means(self, values: Sequence[float]) -> tuple[float, dict[str, float]]:
+        """The mean loss, NaN without a target token, and that of each source that has some, if there are several."""
+        half = len(values) // 2
+        sums, counts = values[:half], values[half:]
+        mean = sum(sums) / sum(counts) if sum(counts) else math.nan
+        by_source = {
+            name: total / count for name, total, count in zip(self.sources, sums, counts, strict=False) if count
+        }
+        return mean, by_source if len(self.sources) > 1 else {}

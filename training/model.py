@@ -108,8 +108,8 @@ class VisionLanguageModel(nn.Module):
         return token_losses(hidden_MD, self.language.lm_head.weight, batch.targets_M)
 
     def forward(self, batch: PackedBatch) -> torch.Tensor:
-        """The sum of the target tokens' losses, a fp32 scalar. The trainer divides by the step's global count."""
-        return self.token_losses(batch).sum()
+        """`token_losses`. The trainer divides their sum by the step's global count."""
+        return self.token_losses(batch)
 
 
 def build_language(source: str | RandomLanguage, vocabulary: int) -> Any:

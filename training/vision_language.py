@@ -1,7 +1,7 @@
 """One stage of a vision-language model, from packs to a checkpoint: pretraining and instruction tuning alike."""
 
 import dataclasses
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,6 +15,7 @@ from mmcorpus.training.config import ModelConfig, StageConfig
 from mmcorpus.training.data import Order, PackLoader, check_packs, micro_batches
 from mmcorpus.training.heldout import heldout_loss
 from mmcorpus.training.loop import Task, Totals, Trainer
+from mmcorpus.training.loss import LossBySource
 from mmcorpus.training.model import VisionLanguageModel, build_model
 from mmcorpus.training.parallel import World, open_world, parallelize
 
@@ -121,6 +122,11 @@ def _load(
     return build_model(config, len(tokenizer), seed), tokenizer
 
 
+def _named(name: str, by_source: dict[str, float]) -> dict[str, dict[str, float]]:
+    """A metric by source, if there are several."""
+    return {name: by_source} if by_source else {}
+
+
 @dataclasses.dataclass(eq=False)
 class PackTask(Task[PackedBatch]):
     """Next-token prediction on packed sequences of text and images."""
@@ -142,6 +148,7 @@ class PackTask(Task[PackedBatch]):
         self.title = config.kind + (" on blank images" if config.data.blank_images else "")
         self.steps = config.schedule.total_steps(len(self.reader), batch)
         self.order = Order(len(self.reader), batch, config.seed)
+        self.by_source = LossBySource(self.reader.sources, self.world.device)
         self.micro_batches = len(self._micro_batches(range(batch)))
         self.model.freeze(**dataclasses.asdict(config.freeze))
         self.model.set_attention(isolated=config.data.isolated, implementation=config.compute.attention)
@@ -164,30 +171,39 @@ class PackTask(Task[PackedBatch]):
 
     def loss(self, batch: PackedBatch) -> tuple[torch.Tensor, int, dict[str, int]]:
         with self.world.autocast(self.config.compute.precision):
-            total: torch.Tensor = self.model(batch.to(self.world.device))
+            batch = batch.to(self.world.device)
+            losses_M: torch.Tensor = self.model(batch)
+        self.by_source.add(losses_M, batch.sources_M)
         counts = {
             "target_tokens": batch.target_tokens,
             "positions": batch.positions,
             "images": batch.images_NCHW.shape[0],
             "broken_images": batch.broken_images,
         }
-        return total, batch.target_tokens, counts
+        return losses_M.sum(), batch.target_tokens, counts
 
-    def metrics(self) -> dict[str, Any]:
+    def sums(self) -> dict[str, float]:
+        return {f"source {number}": value for number, value in enumerate(self.by_source.values())}
+
+    def metrics(self, counts: Mapping[str, float]) -> dict[str, Any]:
         totals = {name: getattr(self.totals, name) for name in ("positions", "images", "broken_images")}
-        return {"tokens": self.totals.target_tokens, **totals}
+        _, by_source = self.by_source.means([value for name, value in counts.items() if name.startswith("source ")])
+        return {"tokens": self.totals.target_tokens, **totals, **_named("loss_by_source", by_source)}
 
     def evaluate(self) -> dict[str, Any]:
         if not self.heldout:
             return {}
         # A model trained on blank images is judged on what it knows: blank ones.
-        loss = self.totals.heldout_loss = self._heldout_loss(self.heldout, self.config.data.blank_images)
-        if not self.config.heldout.blank:
-            return {"heldout_loss": loss}
-        self.totals.heldout_loss_blank = self._heldout_loss(self.heldout, True)
-        return {"heldout_loss": loss, "heldout_loss_blank": self.totals.heldout_loss_blank}
+        loss, by_source = self._heldout_loss(self.heldout, self.config.data.blank_images)
+        self.totals.heldout_loss = loss
+        found = {"heldout_loss": loss, **_named("heldout_loss_by_source", by_source)}
+        if self.config.heldout.blank:
+            blank, blank_by_source = self._heldout_loss(self.heldout, True)
+            self.totals.heldout_loss_blank = blank
+            found |= {"heldout_loss_blank": blank, **_named("heldout_loss_blank_by_source", blank_by_source)}
+        return found
 
-    def _heldout_loss(self, packs: PackReader, blank: bool) -> float:
+    def _heldout_loss(self, packs: PackReader, blank: bool) -> tuple[float, dict[str, float]]:
         return heldout_loss(
             self.model, packs, self.world, precision=self.config.compute.precision, blank=blank,
             threads=self.config.data.num_workers, micro_batch=self.config.data.micro_batch_sequences,

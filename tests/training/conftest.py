@@ -65,7 +65,7 @@ def sequence_of(number: int, items: Sequence[Item], tokens_per_image: int) -> Pa
         sequence=number,
         input_ids=np.concatenate([sample.input_ids for sample, _ in items]).astype(np.int32),
         uids=tuple(hashlib.md5(f"{number}.{place}".encode()).hexdigest() for place in range(len(items))),
-        sources=("test",) * len(items),
+        sources=tuple("pairs" if sample.image_count == 1 else "others" for sample, _ in items),
         lengths=tuple(expanded_length(len(s.input_ids), s.image_count, tokens_per_image) for s, _ in items),
         token_counts=tuple(len(sample.input_ids) for sample, _ in items),
         image_counts=tuple(sample.image_count for sample, _ in items),
@@ -93,7 +93,7 @@ def write_packs(
         tokens_per_image=tokens_per_image,
         context_length=context,
         shards=[writer.record],
-        parameters={},
+        parameters={"sources": {"others": "conversation", "pairs": "pair"}},
     )
     return root
 

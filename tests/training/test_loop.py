@@ -77,6 +77,39 @@ def test_a_stage_takes_more_tokens_an_image(
     assert weights(fresh).keys() == weights(second).keys()
 
 
+def test_the_loss_is_told_by_source(
+    mixed: list[Any], make_packs: Callable[..., str], tiny: ModelConfig, stage: Stages, tmp_path: Path
+) -> None:
+    """Of training and of held-out data, whatever the micro-batches; the mean over all target tokens is the loss."""
+    packs = make_packs([[item] for item in mixed])
+    lines = {size: read_metrics(f"{train_here(stage, size, packs, tiny, tmp_path)}/metrics.jsonl") for size in (7, 2)}
+    by_source = [line["loss_by_source"] for line in lines[7] if "loss" in line]
+    assert [set(each) for each in by_source] == [{"pairs", "others"}] * 2
+    for one, other in zip(lines[7], lines[2], strict=True):
+        for name in ("loss_by_source", "heldout_loss_by_source"):
+            assert one.get(name) == pytest.approx(other.get(name), abs=1e-5)
+    loader = PackLoader(PackReader(packs), image_size=16)
+    (first, heldout) = by_source[0], lines[7][-1]
+    counts = {True: 0, False: 0}
+    for number, (sample, _) in enumerate(mixed):
+        counts[sample.image_count == 1] += loader.batch([number]).target_tokens
+    assert lines[7][0]["loss"] == pytest.approx(
+        (first["pairs"] * counts[True] + first["others"] * counts[False]) / sum(counts.values()), abs=1e-6
+    )
+    assert first["pairs"] != pytest.approx(first["others"], abs=1e-3)
+    assert heldout["heldout_loss"] == pytest.approx(
+        (heldout["heldout_loss_by_source"]["pairs"] * counts[True]
+         + heldout["heldout_loss_by_source"]["others"] * counts[False]) / sum(counts.values()), abs=1e-6
+    )  # fmt: skip
+
+
+def train_here(stage: Stages, micro_batch: int, packs: str, tiny: ModelConfig, folder: Path) -> Path:
+    """Two steps over all of seven sequences."""
+    settings = {"steps": 2, "batch_sequences": 7, "micro_batch_sequences": micro_batch}
+    train(stage(**settings), packs, str(folder / str(micro_batch)), model=tiny, heldout_packs=packs)
+    return folder / str(micro_batch)
+
+
 def test_accumulation_is_exact(packs: str, tiny: ModelConfig, stage: Stages, tmp_path: Path) -> None:
     """4 sequences at once, 1×4, and 3+1: the same losses, norms and weights up to rounding."""
     reports = {
