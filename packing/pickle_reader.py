@@ -11,7 +11,7 @@ import pickletools
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import IO, Any, Final, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ from mmcorpus.packing.manifest import PackError
 _MOST_PIXELS: Final = 1 << 28
 _EXPANSION: Final = 4
 """What a pickle makes, counted as often as it is used, may be so many times its bytes; their own are below 1."""
+_SHORT: Final = 1 << 12
 _MUTATORS: Final = frozenset({"APPEND", "APPENDS", "SETITEM", "SETITEMS", "BUILD"})
 _CALLS: Final = frozenset({"REDUCE", "NEWOBJ", "NEWOBJ_EX", "OBJ", "INST", "BUILD"})
 _SETS: Final = frozenset({"EMPTY_SET", "ADDITEMS", "FROZENSET"})
@@ -62,10 +63,24 @@ def read_pickle(path: str) -> PickledSequence:
 def _load(file: io.BytesIO, known: dict[tuple[str, str], Any], *, persistent: bool = False) -> Any:
     """The next pickle of a file, with stand-ins for the names that it may ask for; `persistent`: it may name data
     outside itself, whose name is taken for it."""
-    start = file.tell()
-    _check(file)
-    file.seek(start)
+    _check(_Views(file.getvalue(), file.tell()))
     return _PlainUnpickler(file, known, persistent).load()
+
+
+class _Views:
+    """A pickle as `genops` reads it, its pictures without copying them."""
+
+    def __init__(self, data: bytes, at: int) -> None:
+        self.data, self._view, self._at = data, memoryview(data), at
+
+    def read(self, size: int) -> bytes | memoryview:
+        first, self._at = self._at, min(self._at + size, len(self.data))
+        return self.data[first : self._at] if size < _SHORT else self._view[first : self._at]
+
+    def readline(self) -> bytes:
+        first, end = self._at, self.data.find(b"\n", self._at)
+        self._at = len(self.data) if end < 0 else end + 1
+        return self.data[first : self._at]
 
 
 @dataclass(slots=True)
@@ -76,14 +91,14 @@ class _Made:
     is_text: bool
 
 
-def _check(file: io.BytesIO) -> None:
+def _check(file: _Views) -> None:
     """Go through a pickle's opcodes; raises ValueError where they would make more than its bytes warrant."""
-    most = _EXPANSION * len(file.getbuffer())
+    most = _EXPANSION * len(file.data)
     stack: list[_Made | None] = []  # None is a mark
     memo: dict[int, _Made] = {}
     spent = 0
     argument: Any
-    for opcode, argument, _ in pickletools.genops(file):
+    for opcode, argument, _ in pickletools.genops(cast("IO[bytes]", file)):
         name = opcode.name
         if name in _SETS:
             raise ValueError("it holds a set")
@@ -112,7 +127,7 @@ def _check(file: io.BytesIO) -> None:
             held = sum(made.size for made in taken)
             if name in _CALLS:
                 spent += held
-            size = 1 + held + (len(argument) if isinstance(argument, (str, bytes, bytearray)) else 0)
+            size = 1 + held + (len(argument) if isinstance(argument, (str, bytes, bytearray, memoryview)) else 0)
             if max(size, spent) > most:
                 raise ValueError("it uses the same data again and again")
             if name in _MUTATORS:
