@@ -9,7 +9,7 @@ And one of a sample with two annotations, [-200, 10, | 11, 2, | 12, 13, 2] (bran
 [-200, -200, -200, -200, 10, 11, 2, 12, 13, 2]; positions [0 1 2 3 4 5 6 5 6 7], each annotation going on where the
 image and its line break end; branch ids [0 0 0 0 0 1 1 2 2 2]. 11 and 12 are both predicted from position 4.
 
-Shape legend: B sequences, L positions, M target tokens, N images, T tokens an image, H pixels a side.
+Shape legend: B sequences, L positions, S samples, M target tokens, N images, T tokens an image, H pixels a side.
 """
 
 import dataclasses
@@ -38,8 +38,12 @@ class Piece:
     """Positions that predict a target, each the one before its target in what the target sees."""
     targets: npt.NDArray[np.int64]
     """The targets."""
+    samples: npt.NDArray[np.int64]
+    """The sample that each target belongs to, by its place in the sequence."""
+    uids: tuple[str, ...]
+    """Of the samples, in order; empty if not known."""
     sources: npt.NDArray[np.int64]
-    """The number of each target's source."""
+    """Of the samples, in order: the number of the source that each comes from."""
     images: npt.NDArray[np.uint8]
     """N×3×H×H."""
     broken_images: int
@@ -64,8 +68,12 @@ class PackedBatch:
     """int64, flat over B·L: where targets are predicted."""
     targets_M: torch.Tensor
     """int64: what is to be predicted there."""
-    sources_M: torch.Tensor
-    """int64: the source that each target comes from, by its number among the packs'."""
+    samples_M: torch.Tensor
+    """int64: the sample that each target belongs to, by its place among the batch's."""
+    sources_S: torch.Tensor
+    """int64: the source that each sample comes from, by its number among the packs'."""
+    uids: tuple[str, ...]
+    """Of the samples, in order; empty if not known."""
     images_NCHW: torch.Tensor
     """uint8."""
     broken_images: int
@@ -99,6 +107,7 @@ def expand(
     broken: Sequence[int],
     tokens_per_image: int,
     branches: Sequence[Sequence[int]] = (),
+    uids: Sequence[str] = (),
     sources: Sequence[int] = (),
 ) -> Piece:
     """A packed sequence's tokens with each image expanded, and what predicts what.
@@ -106,8 +115,8 @@ def expand(
     `lengths` (expanded) and `token_counts` (unexpanded) are per sample; `loss_spans` per sample are [start, end) over
     `input_ids`; `broken` are the images, by their order in the sequence, that could not be decoded: their samples carry
     no loss. `branches` are, per sample, where in `input_ids` its annotations begin, if it has several; empty if no
-    sample has. `sources` are the numbers of the samples' sources, 0 if not given. A sample's first token is never a
-    target. Raises ValueError where pack and arithmetic disagree.
+    sample has. `uids` and `sources` (numbers, 0 if not given) are per sample. A sample's first token is never a target.
+    Raises ValueError where pack and arithmetic disagree.
     """
     ids = np.asarray(input_ids, dtype=np.int64)
     is_image = ids == IMAGE_TOKEN
@@ -132,7 +141,6 @@ def expand(
         without_loss = np.unique(sample_of_token[np.flatnonzero(is_image)[np.asarray(broken)]])
         has_loss &= ~np.isin(sample_of_token, without_loss)
     starts = np.cumsum(measured) - measured
-    source_of_sample = np.asarray(sources if len(sources) else np.zeros(len(lengths)), dtype=np.int64)
     total = int(measured.sum())
     expanded = np.repeat(ids, repeats)
     target_positions = np.flatnonzero(np.repeat(has_loss, repeats))
@@ -152,7 +160,9 @@ def expand(
         branch_ids=branch_ids,
         predicts=before[target_positions],
         targets=expanded[target_positions],
-        sources=source_of_sample[sample_of_token[has_loss]],
+        samples=sample_of_token[has_loss],
+        uids=tuple(uids),
+        sources=np.asarray(sources if len(sources) else np.zeros(len(lengths)), dtype=np.int64),
         images=images,
         broken_images=len(broken),
     )
@@ -176,6 +186,7 @@ def collate(pieces: Sequence[Piece], *, length: int | None = None, multiple: int
         return np.concatenate([getattr(piece, name) + row * width for row, piece in enumerate(pieces)])
 
     input_ids_BL = table("input_ids", 0)
+    firsts = itertools.accumulate((len(piece.sources) for piece in pieces), initial=0)
     return PackedBatch(
         input_ids_BL=input_ids_BL,
         position_ids_BL=table("positions", 0),
@@ -184,7 +195,11 @@ def collate(pieces: Sequence[Piece], *, length: int | None = None, multiple: int
         image_positions=(input_ids_BL.flatten() == IMAGE_TOKEN).nonzero().flatten(),
         predict_positions_M=torch.from_numpy(flat("predicts")),
         targets_M=torch.from_numpy(np.concatenate([piece.targets for piece in pieces])),
-        sources_M=torch.from_numpy(np.concatenate([piece.sources for piece in pieces])),
+        samples_M=torch.from_numpy(
+            np.concatenate([piece.samples + first for piece, first in zip(pieces, firsts, strict=False)])
+        ),
+        sources_S=torch.from_numpy(np.concatenate([piece.sources for piece in pieces])),
+        uids=tuple(itertools.chain.from_iterable(piece.uids for piece in pieces)),
         images_NCHW=torch.from_numpy(np.concatenate([piece.images for piece in pieces])),
         broken_images=sum(piece.broken_images for piece in pieces),
         positions=sum(len(piece.input_ids) for piece in pieces),

@@ -156,6 +156,7 @@ class TrainingConfig(Settings):
         {
             "data.micro_batch_sequences", "data.num_workers", "compute.parallel", "compute.compile",
             "compute.attention", "compute.activation_checkpointing", "checkpoints", "heldout", "log_every",
+            "skip_non_finite",
         }
     )  # fmt: skip
     """Settings, and whole groups of them, that alter speed and files but not the training: they may change between a
@@ -175,10 +176,12 @@ class TrainingConfig(Settings):
     """Orders the data and draws random weights."""
     log_every: int = 1
     """Steps between lines in metrics.jsonl."""
+    skip_non_finite: int = 0
+    """So many steps of a run may be left out because loss or gradient is not finite; the next one stops it."""
 
     def __post_init__(self) -> None:
         self._require_positive("log_every")
-        self._require_not_negative("seed")
+        self._require_not_negative("seed", "skip_non_finite")
 
     @classmethod
     def groups(cls) -> dict[str, type[Any]]:

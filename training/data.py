@@ -121,6 +121,7 @@ class PackLoader:
             broken,
             self.tokens_per_image,
             sequence.branches,
+            sequence.uids,
             [self._sources.get(source, 0) for source in sequence.sources],
         )
 

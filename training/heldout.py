@@ -41,6 +41,6 @@ def heldout_loss(
             batch = batch.to(world.device)
             losses_M = model(batch)
         if group:
-            sums.add(losses_M, batch.sources_M)
+            sums.add(losses_M, batch.sources_S[batch.samples_M])
     model.train(training)
     return sums.means(world.sums(sums.values()))

@@ -11,7 +11,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import torch
 from torch import nn
@@ -27,6 +27,9 @@ from mmcorpus.training.signals import Interrupts, TrainingInterrupted, deferred_
 
 Batch = TypeVar("Batch")
 
+_NAMED: Final = 8
+"""Samples that a message names."""
+
 
 @dataclasses.dataclass(kw_only=True)
 class Totals:
@@ -37,6 +40,8 @@ class Totals:
     """Spent in steps."""
     loss: float | None = None
     """Of the last step, in nats a target; None before the first."""
+    skipped: int = 0
+    """Steps whose loss or gradient was not finite, and which left the weights alone."""
 
 
 class Task(Protocol[Batch]):
@@ -58,6 +63,10 @@ class Task(Protocol[Batch]):
     def loss(self, batch: Batch) -> tuple[torch.Tensor, int, dict[str, int]]:
         """The loss summed over the batch's targets, an fp32 scalar in nats; the number of targets; and counts to add to
         the totals' fields of these names, the same names for every batch."""
+
+    def suspects(self) -> list[str]:
+        """The samples of the step on this device whose loss is not finite; none unless a task overrides it."""
+        return []
 
     def sums(self) -> dict[str, float]:
         """More of the step's sums on this device, for `metrics`; none unless a task overrides it."""
@@ -100,7 +109,7 @@ class Trainer(Generic[Batch]):
         """Train what is left; returns the last checkpoint.
 
         Raises TrainingInterrupted (a KeyboardInterrupt) after Ctrl-C or SIGTERM once a checkpoint is written, and
-        FloatingPointError if the gradient is not finite.
+        FloatingPointError if the gradient is not finite in more steps than may be skipped.
         """
         task, config, totals, main = self.task, self.task.config, self.task.totals, self.world.is_main
         if totals.step >= task.steps and self.saved:
@@ -154,20 +163,20 @@ class Trainer(Generic[Batch]):
         loss_sum, all_targets, stop, *all_sums = world.sums(here)
         divisor = max(1.0, all_targets)
         rate, norm = self._update(divisor)
+        went = {"loss": loss_sum / divisor, "gradient_norm": norm} if norm is not None else {"skipped": task.suspects()}
         task.after_step()
         seconds = time.monotonic() - start
         in_step = dict(zip(sums, all_sums, strict=True))
         totals.step += 1
         totals.seconds += seconds
-        totals.loss = loss_sum / divisor
+        totals.loss = went.get("loss", totals.loss)
         for name in counts:
             setattr(totals, name, getattr(totals, name) + int(in_step[name]))
         per_second, unit = task.rate
         line = {
             "step": totals.step,
-            "loss": totals.loss,
+            **went,
             "learning_rate": rate,
-            "gradient_norm": norm,
             **task.metrics(in_step),
             "seconds": round(totals.seconds, 4),
             per_second: round(in_step[unit] / seconds, 1),
@@ -175,20 +184,30 @@ class Trainer(Generic[Batch]):
         }
         return line, stop > 0
 
-    def _update(self, targets: float) -> tuple[float, float]:
-        """Move the weights by the summed gradients and zero these; returns learning rate and gradient norm."""
-        config, step = self.task.config, self.task.totals.step
+    def _update(self, targets: float) -> tuple[float, float | None]:
+        """Move the weights by the summed gradients and zero these; returns learning rate and gradient norm.
+
+        The norm is None, and the weights stay, if it is not finite and the step may be skipped.
+        """
+        config, totals = self.task.config, self.task.totals
         norm = scale_and_clip(self.parameters, targets, config.optimizer.gradient_clip)
-        if not math.isfinite(norm):
-            raise FloatingPointError(
-                f"step {step + 1}: the gradient's norm is {norm}, so the weights would be lost. Lower "
-                f"optimizer.learning_rate, or use compute.precision fp32; the last checkpoint is {self.saved or 'none'}"
-            )
+        finite = math.isfinite(norm)
         for group in self.optimizer.param_groups:
-            group["lr"] = config.schedule.learning_rate(group["initial_lr"], step, self.task.steps)
-        self.optimizer.step()
+            group["lr"] = config.schedule.learning_rate(group["initial_lr"], totals.step, self.task.steps)
+        if finite:
+            self.optimizer.step()
+        elif totals.skipped < config.skip_non_finite:
+            totals.skipped += 1
+        else:
+            named = self.task.suspects()
+            whose = f" (not finite: the loss of {', '.join(named[:_NAMED])})" if named else ""
+            raise FloatingPointError(
+                f"step {totals.step + 1}: the gradient's norm is {norm}, so the weights would be lost{whose}. Lower "
+                "optimizer.learning_rate, use compute.precision fp32, or let some such steps pass by skip_non_finite; "
+                f"the last checkpoint is {self.saved or 'none'}"
+            )
         self.optimizer.zero_grad(set_to_none=True)
-        return float(self.optimizer.param_groups[0]["lr"]), norm
+        return float(self.optimizer.param_groups[0]["lr"]), norm if finite else None
 
     def _save(self) -> str:
         task = self.task

@@ -66,6 +66,8 @@ class LossBySource:
         sums, counts = values[:half], values[half:]
         mean = sum(sums) / sum(counts) if sum(counts) else math.nan
         by_source = {
-            name: total / count for name, total, count in zip(self.sources, sums, counts, strict=False) if count
+            name: total / count
+            for name, total, count in zip(self.sources, sums, counts, strict=False)
+            if count and math.isfinite(total)
         }
         return mean, by_source if len(self.sources) > 1 else {}

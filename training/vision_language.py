@@ -65,7 +65,7 @@ def train(
     its weights with a fresh optimiser. `device` is cpu or cuda, None for what is there. Under torchrun every process
     calls it with the same arguments. Raises ValueError for packs or settings that do not fit, TrainingInterrupted
     (a KeyboardInterrupt) after Ctrl-C or SIGTERM once a checkpoint is written, FloatingPointError if the gradient is
-    not finite.
+    not finite in more steps than `skip_non_finite` lets pass.
     """
     if (model is None) == (init is None):
         raise ValueError("give either model (to begin) or init (a checkpoint to go on from)")
@@ -149,6 +149,7 @@ class PackTask(Task[PackedBatch]):
         self.steps = config.schedule.total_steps(len(self.reader), batch)
         self.order = Order(len(self.reader), batch, config.seed)
         self.by_source = LossBySource(self.reader.sources, self.world.device)
+        self.step_losses = list[tuple[torch.Tensor, torch.Tensor, tuple[str, ...]]]()
         self.micro_batches = len(self._micro_batches(range(batch)))
         self.model.freeze(**dataclasses.asdict(config.freeze))
         self.model.set_attention(isolated=config.data.isolated, implementation=config.compute.attention)
@@ -173,7 +174,8 @@ class PackTask(Task[PackedBatch]):
         with self.world.autocast(self.config.compute.precision):
             batch = batch.to(self.world.device)
             losses_M: torch.Tensor = self.model(batch)
-        self.by_source.add(losses_M, batch.sources_M)
+        self.by_source.add(losses_M, batch.sources_S[batch.samples_M])
+        self.step_losses.append((losses_M.detach(), batch.samples_M, batch.uids))
         counts = {
             "target_tokens": batch.target_tokens,
             "positions": batch.positions,
@@ -181,6 +183,16 @@ class PackTask(Task[PackedBatch]):
             "broken_images": batch.broken_images,
         }
         return losses_M.sum(), batch.target_tokens, counts
+
+    def after_step(self) -> None:
+        self.step_losses.clear()
+
+    def suspects(self) -> list[str]:
+        found: dict[str, None] = {}
+        for losses_M, samples_M, uids in self.step_losses:
+            bad = samples_M[~torch.isfinite(losses_M)].unique().tolist()
+            found |= dict.fromkeys(uids[sample] for sample in bad)
+        return list(found)
 
     def sums(self) -> dict[str, float]:
         return {f"source {number}": value for number, value in enumerate(self.by_source.values())}

@@ -18,10 +18,11 @@ from safetensors.torch import save_file
 from mmcorpus.packing.packs import PackReader
 from mmcorpus.packing.tokens import encode_captions
 from mmcorpus.training import TrainingInterrupted, read_metrics, train
+from mmcorpus.training.batch import PackedBatch
 from mmcorpus.training.checkpoint import list_checkpoints, load_model, read_tensors
 from mmcorpus.training.config import ModelConfig, SFTConfig, StageConfig
 from mmcorpus.training.data import PackLoader
-from mmcorpus.training.model import build_model
+from mmcorpus.training.model import VisionLanguageModel, build_model
 from mmcorpus.training.vision_language import TrainReport
 from tests.training.conftest import configured, first_fit, write_packs
 
@@ -305,6 +306,31 @@ def test_a_gradient_that_is_not_finite_stops_the_run(
     with pytest.raises(FloatingPointError, match=r"Lower optimizer\.learning_rate"):
         train(stage(), packs, str(tmp_path / "b"), init=folder)
     assert not list_checkpoints(str(tmp_path / "b" / "checkpoints"))
+
+
+def test_steps_that_are_not_finite_are_skipped_by_policy_and_their_samples_named(
+    packs: str, tiny: ModelConfig, stage: Stages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One sample spoils the steps that it is in; without them the run is as if it had not been."""
+    spoilt = PackReader(packs)[1].uids[0]
+    token_losses = VisionLanguageModel.token_losses
+
+    def spoiling(self: VisionLanguageModel, batch: PackedBatch) -> torch.Tensor:
+        here = torch.tensor([batch.uids[sample] == spoilt for sample in batch.samples_M.tolist()])
+        return token_losses(self, batch) * torch.where(here, torch.nan, 1.0)
+
+    monkeypatch.setattr(VisionLanguageModel, "token_losses", spoiling)
+    settings = {"steps": 8, "batch_sequences": 2, "micro_batch_sequences": 2, "checkpoint_every": 3}
+    with pytest.raises(FloatingPointError, match=f"not finite: the loss of {spoilt}.*skip_non_finite"):
+        train(stage(**settings), packs, str(tmp_path / "stopped"), model=tiny)
+    report = train(stage(**settings, skip_non_finite=8), packs, str(tmp_path / "skipped"), model=tiny)
+    lines = read_metrics(str(tmp_path / "skipped" / "metrics.jsonl"))
+    skipped = [line for line in lines if "skipped" in line]
+    assert 0 < len(skipped) == report.totals.skipped < 8
+    assert all(line["skipped"] == [spoilt] and "loss" not in line for line in skipped)
+    assert all(torch.isfinite(value).all() for value in weights(report).values())
+    with pytest.raises(FloatingPointError):
+        train(stage(**settings, skip_non_finite=len(skipped) - 1), packs, str(tmp_path / "bound"), model=tiny)
 
 
 def test_what_cannot_start_says_why(packs: str, tiny: ModelConfig, stage: Stages, tmp_path: Path) -> None:
