@@ -54,7 +54,7 @@ def test_shards_that_others_wrote_are_planned_under_the_same_uids(
 ) -> None:
     root = str(tmp_path / "web")
     samples = make_shards(root, 2, 12)
-    source = PlanSource(shards=root, selection=select(samples))
+    source = PlanSource(shards=root, selection=select(samples), kind="pair")
     _, before = plan(CONFIG, web=source)
     for shard in list_shards(root):
         table = storage.read_table(shard.parquet)
