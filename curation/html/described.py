@@ -11,6 +11,7 @@ _CHROME: Final = names(_LISTS["chrome_words"])
 """Words of file names that stand for page chrome and for things in pictures."""
 _NAMES: Final = names(_LISTS["chrome_names"])
 """Words of file names that need more to stand for a thing in a picture: sites name their own marks by them."""
+_DOUBTFUL: Final = _CHROME | _NAMES
 _FOLDERS: Final = names("star stars flag flags seal shield ribbon")
 """Those that are believed in a folder's name, too; `icons/` and `badges/` hold nothing else."""
 _CALLED: Final = names("icon icons button buttons logo placeholder spacer")
@@ -48,7 +49,7 @@ def is_described(text: str, file: str, word: str, *, folder: bool = False) -> bo
     >>> is_described("Next page", "img/arrow-right.png", "arrow")
     False
     """
-    if word not in _CHROME | _NAMES or (folder and word not in _FOLDERS):
+    if word not in _DOUBTFUL or (folder and word not in _FOLDERS):
         return False
     text = text[:_LONG].lower()
     words = _WORD.findall(text)
