@@ -13,6 +13,8 @@ from typing import Any, Final
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 MASK: Final = "***"
+MAX_DECODINGS: Final = 3
+"""How often a URL may be percent-encoded that stands in a parameter of another."""
 MIN_KNOWN: Final = 6
 """Characters of the shortest secret that is looked for word for word; shorter ones are parts of too many words."""
 
@@ -29,7 +31,10 @@ _NAMES: Final = frozenset(
 """Names of secrets, lower case and without `-`, `_` and `.`: in queries, options, headers and the keys of mappings."""
 _WEAK_NAMES: Final = frozenset({"token", "auth", "signature", "sig", "credential", "credentials", "cookie"})
 """Names that mean a secret there too, but not before a colon in a sentence (`unexpected token: x`)."""
-_IN_QUERY: Final = _NAMES | _WEAK_NAMES | {"key", "pass", "pw", "sign", "md5", "bearer"}
+_SHORT_NAMES: Final = frozenset({"code", "ak", "sk", "ticket"})
+"""Names of secrets in queries (OAuth's codes, access and secret keys, CAS's tickets) that name other things where their
+values are short: `code=404`, `sk=asc`."""
+_IN_QUERY: Final = _NAMES | _WEAK_NAMES | _SHORT_NAMES | {"key", "pass", "pw", "sign", "md5", "bearer"}
 _WITHIN_QUERY: Final = re.compile(
     r"secret|passw|passphrase|token(?!s|i[sz])|signature|credential|hmac|hdnea|hdnts|sessid|session|auth\Z|sig\Z|\Asid\Z"
     r"|(?:api|app|auth|access|private|license|subscription|shared|account|consumer)key"
@@ -147,7 +152,7 @@ def masked_messages(value: Any) -> Any:
 
 def _is_secret(name: str, value: str) -> bool:
     """Whether a query's parameter, its name as `_simple` gives it, is a secret."""
-    if name == "key" and _FILE_KEY.search(value):
+    if (name == "key" and _FILE_KEY.search(value)) or (name in _SHORT_NAMES and len(value) < MIN_KNOWN):
         return False
     return name in _IN_QUERY or name.startswith(_PREFIXES) or _WITHIN_QUERY.search(name) is not None
 
@@ -161,11 +166,12 @@ def _simple(name: str) -> str:
     return unquote_plus(name).lower().translate(dict.fromkeys(map(ord, "-_. "))).removeprefix("amp;")
 
 
-def _masked_forms(text: str) -> str:
+def _masked_forms(text: str, decodings: int = MAX_DECODINGS) -> str:
+    """`decodings`: how often what stands percent-encoded in a parameter may still be decoded."""
     if ":/" in text or ":\\/" in text:
         text = _AUTHORITY.sub(_masked_authority, text)
     if "=" in text and ("?" in text or "&" in text or ";" in text or "#" in text):
-        text = _WORD.sub(_masked_query, text)
+        text = _WORD.sub(lambda found: _masked_query(found[0], decodings), text)
     if "earer" in text or "EARER" in text or "asic " in text:
         text = _BEARER.sub(rf"\1{MASK}", text)
     return _FORMS.sub(MASK, text)
@@ -176,8 +182,7 @@ def _masked_authority(found: re.Match[str]) -> str:
     return f"{found[1]}{MASK}@{host}" if userinfo else found[0]
 
 
-def _masked_query(found: re.Match[str]) -> str:
-    word = found[0]
+def _masked_query(word: str, decodings: int) -> str:
     if "=" not in word:
         return word
     parameters = [(_simple(parameter[2]), parameter[3]) for parameter in _PARAMETER.finditer(word)]
@@ -185,9 +190,34 @@ def _masked_query(found: re.Match[str]) -> str:
     secret = {name for name, value in parameters if _is_secret(name, value)}
     if secret & _SIGNATURES or names & _SIGNATURES or any(name.startswith(_PREFIXES) for name in secret):
         secret |= names & _WITH_SIGNATURE
-    if not secret:
+    if not secret and "%" not in word:
         return word
-    return _PARAMETER.sub(lambda m: f"{m[1]}{m[2]}={MASK}" if m[3] and _simple(m[2]) in secret else m[0], word)
+
+    def hidden(found: re.Match[str]) -> str:
+        value = MASK if found[3] and _simple(found[2]) in secret else _masked_within(found[3], decodings)
+        return f"{found[1]}{found[2]}={value}"
+
+    return _PARAMETER.sub(hidden, word)
+
+
+def _masked_within(value: str, decodings: int) -> str:
+    """A parameter's value, without the secrets of a URL that stands in it percent-encoded, once or more often."""
+    for times, inner in enumerate(_decoded(value, decodings), start=1):
+        found = _masked_forms(inner, decodings - times)
+        if found != inner:
+            for _ in range(times):
+                found = quote(found, safe="*")
+            return found
+    return value
+
+
+def _decoded(value: str, most: int) -> Iterator[str]:
+    """A percent-encoded value decoded once, twice, … as long as that changes it, `most` times at most."""
+    for _ in range(most):
+        before, value = value, unquote(value) if "%" in value else value
+        if value == before:
+            return
+        yield value
 
 
 def _masked_named(text: str) -> str:
@@ -269,11 +299,19 @@ def _secrets_of(value: Any, key: str = "", *, held: bool = False) -> Iterator[st
             yield value
         if key == "key_variable":
             yield os.environ.get(value, "")
-        for authority in _AUTHORITY.finditer(value):
-            userinfo, _, _ = authority[2].rpartition("@")
-            user, _, password = userinfo.partition(":")
-            yield from filter(None, (userinfo, password or user))
-        for parameter in _PARAMETER.finditer(value):
-            name = _simple(parameter[2])
-            if _is_secret(name, parameter[3]) and name not in _DATES:
-                yield parameter[3]
+        yield from _secrets_in(value, MAX_DECODINGS)
+
+
+def _secrets_in(text: str, decodings: int) -> Iterator[str]:
+    """The secrets of the URLs in a text, and of those that stand percent-encoded in their parameters."""
+    for authority in _AUTHORITY.finditer(text):
+        userinfo, _, _ = authority[2].rpartition("@")
+        user, _, password = userinfo.partition(":")
+        yield from filter(None, (userinfo, password or user))
+    for parameter in _PARAMETER.finditer(text):
+        name, value = _simple(parameter[2]), parameter[3]
+        if not _is_secret(name, value):
+            for times, inner in enumerate(_decoded(value, decodings), start=1):
+                yield from _secrets_in(inner, decodings - times)
+        elif name not in _DATES and not (name in _SHORT_NAMES and value.isalpha()):  # a word of other messages too
+            yield value

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmcorpus.curation.store import storage, written
-from mmcorpus.curation.store.shards import IMAGE_EXTENSIONS, SUCCESS, EncodedImage, Shard, read_rows
+from mmcorpus.curation.store.shards import IMAGE_EXTENSIONS, SUCCESS, EncodedImage, Shard, read_rows, read_schema
 from mmcorpus.curation.store.tars import is_readable, read_tar, sample_of
 
 Kind = Literal["pair", "conversation", "document", "text"]
@@ -38,7 +38,7 @@ def read_texts(shard: Shard, kind: Kind, uids: Collection[str] | None = None) ->
     The tar is not read. Raises ValueError if the parquet lacks the columns.
     """
     column = TEXT_COLUMN[kind]
-    present = set(storage.read_schema(shard.parquet).names)
+    present = set(read_schema(shard).names)
     lacking = [name for name in ("uid", "key", "status", column) if name not in present]
     if lacking:
         hint = f"is this source of kind {kind!r}?" if column in lacking else "download it with mmcorpus"

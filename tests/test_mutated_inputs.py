@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.mutated import READERS
-from tests.pipelines.killed_runs import write_recipe
+from tests.pipelines.killed_runs import killed_recipe
 
 ROOT = Path(__file__).parent.parent
 EACH = -(-10_000 // len(READERS))
@@ -26,7 +26,7 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a whole run leaves: sound files of every kind."""
     folder = tmp_path_factory.mktemp("finished")
-    done = python("tests.pipelines.killed_runs", str(write_recipe(folder)), str(folder / "out"), "0", "0")
+    done = python("tests.pipelines.killed_runs", str(killed_recipe(folder)), str(folder / "out"), "0", "0")
     assert done.returncode == 0, done.stderr[-4000:]
     return folder / "reference"
 

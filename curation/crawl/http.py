@@ -56,23 +56,26 @@ def parse_headers(block: bytes, *, status_line: bool = True) -> tuple[str, tuple
     headers = HeaderMap()
     try:
         headers.parse(io.BytesIO(block + b"\r\n\r\n"), has_status_line=status_line)
-    except OSError as error:  # a line is longer than it takes; nothing was read from anywhere
-        raise ValueError(str(error)) from None
+    except OSError:  # a line is longer than it takes; nothing was read from anywhere
+        longest = max(map(len, block.split(b"\r\n")))
+        raise ValueError(f"a header line of {longest:,} bytes is longer than what is read of one") from None
     line = headers.status_line_bytes or b""
     return line.decode("utf-8", "replace").strip(), headers.to_tuples()
 
 
 def parse_answer(block: bytes) -> Answer | None:
-    """The answer in a record's block; None if it is none."""
+    """The answer in a record's block; None if it is none.
+
+    Raises ValueError for headers that are too long.
+    """
     if not block.startswith(b"HTTP/"):
         return None
     end = _HEAD_END.search(block, 0, MAX_HEAD)
+    if end is None and len(block) > MAX_HEAD:
+        raise ValueError(f"its HTTP headers have more than {MAX_HEAD:,} bytes, which are not read")
     if end is None:
         return None
-    try:
-        line, headers = parse_headers(block[: end.start()])
-    except ValueError:
-        return None
+    line, headers = parse_headers(block[: end.start()])
     _, _, rest = line.partition(" ")
     number, _, reason = rest.strip().partition(" ")
     if not (number.isascii() and number.isdigit() and len(number) == 3):

@@ -6,7 +6,7 @@ from typing import IO, Final
 
 from mmcorpus.curation.crawl.members import RECORD, GzipMembers, Members, PlainMembers, ZstdMembers
 from mmcorpus.curation.crawl.streams import Source
-from mmcorpus.curation.store.compressed import HEAD, TAR, Damaged, chunks, compression_of
+from mmcorpus.curation.store.compressed import HEAD, TAR, DecodeError, chunks, compression_of
 
 ARC_FILE: Final = "an ARC file, the format before WARC; convert it: warcio recompress a.arc.gz a.warc.gz"
 
@@ -28,7 +28,7 @@ def file_kind(file: IO[bytes], path: str) -> str | None:
         else:  # of gzip no more is read: a rerun that seeks to a place far off asks this, too
             parts = chunks(io.BytesIO(head) if compression == "gzip" else file, compression, HEAD)
         head = b""
-        with contextlib.suppress(Damaged):
+        with contextlib.suppress(DecodeError):
             for part in parts:
                 head += part
                 if len(head) >= HEAD:

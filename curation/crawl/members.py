@@ -5,7 +5,7 @@ import zlib
 from typing import Any, Final
 
 from mmcorpus.curation.crawl.streams import CHUNK, Source
-from mmcorpus.curation.store.compressed import SKIPPABLE, WINDOW, ZSTD_PIECE, Damaged
+from mmcorpus.curation.store.compressed import SKIPPABLE, WINDOW, ZSTD_PIECE, DecodeError
 
 FIRST: Final = 8192
 """Bytes taken of a member at first, each time twice as many: what is left over is never more than what was read."""
@@ -43,7 +43,7 @@ class Members:
         return not self.source.ended()
 
     def read(self) -> bytes:
-        """The next decoded bytes of the current member. Raises `Damaged`."""
+        """The next decoded bytes of the current member. Raises `DecodeError`."""
         return self.source.take()
 
     def likely(self, first: bytes) -> bool:
@@ -86,11 +86,11 @@ class GzipMembers(Members):
             data = self._rest or _take_all(self.source, self._size)
             self._size = min(2 * self._size, CHUNK)
             if not data:
-                raise Damaged("the file ends within a gzip member", ended=True)
+                raise DecodeError("the file ends within a gzip member", ended=True)
             try:
                 decoded = self._decoder.decompress(data, CHUNK)
             except zlib.error as error:
-                raise Damaged(f"gzip: {error}") from None
+                raise DecodeError(f"gzip: {error}") from None
             self._rest = self._decoder.unconsumed_tail
             if self._decoder.eof:
                 self.source.go_back(self.source.offset - len(self._decoder.unused_data))
@@ -136,11 +136,11 @@ class ZstdMembers(Members):
         while not self._decoder.eof:
             data = _take_all(self.source, ZSTD_PIECE)
             if not data:
-                raise Damaged("the file ends within a zstd frame", ended=True)
+                raise DecodeError("the file ends within a zstd frame", ended=True)
             try:
                 decoded: bytes = self._decoder.decompress(data)
             except (zstandard.ZstdError, MemoryError) as error:
-                raise Damaged(f"zstd: {error}") from None
+                raise DecodeError(f"zstd: {error}") from None
             if self._decoder.eof:
                 self.source.go_back(self.source.offset - len(self._decoder.unused_data))
             if decoded:

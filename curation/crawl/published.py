@@ -10,7 +10,7 @@ text      a column of text; addresses and dates where there are any
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import IO, Any, Final
 
@@ -101,25 +101,27 @@ def _obelics(path: str, row: Row, config: PagesConfig) -> Iterator[Item]:
     for name, found in (("metadata", details), ("general_metadata", general)):
         if found is None:
             yield _note(path, row, f"{name} that is no JSON")
-    yield _interleaved(path, row, (general or {}).get("url"), details or [])
+    yield from _interleaved(path, row, (general or {}).get("url"), details or [])
 
 
 def _mint1t(path: str, row: Row, config: PagesConfig) -> Iterator[Item]:
-    yield _interleaved(path, row, row.values.get("url"), [])
+    yield from _interleaved(path, row, row.values.get("url"), [])
 
 
-def _interleaved(path: str, row: Row, url: object, details: list[Any]) -> Item:
+def _interleaved(path: str, row: Row, url: object, details: list[Any]) -> Iterator[Item]:
     nodes: list[Node] = []
     texts, images = ([] if row.values.get(name) is None else _list(row, name) for name in ("texts", "images"))
+    yield from _no_texts(path, row, "texts", (text for text in texts if text is not None))
     for text, image, known in itertools.zip_longest(texts, images, details[: max(len(texts), len(images))]):
         nodes += _paragraphs(text)
         if image:
             nodes.append(_image(image, known if isinstance(known, Mapping) else {}))
-    return _ready(path, row, url, nodes)
+    yield _ready(path, row, url, nodes)
 
 
 def _mmc4(path: str, row: Row, config: PagesConfig) -> Iterator[Item]:
     texts = _list(row, "text_list")
+    yield from _no_texts(path, row, "text_list", texts)
     images: dict[int, list[Node]] = {}
     for info in row.values.get("image_info") or ():
         known = info if isinstance(info, Mapping) else {}
@@ -160,9 +162,16 @@ _MAKERS: Final[dict[str, Callable[[str, Row, PagesConfig], Iterator[Item]]]] = {
 }
 
 
-def _paragraphs(text: str | None) -> list[Node]:
-    """Texts between blank lines."""
-    parts = (part.strip() for part in _BLANK.split(text)) if text else ()
+def _no_texts(path: str, row: Row, name: str, texts: Iterable[Any]) -> Iterator[Other]:
+    """A note of each entry of a list of texts that is none; it is left out, and the others keep their places."""
+    for text in texts:
+        if not isinstance(text, str):
+            yield _note(path, row, f"entry of {name} that is no text ({type(text).__name__})")
+
+
+def _paragraphs(text: object) -> list[Node]:
+    """Texts between blank lines; nothing of what is no text."""
+    parts = (part.strip() for part in _BLANK.split(text)) if isinstance(text, str) else ()
     return [TextNode(text=part) for part in parts if part]
 
 

@@ -91,9 +91,8 @@ def _row_group(table: ParquetRows, group: int, first: int, columns: list[str], b
             for values in python_rows(batch, columns, MAX_LINE):
                 if row >= begin:
                     place: Any = {"position": Position(row + 1), "offset": row, "length": None}
-                    if isinstance(values, int):
-                        problem = "too_large", f"a row of {values} bytes; at most {MAX_LINE}"
-                        yield Row(values={}, problem=problem, **place)
+                    if isinstance(values, str):
+                        yield Row(values={}, problem=("too_large", values), **place)
                     else:
                         yield Row(values=dict(zip(columns, values, strict=True)), **place)
                 row += 1

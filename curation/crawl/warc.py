@@ -70,7 +70,10 @@ def _item(path: str, raw: RawRecord, limit: int) -> Item:
         status=200, reason="", headers=(("Content-Type", content_type),), body=raw.block
     )  # fmt: skip
     if mime_of(content_type) == "application/http":
-        answer = parse_answer(raw.block)
+        try:
+            answer = parse_answer(raw.block)
+        except ValueError as error:
+            return failure(BAD_RECORD, str(error))
     if answer is None:
         return failure(BAD_RECORD, "it does not begin as an HTTP answer")
     whole = len(raw.block) == raw.size

@@ -15,7 +15,7 @@ from typing import Final
 from mmcorpus.curation.crawl.http import MAX_HEAD, parse_headers
 from mmcorpus.curation.crawl.members import RECORD, RECORD_LINE, Members
 from mmcorpus.curation.crawl.records import START, Position
-from mmcorpus.curation.store.compressed import Damaged
+from mmcorpus.curation.store.compressed import DecodeError
 
 BAD_RECORD: Final = "bad_record"
 TRUNCATED: Final = "truncated"
@@ -151,7 +151,7 @@ class RecordReader:
                     break  # where the next record would begin is not known
             parted = block.parted
             left = block.skip()
-        except Damaged as error:
+        except DecodeError as error:
             yield self._damaged(held, begin, number, error)
             return
         after = Position(self.members.source.offset)
@@ -167,7 +167,7 @@ class RecordReader:
             held.position = after
             yield held
 
-    def _damaged(self, held: RawRecord | None, begin: int, number: int, error: Damaged) -> RawRecord:
+    def _damaged(self, held: RawRecord | None, begin: int, number: int, error: DecodeError) -> RawRecord:
         """The failure of a damaged member; reading goes on at the next whole one."""
         found = self.members.find_next(begin + 1)
         code = TRUNCATED if error.ended and not found else BAD_RECORD
@@ -228,7 +228,7 @@ class RecordReader:
                 break
             searched = max(searched, len(block.ahead) - RECORD_LINE)
             if len(block.ahead) > MAX_HEAD:
-                return raw.fail(BAD_RECORD, "its header does not end")
+                return raw.fail(BAD_RECORD, f"its header has more than {MAX_HEAD:,} bytes, which are not read")
             if not block.want(len(block.ahead) + 1):
                 return raw.fail(TRUNCATED, "it ends within its header")
         try:

@@ -47,7 +47,7 @@ from mmcorpus.curation.selection.names import scores_schema, shipped_columns
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store import uid_arrays as uids
 from mmcorpus.curation.store.scores import Origin
-from mmcorpus.curation.store.shards import Shard, list_shards
+from mmcorpus.curation.store.shards import Shard, list_shards, no_shards, read_schema
 
 VERSION: Final = "1"
 LOCAL_ROWS: Final = 20_000
@@ -121,7 +121,7 @@ def deduplicate(
     _check(name, sources, survivor, among)
     places = [(source, shard.name) for source in sources for shard in list_shards(source.shards)]
     if not places:
-        raise ValueError(f"there are no complete shards under {', '.join(source.shards for source in sources)}")
+        raise no_shards(sources[0].shards)
     samples = sum(storage.threaded(_samples, places))
     if workers is None and samples <= LOCAL_ROWS:
         workers = 0
@@ -172,8 +172,8 @@ def _schema(source: Source) -> pa.Schema | None:
     """The columns that an expression may read; None if no shard can be read, which the first stage tells."""
     for shard in list_shards(source.shards):
         try:
-            own = [entry for entry in storage.read_schema(shard.parquet) if entry.name != "uid"]
-        except (pa.ArrowInvalid, OSError):
+            own = [entry for entry in read_schema(shard) if entry.name != "uid"]
+        except (pa.ArrowInvalid, OSError, ValueError):
             continue
         return pa.schema([*scores_schema(source.scores), *own])
     return None

@@ -12,7 +12,7 @@ import pyarrow.compute
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.embeddings import read_embeddings
 from mmcorpus.curation.store.scores import read_origin, read_scores, table_path
-from mmcorpus.curation.store.shards import SUCCESS, Shard, read_samples, shard_at
+from mmcorpus.curation.store.shards import SUCCESS, Shard, read_rows, read_samples, read_schema, shard_at
 
 pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 
@@ -49,10 +49,10 @@ def read_columns(source: Source, shard: str, columns: Sequence[str]) -> pa.Table
         ValueError: a score table is not there or not of this shard.
     """
     rows, of_scorer = _by_place(columns)
-    place = Shard(root=source.shards, name=shard).parquet
-    there = set(storage.read_schema(place).names)
-    table = storage.read_table(place, columns=["key", "status", "uid", *(name for name in rows if name in there)])
-    table = table.filter(pc.equal(table["status"], SUCCESS)).sort_by("key")
+    place = shard_at(source.shards, shard)
+    there = set(read_schema(place).names)
+    table = read_rows(place, ["key", "status", "uid", *(name for name in rows if name in there)])
+    table = table.filter(pc.and_(pc.equal(table["status"], SUCCESS), pc.is_valid(table["uid"]))).sort_by("key")
     found: dict[str, Any] = {"uid": table["uid"].cast(pa.string())}
     for name in rows:
         found[name] = table[name] if name in there else pa.nulls(len(table), pa.string())
@@ -97,7 +97,8 @@ def images_of(root: str, shard: str, uids: Collection[str]) -> dict[str, bytes]:
 def input_files(source: Source, shard: str, columns: Sequence[str]) -> list[str]:
     """The files that `read_columns` reads."""
     tables = (table_path(source.root(kind), scorer, shard) for kind, scorer in _by_place(columns)[1])
-    return [Shard(root=source.shards, name=shard).parquet, *tables]
+    place = Shard(root=source.shards, name=shard)
+    return [place.parquet if storage.exists(place.parquet) else place.tar, *tables]
 
 
 def mark(files: Iterable[str]) -> str:

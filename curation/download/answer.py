@@ -54,7 +54,7 @@ def read_head(file: "io.BufferedReader[Any]") -> Head:
         found = file.readline(left + 1)
         left -= len(found)
         if left < 0:
-            raise Failure("connection", "headers without an end")
+            raise Failure("connection", f"headers of more than {MAX_HEAD_BYTES:,} bytes, more than browsers take")
         return found
 
     while True:

@@ -10,7 +10,7 @@ import logging
 import os
 import posixpath
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Final
 
@@ -27,6 +27,8 @@ COMPRESSIONS: Final = ("gz", "bz2", "xz", "zst")
 BATCH_ROWS: Final = 8_192
 MAX_ROW: Final = 4 * 2**20
 """Bytes of a parquet row's wanted columns."""
+MAX_TEXT: Final = 128 * 1024
+"""Bytes of an address or a caption, each of which is hashed, row by row."""
 HEAD: Final = 2**20
 """Bytes by which a format is told; a header line is not longer."""
 _KEPT_HEAD: Final = 64 * 1024
@@ -146,7 +148,7 @@ def _reading(path: str) -> Iterator[IO[bytes]]:
     try:
         with fs.open(inner, "rb") as file:
             yield file
-    except compressed.Damaged as error:
+    except compressed.DecodeError as error:
         raise ListError(f"{path} is damaged: {error}; fetch or write it again") from None
     except (pa.ArrowException, OSError) as error:
         if not isinstance(error, pa.ArrowException) and (type(error) is not OSError or error.errno is not None):
@@ -301,15 +303,19 @@ def _places(path: str, wanted: Sequence[str], present: Sequence[str]) -> dict[st
     return places
 
 
-def read_list(file: ListFile, wanted: Sequence[str], url_col: str) -> Iterator[Row]:
+def read_list(file: ListFile, wanted: Sequence[str], url_col: str, texts: Collection[str] = ()) -> Iterator[Row]:
     """A list's rows in order, the wanted columns of each; memory is bounded, whatever they expand to.
+
+    Args:
+        texts: columns that each row is known by. In parquet, which may hold a text once for millions of rows, those of
+            more than `MAX_TEXT` bytes cost their row before they are made.
 
     Raises ListError for a file that turns out to be damaged.
     """
     if file.empty:
         return
     if file.kind == "parquet":
-        yield from _parquet_rows(file.path, wanted)
+        yield from _parquet_rows(file.path, wanted, texts)
         return
     with _lines(file) as lines:
         if file.kind == "txt":
@@ -321,10 +327,12 @@ def read_list(file: ListFile, wanted: Sequence[str], url_col: str) -> Iterator[R
             places = _places(file.path, wanted, file.names)
             yield from csv_rows(lines, file.delimiter, file.names, places, places[url_col])
         if lines.not_utf8:
+            name = lines.other_encoding
             _log.warning(
-                "%s: %s lines are not UTF-8 (%s) and cost their rows (bad_row) where a wanted column holds them; "
-                "if the whole list has another encoding, convert it: iconv -f WINDOWS-1252 -t UTF-8",
+                "%s: %s lines are not UTF-8 (%s) and cost their rows (bad_row) where a wanted column holds them; %s",
                 file.path, f"{lines.not_utf8:,}", lines.first_not_utf8,
+                f"if they look right in {name}, convert the list: iconv -f {name} -t UTF-8" if name else
+                "they are text in no encoding that is known; what wrote the list may have cut or mixed texts",
             )  # fmt: skip
 
 
@@ -334,18 +342,16 @@ def _lines(file: ListFile) -> Iterator[Lines]:
         yield Lines(compressed.chunks(opened, file.compression), file.head)
 
 
-def _parquet_rows(path: str, wanted: Sequence[str]) -> Iterator[Row]:
+def _parquet_rows(path: str, wanted: Sequence[str], texts: Collection[str]) -> Iterator[Row]:
     with _reading(path) as file:
         table = ParquetRows(file)
         columns = [table.names[place] for place in _places(path, wanted, table.names).values()]
+        limits = {column: MAX_TEXT for column, name in zip(columns, wanted, strict=True) if name in texts}
         for group in range(table.metadata.num_row_groups):
             try:
                 for batch in table.batches(group, columns, BATCH_ROWS):
-                    for row in python_rows(batch, columns, MAX_ROW):
-                        if isinstance(row, int):
-                            yield f"a row of {row:,} bytes; at most {MAX_ROW:,} are read"
-                        else:
-                            yield dict(zip(wanted, row, strict=True))
+                    for row in python_rows(batch, columns, MAX_ROW, limits):
+                        yield row if isinstance(row, str) else dict(zip(wanted, row, strict=True))
             except TooLarge as error:
                 for _ in range(table.metadata.row_group(group).num_rows):
                     yield f"row group {group}: {error}"

@@ -94,6 +94,8 @@ def caption_text(value: Any) -> str | None:
         raise BadValue(f"the caption is a list of {len(value)}, not text; give each caption a row of its own")
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         raise BadValue(f"the caption is of type {type(value).__name__}, not text")
+    if not math.isfinite(value):
+        raise BadValue(f"the caption is the number {value}, not text")
     return str(value)
 
 

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from mmcorpus.curation.store.compressed import Damaged
+from mmcorpus.curation.store.compressed import DecodeError
 
 MAX_LINE: Final = 16 * 2**20
 """Bytes of a line, and characters of a CSV row of several; a longer one is not read."""
@@ -16,6 +16,9 @@ Row = dict[str, Any] | str
 """The wanted columns of a row; or, for one that cannot be read as a row, its text or what is wrong with it."""
 _ESCAPED: Final = re.compile("[\udc80-\udcff]")
 """Bytes that are not UTF-8, as the codec's error handler `surrogateescape` gives them."""
+_CONTROLS: Final = re.compile("[\0-\x08\x0e-\x1a\x1c-\x1f\x7f-\x9f\ufffd]")
+_SAMPLE: Final = 64 * 1024
+"""Bytes of lines in another encoding by which it is told."""
 _BOMS: Final = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -59,6 +62,7 @@ class Lines:
         """Lines that are not UTF-8, so far."""
         self.first_not_utf8 = ""
         """The first of them: its number and its byte."""
+        self._others = bytearray()
         self._number = 0
         self._back: deque[str | None] = deque()
         self._lines = self._read()
@@ -106,12 +110,31 @@ class Lines:
             for number, line in enumerate(lines, self._number + 1):
                 if (found := _ESCAPED.search(line)) is not None:
                     self.not_utf8 += 1
+                    if len(self._others) < _SAMPLE:
+                        self._others += line[:_SAMPLE].encode("utf-8", "surrogateescape") + b"\n"
                     byte = ord(found[0]) - 0xDC00
                     self.first_not_utf8 = self.first_not_utf8 or f"line {number} has the byte 0x{byte:02x}"
         if not lines[-1]:
             lines.pop()
         self._number += len(lines)
         return lines
+
+    @property
+    def other_encoding(self) -> str | None:
+        """The encoding in which the lines that are not UTF-8, so far, are text (chardetng's guess); None if there is
+        none."""
+        import turbohtml.detect
+
+        sample = bytes(self._others)
+        name = turbohtml.detect.detect(sample).encoding
+        if not sample or name is None:
+            return None
+        try:
+            text = sample.decode(f"whatwg-{name.lower()}")
+        except (LookupError, UnicodeDecodeError):
+            return None
+        # Every byte is a character of some encodings: what has control characters is no text.
+        return None if _CONTROLS.search(text) else name.upper()
 
 
 def _without(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
@@ -127,7 +150,7 @@ def _as_utf8(chunks: Iterator[bytes], encoding: str, whole: bool) -> Iterator[by
             yield decoder.decode(chunk).encode("utf-8", "surrogatepass")
         decoder.decode(b"", final=whole)
     except UnicodeDecodeError as error:
-        raise Damaged(f"it is not {encoding.upper()}, as its first bytes say: {error.reason}") from None
+        raise DecodeError(f"it is not {encoding.upper()}, as its first bytes say: {error.reason}") from None
 
 
 def url_rows(lines: Lines, url_col: str) -> Iterator[Row]:

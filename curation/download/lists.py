@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from mmcorpus.curation.download import urls as url_rules
 from mmcorpus.curation.download.config import DownloadConfig
-from mmcorpus.curation.download.formats import ListError, find_lists, inspect, read_list
+from mmcorpus.curation.download.formats import MAX_TEXT, ListError, find_lists, inspect, read_list
 from mmcorpus.curation.download.list_columns import (
     BadValue,
     as_text,
@@ -152,7 +152,8 @@ class _Normaliser:
         """Read the lists to their end; returns the digest."""
         for file in self.files:
             rows, bad = self.rows, self.dropped["bad_row"]
-            for row in read_list(file, wanted_columns(self.config, file), self.config.url_col):
+            texts = [name for name in (self.config.url_col, self.caption_col) if name]
+            for row in read_list(file, wanted_columns(self.config, file), self.config.url_col, texts):
                 self._add(row, file.path)
                 found = self.dropped["bad_row"] - bad
                 if isinstance(row, str) and found >= max(MAX_BAD_ROWS, 0.99 * (self.rows - rows)):
@@ -187,6 +188,10 @@ class _Normaliser:
             caption = caption_text(row[self.caption_col]) if self.caption_col else None
         except BadValue as error:
             return self._drop(pair_uid(str(url), str(error)), index, "bad_row", str(error))
+        for name, text in ((self.config.url_col, url), (self.caption_col, caption)):
+            if isinstance(text, str) and len(text) > MAX_TEXT:
+                long = f"{name} of {len(text):,} characters; at most {MAX_TEXT:,} are read"
+                return self._drop(pair_uid(str(url)[:MAX_TEXT], long), index, "bad_row", long)
         extra = {name: row[name] for name in self.config.save_additional_columns}
         extra.update({name: as_text(extra[name]) for name in self.as_text})
         extra.update({name: float(extra[name]) for name in self.as_float if isinstance(extra[name], int)})

@@ -29,10 +29,12 @@ def settle(
         whole: read files of which no hash is known; else that is left to the next attempt.
     """
     root = records.root
-    before = Entries()
+    before, unproven = Entries(), record.unproven
     if not fresh:
-        with contextlib.suppress(storage.Damaged):  # what it knew is taken from the files again
+        try:
             before = manifest.read_manifest(root, name, record.manifest)
+        except storage.Damaged:  # what it knew is taken from the files again
+            unproven = unproven or bool(record.manifest)
     entries = manifest.settle(root, record.outputs, before, notes, record.unsettled, read=whole)
     base = storage.filesystem(root)[1].rstrip("/") + "/"
     elsewhere = {path.removeprefix(base): note for path, note in notes.files.items() if path.startswith(base)}
@@ -45,7 +47,7 @@ def settle(
     entries |= disowned(root, entries, own)
     others = mark_damaged(records, [path for path in unread if path not in own])
     written = manifest.write_manifest(root, name, entries)
-    return {"manifest": written, "unsettled": 0.0, "damaged": own}, others
+    return {"manifest": written, "unsettled": 0.0, "damaged": own, "unproven": unproven}, others
 
 
 def disowned(root: str, entries: Mapping[str, Entry], paths: Sequence[str]) -> Entries:
@@ -67,16 +69,36 @@ def own_folders(name: str, record: StageRecord, root: str) -> list[str]:
     return []
 
 
+def not_cleared(name: str, record: StageRecord, root: str) -> str:
+    """Why a stage's outputs must not be cleared: nobody can tell its files from those of others; empty if one can."""
+    unproven = record.unproven
+    if record.manifest and not unproven:
+        try:
+            manifest.read_manifest(root, name, record.manifest)
+        except storage.Damaged:
+            unproven = True
+    there = [output for output in record.outputs if storage.exists(storage.join(root, output))]
+    if not unproven or not there:
+        return ""
+    return (
+        f"what {name} made before is stale, but its manifest ({manifest.manifest_path(root, name)}) is or was damaged, "
+        f"and nobody can tell its files from those of others; nothing is removed. Move away what is yours in "
+        f"{', '.join(there)}, remove the rest, and run the same command again"
+    )
+
+
 def clear(name: str, record: StageRecord, root: str) -> None:
     """Remove a stage's outputs, but for files that somebody else has put there, which are told in the log.
 
-    Somebody else's is what the manifest does not know, and was there before the stage was at work after it. Without a
-    manifest nobody can tell, and all goes.
+    Somebody else's is what the manifest does not know, and was there before the stage was at work after it. Of an
+    earlier version, which had no manifests, all goes.
+
+    `not_cleared` is asked before: where the manifest is damaged, nothing is there.
     """
-    try:
-        entries = manifest.read_manifest(root, name, record.manifest) if record.manifest else None
-    except storage.Damaged:
-        entries = None
+    entries: Entries | None = None
+    if record.manifest:
+        with contextlib.suppress(storage.Damaged):
+            entries = manifest.read_manifest(root, name, record.manifest)
     found = {} if entries is None else manifest.list_outputs(root, record.outputs)
     kept = [
         path

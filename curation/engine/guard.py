@@ -125,7 +125,7 @@ class Guard:
         elif again := storage.exists(self._state_path):
             self._recall()
         self._note = Note(at, again)
-        self._clock = Clock(self.budget, self._note.traces)
+        self._clock = Clock(self.budget, self._note.traces, ends=not watch.here)
 
     def call(
         self,

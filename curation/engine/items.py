@@ -5,17 +5,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from mmcorpus.curation.engine.partitions import SUFFIX, says
-from mmcorpus.curation.engine.progress import Progress
-from mmcorpus.curation.engine.tasks import (
-    Failure,
-    Outcome,
-    Work,
-    attempt,
-    name_of,
-    run_shards,
-    show,
-    stop_at_full_disk,
-)
+from mmcorpus.curation.engine.tasks import Failure, Outcome, Work, name_of, run_here, run_shards
 from mmcorpus.curation.store import storage
 
 Item = TypeVar("Item")
@@ -66,19 +56,12 @@ def run_pending(
         OSError: the disk is full.
     """
     pending = [item for item in items if name(item) not in committed]
-    resumed = len(items) - len(pending)
-    if not pending:
-        return Ran(resumed=resumed, outcomes=[])
-    if workers != 0:
+    outcomes: list[Outcome] = []
+    if pending and workers == 0:
+        outcomes = run_here(make_work, pending, name=name, title=title, unit=unit, **spread)
+    elif pending:
         outcomes = run_shards(make_work, pending, name=name, title=title, workers=workers, unit=unit, **spread)
-        return Ran(resumed=resumed, outcomes=outcomes)
-    work, outcomes = make_work(), list[Outcome]()
-    with Progress(title, total=len(pending), unit=unit) as progress:
-        for item in pending:
-            outcomes.append(attempt(lambda item=item: dict(work(item)), name(item)))  # type: ignore[misc]
-            show(progress, outcomes[-1])
-            stop_at_full_disk(outcomes[-1])
-    return Ran(resumed=resumed, outcomes=outcomes)
+    return Ran(resumed=len(items) - len(pending), outcomes=outcomes)
 
 
 def run_numbered(

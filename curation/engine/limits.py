@@ -22,8 +22,9 @@ class Clock:
     """The kernel's timers and limits over one sample at a time. Timers are a process's, and only its main thread can be
     interrupted: in any other nothing is timed."""
 
-    def __init__(self, budget: SampleBudget, traces: tuple[int, int] | None) -> None:
-        self._budget, self.running = budget, False
+    def __init__(self, budget: SampleBudget, traces: tuple[int, int] | None, *, ends: bool = True) -> None:
+        """`ends`: whether a limit may end the process, or only interrupt Python code that is over its time."""
+        self._budget, self.running, self._ends = budget, False, ends
         self._limit = self._began = 0.0
         self._memory = resource.getrlimit(resource.RLIMIT_DATA)
         self._statm: int | None = None
@@ -35,7 +36,7 @@ class Clock:
             for number, trace in zip((signal.SIGVTALRM, signal.SIGALRM), traces or (None, None), strict=True):
                 if trace is not None:
                     faulthandler.register(number, file=trace, all_threads=False, chain=True)
-        if sys.platform == "linux" and not _uses_gpu():
+        if ends and sys.platform == "linux" and not _uses_gpu():
             self._statm = os.open("/proc/self/statm", os.O_RDONLY)
 
     def start(self, share: float) -> None:
@@ -51,6 +52,7 @@ class Clock:
         self._began, self.running = time.thread_time(), True
         if self._timed:
             signal.setitimer(signal.ITIMER_PROF, self._limit)
+        if self._timed and self._ends:
             signal.setitimer(signal.ITIMER_VIRTUAL, 2 * self._limit + 1)
             signal.setitimer(signal.ITIMER_REAL, self._budget.wall_seconds * max(1.0, share / 2))
 

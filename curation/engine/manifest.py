@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from mmcorpus.curation.engine.output import RECORD
+from mmcorpus.curation.engine.readable import unreadable
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.storage import Damaged, Stat
 from mmcorpus.curation.store.written import Notes
@@ -107,7 +108,8 @@ def settle(
     Args:
         before: the entries of the last time. They hold for what was not written since: damage that befell such a file
             is told from it, and not taken for its content.
-        notes: what was committed meanwhile.
+        notes: what was committed meanwhile. Files that are taken for the first time are read, and those that show
+            damage by themselves are noted as damaged.
         since: the Unix time from when on files may have been written without a note.
         read: whether to read files for a hash; without, they are left out, for the next time.
     """
@@ -123,6 +125,13 @@ def settle(
         elif read:
             unread.append(path)
     hashes = storage.threaded(lambda path: storage.sha256(storage.join(root, path)), unread)
+    # The last line of a log may be cut short by a kill, which damages nothing.
+    alone = [path for path in unread if not path.endswith(".jsonl")]
+    for path, why in zip(
+        alone, storage.threaded(lambda path: unreadable(storage.join(root, path)), alone), strict=True
+    ):
+        if why:
+            notes.damaged[base + path] = why
     entries |= {path: Entry(size=found[path].size, sha256=own) for path, own in zip(unread, hashes, strict=True)}
     return {path: _with_text(root, path, entry) for path, entry in sorted(entries.items())}
 

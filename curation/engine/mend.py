@@ -41,7 +41,8 @@ def mend(
 ) -> None:
     """Set aside what is damaged of the stages' finished output, and mark these to be run again.
 
-    A stage of a version without manifests gets one of what its folders hold now.
+    A stage of a version without manifests gets one of what its folders hold now; each file is read once for that, and
+    what shows damage by itself is set aside.
 
     Args:
         say: told (`adopted` or `damaged`, the stage's name, a text).
@@ -56,12 +57,13 @@ def mend(
         except storage.Damaged as error:
             say("damaged", stage.name, f"{error.path}: {error.why}; its files are not known by their hashes any more")
             storage.remove(manifest.manifest_path(records.root, stage.name))
-            record, entries = dataclasses.replace(record, manifest=""), None
+            record, entries = dataclasses.replace(record, manifest="", unproven=True), None
         if entries is None:
             settled, _ = settle(stage.name, record, records, Notes())
             files = len(manifest.read_manifest(records.root, stage.name, settled["manifest"]))
             say("adopted", stage.name, f"the hashes of its {files:,} files are taken now")
-            record = dataclasses.replace(record, **{**settled, "damaged": record.damaged})
+            damaged = list(dict.fromkeys((*record.damaged, *settled["damaged"])))
+            record = dataclasses.replace(record, **{**settled, "damaged": damaged})
             records.put(stage.name, record)
             if not record.damaged:
                 continue

@@ -45,6 +45,8 @@ class StageRecord:
     """The SHA-256 of its manifest (`engine/manifest.py`); empty before there is one."""
     unsettled: float = 0.0
     """The Unix time from when on files may have been written that the manifest does not know; 0 if there are none."""
+    unproven: bool = False
+    """Its manifest was lost, and taken again from what lay in its outputs: files of others may be among them."""
     damaged: list[str] = field(default_factory=list)
     """Its files that are known to be damaged or gone, relative to the run's folder."""
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from mmcorpus.curation.engine.committed import clear, own_folders, settle
+from mmcorpus.curation.engine.committed import clear, not_cleared, own_folders, settle
 from mmcorpus.curation.engine.made_from import MadeFrom, digest, plain
 from mmcorpus.curation.engine.output import vouching
 from mmcorpus.curation.engine.records import Records, StageRecord, Status
@@ -147,6 +147,10 @@ def perform(decision: Decision, records: Records, *, debug: bool = False) -> Sta
         Exception: with `debug`, whatever the stage raised.
     """
     stage, before = decision.stage, records.stages.get(decision.stage.name)
+    if decision.clear and before is not None and (why := not_cleared(stage.name, before, records.root)):
+        if before.status != "clearing":  # that it is stale stays known by what it was made from
+            records.put(stage.name, dataclasses.replace(before, status="failed", failures=[why]))
+        return dataclasses.replace(before, status="failed", failures=[why])
     record = StageRecord(
         fingerprint=decision.made_from.fingerprint,
         status="clearing" if decision.clear else "running",
@@ -160,12 +164,13 @@ def perform(decision: Decision, records: Records, *, debug: bool = False) -> Sta
         seconds=before.seconds if before is not None and not decision.clear else 0.0,
         pid=os.getpid(),
         manifest=before.manifest if before is not None else "",
+        unproven=before.unproven if before is not None else False,
         unsettled=(before.unsettled if before is not None else 0.0) or time.time(),
     )
     records.put(stage.name, record)
     if decision.clear:
         clear(stage.name, record, records.root)
-        record = dataclasses.replace(record, status="running", manifest="", unsettled=time.time())
+        record = dataclasses.replace(record, status="running", manifest="", unproven=False, unsettled=time.time())
         records.put(stage.name, record)
     start = time.monotonic()
 

@@ -15,7 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 from mmcorpus.curation.engine.guard import guard
 from mmcorpus.curation.engine.progress import Progress
@@ -121,16 +121,73 @@ def run_shards(
 
     Raises:
         RuntimeError: Ray is missing or not initialised, or `make_work` itself failed (a missing model, say).
+        KeyboardInterrupt: the work raised it. What is committed is kept.
         OSError: a worker met a full disk.
     """
     cpus = cluster_resource("CPU")
+
+    def work_on(indices: Sequence[int], watch: Watch | None) -> Iterator[tuple[int, Outcome]]:
+        return _stream(make_work, items, indices, name, workers or cpus, cpus, max_task_retries, watch)
+
+    with contextlib.nullcontext() if aside is None else Watch.over(aside) as watch:
+        return _in_turns(work_on, items, watch, Progress(title, total=sum(map(size, items)), unit=unit, shown=shown),
+                         size, retries)  # fmt: skip
+
+
+def run_here(
+    make_work: Callable[[], Work[Item]],
+    items: Sequence[Item],
+    *,
+    name: Callable[[Item], str] = name_of,
+    title: str,
+    unit: str = "shard",
+    size: Callable[[Item], int] = lambda _: 1,
+    max_task_retries: int = 2,
+    retries: int = 0,
+    shown: bool = True,
+    aside: str | None = None,
+) -> list[Outcome]:
+    """`run_shards`, one item after the other in this process, without Ray.
+
+    No process is ended for a sample: of the budget only the processor time is kept, and only in Python code.
+    `max_task_retries` is of no use, as no worker can die.
+
+    Raises:
+        Exception: whatever `make_work` raises.
+        OSError: the disk is full.
+    """
+    work = make_work()
+
+    def run(item: Item, watch: Watch | None) -> Outcome:
+        def one() -> dict[str, Any]:
+            with contextlib.nullcontext() if watch is None else guard(watch, name(item)):
+                return dict(work(item))
+
+        return attempt(one, name(item))
+
+    def work_on(indices: Sequence[int], watch: Watch | None) -> Iterator[tuple[int, Outcome]]:
+        return ((index, run(items[index], watch)) for index in indices)
+
+    with contextlib.nullcontext() if aside is None else Watch.over(aside, here=True) as watch:
+        return _in_turns(work_on, items, watch, Progress(title, total=sum(map(size, items)), unit=unit, shown=shown),
+                         size, retries)  # fmt: skip
+
+
+def _in_turns(
+    work_on: Callable[[Sequence[int], Watch | None], Iterator[tuple[int, Outcome]]],
+    items: Sequence[Item],
+    watch: Watch | None,
+    progress: Progress,
+    size: Callable[[Item], int],
+    retries: int,
+) -> list[Outcome]:
+    """The outcomes of all items; those that fail are worked on again, after all others, `retries` times."""
     outcomes: dict[int, Outcome] = {}
     left: Sequence[int] = range(len(items))
-    watched = contextlib.nullcontext() if aside is None else Watch.over(aside)
-    with watched as watch, Progress(title, total=sum(map(size, items)), unit=unit, shown=shown) as progress:
+    with progress:
         for turn in reversed(range(1 + retries)):
             failed = []
-            for index, outcome in _stream(make_work, items, left, name, workers or cpus, cpus, max_task_retries, watch):
+            for index, outcome in work_on(left, watch):
                 outcomes[index] = outcome
                 stop_at_full_disk(outcome)
                 if outcome.error is not None and turn:
@@ -192,23 +249,38 @@ def _stream(
                     continue
                 outcome = dead(label)
             if isinstance(outcome, Failure):
-                raise RuntimeError(f"a worker could not be set up: {outcome.reason}")
+                stop_for(outcome)
             yield index, outcome
 
 
 def _work_on(setup: "Setup", pickled: bytes) -> Outcome | Failure:
-    """The remote function: one item's outcome, or why this process could not be set up."""
-    with KEPT.use(setup, lambda parts: (parts[0](), *parts[1:])) as made:
-        if isinstance(made, Failure):
-            return made
-        work, name, watch = made
-        item = pickle.loads(pickled)
+    """The remote function: one item's outcome, or why this process could not be set up, or was interrupted.
 
-        def run() -> dict[str, Any]:
-            with contextlib.nullcontext() if watch is None else guard(watch, name(item)):
-                return dict(work(item))
+    Raised out of here, a KeyboardInterrupt would look to Ray like the death of the worker, and be tried again.
+    """
+    label = "the set-up"
+    try:
+        with KEPT.use(setup, lambda parts: (parts[0](), *parts[1:])) as made:
+            if isinstance(made, Failure):
+                return made
+            work, name, watch = made
+            item = pickle.loads(pickled)
+            label = name(item)
 
-        return attempt(run, name(item))
+            def run() -> dict[str, Any]:
+                with contextlib.nullcontext() if watch is None else guard(watch, label):
+                    return dict(work(item))
+
+            return attempt(run, label)
+    except KeyboardInterrupt as interrupt:
+        return Failure.of(interrupt, label)
+
+
+def stop_for(failure: Failure) -> NoReturn:
+    """Raise what a worker's failure is to the run: KeyboardInterrupt, as for Ctrl-C, or RuntimeError for a set-up."""
+    if failure.kind == KeyboardInterrupt.__name__:
+        raise KeyboardInterrupt(f"raised in the work on {failure.item}")
+    raise RuntimeError(f"a worker could not be set up: {failure.reason}")
 
 
 def attempt(work: Callable[[], dict[str, Any]], label: str) -> Outcome:

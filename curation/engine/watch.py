@@ -35,24 +35,24 @@ class Watch:
     notes: str
     """A folder of this run, where workers say which sample they are at."""
     budget: SampleBudget
+    here: bool = False
+    """The work is done in the run's own process, which no limit may end."""
 
     @classmethod
     @contextlib.contextmanager
-    def over(cls, folder: str) -> Iterator["Watch"]:
-        """A watch over the work on an output, on the Ray that is initialised.
+    def over(cls, folder: str, *, here: bool = False) -> Iterator["Watch"]:
+        """A watch over the work on an output, on the Ray that is initialised, or `here`, in this process.
 
         Notes lie on this machine's own disk if it is the only one, else beside the output, where all machines see them.
         """
-        import ray
-
         kept = storage.join(folder, FOLDER)
         for name in storage.list_names(kept):
             if name.startswith("run-"):  # of a run that was killed
                 storage.remove(storage.join(kept, name))
-        alone = len(ray.nodes()) == 1 and not ray.util.client.ray.is_connected()
+        alone = here or _is_one_machine()
         notes = tempfile.mkdtemp(prefix="mmcorpus-") if alone else storage.join(kept, f"run-{uuid.uuid4().hex}")
         try:
-            yield cls(folder=folder, notes=notes, budget=current_budget())
+            yield cls(folder=folder, notes=notes, budget=current_budget(), here=here)
         finally:
             if alone:
                 shutil.rmtree(notes, ignore_errors=True)
@@ -85,6 +85,12 @@ class Watch:
         """A digest of all notes: another one means that deaths taught something."""
         found = ((name, storage.read_bytes(storage.join(self.notes, name))) for name in storage.list_names(self.notes))
         return hashlib.blake2b(repr(list(found)).encode()).hexdigest()
+
+
+def _is_one_machine() -> bool:
+    import ray
+
+    return len(ray.nodes()) == 1 and not ray.util.client.ray.is_connected()
 
 
 class Note:

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmcorpus.curation.engine.guard import SetAside, guarded
-from mmcorpus.curation.store import storage
-from mmcorpus.curation.store.shards import SUCCESS, Shard, read_samples
+from mmcorpus.curation.store.members import is_whole
+from mmcorpus.curation.store.shards import SUCCESS, Shard, read_rows, read_samples, read_schema
 from mmcorpus.filters import DecodedImage, DecodeFailure, Scorer, decode_image
 from mmcorpus.filters.run_scorer import table_schema
 from mmcorpus.filters.scorer import Batch
@@ -52,16 +52,15 @@ def read_shard_rows(shard: Shard, inputs: set[str]) -> ShardRows:
     """The `success` rows of a shard's parquet with the columns that `inputs` need; the tar is not touched.
 
     Raises:
-        ValueError: the rows have no uid, or a key twice.
+        ValueError: the rows have no key, or one twice.
     """
-    there = storage.read_schema(shard.parquet).names
-    for name in ("key", "status", "uid"):
-        if name not in there:
-            raise ValueError(f"{shard.parquet} has no column {name!r}; download it with mmcorpus, or add one")
+    there = read_schema(shard).names
+    if "key" not in there:
+        raise ValueError(f"{shard.parquet} has no column 'key', by which the tar's samples are known; add one")
     plain = [name for name in ("url", "caption") if name in inputs]
     wanted = there if "meta" in inputs else ["key", "status", "uid", *(name for name in plain if name in there)]
-    table = storage.read_table(shard.parquet, columns=wanted)
-    table = table.filter(pc.equal(table["status"], SUCCESS)).sort_by("key")
+    table = read_rows(shard, wanted)
+    table = table.filter(pc.and_(pc.equal(table["status"], SUCCESS), pc.is_valid(table["uid"]))).sort_by("key")
     keys = table["key"].to_pylist()
     if len(set(keys)) != len(keys):
         raise ValueError(f"{shard.parquet} has a key twice")
@@ -84,20 +83,29 @@ def slices(rows: ShardRows, size: int) -> Iterator[Batched]:
 def read_encoded(shard: Shard, rows: ShardRows) -> Iterator[tuple[int, bytes]]:
     """The position and the image's bytes of each sample, as the tar holds them; one image at a time.
 
+    A sample that the tar does not hold, or without an image, has no bytes; what the tar has besides the parquet's
+    `success` rows is passed over, as is a key's second sample.
+
     Raises:
         tarfile.ReadError: the tar is damaged.
-        ValueError: its samples are not those of the parquet's `success` rows.
+        ValueError: it breaks off, or its samples are not those of the rows.
     """
     where = {key: position for position, key in enumerate(rows.keys)}
+    other = 0
     for sample in read_samples(shard):
         position = where.pop(sample.key, None)
         if position is None:
-            raise ValueError(f"sample {sample.key!r} is twice in the tar or has no success row in {shard.parquet}")
+            other += 1
+            continue
         yield position, sample.images[0].data if sample.images else b""
-    if where:
+    if where and not is_whole(shard.tar):
         raise ValueError(
             f"{len(where)} of {len(rows.keys)} samples are missing, {min(where)!r} first; the tar ends early"
         )
+    if other and len(where) == len(rows.keys):
+        raise ValueError(f"none of its {other} samples has a success row in {shard.parquet}; is it another shard's?")
+    for position in sorted(where.values()):
+        yield position, b""
 
 
 def decode_batches(

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from mmcorpus.curation.engine.guard import guard
 from mmcorpus.curation.engine.progress import Progress
-from mmcorpus.curation.engine.tasks import KEPT, Failure, Outcome, Setup, dead, show, stop_at_full_disk
+from mmcorpus.curation.engine.tasks import KEPT, Failure, Outcome, Setup, dead, show, stop_at_full_disk, stop_for
 from mmcorpus.curation.engine.watch import Watch
 from mmcorpus.curation.scoring.batches import Part, assemble
 from mmcorpus.curation.scoring.shard import (
@@ -211,7 +211,7 @@ def _stream(
         for block in judged.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
             for message in _unpack(block):
                 if isinstance(message, Failure):
-                    raise RuntimeError(f"a worker could not be set up: {message.reason}")
+                    stop_for(message)
                 yield message
 
 
@@ -229,6 +229,8 @@ def _decode(block: pa.Table, setup: Setup) -> Iterator[pa.Table]:
                     yield _pack(message)
         except Exception as error:
             yield _pack(Outcome(name=name, result=None, error=Failure.of(error, name), seconds=0.0))
+        except KeyboardInterrupt as interrupt:
+            yield _pack(Failure.of(interrupt, name))
 
 
 class _Models:
@@ -249,7 +251,10 @@ class _Models:
         if self._broken is not None:
             return _pack(self._broken)
         message = next(_unpack(block))
-        return _pack(self._judge(message)) if isinstance(message, PreparedBatch) else block
+        try:
+            return _pack(self._judge(message)) if isinstance(message, PreparedBatch) else block
+        except KeyboardInterrupt as interrupt:
+            return _pack(Failure.of(interrupt, message.shard))
 
     def _judge(self, batch: PreparedBatch) -> Result:
         tables: dict[str, pa.Table | str] = {}

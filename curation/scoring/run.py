@@ -12,7 +12,7 @@ from mmcorpus.curation.scoring.gpu import FeedConfig, feed_models
 from mmcorpus.curation.scoring.shard import Outputs, ScoreShard, ShardWork
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.scores import TableInfo, list_tables, shards_of, table_path, tables_done
-from mmcorpus.curation.store.shards import Shard, list_shards
+from mmcorpus.curation.store.shards import Shard, list_shards, no_shards
 from mmcorpus.filters import MAX_PIXELS, Scorer
 from mmcorpus.filters.model import ModelScorer
 from mmcorpus.filters.scorer import INPUTS, REASON
@@ -84,7 +84,7 @@ def score(
     check_scorers(scorers, embeddings_root)
     shards = list_shards(shards_root)
     if not shards:
-        raise ValueError(f"there are no complete shards (00000_stats.json …) under {shards_root}; download first")
+        raise no_shards(shards_root)
     scorers, gpus = _settled(scorers)
     sizes = _sizes(shards)
     tables = _clear(out_root, embeddings_root, sizes, scorers)

@@ -28,7 +28,7 @@ _TEXT_BYTES: Final = bytes({7, 8, 9, 10, 12, 13, 27, *range(0x20, 0x100)} - {0x7
 """Bytes that text files hold (the WHATWG's MIME Sniffing Standard, §3)."""
 
 
-class Damaged(Exception):
+class DecodeError(Exception):
     """Compressed data that is cut short or cannot be decoded; its text says which."""
 
     def __init__(self, detail: str, *, ended: bool = False) -> None:
@@ -37,13 +37,13 @@ class Damaged(Exception):
         self.ended = ended
 
 
-DECODE_ERRORS: Final = (EOFError, zlib.error, lzma.LZMAError, OSError, Damaged)
+DECODE_ERRORS: Final = (EOFError, zlib.error, lzma.LZMAError, OSError, DecodeError)
 """What decoders raise for data that is damaged or breaks off, those of `zipfile`, too."""
 
 
 def breaks_off(error: BaseException) -> bool:
     """True if it is the file that ends."""
-    return isinstance(error, EOFError) or (isinstance(error, Damaged) and error.ended)
+    return isinstance(error, EOFError) or (isinstance(error, DecodeError) and error.ended)
 
 
 def is_storage_error(error: BaseException) -> bool:
@@ -97,7 +97,7 @@ def chunks(file: Readable, kind: str | None, most: int = CHUNK) -> Iterator[byte
         most: bytes (zstd: 8 MiB at least). Up to so many before damage are lost.
 
     Raises:
-        Damaged: the file ends within a member, or cannot be decoded.
+        DecodeError: the file ends within a member, or cannot be decoded.
     """
     if kind is None:
         while data := file.read(most):
@@ -114,19 +114,19 @@ def chunks(file: Readable, kind: str | None, most: int = CHUNK) -> Iterator[byte
             try:
                 decoded = decoder.decompress(data, most)
             except DECODER_ERRORS as error:
-                raise Damaged(f"it cannot be unpacked as {kind}: {error}") from None
+                raise DecodeError(f"it cannot be unpacked as {kind}: {error}") from None
             data = b""
             if decoder.eof:
                 data, decoder = decoder.unused_data, None
             if decoded:
                 yield decoded
     if decoder is not None:
-        raise Damaged(f"it is cut short: its {kind} data ends in the middle", ended=True)
+        raise DecodeError(f"it is cut short: its {kind} data ends in the middle", ended=True)
 
 
 def decompressed(path: str, file: IO[bytes], offset: int) -> tuple[Any, bool]:
     """A file's bytes, for reading and seeking, and whether it is compressed: then from their beginning, else from an
-    offset on. Reading raises `Damaged`; what is decoded before damage is met is always the same."""
+    offset on. Reading raises `DecodeError`; what is decoded before damage is met is always the same."""
     file.seek(0)
     kind = compression_of(file.read(HEAD), path)
     if kind is None:

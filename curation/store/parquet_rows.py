@@ -1,6 +1,8 @@
 """Rows of a parquet file in memory that is bounded by bytes, whatever its pages, dictionaries and lists expand to."""
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import IO, Any, Final
 
 import numpy as np
@@ -78,15 +80,49 @@ def _longest(array: Any) -> int:
     return _longest(array.values) if pa.types.is_nested(kind) else 0
 
 
-def python_rows(batch: pa.RecordBatch, columns: Sequence[str], most: int) -> Iterator[tuple[Any, ...] | int]:
-    """A batch's rows as Python's values; instead of a row of more than `most` bytes, how many these are."""
+def python_rows(
+    batch: pa.RecordBatch, columns: Sequence[str], most: int, limits: Mapping[str, int] = MappingProxyType({})
+) -> Iterator[tuple[Any, ...] | str]:
+    """A batch's rows as Python's values; instead of a row of more than `most` bytes, the words that say so.
+
+    A value that a dictionary has once is made once, however many rows have it, and none that is too long.
+
+    Args:
+        limits: bytes of a value, at most, by column; the others have `most` together.
+    """
     arrays: list[Any] = [batch.column(name) for name in columns]
-    sizes = sum((row_sizes(array) for array in arrays), np.zeros(len(batch), np.int64))
-    if sizes.sum() <= BATCH_BYTES and (not len(sizes) or sizes.max() <= most):
+    own = {name: row_sizes(array) for name, array in zip(columns, arrays, strict=True)}
+    sizes = sum(own.values(), np.zeros(len(batch), np.int64))
+    over = sizes > most
+    for name, limit in limits.items():
+        if name in own:
+            over |= own[name] > limit
+    if sizes.sum() <= BATCH_BYTES and not over.any():
         yield from zip(*map(_decoded, arrays), strict=True)
         return
-    for index, size in enumerate(sizes.tolist()):
-        yield size if size > most else tuple(array[index].as_py() for array in arrays)
+    values = [_by_row(array) for array in arrays]
+    for index, (size, long) in enumerate(zip(sizes.tolist(), over.tolist(), strict=True)):
+        if not long:
+            yield tuple(value(index) for value in values)
+        elif size > most:
+            yield f"a row of {size:,} bytes; at most {most:,} are read"
+        else:
+            name, limit = next((name, limit) for name, limit in limits.items() if own[name][index] > limit)
+            yield f"{name} of {own[name][index]:,} bytes; at most {limit:,} are read"
+
+
+def _by_row(array: Any) -> Callable[[int], Any]:
+    """A row's value by its number; a dictionary's values are the same objects for all rows."""
+    if not pa.types.is_dictionary(array.type):
+        return lambda row: array[row].as_py()
+    indices, dictionary = array.indices, array.dictionary
+    entry = functools.lru_cache(maxsize=len(dictionary))(lambda index: dictionary[index].as_py())
+
+    def value(row: int) -> Any:
+        index = indices[row].as_py()
+        return None if index is None else entry(index)
+
+    return value
 
 
 def _decoded(array: Any) -> list[Any]:

@@ -9,7 +9,6 @@ may be an image of a document, a paragraph, or a document as it was trimmed. It 
 
 import contextlib
 import io
-import itertools
 import json
 import os
 import posixpath
@@ -24,17 +23,14 @@ from typing import Any, Final, Literal, get_args
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mmcorpus.curation.store import storage, written
-from mmcorpus.curation.store.tars import is_readable, read_tar, sample_of
+from mmcorpus.curation.store import bare, members, storage
+from mmcorpus.curation.store.members import Parts, content_uid, images_in, own_uid, read_members
 
-IMAGE_EXTENSIONS: Final = frozenset(
-    {"jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "heic", "heif", "jp2", "jxl"}
-)
-SUCCESS: Final = "success"
+IMAGE_EXTENSIONS: Final = members.IMAGE_EXTENSIONS
+SUCCESS: Final = bare.SUCCESS
 VIEW_FILE: Final = "view.json"
 Level = Literal["", "image", "paragraph", "document"]
 """What a row of a view is; empty for shards that are no view."""
-TAR: Final = "tar of a shard"
 _STATS = re.compile(r"(\d+)_stats\.json\Z")
 
 
@@ -93,6 +89,21 @@ def list_shards(root: str) -> list[Shard]:
     return sorted(Shard(root=os.fspath(root), name=match[1], level=level, of=of) for match in matches if match)
 
 
+def no_shards(root: str) -> ValueError:
+    """The error of a folder without committed shards; what lies there instead is named."""
+    names = storage.list_names(root)
+    tars = [name for name in names if name.endswith(".tar")]
+    text = f"there are no complete shards (00000_stats.json …) under {root}; download first"
+    if tars:
+        text = (
+            f"{root} has tars ({tars[0]}{', …' if len(tars) > 1 else ''}), but no NUMBER_stats.json, which says that a "
+            "shard is complete. A shard is NUMBER.tar (NUMBER: digits alone, as in 00000.tar), NUMBER.parquet if there "
+            'is any, and NUMBER_stats.json with {"successes": HOW MANY SAMPLES}: rename other tars, '
+            "and write the stats of those that are complete; an unfinished download is finished by running it again"
+        )
+    return ValueError(text)
+
+
 def shard_at(root: str, name: str) -> Shard:
     """The shard of a name under `root`, committed or not, which may be a view's."""
     level, of = _view(root) if storage.exists(storage.join(root, VIEW_FILE)) else ("", "")
@@ -112,57 +123,51 @@ def _view(root: str) -> tuple[Level, str]:
 
 
 def read_rows(shard: Shard, columns: list[str] | None = None) -> pa.Table:
-    """Every row of a shard, failures included, without touching the tar."""
-    return storage.read_table(shard.parquet, columns=columns)
+    """Every row of a shard, failures included; the tar is touched only where it alone says what rows there are, or
+    their uids (`curation/store/bare.py`)."""
+    if shard.level:
+        return storage.read_table(shard.parquet, columns=columns)
+    return bare.read_table(shard.parquet, shard.tar, columns)
+
+
+def read_schema(shard: Shard) -> pa.Schema:
+    """The schema of what `read_rows` gives."""
+    return storage.read_schema(shard.parquet) if shard.level else bare.read_schema(shard.parquet, shard.tar)
 
 
 def read_samples(shard: Shard, uids: Collection[str] | None = None) -> Iterator[Sample]:
     """The samples of a shard's tar in its order; only those in `uids` if given.
 
     Of a view: its `success` rows, each with its row as `meta` and its image, the images that its `nodes` name, or none.
+    A sample whose json or text cannot be read has those of its row; one without content is left out.
 
-    Raises `tarfile.ReadError` for a damaged tar and `ValueError` for a sample without a uid.
+    Raises `tarfile.ReadError` for a damaged tar.
     """
     if shard.level:
         yield from _read_view(shard, uids)
         return
-    for key, parts in _read_whole(shard):
-        with storage.reading(shard.tar, TAR):
-            meta = json.loads(parts["json"]) if "json" in parts else {}
-        uid = meta.get("uid") if isinstance(meta, dict) else None
-        if not uid:
-            raise ValueError(
-                f"{shard.tar}: sample {key!r} has no uid in its json; download it with mmcorpus or add one"
-            )
-        if uids is None or uid in uids:
-            caption = parts["txt"].decode("utf-8", "replace") if "txt" in parts else None
+    rows: dict[str, dict[str, Any]] | None = None
+    for key, parts in read_members(shard.tar):
+        meta, caption, errors = bare.read_sample(shard.tar, parts)
+        uid = own_uid(meta.get("uid"))
+        if rows is None and (uid is None or errors):
+            rows = _rows_by_key(shard)
+        if rows is not None:
+            row = rows.get(key, {})
+            uid = row.get("uid") or uid or content_uid(meta, caption, parts)
+            meta = meta or row
+            caption = row.get("caption") if errors and caption is None else caption
+        if uid is not None and (uids is None or uid in uids):
             yield Sample(key=key, uid=uid, caption=caption, images=_images(parts), meta=meta)
 
 
-def _read_whole(shard: Shard) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """`_read_parts`, with the path of a tar that cannot be read."""
+def _rows_by_key(shard: Shard) -> dict[str, dict[str, Any]]:
+    """The rows of a shard that say more than its tar."""
     try:
-        yield from _read_parts(shard)
-    except (tarfile.TarError, EOFError) as error:
-        written.note_damaged(storage.filesystem(shard.tar)[1], str(error))
-        raise tarfile.ReadError(f"{shard.tar} is damaged: {error}") from error
-
-
-def _read_parts(shard: Shard) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Each key of a tar with its files by what follows the key in their names; one that is not readable is empty."""
-    fs, inner = storage.filesystem(shard.tar)
-    with fs.open(inner, "rb") as file, read_tar(file, "r|") as tar:
-        named = ((*sample_of(member.name), member) for member in tar if member.isfile())
-        samples = itertools.groupby(
-            ((key, ending, member) for key, ending, member in named if key),
-            lambda one: (one[2].name.rpartition("/")[0], one[0]),
-        )
-        for (_, key), members in samples:
-            parts = {}
-            for _, ending, member in members:
-                extracted = tar.extractfile(member) if is_readable(member) else None
-                parts[ending.lower()] = extracted.read() if extracted else b""
-            yield key, parts
+        rows = read_rows(shard) if storage.exists(shard.parquet) else pa.table({"key": []})
+    except storage.Damaged:  # the tar says what it can; what is wrong with the parquet is said by those who need it
+        return {}
+    return {row["key"]: row for row in rows.to_pylist()} if "key" in rows.column_names else {}
 
 
 def _read_view(shard: Shard, uids: Collection[str] | None) -> Iterator[Sample]:
@@ -179,7 +184,7 @@ def _read_view(shard: Shard, uids: Collection[str] | None) -> Iterator[Sample]:
     if shard.level == "paragraph":
         yield from (_viewed(row, ()) for listed in wanted.values() for row in listed)
         return
-    for key, parts in _read_whole(shard) if wanted else ():
+    for key, parts in read_members(shard.tar) if wanted else ():
         images = _images(parts)
         for row in wanted.pop(key, ()):
             numbers = [row["image"]] if shard.level == "image" else image_numbers(row["nodes"])
@@ -197,12 +202,8 @@ def image_numbers(nodes: str) -> list[int]:
     return [node["image"] for node in json.loads(nodes) if "image" in node]
 
 
-def _images(parts: dict[str, bytes]) -> tuple[EncodedImage, ...]:
-    return tuple(
-        EncodedImage(extension=extension.rpartition(".")[2], data=data)
-        for extension, data in sorted(parts.items())
-        if extension.rpartition(".")[2] in IMAGE_EXTENSIONS
-    )
+def _images(parts: Parts) -> tuple[EncodedImage, ...]:
+    return tuple(EncodedImage(extension=extension, data=data) for extension, data in images_in(parts))
 
 
 class ShardWriter:

@@ -49,6 +49,12 @@ def is_readable(member: tarfile.TarInfo) -> bool:
     return member.isreg() and not member.issparse() and member.size <= MAX_MEMBER_BYTES
 
 
+def has_end(file: IO[bytes]) -> bool:
+    """Whether a tar ends as its writer ended it, with a block of zeros, and not where it was cut."""
+    file.seek(max(0, file.seek(0, io.SEEK_END) - tarfile.BLOCKSIZE))
+    return file.read() == bytes(tarfile.BLOCKSIZE)
+
+
 def sample_of(name: str) -> tuple[str, str]:
     """A member's key and the ending that follows it, as WebDataset parts them: at the first dot after the last slash.
 

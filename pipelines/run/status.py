@@ -9,6 +9,7 @@ from typing import Any
 from mmcorpus.curation.engine.stage import StageRecord
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.shards import list_shards
+from mmcorpus.pipelines.recipe.populations import TRIMMED
 from mmcorpus.pipelines.run.runner import describe_counts
 from mmcorpus.pipelines.run.state import FILE, RunState
 
@@ -85,7 +86,9 @@ def _progress(run: str, name: str, record: StageRecord) -> str:
             total = storage.read_json(storage.join(run, "lists", source, "list.json"))["shards"]
             done = len(list_shards(storage.join(run, "shards", source)))
         elif step == "score":
-            total = len(list_shards(storage.join(run, "shards", source)))
+            # A source's documents are judged as they were trimmed.
+            judged = f"{source}.{TRIMMED}" if f"{source}/trim" in record.inputs else source
+            total = len(list_shards(storage.join(run, "shards", judged)))
             done = min(len(storage.list_names(storage.join(run, output))) for output in record.outputs)
         elif step == "extract":
             done = len(list_shards(storage.join(run, "documents", source)))

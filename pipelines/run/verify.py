@@ -2,22 +2,19 @@
 
 import json
 import re
-import tarfile
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
-
-import pyarrow as pa
 
 from mmcorpus.curation.engine import manifest
 from mmcorpus.curation.engine.committed import mark_damaged
 from mmcorpus.curation.engine.manifest import Entries, Problem
 from mmcorpus.curation.engine.mend import choose
+from mmcorpus.curation.engine.readable import unreadable
 from mmcorpus.curation.engine.records import StageRecord
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.lock import RunLocked, lock
 from mmcorpus.curation.store.storage import Damaged
-from mmcorpus.curation.store.tars import read_tar
 from mmcorpus.pipelines.run.state import DIGEST, FILE, OWN, OWN_FILES, RunState
 
 _KINDS: Final = (
@@ -203,31 +200,4 @@ def _fault(path: str, problem: Problem, detail: str, stage: str, mend: str) -> F
 def _read_alone(root: str, outputs: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Each file of some outputs with what is wrong with it, empty if nothing can be seen, by what it has in itself."""
     paths = list(manifest.list_outputs(root, outputs))
-    yield from zip(paths, storage.threaded(lambda path: _unreadable(storage.join(root, path)), paths), strict=True)
-
-
-def _unreadable(path: str) -> str:
-    fs, inner = storage.filesystem(path)
-    try:
-        if path.endswith(".parquet"):
-            with storage.open_parquet(path) as opened:
-                for _ in opened.iter_batches():
-                    pass
-        elif path.endswith((".json", ".jsonl")):
-            data = storage.read_bytes(path)
-            for text in data.splitlines() if path.endswith("l") else [data]:
-                json.loads(text)
-        elif path.endswith(".tar"):
-            with fs.open(inner, "rb") as file, read_tar(file, "r|") as tar:
-                for _ in tar:
-                    pass
-        elif path.endswith(".arrow"):
-            with fs.open(inner, "rb") as file:
-                reader = pa.ipc.open_file(file)
-                for number in range(reader.num_record_batches):
-                    reader.get_batch(number).validate(full=True)
-    except Damaged as error:
-        return f"cannot be read: {error.why}"
-    except (OSError, ValueError, tarfile.TarError, pa.ArrowException, RecursionError) as error:
-        return f"cannot be read: {error}"
-    return ""
+    yield from zip(paths, storage.threaded(lambda path: unreadable(storage.join(root, path)), paths), strict=True)

@@ -44,6 +44,25 @@ def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         ("https://h/x;jsessionid=abc", "https://h/x;jsessionid=***"),
         ("https://h/x?x-cos-security-token=d&author=e&auth_sig=f", "https://h/x?x-cos-security-token=***&author=e&auth_sig=***"),
+        ("https://app.test/cb?code=SplxlOBeZQQYbYS6WxSbIA&state=x", "https://app.test/cb?code=***&state=x"),
+        ("https://cas.test/?ticket=ST-1856339-aA5Yuvrxzpv8Tau1cYQ7", "https://cas.test/?ticket=***"),
+        ("https://maps.test/v3/?ak=E4805d16520de693&sk=0a1b2c3d4e5f&q=x", "https://maps.test/v3/?ak=***&sk=***&q=x"),
+        (
+            "https://p.test/get?u=https%3A%2F%2Fa.test%2Fx.jpg%3Ftoken%3DTOPSECRET%26w%3D3&h=2",
+            "https://p.test/get?u=https%3A%2F%2Fa.test%2Fx.jpg%3Ftoken%3D***%26w%3D3&h=2",
+        ),
+        (
+            "https://p.test/get?u=https%253A%252F%252Fa.test%252Fx.jpg%253Ftoken%253DTOPSECRET%2526w%253D3&h=2",
+            "https://p.test/get?u=https%253A%252F%252Fa.test%252Fx.jpg%253Ftoken%253D***%2526w%253D3&h=2",
+        ),
+        (
+            "https://p.test/?a=https%3A%2F%2Fq.test%2F%3Fb%3Dhttps%253A%252F%252Fr.test%252F%253Fsig%253DTOPSECRET",
+            "https://p.test/?a=https%3A%2F%2Fq.test%2F%3Fb%3Dhttps%253A%252F%252Fr.test%252F%253Fsig%253D***",
+        ),
+        (
+            "https://p.test/?next=https%3A%2F%2Fuser%3ATOPSECRET%40a.test%2Fx&page=1",
+            "https://p.test/?next=https%3A%2F%2F***%40a.test%2Fx&page=1",
+        ),
         ("Authorization: Bearer abc.def-123", "Authorization: Bearer ***"),
         ("{'Authorization': 'Basic dXNlcjpwdw=='}", "{'Authorization': 'Basic ***'}"),
         ("curl -H 'X-Api-Key: 1234abcd'", "curl -H 'X-Api-Key: ***'"),
@@ -66,6 +85,9 @@ def test_secrets_are_masked(text: str, expected: str) -> None:
         "https://host/@user/x.jpg?w=3&h=2&page=4&v=5#top=1", "mail a@b.example", "clip.score > 0.3 and key == 3",
         "unexpected token: <image>", "max_tokens=5, eos_token=</s>, tokenizer: smol", "keep: image.min_side >= 200",
         "https://h/get?key=lists/1.csv", "https://h/get?key=a%2Fb", "https://h/get?key=2.parquet&tokens=5&tokenizer=x",
+        "https://h/x?country_code=DE&postcode=10115&zip_code=90210-1234&code=404&error_code=out_of_range&barcode=40063813",
+        "https://h/x?q=50%25%20off&next=https%3A%2F%2Fa.test%2F%3Fpage%3D2%26country_code%3DDE", "https://h/?sk=asc&ak=1",
+        "https://h/x?q=%3F%3F%26%26%25&r=100%&s=%zz%3D", "https://h/x?ticket=4711&asks=abcdefgh&task=abcdefgh",
         "data:image/jpeg;base64,/9j/4AAQ=", "https://host/x?expires=12&sp=1&date=2", "C://x", "sk-learn-contrib",
     ],
 )  # fmt: skip
@@ -130,3 +152,13 @@ def test_known_secrets_are_masked_word_for_word_in_messages_alone(monkeypatch: p
 )  # fmt: skip
 def test_time_is_linear(piece: str) -> None:
     assert_linear(masked_text, lambda size: piece * (size // len(piece)))
+
+
+def test_secrets_of_nested_urls_are_known_too() -> None:
+    remember_config({"urls": "https://p.test/?u=https%253A%252F%252Fa.test%252F%253Ftoken%253Dabcdefgh&code=oxford"})
+    assert masked_text("abcdefgh of oxford") == "*** of oxford"
+
+
+@pytest.mark.parametrize("piece", ["?a=%3Fb%3Dc%26", "%253Fx%253D", "?u=https%3A%2F%2F", "&code=", "%25", "?a=%"])
+def test_nested_urls_take_linear_time(piece: str) -> None:
+    assert_linear(masked_text, lambda size: "https://h/?a=" + piece * size)

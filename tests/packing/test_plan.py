@@ -48,6 +48,22 @@ def plan(tmp_path: Path, tokenizer_folder: str) -> Callable[..., tuple[PlanRepor
     return run
 
 
+@pytest.mark.parametrize("bare", ["no uid", "no parquet"])
+def test_shards_that_others_wrote_are_planned_under_the_same_uids(
+    tmp_path: Path, make_shards: Make, select: Select, plan: Any, bare: str
+) -> None:
+    root = str(tmp_path / "web")
+    samples = make_shards(root, 2, 12)
+    source = PlanSource(shards=root, selection=select(samples), kind="pair")
+    _, before = plan(CONFIG, web=source)
+    for shard in list_shards(root):
+        table = storage.read_table(shard.parquet)
+        storage.remove(shard.parquet)
+        if bare == "no uid":
+            storage.write_table(shard.parquet, table.drop_columns(["uid"]))
+    assert plan(CONFIG, web=source)[1] == before
+
+
 def test_every_selected_uid_has_one_verdict(tmp_path: Path, make_shards: Make, select: Select, plan: Any) -> None:
     root = str(tmp_path / "web")
     samples = make_shards(root, 2, 12)

@@ -8,7 +8,6 @@ which files of those runs differ from those of an undisturbed one, which is left
 """
 
 import contextlib
-import hashlib
 import importlib
 import json
 import os
@@ -27,19 +26,17 @@ from typing import Any, Final
 import ray
 
 from mmcorpus.curation.engine import tasks
-from mmcorpus.curation.synthetic.miniweb import MiniWebConfig, generate_site
+from mmcorpus.curation.synthetic.miniweb import MiniWebConfig
 from mmcorpus.pipelines.recipe.load import load_recipe
 from mmcorpus.pipelines.run.run_recipe import run_recipe
+from tests.pipelines.whole_runs import QUICK, hashes, write_recipe
 
-RECIPE: Final = """\
-name: killed
-web: {folder: SITE}
+# Pairs, conversations and pages from a generated site to two trained models, all of it small.
+SECTIONS: Final = """\
 sources:
   pairs: {urls: "${web}/pairs.parquet"}
   instructions: {urls: "${web}/instructions.parquet", kind: conversation}
   pages: {kind: document, pages: "${web}/pages/*.warc.gz"}
-download:
-  {image_size: 96, number_sample_per_shard: 20, timeout: 3, total_timeout: 5, max_bytes: 2000000, backoff: 0.1}
 score:
   scorers:
     image: {on: [pairs, pages.images]}
@@ -53,19 +50,14 @@ dedup:
 select:
   pairs: {keep: "image.min_side >= 50 and caption.words > 2 and same_image.rank == 0", heldout_fraction: 0.2}
   pages: {keep: "near_text.rank == 0", heldout_fraction: 0.2}
-tokenizer: {train: {vocab_size: 400}}
 pack:
   pretrain: {sources: [pairs], context_length: 128, tokens_per_image: 4, sequences_per_shard: 4, format: both}
   interleaved:
     {sources: [pages, pairs], mix: {pages: 60, pairs: 40}, context_length: 512, tokens_per_image: 4, max_images: 16,
      too_long: split, sequences_per_shard: 4}
   sft: {sources: [instructions], context_length: 256, tokens_per_image: 4, sequences_per_shard: 4}
-train:
-  model:
-    tokens_per_image: 4
-    vision: {image_size: 16, patch_size: 8, hidden_size: 32, layers: 2, heads: 2, intermediate_size: 64}
-    language: {hidden_size: 32, layers: 1, heads: 2, key_value_heads: 1, intermediate_size: 64}
-  stages:
+"""
+STAGES: Final = """\
     pretrain: &settings
       {pack: pretrain, schedule: {steps: 4}, data: {batch_sequences: 2, micro_batch_sequences: 2},
        freeze: {vision: false}, compute: {precision: fp32}, checkpoints: {every: 1}}
@@ -74,7 +66,6 @@ train:
       pack: sft
       init: pretrain
 """
-"""Pairs, conversations and pages from a generated site to two trained models, all of it small."""
 CHANGES: Final = frozenset({"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.truncate"})
 """Audit events of what changes a folder, but for `open`, which may."""
 WITH_TIMES: Final = re.compile(
@@ -85,14 +76,10 @@ WITH_TIMES: Final = re.compile(
 was tried. What deduplication finds is in `scores/`; in `dedup/` are its working files, named and marked by times."""
 
 
-def write_recipe(folder: Path) -> Path:
+def killed_recipe(folder: Path) -> Path:
     """The recipe with its site, in a folder."""
-    weights = {"drip": 0.0, "endless": 0.0, "slow": 0.0}
-    config = MiniWebConfig(pairs=60, instructions=12, pages=12, weights=weights, sides=(64, 160))
-    generate_site(config, str(folder / "site"), workers=1)
-    path = folder / "recipe.yaml"
-    path.write_text(RECIPE.replace("SITE", str(folder / "site")))
-    return path
+    site = MiniWebConfig(pairs=60, instructions=12, pages=12, weights=QUICK, sides=(64, 160))
+    return write_recipe(folder, SECTIONS, STAGES, site, name="killed", per_shard=20, workers=1)
 
 
 class FileOperations:
@@ -164,15 +151,10 @@ def run(recipe: str, out: Path, last: int | None = None, delay: float = 0.0) -> 
         os._exit(code)
 
 
-def hashes(out: Path) -> dict[str, str]:
+def comparable(out: Path) -> dict[str, str]:
     """SHA-256 of every file of a run that another run must write with the same bytes, by path."""
-    files = [path for path in sorted(out.rglob("*")) if path.is_file()]
-    names = {str(path.relative_to(out)): path for path in files}
-    return {
-        name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for name, path in names.items()
-        if not WITH_TIMES.fullmatch(name)
-    }
+    files = (path for path in out.rglob("*") if not WITH_TIMES.fullmatch(str(path.relative_to(out))))
+    return hashes(out, files)
 
 
 def stage_of(out: Path) -> str:
@@ -192,7 +174,7 @@ def main(recipe: str, out: Path, kills: int, seed: int) -> None:
     for name in modules if kills else ():  # once, and not in each fork
         with contextlib.suppress(Exception):
             importlib.import_module(name)
-    expected, where, ended, differ = hashes(out), Counter[str](), 0, dict[str, list[str]]()
+    expected, where, ended, differ = comparable(out), Counter[str](), 0, dict[str, list[str]]()
     out.rename(out.with_name("reference"))  # the others have its place: paths are in the bytes of working files
     started = time.monotonic()
     while sum(where.values()) < kills or out.exists():
@@ -203,7 +185,7 @@ def main(recipe: str, out: Path, kills: int, seed: int) -> None:
             where[stage_of(out)] += 1
             continue
         assert status == 0, out.with_name(f"{out.name}.log").read_text()
-        found = hashes(out)
+        found = comparable(out)
         ended += 1
         wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
         if wrong:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from mmcorpus.curation.synthetic.miniweb import MiniWebConfig, generate_site
-from tests.pipelines.test_demo import run_here
+from tests.pipelines.whole_runs import run_here
 from tests.processes import kill
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_local")]

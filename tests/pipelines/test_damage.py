@@ -1,6 +1,5 @@
 """Bit flips, cuts and losses of every kind of file that a run commits: seen, named, and mended by its command."""
 
-import hashlib
 import json
 import os
 import random
@@ -13,22 +12,18 @@ import pytest
 from typer.testing import CliRunner
 
 from mmcorpus.curation.engine.mend import ASIDE
-from mmcorpus.curation.synthetic.miniweb import MiniWebConfig, generate_site
+from mmcorpus.curation.synthetic.miniweb import MiniWebConfig
 from mmcorpus.pipelines.cli import app
 from mmcorpus.pipelines.run.verify import verify_run
-from tests.pipelines.test_demo import SPOILED_AND_SLOW, run_here
+from tests.pipelines.whole_runs import QUICK, hashes, run_here, write_recipe
 
 pytestmark = [pytest.mark.soak, pytest.mark.usefixtures("ray_local")]
 
-RECIPE = """\
-name: damaged
-web: {folder: SITE}
+SECTIONS = """\
 sources:
   pairs: {urls: "${web}/pairs.parquet"}
   instructions: {urls: "${web}/instructions.parquet", kind: conversation}
   pages: {kind: document, pages: "${web}/pages/*.warc.gz"}
-download:
-  {image_size: 96, number_sample_per_shard: 25, timeout: 3, total_timeout: 5, max_bytes: 2000000, backoff: 0.1}
 score:
   scorers:
     image: {on: [pairs, pages.images]}
@@ -42,16 +37,11 @@ select:
   pairs: {keep: image.min_side >= 60 and same_image.rank == 0, heldout_fraction: 0.2}
   pages.images: {keep: image.min_side >= 60}
   pages.paragraphs: {keep: repeated.copies <= 3}
-tokenizer: {train: {vocab_size: 400}}
 pack:
   pretrain: {sources: [pairs], context_length: 128, tokens_per_image: 4, sequences_per_shard: 5, format: both}
   rest: {sources: [instructions, pages], context_length: 256, tokens_per_image: 4, too_long: split}
-train:
-  model:
-    tokens_per_image: 4
-    vision: {image_size: 16, patch_size: 8, hidden_size: 32, layers: 2, heads: 2, intermediate_size: 64}
-    language: {hidden_size: 32, layers: 1, heads: 2, key_value_heads: 1, intermediate_size: 64}
-  stages:
+"""
+STAGES = """\
     pretrain:
       {pack: pretrain, schedule: {steps: 2}, data: {batch_sequences: 2, micro_batch_sequences: 2},
        freeze: {vision: false}, compute: {precision: fp32}, checkpoints: {every: 1}}
@@ -68,12 +58,8 @@ UNSEEN = re.compile(rf"\.lock|(errors|logs|answers|{ASIDE})/.*")
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("recipe")
-    config = MiniWebConfig(pairs=60, pages=14, instructions=12, spoil=0.2, weights=SPOILED_AND_SLOW, sides=(64, 128))
-    generate_site(config, str(folder / "site"), workers=2)
-    path = folder / "damaged.yaml"
-    path.write_text(RECIPE.replace("SITE", str(folder / "site")))
-    return path
+    site = MiniWebConfig(pairs=60, pages=14, instructions=12, spoil=0.2, weights=QUICK, sides=(64, 128))
+    return write_recipe(tmp_path_factory.mktemp("recipe"), SECTIONS, STAGES, site, name="damaged", per_shard=25)
 
 
 @pytest.fixture(scope="module")
@@ -116,11 +102,8 @@ def flip(path: Path, chance: random.Random) -> None:
 
 
 def results(out: Path) -> dict[str, str]:
-    return {
-        path: hashlib.sha256((out / path).read_bytes()).hexdigest()
-        for path in files(out)
-        if not TELLS_TIME.fullmatch(path) and not NOT_AGAIN.fullmatch(path)
-    }
+    names = (name for name in files(out) if not TELLS_TIME.fullmatch(name) and not NOT_AGAIN.fullmatch(name))
+    return hashes(out, (out / name for name in names))
 
 
 def verify(out: Path) -> tuple[int, str]:

@@ -1,34 +1,34 @@
 """Whole runs, as a user starts them: killed anywhere and resumed, the bytes are the same; a change redoes its own."""
 
-import hashlib
 import json
-import os
-import random
 import signal
-import subprocess
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from mmcorpus.curation.store.storage import TEMPORARY_SUFFIX
-from mmcorpus.curation.synthetic.miniweb import MiniWebConfig, generate_site
-from mmcorpus.pipelines.cli import app
-from tests.processes import interruptible, kill_in_the_midst, wait_until
+from mmcorpus.curation.synthetic.miniweb import MiniWebConfig
+from tests.pipelines.whole_runs import (
+    QUICK,
+    hashes,
+    kill_on_the_way,
+    moments,
+    records,
+    run,
+    run_here,
+    running,
+    said,
+    start,
+    write_recipe,
+    written,
+)
+from tests.processes import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_local")]
 
-ROOT = Path(__file__).parent.parent.parent
-RECIPE = """\
-name: small
-web: {folder: SITE}
+SECTIONS = """\
 sources:
   pairs: {urls: "${web}/pairs.parquet"}
   instructions: {urls: "${web}/instructions.parquet", kind: conversation}
-download:
-  {image_size: 96, number_sample_per_shard: 60, timeout: 3, total_timeout: 5, max_bytes: 2000000, backoff: 0.1}
 score:
   scorers:
     {image: {}, caption: {}, language: {}, url: {}, fingerprint: {}}
@@ -39,17 +39,11 @@ select:
       image.min_side >= 100 and image.frames == 1 and caption.words > 2 and not caption.is_boilerplate
       and same_image.rank == 0
     heldout_fraction: 0.2
-tokenizer:
-  train: {vocab_size: 400}
 pack:
   pretrain: {sources: [pairs], context_length: 128, tokens_per_image: 4, sequences_per_shard: 10, format: both}
   sft: {sources: [instructions], context_length: 256, tokens_per_image: 4, sequences_per_shard: 10}
-train:
-  model:
-    tokens_per_image: 4
-    vision: {image_size: 16, patch_size: 8, hidden_size: 32, layers: 2, heads: 2, intermediate_size: 64}
-    language: {hidden_size: 32, layers: 1, heads: 2, key_value_heads: 1, intermediate_size: 64}
-  stages:
+"""
+STAGES = """\
     pretrain: &settings
       {pack: pretrain, schedule: {steps: 2}, data: {batch_sequences: 2, micro_batch_sequences: 2},
        freeze: {vision: false}, compute: {precision: fp32}}
@@ -58,96 +52,18 @@ train:
       pack: sft
       init: pretrain
 """
-SPOILED_AND_SLOW = {"drip": 0.0, "endless": 0.0, "slow": 0.0}
-"""Weights of a site for runs that are compared: without what is slow."""
 
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("recipe")
-    config = MiniWebConfig(pairs=150, instructions=30, weights=SPOILED_AND_SLOW, sides=(64, 160))
-    generate_site(config, str(folder / "site"), workers=2)
-    path = folder / "small.yaml"
-    path.write_text(RECIPE.replace("SITE", str(folder / "site")))
-    return path
-
-
-def start(recipe: Path, out: Path, *options: str) -> subprocess.Popen[bytes]:
-    """The command in a process of its own; what it says goes to a file beside its folder."""
-    settings = ["--out", str(out), "--num-cpus", "2", *options]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "160"}
-    environment.pop("RAY_ADDRESS", None)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with said(out).open("wb") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "mmcorpus.pipelines.cli", "run", str(recipe), *settings],
-            cwd=ROOT,
-            env=environment,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            preexec_fn=interruptible,
-        )
-
-
-def said(out: Path) -> Path:
-    return out.with_name(f"{out.name}.log")
-
-
-def run(recipe: Path, out: Path, *options: str) -> str:
-    """The command in a process of its own, to its end; what it said."""
-    code = start(recipe, out, *options).wait(500)
-    assert code == 0, said(out).read_text()
-    return said(out).read_text()
-
-
-def run_here(recipe: Path, out: Path, *options: str) -> str:
-    """The command in this process, on the session's Ray."""
-    done = CliRunner().invoke(app, ["run", str(recipe), "--out", str(out), *options], env={"COLUMNS": "160"})
-    assert done.exit_code == 0, done.output
-    return done.output
+    site = MiniWebConfig(pairs=150, instructions=30, weights=QUICK, sides=(64, 160))
+    return write_recipe(tmp_path_factory.mktemp("recipe"), SECTIONS, STAGES, site, name="small", per_shard=60)
 
 
 def results(out: Path) -> dict[str, str]:
     """The hash of every file of selections, plans, packs and ledgers, by path."""
-    return {
-        str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for part in ("selections", "plans", "packs", "ledger", "scores")
-        for path in sorted((out / part).rglob("*"))
-        if path.is_file()
-    }
-
-
-def written(out: Path) -> int:
-    """How many files of a run have their final names, which tells how far it is."""
-    parts = ("documents", "shards", "scores", "dedup", "selections", "plans", "packs", "ledger", "training")
-    # os.walk, because folders go while they are walked.
-    names = (name for part in parts for _, _, files in os.walk(out / part) for name in files)
-    return sum(not name.endswith(TEMPORARY_SUFFIX) for name in names)
-
-
-def kill_on_the_way(recipe: Path, out: Path, moments: Sequence[int]) -> None:
-    """Start a run and kill it in the midst of a stage, once it has written so many files; and so for each moment."""
-    for moment in moments:
-        process = start(recipe, out)
-        kill_in_the_midst(process, lambda wanted=moment: written(out) >= wanted and running(out))
-        assert running(out), "it was killed in the midst of a stage"
-        assert not (out / "summary.json").exists(), "it was killed before its end"
-
-
-def running(out: Path) -> list[str]:
-    """The stages that a run is in the midst of."""
-    return [name for name, record in records(out).items() if record["status"] in ("clearing", "running")]
-
-
-def moments(reference: Path, seed: int, kills: int) -> list[int]:
-    """When to kill a run: after how many files of those that an undisturbed one has written."""
-    files = written(reference)
-    return sorted(random.Random(seed).sample(range(1, files * 9 // 10), kills))
-
-
-def records(out: Path) -> dict[str, dict[str, object]]:
-    stages: dict[str, dict[str, object]] = json.loads((out / "run.json").read_text())["stages"]
-    return stages
+    parts = ("selections", "plans", "packs", "ledger", "scores")
+    return hashes(out, (path for part in parts for path in (out / part).rglob("*")))
 
 
 @pytest.fixture(scope="module")

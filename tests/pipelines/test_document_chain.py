@@ -1,27 +1,31 @@
 """The whole chain on pages, by the command line: every page accounted for, killed and resumed to the same bytes."""
 
-import hashlib
 import json
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
-from mmcorpus.curation.synthetic.miniweb import MiniWebConfig, generate_site
+from mmcorpus.curation.synthetic.miniweb import MiniWebConfig
 from mmcorpus.packing.packs import PackReader
-from tests.pipelines.test_demo import SPOILED_AND_SLOW, kill_on_the_way, moments, records, run_here, written
+from tests.pipelines.whole_runs import (
+    QUICK,
+    hashes,
+    kill_on_the_way,
+    moments,
+    records,
+    run_here,
+    write_recipe,
+    written,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_local")]
 
-RECIPE = """\
-name: pages
-web: {folder: SITE}
+SECTIONS = """\
 sources:
   captions: {urls: "${web}/pairs.parquet"}
   pages: {kind: document, pages: "${web}/pages/*.warc.gz", extract: {records_per_shard: 9}}
   texts: {kind: text, pages: "${web}/pages/*.warc.gz"}
-download:
-  {image_size: 96, number_sample_per_shard: 40, timeout: 3, total_timeout: 5, max_bytes: 2000000, backoff: 0.1}
 score:
   scorers:
     image: {on: [captions, pages.images]}
@@ -38,17 +42,12 @@ select:
   pages.paragraphs: {keep: repeated.copies <= 3, require: caption.characters < 4000}
   pages: {profile: mm1_documents, heldout_fraction: 0.3}
   texts: {keep: same_text.rank == 0}
-tokenizer: {train: {vocab_size: 400}}
 pack:
   all:
     {sources: [captions, pages, texts], mix: {captions: 45, pages: 45, texts: 10}, context_length: 256,
      tokens_per_image: 4, max_images: 5, too_long: split, sequences_per_shard: 10}
-train:
-  model:
-    tokens_per_image: 4
-    vision: {image_size: 16, patch_size: 8, hidden_size: 32, layers: 2, heads: 2, intermediate_size: 64}
-    language: {hidden_size: 32, layers: 1, heads: 2, key_value_heads: 1, intermediate_size: 64}
-  stages:
+"""
+STAGES = """\
     pretrain:
       {pack: all, schedule: {steps: 2}, data: {batch_sequences: 2, micro_batch_sequences: 2},
        freeze: {vision: false}, compute: {precision: fp32}, heldout: {every: 2}}
@@ -57,12 +56,8 @@ train:
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("recipe")
-    config = MiniWebConfig(pairs=60, pages=20, instructions=0, spoil=0.2, weights=SPOILED_AND_SLOW, sides=(64, 128))
-    generate_site(config, str(folder / "site"), workers=2)
-    path = folder / "pages.yaml"
-    path.write_text(RECIPE.replace("SITE", str(folder / "site")))
-    return path
+    site = MiniWebConfig(pairs=60, pages=20, instructions=0, spoil=0.2, weights=QUICK, sides=(64, 128))
+    return write_recipe(tmp_path_factory.mktemp("recipe"), SECTIONS, STAGES, site, name="pages", per_shard=40)
 
 
 @pytest.fixture(scope="module")
@@ -76,12 +71,8 @@ def results(out: Path) -> dict[str, str]:
     """The hash of every file of documents, their views, scores, selections, plans, packs and ledgers, by path."""
     parts = ["documents/pages", "documents/pages.urls", "documents/texts", "scores", "selections", "plans", "packs"]
     parts += ["ledger", *(f"shards/pages{view}" for view in ("", ".images", ".paragraphs", ".trimmed"))]
-    return {
-        str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for part in parts
-        for path in sorted((out / part).rglob("*"))
-        if path.suffix in (".tar", ".parquet")
-    }
+    files = (path for part in parts for path in (out / part).rglob("*"))
+    return hashes(out, (path for path in files if path.suffix in (".tar", ".parquet")))
 
 
 def test_pages_become_packs_that_a_model_learns_from(finished: Path) -> None:

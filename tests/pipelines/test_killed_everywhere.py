@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from tests.pipelines.killed_runs import write_recipe
+from tests.pipelines.killed_runs import killed_recipe
 
 
 def killed(folder: Path, kills: int, seed: int) -> dict[str, Any]:
-    recipe = write_recipe(folder)
+    recipe = killed_recipe(folder)
     command = [
         sys.executable,
         "-m",

@@ -157,6 +157,17 @@ def test_answers_are_parsed() -> None:
         assert parse_answer(broken) is None
 
 
+@pytest.mark.parametrize(
+    ("headers", "said"),
+    [(b"X: " + b"x" * 200_000, "HTTP headers have more than 131,072 bytes"),
+     (b"a: b\r\n" * 50_000, "HTTP headers have more than 131,072 bytes"),
+     (b"X: " + b"x" * 100_000, "a header line of 100,003 bytes")],
+)  # fmt: skip
+def test_headers_that_are_too_long_say_which_limit(headers: bytes, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        parse_answer(b"HTTP/1.1 200 OK\r\n" + headers + b"\r\n\r\n<p>x")
+
+
 def test_types_and_html() -> None:
     assert mime_of(" Text/HTML ;charset=utf-8") == "text/html"
     assert charset_of("text/html; charset='koi8-r'") == "koi8-r"

@@ -113,7 +113,7 @@ def test_rows_that_cannot_be_read_cost_themselves() -> None:
             MMC4,
             ["a list"],
             {**MMC4, "text_list": None},
-            {**MMC4, "text_list": ["a", 5]},
+            {**MMC4, "text_list": "a"},
         ]
     )
     items = read(lines + b'{"broken\n\n' + jsonl([MMC4]), ".jsonl")
@@ -134,6 +134,37 @@ def test_html_that_is_no_text_costs_its_row_and_no_memory(html: object) -> None:
     assert bad.code == "bad_record"
     assert "html is a" in bad.detail
     assert isinstance(good, Page)
+
+
+@pytest.mark.parametrize("bad", [5, 2.5, float("nan"), True, ["a"], {"text": "a"}, None])
+def test_an_entry_that_is_no_text_costs_itself(bad: Any) -> None:
+    """The other texts, and the images that are matched by places, stay where they are."""
+    row = {**MMC4, "text_list": [bad, "Two.", "Three."]}
+    note, found = read(jsonl([row]), ".jsonl")
+    assert isinstance(note, Other)
+    assert note.what == f"entry of text_list that is no text ({type(bad).__name__})"
+    assert isinstance(found, Ready)
+    assert found.nodes == [ImageNode(url=IMAGE), TextNode(text="Two."), TextNode(text="Three.")]
+    for name in ("obelics", "mint1t"):
+        *notes, found = read(jsonl([{**ROWS[name], "texts": ["One.", bad, "Two."]}]), ".jsonl", name)
+        assert len(notes) == (bad is not None), "null stands where an image does"
+        assert isinstance(found, Ready)
+        assert [getattr(node, "text", "image") for node in found.nodes] == ["One.", "image", "Two."]
+
+
+def test_an_entry_that_is_no_text_costs_itself_in_parquet_too() -> None:
+    rows = pa.table({"text_list": pa.array([["One.", None, "Three."]]), "image_info": [[{"raw_url": IMAGE,
+                    "matched_text_index": 2}]], "url": ["https://a.test/"]})  # fmt: skip
+    buffer = io.BytesIO()
+    pq.write_table(rows, buffer)
+    note, found = read(buffer.getvalue(), ".parquet")
+    assert isinstance(note, Other)
+    assert isinstance(found, Ready)
+    assert found.nodes == [TextNode(text="One."), ImageNode(url=IMAGE), TextNode(text="Three.")]
+    (empty,) = (item for item in read(jsonl([{**MMC4, "text_list": [1, 2], "image_info": []}]), ".jsonl")
+                if not isinstance(item, Other))  # fmt: skip
+    assert isinstance(empty, Failure)
+    assert empty.code == "empty"
 
 
 BAD_IMAGES = ["a/rel.jpg", "//a.test/b.jpg", "ftp://a.test/b.jpg", "file:///etc/passwd", "x y", 7, ["a"], {"path": "a"}]

@@ -28,6 +28,7 @@ from mmcorpus.curation.engine.tasks import Outcome
 from mmcorpus.curation.selection.expression import ExpressionError
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.scores import load_scores, read_origin
+from mmcorpus.curation.store.uid import pair_uid
 from tests.curation.dedup.conftest import Write
 
 CHECKED = MinHash(shingles=Shingles(size=2), bands=Bands(bands=20, rows=3), verify=0.6)
@@ -364,6 +365,19 @@ def test_a_bad_shard_costs_itself(write_source: Write, tmp_path: Path) -> None:
         Path(source.shards, f"0000{number}.parquet").write_bytes(b"")
     with pytest.raises(ValueError, match="no shard could be read"):
         deduplicate("near", CHECKED, [source], f"{tmp_path}/work", workers=0)
+
+
+def test_shards_without_uids_are_compared_under_those_of_url_and_caption(write_source: Write, tmp_path: Path) -> None:
+    texts = captions(60)
+    source = write_source("web", texts)
+    for path in Path(source.shards).glob("*.parquet"):
+        storage.write_table(str(path), storage.read_table(str(path)).drop_columns(["uid"]))
+    assert deduplicate("near", CHECKED, [source], f"{tmp_path}/work", workers=0).ok
+    uids = [pair_uid(f"http://web.test/{row}", text or "") for row, text in enumerate(texts)]
+    assert column(source, "uid") == uids
+    other = write_source("own", texts)
+    deduplicate("near", CHECKED, [other], f"{tmp_path}/other", workers=0)
+    assert column(source, "near.copies") == column(other, "near.copies")
 
 
 def test_what_cannot_end_well_stops_before_any_work(write_source: Write, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import lzma
+import random
 from pathlib import Path
 from typing import Any
 
@@ -223,6 +224,19 @@ def test_rows_that_a_dictionary_expands_cost_themselves_and_no_memory(tmp_path: 
     assert most < 100 * 2**20
 
 
+def test_a_text_that_a_dictionary_has_once_is_made_once_and_a_long_one_never(tmp_path: Path) -> None:
+    long, fits = "a" * 3_000_000, "é" * 60_000
+    captions = coded([long, fits, "short"], [*[0] * 5_000, *[1] * 5_000, 2, 0])
+    path = tmp_path / "l.parquet"
+    table = pa.table({"url": [f"http://a.test/{n}" for n in range(10_002)], "caption": captions})
+    path.write_bytes(parquet(table, compression="zstd"))
+    found = list(read_list(inspect(str(path), "url"), WANTED, "url", WANTED))
+    assert found[0] == found[-1] == "caption of 3,000,000 bytes; at most 131,072 are read"
+    assert [row["caption"] for row in found if isinstance(row, dict)] == [*[fits] * 5_000, "short"]
+    made = {id(row["caption"]) for row in found if isinstance(row, dict)}
+    assert len(made) <= 2 * len(range(0, 10_002, 8_192)), "once a batch"
+
+
 @pytest.mark.parametrize("form", ["plain", "list"])
 def test_wide_parquet_rows_are_read_in_bounds(tmp_path: Path, form: str) -> None:
     wide = "w" * 100_000
@@ -265,6 +279,34 @@ def test_lists_in_another_encoding_say_so(
         found = rows(tmp_path / name, data)
     assert sum(isinstance(row, str) and row.startswith("not UTF-8: ") for row in found) == bad
     assert f"{name}: {max(bad, 1)} lines are not UTF-8 (line" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "said"),
+    [
+        ("Das Café über der Brücke, schön", "cp1252", "WINDOWS-1252"),
+        ("Чай с лимоном и сахаром на столе", "cp1251", "WINDOWS-1251"),
+        ("Кофе и булочки с корицей утром", "koi8-r", "KOI8-"),
+        ("庭に咲いている赤い花の写真です", "shift-jis", "SHIFT_JIS"),
+        ("桌子上的一杯茶和两个苹果的照片", "gb18030", "GB"),
+        ("창가에 앉아 있는 고양이 사진", "euc-kr", "EUC-KR"),
+    ],
+)
+def test_the_hint_names_an_encoding_that_fits(
+    tmp_path: Path, text: str, encoding: str, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    lines = "url,caption\n" + "".join(f"http://a.test/{n},{text} {n}\n" for n in range(20))
+    with caplog.at_level(logging.WARNING):
+        rows(tmp_path / "l.csv", lines.encode(encoding))
+    assert f"iconv -f {said}" in caplog.text
+
+
+def test_the_hint_says_that_no_encoding_fits(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    noise = random.Random(0).randbytes(20_000).replace(b"\n", b"").replace(b"\r", b"").replace(b"\0", b"")
+    with caplog.at_level(logging.WARNING):
+        rows(tmp_path / "l.csv", b"url,caption\nhttp://a.test/1," + noise + b"\n")
+    assert "are text in no encoding that is known" in caplog.text
+    assert "iconv" not in caplog.text
 
 
 @pytest.fixture

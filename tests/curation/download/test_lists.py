@@ -273,6 +273,20 @@ def test_captions_that_are_not_text(tmp_path: Path) -> None:
     assert ([row["caption"] for row in rows_of(listed)], listed.dropped) == (["café"], {"bad_row": 1})
 
 
+@pytest.mark.parametrize("value", ["Infinity", "-Infinity", "1e999"])
+def test_a_caption_that_is_infinite_is_no_text(tmp_path: Path, value: str) -> None:
+    (tmp_path / "l.jsonl").write_text(
+        f'{{"url": "http://a.test/1", "caption": {value}}}\n{{"url": "http://a.test/2", "caption": "{value}"}}\n'
+    )
+    listed = run(DownloadConfig(), str(tmp_path / "l.jsonl"), tmp_path)
+    assert [row["caption"] for row in rows_of(listed)] == [value], "as text it is text"
+    assert listed.dropped == {"bad_row": 1}
+    said = [row["value"] for row in read_stages(str(tmp_path / "ledger"))["list"].to_pylist()]
+    assert f"the caption is the number {float(value)}, not text" in said
+    pq.write_table(pa.table({"url": ["http://a.test/1"], "caption": [float(value)]}), tmp_path / "l.parquet")
+    assert run(DownloadConfig(), str(tmp_path / "l.parquet"), tmp_path / "other").dropped == {"bad_row": 1}
+
+
 def test_urls_that_are_not_text(tmp_path: Path) -> None:
     urls: list[Any] = [None, float("nan"), "  ", ["http://a.test/1"], {"u": 1}, True, 5, "http://a.test/\ud800.jpg"]
     listed = run(
@@ -331,6 +345,25 @@ def test_long_rows_do_not_fill_a_shard(tmp_path: Path, monkeypatch: pytest.Monke
     rows = [{"url": f"http://a.test/{n}", "caption": caption} for n, caption in enumerate(captions)]
     listed = run(DownloadConfig(number_sample_per_shard=10), write(tmp_path / "l.jsonl", rows), tmp_path)
     assert ([len(row["caption"]) for row in rows_of(listed)], listed.dropped) == ([4_000, 4_000, 5], {"bad_row": 2})
+
+
+@pytest.mark.parametrize("kind", ["parquet", "jsonl"])
+def test_texts_that_are_too_long_are_never_hashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """A dictionary has them once, and a million rows may have them."""
+    hashed: list[int] = []
+    real = pair_uid
+    monkeypatch.setattr(
+        "mmcorpus.curation.download.lists.pair_uid",
+        lambda url, caption: hashed.append(len(url) + len(caption)) or real(url, caption),
+    )
+    rows = [{"u": f"http://a.test/{n}", "c": "c" * 200_000, "n": n} for n in range(400)]
+    rows += [{"u": "http://a.test/" + "u" * 200_000, "c": "c", "n": 0}, {"u": "http://a.test/x", "c": "kept", "n": 0}]
+    listed = run(CONFIG, write(tmp_path / f"a.{kind}", rows), tmp_path / "out")
+    assert [row["caption"] for row in rows_of(listed)] == ["kept"]
+    assert listed.dropped == {"bad_row": 401}
+    assert sum(hashed) < 200_000
+    said = read_stages(str(tmp_path / "out" / "ledger"))["list"].to_pylist()
+    assert all("at most 131,072 are read" in row["value"] for row in said if row["rule"] == "bad_row")
 
 
 def test_what_is_no_list_ends_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,11 +1,15 @@
 """What is damaged of finished stages is set aside with what commits it, and made again; nothing else is touched."""
 
 import dataclasses
+import io
 import json
 import os
-from collections.abc import Mapping
+import tarfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from mmcorpus.curation.engine.committed import amend
@@ -15,6 +19,7 @@ from mmcorpus.curation.engine.output import RECORD
 from mmcorpus.curation.engine.records import StageRecord
 from mmcorpus.curation.engine.stage import Result, Stage, decide, perform
 from mmcorpus.curation.store import storage
+from mmcorpus.curation.store.shards import add_member
 
 
 class Records:
@@ -26,6 +31,21 @@ class Records:
 
     def put(self, stage: str, record: StageRecord) -> None:
         self.stages[stage] = record
+
+
+def content(number: int, ending: str) -> bytes:
+    """A file of a shard as it is really."""
+    if ending == "_stats.json":
+        return b'{"successes": 1}'
+    buffer = io.BytesIO()
+    if ending == ".parquet":
+        rows = pa.table({"uid": [f"row{row:05d}" for row in range(1_000)]})
+        pq.write_table(rows, buffer, compression="none", use_dictionary=False, write_page_checksum=True)
+        return buffer.getvalue()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name in "ab":
+            add_member(tar, f"{number}{name}.txt", b"text" * 1_000)
+    return buffer.getvalue()
 
 
 class Shards:
@@ -42,13 +62,13 @@ class Shards:
         storage.write_json(str(folder / RECORD), {"made": "from"})
         if not (self.root / "lists/pairs/list.json").exists():
             for number in range(3):
-                storage.write_bytes(str(self.root / f"lists/pairs/0000{number}.parquet"), b"rows")
+                storage.write_bytes(str(self.root / f"lists/pairs/0000{number}.parquet"), content(number, ".parquet"))
             storage.write_json(str(self.root / "lists/pairs/list.json"), {"shards": 3})
         for number in range(3):
             if not (folder / f"0000{number}_stats.json").exists():
                 self.wrote.append(f"0000{number}")
                 for ending in (".tar", ".parquet", "_stats.json"):
-                    storage.write_bytes(str(folder / f"0000{number}{ending}"), f"{number}{ending}".encode())
+                    storage.write_bytes(str(folder / f"0000{number}{ending}"), content(number, ending))
         return Result(content="the same")
 
     @property
@@ -183,7 +203,50 @@ def test_what_is_known_to_be_damaged_is_not_adopted(shards: Shards) -> None:
     assert shards.file(f"{ASIDE}/shards/pairs/00001_stats.json").read_text() == "{cut"
 
 
-def test_damage_that_was_adopted_goes_once_it_cannot_be_read(shards: Shards) -> None:
+def _cut_between(data: bytes) -> bytes:
+    return data[: data.index(b"0b.txt")]  # where its header begins
+
+
+@pytest.mark.parametrize(
+    ("ending", "spoil"),
+    [
+        ("_stats.json", lambda data: b"{cut"),
+        (".tar", lambda data: data[:700]),
+        (".tar", _cut_between),
+        (".parquet", lambda data: data[:-1]),
+        (".parquet", lambda data: data.replace(b"row00500", b"row00501")),
+    ],
+)
+@pytest.mark.parametrize("kept", ["record", "nothing"])
+def test_damage_that_a_file_shows_is_not_adopted(
+    shards: Shards, ending: str, spoil: Callable[[bytes], bytes], kept: str
+) -> None:
+    """No later stage reads it, and no hash of it is known: that it was adopted must not bless it."""
+    before = contents(shards)
+    path = shards.file(f"shards/pairs/00000{ending}")
+    spoiled = spoil(path.read_bytes())
+    assert spoiled != path.read_bytes()
+    path.write_bytes(spoiled)
+    os.remove(manifest_path(str(shards.root), "pairs/make"))
+    if kept == "record":  # as of an earlier version
+        shards.records.put("pairs/make", dataclasses.replace(shards.records.stages["pairs/make"], manifest=""))
+    else:
+        del shards.records.stages["pairs/make"]
+        assert shards.go() == ["pairs/make"]
+        assert shards.wrote == []
+    assert shards.go() == ["pairs/make"]
+    assert shards.wrote == ["00000"]
+    assert contents(shards) == before
+    assert shards.go() == []
+
+
+def _shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of files whose format has nothing in itself by which damage shows."""
+    monkeypatch.setattr("mmcorpus.curation.engine.manifest.unreadable", lambda path: "")
+
+
+def test_damage_that_was_adopted_goes_once_it_cannot_be_read(shards: Shards, monkeypatch: pytest.MonkeyPatch) -> None:
+    _shows_nothing(monkeypatch)
     record = shards.records.stages["pairs/make"]
     os.remove(manifest_path(str(shards.root), "pairs/make"))
     shards.records.put("pairs/make", dataclasses.replace(record, manifest=""))
@@ -196,7 +259,10 @@ def test_damage_that_was_adopted_goes_once_it_cannot_be_read(shards: Shards) -> 
     assert shards.go() == []
 
 
-def test_a_stage_that_cannot_read_its_own_adopted_damage_makes_it_again(shards: Shards) -> None:
+def test_a_stage_that_cannot_read_its_own_adopted_damage_makes_it_again(
+    shards: Shards, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _shows_nothing(monkeypatch)
     record = shards.records.stages["pairs/make"]
     os.remove(manifest_path(str(shards.root), "pairs/make"))
     shards.records.put("pairs/make", dataclasses.replace(record, manifest=""))
@@ -256,6 +322,33 @@ def test_what_is_not_the_stages_stays_when_it_is_cleared(shards: Shards) -> None
     assert shards.go() == ["pairs/make"]
     assert mine.read_text() == "kept"
     assert len(shards.wrote) == 3
+
+
+@pytest.mark.parametrize("status", ["done", "failed", "interrupted", "clearing"])
+def test_what_cannot_be_proven_stale_is_not_cleared(shards: Shards, status: str) -> None:
+    """Its manifest is damaged: nobody can tell the stage's files from those of others."""
+    mine = shards.file("shards/pairs/mine.txt")
+    mine.write_text("kept")
+    os.utime(mine, (1, 1))
+    before = contents(shards)
+    flip(Path(manifest_path(str(shards.root), "pairs/make")))
+    record = shards.records.stages["pairs/make"]
+    shards.records.put("pairs/make", dataclasses.replace(record, status=status))  # type: ignore[arg-type]
+    shards.config = {"size": 2}
+    for _ in range(2):
+        mend(shards.stages, shards.records, say=lambda *event: None)
+        refused = perform(decide(shards.stages[0], shards.records), shards.records)
+        assert refused.status == "failed"
+        assert "nothing is removed" in refused.failures[0]
+        assert "shards/pairs" in refused.failures[0]
+        assert contents(shards) == before
+        assert decide(shards.stages[1], shards.records).action == "blocked"
+    for folder in ("shards", "lists"):
+        storage.remove(str(shards.root / folder))
+    assert "pairs/make" in shards.go()
+    assert len(shards.wrote) == 3
+    shards.config = {"size": 3}
+    assert "pairs/make" in shards.go(), "it is known again what is the stage's"
 
 
 def test_items_in_folders_go_whole(tmp_path: Path) -> None:

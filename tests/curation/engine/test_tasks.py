@@ -75,6 +75,30 @@ def test_a_worker_that_cannot_be_set_up_ends_the_run_with_its_own_message() -> N
         run_shards(make, [1, 2], title="broken")
 
 
+@pytest.mark.usefixtures("ray_local")
+@pytest.mark.parametrize("where", ["work", "set-up"])
+def test_an_interrupt_that_the_work_raises_stops_the_run_and_costs_no_item(tmp_path: Path, where: str) -> None:
+    """To Ray it would be the death of a worker, to be tried again, and the item's failure in the end."""
+    folder = str(tmp_path)
+
+    def make() -> Callable[[int], dict[str, Any]]:
+        if where == "set-up":
+            raise KeyboardInterrupt
+
+        def work(number: int) -> dict[str, Any]:
+            if number == 2:
+                raise KeyboardInterrupt("from a library")
+            with open(os.path.join(folder, str(number)), "w"):
+                pass
+            return {"kept": 1}
+
+        return work
+
+    with pytest.raises(KeyboardInterrupt, match="00002" if where == "work" else "set-up"):
+        run_shards(make, [1, 2, 3, 4, 5], name=named, title="interrupted", workers=1)
+    assert sorted(os.listdir(folder)) == (["1"] if where == "work" else [])
+
+
 class Parts:
     """A setup that needs no Ray."""
 

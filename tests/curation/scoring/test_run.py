@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import signal
+import tarfile
 import threading
 import time
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from mmcorpus.curation.scoring.run import ScoreReport, check_scorers, score
 from mmcorpus.curation.scoring.shard import Outputs, ScoreShard, ShardWork
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.scores import load_scores, read_scores
-from mmcorpus.curation.store.shards import EncodedImage, Sample, Shard, ShardWriter, list_shards
+from mmcorpus.curation.store.shards import EncodedImage, Sample, Shard, ShardWriter, add_member, list_shards, open_tar
 from mmcorpus.curation.store.uid import pair_uid
 from mmcorpus.filters import MAX_PIXELS, SCORERS, Scorer, judge_batch
 from mmcorpus.filters.scorer import Batch, Columns
@@ -144,8 +145,6 @@ def test_a_damaged_tar_costs_the_image_scores_of_its_shard_alone(tmp_path: Path,
 
 
 def test_a_tar_cut_between_two_samples_is_damaged_too(tmp_path: Path) -> None:
-    import tarfile
-
     shard = write_shard(str(tmp_path / "shards"), 0, spoil=False)
     with tarfile.open(shard.tar) as tar:
         cut = [member.offset for member in tar if member.name.endswith(".jpg")][3]
@@ -193,11 +192,58 @@ def test_rows_that_failed_to_download_are_no_samples(tmp_path: Path) -> None:
     assert load_scores(str(tmp_path / "scores")).num_rows == 6
 
 
-def test_shards_without_uids_say_what_to_do(tmp_path: Path) -> None:
+def test_shards_without_uids_are_scored_under_those_of_url_and_caption(tmp_path: Path) -> None:
     shard = write_shard(str(tmp_path / "shards"), 0)
+    run_here(shard, str(tmp_path / "before"), SHIPPED)
     storage.write_table(shard.parquet, storage.read_table(shard.parquet).drop_columns(["uid"]))
-    with pytest.raises(ValueError, match="has no column 'uid'; download it with mmcorpus"):
+    assert run_here(shard, str(tmp_path / "after"), SHIPPED)["error"] is None
+    assert digests(tmp_path / "after") == digests(tmp_path / "before")
+
+
+def test_shards_without_keys_say_what_to_do(tmp_path: Path) -> None:
+    shard = write_shard(str(tmp_path / "shards"), 0)
+    storage.write_table(shard.parquet, storage.read_table(shard.parquet).drop_columns(["key"]))
+    with pytest.raises(ValueError, match="has no column 'key'"):
         read_shard_rows(shard, set())
+
+
+def retar(shard: Shard, change: Callable[[str, bytes], bytes | None]) -> None:
+    """Write a shard's tar again, its members changed, or left out."""
+    with tarfile.open(shard.tar) as tar:
+        members = {one.name: tar.extractfile(one).read() for one in tar}  # type: ignore[union-attr]
+    with open_tar(shard.tar) as tar:
+        for name, data in members.items():
+            if (changed := change(name, data)) is not None:
+                add_member(tar, name, changed)
+
+
+@pytest.mark.parametrize("ending", ["jpg", "json", "txt"])
+@pytest.mark.parametrize("bad", [None, b"", b"{\xff"])
+def test_a_member_that_is_missing_or_bad_costs_its_sample_at_most(
+    tmp_path: Path, ending: str, bad: bytes | None
+) -> None:
+    shard = write_shard(str(tmp_path / "shards"), 0, spoil=False)
+    retar(shard, lambda name, data: bad if name == f"000000003.{ending}" else data)
+    result = run_here(shard, str(tmp_path / "scores"), SHIPPED)
+    assert result["error"] is None
+    reasons = load_scores(str(tmp_path / "scores"))["image.reason"].to_pylist()
+    assert [place for place, reason in enumerate(reasons) if reason] == ([3] if ending == "jpg" else [])
+
+
+def test_a_sample_that_its_tar_never_held_costs_itself(tmp_path: Path) -> None:
+    shard = write_shard(str(tmp_path / "shards"), 0, spoil=False)
+    retar(shard, lambda name, data: None if name.startswith("000000003.") else data)
+    result = run_here(shard, str(tmp_path / "scores"), SHIPPED)
+    assert result["error"] is None
+    assert load_scores(str(tmp_path / "scores"))["image.reason"].to_pylist() == [*[None] * 3, "empty", None, None]
+
+
+def test_the_tar_of_another_shard_is_refused(tmp_path: Path) -> None:
+    shard = write_shard(str(tmp_path / "shards"), 0, spoil=False)
+    other = write_shard(str(tmp_path / "shards"), 1, spoil=False)
+    os.replace(other.tar, shard.tar)
+    error = run_here(shard, str(tmp_path / "scores"), SHIPPED)["error"]
+    assert "none of its 6 samples has a success row" in error
 
 
 def test_scorers_that_cannot_run_together_are_refused(tmp_path: Path) -> None:

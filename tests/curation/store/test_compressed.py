@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 import zstandard
 
-from mmcorpus.curation.store.compressed import Damaged, breaks_off, chunks, compression_of, decompressed
+from mmcorpus.curation.store.compressed import DecodeError, breaks_off, chunks, compression_of, decompressed
 
 LINES = b"".join(b"line %d of a table, %x\n" % (number, number * 7919**5) for number in range(6_000))
 PACKERS: dict[str, Callable[[bytes], bytes]] = {
@@ -36,7 +36,7 @@ def test_what_is_cut_is_read_up_to_there(kind: str) -> None:
     data = PACKERS[kind](LINES)
     file, _ = decompressed("a", io.BytesIO(data[: len(data) - 9]), 0)
     found: list[bytes] = []
-    with pytest.raises(Damaged, match="cut short") as raised:
+    with pytest.raises(DecodeError, match="cut short") as raised:
         found.extend(iter(file.readline, b""))
     assert breaks_off(raised.value)
     assert LINES.startswith(b"".join(found))

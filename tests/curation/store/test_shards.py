@@ -134,17 +134,6 @@ def test_a_damaged_tar_raises(root: str) -> None:
             list(read_samples(shard))
 
 
-def test_a_sample_without_uid_says_what_to_do(tmp_path: Path) -> None:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        add_member(tar, "0.jpg", b"x")
-        add_member(tar, "0.json", b"{}")
-    shard = Shard(root=str(tmp_path), name="00000")
-    storage.write_bytes(shard.tar, buffer.getvalue())
-    with pytest.raises(ValueError, match="sample '0' has no uid"):
-        list(read_samples(shard))
-
-
 def test_tars_of_other_tools_with_folders_and_times(tmp_path: Path) -> None:
     shard = Shard(root=str(tmp_path), name="00000")
     storage.make_folder(str(tmp_path))

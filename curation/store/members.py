@@ -1,0 +1,106 @@
+"""A shard's tar as samples: each key with its files, told by what follows the key in their names."""
+
+import hashlib
+import itertools
+import json
+import tarfile
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from mmcorpus.curation.store import storage, written
+from mmcorpus.curation.store.tars import has_end, is_readable, read_tar, sample_of
+from mmcorpus.curation.store.uid import is_uid, pair_uid
+
+IMAGE_EXTENSIONS: Final = frozenset(
+    {"jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "heic", "heif", "jp2", "jxl"}
+)
+TAR: Final = "tar of a shard"
+Parts = dict[str, bytes]
+"""By ending (`jpg`, `000.jpg`, `txt`, `json`), the files of a sample."""
+
+
+def read_members(path: str) -> Iterator[tuple[str, Parts]]:
+    """Each key of a tar with its files; one that is not readable is empty.
+
+    Raises:
+        tarfile.ReadError: the tar is damaged; its path is in the text.
+    """
+    fs, inner = storage.filesystem(path)
+    try:
+        with fs.open(inner, "rb") as file, read_tar(file, "r|") as tar:
+            named = ((*sample_of(member.name), member) for member in tar if member.isfile())
+            samples = itertools.groupby(
+                ((key, ending, member) for key, ending, member in named if key),
+                lambda one: (one[2].name.rpartition("/")[0], one[0]),
+            )
+            for (_, key), members in samples:
+                parts = {}
+                for _, ending, member in members:
+                    extracted = tar.extractfile(member) if is_readable(member) else None
+                    parts[ending.lower()] = extracted.read() if extracted else b""
+                yield key, parts
+    except (tarfile.TarError, EOFError) as error:
+        written.note_damaged(inner, str(error))
+        raise tarfile.ReadError(f"{path} is damaged: {error}") from error
+
+
+def is_whole(path: str) -> bool:
+    """Whether a tar was not cut between two members, which no reading of it shows."""
+    fs, inner = storage.filesystem(path)
+    with fs.open(inner, "rb") as file:
+        return has_end(file)
+
+
+def images_in(parts: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
+    """Extension and bytes of a sample's images, by name."""
+    for ending, data in sorted(parts.items()):
+        extension = ending.rpartition(".")[2]
+        if extension in IMAGE_EXTENSIONS:
+            yield extension, data
+
+
+def meta_of(path: str, parts: Mapping[str, bytes]) -> dict[str, Any]:
+    """What a sample's json holds; nothing if there is none. Raises `storage.Damaged` for what is no JSON object."""
+    if "json" not in parts:
+        return {}
+    with storage.reading(path, TAR):
+        meta = json.loads(parts["json"])
+        if not isinstance(meta, dict):
+            raise ValueError(f"the json of a sample holds {type(meta).__name__}, not an object")
+    return meta
+
+
+def caption_of(path: str, parts: Mapping[str, bytes]) -> str | None:
+    """A sample's text; None if there is none. Raises `storage.Damaged` for what is not UTF-8."""
+    if "txt" not in parts:
+        return None
+    with storage.reading(path, TAR):
+        return parts["txt"].decode()
+
+
+def content_uid(meta: Mapping[str, Any], caption: str | None, parts: Mapping[str, bytes]) -> str | None:
+    """A sample's own uid, or one of its content: of url and caption, where no url is known of the images' bytes and
+    caption; None for a sample without either (DESIGN §3).
+    """
+    if (uid := own_uid(meta.get("uid"))) is not None:
+        return uid
+    if (uid := row_uid(meta.get("url"), caption, meta.get("conversations"))) is not None:
+        return uid
+    images = [hashlib.sha256(data).hexdigest() for _, data in images_in(parts)]
+    if not images and not caption:
+        return None
+    return pair_uid(f"sha256:{','.join(images)}", caption or "")
+
+
+def own_uid(value: object) -> str | None:
+    """A source's own uid, as `uid_col` of a list takes it: 32 hex digits in any case, dashes between them or not."""
+    told = value.replace("-", "").lower() if isinstance(value, str) else None
+    return told if is_uid(told) else None
+
+
+def row_uid(url: object, caption: object, conversations: object = None) -> str | None:
+    """The uid that downloading a list of this row gives (`curation/download/lists.py`); None without a url."""
+    if not isinstance(url, str) or not url.strip():
+        return None
+    words = caption if caption is not None else conversations
+    return pair_uid(url.strip(), words if isinstance(words, str) else "")
