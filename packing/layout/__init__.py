@@ -53,7 +53,8 @@ def read_layout(settings: Mapping[str, Any]) -> LayoutConfig:
     unknown = sorted(set(settings) - set(known))
     if unknown:
         raise ValueError(f"the layout {kind!r} has no setting {', '.join(unknown)}; it has {', '.join(known)}")
-    return LAYOUTS[kind](**{name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()})
+    given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()}
+    return LAYOUTS[kind](**given)
 
 
 __all__ = [
