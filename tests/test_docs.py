@@ -22,6 +22,7 @@ import typer
 import yaml
 
 from mmcorpus.filters import SCORERS
+from mmcorpus.packing.layout import LAYOUTS, read_layout
 from mmcorpus.pipelines.cli import app
 from mmcorpus.pipelines.recipe.load import load_recipe
 from mmcorpus.pipelines.recipe.problems import RecipeError
@@ -352,6 +353,7 @@ DEFAULTS_OF = {
     "dedup.md": "curation/dedup",
     "dfn.md": "training",
     "judging-clip.md": "filters",
+    "layouts.md": "packing/layout",
     "training.md": "training",
 }
 """Where the settings lie whose defaults a page states."""
@@ -413,6 +415,17 @@ def check_defaults(text: str, folder: str) -> Iterator[str]:
             yield f"`{key}` is said to be {value!r} by default; in {folder}/ it is {found}"
 
 
+def check_layouts(text: str) -> Iterator[str]:
+    """Rows `{kind: …}` | 1024 × 768 | crops | tokens: what the layout makes of such an image."""
+    rows = re.findall(r"^\| `(\{kind.*\})` \| (\d+) × (\d+) \| ([\d,]+) \| ([\d,]+) \|$", text, re.M)
+    if not rows:
+        yield "the table has no rows"
+    for settings, width, height, crops, tokens in rows:
+        layout = read_layout(yaml.safe_load(settings)).layout(int(width), int(height))
+        if (made := (len(layout.crops), layout.length)) != tuple(int(one.replace(",", "")) for one in (crops, tokens)):
+            yield f"{settings} makes {made} of {width} × {height}, not {crops} crops and {tokens} tokens"
+
+
 NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
 
 
@@ -466,6 +479,12 @@ def test_defaults_are_those_of_the_code(page: str) -> None:
 def test_every_page_with_a_table_of_defaults_is_checked() -> None:
     tables = {page.name for page in PAGES if re.search(r"\| default \||\(default[) ]", prose(read(page)))}
     assert tables - {"judging-perplexity.md"} <= set(DEFAULTS_OF)  # a word of prose there
+
+
+def test_images_cost_what_the_page_of_layouts_says() -> None:
+    page = read(ROOT / "docs" / "layouts.md")
+    assert not list(check_layouts(page))
+    assert set(re.findall(r"^## (\w+)$", page, re.M)) == set(LAYOUTS), "a section each"
 
 
 def test_measured_numbers_stand_in_the_log() -> None:
@@ -530,6 +549,8 @@ def test_planted_links_defaults_and_numbers_are_seen() -> None:
     assert not list(check_defaults(table.format(144), "training"))
     assert list(check_defaults(table.format(145), "training"))
     assert list(check_defaults("- `freeze_vision` (default false)", "training"))
+    assert list(check_layouts("| `{kind: mm1}` | 9 × 9 | 5 | 721 |"))
+    assert list(check_layouts("no table"))
     assert list(check_defaults("| `cosine` |\n|---|\n| 0.96 (default) |", "curation/dedup"))
     measured = "\n## Measured\n\n| | ours |\n|---|---|\n| it (`dedup`) | 29.6 s |\n"
     assert list(check_measured(measured, "29.5 s"))
