@@ -1,8 +1,10 @@
-"""How full and how mixed sequences are: ours beside others' algorithms, on the same lengths, each in a process of its own.
+"""How full and how mixed sequences are: ours beside others' algorithms, on the same lengths.
 
-Fill of the bound is the fewest sequences that any packing could have (`mmcorpus.packing.bounds`) over those there are. Where a
-peer leaves samples out, the bound is that of the samples it packs. Mixing is the share of the variance of lengths that lies
-within sequences. Seconds are processor time, so that other work on the machine counts little.
+Each runs in a process of its own.
+
+Fill of the bound is the fewest sequences that any packing could have (`mmcorpus.packing.bounds`) over those there are.
+Where a peer leaves samples out, the bound is that of the samples it packs. Mixing is the share of the variance of
+lengths that lies within sequences. Seconds are processor time, so that other work on the machine counts little.
 """
 
 import multiprocessing

@@ -1,19 +1,19 @@
 """How others pack, written anew and compactly from what their sources do, to be run on the same lengths as ours.
 
-Each takes lengths and images, both of shape (items,), and the limits of a sequence, and returns each item's bin, -1 for
-items that are left out. Their authors' data loading is not timed, and loops over all open bins are quicker here than there
-(the bins are the same), so the seconds flatter them. Sources:
+Each takes lengths and images, both of shape (items,), and the limits of a sequence, and returns each item's bin, -1
+for items that are left out. Their authors' data loading is not timed, and loops over all open bins are quicker here
+than there (the bins are the same), so the seconds flatter them. Sources:
 
 - Open-Qwen2VL, `sequence_packing_image_to_pil.py`: first-fit-decreasing by length within each tar of 10,000 pairs.
-- nanoVLM at 4e0c096, `data/advanced_datasets.py`: a buffer of 8 sequences' tokens (`train.py`: 4 x batch size of 2); bins for
-  their sum and 5 more; longest first into the emptiest bin that has room.
+- nanoVLM at 4e0c096, `data/advanced_datasets.py`: a buffer of 8 sequences' tokens (`train.py`: 4 x batch size of 2);
+  bins for their sum and 5 more; longest first into the emptiest bin that has room.
 - TRL 0.2x, `data_utils.py`, `strategy="bfd"`: best-fit-decreasing within each batch of 1,000 of `datasets.map`.
-- LLaVA-OneVision-1.5, `examples/llava_ov_1_5/sample_packing/{hashbacket,2_do_hashbacket}.py`: buckets by length; lengths that divide
-  the capacity by powers of two fill bins alone; then in six rounds each item of at least the mean length is a seed that is filled
-  up with the smallest items to a least number, then the largest that fit, and given up unless it is 90 to 96 % full.
-  What then remains is left out. Seeds are taken one after the other, not by threads.
-- Molmo2 at f3cb108, `olmo/data/dynamic_packer.py`: a buffer of 48, of which a knapsack over tokens (512 steps) and images, an image
-  worth 30 tokens, takes the most valuable part whenever it is full.
+- LLaVA-OneVision-1.5, `examples/llava_ov_1_5/sample_packing/{hashbacket,2_do_hashbacket}.py`: buckets by length;
+  lengths that divide the capacity by powers of two fill bins alone; then in six rounds each item of at least the mean
+  length is a seed that is filled up with the smallest items to a least number, then the largest that fit, and given
+  up unless it is 90 to 96 % full. What then remains is left out. Seeds are taken one after the other, not by threads.
+- Molmo2 at f3cb108, `olmo/data/dynamic_packer.py`: a buffer of 48, of which a knapsack over tokens (512 steps) and
+  images, an image worth 30 tokens, takes the most valuable part whenever it is full.
 """
 
 import bisect
@@ -189,4 +189,3 @@ PEERS: dict[str, Peer] = {
 }
 LENGTHS_ALONE = {"TRL bfd", "LLaVA-OneVision-1.5"}
 """Peers that know no limit of images."""
-

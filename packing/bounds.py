@@ -1,16 +1,16 @@
 """How good a packing is: against the fewest bins that any packing needs, and by how well it mixes.
 
 The volume bound is the sum of all sizes over the capacity. L2 (Martello and Toth 1990, "Lower bounds and reduction
-procedures for the bin packing problem") sees large items too: with a in 0 .. capacity / 2, items larger than half a bin
-take a bin each; beside those larger than capacity - a nothing of size a or more fits; what of the sizes from a to half a
-bin finds no room beside the others takes bins of its own. L2 is the largest of these counts over all a; a = 0 gives the
-volume bound.
+procedures for the bin packing problem") sees large items too: with a in 0 .. capacity / 2, items larger than half a
+bin take a bin each; beside those larger than capacity - a nothing of size a or more fits; what of the sizes from a to
+half a bin finds no room beside the others takes bins of its own. L2 is the largest of these counts over all a; a = 0
+gives the volume bound.
 
 Example, capacity 10, sizes 7 7 7 4 4: 29 need 3 bins by volume; with a = 4 no 4 fits beside a 7, so 3 + 1.
 
-First-fit-decreasing puts equal lengths together, so that neighbours in a sequence are alike. Mixing is the share of the
-lengths' variance that lies within sequences: 0 where each holds equal lengths alone, and (k - 1) / k where k samples
-a sequence are put together at random.
+First-fit-decreasing puts equal lengths together, so that neighbours in a sequence are alike. Mixing is the share of
+the lengths' variance that lies within sequences: 0 where each holds equal lengths alone, and (k - 1) / k where k
+samples a sequence are put together at random.
 """
 
 from collections.abc import Mapping

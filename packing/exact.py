@@ -1,15 +1,15 @@
 """Exact packing from pools: bins filled to the last position, of samples as mixed as what is left to pack.
 
-First-fit-decreasing leaves what does not come out even: of 729 positions an image and some text five fit into 4096, the
-rest stays empty, and neighbours are equally long. Here a bin is filled by that subset of a random pool of all that is
-left whose sizes add up to exactly its capacity (`subset.py`). Small samples complete sums more easily and would run
-out; so while what is left is larger than what there was, a pool's larger samples are preferred, and the last bins are as
-easily filled as the first. Of several limits the scarcest is filled up, and of the others each bin takes about its share
-of what is left; the two scarcest are aimed at, more are kept.
+First-fit-decreasing leaves what does not come out even: of 729 positions an image and some text five fit into 4096,
+the rest stays empty, and neighbours are equally long. Here a bin is filled by that subset of a random pool of all that
+is left whose sizes add up to exactly its capacity (`subset.py`). Small samples complete sums more easily and would run
+out; so while what is left is larger than what there was, a pool's larger samples are preferred, and the last bins are
+as easily filled as the first. Of several limits the scarcest is filled up, and of the others each bin takes about its
+share of what is left; the two scarcest are aimed at, more are kept.
 
-Where hardly three samples fit together, a pool seldom holds the right ones. Then bins are filled from all that is
-left, each begun with the largest (Gupta and Ho's minimum bin slack, 1999, in the variant of Fleszar and Hindi, 2002,
-that fixes the largest item), preferring large ones again.
+Where hardly three samples fit together, a pool seldom completes the large ones, which are then left over. There each
+bin is begun with the largest sample that is left (as in Fleszar and Hindi's variant of minimum bin slack, 2002) and
+completed from a small pool.
 
 Samples of equal sizes are one kind. A filled bin is a recipe of kinds, and is repeated while there is plenty of all of
 them. The work is that of finding recipes, which grows with the number of kinds and slowly with that of samples.
@@ -18,7 +18,6 @@ Example, capacity 10, lengths 6 6 5 5 4 4: the pool's first subset of sum 10 is 
 """
 
 from array import array
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from math import ceil, floor
@@ -32,11 +31,9 @@ from mmcorpus.packing.subset import choose
 
 POOL = 48
 """Samples among which a subset is sought."""
-DEEP = 256
-"""Most samples among which it is sought if all that is left is the pool."""
 SPARE = 8
 """A recipe is repeated for at most this part of the kind that is scarcest for it, as the rest must keep its mixture."""
-MOST_ROWS = 64
+MOST_ROWS = 256
 """So many values of the less fine of two limits are told apart, so that the integers stay short."""
 _BUFFER = 1024
 _REORDERED = 64
@@ -52,24 +49,20 @@ def fill_exactly(
     *,
     limits: Sequence[Limit] = (),
     seed: int = 0,
-    largest_first: bool = False,
-    fewer_than: int | None = None,
-) -> Bins | None:
+    beside: int = 0,
+) -> Bins:
     """Bins of items with integer lengths, shape (items,), within `capacity` and other `limits`.
 
-    From random pools, or with `largest_first` from all that is left. None as soon as it is sure that there are not
-    `fewer_than` so many bins. Equal inputs give equal bins, on every machine. Of items with equal sizes those that come
-    first in the input are placed first: shuffle them if bins shall mix them. Raises ValueError naming the first item that
-    fits no bin, or has no length.
+    With `beside` each begins with the largest item that is left, completed from a pool of so many. Equal inputs give
+    equal bins, on every machine. Of items with equal sizes those that come first in the input are placed first: shuffle
+    them if bins shall mix them.
+    Raises ValueError naming the first item that fits no bin, or has no length.
     """
     check_items(np.asarray(lengths), capacity, limits)
     sizes = [np.asarray(lengths, dtype=np.int64), *(np.asarray(limit.sizes, dtype=np.int64) for limit in limits)]
     most = [capacity, *(limit.most for limit in limits)]
     kinds, kind_of, left = _kinds(sizes, most)
-    pools = _Pools(kinds, left, most, seed, largest_first)
-    if not pools.find(fewer_than):
-        return None
-    placed, bins, at = pools.placements()
+    placed, bins, at = _Pools(kinds, left, most, seed, beside).pack()
     items, places = np.argsort(kind_of, kind="stable"), np.argsort(placed, kind="stable")
     bin_of, position = np.empty_like(sizes[0]), np.empty_like(sizes[0])
     bin_of[items], position[items] = bins[places], at[places]
@@ -78,7 +71,7 @@ def fill_exactly(
 
 
 def _kinds(sizes: Sequence[IntArray], most: Sequence[int]) -> tuple[list[IntArray], npt.NDArray[np.integer], IntArray]:
-    """Of the distinct sizes one array a limit, shape (kinds,); which kind each item is; how many items each kind has."""
+    """The distinct sizes, an array of shape (kinds,) a limit; which kind each item is; how many items each kind has."""
     keys, radix = np.zeros_like(sizes[0]), 1
     for own, limit in zip(sizes, most, strict=True):
         keys, radix = keys * (limit + 1) + own, radix * (limit + 1)
@@ -100,9 +93,7 @@ def _kinds(sizes: Sequence[IntArray], most: Sequence[int]) -> tuple[list[IntArra
 class _Pools:
     """What is left to pack, and the recipes found so far."""
 
-    def __init__(
-        self, kinds: Sequence[IntArray], left: IntArray, most: Sequence[int], seed: int, largest_first: bool
-    ) -> None:
+    def __init__(self, kinds: Sequence[IntArray], left: IntArray, most: Sequence[int], seed: int, beside: int) -> None:
         self._most = most
         # Arrays of machine integers: numpy's are slow one by one, and lists take five times the memory.
         self._sizes = [array("q", own.tobytes()) for own in kinds]
@@ -112,7 +103,9 @@ class _Pools:
         """Of each limit, what all that is left adds up to."""
         bins = [own / limit for own, limit in zip(self._asked, most, strict=True)]
         shares = [own / max(*bins, _EPSILON) for own in bins]
-        self._parts = [share / sum(shares) / limit * _ONE for share, limit in zip(shares, most, strict=True)]
+        self._parts = [
+            share / max(sum(shares), _EPSILON) / limit * _ONE for share, limit in zip(shares, most, strict=True)
+        ]
         bulk = np.rint(sum(own * part for own, part in zip(kinds, self._parts, strict=True))).astype(np.int64)
         self._bulk = array("q", bulk.tobytes())
         """How large each kind is, all limits together by how scarce they are."""
@@ -123,37 +116,27 @@ class _Pools:
         self._buffer: list[int] = []
         self._stale = 0
         """The buffer is drawn anew once fewer are left."""
-        self._largest_first = largest_first
+        self._beside = beside
         self._order: list[int] = []
         """The kinds that were left lately, the largest first."""
         self._recipes, self._lengths, self._times = array("q"), array("q"), array("q")
-        self._opened = 0
 
-    def find(self, fewer_than: int | None) -> bool:
-        """Find recipes until nothing is left, or there cannot be fewer bins than that any more."""
+    def pack(self) -> tuple[IntArray, IntArray, IntArray]:
+        """Per placement, in order, its kind, its bin and its place there."""
         while self._total:
-            if fewer_than is not None and self._opened + max(
-                -(-own // limit) for own, limit in zip(self._asked, self._most, strict=True)
-            ) >= fewer_than:
-                return False
             recipe = self._recipe()
             need = Counter(recipe)
             scarcest = min(self._left[kind] // count for kind, count in need.items())
-            times = scarcest if self._largest_first else max(1, scarcest // SPARE)
+            times = scarcest if self._beside else max(1, scarcest // SPARE)
             for kind, count in need.items():
                 self._left[kind] -= count * times
             for number, sizes in enumerate(self._sizes):
                 self._asked[number] -= times * sum(sizes[kind] for kind in recipe)
             self._bulks -= times * sum(self._bulk[kind] for kind in recipe)
             self._total -= times * len(recipe)
-            self._opened += times
             self._recipes.extend(recipe)
             self._lengths.append(len(recipe))
             self._times.append(times)
-        return True
-
-    def placements(self) -> tuple[IntArray, IntArray, IntArray]:
-        """Per placement, in order, its kind, its bin and its place there."""
         kinds, lengths, times = (np.array(own, dtype=np.int64) for own in (self._recipes, self._lengths, self._times))
         held = np.repeat(lengths, times)
         bins = np.repeat(np.arange(len(held)), held)
@@ -166,7 +149,7 @@ class _Pools:
         bins = max(asked)
         scarce = sorted(range(len(asked)), key=lambda number: -asked[number])[:2]
         fine, coarse = sorted((*scarce, scarce[0])[:2], key=lambda number: -self._most[number])
-        taken = [self._largest()] if self._largest_first else []
+        taken = [self._largest()] if self._beside else []
         room = [limit - sum(own[kind] for kind in taken) for own, limit in zip(self._sizes, self._most, strict=True)]
         units = self._unit(fine, asked[fine] / bins, bins), self._unit(coarse, asked[coarse] / bins, bins)
         units = units[0], max(units[1], -(-self._most[coarse] // MOST_ROWS))
@@ -174,7 +157,9 @@ class _Pools:
         offered: list[int] = []
 
         def pool() -> Iterator[tuple[int, int]]:
-            for kind in self._below(room, taken[0]) if self._largest_first else self._drawn():
+            for kind in self._drawn(taken):
+                if taken and any(own[kind] > free for own, free in zip(self._sizes, room, strict=True)):
+                    continue
                 offered.append(kind)
                 # What takes more than all units fits alone, and is let in as such.
                 row = min(rows, -(-self._sizes[coarse][kind] // units[1])) if rows else 0
@@ -207,30 +192,39 @@ class _Pools:
         used = most - room
         return min(room, max(0, low - used)), min(room, max(0, high - used))
 
-    def _drawn(self) -> Iterator[int]:
-        """A pool drawn at random from what is left, of each kind at most as many as there are.
+    def _drawn(self, taken: Sequence[int]) -> list[int]:
+        """A pool drawn at random from what is left beside what is taken, of each kind at most as many as there are.
 
         The larger ones come first while what is left is larger than what there was, so that they are used up.
         """
-        if self._total <= 4 * POOL:
-            there = np.repeat(np.arange(len(self._left)), np.frombuffer(self._left, dtype=np.int64))
-            pool = there[np.argsort(self._draws.words(len(there)), kind="stable")[:POOL]].tolist()
-        else:
-            held: Counter[int] = Counter()
-            pool = []
-            while len(pool) < POOL:
-                if not self._buffer or self._total < self._stale:
-                    stock = np.cumsum(np.frombuffer(self._left, dtype=np.int64))
-                    drawn = self._draws.below(self._total, _BUFFER)
-                    self._buffer = np.searchsorted(stock, drawn, side="right").tolist()
-                    self._stale = self._total - self._total // 16
-                kind = self._buffer.pop()
-                if self._left[kind] > held[kind]:
-                    held[kind] += 1
-                    pool.append(kind)
+        most = self._beside or POOL
+        held = Counter(taken)
+        pool: list[int] = []
+        for kind in self._stock() if self._total > 4 * POOL else self._all():
+            if self._left[kind] > held[kind]:
+                held[kind] += 1
+                pool.append(kind)
+            if len(pool) == most:
+                break
         if self._bulks > self._start * self._total:
             pool.sort(key=self._bulk.__getitem__, reverse=True)
-        return iter(pool)
+        return pool
+
+    def _stock(self) -> Iterator[int]:
+        """Kinds drawn at random from what is left."""
+        while True:
+            if not self._buffer or self._total < self._stale:
+                stock = np.cumsum(np.frombuffer(self._left, dtype=np.int64))
+                drawn = self._draws.below(self._total, _BUFFER)
+                self._buffer = np.searchsorted(stock, drawn, side="right").tolist()
+                self._stale = self._total - self._total // 16
+            yield self._buffer.pop()
+
+    def _all(self) -> list[int]:
+        """All that is left, shuffled."""
+        there = np.repeat(np.arange(len(self._left)), np.frombuffer(self._left, dtype=np.int64))
+        shuffled: list[int] = there[np.argsort(self._draws.words(len(there)), kind="stable")].tolist()
+        return shuffled
 
     def _largest(self) -> int:
         """The largest kind that is left."""
@@ -239,19 +233,3 @@ class _Pools:
             bulk = np.frombuffer(self._bulk, dtype=np.int64)[there]
             self._order = there[np.argsort(-bulk, kind="stable")].tolist()
         return next(kind for kind in self._order if self._left[kind])
-
-    def _below(self, room: Sequence[int], first: int) -> Iterator[int]:
-        """All that is left beside a first and fits into the room, the largest first; of each kind as many as fit."""
-        largest = sum(free * part for free, part in zip(room, self._parts, strict=True)) + 1
-        offered = 0
-        for place in range(bisect_left(self._order, -largest, key=lambda kind: -self._bulk[kind]), len(self._order)):
-            kind = self._order[place]
-            there = self._left[kind] - (kind == first)
-            if not there:
-                continue
-            fit = min(free // own[kind] for free, own in zip(room, self._sizes, strict=True) if own[kind])
-            for _ in range(min(fit, there)):
-                yield kind
-                offered += 1
-            if offered >= DEEP:
-                return

@@ -15,7 +15,7 @@ def choose(pool: Iterable[Point], room: Point, low: Point, high: Point) -> tuple
 
     Items are taken in until there is such a point, and not beyond: the pool may be a generator, and its beginning is
     preferred. If there is none, the items add up to the reachable point that misses least, each miss measured in
-    room. No sum is beyond `room`, and every item must fit into it. Returns places in the pool, and the miss, 0 for none.
+    room. No sum is beyond `room`, and every item must fit into it. Returns places in the pool, and the miss.
 
     >>> choose([(4, 0), (3, 0), (6, 0), (1, 0)], (10, 0), (10, 0), (10, 0))
     ([0, 2], 0.0)

@@ -60,7 +60,9 @@ def test_the_worked_examples() -> None:
 
 def test_the_bound_names_the_limit_that_asks_for_most() -> None:
     positions, images = histogram([3, 3, 3, 3], 10), histogram([1, 1, 1, 1], 2)
-    assert lower_bound({"positions": positions}) == lower_bound({"positions": positions, "images": np.zeros(3, dtype=np.int64)})
+    assert lower_bound({"positions": positions}) == lower_bound(
+        {"positions": positions, "images": np.zeros(3, dtype=np.int64)}
+    )
     many = lower_bound({"positions": positions, "images": images})
     assert (many.bins, many.name) == (2, "positions")
     many = lower_bound({"positions": positions, "images": histogram([1] * 5, 2)})
