@@ -1,14 +1,16 @@
-"""Packing measured: first-fit-decreasing against the textbook, two limits, packs against Open-Qwen2VL's pickles.
+"""Packing measured: fill beside others' algorithms, first-fit-decreasing against the textbook, packs against pickles.
 
-    python -m benchmarks.packing                    # all of it, a few minutes
+    python -m benchmarks.packing                            # all of it, a few minutes
+    python -m benchmarks.packing --only fill                # ours and the peers' on 100,000 samples
+    python -m benchmarks.packing --only fill --samples 10000000 --ours   # ours alone
+    python -m benchmarks.packing --only fill --lengths RUN/plans/pretrain.parquet   # the lengths of a plan
     python -m benchmarks.packing --items 10000 --pairs 500
+
+Fill is described in `benchmarks/packing_fill.py`, the peers in `benchmarks/packing_peers.py`.
 
 The textbook version probes bins one by one. In plain Python it is quadratic, so beyond `--plain` items its probing is
 done by numpy, a scan of all open bins for each item, which is the same algorithm; beyond `--scan` items it is not run.
 Where both run, the bins must be identical.
-
-Two limits: a mixture of 45 % documents, 45 % captions and 10 % texts by positions (MM1's), in sequences of so many
-positions and images, by first-fit-decreasing and as plans do it. No packing has fewer sequences than the bound.
 """
 
 import argparse
@@ -16,8 +18,6 @@ import io
 import json
 import random
 import tempfile
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from benchmarks.common import show, timed, write_result
+from benchmarks.packing_fill import CAPACITY, CROPS, LENGTHS, MIXTURES, OURS, compare
+from benchmarks.packing_peers import PEERS
 from mmcorpus.packing import (
     PackConfig,
     PackReader,
@@ -35,17 +37,11 @@ from mmcorpus.packing import (
     make_plan,
     write_packs,
 )
-from mmcorpus.packing.balanced import pack_items
 from mmcorpus.packing.tokens import encode_captions, load_tokenizer
 from mmcorpus.packing.vocabulary import train_tokenizer
 
 Lengths = npt.NDArray[np.int64]
-CAPACITY = 4096
-SHAPES: dict[str, Callable[[np.random.Generator, int], Lengths]] = {
-    "captions, 145 + ~28": lambda rng, n: 145 + rng.gamma(2.0, 14.0, n).astype(np.int64),
-    "conversations, 729 + ~165": lambda rng, n: 729 + rng.gamma(1.5, 110.0, n).astype(np.int64),
-    "uniform, 1 to 4096": lambda rng, n: rng.integers(1, CAPACITY + 1, n),
-}
+SHAPES = {name: draw for name, draw in LENGTHS.items() if not name.startswith("tiles")}
 
 
 def textbook_plain(lengths: Lengths, capacity: int) -> list[int]:
@@ -100,45 +96,6 @@ def measure_bins(items: list[int], plain: int, scan: int) -> list[dict[str, Any]
                     if expected != bins.bin.tolist():
                         raise AssertionError(f"{shape}, {count} items: other bins than the textbook's")
                     row[f"textbook, {name} (s)"] = taken
-            rows.append(row)
-    return rows
-
-
-LIMITS = {
-    "MM1: 4096, 144 an image, 16 images": (4096, 144, 16, 250, 500),
-    "2048, 64 an image, 8 images": (2048, 64, 8, 250, 500),
-    "1024, 9 an image, 16 images": (1024, 9, 16, 120, 200),
-}
-"""Positions, positions an image, images; scale of the text of documents and of texts."""
-
-
-def mixture(items: int, capacity: int, each: int, most: int, document: int, text: int) -> tuple[Lengths, Lengths]:
-    """Lengths and images of some `items` documents, captions and texts with 45, 45 and 10 % of the positions."""
-    rng = np.random.default_rng(0)
-    images = [rng.geometric(0.4, items), np.ones(items, dtype=np.int64), np.zeros(items, dtype=np.int64)]
-    words = [rng.gamma(1.5, document, items) + 5, rng.gamma(2.0, 14.0, items) + 4, rng.gamma(1.2, text, items) + 10]
-    parts = []
-    for share, count, own in zip((0.45, 0.45, 0.1), images, words, strict=True):
-        length = count * each + own.astype(np.int64)
-        fits = (length <= capacity) & (count <= most)
-        parts.append((share, length[fits], count[fits]))
-    positions = min(length.sum() / share for share, length, _ in parts)
-    ends = [int(np.searchsorted(np.cumsum(length), share * positions)) for share, length, _ in parts]
-    kept = [(length[:end], count[:end]) for (_, length, count), end in zip(parts, ends, strict=True)]
-    lengths, counts = (np.concatenate(column) for column in zip(*kept, strict=True))
-    return lengths, counts
-
-
-def measure_limits(items: list[int]) -> list[dict[str, Any]]:
-    rows = []
-    for name, (capacity, each, most, document, text) in LIMITS.items():
-        for count in items:
-            lengths, images = mixture(count, capacity, each, most, document, text)
-            bound = max(-(-int(lengths.sum()) // capacity), -(-int(images.sum()) // most))
-            row: dict[str, Any] = {"sequences": name, "items": len(lengths), "lower bound": bound}
-            for method, pack in (("first-fit-decreasing", first_fit_decreasing), ("plan", pack_items)):
-                bins, seconds = timed(partial(pack, lengths, capacity, images=images, max_images=most))
-                row |= {method: len(bins), f"{method}, of bound": len(bins) / bound, f"{method} (s)": seconds}
             rows.append(row)
     return rows
 
@@ -224,20 +181,28 @@ def _rate(step: str, pairs: int, size: int, seconds: float) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--only", nargs="*", choices=["fill", "bins", "packs"], default=["fill", "bins", "packs"])
+    parser.add_argument("--samples", type=int, default=100_000, help="samples for fill")
+    parser.add_argument("--ours", action="store_true", help="fill of the plan alone, without peers")
+    parser.add_argument("--lengths", nargs="*", default=[*LENGTHS, *MIXTURES, CROPS], help="of fill; or plans' paths")
     parser.add_argument("--items", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
-    parser.add_argument("--limited", type=int, nargs="*", default=[10_000, 100_000], help="items with two limits")
     parser.add_argument("--plain", type=int, default=10_000, help="most items for the textbook in plain Python")
     parser.add_argument("--scan", type=int, default=1_000_000, help="most items for the textbook on numpy")
     parser.add_argument("--pairs", type=int, default=3000, help="pairs for packs and pickles")
     parser.add_argument("--side", type=int, default=384, help="pixels of an image's sides")
     arguments = parser.parse_args()
-    bins = measure_bins(arguments.items, arguments.plain, arguments.scan)
-    show("First-fit-decreasing into 4096; bins identical wherever the textbook ran", bins)
-    limits = measure_limits(arguments.limited)
-    show("Sequences with two limits", limits)
-    packs = measure_packs(arguments.pairs, arguments.side) if arguments.pairs else []
-    show(f"{arguments.pairs} pairs of {arguments.side}x{arguments.side} JPEGs", packs)
-    path = write_result("packing", {"bins": bins, "limits": limits, "packs": packs, "arguments": vars(arguments)})
+    result: dict[str, Any] = {}
+    if "fill" in arguments.only:
+        methods = ["plan"] if arguments.ours else [*OURS, *PEERS]
+        result["fill"] = compare(arguments.lengths, arguments.samples, methods)
+        show("Fill and mixing", result["fill"])
+    if "bins" in arguments.only:
+        result["bins"] = measure_bins(arguments.items, arguments.plain, arguments.scan)
+        show("First-fit-decreasing into 4096; bins identical wherever the textbook ran", result["bins"])
+    if "packs" in arguments.only:
+        result["packs"] = measure_packs(arguments.pairs, arguments.side)
+        show(f"{arguments.pairs} pairs of {arguments.side}x{arguments.side} JPEGs", result["packs"])
+    path = write_result("packing", {**result, "arguments": vars(arguments)})
     print(json.dumps({"written": str(path)}))
 
 

@@ -13,7 +13,7 @@ free and take one each; 2 finds 0 and 1 free and opens bin 2.
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,6 +61,18 @@ class Bins:
         return len(self.bin) / len(self) if len(self) else 0.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Limit:
+    """What bins limit besides length."""
+
+    name: str
+    """Of what is counted, e.g. `images`."""
+    sizes: npt.NDArray[np.integer]
+    """How much each item has of it; shape (items,)."""
+    most: int
+    """How much a bin may have."""
+
+
 class _Spaces:
     """The tree of largest free spaces: level 0 is the bins, each level above shorter by _FAN."""
 
@@ -97,20 +109,20 @@ class _Spaces:
 
 
 class _OpenBins:
-    """The bins opened so far, of equal capacity and, where images are limited, of equally many image slots."""
+    """The bins opened so far, of equal capacity and of equal `slots` for what else is limited."""
 
-    def __init__(self, most_bins: int, capacity: int, slots: int | None) -> None:
+    def __init__(self, most_bins: int, capacity: int, slots: Sequence[int]) -> None:
         self.count = 0
         self._capacity = capacity
-        self._slots = slots or 0
+        self._slots = np.array(slots, dtype=np.int64)
         self._spaces = _Spaces(most_bins)
-        # For items with images, a tree in which a bin without image slots has no space either.
-        self._media = _Spaces(most_bins) if slots is not None else self._spaces
-        self._slots_left = np.zeros(most_bins if slots is not None else 0, dtype=np.int64)
+        # For items that need slots, a tree in which a bin without any has no space either.
+        self._slotted = _Spaces(most_bins) if slots else self._spaces
+        self._slots_left = np.zeros((len(slots), most_bins), dtype=np.int64)
 
-    def place(self, items: int, length: int, images: int) -> IntArray:
+    def place(self, items: int, length: int, needs: Sequence[int]) -> IntArray:
         """Place equal items first-fit; returns each one's bin, in order."""
-        tree = self._media if images else self._spaces
+        tree = self._slotted if any(needs) else self._spaces
         placed: list[IntArray] = []
         search = 0
         while items:
@@ -119,32 +131,35 @@ class _OpenBins:
                 break
             search = int(bins[-1]) + 1
             fit = self._spaces[bins] // length
-            if images:
-                fit = np.minimum(fit, self._slots_left[bins] // images)
+            for left, need in zip(self._slots_left, needs, strict=True):
+                if need:
+                    fit = np.minimum(fit, left[bins] // need)
             before = np.cumsum(fit) - fit
             fit = np.minimum(fit, np.maximum(items - before, 0))
-            self._take(bins, fit, length, images)
+            self._take(bins, fit, length, needs)
             placed.append(np.repeat(bins, fit))
             items -= int(fit.sum())
         if items:
-            each = min(self._capacity // length, self._slots // images) if images else self._capacity // length
+            each = self._capacity // length
+            for slots, need in zip(self._slots.tolist(), needs, strict=True):
+                if need:
+                    each = min(each, slots // need)
             bins = np.arange(self.count, self.count + -(-items // each))
             self.count += len(bins)
             self._spaces.set(bins, np.full(len(bins), self._capacity))
-            if self._media is not self._spaces:
-                self._slots_left[bins] = self._slots
+            self._slots_left[:, bins] = self._slots[:, None]
             fit = np.full(len(bins), each)
             fit[-1] = items - each * (len(bins) - 1)
-            self._take(bins, fit, length, images)
+            self._take(bins, fit, length, needs)
             placed.append(np.repeat(bins, fit))
         return np.concatenate(placed)
 
-    def _take(self, bins: IntArray, fit: IntArray, length: int, images: int) -> None:
+    def _take(self, bins: IntArray, fit: IntArray, length: int, needs: Sequence[int]) -> None:
         free = self._spaces[bins] - fit * length
         self._spaces.set(bins, free)
-        if self._media is not self._spaces:
-            self._slots_left[bins] -= fit * images
-            self._media.set(bins, np.where(self._slots_left[bins] > 0, free, 0))
+        if len(self._slots):
+            self._slots_left[:, bins] -= fit * np.array(needs)[:, None]
+            self._slotted.set(bins, np.where(self._slots_left[:, bins].any(axis=0), free, 0))
 
 
 def first_fit_decreasing(
@@ -153,23 +168,25 @@ def first_fit_decreasing(
     *,
     images: npt.NDArray[np.integer] | None = None,
     max_images: int | None = None,
+    limits: Sequence[Limit] = (),
 ) -> Bins:
     """Textbook first-fit-decreasing of items of integer lengths, shape (items,), into bins of `capacity`.
 
-    With `images` (per item) and `max_images`, a bin has room only if the images fit too; items still go longest first,
-    equal ones with the most images first.
+    With `images` (per item) and `max_images`, or other `limits`, a bin has room only if they fit too; items still go
+    longest first, equal ones with the most images first.
     Raises ValueError naming the first item that is longer than a bin, has too many images, or no length.
     """
     sizes: IntArray = np.asarray(lengths, dtype=np.int64)
-    limited = images is not None and max_images is not None
-    counts: IntArray = np.asarray(images if limited else np.zeros_like(sizes), dtype=np.int64)
-    slots = max_images if max_images is not None else 0
-    check_items(sizes, counts, capacity, slots)
-    order = np.lexsort((-counts, -sizes))
+    if images is not None and max_images is not None:
+        limits = [Limit(name="images", sizes=images, most=max_images), *limits]
+    check_items(sizes, capacity, limits)
+    limits = [limit for limit in limits if limit.sizes.any()]
+    counts = [np.asarray(limit.sizes, dtype=np.int64) for limit in limits]
+    order = np.lexsort((*(-own for own in reversed(counts)), -sizes))
     bin_of = np.empty(len(sizes), dtype=np.int64)
-    bins = _OpenBins(len(sizes), capacity, slots if counts.any() else None)
-    for start, end, length, image_count in _groups(sizes[order], counts[order]):
-        bin_of[order[start:end]] = bins.place(end - start, length, image_count)
+    bins = _OpenBins(len(sizes), capacity, [limit.most for limit in limits])
+    for start, end, length, *needs in _groups(sizes[order], *(own[order] for own in counts)):
+        bin_of[order[start:end]] = bins.place(end - start, length, needs)
     return Bins(
         bin=bin_of,
         position=_positions(bin_of, order),
@@ -178,12 +195,12 @@ def first_fit_decreasing(
     )
 
 
-def _groups(lengths: IntArray, counts: IntArray) -> Iterator[tuple[int, int, int, int]]:
-    """Runs of equal (length, images) among sorted items: (start, end, length, images)."""
-    changes = np.flatnonzero((lengths[1:] != lengths[:-1]) | (counts[1:] != counts[:-1])) + 1
-    edges = np.r_[0, changes, len(lengths)].tolist() if len(lengths) else []
+def _groups(*sizes: IntArray) -> Iterator[tuple[int, ...]]:
+    """Runs of equal sizes among sorted items: start, end, and the sizes."""
+    different = np.any([own[1:] != own[:-1] for own in sizes], axis=0)
+    edges = np.r_[0, np.flatnonzero(different) + 1, len(sizes[0])].tolist() if len(sizes[0]) else []
     for start, end in itertools.pairwise(edges):
-        yield start, end, int(lengths[start]), int(counts[start])
+        yield start, end, *(int(own[start]) for own in sizes)
 
 
 def _positions(bin_of: IntArray, order: IntArray) -> IntArray:
@@ -196,16 +213,19 @@ def _positions(bin_of: IntArray, order: IntArray) -> IntArray:
     return position
 
 
-def check_items(lengths: IntArray, counts: IntArray, capacity: int, slots: int) -> None:
-    """Raise ValueError naming the first item that fits no bin of `capacity` and `slots` images, or has no length."""
-    for wrong, problem in (
+def check_items(lengths: npt.NDArray[np.integer], capacity: int, limits: Sequence[Limit] = ()) -> None:
+    """Raise ValueError naming the first item that fits no bin of `capacity` and `limits`, or has no length."""
+    wrongs = [
         (lengths > capacity, f"is longer than the capacity of {capacity}"),
         (lengths < 1, "is shorter than 1"),
-        (counts < 0, "has a negative number of images"),
-        (counts > slots, f"has more than max_images = {slots} images"),
-    ):
+    ]
+    for limit in limits:
+        wrongs += [
+            (limit.sizes < 0, f"has a negative number of {limit.name}"),
+            (limit.sizes > limit.most, f"has more than max_{limit.name} = {limit.most} {limit.name}"),
+        ]
+    for wrong, problem in wrongs:
         if wrong.any():
             first = int(np.argmax(wrong))
-            raise ValueError(
-                f"item {first} (length {lengths[first]}, {counts[first]} images) {problem}; drop or truncate it first"
-            )
+            sizes = "".join(f", {limit.sizes[first]} {limit.name}" for limit in limits)
+            raise ValueError(f"item {first} (length {lengths[first]}{sizes}) {problem}; drop or truncate it first")

@@ -19,6 +19,7 @@ from mmcorpus.curation.engine.progress import Progress
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.shards import Shard, list_shards
 from mmcorpus.packing.annotations import CAPTIONS, Annotations, with_captions
+from mmcorpus.packing.bounds import Mixing, lower_bound
 from mmcorpus.packing.config import PlanConfig
 from mmcorpus.packing.inputs import Kind, read_texts, uid_bytes
 from mmcorpus.packing.samples import fit_rows
@@ -75,7 +76,13 @@ class PlanReport:
     captions_left_out: int
     """Of captions of such samples, copies not counted, those that do not fit into a sequence."""
     lower_bound: int
-    """No plan of these samples has fewer sequences: max(⌈positions / context⌉, ⌈images / max_images⌉)."""
+    """No plan of these samples has fewer sequences: the largest of Martello and Toth's L2 over all limits."""
+    bound: str
+    """Which limit that is: `positions` or `images`, with ` (L2)` where it is more than their sum over the limit."""
+    of_bound: float
+    """lower_bound / sequences: 1 is as full as any plan can be."""
+    mixing: float
+    """The share of the lengths' variance that lies within sequences, 0 to 1: 0 where each holds equal lengths alone."""
     fill: float
     """positions / (sequences × context_length)."""
     packing_factor: float
@@ -116,7 +123,7 @@ def make_plan(
     schema = (PLAN_SCHEMA.append(CAPTIONS) if captions else PLAN_SCHEMA).with_metadata(
         {METADATA_KEY: _metadata(config, loaded, sources)}
     )
-    totals = Counter[str]()
+    totals, packed = Counter[str](), _Packed(config)
     progress = Progress("plan", total=sum(map(len, shards.values())), unit="shard")
     with storage.atomic_write(out) as file, pq.ParquetWriter(file, schema, **storage.TABLE) as writer, progress:
         for window in _windows(shards, config.window_shards):
@@ -132,6 +139,7 @@ def make_plan(
                 table = with_captions(table, ((source, fitted) for source, *_, fitted in rows))
             if table.num_rows:
                 writer.write_table(table, row_group_size=table.num_rows)
+                packed.add(table)
                 totals["sequences"] = int(table["sequence"][-1].as_py()) + 1
                 totals["samples"] += table.num_rows
                 for total, column in (("images", "images"), ("tokens", "tokens"), ("positions", "length")):
@@ -142,7 +150,23 @@ def make_plan(
     if ledger_root is not None:
         for name, state in verdicts.items():
             ledger.write_stage(storage.join(ledger_root, name), "pack", state.ledger())
-    return _report(config, totals, verdicts)
+    return _report(config, totals, packed, verdicts)
+
+
+class _Packed:
+    """What the windows hold, added up for the bound on all of them and for how well they mix."""
+
+    def __init__(self, config: PlanConfig) -> None:
+        limits = {"positions": config.context_length, "images": config.max_images}
+        self.histograms = {name: np.zeros(most + 1, dtype=np.int64) for name, most in limits.items() if most}
+        self.mixing = Mixing()
+
+    def add(self, window: pa.Table) -> None:
+        columns = {"positions": window["length"].to_numpy(), "images": window["images"].to_numpy()}
+        for name, histogram in self.histograms.items():
+            histogram += np.bincount(columns[name], minlength=len(histogram))
+        sequences = window["sequence"].to_numpy()
+        self.mixing.add(columns["positions"], sequences - sequences[0])
 
 
 def _mix(
@@ -187,14 +211,19 @@ def _fit_shard(
     return verdicts.decide(uids[wanted], fit_rows(tokenizer, kind, texts, config))
 
 
-def _report(config: PlanConfig, totals: Counter[str], verdicts: Mapping[str, SourceVerdicts]) -> PlanReport:
+def _report(
+    config: PlanConfig, totals: Counter[str], packed: _Packed, verdicts: Mapping[str, SourceVerdicts]
+) -> PlanReport:
     for state in verdicts.values():
         totals.update(state.totals)
     positions, sequences = totals["positions"], totals["sequences"]
-    bound = -(-positions // config.context_length)
+    bound = lower_bound(packed.histograms)
     return PlanReport(
         **{name: totals[name] for name in _TOTALS},
-        lower_bound=max(bound, -(-totals["images"] // config.max_images)) if config.max_images else bound,
+        lower_bound=bound.bins,
+        bound=bound.name,
+        of_bound=bound.bins / sequences,
+        mixing=packed.mixing.share,
         fill=positions / (sequences * config.context_length),
         packing_factor=totals["samples"] / sequences,
         padding=sequences * config.context_length - positions,

@@ -7,8 +7,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from mmcorpus.packing.balanced import pack_items
+from mmcorpus.packing.best import pack_items
+from mmcorpus.packing.binpack import Limit
 from mmcorpus.packing.config import PlanConfig
+from mmcorpus.packing.draws import Words, mix
 from mmcorpus.packing.verdicts import FittedRows
 
 PLAN_SCHEMA: Final = pa.schema(
@@ -26,7 +28,6 @@ PLAN_SCHEMA: Final = pa.schema(
         ("length", pa.int32()),
     ]
 )
-Words = npt.NDArray[np.uint64]
 
 
 def pack_window(config: PlanConfig, rows: Sequence[tuple[str, str, str, FittedRows]], first_sequence: int) -> pa.Table:
@@ -47,11 +48,14 @@ def pack_window(config: PlanConfig, rows: Sequence[tuple[str, str, str, FittedRo
     order = np.argsort(words, kind="stable")
     item, copy, words = item[order], copy[order], words[order]
 
-    bins = pack_items(lengths[item], config.context_length, images=images[item], max_images=config.max_images)
+    limits = [Limit(name="images", sizes=images[item], most=config.max_images)] if config.max_images else []
+    # Of the samples alone, so that a window is packed alike by whichever worker, in whatever order.
+    drawn = int(np.bitwise_xor.reduce(words, initial=np.uint64(config.seed)))
+    bins = pack_items(lengths[item], config.context_length, limits=limits, seed=drawn)
     # Samples are in hash order, so a bin's first one has its smallest hash; hashed again, else full bins came first.
     _, first = np.unique(bins.bin, return_index=True)
     rank = np.empty(len(bins), dtype=np.int64)
-    rank[np.argsort(_mix(words[first]), kind="stable")] = np.arange(len(bins))
+    rank[np.argsort(mix(words[first]), kind="stable")] = np.arange(len(bins))
     sequence = rank[bins.bin]
     order = np.argsort(sequence, kind="stable")
     item, copy, sequence = item[order], copy[order], sequence[order]
@@ -82,17 +86,9 @@ def sample_words(
 ) -> Words:
     """64 bits a sample that depend on uid, copy, seed and part; shape (samples,). uids are 32 hex digits."""
     halves = np.frombuffer(bytes.fromhex(uids.tobytes().decode("ascii")), dtype=">u8").reshape(-1, 2).astype(np.uint64)
-    start = _mix(np.full(len(uids), seed, dtype=np.uint64))
-    words = _mix(_mix(_mix(start ^ halves[:, 0]) ^ halves[:, 1]) ^ copy.astype(np.uint64))
+    start = mix(np.full(len(uids), seed, dtype=np.uint64))
+    words = mix(mix(mix(start ^ halves[:, 0]) ^ halves[:, 1]) ^ copy.astype(np.uint64))
     if part is not None and part.any():
         # Part 0 keeps its sample's hash: most samples are one part, and their order is that of plans without parts.
-        words = np.where(part > 0, _mix(words ^ part.astype(np.uint64)), words)
+        words = np.where(part > 0, mix(words ^ part.astype(np.uint64)), words)
     return words
-
-
-def _mix(words: Words) -> Words:
-    """SplitMix64's finaliser (Steele, Lea and Flood 2014), modulo 2**64."""
-    mixed = words + np.uint64(0x9E3779B97F4A7C15)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ (mixed >> np.uint64(31))

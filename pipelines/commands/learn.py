@@ -101,6 +101,8 @@ def plan(
         f"{report.sequences:,} sequences ({report.lower_bound:,} at least) of {report.samples:,} samples, "
         f"{report.fill:.1%} full"
     )
+    say(f"{report.of_bound:.2%} of what is possible, by {report.bound}")
+    say(f"{report.mixing:.0%} of the variance of lengths is within sequences")
     if captions:
         left_out = f", {report.captions_left_out:,} captions do not fit" if report.captions_left_out else ""
         say(f"{report.annotated:,} images have several captions{left_out}")

@@ -87,7 +87,7 @@ def _content(run: str, verdict: RunVerdict) -> dict[str, Any]:
         "duplicates": [duplicates.section(run, one, MAX_SHARDS) for one in duplicates.passes(run, sources)],
         "evaluations": contamination.section(run, sources, MAX_SHARDS),
         "dfn": dfn.section(run, sources, MAX_SHARDS),
-        "packing": training.packs(run),
+        "packing": training.packs(run, state["stages"]),
         "training": training.training(run, [name.removeprefix("train/") for name in state.get("order", [])]),
         "stages": [_stage(name, state["stages"][name]) for name in state.get("order", state["stages"])],
         "provenance": [row for source in sources for row in scores.scorers(run, source)],

@@ -1,7 +1,6 @@
 """The report's view of packs and training: fill, loss curves, held-out losses."""
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,9 @@ from mmcorpus.pipelines.report import svg
 from mmcorpus.training.metrics import read_metrics
 
 
-def packs(run: str) -> list[dict[str, Any]]:
-    """One row a pack, from manifests and indexes: fill against the bound, and a histogram of fill."""
+def packs(run: str, stages: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row a pack, from manifests and indexes: fill, and a histogram of it; from the plan's record in `stages`: the
+    bound and the mixing, None where there is none."""
     rows = []
     for name in storage.list_names(storage.join(run, "packs")):
         root = storage.join(run, "packs", name)
@@ -29,14 +29,14 @@ def packs(run: str) -> list[dict[str, Any]]:
             sum(int(pc.sum(index[column]).as_py() or 0) for index in indexes) for column in ("samples", "images")
         )
         context, total = int(manifest["context_length"]), int(lengths.sum())
-        least = max(1, math.ceil(total / context))
+        planned = stages.get(f"{name}/plan", {}).get("counts", {})
         rows.append(
             {
                 "name": name,
                 "samples": samples,
                 "sequences": len(lengths),
                 "fill": total / (len(lengths) * context) if len(lengths) else None,
-                "bound": total / (least * context) if len(lengths) else None,
+                **{key: planned.get(key) for key in ("bound", "lower_bound", "of_bound", "mixing")},
                 "images": images,
                 "tokens": total - images * int(manifest["tokens_per_image"]),
                 "context_length": context,

@@ -136,8 +136,10 @@ def _pack(
         verdicts = sum(map(Counter, report.verdicts.values()), Counter[str]())
         rare = counts(report, "truncated", "split", "annotated", "captions_left_out")
         shown = {
-            **counts(report, "sequences", "samples", "images", "tokens", "positions", "lower_bound"),
+            **counts(report, "sequences", "samples", "images", "tokens", "positions", "lower_bound", "bound"),
             "fill": round(report.fill, 6),
+            "of_bound": round(report.of_bound, 6),
+            "mixing": round(report.mixing, 4),
             "packing_factor": round(report.packing_factor, 4),
             **{name: count for name, count in rare.items() if count},
             "dropped": {rule: count for rule, count in verdicts.items() if rule != ledger.KEPT},
@@ -170,7 +172,7 @@ def _pack(
     planning = Stage(
         name=f"{title}/plan",
         config={**plain(config), **named, "sources": kinds, **({"annotations": annotated} if annotated else {})},
-        version="2",
+        version="3",  # sequences are filled exactly
         needs=(
             *_selected(run, sources),
             *(f"{DEDUP}/{own}#{FILE}" for own in dict.fromkeys(annotated.values())),

@@ -1,0 +1,87 @@
+"""How good a packing is: against the fewest bins that any packing needs, and by how well it mixes.
+
+The volume bound is the sum of all sizes over the capacity. L2 (Martello and Toth 1990, "Lower bounds and reduction
+procedures for the bin packing problem") sees large items too: with a in 0 .. capacity / 2, items larger than half a
+bin take a bin each; beside those larger than capacity - a nothing of size a or more fits; what of the sizes from a to
+half a bin finds no room beside the others takes bins of its own. L2 is the largest of these counts over all a; a = 0
+gives the volume bound.
+
+Example, capacity 10, sizes 7 7 7 4 4: 29 need 3 bins by volume; with a = 4 no 4 fits beside a 7, so 3 + 1.
+
+First-fit-decreasing puts equal lengths together, so that neighbours in a sequence are alike. Mixing is the share of
+the lengths' variance that lies within sequences: 0 where each holds equal lengths alone, and (k - 1) / k where k
+samples a sequence are put together at random.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+IntArray = npt.NDArray[np.int64]
+
+
+def l2_bound(histogram: npt.NDArray[np.integer]) -> int:
+    """Martello and Toth's L2 for `histogram[size]` items of each size, shape (capacity + 1,)."""
+    counts = np.asarray(histogram, dtype=np.int64)
+    capacity = len(counts) - 1
+    volumes = counts * np.arange(capacity + 1)
+    half = capacity // 2
+    # Of items larger than a size, how many there are and what they measure.
+    count_above = counts.sum() - np.cumsum(counts)
+    volume_above = volumes.sum() - np.cumsum(volumes)
+    from_size = np.arange(half + 1)
+    beside = count_above[half] - count_above[capacity - from_size]
+    room = beside * capacity - (volume_above[half] - volume_above[capacity - from_size])
+    small = volume_above[from_size] + volumes[from_size] - volume_above[half]
+    more = np.maximum(0, -((room - small) // capacity))
+    return int(count_above[half] + more.max(initial=0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bound:
+    """The fewest bins that any packing of some items has, and why."""
+
+    bins: int
+    name: str
+    """Which limit asks for them, followed by ` (L2)` where the volume alone would ask for fewer, e.g. `positions`."""
+
+
+def lower_bound(histograms: Mapping[str, npt.NDArray[np.integer]]) -> Bound:
+    """The largest bound over several limits, by name: of each, `histogram[size]` items, shape (limit + 1,)."""
+    bounds = []
+    for name, histogram in histograms.items():
+        limit = len(histogram) - 1
+        volume = -(-int(histogram @ np.arange(limit + 1)) // limit)
+        exact = l2_bound(histogram)
+        bounds.append(Bound(bins=exact, name=f"{name} (L2)" if exact > volume else name))
+    return max(bounds, key=lambda bound: bound.bins)
+
+
+@dataclass
+class Mixing:
+    """How much of the lengths' variance lies within sequences; added up over windows."""
+
+    samples: int = 0
+    positions: int = 0
+    squares: int = 0
+    """Sum of squared lengths."""
+    between: float = 0.0
+    """Sum over sequences of (sum of lengths)² / samples."""
+
+    def add(self, lengths: npt.NDArray[np.integer], sequence: npt.NDArray[np.integer]) -> None:
+        """Take in samples' lengths and the numbers of their sequences, from 0; both of shape (samples,)."""
+        sizes = np.asarray(lengths, dtype=np.int64)
+        used, held = np.bincount(sequence, weights=sizes), np.bincount(sequence)
+        self.samples += len(sizes)
+        self.positions += int(sizes.sum())
+        self.squares += int((sizes * sizes).sum())
+        self.between += float((used * used / np.maximum(held, 1)).sum())
+
+    @property
+    def share(self) -> float:
+        """0 to 1; 1 where all lengths are equal, since there is nothing to mix."""
+        whole = self.squares - self.positions**2 / max(1, self.samples)
+        # Lengths are whole numbers: a variance this small is rounding.
+        return min(1.0, max(0.0, (self.squares - self.between) / whole)) if whole > 1e-9 * self.squares else 1.0

@@ -1,0 +1,235 @@
+"""Exact packing from pools: bins filled to the last position, of samples as mixed as what is left to pack.
+
+First-fit-decreasing leaves what does not come out even: of 729 positions an image and some text five fit into 4096,
+the rest stays empty, and neighbours are equally long. Here a bin is filled by that subset of a random pool of all that
+is left whose sizes add up to exactly its capacity (`subset.py`). Small samples complete sums more easily and would run
+out; so while what is left is larger than what there was, a pool's larger samples are preferred, and the last bins are
+as easily filled as the first. Of several limits the scarcest is filled up, and of the others each bin takes about its
+share of what is left; the two scarcest are aimed at, more are kept.
+
+Where hardly three samples fit together, a pool seldom completes the large ones, which are then left over. There each
+bin is begun with the largest sample that is left (as in Fleszar and Hindi's variant of minimum bin slack, 2002) and
+completed from a small pool.
+
+Samples of equal sizes are one kind. A filled bin is a recipe of kinds, and is repeated while there is plenty of all of
+them. The work is that of finding recipes, which grows with the number of kinds and slowly with that of samples.
+
+Example, capacity 10, lengths 6 6 5 5 4 4: the pool's first subset of sum 10 is 6 + 4 or 5 + 5, and so is the rest.
+"""
+
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from math import ceil, floor
+
+import numpy as np
+import numpy.typing as npt
+
+from mmcorpus.packing.binpack import Bins, IntArray, Limit, check_items
+from mmcorpus.packing.draws import Draws
+from mmcorpus.packing.subset import choose
+
+POOL = 48
+"""Samples among which a subset is sought."""
+SPARE = 8
+"""A recipe is repeated for at most this part of the kind that is scarcest for it, as the rest must keep its mixture."""
+MOST_ROWS = 256
+"""So many values of the less fine of two limits are told apart, so that the integers stay short."""
+_BUFFER = 1024
+_REORDERED = 64
+_EPSILON = 1e-9
+_GOLDEN = (5**0.5 - 1) / 2
+_ONE = 1 << 20
+"""A whole bin, in the unit in which kinds are compared."""
+
+
+def fill_exactly(
+    lengths: npt.NDArray[np.integer],
+    capacity: int,
+    *,
+    limits: Sequence[Limit] = (),
+    seed: int = 0,
+    beside: int = 0,
+) -> Bins:
+    """Bins of items with integer lengths, shape (items,), within `capacity` and other `limits`.
+
+    With `beside` each begins with the largest item that is left, completed from a pool of so many. Equal inputs give
+    equal bins, on every machine. Of items with equal sizes those that come first in the input are placed first: shuffle
+    them if bins shall mix them.
+    Raises ValueError naming the first item that fits no bin, or has no length.
+    """
+    check_items(np.asarray(lengths), capacity, limits)
+    sizes = [np.asarray(lengths, dtype=np.int64), *(np.asarray(limit.sizes, dtype=np.int64) for limit in limits)]
+    most = [capacity, *(limit.most for limit in limits)]
+    kinds, kind_of, left = _kinds(sizes, most)
+    placed, bins, at = _Pools(kinds, left, most, seed, beside).pack()
+    items, places = np.argsort(kind_of, kind="stable"), np.argsort(placed, kind="stable")
+    bin_of, position = np.empty_like(sizes[0]), np.empty_like(sizes[0])
+    bin_of[items], position[items] = bins[places], at[places]
+    used = np.bincount(bin_of, weights=sizes[0]).astype(np.int64)
+    return Bins(bin=bin_of, position=position, used=used, capacity=capacity)
+
+
+def _kinds(sizes: Sequence[IntArray], most: Sequence[int]) -> tuple[list[IntArray], npt.NDArray[np.integer], IntArray]:
+    """The distinct sizes, an array of shape (kinds,) a limit; which kind each item is; how many items each kind has."""
+    keys, radix = np.zeros_like(sizes[0]), 1
+    for own, limit in zip(sizes, most, strict=True):
+        keys, radix = keys * (limit + 1) + own, radix * (limit + 1)
+    if radix < 2**22:
+        counts = np.bincount(keys)
+        found = np.flatnonzero(counts)
+        number = np.zeros(len(counts), dtype=np.uint16 if len(found) < 2**16 else np.int64)
+        number[found] = np.arange(len(found))
+        kind_of, left = number[keys], counts[found]
+    else:
+        found, kind_of, left = np.unique(keys, return_inverse=True, return_counts=True)
+    kinds: list[IntArray] = []
+    for limit in reversed(most):
+        found, own = np.divmod(found, limit + 1)
+        kinds.insert(0, own)
+    return kinds, kind_of, left
+
+
+class _Pools:
+    """What is left to pack, and the recipes found so far."""
+
+    def __init__(self, kinds: Sequence[IntArray], left: IntArray, most: Sequence[int], seed: int, beside: int) -> None:
+        self._most = most
+        # Arrays of machine integers: numpy's are slow one by one, and lists take five times the memory.
+        self._sizes = [array("q", own.tobytes()) for own in kinds]
+        self._left = array("q", left.tobytes())
+        self._total = int(left.sum())
+        self._asked = [int(own @ left) for own in kinds]
+        """Of each limit, what all that is left adds up to."""
+        bins = [own / limit for own, limit in zip(self._asked, most, strict=True)]
+        shares = [own / max(*bins, _EPSILON) for own in bins]
+        self._parts = [
+            share / max(sum(shares), _EPSILON) / limit * _ONE for share, limit in zip(shares, most, strict=True)
+        ]
+        bulk = np.rint(sum(own * part for own, part in zip(kinds, self._parts, strict=True))).astype(np.int64)
+        self._bulk = array("q", bulk.tobytes())
+        """How large each kind is, all limits together by how scarce they are."""
+        self._bulks = int(left @ bulk)
+        """What all that is left adds up to."""
+        self._start = self._bulks / max(1, self._total)
+        self._draws = Draws(seed)
+        self._buffer: list[int] = []
+        self._stale = 0
+        """The buffer is drawn anew once fewer are left."""
+        self._beside = beside
+        self._order: list[int] = []
+        """The kinds that were left lately, the largest first."""
+        self._recipes, self._lengths, self._times = array("q"), array("q"), array("q")
+
+    def pack(self) -> tuple[IntArray, IntArray, IntArray]:
+        """Per placement, in order, its kind, its bin and its place there."""
+        while self._total:
+            recipe = self._recipe()
+            need = Counter(recipe)
+            scarcest = min(self._left[kind] // count for kind, count in need.items())
+            times = scarcest if self._beside else max(1, scarcest // SPARE)
+            for kind, count in need.items():
+                self._left[kind] -= count * times
+            for number, sizes in enumerate(self._sizes):
+                self._asked[number] -= times * sum(sizes[kind] for kind in recipe)
+            self._bulks -= times * sum(self._bulk[kind] for kind in recipe)
+            self._total -= times * len(recipe)
+            self._recipes.extend(recipe)
+            self._lengths.append(len(recipe))
+            self._times.append(times)
+        kinds, lengths, times = (np.array(own, dtype=np.int64) for own in (self._recipes, self._lengths, self._times))
+        held = np.repeat(lengths, times)
+        bins = np.repeat(np.arange(len(held)), held)
+        at = np.arange(len(bins)) - np.repeat(np.cumsum(held) - held, held)
+        return kinds[np.repeat(np.repeat(np.cumsum(lengths) - lengths, times), held) + at], bins, at
+
+    def _recipe(self) -> list[int]:
+        """The kinds that fill one bin."""
+        asked = [own / limit for own, limit in zip(self._asked, self._most, strict=True)]
+        bins = max(asked)
+        scarce = sorted(range(len(asked)), key=lambda number: -asked[number])[:2]
+        fine, coarse = sorted((*scarce, scarce[0])[:2], key=lambda number: -self._most[number])
+        taken = [self._largest()] if self._beside else []
+        room = [limit - sum(own[kind] for kind in taken) for own, limit in zip(self._sizes, self._most, strict=True)]
+        units = self._unit(fine, asked[fine] / bins, bins), self._unit(coarse, asked[coarse] / bins, bins)
+        units = units[0], max(units[1], -(-self._most[coarse] // MOST_ROWS))
+        columns, rows = room[fine] // units[0], room[coarse] // units[1] if coarse != fine else 0
+        offered: list[int] = []
+
+        def pool() -> Iterator[tuple[int, int]]:
+            for kind in self._drawn(taken):
+                if taken and any(own[kind] > free for own, free in zip(self._sizes, room, strict=True)):
+                    continue
+                offered.append(kind)
+                # What takes more than all units fits alone, and is let in as such.
+                row = min(rows, -(-self._sizes[coarse][kind] // units[1])) if rows else 0
+                yield min(columns, -(-self._sizes[fine][kind] // units[0])), row
+
+        low, high = (own // units[0] for own in self._target(fine, asked[fine] / bins, room[fine]))
+        lowest, highest = (own // units[1] for own in self._target(coarse, asked[coarse] / bins, room[coarse]))
+        chosen, _ = choose(pool(), (columns, rows), (low, min(lowest, rows)), (high, min(highest, rows)))
+        for kind in [offered[place] for place in chosen] or offered[: not taken]:
+            left = [free - own[kind] for own, free in zip(self._sizes, room, strict=True)]
+            if min(left) >= 0:
+                taken.append(kind)
+                room = left
+        return taken
+
+    def _unit(self, limit: int, share: float, bins: float) -> int:
+        """What a limit is measured in: rounding up takes a fourth of what each bin leaves empty, on average."""
+        return max(1, int((1 - share) * self._most[limit] * bins / self._total / 2))
+
+    def _target(self, limit: int, share: float, room: int) -> tuple[int, int]:
+        """From where to where the bin's room in a limit is to be filled, where `share` of all bins' is needed.
+
+        The scarcest limit is filled up. Another may stray by half of what it leaves empty; where no whole number lies
+        between, it is rounded up in as many bins as its fraction says.
+        """
+        most, slack = self._most[limit], (1 - share) / 2
+        low, high = ceil((share - slack) * most - _EPSILON), floor(min(1.0, share + slack) * most + _EPSILON)
+        if low > high:
+            low = high = floor(share * most + len(self._times) * _GOLDEN % 1)
+        used = most - room
+        return min(room, max(0, low - used)), min(room, max(0, high - used))
+
+    def _drawn(self, taken: Sequence[int]) -> list[int]:
+        """A pool drawn at random from what is left beside what is taken, of each kind at most as many as there are.
+
+        The larger ones come first while what is left is larger than what there was, so that they are used up.
+        """
+        most = self._beside or POOL
+        held = Counter(taken)
+        pool: list[int] = []
+        for kind in self._stock() if self._total > 4 * POOL else self._all():
+            if self._left[kind] > held[kind]:
+                held[kind] += 1
+                pool.append(kind)
+            if len(pool) == most:
+                break
+        if self._bulks > self._start * self._total:
+            pool.sort(key=self._bulk.__getitem__, reverse=True)
+        return pool
+
+    def _stock(self) -> Iterator[int]:
+        """Kinds drawn at random from what is left."""
+        while True:
+            if not self._buffer or self._total < self._stale:
+                stock = np.cumsum(np.frombuffer(self._left, dtype=np.int64))
+                drawn = self._draws.below(self._total, _BUFFER)
+                self._buffer = np.searchsorted(stock, drawn, side="right").tolist()
+                self._stale = self._total - self._total // 16
+            yield self._buffer.pop()
+
+    def _all(self) -> list[int]:
+        """All that is left, shuffled."""
+        there = np.repeat(np.arange(len(self._left)), np.frombuffer(self._left, dtype=np.int64))
+        shuffled: list[int] = there[np.argsort(self._draws.words(len(there)), kind="stable")].tolist()
+        return shuffled
+
+    def _largest(self) -> int:
+        """The largest kind that is left."""
+        if len(self._times) % _REORDERED == 0:
+            there = np.flatnonzero(np.frombuffer(self._left, dtype=np.int64))
+            bulk = np.frombuffer(self._bulk, dtype=np.int64)[there]
+            self._order = there[np.argsort(-bulk, kind="stable")].tolist()
+        return next(kind for kind in self._order if self._left[kind])

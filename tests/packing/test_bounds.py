@@ -1,0 +1,98 @@
+"""The bounds: below every packing, and known values; mixing by its definition."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mmcorpus.packing.bounds import Mixing, l2_bound, lower_bound
+
+
+def histogram(sizes: list[int], capacity: int) -> np.ndarray:
+    return np.bincount(sizes, minlength=capacity + 1)
+
+
+def least_bins(sizes: list[int], capacity: int) -> int:
+    """The optimum, by trying every bin for every item."""
+
+    def place(left: list[int], free: list[int], most: int) -> bool:
+        if not left:
+            return True
+        tried = set()
+        for number, space in enumerate(free):
+            if space >= left[0] and space not in tried:
+                tried.add(space)
+                if place(left[1:], [*free[:number], space - left[0], *free[number + 1 :]], most):
+                    return True
+        return len(free) < most and place(left[1:], [*free, capacity - left[0]], most)
+
+    ordered = sorted(sizes, reverse=True)
+    return next(most for most in itertools.count() if place(ordered, [], most))
+
+
+def l2_by_definition(sizes: list[int], capacity: int) -> int:
+    best = 0
+    for least in range(capacity // 2 + 1):
+        huge = [size for size in sizes if size > capacity - least]
+        large = [size for size in sizes if capacity - least >= size > capacity / 2]
+        small = [size for size in sizes if capacity / 2 >= size >= least]
+        over = sum(small) - (len(large) * capacity - sum(large))
+        best = max(best, len(huge) + len(large) + max(0, -(-over // capacity)))
+    return best
+
+
+@settings(deadline=None)
+@given(st.integers(1, 21).flatmap(lambda c: st.tuples(st.just(c), st.lists(st.integers(1, c), max_size=9))))
+def test_l2_is_martello_and_toths_and_below_the_optimum(problem: tuple[int, list[int]]) -> None:
+    capacity, sizes = problem
+    bound = l2_bound(histogram(sizes, capacity))
+    assert bound == l2_by_definition(sizes, capacity)
+    assert -(-sum(sizes) // capacity) <= bound <= least_bins(sizes, capacity)
+
+
+def test_the_worked_examples() -> None:
+    assert l2_bound(histogram([7, 7, 7, 4, 4], 10)) == 4
+    assert l2_bound(histogram([6, 6, 6], 10)) == 3
+    assert l2_bound(histogram([], 10)) == 0
+
+
+def test_the_bound_names_the_limit_that_asks_for_most() -> None:
+    positions, images = histogram([3, 3, 3, 3], 10), histogram([1, 1, 1, 1], 2)
+    assert lower_bound({"positions": positions}) == lower_bound(
+        {"positions": positions, "images": np.zeros(3, dtype=np.int64)}
+    )
+    many = lower_bound({"positions": positions, "images": images})
+    assert (many.bins, many.name) == (2, "positions")
+    many = lower_bound({"positions": positions, "images": histogram([1] * 5, 2)})
+    assert (many.bins, many.name) == (3, "images")
+    many = lower_bound({"positions": histogram([6, 6, 6], 10), "images": images})
+    assert (many.bins, many.name) == (3, "positions (L2)")
+
+
+@given(st.lists(st.tuples(st.integers(1, 50), st.integers(0, 4)), min_size=1, max_size=40), st.integers(0, 40))
+def test_mixing_is_the_share_of_variance_within_sequences(items: list[tuple[int, int]], cut: int) -> None:
+    lengths = np.array([length for length, _ in items])
+    sequence = np.unique([number for _, number in items], return_inverse=True)[1]
+    found = Mixing()
+    found.add(lengths, sequence)
+    means = np.array([lengths[sequence == number].mean() for number in sequence])
+    whole = ((lengths - lengths.mean()) ** 2).sum()
+    expected = ((lengths - means) ** 2).sum() / whole if whole else 1.0
+    assert found.share == pytest.approx(expected)
+    # Added up over windows of whole sequences it is the same.
+    cut = min(cut, int(sequence.max()))
+    parts = Mixing()
+    for own in (sequence < cut, sequence >= cut):
+        parts.add(lengths[own], sequence[own] - sequence[own].min(initial=0))
+    assert parts.share == pytest.approx(expected)
+
+
+def test_equal_neighbours_do_not_mix() -> None:
+    found = Mixing()
+    found.add(np.array([3, 3, 5, 5]), np.array([0, 0, 1, 1]))
+    assert found.share == 0
+    found = Mixing()
+    found.add(np.array([3, 5, 3, 5]), np.array([0, 0, 1, 1]))
+    assert found.share == 1
