@@ -163,7 +163,9 @@ class Trainer(Generic[Batch]):
         loss_sum, all_targets, stop, *all_sums = world.sums(here)
         divisor = max(1.0, all_targets)
         rate, norm = self._update(divisor)
-        went = {"loss": loss_sum / divisor, "gradient_norm": norm} if norm is not None else {"skipped": task.suspects()}
+        went: dict[str, Any] = {"loss": loss_sum / divisor, "gradient_norm": norm}
+        if norm is None:
+            went = {"skipped": task.suspects()}
         task.after_step()
         seconds = time.monotonic() - start
         in_step = dict(zip(sums, all_sums, strict=True))
