@@ -164,7 +164,7 @@ def burst(style: random.Random, own: random.Random, number: int) -> Image.Image:
     width, height = style.randint(300, 440), style.randint(220, 320)
     image = backdrop(style, width, height)
     pen, coat, size = ImageDraw.Draw(image), hue(style), height * 0.13
-    x, y = size + own.randrange(7) * (width - 2 * size) / 6, height * style.uniform(0.5, 0.7)
+    x, y = size + number % 7 * (width - 2 * size) / 6, height * style.uniform(0.5, 0.7)
     pen.ellipse([x - size * 0.4, y - size * 1.8, x + size * 0.4, y - size], fill=(224, 180, 150))
     pen.rounded_rectangle([x - size * 0.6, y - size, x + size * 0.6, y + size], size * 0.3, fill=coat)
     grain = np.random.default_rng(own.getrandbits(32)).normal(0, 2.5, (height, width, 1))

@@ -1,16 +1,21 @@
 """Near-duplicate images: how many planted copies are found, and what is taken for a copy and is none.
 
-    python -m benchmarks.near_images --corpus data/tuxpaint --pictures 800
+    python -m benchmarks.near_images [--corpus data/tuxpaint]
 
 Every picture of a real corpus (a site's folder, e.g. that of `corpora.tuxpaint`), of a mini-web and of `lookalikes`
 (pictures that differ in a part: clocks, forms, cards) gets copies as the web makes them: encoded anew, resized,
-cropped, of other tones, under an edited caption, all at once. One pass of deduplication runs over originals and copies.
-Recall: the share of copies that are in the cluster of their original. Precision: of all pairs in one cluster, the share
-that are copies of one picture. Each two pictures of which copies are in one cluster are drawn into
-results/near_images_<corpus>.png, beside each other, for eyes to judge: a real corpus holds near duplicates of its own.
+cropped, of other tones, under an edited caption, some of them by chance. One pass of deduplication runs over originals
+and copies of a corpus, two corpora at a time, each in one process; 3 to 6 minutes on two cores. Recall: the share of
+copies that are in the cluster of their original. Precision: of all pairs in one cluster, the share that are copies of
+one picture. Each two pictures of which copies are in one cluster are drawn into results/near_images_<corpus>.png,
+beside each other, for eyes to judge: a real corpus holds near duplicates of its own.
 
 Beside ours: files' and pixels' hashes, and the 64-bit hash alone, equal (as Data-Juicer's image_deduplicator compares
 it) or within 10 bits (as imagededup does by default).
+
+    python -m benchmarks.near_images --pairs
+
+Instead: copies with their originals and look-alikes with each other, pair by pair: which step loses a copy. A minute.
 
     python -m benchmarks.near_images --scale 100000 1000000
 
@@ -19,44 +24,27 @@ fifth of them copies.
 """
 
 import argparse
-import hashlib
-import io
-import itertools
-import multiprocessing
-import random
-import resource
 import tempfile
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-import pyarrow as pa
-from PIL import Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
+import cv2
 
 from benchmarks.common import RESULTS, show, timed, write_result
-from benchmarks.lookalikes import HELD_OUT, TUNED, lookalikes
-from mmcorpus.curation.dedup import METHODS, Method, Source, deduplicate
+from benchmarks.lookalikes import HELD_OUT, TUNED
+from benchmarks.near_images.pairs import by, compare_pairs
+from benchmarks.near_images.planted import Planted, draw_pairs, judge, plant, plant_lookalikes, write_corpus
+from benchmarks.near_images.scale import measure_scale
+from mmcorpus.curation.dedup import METHODS, Method, deduplicate
 from mmcorpus.curation.dedup.image import NearImages
-from mmcorpus.curation.dedup.same_picture import Picture, same_picture
-from mmcorpus.curation.store import storage
-from mmcorpus.curation.store.scores import Origin, load_scores, write_scores
-from mmcorpus.curation.store.shards import EncodedImage, Sample, Shard, ShardWriter
-from mmcorpus.curation.store.uid import pair_uid
+from mmcorpus.curation.store.scores import load_scores
 from mmcorpus.curation.synthetic.miniweb import MiniWebConfig, generate_site
-from mmcorpus.curation.synthetic.miniweb.captions import small_edit
-from mmcorpus.filters import SCORERS, DecodedImage, decode_image, judge_batch
 
 SHIPPED: Final = ("image, fingerprints", "image")
-ORIGINAL: Final = "original"
-SCORED: Final = ("image", "fingerprint")
-PER_SHARD: Final = 500
-SMALLEST: Final = 48
-"""Pixels of a picture's shorter side; copies of smaller ones are icons."""
-DRAWN: Final = 24
+PROCESSES: Final = 2
 COMPARED: Final[dict[str, Method]] = {
     "bytes": METHODS["bytes"](),
     "pixels": METHODS["pixels"](),
@@ -71,6 +59,7 @@ COMPARED: Final[dict[str, Method]] = {
 
 def measure(name: str, planted: Sequence[Planted]) -> dict[str, Any]:
     """Find the copies by each method, judge; draws what the shipped method confuses."""
+    cv2.setNumThreads(1)
     results: dict[str, Any] = {"files": len(planted), "pictures": len({each.picture for each in planted})}
     with tempfile.TemporaryDirectory() as folder:
         (source, uids), seconds = timed(lambda: write_corpus(planted, Path(folder)))
@@ -90,22 +79,6 @@ def measure(name: str, planted: Sequence[Planted]) -> dict[str, Any]:
                 RESULTS.mkdir(exist_ok=True)
                 draw_pairs(planted, mixed, RESULTS / f"near_images_{name}.png")
     return results
-
-
-def measure_verification(planted: Sequence[Planted], pairs: int = 500) -> dict[str, float]:
-    """How fast pictures are decoded and pairs compared, copies and neighbours, in one process."""
-    images = [decode_image(each.data) for each in planted[:pairs]]
-    pictures, seconds = timed(lambda: [Picture.of(image.pixels) for image in images if isinstance(image, DecodedImage)])
-    same = [
-        (one, other)
-        for one, other in zip(range(len(pictures)), range(1, len(pictures)), strict=False)
-        if planted[one].picture == planted[other].picture
-    ]
-    _, copies = timed(lambda: [same_picture(pictures[one], pictures[other]) for one, other in same])
-    return {
-        "pictures prepared a second": round(len(pictures) / seconds),
-        "copies compared a second": round(len(same) / copies),
-    }
 
 
 def tell(name: str, results: Mapping[str, Any]) -> None:
@@ -131,37 +104,54 @@ def tell(name: str, results: Mapping[str, Any]) -> None:
         show(f"{name}: by kind of picture", rows)
 
 
+def corpora(options: argparse.Namespace, folder: str) -> dict[str, Callable[[], list[Planted]]]:
+    """By name, what makes the files of each."""
+    generate_site(MiniWebConfig(pairs=options.pictures, instructions=0, spoil=0.0, seed=options.seed), folder)
+    sites = {"miniweb": folder} | ({Path(options.corpus).name: options.corpus} if options.corpus else {})
+    kinds = {"lookalikes": TUNED, "lookalikes held out": HELD_OUT}
+    alike = {
+        name: partial(plant_lookalikes, list(own), options.groups, options.members, options.seed, options.member_copies)
+        for name, own in kinds.items()
+    }
+    real = {name: partial(plant, site, options.pictures, options.seed, options.copies) for name, site in sites.items()}
+    return alike | real
+
+
+def measured(name: str, make: Callable[[], list[Planted]]) -> dict[str, Any]:
+    return measure(name.replace(" ", "_"), make())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--corpus", help="a site's folder; without, the mini-web and the lookalikes alone")
-    parser.add_argument("--pictures", type=int, default=800, help="of each corpus, at most")
-    parser.add_argument("--groups", type=int, default=6, help="of lookalikes of each kind")
-    parser.add_argument("--members", type=int, default=12, help="of each group")
-    parser.add_argument("--copies", type=int, default=99, help="of each picture of a corpus, by chance, at most")
+    parser.add_argument("--pictures", type=int, default=60, help="of each corpus, at most")
+    parser.add_argument("--copies", type=int, default=6, help="of each picture of a corpus, by chance, at most")
+    parser.add_argument("--groups", type=int, default=2, help="of lookalikes of each kind")
+    parser.add_argument("--members", type=int, default=5, help="of each group")
+    parser.add_argument("--member-copies", type=int, default=2, help="of each lookalike, by chance")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--pairs", action="store_true", help="compare pair by pair: which step loses a copy")
     parser.add_argument("--scale", type=int, nargs="+", metavar="IMAGES", help="time, memory and disk for so many")
     options = parser.parse_args()
     if options.scale:
         print(write_result("near_images_scale", {"scale": measure_scale(options.scale)}))
         return
-    found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
-        generate_site(MiniWebConfig(pairs=options.pictures, instructions=0, spoil=0.0, seed=options.seed), folder)
-        sites = {"miniweb": folder} | ({Path(options.corpus).name: options.corpus} if options.corpus else {})
-        corpora = {
-            "lookalikes": partial(plant_lookalikes, TUNED, options.groups, options.members, options.seed),
-            "lookalikes held out": partial(plant_lookalikes, HELD_OUT, options.groups, options.members, options.seed),
-            **{
-                name: partial(plant, site, options.pictures, options.seed, options.copies)
-                for name, site in sites.items()
-            },
-        }
-        for name, make in corpora.items():
-            planted = make()
-            found[name] = measure(name.replace(" ", "_"), planted) | {"verification": measure_verification(planted)}
-            tell(name, found[name])
-            show(f"{name}: verification, one process", [found[name]["verification"]])
-    print(write_result("near_images", {"corpora": found, "seed": options.seed}))
+        made = corpora(options, folder)
+        if options.pairs:
+            found: dict[str, Any] = {}
+            for name, make in made.items():
+                pairs, seconds = timed(lambda: compare_pairs(make(), PROCESSES))  # noqa: B023
+                found[name] = {"seconds": round(seconds, 1), **{what: by(pairs, what) for what in ("made", "kind")}}
+                for what in ("made", "kind"):
+                    show(f"{name}: {len(pairs):,} pairs, {seconds:.0f} s", found[name][what])
+            print(write_result("near_images_pairs", {"corpora": found, "seed": options.seed}))
+            return
+        with ProcessPoolExecutor(PROCESSES) as pool:
+            results = dict(zip(made, pool.map(measured, made, made.values()), strict=True))
+    for name, result in results.items():
+        tell(name, result)
+    print(write_result("near_images", {"corpora": results, "seed": options.seed}))
 
 
 if __name__ == "__main__":

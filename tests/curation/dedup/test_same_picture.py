@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks.lookalikes import KINDS, lookalikes
-from benchmarks.near_images import COPIES
+from benchmarks.near_images.copies import COPIES
 from mmcorpus.curation.dedup.same_picture import Picture, difference, same_picture
 from mmcorpus.curation.synthetic.render import render
 from mmcorpus.filters import DecodedImage, decode_image
