@@ -32,10 +32,8 @@ def alignments(one: Floats, other: Floats) -> Iterator[Any]:
     first; none where the pictures do not even coarsely correlate."""
     place = start = _start(one, other)
     # Thin lines vanish from the coarsest pictures, and the way from there leads astray where the start is right.
-    levels = (
-        _LEVELS[1:] if _correlation(*_reduced(one, other, start, _LEVELS[1][0])[0]) >= _LEAST_CORRELATION else _LEVELS
-    )
-    for side, iterations in levels:
+    fits = _correlation(*_reduced(one, other, start, _LEVELS[1][0])[0]) >= _LEAST_CORRELATION
+    for side, iterations in _LEVELS[1:] if fits else _LEVELS:
         (*small, warp), sizes = _reduced(one, other, place, side)
         criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, iterations, 1e-4)
         try:
