@@ -127,7 +127,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=60, help="of each corpus, at most")
     parser.add_argument("--copies", type=int, default=6, help="of each picture of a corpus, by chance, at most")
     parser.add_argument("--groups", type=int, default=2, help="of lookalikes of each kind")
-    parser.add_argument("--members", type=int, default=5, help="of each group")
+    parser.add_argument("--members", type=int, default=4, help="of each group")
     parser.add_argument("--member-copies", type=int, default=2, help="of each lookalike, by chance")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--pairs", action="store_true", help="compare pair by pair: which step loses a copy")

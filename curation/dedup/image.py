@@ -3,7 +3,7 @@
 Candidates share the bits of one of several tables (`filters/hamming.py`), so no image is compared with all others; a
 finer fingerprint and the shape sort most of them out. What is left is aligned and compared block by block
 (`same_picture`), from the files in the shards: a fingerprint cannot hold a digit. Measured on planted copies and on
-pictures that differ in a part by `benchmarks/near_images.py`.
+pictures that differ in a part by `benchmarks/near_images`.
 """
 
 import functools
@@ -39,7 +39,7 @@ _SPREAD: Final = np.uint64(0x9E3779B97F4A7C15)
 class NearImages(Method):
     """The same picture compressed, resized, cropped a little, brighter or darker.
 
-    Defaults by the numbers in `filters/fingerprint.py` and `benchmarks/near_images.py`.
+    Defaults by the numbers in `filters/fingerprint.py` and `benchmarks/near_images`.
     """
 
     version: ClassVar[str] = "3"
