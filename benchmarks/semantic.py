@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.common import RESULTS, show, timed, write_result
-from benchmarks.near_images import ORIGINAL, PER_SHARD, Planted, draw_pairs, judge, plant, write_corpus
+from benchmarks.near_images.planted import ORIGINAL, PER_SHARD, Planted, draw_pairs, judge, plant, write_corpus
 from mmcorpus.curation.dedup import Method, Source, deduplicate
 from mmcorpus.curation.dedup.image import NearImages
 from mmcorpus.curation.dedup.semantic import Semantic

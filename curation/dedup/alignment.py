@@ -31,14 +31,10 @@ def alignments(one: Floats, other: Floats) -> Iterator[Any]:
     """Affine maps [2, 3] without shear from coordinates of one to the other's, from pixel corners, the likelier one
     first; none where the pictures do not even coarsely correlate."""
     place = start = _start(one, other)
-    for side, iterations in _LEVELS:
-        small, sizes = [], []
-        for pixels in (one, other):
-            share = min(1.0, side / max(pixels.shape[:2]))
-            width, height = (max(SMALLEST, round(length * share)) for length in pixels.shape[1::-1])
-            small.append(cv2.cvtColor(resized(pixels, width, height), cv2.COLOR_RGB2GRAY))
-            sizes.append((pixels.shape[1] / width, pixels.shape[0] / height))
-        warp = centred(rescaled(place, sizes[0], sizes[1])).astype(np.float32)
+    # Thin lines vanish from the coarsest pictures, and the way from there leads astray where the start is right.
+    fits = _correlation(*_reduced(one, other, start, _LEVELS[1][0])[0]) >= _LEAST_CORRELATION
+    for side, iterations in _LEVELS[1:] if fits else _LEVELS:
+        (*small, warp), sizes = _reduced(one, other, place, side)
         criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, iterations, 1e-4)
         try:
             correlation, warp = cv2.findTransformECC(small[0], small[1], warp, cv2.MOTION_AFFINE, criteria)
@@ -56,6 +52,26 @@ def alignments(one: Floats, other: Floats) -> Iterator[Any]:
             place[0, 1] = place[1, 0] = 0
             yield place
     yield start
+
+
+def _reduced(one: Floats, other: Floats, place: Any, side: int) -> tuple[tuple[Floats, Floats, Floats], Any]:
+    """Both in grey, their longer sides `side` or less, and the map between them in OpenCV's coordinates; and by how
+    much either was reduced."""
+    small, sizes = [], []
+    for pixels in (one, other):
+        share = min(1.0, side / max(pixels.shape[:2]))
+        width, height = (max(SMALLEST, round(length * share)) for length in pixels.shape[1::-1])
+        small.append(np.asarray(cv2.cvtColor(resized(pixels, width, height), cv2.COLOR_RGB2GRAY), np.float32))
+        sizes.append((pixels.shape[1] / width, pixels.shape[0] / height))
+    return (small[0], small[1], centred(rescaled(place, sizes[0], sizes[1])).astype(np.float32)), sizes
+
+
+def _correlation(one: Floats, other: Floats, warp: Floats) -> float:
+    """Of a picture with the place of another that a map says."""
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    there = cv2.warpAffine(other, warp, one.shape[1::-1], flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    first, second = one - one.mean(), there - there.mean()
+    return float((first * second).sum() / max(1e-6, np.sqrt((first**2).sum() * (second**2).sum())))
 
 
 def in_place(one: Floats, other: Floats) -> bool:

@@ -3,7 +3,7 @@
 Candidates share the bits of one of several tables (`filters/hamming.py`), so no image is compared with all others; a
 finer fingerprint and the shape sort most of them out. What is left is aligned and compared block by block
 (`same_picture`), from the files in the shards: a fingerprint cannot hold a digit. Measured on planted copies and on
-pictures that differ in a part by `benchmarks/near_images.py`.
+pictures that differ in a part by `benchmarks/near_images`.
 """
 
 import functools
@@ -19,6 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from mmcorpus.curation.dedup.method import Bools, Indices, Keys, Learned, Method
+from mmcorpus.curation.dedup.mirrored import Thumbnails
 from mmcorpus.filters.decode import DecodedImage, decode_image
 from mmcorpus.filters.hamming import check_distances, table_masks
 
@@ -38,10 +39,10 @@ _SPREAD: Final = np.uint64(0x9E3779B97F4A7C15)
 class NearImages(Method):
     """The same picture compressed, resized, cropped a little, brighter or darker.
 
-    Defaults by the numbers in `filters/fingerprint.py` and `benchmarks/near_images.py`.
+    Defaults by the numbers in `filters/fingerprint.py` and `benchmarks/near_images`.
     """
 
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"
     chains: ClassVar[bool] = False
     bucket_limit: ClassVar[int] = 128
     survivor: ClassVar[str] = "image.min_side"
@@ -105,22 +106,37 @@ class NearImages(Method):
         hashes[known] = _hashes(rows["image.phash"])
         identity[known] = [_identity(row) for row in zip(*rows.to_pydict().values(), strict=True)]
         masks = np.array(list(table_masks(self.expected, self.max_distance)), np.uint64)
+        keys = hashes[:, None] & masks[None, :]
+        if self.compares_images:
+            colours = np.zeros((table.num_rows, 48), np.uint8)
+            colours[known] = _hex_bytes(rows["fingerprint.color"], 48)
+            keys = np.concatenate([keys, Thumbnails.of(colours).keys(identity)], axis=1)
         # Multiplied by an odd number, so that the bits that a table ignores are not the same in all its keys.
-        return Keys(keys=(hashes[:, None] & masks[None, :]) * _SPREAD, known=known, identity=identity)
+        return Keys(keys=keys * _SPREAD, known=known, identity=identity)
 
     def same(self, rows: pa.Table, first: Indices, second: Indices) -> Bools:
         most = max(self.max_distance, self.candidate_hash_distance) if self.compares_images else self.max_distance
-        result = self._near_hashes(rows, first, second, most)
-        places = np.flatnonzero(result)
-        first, second = first[places], second[places]
-        aspect = _log_aspect(rows)
-        near = np.abs(aspect[first] - aspect[second]) <= math.log1p(self.aspect_tolerance)
+        near = self._near_hashes(rows, first, second, most)
         if self.verify:
             limit = self.candidate_distance if self.compares_images else self.fingerprint_distance
-            near &= _of_pairs(_distances, _dct(rows), first, second) <= limit
-            if not self.compares_images:
-                near[near] = self._same_colours(rows, first[near], second[near])
-        result[places] = near
+            near[near] = _of_pairs(_distances, _dct(rows), first[near], second[near]) <= limit
+        if self.compares_images:
+            near |= self._mirrored(rows, first, second, most)
+        elif self.verify:
+            near[near] = self._same_colours(rows, first[near], second[near])
+        aspect = _log_aspect(rows)
+        near &= np.abs(aspect[first] - aspect[second]) <= math.log1p(self.aspect_tolerance)
+        return near
+
+    def _mirrored(self, rows: pa.Table, first: Indices, second: Indices, most: int) -> Bools:
+        """Symmetric pictures whose hashes agree but for noise, in as large a share of the other bits."""
+        hashes = np.concatenate([_hex_bytes(rows["image.phash"], 8), _dct(rows)], axis=1)
+        thumbnails = Thumbnails.of(_hex_bytes(rows["fingerprint.color"], 48))
+        result = (thumbnails.symmetries[first] | thumbnails.symmetries[second]) > 0
+        places, shares = np.flatnonzero(result), (most / 64, self.candidate_distance / 256)
+        for start in range(0, len(places), _BLOCK):
+            own = places[start : start + _BLOCK]
+            result[own] = thumbnails.near(hashes, first[own], second[own], shares)
         return result
 
     def same_images(self, rows: pa.Table, first: Indices, second: Indices) -> Bools:

@@ -37,7 +37,8 @@ _SHARE: Final = ((0.12, 0.26), (0.4, 0.5))
 """And beside that, of the block's contrast: of chroma much, thin lines lose it or have it changed unlike areas."""
 _RING: Final = 0.08
 _MOST_RING: Final = 6.0
-_MEAN: Final = 18.0
+_MEAN: Final = 10.0
+"""Of the mean of a wider block, 0-255: what encoding and an ill-fitted tone leave of a smooth colour."""
 _PLAIN: Final = 2.5
 _SHIFTS: Final = tuple((y, x) for y in (0, -1, 1) for x in (0, -1, 1))
 

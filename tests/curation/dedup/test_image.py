@@ -22,7 +22,7 @@ def run(source: Source, folder: Path, method: NearImages | None = None, among: s
 @pytest.fixture(scope="module")
 def pictures() -> list[bytes]:
     kinds = ("clock", "table", "chart", "scene")
-    copies = [copies_of(render(kind, seed, size=(320, 280)).image) for kind in kinds for seed in range(2)]
+    copies = [copies_of(render(kind, 0, size=(320, 280)).image) for kind in kinds]
     return [*(copy for group in copies for copy in group), b"not an image"]
 
 
@@ -30,11 +30,11 @@ def test_copies_gather_around_the_largest_and_different_pictures_stay_apart(
     pictures: list[bytes], tmp_path: Path
 ) -> None:
     source = source_at(tmp_path)
-    uids = make_rows(source, [{"caption": "a"}] * 41, pictures)
+    uids = make_rows(source, [{"caption": "a"}] * 21, pictures)
     report = run(source, tmp_path)
-    assert (report.samples, report.unknown, report.clusters, report.duplicates, report.largest) == (41, 1, 8, 32, 5)
+    assert (report.samples, report.unknown, report.clusters, report.duplicates, report.largest) == (21, 1, 4, 16, 5)
     rows = found("same", source)
-    for group in range(8):
+    for group in range(4):
         members = uids[5 * group : 5 * group + 5]
         # The original, its re-encoding and its darker copy are as large; the lowest uid of them survives.
         survivor = min(members[0], members[1], members[4])
@@ -42,7 +42,7 @@ def test_copies_gather_around_the_largest_and_different_pictures_stay_apart(
         assert sorted(rows[uid][1] for uid in members) == [0, 1, 2, 3, 4]
         assert rows[survivor][:2] == (5, 0)
     assert rows[uids[-1]] == (None, None, None)
-    assert run(source, tmp_path, among=f'uid != "{survivor}"').duplicates == 32
+    assert run(source, tmp_path, among=f'uid != "{survivor}"').duplicates == 16
     assert found("same", source)[survivor][1] > 0
 
 

@@ -1,0 +1,62 @@
+"""Different pictures that look alike: of each kind, groups of one layout whose members differ in a part that matters.
+
+    for picture in lookalikes("form", group=0, members=6): ...
+
+Every picture follows from its kind, group and number alone. Drawn at twice the size and averaged, as drawings come.
+"""
+
+import random
+from collections.abc import Callable
+from typing import Final
+
+from PIL import Image
+
+from benchmarks.lookalikes import documents, graphics, things, unseen
+
+Draw = Callable[[random.Random, random.Random, int], Image.Image]
+"""From the group's chance, the picture's own, and its number in the group."""
+
+TUNED: Final[dict[str, Draw]] = {
+    "clock": things.clock,
+    "form": documents.form,
+    "chart": graphics.chart,
+    "equation": documents.equation,
+    "traffic light": things.traffic,
+    "QR code": documents.qr,
+    "slide": documents.slide,
+    "flag": graphics.flag,
+    "progress bar": graphics.progress,
+    "dice": things.dice,
+    "barcode": documents.barcode,
+    "screenshot": documents.screenshot,
+    "card": things.card,
+    "moon": things.moon,
+    "meme": documents.meme,
+    "chess": things.chess,
+    "calendar": documents.month,
+    "map": graphics.map_,
+}
+"""The kinds by which the limits of `curation.dedup.same_picture` were chosen."""
+HELD_OUT: Final[dict[str, Draw]] = {
+    "speed sign": unseen.speed_sign,
+    "pie": unseen.pie,
+    "line chart": unseen.line_chart,
+    "gauge": unseen.gauge,
+    "sudoku": unseen.sudoku,
+    "score": unseen.score,
+    "face": unseen.face,
+    "table": unseen.table,
+    "plate": unseen.plate,
+    "burst": unseen.burst,
+}
+"""Kinds that were looked at only once the limits stood."""
+KINDS: Final = TUNED | HELD_OUT
+
+
+def lookalikes(kind: str, group: int, members: int) -> list[Image.Image]:
+    """Pictures of one layout that differ, equal ones left out."""
+    pictures: dict[bytes, Image.Image] = {}
+    for number in range(members):
+        image = KINDS[kind](random.Random(f"{kind} {group}"), random.Random(f"{kind} {group} {number}"), number)
+        pictures.setdefault(image.tobytes(), image)
+    return list(pictures.values())

@@ -1,0 +1,1 @@
+"""Near-duplicate images: copies that are found, and look-alikes that are not to be."""
