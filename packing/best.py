@@ -10,8 +10,6 @@ from mmcorpus.packing.binpack import Bins, Limit, first_fit_decreasing
 from mmcorpus.packing.bounds import Mixing, lower_bound
 from mmcorpus.packing.exact import fill_exactly
 
-BESIDE: Final = 24, 32, 40
-"""Pools beside the largest sample: smaller ones seldom complete it, larger ones use up the small samples too early."""
 TIE: Final = 0.001
 """Sequences, of all, that are not worth mixing less."""
 
@@ -19,14 +17,13 @@ TIE: Final = 0.001
 def pack_items(lengths: npt.NDArray[np.integer], capacity: int, *, limits: Sequence[Limit] = (), seed: int = 0) -> Bins:
     """Bins of items with integer lengths, shape (items,), within `capacity` and other `limits`.
 
-    Random pools, and unless these are within `TIE` of the bound pools about the largest and first-fit-decreasing too.
+    From pools, and unless these are within `TIE` of the bound by first-fit-decreasing too.
     Equal inputs give equal bins. Raises ValueError as `first_fit_decreasing` does.
     """
     packed = [fill_exactly(lengths, capacity, limits=limits, seed=seed)]
     counted = {"positions": np.bincount(lengths, minlength=capacity + 1)}
     counted |= {limit.name: np.bincount(limit.sizes, minlength=limit.most + 1) for limit in limits}
     if len(packed[0]) > (1 + TIE) * lower_bound(counted).bins:
-        packed += [fill_exactly(lengths, capacity, limits=limits, seed=seed, beside=beside) for beside in BESIDE]
         packed.append(first_fit_decreasing(lengths, capacity, limits=limits))
     most = int((1 + TIE) * min(map(len, packed)))
     return max((bins for bins in packed if len(bins) <= most), key=lambda bins: mixing(lengths, bins))

@@ -1,15 +1,11 @@
 """Exact packing from pools: bins filled to the last position, of samples as mixed as what is left to pack.
 
 First-fit-decreasing leaves what does not come out even: of 729 positions an image and some text five fit into 4096,
-the rest stays empty, and neighbours are equally long. Here a bin is filled by that subset of a random pool of all that
-is left whose sizes add up to exactly its capacity (`subset.py`). Small samples complete sums more easily and would run
-out; so while what is left is larger than what there was, a pool's larger samples are preferred, and the last bins are
-as easily filled as the first. Of several limits the scarcest is filled up, and of the others each bin takes about its
-share of what is left; the two scarcest are aimed at, more are kept.
-
-Where hardly three samples fit together, a pool seldom completes the large ones, which are then left over. There each
-bin is begun with the largest sample that is left (as in Fleszar and Hindi's variant of minimum bin slack, 2002) and
-completed from a small pool.
+the rest stays empty, and neighbours are equally long. Here a bin is filled by that subset of a pool whose sizes add up
+to exactly its capacity (`subset.py`). The pool is drawn at random from all that is left; larger samples are preferred,
+and what a bin does not take stays in it, as in Molmo2's packer, so that what seldom fits is not left for the end. Of
+several limits the scarcest is filled up, and of the others each bin takes about its share of what is left; the two
+scarcest are aimed at, more are kept, and each bin has a new pool.
 
 Samples of equal sizes are one kind. A filled bin is a recipe of kinds, and is repeated while there is plenty of all of
 them. The work is that of finding recipes, which grows with the number of kinds and slowly with that of samples.
@@ -17,6 +13,7 @@ them. The work is that of finding recipes, which grows with the number of kinds 
 Example, capacity 10, lengths 6 6 5 5 4 4: the pool's first subset of sum 10 is 6 + 4 or 5 + 5, and so is the rest.
 """
 
+import itertools
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -36,11 +33,8 @@ SPARE = 8
 MOST_ROWS = 256
 """So many values of the less fine of two limits are told apart, so that the integers stay short."""
 _BUFFER = 1024
-_REORDERED = 64
 _EPSILON = 1e-9
 _GOLDEN = (5**0.5 - 1) / 2
-_ONE = 1 << 20
-"""A whole bin, in the unit in which kinds are compared."""
 
 
 def fill_exactly(
@@ -49,20 +43,18 @@ def fill_exactly(
     *,
     limits: Sequence[Limit] = (),
     seed: int = 0,
-    beside: int = 0,
 ) -> Bins:
     """Bins of items with integer lengths, shape (items,), within `capacity` and other `limits`.
 
-    With `beside` each begins with the largest item that is left, completed from a pool of so many. Equal inputs give
-    equal bins, on every machine. Of items with equal sizes those that come first in the input are placed first: shuffle
-    them if bins shall mix them.
-    Raises ValueError naming the first item that fits no bin, or has no length.
+    Equal inputs give equal bins, on every machine. Of items with equal sizes those that come first in the input are
+    placed first: shuffle them if bins shall mix them. Raises ValueError naming the first item that fits no bin, or has
+    no length.
     """
     check_items(np.asarray(lengths), capacity, limits)
     sizes = [np.asarray(lengths, dtype=np.int64), *(np.asarray(limit.sizes, dtype=np.int64) for limit in limits)]
     most = [capacity, *(limit.most for limit in limits)]
     kinds, kind_of, left = _kinds(sizes, most)
-    placed, bins, at = _Pools(kinds, left, most, seed, beside).pack()
+    placed, bins, at = _Pools(kinds, left, most, seed).pack()
     items, places = np.argsort(kind_of, kind="stable"), np.argsort(placed, kind="stable")
     bin_of, position = np.empty_like(sizes[0]), np.empty_like(sizes[0])
     bin_of[items], position[items] = bins[places], at[places]
@@ -93,7 +85,7 @@ def _kinds(sizes: Sequence[IntArray], most: Sequence[int]) -> tuple[list[IntArra
 class _Pools:
     """What is left to pack, and the recipes found so far."""
 
-    def __init__(self, kinds: Sequence[IntArray], left: IntArray, most: Sequence[int], seed: int, beside: int) -> None:
+    def __init__(self, kinds: Sequence[IntArray], left: IntArray, most: Sequence[int], seed: int) -> None:
         self._most = most
         # Arrays of machine integers: numpy's are slow one by one, and lists take five times the memory.
         self._sizes = [array("q", own.tobytes()) for own in kinds]
@@ -101,24 +93,12 @@ class _Pools:
         self._total = int(left.sum())
         self._asked = [int(own @ left) for own in kinds]
         """Of each limit, what all that is left adds up to."""
-        bins = [own / limit for own, limit in zip(self._asked, most, strict=True)]
-        shares = [own / max(*bins, _EPSILON) for own in bins]
-        self._parts = [
-            share / max(sum(shares), _EPSILON) / limit * _ONE for share, limit in zip(shares, most, strict=True)
-        ]
-        bulk = np.rint(sum(own * part for own, part in zip(kinds, self._parts, strict=True))).astype(np.int64)
-        self._bulk = array("q", bulk.tobytes())
-        """How large each kind is, all limits together by how scarce they are."""
-        self._bulks = int(left @ bulk)
-        """What all that is left adds up to."""
-        self._start = self._bulks / max(1, self._total)
         self._draws = Draws(seed)
         self._buffer: list[int] = []
         self._stale = 0
         """The buffer is drawn anew once fewer are left."""
-        self._beside = beside
-        self._order: list[int] = []
-        """The kinds that were left lately, the largest first."""
+        self._kept: list[int] = []
+        """What was drawn into the pool and not taken yet."""
         self._recipes, self._lengths, self._times = array("q"), array("q"), array("q")
 
     def pack(self) -> tuple[IntArray, IntArray, IntArray]:
@@ -126,13 +106,11 @@ class _Pools:
         while self._total:
             recipe = self._recipe()
             need = Counter(recipe)
-            scarcest = min(self._left[kind] // count for kind, count in need.items())
-            times = scarcest if self._beside else max(1, scarcest // SPARE)
+            times = max(1, min(self._left[kind] // count for kind, count in need.items()) // SPARE)
             for kind, count in need.items():
                 self._left[kind] -= count * times
             for number, sizes in enumerate(self._sizes):
                 self._asked[number] -= times * sum(sizes[kind] for kind in recipe)
-            self._bulks -= times * sum(self._bulk[kind] for kind in recipe)
             self._total -= times * len(recipe)
             self._recipes.extend(recipe)
             self._lengths.append(len(recipe))
@@ -149,18 +127,15 @@ class _Pools:
         bins = max(asked)
         scarce = sorted(range(len(asked)), key=lambda number: -asked[number])[:2]
         fine, coarse = sorted((*scarce, scarce[0])[:2], key=lambda number: -self._most[number])
-        taken = [self._largest()] if self._beside else []
-        room = [limit - sum(own[kind] for kind in taken) for own, limit in zip(self._sizes, self._most, strict=True)]
+        taken: list[int] = []
+        room = list(self._most)
         units = self._unit(fine, asked[fine] / bins, bins), self._unit(coarse, asked[coarse] / bins, bins)
         units = units[0], max(units[1], -(-self._most[coarse] // MOST_ROWS))
         columns, rows = room[fine] // units[0], room[coarse] // units[1] if coarse != fine else 0
-        offered: list[int] = []
+        drawn = self._pool()
 
         def pool() -> Iterator[tuple[int, int]]:
-            for kind in self._drawn(taken):
-                if taken and any(own[kind] > free for own, free in zip(self._sizes, room, strict=True)):
-                    continue
-                offered.append(kind)
+            for kind in drawn:
                 # What takes more than all units fits alone, and is let in as such.
                 row = min(rows, -(-self._sizes[coarse][kind] // units[1])) if rows else 0
                 yield min(columns, -(-self._sizes[fine][kind] // units[0])), row
@@ -168,11 +143,13 @@ class _Pools:
         low, high = (own // units[0] for own in self._target(fine, asked[fine] / bins, room[fine]))
         lowest, highest = (own // units[1] for own in self._target(coarse, asked[coarse] / bins, room[coarse]))
         chosen, _ = choose(pool(), (columns, rows), (low, min(lowest, rows)), (high, min(highest, rows)))
-        for kind in [offered[place] for place in chosen] or offered[: not taken]:
+        for kind in [drawn[place] for place in chosen] or drawn[:1]:
             left = [free - own[kind] for own, free in zip(self._sizes, room, strict=True)]
             if min(left) >= 0:
                 taken.append(kind)
                 room = left
+        # Of several limits the pool would fill up with what is large in the one that is not scarce.
+        self._kept = list((Counter(drawn) - Counter(taken)).elements()) if len(room) == 1 else []
         return taken
 
     def _unit(self, limit: int, share: float, bins: float) -> int:
@@ -192,23 +169,18 @@ class _Pools:
         used = most - room
         return min(room, max(0, low - used)), min(room, max(0, high - used))
 
-    def _drawn(self, taken: Sequence[int]) -> list[int]:
-        """A pool drawn at random from what is left beside what is taken, of each kind at most as many as there are.
-
-        The larger ones come first while what is left is larger than what there was, so that they are used up.
-        """
-        most = self._beside or POOL
-        held = Counter(taken)
+    def _pool(self) -> list[int]:
+        """What was kept, filled up at random from what is left, of each kind at most as many as there are."""
+        held: Counter[int] = Counter()
         pool: list[int] = []
-        for kind in self._stock() if self._total > 4 * POOL else self._all():
+        fresh = self._stock() if self._total > 4 * POOL else self._all()
+        for kind in itertools.chain(self._kept, fresh):
+            if len(pool) == POOL:
+                break
             if self._left[kind] > held[kind]:
                 held[kind] += 1
                 pool.append(kind)
-            if len(pool) == most:
-                break
-        if self._bulks > self._start * self._total:
-            pool.sort(key=self._bulk.__getitem__, reverse=True)
-        return pool
+        return sorted(pool, key=self._sizes[0].__getitem__, reverse=True) if len(self._most) == 1 else pool
 
     def _stock(self) -> Iterator[int]:
         """Kinds drawn at random from what is left."""
@@ -225,11 +197,3 @@ class _Pools:
         there = np.repeat(np.arange(len(self._left)), np.frombuffer(self._left, dtype=np.int64))
         shuffled: list[int] = there[np.argsort(self._draws.words(len(there)), kind="stable")].tolist()
         return shuffled
-
-    def _largest(self) -> int:
-        """The largest kind that is left."""
-        if len(self._times) % _REORDERED == 0:
-            there = np.flatnonzero(np.frombuffer(self._left, dtype=np.int64))
-            bulk = np.frombuffer(self._bulk, dtype=np.int64)[there]
-            self._order = there[np.argsort(-bulk, kind="stable")].tolist()
-        return next(kind for kind in self._order if self._left[kind])
