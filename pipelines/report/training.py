@@ -38,7 +38,7 @@ def packs(run: str) -> list[dict[str, Any]]:
                 "fill": total / (len(lengths) * context) if len(lengths) else None,
                 "bound": total / (least * context) if len(lengths) else None,
                 "images": images,
-                "tokens": total - images * int(manifest["tokens_per_image"]),
+                "tokens": int(manifest["counts"]["tokens"]) - images,
                 "context_length": context,
                 "svg": svg.histogram(lengths.astype(np.float64), np.ones(len(lengths), dtype=bool), f"fill of {name}"),
             }

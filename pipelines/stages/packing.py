@@ -169,7 +169,12 @@ def _pack(
 
     planning = Stage(
         name=f"{title}/plan",
-        config={**plain(config), **named, "sources": kinds, **({"annotations": annotated} if annotated else {})},
+        config={
+            **plain(config.settings()),
+            **named,
+            "sources": kinds,
+            **({"annotations": annotated} if annotated else {}),
+        },
         version="2",
         needs=(
             *_selected(run, sources),
