@@ -31,7 +31,7 @@ class Fragile(ShardDownloader):
         return super()._sample(outcome, resizer)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.usefixtures("ray_local")
 def test_images_that_stall_and_kill(tmp_path: Path, web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "ShardDownloader", Fragile)

@@ -103,7 +103,7 @@ def in_batches(folder: str, samples: dict[str, list[str]]) -> Callable[[], Calla
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_local")
-@pytest.mark.parametrize("make", [one_by_one, in_batches])
+@pytest.mark.parametrize("make", [one_by_one, pytest.param(in_batches, marks=pytest.mark.soak)])
 def test_each_bad_sample_costs_itself_whatever_the_workers(tmp_path: Path, make: Any) -> None:
     samples = {"00000": ["a", *BAD, "z"], "00001": ["b", "c"], "00002": ["killed", "d", "native", "python"]}
     bytes_of = {}
@@ -188,7 +188,7 @@ def test_one_death_accuses_nobody(tmp_path: Path) -> None:
     assert not (tmp_path / FOLDER).exists()
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.usefixtures("ray_local")
 def test_a_step_that_always_kills_is_one_error_and_no_samples_fault(tmp_path: Path) -> None:
     def work(item: str) -> dict[str, int]:

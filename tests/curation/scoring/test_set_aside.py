@@ -95,7 +95,7 @@ def corpus(root: Path) -> str:
     return str(root)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.usefixtures("ray_local")
 def test_a_users_scorer_that_stalls_crashes_and_hogs(tmp_path: Path) -> None:
     shards, seen = corpus(tmp_path / "shards"), tmp_path / "seen"
@@ -146,7 +146,7 @@ class Decoding(ScoreShard):
         batches.decode_image = fragile_decode  # type: ignore[attr-defined]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.usefixtures("ray_local")
 @pytest.mark.parametrize("models", [None, 1])
 def test_an_image_that_kills_the_decoder(

@@ -28,7 +28,8 @@ def test_every_size_is_as_in_molmos_code(most: int, reference: dict[str, Any], c
     assert len(measured) >= 1000
     assert np.array_equal(config.crop_counts(*measured.T), theirs["crops"])
     assert np.array_equal(config.lengths(*measured.T), theirs["lengths"])
-    for number, (width, height) in enumerate(measured.tolist()):
+    for number in range(0, len(measured), 1 if most == 12 else 3):
+        width, height = measured[number].tolist()
         layout = config.layout(width, height)
         found = [checksum(array) for array in (layout.template, layout.pool, layout.padding)]
         assert found == [theirs[name][number] for name in ("tokens", "pool", "padding")], (width, height)
