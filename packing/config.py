@@ -1,7 +1,11 @@
 """How samples are put into sequences: the limits of a sequence, what becomes of samples that are too long, mixtures."""
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
+
+from mmcorpus.packing.layout import LayoutConfig, PerImage, read_layout
 
 TooLong = Literal["drop", "truncate", "split"]
 ChatTemplateName = Literal["chatml", "tokenizer"]
@@ -16,7 +20,12 @@ class PlanConfig:
     context_length: int = 4096
     """Positions of a sequence."""
     tokens_per_image: int = 144
-    """Positions of an image, which must be the number that the model's projector gives (Open-Qwen2VL: 144, 729)."""
+    """Positions of an image, which must be the number that the model's projector gives (Open-Qwen2VL: 144, 729). Short
+    for `layout: {kind: square, tokens: 144}`."""
+    layout: LayoutConfig | None = None
+    """How images of each size become crops and positions (docs/layouts.md), e.g. `{kind: molmo}`; null for
+    `tokens_per_image`. Where the number of positions depends on the size, documents cannot be packed: their rows do not
+    say their images' sizes."""
     max_images: int | None = None
     """Most images in a sequence (MM1: 16); null for as many as fit."""
     too_long: TooLong = "drop"
@@ -42,10 +51,17 @@ class PlanConfig:
                 raise ValueError(f"pack.{name} is {getattr(self, name)}; give a number of at least 1")
         if self.max_images is not None and self.max_images < 1:
             raise ValueError(f"pack.max_images is {self.max_images}; give at least 1, or null for no limit")
-        if self.context_length <= self.tokens_per_image:
+        name, smallest = "tokens_per_image", self.tokens_per_image
+        if self.layout is not None:
+            if self.tokens_per_image != PlanConfig.tokens_per_image:
+                raise ValueError(
+                    f"pack.tokens_per_image is {self.tokens_per_image} and pack.layout is given too; give one of them"
+                )
+            name, smallest = "layout", int(self.layout.lengths([1], [1])[0])
+        if self.context_length <= smallest:
             raise ValueError(
-                f"pack.context_length is {self.context_length}, no more than one image's {self.tokens_per_image} "
-                "positions; raise it or lower pack.tokens_per_image"
+                f"pack.context_length is {self.context_length}, no more than one image's {smallest} positions; raise "
+                f"it or lower pack.{name}"
             )
         if self.too_long not in ("drop", "truncate", "split"):
             raise ValueError(f"pack.too_long is {self.too_long!r}; give 'drop', 'truncate' or 'split'")
@@ -56,3 +72,21 @@ class PlanConfig:
                 raise ValueError(f"pack.mix gives {source!r} a share of {share}; give a number above 0")
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"pack.seed is {self.seed}; give a number from 0 to 2**63 - 1")
+
+    @property
+    def per_image(self) -> PerImage:
+        """Positions of every image, or the layout that says them of its size."""
+        return self.tokens_per_image if self.layout is None else self.layout.constant or self.layout
+
+    def settings(self) -> dict[str, Any]:
+        """Every setting as JSON-able values, for what records what it was made with; a layout only if one is set, so
+        that the records of plans without one stay as they were. `read` makes the config of them."""
+        fields = dataclasses.asdict(self)
+        del fields["layout"]
+        return fields if self.layout is None else {**fields, "layout": self.layout.as_dict()}
+
+    @classmethod
+    def read(cls, settings: Mapping[str, Any]) -> Self:
+        """The config of what `settings` gave."""
+        layout = settings.get("layout")
+        return cls(**{**settings, "layout": read_layout(layout) if layout is not None else None})

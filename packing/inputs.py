@@ -27,30 +27,39 @@ TEXT_COLUMN: Final[dict[str, str]] = {
 """The parquet column that holds the text of each kind of sample."""
 
 _TEXTS: Final = pa.schema([(name, pa.string()) for name in ("uid", "key", "text", "status")])
+_SIZES: Final = pa.schema([(name, pa.int64()) for name in ("width", "height")])
 
 IMAGES_PER_SAMPLE: Final = 1
 """Pairs and LLaVA conversations have one image each; a document's nodes name its images."""
 
 
-def read_texts(shard: Shard, kind: Kind, uids: Collection[str] | None = None) -> pa.Table:
-    """`uid`, `key` and `text` of a shard's downloaded samples, in its order, the first of each uid.
+def read_texts(shard: Shard, kind: Kind, uids: Collection[str] | None = None, *, sizes: bool = False) -> pa.Table:
+    """`uid`, `key` and `text` of a shard's downloaded samples, in its order, the first of each uid; with `sizes` the
+    `width` and `height` of the stored image as well.
 
     The tar is not read. Raises ValueError if the parquet lacks the columns.
     """
     column = TEXT_COLUMN[kind]
+    schema = pa.unify_schemas([_TEXTS, _SIZES]) if sizes else _TEXTS
+    stored = ["uid", "key", column, *schema.names[3:]]
     present = set(read_schema(shard).names)
-    lacking = [name for name in ("uid", "key", "status", column) if name not in present]
+    lacking = [name for name in ("uid", "key", "status", column, *schema.names[4:]) if name not in present]
     if lacking:
         hint = f"is this source of kind {kind!r}?" if column in lacking else "download it with mmcorpus"
         raise ValueError(f"{shard.parquet} has no column {', '.join(lacking)}: {hint}")
-    rows = read_rows(shard, columns=["uid", "key", "status", column])
-    rows = rows.select(["uid", "key", column, "status"]).rename_columns(_TEXTS.names).cast(_TEXTS)
+    rows = read_rows(shard, columns=stored)
+    rows = rows.select(stored).rename_columns(schema.names).cast(schema)
     # A filter drops rows where it is null: failed downloads may lack a uid.
     rows = rows.filter((pc.field("status") == SUCCESS) & (pc.binary_length(pc.field("uid")) == 32))
     if uids is not None:
         rows = rows.filter(pc.field("uid").isin(list(uids)))
     _, first = np.unique(uid_bytes(rows.column("uid")), return_index=True)
     return rows.take(np.sort(first)).drop_columns(["status"])
+
+
+def sizes_of(rows: pa.Table) -> list[tuple[int | None, int | None]]:
+    """Width and height of each row's image, as `read_texts` gives them."""
+    return list(zip(rows["width"].to_pylist(), rows["height"].to_pylist(), strict=True))
 
 
 def uid_bytes(column: pa.ChunkedArray | pa.Array) -> npt.NDArray[np.bytes_]:

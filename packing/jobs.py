@@ -1,6 +1,5 @@
 """One pack shard: its samples tokenized as planned, their images fetched, the tar written, all from a small job."""
 
-import dataclasses
 import functools
 import hashlib
 import itertools
@@ -18,8 +17,8 @@ from mmcorpus.curation.store.shards import EncodedImage, shard_at
 from mmcorpus.packing import manifest, packs
 from mmcorpus.packing.annotations import captions_of
 from mmcorpus.packing.config import PlanConfig
-from mmcorpus.packing.inputs import OpenTar, open_tar, read_texts
-from mmcorpus.packing.samples import FittedSample, Rejection, fit_rows
+from mmcorpus.packing.inputs import OpenTar, open_tar, read_texts, sizes_of
+from mmcorpus.packing.samples import FittedSample, Rejection, asks_sizes, fit_rows
 from mmcorpus.packing.sequence import PackedSequence
 from mmcorpus.packing.tokens import load_tokenizer, tokenizer_fingerprint
 
@@ -62,9 +61,7 @@ def write_pack_shard(job: PackJob) -> dict[str, Any]:
         return committed
     inputs = _inputs(job, rows)
     metadata: dict[str, Any] = {"fingerprint": fingerprint, "dropped": [], "planned": job.end - job.first}
-    with packs.PackShardWriter(
-        job.out, job.name, tokens_per_image=job.config.tokens_per_image, metadata=metadata
-    ) as writer:
+    with packs.PackShardWriter(job.out, job.name, tokens_per_image=job.config.per_image, metadata=metadata) as writer:
         for sequence, planned in _by_sequence(rows):
             chosen: list[tuple[dict[str, Any], FittedSample, tuple[EncodedImage, ...]]] = []
             for row in planned:
@@ -125,6 +122,7 @@ def _assemble(
             for start, own in zip(starts, tokens, strict=True)
         ),
         images=tuple(itertools.chain.from_iterable(images)),
+        sizes=tuple(itertools.chain.from_iterable(sample.sizes for sample in samples)),
     )
 
 
@@ -140,10 +138,11 @@ def _inputs(
     inputs = {}
     for (source, name, kind), said in sorted(wanted.items()):
         shard = shard_at(job.shards[source], name)
-        table = read_texts(shard, kind, said)
+        sized = asks_sizes(kind, job.config)
+        table = read_texts(shard, kind, said, sizes=sized)
         uids, keys, texts = (table[column].to_pylist() for column in ("uid", "key", "text"))
         spoken = [said[uid] or text for uid, text in zip(uids, texts, strict=True)]
-        answers = fit_rows(tokenizer, kind, spoken, job.config)
+        answers = fit_rows(tokenizer, kind, spoken, job.config, sizes_of(table) if sized else ())
         found = zip(uids, keys, answers, strict=True)
         samples = {uid: (key, answer) for uid, key, answer in found if not isinstance(answer, Rejection)}
         inputs[source, name] = open_tar(shard.tar), samples
@@ -178,7 +177,7 @@ def _fingerprint(job: PackJob, rows: pa.Table) -> str:
     identity = {
         "version": [_CODE_VERSION, manifest.VERSION],
         "rows": rows.to_pydict(),
-        "config": dataclasses.asdict(job.config),
+        "config": job.config.settings(),
         "tokenizer": job.tokenizer_fingerprint,
         "inputs": [[_size(shard.parquet), _size(shard.tar)] for shard in inputs],
     }

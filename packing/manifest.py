@@ -1,10 +1,11 @@
 """A pack's manifest: what a trainer must know before it reads the first sequence, written last."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from mmcorpus.curation.store import storage
+from mmcorpus.packing.layout import LayoutConfig, read_layout
 from mmcorpus.packing.lengths import IMAGE_TOKEN
 from mmcorpus.packing.tokens import special_ids, tokenizer_fingerprint
 
@@ -15,6 +16,8 @@ FORMAT: Final = "mmcorpus-packs"
 VERSION: Final = 1
 ANNOTATED_VERSION: Final = 2
 """Of packs in which images have several captions: who reads version 1 alone would let them see each other."""
+LAYOUT_VERSION: Final = 3
+"""Of packs whose images are not squares: who reads earlier versions alone would render each as one."""
 _REQUIRED: Final = {
     "tokenizer": dict,
     "image_token": int,
@@ -25,6 +28,16 @@ _REQUIRED: Final = {
 }
 _COUNTED: Final = ("sequences", "samples", "images", "tokens", "positions")
 _SHARD_NAME = re.compile(r"\d{5,12}\Z")
+
+
+def layout_of(manifest: Mapping[str, Any]) -> LayoutConfig | None:
+    """The layout that a manifest keeps; None if it keeps none. Raises ValueError unless its hash is the layout's."""
+    if "layout" not in manifest:
+        return None
+    layout = read_layout(manifest["layout"])
+    if layout.hash != manifest.get("layout_hash"):
+        raise ValueError(f"its layout has the hash {layout.hash}, it says {manifest.get('layout_hash')}")
+    return layout
 
 
 class PackError(ValueError):
@@ -51,16 +64,22 @@ def write_manifest(
     context_length: int,
     shards: Sequence[dict[str, Any]],
     parameters: dict[str, Any],
+    layout: LayoutConfig | None = None,
 ) -> dict[str, Any]:
-    """Write `manifest.json` from the shards' records (PackShardWriter.record) and return it; counts are summed."""
+    """Write `manifest.json` from the shards' records (PackShardWriter.record) and return it; counts are summed.
+
+    With a `layout`, `tokens_per_image` is its `constant`, or 0 where an image's size decides.
+    """
+    version = VERSION if layout is None or layout.kind == "square" else LAYOUT_VERSION
     annotated = sum(shard.get("annotated", 0) for shard in shards)
     counted = (*_COUNTED, "annotated") if annotated else _COUNTED
     manifest = {
         "format": FORMAT,
-        "version": ANNOTATED_VERSION if annotated else VERSION,
+        "version": max(version, ANNOTATED_VERSION) if annotated else version,
         "tokenizer": tokenizer,
         "image_token": IMAGE_TOKEN,
         "tokens_per_image": tokens_per_image,
+        **({} if layout is None else {"layout": layout.as_dict(), "layout_hash": layout.hash}),
         "context_length": context_length,
         "counts": {name: sum(shard.get(name, 0) for shard in shards) for name in counted},
         "shards": [{name: shard[name] for name in ("name", "bytes", "sha256", *_COUNTED)} for shard in shards],
@@ -81,11 +100,18 @@ def read_manifest(root: str) -> dict[str, Any]:
         raise PackError(f"{path} is not JSON ({error.why}); copy the pack again or write it again") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise PackError(f"{path} is not the manifest of an mmcorpus pack; give the folder that holds one")
-    if manifest.get("version") not in (VERSION, ANNOTATED_VERSION):
-        read = f"{VERSION} and {ANNOTATED_VERSION}"
+    if manifest.get("version") not in (VERSION, ANNOTATED_VERSION, LAYOUT_VERSION):
+        read = f"{VERSION} to {LAYOUT_VERSION}"
         raise PackError(f"{path} is of version {manifest.get('version')}, this program reads {read}; pack again")
+    try:
+        layout = layout_of(manifest)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise PackError(f"{path} is damaged or of a newer program: {error}; write the pack again") from error
     wrong = [name for name, kind in _REQUIRED.items() if not isinstance(manifest.get(name), kind)]
-    if wrong or manifest["image_token"] != IMAGE_TOKEN or manifest["tokens_per_image"] < 1:
+    per_image: Any = manifest.get("tokens_per_image")
+    if not wrong and (per_image < 1 if layout is None else per_image != (layout.constant or 0)):
+        wrong = ["tokens_per_image"]
+    if wrong or manifest["image_token"] != IMAGE_TOKEN:
         raise PackError(
             f"{path} is damaged: wrong or missing {', '.join(wrong) or 'image token'}; write the pack again"
         )

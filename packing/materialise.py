@@ -93,7 +93,7 @@ def write_packs(
     lacking = sorted(set(metadata["sources"]) - set(shards))
     if lacking:
         raise ValueError(f"{plan} names the source {', '.join(lacking)}; give the folder of its shards")
-    plan_config = PlanConfig(**metadata["config"])
+    plan_config = PlanConfig.read(metadata["config"])
     parameters = {
         **metadata,
         "plan": table_digest(plan, hashlib.sha256()),
@@ -130,7 +130,8 @@ def write_packs(
     written = manifest.write_manifest(
         out,
         tokenizer=described,
-        tokens_per_image=plan_config.tokens_per_image,
+        tokens_per_image=plan_config.per_image if isinstance(plan_config.per_image, int) else 0,
+        layout=plan_config.layout,
         context_length=plan_config.context_length,
         shards=records,
         parameters=parameters,

@@ -23,7 +23,8 @@ import pyarrow as pa
 from mmcorpus.curation.store import storage, written
 from mmcorpus.curation.store.shards import IMAGE_EXTENSIONS, EncodedImage, add_member
 from mmcorpus.curation.store.written import HashedFile
-from mmcorpus.packing.manifest import PackError, read_manifest
+from mmcorpus.packing.layout import LayoutConfig, PerImage
+from mmcorpus.packing.manifest import PackError, layout_of, read_manifest
 from mmcorpus.packing.sequence import PER_SAMPLE, PackedSequence
 
 INDEX_SCHEMA: Final = pa.schema(
@@ -57,9 +58,13 @@ class PackReader:
         self.root = root
         self.manifest: dict[str, Any] = read_manifest(root)
         """`manifest.json` as written; see packing/manifest.py."""
-        self.tokens_per_image: int = self.manifest["tokens_per_image"]
         self.sources: tuple[str, ...] = tuple(sorted(self.manifest.get("parameters", {}).get("sources", ())))
         """Names of the sources that its samples come from."""
+        self.layout: LayoutConfig | None = layout_of(self.manifest)
+        """How its images become crops and positions; None where only their number of positions is known."""
+        constant: int = self.manifest["tokens_per_image"]
+        self.per_image: PerImage = constant if self.layout is None else self.layout.constant or self.layout
+        """Positions of every image, or the layout that says them of its size."""
         self.index: pa.Table = _read_index(root, [shard["name"] for shard in self.manifest["shards"]])
         """A row a sequence, in order: INDEX_SCHEMA's columns and `shard`."""
         self._offsets, self._sizes = (self.index.column(name).to_numpy() for name in ("offset", "size"))
@@ -72,6 +77,16 @@ class PackReader:
                 f"{root}: the indexes hold {len(self)} sequences, the manifest says {expected}; copy the pack again or "
                 "write it again"
             )
+
+    @property
+    def tokens_per_image(self) -> int:
+        """Positions of every image. Raises PackError where its size decides."""
+        if not isinstance(self.per_image, int):
+            raise PackError(
+                f"{self.root} was packed with the image layout {self.per_image.kind!r}, in which images of different "
+                "sizes take different numbers of positions; ask `per_image`"
+            )
+        return self.per_image
 
     @property
     def annotated(self) -> int:
@@ -95,7 +110,7 @@ class PackReader:
             if len(data) != size:
                 raise ValueError(f"the file ends after {len(data)} of {size} bytes")
             packed = _parse(sequence, data)
-            packed.check(self.tokens_per_image)
+            packed.check(self.per_image)
             if (checksum := self._checksums[number].as_py()) is not None and zlib.crc32(data) != checksum:
                 raise ValueError("its bytes are not those that were written")
         except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
@@ -203,6 +218,7 @@ def _parse(sequence: int, data: bytes) -> PackedSequence:
         image_counts=tuple(int(count) for count in meta["image_counts"]),
         loss_spans=tuple(tuple((int(start), int(end)) for start, end in spans) for spans in meta["loss_spans"]),
         images=tuple(images),
+        sizes=tuple((int(width), int(height)) for width, height in meta.get("sizes", ())),
         branches=tuple(tuple(int(start) for start in begins) for begins in meta.get("branches", ())),
     )
 
@@ -233,7 +249,9 @@ class PackShardWriter:
     index, with the tar's `sha256` and `bytes` and the counts added; afterwards `record` holds it all.
     """
 
-    def __init__(self, root: str, name: str, *, tokens_per_image: int, metadata: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, root: str, name: str, *, tokens_per_image: PerImage, metadata: dict[str, Any] | None = None
+    ) -> None:
         self.root, self.name, self.tokens_per_image = root, name, tokens_per_image
         self.record: dict[str, Any] = dict(metadata or {})
         self._rows: list[dict[str, int]] = []
@@ -254,6 +272,7 @@ class PackShardWriter:
         offset, key = self._tar.offset, f"{packed.sequence:08d}"
         meta = {name: getattr(packed, name) for name in PER_SAMPLE}
         meta |= {"branches": packed.branches} if any(packed.branches) else {}
+        meta |= {"sizes": packed.sizes} if packed.sizes else {}
         add_member(self._tar, f"{key}.json", json.dumps(meta, sort_keys=True).encode())
         array = io.BytesIO()
         np.lib.format.write_array(array, packed.input_ids.astype("<i4"), version=(1, 0), allow_pickle=False)

@@ -34,9 +34,14 @@ def write_pickles(packs: str, out: str, *, min_side: int | None = 384, map_fn: M
 
     Images whose shorter side exceeds `min_side` are shrunk to it, aspect kept; null keeps all sizes. A sample whose
     image cannot be decoded is left out and named in the stats' `undecodable`. Committed shards are kept.
-    Raises ValueError for packs in which images have several captions, which that layout cannot say.
+    Raises ValueError for packs in which images have several captions, or are not squares, which that layout cannot say.
     """
     reader = PackReader(packs)
+    if reader.layout is not None and reader.layout.kind != "square":
+        raise ValueError(
+            f"{packs} was packed with the image layout {reader.layout.kind!r}, and Open-Qwen2VL's pickles hold squares:"
+            " plan with tokens_per_image, or leave the pickles out"
+        )
     if reader.annotated:
         raise ValueError(
             f"{packs} has {reader.annotated:,} images with several captions, which must not see each other, and "

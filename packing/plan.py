@@ -4,7 +4,6 @@ Consecutive input shards form windows, each with its share of every source, and 
 that writing a pack touches few input shards at a time. A plan's parquet has one row group a window.
 """
 
-import dataclasses
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,8 +20,8 @@ from mmcorpus.curation.store.shards import Shard, list_shards
 from mmcorpus.packing.annotations import CAPTIONS, Annotations, with_captions
 from mmcorpus.packing.bounds import Mixing, lower_bound
 from mmcorpus.packing.config import PlanConfig
-from mmcorpus.packing.inputs import Kind, read_texts, uid_bytes
-from mmcorpus.packing.samples import fit_rows
+from mmcorpus.packing.inputs import Kind, read_texts, sizes_of, uid_bytes
+from mmcorpus.packing.samples import asks_sizes, fit_rows
 from mmcorpus.packing.tokens import load_tokenizer, special_ids, tokenizer_fingerprint
 from mmcorpus.packing.verdicts import FittedRows, SourceVerdicts
 from mmcorpus.packing.window import PLAN_SCHEMA, pack_window
@@ -202,13 +201,16 @@ def _fit_shard(
     verdicts: SourceVerdicts,
     captions: Annotations | None,
 ) -> FittedRows:
-    rows = read_texts(shard, kind)
+    sized = asks_sizes(kind, config)
+    rows = read_texts(shard, kind, sizes=sized)
     uids = uid_bytes(rows["uid"])
     wanted = verdicts.wanted(uids)
-    texts = rows["text"].take(wanted).to_pylist()
+    rows = rows.take(wanted)
+    texts = rows["text"].to_pylist()
     if captions is not None:
         texts = [several or text for several, text in zip(captions.of(uids[wanted]), texts, strict=True)]
-    return verdicts.decide(uids[wanted], fit_rows(tokenizer, kind, texts, config))
+    fitted = fit_rows(tokenizer, kind, texts, config, sizes_of(rows) if sized else ())
+    return verdicts.decide(uids[wanted], fitted)
 
 
 def _report(
@@ -235,7 +237,7 @@ def _metadata(config: PlanConfig, tokenizer: "PreTrainedTokenizerFast", sources:
     annotated = sorted(name for name, source in sources.items() if source.annotations is not None)
     return json.dumps(
         {
-            "config": dataclasses.asdict(config),
+            "config": config.settings(),
             "tokenizer": {
                 "fingerprint": tokenizer_fingerprint(tokenizer),
                 "special_ids_hash": special_ids(tokenizer).hash,

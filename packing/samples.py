@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mmcorpus.packing import conversations, documents, tokens
 from mmcorpus.packing.chat import CHATML, ChatTemplate
 from mmcorpus.packing.config import ChatTemplateName, PlanConfig
 from mmcorpus.packing.inputs import IMAGES_PER_SAMPLE, Kind
+from mmcorpus.packing.layout.base import Size
 from mmcorpus.packing.lengths import expanded_length
 from mmcorpus.packing.turns import parse_conversation
 
@@ -32,6 +35,8 @@ class FittedSample:
     """How many captions more it was given, for which a sequence has no room."""
     part: int = 0
     """Which part of its row it is."""
+    sizes: tuple[Size, ...] = ()
+    """Width and height of each of its images, where those decide how many positions they take."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,7 +44,7 @@ class Rejection:
     """Why a row is not packed, as the ledger says it."""
 
     rule: str
-    """`missing_text`, `bad_conversation`, `bad_document`, `too_long` or `too_many_images`."""
+    """`missing_text`, `missing_size`, `bad_conversation`, `bad_document`, `too_long` or `too_many_images`."""
     value: str
 
 
@@ -52,16 +57,22 @@ def fit_rows(
     kind: Kind,
     texts: Sequence[str | tuple[str, ...] | None],
     config: PlanConfig,
+    sizes: Sequence[tuple[int | None, int | None]] = (),
 ) -> list[Fitted]:
     """Tokenize rows' texts (captions; conversations or nodes as JSON) in one batch; one answer a row, in order.
 
+    `sizes` are width and height of each row's image: needed where `asks_sizes`.
     A pair may have several captions: those that do not fit are left out, the last first, and `too_long` is asked of the
     image with the first alone. A document that is too long, or has more images than `max_images`, is dropped, or cut to
     its beginning, or split.
     """
     template = chat_template(tokenizer, config.chat_template) if kind == "conversation" else None
     rows = [_read(kind, text, template) for text in texts]
-    readable = [row for row in rows if not isinstance(row, Rejection)]
+    sized = asks_sizes(kind, config)
+    if sized:
+        rows = [_with_size(row, size) for row, size in zip(rows, sizes, strict=True)]
+    kept = [number for number, row in enumerate(rows) if not isinstance(row, Rejection)]
+    readable = [rows[number] for number in kept]
     if kind in ("document", "text"):
         fitted = iter([_fit_document(each, config) for each in documents.encode_documents(tokenizer, readable)])
     else:
@@ -71,7 +82,9 @@ def fit_rows(
             else conversations.encode_conversations(tokenizer, readable)
         )
         captions = [row if isinstance(row, tuple) else () for row in readable]
-        fitted = iter([_fit(sample, given, config) for sample, given in zip(encoded, captions, strict=True)])
+        images = [_known(sizes[number]) if sized else () for number in kept]
+        fits = zip(encoded, captions, images, _per_image(config, images), strict=True)
+        fitted = iter([_fit(sample, given, own, per_image, config) for sample, given, own, per_image in fits])
     return [row if isinstance(row, Rejection) else next(fitted) for row in rows]
 
 
@@ -101,8 +114,49 @@ def _read(kind: Kind, text: str | tuple[str, ...] | None, template: ChatTemplate
     return nodes
 
 
-def _fit(sample: tokens.TokenizedSample, given: tuple[str, ...], config: PlanConfig) -> Fitted:
-    context_length, tokens_per_image = config.context_length, config.tokens_per_image
+def asks_sizes(kind: Kind, config: PlanConfig) -> bool:
+    """Whether the sizes of images decide the lengths of rows of this kind. Raises ValueError for documents then, since
+    their rows do not say them."""
+    if isinstance(config.per_image, int) or kind == "text":
+        return False
+    if kind == "document":
+        raise ValueError(
+            f"pack.layout: under {config.per_image.kind!r} an image's positions depend on its size, which documents' "
+            "rows do not say; give them a layout of the kind square or mm1"
+        )
+    return True
+
+
+def _known(size: tuple[int | None, int | None]) -> tuple[Size, ...]:
+    """A row's image's size; none if it is not known."""
+    width, height = size
+    return ((width, height),) if width and height else ()
+
+
+def _with_size(row: Any, size: tuple[int | None, int | None]) -> Any:
+    """The row, or a Rejection if its image's size is not known."""
+    if isinstance(row, Rejection) or _known(size):
+        return row
+    return Rejection(rule="missing_size", value=f"missing_size: {size[0]} x {size[1]}")
+
+
+def _per_image(config: PlanConfig, images: Sequence[tuple[Size, ...]]) -> Sequence[int]:
+    """Positions of each row's image."""
+    if isinstance(config.per_image, int):
+        return [config.per_image] * len(images)
+    sizes = np.array(images, dtype=np.int64).reshape(-1, 2)
+    lengths: list[int] = config.per_image.lengths(sizes[:, 0], sizes[:, 1]).tolist()
+    return lengths
+
+
+def _fit(
+    sample: tokens.TokenizedSample,
+    given: tuple[str, ...],
+    images: tuple[Size, ...],
+    tokens_per_image: int,
+    config: PlanConfig,
+) -> Fitted:
+    context_length = config.context_length
     sample = tokens.fit_annotations(sample, context_length, tokens_per_image)
     captions = given[: max(1, len(sample.branches))]
     full_length = length = expanded_length(len(sample.input_ids), sample.image_count, tokens_per_image)
@@ -112,12 +166,17 @@ def _fit(sample: tokens.TokenizedSample, given: tuple[str, ...], config: PlanCon
             return Rejection(rule="too_long", value=f"length={full_length}")
         sample, length = cut, expanded_length(len(cut.input_ids), cut.image_count, tokens_per_image)
     left_out = len(given) - len(captions)
-    return (FittedSample(tokens=sample, length=length, full_length=full_length, captions=captions, left_out=left_out),)
+    fitted = FittedSample(
+        tokens=sample, length=length, full_length=full_length, captions=captions, left_out=left_out, sizes=images
+    )
+    return (fitted,)
 
 
 def _fit_document(document: documents.TokenizedDocument, config: PlanConfig) -> Fitted:
     whole, images = len(document.input_ids), len(document.images)
-    full_length = expanded_length(whole, images, config.tokens_per_image)
+    # Under any other layout there are texts alone (`asks_sizes`), which have no images.
+    tokens_per_image = config.per_image if isinstance(config.per_image, int) else 0
+    full_length = expanded_length(whole, images, tokens_per_image)
     edges = [0, whole]
     if full_length > config.context_length or (config.max_images is not None and images > config.max_images):
         if config.too_long == "drop":
@@ -127,7 +186,7 @@ def _fit_document(document: documents.TokenizedDocument, config: PlanConfig) -> 
         edges = documents.cuts(
             document,
             context_length=config.context_length,
-            tokens_per_image=config.tokens_per_image,
+            tokens_per_image=tokens_per_image,
             max_images=config.max_images,
         )
     parts = []
@@ -135,6 +194,6 @@ def _fit_document(document: documents.TokenizedDocument, config: PlanConfig) -> 
         part = document.part(start, end)
         # A sample's first token is never a target, so that a part may have nothing to learn from: images, or one token.
         if part.loss_spans and part.loss_spans[-1][1] > 1:
-            length = expanded_length(end - start, part.image_count, config.tokens_per_image)
+            length = expanded_length(end - start, part.image_count, tokens_per_image)
             parts.append(FittedSample(tokens=part, length=length, full_length=full_length, part=number))
     return tuple(parts) or Rejection(rule="too_long", value=f"length={full_length}")

@@ -8,7 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mmcorpus.curation.store.shards import EncodedImage
-from mmcorpus.packing.lengths import IMAGE_TOKEN, expanded_length
+from mmcorpus.packing.layout import PerImage
+from mmcorpus.packing.layout.base import Size
+from mmcorpus.packing.lengths import IMAGE_TOKEN
 from mmcorpus.packing.tokens import Spans
 
 PER_SAMPLE: Final = ("uids", "sources", "lengths", "token_counts", "image_counts", "loss_spans")
@@ -34,6 +36,8 @@ class PackedSequence:
     """Per sample, `[start, end)` over this sequence's `input_ids` of the tokens that are targets."""
     images: tuple[EncodedImage, ...]
     """In the order of their placeholders; encoded, not yet decoded by anybody."""
+    sizes: tuple[Size, ...] = ()
+    """Width and height of each image, by which its layout was planned; empty where every image is as long."""
     branches: tuple[tuple[int, ...], ...] = ()
     """Per sample, where in `input_ids` each of its annotations begins, if it has several; empty if no sample has."""
 
@@ -42,7 +46,7 @@ class PackedSequence:
         """Positions of the whole sequence."""
         return sum(self.lengths)
 
-    def check(self, tokens_per_image: int) -> None:
+    def check(self, per_image: PerImage) -> None:
         """Raise ValueError, saying which numbers disagree, unless ids, counts, spans and images fit together."""
         if len({len(getattr(self, name)) for name in PER_SAMPLE}) != 1:
             raise ValueError("its lists differ in the number of samples")
@@ -51,22 +55,34 @@ class PackedSequence:
         branches = self.branches or ((),) * len(self.uids)
         if len(branches) != len(self.uids):
             raise ValueError(f"branches are of {len(branches)} samples, there are {len(self.uids)}")
-        start = 0
+        image_lengths = self._image_lengths(per_image)
+        start = first_image = 0
         for tokens, images, length, spans, begins in zip(
             self.token_counts, self.image_counts, self.lengths, self.loss_spans, branches, strict=True
         ):
             end = start + tokens
             placeholders = int((self.input_ids[start:end] == IMAGE_TOKEN).sum())
-            if placeholders != images or length != expanded_length(tokens, images, tokens_per_image):
+            positions = sum(image_lengths[first_image : first_image + images])
+            if placeholders != images or length != tokens - images + positions:
                 raise ValueError(
                     f"a sample of {tokens} tokens, {placeholders} of them images, says {images} images, length {length}"
                 )
             if any(not start <= first < last <= end for first, last in spans):
                 raise ValueError(f"loss span outside its sample [{start}, {end}): {list(spans)}")
             _check_branches(begins, start, end, spans, self.input_ids)
-            start = end
+            start, first_image = end, first_image + images
         if sum(self.image_counts) != len(self.images):
             raise ValueError(f"image_counts add up to {sum(self.image_counts)}, there are {len(self.images)} images")
+
+    def _image_lengths(self, per_image: PerImage) -> list[int]:
+        """Positions of each image."""
+        if isinstance(per_image, int):
+            return [per_image] * sum(self.image_counts)
+        if len(self.sizes) != sum(self.image_counts):
+            raise ValueError(f"sizes are of {len(self.sizes)} images, image_counts of {sum(self.image_counts)}")
+        sizes = np.array(self.sizes, dtype=np.int64).reshape(-1, 2)
+        lengths: list[int] = per_image.lengths(sizes[:, 0], sizes[:, 1]).tolist()
+        return lengths
 
 
 def _check_branches(

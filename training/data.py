@@ -84,6 +84,11 @@ def check_packs(reader: PackReader, tokenizer: "PreTrainedTokenizerFast", tokens
             f"{root} was packed with the tokenizer {packed['name']!r}, whose vocabulary differs from that of the "
             "model's tokenizer: the same ids would mean other words. Pack again with the model's tokenizer"
         )
+    if reader.layout is not None and reader.layout.kind != "square":
+        raise ValueError(
+            f"{root} was packed with the image layout {reader.layout.kind!r}, and the trainer renders squares alone: "
+            "pack again with tokens_per_image, or a layout of the kind square"
+        )
     if reader.tokens_per_image != tokens_per_image:
         raise ValueError(
             f"{root} was packed with {reader.tokens_per_image} tokens an image but the model gives {tokens_per_image}: "

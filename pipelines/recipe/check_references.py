@@ -230,6 +230,19 @@ def _packs(recipe: Recipe) -> Iterable[Finding]:
         if missing:
             yield ("pack", name, "mix"), f"says nothing of {', '.join(missing)}; give each source a share"
         yield from _annotations(recipe, name)
+        yield from _layout(recipe, name)
+
+
+def _layout(recipe: Recipe, name: str) -> Iterable[Finding]:
+    """What does not fit of a pack's `layout`."""
+    config = recipe.file.pack[name]
+    if config.layout is not None and config.layout.kind != "square" and config.format == "both":
+        yield ("pack", name, "format"), "Open-Qwen2VL's pickles hold squares; leave the layout out, or the pickles"
+    kinds = {source: recipe.file.sources[source].kind for source in config.sources if source in recipe.file.sources}
+    documents = [source for source, kind in kinds.items() if kind == "document"]
+    if documents and not isinstance(config.per_image, int):
+        text = f"{config.per_image.kind!r} asks for images' sizes, which documents' rows do not say: {documents[0]!r}"
+        yield ("pack", name, "layout"), f"{text} needs the kind square or mm1"
 
 
 def _not_packed(source: str, sources: Iterable[str]) -> str:
@@ -281,8 +294,11 @@ def _training(recipe: Recipe) -> Iterable[Finding]:
 def _fit(recipe: Recipe, stage: str, pack: str) -> Iterable[Finding]:
     config = recipe.file.pack[pack]
     tokens, place = _tokens_per_image(recipe, stage)
-    if tokens is not None and config.tokens_per_image != tokens:
-        numbers = f"{tokens}, but pack {pack!r} has {config.tokens_per_image}"
+    if config.layout is not None and config.layout.kind != "square":
+        text = f"pack {pack!r} has the layout {config.layout.kind!r}; the trainer renders squares alone"
+        yield ("train", "stages", stage, "pack"), text
+    elif tokens is not None and config.per_image != tokens:
+        numbers = f"{tokens}, but pack {pack!r} has {config.per_image}"
         yield place, f"{numbers}; planner and model must agree, or the stage takes a `tokens_per_image` of its own"
 
 

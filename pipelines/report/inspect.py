@@ -79,12 +79,13 @@ def _packs(path: str) -> Lines:
     from mmcorpus.packing.packs import PackReader
 
     reader = PackReader(path)
-    manifest = reader.manifest
+    manifest, each = reader.manifest, reader.per_image
     counts = manifest["counts"]
     positions, capacity = counts["positions"], counts["sequences"] * manifest["context_length"]
+    tokens = each if isinstance(each, int) else f"the layout {each.kind}'s"
     yield f"packs: {', '.join(f'{value:,} {name}' for name, value in counts.items())}"
     yield (
-        f"  context {manifest['context_length']:,}, {manifest['tokens_per_image']} tokens an image, "
+        f"  context {manifest['context_length']:,}, {tokens} tokens an image, "
         f"{positions / capacity if capacity else 0:.1%} full, {len(manifest['shards'])} shards"
     )
     yield f"  tokenizer {manifest['tokenizer']['name']}, {manifest['tokenizer']['vocabulary_size']:,} ids"

@@ -38,7 +38,7 @@ def packs(run: str, stages: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]
                 "fill": total / (len(lengths) * context) if len(lengths) else None,
                 **{key: planned.get(key) for key in ("bound", "lower_bound", "of_bound", "mixing")},
                 "images": images,
-                "tokens": total - images * int(manifest["tokens_per_image"]),
+                "tokens": int(manifest["counts"]["tokens"]) - images,
                 "context_length": context,
                 "svg": svg.histogram(lengths.astype(np.float64), np.ones(len(lengths), dtype=bool), f"fill of {name}"),
             }

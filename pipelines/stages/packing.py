@@ -171,7 +171,12 @@ def _pack(
 
     planning = Stage(
         name=f"{title}/plan",
-        config={**plain(config), **named, "sources": kinds, **({"annotations": annotated} if annotated else {})},
+        config={
+            **plain(config.settings()),
+            **named,
+            "sources": kinds,
+            **({"annotations": annotated} if annotated else {}),
+        },
         version="3",  # sequences are filled exactly
         needs=(
             *_selected(run, sources),

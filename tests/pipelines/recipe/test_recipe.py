@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from mmcorpus.curation.engine.stage import Stage
+from mmcorpus.packing.layout import MolmoLayout
 from mmcorpus.pipelines.recipe.load import load_recipe
 from mmcorpus.pipelines.recipe.problems import RecipeError
 from mmcorpus.pipelines.stages.order import build_stages
@@ -214,3 +215,32 @@ def test_no_recipe(tmp_path: Path) -> None:
     ):
         load_recipe("dmo")
     assert "a recipe is a mapping" in complaints(tmp_path, "- a\n- b\n")
+
+
+def test_a_layout_is_read_by_its_kind_and_fits_what_reads_its_packs(tmp_path: Path) -> None:
+    text = SMALL.split("train:\n  model")[0]
+    with_layout = text.replace("context_length: 64, tokens_per_image: 4}", "layout: {kind: molmo, margins: [4, 6]}}")
+    config = load_recipe(write(tmp_path, with_layout), []).file.pack["one"]
+    assert config.layout == MolmoLayout(margins=(4, 6))
+    assert load_recipe(write(tmp_path, text), []).file.pack["one"].layout is None
+
+    def told(layout: str, recipe: str = text) -> str:
+        return complaints(tmp_path, recipe.replace("tokens_per_image: 4}", f"layout: {layout}}}", 1))
+
+    assert "pack.one.layout: the layout 'mollmo' is not known; there are square, molmo" in told("{kind: mollmo}")
+    assert "the layout 'native' has no setting tokens; it has kind, patch" in told("{kind: native, tokens: 4}")
+    assert "crop is 340 in the layout 'molmo'; give a multiple of the patch, 14" in told("{kind: molmo, crop: 340}")
+    assert "a layout is a mapping such as {kind: molmo}, not 'molmo'" in told("molmo")
+    assert "no more than one image's 720 positions" in told("{kind: mm1}")
+    squares = SMALL.replace("context_length: 64, tokens_per_image: 4}", "layout: {kind: catty}}")
+    problems = complaints(tmp_path, squares)
+    assert "train.stages.first.pack: pack 'one' has the layout 'catty'; the trainer renders squares alone" in problems
+    assert "leave the layout out, or the pickles" in told("{kind: native}, format: both")
+    pages = text.replace("pack:\n", "pack:\n  three: {sources: [pages], layout: {kind: native}}\n").replace(
+        "sources:\n  pairs", "sources:\n  pages: {kind: document, pages: none}\n  pairs", 1
+    )
+    assert "'native' asks for images' sizes, which documents' rows do not say: 'pages' needs" in complaints(
+        tmp_path, pages
+    )
+    square = SMALL.replace("[pairs], context_length: 64, tokens_per_image: 4}", "[pairs], layout: {tokens: 4}}")
+    assert load_recipe(write(tmp_path, square), []).file.pack["one"].per_image == 4
