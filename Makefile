@@ -14,7 +14,7 @@ VLLM_STAMP := $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),$(VLLM)/
 .PHONY: help venv venv-vllm demo test test-fast soak lint clean
 
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
-PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
+PARALLEL := -n 3 --dist loadfile --no-loadscope-reorder
 
 help:
 	@sed -n '1,5s/^# //p' Makefile

@@ -79,11 +79,12 @@ class PlanConfig:
         return self.tokens_per_image if self.layout is None else self.layout.constant or self.layout
 
     def settings(self) -> dict[str, Any]:
-        """Every setting as JSON-able values, for what records what it was made with; a layout only if one is set, so
-        that the records of plans without one stay as they were. `read` makes the config of them."""
-        fields = dataclasses.asdict(self)
-        del fields["layout"]
-        return fields if self.layout is None else {**fields, "layout": self.layout.as_dict()}
+        """Every setting as JSON-able values, for what records what it was made with; a layout and another chat template
+        than ChatML only if set, so that the records of plans without them stay as they were. `read` makes the config
+        of them."""
+        fields = {**dataclasses.asdict(self), "layout": self.layout.as_dict() if self.layout is not None else None}
+        later = {"layout": None, "chat_template": "chatml"}
+        return {name: value for name, value in fields.items() if name not in later or value != later[name]}
 
     @classmethod
     def read(cls, settings: Mapping[str, Any]) -> Self:

@@ -70,16 +70,17 @@ def _kinds(sizes: Sequence[IntArray], most: Sequence[int]) -> tuple[list[IntArra
     if radix < 2**22:
         counts = np.bincount(keys)
         found = np.flatnonzero(counts)
-        number = np.zeros(len(counts), dtype=np.uint16 if len(found) < 2**16 else np.int64)
+        number: npt.NDArray[np.integer] = np.zeros(len(counts), np.uint16 if len(found) < 2**16 else np.int64)
         number[found] = np.arange(len(found))
-        kind_of, left = number[keys], counts[found]
+        kind_of: npt.NDArray[np.integer] = number[keys]
+        left = counts[found]
     else:
         found, kind_of, left = np.unique(keys, return_inverse=True, return_counts=True)
     kinds: list[IntArray] = []
     for limit in reversed(most):
         found, own = np.divmod(found, limit + 1)
         kinds.insert(0, own)
-    return kinds, kind_of, left
+    return kinds, kind_of, left.astype(np.int64, copy=False)
 
 
 class _Pools:

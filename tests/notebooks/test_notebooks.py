@@ -13,13 +13,8 @@ from PIL import Image
 from mmcorpus.pipelines.recipe.load import load_recipe
 from mmcorpus.pipelines.run.run_recipe import run_recipe
 
-pytestmark = pytest.mark.slow
-
 ROOT = Path(__file__).parent.parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-ONE_BY_ONE = [
-    pytest.param(path, id=path.stem, marks=[] if path.stem == "quickstart" else pytest.mark.soak) for path in NOTEBOOKS
-]
 SMALL = {
     "web.generate.pairs": 300,
     "web.generate.instructions": 40,
@@ -56,7 +51,8 @@ def execute(path: Path, run: str) -> nbformat.NotebookNode:
     return notebook
 
 
-@pytest.mark.parametrize("path", ONE_BY_ONE)
+@pytest.mark.soak
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs_and_shows_something_in_every_cell_but_the_first(path: Path, demo: str) -> None:
     notebook = execute(path, demo)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]

@@ -34,11 +34,6 @@ def killed(folder: Path, kills: int, seed: int) -> dict[str, Any]:
     return said
 
 
-@pytest.mark.slow
-def test_some_kills_change_no_byte(tmp_path: Path) -> None:
-    killed(tmp_path, 8, seed=0)
-
-
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 def test_200_kills_change_no_byte(tmp_path: Path) -> None:

@@ -180,7 +180,7 @@ def leaks(root: Path, secrets: dict[str, str]) -> list[str]:
     return [f"{path}: {form}" for path, text in texts(root) for form in forms if form in text]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_no_file_log_or_message_of_a_run_holds_a_secret(tmp_path: Path, web: Web) -> None:
     refused = call(tmp_path, web, FIRST)
     assert refused.returncode != 0, "the list's server says 403"

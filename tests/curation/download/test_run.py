@@ -291,11 +291,9 @@ def slow_source(web: Web, tmp_path: Path) -> str:
     return str(path)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.usefixtures("ray_local")
-@pytest.mark.parametrize(
-    ("kill", "committed"), [(signal.SIGKILL, 3), pytest.param(signal.SIGINT, 1, marks=pytest.mark.soak)]
-)
+@pytest.mark.parametrize(("kill", "committed"), [(signal.SIGKILL, 3), (signal.SIGINT, 1)])
 def test_killed_and_run_again_gives_the_same_shards(
     web: Web, tmp_path: Path, kill: signal.Signals, committed: int
 ) -> None:
