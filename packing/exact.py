@@ -116,11 +116,11 @@ class _Pools:
             self._recipes.extend(recipe)
             self._lengths.append(len(recipe))
             self._times.append(times)
-        kinds, lengths, times = (np.array(own, dtype=np.int64) for own in (self._recipes, self._lengths, self._times))
-        held = np.repeat(lengths, times)
+        kinds, lengths, repeats = (np.array(own, dtype=np.int64) for own in (self._recipes, self._lengths, self._times))
+        held = np.repeat(lengths, repeats)
         bins = np.repeat(np.arange(len(held)), held)
         at = np.arange(len(bins)) - np.repeat(np.cumsum(held) - held, held)
-        return kinds[np.repeat(np.repeat(np.cumsum(lengths) - lengths, times), held) + at], bins, at
+        return kinds[np.repeat(np.repeat(np.cumsum(lengths) - lengths, repeats), held) + at], bins, at
 
     def _recipe(self) -> list[int]:
         """The kinds that fill one bin."""

@@ -34,10 +34,10 @@ def alignments(one: Floats, other: Floats) -> Iterator[Any]:
     # Thin lines vanish from the coarsest pictures, and the way from there leads astray where the start is right.
     fits = _correlation(*_reduced(one, other, start, _LEVELS[1][0])[0]) >= _LEAST_CORRELATION
     for side, iterations in _LEVELS[1:] if fits else _LEVELS:
-        (*small, warp), sizes = _reduced(one, other, place, side)
+        (*small, guess), sizes = _reduced(one, other, place, side)
         criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, iterations, 1e-4)
         try:
-            correlation, warp = cv2.findTransformECC(small[0], small[1], warp, cv2.MOTION_AFFINE, criteria)
+            correlation, warp = cv2.findTransformECC(small[0], small[1], guess, cv2.MOTION_AFFINE, criteria)
         except cv2.error:  # too little texture, or it does not converge
             break
         if correlation < _LEAST_CORRELATION:

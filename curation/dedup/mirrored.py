@@ -35,7 +35,8 @@ def _signs() -> npt.NDArray[np.float64]:
     """Of each projection [48, tables * bits], 1 and -1 by chance, the same on every machine."""
     count = 3 * _SIDE * _SIDE * TABLES * _BITS
     chance = np.frombuffer(hashlib.shake_256(b"thumbnails").digest(count // 8), np.uint8)
-    return (np.unpackbits(chance) * 2.0 - 1).reshape(3 * _SIDE * _SIDE, -1)
+    signs = np.unpackbits(chance).astype(np.float64) * 2 - 1
+    return signs.reshape(3 * _SIDE * _SIDE, -1)
 
 
 def _even_bits(side: int) -> Bools:
