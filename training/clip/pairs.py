@@ -18,7 +18,7 @@ from mmcorpus.curation.selection.tables import read_selection, selection_pairs
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store import uid_arrays as uids
 from mmcorpus.curation.store.shards import IMAGE_EXTENSIONS, SUCCESS, Shard, list_shards, read_rows
-from mmcorpus.curation.store.tars import is_readable, read_tar
+from mmcorpus.curation.store.tars import is_readable, read_tar, sample_of
 
 pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 
@@ -164,7 +164,7 @@ def _images(shard: Shard) -> dict[str, tuple[int, int]]:
     fs, inner = storage.filesystem(shard.tar)
     with fs.open(inner, "rb") as file, read_tar(file, "r:") as tar:
         for member in tar:
-            key, _, extension = member.name.partition(".")
+            key, extension = sample_of(member.name)
             if is_readable(member) and extension.lower() in IMAGE_EXTENSIONS:
                 places[key] = (member.offset_data, member.size)
     return places
