@@ -163,9 +163,19 @@ def save_checkpoint(
         save_file(moments, os.path.join(folder, "optimizer.safetensors"))
         save_file(rng_tensors(device), os.path.join(folder, "rng.safetensors"))
         storage.write_json(os.path.join(folder, STATE), state)
-    for old in list_checkpoints(root)[:-keep_last]:
-        storage.remove(old)
+    remove_old(root, keep_last)
     return path
+
+
+def remove_old(root: str, keep_last: int) -> None:
+    """Remove the checkpoints under `root` before the last `keep_last`, and what a kill left of removing some before."""
+    complete = list_checkpoints(root)
+    for name in sorted(filter(_FOLDER.match, storage.list_names(root))):
+        folder = storage.join(root, name)
+        if folder in complete[-keep_last:]:
+            break
+        storage.remove(storage.join(folder, STATE))  # first: without it, what is left is no checkpoint
+        storage.remove(folder)
 
 
 @contextlib.contextmanager

@@ -112,6 +112,8 @@ class Trainer(Generic[Batch]):
         FloatingPointError if the gradient is not finite in more steps than may be skipped.
         """
         task, config, totals, main = self.task, self.task.config, self.task.totals, self.world.is_main
+        if self.saved and main:
+            checkpoint.remove_old(storage.join(self.out, "checkpoints"), config.checkpoints.keep_last)
         if totals.step >= task.steps and self.saved:
             return self.saved
         with contextlib.ExitStack() as stack:

@@ -54,7 +54,9 @@ def read_table(parquet: str, tar: str, columns: Sequence[str] | None = None) -> 
         return table if columns is None else table.select(list(columns))
     if "uid" in table.column_names and not _all_uids(table["uid"]):
         place = table.column_names.index("uid")
-        table = table.set_column(place, "uid", pa.array(_uids(parquet, tar, table["uid"].to_pylist()), pa.string()))
+        with storage.reading(parquet, storage.PARQUET):
+            told = table["uid"].to_pylist()
+        table = table.set_column(place, "uid", pa.array(_uids(parquet, tar, told), pa.string()))
     return table
 
 
@@ -87,7 +89,8 @@ def _all_uids(column: Any) -> bool:
 def _uids(parquet: str, tar: str, told: list[Any]) -> list[str | None]:
     """The uids of a parquet's rows, of which some are told."""
     there = storage.read_schema(parquet).names
-    rows = storage.read_table(parquet, columns=[name for name in _CONTENT if name in there]).to_pylist()
+    with storage.reading(parquet, storage.PARQUET):
+        rows = storage.read_table(parquet, columns=[name for name in _CONTENT if name in there]).to_pylist()
     uids = [own_uid(own) for own in told]
     if any(uids) or _says_uid(tar):
         owned = _by_key(tar, "own")

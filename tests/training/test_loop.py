@@ -278,6 +278,10 @@ def test_metrics_are_cut_back_to_the_checkpoint(packs: str, tiny: ModelConfig, s
 def test_only_the_last_checkpoints_are_kept(packs: str, tiny: ModelConfig, stage: Stages, tmp_path: Path) -> None:
     train(stage(checkpoint_every=1, keep_last=2), packs, str(tmp_path), model=tiny)
     assert [path[-2:] for path in list_checkpoints(str(tmp_path / "checkpoints"))] == ["05", "06"]
+    half_removed = tmp_path / "checkpoints" / "step-00000004" / "vision"  # a kill left it
+    half_removed.mkdir(parents=True)
+    train(stage(checkpoint_every=1, keep_last=2), packs, str(tmp_path), model=tiny)
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["step-00000005", "step-00000006"]
 
 
 def test_sft_goes_on_from_pretraining(

@@ -172,3 +172,13 @@ def test_a_folder_of_other_names_says_which_are_needed(tmp_path: Path) -> None:
         raise no_shards(str(tmp_path))
     with pytest.raises(ValueError, match="download first"):
         raise no_shards(str(tmp_path / "nothing"))
+
+
+def test_uids_that_are_no_text_name_the_file(tmp_path: Path) -> None:
+    """A flipped bit in a string that parquet does not check."""
+    made = shard(tmp_path, rows())
+    table = pa.Table.from_pylist(rows())
+    uids = pa.array([b"\xe1" * 32] * len(table), pa.binary()).view(pa.string())
+    storage.write_table(made.parquet, table.append_column("uid", uids))
+    with pytest.raises(storage.Damaged, match=r"00000\.parquet"):
+        read_rows(made)
