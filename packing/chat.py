@@ -7,7 +7,9 @@ A template is a program, so it is run, once for each order of roles, on marks in
 itself may be control tokens; what is said in a turn comes from the web and never is.
 """
 
+import datetime
 import functools
+import hashlib
 import itertools
 import re
 from collections.abc import Sequence
@@ -30,8 +32,9 @@ Turns = list[tuple[str, str]]
 """A conversation's (role, text), roles being `system`, `user` and `assistant`."""
 
 _CHATML_TOKENS: Final = ("<|im_start|>", "<|im_end|>")
-_DATE: Final = "26 Jul 2024"
-"""What Llama 3 says the day is where nobody says it; its templates would write the day of the run."""
+_DAY: Final = datetime.datetime(2024, 7, 26)
+"""What Llama 3 says the day is where nobody says it; templates would write the day of the run."""
+_TODAY: Final = re.compile(r"""strftime_now\(\s*(["'])(.+?)\1\s*\)""")
 _LEFT, _RIGHT = "\u2003", "\u2002"
 """White space that no template writes itself."""
 _MARK: Final = re.compile("\ue000([0-9]+)\ue001")
@@ -64,7 +67,9 @@ class ChatTemplate:
         Raises ValueError if it has none, and where what is put together by it is not what `apply_chat_template` gives.
         """
         own = tokenizer.chat_template
-        self.template = template or (own if isinstance(own, str) else "")
+        told = template or (own.get("default") if isinstance(own, dict) else own) or ""
+        self.template = _TODAY.sub(lambda call: repr(_DAY.strftime(call[2])), told)
+        """Its text, in which a fixed day stands where it asks for that of the run."""
         self._tokenizer, self._name = tokenizer, tokenizer.name_or_path
         added = tokenizer.backend_tokenizer.get_added_tokens_decoder()
         self.controls = {number: token for number, token in added.items() if not token.content.isspace()}
@@ -80,6 +85,11 @@ class ChatTemplate:
                 f"the tokenizer {self._name!r} has no {' and no '.join(lacking)}, which ChatML is written with; say "
                 "`chat_template: tokenizer` for its own template, or add them by add_special_tokens and save it"
             )
+
+    @property
+    def hash(self) -> str:
+        """16 hex digits: equal hashes mean the same template."""
+        return hashlib.blake2b(self.template.encode(), digest_size=8).hexdigest()
 
     @functools.cached_property
     def ends(self) -> frozenset[int]:
@@ -98,7 +108,11 @@ class ChatTemplate:
         messages = [{"role": role, "content": text} for role, text in turns]
         try:
             text = self._tokenizer.apply_chat_template(
-                messages, tokenize=False, chat_template=self.template, add_generation_prompt=prompt, date_string=_DATE
+                messages,
+                tokenize=False,
+                chat_template=self.template,
+                add_generation_prompt=prompt,
+                date_string=_DAY.strftime("%d %b %Y"),
             )
         except Exception as error:  # templates raise what they like: jinja2's errors, TypeError, KeyError
             raise ValueError(f"the chat template refuses it: {error}") from None

@@ -48,6 +48,8 @@ class PackJob:
     shards: dict[str, str]
     """Folder of each source's input shards."""
     tokenizer_fingerprint: str
+    chat_template: str
+    """The hash of the tokenizer's own chat template, if conversations are written in it; else empty."""
     config: PlanConfig
 
 
@@ -130,7 +132,7 @@ def _inputs(
     job: PackJob, rows: pa.Table
 ) -> dict[tuple[str, str], tuple[OpenTar, dict[str, tuple[str, tuple[FittedSample, ...]]]]]:
     """By source and input shard, its tar, and by uid a sample's key in it and its parts as tokens."""
-    tokenizer = _tokenizer(storage.join(job.out, "tokenizer"), job.tokenizer_fingerprint)
+    tokenizer = _tokenizer(storage.join(job.out, "tokenizer"), job.tokenizer_fingerprint, job.chat_template)
     wanted: dict[tuple[str, str, Any], dict[str, tuple[str, ...]]] = {}
     columns = (rows[name].to_pylist() for name in ("source", "shard", "kind", "uid"))
     for source, name, kind, uid, captions in zip(*columns, captions_of(rows), strict=True):
@@ -150,7 +152,7 @@ def _inputs(
 
 
 @functools.lru_cache(maxsize=2)
-def _tokenizer(path: str, fingerprint: str) -> "PreTrainedTokenizerFast":
+def _tokenizer(path: str, fingerprint: str, chat_template: str) -> "PreTrainedTokenizerFast":
     tokenizer = load_tokenizer(path)
     if tokenizer_fingerprint(tokenizer) != fingerprint:
         raise ValueError(f"{path} is not the tokenizer that the plan was made with; write the pack again")
@@ -178,7 +180,7 @@ def _fingerprint(job: PackJob, rows: pa.Table) -> str:
         "version": [_CODE_VERSION, manifest.VERSION],
         "rows": rows.to_pydict(),
         "config": job.config.settings(),
-        "tokenizer": job.tokenizer_fingerprint,
+        "tokenizer": job.tokenizer_fingerprint + job.chat_template,
         "inputs": [[_size(shard.parquet), _size(shard.tar)] for shard in inputs],
     }
     return hashlib.blake2b(json.dumps(identity, sort_keys=True).encode(), digest_size=16).hexdigest()

@@ -21,7 +21,7 @@ from mmcorpus.packing import manifest
 from mmcorpus.packing.config import PlanConfig
 from mmcorpus.packing.jobs import PackJob, write_pack_shard
 from mmcorpus.packing.plan import read_plan_metadata
-from mmcorpus.packing.samples import chat_template
+from mmcorpus.packing.samples import chat_template, template_hash
 from mmcorpus.packing.tokens import load_tokenizer, tokenizer_fingerprint
 
 if TYPE_CHECKING:
@@ -90,6 +90,9 @@ def write_packs(
     loaded = load_tokenizer(tokenizer)
     if tokenizer_fingerprint(loaded) != metadata["tokenizer"]["fingerprint"]:
         raise ValueError(f"{plan} was made with another tokenizer than {tokenizer!r}; plan again or give that one")
+    template = metadata["tokenizer"].get("chat_template", "")
+    if template and template_hash(loaded, PlanConfig.read(metadata["config"])) != {"chat_template": template}:
+        raise ValueError(f"{plan} was made with another chat template than that of {tokenizer!r}; plan again")
     lacking = sorted(set(metadata["sources"]) - set(shards))
     if lacking:
         raise ValueError(f"{plan} names the source {', '.join(lacking)}; give the folder of its shards")
@@ -113,6 +116,7 @@ def write_packs(
             end=end,
             shards={name: shards[name] for name in metadata["sources"]},
             tokenizer_fingerprint=metadata["tokenizer"]["fingerprint"],
+            chat_template=template,
             config=plan_config,
         )
         for number, (window, first, end) in enumerate(_ranges(plan, config.sequences_per_shard))

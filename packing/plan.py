@@ -21,7 +21,7 @@ from mmcorpus.packing.annotations import CAPTIONS, Annotations, with_captions
 from mmcorpus.packing.bounds import Mixing, lower_bound
 from mmcorpus.packing.config import PlanConfig
 from mmcorpus.packing.inputs import Kind, read_texts, sizes_of, uid_bytes
-from mmcorpus.packing.samples import asks_sizes, fit_rows
+from mmcorpus.packing.samples import asks_sizes, fit_rows, template_hash
 from mmcorpus.packing.tokens import load_tokenizer, special_ids, tokenizer_fingerprint
 from mmcorpus.packing.verdicts import FittedRows, SourceVerdicts
 from mmcorpus.packing.window import PLAN_SCHEMA, pack_window
@@ -235,14 +235,16 @@ def _report(
 
 def _metadata(config: PlanConfig, tokenizer: "PreTrainedTokenizerFast", sources: Mapping[str, PlanSource]) -> bytes:
     annotated = sorted(name for name, source in sources.items() if source.annotations is not None)
+    kinds = {name: source.kind for name, source in sources.items()}
     return json.dumps(
         {
             "config": config.settings(),
             "tokenizer": {
                 "fingerprint": tokenizer_fingerprint(tokenizer),
                 "special_ids_hash": special_ids(tokenizer).hash,
+                **(template_hash(tokenizer, config) if "conversation" in kinds.values() else {}),
             },
-            "sources": {name: source.kind for name, source in sources.items()},
+            "sources": kinds,
             **({"annotated": annotated} if annotated else {}),
         },
         sort_keys=True,

@@ -94,6 +94,13 @@ def chat_template(tokenizer: "PreTrainedTokenizerFast", name: ChatTemplateName) 
     return ChatTemplate(tokenizer, CHATML if name == "chatml" else None)
 
 
+def template_hash(tokenizer: "PreTrainedTokenizerFast", config: PlanConfig) -> dict[str, str]:
+    """`chat_template`: the hash of the tokenizer's own, if that is the one; ChatML is always the same."""
+    if config.chat_template == "chatml":
+        return {}
+    return {"chat_template": chat_template(tokenizer, config.chat_template).hash}
+
+
 def _read(kind: Kind, text: str | tuple[str, ...] | None, template: ChatTemplate | None) -> Any:
     """A row's captions, its turns laid out, or its nodes; a Rejection if there is nothing to learn from."""
     if isinstance(text, tuple):

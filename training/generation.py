@@ -31,18 +31,21 @@ class Generator:
     tokenizer: "PreTrainedTokenizerFast"
     chat: bool
     """True for an instruction-tuned checkpoint: the prompt becomes a user's turn."""
+    chat_template: str = CHATML
+    """What its conversations were written in."""
 
     @functools.cached_property
     def template(self) -> ChatTemplate:
-        """The chat template that the checkpoint was trained with."""
-        return ChatTemplate(self.tokenizer, self.tokenizer.chat_template or CHATML)
+        """The chat template of its tokenizer."""
+        return ChatTemplate(self.tokenizer, self.chat_template)
 
     @classmethod
     def load(cls, checkpoint: str, device: str | None = None) -> "Generator":
         """From a checkpoint or a training folder (its latest). `device` is cpu or cuda, None for what is there."""
         model, tokenizer, state = load_model(checkpoint)
         model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        return cls(model=model, tokenizer=tokenizer, chat=state["kind"] == "sft")
+        template = state.get("chat_template") or CHATML  # checkpoints from before were all trained with ChatML
+        return cls(model=model, tokenizer=tokenizer, chat=state["kind"] == "sft", chat_template=template)
 
     def prompt_ids(self, prompt: str) -> list[int]:
         """The prompt as the model was trained to see it, the image one placeholder at its beginning."""

@@ -126,7 +126,7 @@ class Trainer(Generic[Batch]):
             while totals.step < task.steps:
                 line, stop = self._step(batches, interrupts)
                 last = totals.step == task.steps
-                if log and (last or totals.step % config.log_every == 0):
+                if log and (last or "skipped" in line or totals.step % config.log_every == 0):
                     log.write(line)
                 if last or (config.heldout.every and totals.step % config.heldout.every == 0):
                     evaluated = task.evaluate()

@@ -78,6 +78,8 @@ def train(
         data = {"packs": [shard["sha256"] for shard in reader.manifest["shards"]]}
         resumed = checkpoint.resumable(out, stage, data)
         net, tokenizer = _load(resumed or init, model, reader, stage.seed)
+        if "conversation" in reader.manifest.get("parameters", {}).get("sources", {}).values():
+            tokenizer.chat_template = load_tokenizer(storage.join(reader.root, "tokenizer")).chat_template
         if stage.tokens_per_image is not None:
             net.set_tokens_per_image(stage.tokens_per_image)
         for read in (reader, heldout):
@@ -228,4 +230,5 @@ class PackTask(Task[PackedBatch]):
         checkpoint.save_model(folder, self.model, self.tokenizer, weights)
 
     def state(self) -> dict[str, Any]:
-        return {"model": dataclasses.asdict(self.model.config)}
+        chat = {"chat_template": self.tokenizer.chat_template} if self.kind == "sft" else {}
+        return {"model": dataclasses.asdict(self.model.config), **chat}

@@ -4,7 +4,6 @@ A uid is the row's own if it has one, else the one in the sample's json, else a 
 """
 
 import functools
-import json
 import tarfile
 from collections.abc import Sequence
 from typing import Any, Final
@@ -13,7 +12,17 @@ import pyarrow as pa
 import pyarrow.compute
 
 from mmcorpus.curation.store import storage
-from mmcorpus.curation.store.members import Parts, caption_of, content_uid, meta_of, own_uid, read_members, row_uid
+from mmcorpus.curation.store.members import (
+    Parts,
+    caption_of,
+    content_uid,
+    json_text,
+    meta_of,
+    own_uid,
+    read_members,
+    row_uid,
+    storable,
+)
 
 pc: Any = pyarrow.compute  # its stubs do not know regular expressions on chunked columns
 
@@ -73,6 +82,9 @@ def _told(parquet: str, columns: Sequence[str] | None) -> pa.Table:
         # A column is read in any case: the number of rows is known by it.
         told = [name for name in wanted if name in there] or there[:1]
         table = storage.read_table(parquet, columns=told)
+    if "conversations" in table.column_names and pa.types.is_nested(table["conversations"].type):
+        place = table.column_names.index("conversations")
+        table = table.set_column(place, "conversations", _column(table["conversations"].to_pylist()))
     for name in _OURS if wanted is None else [name for name in _OURS if name in wanted]:
         if name not in table.column_names:
             values = pa.repeat(pa.scalar(SUCCESS if name == "status" else None, pa.string()), len(table))
@@ -132,21 +144,27 @@ def _of_tar(tar: str) -> pa.Table:
     fs.invalidate_cache()
     told = [row for row in _samples(tar, str(fs.ukey(inner))) if row["uid"] is not None]
     more = dict.fromkeys(name for row in told for name in row["meta"] if name not in _FIRST)
-    columns = {name: pa.array([_storable(row[name]) for row in told], pa.string()) for name in _FIRST}
+    columns = {
+        name: pa.array([None if row[name] is None else storable(row[name]) for row in told], pa.string())
+        for name in _FIRST
+    }
     return pa.table({**columns, **{name: _column([row["meta"].get(name) for row in told]) for name in more}})
 
 
-def _storable(text: str | None) -> str | None:
-    """Lone surrogates, which json escapes may be, as `?`."""
-    return text if text is None or text.isascii() else text.encode("utf-8", "replace").decode()
+def _plain(value: Any) -> Any:
+    """Text that a table can hold, nested values as JSON text."""
+    if isinstance(value, list | dict):
+        return json_text(value)
+    return storable(value) if isinstance(value, str) else value
 
 
 def _column(values: list[Any]) -> Any:
-    """Values of one type as they are, others as JSON text."""
+    """Values of one type as they are, others and what is nested as JSON text."""
+    values = [_plain(value) for value in values]
     try:
         return pa.array(values)
     except (pa.ArrowException, ValueError, OverflowError):
-        return pa.array([None if value is None else _storable(json.dumps(value)) for value in values], pa.string())
+        return pa.array([None if value is None else json_text(value) for value in values], pa.string())
 
 
 @functools.lru_cache(maxsize=4)

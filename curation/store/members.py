@@ -103,4 +103,16 @@ def row_uid(url: object, caption: object, conversations: object = None) -> str |
     if not isinstance(url, str) or not url.strip():
         return None
     words = caption if caption is not None else conversations
+    if isinstance(words, list | dict):
+        words = json_text(words)
     return pair_uid(url.strip(), words if isinstance(words, str) else "")
+
+
+def json_text(value: object) -> str:
+    """A nested value as the download keeps it; lone surrogates, which json escapes may be, as `?`."""
+    return storable(json.dumps(value, ensure_ascii=False, default=str))
+
+
+def storable(text: str) -> str:
+    """The text with lone surrogates as `?`."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()

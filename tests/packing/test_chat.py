@@ -191,6 +191,18 @@ def test_tokenizers_without_a_template_or_its_tokens_are_refused(tokenizer: Any)
         ChatTemplate(words, CHATML)
 
 
+def test_no_template_writes_the_day_of_the_run(tokenizer: Any) -> None:
+    dated = copy.deepcopy(tokenizer)
+    dated.chat_template = "{{ strftime_now('%Y-%m-%d') }}" + TEMPLATES["llama 3"][0]
+    assert ChatTemplate(dated).written([("user", "hi")]).startswith("2024-07-26")
+
+
+def test_of_several_templates_the_default_is_meant(tokenizer: Any) -> None:
+    several = copy.deepcopy(tokenizer)
+    several.chat_template = {"default": TEMPLATES["phi 3"][0], "tool_use": "{{ raise_exception('no') }}"}
+    assert ChatTemplate(several).template == TEMPLATES["phi 3"][0]
+
+
 def test_a_template_that_leaves_turns_out_is_named(tokenizer: Any) -> None:
     dropping = copy.deepcopy(tokenizer)
     dropping.chat_template = "{% for m in messages if m.role != 'system' %}{{ m.content }}{{ eos_token }}{% endfor %}"

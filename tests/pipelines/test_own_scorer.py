@@ -79,7 +79,7 @@ def test_the_page_s_few_lines_without_ray(mine: Path, monkeypatch: pytest.Monkey
     assert said == [[{"colourfulness": pytest.approx(0.3 * (255**2 + 127.5**2) ** 0.5, rel=0.02), "reason": None}]]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_file_beside_you_and_an_installed_package_run(mine: Path, site: Path, tmp_path: Path) -> None:
     (mine / "own.yaml").write_text(recipe(site))
     out = mmcorpus(mine, "run", "own.yaml", "--out", "run", "--num-cpus", "1", "--until", "select")

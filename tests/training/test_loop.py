@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from mmcorpus.packing.chat import CHATML
 from mmcorpus.packing.packs import PackReader
 from mmcorpus.packing.tokens import encode_captions
 from mmcorpus.training import TrainingInterrupted, read_metrics, train
@@ -288,12 +289,16 @@ def test_sft_goes_on_from_pretraining(
     packs: str, chats: list[Any], make_packs: Callable[..., str], tiny: ModelConfig, stage: Stages, tmp_path: Path
 ) -> None:
     pretrained = train(stage(), packs, str(tmp_path / "pretrain"), model=tiny)
+    own = Path(pretrained.checkpoint) / "tokenizer" / "chat_template.jinja"
+    assert own.exists()
+    own.write_text("{{ 'You are a language model.' }}" + own.read_text())  # as Qwen2.5's opens; the packs do not
     conversations = make_packs([chats], context=256)
     changes = {"learning_rate": 1e-9, "steps": 1, "batch_sequences": 1, "precision": "fp32", "num_workers": 0}
     sft = configured(SFTConfig, **changes)
     report = train(sft, conversations, str(tmp_path / "sft"), init=str(tmp_path / "pretrain"))
     for name, value in weights(pretrained).items():
         torch.testing.assert_close(weights(report)[name], value, rtol=1e-5, atol=1e-6)
+    assert load_model(report.checkpoint)[2]["chat_template"] == CHATML
     answers = sum(end - start for sample, _ in chats for start, end in sample.loss_spans)
     assert report.totals.target_tokens == answers
     assert load_model(report.checkpoint)[2]["kind"] == "sft"

@@ -182,3 +182,24 @@ def test_uids_that_are_no_text_name_the_file(tmp_path: Path) -> None:
     storage.write_table(made.parquet, table.append_column("uid", uids))
     with pytest.raises(storage.Damaged, match=r"00000\.parquet"):
         read_rows(made)
+
+
+@pytest.mark.parametrize("parquet", [True, False])
+def test_conversations_that_are_lists_become_their_json(tmp_path: Path, parquet: bool) -> None:
+    """Two of one picture are two samples; a lone surrogate in one changes no other."""
+    talks = [[{"from": "human", "value": f"what {n}?"}, {"from": "gpt", "value": "é"}] for n in range(4)]
+    told = [
+        {**row, "url": URLS[0], "caption": None, "conversations": talk} for row, talk in zip(rows(), talks, strict=True)
+    ]
+    texts = [json.dumps(talk, ensure_ascii=False) for talk in talks]
+    if not parquet:
+        told[3]["conversations"] = json.dumps([{"from": "human", "value": "\ud800"}])
+        told[3]["note"] = "\ud800 alone"
+        texts[3] = told[3]["conversations"]
+    changes = {f"{row['key']}.json": json.dumps(row).encode() for row in told}
+    made = shard(tmp_path, told if parquet else None, changes | {f"{key}.txt": None for key in KEYS})
+    found = read_rows(made)
+    assert found["conversations"].to_pylist() == texts
+    assert found["uid"].to_pylist() == [pair_uid(URLS[0], text) for text in texts]
+    if not parquet:
+        assert found["note"].to_pylist() == [None, None, None, "? alone"]
