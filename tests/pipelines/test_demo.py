@@ -93,7 +93,8 @@ def test_the_whole_chain_accounts_for_every_sample(finished: Path) -> None:
     assert (out / "packs" / "pretrain.pickles").is_dir()
 
 
-@pytest.mark.parametrize(("seed", "kills"), [pytest.param(seed, 3, marks=pytest.mark.soak) for seed in range(2, 6)])
+@pytest.mark.soak
+@pytest.mark.parametrize(("seed", "kills"), [(seed, 3) for seed in range(2, 6)])
 def test_killed_anywhere_it_resumes_to_the_same_bytes(
     recipe: Path, finished: Path, tmp_path: Path, seed: int, kills: int
 ) -> None:
