@@ -84,7 +84,8 @@ def _told(parquet: str, columns: Sequence[str] | None) -> pa.Table:
         table = storage.read_table(parquet, columns=told)
     if "conversations" in table.column_names and pa.types.is_nested(table["conversations"].type):
         place = table.column_names.index("conversations")
-        table = table.set_column(place, "conversations", _column(table["conversations"].to_pylist()))
+        with storage.reading(parquet, storage.PARQUET):
+            table = table.set_column(place, "conversations", _column(table["conversations"].to_pylist()))
     for name in _OURS if wanted is None else [name for name in _OURS if name in wanted]:
         if name not in table.column_names:
             values = pa.repeat(pa.scalar(SUCCESS if name == "status" else None, pa.string()), len(table))

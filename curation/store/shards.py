@@ -165,9 +165,10 @@ def _rows_by_key(shard: Shard) -> dict[str, dict[str, Any]]:
     """The rows of a shard that say more than its tar."""
     try:
         rows = read_rows(shard) if storage.exists(shard.parquet) else pa.table({"key": []})
+        with storage.reading(shard.parquet, storage.PARQUET):
+            return {row["key"]: row for row in rows.to_pylist()} if "key" in rows.column_names else {}
     except storage.Damaged:  # the tar says what it can; what is wrong with the parquet is said by those who need it
         return {}
-    return {row["key"]: row for row in rows.to_pylist()} if "key" in rows.column_names else {}
 
 
 def _read_view(shard: Shard, uids: Collection[str] | None) -> Iterator[Sample]:
@@ -177,7 +178,9 @@ def _read_view(shard: Shard, uids: Collection[str] | None) -> Iterator[Sample]:
     """
     rows = read_rows(shard)
     wanted: dict[str, list[dict[str, Any]]] = {}
-    for row in rows.filter(pc.equal(rows["status"], SUCCESS)).to_pylist():
+    with storage.reading(shard.parquet, storage.PARQUET):
+        kept = rows.filter(pc.equal(rows["status"], SUCCESS)).to_pylist()
+    for row in kept:
         if uids is None or row["uid"] in uids:
             key = row["key"] if shard.level == "document" else row["key"].rpartition("-")[0]
             wanted.setdefault(key, []).append(row)
