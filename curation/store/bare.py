@@ -41,9 +41,10 @@ def read_schema(parquet: str, tar: str) -> pa.Schema:
         schema = storage.read_schema(parquet)
     except FileNotFoundError:
         return _of_tar(tar).schema
-    for name in _OURS:
-        if name not in schema.names:
-            schema = schema.append(pa.field(name, pa.string()))
+    with storage.reading(parquet, storage.PARQUET):
+        lacking = [name for name in _OURS if name not in schema.names]
+    for name in lacking:
+        schema = schema.append(pa.field(name, pa.string()))
     return schema
 
 
@@ -57,7 +58,8 @@ def read_table(parquet: str, tar: str, columns: Sequence[str] | None = None) -> 
         storage.Damaged: the parquet cannot be read.
     """
     try:
-        table = _told(parquet, columns)
+        with storage.reading(parquet, storage.PARQUET):  # names and values of a damaged one need not be text
+            table = _told(parquet, columns)
     except FileNotFoundError:
         table = _of_tar(tar)
         return table if columns is None else table.select(list(columns))
@@ -84,8 +86,7 @@ def _told(parquet: str, columns: Sequence[str] | None) -> pa.Table:
         table = storage.read_table(parquet, columns=told)
     if "conversations" in table.column_names and pa.types.is_nested(table["conversations"].type):
         place = table.column_names.index("conversations")
-        with storage.reading(parquet, storage.PARQUET):
-            table = table.set_column(place, "conversations", _column(table["conversations"].to_pylist()))
+        table = table.set_column(place, "conversations", _column(table["conversations"].to_pylist()))
     for name in _OURS if wanted is None else [name for name in _OURS if name in wanted]:
         if name not in table.column_names:
             values = pa.repeat(pa.scalar(SUCCESS if name == "status" else None, pa.string()), len(table))
