@@ -1,6 +1,6 @@
 """A tokenizer's chat template, followed token for token: what it writes around what is said in each turn.
 
-    ChatTemplate.of(tokenizer).pieces(("user", "assistant"))
+    ChatTemplate(tokenizer).pieces(("user", "assistant"))
     # (151644, "user\n", Said(turn=0), 151645, "\n", 151644, "assistant\n", Said(turn=1), 151645, "\n")
 
 A template is a program, so it is run, once for each order of roles, on marks in place of what is said. What it writes
@@ -64,7 +64,7 @@ class ChatTemplate:
     def __init__(self, tokenizer: "PreTrainedTokenizerFast", template: str | None = None) -> None:
         """The tokenizer's own template if none is given.
 
-        Raises ValueError if it has none, and where what is put together by it is not what `apply_chat_template` gives.
+        Raises ValueError if it has none, and for ChatML if it lacks the control tokens.
         """
         own = tokenizer.chat_template
         told = template or (own.get("default") if isinstance(own, dict) else own) or ""

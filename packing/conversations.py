@@ -5,8 +5,9 @@ not the line break after it.
 """
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -41,6 +42,7 @@ class Run:
         return bool(self.answers) and (len(self.answers) > 1 or not self.open or self.head.endswith(" "))
 
 
+_TRIED: Final = [("user", "What is  it?"), (ANSWERS, " A clock.\n\nYes")]
 LaidOut = list[int | Run]
 """A conversation in order: ids of control tokens and placeholders, and texts."""
 
@@ -87,6 +89,23 @@ def lay_out(turns: Turns, image_count: int, template: ChatTemplate, *, prompt: b
     return laid_out
 
 
+@functools.lru_cache(maxsize=4)
+def chat_template(tokenizer: "PreTrainedTokenizerFast", template: str | None) -> ChatTemplate:
+    """A template, or (None) the tokenizer's own, tried on a conversation.
+
+    Raises ValueError as `ChatTemplate`, and for a tokenizer that encodes the parts of a text otherwise than the whole:
+    some begin a text, and it alone, with a space.
+    """
+    made = ChatTemplate(tokenizer, template)
+    (tried,) = encode_conversations(tokenizer, [lay_out(_TRIED, 0, made)])
+    if tried.input_ids.tolist() != tokenizer(made.written(_TRIED), add_special_tokens=False)["input_ids"]:
+        raise ValueError(
+            f"the tokenizer {tokenizer.name_or_path!r} encodes what is said in a turn otherwise than within the whole "
+            "conversation, so that ids would not be those of apply_chat_template; use a byte-level tokenizer"
+        )
+    return made
+
+
 def encode_conversations(
     tokenizer: "PreTrainedTokenizerFast", conversations: Sequence[LaidOut]
 ) -> list[TokenizedSample]:
@@ -127,7 +146,7 @@ def encode_conversation(
     tokenizer: "PreTrainedTokenizerFast", conversations: Any, image_count: int, template: str | None = CHATML
 ) -> TokenizedSample:
     """One conversation, in ChatML, another template, or (None) the tokenizer's own; see `parse_conversation`."""
-    laid_out = lay_out(parse_conversation(conversations), image_count, ChatTemplate(tokenizer, template))
+    laid_out = lay_out(parse_conversation(conversations), image_count, chat_template(tokenizer, template))
     return encode_conversations(tokenizer, [laid_out])[0]
 
 

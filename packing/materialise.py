@@ -91,12 +91,12 @@ def write_packs(
     if tokenizer_fingerprint(loaded) != metadata["tokenizer"]["fingerprint"]:
         raise ValueError(f"{plan} was made with another tokenizer than {tokenizer!r}; plan again or give that one")
     template = metadata["tokenizer"].get("chat_template", "")
-    if template and template_hash(loaded, PlanConfig.read(metadata["config"])) != {"chat_template": template}:
+    plan_config = PlanConfig.read(metadata["config"])
+    if template and template_hash(loaded, plan_config) != template:
         raise ValueError(f"{plan} was made with another chat template than that of {tokenizer!r}; plan again")
     lacking = sorted(set(metadata["sources"]) - set(shards))
     if lacking:
         raise ValueError(f"{plan} names the source {', '.join(lacking)}; give the folder of its shards")
-    plan_config = PlanConfig.read(metadata["config"])
     parameters = {
         **metadata,
         "plan": table_digest(plan, hashlib.sha256()),
@@ -104,7 +104,7 @@ def write_packs(
     }
     _forget_other_manifest(out, parameters)
     if "conversation" in metadata["sources"].values():  # who trains or serves must write prompts as they were packed
-        loaded.chat_template = chat_template(loaded, plan_config.chat_template).template
+        loaded.chat_template = chat_template(loaded, plan_config).template
     _save_tokenizer(loaded, storage.join(out, "tokenizer"))
     jobs = [
         PackJob(

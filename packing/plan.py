@@ -236,13 +236,14 @@ def _report(
 def _metadata(config: PlanConfig, tokenizer: "PreTrainedTokenizerFast", sources: Mapping[str, PlanSource]) -> bytes:
     annotated = sorted(name for name, source in sources.items() if source.annotations is not None)
     kinds = {name: source.kind for name, source in sources.items()}
+    template = template_hash(tokenizer, config) if "conversation" in kinds.values() else ""
     return json.dumps(
         {
             "config": config.settings(),
             "tokenizer": {
                 "fingerprint": tokenizer_fingerprint(tokenizer),
                 "special_ids_hash": special_ids(tokenizer).hash,
-                **(template_hash(tokenizer, config) if "conversation" in kinds.values() else {}),
+                **({"chat_template": template} if template else {}),
             },
             "sources": kinds,
             **({"annotated": annotated} if annotated else {}),

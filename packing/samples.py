@@ -1,6 +1,5 @@
 """What becomes of a row: tokens that fit a sequence, or the rule that keeps it out. Planner and packer share it."""
 
-import functools
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ import numpy as np
 
 from mmcorpus.packing import conversations, documents, tokens
 from mmcorpus.packing.chat import CHATML, ChatTemplate
-from mmcorpus.packing.config import ChatTemplateName, PlanConfig
+from mmcorpus.packing.config import PlanConfig
 from mmcorpus.packing.inputs import IMAGES_PER_SAMPLE, Kind
 from mmcorpus.packing.layout.base import Size
 from mmcorpus.packing.lengths import expanded_length
@@ -66,7 +65,7 @@ def fit_rows(
     image with the first alone. A document that is too long, or has more images than `max_images`, is dropped, or cut to
     its beginning, or split.
     """
-    template = chat_template(tokenizer, config.chat_template) if kind == "conversation" else None
+    template = chat_template(tokenizer, config) if kind == "conversation" else None
     rows = [_read(kind, text, template) for text in texts]
     sized = asks_sizes(kind, config)
     if sized:
@@ -88,17 +87,14 @@ def fit_rows(
     return [row if isinstance(row, Rejection) else next(fitted) for row in rows]
 
 
-@functools.lru_cache(maxsize=4)
-def chat_template(tokenizer: "PreTrainedTokenizerFast", name: ChatTemplateName) -> ChatTemplate:
+def chat_template(tokenizer: "PreTrainedTokenizerFast", config: PlanConfig) -> ChatTemplate:
     """The template that conversations are written in."""
-    return ChatTemplate(tokenizer, CHATML if name == "chatml" else None)
+    return conversations.chat_template(tokenizer, CHATML if config.chat_template == "chatml" else None)
 
 
-def template_hash(tokenizer: "PreTrainedTokenizerFast", config: PlanConfig) -> dict[str, str]:
-    """`chat_template`: the hash of the tokenizer's own, if that is the one; ChatML is always the same."""
-    if config.chat_template == "chatml":
-        return {}
-    return {"chat_template": chat_template(tokenizer, config.chat_template).hash}
+def template_hash(tokenizer: "PreTrainedTokenizerFast", config: PlanConfig) -> str:
+    """The hash of the tokenizer's own template, if that is the one; empty for ChatML, which is always the same."""
+    return "" if config.chat_template == "chatml" else chat_template(tokenizer, config).hash
 
 
 def _read(kind: Kind, text: str | tuple[str, ...] | None, template: ChatTemplate | None) -> Any:

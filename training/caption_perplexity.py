@@ -75,7 +75,7 @@ class CheckpointPerplexityScorer(ModelScorer):
         from PIL import Image
 
         from mmcorpus.packing.tokens import load_tokenizer, truncate
-        from mmcorpus.training.checkpoint import read_state
+        from mmcorpus.training.checkpoint import chat_template_of, read_state
         from mmcorpus.training.config import model_config_from_dict
         from mmcorpus.training.images import square
 
@@ -87,7 +87,7 @@ class CheckpointPerplexityScorer(ModelScorer):
 
         def prepare(batch: Batch) -> Columns:
             reasons, texts = reasons_and_texts(batch["caption"], "-")
-            whole = self._encode(tokenizer, texts, chat=state["kind"] == "sft")
+            whole = self._encode(tokenizer, texts, chat_template_of(state))
             samples = [truncate(sample, room, config.tokens_per_image) for sample in whole]
             squares: Any = np.stack([square(Image.fromarray(image.pixels), size) for image in batch["image"]])
             return {
@@ -131,14 +131,16 @@ class CheckpointPerplexityScorer(ModelScorer):
 
         return resolve_checkpoint(self.checkpoint)
 
-    def _encode(self, tokenizer: Any, captions: Sequence[str], *, chat: bool) -> list["TokenizedSample"]:
-        from mmcorpus.packing.conversations import encode_conversation
+    def _encode(self, tokenizer: Any, captions: Sequence[str], template: str | None) -> list["TokenizedSample"]:
+        from mmcorpus.packing.chat import ANSWERS
+        from mmcorpus.packing.conversations import chat_template, encode_conversations, lay_out
         from mmcorpus.packing.tokens import encode_captions
 
-        if not chat:
+        if template is None:
             return encode_captions(tokenizer, captions)
-        ask = {"from": "human", "value": f"<image>\n{self.prompt}"}
-        return [encode_conversation(tokenizer, [ask, {"from": "gpt", "value": caption}], 1) for caption in captions]
+        chat, ask = chat_template(tokenizer, template), ("user", f"<image>\n{self.prompt}")
+        laid_out = [lay_out([ask, (ANSWERS, caption)], 1, chat) for caption in captions]
+        return encode_conversations(tokenizer, laid_out)
 
 
 def caption_nll(

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from mmcorpus.curation.store import storage
+from mmcorpus.packing.chat import CHATML
 from mmcorpus.training.config import RandomLanguage, RandomVision, TrainingConfig, model_config_from_dict
 from mmcorpus.training.model import VisionLanguageModel, build_model
 from mmcorpus.training.vision import VisionEncoder
@@ -205,6 +206,14 @@ def new_folder(path: str) -> Iterator[str]:
 def read_state(path: str) -> dict[str, Any]:
     """A checkpoint's `state.json`."""
     return storage.read_json(storage.join(path, STATE))
+
+
+def chat_template_of(state: Mapping[str, Any]) -> str | None:
+    """What the conversations of a checkpoint were written in, by its state; None for a pretrained one.
+
+    Those from before it was recorded were all trained with ChatML.
+    """
+    return (state.get("chat_template") or CHATML) if state["kind"] == "sft" else None
 
 
 def read_tensors(path: str, name: str) -> dict[str, torch.Tensor]:

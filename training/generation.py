@@ -10,12 +10,12 @@ import torch
 from PIL import Image, ImageOps
 
 from mmcorpus.curation.store import storage
-from mmcorpus.packing.chat import CHATML, ChatTemplate
-from mmcorpus.packing.conversations import encode_conversations, lay_out
+from mmcorpus.packing.chat import ChatTemplate
+from mmcorpus.packing.conversations import chat_template, encode_conversations, lay_out
 from mmcorpus.packing.lengths import IMAGE_TOKEN
 from mmcorpus.packing.tokens import encode_texts, special_ids
 from mmcorpus.training.batch import collate, expand
-from mmcorpus.training.checkpoint import load_model
+from mmcorpus.training.checkpoint import chat_template_of, load_model
 from mmcorpus.training.images import load_square, square
 from mmcorpus.training.model import VisionLanguageModel
 
@@ -29,27 +29,25 @@ class Generator:
 
     model: VisionLanguageModel
     tokenizer: "PreTrainedTokenizerFast"
-    chat: bool
-    """True for an instruction-tuned checkpoint: the prompt becomes a user's turn."""
-    chat_template: str = CHATML
-    """What its conversations were written in."""
+    chat_template: str | None
+    """What the conversations of an instruction-tuned checkpoint were written in: the prompt becomes a user's turn. None
+    for a pretrained one."""
 
     @functools.cached_property
-    def template(self) -> ChatTemplate:
+    def template(self) -> ChatTemplate | None:
         """The chat template of its tokenizer."""
-        return ChatTemplate(self.tokenizer, self.chat_template)
+        return None if self.chat_template is None else chat_template(self.tokenizer, self.chat_template)
 
     @classmethod
     def load(cls, checkpoint: str, device: str | None = None) -> "Generator":
         """From a checkpoint or a training folder (its latest). `device` is cpu or cuda, None for what is there."""
         model, tokenizer, state = load_model(checkpoint)
         model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        template = state.get("chat_template") or CHATML  # checkpoints from before were all trained with ChatML
-        return cls(model=model, tokenizer=tokenizer, chat=state["kind"] == "sft", chat_template=template)
+        return cls(model=model, tokenizer=tokenizer, chat_template=chat_template_of(state))
 
     def prompt_ids(self, prompt: str) -> list[int]:
         """The prompt as the model was trained to see it, the image one placeholder at its beginning."""
-        if self.chat:
+        if self.template is not None:
             asked = lay_out([("user", prompt)], 1, self.template, prompt=True)
             return encode_conversations(self.tokenizer, [asked])[0].input_ids.tolist()
         return [IMAGE_TOKEN, *special_ids(self.tokenizer).newline, *encode_texts(self.tokenizer, [prompt])[0]]
@@ -75,7 +73,7 @@ class Generator:
             raise ValueError(f"temperature is {temperature}; give 0 for the likeliest token, or more")
         device = next(self.model.parameters()).device
         language = self.model.language
-        stops = {special_ids(self.tokenizer).eos, *(self.template.ends if self.chat else ())}
+        stops = {special_ids(self.tokenizer).eos, *(self.template.ends if self.template is not None else ())}
         ids = self.prompt_ids(prompt)
         pixels = _pixels(image, self.model.vision.image_size)[None]
         length = len(ids) - 1 + self.model.config.tokens_per_image

@@ -10,7 +10,7 @@ import dataclasses
 import math
 import time
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 import torch
@@ -68,16 +68,16 @@ class Task(Protocol[Batch]):
         """The samples of the step on this device whose loss is not finite; none unless a task overrides it."""
         return []
 
-    def sums(self) -> dict[str, float]:
+    def sums(self) -> list[float]:
         """More of the step's sums on this device, for `metrics`; none unless a task overrides it."""
-        return {}
+        return []
 
     def after_step(self) -> None:
         """Called when the weights have moved; does nothing unless a task overrides it."""
         return
 
-    def metrics(self, counts: Mapping[str, float]) -> dict[str, Any]:
-        """The task's part of a line in metrics.jsonl; `counts` are those of the step, over all devices."""
+    def metrics(self, sums: Sequence[float]) -> dict[str, Any]:
+        """The task's part of a line in metrics.jsonl; `sums` are the step's, over all devices."""
 
     def evaluate(self) -> dict[str, Any]:
         """Evaluate on held-out data, note it in the totals, and return it as metrics; empty without such data."""
@@ -160,9 +160,9 @@ class Trainer(Generic[Batch]):
             targets += found
             counts.update(more)
         world.all_reduce_gradients(self.parameters)
-        sums = {**counts, **task.sums()}
-        here = [float(loss), float(targets), float(interrupts.asked), *map(float, sums.values())]
-        loss_sum, all_targets, stop, *all_sums = world.sums(here)
+        here = [float(loss), float(targets), float(interrupts.asked), *map(float, counts.values()), *task.sums()]
+        loss_sum, all_targets, stop, *more_sums = world.sums(here)
+        all_counts, all_sums = more_sums[: len(counts)], more_sums[len(counts) :]
         divisor = max(1.0, all_targets)
         rate, norm = self._update(divisor)
         went: dict[str, Any] = {"loss": loss_sum / divisor, "gradient_norm": norm}
@@ -170,18 +170,18 @@ class Trainer(Generic[Batch]):
             went = {"skipped": task.suspects()}
         task.after_step()
         seconds = time.monotonic() - start
-        in_step = dict(zip(sums, all_sums, strict=True))
+        in_step = dict(zip(counts, all_counts, strict=True))
         totals.step += 1
         totals.seconds += seconds
         totals.loss = went.get("loss", totals.loss)
-        for name in counts:
-            setattr(totals, name, getattr(totals, name) + int(in_step[name]))
+        for name, count in in_step.items():
+            setattr(totals, name, getattr(totals, name) + int(count))
         per_second, unit = task.rate
         line = {
             "step": totals.step,
             **went,
             "learning_rate": rate,
-            **task.metrics(in_step),
+            **task.metrics(all_sums),
             "seconds": round(totals.seconds, 4),
             per_second: round(in_step[unit] / seconds, 1),
             "data_wait": round(waited / seconds, 4),

@@ -1,7 +1,7 @@
 """One stage of a vision-language model, from packs to a checkpoint: pretraining and instruction tuning alike."""
 
 import dataclasses
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -196,12 +196,12 @@ class PackTask(Task[PackedBatch]):
             found |= dict.fromkeys(uids[sample] for sample in bad)
         return list(found)
 
-    def sums(self) -> dict[str, float]:
-        return {f"source {number}": value for number, value in enumerate(self.by_source.values())}
+    def sums(self) -> list[float]:
+        return self.by_source.values()
 
-    def metrics(self, counts: Mapping[str, float]) -> dict[str, Any]:
+    def metrics(self, sums: Sequence[float]) -> dict[str, Any]:
         totals = {name: getattr(self.totals, name) for name in ("positions", "images", "broken_images")}
-        _, by_source = self.by_source.means([value for name, value in counts.items() if name.startswith("source ")])
+        _, by_source = self.by_source.means(sums)
         return {"tokens": self.totals.target_tokens, **totals, **_named("loss_by_source", by_source)}
 
     def evaluate(self) -> dict[str, Any]:

@@ -24,6 +24,7 @@ fifth of them copies.
 """
 
 import argparse
+import functools
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -68,9 +69,8 @@ def measure(name: str, planted: Sequence[Planted]) -> dict[str, Any]:
             table = f"by_{title.replace(' ', '_').replace(',', '')}"
             survivor = "image.min_side"
             work = str(Path(folder) / "dedup" / table)
-            report, seconds = timed(
-                lambda: deduplicate(table, method, [source], work, survivor=survivor, workers=0)  # noqa: B023
-            )
+            merge = functools.partial(deduplicate, table, method, [source], work, survivor=survivor, workers=0)
+            report, seconds = timed(merge)
             found = load_scores(source.scores, columns=[f"{table}.cluster"])
             by_uid = dict(zip(found["uid"].to_pylist(), found[f"{table}.cluster"].to_pylist(), strict=True))
             results[title], mixed = judge(planted, [by_uid[uid] or uid for uid in uids])
@@ -141,7 +141,7 @@ def main() -> None:
         if options.pairs:
             found: dict[str, Any] = {}
             for name, make in made.items():
-                pairs, seconds = timed(lambda: compare_pairs(make(), PROCESSES))  # noqa: B023
+                pairs, seconds = timed(functools.partial(compare_pairs, make(), PROCESSES))
                 found[name] = {"seconds": round(seconds, 1), **{what: by(pairs, what) for what in ("made", "kind")}}
                 for what in ("made", "kind"):
                     show(f"{name}: {len(pairs):,} pairs, {seconds:.0f} s", found[name][what])

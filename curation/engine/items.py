@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from mmcorpus.curation.engine.partitions import SUFFIX, says
-from mmcorpus.curation.engine.tasks import Failure, Outcome, Work, name_of, run_here, run_shards
+from mmcorpus.curation.engine.tasks import Failure, Outcome, Work, name_of, run_shards
 from mmcorpus.curation.store import storage
 
 Item = TypeVar("Item")
@@ -57,9 +57,7 @@ def run_pending(
     """
     pending = [item for item in items if name(item) not in committed]
     outcomes: list[Outcome] = []
-    if pending and workers == 0:
-        outcomes = run_here(make_work, pending, name=name, title=title, unit=unit, **spread)
-    elif pending:
+    if pending:
         outcomes = run_shards(make_work, pending, name=name, title=title, workers=workers, unit=unit, **spread)
     return Ran(resumed=len(items) - len(pending), outcomes=outcomes)
 

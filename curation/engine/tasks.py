@@ -112,7 +112,9 @@ def run_shards(
 
     Args:
         workers: items worked on at a time, each by a process with one CPU; None, or more than the cluster has, means
-            as many as it has CPUs.
+            as many as it has CPUs. 0 works in this process, without Ray: no process is ended for a sample then, of the
+            budget only the processor time is kept, and only in Python code; and `make_work`'s errors are raised as
+            they are.
         unit, size: what the progress bar counts, and how many of it an item is.
         retries: items that failed, by an exception or the deaths of their workers, are tried again so often, after all
             others.
@@ -124,38 +126,24 @@ def run_shards(
         KeyboardInterrupt: the work raised it. What is committed is kept.
         OSError: a worker met a full disk.
     """
-    cpus = cluster_resource("CPU")
+    here = workers == 0
+    if here:
+        work_on = _here(make_work, items, name)
+    else:
+        cpus = cluster_resource("CPU")
 
-    def work_on(indices: Sequence[int], watch: Watch | None) -> Iterator[tuple[int, Outcome]]:
-        return _stream(make_work, items, indices, name, workers or cpus, cpus, max_task_retries, watch)
+        def work_on(indices: Sequence[int], watch: Watch | None) -> Iterator[tuple[int, Outcome]]:
+            return _stream(make_work, items, indices, name, workers or cpus, cpus, max_task_retries, watch)
 
-    with contextlib.nullcontext() if aside is None else Watch.over(aside) as watch:
+    with contextlib.nullcontext() if aside is None else Watch.over(aside, here=here) as watch:
         return _in_turns(work_on, items, watch, Progress(title, total=sum(map(size, items)), unit=unit, shown=shown),
                          size, retries)  # fmt: skip
 
 
-def run_here(
-    make_work: Callable[[], Work[Item]],
-    items: Sequence[Item],
-    *,
-    name: Callable[[Item], str] = name_of,
-    title: str,
-    unit: str = "shard",
-    size: Callable[[Item], int] = lambda _: 1,
-    max_task_retries: int = 2,
-    retries: int = 0,
-    shown: bool = True,
-    aside: str | None = None,
-) -> list[Outcome]:
-    """`run_shards`, one item after the other in this process, without Ray.
-
-    No process is ended for a sample: of the budget only the processor time is kept, and only in Python code.
-    `max_task_retries` is of no use, as no worker can die.
-
-    Raises:
-        Exception: whatever `make_work` raises.
-        OSError: the disk is full.
-    """
+def _here(
+    make_work: Callable[[], Work[Item]], items: Sequence[Item], name: Callable[[Item], str]
+) -> Callable[[Sequence[int], Watch | None], Iterator[tuple[int, Outcome]]]:
+    """What works on the items at some indices, one after the other in this process."""
     work = make_work()
 
     def run(item: Item, watch: Watch | None) -> Outcome:
@@ -165,12 +153,7 @@ def run_here(
 
         return attempt(one, name(item))
 
-    def work_on(indices: Sequence[int], watch: Watch | None) -> Iterator[tuple[int, Outcome]]:
-        return ((index, run(items[index], watch)) for index in indices)
-
-    with contextlib.nullcontext() if aside is None else Watch.over(aside, here=True) as watch:
-        return _in_turns(work_on, items, watch, Progress(title, total=sum(map(size, items)), unit=unit, shown=shown),
-                         size, retries)  # fmt: skip
+    return lambda indices, watch: ((index, run(items[index], watch)) for index in indices)
 
 
 def _in_turns(

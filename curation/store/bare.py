@@ -60,13 +60,13 @@ def read_table(parquet: str, tar: str, columns: Sequence[str] | None = None) -> 
     try:
         with storage.reading(parquet, storage.PARQUET):  # names and values of a damaged one need not be text
             table = _told(parquet, columns)
+            there = "uid" in table.column_names
+            told = table["uid"].to_pylist() if there and not _all_uids(table["uid"]) else None
     except FileNotFoundError:
         table = _of_tar(tar)
         return table if columns is None else table.select(list(columns))
-    if "uid" in table.column_names and not _all_uids(table["uid"]):
+    if told is not None:
         place = table.column_names.index("uid")
-        with storage.reading(parquet, storage.PARQUET):
-            told = table["uid"].to_pylist()
         table = table.set_column(place, "uid", pa.array(_uids(parquet, tar, told), pa.string()))
     return table
 

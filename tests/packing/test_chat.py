@@ -7,12 +7,12 @@ import random
 from typing import Any
 
 import pytest
-from tokenizers import AddedToken, Tokenizer, models
+from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from mmcorpus.packing import IMAGE_TOKEN, PlanConfig, encode_conversation, load_tokenizer
 from mmcorpus.packing.chat import CHATML, ChatTemplate
-from mmcorpus.packing.conversations import encode_conversations, lay_out
+from mmcorpus.packing.conversations import chat_template, encode_conversations, lay_out
 from mmcorpus.packing.samples import Rejection, fit_rows
 
 TEMPLATES = {
@@ -189,6 +189,21 @@ def test_tokenizers_without_a_template_or_its_tokens_are_refused(tokenizer: Any)
     )
     with pytest.raises(ValueError, match=r"has no <\|im_start\|> and no <\|im_end\|>.*chat_template: tokenizer"):
         ChatTemplate(words, CHATML)
+
+
+def test_a_tokenizer_that_begins_a_text_with_a_space_of_its_own_is_refused(tokenizer: Any) -> None:
+    """What is said in a turn is encoded for itself, and would begin with that space each time."""
+    pieces = [("<unk>", 0.0), *((letter, -1.0) for letter in "\u2581WhatisACloknYeur.?,:\n")]
+    for scheme, refused in (("first", True), ("never", False)):
+        model = Tokenizer(models.Unigram(list(dict(pieces).items()), unk_id=0))
+        model.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme)
+        spaced = PreTrainedTokenizerFast(tokenizer_object=model, eos_token="</s>")
+        spaced.chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ eos_token }}{% endfor %}"
+        if refused:
+            with pytest.raises(ValueError, match="encodes what is said in a turn otherwise"):
+                chat_template(spaced, None)
+        else:
+            assert chat_template(spaced, None).template == spaced.chat_template
 
 
 def test_no_template_writes_the_day_of_the_run(tokenizer: Any) -> None:

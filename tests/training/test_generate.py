@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from mmcorpus.packing.chat import CHATML
 from mmcorpus.packing.conversations import encode_conversation
 from mmcorpus.packing.tokens import encode_pair
 from mmcorpus.training import Generator, SFTConfig, StageConfig, generate, train
@@ -38,7 +39,7 @@ def test_what_was_learnt_by_heart_is_said(learnt: tuple[str, list[Any]], tmp_pat
     """A tiny batch is overfitted, and generation from the checkpoint gives each image its caption."""
     checkpoint, items = learnt
     generator = Generator.load(checkpoint, "cpu")
-    assert not generator.chat
+    assert generator.chat_template is None
     by_image = {images[0]: sample for sample, images in items}
     for image, sample in by_image.items():
         said = generator.generate(image)
@@ -93,7 +94,7 @@ def test_prompts_are_those_of_training(
     packs = make_packs([chats], context=256)
     stage = configured(SFTConfig, steps=1, batch_sequences=1, precision="fp32", num_workers=0)
     chat = Generator.load(train(stage, packs, str(tmp_path / "sft"), init=learnt[0]).checkpoint, "cpu")
-    assert chat.chat
+    assert chat.chat_template == CHATML
     turns = [{"from": "human", "value": "<image>\nWhat color is it?"}, {"from": "gpt", "value": "It is red."}]
     sample = encode_conversation(chat.tokenizer, turns, 1)
     prompt = chat.prompt_ids("What color is it?")

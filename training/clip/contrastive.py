@@ -5,7 +5,7 @@ Every device embeds its share of a step's batch and all see all vectors, so that
 
 import dataclasses
 import math
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any, Final
 
 import torch
@@ -152,7 +152,7 @@ class PairTask(Task[PairBatch]):
     def after_step(self) -> None:
         self.clip.model.logit_scale.clamp_(0, math.log(self.config.largest_scale))
 
-    def metrics(self, counts: Mapping[str, float]) -> dict[str, Any]:
+    def metrics(self, sums: Sequence[float]) -> dict[str, Any]:
         return {"scale": self._scale(), "pairs": self.totals.pairs, "broken_images": self.totals.broken_images}
 
     def _scale(self) -> float:
