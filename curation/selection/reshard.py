@@ -267,7 +267,7 @@ def _copies(part: Part) -> Iterator[tuple[Sample, int]]:
             for copy in range(first, last):
                 yield sample, copy
     except (OSError, ValueError, EOFError, tarfile.TarError) as error:
-        raise OSError(f"input shard {part.shard.tar} cannot be read: {error}") from error
+        raise OSError(f"input shard {part.shard.images} cannot be read: {error}") from error
     if ranges:
         lacking = next(iter(ranges))
-        raise OSError(f"input shard {part.shard.tar} lacks {len(ranges)} samples of its rows, e.g. {lacking}")
+        raise OSError(f"input shard {part.shard.images} lacks {len(ranges)} samples of its rows, e.g. {lacking}")
