@@ -131,7 +131,7 @@ def _of_tar(part: Part) -> list[Group]:
     state = state_of(path)
     groups: list[Group] = []
     open_at: dict[tuple[str, str], int] = {}
-    apart = 0
+    apart, last = 0, -1
     fs, inner = storage.filesystem(path)
     try:
         with fs.open(inner, "rb") as file:
@@ -146,7 +146,9 @@ def _of_tar(part: Part) -> list[Group]:
                     if at is None or ending in groups[at][2]:
                         at = open_at[where] = len(groups)
                         groups.append((*where, {}))
-                    apart += at != len(groups) - 1
+                    elif at != last:
+                        apart += 1
+                    last = at
                     read = partial(read_range, path, member.offset_data, member.size)
                     lies = Where(root=root, file=name, state=state, offset=member.offset_data, size=member.size)
                     groups[at][2][ending] = _file(ending, member, read, lies)
