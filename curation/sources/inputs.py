@@ -5,9 +5,9 @@ import posixpath
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
-from mmcorpus.curation.sources.json_rows import BadJson, layout_of, ranges
+from mmcorpus.curation.sources.json_rows import BadJson, Layout, layout_of, ranges
 from mmcorpus.curation.store import compressed, storage
 from mmcorpus.curation.store.members import IMAGE_EXTENSIONS
 from mmcorpus.curation.store.references import State, state_of
@@ -198,10 +198,10 @@ def _is_tar(head: bytes) -> bool:
     """By the first header, whose sum is checked."""
     if len(head) < tarfile.BLOCKSIZE:
         return False
+    if not head.strip(b"\0"):  # the end, at once
+        return True
     try:
         tarfile.TarInfo.frombuf(head[: tarfile.BLOCKSIZE], "utf-8", "surrogateescape")
-    except tarfile.EOFHeaderError:
-        return True
     except tarfile.HeaderError:
         return False
     return True
@@ -226,7 +226,7 @@ def parts_of(one: Input, number: int, rows: int) -> list[Part]:
         try:
             with fs.open(inner, "rb") as file:
                 opened, _ = compressed.decompressed(one.path, file, 0)
-                spans = list(ranges(opened, one.format, rows))
+                spans = list(ranges(opened, cast(Layout, one.format), rows))
         except (BadJson, compressed.DecodeError) as error:
             raise SourceError(f"{one.path}: {error}; fetch or write it again") from None
     return [

@@ -76,7 +76,7 @@ def _found(path: str, folder: str, key: str, files: dict[str, _File], row: dict[
         if ending in files and files[ending].size > MAX_TEXT:
             why = f"its .{ending} has {files[ending].size:,} bytes; at most {MAX_TEXT:,} are read"
             return _told(Found(key=name, error=f"{BAD_ROW}: {why}"), row)
-    parts = {ending: files[ending].read() for ending in _TEXTS if ending in files}
+    parts: dict[str, bytes] = {ending: files[ending].read() for ending in _TEXTS if ending in files}
     if "caption" in parts:
         parts.setdefault("txt", parts.pop("caption"))
     meta, caption, errors = read_sample(path, parts)

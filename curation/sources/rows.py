@@ -8,7 +8,7 @@ parts name their images, img2dataset's parquet (`jpg`, `caption`), PixMo-Cap (`i
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import pyarrow as pa
 
@@ -16,7 +16,7 @@ from mmcorpus.curation.download.list_columns import BadValue, caption_text
 from mmcorpus.curation.sources.config import IndexConfig
 from mmcorpus.curation.sources.found import BAD_CAPTION, BAD_IMAGE, BAD_ROW, BadSample, Found, FoundImage, Where
 from mmcorpus.curation.sources.inputs import Part, SourceError
-from mmcorpus.curation.sources.json_rows import read_rows
+from mmcorpus.curation.sources.json_rows import Layout, read_rows
 from mmcorpus.curation.sources.parts import conversation_images
 from mmcorpus.curation.store import compressed, storage
 from mmcorpus.curation.store.bare import SUCCESS
@@ -47,7 +47,8 @@ def read_part(part: Part, config: IndexConfig) -> Iterator[Found]:
     fs, inner = storage.filesystem(part.input.path)
     with fs.open(inner, "rb") as file:
         opened, _ = compressed.decompressed(part.input.path, file, 0)
-        for row in read_rows(opened, part.input.format, (part.start, part.end or 0, part.rows)):  # type: ignore[arg-type]
+        layout = cast(Layout, part.input.format)
+        for row in read_rows(opened, layout, (part.start, part.end or 0, part.rows)):
             yield Found(error=f"{BAD_ROW}: {row}") if isinstance(row, str) else _tried(row, config)
 
 

@@ -148,7 +148,7 @@ def _drop_repeated(out: str) -> None:
     """Of samples that several shards have, keep the first: the others become rows without one."""
     shards = list_shards(out)
     uids = [_uids(shard) for shard in shards]
-    pairs = np.concatenate([own for own, _ in uids]) if uids else np.empty(0)
+    pairs = np.concatenate([np.empty(0, uid_arrays.PAIR), *(own for own, _ in uids)])
     if not len(pairs):
         return
     order = uid_arrays.order(pairs)

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import tarfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -177,7 +178,8 @@ class _Copies:
     def __init__(self, shard: Shard) -> None:
         self.name = f"{shard.name}.tar"
         self.count = self.bytes = 0
-        self._path, self._stack, self._tar = shard.tar, contextlib.ExitStack(), None
+        self._path, self._stack = shard.tar, contextlib.ExitStack()
+        self._tar: tarfile.TarFile | None = None
 
     def add(self, name: str, data: bytes) -> int:
         """Copy an image; returns the offset of its first byte."""

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Final, Protocol
 
+import numpy as np
 import pyarrow as pa
 
 from mmcorpus.curation.store import storage
@@ -118,9 +119,9 @@ def rows_of(
         for batch in table.batches(group, columns):
             skipped = min(max(0, first - start), len(batch))
             left = len(batch) if end is None else max(0, min(len(batch), end - start))
-            sizes = sum((row_sizes(batch.column(name)) for name in columns), 0)
+            sizes = sum((row_sizes(batch.column(name)) for name in columns), np.zeros(len(batch), np.int64))
             for row in range(skipped, left):
-                size = int(sizes[row]) if columns else 0
+                size = int(sizes[row])
                 if size > MAX_ROW:
                     yield start + row, f"a row of {size:,} bytes; at most {MAX_ROW:,} are read"
                 else:

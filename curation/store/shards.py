@@ -107,13 +107,15 @@ def no_shards(root: str) -> ValueError:
     """The error of a folder without committed shards; what lies there instead is named."""
     names = storage.list_names(root)
     tars = [name for name in names if name.endswith(".tar")]
-    text = f"there are no complete shards (00000_stats.json …) under {root}; download first"
+    text = (
+        f"there are no complete shards (00000_stats.json …) under {root}; download first, or make them of what you "
+        "have: mmcorpus index PATH --out FOLDER"
+    )
     if tars:
         text = (
             f"{root} has tars ({tars[0]}{', …' if len(tars) > 1 else ''}), but no NUMBER_stats.json, which says that a "
-            "shard is complete. A shard is NUMBER.tar (NUMBER: digits alone, as in 00000.tar), NUMBER.parquet if there "
-            'is any, and NUMBER_stats.json with {"successes": HOW MANY SAMPLES}: rename other tars, '
-            "and write the stats of those that are complete; an unfinished download is finished by running it again"
+            "shard is complete. Tars of others are read where they lie after `mmcorpus index "
+            f"{root} --out FOLDER`, as FOLDER/shards; an unfinished download is finished by running it again"
         )
     return ValueError(text)
 

@@ -139,8 +139,12 @@ class SourceConfig:
 
     def index_config(self) -> IndexConfig:
         """How these are read."""
-        kind = "conversation" if self.kind == "conversation" else "pair"
-        return IndexConfig(kind=kind, columns=self.columns, image_root=self.image_root, strip=self.strip)
+        return IndexConfig(
+            kind="conversation" if self.kind == "conversation" else "pair",
+            columns=self.columns,
+            image_root=self.image_root,
+            strip=self.strip,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
