@@ -20,9 +20,7 @@ FORMATS: Final[dict[str, tuple[Format, ...]]] = {
 """By the recipe's word, what is read."""
 _PARTS: Final = IMAGE_EXTENSIONS | {"txt", "json", "caption"}
 """Endings of the files of a sample."""
-_ABOUT: Final = frozenset(
-    {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "references.json", "made_from.json"}
-)
+_ABOUT: Final = frozenset({"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"})
 """JSON that says something about the data beside it."""
 _log = logging.getLogger(__name__)
 

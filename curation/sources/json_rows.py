@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final, Literal, Protocol
 
-MAX_VALUE: Final = 256 << 20
+MAX_VALUE: Final = 128 << 20
 """Bytes of a row, images in base64 included."""
 _READ: Final = 1 << 20
 _SPACE: Final = b" \t\r\n"
@@ -133,25 +133,24 @@ class _Window:
 
 def _lines(file: Readable, start: int, end: int | None) -> Iterator[tuple[int, int, bytes]]:
     file.seek(start)
-    at, rest, lengths = start, [], 0
-    while end is None or at + lengths < end:
-        data = file.read(_READ if end is None else min(_READ, end - at - lengths))
+    at, rest, length = start, [b""], 0
+    while end is None or at + length < end:
+        data = file.read(_READ if end is None else min(_READ, end - at - length))
         if not data:
             break
         first, *others = data.split(b"\n")
-        rest.append(first)
-        lengths += len(first)
+        rest += [first] if length <= MAX_VALUE else []  # of a line that is too long, no more than says so
+        length += len(first)
         for line in others:
-            whole = b"".join(rest)
-            yield from _line(at, whole)
-            at, rest, lengths = at + len(whole) + 1, [line], len(line)
-    yield from _line(at, b"".join(rest))
+            yield from _line(at, length, b"".join(rest))
+            at, rest, length = at + length + 1, [line], len(line)
+    yield from _line(at, length, b"".join(rest))
 
 
-def _line(at: int, line: bytes) -> Iterator[tuple[int, int, bytes]]:
+def _line(at: int, length: int, line: bytes) -> Iterator[tuple[int, int, bytes]]:
     text = line.removeprefix(b"\xef\xbb\xbf") if at == 0 else line
     if text.strip(_SPACE):
-        yield at, at + len(line), text
+        yield at, at + length, text
 
 
 def _elements(file: Readable, start: int, end: int | None) -> Iterator[tuple[int, int, bytes]]:

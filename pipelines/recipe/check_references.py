@@ -83,7 +83,7 @@ def _here(recipe: Recipe, name: str) -> Iterable[Finding]:
         if not any(sign in given for sign in "*?["):
             yield from _nothing_at(path, given)
         elif storage.is_local(given) and not glob.glob(given, recursive=True):
-            yield path, f"nothing is called like {_absolute(given)}"
+            yield path, f"there is nothing at {_absolute(given)}"
     if entry.image_root is not None:
         yield from _nothing_at(("sources", name, "image_root"), entry.image_root)
 
