@@ -213,13 +213,9 @@ def _table(told: Sequence[Mapping[str, Any]]) -> pa.Table:
 
 
 def _places_table(places: Sequence[Mapping[str, Any]]) -> pa.Table:
-    plain = {field.name: _plain_type(field.type) for field in references.SCHEMA}
-    columns = {name: pa.array([place.get(name) for place in places], kind) for name, kind in plain.items()}
-    return pa.table(columns).cast(references.SCHEMA)
-
-
-def _plain_type(kind: Any) -> Any:
-    return pa.string() if pa.types.is_dictionary(kind) else kind
+    fields = references.SCHEMA
+    columns = [pa.array([place.get(field.name) for place in places], field.type) for field in fields]
+    return pa.table(columns, schema=fields)
 
 
 def dropped(stats: Sequence[Mapping[str, Any]]) -> dict[str, int]:

@@ -36,12 +36,12 @@ SCHEMA: Final = pa.schema(
         ("number", pa.int32()),  # of the image in it, from 0
         ("extension", pa.string()),
         ("root", pa.int16()),  # which of the roots of references.json; OWN
-        ("file", pa.dictionary(pa.int32(), pa.string())),  # below the root
+        ("file", pa.string()),  # below the root
         ("offset", pa.int64()),  # of its first byte, where it is a range of them
         ("size", pa.int64()),
         ("row", pa.int64()),  # of the table, where it is in one
         ("item", pa.int32()),  # which of the row's images
-        ("columns", pa.dictionary(pa.int32(), pa.string())),  # that hold images, separated by line breaks
+        ("columns", pa.string()),  # that hold images, separated by line breaks
         ("file_size", pa.int64()),  # when it was indexed
         ("modified", pa.string()),  # nanoseconds since 1970, or the store's ETag or date; null for OWN
     ]
@@ -69,8 +69,8 @@ class State:
 
 def state_of(path: str) -> State:
     """Size and time of a file. Raises FileNotFoundError."""
-    if storage.is_local(path):
-        there = os.stat(storage.filesystem(path)[1])
+    if _is_plain(path):
+        there = os.stat(path)
         return State(there.st_size, str(there.st_mtime_ns))
     fs, inner = storage.filesystem(path)
     info = fs.info(inner)
@@ -83,9 +83,12 @@ def path_below(root: str, file: str) -> str:
     if "\0" in file:
         raise Outside(f"{file!r} is no path")
     if storage.is_local(root):
-        folder = os.path.realpath(storage.filesystem(root)[1])
-        real = os.path.realpath(os.path.join(folder, file))
-        if os.path.commonpath([folder, real]) != folder:
+        folder = _real_folder(root, "")
+        inside, base = os.path.split(file)
+        real = os.path.join(_real_folder(root, inside), base)
+        if base in ("", ".", "..") or os.path.islink(real):
+            real = os.path.realpath(real)
+        if real != folder and not real.startswith(folder.rstrip("/") + "/"):
             raise Outside(f"{file!r} leads out of {root}")
         return real
     inner = posixpath.normpath(file)
@@ -215,7 +218,7 @@ class References:
         for (path, in_table), group in itertools.groupby(places, lambda place: (place.path, place.row is not None)):
             if in_table:
                 yield from self._of_table(list(group))
-            elif storage.is_local(path):
+            elif _is_plain(path):
                 for place in group:
                     yield place, self._tried(place)
             else:
@@ -328,13 +331,24 @@ class References:
 
 def read_range(path: str, offset: int, size: int) -> bytes:
     """Some bytes of a file."""
-    if "://" in path or "::" in path:
+    if not _is_plain(path):
         return storage.read_bytes(path, offset, offset + size)
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # a third of the time of fsspec's ways, and no buffer
     try:
         return os.pread(file, size, offset)
     finally:
         os.close(file)
+
+
+def _is_plain(path: str) -> bool:
+    """Whether a path is the operating system's own; a tenth of the time of asking fsspec."""
+    return "://" not in path and "::" not in path
+
+
+@functools.lru_cache(maxsize=4096)
+def _real_folder(root: str, inside: str) -> str:
+    """A folder below a root, without symbolic links: those of many files are the same."""
+    return os.path.realpath(os.path.join(storage.filesystem(root)[1], inside))
 
 
 @functools.lru_cache(maxsize=4096)

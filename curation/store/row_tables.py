@@ -5,6 +5,7 @@ lists of either.
 """
 
 import contextlib
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Final, Protocol
@@ -13,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from mmcorpus.curation.store import storage
-from mmcorpus.curation.store.parquet_rows import ParquetRows, row_sizes
+from mmcorpus.curation.store.parquet_rows import BATCH_BYTES, ParquetRows, row_sizes
 
 PARQUET: Final = "parquet"
 ARROW: Final = "arrow"
@@ -120,20 +121,42 @@ def rows_of(
             skipped = min(max(0, first - start), len(batch))
             left = len(batch) if end is None else max(0, min(len(batch), end - start))
             sizes = sum((row_sizes(batch.column(name)) for name in columns), np.zeros(len(batch), np.int64))
-            for row in range(skipped, left):
-                size = int(sizes[row])
-                if size > MAX_ROW:
-                    yield start + row, f"a row of {size:,} bytes; at most {MAX_ROW:,} are read"
-                else:
-                    yield start + row, {name: _value(batch.column(name)[row]) for name in columns}
+            for first_row, last in _pieces(sizes, skipped, left):
+                if sizes[first_row] > MAX_ROW:
+                    yield start + first_row, f"a row of {sizes[first_row]:,} bytes; at most {MAX_ROW:,} are read"
+                    continue
+                values = [_values(batch.column(name).slice(first_row, last - first_row)) for name in columns]
+                rows = zip(*values, strict=True) if values else itertools.repeat((), last - first_row)
+                for row, cells in enumerate(rows, start + first_row):
+                    yield row, dict(zip(columns, cells, strict=True))
             start += len(batch)
+
+
+def _pieces(sizes: Any, first: int, end: int) -> Iterator[tuple[int, int]]:
+    """Ranges of rows that are turned into Python's values at once; one that is too long stands alone."""
+    held = 0
+    for row in range(first, end):
+        if row > first and held + sizes[row] > BATCH_BYTES:
+            yield first, row
+            first, held = row, 0
+        held += int(sizes[row])
+    if end > first:
+        yield first, end
+
+
+def _values(array: Any) -> list[Any]:
+    """Python's values; text that is no UTF-8 as bytes, and what is nested around such a text as null."""
+    try:
+        return array.to_pylist()  # type: ignore[no-any-return]
+    except UnicodeDecodeError:
+        return [_value(scalar) for scalar in array]
 
 
 def _value(scalar: Any) -> Any:
     try:
         return scalar.as_py()
     except UnicodeDecodeError:
-        return scalar.cast(pa.binary()).as_py() if not pa.types.is_nested(scalar.type) else None
+        return None if pa.types.is_nested(scalar.type) else scalar.cast(pa.binary()).as_py()
 
 
 @dataclass(frozen=True, slots=True)
