@@ -84,7 +84,8 @@ def index(
         RuntimeError: Ray is needed and not initialised.
     """
     image_root = None if config.image_root is None else _absolute(config.image_root)
-    secret = next((path for path in (*paths, image_root or "") if masked(path) != path), None)
+    addresses = [path for path in (*paths, image_root or "") if "://" in path]
+    secret = next((path for path in addresses if masked(path) != path), None)
     if secret is not None:
         raise SourceError(
             f"{masked(secret)} has a secret in it, which the references would keep; give credentials by the environment"
