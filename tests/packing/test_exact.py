@@ -130,7 +130,7 @@ def test_no_items_need_no_bins() -> None:
 
 def test_integers_stay_short_however_large_the_second_limit() -> None:
     rng = np.random.default_rng(2)
-    lengths, weights = rng.integers(100, 300, 120), rng.integers(1000, 9000, 120)
+    lengths, weights = rng.integers(100, 300, 200), rng.integers(1000, 9000, 200)
     limits = [Limit(name="bytes", sizes=weights, most=100_000)]
     bins = fill_exactly(lengths, 4096, limits=limits)
     check(bins, lengths, 4096, limits)
