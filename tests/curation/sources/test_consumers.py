@@ -1,4 +1,4 @@
-"""Who reads shards reads shards of references: deduplication, galleries, CLIP's pairs, batches for judges, resharding."""
+"""Who reads shards reads shards of references, too: deduplication, galleries, CLIP's pairs, judges, resharding."""
 
 from pathlib import Path
 from typing import Any
