@@ -16,7 +16,7 @@ from mmcorpus.curation.sources.found import BAD_CAPTION, BAD_ROW, Found, FoundIm
 from mmcorpus.curation.sources.inputs import Part, SourceError, beside, sample_files
 from mmcorpus.curation.store import compressed, storage
 from mmcorpus.curation.store.bare import SUCCESS, read_sample
-from mmcorpus.curation.store.members import IMAGE_EXTENSIONS, image_order, own_uid
+from mmcorpus.curation.store.members import IMAGE_EXTENSIONS, image_order, own_uid, storable
 from mmcorpus.curation.store.references import read_range, state_of
 from mmcorpus.curation.store.tars import has_end, is_readable, read_tar, sample_of
 
@@ -212,10 +212,8 @@ def _of_folder(part: Part) -> Iterator[Group]:
     for name, state in sample_files(folder).items():
         key, ending = sample_of(name)
         path = storage.join(folder, name)
-        lies = Where(
-            root=root, file=storage.join(part.input.file, name) if part.input.file else name, state=state, offset=0,
-            size=state.size,
-        )  # fmt: skip
+        file = storage.join(part.input.file, name) if part.input.file else name
+        lies = Where(root=root, file=file, state=state, offset=0, size=state.size) if storable(file) == file else None
         groups.setdefault(key, {})[ending.lower()] = _File(
             ending.lower(), state.size, partial(read_range, path, 0, state.size), lies
         )

@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,18 @@ def test_several_images_of_a_sample_are_in_the_order_of_their_numbers(tmp_path: 
     assert [image.data for image in sample.images] == images
     assert (found.rows[0]["images"], found.rows[0]["widths"]) == (12, [40] * 12)
     assert json.loads(found.rows[0]["conversations"]) == turns
+
+
+def test_a_name_that_is_no_text_costs_a_copy(tmp_path: Path, indexed: Any) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (pair,) = pairs(1)
+    for ending, data in (("jpg", pair["image"]), ("txt", pair["caption"].encode())):
+        with open(os.fsencode(folder) + b"/bild-\xfc." + ending.encode(), "wb") as file:
+            file.write(data)
+    found = indexed(folder)
+    assert found.captions == {pair["caption"]: (pair["image"],)}
+    assert found.report.copied == 1
 
 
 def img2dataset(folder: Path) -> list[dict[str, Any]]:
