@@ -20,7 +20,7 @@ from mmcorpus.curation.sources.found import (
     Where,
 )
 from mmcorpus.curation.store import storage
-from mmcorpus.curation.store.references import Outside, path_below, read_range, state_of
+from mmcorpus.curation.store.named_files import Outside, path_below, read_range, state_of
 from mmcorpus.curation.store.tars import MAX_MEMBER_BYTES
 from mmcorpus.filters.decode import Unreadable, open_image
 
