@@ -37,6 +37,7 @@ COMMANDS = [
         "export-documents",
         "plan",
         "pack",
+        "index",
         "train",
         "generate",
     ),
