@@ -1,10 +1,9 @@
 """Open-Qwen2VL's packs – pickles, or JSON with the images in base64 – as ours, so that they can be trained on.
 
-What shares a sequence stays as it is: there is no plan. Each file becomes a sequence, some hundred of them a shard, whose
-index commits it; a file that cannot be read costs itself. Pixels of pickles become PNG, images of JSON keep their bytes.
-
-Whose tokenizer they are of, pickles do not say. It shows: ids lie in its vocabulary (or are the tokens that their packer
-adds to it), and samples end with what ends a text.
+What shares a sequence stays as it is: there is no plan. Each file becomes a sequence, some hundred of them a shard,
+whose index commits it; a file that cannot be read costs itself. Pixels of pickles become PNG, images of JSON keep their
+bytes. Whose tokenizer they are of, pickles do not say. It shows: ids lie in its vocabulary, or are tokens that their
+packer adds to it, and samples end with what ends a text.
 """
 
 import base64
@@ -24,7 +23,7 @@ import numpy.typing as npt
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.members import own_uid
 from mmcorpus.curation.store.shards import EncodedImage
-from mmcorpus.filters.image_files import extension_of
+from mmcorpus.filters.decode import open_image
 from mmcorpus.packing import manifest
 from mmcorpus.packing.lengths import IMAGE_TOKEN
 from mmcorpus.packing.manifest import PackError
@@ -44,6 +43,7 @@ TOKENS_PER_IMAGE: Final = (144, 729)
 """Theirs, in pretraining and in SFT; tried first."""
 FILES_PER_SHARD: Final = 256
 IGNORED: Final = -100
+OTHER: Final = "it was packed with another tokenizer; give that one (--tokenizer, or a model that has it)"
 _PICKLE, _JSON = ".pkl", "packed.json"
 _log = logging.getLogger(__name__)
 MapFn = Callable[[Callable[[Any], dict[str, Any]], Sequence[Any]], Iterable[dict[str, Any]]]
@@ -57,7 +57,9 @@ def find_foreign(root: str) -> list[str]:
     """The files of Open-Qwen2VL's packs under a folder, by name; none where it holds packs of ours, or nothing."""
     if storage.exists(storage.join(root, "manifest.json")):
         return []
-    return sorted(path for path in storage.list_files(root) if path.endswith((_PICKLE, _JSON)))
+    _, inner = storage.filesystem(root)
+    below = (path.removeprefix(inner.rstrip("/") + "/") for path in storage.list_files(root))
+    return sorted(path for path in below if path.endswith((_PICKLE, _JSON)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +124,18 @@ def extended(tokenizer: "PreTrainedTokenizerFast") -> "PreTrainedTokenizerFast":
     return tokenizer
 
 
+def with_added(tokenizer: "PreTrainedTokenizerFast", packs: str) -> "PreTrainedTokenizerFast":
+    """A model's tokenizer, or that of packs, if it is the same and has their packers' tokens besides."""
+    folder = storage.join(packs, "tokenizer")
+    if not storage.exists(folder):
+        return tokenizer
+    own = tokenizer.get_vocab()
+    theirs = load_tokenizer(folder)
+    more = {token: number for token, number in theirs.get_vocab().items() if token not in own}
+    same = len(own) + len(more) == len(theirs.get_vocab()) and own.items() <= theirs.get_vocab().items()
+    return theirs if more and same and more.keys() <= set(ADDED) else tokenizer
+
+
 def _save(tokenizer: "PreTrainedTokenizerFast", folder: str) -> None:
     with storage.naming_full_disk(tempfile.gettempdir()), tempfile.TemporaryDirectory() as temporary:
         tokenizer.save_pretrained(temporary)
@@ -139,13 +153,23 @@ def _per_image(root: str, files: Sequence[str], tokenizer: "PreTrainedTokenizerF
         except PackError:
             continue
         images, total = int((read.input_ids == IMAGE_TOKEN).sum()), sum(read.lengths)
-        if images:
-            solved = {(total - tokens) // images + 1 for tokens in range(len(read.input_ids), 0, -1)
-                      if total >= tokens and (total - tokens) % images == 0}  # fmt: skip
-            fits = [each for each in (*TOKENS_PER_IMAGE, *sorted(solved)) if boundaries(read, each) is not None]
-            if fits:
-                return fits[0]
+        if not images:
+            continue
+        solved = {(total - tokens) // images + 1 for tokens in range(1, len(read.input_ids) + 1)
+                  if total >= tokens and (total - tokens) % images == 0}  # fmt: skip
+        closing = _closing(tokenizer)
+        # Too few positions an image would make samples reach into the padding, which may look like an end.
+        for each in (*TOKENS_PER_IMAGE, *sorted(solved, reverse=True)):
+            ends = boundaries(read, each)
+            if ends is not None and all(int(read.input_ids[end - 1]) in closing for end in ends):
+                return each
     return TOKENS_PER_IMAGE[0]
+
+
+def _closing(tokenizer: "PreTrainedTokenizerFast") -> set[int]:
+    """What a sample may end with: the end of a text or turn, or the line break after it."""
+    special = special_ids(tokenizer)
+    return {special.eos, *special.newline, *([special.im_end] if special.im_end is not None else [])}
 
 
 def boundaries(read: PickledSequence, per_image: int) -> list[int] | None:
@@ -202,14 +226,12 @@ def _digest(job: ForeignShard, fingerprint: str) -> str:
     return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
 
 
-def _sequence_of_pickle(
-    path: str, number: int, tokenizer: "PreTrainedTokenizerFast", per_image: int
-) -> PackedSequence:
+def _sequence_of_pickle(path: str, number: int, tokenizer: "PreTrainedTokenizerFast", per_image: int) -> PackedSequence:
     read = read_pickle(path)
     ends = boundaries(read, per_image)
     if ends is None:
         raise PackError(
-            f"{path}: its lengths, {list(read.lengths)[:4]} …, are not those of its ids at {per_image} positions an image"
+            f"{path}: its lengths, {list(read.lengths)[:4]} …, are not those of its ids, at {per_image} an image"
         )
     ids = read.input_ids[: ends[-1]].astype(np.int32)
     _check_ids(path, ids, ends, tokenizer)
@@ -225,18 +247,14 @@ def _check_ids(path: str, ids: npt.NDArray[np.int32], ends: Sequence[int], token
     highest = int(ids.max(initial=0))
     name = tokenizer.name_or_path
     if highest >= len(tokenizer) or ids[ids != IMAGE_TOKEN].min(initial=0) < 0:
-        raise WrongTokenizer(
-            f"{path} has the id {highest}, and the tokenizer {name!r} has {len(tokenizer):,}: it was packed with another "
-            "one; give that one (--tokenizer, or a model that has it)"
-        )
-    special = special_ids(tokenizer)
-    closing = {special.eos, *special.newline, *([special.im_end] if special.im_end is not None else [])}
+        raise WrongTokenizer(f"{path} has the id {highest}, and the tokenizer {name!r} has {len(tokenizer):,}: {OTHER}")
+    closing = _closing(tokenizer)
     others = [int(ids[end - 1]) for end in ends if int(ids[end - 1]) not in closing]
     if others:
+        word = tokenizer.convert_ids_to_tokens(others[0])
         raise WrongTokenizer(
-            f"{path} ends a sample with the id {others[0]}, which is {tokenizer.convert_ids_to_tokens(others[0])!r} in the "
-            f"tokenizer {name!r}, whose texts end with {special.eos} ({tokenizer.eos_token!r}): it was packed with "
-            "another tokenizer; give that one (--tokenizer, or a model that has it)"
+            f"{path} ends a sample with the id {others[0]}, which is {word!r} in the tokenizer {name!r}, whose "
+            f"texts end with {tokenizer.eos_token_id} ({tokenizer.eos_token!r}): {OTHER}"
         )
 
 
@@ -304,9 +322,8 @@ def _sequence_of_json(path: str, number: int, tokenizer: "PreTrainedTokenizerFas
         fits = [each for each in tried if len(each) + (per_image - 1) * len(found) == length]
         if not fits:
             raise WrongTokenizer(
-                f"{path}: a sample packed as {length} positions is {len(tried[0]) + (per_image - 1) * len(found)} with the "
-                f"tokenizer {tokenizer.name_or_path!r}: it was packed with another one; give that one (--tokenizer, or a "
-                "model that has it)"
+                f"{path}: a sample packed as {length} positions has {len(tried[0]) + (per_image - 1) * len(found)} "
+                f"with the tokenizer {tokenizer.name_or_path!r}: {OTHER}"
             )
         ids += fits[0]
         ends.append(len(ids))
@@ -341,11 +358,9 @@ def _parts(path: str, sample: Mapping[str, Any]) -> tuple[list[str | None], list
 
 
 def _known(data: bytes) -> tuple[str, tuple[int, int]]:
-    from mmcorpus.filters.decode import open_image
-
     try:
         with open_image(data).image as image:
-            return extension_of(data) or "jpg", image.size
+            return {"JPEG": "jpg", "TIFF": "tiff"}.get(str(image.format), str(image.format).lower()), image.size
     except (OSError, SyntaxError) as error:
         raise ValueError(f"an image cannot be read: {error}") from None
 

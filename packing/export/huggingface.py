@@ -141,7 +141,5 @@ def _table(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
 
 def write_card(out: str, data: str = f"{DATA}/*.parquet") -> None:
     """The data set's card: which files are its data, whatever else lies in the folder."""
-    text = (
-        f'---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: "{data}"\n---\n'
-    )
+    text = f'---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: "{data}"\n---\n'
     storage.write_bytes(storage.join(out, CARD), text.encode())

@@ -110,7 +110,6 @@ def test_pages_of_several_archives_and_folders_are_told_apart(tmp_path: Path) ->
         ("a.wat", "a WAT file"),
         ("a.cdx.gz", "an index of a WARC file"),
         ("a.warc.os.cdx.gz", "an index of a WARC file"),
-        ("a.arc.gz", "an ARC file"),
     ],
 )
 def test_files_of_crawls_without_pages_are_named(tmp_path: Path, name: str, words: str) -> None:
