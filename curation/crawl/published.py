@@ -212,7 +212,6 @@ def _held(image: object) -> object:
             return picture_url(image["bytes"])
         if isinstance(image.get("image_base64"), str):
             return f"data:image/jpeg;base64,{image['image_base64']}"
-        return image.get("url", image.get("path"))
     return picture_url(image) if isinstance(image, bytes) else image
 
 

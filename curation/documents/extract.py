@@ -128,7 +128,8 @@ def extract_documents(
     return ExtractReport(
         files=len(files), pages=pages, documents=documents, texts=counts["texts"], images=counts["images"],
         failed=dict(codes.most_common()), others=dict(others.most_common()), opted_out=counts["opted_out"] + by_site,
-        shards=counts["shards"], failed_files={**_nothing_but_bad(files, out), **failed}, extracted=pages - before, seconds=time.monotonic() - start,
+        shards=counts["shards"], failed_files={**_nothing_but_bad(files, out), **failed},
+        extracted=pages - before, seconds=time.monotonic() - start,
     )  # fmt: skip
 
 
