@@ -158,11 +158,15 @@ def _per_image(root: str, files: Sequence[str], tokenizer: "PreTrainedTokenizerF
         solved = {(total - tokens) // images + 1 for tokens in range(1, len(read.input_ids) + 1)
                   if total >= tokens and (total - tokens) % images == 0}  # fmt: skip
         closing = _closing(tokenizer)
+        possible: list[int] | None = None
         # Too few positions an image would make samples reach into the padding, which may look like an end.
         for each in (*TOKENS_PER_IMAGE, *sorted(solved, reverse=True)):
             ends = boundaries(read, each)
             if ends is not None and all(int(read.input_ids[end - 1]) in closing for end in ends):
                 return each
+            possible = possible or ends
+        if possible is not None:  # the lengths could be right: what the samples end with is not
+            _check_ids(storage.join(root, file), read.input_ids, possible, tokenizer)
     return TOKENS_PER_IMAGE[0]
 
 
@@ -242,7 +246,7 @@ def _sequence_of_pickle(path: str, number: int, tokenizer: "PreTrainedTokenizerF
     return _sequence(number, ids, starts, ends, read.lengths, images, learned)
 
 
-def _check_ids(path: str, ids: npt.NDArray[np.int32], ends: Sequence[int], tokenizer: Any) -> None:
+def _check_ids(path: str, ids: npt.NDArray[np.integer], ends: Sequence[int], tokenizer: Any) -> None:
     """Raise WrongTokenizer unless the ids can be the tokenizer's."""
     highest = int(ids.max(initial=0))
     name = tokenizer.name_or_path

@@ -194,7 +194,7 @@ class _Normaliser:
                 if isinstance(row, str) and found >= max(MAX_BAD_ROWS, 0.99 * (self.rows - rows)):
                     raise ListError(f"{file.path} is no list: of its first {self.rows - rows:,} rows {found:,} cannot "
                                     f"be read; the last: {row[:200]!r}")  # fmt: skip
-        self._write_shard()
+        self._write_shard(self.files[-1].path)
         self._flush_ledger()
         return self.digest.hexdigest()
 
@@ -282,13 +282,24 @@ class _Normaliser:
             self.blocks.append(pa.Table.from_pylist(self.entries, schema=ledger.SCHEMA))
         self.entries = []
 
+    def _holds(self, name: str) -> bool:
+        try:
+            pa.array([row[name] for row in self.waiting], self.schema.field(name).type)
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+            return False
+        return True
+
     def _write_shard(self, path: str = "") -> None:
         if not self.waiting:
             return
         try:
             table = pa.Table.from_pylist(self.waiting, schema=self.schema)
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise ListError(f"{path}: an additional column does not hold what its file says: {error}") from None
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+            name = next((name for name in self.schema.names if not self._holds(name)), "")
+            raise ListError(
+                f"{path}: column {name!r} is {self.schema.field(name).type} by what the lists say, and a value is none "
+                f"({error}); write it in one type, or leave it out of save_additional_columns"
+            ) from None
         for batch in table.to_batches(max_chunksize=1_024):
             for row in batch.to_pylist():
                 self.digest.update(json.dumps(row, sort_keys=True, default=str).encode() + b"\n")

@@ -50,8 +50,21 @@ def test_the_records_of_an_arc_file(zipped: bool) -> None:
     assert failure.code == "http_404"
     for number, item in enumerate(items):
         assert read(data, "x.arc", item.position) == read(data, "x.arc")[number + 1 :], "goes on anywhere"
-    theirs = [each.rec_headers.get_header("uri") for each in ArchiveIterator(io.BytesIO(data)) if each.http_headers]
-    assert theirs[-1] == pages[-1].url, "warcio knows version 1, without blanks in addresses"
+
+
+def test_warcio_finds_the_same_records() -> None:
+    """It knows version 1, without blanks in addresses."""
+    data = b"".join(gzip.compress(RECORDS[number], mtime=0) for number in (0, 2, 3, 5))
+    theirs = [
+        (each.rec_headers.get_header("uri"), each.http_headers.get_statuscode())
+        for each in ArchiveIterator(io.BytesIO(data))
+        if each.http_headers
+    ]
+    assert [url for url, _ in theirs] == ["http://a.test/gone", "http://a.test/x.png", "http://a.test/last"]
+    ours = read(data, "x.arc.gz")
+    assert len(ours) == 1 + len(theirs)
+    assert isinstance(ours[-1], Page)
+    assert (ours[-1].url, "200") == theirs[-1]
 
 
 def test_a_damaged_record_costs_itself() -> None:
