@@ -16,9 +16,9 @@ from mmcorpus.curation.sources.found import BAD_CAPTION, BAD_ROW, Found, FoundIm
 from mmcorpus.curation.sources.inputs import Part, SourceError, beside, sample_files
 from mmcorpus.curation.store import compressed, storage
 from mmcorpus.curation.store.bare import SUCCESS, read_sample
-from mmcorpus.curation.store.members import IMAGE_EXTENSIONS, image_order, own_uid
+from mmcorpus.curation.store.members import IMAGE_EXTENSIONS, image_order, own_uid, storable
 from mmcorpus.curation.store.references import read_range, state_of
-from mmcorpus.curation.store.tars import has_end, is_readable, read_tar, sample_of
+from mmcorpus.curation.store.tars import is_readable, read_tar, sample_of
 
 MAX_TEXT: Final = 4 << 20
 """Bytes of a caption or json that is read."""
@@ -134,26 +134,24 @@ def _of_tar(part: Part) -> list[Group]:
     apart, last = 0, -1
     fs, inner = storage.filesystem(path)
     try:
-        with fs.open(inner, "rb") as file:
-            with read_tar(file, "r:") as tar:
-                while (member := tar.next()) is not None:
-                    tar.members = []  # type: ignore[attr-defined]  # tarfile keeps every header otherwise
-                    key, ending = sample_of(member.name)
-                    if not key or not member.isfile():
-                        continue
-                    where = (member.name.rpartition("/")[0], key)
-                    ending, at = ending.lower(), open_at.get(where)
-                    if at is None or ending in groups[at][2]:
-                        at = open_at[where] = len(groups)
-                        groups.append((*where, {}))
-                    elif at != last:
-                        apart += 1
-                    last = at
-                    read = partial(read_range, path, member.offset_data, member.size)
-                    lies = Where(root=root, file=name, state=state, offset=member.offset_data, size=member.size)
-                    groups[at][2][ending] = _file(ending, member, read, lies)
-            if not has_end(file):
-                _log.warning("%s has no end: it may have been cut between two of its files", path)
+        with fs.open(inner, "rb") as file, read_tar(file, "r:") as tar:
+            while (member := tar.next()) is not None:
+                tar.members = []  # type: ignore[attr-defined]  # tarfile keeps every header otherwise
+                key, ending = sample_of(member.name)
+                if not key or not member.isfile():
+                    continue
+                where = (member.name.rpartition("/")[0], key)
+                ending, at = ending.lower(), open_at.get(where)
+                if at is None or ending in groups[at][2]:
+                    at = open_at[where] = len(groups)
+                    groups.append((*where, {}))
+                elif at != last:
+                    apart += 1
+                last = at
+                read = partial(read_range, path, member.offset_data, member.size)
+                lies = Where(root=root, file=name, state=state, offset=member.offset_data, size=member.size)
+                groups[at][2][ending] = _file(ending, member, read, lies)
+            _check_end(tar, file, path)
     except (tarfile.TarError, EOFError) as error:
         raise SourceError(f"{path} is damaged: {error}; fetch or write it again") from None
     if apart:
@@ -162,6 +160,21 @@ def _of_tar(part: Part) -> list[Group]:
             "here each is one", path, f"{apart:,}",
         )  # fmt: skip
     return groups
+
+
+def _check_end(tar: tarfile.TarFile, file: IO[bytes], path: str) -> None:
+    """Whether a tar's members end where it does: tarfile takes a header that it cannot read for the end.
+
+    Raises:
+        tarfile.ReadError: there is more.
+    """
+    at = tar.offset  # type: ignore[attr-defined]
+    file.seek(at)
+    block = file.read(tarfile.BLOCKSIZE)
+    if block.strip(b"\0"):
+        raise tarfile.ReadError(f"what follows at byte {at:,} is no file of a tar")
+    if len(block) < tarfile.BLOCKSIZE:
+        _log.warning("%s has no end: it may have been cut between two of its files", path)
 
 
 def _file(ending: str, member: tarfile.TarInfo, read: Callable[[], bytes], where: Where | None) -> _File:
@@ -190,6 +203,7 @@ def _of_stream(part: Part) -> Iterator[Group]:
                             yield group
                         group = (*where, {})
                     group[2][ending] = _file(ending, member, partial(bytes, _data(tar, member, ending)), None)
+                _check_end(tar, stream, path)
         if group is not None:
             yield group
     except (tarfile.TarError, EOFError, compressed.DecodeError) as error:
@@ -212,10 +226,8 @@ def _of_folder(part: Part) -> Iterator[Group]:
     for name, state in sample_files(folder).items():
         key, ending = sample_of(name)
         path = storage.join(folder, name)
-        lies = Where(
-            root=root, file=storage.join(part.input.file, name) if part.input.file else name, state=state, offset=0,
-            size=state.size,
-        )  # fmt: skip
+        file = storage.join(part.input.file, name) if part.input.file else name
+        lies = Where(root=root, file=file, state=state, offset=0, size=state.size) if storable(file) == file else None
         groups.setdefault(key, {})[ending.lower()] = _File(
             ending.lower(), state.size, partial(read_range, path, 0, state.size), lies
         )

@@ -136,6 +136,7 @@ def _found(row: dict[str, Any], config: IndexConfig, chosen: Mapping[str, Sequen
             found.caption = caption_text(value("caption"))
         except BadValue as error:
             raise BadSample(BAD_CAPTION, error) from None
+        found.conversations = value("conversations")
     images = _row_images(row, chosen["image"], place)
     if config.kind == "conversation":
         found.conversations, named = conversation_images(_parsed(value("conversations")))

@@ -13,6 +13,7 @@ import pyarrow as pa
 from mmcorpus.curation.sources import members, rows
 from mmcorpus.curation.sources.config import IndexConfig
 from mmcorpus.curation.sources.found import (
+    BAD_CAPTION,
     BAD_CONVERSATION,
     BAD_ROW,
     IMAGE_URL,
@@ -130,6 +131,8 @@ class IndexPart:
         """A conversation as text, without what its turns call their images. Raises BadSample."""
         if found.caption is not None and len(found.caption) > MAX_WORDS:
             raise BadSample(BAD_ROW, f"a caption of {len(found.caption):,} characters; at most {MAX_WORDS:,} are read")
+        if self.config.kind == "pair" and found.caption is None and found.conversations is not None:
+            raise BadSample(BAD_CAPTION, "there is none, but a conversation; say kind: conversation")
         if self.config.kind == "pair" or found.error is not None:
             return None
         turns = found.conversations

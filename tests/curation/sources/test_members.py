@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,18 @@ def test_several_images_of_a_sample_are_in_the_order_of_their_numbers(tmp_path: 
     assert json.loads(found.rows[0]["conversations"]) == turns
 
 
+def test_a_name_that_is_no_text_costs_a_copy(tmp_path: Path, indexed: Any) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (pair,) = pairs(1)
+    for ending, data in (("jpg", pair["image"]), ("txt", pair["caption"].encode())):
+        with open(os.fsencode(folder) + b"/bild-\xfc." + ending.encode(), "wb") as file:
+            file.write(data)
+    found = indexed(folder)
+    assert found.captions == {pair["caption"]: (pair["image"],)}
+    assert found.report.copied == 1
+
+
 def img2dataset(folder: Path) -> list[dict[str, Any]]:
     """The rows that img2dataset writes beside its samples: one of them failed."""
     rows = [
@@ -151,3 +164,21 @@ def test_a_tar_that_breaks_off_is_named_and_the_others_are_read(tmp_path: Path, 
     assert "damaged" in found.report.failed[str(cut)]
     assert found.report.samples == 2
     assert whole.exists()
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_header_that_cannot_be_read_is_not_the_end(tmp_path: Path, indexed: Any, packed: bool) -> None:
+    data = bytearray(write_tar(tmp_path / "a.tar", as_tar(pairs(3))).read_bytes())
+    data[data.index(b"000000001.txt") + 150] ^= 1
+    path = tmp_path / "b.tar"
+    path.write_bytes(gzip.compress(data) if packed else data)
+    assert "is no file of a tar" in indexed(path).report.failed[str(path)]
+
+
+def test_a_tar_without_an_end_is_read_and_it_is_said(
+    tmp_path: Path, indexed: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_tar(tmp_path / "a.tar", as_tar(pairs(2)))
+    path.write_bytes(path.read_bytes().rstrip(b"\0") + b"\0" * (-len(path.read_bytes().rstrip(b"\0")) % 512))
+    assert indexed(path).report.samples == 2
+    assert "has no end" in caplog.text

@@ -212,6 +212,14 @@ def test_a_caption_that_is_no_text_is_a_reason(tmp_path: Path, indexed: Any) -> 
     assert str(path) in found.report.failed, "a file of bad rows alone is named"
 
 
+def test_turns_are_no_caption(tmp_path: Path, indexed: Any) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in llava(tmp_path)))
+    found = indexed(path, image_root=str(tmp_path / "data"))
+    assert found.report.dropped == {"bad_caption": 4}
+    assert "say kind: conversation" in found.report.failed[str(path)]
+
+
 def test_pixmos_addresses_become_a_list(tmp_path: Path, indexed: Any) -> None:
     table = {"image_url": ["http://x.test/1.jpg", "http://x.test/2.jpg"], "caption": ["one", "two"]}
     path = tmp_path / "x.parquet"
