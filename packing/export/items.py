@@ -2,13 +2,19 @@
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from mmcorpus.curation.store.shards import EncodedImage, Sample, Shard, read_samples
+import pyarrow as pa
+import pyarrow.compute
+
+from mmcorpus.curation.store.shards import SUCCESS, EncodedImage, Sample, Shard, read_rows, read_samples, read_schema
 from mmcorpus.curation.store.views import Nodes, read_kept
 from mmcorpus.packing.turns import IMAGE_MARK, parse_conversation
+
+pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 
 Kind = Literal["pair", "conversation", "document", "text"]
 LLAVA_ROLES: Final = {"user": "human", "assistant": "gpt", "system": "system"}
@@ -61,9 +67,10 @@ def read_items(shard: Shard, counts: Mapping[str, int]) -> Iterator[Item | tuple
 
     Raises:
         tarfile.ReadError: the shard's tar is damaged.
-        KeyError: the shard lacks samples that its rows promise; an OSError.
+        OSError: the tar lacks samples that the rows promise.
     """
     nodes = {row["uid"]: found for row, found in read_kept(shard, counts)} if _has_nodes(shard) else {}
+    rows = _rows(shard, counts)
     left = dict(counts)
     for sample in read_samples(shard, counts.keys()):
         times = left.pop(sample.uid, 0)  # a uid that stands twice in a tar is taken once
@@ -74,16 +81,29 @@ def read_items(shard: Shard, counts: Mapping[str, int]) -> Iterator[Item | tuple
         except ValueError as error:
             yield sample.uid, str(error)
             continue
-        row = {name: value for name, value in sample.meta.items() if name not in _OF_SHARDS}
+        told = rows.get(sample.uid, sample.meta)
+        row = {name: _finite(value) for name, value in told.items() if name not in _OF_SHARDS}
         for copy in range(times):
             yield Item(uid=sample.uid, copy=copy, row=row, **fields)
     if left:
         raise OSError(f"{shard.tar} lacks {len(left):,} samples of its rows, e.g. {next(iter(left))}")
 
 
-def _has_nodes(shard: Shard) -> bool:
-    from mmcorpus.curation.store.shards import read_schema
+def _rows(shard: Shard, uids: Collection[str]) -> dict[str, dict[str, Any]]:
+    """By uid, the shard's rows, whose values have types that a json has no words for."""
+    rows = read_rows(shard)
+    kept = pc.and_(
+        pc.equal(rows["status"], SUCCESS), pc.is_in(rows["uid"], value_set=pa.array(list(uids), pa.string()))
+    )
+    return {row["uid"]: row for row in rows.filter(kept).to_pylist()}
 
+
+def _finite(value: Any) -> Any:
+    """JSON has no word for what is no number, or infinite."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _has_nodes(shard: Shard) -> bool:
     return "nodes" in read_schema(shard).names
 
 
