@@ -38,8 +38,8 @@ def holds_documents(path: str, file: IO[bytes]) -> bool:
     file.seek(0)
     try:
         stream, _ = decompressed(path, file, 0)
-        with read_tar(stream, "r|") as archive:
-            for member, _ in zip(archive, range(_LOOKED_AT), strict=False):
+        with read_tar(stream, "r:") as archive:
+            while len(names) < _LOOKED_AT and (member := archive.next()) is not None:
                 names.append(member.name.lower())
     except (tarfile.TarError, ValueError, *DECODE_ERRORS):
         pass  # what is wrong with it is said when it is read
