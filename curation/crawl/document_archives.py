@@ -21,6 +21,7 @@ from mmcorpus.curation.crawl.html_files import is_html_name, walk_tar
 from mmcorpus.curation.crawl.published import items_of, picture_url, read_table_items
 from mmcorpus.curation.crawl.records import Failure, Item, Other, Position
 from mmcorpus.curation.crawl.tables import MAX_LINE, Row
+from mmcorpus.curation.store.compressed import DECODE_ERRORS, decompressed
 from mmcorpus.curation.store.tars import read_tar, sample_of
 from mmcorpus.filters.decode import MAX_PIXELS, Unreadable, open_image
 
@@ -31,15 +32,16 @@ _LOOKED_AT: Final = 16
 """Members by which it is told whether a tar holds documents or HTML."""
 
 
-def holds_documents(file: IO[bytes]) -> bool:
+def holds_documents(path: str, file: IO[bytes]) -> bool:
     """True if the first files of a tar are JSON and images rather than HTML. The file's place is its beginning then."""
     names: list[str] = []
     file.seek(0)
     try:
-        with read_tar(file, "r|*") as archive:
-            for member, _ in zip(archive, range(_LOOKED_AT), strict=False):
+        stream, _ = decompressed(path, file, 0)
+        with read_tar(stream, "r:") as archive:
+            while len(names) < _LOOKED_AT and (member := archive.next()) is not None:
                 names.append(member.name.lower())
-    except (tarfile.TarError, OSError, EOFError, ValueError):
+    except (tarfile.TarError, ValueError, *DECODE_ERRORS):
         pass  # what is wrong with it is said when it is read
     file.seek(0)
     return any(name.endswith(".json") for name in names) and not any(map(is_html_name, names))

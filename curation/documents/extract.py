@@ -219,7 +219,7 @@ def _read(config: PagesConfig, file: InputFile, opened: IO[bytes], position: Pos
         return read_document_zip(path, opened, config, position)
     if reader == "zip":
         return read_zip(path, opened, config, position)
-    if reader == "tar" and (documents or (config.format == "auto" and holds_documents(opened))):
+    if reader == "tar" and (documents or (config.format == "auto" and holds_documents(path, opened))):
         return read_document_tar(path, opened, config, position)
     if reader == "tar":
         return read_tar(path, opened, config, position)

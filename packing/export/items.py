@@ -2,16 +2,24 @@
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from mmcorpus.curation.store.shards import EncodedImage, Sample, Shard, read_samples
+import pyarrow as pa
+import pyarrow.compute
+
+from mmcorpus.curation.store import storage
+from mmcorpus.curation.store.shards import SUCCESS, EncodedImage, Sample, Shard, read_rows, read_samples, read_schema
 from mmcorpus.curation.store.views import Nodes, read_kept
 from mmcorpus.packing.turns import IMAGE_MARK, parse_conversation
 
+pc: Any = pyarrow.compute  # its stubs do not know chunked columns
+
 Kind = Literal["pair", "conversation", "document", "text"]
 LLAVA_ROLES: Final = {"user": "human", "assistant": "gpt", "system": "system"}
+_AT_A_TIME: Final = 256
 _OF_SHARDS: Final = frozenset({"uid", "key", "caption", "conversations", "nodes", "status", "error_message", "copy"})
 """Of a sample's row, what is told in another place, or is of its shard alone."""
 
@@ -61,11 +69,12 @@ def read_items(shard: Shard, counts: Mapping[str, int]) -> Iterator[Item | tuple
 
     Raises:
         tarfile.ReadError: the shard's tar is damaged.
-        KeyError: the shard lacks samples that its rows promise; an OSError.
+        OSError: the tar lacks samples that the rows promise.
     """
     nodes = {row["uid"]: found for row, found in read_kept(shard, counts)} if _has_nodes(shard) else {}
+    rows = _rows(shard, counts)
     left = dict(counts)
-    for sample in read_samples(shard, counts.keys()):
+    for sample in _in_order(shard, list(rows)):
         times = left.pop(sample.uid, 0)  # a uid that stands twice in a tar is taken once
         if not times:
             continue
@@ -74,16 +83,41 @@ def read_items(shard: Shard, counts: Mapping[str, int]) -> Iterator[Item | tuple
         except ValueError as error:
             yield sample.uid, str(error)
             continue
-        row = {name: value for name, value in sample.meta.items() if name not in _OF_SHARDS}
+        told = rows.get(sample.uid, sample.meta)
+        row = {name: _finite(value) for name, value in told.items() if name not in _OF_SHARDS}
         for copy in range(times):
             yield Item(uid=sample.uid, copy=copy, row=row, **fields)
     if left:
         raise OSError(f"{shard.tar} lacks {len(left):,} samples of its rows, e.g. {next(iter(left))}")
 
 
-def _has_nodes(shard: Shard) -> bool:
-    from mmcorpus.curation.store.shards import read_schema
+def _in_order(shard: Shard, uids: Sequence[str]) -> Iterator[Sample]:
+    """Some samples in the order of the shard's rows, which is its tar's; a shard without one reads its samples from
+    where they lie, so that some are asked for at a time."""
+    if shard.level or storage.exists(shard.tar):
+        yield from read_samples(shard, set(uids))
+        return
+    for first in range(0, len(uids), _AT_A_TIME):
+        some = uids[first : first + _AT_A_TIME]
+        found = {sample.uid: sample for sample in read_samples(shard, set(some))}
+        yield from (found[uid] for uid in some if uid in found)
 
+
+def _rows(shard: Shard, uids: Collection[str]) -> dict[str, dict[str, Any]]:
+    """By uid, the shard's rows, whose values have types that a json has no words for."""
+    rows = read_rows(shard)
+    kept = pc.and_(
+        pc.equal(rows["status"], SUCCESS), pc.is_in(rows["uid"], value_set=pa.array(list(uids), pa.string()))
+    )
+    return {row["uid"]: row for row in rows.filter(kept).to_pylist()}
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no word for what is no number, or infinite."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _has_nodes(shard: Shard) -> bool:
     return "nodes" in read_schema(shard).names
 
 

@@ -6,7 +6,7 @@ images have their number. Beside each tar lie its `_stats.json` and the rows, so
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from mmcorpus.curation.store.shards import Sample, Shard, ShardWriter
 from mmcorpus.packing.export.huggingface import write_card
@@ -24,7 +24,7 @@ class WebdatasetExporter(Exporter):
     def write(self, out: str, name: str, items: Iterator[Item]) -> None:
         with ShardWriter(Shard(root=out, name=name)) as writer:
             for item in items:
-                meta = {**item.row, "copy": item.copy}
+                meta = {name: _plain(value) for name, value in item.row.items()} | {"copy": item.copy}
                 if item.kind == "conversation":
                     meta["conversations"] = plain_json(item.llava())
                 if item.kind == "document":
@@ -33,3 +33,8 @@ class WebdatasetExporter(Exporter):
 
     def finish(self, out: str, names: Sequence[str]) -> None:
         write_card(out, "*.tar")
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it: dates and decimals as text."""
+    return value if value is None or isinstance(value, str | int | float | list | dict) else str(value)

@@ -232,4 +232,4 @@ def _tell(report: "ExportReport", out: str) -> None:
         say(f"{report.missing:,} selected samples are in none of the shards")
     fail_if(f"{name}: {error}" for name, error in report.failed.items())
     if not report.samples:
-        fail_if([f"nothing was exported to {out}"])
+        raise RuntimeError(f"nothing was exported to {out}: this layout holds none of these samples")

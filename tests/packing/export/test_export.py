@@ -14,6 +14,8 @@ import pytest
 import webdataset
 from PIL import Image
 
+from mmcorpus.curation.download import DownloadConfig
+from mmcorpus.curation.download.lists import normalise
 from mmcorpus.curation.selection.tables import read_selection
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store import uid_arrays as uids
@@ -173,12 +175,41 @@ def test_datacomp_s_metadata_and_subset(tmp_path: Path) -> None:
     assert subset.dtype == uids.PAIR
     assert len(subset) == 3
     assert read_selection(str(tmp_path / "out" / "subset.npy")).sort_by("uid").equals(chosen.sort_by("uid"))
+    listed = normalise(
+        DownloadConfig(caption_col="text", uid_col="uid"),
+        f"{tmp_path}/out/metadata/00000.parquet",
+        f"{tmp_path}/lists",
+        f"{tmp_path}/ledger",
+    )
+    again = storage.read_table(listed.path(0))
+    assert again["uid"].to_pylist() == [samples[0].uid, samples[2].uid], "it is a list to download again"
     with pytest.raises(ValueError, match=r"there are no scores clip\.logit"):
         export(
             DatacompExporter(scores=str(tmp_path / "scores"), columns={"x": "clip.logit"}),
             tmp_path / "in",
             tmp_path / "other",
         )
+
+
+def test_values_that_json_has_no_words_for_keep_their_types(tmp_path: Path) -> None:
+    """As a download of a list with such columns leaves them."""
+    shard = Shard(root=str(tmp_path / "in"), name="00000")
+    with ShardWriter(shard) as writer:
+        writer.write(
+            Sample(key="0", uid="a" * 32, caption="x", images=(), meta={"date": None, "price": None, "p": 0.5})
+        )
+    table = storage.read_table(shard.parquet)
+    typed = {"date": pa.array([1577836800000], pa.timestamp("ms", "UTC")), "p": pa.array([float("nan")])}
+    typed["price"] = pa.array(["1.50"]).cast(pa.decimal128(5, 2))
+    for name, column in typed.items():
+        table = table.set_column(table.column_names.index(name), name, column)
+    storage.write_table(shard.parquet, table)
+    export(ParquetExporter(), tmp_path / "in", tmp_path / "hf")
+    (row,) = pq.read_table(tmp_path / "hf" / "data").to_pylist()
+    assert (row["date"], str(row["price"]), row["p"]) == (table["date"][0].as_py(), "1.50", None)
+    export(WebdatasetExporter(), tmp_path / "in", tmp_path / "wds")
+    (sample,) = webdataset.WebDataset(str(tmp_path / "wds" / "00000.tar"), shardshuffle=False).decode()
+    assert (sample["json"]["price"], sample["json"]["date"][:10]) == ("1.50", "2020-01-01")
 
 
 def test_counts_order_and_what_is_missing(tmp_path: Path) -> None:
