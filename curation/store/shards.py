@@ -30,6 +30,8 @@ from mmcorpus.curation.store.members import Parts, content_uid, images_in, own_u
 
 IMAGE_EXTENSIONS: Final = members.IMAGE_EXTENSIONS
 SUCCESS: Final = bare.SUCCESS
+UNREAD: Final = "failed_to_read"
+"""The status of a row whose sample could not be read where it lay."""
 VIEW_FILE: Final = "view.json"
 Level = Literal["", "image", "paragraph", "document"]
 """What a row of a view is; empty for shards that are no view."""
@@ -227,7 +229,7 @@ def _read_view(shard: Shard, uids: Collection[str] | None) -> Iterator[Sample]:
         for row in wanted.pop(key, ()):
             numbers = [row["image"]] if shard.level == "image" else image_numbers(row["nodes"])
             if numbers and max(numbers) >= len(images):
-                raise tarfile.ReadError(f"{shard.tar}: sample {key!r} has no image {max(numbers)}")
+                continue  # as if the tar lacked it: it costs itself
             yield _viewed(row, tuple(images[number] for number in numbers))
 
 
@@ -290,6 +292,10 @@ class ShardWriter:
             meta["nodes"] = json.dumps(told["nodes"], ensure_ascii=False, sort_keys=True)
         self._add(f"{sample.key}.json", json.dumps(told, ensure_ascii=False, sort_keys=True).encode())
         self._rows.append(meta)
+
+    def fail(self, key: str, uid: str, message: str) -> None:
+        """Append a row alone, of a sample that could not be read: `code: detail` is its `error_message`."""
+        self._rows.append({"key": key, "uid": uid, "status": UNREAD, "error_message": message})
 
     def _add(self, name: str, data: bytes) -> None:
         assert self._tar is not None, "use ShardWriter as a context manager"
