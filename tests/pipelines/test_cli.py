@@ -38,6 +38,7 @@ COMMANDS = [
         "export-documents",
         "plan",
         "pack",
+        "index",
         "train",
         "generate",
     ),
@@ -384,3 +385,13 @@ def test_an_error_that_quotes_the_web_is_shown_as_text(monkeypatch: pytest.Monke
     result = CliRunner().invoke(app, [])
     assert result.exit_code == 2
     assert "\\x1b]0;owned\\x07 at http://***@h/x" in result.output
+
+
+def test_a_warning_that_quotes_the_web_is_shown_as_text() -> None:
+    code = (
+        "import logging\n"
+        "from mmcorpus.pipelines.commands import common\n"
+        "common.guarded(lambda: logging.getLogger('mmcorpus').warning('\\x1b]0;owned\\x07 %s', 'http://u:secretpw@h/x'))()"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr
+    assert said == "\\x1b]0;owned\\x07 http://***@h/x\n"
