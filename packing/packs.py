@@ -13,7 +13,7 @@ import json
 import re
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -28,6 +28,7 @@ from mmcorpus.packing.index import INDEX_SCHEMA, costs_of, read_index
 from mmcorpus.packing.layout import LayoutConfig, PerImage
 from mmcorpus.packing.manifest import layout_of, read_manifest
 from mmcorpus.packing.sequence import PER_SAMPLE, PackedSequence
+from mmcorpus.packing.stored_images import GoneError, Reference, fetch, resolve
 
 METADATA_KEY: Final = b"mmcorpus"
 _BLOCK: Final = 512
@@ -51,6 +52,9 @@ class PackReader:
         constant: int = self.manifest["tokens_per_image"]
         self.per_image: PerImage = constant if self.layout is None else self.layout.constant or self.layout
         """Positions of every image, or the layout that says them of its size."""
+        self._folders = {
+            source: resolve(folder, root) for source, folder in self.manifest.get("references", {}).items()
+        }
         self.index: pa.Table = read_index(root, self.manifest)
         """A row a sequence, in order: INDEX_SCHEMA's columns and `shard`."""
         self._offsets, self._sizes = (self.index.column(name).to_numpy() for name in ("offset", "size"))
@@ -89,10 +93,14 @@ class PackReader:
         try:
             if len(data) != size:
                 raise ValueError(f"the file ends after {len(data)} of {size} bytes")
-            packed = _parse(sequence, data)
+            packed = _parse(sequence, data, self._folders)
             packed.check(self.per_image)
             if (checksum := self._checksums[number].as_py()) is not None and zlib.crc32(data) != checksum:
                 raise ValueError("its bytes are not those that were written")
+        except GoneError as error:
+            raise PackError(
+                f"{tar}: sequence {sequence} cannot be read: {error}. Put it back, or write the pack again"
+            ) from error
         except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
             written.note_damaged(storage.filesystem(tar)[1], str(error))
             raise PackError(
@@ -160,7 +168,8 @@ def _array(data: bytes) -> npt.NDArray[np.int32]:
     return np.frombuffer(body, dtype="<i4").astype(np.int32)
 
 
-def _parse(sequence: int, data: bytes) -> PackedSequence:
+def _parse(sequence: int, data: bytes, folders: Mapping[str, str]) -> PackedSequence:
+    """A sequence from its members; `folders` of the sources' shards, where its images may lie."""
     key = f"{sequence:08d}"
     meta: dict[str, Any] | None = None
     input_ids: npt.NDArray[np.int32] | None = None
@@ -180,6 +189,10 @@ def _parse(sequence: int, data: bytes) -> PackedSequence:
             raise ValueError(f"{name!r} is not part of a pack, or out of order")
     if not isinstance(meta, dict) or input_ids is None:
         raise ValueError("its json or input_ids.npy is missing")
+    if "references" in meta:
+        if images:
+            raise ValueError("it has images, and references to images")
+        images.extend(fetch([Reference.read(row) for row in meta["references"]], folders))
     return PackedSequence(
         sequence=sequence,
         input_ids=input_ids,
@@ -246,18 +259,20 @@ class PackShardWriter:
         )
         return self
 
-    def write(self, packed: PackedSequence) -> None:
-        """Append a sequence; raises ValueError if its parts do not fit together."""
+    def write(self, packed: PackedSequence, references: Sequence[Reference] = ()) -> None:
+        """Append a sequence, with `references` in place of its images; raises ValueError if its parts do not fit
+        together."""
         packed.check(self.tokens_per_image)
         offset, key = self._tar.offset, f"{packed.sequence:08d}"
         meta = {name: getattr(packed, name) for name in PER_SAMPLE}
         meta |= {"branches": packed.branches} if any(packed.branches) else {}
         meta |= {"sizes": packed.sizes} if packed.sizes else {}
+        meta |= {"references": [one.row() for one in references]} if references else {}
         add_member(self._tar, f"{key}.json", json.dumps(meta, sort_keys=True).encode())
         array = io.BytesIO()
         np.lib.format.write_array(array, packed.input_ids.astype("<i4"), version=(1, 0), allow_pickle=False)
         add_member(self._tar, f"{key}.input_ids.npy", array.getvalue())
-        for number, image in enumerate(packed.images):
+        for number, image in enumerate(() if references else packed.images):
             add_member(self._tar, f"{key}.{number:03d}.{image.extension}", image.data)
         self._rows.append(
             {
