@@ -234,7 +234,7 @@ class PackData(Settings):
     """Threads that read packs and decode images ahead of the trainer; 0 decodes in the loop. Not seen in results."""
     jpeg_scaling: bool = False
     """Have libjpeg decode large JPEGs at 1/2, 1/4 or 1/8, where they stay twice as large as what the encoder sees:
-    twice to three times as fast, pixels less than 1 of 255 off in the mean (less than the JPEG itself)."""
+    about twice as fast, pixels less than 1 of 255 off in the mean (less than the JPEG itself)."""
     skip_corrupt: int = 0
     """So many times in a run a sequence that cannot be read (a damaged tar, an image that is gone) is left out, named
     in the log and counted in the metrics; the next one stops the run. 0: packs must be whole before it starts."""
