@@ -20,7 +20,7 @@ from mmcorpus.curation.store.shards import EncodedImage, shard_at
 from mmcorpus.packing import manifest, packs
 from mmcorpus.packing.annotations import captions_of
 from mmcorpus.packing.config import PlanConfig
-from mmcorpus.packing.inputs import OpenTar, open_tar, read_texts, sizes_of
+from mmcorpus.packing.inputs import OpenTar, Referred, open_images, read_texts, sizes_of
 from mmcorpus.packing.samples import FittedSample, Rejection, asks_sizes, fit_rows
 from mmcorpus.packing.sequence import PackedSequence
 from mmcorpus.packing.stored_images import Images, Reference, resized
@@ -76,7 +76,7 @@ class PackJob:
         return self.parts[0].name
 
 
-Inputs = dict[tuple[str, str], tuple[OpenTar, dict[str, tuple[str, tuple[FittedSample, ...]]]]]
+Inputs = dict[tuple[str, str], tuple[OpenTar | Referred, dict[str, tuple[str, tuple[FittedSample, ...]]]]]
 """By source and input shard, its tar, and by uid a sample's key in it and its parts as tokens."""
 
 
@@ -149,7 +149,7 @@ def _stored(
     row: dict[str, Any],
     sample: FittedSample,
     images: tuple[EncodedImage, ...],
-    tar: OpenTar,
+    tar: OpenTar | Referred,
     key: str,
     counts: Counter[str],
 ) -> _Chosen:
@@ -157,6 +157,7 @@ def _stored(
     image takes its decoder down."""
     counts["arrived_bytes"] += sum(len(image.data) for image in images)
     if job.images == "reference":
+        assert isinstance(tar, OpenTar), "write_packs refuses to refer to references"
         places = tar.places(key, sample.tokens.images)
         references = tuple(
             Reference(
@@ -180,7 +181,9 @@ def _stored(
     return _Chosen(row=row, sample=sample, images=images)
 
 
-def _images(tar: OpenTar, key: str, sample: FittedSample, parts: tuple[FittedSample, ...]) -> tuple[EncodedImage, ...]:
+def _images(
+    tar: OpenTar | Referred, key: str, sample: FittedSample, parts: tuple[FittedSample, ...]
+) -> tuple[EncodedImage, ...]:
     """A sample's images; raises LookupError if any of its parts lacks one, so that all of a document goes or none."""
     if sample.tokens.images is None:
         return tar.images(key)
@@ -230,7 +233,7 @@ def _inputs(job: PackJob, rows: pa.Table) -> Inputs:
         answers = fit_rows(tokenizer, kind, spoken, job.config, sizes_of(table) if sized else ())
         found = zip(uids, keys, answers, strict=True)
         samples = {uid: (key, answer) for uid, key, answer in found if not isinstance(answer, Rejection)}
-        inputs[source, name] = open_tar(shard.tar, {key for key, _ in samples.values()}), samples
+        inputs[source, name] = open_images(shard, {key for key, _ in samples.values()}), samples
     return inputs
 
 
@@ -258,7 +261,7 @@ def _fingerprint(job: PackJob, rows: pa.Table) -> str:
         "rows": rows.to_pydict(),
         "config": job.config.settings(),
         "tokenizer": job.tokenizer_fingerprint + job.chat_template,
-        "inputs": [[_size(shard.parquet), _size(shard.tar)] for shard in inputs],
+        "inputs": [[_size(shard.parquet), _size(shard.images)] for shard in inputs],
         **({} if job.images == "original" else {"images": [job.images, job.image_side]}),
     }
     return hashlib.blake2b(json.dumps(identity, sort_keys=True).encode(), digest_size=16).hexdigest()

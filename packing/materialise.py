@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from mmcorpus.curation.engine.made_from import table_digest
 from mmcorpus.curation.engine.progress import Progress
 from mmcorpus.curation.store import ledger, storage
+from mmcorpus.curation.store.references import REFERENCES_FILE
 from mmcorpus.curation.store.shards import shard_at
 from mmcorpus.packing import manifest
 from mmcorpus.packing.config import PlanConfig
@@ -117,6 +118,13 @@ def write_packs(
             f"pack.images is resized, but under the layout {plan_config.per_image.kind!r} an image's size decides its "
             "length, which was planned from what is stored: give original or reference, or download smaller images"
         )
+    if config.images == "reference":
+        for name in metadata["sources"]:
+            if storage.exists(storage.join(shards[name], REFERENCES_FILE)):
+                raise ValueError(
+                    f"pack.images is reference, but the shards of source {name!r} are references to files of others "
+                    "themselves: give original or resized"
+                )
     parameters = {
         **metadata,
         "plan": table_digest(plan, hashlib.sha256()),

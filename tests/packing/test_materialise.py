@@ -36,7 +36,6 @@ from mmcorpus.packing import (
     expanded_length,
     expanded_offsets,
     inputs,
-    jobs,
     load_tokenizer,
     make_plan,
     materialise,
@@ -316,7 +315,7 @@ def test_a_remote_shard_is_read_once_however_many_pack_shards_need_it(
         opened[path] += 1
         return open_tar(path, keys)
 
-    monkeypatch.setattr(jobs, "open_tar", counted)
+    monkeypatch.setattr(inputs, "open_tar", counted)
     corpus.pack(corpus.root)
     whole = digest(f"{corpus.root}/packs")
     assert max(opened.values()) > 1, "what has to be seen: pack shards of a window need the same input shards"
@@ -452,6 +451,13 @@ def test_images_by_reference_are_read_where_they_lie(corpus: Corpus) -> None:
     tar.unlink()
     with pytest.raises(PackError, match=rf"sequence 0 cannot be read: .*{tar.name}, which it refers to, is missing"):
         reader[0]
+
+
+def test_shards_that_refer_to_files_of_others_are_not_referred_to(corpus: Corpus) -> None:
+    corpus.plan(corpus.root)
+    storage.write_json(f"{corpus.sources['web'].shards}/references.json", {"roots": []})
+    with pytest.raises(ValueError, match="source 'web' are references"):
+        corpus.pack(corpus.root, PackConfig(images="reference"))
 
 
 @pytest.mark.parametrize(
