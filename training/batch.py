@@ -80,6 +80,8 @@ class PackedBatch:
     """Images that could not be decoded: grey here, their samples without loss."""
     positions: int
     """Positions that are not padding."""
+    corrupt: tuple[str, ...] = ()
+    """Why sequences that should be here could not be read (`PackLoader.skip`)."""
 
     @property
     def target_tokens(self) -> int:

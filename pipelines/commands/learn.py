@@ -137,11 +137,11 @@ def pack(
 
         mmcorpus pack plan.parquet --source web=data/shards --tokenizer Qwen/Qwen2.5-1.5B --out packs/
 
-        mmcorpus pack plan.parquet --source web=data/shards --tokenizer tok/ --out packs/ --set sequences_per_shard=500
+        mmcorpus pack plan.parquet --source web=data/shards --tokenizer tok/ --out packs/ --set images=reference
     """
     from mmcorpus.packing.materialise import PackConfig, write_packs
     from mmcorpus.packing.pickles import write_pickles
-    from mmcorpus.pipelines.stages.packing import over_ray
+    from mmcorpus.pipelines.stages.packing import FEW_JOBS, over_ray
 
     config = read_config(PackConfig, settings)
     with budget_of(sample_budget), Cluster(num_cpus, lazy=True) as cluster:
@@ -151,11 +151,14 @@ def pack(
             tokenizer=tokenizer,
             shards=named(source, "--source"),
             out=out,
-            map_fn=over_ray(cluster.start, out),
+            map_fn=over_ray(cluster.start, out, few=0 if config.images == "resized" else FEW_JOBS),
         )
         if pickles:
             write_pickles(out, pickles, map_fn=over_ray(cluster.start, pickles, few=0))
     say(f"{counted(report.counts)}, {report.bytes / 1e6:,.1f} MB")
+    if report.stored:
+        arrived, kept = (report.stored.get(name, 0) / 1e6 for name in ("arrived_bytes", "stored_bytes"))
+        say(f"Images: {arrived:,.1f} MB as they arrived, {kept:,.1f} MB in the packs")
     if pickles:
         say(f"Pickles: {pickles}")
     say(f"Packs: {out}")

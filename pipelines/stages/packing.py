@@ -2,6 +2,9 @@
 
 import contextlib
 import dataclasses
+import hashlib
+import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
@@ -13,7 +16,7 @@ from mmcorpus.curation.store.shards import list_shards
 from mmcorpus.packing.config import PlanConfig
 from mmcorpus.packing.documents import parse_nodes
 from mmcorpus.packing.inputs import read_texts
-from mmcorpus.packing.materialise import PackConfig, write_packs
+from mmcorpus.packing.materialise import PackConfig, files_below, write_packs
 from mmcorpus.packing.plan import PlanSource, make_plan
 from mmcorpus.packing.turns import parse_conversation
 from mmcorpus.packing.vocabulary import train_tokenizer
@@ -23,6 +26,8 @@ from mmcorpus.pipelines.stages.context import HELDOUT, RunContext, counts
 FEW_JOBS: Final = 2
 """So many pack shards are written sooner here than workers have imported what writing needs."""
 TOKENIZER: Final = "tokenizer/train"
+_TOKENIZER_FILES: Final = (".json", ".jinja", ".txt", ".model", ".tiktoken")
+"""What tokenizers are read from; a model's weights may lie in the same folder."""
 
 
 def packing_stages(run: RunContext) -> Iterator[Stage]:
@@ -103,7 +108,17 @@ def _tokenizer_of(run: RunContext) -> tuple[str, dict[str, str], tuple[str, ...]
     if config.train is not None:
         return run.at("tokenizer"), {}, (TOKENIZER,)
     assert config.name is not None
-    return config.name, {"tokenizer": config.name}, ()
+    return config.name, {"tokenizer": config.name, **tokenizer_files(config.name)}, ()
+
+
+def tokenizer_files(name: str) -> dict[str, str]:
+    """The digest of a tokenizer's folder, so that an edited template or vocabulary is noticed; none of a hub name."""
+    if "://" not in name and not os.path.isdir(name):
+        return {}
+    hashes = {
+        file: storage.sha256(storage.join(name, file)) for file in files_below(name) if file.endswith(_TOKENIZER_FILES)
+    }
+    return {"tokenizer_files": hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()[:32]}
 
 
 def _pack(
@@ -121,6 +136,9 @@ def _pack(
     kinds = {source: run.file.sources[source].kind for source in sources}
     annotated = {source: own for source, own in pack.annotations.items() if source in sources}
     plan, packs, own_ledger = f"plans/{title}.parquet", f"packs/{title}", f"plans/{title}.ledger"
+
+    stored = PackConfig(**{field.name: getattr(pack, field.name) for field in dataclasses.fields(PackConfig)})
+    how = {name: value for name, value in dataclasses.asdict(stored).items() if value != getattr(PackConfig(), name)}
 
     def make() -> Result:
         given = {
@@ -149,14 +167,15 @@ def _pack(
     def write() -> Result:
         out = run.at(packs)
         report = write_packs(
-            PackConfig(sequences_per_shard=pack.sequences_per_shard),
+            stored,
             plan=run.at(plan),
             tokenizer=tokenizer,
             tokenizer_name=named.get("tokenizer"),
             shards={source: _shards(run, source) for source in sources},
             out=out,
             ledger_root=run.at(own_ledger),
-            map_fn=over_ray(run.start_ray, out),
+            # Decoders may take their process down.
+            map_fn=over_ray(run.start_ray, out, few=0 if stored.images == "resized" else FEW_JOBS),
         )
         for source in ledgered:  # the plan's verdicts, amended for images that are missing
             verdicts = storage.read_bytes(run.at(own_ledger, source, "pack.parquet"))
@@ -167,7 +186,10 @@ def _pack(
             write_pickles(out, f"{out}.pickles", map_fn=over_ray(run.start_ray, f"{out}.pickles", few=0))
         dropped = sum(count for rules in report.dropped.values() for count in rules.values())
         written = {"bytes": report.bytes, "shards": report.written + report.resumed, "dropped": dropped}
-        return Result(counts={**report.counts, **written}, content=file_digest(storage.join(out, "manifest.json")))
+        saved = {f"images_{name}": count for name, count in report.stored.items()}
+        return Result(
+            counts={**report.counts, **written, **saved}, content=file_digest(storage.join(out, "manifest.json"))
+        )
 
     planning = Stage(
         name=f"{title}/plan",
@@ -188,7 +210,7 @@ def _pack(
     )
     writing = Stage(
         name=f"{title}/packs",
-        config={"format": pack.format, "sequences_per_shard": pack.sequences_per_shard, **named},
+        config={"format": pack.format, "sequences_per_shard": pack.sequences_per_shard, **how, **named},
         needs=(planning.name, *_rows(run, sources), *made_by),
         outputs=(
             packs,
