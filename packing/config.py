@@ -24,14 +24,15 @@ class PlanConfig:
     for `layout: {kind: square, tokens: 144}`."""
     layout: LayoutConfig | None = None
     """How images of each size become crops and positions (docs/layouts.md), e.g. `{kind: molmo}`; null for
-    `tokens_per_image`. Where the number of positions depends on the size, documents cannot be packed: their rows do not
-    say their images' sizes."""
+    `tokens_per_image`."""
     max_images: int | None = None
     """Most images in a sequence (MM1: 16); null for as many as fit."""
+    max_crops: int | None = None
+    """Most crops in a sequence, which are what an encoder's memory and time go by; null for as many as there are."""
     too_long: TooLong = "drop"
-    """A sample longer than a sequence, or a document with more than `max_images` images: `drop` it; `truncate` it (it
-    loses its end and end token, and but for documents keeps its images); or `split` a document at its nodes' borders
-    into parts that are samples of their own (pairs and conversations are dropped)."""
+    """A sample longer than a sequence, or a document with more than `max_images` images or `max_crops` crops: `drop`
+    it; `truncate` it (it loses its end and end token, and but for documents keeps its images); or `split` a document at
+    its nodes' borders into parts that are samples of their own (pairs and conversations are dropped)."""
     chat_template: ChatTemplateName = "chatml"
     """What conversations are written in: `chatml` (Qwen2's, without a default system turn), or the template that the
     tokenizer brings, token for token as `apply_chat_template` writes it. The pack's tokenizer carries it on."""
@@ -49,8 +50,10 @@ class PlanConfig:
         for name in ("context_length", "tokens_per_image", "window_shards"):
             if getattr(self, name) < 1:
                 raise ValueError(f"pack.{name} is {getattr(self, name)}; give a number of at least 1")
-        if self.max_images is not None and self.max_images < 1:
-            raise ValueError(f"pack.max_images is {self.max_images}; give at least 1, or null for no limit")
+        for name in ("max_images", "max_crops"):
+            most = getattr(self, name)
+            if most is not None and most < 1:
+                raise ValueError(f"pack.{name} is {most}; give at least 1, or null for no limit")
         name, smallest = "tokens_per_image", self.tokens_per_image
         if self.layout is not None:
             if self.tokens_per_image != PlanConfig.tokens_per_image:
@@ -78,12 +81,16 @@ class PlanConfig:
         """Positions of every image, or the layout that says them of its size."""
         return self.tokens_per_image if self.layout is None else self.layout.constant or self.layout
 
+    @property
+    def counts_crops(self) -> bool:
+        """Whether crops are another number than that of images, so that a plan has a column for them."""
+        return self.layout is not None and self.layout.kind != "square"
+
     def settings(self) -> dict[str, Any]:
-        """Every setting as JSON-able values, for what records what it was made with; a layout and another chat template
-        than ChatML only if set, so that the records of plans without them stay as they were. `read` makes the config
-        of them."""
+        """Every setting as JSON-able values, for what records what it was made with; what was added later only if set,
+        so that the records of plans without it stay as they were. `read` makes the config of them."""
         fields = {**dataclasses.asdict(self), "layout": self.layout.as_dict() if self.layout is not None else None}
-        later = {"layout": None, "chat_template": "chatml"}
+        later = {"layout": None, "chat_template": "chatml", "max_crops": None}
         return {name: value for name, value in fields.items() if name not in later or value != later[name]}
 
     @classmethod

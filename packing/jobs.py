@@ -17,7 +17,7 @@ from mmcorpus.curation.store.shards import EncodedImage, shard_at
 from mmcorpus.packing import manifest, packs
 from mmcorpus.packing.annotations import captions_of
 from mmcorpus.packing.config import PlanConfig
-from mmcorpus.packing.inputs import OpenTar, open_tar, read_texts, sizes_of
+from mmcorpus.packing.inputs import OpenTar, open_tar, read_texts, stored_images
 from mmcorpus.packing.samples import FittedSample, Rejection, asks_sizes, fit_rows
 from mmcorpus.packing.sequence import PackedSequence
 from mmcorpus.packing.tokens import load_tokenizer, tokenizer_fingerprint
@@ -87,7 +87,9 @@ def write_pack_shard(job: PackJob) -> dict[str, Any]:
                 chosen.append((row, sample, images))
             if chosen:
                 writer.write(_assemble(sequence, chosen))
-        if damaged := sorted(tar.path for tar, _ in inputs.values() if tar.damage):
+        wanting = rows.filter(pc.field("images") > 0)
+        places = set(zip(wanting["source"].to_pylist(), wanting["shard"].to_pylist(), strict=True))
+        if damaged := sorted(tar.path for place, (tar, _) in inputs.items() if tar.damage and place in places):
             writer.record["damaged"] = damaged
     return {**writer.record, "resumed": False}
 
@@ -140,11 +142,10 @@ def _inputs(
     inputs = {}
     for (source, name, kind), said in sorted(wanted.items()):
         shard = shard_at(job.shards[source], name)
-        sized = asks_sizes(kind, job.config)
-        table = read_texts(shard, kind, said, sizes=sized)
+        table = read_texts(shard, kind, said, sizes=asks_sizes(kind, job.config) and kind != "document")
         uids, keys, texts = (table[column].to_pylist() for column in ("uid", "key", "text"))
         spoken = [said[uid] or text for uid, text in zip(uids, texts, strict=True)]
-        answers = fit_rows(tokenizer, kind, spoken, job.config, sizes_of(table) if sized else ())
+        answers = fit_rows(tokenizer, kind, spoken, job.config, stored_images(table))
         found = zip(uids, keys, answers, strict=True)
         samples = {uid: (key, answer) for uid, key, answer in found if not isinstance(answer, Rejection)}
         inputs[source, name] = open_tar(shard.tar), samples

@@ -20,11 +20,11 @@ from mmcorpus.curation.store.shards import Shard, list_shards
 from mmcorpus.packing.annotations import CAPTIONS, Annotations, with_captions
 from mmcorpus.packing.bounds import Mixing, lower_bound
 from mmcorpus.packing.config import PlanConfig
-from mmcorpus.packing.inputs import Kind, read_texts, sizes_of, uid_bytes
+from mmcorpus.packing.inputs import Kind, read_texts, stored_images, uid_bytes
 from mmcorpus.packing.samples import asks_sizes, fit_rows, template_hash
 from mmcorpus.packing.tokens import load_tokenizer, special_ids, tokenizer_fingerprint
 from mmcorpus.packing.verdicts import FittedRows, SourceVerdicts
-from mmcorpus.packing.window import PLAN_SCHEMA, pack_window
+from mmcorpus.packing.window import pack_window, plan_schema
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -77,7 +77,7 @@ class PlanReport:
     lower_bound: int
     """No plan of these samples has fewer sequences: the largest of Martello and Toth's L2 over all limits."""
     bound: str
-    """Which limit that is: `positions` or `images`, with ` (L2)` where it is more than their sum over the limit."""
+    """Which limit that is: `positions`, `images` or `crops`, with ` (L2)` where it is more than their sum asks for."""
     of_bound: float
     """lower_bound / sequences: 1 is as full as any plan can be."""
     mixing: float
@@ -119,9 +119,8 @@ def make_plan(
             name: SourceVerdicts(sources[name].selection, name, factor=factors[name], salt=str(config.seed))
             for name in verdicts
         }
-    schema = (PLAN_SCHEMA.append(CAPTIONS) if captions else PLAN_SCHEMA).with_metadata(
-        {METADATA_KEY: _metadata(config, loaded, sources)}
-    )
+    schema = plan_schema(config).with_metadata({METADATA_KEY: _metadata(config, loaded, sources)})
+    schema = schema.append(CAPTIONS) if captions else schema
     totals, packed = Counter[str](), _Packed(config)
     progress = Progress("plan", total=sum(map(len, shards.values())), unit="shard")
     with storage.atomic_write(out) as file, pq.ParquetWriter(file, schema, **storage.TABLE) as writer, progress:
@@ -156,12 +155,14 @@ class _Packed:
     """What the windows hold, added up for the bound on all of them and for how well they mix."""
 
     def __init__(self, config: PlanConfig) -> None:
-        limits = {"positions": config.context_length, "images": config.max_images}
+        limits = {"positions": config.context_length, "images": config.max_images, "crops": config.max_crops}
         self.histograms = {name: np.zeros(most + 1, dtype=np.int64) for name, most in limits.items() if most}
+        self.counts_crops = config.counts_crops
         self.mixing = Mixing()
 
     def add(self, window: pa.Table) -> None:
-        columns = {"positions": window["length"].to_numpy(), "images": window["images"].to_numpy()}
+        named = {"positions": "length", "images": "images", "crops": "crops" if self.counts_crops else "images"}
+        columns = {name: window[column].to_numpy() for name, column in named.items()}
         for name, histogram in self.histograms.items():
             histogram += np.bincount(columns[name], minlength=len(histogram))
         sequences = window["sequence"].to_numpy()
@@ -201,15 +202,14 @@ def _fit_shard(
     verdicts: SourceVerdicts,
     captions: Annotations | None,
 ) -> FittedRows:
-    sized = asks_sizes(kind, config)
-    rows = read_texts(shard, kind, sizes=sized)
+    rows = read_texts(shard, kind, sizes=asks_sizes(kind, config) and kind != "document")
     uids = uid_bytes(rows["uid"])
     wanted = verdicts.wanted(uids)
     rows = rows.take(wanted)
     texts = rows["text"].to_pylist()
     if captions is not None:
         texts = [several or text for several, text in zip(captions.of(uids[wanted]), texts, strict=True)]
-    fitted = fit_rows(tokenizer, kind, texts, config, sizes_of(rows) if sized else ())
+    fitted = fit_rows(tokenizer, kind, texts, config, stored_images(rows))
     return verdicts.decide(uids[wanted], fitted)
 
 

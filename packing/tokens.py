@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from mmcorpus.curation.store import storage
 from mmcorpus.filters.plain_tokens import encode_plain
-from mmcorpus.packing.lengths import IMAGE_TOKEN, fitting_branches, fitting_prefix
+from mmcorpus.packing.lengths import IMAGE_TOKEN, Each, fitting_branches, fitting_prefix
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -41,6 +41,23 @@ class TokenizedSample:
     branches: tuple[int, ...] = ()
     """Where each annotation begins in `input_ids`, if it has several: each sees itself and what stands before the first
     of them."""
+    weights: tuple[float, ...] = ()
+    """Of each loss span, what its tokens' losses are multiplied by; empty where that is 1."""
+    tags: tuple[str, ...] = ()
+    """Of each loss span, what kind of target it is (`long_caption`, `pointing`); empty where nobody says."""
+
+    def until(self, end: int) -> "TokenizedSample":
+        """Its first `end` input ids."""
+        count = sum(start < end for start, _ in self.loss_spans)
+        branches = tuple(begin for begin in self.branches if begin < end)
+        return dataclasses.replace(
+            self,
+            input_ids=self.input_ids[:end],
+            loss_spans=tuple((start, min(last, end)) for start, last in self.loss_spans[:count]),
+            branches=branches if len(branches) > 1 else (),
+            weights=self.weights[:count],
+            tags=self.tags[:count],
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -169,22 +186,15 @@ def encode_pair(tokenizer: "PreTrainedTokenizerFast", caption: str) -> Tokenized
     return encode_captions(tokenizer, [caption])[0]
 
 
-def fit_annotations(sample: TokenizedSample, capacity: int, tokens_per_image: int) -> TokenizedSample:
+def fit_annotations(sample: TokenizedSample, capacity: int, tokens_per_image: Each) -> TokenizedSample:
     """The sample with as many of its annotations, in order, as fit whole into `capacity` positions; one at least."""
     if not sample.branches:
         return sample
     count = max(1, fitting_branches(sample.input_ids, sample.branches, capacity, tokens_per_image))
-    if count == len(sample.branches):
-        return sample
-    return dataclasses.replace(
-        sample,
-        input_ids=sample.input_ids[: sample.branches[count]],
-        loss_spans=tuple(span for span in sample.loss_spans if span[1] <= sample.branches[count]),
-        branches=sample.branches[:count] if count > 1 else (),
-    )
+    return sample if count == len(sample.branches) else sample.until(sample.branches[count])
 
 
-def truncate(sample: TokenizedSample, capacity: int, tokens_per_image: int) -> TokenizedSample | None:
+def truncate(sample: TokenizedSample, capacity: int, tokens_per_image: Each) -> TokenizedSample | None:
     """The sample's longest beginning that fits into `capacity` positions; None if an image or all targets would go.
 
     Of several annotations the last go first, whole. A cut sample has no end token: the model must not learn to stop
@@ -194,8 +204,7 @@ def truncate(sample: TokenizedSample, capacity: int, tokens_per_image: int) -> T
     kept = fitting_prefix(sample.input_ids, capacity, tokens_per_image)
     if kept == len(sample.input_ids):
         return sample
-    spans = tuple((start, min(end, kept)) for start, end in sample.loss_spans if start < kept)
-    input_ids = sample.input_ids[:kept]
-    if not spans or int((input_ids == IMAGE_TOKEN).sum()) < sample.image_count:
+    cut = sample.until(kept)
+    if not cut.loss_spans or int((cut.input_ids == IMAGE_TOKEN).sum()) < sample.image_count:
         return None
-    return TokenizedSample(input_ids=input_ids, loss_spans=spans, image_count=sample.image_count)
+    return cut

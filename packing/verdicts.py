@@ -33,6 +33,7 @@ class FittedRows:
     """Which part of its document a row is; 0 for a sample that is whole."""
     tokens: npt.NDArray[np.int64]
     images: npt.NDArray[np.int64]
+    crops: npt.NDArray[np.int64]
     lengths: npt.NDArray[np.int64]
     captions: list[tuple[str, ...]]
     """What each says instead of its row's caption; empty for that caption."""
@@ -95,11 +96,11 @@ class SourceVerdicts:
             kept += [number] * len(answer)
             fitted += answer
             first, changes = answer[0], []
-            if len(first.captions) > 1:
+            if first.annotations > 1:
                 self.totals["annotated"] += 1
             if first.left_out:
                 self.totals["captions_left_out"] += first.left_out
-                changes.append(f"captions={len(first.captions)} of {len(first.captions) + first.left_out}")
+                changes.append(f"captions={first.annotations} of {first.annotations + first.left_out}")
             if len(answer) > 1:
                 self.totals["split"] += 1
                 changes.append(f"parts={len(answer)}")
@@ -108,14 +109,15 @@ class SourceVerdicts:
                 changes.append(f"truncated: length={first.full_length}")
             if changes:
                 self._values[place] = ", ".join(changes)
-        sizes = [(s.part, len(s.tokens.input_ids), s.tokens.image_count, s.length) for s in fitted]
-        parts, tokens, images, lengths = np.array(sizes, dtype=np.int64).reshape(-1, 4).T
+        sizes = [(s.part, len(s.tokens.input_ids), s.tokens.image_count, s.crops, s.length) for s in fitted]
+        parts, tokens, images, crops, lengths = np.array(sizes, dtype=np.int64).reshape(-1, 5).T
         return FittedRows(
             uids=uids[kept],
             counts=self.copies[places[kept]],
             parts=parts,
             tokens=tokens,
             images=images,
+            crops=crops,
             lengths=lengths,
             captions=[sample.captions for sample in fitted],
         )

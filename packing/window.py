@@ -28,6 +28,13 @@ PLAN_SCHEMA: Final = pa.schema(
         ("length", pa.int32()),
     ]
 )
+CROPS: Final = pa.field("crops", pa.int32())
+"""One column more where an image may have several crops."""
+
+
+def plan_schema(config: PlanConfig) -> pa.Schema:
+    """The columns of a plan's parquet."""
+    return PLAN_SCHEMA.append(CROPS) if config.counts_crops else PLAN_SCHEMA
 
 
 def pack_window(config: PlanConfig, rows: Sequence[tuple[str, str, str, FittedRows]], first_sequence: int) -> pa.Table:
@@ -38,9 +45,9 @@ def pack_window(config: PlanConfig, rows: Sequence[tuple[str, str, str, FittedRo
     """
     origin = np.repeat(np.arange(len(rows)), [len(fitted.uids) for *_, fitted in rows])
     uids = np.concatenate([fitted.uids for *_, fitted in rows] or [np.zeros(0, dtype="S32")])
-    counts, parts, tokens, images, lengths = (
+    counts, parts, tokens, images, crops, lengths = (
         np.concatenate([getattr(fitted, name) for *_, fitted in rows] or [np.zeros(0, dtype=np.int64)])
-        for name in ("counts", "parts", "tokens", "images", "lengths")
+        for name in ("counts", "parts", "tokens", "images", "crops", "lengths")
     )
     item = np.repeat(np.arange(len(uids)), counts)
     copy = np.arange(len(item)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -48,7 +55,8 @@ def pack_window(config: PlanConfig, rows: Sequence[tuple[str, str, str, FittedRo
     order = np.argsort(words, kind="stable")
     item, copy, words = item[order], copy[order], words[order]
 
-    limits = [Limit(name="images", sizes=images[item], most=config.max_images)] if config.max_images else []
+    limited = (("images", images, config.max_images), ("crops", crops, config.max_crops))
+    limits = [Limit(name=name, sizes=own[item], most=most) for name, own, most in limited if most]
     # Of the samples alone, so that a window is packed alike by whichever worker, in whatever order.
     drawn = int(np.bitwise_xor.reduce(words, initial=np.uint64(config.seed)))
     bins = pack_items(lengths[item], config.context_length, limits=limits, seed=drawn)
@@ -76,9 +84,11 @@ def pack_window(config: PlanConfig, rows: Sequence[tuple[str, str, str, FittedRo
         "tokens": tokens[item],
         "images": images[item],
         "length": lengths[item],
+        "crops": crops[item],
     }
-    arrays = [pa.array(columns[field.name]).cast(field.type) for field in PLAN_SCHEMA]
-    return pa.Table.from_arrays(arrays, schema=PLAN_SCHEMA)
+    schema = plan_schema(config)
+    arrays = [pa.array(columns[field.name]).cast(field.type) for field in schema]
+    return pa.Table.from_arrays(arrays, schema=schema)
 
 
 def sample_words(

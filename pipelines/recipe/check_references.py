@@ -238,11 +238,6 @@ def _layout(recipe: Recipe, name: str) -> Iterable[Finding]:
     config = recipe.file.pack[name]
     if config.layout is not None and config.layout.kind != "square" and config.format == "both":
         yield ("pack", name, "format"), "Open-Qwen2VL's pickles hold squares; leave the layout out, or the pickles"
-    kinds = {source: recipe.file.sources[source].kind for source in config.sources if source in recipe.file.sources}
-    documents = [source for source, kind in kinds.items() if kind == "document"]
-    if documents and not isinstance(config.per_image, int):
-        text = f"{config.per_image.kind!r} asks for images' sizes, which documents' rows do not say: {documents[0]!r}"
-        yield ("pack", name, "layout"), f"{text} needs the kind square or mm1"
 
 
 def _not_packed(source: str, sources: Iterable[str]) -> str:

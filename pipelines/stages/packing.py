@@ -177,7 +177,8 @@ def _pack(
             "sources": kinds,
             **({"annotations": annotated} if annotated else {}),
         },
-        version="3",  # sequences are filled exactly
+        # 3: sequences are filled exactly. 4: conversations have their rows' images, tiled images a column of crops.
+        version="4" if config.counts_crops or "conversation" in kinds.values() else "3",
         needs=(
             *_selected(run, sources),
             *(f"{DEDUP}/{own}#{FILE}" for own in dict.fromkeys(annotated.values())),
