@@ -3,11 +3,13 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, get_args
 
 from mmcorpus.packing.layout import LayoutConfig, PerImage, read_layout
+from mmcorpus.packing.render import RenderConfig
 
 TooLong = Literal["drop", "truncate", "split"]
+TargetWeight = Literal["branches", "lengths"]
 ChatTemplateName = Literal["chatml", "tokenizer"]
 
 
@@ -36,6 +38,12 @@ class PlanConfig:
     chat_template: ChatTemplateName = "chatml"
     """What conversations are written in: `chatml` (Qwen2's, without a default system turn), or the template that the
     tokenizer brings, token for token as `apply_chat_template` writes it. The pack's tokenizer carries it on."""
+    render: RenderConfig = field(default_factory=RenderConfig)
+    """How annotations of images become questions and answers, anew for each copy (docs/packing.md)."""
+    target_weights: tuple[TargetWeight, ...] = ()
+    """What targets' losses are multiplied by, so that samples of many or long annotations do not outweigh the others:
+    `branches`, 1/√n where an image has n annotations (Molmo); `lengths`, 2/√t where an annotation, or a sample without
+    any, has t target tokens (Molmo2). Empty: all count alike."""
     mix: dict[str, float] = field(default_factory=dict)
     """Shares of the sources in the sequences' positions, e.g. `{pages: 0.45, pairs: 0.45, texts: 0.1}` (MM1); they need
     not add up to 1. As many positions in all as there are without it: of a source with too many samples some are left
@@ -70,6 +78,9 @@ class PlanConfig:
             raise ValueError(f"pack.too_long is {self.too_long!r}; give 'drop', 'truncate' or 'split'")
         if self.chat_template not in ("chatml", "tokenizer"):
             raise ValueError(f"pack.chat_template is {self.chat_template!r}; give 'chatml' or 'tokenizer'")
+        unknown = [name for name in self.target_weights if name not in get_args(TargetWeight)]
+        if unknown:
+            raise ValueError(f"pack.target_weights names {unknown[0]!r}; there are {', '.join(get_args(TargetWeight))}")
         for source, share in self.mix.items():
             if not 0 < share < float("inf"):
                 raise ValueError(f"pack.mix gives {source!r} a share of {share}; give a number above 0")
@@ -90,11 +101,22 @@ class PlanConfig:
         """Every setting as JSON-able values, for what records what it was made with; what was added later only if set,
         so that the records of plans without it stay as they were. `read` makes the config of them."""
         fields = {**dataclasses.asdict(self), "layout": self.layout.as_dict() if self.layout is not None else None}
-        later = {"layout": None, "chat_template": "chatml", "max_crops": None}
+        later: dict[str, Any] = {
+            "layout": None,
+            "chat_template": "chatml",
+            "max_crops": None,
+            "render": dataclasses.asdict(RenderConfig()),
+            "target_weights": (),
+        }
         return {name: value for name, value in fields.items() if name not in later or value != later[name]}
 
     @classmethod
     def read(cls, settings: Mapping[str, Any]) -> Self:
         """The config of what `settings` gave."""
         layout = settings.get("layout")
-        return cls(**{**settings, "layout": read_layout(layout) if layout is not None else None})
+        given = {**settings, "layout": read_layout(layout) if layout is not None else None}
+        if "render" in given:
+            prompts = {style: tuple(asked) for style, asked in given["render"]["prompts"].items()}
+            given["render"] = RenderConfig(**{**given["render"], "prompts": prompts})
+        given["target_weights"] = tuple(given.get("target_weights", ()))
+        return cls(**given)

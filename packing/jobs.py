@@ -18,7 +18,7 @@ from mmcorpus.packing import manifest, packs
 from mmcorpus.packing.annotations import captions_of
 from mmcorpus.packing.config import PlanConfig
 from mmcorpus.packing.inputs import OpenTar, open_tar, read_texts, stored_images
-from mmcorpus.packing.samples import FittedSample, Rejection, asks_sizes, fit_rows
+from mmcorpus.packing.samples import FittedSample, Rejection, asks_sizes, fit_copies
 from mmcorpus.packing.sequence import PackedSequence
 from mmcorpus.packing.tokens import load_tokenizer, tokenizer_fingerprint
 
@@ -69,7 +69,8 @@ def write_pack_shard(job: PackJob) -> dict[str, Any]:
             for row in planned:
                 place = row["source"], row["shard"]
                 tar, samples = inputs[place]
-                key, parts = samples.get(row["uid"], ("", ()))
+                key, renderings = samples.get(row["uid"], ("", [()]))
+                parts = renderings[row["copy"] % len(renderings)]
                 sample = next((sample for sample in parts if sample.part == row["part"]), None)
                 if sample is None or (len(sample.tokens.input_ids), sample.length) != (row["tokens"], row["length"]):
                     raise ValueError(
@@ -112,8 +113,11 @@ def _assemble(
     counts = [len(own.input_ids) for own in tokens]
     starts = [0, *itertools.accumulate(counts[:-1])]
     branches = [tuple(start + first for first in own.branches) for start, own in zip(starts, tokens, strict=True)]
+    weights, tags = (tuple(getattr(own, name) for own in tokens) for name in ("weights", "tags"))
     return PackedSequence(
         sequence=sequence,
+        weights=weights if any(weights) else (),
+        tags=tags if any(tags) else (),
         branches=tuple(branches) if any(branches) else (),
         input_ids=np.concatenate([own.input_ids for own in tokens]),
         uids=tuple(row["uid"] for row in rows),
@@ -132,22 +136,30 @@ def _assemble(
 
 def _inputs(
     job: PackJob, rows: pa.Table
-) -> dict[tuple[str, str], tuple[OpenTar, dict[str, tuple[str, tuple[FittedSample, ...]]]]]:
-    """By source and input shard, its tar, and by uid a sample's key in it and its parts as tokens."""
+) -> dict[tuple[str, str], tuple[OpenTar, dict[str, tuple[str, list[tuple[FittedSample, ...]]]]]]:
+    """By source and input shard, its tar, and by uid a sample's key in it and, rendering by rendering, its parts."""
     tokenizer = _tokenizer(storage.join(job.out, "tokenizer"), job.tokenizer_fingerprint, job.chat_template)
     wanted: dict[tuple[str, str, Any], dict[str, tuple[str, ...]]] = {}
-    columns = (rows[name].to_pylist() for name in ("source", "shard", "kind", "uid"))
-    for source, name, kind, uid, captions in zip(*columns, captions_of(rows), strict=True):
+    most: dict[tuple[str, str, str], int] = {}
+    """Of each sample the last copy that is here, so that no other is rendered."""
+    columns = (rows[name].to_pylist() for name in ("source", "shard", "kind", "uid", "copy"))
+    for source, name, kind, uid, copy, captions in zip(*columns, captions_of(rows), strict=True):
         wanted.setdefault((source, name, kind), {})[uid] = captions
+        most[source, name, uid] = max(copy, most.get((source, name, uid), 0))
     inputs = {}
     for (source, name, kind), said in sorted(wanted.items()):
         shard = shard_at(job.shards[source], name)
         table = read_texts(shard, kind, said, sizes=asks_sizes(kind, job.config) and kind != "document")
         uids, keys, texts = (table[column].to_pylist() for column in ("uid", "key", "text"))
         spoken = [said[uid] or text for uid, text in zip(uids, texts, strict=True)]
-        answers = fit_rows(tokenizer, kind, spoken, job.config, stored_images(table))
-        found = zip(uids, keys, answers, strict=True)
-        samples = {uid: (key, answer) for uid, key, answer in found if not isinstance(answer, Rejection)}
+        copies = [most[source, name, uid] + 1 for uid in uids]
+        own = np.array(uids, dtype="S32")
+        answers = fit_copies(tokenizer, kind, spoken, job.config, stored_images(table), own, copies)
+        samples = {
+            uid: (key, [answer for answer in answers_of if not isinstance(answer, Rejection)])
+            for uid, key, answers_of in zip(uids, keys, answers, strict=True)
+            if not isinstance(answers_of[0], Rejection)
+        }
         inputs[source, name] = open_tar(shard.tar), samples
     return inputs
 

@@ -18,6 +18,8 @@ ANNOTATED_VERSION: Final = 2
 """Of packs in which images have several captions: who reads version 1 alone would let them see each other."""
 LAYOUT_VERSION: Final = 3
 """Of packs whose images are not squares: who reads earlier versions alone would render each as one."""
+WEIGHTED_VERSION: Final = 4
+"""Of packs whose targets have weights: who reads earlier versions alone would count all alike."""
 _REQUIRED: Final = {
     "tokenizer": dict,
     "image_token": int,
@@ -71,11 +73,12 @@ def write_manifest(
     With a `layout`, `tokens_per_image` is its `constant`, or 0 where an image's size decides.
     """
     version = VERSION if layout is None or layout.kind == "square" else LAYOUT_VERSION
-    annotated = sum(shard.get("annotated", 0) for shard in shards)
-    counted = (*_COUNTED, "annotated") if annotated else _COUNTED
+    rare = {"annotated": ANNOTATED_VERSION, "weighted": WEIGHTED_VERSION}
+    found = [name for name in rare if any(shard.get(name) for shard in shards)]
+    counted = (*_COUNTED, *found)
     manifest = {
         "format": FORMAT,
-        "version": max(version, ANNOTATED_VERSION) if annotated else version,
+        "version": max([version, *(rare[name] for name in found)]),
         "tokenizer": tokenizer,
         "image_token": IMAGE_TOKEN,
         "tokens_per_image": tokens_per_image,
@@ -100,8 +103,8 @@ def read_manifest(root: str) -> dict[str, Any]:
         raise PackError(f"{path} is not JSON ({error.why}); copy the pack again or write it again") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise PackError(f"{path} is not the manifest of an mmcorpus pack; give the folder that holds one")
-    if manifest.get("version") not in (VERSION, ANNOTATED_VERSION, LAYOUT_VERSION):
-        read = f"{VERSION} to {LAYOUT_VERSION}"
+    if manifest.get("version") not in (VERSION, ANNOTATED_VERSION, LAYOUT_VERSION, WEIGHTED_VERSION):
+        read = f"{VERSION} to {WEIGHTED_VERSION}"
         raise PackError(f"{path} is of version {manifest.get('version')}, this program reads {read}; pack again")
     try:
         layout = layout_of(manifest)

@@ -41,6 +41,8 @@ INDEX_SCHEMA: Final = pa.schema(
 """Of the bytes of a sequence the `crc32` is checked when they are read; null in earlier packs."""
 METADATA_KEY: Final = b"mmcorpus"
 _BLOCK: Final = 512
+_SOMETIMES: Final = ("branches", "sizes", "weights", "tags")
+"""What a sequence's json has only where there is something to say."""
 _MEND: Final = (
     "`mmcorpus verify` of its run lists what is damaged, and the run's command makes it again; of a pack by itself, "
     "PackReader.verify() does, and `mmcorpus pack` writes what you moved away (a .tar with its .index.parquet) anew"
@@ -220,6 +222,8 @@ def _parse(sequence: int, data: bytes) -> PackedSequence:
         images=tuple(images),
         sizes=tuple((int(width), int(height)) for width, height in meta.get("sizes", ())),
         branches=tuple(tuple(int(start) for start in begins) for begins in meta.get("branches", ())),
+        weights=tuple(tuple(float(weight) for weight in own) for own in meta.get("weights", ())),
+        tags=tuple(tuple(str(tag) for tag in own) for own in meta.get("tags", ())),
     )
 
 
@@ -271,8 +275,7 @@ class PackShardWriter:
         packed.check(self.tokens_per_image)
         offset, key = self._tar.offset, f"{packed.sequence:08d}"
         meta = {name: getattr(packed, name) for name in PER_SAMPLE}
-        meta |= {"branches": packed.branches} if any(packed.branches) else {}
-        meta |= {"sizes": packed.sizes} if packed.sizes else {}
+        meta |= {name: told for name in _SOMETIMES if any(told := getattr(packed, name))}
         add_member(self._tar, f"{key}.json", json.dumps(meta, sort_keys=True).encode())
         array = io.BytesIO()
         np.lib.format.write_array(array, packed.input_ids.astype("<i4"), version=(1, 0), allow_pickle=False)
@@ -290,6 +293,7 @@ class PackShardWriter:
                 "crc32": self._file.take_crc32(),
                 "tokens": len(packed.input_ids),
                 "annotated": sum(map(bool, packed.branches)),
+                "weighted": sum(map(bool, packed.weights)),
             }
         )
 
@@ -297,9 +301,10 @@ class PackShardWriter:
         self._stack.__exit__(kind, *error)
         if kind is not None:
             return
-        summed = ("samples", "images", "tokens", "annotated", "length")
+        summed = ("samples", "images", "tokens", "annotated", "weighted", "length")
         totals = {name: sum(row[name] for row in self._rows) for name in summed}
-        positions, annotated = totals.pop("length"), totals.pop("annotated")
+        positions = totals.pop("length")
+        rare = {name: count for name in ("annotated", "weighted") if (count := totals.pop(name))}
         self.record |= {
             "name": self.name,
             "bytes": self._file.file.size,
@@ -307,7 +312,7 @@ class PackShardWriter:
             "sequences": len(self._rows),
             **totals,
             "positions": positions,
-            **({"annotated": annotated} if annotated else {}),
+            **rare,
         }
         metadata = {METADATA_KEY: json.dumps(self.record, sort_keys=True).encode()}
         index = pa.Table.from_pylist(self._rows, schema=INDEX_SCHEMA.with_metadata(metadata))

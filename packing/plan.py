@@ -21,7 +21,7 @@ from mmcorpus.packing.annotations import CAPTIONS, Annotations, with_captions
 from mmcorpus.packing.bounds import Mixing, lower_bound
 from mmcorpus.packing.config import PlanConfig
 from mmcorpus.packing.inputs import Kind, read_texts, stored_images, uid_bytes
-from mmcorpus.packing.samples import asks_sizes, fit_rows, template_hash
+from mmcorpus.packing.samples import asks_sizes, fit_copies, template_hash
 from mmcorpus.packing.tokens import load_tokenizer, special_ids, tokenizer_fingerprint
 from mmcorpus.packing.verdicts import FittedRows, SourceVerdicts
 from mmcorpus.packing.window import pack_window, plan_schema
@@ -209,8 +209,9 @@ def _fit_shard(
     texts = rows["text"].to_pylist()
     if captions is not None:
         texts = [several or text for several, text in zip(captions.of(uids[wanted]), texts, strict=True)]
-    fitted = fit_rows(tokenizer, kind, texts, config, stored_images(rows))
-    return verdicts.decide(uids[wanted], fitted)
+    own = uids[wanted]
+    copies = verdicts.copies_of(own)
+    return verdicts.decide(own, fit_copies(tokenizer, kind, texts, config, stored_images(rows), own, copies))
 
 
 def _report(

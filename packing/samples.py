@@ -10,13 +10,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
-from mmcorpus.packing import conversations, documents, tokens
+from mmcorpus.packing import conversations, documents, tokens, trees
 from mmcorpus.packing.chat import CHATML, ChatTemplate
 from mmcorpus.packing.config import PlanConfig
+from mmcorpus.packing.draws import sample_words
 from mmcorpus.packing.inputs import Kind, StoredImages
 from mmcorpus.packing.layout.base import Size
 from mmcorpus.packing.lengths import Each
+from mmcorpus.packing.render import parse_annotations, render
 from mmcorpus.packing.turns import count_marks, parse_conversation
 
 if TYPE_CHECKING:
@@ -81,16 +84,17 @@ def fit_rows(
     texts: Sequence[str | tuple[str, ...] | None],
     config: PlanConfig,
     images: Sequence[StoredImages | None] = (),
+    words: Sequence[int] = (),
 ) -> list[Fitted]:
     """Tokenize rows' texts (captions; conversations or nodes as JSON) in one batch; one answer a row, in order.
 
     `images` are what each row says of its images, as `stored_images` gives it: for conversations, and for pairs where
-    `asks_sizes`.
+    `asks_sizes`. `words` are 64 bits of each row's copy, by which its annotations are rendered.
     A pair may have several captions: those that do not fit are left out, the last first, and `too_long` is asked of the
     image with the first alone. A document that is too long, or has more images or crops than a sequence, is dropped, or
     cut to its beginning, or split.
     """
-    encoded = encode_rows(tokenizer, kind, texts, config, images)
+    encoded = encode_rows(tokenizer, kind, texts, config, images, words)
     return [row if isinstance(row, Rejection) else fit_encoded(row, config) for row in encoded]
 
 
@@ -100,11 +104,15 @@ def encode_rows(
     texts: Sequence[str | tuple[str, ...] | None],
     config: PlanConfig,
     images: Sequence[StoredImages | None] = (),
+    words: Sequence[int] = (),
 ) -> list[EncodedRow | Rejection]:
-    """The rows as tokens, in one batch; of `config` nothing but layout and chat template matters."""
+    """The rows as tokens, in one batch; of `config` nothing but layout, chat template and `render` matters."""
     template = chat_template(tokenizer, config) if kind == "conversation" else None
     stored = images if len(images) else [None] * len(texts)
-    rows = [_read(kind, text, own, template) for text, own in zip(texts, stored, strict=True)]
+    drawn = words if len(words) else [0] * len(texts)
+    rows = [
+        _read(kind, text, own, template, config, word) for text, own, word in zip(texts, stored, drawn, strict=True)
+    ]
     if asks_sizes(kind, config):
         rows = [_with_sizes(kind, row, own) for row, own in zip(rows, stored, strict=True)]
     kept = [number for number, row in enumerate(rows) if not isinstance(row, Rejection)]
@@ -115,7 +123,7 @@ def encode_rows(
     elif kind == "pair":
         encoded = tokens.encode_captions(tokenizer, readable)
     else:
-        encoded = conversations.encode_conversations(tokenizer, readable)
+        encoded = trees.encode_trees(tokenizer, readable)
     sizes: list[tuple[Size, ...]] = [()] * len(kept)
     if asks_sizes(kind, config):
         sizes = [
@@ -143,7 +151,12 @@ def template_hash(tokenizer: "PreTrainedTokenizerFast", config: PlanConfig) -> s
 
 
 def _read(
-    kind: Kind, text: str | tuple[str, ...] | None, stored: StoredImages | None, template: ChatTemplate | None
+    kind: Kind,
+    text: str | tuple[str, ...] | None,
+    stored: StoredImages | None,
+    template: ChatTemplate | None,
+    config: PlanConfig,
+    word: int,
 ) -> Any:
     """A row's captions, its turns laid out, or its nodes; a Rejection if there is nothing to learn from."""
     if isinstance(text, tuple):
@@ -154,7 +167,11 @@ def _read(
         return text
     try:
         if template is not None:
-            return _lay_out(text, stored, template)
+            annotations = parse_annotations(text)
+            if annotations is None:
+                return _lay_out(text, stored, template)
+            branches = render(annotations, config.render, word)
+            return trees.lay_out_tree(branches, 1 if stored is None else len(stored), template)
         nodes = documents.parse_nodes(text, images=kind == "document")
     except ValueError as error:
         rule = "bad_conversation" if kind == "conversation" else "bad_document"
@@ -195,7 +212,8 @@ def _with_sizes(kind: Kind, row: Any, stored: StoredImages | None) -> Any:
     if kind == "document":
         number = next((n.number for n in row if isinstance(n, documents.NodeImage) and n.size is None), None)
         return row if number is None else Rejection(rule="missing_size", value=f"missing_size: image {number}")
-    count = 1 if kind == "pair" else row.count(tokens.IMAGE_TOKEN)
+    laid_out = row.laid_out[0] if isinstance(row, trees.Tree) else row
+    count = 1 if kind == "pair" else laid_out.count(tokens.IMAGE_TOKEN)
     known = _known(stored)
     if len(known) >= count:
         return row
@@ -232,6 +250,7 @@ def fit_encoded(row: EncodedRow, config: PlanConfig) -> Fitted:
         if cut is None:
             return Rejection(rule="too_long", value=f"length={full_length}")
         sample, length = cut, _length(cut, row.positions)
+    sample = tokens.weigh(sample, config.target_weights)
     given, kept = max(1, len(row.tokens.branches)), max(1, len(sample.branches))
     fitted = FittedSample(
         tokens=sample,
@@ -289,7 +308,7 @@ def _fit_document(row: EncodedRow, document: documents.TokenizedDocument, config
         if part.loss_spans and part.loss_spans[-1][1] > 1:
             parts.append(
                 FittedSample(
-                    tokens=part,
+                    tokens=tokens.weigh(part, config.target_weights),
                     length=end - start - part.image_count + int(positions[own].sum()),
                     full_length=full_length,
                     crops=int(crops[own].sum()),
@@ -298,3 +317,37 @@ def _fit_document(row: EncodedRow, document: documents.TokenizedDocument, config
                 )
             )
     return tuple(parts) or Rejection(rule="too_long", value=f"length={full_length}")
+
+
+def renderings(kind: Kind, text: object, copies: int, config: PlanConfig) -> int:
+    """How many ways a row is rendered for so many copies: copy c as copy c modulo that."""
+    rendered = kind == "conversation" and isinstance(text, str) and text.lstrip()[:1] == "{" and '"annotations"' in text
+    return min(max(1, copies), config.render.variants) if rendered else 1
+
+
+def fit_copies(
+    tokenizer: "PreTrainedTokenizerFast",
+    kind: Kind,
+    texts: Sequence[str | tuple[str, ...] | None],
+    config: PlanConfig,
+    images: Sequence[StoredImages | None],
+    uids: npt.NDArray[np.bytes_],
+    copies: Sequence[int],
+) -> list[list[Fitted]]:
+    """Of each row, what becomes of its copies 0, 1, … as `renderings` counts them.
+
+    A rendering that does not fit where the first does is the first's.
+    """
+    counts = [renderings(kind, text, own, config) for text, own in zip(texts, copies, strict=True)]
+    row = np.repeat(np.arange(len(counts)), counts)
+    copy = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+    words = sample_words(uids[row], copy, config.seed).tolist() if kind == "conversation" else ()
+    at = row.tolist()
+    fitted = iter(
+        fit_rows(tokenizer, kind, [texts[n] for n in at], config, [images[n] for n in at] if len(images) else (), words)
+    )
+    answers = []
+    for count in counts:
+        first, *others = (next(fitted) for _ in range(count))
+        answers.append([first, *(first if isinstance(own, Rejection) else own for own in others)])
+    return answers

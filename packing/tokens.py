@@ -208,3 +208,18 @@ def truncate(sample: TokenizedSample, capacity: int, tokens_per_image: Each) -> 
     if not cut.loss_spans or int((cut.input_ids == IMAGE_TOKEN).sum()) < sample.image_count:
         return None
     return cut
+
+
+def weigh(sample: TokenizedSample, rules: Sequence[str]) -> TokenizedSample:
+    """The sample with its targets' weights multiplied by what `PlanConfig.target_weights` says."""
+    if not rules:
+        return sample
+    branch = np.searchsorted(sample.branches, [start for start, _ in sample.loss_spans], side="right")
+    weights = np.array(sample.weights or (1.0,) * len(branch))
+    if "branches" in rules:
+        weights = weights / np.sqrt(max(1, len(sample.branches)))
+    if "lengths" in rules:
+        targets = np.bincount(branch, weights=[end - start for start, end in sample.loss_spans])
+        weights = weights * 2 / np.sqrt(targets[branch])
+    rounded = tuple(round(weight, 6) for weight in weights.tolist())
+    return dataclasses.replace(sample, weights=rounded if set(rounded) != {1.0} else ())

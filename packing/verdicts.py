@@ -29,6 +29,10 @@ class FittedRows:
     uids: npt.NDArray[np.bytes_]
     counts: npt.NDArray[np.int64]
     """How many copies the selection asks for."""
+    firsts: npt.NDArray[np.int64]
+    """The first of these copies."""
+    steps: npt.NDArray[np.int64]
+    """From one of them to the next: in how many ways the row is rendered."""
     parts: npt.NDArray[np.int64]
     """Which part of its document a row is; 0 for a sample that is whole."""
     tokens: npt.NDArray[np.int64]
@@ -77,12 +81,20 @@ class SourceVerdicts:
         undecided: npt.NDArray[np.int64] = found[self._state[places[found]] == _ABSENT]
         return undecided
 
-    def decide(self, uids: npt.NDArray[np.bytes_], answers: Sequence[Fitted]) -> FittedRows:
-        """Record what became of rows that `wanted` gave; returns those that fit."""
+    def copies_of(self, uids: npt.NDArray[np.bytes_]) -> list[int]:
+        """How often each of these selected uids is to be packed."""
+        copies: list[int] = self.copies[self._places(uids)].tolist()
+        return copies
+
+    def decide(self, uids: npt.NDArray[np.bytes_], answers: Sequence[Sequence[Fitted]]) -> FittedRows:
+        """Record what became of rows that `wanted` gave, each in its renderings, the first of which decides; returns
+        those that fit."""
         places = self._places(uids)
         kept: list[int] = []
         fitted: list[FittedSample] = []
-        for number, answer in enumerate(answers):
+        rendered: list[tuple[int, int]] = []
+        for number, renderings in enumerate(answers):
+            answer = renderings[0]
             place = int(places[number])
             if not self.copies[place] and not isinstance(answer, Rejection):
                 answer = Rejection(rule=LEFT_OUT, value=LEFT_OUT)
@@ -93,8 +105,11 @@ class SourceVerdicts:
                 self._values[place] = answer.value
                 continue
             self._state[place] = _KEPT
-            kept += [number] * len(answer)
-            fitted += answer
+            for variant, own in enumerate(renderings):
+                assert not isinstance(own, Rejection), "what does not fit is rendered as the first"
+                kept += [number] * len(own)
+                fitted += own
+                rendered += [(variant, len(renderings))] * len(own)
             first, changes = answer[0], []
             if first.annotations > 1:
                 self.totals["annotated"] += 1
@@ -111,9 +126,12 @@ class SourceVerdicts:
                 self._values[place] = ", ".join(changes)
         sizes = [(s.part, len(s.tokens.input_ids), s.tokens.image_count, s.crops, s.length) for s in fitted]
         parts, tokens, images, crops, lengths = np.array(sizes, dtype=np.int64).reshape(-1, 5).T
+        firsts, steps = np.array(rendered, dtype=np.int64).reshape(-1, 2).T
         return FittedRows(
             uids=uids[kept],
-            counts=self.copies[places[kept]],
+            counts=-((firsts - self.copies[places[kept]]) // steps),
+            firsts=firsts,
+            steps=steps,
             parts=parts,
             tokens=tokens,
             images=images,

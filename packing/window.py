@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from mmcorpus.packing.best import pack_items
 from mmcorpus.packing.binpack import Limit
 from mmcorpus.packing.config import PlanConfig
-from mmcorpus.packing.draws import Words, mix
+from mmcorpus.packing.draws import mix, sample_words
 from mmcorpus.packing.verdicts import FittedRows
 
 PLAN_SCHEMA: Final = pa.schema(
@@ -45,12 +44,12 @@ def pack_window(config: PlanConfig, rows: Sequence[tuple[str, str, str, FittedRo
     """
     origin = np.repeat(np.arange(len(rows)), [len(fitted.uids) for *_, fitted in rows])
     uids = np.concatenate([fitted.uids for *_, fitted in rows] or [np.zeros(0, dtype="S32")])
-    counts, parts, tokens, images, crops, lengths = (
+    counts, firsts, steps, parts, tokens, images, crops, lengths = (
         np.concatenate([getattr(fitted, name) for *_, fitted in rows] or [np.zeros(0, dtype=np.int64)])
-        for name in ("counts", "parts", "tokens", "images", "crops", "lengths")
+        for name in ("counts", "firsts", "steps", "parts", "tokens", "images", "crops", "lengths")
     )
     item = np.repeat(np.arange(len(uids)), counts)
-    copy = np.arange(len(item)) - np.repeat(np.cumsum(counts) - counts, counts)
+    copy = firsts[item] + steps[item] * (np.arange(len(item)) - np.repeat(np.cumsum(counts) - counts, counts))
     words = sample_words(uids[item], copy, config.seed, parts[item])
     order = np.argsort(words, kind="stable")
     item, copy, words = item[order], copy[order], words[order]
@@ -89,16 +88,3 @@ def pack_window(config: PlanConfig, rows: Sequence[tuple[str, str, str, FittedRo
     schema = plan_schema(config)
     arrays = [pa.array(columns[field.name]).cast(field.type) for field in schema]
     return pa.Table.from_arrays(arrays, schema=schema)
-
-
-def sample_words(
-    uids: npt.NDArray[np.bytes_], copy: npt.NDArray[np.int64], seed: int, part: npt.NDArray[np.int64] | None = None
-) -> Words:
-    """64 bits a sample that depend on uid, copy, seed and part; shape (samples,). uids are 32 hex digits."""
-    halves = np.frombuffer(bytes.fromhex(uids.tobytes().decode("ascii")), dtype=">u8").reshape(-1, 2).astype(np.uint64)
-    start = mix(np.full(len(uids), seed, dtype=np.uint64))
-    words = mix(mix(mix(start ^ halves[:, 0]) ^ halves[:, 1]) ^ copy.astype(np.uint64))
-    if part is not None and part.any():
-        # Part 0 keeps its sample's hash: most samples are one part, and their order is that of plans without parts.
-        words = np.where(part > 0, mix(words ^ part.astype(np.uint64)), words)
-    return words

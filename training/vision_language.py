@@ -15,7 +15,7 @@ from mmcorpus.training.config import ModelConfig, StageConfig
 from mmcorpus.training.data import Order, PackLoader, check_packs, micro_batches
 from mmcorpus.training.heldout import heldout_loss
 from mmcorpus.training.loop import Task, Totals, Trainer
-from mmcorpus.training.loss import LossBySource
+from mmcorpus.training.loss import LossBySource, weighted_sum
 from mmcorpus.training.model import VisionLanguageModel, build_model
 from mmcorpus.training.parallel import World, open_world, parallelize
 
@@ -172,7 +172,7 @@ class PackTask(Task[PackedBatch]):
         steps = ([sequence for _, sequence in self.order.step(step)] for step in range(first, self.steps))
         return loader.batches(group for sequences in steps for group in self._micro_batches(sequences))
 
-    def loss(self, batch: PackedBatch) -> tuple[torch.Tensor, int, dict[str, int]]:
+    def loss(self, batch: PackedBatch) -> tuple[torch.Tensor, float, dict[str, int]]:
         with self.world.autocast(self.config.compute.precision):
             batch = batch.to(self.world.device)
             losses_M: torch.Tensor = self.model(batch)
@@ -184,7 +184,7 @@ class PackTask(Task[PackedBatch]):
             "images": batch.images_NCHW.shape[0],
             "broken_images": batch.broken_images,
         }
-        return losses_M.sum(), batch.target_tokens, counts
+        return weighted_sum(losses_M, batch.weights_M), batch.target_weight, counts
 
     def after_step(self) -> None:
         self.step_losses.clear()
