@@ -99,7 +99,10 @@ def _as_list(value: Any) -> list[Any] | None:
 
 def uid_bytes(column: pa.ChunkedArray | pa.Array) -> npt.NDArray[np.bytes_]:
     """Uids as 32-byte strings, which numpy sorts and searches fast; shape (rows,)."""
-    return np.asarray(column.to_pylist(), dtype="S32")
+    fixed = column.cast(pa.binary(32))
+    parts = fixed.chunks if isinstance(fixed, pa.ChunkedArray) else [fixed]
+    found = [np.frombuffer(part.buffers()[1], dtype="S32")[part.offset : part.offset + len(part)] for part in parts]
+    return np.concatenate([np.zeros(0, dtype="S32"), *found])
 
 
 @dataclass(frozen=True, kw_only=True)

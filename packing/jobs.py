@@ -1,6 +1,5 @@
 """One pack shard: its samples tokenized as planned, their images fetched, the tar written, all from a small job."""
 
-import functools
 import hashlib
 import itertools
 import json
@@ -20,10 +19,10 @@ from mmcorpus.packing.config import PlanConfig
 from mmcorpus.packing.inputs import OpenTar, open_tar, read_texts, stored_images
 from mmcorpus.packing.samples import FittedSample, Rejection, asks_sizes, fit_copies
 from mmcorpus.packing.sequence import PackedSequence
-from mmcorpus.packing.tokens import load_tokenizer, tokenizer_fingerprint
+from mmcorpus.packing.tokens import cached_tokenizer
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
+    pass
 
 MISSING_IMAGE: Final = "missing_image"
 _CODE_VERSION: Final = 2
@@ -138,7 +137,7 @@ def _inputs(
     job: PackJob, rows: pa.Table
 ) -> dict[tuple[str, str], tuple[OpenTar, dict[str, tuple[str, list[tuple[FittedSample, ...]]]]]]:
     """By source and input shard, its tar, and by uid a sample's key in it and, rendering by rendering, its parts."""
-    tokenizer = _tokenizer(storage.join(job.out, "tokenizer"), job.tokenizer_fingerprint, job.chat_template)
+    tokenizer = cached_tokenizer(storage.join(job.out, "tokenizer"), job.tokenizer_fingerprint, job.chat_template)
     wanted: dict[tuple[str, str, Any], dict[str, tuple[str, ...]]] = {}
     most: dict[tuple[str, str, str], int] = {}
     """Of each sample the last copy that is here, so that no other is rendered."""
@@ -162,14 +161,6 @@ def _inputs(
         }
         inputs[source, name] = open_tar(shard.tar), samples
     return inputs
-
-
-@functools.lru_cache(maxsize=2)
-def _tokenizer(path: str, fingerprint: str, chat_template: str) -> "PreTrainedTokenizerFast":
-    tokenizer = load_tokenizer(path)
-    if tokenizer_fingerprint(tokenizer) != fingerprint:
-        raise ValueError(f"{path} is not the tokenizer that the plan was made with; write the pack again")
-    return tokenizer
 
 
 def _rows(job: PackJob) -> pa.Table:

@@ -21,6 +21,7 @@ from mmcorpus.packing.annotations import CAPTIONS, Annotations, with_captions
 from mmcorpus.packing.bounds import Mixing, lower_bound
 from mmcorpus.packing.config import PlanConfig
 from mmcorpus.packing.inputs import Kind, read_texts, stored_images, uid_bytes
+from mmcorpus.packing.measure import fit_measured, origin
 from mmcorpus.packing.samples import asks_sizes, fit_copies, template_hash
 from mmcorpus.packing.tokens import load_tokenizer, special_ids, tokenizer_fingerprint
 from mmcorpus.packing.verdicts import FittedRows, SourceVerdicts
@@ -49,9 +50,14 @@ class PlanSource:
     """Pairs with several captions, or the parquet's path: `uid` and `captions` (list<string>), as a pass of
     deduplication writes them. What it names has those captions in place of its own, each an annotation of the image."""
 
+    lengths: str | None = None
+    """Where `measure_lengths` put its tables; without them its texts are read and measured now."""
+
     def __post_init__(self) -> None:
         if self.annotations is not None and self.kind != "pair":
             raise ValueError(f"annotations are captions of images, and this source is of kind {self.kind!r}")
+        if self.annotations is not None and self.lengths is not None:
+            raise ValueError("annotations are measured as they are planned: give a source lengths or annotations")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +103,7 @@ def make_plan(
 ) -> PlanReport:
     """Plan the sequences of `sources` (by name) and write the plan's parquet to `out`.
 
+    Sources that have tables of lengths are planned from those, others from their texts, to the same bytes.
     `tokenizer` is a name or folder for `load_tokenizer`. With `ledger_root`, each source's stage `pack` is written to
     `<ledger_root>/<source>/pack.parquet`. Equal inputs give equal bytes. Raises ValueError if nothing can be packed.
     """
@@ -128,9 +135,8 @@ def make_plan(
             rows = []
             for name, shard in window:
                 before = Counter(verdicts[name].counts())
-                kind = sources[name].kind
-                fitted = _fit_shard(config, loaded, kind, shard, verdicts[name], captions.get(name))
-                rows.append((name, kind, shard.name, fitted))
+                for fitted in _fit_shard(config, loaded, sources[name], shard, verdicts[name], captions.get(name)):
+                    rows.append((name, sources[name].kind, shard.name, fitted))
                 progress.advance(1, **(Counter(verdicts[name].counts()) - before))
             table = pack_window(config, rows, totals["sequences"])
             if captions:
@@ -182,8 +188,8 @@ def _mix(
         for name, listed in shards.items():
             verdicts, positions[name] = SourceVerdicts(sources[name].selection, name), 0
             for shard in listed:
-                fitted = _fit_shard(config, tokenizer, sources[name].kind, shard, verdicts, captions.get(name))
-                positions[name] += int((fitted.counts * fitted.lengths).sum())
+                for fitted in _fit_shard(config, tokenizer, sources[name], shard, verdicts, captions.get(name)):
+                    positions[name] += int((fitted.counts * fitted.lengths).sum())
                 progress.advance(1)
             if not positions[name]:
                 found = verdicts.counts() or "an empty selection"
@@ -197,11 +203,14 @@ def _mix(
 def _fit_shard(
     config: PlanConfig,
     tokenizer: "PreTrainedTokenizerFast",
-    kind: Kind,
+    source: PlanSource,
     shard: Shard,
     verdicts: SourceVerdicts,
     captions: Annotations | None,
-) -> FittedRows:
+) -> list[FittedRows]:
+    kind = source.kind
+    if source.lengths is not None:
+        return fit_measured(source.lengths, shard, origin(kind, tokenizer, config), kind, config, verdicts)
     rows = read_texts(shard, kind, sizes=asks_sizes(kind, config) and kind != "document")
     uids = uid_bytes(rows["uid"])
     wanted = verdicts.wanted(uids)
@@ -211,7 +220,7 @@ def _fit_shard(
         texts = [several or text for several, text in zip(captions.of(uids[wanted]), texts, strict=True)]
     own = uids[wanted]
     copies = verdicts.copies_of(own)
-    return verdicts.decide(own, fit_copies(tokenizer, kind, texts, config, stored_images(rows), own, copies))
+    return [verdicts.decide(own, fit_copies(tokenizer, kind, texts, config, stored_images(rows), own, copies))]
 
 
 def _report(

@@ -7,6 +7,7 @@ packing/conversations.py, for documents packing/documents.py.
 """
 
 import dataclasses
+import functools
 import hashlib
 import itertools
 import json
@@ -110,6 +111,18 @@ def load_tokenizer(name_or_path: str) -> "PreTrainedTokenizerFast":
         return _checked(AutoTokenizer.from_pretrained(name_or_path), name_or_path)
     except (OSError, ValueError) as error:
         raise _missing(name_or_path, f"it is not on this machine and the hub did not give it ({error})") from error
+
+
+@functools.lru_cache(maxsize=2)
+def cached_tokenizer(name_or_path: str, fingerprint: str, more: str = "") -> "PreTrainedTokenizerFast":
+    """The tokenizer, kept in this process while it is that of `fingerprint` (and of whatever `more` says).
+
+    Raises ValueError if it is another by now.
+    """
+    tokenizer = load_tokenizer(name_or_path)
+    if tokenizer_fingerprint(tokenizer) != fingerprint:
+        raise ValueError(f"{name_or_path} is not the tokenizer that the plan was made with; write the pack again")
+    return tokenizer
 
 
 def _checked(tokenizer: Any, name: str) -> "PreTrainedTokenizerFast":

@@ -1,7 +1,7 @@
 """Of each selected uid of a source, whether it was packed or which rule kept it out (the ledger's stage `pack`)."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -86,6 +86,34 @@ class SourceVerdicts:
         copies: list[int] = self.copies[self._places(uids)].tolist()
         return copies
 
+    def keep(self, uids: npt.NDArray[np.bytes_], sizes: Mapping[str, npt.NDArray[np.int64]]) -> FittedRows:
+        """Record that rows which `wanted` gave fit as they are, one for each rendering; returns those that are packed.
+
+        `sizes` are their `rendering`, `renderings`, `annotations`, `tokens`, `images`, `crops` and `positions`.
+        """
+        places = self._places(uids)
+        there = self.copies[places] > 0
+        if LEFT_OUT not in self._rules:
+            self._rules.append(LEFT_OUT)
+        self._state[places] = np.where(there, _KEPT, self._rules.index(LEFT_OUT))
+        self._values.update(dict.fromkeys(places[~there].tolist(), LEFT_OUT))
+        first = there & (sizes["rendering"] == 0)
+        self.totals["annotated"] += int((sizes["annotations"][first] > 1).sum())
+        own = {name: values[there] for name, values in sizes.items()}
+        rows = int(there.sum())
+        return FittedRows(
+            uids=uids[there],
+            counts=-((own["rendering"] - self.copies[places[there]]) // own["renderings"]),
+            firsts=own["rendering"],
+            steps=own["renderings"],
+            parts=np.zeros(rows, dtype=np.int64),
+            tokens=own["tokens"],
+            images=own["images"],
+            crops=own["crops"],
+            lengths=own["positions"],
+            captions=[()] * rows,
+        )
+
     def decide(self, uids: npt.NDArray[np.bytes_], answers: Sequence[Sequence[Fitted]]) -> FittedRows:
         """Record what became of rows that `wanted` gave, each in its renderings, the first of which decides; returns
         those that fit."""
@@ -147,16 +175,19 @@ class SourceVerdicts:
 
     def ledger(self) -> pa.Table:
         """One row a selected uid."""
-        states = self._state.tolist()
+        state = pa.array(self._state)
+        verdicts = [ledger.KEPT if number == _KEPT else ledger.DROPPED for number in range(len(self._rules))]
+        rules = [None if number == _KEPT else rule for number, rule in enumerate(self._rules)]
+        values = np.full(len(state), None, dtype=object)
+        values[self._state == _ABSENT] = MISSING_SAMPLE
+        values[list(self._values)] = list(self._values.values())
         columns: dict[str, Any] = {
             "uid": pa.array(self.uids).cast(pa.string()),
-            "stage": pa.repeat("pack", len(states)),
-            "verdict": [ledger.KEPT if state == _KEPT else ledger.DROPPED for state in states],
-            "rule": [None if state == _KEPT else self._rules[state] for state in states],
-            "value": [
-                MISSING_SAMPLE if state == _ABSENT else self._values.get(place) for place, state in enumerate(states)
-            ],
-            "row": pa.nulls(len(states), pa.int64()),
+            "stage": pa.repeat("pack", len(state)),
+            "verdict": pa.array(verdicts, pa.string()).take(state),
+            "rule": pa.array(rules, pa.string()).take(state),
+            "value": pa.array(values, pa.string()),
+            "row": pa.nulls(len(state), pa.int64()),
         }
         return pa.table(columns, schema=ledger.SCHEMA)
 
