@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Self, get_args
 
 from mmcorpus.packing.layout import LayoutConfig, PerImage, read_layout
+from mmcorpus.packing.mixture import MixBy, MixGroup, MixOver
 from mmcorpus.packing.render import RenderConfig
 
 TooLong = Literal["drop", "truncate", "split"]
@@ -49,6 +50,18 @@ class PlanConfig:
     not add up to 1. As many positions in all as there are without it: of a source with too many samples some are left
     out, of one with too few some come several times, drawn by a hash of their uids. Empty: all as the selections say.
     The texts are then read twice."""
+    mix_groups: dict[str, MixGroup] = field(default_factory=dict)
+    """In place of `mix`: groups of sources with a rate each, √size within, as Molmo's: `{academic: {rate: 0.5, sources:
+    [vqa, dv_qa], sizes: {dv_qa: 10000}}}`."""
+    mix_by: MixBy = "positions"
+    """What shares are of: `positions`; `samples`, as Molmo's; or `sequences`, of which a source counts as many as it
+    would fill by itself, as MM1's."""
+    mix_most_seen: float | None = None
+    """Most uses of a sample, times the count that its selection gives it; null for any number."""
+    mix_over: MixOver = "refuse"
+    """Where the mixture asks for more: `refuse` the plan, `warn` and make it, or `cap`: such a source has less."""
+    epochs: float = 1.0
+    """How often the whole is used. Copies of a sample lie apart, each beside other samples."""
     window_shards: int = 8
     """Input shards that are packed together: more fill a little better and mix more, fewer are written faster."""
     seed: int = 0
@@ -81,6 +94,18 @@ class PlanConfig:
         unknown = [name for name in self.target_weights if name not in get_args(TargetWeight)]
         if unknown:
             raise ValueError(f"pack.target_weights names {unknown[0]!r}; there are {', '.join(get_args(TargetWeight))}")
+        if self.mix and self.mix_groups:
+            raise ValueError("pack.mix and pack.mix_groups are both given; give one of them")
+        grouped = [source for group in self.mix_groups.values() for source in group.sources]
+        if len(set(grouped)) != len(grouped):
+            raise ValueError(f"pack.mix_groups names a source twice: {', '.join(grouped)}")
+        if self.mix_by not in get_args(MixBy):
+            raise ValueError(f"pack.mix_by is {self.mix_by!r}; give one of {', '.join(get_args(MixBy))}")
+        if self.mix_over not in get_args(MixOver):
+            raise ValueError(f"pack.mix_over is {self.mix_over!r}; give one of {', '.join(get_args(MixOver))}")
+        for name, times in (("epochs", self.epochs), ("mix_most_seen", self.mix_most_seen)):
+            if times is not None and not 0 < times < float("inf"):
+                raise ValueError(f"pack.{name} is {times}; give a number above 0")
         for source, share in self.mix.items():
             if not 0 < share < float("inf"):
                 raise ValueError(f"pack.mix gives {source!r} a share of {share}; give a number above 0")
@@ -91,6 +116,16 @@ class PlanConfig:
     def per_image(self) -> PerImage:
         """Positions of every image, or the layout that says them of its size."""
         return self.tokens_per_image if self.layout is None else self.layout.constant or self.layout
+
+    @property
+    def mixed(self) -> tuple[str, ...]:
+        """The sources that a mixture gives shares to; none without one."""
+        return tuple(self.mix) or tuple(source for group in self.mix_groups.values() for source in group.sources)
+
+    @property
+    def limits(self) -> dict[str, int | None]:
+        """What a sequence may have, by name; None for any number."""
+        return {"positions": self.context_length, "images": self.max_images, "crops": self.max_crops}
 
     @property
     def counts_crops(self) -> bool:
@@ -107,6 +142,11 @@ class PlanConfig:
             "max_crops": None,
             "render": dataclasses.asdict(RenderConfig()),
             "target_weights": (),
+            "mix_groups": {},
+            "mix_by": "positions",
+            "mix_most_seen": None,
+            "mix_over": "refuse",
+            "epochs": 1.0,
         }
         return {name: value for name, value in fields.items() if name not in later or value != later[name]}
 
@@ -118,5 +158,9 @@ class PlanConfig:
         if "render" in given:
             prompts = {style: tuple(asked) for style, asked in given["render"]["prompts"].items()}
             given["render"] = RenderConfig(**{**given["render"], "prompts": prompts})
+        given["mix_groups"] = {
+            name: MixGroup(**{**group, "sources": tuple(group["sources"])})
+            for name, group in given.get("mix_groups", {}).items()
+        }
         given["target_weights"] = tuple(given.get("target_weights", ()))
         return cls(**given)

@@ -74,6 +74,8 @@ def stored_images(rows: pa.Table) -> list[StoredImages | None]:
     `widths` and `heights` are lists, an entry an image; or `images` is a list of them (references, say) or their
     number, and `width` and `height` are those of the only one.
     """
+    if not set(_LISTED) & set(rows.column_names):
+        return [None] * rows.num_rows
     columns = [rows[name].to_pylist() if name in rows.column_names else [None] * rows.num_rows for name in _LISTED]
     return [_stored(*row) for row in zip(*columns, strict=True)]
 

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from mmcorpus.curation.engine.progress import Progress
@@ -194,28 +193,28 @@ def _numbers(row: EncodedRow | Rejection) -> dict[str, Any]:
         "positions": len(sample.input_ids) - images + positions,
         "crops": crops,
         "runs": _outline(sample),
-        **{name: None if isinstance(each, int) else each for name, each in listed.items()},
+        **{name: None if isinstance(each, int) else each.tolist() for name, each in listed.items()},
         "branches": branches or None,
         "reason": None,
     }
 
 
-def _outline(sample: TokenizedSample | TokenizedDocument) -> npt.NDArray[np.int64]:
+def _outline(sample: TokenizedSample | TokenizedDocument) -> list[int]:
     """The sample's `runs`."""
-    ids, length = sample.input_ids, len(sample.input_ids)
-    places = np.flatnonzero(ids == IMAGE_TOKEN)
+    places = np.flatnonzero(sample.input_ids == IMAGE_TOKEN).tolist()
+    told = [(place, place + 1, 0) for place in places]
     if isinstance(sample, TokenizedDocument):
-        loss, borders = sample.targets, [sample.nodes, [length - 1]]
+        starts = sample.nodes.tolist()
+        ends = [*starts[1:], len(sample.input_ids) - 1]
+        texts = ((start, end) for start, end in zip(starts, ends, strict=True) if end > start and sample.targets[start])
+        told += [(start, end, end - start) for start, end in (*texts, (ends[-1], ends[-1] + 1))]
     else:
-        loss = np.zeros(length, dtype=bool)
-        for start, end in sample.loss_spans:
-            loss[start:end] = True
-        borders = [np.array(sample.loss_spans, dtype=np.int64).ravel(), sample.branches]
-    edges = np.unique(np.concatenate([[0, length], places, places + 1, *borders]).astype(np.int64))
-    runs = np.diff(edges)
-    runs[~loss[edges[:-1]]] *= -1
-    runs[ids[edges[:-1]] == IMAGE_TOKEN] = 0
-    return runs
+        told += [(start, end, end - start) for start, end in sample.loss_spans]
+    runs, before = [], 0
+    for start, end, run in sorted(told):
+        runs += [before - start, run] if start > before else [run]
+        before = end
+    return runs if before == len(sample.input_ids) else [*runs, before - len(sample.input_ids)]
 
 
 def _from_outline(kind: Kind, row: Mapping[str, Any], config: PlanConfig) -> EncodedRow:
@@ -249,9 +248,18 @@ def _from_outline(kind: Kind, row: Mapping[str, Any], config: PlanConfig) -> Enc
 
 
 def fit_measured(
-    root: str, shard: Shard, made_by: scores.Origin, kind: Kind, config: PlanConfig, verdicts: SourceVerdicts
+    root: str,
+    shard: Shard,
+    made_by: scores.Origin,
+    kind: Kind,
+    config: PlanConfig,
+    verdicts: SourceVerdicts,
+    share: tuple[int, int] = (0, 1),
 ) -> list[FittedRows]:
-    """A shard's selected rows that go into sequences, by its table; raises ValueError if there is none of this sort."""
+    """A shard's selected rows that go into sequences, or a `share` of them (`SourceVerdicts.wanted`), by its table.
+
+    Raises ValueError if there is no table of this origin.
+    """
     own = _of_shard(made_by, shard)
     if not scores.is_made_by(own, root, shard.name):
         raise ValueError(
@@ -260,7 +268,7 @@ def fit_measured(
         )
     table = scores.read_scores(root, own.scorer, shard.name)
     uids = uid_bytes(table["uid"])
-    wanted = verdicts.wanted(uids)
+    wanted = verdicts.wanted(uids, share)
     copies = np.array(verdicts.copies_of(uids[wanted]), dtype=np.int64)
     wanted = wanted[table["rendering"].to_numpy()[wanted] < np.maximum(copies, 1)]
     table, uids = table.take(wanted), uids[wanted]
@@ -269,9 +277,7 @@ def fit_measured(
         for name in ("rendering", "renderings", "tokens", "images", "crops", "positions")
     }
     simple = table["reason"].is_null().to_numpy()
-    for name, most in (
-        ("positions", config.context_length), ("images", config.max_images), ("crops", config.max_crops)
-    ):  # fmt: skip
+    for name, most in config.limits.items():
         if most is not None:
             simple = simple & (numbers[name] <= most)
     # Of a uid one of whose renderings needs a look all are looked at: what does not fit is rendered as the first.

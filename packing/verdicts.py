@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.uid import uid_fraction
+from mmcorpus.packing.draws import sample_words
 from mmcorpus.packing.inputs import uid_bytes
 from mmcorpus.packing.samples import Fitted, FittedSample, Rejection
 
@@ -20,6 +21,8 @@ MISSING_SAMPLE: Final = "missing_sample"
 LEFT_OUT: Final = "mix"
 """Fits, and is left out so that the mixture comes right."""
 _ABSENT, _KEPT = 0, 1
+_SHARES: Final = 0x53686172
+"""A seed of its own: which window a sample goes to must not follow its place within one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,12 +77,25 @@ class SourceVerdicts:
         self._values: dict[int, str] = {}
         """Of a sample that is dropped why, of a kept one what was changed."""
 
-    def wanted(self, uids: npt.NDArray[np.bytes_]) -> npt.NDArray[np.int64]:
-        """Which of a shard's rows are selected and not yet decided; a uid's first row decides."""
+    def wanted(self, uids: npt.NDArray[np.bytes_], share: tuple[int, int] = (0, 1)) -> npt.NDArray[np.int64]:
+        """Which of a shard's rows are selected and not yet decided; a uid's first row decides. With `share` (i, n) the
+        i-th of n parts of them, drawn by a hash of their uids."""
         places = self._places(uids)
         found = np.flatnonzero(self.uids[places] == uids) if len(self.uids) else np.zeros(0, dtype=np.int64)
+        part, parts = share
+        if parts > 1:
+            drawn = sample_words(uids[found], np.zeros(len(found), dtype=np.int64), _SHARES) % np.uint64(parts)
+            found = found[drawn == part]
         undecided: npt.NDArray[np.int64] = found[self._state[places[found]] == _ABSENT]
         return undecided
+
+    def seen(self) -> tuple[float, int]:
+        """How often the selected samples that fit are packed, on average, those that are left out counted; and the most
+        times that one of them is."""
+        fit = self._state == _KEPT
+        copies = self.copies[fit]
+        left_out = int((self._state == self._rules.index(LEFT_OUT)).sum()) if LEFT_OUT in self._rules else 0
+        return float(copies.sum() / max(1, len(copies) + left_out)), int(copies.max(initial=0))
 
     def copies_of(self, uids: npt.NDArray[np.bytes_]) -> list[int]:
         """How often each of these selected uids is to be packed."""

@@ -137,7 +137,9 @@ def plan(
         left_out = f", {report.captions_left_out:,} captions do not fit" if report.captions_left_out else ""
         say(f"{report.annotated:,} images have several captions{left_out}")
     for name, verdicts in report.verdicts.items():
-        say(f"  {name}: " + ", ".join(f"{count:,} {rule}" for rule, count in verdicts.items()))
+        often = f"; {report.shares[name]:.1%} of the positions, each seen {report.seen[name]:.3g} times"
+        most = f" ({report.most_seen[name]} at most)" if report.most_seen[name] > 1 else ""
+        say(f"  {name}: " + ", ".join(f"{count:,} {rule}" for rule, count in verdicts.items()) + often + most)
     say(f"Plan: {out}")
 
 

@@ -226,9 +226,14 @@ def _packs(recipe: Recipe) -> Iterable[Finding]:
                 yield ("pack", name, "mix", source), _not_packed(source, config.sources)
             elif share <= 0:
                 yield ("pack", name, "mix", source), f"{share}; give more than 0, or take it out of `sources`"
-        missing = [source for source in config.sources if config.mix and source not in config.mix]
+        for group, own in config.mix_groups.items():
+            for source in own.sources:
+                if source not in config.sources:
+                    yield ("pack", name, "mix_groups", group), _not_packed(source, config.sources)
+        missing = [source for source in config.sources if config.mixed and source not in config.mixed]
         if missing:
-            yield ("pack", name, "mix"), f"says nothing of {', '.join(missing)}; give each source a share"
+            key = "mix" if config.mix else "mix_groups"
+            yield ("pack", name, key), f"says nothing of {', '.join(missing)}; give each source a share"
         yield from _annotations(recipe, name)
         yield from _layout(recipe, name)
 

@@ -15,7 +15,7 @@ from mmcorpus.packing.documents import parse_nodes
 from mmcorpus.packing.inputs import read_texts
 from mmcorpus.packing.materialise import PackConfig, write_packs
 from mmcorpus.packing.measure import measure_lengths, measuring
-from mmcorpus.packing.plan import PlanSource, make_plan
+from mmcorpus.packing.plan import PlanReport, PlanSource, make_plan
 from mmcorpus.packing.turns import parse_conversation
 from mmcorpus.packing.vocabulary import train_tokenizer
 from mmcorpus.pipelines.recipe.schema import DEDUP, PackEntry
@@ -158,7 +158,7 @@ def _pack(
 
     config = _config(pack)
     if heldout:  # held-out samples are all packed, as they are: a mixture is for learning
-        config = dataclasses.replace(config, mix={})
+        config = dataclasses.replace(config, mix={}, mix_groups={}, epochs=1.0)
     tokenizer, named, made_by = _tokenizer_of(run)
     title = f"{name}.{HELDOUT}" if heldout else name
     sources = [source for source in pack.sources if not heldout or run.keeps_aside(source)]
@@ -188,6 +188,7 @@ def _pack(
             "mixing": round(report.mixing, 4),
             "packing_factor": round(report.packing_factor, 4),
             **{name: count for name, count in rare.items() if count},
+            **_shown_mixture(report),
             "dropped": {rule: count for rule, count in verdicts.items() if rule != ledger.KEPT},
         }
         return Result(counts=shown, content=table_digest(run.at(plan)))
@@ -223,8 +224,9 @@ def _pack(
             "sources": kinds,
             **({"annotations": annotated} if annotated else {}),
         },
-        # 3: sequences are filled exactly. 4: conversations have their rows' images, tiled images a column of crops.
-        version="4" if config.counts_crops or "conversation" in kinds.values() else "3",
+        # 3: sequences are filled exactly. 4: conversations have their rows' images, tiled images a column of crops, and
+        # a mixture holds in each window.
+        version="4" if config.counts_crops or config.mixed or "conversation" in kinds.values() else "3",
         needs=(
             *_selected(run, sources),
             *(f"{DEDUP}/{own}#{FILE}" for own in dict.fromkeys(annotated.values())),
@@ -248,6 +250,16 @@ def _pack(
         run=write,
     )
     return planning, writing
+
+
+def _shown_mixture(report: PlanReport) -> dict[str, Any]:
+    """Of several sources, or of copies, the shares of positions and how often samples are used."""
+    if len(report.seen) == 1 and report.most_seen[next(iter(report.seen))] <= 1:
+        return {}
+    rounded = {
+        name: {source: round(own, 4) for source, own in getattr(report, name).items()} for name in ("shares", "seen")
+    }
+    return {**rounded, "most_seen": report.most_seen}
 
 
 def over_ray(
