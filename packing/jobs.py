@@ -5,7 +5,7 @@ import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -16,13 +16,10 @@ from mmcorpus.curation.store.shards import EncodedImage, shard_at
 from mmcorpus.packing import manifest, packs
 from mmcorpus.packing.annotations import captions_of
 from mmcorpus.packing.config import PlanConfig
-from mmcorpus.packing.inputs import OpenTar, open_tar, read_texts, stored_images
+from mmcorpus.packing.inputs import OpenTar, Referred, open_images, read_texts, stored_images
 from mmcorpus.packing.samples import FittedSample, Rejection, asks_sizes, fit_copies
 from mmcorpus.packing.sequence import PackedSequence
 from mmcorpus.packing.tokens import cached_tokenizer
-
-if TYPE_CHECKING:
-    pass
 
 MISSING_IMAGE: Final = "missing_image"
 _CODE_VERSION: Final = 2
@@ -94,7 +91,9 @@ def write_pack_shard(job: PackJob) -> dict[str, Any]:
     return {**writer.record, "resumed": False}
 
 
-def _images(tar: OpenTar, key: str, sample: FittedSample, parts: tuple[FittedSample, ...]) -> tuple[EncodedImage, ...]:
+def _images(
+    tar: OpenTar | Referred, key: str, sample: FittedSample, parts: tuple[FittedSample, ...]
+) -> tuple[EncodedImage, ...]:
     """A sample's images; raises LookupError if any of its parts lacks one, so that all of a document goes or none."""
     if sample.tokens.images is None:
         return tar.images(key)
@@ -135,7 +134,7 @@ def _assemble(
 
 def _inputs(
     job: PackJob, rows: pa.Table
-) -> dict[tuple[str, str], tuple[OpenTar, dict[str, tuple[str, list[tuple[FittedSample, ...]]]]]]:
+) -> dict[tuple[str, str], tuple[OpenTar | Referred, dict[str, tuple[str, list[tuple[FittedSample, ...]]]]]]:
     """By source and input shard, its tar, and by uid a sample's key in it and, rendering by rendering, its parts."""
     tokenizer = cached_tokenizer(storage.join(job.out, "tokenizer"), job.tokenizer_fingerprint, job.chat_template)
     wanted: dict[tuple[str, str, Any], dict[str, tuple[str, ...]]] = {}
@@ -159,7 +158,7 @@ def _inputs(
             for uid, key, answers_of in zip(uids, keys, answers, strict=True)
             if not isinstance(answers_of[0], Rejection)
         }
-        inputs[source, name] = open_tar(shard.tar), samples
+        inputs[source, name] = open_images(shard), samples
     return inputs
 
 
@@ -185,7 +184,7 @@ def _fingerprint(job: PackJob, rows: pa.Table) -> str:
         "rows": rows.to_pydict(),
         "config": job.config.settings(),
         "tokenizer": job.tokenizer_fingerprint + job.chat_template,
-        "inputs": [[_size(shard.parquet), _size(shard.tar)] for shard in inputs],
+        "inputs": [[_size(shard.parquet), _size(shard.images)] for shard in inputs],
     }
     return hashlib.blake2b(json.dumps(identity, sort_keys=True).encode(), digest_size=16).hexdigest()
 
