@@ -1,6 +1,9 @@
 """What packing reads of the input shards: texts and nodes from their parquet, images from their tar."""
 
+import contextlib
 import functools
+import itertools
+import json
 import os
 import tarfile
 import tempfile
@@ -28,31 +31,39 @@ TEXT_COLUMN: Final[dict[str, str]] = {
 """The parquet column that holds the text of each kind of sample."""
 
 _TEXTS: Final = pa.schema([(name, pa.string()) for name in ("uid", "key", "text", "status")])
-_SIZES: Final = pa.schema([(name, pa.int64()) for name in ("width", "height")])
+_SIZES: Final = ("width", "height")
+_LISTED: Final = ("images", "widths", "heights", *_SIZES)
+"""What a conversation's row may say of its images: which or how many there are, their sizes, or the only one's."""
 
 _BLOCK: Final = 8 << 20
 """Bytes that are asked of a remote tar at once: a request then takes about as long to answer as to begin."""
 
-IMAGES_PER_SAMPLE: Final = 1
-"""Pairs and LLaVA conversations have one image each; a document's nodes name its images."""
+_MOST_IMAGES: Final = 4096
+"""More than a row's number of images is believed to be; nothing fits with so many."""
+
+StoredImages = tuple[tuple[int | None, int | None], ...]
+"""Width and height of each image stored with a row, in order, as far as they are known."""
 
 
 def read_texts(shard: Shard, kind: Kind, uids: Collection[str] | None = None, *, sizes: bool = False) -> pa.Table:
-    """`uid`, `key` and `text` of a shard's downloaded samples, in its order, the first of each uid; with `sizes` the
-    `width` and `height` of the stored image as well.
+    """`uid`, `key` and `text` of a shard's downloaded samples, in its order, the first of each uid; of conversations
+    also what `stored_images` reads, of pairs too with `sizes`.
 
     The tar is not read. Raises ValueError if the parquet lacks the columns.
     """
     column = TEXT_COLUMN[kind]
-    schema = pa.unify_schemas([_TEXTS, _SIZES]) if sizes else _TEXTS
-    stored = ["uid", "key", column, *schema.names[3:]]
     present = set(read_schema(shard).names)
-    lacking = [name for name in ("uid", "key", "status", column, *schema.names[4:]) if name not in present]
+    told = [name for name in _LISTED if name in present] if kind == "conversation" else []
+    if sizes and not {"widths", "heights"} <= set(told):
+        told = [*told, *(name for name in _SIZES if name not in told)]
+    lacking = [name for name in ("uid", "key", "status", column, *told) if name not in present]
     if lacking:
         hint = f"is this source of kind {kind!r}?" if column in lacking else "download it with mmcorpus"
         raise ValueError(f"{shard.parquet} has no column {', '.join(lacking)}: {hint}")
-    rows = read_rows(shard, columns=stored)
-    rows = rows.select(stored).rename_columns(schema.names).cast(schema)
+    stored = ["uid", "key", column, "status", *told]
+    rows = read_rows(shard, columns=stored).select(stored).rename_columns([*_TEXTS.names, *told])
+    more = [pa.field(name, pa.int64() if name in _SIZES else rows.schema.field(name).type) for name in told]
+    rows = rows.cast(pa.schema([*_TEXTS, *more]))
     # A filter drops rows where it is null: failed downloads may lack a uid.
     rows = rows.filter((pc.field("status") == SUCCESS) & (pc.binary_length(pc.field("uid")) == 32))
     if uids is not None:
@@ -61,14 +72,43 @@ def read_texts(shard: Shard, kind: Kind, uids: Collection[str] | None = None, *,
     return rows.take(np.sort(first)).drop_columns(["status"])
 
 
-def sizes_of(rows: pa.Table) -> list[tuple[int | None, int | None]]:
-    """Width and height of each row's image, as `read_texts` gives them."""
-    return list(zip(rows["width"].to_pylist(), rows["height"].to_pylist(), strict=True))
+def stored_images(rows: pa.Table) -> list[StoredImages | None]:
+    """What each row of `read_texts` says of the images stored with it; None where it says nothing.
+
+    `widths` and `heights` are lists, an entry an image; or `images` is a list of them (references, say) or their
+    number, and `width` and `height` are those of the only one.
+    """
+    if not set(_LISTED) & set(rows.column_names):
+        return [None] * rows.num_rows
+    columns = [rows[name].to_pylist() if name in rows.column_names else [None] * rows.num_rows for name in _LISTED]
+    return [_stored(*row) for row in zip(*columns, strict=True)]
+
+
+def _stored(images: Any, widths: Any, heights: Any, width: int | None, height: int | None) -> StoredImages | None:
+    across, down = _as_list(widths), _as_list(heights)
+    if across is not None and down is not None:
+        return tuple(itertools.zip_longest(across, down))
+    listed = _as_list(images)
+    count = len(listed) if listed is not None else images if isinstance(images, int) else None
+    if count not in (None, 1):
+        return ((None, None),) * min(count, _MOST_IMAGES)
+    return ((width, height),) if count or (width and height) else None
+
+
+def _as_list(value: Any) -> list[Any] | None:
+    """A list, or the JSON of one, as shards without a parquet have it."""
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError, RecursionError):
+            value = json.loads(value)
+    return value if isinstance(value, list) else None
 
 
 def uid_bytes(column: pa.ChunkedArray | pa.Array) -> npt.NDArray[np.bytes_]:
     """Uids as 32-byte strings, which numpy sorts and searches fast; shape (rows,)."""
-    return np.asarray(column.to_pylist(), dtype="S32")
+    fixed = column.cast(pa.binary(32))
+    parts = fixed.chunks if isinstance(fixed, pa.ChunkedArray) else [fixed]
+    found = [np.frombuffer(part.buffers()[1], dtype="S32")[part.offset : part.offset + len(part)] for part in parts]
+    return np.concatenate([np.zeros(0, dtype="S32"), *found])
 
 
 Place = tuple[str, int, int]

@@ -1,6 +1,5 @@
 """Pack shards: their samples tokenized as planned, their images fetched, the tars written, all from a small job."""
 
-import functools
 import hashlib
 import itertools
 import json
@@ -8,7 +7,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -20,14 +19,11 @@ from mmcorpus.curation.store.shards import EncodedImage, shard_at
 from mmcorpus.packing import manifest, packs
 from mmcorpus.packing.annotations import captions_of
 from mmcorpus.packing.config import PlanConfig
-from mmcorpus.packing.inputs import OpenTar, Referred, open_images, read_texts, sizes_of
-from mmcorpus.packing.samples import FittedSample, Rejection, asks_sizes, fit_rows
+from mmcorpus.packing.inputs import OpenTar, Referred, open_images, read_texts, stored_images
+from mmcorpus.packing.samples import FittedSample, Rejection, asks_sizes, fit_copies
 from mmcorpus.packing.sequence import PackedSequence
 from mmcorpus.packing.stored_images import Images, Reference, resized
-from mmcorpus.packing.tokens import load_tokenizer, tokenizer_fingerprint
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
+from mmcorpus.packing.tokens import cached_tokenizer
 
 MISSING_IMAGE: Final = "missing_image"
 STORED: Final = ("arrived_bytes", "stored_bytes", "resized")
@@ -76,8 +72,8 @@ class PackJob:
         return self.parts[0].name
 
 
-Inputs = dict[tuple[str, str], tuple[OpenTar | Referred, dict[str, tuple[str, tuple[FittedSample, ...]]]]]
-"""By source and input shard, its tar, and by uid a sample's key in it and its parts as tokens."""
+Inputs = dict[tuple[str, str], tuple[OpenTar | Referred, dict[str, tuple[str, list[tuple[FittedSample, ...]]]]]]
+"""By source and input shard, its tar, and by uid a sample's key in it and, rendering by rendering, its parts as tokens."""
 
 
 def write_pack_shards(job: PackJob) -> dict[str, Any]:
@@ -108,7 +104,8 @@ def _write(job: PackJob, part: PackPart, rows: pa.Table, fingerprint: str, input
             for row in planned:
                 place = row["source"], row["shard"]
                 tar, samples = inputs[place]
-                key, parts = samples.get(row["uid"], ("", ()))
+                key, renderings = samples.get(row["uid"], ("", [()]))
+                parts = renderings[row["copy"] % len(renderings)]
                 sample = next((sample for sample in parts if sample.part == row["part"]), None)
                 if sample is None or (len(sample.tokens.input_ids), sample.length) != (row["tokens"], row["length"]):
                     raise ValueError(
@@ -126,7 +123,8 @@ def _write(job: PackJob, part: PackPart, rows: pa.Table, fingerprint: str, input
             if chosen:
                 references = tuple(one for own in chosen for one in own.references)
                 writer.write(_assemble(sequence, chosen), references)
-        places: set[Any] = set(zip(rows["source"].to_pylist(), rows["shard"].to_pylist(), strict=True))
+        wanting = rows.filter(pc.field("images") > 0)
+        places: set[Any] = set(zip(wanting["source"].to_pylist(), wanting["shard"].to_pylist(), strict=True))
         if damaged := sorted(inputs[place][0].path for place in places if inputs[place][0].damage):
             writer.record["damaged"] = damaged
         if job.images != "original":
@@ -199,8 +197,11 @@ def _assemble(sequence: int, chosen: Sequence[_Chosen]) -> PackedSequence:
     counts = [len(own.input_ids) for own in tokens]
     starts = [0, *itertools.accumulate(counts[:-1])]
     branches = [tuple(start + first for first in own.branches) for start, own in zip(starts, tokens, strict=True)]
+    weights, tags = (tuple(getattr(own, name) for own in tokens) for name in ("weights", "tags"))
     return PackedSequence(
         sequence=sequence,
+        weights=weights if any(weights) else (),
+        tags=tags if any(tags) else (),
         branches=tuple(branches) if any(branches) else (),
         input_ids=np.concatenate([own.input_ids for own in tokens]),
         uids=tuple(row["uid"] for row in rows),
@@ -218,31 +219,30 @@ def _assemble(sequence: int, chosen: Sequence[_Chosen]) -> PackedSequence:
 
 
 def _inputs(job: PackJob, rows: pa.Table) -> Inputs:
-    tokenizer = _tokenizer(storage.join(job.out, "tokenizer"), job.tokenizer_fingerprint, job.chat_template)
+    tokenizer = cached_tokenizer(storage.join(job.out, "tokenizer"), job.tokenizer_fingerprint, job.chat_template)
     wanted: dict[tuple[str, str, Any], dict[str, tuple[str, ...]]] = {}
-    columns = (rows[name].to_pylist() for name in ("source", "shard", "kind", "uid"))
-    for source, name, kind, uid, captions in zip(*columns, captions_of(rows), strict=True):
+    most: dict[tuple[str, str, str], int] = {}
+    """Of each sample the last copy that is here, so that no other is rendered."""
+    columns = (rows[name].to_pylist() for name in ("source", "shard", "kind", "uid", "copy"))
+    for source, name, kind, uid, copy, captions in zip(*columns, captions_of(rows), strict=True):
         wanted.setdefault((source, name, kind), {})[uid] = captions
+        most[source, name, uid] = max(copy, most.get((source, name, uid), 0))
     inputs = {}
     for (source, name, kind), said in sorted(wanted.items()):
         shard = shard_at(job.shards[source], name)
-        sized = asks_sizes(kind, job.config)
-        table = read_texts(shard, kind, said, sizes=sized)
+        table = read_texts(shard, kind, said, sizes=asks_sizes(kind, job.config) and kind != "document")
         uids, keys, texts = (table[column].to_pylist() for column in ("uid", "key", "text"))
         spoken = [said[uid] or text for uid, text in zip(uids, texts, strict=True)]
-        answers = fit_rows(tokenizer, kind, spoken, job.config, sizes_of(table) if sized else ())
-        found = zip(uids, keys, answers, strict=True)
-        samples = {uid: (key, answer) for uid, key, answer in found if not isinstance(answer, Rejection)}
+        copies = [most[source, name, uid] + 1 for uid in uids]
+        own = np.array(uids, dtype="S32")
+        answers = fit_copies(tokenizer, kind, spoken, job.config, stored_images(table), own, copies)
+        samples = {
+            uid: (key, [answer for answer in answers_of if not isinstance(answer, Rejection)])
+            for uid, key, answers_of in zip(uids, keys, answers, strict=True)
+            if not isinstance(answers_of[0], Rejection)
+        }
         inputs[source, name] = open_images(shard, {key for key, _ in samples.values()}), samples
     return inputs
-
-
-@functools.lru_cache(maxsize=2)
-def _tokenizer(path: str, fingerprint: str, chat_template: str) -> "PreTrainedTokenizerFast":
-    tokenizer = load_tokenizer(path)
-    if tokenizer_fingerprint(tokenizer) != fingerprint:
-        raise ValueError(f"{path} is not the tokenizer that the plan was made with; write the pack again")
-    return tokenizer
 
 
 def _by_sequence(rows: pa.Table) -> Iterator[tuple[int, list[dict[str, Any]]]]:

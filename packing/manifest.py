@@ -21,6 +21,8 @@ LAYOUT_VERSION: Final = 3
 """Of packs whose images are not squares: who reads earlier versions alone would render each as one."""
 REFERENCE_VERSION: Final = 4
 """Of packs that refer to images in the sources' shards."""
+WEIGHTED_VERSION: Final = 5
+"""Of packs whose targets have weights: who reads earlier versions alone would count all alike."""
 _REQUIRED: Final = {
     "tokenizer": dict,
     "image_token": int,
@@ -74,11 +76,12 @@ def write_manifest(
     is its `constant`, or 0 where an image's size decides.
     """
     version = VERSION if layout is None or layout.kind == "square" else LAYOUT_VERSION
-    annotated = sum(shard.get("annotated", 0) for shard in shards)
-    counted = (*_COUNTED, "annotated") if annotated else _COUNTED
+    rare = {"annotated": ANNOTATED_VERSION, "weighted": WEIGHTED_VERSION}
+    found = [name for name in rare if any(shard.get(name) for shard in shards)]
+    counted = (*_COUNTED, *found)
     manifest = {
         "format": FORMAT,
-        "version": max(version, ANNOTATED_VERSION if annotated else 0, REFERENCE_VERSION if references else 0),
+        "version": max([version, REFERENCE_VERSION if references else 0, *(rare[name] for name in found)]),
         "tokenizer": tokenizer,
         "image_token": IMAGE_TOKEN,
         "tokens_per_image": tokens_per_image,
@@ -105,8 +108,8 @@ def read_manifest(root: str) -> dict[str, Any]:
         raise PackError(f"{path} is not JSON ({error.why}); copy the pack again or write it again") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise PackError(f"{path} is not the manifest of an mmcorpus pack; give the folder that holds one")
-    if manifest.get("version") not in (VERSION, ANNOTATED_VERSION, LAYOUT_VERSION, REFERENCE_VERSION):
-        read = f"{VERSION} to {REFERENCE_VERSION}"
+    if manifest.get("version") not in range(VERSION, WEIGHTED_VERSION + 1):
+        read = f"{VERSION} to {WEIGHTED_VERSION}"
         raise PackError(f"{path} is of version {manifest.get('version')}, this program reads {read}; pack again")
     try:
         layout = layout_of(manifest)

@@ -32,6 +32,8 @@ from mmcorpus.packing.stored_images import GoneError, Reference, fetch, resolve
 
 METADATA_KEY: Final = b"mmcorpus"
 _BLOCK: Final = 512
+_SOMETIMES: Final = ("branches", "sizes", "weights", "tags")
+"""What a sequence's json has only where there is something to say."""
 _IMAGE_NAME = re.compile(r"(\d{3,6})\.([a-z0-9]{1,5})\Z")
 
 
@@ -205,6 +207,8 @@ def _parse(sequence: int, data: bytes, folders: Mapping[str, str]) -> PackedSequ
         images=tuple(images),
         sizes=tuple((int(width), int(height)) for width, height in meta.get("sizes", ())),
         branches=tuple(tuple(int(start) for start in begins) for begins in meta.get("branches", ())),
+        weights=tuple(tuple(float(weight) for weight in own) for own in meta.get("weights", ())),
+        tags=tuple(tuple(str(tag) for tag in own) for own in meta.get("tags", ())),
     )
 
 
@@ -265,8 +269,7 @@ class PackShardWriter:
         packed.check(self.tokens_per_image)
         offset, key = self._tar.offset, f"{packed.sequence:08d}"
         meta = {name: getattr(packed, name) for name in PER_SAMPLE}
-        meta |= {"branches": packed.branches} if any(packed.branches) else {}
-        meta |= {"sizes": packed.sizes} if packed.sizes else {}
+        meta |= {name: told for name in _SOMETIMES if any(told := getattr(packed, name))}
         meta |= {"references": [one.row() for one in references]} if references else {}
         add_member(self._tar, f"{key}.json", json.dumps(meta, sort_keys=True).encode())
         array = io.BytesIO()
@@ -285,6 +288,7 @@ class PackShardWriter:
                 "crc32": self._file.take_crc32(),
                 "tokens": len(packed.input_ids),
                 "annotated": sum(map(bool, packed.branches)),
+                "weighted": sum(map(bool, packed.weights)),
                 **costs_of(packed, self.layout),
             }
         )
@@ -293,9 +297,10 @@ class PackShardWriter:
         self._stack.__exit__(kind, *error)
         if kind is not None:
             return
-        summed = ("samples", "images", "tokens", "annotated", "length")
+        summed = ("samples", "images", "tokens", "annotated", "weighted", "length")
         totals = {name: sum(row[name] for row in self._rows) for name in summed}
-        positions, annotated = totals.pop("length"), totals.pop("annotated")
+        positions = totals.pop("length")
+        rare = {name: count for name in ("annotated", "weighted") if (count := totals.pop(name))}
         self.record |= {
             "name": self.name,
             "bytes": self._file.file.size,
@@ -303,7 +308,7 @@ class PackShardWriter:
             "sequences": len(self._rows),
             **totals,
             "positions": positions,
-            **({"annotated": annotated} if annotated else {}),
+            **rare,
         }
         metadata = {METADATA_KEY: json.dumps(self.record, sort_keys=True).encode()}
         index = pa.Table.from_pylist(self._rows, schema=INDEX_SCHEMA.with_metadata(metadata))

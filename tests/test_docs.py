@@ -363,6 +363,7 @@ DEFAULTS_OF = {
     "dfn.md": "training",
     "judging-clip.md": "filters",
     "layouts.md": "packing/layout",
+    "packing.md": "packing",
     "training.md": "training",
 }
 """Where the settings lie whose defaults a page states."""

@@ -40,6 +40,8 @@ class Piece:
     """The targets."""
     samples: npt.NDArray[np.int64]
     """The sample that each target belongs to, by its place in the sequence."""
+    weights: npt.NDArray[np.float32] | None
+    """What each target's loss is multiplied by; None where that is 1."""
     uids: tuple[str, ...]
     """Of the samples, in order; empty if not known."""
     sources: npt.NDArray[np.int64]
@@ -68,6 +70,8 @@ class PackedBatch:
     """int64, flat over B·L: where targets are predicted."""
     targets_M: torch.Tensor
     """int64: what is to be predicted there."""
+    weights_M: torch.Tensor | None
+    """fp32: what each target's loss is multiplied by; None where that is 1."""
     samples_M: torch.Tensor
     """int64: the sample that each target belongs to, by its place among the batch's."""
     sources_S: torch.Tensor
@@ -87,6 +91,11 @@ class PackedBatch:
     def target_tokens(self) -> int:
         """The number of tokens that carry loss."""
         return self.targets_M.numel()
+
+    @property
+    def target_weight(self) -> float:
+        """The sum of the targets' weights, by which the weighted loss is divided: their number where all are 1."""
+        return self.target_tokens if self.weights_M is None else float(self.weights_M.double().sum())
 
     def to(self, device: torch.device) -> "PackedBatch":
         """The batch on another device."""
@@ -111,13 +120,15 @@ def expand(
     branches: Sequence[Sequence[int]] = (),
     uids: Sequence[str] = (),
     sources: Sequence[int] = (),
+    weights: Sequence[Sequence[float]] = (),
 ) -> Piece:
     """A packed sequence's tokens with each image expanded, and what predicts what.
 
     `lengths` (expanded) and `token_counts` (unexpanded) are per sample; `loss_spans` per sample are [start, end) over
     `input_ids`; `broken` are the images, by their order in the sequence, that could not be decoded: their samples carry
     no loss. `branches` are, per sample, where in `input_ids` its annotations begin, if it has several; empty if no
-    sample has. `uids` and `sources` (numbers, 0 if not given) are per sample. A sample's first token is never a target.
+    sample has. `uids` and `sources` (numbers, 0 if not given) are per sample. `weights` are, per sample, one for each
+    loss span, or none where they are 1; empty if no sample has any. A sample's first token is never a target.
     Raises ValueError where pack and arithmetic disagree.
     """
     ids = np.asarray(input_ids, dtype=np.int64)
@@ -134,9 +145,12 @@ def expand(
             f"but its lengths say {list(lengths)}; was it packed with another tokens_per_image?"
         )
     has_loss = np.zeros(len(ids), dtype=bool)
-    for spans in loss_spans:
-        for start, end in spans:
+    weight_of = np.ones(len(ids), dtype=np.float32) if len(weights) else None
+    for spans, own in itertools.zip_longest(loss_spans, weights, fillvalue=()):
+        for (start, end), weight in itertools.zip_longest(spans, own, fillvalue=1.0):
             has_loss[start:end] = True
+            if weight_of is not None:
+                weight_of[start:end] = weight
     has_loss[(np.cumsum(counts) - counts)[counts > 0]] = False
     has_loss &= ~is_image
     if len(broken):
@@ -163,6 +177,7 @@ def expand(
         predicts=before[target_positions],
         targets=expanded[target_positions],
         samples=sample_of_token[has_loss],
+        weights=None if weight_of is None else weight_of[has_loss],
         uids=tuple(uids),
         sources=np.asarray(sources if len(sources) else np.zeros(len(lengths)), dtype=np.int64),
         images=images,
@@ -187,6 +202,10 @@ def collate(pieces: Sequence[Piece], *, length: int | None = None, multiple: int
     def flat(name: str) -> npt.NDArray[np.int64]:
         return np.concatenate([getattr(piece, name) + row * width for row, piece in enumerate(pieces)])
 
+    weights_M = None
+    if any(piece.weights is not None for piece in pieces):
+        own = [np.ones(len(p.targets), dtype=np.float32) if p.weights is None else p.weights for p in pieces]
+        weights_M = torch.from_numpy(np.concatenate(own))
     input_ids_BL = table("input_ids", 0)
     firsts = itertools.accumulate((len(piece.sources) for piece in pieces), initial=0)
     return PackedBatch(
@@ -197,6 +216,7 @@ def collate(pieces: Sequence[Piece], *, length: int | None = None, multiple: int
         image_positions=(input_ids_BL.flatten() == IMAGE_TOKEN).nonzero().flatten(),
         predict_positions_M=torch.from_numpy(flat("predicts")),
         targets_M=torch.from_numpy(np.concatenate([piece.targets for piece in pieces])),
+        weights_M=weights_M,
         samples_M=torch.from_numpy(
             np.concatenate([piece.samples + first for piece, first in zip(pieces, firsts, strict=False)])
         ),

@@ -156,6 +156,7 @@ class PackLoader:
             sequence.branches,
             sequence.uids,
             [self._sources.get(source, 0) for source in sequence.sources],
+            sequence.weights,
         )
 
     def batch(self, indices: Sequence[int]) -> PackedBatch:

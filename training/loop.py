@@ -60,9 +60,10 @@ class Task(Protocol[Batch]):
     def batches(self, first: int) -> Generator[Batch]:
         """This device's micro-batches of every step from `first` on, in order."""
 
-    def loss(self, batch: Batch) -> tuple[torch.Tensor, int, dict[str, int]]:
-        """The loss summed over the batch's targets, an fp32 scalar in nats; the number of targets; and counts to add to
-        the totals' fields of these names, the same names for every batch."""
+    def loss(self, batch: Batch) -> tuple[torch.Tensor, float, dict[str, int]]:
+        """The loss summed over the batch's targets, each times its weight, an fp32 scalar in nats; the sum of weights,
+        the number of targets where all are 1; and counts to add to the totals' fields of these names, the same names
+        for every batch."""
 
     def suspects(self) -> list[str]:
         """The samples of the step on this device whose loss is not finite; none unless a task overrides it."""
@@ -149,7 +150,7 @@ class Trainer(Generic[Batch]):
         """One optimiser step; returns its metrics and whether any process was asked to stop."""
         task, world, totals = self.task, self.world, self.task.totals
         start, waited = time.monotonic(), 0.0
-        loss, targets, counts = torch.zeros((), device=world.device), 0, Counter[str]()
+        loss, targets, counts = torch.zeros((), device=world.device), 0.0, Counter[str]()
         for _ in range(task.micro_batches):
             before = time.monotonic()
             batch = next(batches)
@@ -163,7 +164,7 @@ class Trainer(Generic[Batch]):
         here = [float(loss), float(targets), float(interrupts.asked), *map(float, counts.values()), *task.sums()]
         loss_sum, all_targets, stop, *more_sums = world.sums(here)
         all_counts, all_sums = more_sums[: len(counts)], more_sums[len(counts) :]
-        divisor = max(1.0, all_targets)
+        divisor = all_targets or 1.0
         rate, norm = self._update(divisor)
         went: dict[str, Any] = {"loss": loss_sum / divisor, "gradient_norm": norm}
         if norm is None:

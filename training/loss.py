@@ -42,6 +42,14 @@ def token_losses(
     return torch.cat(losses)
 
 
+def weighted_sum(losses_M: torch.Tensor, weights_M: torch.Tensor | None) -> torch.Tensor:
+    """The sum of target tokens' losses, each times its weight (None: 1). Whoever trains divides by the sum of weights.
+
+    An infinite loss with the weight 0 stays visible as NaN.
+    """
+    return losses_M.sum() if weights_M is None else (losses_M * weights_M).sum()
+
+
 class LossBySource:
     """Sums of target tokens' losses and their numbers, by the source that the tokens come from."""
 

@@ -19,7 +19,7 @@ from mmcorpus.training.config import ModelConfig, StageConfig
 from mmcorpus.training.data import Order, PackLoader, check_packs, check_whole, micro_batches
 from mmcorpus.training.heldout import heldout_loss
 from mmcorpus.training.loop import Task, Totals, Trainer
-from mmcorpus.training.loss import LossBySource
+from mmcorpus.training.loss import LossBySource, weighted_sum
 from mmcorpus.training.model import VisionLanguageModel, build_model
 from mmcorpus.training.parallel import World, open_world, parallelize
 
@@ -201,7 +201,7 @@ class PackTask(Task[PackedBatch]):
         steps = ([sequence for _, sequence in self.order.step(step)] for step in range(first, self.steps))
         return loader.batches(group for sequences in steps for group in self._micro_batches(sequences))
 
-    def loss(self, batch: PackedBatch) -> tuple[torch.Tensor, int, dict[str, int]]:
+    def loss(self, batch: PackedBatch) -> tuple[torch.Tensor, float, dict[str, int]]:
         self._note_corrupt(batch.corrupt)
         with self.world.autocast(self.config.compute.precision):
             batch = batch.to(self.world.device)
@@ -215,7 +215,7 @@ class PackTask(Task[PackedBatch]):
             "broken_images": batch.broken_images,
             "corrupt_sequences": len(batch.corrupt),
         }
-        return losses_M.sum(), batch.target_tokens, counts
+        return weighted_sum(losses_M, batch.weights_M), batch.target_weight, counts
 
     def _note_corrupt(self, reasons: Sequence[str]) -> None:
         """Log sequences that are left out; raises PackError for one too many."""

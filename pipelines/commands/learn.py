@@ -57,8 +57,17 @@ def plan(
             help="A source's images with several captions, as `mmcorpus dedup --set annotations=true` writes them.",
         ),
     ] = None,
+    lengths: Annotated[
+        str | None,
+        typer.Option(
+            "--lengths",
+            help="Folder for how long each sample is, measured on Ray, once: later plans with the same tokenizer, "
+            "template and layout read it there.",
+        ),
+    ] = None,
     ledger: Annotated[str | None, typer.Option("--ledger", help="Folder for what became of each sample.")] = None,
     settings: SettingsOption = None,
+    num_cpus: CpusOption = None,
 ) -> None:
     """Decide which samples share a sequence, from their tokens and numbers of images alone: nothing is decoded.
 
@@ -70,12 +79,17 @@ def plan(
         mmcorpus plan --source chat=chat/shards --selection chat=chat.parquet --kind chat=conversation
         --tokenizer tok/ --out plan.parquet --set context_length=2048
 
+        mmcorpus plan --source web=data/shards --selection web=basic.parquet --tokenizer tok/ --out plan.parquet
+        --lengths data/lengths
+
         mmcorpus plan --source web=data/shards --selection web=unique.parquet --tokenizer tok/ --out plan.parquet
         --annotations web=data/dedup/same_image/annotations.parquet
     """
     from mmcorpus.packing.config import PlanConfig
     from mmcorpus.packing.inputs import Kind
+    from mmcorpus.packing.measure import measure_lengths
     from mmcorpus.packing.plan import PlanSource, make_plan
+    from mmcorpus.pipelines.stages.packing import over_ray
 
     folders, selections, kinds = named(source, "--source"), named(selection, "--selection"), named(kind, "--kind")
     captions = named(annotations, "--annotations")
@@ -90,8 +104,23 @@ def plan(
     if wrong:
         kinds_known = ", ".join(get_args(Kind))
         raise UsageError(f"--kind {wrong}: give NAME=KIND, of {kinds_known}, for a source that --source names")
+    config = read_config(PlanConfig, settings)
+    tables = {name: f"{lengths}/{name}" for name in folders if lengths is not None and name not in captions}
+    with Cluster(num_cpus, lazy=True) as cluster:
+        for name, out_of in tables.items():
+            spread = over_ray(cluster.start, out_of)
+            kept = measure_lengths(
+                folders[name],
+                kinds.get(name, "pair"),  # type: ignore[arg-type]
+                tokenizer=tokenizer,
+                config=config,
+                out=out_of,
+                map_fn=spread,
+            )
+            rows, shards, before = kept["rows"], kept["shards"], kept["kept"]
+            say(f"Lengths of {name}: {rows:,} rows in {shards:,} shards, {before:,} of them measured before")
     report = make_plan(
-        read_config(PlanConfig, settings),
+        config,
         tokenizer=tokenizer,
         sources={
             name: PlanSource(
@@ -99,6 +128,7 @@ def plan(
                 selection=selections[name],
                 kind=kinds.get(name, "pair"),  # type: ignore[arg-type]
                 annotations=captions.get(name),
+                lengths=tables.get(name),
             )
             for name, folder in folders.items()
         },
@@ -115,7 +145,9 @@ def plan(
         left_out = f", {report.captions_left_out:,} captions do not fit" if report.captions_left_out else ""
         say(f"{report.annotated:,} images have several captions{left_out}")
     for name, verdicts in report.verdicts.items():
-        say(f"  {name}: " + ", ".join(f"{count:,} {rule}" for rule, count in verdicts.items()))
+        often = f"; {report.shares[name]:.1%} of the positions, each seen {report.seen[name]:.3g} times"
+        most = f" ({report.most_seen[name]} at most)" if report.most_seen[name] > 1 else ""
+        say(f"  {name}: " + ", ".join(f"{count:,} {rule}" for rule, count in verdicts.items()) + often + most)
     say(f"Plan: {out}")
 
 

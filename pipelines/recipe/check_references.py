@@ -244,9 +244,14 @@ def _packs(recipe: Recipe) -> Iterable[Finding]:
                 yield ("pack", name, "mix", source), _not_packed(source, config.sources)
             elif share <= 0:
                 yield ("pack", name, "mix", source), f"{share}; give more than 0, or take it out of `sources`"
-        missing = [source for source in config.sources if config.mix and source not in config.mix]
+        for group, own in config.mix_groups.items():
+            for source in own.sources:
+                if source not in config.sources:
+                    yield ("pack", name, "mix_groups", group), _not_packed(source, config.sources)
+        missing = [source for source in config.sources if config.mixed and source not in config.mixed]
         if missing:
-            yield ("pack", name, "mix"), f"says nothing of {', '.join(missing)}; give each source a share"
+            key = "mix" if config.mix else "mix_groups"
+            yield ("pack", name, key), f"says nothing of {', '.join(missing)}; give each source a share"
         yield from _annotations(recipe, name)
         yield from _layout(recipe, name)
 
@@ -256,11 +261,6 @@ def _layout(recipe: Recipe, name: str) -> Iterable[Finding]:
     config = recipe.file.pack[name]
     if config.layout is not None and config.layout.kind != "square" and config.format == "both":
         yield ("pack", name, "format"), "Open-Qwen2VL's pickles hold squares; leave the layout out, or the pickles"
-    kinds = {source: recipe.file.sources[source].kind for source in config.sources if source in recipe.file.sources}
-    documents = [source for source, kind in kinds.items() if kind == "document"]
-    if documents and not isinstance(config.per_image, int):
-        text = f"{config.per_image.kind!r} asks for images' sizes, which documents' rows do not say: {documents[0]!r}"
-        yield ("pack", name, "layout"), f"{text} needs the kind square or mm1"
 
 
 def _not_packed(source: str, sources: Iterable[str]) -> str:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
-from mmcorpus.curation.engine.made_from import file_digest, plain, table_digest
+from mmcorpus.curation.engine.made_from import digest, file_digest, plain, table_digest
 from mmcorpus.curation.engine.stage import Result, Stage
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.shards import list_shards
@@ -17,7 +17,8 @@ from mmcorpus.packing.config import PlanConfig
 from mmcorpus.packing.documents import parse_nodes
 from mmcorpus.packing.inputs import read_texts
 from mmcorpus.packing.materialise import PackConfig, files_below, write_packs
-from mmcorpus.packing.plan import PlanSource, make_plan
+from mmcorpus.packing.measure import measure_lengths, measuring
+from mmcorpus.packing.plan import PlanReport, PlanSource, make_plan
 from mmcorpus.packing.turns import parse_conversation
 from mmcorpus.packing.vocabulary import train_tokenizer
 from mmcorpus.pipelines.recipe.schema import DEDUP, PackEntry
@@ -31,12 +32,19 @@ _TOKENIZER_FILES: Final = (".json", ".jinja", ".txt", ".model", ".tiktoken")
 
 
 def packing_stages(run: RunContext) -> Iterator[Stage]:
-    """The tokenizer, and of each pack the plan and the shards, then those of what is held out."""
+    """The tokenizer, and of each pack its sources' lengths, the plan and the shards, then those of what is held out."""
     config = run.file.tokenizer
     if config is not None and config.train is not None and run.file.pack:
         yield _tokenizer(run, config.train.vocab_size)
     ledgered: set[str] = set()
+    measured: set[str] = set()
     for name, pack in run.file.pack.items():
+        for source in pack.sources:
+            if source not in pack.annotations:
+                stage = _lengths(run, source, pack)
+                if stage.name not in measured:
+                    measured.add(stage.name)
+                    yield stage
         # The run's ledger follows each sample into the first pack that takes it; what another pack of the same source
         # makes of it stays beside that pack's plan.
         own = [source for source in pack.sources if source not in ledgered]
@@ -121,20 +129,57 @@ def tokenizer_files(name: str) -> dict[str, str]:
     return {"tokenizer_files": hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()[:32]}
 
 
+def _measured(run: RunContext, source: str, pack: PackEntry) -> tuple[str, str, dict[str, Any]]:
+    """The stage that measures a pack's source, its folder, and the settings that it measures by, which packs share."""
+    _, named, _ = _tokenizer_of(run)
+    settings = {**measuring(run.file.sources[source].kind, pack), **named}
+    name = f"{source}/lengths-{digest(settings)[:8]}"
+    return name, f"lengths/{name.replace('/lengths', '')}", settings
+
+
+def _lengths(run: RunContext, source: str, pack: PackEntry) -> Stage:
+    """How long a source's samples are: those of all its shards, whatever is selected."""
+    name, folder, settings = _measured(run, source, pack)
+    tokenizer, _, made_by = _tokenizer_of(run)
+    kind = run.file.sources[source].kind
+
+    def work() -> Result:
+        found = measure_lengths(
+            _shards(run, source), kind, tokenizer=tokenizer, config=_config(pack), out=run.at(folder),
+            map_fn=over_ray(run.start_ray, run.at(folder)),
+        )  # fmt: skip
+        return Result(counts=found)
+
+    return Stage(
+        name=name,
+        config=plain(settings),
+        needs=(*_rows(run, [source]), *made_by),
+        outputs=(folder,),
+        invalidated_by=(),  # each table knows what it was made from
+        ray="maybe",
+        run=work,
+    )
+
+
+def _config(pack: PackEntry) -> PlanConfig:
+    return PlanConfig(**{field.name: getattr(pack, field.name) for field in dataclasses.fields(PlanConfig)})
+
+
 def _pack(
     run: RunContext, name: str, pack: PackEntry, *, ledgered: Sequence[str] = (), heldout: bool = False
 ) -> tuple[Stage, Stage]:
     """The plan and the shards of a pack, or of what is held out from it."""
     from mmcorpus.curation.dedup.annotations import FILE
 
-    config = PlanConfig(**{field.name: getattr(pack, field.name) for field in dataclasses.fields(PlanConfig)})
+    config = _config(pack)
     if heldout:  # held-out samples are all packed, as they are: a mixture is for learning
-        config = dataclasses.replace(config, mix={})
+        config = dataclasses.replace(config, mix={}, mix_groups={}, epochs=1.0)
     tokenizer, named, made_by = _tokenizer_of(run)
     title = f"{name}.{HELDOUT}" if heldout else name
     sources = [source for source in pack.sources if not heldout or run.keeps_aside(source)]
     kinds = {source: run.file.sources[source].kind for source in sources}
     annotated = {source: own for source, own in pack.annotations.items() if source in sources}
+    lengths = {source: _measured(run, source, pack) for source in sources if source not in annotated}
     plan, packs, own_ledger = f"plans/{title}.parquet", f"packs/{title}", f"plans/{title}.ledger"
 
     stored = PackConfig(**{field.name: getattr(pack, field.name) for field in dataclasses.fields(PackConfig)})
@@ -147,6 +192,7 @@ def _pack(
                 selection=run.selection(source, *([HELDOUT] if heldout else [])),
                 kind=kind,
                 annotations=run.at(DEDUP, annotated[source], FILE) if source in annotated else None,
+                lengths=run.at(lengths[source][1]) if source in lengths else None,
             )
             for source, kind in kinds.items()
         }
@@ -160,6 +206,7 @@ def _pack(
             "mixing": round(report.mixing, 4),
             "packing_factor": round(report.packing_factor, 4),
             **{name: count for name, count in rare.items() if count},
+            **_shown_mixture(report),
             "dropped": {rule: count for rule, count in verdicts.items() if rule != ledger.KEPT},
         }
         return Result(counts=shown, content=table_digest(run.at(plan)))
@@ -199,11 +246,14 @@ def _pack(
             "sources": kinds,
             **({"annotations": annotated} if annotated else {}),
         },
-        version="3",  # sequences are filled exactly
+        # 3: sequences are filled exactly. 4: conversations have their rows' images, tiled images a column of crops, and
+        # a mixture holds in each window.
+        version="4" if config.counts_crops or config.mixed or "conversation" in kinds.values() else "3",
         needs=(
             *_selected(run, sources),
             *(f"{DEDUP}/{own}#{FILE}" for own in dict.fromkeys(annotated.values())),
             *made_by,
+            *(stage for stage, *_ in lengths.values()),
         ),
         outputs=(plan, own_ledger),
         run=make,
@@ -222,6 +272,16 @@ def _pack(
         run=write,
     )
     return planning, writing
+
+
+def _shown_mixture(report: PlanReport) -> dict[str, Any]:
+    """Of several sources, or of copies, the shares of positions and how often samples are used."""
+    if len(report.seen) == 1 and report.most_seen[next(iter(report.seen))] <= 1:
+        return {}
+    rounded = {
+        name: {source: round(own, 4) for source, own in getattr(report, name).items()} for name in ("shares", "seen")
+    }
+    return {**rounded, "most_seen": report.most_seen}
 
 
 def over_ray(
