@@ -80,11 +80,13 @@ def train(
         net, tokenizer = _load(resumed or init, model, reader, stage.seed)
         if "conversation" in reader.manifest.get("parameters", {}).get("sources", {}).values():
             tokenizer.chat_template = load_tokenizer(storage.join(reader.root, "tokenizer")).chat_template
-        if stage.tokens_per_image is not None:
-            net.set_tokens_per_image(stage.tokens_per_image)
+        if stage.image_layout is not None:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(stage.seed)  # of vectors for marks that were not there
+                net.set_layout(stage.image_layout)
         for read in (reader, heldout):
             if read is not None and len(read):
-                check_packs(read, tokenizer, net.config.tokens_per_image)
+                check_packs(read, tokenizer, net.config.layout)
                 _check_annotations(stage, read)
         task = PackTask(stage, reader, heldout, data, net, tokenizer, world)
         saved = Trainer(task, out, world, resumed).run()

@@ -1,16 +1,20 @@
 """Settings that make no sense are refused with the key and what it should be."""
 
 import dataclasses
+import json
 from typing import Any
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from mmcorpus.packing.layout import MolmoLayout
 from mmcorpus.pipelines.recipe.check_types import check
 from mmcorpus.pipelines.recipe.yaml_source import YamlSource
 from mmcorpus.training.clip.config import ContrastiveConfig
 from mmcorpus.training.config import (
     CheckpointConfig,
+    ConnectorConfig,
+    EncoderConfig,
     FreezeConfig,
     ModelConfig,
     PackData,
@@ -110,6 +114,36 @@ def test_a_key_of_before_is_told_its_place(kind: type[TrainingConfig], old: dict
 def test_a_checkpoint_gives_the_model_back() -> None:
     for model in (ModelConfig(), ModelConfig(vision="a/b", language="c/d", projector_hidden=7)):
         assert model_config_from_dict(dataclasses.asdict(model)) == model
+
+
+def test_what_is_given_in_short_is_the_same_model() -> None:
+    """Recipes and checkpoints from when there was one encoder, on squares."""
+    old = {"vision": {"image_size": 32}, "language": "c/d", "tokens_per_image": 16, "vision_layer": -1}
+    source = RandomVision(image_size=32)
+    whole = ModelConfig(
+        encoders=(EncoderConfig(source=source, layers=(-1,)),), language="c/d", layout=16, connector=ConnectorConfig()
+    )
+    assert TypeAdapter(ModelConfig).validate_python(old) == whole
+    recorded = {**old, "vision": dataclasses.asdict(source), "projector_hidden": None}
+    del recorded["vision"]["family"]
+    assert model_config_from_dict(recorded) == whole
+    written = {
+        "encoders": [{"source": {"image_size": 32}, "layers": [-1]}],
+        "language": "c/d",
+        "layout": {"tokens": 16},
+    }
+    assert TypeAdapter(ModelConfig).validate_python(written) == whole
+    tiled = dataclasses.replace(whole, layout=MolmoLayout(patch=8, crop=32, margins=(1, 1)))
+    assert model_config_from_dict(json.loads(json.dumps(dataclasses.asdict(tiled)))) == tiled
+    for given, where in (
+        ({"vision": {"image_sise": 32}}, ("vision", "image_sise")),
+        ({"layout": {"kind": "mollmo"}}, ("layout",)),
+        ({"connector": {"kind": "linea"}}, ("connector", "kind")),
+        ({"tokens_per_image": "many"}, ("tokens_per_image",)),
+        ({"encoders": [{"sorce": "a/b"}]}, ("encoders", 0, "sorce")),
+    ):
+        _, problems = check(ModelConfig, given, YamlSource(name="recipe", data=given), ())
+        assert [problem.path for problem in problems] == [where]
 
 
 def test_settings_of_earlier_versions_are_known_by_todays_names() -> None:

@@ -72,7 +72,7 @@ def test_a_stage_takes_more_tokens_an_image(
     assert learnt < untaught / 2
     assert abs(learnt - curve(tmp_path / "first")[-1]["loss"]) < 0.5
     model, _, state = load_model(second.checkpoint)
-    assert model.config.tokens_per_image == state["model"]["tokens_per_image"] == 16
+    assert model.config.tokens_per_image == state["model"]["layout"] == 16
     assert model.encode_images(torch.zeros(1, 3, 16, 16, dtype=torch.uint8)).shape[1] == 16
     third = train(stage(steps=2), fine, str(tmp_path / "third"), init=second.checkpoint)
     assert third.totals.step == 2

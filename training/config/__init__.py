@@ -1,0 +1,45 @@
+"""The trainer's configs: the model's parts (`model.py`) and what a stage is told (`stage.py`)."""
+
+from mmcorpus.training.config.model import (
+    ConnectorConfig,
+    EncoderConfig,
+    ModelConfig,
+    RandomLanguage,
+    RandomVision,
+    model_config_from_dict,
+)
+from mmcorpus.training.config.stage import (
+    CheckpointConfig,
+    ComputeConfig,
+    FreezeConfig,
+    HeldoutConfig,
+    PackCompute,
+    PackData,
+    PackHeldout,
+    SFTConfig,
+    SFTData,
+    SFTOptimizer,
+    StageConfig,
+    TrainingConfig,
+)
+
+__all__ = [
+    "CheckpointConfig",
+    "ComputeConfig",
+    "ConnectorConfig",
+    "EncoderConfig",
+    "FreezeConfig",
+    "HeldoutConfig",
+    "ModelConfig",
+    "PackCompute",
+    "PackData",
+    "PackHeldout",
+    "RandomLanguage",
+    "RandomVision",
+    "SFTConfig",
+    "SFTData",
+    "SFTOptimizer",
+    "StageConfig",
+    "TrainingConfig",
+    "model_config_from_dict",
+]
