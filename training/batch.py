@@ -112,6 +112,8 @@ class PackedBatch:
     """int64, flat over B·L: where START, END, COLUMN and NEWLINE stand; None without marks."""
     marks: torch.Tensor | None = None
     """int64: which Token stands there."""
+    corrupt: tuple[str, ...] = ()
+    """Why sequences that should be here could not be read (`PackLoader.skip`)."""
 
     @property
     def target_tokens(self) -> int:

@@ -10,19 +10,21 @@ copied between processes, and a fork under CUDA or an S3 client is a known way t
 """
 
 import collections
+import dataclasses
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from mmcorpus.curation.store import storage
+from mmcorpus.packing.errors import PackError
 from mmcorpus.packing.layout import PerImage
 from mmcorpus.packing.layout.base import LayoutBase
 from mmcorpus.packing.packs import PackReader
 from mmcorpus.packing.sequence import PackedSequence
-from mmcorpus.packing.tokens import load_tokenizer, special_ids
+from mmcorpus.packing.tokens import load_tokenizer, special_ids, tokenizer_fingerprint
 from mmcorpus.training.batch import PackedBatch, Piece, Tiling, collate, expand
 from mmcorpus.training.config.model import layout_name, same_layout
 from mmcorpus.training.images import load_square, tile
@@ -61,10 +63,23 @@ class Order:
         return found
 
 
-def micro_batches(indices: Sequence[int], rank: int, world: int, size: int) -> list[list[int]]:
-    """A step's sequences that fall to one device, cut into forward passes."""
-    mine = list(indices[rank::world])
-    return [mine[start : start + size] for start in range(0, len(mine), size)]
+def micro_batches(mine: Sequence[int], size: int) -> list[list[int]]:
+    """A device's sequences of a step (`balance.assign`), cut into forward passes."""
+    return [list(mine[start : start + size]) for start in range(0, len(mine), size)]
+
+
+def check_whole(reader: PackReader) -> None:
+    """Raise PackError unless a pack is what its manifest says, as far as can be seen without reading it: the tars'
+    sizes, the tokenizer beside them, and the first sequence, which must measure what the layout says."""
+    reader.check_files()
+    folder, packed = storage.join(reader.root, "tokenizer"), reader.manifest["tokenizer"]
+    if storage.exists(folder) and tokenizer_fingerprint(load_tokenizer(folder)) != packed.get("fingerprint"):
+        raise PackError(
+            f"{folder} is not the tokenizer {packed.get('name')!r} that {reader.root}/manifest.json names: one of them "
+            "is of another pack; copy the pack again or write it again"
+        )
+    if len(reader):
+        reader[0]
 
 
 def check_packs(reader: PackReader, tokenizer: "PreTrainedTokenizerFast", layout: PerImage) -> None:
@@ -98,11 +113,24 @@ def check_packs(reader: PackReader, tokenizer: "PreTrainedTokenizerFast", layout
 
 
 class PackLoader:
-    """Reads, decodes and collates packed sequences in the order it is asked to."""
+    """Reads, decodes and collates packed sequences in the order it is asked to.
+
+    `scaled`: large JPEGs are decoded at a fraction of their size (`load_square`). `skip`: a sequence that cannot be
+    read is one position without loss, and the batch's `corrupt` says why; else its PackError is raised.
+    """
 
     def __init__(
-        self, reader: PackReader, *, image_size: int, length: int | None = None, blank: bool = False, threads: int = 0
+        self,
+        reader: PackReader,
+        *,
+        image_size: int,
+        length: int | None = None,
+        blank: bool = False,
+        threads: int = 0,
+        scaled: bool = False,
+        skip: bool = False,
     ) -> None:
+        self.scaled, self.skip = scaled, skip
         self.reader, self.image_size, self.length, self.blank, self.threads = reader, image_size, length, blank, threads
         layout = reader.layout
         self.layout = None if layout is None or layout.kind == "square" else layout
@@ -118,7 +146,7 @@ class PackLoader:
         images = np.full(shape, GREY, dtype=np.uint8)
         broken = []
         for number, image in enumerate(sequence.images):
-            pixels = load_square(image.data, self.image_size)
+            pixels = load_square(image.data, self.image_size, scaled=self.scaled)
             if pixels is None:
                 broken.append(number)
             elif not self.blank:
@@ -143,12 +171,36 @@ class PackLoader:
 
     def batch(self, indices: Sequence[int]) -> PackedBatch:
         """The sequences with these numbers as one batch."""
-        return collate([self.piece(self.reader[index]) for index in indices], length=self.length)
+        read = [self._read(index) for index in indices]
+        pieces = [self.piece(_NOTHING if isinstance(one, PackError) else one) for one in read]
+        corrupt = tuple(str(one) for one in read if isinstance(one, PackError))
+        return dataclasses.replace(collate(pieces, length=self.length), corrupt=corrupt)
+
+    def _read(self, index: int) -> PackedSequence | PackError:
+        try:
+            return self.reader[index]
+        except PackError as error:
+            if not self.skip:
+                raise
+            return error
 
     def batches(self, groups: Iterable[Sequence[int]]) -> Generator[PackedBatch]:
         """A batch for each group, in order; with threads, one more than there are threads is under way."""
         yield from ahead(self.batch, groups, self.threads, waiting=self.threads)
 
+
+_NOTHING: Final = PackedSequence(
+    sequence=-1,
+    input_ids=np.zeros(1, dtype=np.int32),
+    uids=("",),
+    sources=("",),
+    lengths=(1,),
+    token_counts=(1,),
+    image_counts=(0,),
+    loss_spans=((),),
+    images=(),
+)
+"""In place of a sequence that cannot be read: one position, and nothing to learn."""
 
 Item = TypeVar("Item")
 Loaded = TypeVar("Loaded")

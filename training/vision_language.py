@@ -1,18 +1,21 @@
 """One stage of a vision-language model, from packs to a checkpoint: pretraining and instruction tuning alike."""
 
 import dataclasses
+import logging
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from mmcorpus.curation.store import storage
+from mmcorpus.packing.errors import PackError
 from mmcorpus.packing.packs import PackReader
 from mmcorpus.packing.tokens import load_tokenizer
 from mmcorpus.training import checkpoint
+from mmcorpus.training.balance import Work, assign
 from mmcorpus.training.batch import PackedBatch
 from mmcorpus.training.config import ModelConfig, StageConfig
-from mmcorpus.training.data import Order, PackLoader, check_packs, micro_batches
+from mmcorpus.training.data import Order, PackLoader, check_packs, check_whole, micro_batches
 from mmcorpus.training.heldout import heldout_loss
 from mmcorpus.training.loop import Task, Totals, Trainer
 from mmcorpus.training.loss import LossBySource
@@ -21,6 +24,8 @@ from mmcorpus.training.parallel import World, open_world, parallelize
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
+
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -34,6 +39,8 @@ class StageTotals(Totals):
     images: int = 0
     broken_images: int = 0
     """Images that could not be decoded; their samples carried no loss."""
+    corrupt_sequences: int = 0
+    """Times that a sequence could not be read and was left out; see `skip_corrupt`."""
     heldout_loss: float | None = None
     """The last one; None without held-out packs."""
     heldout_loss_blank: float | None = None
@@ -87,6 +94,8 @@ def train(
         for read in (reader, heldout):
             if read is not None and len(read):
                 check_packs(read, tokenizer, net.config.layout)
+                if read is heldout or not stage.data.skip_corrupt:
+                    check_whole(read)
                 _check_annotations(stage, read)
         task = PackTask(stage, reader, heldout, data, net, tokenizer, world)
         saved = Trainer(task, out, world, resumed).run()
@@ -154,14 +163,17 @@ class PackTask(Task[PackedBatch]):
         self.order = Order(len(self.reader), batch, config.seed)
         self.by_source = LossBySource(self.reader.sources, self.world.device)
         self.step_losses = list[tuple[torch.Tensor, torch.Tensor, tuple[str, ...]]]()
-        self.micro_batches = len(self._micro_batches(range(batch)))
+        self.step_corrupt = 0
+        own = len(range(self.world.rank, batch, self.world.size))
+        self.micro_batches = -(-own // config.data.micro_batch_sequences)
         self.model.freeze(**dataclasses.asdict(config.freeze))
+        self.costs = Work.of(self.model).costs(self.reader.index)
         self.model.set_attention(isolated=config.data.isolated, implementation=config.compute.attention)
         parallelize(self.model, config.compute, self.world).train()
 
     def _micro_batches(self, sequences: Sequence[int]) -> list[list[int]]:
-        size = self.config.data.micro_batch_sequences
-        return micro_batches(sequences, self.world.rank, self.world.size, size)
+        mine = assign(sequences, self.costs[list(sequences)], self.world.size)[self.world.rank]
+        return micro_batches(mine, self.config.data.micro_batch_sequences)
 
     def batches(self, first: int) -> Generator[PackedBatch]:
         loader = PackLoader(
@@ -170,11 +182,14 @@ class PackTask(Task[PackedBatch]):
             length=self.reader.manifest["context_length"] if self.config.compute.compile else None,
             blank=self.config.data.blank_images,
             threads=self.config.data.num_workers,
+            scaled=self.config.data.jpeg_scaling,
+            skip=self.config.data.skip_corrupt > 0,
         )
         steps = ([sequence for _, sequence in self.order.step(step)] for step in range(first, self.steps))
         return loader.batches(group for sequences in steps for group in self._micro_batches(sequences))
 
     def loss(self, batch: PackedBatch) -> tuple[torch.Tensor, int, dict[str, int]]:
+        self._note_corrupt(batch.corrupt)
         with self.world.autocast(self.config.compute.precision):
             batch = batch.to(self.world.device)
             losses_M: torch.Tensor = self.model(batch)
@@ -185,11 +200,24 @@ class PackTask(Task[PackedBatch]):
             "positions": batch.positions,
             "images": batch.images_NCHW.shape[0],
             "broken_images": batch.broken_images,
+            "corrupt_sequences": len(batch.corrupt),
         }
         return losses_M.sum(), batch.target_tokens, counts
 
+    def _note_corrupt(self, reasons: Sequence[str]) -> None:
+        """Log sequences that are left out; raises PackError for one too many."""
+        most = self.config.data.skip_corrupt
+        for reason in reasons:
+            _log.warning("left out of step %d: %s", self.totals.step + 1, reason)
+        self.step_corrupt += len(reasons)
+        found = self.totals.corrupt_sequences + self.step_corrupt
+        if found > most:
+            last = f", the last: {reasons[-1]}" if reasons else ""
+            raise PackError(f"{found} sequences could not be read, more than data.skip_corrupt {most} lets pass{last}")
+
     def after_step(self) -> None:
         self.step_losses.clear()
+        self.step_corrupt = 0
 
     def suspects(self) -> list[str]:
         found: dict[str, None] = {}
@@ -203,6 +231,8 @@ class PackTask(Task[PackedBatch]):
 
     def metrics(self, sums: Sequence[float]) -> dict[str, Any]:
         totals = {name: getattr(self.totals, name) for name in ("positions", "images", "broken_images")}
+        if self.totals.corrupt_sequences:
+            totals["corrupt_sequences"] = self.totals.corrupt_sequences
         _, by_source = self.by_source.means(sums)
         return {"tokens": self.totals.target_tokens, **totals, **_named("loss_by_source", by_source)}
 

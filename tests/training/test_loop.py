@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 from mmcorpus.packing.chat import CHATML
+from mmcorpus.packing.errors import PackError
 from mmcorpus.packing.packs import PackReader
 from mmcorpus.packing.tokens import encode_captions
 from mmcorpus.training import TrainingInterrupted, read_metrics, train
@@ -392,3 +393,26 @@ def test_killed_at_any_moment_it_goes_on_to_the_bit(
 def _lines(out: Path) -> int:
     metrics = out / "metrics.jsonl"
     return metrics.read_bytes().count(b"\n") if metrics.exists() else 0
+
+
+def test_sequences_that_cannot_be_read_cost_themselves_up_to_a_bound(
+    pairs: list[Any], tokenizer_folder: str, tiny: ModelConfig, stage: Stages, tmp_path: Path, caplog: Any
+) -> None:
+    packs = write_packs(
+        str(tmp_path / "packs"), first_fit(pairs[:12], 4, 64), tokenizer_folder, tokens_per_image=4, context=64
+    )
+    reader, tar = PackReader(packs), tmp_path / "packs/00000.tar"
+    assert len(reader) >= 3
+    data = bytearray(tar.read_bytes())
+    data[reader.index["offset"][1].as_py() + 700] ^= 0xFF
+    tar.write_bytes(data)
+    settings = {"steps": len(reader), "batch_sequences": 1, "micro_batch_sequences": 1}
+    with pytest.raises(PackError, match=r"00000\.tar: sequence 1 .*damaged"):
+        train(stage(**settings), packs, str(tmp_path / "refused"), model=tiny)
+    totals = train(stage(**settings, skip_corrupt=1), packs, str(tmp_path / "skipped"), model=tiny).totals
+    assert (totals.step, totals.corrupt_sequences) == (len(reader), 1)
+    assert "sequence 1" in caplog.text
+    assert read_metrics(f"{tmp_path}/skipped/metrics.jsonl")[-1]["corrupt_sequences"] == 1
+    twice = settings | {"steps": 2 * len(reader)}
+    with pytest.raises(PackError, match=r"2 sequences could not be read, more than data\.skip_corrupt 1"):
+        train(stage(**twice, skip_corrupt=1), packs, str(tmp_path / "stopped"), model=tiny)
