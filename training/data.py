@@ -170,9 +170,9 @@ class PackLoader:
         )
 
     def batch(self, indices: Sequence[int]) -> PackedBatch:
-        """The sequences with these numbers as one batch."""
+        """The sequences with these numbers as one batch; of none, a batch with nothing to learn."""
         read = [self._read(index) for index in indices]
-        pieces = [self.piece(_NOTHING if isinstance(one, PackError) else one) for one in read]
+        pieces = [self.piece(_NOTHING if isinstance(one, PackError) else one) for one in read or [_NOTHING]]
         corrupt = tuple(str(one) for one in read if isinstance(one, PackError))
         return dataclasses.replace(collate(pieces, length=self.length), corrupt=corrupt)
 
@@ -200,7 +200,7 @@ _NOTHING: Final = PackedSequence(
     loss_spans=((),),
     images=(),
 )
-"""In place of a sequence that cannot be read: one position, and nothing to learn."""
+"""In place of a sequence that cannot be read, or of none: one position, and nothing to learn."""
 
 Item = TypeVar("Item")
 Loaded = TypeVar("Loaded")

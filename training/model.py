@@ -6,6 +6,7 @@ tokens, V the vocabulary's size, P patches of an image, Q those of all crops, E 
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -18,6 +19,7 @@ from mmcorpus.training.config import ModelConfig, RandomLanguage
 from mmcorpus.training.config.model import layout_name
 from mmcorpus.training.connector import build_connector
 from mmcorpus.training.loss import Head, token_losses
+from mmcorpus.training.optim import GroupConfig, grouped
 from mmcorpus.training.vision import GREY, VisionEncoder, build_vision
 
 
@@ -95,6 +97,13 @@ class VisionLanguageModel(nn.Module):
         for part, frozen in ((self.vision, vision), (self.projector, projector), (self.language, language)):
             part.requires_grad_(not frozen)
         self.train_vision = not vision
+
+    def train_groups(self, groups: Sequence[GroupConfig]) -> None:
+        """Train the parameters that a group matches, and no others."""
+        trained = grouped([name for name, _ in self.named_parameters()], groups)
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_(name in trained)
+        self.train_vision = any(parameter.requires_grad for parameter in self.vision.parameters())
 
     def encode_images(self, images_NCHW: torch.Tensor) -> torch.Tensor:
         """Square images, uint8 N×3×H×H → N×T×D."""

@@ -25,7 +25,7 @@ from mmcorpus.training.config import (
     TrainingConfig,
     model_config_from_dict,
 )
-from mmcorpus.training.optim import OptimizerConfig, ScheduleConfig
+from mmcorpus.training.optim import GroupConfig, OptimizerConfig, ScheduleConfig
 
 
 @pytest.mark.parametrize(
@@ -39,6 +39,16 @@ from mmcorpus.training.optim import OptimizerConfig, ScheduleConfig
         (PackData, {"micro_batch_sequences": 0}, "micro_batch_sequences"),
         (FreezeConfig, {"projector": True, "language": True}, "nothing is left to train"),
         (StageConfig, {"log_every": 0}, "log_every"),
+        (StageConfig, {"train": (GroupConfig(match="*"),), "freeze": FreezeConfig(vision=False)}, "leave out freeze"),
+        (StageConfig, {"tokens_per_image": 16, "layout": 16}, "give one of them"),
+        (StageConfig, {"z_loss": -1.0}, "z_loss"),
+        (GroupConfig, {"match": ""}, "match is empty"),
+        (GroupConfig, {"match": "vision", "last_blocks": 0}, "last_blocks"),
+        (ScheduleConfig, {"floor": 2.0}, "share of the peak"),
+        (PackData, {"batch_samples": 4, "batch_targets": 9}, "give one of them"),
+        (ConnectorConfig, {"kind": "linear", "hidden": 4}, "no hidden width"),
+        (ModelConfig, {"encoders": ()}, "encoders is empty"),
+        (EncoderConfig, {"layers": ()}, "layers are empty"),
         (ModelConfig, {"tokens_per_image": 10}, "give a square"),
         (ModelConfig, {"vision_layer": 0}, "count from the end"),
         (ModelConfig, {"vision_layer": -5}, "more blocks"),
@@ -60,7 +70,10 @@ def test_the_references_numbers() -> None:
     )
     assert (pretrain.schedule.warmup, pretrain.schedule.epochs) == (0.03, 1.0)
     assert (sft.kind, sft.optimizer.learning_rate, sft.optimizer.weight_decay) == ("sft", 2e-5, 0.1)
-    assert (pretrain.data.batch_sequences, sft.data.batch_sequences, ModelConfig().tokens_per_image) == (512, 128, 144)
+    assert (pretrain.data.batch, sft.data.batch) == (("sequences", 512), ("samples", 128)), (
+        "the SFT is not packed there"
+    )
+    assert ModelConfig().tokens_per_image == 144
     assert pretrain.freeze.vision
     assert not pretrain.freeze.language
 
@@ -153,3 +166,24 @@ def test_settings_of_earlier_versions_are_known_by_todays_names() -> None:
     assert config.translate(flat) == config.result_settings()
     assert config.translate(config.result_settings()) == config.result_settings()
     assert config.translate({**flat, "learning_rate": 1e-3}) != config.result_settings()
+
+
+def test_batches_of_before_were_counted_in_sequences() -> None:
+    for kind, size in ((StageConfig, 512), (SFTConfig, 128)):
+        config = kind(data=dataclasses.replace(kind().data, batch_sequences=size))
+        assert kind().translate({}) == config.result_settings()
+        assert kind().translate({"data.batch_sequences": 8})["data.batch_sequences"] == 8
+        assert config.translate(config.result_settings()) == config.result_settings()
+    assert SFTConfig().translate({}) != SFTConfig().result_settings(), "128 conversations are not 128 sequences"
+
+
+def test_a_recipe_names_groups_in_order() -> None:
+    given = {"train": [{"match": "projector", "learning_rate": 1e-3}, {"match": "language", "last_blocks": 2}]}
+    stage = TypeAdapter(StageConfig).validate_python(given)
+    assert stage.train == (
+        GroupConfig(match="projector", learning_rate=1e-3),
+        GroupConfig(match="language", last_blocks=2),
+    )
+    settings = json.loads(json.dumps(stage.result_settings()))
+    assert settings["train"][1]["last_blocks"] == 2
+    assert settings["data.batch_sequences"] == 512

@@ -9,6 +9,7 @@ from mmcorpus.training.config.model import (
     model_config_from_dict,
 )
 from mmcorpus.training.config.stage import (
+    BatchUnit,
     CheckpointConfig,
     ComputeConfig,
     FreezeConfig,
@@ -24,6 +25,7 @@ from mmcorpus.training.config.stage import (
 )
 
 __all__ = [
+    "BatchUnit",
     "CheckpointConfig",
     "ComputeConfig",
     "ConnectorConfig",

@@ -2,11 +2,11 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from mmcorpus.packing.layout import PerImage
 from mmcorpus.training.config.model import require_square
-from mmcorpus.training.optim import OptimizerConfig, ScheduleConfig
+from mmcorpus.training.optim import GroupConfig, OptimizerConfig, ScheduleConfig
 from mmcorpus.training.settings import Settings, require
 
 
@@ -95,6 +95,11 @@ class TrainingConfig(Settings):
                     found.setdefault(flat, f"{group}.{field.name}")
         return found
 
+    @property
+    def parameter_groups(self) -> tuple[GroupConfig, ...]:
+        """Groups of parameters that are trained differently; none where all that is not frozen is trained alike."""
+        return ()
+
     def translate(self, before: Mapping[str, Any]) -> dict[str, Any]:
         """Result settings as an earlier version recorded them, by today's names; those that came later had their
         defaults, and what no longer decides the result is left out."""
@@ -114,12 +119,24 @@ class TrainingConfig(Settings):
         }
 
 
+BatchUnit = Literal["sequences", "samples", "targets"]
+_BATCHES: Final = ("batch_sequences", "batch_samples", "batch_targets")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PackData(Settings):
     """Batches of packed sequences."""
 
-    batch_sequences: int = 512
-    """Packed sequences an optimiser step, over all devices: the same training whatever the number of devices."""
+    DEFAULT_BATCH: ClassVar[tuple[BatchUnit, int]] = ("sequences", 512)
+    """What a batch is where the settings do not say."""
+
+    batch_sequences: int | None = None
+    """Packed sequences an optimiser step, over all devices: the same training whatever the number of devices. 512 where
+    no other unit is given (SFT: 128 samples)."""
+    batch_samples: int | None = None
+    """Samples an optimiser step instead, in the mean: a step takes the sequences that begin within its share."""
+    batch_targets: int | None = None
+    """Target tokens an optimiser step instead, in the mean."""
     micro_batch_sequences: int = 16
     """Packed sequences a forward pass on one device; accumulation follows from this and the number of devices."""
     isolated: bool = True
@@ -136,8 +153,18 @@ class PackData(Settings):
     in the log and counted in the metrics; the next one stops the run. 0: packs must be whole before it starts."""
 
     def __post_init__(self) -> None:
-        self._require_positive("batch_sequences", "micro_batch_sequences")
+        given = [name for name in _BATCHES if getattr(self, name) is not None]
+        require(len(given) < 2, f"{' and '.join(given)} are all given; give one of them")
+        self._require_positive(*given, "micro_batch_sequences")
         self._require_not_negative("num_workers", "skip_corrupt")
+
+    @property
+    def batch(self) -> tuple[BatchUnit, int]:
+        """What a step's batch is counted in, and how many."""
+        sizes: dict[BatchUnit, int | None] = {
+            "sequences": self.batch_sequences, "samples": self.batch_samples, "targets": self.batch_targets
+        }  # fmt: skip
+        return next(((unit, size) for unit, size in sizes.items() if size is not None), self.DEFAULT_BATCH)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -199,13 +226,45 @@ class StageConfig(TrainingConfig):
     heldout: PackHeldout = dataclasses.field(default_factory=PackHeldout)
     """The loss on held-out packs."""
     freeze: FreezeConfig = dataclasses.field(default_factory=FreezeConfig)
-    """Parts of the model that stay as they are."""
+    """Parts of the model that stay as they are; all others are trained alike. In short for `train`."""
+    train: tuple[GroupConfig, ...] = ()
+    """Groups of parameters, each with its own learning rate and so on. A parameter is in the first that matches it; one
+    that none matches is frozen. Empty: what `freeze` leaves."""
+    z_loss: float = 0.0
+    """Times log²Z is added to each target token's loss, Z being the sum of its exponentiated logits (PaLM: 1e-4)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.tokens_per_image is not None:
             require_square("tokens_per_image", self.tokens_per_image)
             require(self.layout is None, "tokens_per_image and layout are both given; give one of them")
+
+        require(
+            not self.train or self.freeze == FreezeConfig(),
+            "train and freeze are both given; leave out freeze: what no group of train matches is frozen",
+        )
+        self._require_not_negative("z_loss")
+
+    @property
+    def parameter_groups(self) -> tuple[GroupConfig, ...]:
+        """`train`."""
+        return self.train
+
+    def result_settings(self) -> dict[str, Any]:
+        """As of every run; the batch is resolved to one of its units."""
+        unit, size = self.data.batch
+        batch = {f"data.{name}": size if name == f"batch_{unit}" else None for name in _BATCHES}
+        return {**super().result_settings(), **batch}
+
+    def translate(self, before: Mapping[str, Any]) -> dict[str, Any]:
+        """As of every run; earlier versions counted batches in sequences alone."""
+        found = super().translate(before)
+        if "data.batch_samples" not in before:
+            sequences = before.get("data.batch_sequences", before.get("batch_sequences"))
+            default = 128 if self.kind == "sft" else 512
+            found |= dict.fromkeys((f"data.{name}" for name in _BATCHES), None)
+            found["data.batch_sequences"] = sequences or default
+        return found
 
     @property
     def image_layout(self) -> PerImage | None:
@@ -223,9 +282,10 @@ class SFTOptimizer(OptimizerConfig):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SFTData(PackData):
-    """Batches of Open-Qwen2VL's size for instruction tuning."""
+    """Batches of Open-Qwen2VL's size for instruction tuning: 128 conversations, which are not packed there."""
 
-    batch_sequences: int = 128
+    DEFAULT_BATCH: ClassVar[tuple[BatchUnit, int]] = ("samples", 128)
+
     micro_batch_sequences: int = 2
 
 
