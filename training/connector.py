@@ -36,20 +36,23 @@ class Connector(nn.Module, abc.ABC):
         self.set_layout(layout)
 
     def set_layout(self, layout: PerImage) -> None:
-        """Take this layout from now on; what it needs and is not there is added: marks, and Molmo's padding.
-
-        Marks are START, END, COLUMN and NEWLINE, vectors of their own beside the tokenizer's.
-        """
+        """Take this layout from now on. What it needs and is not there is added, what it does not need goes: marks
+        (START, END, COLUMN and NEWLINE, vectors of their own beside the tokenizer's), and Molmo's padding."""
         if isinstance(layout, int):
             self.pool = nn.AdaptiveAvgPool2d(math.isqrt(layout))
+            self.marks = self.padded = None
             return
         width, vision_width = self._widths
         probe = layout.layout(*_PROBE)
         self.patches_a_token = probe.pool.shape[1]
-        if self.marks is None and any(kind != Token.IMAGE for kind, _ in probe.tokens):
+        if not any(kind != Token.IMAGE for kind, _ in probe.tokens):
+            self.marks = None
+        elif self.marks is None:
             self.marks = nn.Embedding(len(Token) - 1, width)
             nn.init.normal_(self.marks.weight, std=0.02)
-        if self.padded is None and layout.kind == "molmo":
+        if layout.kind != "molmo":
+            self.padded = None
+        elif self.padded is None:
             self.padded = nn.Parameter(torch.zeros(2, vision_width))
 
     def mark(self, kinds: torch.Tensor) -> torch.Tensor:

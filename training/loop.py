@@ -66,6 +66,12 @@ class Task(Protocol[Batch]):
         """The loss summed over the batch's targets, an fp32 scalar in nats; the number of targets; and counts to add to
         the totals' fields of these names, the same names for every batch."""
 
+    overlapped: bool = False  # whether gradients have been reduced over the devices when the backward pass is over
+
+    def micro_batch(self, *, last: bool) -> contextlib.AbstractContextManager[None]:
+        """Entered for the forward and backward pass of a micro-batch; does nothing unless a task overrides it."""
+        return contextlib.nullcontext()
+
     def suspects(self) -> list[str]:
         """The samples of the step on this device whose loss is not finite; none unless a task overrides it."""
         return []
@@ -152,16 +158,19 @@ class Trainer(Generic[Batch]):
         task, world, totals = self.task, self.world, self.task.totals
         start, waited = time.monotonic(), 0.0
         loss, targets, counts = torch.zeros((), device=world.device), 0, Counter[str]()
-        for _ in range(task.micro_batches(totals.step)):
+        rounds = task.micro_batches(totals.step)
+        for number in range(rounds):
             before = time.monotonic()
             batch = next(batches)
             waited += time.monotonic() - before
-            summed, found, more = task.loss(batch)
-            summed.backward()
+            with task.micro_batch(last=number + 1 == rounds):
+                summed, found, more = task.loss(batch)
+                summed.backward()
             loss += summed.detach()
             targets += found
             counts.update(more)
-        world.all_reduce_gradients(self.parameters)
+        if not task.overlapped:
+            world.all_reduce_gradients(self.parameters)
         here = [float(loss), float(targets), float(interrupts.asked), *map(float, counts.values()), *task.sums()]
         loss_sum, all_targets, stop, *more_sums = world.sums(here)
         all_counts, all_sums = more_sums[: len(counts)], more_sums[len(counts) :]
@@ -169,7 +178,7 @@ class Trainer(Generic[Batch]):
         rates, norm, norms = self._update(divisor)
         went: dict[str, Any] = {"loss": loss_sum / divisor, "gradient_norm": norm}
         if norm is None:
-            went = {"skipped": task.suspects()}
+            went = {"skipped": self.world.gathered(task.suspects())}
         task.after_step()
         seconds = time.monotonic() - start
         in_step = dict(zip(counts, all_counts, strict=True))
@@ -223,7 +232,7 @@ class Trainer(Generic[Batch]):
         elif totals.skipped < config.skip_non_finite:
             totals.skipped += 1
         else:
-            named = self.task.suspects()
+            named = self.world.gathered(self.task.suspects())
             whose = f" (not finite: the loss of {', '.join(named[:_NAMED])})" if named else ""
             raise FloatingPointError(
                 f"step {totals.step + 1}: the gradient's norm is {norm}, so the weights would be lost{whose}. Lower "

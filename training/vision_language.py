@@ -1,5 +1,6 @@
 """One stage of a vision-language model, from packs to a checkpoint: pretraining and instruction tuning alike."""
 
+import contextlib
 import dataclasses
 import logging
 from collections.abc import Generator, Sequence
@@ -21,7 +22,7 @@ from mmcorpus.training.heldout import heldout_loss
 from mmcorpus.training.loop import Task, Totals, Trainer
 from mmcorpus.training.loss import LossBySource
 from mmcorpus.training.model import VisionLanguageModel, build_model
-from mmcorpus.training.parallel import World, open_world, parallelize
+from mmcorpus.training.parallel import World, open_world, parallelize, synchronized
 from mmcorpus.training.steps import CountedOrder
 
 if TYPE_CHECKING:
@@ -167,7 +168,8 @@ class PackTask(Task[PackedBatch]):
             self.model.freeze(**dataclasses.asdict(config.freeze))
         self.costs = Work.of(self.model).costs(self.reader.index)
         self.model.set_attention(isolated=config.data.isolated, implementation=config.compute.attention)
-        parallelize(self.model, config.compute, self.world).train()
+        self.called = parallelize(self.model, config.compute, self.world).train()
+        self.overlapped = self.called is not self.model
 
     def _counted(self, unit: BatchUnit, batch: int) -> CountedOrder:
         counts = self.reader.index[unit].to_numpy().astype(np.int64)
@@ -201,7 +203,7 @@ class PackTask(Task[PackedBatch]):
         z = self.config.z_loss
         with self.world.autocast(self.config.compute.precision):
             batch = batch.to(self.world.device)
-            found: torch.Tensor = self.model(batch, z=z > 0)
+            found: torch.Tensor = self.called(batch, z=z > 0)
         losses_M, penalties_M = (found[0], z * found[1]) if z else (found, found[:0])
         self.step_penalty += float(penalties_M.detach().sum()) if z else 0.0
         self.by_source.add(losses_M, batch.sources_S[batch.samples_M])
@@ -214,6 +216,9 @@ class PackTask(Task[PackedBatch]):
             "corrupt_sequences": len(batch.corrupt),
         }
         return losses_M.sum() + penalties_M.sum(), batch.target_tokens, counts
+
+    def micro_batch(self, *, last: bool) -> contextlib.AbstractContextManager[None]:
+        return synchronized(self.called, now=last, reshard=self.config.compute.reshard)
 
     def _note_corrupt(self, reasons: Sequence[str]) -> None:
         """Log sequences that are left out; raises PackError for one too many."""

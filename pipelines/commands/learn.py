@@ -165,12 +165,15 @@ def train(
         typer.Option("--model", metavar="KEY=VALUE", help="A key of the model's config; without --init."),
     ] = None,
     heldout: Annotated[str | None, typer.Option("--heldout", help="Packs to evaluate on.")] = None,
+    processes: Annotated[
+        int | None, typer.Option("--processes", help="Processes on this machine; one a GPU if not given.")
+    ] = None,
     device: DeviceOption = None,
     settings: SettingsOption = None,
 ) -> None:
     """Train a vision-language model on packs, or go on where the same command stopped. Needs no Ray.
 
-    With several GPUs, run it under torchrun: every process calls the same command.
+    Trains on all GPUs of this machine, a process each. Several machines: torchrun starts this same command on each.
 
     **Examples**
 
@@ -180,18 +183,19 @@ def train(
         mmcorpus train packs/sft --kind sft --init training/pretrain --out training/sft --set
         optimizer.learning_rate=1e-5
 
-        torchrun --nproc-per-node 8 -m mmcorpus.pipelines.cli train packs/pretrain --out training/pretrain
-        --set compute.parallel=shard
+        torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29500
+        -m mmcorpus.pipelines.cli train packs/pretrain --out training/pretrain --set compute.parallel=shard
     """
     from mmcorpus.training import ModelConfig, SFTConfig, StageConfig
-    from mmcorpus.training import train as run
+    from mmcorpus.training.launch import launch
 
     if kind not in ("pretrain", "sft"):
         raise UsageError(f"--kind is {kind!r}; give pretrain or sft")
     if init and model:
         raise UsageError("--init brings its model along; leave out --model")
     stage = read_config(SFTConfig if kind == "sft" else StageConfig, settings, {"kind": kind})
-    report = run(
+    report = launch(
+        processes,
         stage,
         packs,
         out,

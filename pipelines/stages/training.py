@@ -17,7 +17,8 @@ _SHOWN = ("step", "loss", "heldout_loss", "heldout_loss_blank", "target_tokens",
 def training_stages(run: RunContext) -> Iterator[Stage]:
     """The stages of training in the recipe's order."""
     if run.file.train is not None:
-        yield from (_train(run, name, run.file.train.device) for name in run.recipe.stages)
+        settings = run.file.train
+        yield from (_train(run, name, settings.device, settings.processes) for name in run.recipe.stages)
 
 
 def _model_of(before: dict[str, Any]) -> Any:
@@ -28,16 +29,17 @@ def _model_of(before: dict[str, Any]) -> Any:
         return before
 
 
-def _train(run: RunContext, name: str, device: str | None) -> Stage:
+def _train(run: RunContext, name: str, device: str | None, processes: int | None) -> Stage:
     stage = run.recipe.stages[name]
     pack, init = stage.links.pack, stage.links.init
     model = run.recipe.model if init is None else None
     heldout = has_heldout(run, pack)
 
     def work() -> Result:
-        from mmcorpus.training import train
+        from mmcorpus.training.launch import launch
 
-        report = train(
+        report = launch(
+            processes,
             stage.config,
             run.at("packs", pack),
             run.at("training", name),

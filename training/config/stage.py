@@ -51,8 +51,8 @@ class TrainingConfig(Settings):
     RESULT_NEUTRAL: ClassVar[frozenset[str]] = frozenset(
         {
             "data.micro_batch_sequences", "data.num_workers", "data.skip_corrupt", "compute.parallel",
-            "compute.compile", "compute.attention", "compute.activation_checkpointing", "checkpoints", "heldout",
-            "log_every", "skip_non_finite",
+            "compute.reshard", "compute.compile", "compute.attention", "compute.activation_checkpointing",
+            "checkpoints", "heldout", "log_every", "skip_non_finite",
         }
     )  # fmt: skip
     """Settings, and whole groups of them, that alter speed and files but not the training: they may change between a
@@ -172,7 +172,10 @@ class PackCompute(ComputeConfig):
     """Precision, memory, kernels and parallelism of the vision-language model."""
 
     parallel: Literal["replicate", "shard"] = "replicate"
-    """With several devices: a whole model on each, or FSDP2 (`fully_shard`)."""
+    """With several devices: a whole model on each (DDP), or FSDP2 (`fully_shard`)."""
+    reshard: bool = True
+    """With `shard`, free a block's whole weights after its forward pass, and reduce gradients after each micro-batch:
+    least memory. False keeps both until the step's end (ZeRO-2): less communication."""
     compile: bool = False
     """torch.compile each block; sequences are then padded to the context length, so that shapes stay the same."""
     attention: Literal["sdpa", "flex"] = "sdpa"
