@@ -73,7 +73,7 @@ class PackJob:
 
 
 Inputs = dict[tuple[str, str], tuple[OpenTar | Referred, dict[str, tuple[str, list[tuple[FittedSample, ...]]]]]]
-"""By source and input shard, its tar, and by uid a sample's key in it and, rendering by rendering, its parts as tokens."""
+"""By source and input shard, its tar, and by uid a sample's key in it and, its parts, a rendering each."""
 
 
 def write_pack_shards(job: PackJob) -> dict[str, Any]:

@@ -20,11 +20,14 @@ import numpy.typing as npt
 
 from mmcorpus.curation.store import storage
 from mmcorpus.packing.errors import PackError
+from mmcorpus.packing.layout import PerImage
+from mmcorpus.packing.layout.base import LayoutBase
 from mmcorpus.packing.packs import PackReader
 from mmcorpus.packing.sequence import PackedSequence
 from mmcorpus.packing.tokens import load_tokenizer, special_ids, tokenizer_fingerprint
-from mmcorpus.training.batch import PackedBatch, Piece, collate, expand
-from mmcorpus.training.images import load_square
+from mmcorpus.training.batch import PackedBatch, Piece, Tiling, collate, expand
+from mmcorpus.training.config.model import layout_name, same_layout
+from mmcorpus.training.images import load_square, tile
 from mmcorpus.training.vision import GREY
 
 if TYPE_CHECKING:
@@ -79,8 +82,8 @@ def check_whole(reader: PackReader) -> None:
         reader[0]
 
 
-def check_packs(reader: PackReader, tokenizer: "PreTrainedTokenizerFast", tokens_per_image: int) -> None:
-    """Raise ValueError unless packs and model agree on special ids, vocabulary and an image's length (invariant 5).
+def check_packs(reader: PackReader, tokenizer: "PreTrainedTokenizerFast", layout: PerImage) -> None:
+    """Raise ValueError unless packs and model agree on special ids, vocabulary and an image's layout (invariant 5).
 
     The vocabulary is compared with that of the tokenizer beside the packs, word by word: two tokenizers trained by the
     same program have the same special ids and yet mean other words.
@@ -99,15 +102,13 @@ def check_packs(reader: PackReader, tokenizer: "PreTrainedTokenizerFast", tokens
             f"{root} was packed with the tokenizer {packed['name']!r}, whose vocabulary differs from that of the "
             "model's tokenizer: the same ids would mean other words. Pack again with the model's tokenizer"
         )
-    if reader.layout is not None and reader.layout.kind != "square":
+    packed_as = reader.layout or reader.tokens_per_image
+    if not same_layout(packed_as, layout):
+        squares = isinstance(layout, int) and not isinstance(reader.layout or 0, LayoutBase)
+        hint = f"tokens_per_image to {reader.tokens_per_image}" if squares else "layout to the packs'"
         raise ValueError(
-            f"{root} was packed with the image layout {reader.layout.kind!r}, and the trainer renders squares alone: "
-            "pack again with tokens_per_image, or a layout of the kind square"
-        )
-    if reader.tokens_per_image != tokens_per_image:
-        raise ValueError(
-            f"{root} was packed with {reader.tokens_per_image} tokens an image but the model gives {tokens_per_image}: "
-            f"set the stage's tokens_per_image to {reader.tokens_per_image}, or pack again"
+            f"{root} was packed with {layout_name(packed_as)} but the model gives {layout_name(layout)}: set "
+            f"the stage's {hint}, or pack again"
         )
 
 
@@ -131,11 +132,16 @@ class PackLoader:
     ) -> None:
         self.scaled, self.skip = scaled, skip
         self.reader, self.image_size, self.length, self.blank, self.threads = reader, image_size, length, blank, threads
-        self.tokens_per_image = reader.tokens_per_image
+        layout = reader.layout
+        self.layout = None if layout is None or layout.kind == "square" else layout
         self._sources = {source: number for number, source in enumerate(reader.sources)}
 
     def piece(self, sequence: PackedSequence) -> Piece:
         """A packed sequence with its images decoded; a broken one is grey and its sample carries no loss."""
+        if self.layout is not None:
+            encoded = [image.data for image in sequence.images]
+            tiled = tile(encoded, self.layout, sequence.sizes, blank=self.blank)
+            return self._expanded(sequence, tiled.pixels, tiled.broken, tiled.tiling)
         shape = (len(sequence.images), 3, self.image_size, self.image_size)
         images = np.full(shape, GREY, dtype=np.uint8)
         broken = []
@@ -145,6 +151,11 @@ class PackLoader:
                 broken.append(number)
             elif not self.blank:
                 images[number] = pixels
+        return self._expanded(sequence, images, broken, self.reader.tokens_per_image)
+
+    def _expanded(
+        self, sequence: PackedSequence, images: npt.NDArray[np.uint8], broken: Sequence[int], per_image: int | Tiling
+    ) -> Piece:
         return expand(
             sequence.input_ids,
             sequence.lengths,
@@ -152,7 +163,7 @@ class PackLoader:
             sequence.loss_spans,
             images,
             broken,
-            self.tokens_per_image,
+            per_image,
             sequence.branches,
             sequence.uids,
             [self._sources.get(source, 0) for source in sequence.sources],
@@ -160,9 +171,9 @@ class PackLoader:
         )
 
     def batch(self, indices: Sequence[int]) -> PackedBatch:
-        """The sequences with these numbers as one batch."""
+        """The sequences with these numbers as one batch; of none, a batch with nothing to learn."""
         read = [self._read(index) for index in indices]
-        pieces = [self.piece(_NOTHING if isinstance(one, PackError) else one) for one in read]
+        pieces = [self.piece(_NOTHING if isinstance(one, PackError) else one) for one in read or [_NOTHING]]
         corrupt = tuple(str(one) for one in read if isinstance(one, PackError))
         return dataclasses.replace(collate(pieces, length=self.length), corrupt=corrupt)
 
@@ -190,7 +201,7 @@ _NOTHING: Final = PackedSequence(
     loss_spans=((),),
     images=(),
 )
-"""In place of a sequence that cannot be read: one position, and nothing to learn."""
+"""In place of a sequence that cannot be read, or of none: one position, and nothing to learn."""
 
 Item = TypeVar("Item")
 Loaded = TypeVar("Loaded")

@@ -211,6 +211,9 @@ def train(
     tokenizer: Annotated[
         str | None, typer.Option("--tokenizer", help="Of Open-Qwen2VL's packs: theirs; the model's by default.")
     ] = None,
+    processes: Annotated[
+        int | None, typer.Option("--processes", help="Processes on this machine; one a GPU if not given.")
+    ] = None,
     device: DeviceOption = None,
     settings: SettingsOption = None,
 ) -> None:
@@ -218,7 +221,7 @@ def train(
 
     Open-Qwen2VL's pickles and JSON packs are taken as they are, without a plan: OUT/packs holds them as ours.
 
-    With several GPUs, run it under torchrun: every process calls the same command.
+    Trains on all GPUs of this machine, a process each. Several machines: torchrun starts this same command on each.
 
     **Examples**
 
@@ -228,11 +231,11 @@ def train(
         mmcorpus train packs/sft --kind sft --init training/pretrain --out training/sft --set
         optimizer.learning_rate=1e-5
 
-        torchrun --nproc-per-node 8 -m mmcorpus.pipelines.cli train packs/pretrain --out training/pretrain
-        --set compute.parallel=shard
+        torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29500
+        -m mmcorpus.pipelines.cli train packs/pretrain --out training/pretrain --set compute.parallel=shard
     """
     from mmcorpus.training import ModelConfig, SFTConfig, StageConfig
-    from mmcorpus.training import train as run
+    from mmcorpus.training.launch import launch
 
     if kind not in ("pretrain", "sft"):
         raise UsageError(f"--kind is {kind!r}; give pretrain or sft")
@@ -244,7 +247,8 @@ def train(
         _packs_of_others(path, f"{out.rstrip('/')}/{name}", tokenizer, init, parts) if path else path
         for path, name in ((packs, "packs"), (heldout, "packs.heldout"))
     )
-    report = run(
+    report = launch(
+        processes,
         stage,
         packed or packs,
         out,

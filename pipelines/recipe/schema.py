@@ -271,6 +271,12 @@ class TrainConfig:
     """By name: `pack`, `init`, and the settings of training.StageConfig (of SFTConfig, for conversations)."""
     device: str | None = None
     """cpu or cuda; null for what is there."""
+    processes: int | None = None
+    """Processes that train together on this machine; null for one a GPU. No stage is done again because it changed."""
+
+    def __post_init__(self) -> None:
+        if self.processes is not None and self.processes < 1:
+            raise ValueError(f"processes is {self.processes}; give 1 or more, or null for one a GPU")
 
 
 @dataclass(frozen=True, kw_only=True)
