@@ -17,6 +17,8 @@ from mmcorpus.pipelines.commands.common import (
 
 if TYPE_CHECKING:
     from mmcorpus.training.evaluation import EvaluationReport
+    from mmcorpus.training.evaluation.intervals import Estimate
+    from mmcorpus.training.evaluation.results import Result
 
 
 def evaluate(
@@ -74,16 +76,33 @@ def _show(report: "EvaluationReport") -> None:
     blank = any(result.blank is not None for result in report.results)
     shown = table(
         f"{report.questions:,} questions to {report.model}",
-        ["metric", "category", "questions", "value", "95 %", *(["grey images", "95 %"] if blank else [])],
+        [
+            "metric",
+            "category",
+            "questions",
+            "value",
+            "95 %",
+            "same answer always",
+            *(["grey images", "95 %"] if blank else []),
+        ],
         ["metric", "category"],
     )
     for result in report.results:
-        cells = [result.title, result.category or "all", f"{result.found.questions:,}"]
-        for found in (result.found, *([result.blank] if blank else [])):
-            cells += ["–", "–"] if found is None else [
-                result.shown(found.value), f"{result.shown(found.low)} to {result.shown(found.high)}"
-            ]  # fmt: skip
+        cells = [
+            result.title,
+            result.category or "all",
+            f"{result.found.questions:,}",
+            *_estimate(result, result.found),
+        ]
+        cells += [result.shown(result.constant), *(_estimate(result, result.blank) if blank else [])]
         shown.add_row(*cells)
     console().print(shown)
     for reason, count in report.unanswered.items():
         say(f"{count:,} unanswered: {reason}")
+
+
+def _estimate(result: "Result", found: "Estimate | None") -> list[str]:
+    """Value and interval."""
+    if found is None:
+        return ["–", "–"]
+    return [result.shown(found.value), f"{result.shown(found.low)} to {result.shown(found.high)}"]

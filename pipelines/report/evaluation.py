@@ -29,6 +29,7 @@ def section(run: str, order: Sequence[str]) -> list[dict[str, Any]]:
                     "unanswered": lost if not number else None,
                     "value": _shown(result, "found"),
                     "blank": _shown(result, "blank"),
+                    "constant": _number(result, result["constant"]),
                 }
             )
     return rows
@@ -39,6 +40,11 @@ def _shown(result: dict[str, Any], which: str) -> str | None:
     found = result[which]
     if found is None or found["value"] is None:
         return None
-    factor, form, unit = (100, ".1f", " %") if result["fractions"] else (1, ".2f", "")
-    value, low, high = (format(found[name] * factor, form) for name in ("value", "low", "high"))
-    return f"{value}{unit} ({low} to {high})"
+    value, low, high = (_number(result, found[name]) for name in ("value", "low", "high"))
+    return f"{value} ({low} to {high})"
+
+
+def _number(result: dict[str, Any], value: float | None) -> str | None:
+    if value is None:
+        return None
+    return f"{100 * value:.1f} %" if result["fractions"] else f"{value:.2f}"

@@ -142,7 +142,7 @@ def _entries(file: str, config: EvaluationConfig) -> Iterator[tuple[str, Entry]]
         whole = None  # a document a line, then
     except RecursionError:
         raise ValueError(f"{file} is nested too deeply to be a file of questions") from None
-    if whole is None or (isinstance(whole, dict) and "prompt" in whole and "answers" in whole):
+    if whole is None or _row_layout(whole) is not None:
         lines = [line for line in text.splitlines() if line.strip()]
         rows = (_line(file, number, line) for number, line in enumerate(lines, 1))
         yield from ((_said(config, _kind_of(row, file)), row) for row in rows)
@@ -195,13 +195,15 @@ def _kind_of(row: Any, file: str) -> str:
     """The layout of a row of a list or of lines, by its keys."""
     if not isinstance(row, dict):
         raise ValueError(f"{file}: an entry is {type(row).__name__}, not an object")
-    for layout, keys in (
-        ("jsonl", {"prompt", "answers", "metric"}), ("chartqa", {"imgname", "query", "label"}),
-        ("pope", {"image", "text", "label"}),
-    ):  # fmt: skip
-        if keys <= set(row):
-            return layout
-    return "jsonl" if "prompt" in row else "rows"
+    return _row_layout(row) or ("jsonl" if "prompt" in row else "rows")
+
+
+def _row_layout(row: Any) -> str | None:
+    """The layout of which an object is one row; None for all others."""
+    layouts = (("jsonl", {"prompt", "answers"}), ("chartqa", {"imgname", "query", "label"}),
+               ("pope", {"image", "text", "label"}))  # fmt: skip
+    keys = set(row) if isinstance(row, dict) else set()
+    return next((layout for layout, needed in layouts if needed <= keys), None)
 
 
 def _line(file: str, number: int, line: str) -> Any:
@@ -222,12 +224,13 @@ def _table(text: str, file: str) -> Iterator[Entry]:
     """Rows of a tsv; one whose image is another row's number has that row's image, as in MMBench."""
     before = csv.field_size_limit(_CELL)
     try:
-        rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter="\t"))
+        table = csv.DictReader(io.StringIO(text, newline=""), delimiter="\t")
+        rows, columns = list(table), table.fieldnames or ()
     except csv.Error as error:
         raise ValueError(f"{file} is no tsv: {error}") from None
     finally:
         csv.field_size_limit(before)
-    if rows and "question" not in rows[0]:
+    if "question" not in columns:
         raise ValueError(f"{file} is not JSON, parquet, or a tsv with a column `question`: it cannot be read")
     images = {row.get("index"): row.get("image") for row in rows}
     for row in rows:

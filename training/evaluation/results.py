@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -11,7 +12,7 @@ import pyarrow as pa
 from mmcorpus.training.evaluation.asking import read
 from mmcorpus.training.evaluation.config import EvaluationConfig
 from mmcorpus.training.evaluation.intervals import Estimate, estimate
-from mmcorpus.training.evaluation.metrics import METRICS, Array
+from mmcorpus.training.evaluation.metrics import METRICS, Array, Metric
 from mmcorpus.training.evaluation.question import Question
 
 ALL: Final = ""
@@ -36,6 +37,8 @@ class Result:
     """The values of each demonstration seed, where there are several."""
     blank: Estimate | None
     """The same with grey images, if asked for."""
+    constant: float
+    """The same for who says always the same: the most frequent of the right answers. Chance, at its best."""
 
     def shown(self, value: float) -> str:
         """A value of this metric for people: `71.3 %`, `0.85`, `–`."""
@@ -128,7 +131,13 @@ def _result(
         by_seed=tuple(float(kind.value(one.sum(0, keepdims=True))[0]) for one in of_seed.values())
         if len(seeds) > 1 else (),
         blank=blank,
+        constant=_constant(kind, own),
     )  # fmt: skip
+
+
+def _constant(kind: Metric, asked: Sequence[Question]) -> float:
+    said = Counter(answer for question in asked for answer in set(question.answers)).most_common(1)[0][0]
+    return float(kind.value(kind.judge([said] * len(asked), asked).sum(0, keepdims=True))[0])
 
 
 def _rows(rows: Sequence[Array], columns: int) -> Array:
