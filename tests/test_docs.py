@@ -200,7 +200,9 @@ def as_recipe(text: str) -> str | None:
     if not SECTIONS & set(data):
         inner = "score:\n  scorers:\n" if "keep" not in data else "select:\n  pairs:\n"
         text = inner + "".join(f"    {line}\n" for line in text.splitlines())
-    sources = {name.split(".")[0] for name in re.findall(r"\b(pairs|pages|web|texts|instructions)\b", text)} or {"pairs"}
+    sources = {name.split(".")[0] for name in re.findall(r"\b(pairs|pages|web|texts|instructions)\b", text)} or {
+        "pairs"
+    }
     if "sources" not in data:
         kinds = {"pages": "{kind: document, pages: 'none/*.warc.gz'}"}
         text += "sources:\n" + "".join(f"  {name}: {kinds.get(name, '{urls: none}')}\n" for name in sorted(sources))

@@ -31,10 +31,12 @@ def _evaluate(run: RunContext, name: str, entry: EvaluateEntry, device: str | No
     def work() -> Result:
         from mmcorpus.training.evaluation import Checkpoint, evaluate
 
+        data = entry.data if source is None else run.at("shards", run.populations[source].shards)
+        assert data is not None, "an entry has either `data` or `source`"
         report = evaluate(
             config,
             Checkpoint(run.at("training", entry.stage), device),
-            entry.data if source is None else run.at("shards", run.populations[source].shards),
+            data,
             run.at(out),
             selection=None if source is None else run.selection(source, HELDOUT),
         )

@@ -113,7 +113,7 @@ def rows(row: Entry) -> Question:
     """
     prompt = text(first(row, _QUESTION))
     given = first(row, _ANSWER)
-    options = next((row[name] for name in ("options", "choices") if filled(row.get(name))), [])
+    options: Any = next((row[name] for name in ("options", "choices") if filled(row.get(name))), [])
     choices = texts(parsed(options) if isinstance(options, str) else options)
     if not choices and (inline := _INLINE.search(prompt)):
         parts = _OPTION.split(prompt[inline.end() :])
@@ -130,7 +130,7 @@ def _row_images(row: Entry) -> list[Any]:
     several = [row[name] for name in (f"image_{number}" for number in range(1, 8)) if filled(row.get(name))]
     if several:
         return [picture(one) for one in several]
-    found = next((row[name] for name in ("images", "image", "decoded_image") if filled(row.get(name))), [])
+    found: Any = next((row[name] for name in ("images", "image", "decoded_image") if filled(row.get(name))), [])
     return [picture(one) for one in (found if isinstance(found, list) else [found])]
 
 

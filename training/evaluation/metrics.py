@@ -30,10 +30,13 @@ _ALONE: Final = re.compile(r"\b([A-Z])\b")
 class Metric(Protocol):
     """A way to judge answers."""
 
-    title: str
-    """As a table calls it."""
-    fractions: bool
-    """Whether its value is a mean of numbers from 0 to 1, to be shown in per cent."""
+    @property
+    def title(self) -> str:
+        """As a table calls it."""
+
+    @property
+    def fractions(self) -> bool:
+        """Whether its value lies between 0 and 1, to be shown in per cent."""
 
     def judge(self, answers: Sequence[str], questions: Sequence[Question]) -> Array:
         """A row of numbers an answer, shape (answers, k), that are summed over questions."""

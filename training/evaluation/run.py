@@ -95,8 +95,8 @@ def _answer_shard(
             asked = [dataclasses.replace(one, images=(blank,) * len(one.images)) for one in asked]
         answers = model.answer(asked, config.longest, config.batch_size)
         for question, answer in zip(questions, answers, strict=True):
-            lost = isinstance(answer, Unanswered)
+            lost = answer.reason if isinstance(answer, Unanswered) else None
             rows.append({"id": question.id, "seed": 0 if seed is None else seed,
-                         "answer": None if lost else answer, "reason": answer.reason if lost else None})  # fmt: skip
+                         "answer": answer if lost is None else None, "reason": lost})  # fmt: skip
     storage.write_table(storage.join(out, f"{name}.parquet"), pa.Table.from_pylist(rows, schema=_SCHEMA))
     return {"unanswered": sum(row["answer"] is None for row in rows)}

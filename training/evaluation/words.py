@@ -67,7 +67,8 @@ def first_number(text: str) -> float | None:
     digits = _NUMBER.search(text)
     if digits:
         found.append((digits.start(), float(digits[0].replace(",", ""))))
-    for word, value in {**NUMBERS, **_TENS}.items():
+    values: dict[str, str | int] = {**NUMBERS, **_TENS}
+    for word, value in values.items():
         named = re.search(rf"\b{word}\b", text, re.IGNORECASE)
         if named:
             found.append((named.start(), float(value)))
