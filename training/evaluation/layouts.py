@@ -5,6 +5,7 @@ where.
 """
 
 import ast
+import dataclasses
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -41,14 +42,15 @@ def vqa(row: Entry) -> Question:
     """VQAv2, OK-VQA: a question joined with its annotation; COCO's image names."""
     image = f"COCO_{row['data_subtype']}_{int(row['image_id']):012d}.jpg"
     answers = tuple(text(one["answer"]) for one in row["answers"])
-    return _make(row, (image,), text(row["question"]), answers, "vqa")
+    question = _make(row, (image,), text(row["question"]), answers, "vqa")
+    return dataclasses.replace(question, category=text(row.get("answer_type", "")))
 
 
 def gqa(row: Entry) -> Question:
     """GQA: by question id, imageId, question, answer."""
     kind = row.get("types", {}).get("structural", "") if isinstance(row.get("types"), Mapping) else ""
     question = _make(row, (f"{row['imageId']}.jpg",), text(row["question"]), (text(row["answer"]),), "exact")
-    return Question(**{**vars(question), "category": kind})
+    return dataclasses.replace(question, category=kind)
 
 
 def textvqa(row: Entry) -> Question:
@@ -76,7 +78,7 @@ def seed(row: Entry) -> Question:
     """SEED-Bench: choice_a to choice_d, answer, data_id; its questions about videos are left out."""
     choices = tuple(text(row[f"choice_{letter}"]) for letter in "abcd")
     question = _make(row, (text(row["data_id"]),), text(row["question"]), (text(row["answer"]),), "choice", choices)
-    return Question(**{**vars(question), "category": str(row.get("question_type", ""))})
+    return dataclasses.replace(question, category=str(row.get("question_type", "")))
 
 
 def scienceqa(row: Entry) -> Question:
@@ -87,7 +89,7 @@ def scienceqa(row: Entry) -> Question:
     prompt = "\n".join(part for part in (hint, text(row["question"])) if part)
     images = (f"{row['split']}/{row['id']}/{image}",) if image else ()
     question = _make(row, images, prompt, (LETTERS[int(row["answer"])],), "choice", choices)
-    return Question(**{**vars(question), "category": text(row.get("subject") or "")})
+    return dataclasses.replace(question, category=text(row.get("subject") or ""))
 
 
 def mmbench(row: Entry) -> Question:

@@ -117,7 +117,11 @@ def test_vqav2_is_joined_with_its_annotations(tmp_path: Path) -> None:
     path = written(tmp_path, "q.json", asked)
     with pytest.raises(ValueError, match="questions without answers; name the file of answers by `annotations`"):
         read(path)
-    right = written(tmp_path, "a.json", {"annotations": [{"question_id": 420, "answer_type": "other", "answers": TEN}]})
+    right = written(
+        tmp_path,
+        "a.json",
+        {"annotations": [{"question_id": 420, "question_type": "what hue", "answer_type": "other", "answers": TEN}]},
+    )
     (found,) = read(path, annotations=right)
     assert told(found) == (("COCO_val2014_000000000042.jpg",), "Hue?", ("blue",) * 10, "vqa", ())
     assert (found.category, found.cluster) == ("other", "42")
