@@ -14,7 +14,7 @@ from mmcorpus.training.evaluation.question import LETTERS, Question, as_letter
 
 Entry = Mapping[str, Any]
 _NUMBERED: Final = re.compile(r"<image (\d+)>")
-_INLINE: Final = re.compile(r"\s*Options:\s*(?=A[:.]\s)", re.IGNORECASE)
+_INLINE: Final = re.compile(r"Options:\s*(?=A[:.]\s)", re.IGNORECASE)
 _OPTION: Final = re.compile(r"(?:^|[,\n])\s*([A-Z])[:.]\s")
 _QUESTION: Final = ("question", "prompt", "query")
 _ANSWER: Final = ("answer", "answers", "label", "gt_answer")
@@ -120,7 +120,7 @@ def rows(row: Entry) -> Question:
     if not choices and (inline := _INLINE.search(prompt)):
         parts = _OPTION.split(prompt[inline.end() :])
         if parts[1::2] == list(LETTERS[: len(parts) // 2]):
-            prompt, choices = prompt[: inline.start()], tuple(part.strip() for part in parts[2::2])
+            prompt, choices = prompt[: inline.start()].rstrip(), tuple(part.strip() for part in parts[2::2])
     answers = texts(given) if isinstance(given, list | tuple) else (text(given),)
     metric = "choice" if choices else "vqa" if len(answers) >= 4 else "exact"
     images = _row_images(row)

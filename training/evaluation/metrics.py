@@ -21,8 +21,8 @@ from mmcorpus.training.settings import require
 Array = npt.NDArray[np.float64]
 _ANLS_LEAST: Final = 0.5
 _RELAXED: Final = 0.05
-_ANSWER: Final = re.compile(r"(?:answer|option|choice)\s*(?:is|:)?\s*:?\s*\(?([A-Z])\b", re.IGNORECASE)
-_OPENING: Final = re.compile(r"\s*[(\[]?([A-Z])\s*(?:[).:\],]|$|\n)")
+_ANSWER: Final = re.compile(r"\b(?:answer|option|choice)(?: is)? ?:? ?\(?([A-Z])\b", re.IGNORECASE)
+_OPENING: Final = re.compile(r"[(\[]?([A-Z])(?: ?[).:\],]|$)")
 _BRACKETED: Final = re.compile(r"\(([A-Z])\)")
 _ALONE: Final = re.compile(r"\b([A-Z])\b")
 
@@ -178,9 +178,10 @@ def chosen(answer: str, question: Question) -> str | None:
     of a choice that stands alone, but "A" and "I", which are words.
     """
     letters = question.letters
-    opening = _OPENING.match(answer)
+    opening = _OPENING.match(" ".join(answer.strip().partition("\n")[0].split()))
     if opening and opening[1] in letters:
         return opening[1]
+    answer = " ".join(answer.split())  # so that no run of spaces is looked through again and again
     named = [found.upper() for found in _ANSWER.findall(answer) if found.upper() in letters]
     if named:
         return str(named[-1])

@@ -27,7 +27,7 @@ from mmcorpus.training.evaluation.layouts import LAYOUTS, Entry
 from mmcorpus.training.evaluation.metrics import check
 from mmcorpus.training.evaluation.question import Picture, Question
 
-_ENCODED: Final = re.compile(r"(?:data:image/[a-z+.-]+;base64,)?([A-Za-z0-9+/\s]{64,}={0,2})\s*")
+_ENCODED: Final = re.compile(r"(?:data:image/[a-z+.-]+;base64,)?([A-Za-z0-9+/\s]{64,}={0,2})")
 _ROWS: Final = 64
 _CELL: Final = 1 << 28
 """Characters of a tsv's cell, at most: an image in base64."""
@@ -114,7 +114,7 @@ def _image(folder: str, image: Picture) -> Picture:
     """An image's bytes, or its path within the folder; ValueError for one that points elsewhere."""
     if isinstance(image, bytes):
         return image
-    encoded = _ENCODED.fullmatch(image)
+    encoded = _ENCODED.fullmatch(image.strip())
     if encoded:
         try:
             return base64.b64decode(encoded[1], validate=False)

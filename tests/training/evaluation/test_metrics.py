@@ -5,11 +5,13 @@ from typing import Any, get_args
 
 import pytest
 
-from mmcorpus.training.evaluation.cider import cider
-from mmcorpus.training.evaluation.config import MetricName
+from mmcorpus.training.evaluation.asking import read
+from mmcorpus.training.evaluation.cider import caption_words, cider
+from mmcorpus.training.evaluation.config import EvaluationConfig, MetricName
 from mmcorpus.training.evaluation.metrics import METRICS, check, chosen, edit_distance
 from mmcorpus.training.evaluation.question import Question, as_letter
 from mmcorpus.training.evaluation.words import first_number, vqa_words
+from tests.linear import assert_linear
 
 
 def question(*answers: str, metric: str = "exact", **more: Any) -> Question:
@@ -92,6 +94,9 @@ def test_anls() -> None:
         ("B", "B"),
         ("(C)", "C"),
         ("B. a cat", "B"),
+        (" B\n\nbecause of the tail", "B"),
+        ("[A], I say", "A"),
+        ("The correct option is:  C", "C"),
         ("The answer is C.", "C"),
         ("Answer: (b)", "B"),
         ("a dog", "A"),
@@ -152,3 +157,20 @@ def test_cider_is_that_of_pycocoevalcap() -> None:
     assert cider(captions, references) == pytest.approx(expected, abs=1e-9)
     assert cider(["A red clock, on a white wall!", *captions[1:]], references)[0] == pytest.approx(expected[0])
     assert cider(["", "x"], [["a b"], ["c"]]) == [0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    "said", ["answer" + " " * 9, "(A) ", "the answer is ", "1,", "a.", "answer: ", "\n \t", "option:", "don't "]
+)
+def test_answers_are_read_in_linear_time(said: str) -> None:
+    asked = question("A", metric="choice", choices=("x", "y"))
+    thoughts = EvaluationConfig(chain_of_thought=True)
+
+    def judge(answer: str) -> None:
+        for text in (answer, read(answer, thoughts)):
+            chosen(text, asked)
+            vqa_words(text)
+            first_number(text)
+            caption_words(text)
+
+    assert_linear(judge, lambda size: said[:-1] + said[-1] * (size // 2) + said * (size // (2 * len(said))))
