@@ -26,6 +26,7 @@ COMMANDS = [
         "web",
         "render",
         "download",
+        "evaluate",
         "evaluations",
         "extract",
         "score",
