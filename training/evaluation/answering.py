@@ -14,6 +14,7 @@ from mmcorpus.curation.store import storage
 from mmcorpus.filters.decode import DecodeFailure, decode_image
 from mmcorpus.filters.mllm.images import data_url, image_bytes
 from mmcorpus.filters.scorer import Unavailable
+from mmcorpus.filters.secrets import masked_text
 from mmcorpus.filters.serving.client import ModelClient, NoAnswer, Rejected, run
 from mmcorpus.filters.serving.config import ClientConfig
 from mmcorpus.filters.serving.endpoints import Pool
@@ -98,7 +99,7 @@ class Server:
         """`url` ends before `/chat/completions`, mostly with `/v1`; `model` None takes the only one that it serves."""
         self.url, self.client = url.rstrip("/"), client or ClientConfig()
         self.model = model or self._served()
-        self.name = f"{self.model} at {self.url}"
+        self.name = masked_text(f"{self.model} at {self.url}")
 
     def identity(self) -> dict[str, Any]:
         """Its address and the model's name: what it serves under that name is for the user to know."""

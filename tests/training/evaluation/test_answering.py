@@ -134,6 +134,7 @@ def test_a_server_is_asked_with_images_where_their_marks_stand(server: str, tmp_
 def test_a_server_that_does_not_answer_stops_the_evaluation(server: str) -> None:
     with pytest.raises(Unavailable):
         Server(server, client=QUICK).answer([one("busy", RED)], 7, 2)
+    assert "hunter2" not in Server("http://me:hunter2@127.0.0.1:9/v1", "m").name
     with pytest.raises(Unavailable, match="does not say what is served"):
         Server("http://127.0.0.1:9/v1")
 
