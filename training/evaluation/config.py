@@ -46,6 +46,8 @@ class EvaluationConfig(Settings):
     categories: dict[str, str] = dataclasses.field(default_factory=dict)
     """Names of categories and the regular expression that a prompt matches, the first one counting:
     `{count: "^How many", time: "^What time"}`. Empty takes the file's own."""
+    only: str | None = None
+    """Ask the questions alone whose prompts this regular expression finds; null for all."""
     limit: int | None = None
     """Ask so many questions, drawn by `seed`; null for all."""
     seed: int = 0
@@ -80,11 +82,12 @@ class EvaluationConfig(Settings):
             self.shots == 0 or self.demonstrations is not None,
             f"shots is {self.shots} without demonstrations; name the file they are drawn from (a training split)",
         )
-        for name, pattern in self.categories.items():
+        for name, pattern in {**{f"categories.{name}": one for name, one in self.categories.items()},
+                              "only": self.only or ""}.items():  # fmt: skip
             try:
                 re.compile(pattern)
             except re.error as error:
-                raise ValueError(f"categories.{name} is no regular expression: {error}") from None
+                raise ValueError(f"{name} is no regular expression: {error}") from None
 
     @property
     def longest(self) -> int:

@@ -54,8 +54,11 @@ def read_questions(data: str, config: EvaluationConfig, *, selection: str | None
 def _numbered(found: Iterator[Question], data: str, config: EvaluationConfig) -> Iterator[Question]:
     """Questions with the config's metric and categories, an id each, and images within the folder."""
     names = {name: re.compile(pattern) for name, pattern in config.categories.items()}
+    only = re.compile(config.only or "")
     seen: dict[str, int] = {}
     for number, question in enumerate(found):
+        if not only.search(question.prompt):
+            continue
         own = question.id or str(number)
         seen[own] = seen.get(own, 0) + 1
         category = question.category

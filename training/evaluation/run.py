@@ -41,7 +41,7 @@ def evaluate(
     shown: list[Question] = []
     if config.shots:
         assert config.demonstrations is not None
-        alone = dataclasses.replace(config, limit=None, metric=None, categories={})
+        alone = dataclasses.replace(config, limit=None, metric=None, categories={}, only=None)
         shown = read_questions(config.demonstrations, alone)
     made_from = MadeFrom(
         config=plain(config, leave_out=config.SPEED),

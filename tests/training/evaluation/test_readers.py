@@ -219,6 +219,7 @@ def test_conversations_in_shards_are_asked_question_by_question(shards: str, tmp
     selection.write_text(f"{1:032x}\n")
     chosen = read_questions(shards, EvaluationConfig(), selection=str(selection))
     assert [question.cluster for question in chosen] == [f"{1:032x}"] * 2
+    assert [question.id for question in read(shards, only="time")] == [f"{number:032x}.0" for number in range(3)]
     assert len(read(shards, limit=4)) == 4
     assert read(shards, limit=4) == read(shards, limit=4) != read(shards, limit=4, seed=1)
 
