@@ -289,19 +289,23 @@ def _packs_of_others(root: str, out: str, tokenizer: str | None, init: str | Non
 
 def generate(
     checkpoint: Annotated[str, typer.Argument(metavar="CKPT", help="A checkpoint, or a training folder (its latest).")],
-    image: Annotated[str, typer.Argument(metavar="IMAGE", help="An image file; local or remote.")],
-    prompt: Annotated[str, typer.Option("--prompt", help="A question (SFT), or how the caption begins.")] = "",
+    image: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Image files; local or remote.")],
+    prompt: Annotated[
+        str, typer.Option("--prompt", help="A question (SFT), or how the caption begins; images stand at <image>.")
+    ] = "",
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Stop after so many tokens.")] = 128,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest token each time.")] = 0.0,
     device: DeviceOption = None,
 ) -> None:
-    """Answer about an image with a trained checkpoint.
+    """Answer about an image, or several, with a trained checkpoint.
 
     **Examples**
 
         mmcorpus generate runs/demo/training/sft clock.jpg --prompt 'What time does the clock show?'
 
         mmcorpus generate runs/demo/training/pretrain photo.jpg
+
+        mmcorpus generate training/sft a.jpg b.jpg --prompt 'Is <image> brighter than <image>?'
     """
     from mmcorpus.training import generate as run
 

@@ -29,7 +29,7 @@ from mmcorpus.training.config.model import layout_name, same_layout
 
 def problems(recipe: Recipe, source: YamlSource) -> list[Problem]:
     """Everything that a well-formed recipe names and that does not exist or does not fit."""
-    checks = (_names, _sources, _scorers, _passes, _dfn, _selections, _packs, _training)
+    checks = (_names, _sources, _scorers, _passes, _dfn, _selections, _packs, _training, _evaluations)
     return [source.problem(path, message) for check in checks for path, message in check(recipe)]
 
 
@@ -45,6 +45,7 @@ def _names(recipe: Recipe) -> Iterable[Finding]:
         (("sources",), file.sources),
         (("pack",), file.pack),
         (("train", "stages"), recipe.stages),
+        (("evaluate",), file.evaluate),
     ]
     for path, names in sections:
         for name in names:
@@ -340,6 +341,29 @@ def _image_layout(recipe: Recipe, stage: str) -> tuple[PerImage | None, Path]:
         return None, ("train", "model")
     layout = recipe.model.layout
     return layout, ("train", "model", "tokens_per_image" if isinstance(layout, int) else "layout")
+
+
+def _evaluations(recipe: Recipe) -> Iterable[Finding]:
+    file = recipe.file
+    for name, entry in file.evaluate.items():
+        path: Path = ("evaluate", name)
+        if entry.stage not in recipe.stages:
+            told = suggestion(entry.stage, recipe.stages, listed="stages")
+            yield (*path, "stage"), f"unknown stage {entry.stage!r}; {told}"
+        for key in ("data", "demonstrations", "annotations", "images"):
+            if (place := getattr(entry, key)) is not None:
+                yield from _nothing_at((*path, key), place)
+        if entry.source is None:
+            continue
+        source = file.sources.get(entry.source)
+        if source is None:
+            told = suggestion(entry.source, file.sources, listed="sources")
+            yield (*path, "source"), f"unknown source {entry.source!r}; {told}"
+        elif source.kind not in ("pair", "conversation"):
+            yield (*path, "source"), f"a {source.kind} asks nothing; name a source of pairs or conversations"
+        elif entry.source not in file.select or not file.select[entry.source].heldout_fraction:
+            fix = f"give select.{entry.source}.heldout_fraction a share, e.g. 0.1"
+            yield (*path, "source"), f"{entry.source!r} keeps nothing aside from training; {fix}"
 
 
 def _circular(name: str, parents: dict[str, Any]) -> bool:

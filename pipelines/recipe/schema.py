@@ -20,6 +20,7 @@ from mmcorpus.filters.model import Device, Dtype
 from mmcorpus.filters.scorer import Scorer
 from mmcorpus.packing.config import PlanConfig
 from mmcorpus.training.clip.config import ContrastiveConfig
+from mmcorpus.training.evaluation.config import EvaluationConfig
 
 if TYPE_CHECKING:
     from mmcorpus.curation.dedup.passes import DedupPass
@@ -280,6 +281,24 @@ class TrainConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EvaluateEntry(EvaluationConfig):
+    """An evaluation of what a training stage has learnt. How it is held stands beside these."""
+
+    stage: str
+    """The training stage whose last checkpoint answers."""
+    data: str | None = None
+    """The questions: a file or folder (docs/evaluation.md)."""
+    source: str | None = None
+    """In place of `data`: what the selection of this source keeps aside. Conversations are asked their questions, pairs
+    their captions."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.data is None) == (self.source is None):
+            raise ValueError("give either `data` (a file of questions) or `source` (what one keeps aside)")
+
+
+@dataclass(frozen=True, kw_only=True)
 class StageLinks:
     """What joins a training stage to the rest of the recipe."""
 
@@ -336,6 +355,8 @@ class RecipeFile:
     """Sets of packs, by name."""
     train: TrainConfig | None = None
     """What learns from them."""
+    evaluate: dict[str, EvaluateEntry] = field(default_factory=dict)
+    """What the model answers, by a name of your own."""
     report: ReportConfig = field(default_factory=ReportConfig)
     """What the run shows at the end."""
     sample_budget: SampleBudget = field(default_factory=SampleBudget)

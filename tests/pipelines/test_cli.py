@@ -27,6 +27,7 @@ COMMANDS = [
         "web",
         "render",
         "download",
+        "evaluate",
         "evaluations",
         "extract",
         "score",
