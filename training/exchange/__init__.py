@@ -1,0 +1,6 @@
+"""A checkpoint of ours as others know it, and theirs as ours: export to Hugging Face and vLLM, import of released models.
+
+`export.py` writes a folder that transformers and vLLM load, `imports.py` reads Open-Qwen2VL's and LLaVA's layouts,
+`checkpoint.py` knows how our own checkpoints are laid out, `tensors.py` carries weights over one at a time. `pooled.py`
+and `vllm_model.py` are the classes for models that have none of Hugging Face's or vLLM's own. docs/serving.md.
+"""
