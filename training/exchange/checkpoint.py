@@ -1,8 +1,8 @@
 """How a checkpoint of ours is laid out, for those who read it apart or write one: the one file here that knows.
 
-A tower of Hugging Face's has the blocks that ours runs, and one more that changes nothing: its branches are zero, so that
-it hands on what it gets. The layer that is read is then always -2, and no reader – some of which put the last norm on
-a tower that ends where it is read – can change it.
+A tower of Hugging Face's has the blocks that ours runs, and one more that changes nothing: its branches are zero, so
+that it hands on what it gets. The layer that is read is then always -2, and no reader – some of which put the last norm
+on a tower that ends where it is read – can change it.
 """
 
 import dataclasses
@@ -70,7 +70,7 @@ class Parts:
         yield from (Planned(name, own.shapes[name], read) for name, read in own.items())
         last = _BLOCK.format(self.blocks - 1)
         for name in [name for name in own if name.startswith(last)]:
-            scale = name.endswith("layer_norm1.weight") or name.endswith("layer_norm2.weight")
+            scale = name.endswith(("layer_norm1.weight", "layer_norm2.weight"))
             yield _constant(name.replace(last, _BLOCK.format(self.blocks)), own.shapes[name], float(scale))
         width = (int(self.vision["hidden_size"]),)
         yield _constant("post_layernorm.weight", width, 1.0)

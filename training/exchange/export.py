@@ -15,6 +15,7 @@ from mmcorpus.packing.conversations import chat_template
 from mmcorpus.packing.tokens import special_ids
 from mmcorpus.training.checkpoint import new_folder
 from mmcorpus.training.exchange.checkpoint import EMBEDDINGS, LANGUAGE, LM_HEAD, PROJECTOR, Parts, read_parts
+from mmcorpus.training.exchange.pooled import ARCHITECTURE, classes
 from mmcorpus.training.exchange.tensors import DTYPES, Dtype, Planned, Read, write_file
 
 if TYPE_CHECKING:
@@ -51,8 +52,8 @@ class Exported:
 def export_model(checkpoint: str, out: str, *, dtype: Dtype = "fp32") -> Exported:
     """Write a checkpoint (or a training folder's latest) into the folder `out`, whole or not at all.
 
-    The weights pass one at a time. fp32 is what the checkpoint holds; bf16 and fp16 are half the size. Raises ValueError
-    if there is something at `out`, or no checkpoint that can be exported.
+    The weights pass one at a time. fp32 is what the checkpoint holds; bf16 and fp16 are half the size. Raises
+    ValueError if there is something at `out`, or no checkpoint that can be exported.
     """
     if storage.list_names(out):
         raise ValueError(f"{out} is not empty; give another folder, or remove it")
@@ -102,8 +103,6 @@ def _config(parts: Parts, rows: int, image: int, dtype: Dtype, *, own_class: boo
     from transformers import CONFIG_MAPPING, LlavaConfig, SiglipVisionConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-    from mmcorpus.training.exchange.pooled import ARCHITECTURE, PooledLlavaConfig
-
     kind = parts.language["model_type"]
     text = CONFIG_MAPPING[kind].from_dict({**parts.language, "vocab_size": rows})
     text.architectures = [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[kind]]
@@ -121,7 +120,7 @@ def _config(parts: Parts, rows: int, image: int, dtype: Dtype, *, own_class: boo
         "tie_word_embeddings": LM_HEAD not in parts.weights,
     }
     if own_class:
-        config: Any = PooledLlavaConfig(**settings, projector_hidden_size=parts.projector_hidden)
+        config: Any = classes().config(**settings, projector_hidden_size=parts.projector_hidden)
     else:
         config = LlavaConfig(**settings)
     config.architectures = [ARCHITECTURE if own_class else "LlavaForConditionalGeneration"]
@@ -132,8 +131,6 @@ def _config(parts: Parts, rows: int, image: int, dtype: Dtype, *, own_class: boo
 
 def _processor(parts: Parts, template: str, *, own_class: bool) -> Any:
     from transformers import LlavaProcessor, SiglipImageProcessor
-
-    from mmcorpus.training.exchange.pooled import PooledLlavaProcessor
 
     size = parts.vision["image_size"]
     parts.tokenizer.chat_template = template
@@ -146,7 +143,7 @@ def _processor(parts: Parts, template: str, *, own_class: bool) -> Any:
         "image_token": IMAGE,
     }
     if own_class:
-        return PooledLlavaProcessor(**settings, image_seq_length=parts.config.tokens_per_image)
+        return classes().processor(**settings, image_seq_length=parts.config.tokens_per_image)
     return LlavaProcessor(**settings)
 
 
@@ -171,12 +168,8 @@ def _weights(parts: Parts, rows: int, *, own_class: bool) -> Iterator[Planned]:
         elif name.startswith(LANGUAGE):
             if name in (EMBEDDINGS, LM_HEAD) and shape[0] < rows:
                 shape, read = (rows, *shape[1:]), _grown(read, rows)
-            own = name.removeprefix(LANGUAGE)
-            yield Planned(
-                head + own.removeprefix("lm_head.") if own.startswith("lm_head.") else decoder + own.removeprefix("model."),
-                shape,
-                read,
-            )
+            part, _, rest = name.removeprefix(LANGUAGE).partition(".")
+            yield Planned((head if part == "lm_head" else decoder) + rest, shape, read)
 
 
 def _grown(read: Read, rows: int) -> Read:

@@ -3,7 +3,7 @@
 import functools
 from typing import Any
 
-from mmcorpus.training.exchange.pooled import ARCHITECTURE, PooledLlavaProcessor, projector
+from mmcorpus.training.exchange.pooled import ARCHITECTURE, classes, projector
 
 
 def __getattr__(name: str) -> Any:
@@ -23,7 +23,7 @@ def _model_class() -> type[Any]:
         """Of an image: so many tokens, whatever its size."""
 
         def get_hf_processor(self, **kwargs: object) -> Any:
-            return self.ctx.get_hf_processor(PooledLlavaProcessor, **kwargs)
+            return self.ctx.get_hf_processor(classes().processor, **kwargs)
 
         def get_num_image_tokens(self, *, image_width: int, image_height: int) -> int:
             return int(self.get_hf_config().image_seq_length)

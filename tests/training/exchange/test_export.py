@@ -1,10 +1,12 @@
 """An export is the model itself: transformers' classes give its logits, its answers, its perplexities."""
 
+import copy
 import dataclasses
-import json
+import functools
+import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -19,9 +21,14 @@ from mmcorpus.training.batch import collate, expand
 from mmcorpus.training.caption_perplexity import CheckpointPerplexityScorer
 from mmcorpus.training.checkpoint import load_model
 from mmcorpus.training.config import ModelConfig
-from mmcorpus.training.exchange.export import exported_template, export_model
+from mmcorpus.training.exchange.export import export_model, exported_template
+from mmcorpus.training.exchange.pooled import register
+from mmcorpus.training.exchange.tensors import Planned, read_file, write_file
 from mmcorpus.training.images import square
 from tests.training.conftest import configured, noise
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 Stages = Callable[..., StageConfig]
 QUESTION = "What color is it?"
@@ -51,7 +58,7 @@ def case(
     stage: Stages,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Case:
-    """Every patch a token, from the last block but one or from the last; pooled; of another width; instruction-tuned."""
+    """Every patch a token, from the last block but one or the last; pooled; of another width; instruction-tuned."""
     root = tmp_path_factory.mktemp("export")
     vision = tiny.vision
     assert isinstance(vision, RandomVision)
@@ -81,8 +88,6 @@ def case(
 def loaded(case: Case) -> tuple[Any, Any]:
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
-    from mmcorpus.training.exchange.pooled import register
-
     register()
     model = AutoModelForImageTextToText.from_pretrained(case.folder, dtype=torch.float32).eval()
     return AutoProcessor.from_pretrained(case.folder), model
@@ -96,7 +101,7 @@ def picture(seed: int, size: int) -> Image.Image:
 def test_logits_and_answers_are_those_of_the_checkpoint(case: Case) -> None:
     processor, model = loaded(case)
     assert type(model).__name__ == case.architecture
-    ours, tokenizer, _ = load_model(case.checkpoint)
+    ours = load_model(case.checkpoint)[0]
     generator = Generator.load(case.checkpoint, "cpu")
     image = picture(3, ours.vision.image_size)
     asked = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": QUESTION}]}]
@@ -104,7 +109,9 @@ def test_logits_and_answers_are_those_of_the_checkpoint(case: Case) -> None:
     inputs = processor(text=[text], images=[[image]], return_tensors="pt")
     ids, per_image = generator.prompt_ids(QUESTION), ours.config.tokens_per_image
     length = len(ids) - 1 + per_image
-    piece = expand(np.array(ids), [length], [len(ids)], [[]], square(image, ours.vision.image_size)[None], [], per_image)
+    piece = expand(
+        np.array(ids), [length], [len(ids)], [[]], square(image, ours.vision.image_size)[None], [], per_image
+    )
     with torch.no_grad():
         expected = ours.logits(collate([piece], multiple=1))
         found = model(**inputs).logits
@@ -129,3 +136,54 @@ def test_it_judges_as_the_checkpoint_does(case: Case) -> None:
     theirs = ImagePerplexityScorer(model_name=case.folder, prompt=prompt, device="cpu").load()(batch)
     assert theirs["n_tokens"] == ours["n_tokens"]
     assert theirs["nll_sum"] == pytest.approx(ours["nll_sum"], rel=1e-4)
+
+
+def test_the_template_takes_messages_of_either_form(tokenizer: "PreTrainedTokenizerFast") -> None:
+    """Lists of parts as chat APIs send them, plain texts as before; the template that is wrapped sees texts alone."""
+    image, text = {"type": "image"}, {"type": "text", "text": "a <b> 'c'"}
+    tokenizer = copy.deepcopy(tokenizer)
+    for template, asked in ((CHATML, "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"), (None, "{}")):
+        tokenizer.chat_template = exported_template(template)
+
+        def said(*content: Any, asked: str = asked) -> bool:
+            *given, expected = content
+            messages = [{"role": "user", "content": given[0] if isinstance(given[0], str) else given}]
+            written = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            return bool(written == asked.format(expected))
+
+        assert said(image, text, "<image>\na <b> 'c'")
+        assert said(text, "a <b> 'c'")
+        assert said(image, image, text, "<image>\n<image>\na <b> 'c'")
+        assert said(text, image, text, "a <b> 'c'<image>\na <b> 'c'")
+        assert said("as it is", "as it is")
+    answered = [{"role": "user", "content": [image]}, {"role": "assistant", "content": "a cat"}]
+    assert tokenizer.apply_chat_template(answered, tokenize=False) == f"<image>\na cat{tokenizer.eos_token}"
+
+
+def test_weights_pass_one_at_a_time(tmp_path: Path) -> None:
+    """A tensor is let go before the next is read, and what is written is what safetensors itself would read."""
+    alive, past = list[int](), list[weakref.ref[torch.Tensor]]()
+
+    def made(number: int) -> torch.Tensor:
+        alive.append(sum(one() is not None for one in past))
+        tensor = torch.full((64, 3), float(number))
+        past.append(weakref.ref(tensor))
+        return tensor
+
+    planned = [Planned(f"layer.{n}", (64, 3), functools.partial(made, n)) for n in range(5)]
+    for dtype in ("fp32", "bf16", "fp16"):
+        path = str(tmp_path / f"{dtype}.safetensors")
+        assert write_file(path, planned, dtype) == Path(path).stat().st_size
+        read = read_file(path)
+        assert {name: float(tensor()[63, 2]) for name, tensor in read.items()} == {f"layer.{n}": n for n in range(5)}
+    assert max(alive) <= 1, "the one that was written last is let go as the next is bound to its name"
+    with pytest.raises(ValueError, match=r"layer.0 has the shape \(64, 3\), not \(3, 64\)"):
+        write_file(str(tmp_path / "wrong"), [Planned("layer.0", (3, 64), planned[0].read)], "fp32")
+
+
+def test_what_cannot_be_exported_is_said(case: Case, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="is not empty"):
+        export_model(case.checkpoint, case.folder)
+    with pytest.raises(FileNotFoundError, match="no checkpoint at"):
+        export_model(str(tmp_path / "none"), str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
