@@ -39,6 +39,9 @@ COMMANDS = [
         "pack",
         "train",
         "generate",
+        "export-model",
+        "import-model",
+        "chat",
     ),
     *("status", "inspect", "verify", "report", "profiles", "scorers", "methods"),
 ]
