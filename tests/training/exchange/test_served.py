@@ -65,11 +65,11 @@ def png(image: Image.Image) -> bytes:
 
 
 def trained(root: Path, kind: str, tokenizer_folder: str) -> str:
-    """A checkpoint that names colours and rates captions: red is 10, the others more."""
+    """A checkpoint that names colours, and rates captions by them."""
     tokenizer, rubric = load_tokenizer(tokenizer_folder), read_rubric()
     items = []
     for number, (name, color) in enumerate(sorted(COLORS.items()) * 6):
-        rated = (rubric.prompt(METRICS[number % 4], CAPTION), str(10 + 25 * (number % len(COLORS))))
+        rated = (rubric.prompt(METRICS[number // len(COLORS) % 4], CAPTION), str(10 + 25 * (number % len(COLORS))))
         for asked, answer in ((QUESTION, f"It is {name}."), rated):
             turns = [{"from": "human", "value": f"<image>\n{asked}"}, {"from": "gpt", "value": answer}]
             items.append((encode_conversation(tokenizer, turns, 1), [png(picture(color, number))]))
