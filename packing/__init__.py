@@ -7,8 +7,8 @@ torch (the pickles of mmcorpus.packing.pickles excepted); transformers is import
 from mmcorpus.packing.binpack import Bins, first_fit_decreasing
 from mmcorpus.packing.config import PlanConfig
 from mmcorpus.packing.conversations import encode_conversation
+from mmcorpus.packing.errors import PackError
 from mmcorpus.packing.lengths import IMAGE_TOKEN, expanded_length, expanded_offsets, expanded_spans
-from mmcorpus.packing.manifest import PackError
 from mmcorpus.packing.materialise import PackConfig, PackReport, write_packs
 from mmcorpus.packing.packs import PackReader
 from mmcorpus.packing.plan import PlanReport, PlanSource, make_plan

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 MISSING_IMAGE: Final = "missing_image"
-_CODE_VERSION: Final = 2
+_CODE_VERSION: Final = 3  # the index has costs
 """Raised whenever the same job would write other bytes."""
 
 
@@ -63,7 +63,9 @@ def write_pack_shard(job: PackJob) -> dict[str, Any]:
         return committed
     inputs = _inputs(job, rows)
     metadata: dict[str, Any] = {"fingerprint": fingerprint, "dropped": [], "planned": job.end - job.first}
-    with packs.PackShardWriter(job.out, job.name, tokens_per_image=job.config.per_image, metadata=metadata) as writer:
+    with packs.PackShardWriter(
+        job.out, job.name, tokens_per_image=job.config.per_image, layout=job.config.layout, metadata=metadata
+    ) as writer:
         for sequence, planned in _by_sequence(rows):
             chosen: list[tuple[dict[str, Any], FittedSample, tuple[EncodedImage, ...]]] = []
             for row in planned:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from mmcorpus.curation.store import storage
+from mmcorpus.packing.errors import PackError
 from mmcorpus.packing.layout import LayoutConfig, read_layout
 from mmcorpus.packing.lengths import IMAGE_TOKEN
 from mmcorpus.packing.tokens import special_ids, tokenizer_fingerprint
@@ -40,10 +41,6 @@ def layout_of(manifest: Mapping[str, Any]) -> LayoutConfig | None:
     return layout
 
 
-class PackError(ValueError):
-    """A pack that is missing, unfinished or damaged; the message names the file and what to do."""
-
-
 def describe_tokenizer(tokenizer: "PreTrainedTokenizerFast", name: str) -> dict[str, Any]:
     """The manifest's `tokenizer`: name, vocabulary_size, special_ids, special_ids_hash, fingerprint."""
     special = special_ids(tokenizer)
@@ -65,10 +62,12 @@ def write_manifest(
     shards: Sequence[dict[str, Any]],
     parameters: dict[str, Any],
     layout: LayoutConfig | None = None,
+    index: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write `manifest.json` from the shards' records (PackShardWriter.record) and return it; counts are summed.
 
-    With a `layout`, `tokens_per_image` is its `constant`, or 0 where an image's size decides.
+    `index` is what `write_index` gave; without it readers read the index of each shard. With a `layout`,
+    `tokens_per_image` is its `constant`, or 0 where an image's size decides.
     """
     version = VERSION if layout is None or layout.kind == "square" else LAYOUT_VERSION
     annotated = sum(shard.get("annotated", 0) for shard in shards)
@@ -82,6 +81,7 @@ def write_manifest(
         **({} if layout is None else {"layout": layout.as_dict(), "layout_hash": layout.hash}),
         "context_length": context_length,
         "counts": {name: sum(shard.get(name, 0) for shard in shards) for name in counted},
+        **({} if index is None else {"index": index}),
         "shards": [{name: shard[name] for name in ("name", "bytes", "sha256", *_COUNTED)} for shard in shards],
         "parameters": parameters,
     }

@@ -19,6 +19,8 @@ from mmcorpus.curation.engine.progress import Progress
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.packing import manifest
 from mmcorpus.packing.config import PlanConfig
+from mmcorpus.packing.errors import PackError
+from mmcorpus.packing.index import write_index
 from mmcorpus.packing.jobs import PackJob, write_pack_shard
 from mmcorpus.packing.plan import read_plan_metadata
 from mmcorpus.packing.samples import chat_template, template_hash
@@ -130,6 +132,7 @@ def write_packs(
     if [record["name"] for record in records] != [job.name for job in jobs]:
         raise ValueError(f"map_fn gave {len(records)} results for {len(jobs)} jobs; the pack under {out} is unfinished")
     _remove_others(out, {job.name for job in jobs})
+    index = write_index(out, [job.name for job in jobs])
     described = manifest.describe_tokenizer(loaded, tokenizer_name or _short_name(tokenizer))
     written = manifest.write_manifest(
         out,
@@ -139,6 +142,7 @@ def write_packs(
         context_length=plan_config.context_length,
         shards=records,
         parameters=parameters,
+        index=index,
     )
     dropped = [tuple(drop) for record in records for drop in record["dropped"]]
     if ledger_root is not None:
@@ -173,7 +177,7 @@ def _forget_other_manifest(out: str, parameters: dict[str, Any]) -> None:
     if storage.exists(path):
         try:
             same = manifest.read_manifest(out).get("parameters") == parameters
-        except manifest.PackError:
+        except PackError:
             same = False
         if not same:
             storage.remove(path)

@@ -545,7 +545,7 @@ def test_planted_links_defaults_and_numbers_are_seen() -> None:
     assert list(check_links("[here](docs/nothing.md)")) == ["(docs/nothing.md): there is no such file"]
     assert list(check_links("# One thing\n\n[here](#another)"))
     assert not list(check_links("# One `thing`: two\n\n[here](#one-thing-two)"))
-    table = "| setting | default |\n|---|---|\n| `tokens_per_image` | {} |\n"
+    table = "| setting | default |\n|---|---|\n| `layout` | {} |\n"
     assert not list(check_defaults(table.format(144), "training"))
     assert list(check_defaults(table.format(145), "training"))
     assert list(check_defaults("- `freeze_vision` (default false)", "training"))

@@ -4,8 +4,6 @@ import dataclasses
 import functools
 from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image, ImageOps
 
@@ -16,7 +14,7 @@ from mmcorpus.packing.lengths import IMAGE_TOKEN
 from mmcorpus.packing.tokens import encode_texts, special_ids
 from mmcorpus.training.batch import collate, expand
 from mmcorpus.training.checkpoint import chat_template_of, load_model
-from mmcorpus.training.images import load_square, square
+from mmcorpus.training.images import lay_out_images
 from mmcorpus.training.model import VisionLanguageModel
 
 if TYPE_CHECKING:
@@ -75,20 +73,21 @@ class Generator:
         language = self.model.language
         stops = {special_ids(self.tokenizer).eos, *(self.template.ends if self.template is not None else ())}
         ids = self.prompt_ids(prompt)
-        pixels = _pixels(image, self.model.vision.image_size)[None]
-        length = len(ids) - 1 + self.model.config.tokens_per_image
-        piece = expand(
-            torch.tensor(ids).numpy(), [length], [len(ids)], [[]], pixels, [], self.model.config.tokens_per_image
-        )
+        shown = _shown(image)
+        pixels, per_image, broken = lay_out_images([shown], self.model.config.layout, self.model.vision.image_size)
+        if broken:
+            raise ValueError(f"{image if isinstance(image, str) else 'the image'} cannot be decoded as an image")
+        length = len(ids) - 1 + (per_image if isinstance(per_image, int) else len(per_image.templates[0]))
+        piece = expand(torch.tensor(ids).numpy(), [length], [len(ids)], [[]], pixels, [], per_image)
         embeds_1LD = self.model.embed(collate([piece], multiple=1).to(device))
         random = torch.Generator().manual_seed(seed)
         cache = DynamicCache(config=language.config)
         answer: list[int] = []
         for _ in range(max_new_tokens):
-            hidden_1LD = language.model(
+            hidden_1LD = self.model.decoder(
                 inputs_embeds=embeds_1LD, past_key_values=cache, use_cache=True
             ).last_hidden_state
-            logits_V = language.lm_head(hidden_1LD[0, -1]).float().cpu()[: len(self.tokenizer)]
+            logits_V = self.model.head.logits(hidden_1LD[0, -1]).float().cpu()[: len(self.tokenizer)]
             if temperature:
                 token = int(torch.multinomial((logits_V / temperature).softmax(-1), 1, generator=random))
             else:
@@ -114,12 +113,8 @@ def generate(
     return generator.generate(image, prompt, max_new_tokens=max_new_tokens, temperature=temperature)
 
 
-def _pixels(image: Image.Image | bytes | str, size: int) -> npt.NDArray[np.uint8]:
-    """The image as the model takes it, uint8 3×size×size; ValueError if it cannot be decoded."""
+def _shown(image: Image.Image | bytes | str) -> Image.Image | bytes:
+    """The image as `lay_out_images` takes it."""
     if isinstance(image, Image.Image):
-        return square(ImageOps.exif_transpose(image).convert("RGB"), size)
-    data = storage.read_bytes(image) if isinstance(image, str) else image
-    pixels = load_square(data, size)
-    if pixels is None:
-        raise ValueError(f"{image if isinstance(image, str) else 'the image'} cannot be decoded as an image")
-    return pixels
+        return ImageOps.exif_transpose(image).convert("RGB")
+    return storage.read_bytes(image) if isinstance(image, str) else image

@@ -21,7 +21,7 @@ from mmcorpus.curation.store import storage
 from mmcorpus.training import checkpoint
 from mmcorpus.training.config import TrainingConfig
 from mmcorpus.training.metrics import MetricsLog
-from mmcorpus.training.optim import scale_and_clip
+from mmcorpus.training.optim import gradient_norm, scale_and_clip
 from mmcorpus.training.parallel import World
 from mmcorpus.training.signals import Interrupts, TrainingInterrupted, deferred_interrupts
 
@@ -52,10 +52,12 @@ class Task(Protocol[Batch]):
     config: TrainingConfig
     model: nn.Module  # on its device or devices, in training mode, frozen parts frozen
     steps: int  # of the whole run
-    micro_batches: int  # forward passes a step on this device
     totals: Totals
     data: dict[str, Any]  # identifies the training data (JSON-able, one key): a run is resumed over the same data alone
     rate: tuple[str, str]  # a metric's name, and the count that it gives a second
+
+    def micro_batches(self, step: int) -> int:
+        """Forward passes of step 0, 1, … on this device, as many as on every other."""
 
     def batches(self, first: int) -> Generator[Batch]:
         """This device's micro-batches of every step from `first` on, in order."""
@@ -99,7 +101,7 @@ class Trainer(Generic[Batch]):
         self.task, self.out, self.world, self.saved = task, out, world, resumed
         torch.manual_seed(task.config.seed)
         self.parameters = [parameter for parameter in task.model.parameters() if parameter.requires_grad]
-        self.optimizer = task.config.optimizer.build(task.model)
+        self.optimizer = task.config.optimizer.build(task.model, task.config.parameter_groups)
         if resumed:
             task.totals = type(task.totals)(**checkpoint.read_state(resumed)["totals"])
             checkpoint.load_optimizer(task.model, self.optimizer, checkpoint.read_tensors(resumed, "optimizer"))
@@ -150,7 +152,7 @@ class Trainer(Generic[Batch]):
         task, world, totals = self.task, self.world, self.task.totals
         start, waited = time.monotonic(), 0.0
         loss, targets, counts = torch.zeros((), device=world.device), 0, Counter[str]()
-        for _ in range(task.micro_batches):
+        for _ in range(task.micro_batches(totals.step)):
             before = time.monotonic()
             batch = next(batches)
             waited += time.monotonic() - before
@@ -164,7 +166,7 @@ class Trainer(Generic[Batch]):
         loss_sum, all_targets, stop, *more_sums = world.sums(here)
         all_counts, all_sums = more_sums[: len(counts)], more_sums[len(counts) :]
         divisor = max(1.0, all_targets)
-        rate, norm = self._update(divisor)
+        rates, norm, norms = self._update(divisor)
         went: dict[str, Any] = {"loss": loss_sum / divisor, "gradient_norm": norm}
         if norm is None:
             went = {"skipped": task.suspects()}
@@ -180,7 +182,8 @@ class Trainer(Generic[Batch]):
         line = {
             "step": totals.step,
             **went,
-            "learning_rate": rate,
+            "learning_rate": next(iter(rates.values())),
+            **({"learning_rate_by_group": rates, "gradient_norm_by_group": norms} if len(rates) > 1 else {}),
             **task.metrics(all_sums),
             "seconds": round(totals.seconds, 4),
             per_second: round(in_step[unit] / seconds, 1),
@@ -188,16 +191,33 @@ class Trainer(Generic[Batch]):
         }
         return line, stop > 0
 
-    def _update(self, targets: float) -> tuple[float, float | None]:
-        """Move the weights by the summed gradients and zero these; returns learning rate and gradient norm.
+    def _clip(self, targets: float) -> tuple[float, dict[str, float]]:
+        """Divide the summed gradients and clip them, those of groups with a norm of their own apart; returns the whole
+        norm, and that of each group if there are several, before clipping."""
+        groups = self.optimizer.param_groups
+        own = {group["label"]: group["clip"] for group in groups}
+        members = {label: [p for group in groups if group["label"] == label for p in group["params"]] for label in own}
+        norms = {label: gradient_norm(members[label]) / targets for label in own} if len(own) > 1 else {}
+        apart = {id(p) for label, clip in own.items() if clip is not None for p in members[label]}
+        shared = [parameter for parameter in self.parameters if id(parameter) not in apart]
+        parts = [(shared, self.task.config.optimizer.gradient_clip)] if shared else []
+        parts += [(members[label], clip) for label, clip in own.items() if clip is not None]
+        found = [scale_and_clip(parameters, targets, largest) for parameters, largest in parts]
+        return found[0] if len(found) == 1 else math.hypot(*found), norms
+
+    def _update(self, targets: float) -> tuple[dict[str, float], float | None, dict[str, float]]:
+        """Move the weights by the summed gradients and zero these; returns the groups' learning rates, the gradient's
+        norm, and each group's.
 
         The norm is None, and the weights stay, if it is not finite and the step may be skipped.
         """
         config, totals = self.task.config, self.task.totals
-        norm = scale_and_clip(self.parameters, targets, config.optimizer.gradient_clip)
+        norm, norms = self._clip(targets)
         finite = math.isfinite(norm)
         for group in self.optimizer.param_groups:
-            group["lr"] = config.schedule.learning_rate(group["initial_lr"], totals.step, self.task.steps)
+            group["lr"] = config.schedule.learning_rate(
+                group["initial_lr"], totals.step, self.task.steps, group["warmup"]
+            )
         if finite:
             self.optimizer.step()
         elif totals.skipped < config.skip_non_finite:
@@ -211,7 +231,8 @@ class Trainer(Generic[Batch]):
                 f"the last checkpoint is {self.saved or 'none'}"
             )
         self.optimizer.zero_grad(set_to_none=True)
-        return float(self.optimizer.param_groups[0]["lr"]), norm if finite else None
+        rates = {group["label"]: float(group["lr"]) for group in self.optimizer.param_groups}
+        return rates, norm if finite else None, norms
 
     def _save(self) -> str:
         task = self.task

@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -112,8 +111,7 @@ def parallelize(model: VisionLanguageModel, compute: PackCompute, world: World) 
     if compute.activation_checkpointing:
         model.language.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if compute.compile:
-        siglip: Any = model.vision.siglip
-        for block in (*siglip.encoder.layers, *model.language.model.layers):
+        for block in (*model.vision.blocks(), *model.blocks):
             block.compile()
     if compute.parallel == "shard" and world.size > 1:
         _shard(model, compute, world)
@@ -129,7 +127,7 @@ def _shard(model: VisionLanguageModel, compute: PackCompute, world: World) -> No
     policy = MixedPrecisionPolicy(
         param_dtype=torch.bfloat16 if compute.precision == "bf16" else torch.float32, reduce_dtype=torch.float32
     )
-    for unit in (model.vision, *model.language.model.layers, model):
+    for unit in (model.vision, *model.blocks, model):
         fully_shard(unit, mesh=mesh, mp_policy=policy)
     for module in model.modules():
         if isinstance(module, FSDPModule):

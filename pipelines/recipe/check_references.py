@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from mmcorpus.curation.selection.config import SelectConfig
 from mmcorpus.curation.store import storage
+from mmcorpus.packing.layout import PerImage
 from mmcorpus.pipelines.recipe.check_passes import findings as _passes
 from mmcorpus.pipelines.recipe.check_passes import missing_score
 from mmcorpus.pipelines.recipe.populations import (
@@ -22,6 +23,7 @@ from mmcorpus.pipelines.recipe.populations import (
 from mmcorpus.pipelines.recipe.problems import Path, Problem, suggestion
 from mmcorpus.pipelines.recipe.schema import DFN, NAME, ON, WEB, Recipe
 from mmcorpus.pipelines.recipe.yaml_source import YamlSource
+from mmcorpus.training.config.model import layout_name, same_layout
 
 
 def problems(recipe: Recipe, source: YamlSource) -> list[Problem]:
@@ -293,26 +295,33 @@ def _training(recipe: Recipe) -> Iterable[Finding]:
 
 def _fit(recipe: Recipe, stage: str, pack: str) -> Iterable[Finding]:
     config = recipe.file.pack[pack]
-    tokens, place = _tokens_per_image(recipe, stage)
-    if config.layout is not None and config.layout.kind != "square":
-        text = f"pack {pack!r} has the layout {config.layout.kind!r}; the trainer renders squares alone"
-        yield ("train", "stages", stage, "pack"), text
-    elif tokens is not None and config.per_image != tokens:
-        numbers = f"{tokens}, but pack {pack!r} has {config.per_image}"
+    layout, place = _image_layout(recipe, stage)
+    packed = config.per_image if config.layout is None else config.layout
+    if layout is None or same_layout(packed, layout):
+        return
+    if isinstance(layout, int) and isinstance(config.per_image, int) and config.layout is None:
+        numbers = f"{layout}, but pack {pack!r} has {config.per_image}"
         yield place, f"{numbers}; planner and model must agree, or the stage takes a `tokens_per_image` of its own"
+    else:
+        text = f"{layout_name(layout)}, but pack {pack!r} has {layout_name(packed)}"
+        yield place, f"{text}; planner and model must agree, or the stage takes a `layout` of its own"
 
 
-def _tokens_per_image(recipe: Recipe, stage: str) -> tuple[int | None, Path]:
-    """Positions of an image in a stage, and the setting that says so: its own, its predecessors' or the model's."""
+def _image_layout(recipe: Recipe, stage: str) -> tuple[PerImage | None, Path]:
+    """What an image becomes in a stage, and the setting that says so: its own, its predecessors' or the model's."""
     stages, seen, name = recipe.stages, set[str](), stage
     while name in stages and name not in seen:
         seen.add(name)
-        if (own := stages[name].config.tokens_per_image) is not None:
-            return own, ("train", "stages", name, "tokens_per_image")
+        config = stages[name].config
+        if (own := config.image_layout) is not None:
+            return own, ("train", "stages", name, "layout" if config.tokens_per_image is None else "tokens_per_image")
         if stages[name].links.init is None:
             break
         name = str(stages[name].links.init)
-    return recipe.model.tokens_per_image if recipe.model is not None else None, ("train", "model", "tokens_per_image")
+    if recipe.model is None:
+        return None, ("train", "model")
+    layout = recipe.model.layout
+    return layout, ("train", "model", "tokens_per_image" if isinstance(layout, int) else "layout")
 
 
 def _circular(name: str, parents: dict[str, Any]) -> bool:

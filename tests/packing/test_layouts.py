@@ -150,9 +150,9 @@ def test_images_of_one_length_need_no_sizes(corpus: Corpus) -> None:
     assert all(not sequence.sizes for sequence in reader)
 
 
-def test_trainer_and_pickles_refuse_what_they_cannot_render(corpus: Corpus) -> None:
+def test_a_model_of_another_layout_and_pickles_refuse_them(corpus: Corpus) -> None:
     reader = corpus.pack(PlanConfig(context_length=700, layout=MOLMO), "out")
-    with pytest.raises(ValueError, match="the image layout 'molmo', and the trainer renders squares alone"):
+    with pytest.raises(ValueError, match=r"packed with the layout .*'molmo'.* but the model gives 144 tokens an image"):
         check_packs(reader, load_tokenizer(corpus.tokenizer), 144)
     with pytest.raises(ValueError, match="the image layout 'molmo', and Open-Qwen2VL's pickles hold squares"):
         write_pickles(reader.root, f"{corpus.root}/pickles")

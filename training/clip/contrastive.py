@@ -122,7 +122,7 @@ class PairTask(Task[PairBatch]):
     world: World
     totals: ContrastiveTotals = dataclasses.field(default_factory=ContrastiveTotals)
 
-    kind, title, micro_batches = "contrastive", "dfn", 1
+    kind, title = "contrastive", "dfn"
     rate = ("pairs_per_second", "pairs")
 
     def __post_init__(self) -> None:
@@ -132,6 +132,9 @@ class PairTask(Task[PairBatch]):
         self.model = self.clip.model.to(self.world.device).train()
         if config.compute.activation_checkpointing:
             self.clip.model.set_grad_checkpointing()
+
+    def micro_batches(self, step: int) -> int:
+        return 1
 
     def batches(self, first: int) -> Generator[PairBatch]:
         loader = PairLoader(self.pairs, self.clip.preprocess, self.clip.tokenize, threads=self.config.data.num_workers)
