@@ -54,9 +54,9 @@ $(VLLM)/.installed: constraints-vllm.txt | $(STAMP)
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(VLLM)/bin/python --no-deps --requirement constraints-vllm.txt
 	@touch $@
 
-# Our files beside it, for the plugin by which it loads our exports (docs/serving.md).
+# Ourselves beside it, for the plugin by which it loads our exports (docs/serving.md), and what we need that it does not.
 $(VLLM)/.mmcorpus: pyproject.toml $(VLLM)/.installed
-	$(BIN)/uv pip install --quiet --no-deps --python $(VLLM)/bin/python --editable .
+	$(BIN)/uv pip install --quiet --no-deps --python $(VLLM)/bin/python --editable . "$$(grep '^pyarrow==' constraints.txt)"
 	@touch $@
 
 demo: venv

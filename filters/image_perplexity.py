@@ -21,7 +21,7 @@ from mmcorpus.filters.plain_tokens import encode_plain
 from mmcorpus.filters.scorer import REASON, Batch, Columns
 from mmcorpus.filters.weights import local_copy
 
-OWN: Final = "mmcorpus.training.exchange.pooled"
+OWN: Final = "mmcorpus.training.exchange.own"
 """Ships with a higher floor: its `register` makes transformers know what `mmcorpus export-model` writes."""
 PROMPT: Final = "Please generate a caption for this image."
 _MARK: Final = "\ue000"

@@ -33,7 +33,7 @@ def export_model(
     if dtype not in get_args(Dtype):
         raise UsageError(f"--dtype is {dtype!r}; give one of {', '.join(get_args(Dtype))}")
     exported = run(checkpoint, out, dtype=dtype)  # type: ignore[arg-type]
-    say(f"{exported.architecture}, {exported.tokens_per_image} tokens an image, {exported.size / 1e6:,.1f} MB")
+    say(f"{exported.architecture}, {exported.images}, {exported.size / 1e6:,.1f} MB")
     if exported.own_class:
         say("transformers and vLLM need mmcorpus beside them to load it: docs/serving.md says how")
     say(f"Model: {exported.folder}")

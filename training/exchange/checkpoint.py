@@ -39,8 +39,8 @@ class Parts:
     """A checkpoint's configs, tokenizer and weights; the weights are read when they are asked for."""
 
     config: ModelConfig
-    vision: dict[str, Any]
-    """The encoder's Hugging Face config."""
+    visions: tuple[dict[str, Any], ...]
+    """The encoders' Hugging Face configs."""
     language: dict[str, Any]
     """The decoder's."""
     tokenizer: "PreTrainedTokenizerFast"
@@ -50,19 +50,33 @@ class Parts:
     step: int
 
     @property
-    def patches(self) -> int:
-        """The features of an image before they are pooled."""
-        return int(self.vision["image_size"] // self.vision["patch_size"]) ** 2
+    def vision(self) -> dict[str, Any]:
+        """The first encoder's."""
+        return self.visions[0]
+
+    @property
+    def image_size(self) -> int:
+        """Pixels a side of a square image."""
+        size = self.vision.get("image_size")  # SigLIP 2's configs say how many patches
+        return int(size or round(self.vision["num_patches"] ** 0.5) * self.vision["patch_size"])
 
     @property
     def blocks(self) -> int:
-        """The encoder's blocks that are run."""
+        """The first encoder's blocks that are run."""
         return int(self.vision["num_hidden_layers"]) + 1 + self.config.vision_layer
 
     @property
-    def projector_hidden(self) -> int:
-        """The width between the projector's layers."""
-        return self.weights.shapes[f"{PROJECTOR}fc1.weight"][0]
+    def is_llava(self) -> bool:
+        """Whether Hugging Face's Llava is the same model: one SigLIP, one layer of it, all patches through two linear
+        layers of the decoder's width."""
+        config, width = self.config, self.weights.shapes[EMBEDDINGS][1]
+        return (
+            self.vision["model_type"] == "siglip_vision_model"
+            and [len(one.layers) for one in config.encoders] == [1]
+            and config.layout == (self.image_size // self.vision["patch_size"]) ** 2
+            and config.connector.kind == "average_mlp"
+            and config.connector.hidden in (None, width)
+        )
 
     def tower(self) -> Iterator[Planned]:
         """The encoder's weights by SiglipVisionModel's names: the blocks that are run, and one that changes nothing."""
@@ -87,14 +101,19 @@ def read_parts(checkpoint: str) -> Parts:
     state = read_state(path)
     if "model" not in state:
         raise ValueError(f"{path} is no checkpoint of a vision-language model")
-    vision, language = (storage.read_json(storage.join(path, part, "config.json")) for part in ("vision", "language"))
+    config = model_config_from_dict(state["model"])
+    folders = ["vision", *(f"vision_{number}" for number in range(1, len(config.encoders))), "language"]
+    *visions, language = (storage.read_json(storage.join(path, folder, "config.json")) for folder in folders)
+    weights = read_file(local_copy(storage.join(path, "model.safetensors")))
+    if EMBEDDINGS not in weights:
+        raise ValueError(f"{path}: decoders of the type {language['model_type']!r} cannot be exported: no {EMBEDDINGS}")
     return Parts(
-        config=model_config_from_dict(state["model"]),
-        vision=vision,
+        config=config,
+        visions=tuple(visions),
         language=language,
         tokenizer=load_tokenizer(storage.join(path, "tokenizer")),
         chat_template=chat_template_of(state),
-        weights=read_file(local_copy(storage.join(path, "model.safetensors"))),
+        weights=weights,
         step=state["step"],
     )
 

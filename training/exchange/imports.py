@@ -115,13 +115,13 @@ def _checked(release: Release, config: ModelConfig) -> "Tensors":
 def _shapes(release: Release, config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """The names and shapes of the model's parameters, without making it."""
     import torch
-    from transformers import CONFIG_MAPPING, AutoModelForCausalLM, SiglipVisionConfig, SiglipVisionModel
+    from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
     from mmcorpus.training.model import VisionLanguageModel
-    from mmcorpus.training.vision import VisionEncoder
+    from mmcorpus.training.vision import empty_vision
 
     with torch.device("meta"):
         decoder = CONFIG_MAPPING[release.language["model_type"]].from_dict(release.language)
-        encoder = VisionEncoder(SiglipVisionModel(SiglipVisionConfig.from_dict(release.vision)), config.vision_layer)
-        model = VisionLanguageModel(config, encoder, AutoModelForCausalLM.from_config(decoder))
+        encoders = empty_vision(config.encoders, [release.vision])
+        model = VisionLanguageModel(config, encoders, AutoModelForCausalLM.from_config(decoder))
     return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}

@@ -16,7 +16,7 @@ from mmcorpus.training import Generator
 from mmcorpus.training.batch import collate, expand
 from mmcorpus.training.exchange.export import export_model
 from mmcorpus.training.exchange.imports import import_model
-from mmcorpus.training.exchange.pooled import register
+from mmcorpus.training.exchange.own import register
 from mmcorpus.training.images import square
 from tests.training.exchange.releases import IMAGE, SIZE, Published, llava_release, prismatic_release
 
@@ -44,7 +44,7 @@ def same_logits(release: Published, checkpoint: str, prompt: str) -> Generator:
     image = Image.fromarray(np.random.default_rng(5).integers(0, 256, (50, 70, 3), dtype=np.uint8))
     ids = generator.prompt_ids("What color is it?")
     assert ids == ids_of(generator.tokenizer, prompt)
-    pixels, per_image = square(image, SIZE), generator.model.config.tokens_per_image
+    pixels, per_image = square(image, SIZE).copy(), generator.model.config.tokens_per_image
     piece = expand(np.array(ids), [len(ids) + per_image - 1], [len(ids)], [[]], pixels[None], [], per_image)
     with torch.no_grad():
         found = generator.model.logits(collate([piece], multiple=1))[0]
@@ -67,7 +67,7 @@ def same_exported(release: Published, folder: str) -> None:
     with torch.no_grad():
         found = model(**inputs).logits[0]
     ids = ids_of(processor.tokenizer, text)
-    expected = release.logits(ids, torch.from_numpy(square(image, SIZE)).float() / 127.5 - 1.0)
+    expected = release.logits(ids, torch.from_numpy(square(image, SIZE).copy()).float() / 127.5 - 1.0)
     rows = expected.shape[1]
     assert torch.allclose(found[:, :rows], expected, atol=1e-4, rtol=0)
     assert found.shape[1] > rows
