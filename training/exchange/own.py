@@ -172,7 +172,7 @@ def classes() -> Classes:
         def __call__(
             self, images: Any = None, text: Any = None, return_tensors: str | None = None, **kwargs: Any
         ) -> BatchFeature:
-            """Texts with a mark for each image, and the images in order, to the model's inputs.
+            """Texts with a mark for each image, and the images in order, to the model's inputs; either may be missing.
 
             Images are Pillow's, or arrays H×W×3 of uint8. Raises ValueError for more or fewer marks than images.
             """
@@ -180,6 +180,20 @@ def classes() -> Classes:
 
             texts = [text] if isinstance(text, str) else list(text or ())
             said = [shown(_picture(one), self.per_image, self.image_size) for one in _flat(images)]
+            if texts and said:
+                texts = self._with_marks(texts, said)
+            kwargs = {name: value for name, value in kwargs.items() if name in _TOKENIZING}
+            data: dict[str, Any] = dict(self.tokenizer(texts, **kwargs)) if texts else {}
+            for name in said[0] if said else ():
+                arrays = [one[name] for one in said]
+                same = len({array.shape for array in arrays}) == 1
+                data[name] = _stacked(arrays, return_tensors) if same else [_as(a, return_tensors) for a in arrays]
+            ragged = {name: value for name, value in data.items() if isinstance(value, list) and name in _SAID}
+            regular = {name: value for name, value in data.items() if name not in ragged}
+            return BatchFeature({**BatchFeature(regular, tensor_type=return_tensors), **ragged})
+
+        def _with_marks(self, texts: Sequence[str], said: Sequence[Mapping[str, Any]]) -> list[str]:
+            """The texts with as many marks for each image as it has positions."""
             marks = sum(one.count(self.image_token) for one in texts)
             if marks != len(said):
                 raise ValueError(f"the text has {marks} marks {self.image_token} for {len(said)} images")
@@ -188,15 +202,7 @@ def classes() -> Classes:
             for one in texts:
                 first, *rest = one.split(self.image_token)
                 whole.append(first + "".join(self.image_token * next(lengths) + part for part in rest))
-            kwargs = {name: value for name, value in kwargs.items() if name in _TOKENIZING}
-            data: dict[str, Any] = dict(self.tokenizer(whole, **kwargs)) if whole else {}
-            for name in said[0] if said else ():
-                arrays = [one[name] for one in said]
-                same = len({array.shape for array in arrays}) == 1
-                data[name] = _stacked(arrays, return_tensors) if same else [_as(a, return_tensors) for a in arrays]
-            ragged = {name: value for name, value in data.items() if isinstance(value, list) and name in _SAID}
-            regular = {name: value for name, value in data.items() if name not in ragged}
-            return BatchFeature({**BatchFeature(regular, tensor_type=return_tensors), **ragged})
+            return whole
 
     made = Classes(MmcorpusConfig, MmcorpusProcessor, MmcorpusForConditionalGeneration)
     for one in (*made, MmcorpusModel):
