@@ -8,7 +8,18 @@ from typing import Annotated, Final
 import typer
 
 from mmcorpus.pipelines.commands import (
-    common, curate, dedup, dfn, documents, evaluate, export, learn, look, models, run, score,
+    common,
+    curate,
+    dedup,
+    dfn,
+    documents,
+    evaluate,
+    export,
+    learn,
+    look,
+    models,
+    run,
+    score,
 )  # fmt: skip
 
 COMMANDS: Final[tuple[Callable[..., None], ...]] = (
