@@ -149,7 +149,8 @@ def _pieces(sizes: Any, first: int, end: int) -> Iterator[tuple[int, int]]:
 def _values(array: Any) -> list[Any]:
     """Python's values; text that is no UTF-8 as bytes, and what is nested around such a text as null."""
     try:
-        return array.to_pylist()  # type: ignore[no-any-return]
+        values: list[Any] = array.to_pylist()
+        return values
     except UnicodeDecodeError:
         return [_value(scalar) for scalar in array]
 
