@@ -240,7 +240,7 @@ def write_output(output: OutputShard, blur: FaceBlurring | None = None) -> dict[
                 key = f"{output.shard.name}{number:0{output.digits}d}{suffix}"
                 number += 1
                 if found is None:
-                    writer.fail(key, uid, f"not_in_tar: {part.shard.tar} lacks it")
+                    writer.fail(key, uid, f"not_in_tar: {part.shard.images} lacks it")
                     continue
                 try:
                     sample = blur_sample(found, boxes)
@@ -279,10 +279,10 @@ def _copies(part: Part) -> Iterator[tuple[str, Sample | None, int]]:
             first, last = ranges.pop(sample.uid, (0, 0))
             for copy in range(first, last):
                 yield sample.uid, sample, copy
-        if ranges and not is_whole(part.shard.tar):
+        if ranges and not part.shard.references and not is_whole(part.shard.tar):
             raise EOFError(f"it ends early, {len(ranges)} samples of its rows are missing")
     except (OSError, ValueError, EOFError, tarfile.TarError) as error:
-        raise OSError(f"input shard {part.shard.tar} cannot be read: {error}") from error
+        raise OSError(f"input shard {part.shard.images} cannot be read: {error}") from error
     for uid, (first, last) in ranges.items():
         for copy in range(first, last):
             yield uid, None, copy
