@@ -167,14 +167,9 @@ def _measured(shard: Shard, kind: Kind, tokenizer: "PreTrainedTokenizerFast", co
     for own in encoded:
         for name, value in _numbers(own).items():
             columns[name].append(value)
-    columns |= {"uid": rows["uid"].take(row), "rendering": copy, "renderings": np.array(counts, dtype=np.int64)[row]}
-    arrays = [
-        columns[field.name].cast(field.type).combine_chunks()
-        if isinstance(columns[field.name], pa.ChunkedArray)
-        else pa.array(columns[field.name], field.type)
-        for field in SCHEMA
-    ]
-    return pa.Table.from_arrays(arrays, schema=SCHEMA)
+    columns["uid"] = rows["uid"].take(row).to_pylist()
+    columns["rendering"], columns["renderings"] = copy.tolist(), [counts[n] for n in at]
+    return pa.table(columns, schema=SCHEMA)
 
 
 def _numbers(row: EncodedRow | Rejection) -> dict[str, Any]:

@@ -157,11 +157,12 @@ def _words(where: str, given: Mapping[str, Any], name: str) -> str:
 
 def _points(where: str, given: Any) -> Points:
     points = []
-    for point in given if isinstance(given, list) else [None]:
-        pair = isinstance(point, list) and len(point) == 2
-        if not pair or not all(type(part) in (int, float) and 0 <= part <= 100 for part in point):
+    for point in given if isinstance(given, list) else [given]:
+        pair = point if isinstance(point, list) else []
+        inside = [float(part) for part in pair if type(part) in (int, float) and 0 <= part <= 100]
+        if not len(pair) == len(inside) == 2:
             raise ValueError(f"{where} has the point {point!r}; a point is [x, y], both from 0 to 100")
-        points.append((float(point[0]), float(point[1])))
+        points.append((inside[0], inside[1]))
     return tuple(points)
 
 

@@ -117,13 +117,13 @@ def encode_rows(
         rows = [_with_sizes(kind, row, own) for row, own in zip(rows, stored, strict=True)]
     kept = [number for number, row in enumerate(rows) if not isinstance(row, Rejection)]
     readable = [rows[number] for number in kept]
-    encoded: Sequence[tokens.TokenizedSample | documents.TokenizedDocument]
+    encoded: list[tokens.TokenizedSample | documents.TokenizedDocument] = []
     if kind in ("document", "text"):
-        encoded = documents.encode_documents(tokenizer, readable)
+        encoded += documents.encode_documents(tokenizer, readable)
     elif kind == "pair":
-        encoded = tokens.encode_captions(tokenizer, readable)
+        encoded += tokens.encode_captions(tokenizer, readable)
     else:
-        encoded = trees.encode_trees(tokenizer, readable)
+        encoded += trees.encode_trees(tokenizer, readable)
     sizes: list[tuple[Size, ...]] = [()] * len(kept)
     if asks_sizes(kind, config):
         sizes = [

@@ -188,11 +188,12 @@ def expand(
         )
     has_loss = np.zeros(len(ids), dtype=bool)
     weight_of = np.ones(len(ids), dtype=np.float32) if len(weights) else None
-    for spans, own in itertools.zip_longest(loss_spans, weights, fillvalue=()):
-        for (start, end), weight in itertools.zip_longest(spans, own, fillvalue=1.0):
+    for number, spans in enumerate(loss_spans):
+        own = weights[number] if len(weights) else ()
+        for place, (start, end) in enumerate(spans):
             has_loss[start:end] = True
-            if weight_of is not None:
-                weight_of[start:end] = weight
+            if weight_of is not None and len(own):
+                weight_of[start:end] = own[place]
     has_loss[(np.cumsum(counts) - counts)[counts > 0]] = False
     has_loss &= ~is_image
     if len(broken):
