@@ -255,7 +255,8 @@ def _secrets_of(value: Any, key: str = "", *, held: bool = False) -> Iterator[st
             if hidden and isinstance(word, str):
                 yield word
             elif secret and equals:
-                yield word[len(option) + 1 :]
+                yield (found := word[len(option) + 1 :])
+                yield from found.split()[:1]  # a whole command in one word
             else:
                 yield from _secrets_of(word, key, held=held or forms.is_secret_key(forms.simple(key)))
             hidden = secret and not equals

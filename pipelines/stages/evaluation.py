@@ -52,7 +52,7 @@ def _evaluate(run: RunContext, name: str, entry: EvaluateEntry, device: str | No
         name=f"evaluate/{name}",
         config={**plain(config, leave_out=config.SPEED), "stage": entry.stage, "data": entry.data, "source": source,
                 "files": [_identity(path) for path in files]},
-        needs=(f"train/{entry.stage}", *(() if source is None else (f"{source}/download", f"{source}/select"))),
+        needs=(f"train/{entry.stage}", *(() if source is None else (run.populations[source].made_by, f"{source}/select"))),
         outputs=(out,),
         run=work,
     )  # fmt: skip
