@@ -20,7 +20,7 @@ from mmcorpus.pipelines.commands import (
     models,
     run,
     score,
-)  # fmt: skip
+)
 
 COMMANDS: Final[tuple[Callable[..., None], ...]] = (
     *(run.run, run.validate),

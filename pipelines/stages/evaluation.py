@@ -28,6 +28,8 @@ def _evaluate(run: RunContext, name: str, entry: EvaluateEntry, device: str | No
     source, out = entry.source, f"{FOLDER}/{name}"
     files = [path for path in (entry.data, entry.demonstrations, entry.annotations) if path is not None]
 
+    asked = () if source is None else (run.populations[source].made_by, f"{source}/select")
+
     def work() -> Result:
         from mmcorpus.training.evaluation import Checkpoint, evaluate
 
@@ -52,7 +54,7 @@ def _evaluate(run: RunContext, name: str, entry: EvaluateEntry, device: str | No
         name=f"evaluate/{name}",
         config={**plain(config, leave_out=config.SPEED), "stage": entry.stage, "data": entry.data, "source": source,
                 "files": [_identity(path) for path in files]},
-        needs=(f"train/{entry.stage}", *(() if source is None else (f"{source}/download", f"{source}/select"))),
+        needs=(f"train/{entry.stage}", *asked),
         outputs=(out,),
         run=work,
     )  # fmt: skip
