@@ -210,7 +210,7 @@ def _build(source: str | RandomVision) -> Any:
     from transformers import AutoConfig
 
     if isinstance(source, str):
-        config: Any = AutoConfig.from_pretrained(source)
+        config: Any = AutoConfig.from_pretrained(source, trust_remote_code=False)
         return getattr(transformers, FAMILIES[family_of(config)].model).from_pretrained(source, dtype=torch.float32)
     family = FAMILIES[source.family]
     sizes: dict[str, Any] = {
