@@ -116,6 +116,8 @@ class PackedBatch:
     """int64, flat over B·L: where START, END, COLUMN and NEWLINE stand; None without marks."""
     marks: torch.Tensor | None = None
     """int64: which Token stands there."""
+    squares: int = 0
+    """Σ of the squares of the samples' lengths: twice the pairs of positions that see each other."""
     corrupt: tuple[str, ...] = ()
     """Why sequences that should be here could not be read (`PackLoader.skip`)."""
 
@@ -177,7 +179,10 @@ def expand(
     if int(is_image.sum()) != count:
         raise ValueError(f"a packed sequence has {int(is_image.sum())} image placeholders and {count} images")
     repeats = np.ones(len(ids), dtype=np.int64)
-    repeats[is_image] = tokens_per_image if tiling is None else [len(template) for template in tiling.templates]
+    if isinstance(tokens_per_image, int):
+        repeats[is_image] = tokens_per_image
+    else:
+        repeats[is_image] = [len(template) for template in tokens_per_image.templates]
     sample_of_token = np.repeat(np.arange(len(lengths)), counts)
     measured = np.bincount(sample_of_token, weights=repeats, minlength=len(lengths)).astype(np.int64)
     if len(sample_of_token) != len(ids) or not np.array_equal(measured, np.asarray(lengths)):
@@ -271,6 +276,7 @@ def collate(pieces: Sequence[Piece], *, length: int | None = None, multiple: int
         images_NCHW=torch.from_numpy(_side_by_side([piece.images for piece in pieces])),
         broken_images=sum(piece.broken_images for piece in pieces),
         positions=sum(len(piece.input_ids) for piece in pieces),
+        squares=sum(int(np.square(np.bincount(piece.sample_ids)).sum()) for piece in pieces),
         **_tilings(pieces, input_ids_BL),
     )
 

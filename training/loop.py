@@ -11,7 +11,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
 
 import torch
 from torch import nn
@@ -24,6 +24,8 @@ from mmcorpus.training.metrics import MetricsLog
 from mmcorpus.training.optim import gradient_norm, scale_and_clip
 from mmcorpus.training.parallel import World
 from mmcorpus.training.signals import Interrupts, TrainingInterrupted, deferred_interrupts
+from mmcorpus.training.sinks import Sinks
+from mmcorpus.training.speed import memory_gigabytes
 
 Batch = TypeVar("Batch")
 
@@ -54,7 +56,7 @@ class Task(Protocol[Batch]):
     steps: int  # of the whole run
     totals: Totals
     data: dict[str, Any]  # identifies the training data (JSON-able, one key): a run is resumed over the same data alone
-    rate: tuple[str, str]  # a metric's name, and the count that it gives a second
+    rates: ClassVar[dict[str, str]]  # metrics by name, and the count that each gives a second
 
     def micro_batches(self, step: int) -> int:
         """Forward passes of step 0, 1, … on this device, as many as on every other."""
@@ -85,8 +87,8 @@ class Task(Protocol[Batch]):
         """Called when the weights have moved; does nothing unless a task overrides it."""
         return
 
-    def metrics(self, sums: Sequence[float]) -> dict[str, Any]:
-        """The task's part of a line in metrics.jsonl; `sums` are the step's, over all devices."""
+    def metrics(self, sums: Sequence[float], seconds: float) -> dict[str, Any]:
+        """The task's part of a line in metrics.jsonl; `sums` are the step's, over all devices, `seconds` its length."""
 
     def evaluate(self) -> dict[str, Any]:
         """Evaluate on held-out data, note it in the totals, and return it as metrics; empty without such data."""
@@ -130,6 +132,8 @@ class Trainer(Generic[Batch]):
             log = progress = None
             if main:
                 log = stack.enter_context(MetricsLog(storage.join(self.out, "metrics.jsonl"), totals.step))
+                settings = dataclasses.asdict(config)
+                sinks = stack.enter_context(Sinks(config.log, self.out, task.title, totals.step, settings))
                 progress = stack.enter_context(Progress(task.title, total=task.steps - totals.step, unit="step"))
             batches = stack.enter_context(contextlib.closing(task.batches(totals.step)))
             while totals.step < task.steps:
@@ -137,10 +141,12 @@ class Trainer(Generic[Batch]):
                 last = totals.step == task.steps
                 if log and (last or "skipped" in line or totals.step % config.log_every == 0):
                     log.write(line)
+                    sinks.write(line)
                 if last or (config.heldout.every and totals.step % config.heldout.every == 0):
                     evaluated = task.evaluate()
                     if log and evaluated:
                         log.write({"step": totals.step, **evaluated})
+                        sinks.write({"step": totals.step, **evaluated})
                 if last or stop or totals.step % config.checkpoints.every == 0:
                     self.saved = self._save()
                     if log:
@@ -188,16 +194,16 @@ class Trainer(Generic[Batch]):
         totals.loss = went.get("loss", totals.loss)
         for name, count in in_step.items():
             setattr(totals, name, getattr(totals, name) + int(count))
-        per_second, unit = task.rate
         line = {
             "step": totals.step,
             **went,
             "learning_rate": next(iter(rates.values())),
             **({"learning_rate_by_group": rates, "gradient_norm_by_group": norms} if len(rates) > 1 else {}),
-            **task.metrics(all_sums),
+            **task.metrics(all_sums, seconds),
             "seconds": round(totals.seconds, 4),
-            per_second: round(in_step[unit] / seconds, 1),
+            **{name: round(in_step[unit] / seconds, 1) for name, unit in task.rates.items()},
             "data_wait": round(waited / seconds, 4),
+            "memory": round(memory_gigabytes(world.device), 3),
         }
         return line, stop > 0
 

@@ -7,13 +7,13 @@ tokens, V the vocabulary's size, P patches of an image, Q those of all crops, E 
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 
 from mmcorpus.packing.layout import PerImage
-from mmcorpus.training.attention import attention_mask
+from mmcorpus.training.attention import NAMES, Attention, attention_mask, register_varlen
 from mmcorpus.training.batch import PackedBatch
 from mmcorpus.training.config import ModelConfig, RandomLanguage
 from mmcorpus.training.config.model import layout_name
@@ -36,7 +36,7 @@ class VisionLanguageModel(nn.Module):
         )
         self.language: Any = language
         self.isolated = True
-        self.attention: Literal["sdpa", "flex"] = "sdpa"
+        self.attention: Attention = "sdpa"
         self.train_vision = True
         self._check_layout(config.layout)
 
@@ -62,10 +62,12 @@ class VisionLanguageModel(nn.Module):
         head: Any = self.language.get_output_embeddings()
         return Head(weight_VD=head.weight, bias_V=head.bias)
 
-    def set_attention(self, *, isolated: bool, implementation: Literal["sdpa", "flex"]) -> None:
+    def set_attention(self, *, isolated: bool, implementation: Attention) -> None:
         """Choose whether samples in a pack see each other, and the kernel."""
+        if implementation == "varlen":
+            register_varlen()
         self.isolated, self.attention = isolated, implementation
-        self.language.set_attn_implementation("flex_attention" if implementation == "flex" else "sdpa")
+        self.language.set_attn_implementation(NAMES[implementation])
 
     def set_layout(self, layout: PerImage) -> None:
         """Lay images out so from now on; vectors for marks that were not there are drawn anew. Raises ValueError for

@@ -154,10 +154,13 @@ def _features(tower: Any, family: _Family, images_NCHW: torch.Tensor, depths: Se
     if family.mean == _HALF:
         pixels_NCHW = images_NCHW.to(kind) / 127.5 - 1.0
     else:
-        given_as = {"dtype": kind, "device": images_NCHW.device}
-        mean, std = (torch.tensor(each, **given_as)[:, None, None] for each in (family.mean, family.std))
+        mean, std = (
+            torch.tensor(each, dtype=kind, device=images_NCHW.device)[:, None, None]
+            for each in (family.mean, family.std)
+        )
         pixels_NCHW = (images_NCHW.to(kind) / 255.0 - mean) / std
     several: dict[str, Any] = {"output_hidden_states": True} if len(depths) > 1 else {}
+    given: dict[str, Any]
     if family.model == "Siglip2VisionModel":
         given = _as_patches(pixels_NCHW, tower.config.patch_size)
     elif dino:
@@ -207,7 +210,7 @@ def _build(source: str | RandomVision) -> Any:
     from transformers import AutoConfig
 
     if isinstance(source, str):
-        config: Any = AutoConfig.from_pretrained(source)
+        config: Any = AutoConfig.from_pretrained(source, trust_remote_code=False)
         return getattr(transformers, FAMILIES[family_of(config)].model).from_pretrained(source, dtype=torch.float32)
     family = FAMILIES[source.family]
     sizes: dict[str, Any] = {

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import logging
 from collections.abc import Generator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from mmcorpus.packing.tokens import load_tokenizer
 from mmcorpus.training import checkpoint
 from mmcorpus.training.balance import Work, assign
 from mmcorpus.training.batch import PackedBatch
+from mmcorpus.training.certificate import certify, write_certificate
 from mmcorpus.training.config import BatchUnit, ModelConfig, StageConfig
 from mmcorpus.training.data import Order, PackLoader, check_packs, check_whole, micro_batches
 from mmcorpus.training.heldout import heldout_loss
@@ -24,6 +25,7 @@ from mmcorpus.training.loop import Task, Totals, Trainer
 from mmcorpus.training.loss import LossBySource, weighted_sum
 from mmcorpus.training.model import VisionLanguageModel, build_model
 from mmcorpus.training.parallel import World, open_world, parallelize, synchronized
+from mmcorpus.training.speed import batch_flops, peak_flops
 from mmcorpus.training.steps import CountedOrder
 
 if TYPE_CHECKING:
@@ -102,6 +104,10 @@ def train(
                     check_whole(read)
                 _check_annotations(stage, read)
         task = PackTask(stage, reader, heldout, data, net, tokenizer, world)
+        if stage.certify and resumed is None:
+            report = task.certified()
+            if world.is_main:
+                write_certificate(out, report)
         saved = Trainer(task, out, world, resumed).run()
         return TrainReport(checkpoint=saved, totals=task.totals)
 
@@ -165,7 +171,7 @@ class PackTask(Task[PackedBatch]):
     world: World
     totals: StageTotals = dataclasses.field(default_factory=StageTotals)
 
-    rate = ("tokens_per_second", "positions")
+    rates: ClassVar[dict[str, str]] = {"tokens_per_second": "positions", "images_per_second": "images"}
 
     def __post_init__(self) -> None:
         config, (unit, batch) = self.config, self.config.data.batch
@@ -181,7 +187,10 @@ class PackTask(Task[PackedBatch]):
             self.model.train_groups(config.train)
         else:
             self.model.freeze(**dataclasses.asdict(config.freeze))
-        self.costs = Work.of(self.model).costs(self.reader.index)
+        self.work = Work.of(self.model)
+        self.costs = self.work.costs(self.reader.index)
+        self.step_flops = np.zeros(2)
+        self.peak = peak_flops(self.world.device, config.compute.precision) * self.world.size
         self.model.set_attention(isolated=config.data.isolated, implementation=config.compute.attention)
         self.called = parallelize(self.model, config.compute, self.world).train()
         self.overlapped = self.called is not self.model
@@ -202,7 +211,22 @@ class PackTask(Task[PackedBatch]):
         return groups + [[]] * (self.micro_batches(step) - len(groups))
 
     def batches(self, first: int) -> Generator[PackedBatch]:
-        loader = PackLoader(
+        steps = range(first, self.steps)
+        return self._loader().batches(group for step in steps for group in self._micro_batches(step))
+
+    def certified(self) -> dict[str, Any]:
+        """Certify the run on the first sequences that it will learn from (`certificate.certify`)."""
+        wanted: dict[int, None] = {}
+        for step in range(self.steps):
+            wanted |= dict.fromkeys(sequence for _, sequence in self.order.step(step))
+            if len(wanted) >= self.config.certify:
+                break
+        sequences = list(wanted)[: self.config.certify]
+        micro, precision = self.config.data.micro_batch_sequences, self.config.compute.precision
+        return certify(self.model, self._loader(), sequences, self.world, precision=precision, micro=micro)
+
+    def _loader(self) -> PackLoader:
+        return PackLoader(
             self.reader,
             image_size=self.model.vision.image_size,
             length=self.reader.manifest["context_length"] if self.config.compute.compile else None,
@@ -211,7 +235,6 @@ class PackTask(Task[PackedBatch]):
             scaled=self.config.data.jpeg_scaling,
             skip=self.config.data.skip_corrupt > 0,
         )
-        return loader.batches(group for step in range(first, self.steps) for group in self._micro_batches(step))
 
     def loss(self, batch: PackedBatch) -> tuple[torch.Tensor, float, dict[str, int]]:
         self._note_corrupt(batch.corrupt)
@@ -221,6 +244,7 @@ class PackTask(Task[PackedBatch]):
             found: torch.Tensor = self.called(batch, z=z > 0)
         losses_M, penalties_M = (found[0], z * found[1]) if z else (found, found[:0])
         self.step_penalty += float(penalties_M.detach().sum()) if z else 0.0
+        self.step_flops += batch_flops(self.work, batch, self.model.vision.patches)
         self.by_source.add(losses_M, batch.sources_S[batch.samples_M])
         self.step_losses.append((losses_M.detach(), batch.samples_M, batch.uids))
         counts = {
@@ -250,6 +274,7 @@ class PackTask(Task[PackedBatch]):
         self.step_losses.clear()
         self.step_corrupt = 0
         self.step_penalty = 0.0
+        self.step_flops[:] = 0.0
 
     def suspects(self) -> list[str]:
         found: dict[str, None] = {}
@@ -259,10 +284,10 @@ class PackTask(Task[PackedBatch]):
         return list(found)
 
     def sums(self) -> list[float]:
-        return [*self.by_source.values(), self.step_penalty]
+        return [*self.by_source.values(), self.step_penalty, *self.step_flops.tolist()]
 
-    def metrics(self, sums: Sequence[float]) -> dict[str, Any]:
-        *sums, penalty = sums
+    def metrics(self, sums: Sequence[float], seconds: float) -> dict[str, Any]:
+        *sums, penalty, useful, padded = sums
         totals = {name: getattr(self.totals, name) for name in ("positions", "images", "broken_images")}
         if self.totals.corrupt_sequences:
             totals["corrupt_sequences"] = self.totals.corrupt_sequences
@@ -270,7 +295,9 @@ class PackTask(Task[PackedBatch]):
         if self.config.z_loss:
             targets = sum(sums[len(sums) // 2 :])
             totals |= {"loss": loss, "z_loss": penalty / max(1.0, targets)}
-        return {"tokens": self.totals.target_tokens, **totals, **_named("loss_by_source", by_source)}
+        used = {"mfu": useful, "mfu_padded": padded}
+        shares = {name: float(f"{flops / (seconds * self.peak):.4g}") for name, flops in used.items()}
+        return {"tokens": self.totals.target_tokens, **totals, **shares, **_named("loss_by_source", by_source)}
 
     def evaluate(self) -> dict[str, Any]:
         if not self.heldout:

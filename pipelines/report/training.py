@@ -98,6 +98,7 @@ def training(run: str, order: Sequence[str] = ()) -> dict[str, Any] | None:
     charts = list[dict[str, Any]]()
     for key, title, text, dots in (
         ("loss", "training loss", "nats per target token", False),
+        ("mfu", "model FLOPs utilisation", "useful FLOPs as a share of the devices' peak", False),
         ("heldout_loss", "held-out loss", "nats per target token, samples never trained on", True),
     ):
         charts += curve_chart(title, text, (curve(stage, found, key, dots=dots) for stage, found in metrics.items()))

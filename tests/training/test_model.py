@@ -174,6 +174,27 @@ def test_the_mask_of_annotations_is_what_brute_force_says(
     assert torch.equal(create_mask(flex.mask_mod, batch, None, length, length, device="cpu")[:, 0], mask)
 
 
+def test_varlen_is_sdpa(
+    model: VisionLanguageModel, mixed: list[Any], sequence: Callable[..., PackedSequence], tokenizer: Any
+) -> None:
+    """Losses and gradients, of grouped-query heads, with padding, and of samples that see each other."""
+    packed = batch_of([sequence(mixed[:4]), sequence(mixed[4:])], model.vision.image_size)
+    for isolated in (True, False):
+        found = {}
+        for kernel in ("sdpa", "varlen"):
+            model.set_attention(isolated=isolated, implementation=kernel)
+            model.zero_grad()
+            losses = model(packed)
+            losses.sum().backward()
+            found[kernel] = losses.detach(), {name: one.grad.clone() for name, one in model.named_parameters()}
+        torch.testing.assert_close(found["varlen"][0], found["sdpa"][0], rtol=1e-5, atol=1e-5)
+        for name, gradient in found["sdpa"][1].items():
+            torch.testing.assert_close(found["varlen"][1][name], gradient, rtol=1e-3, atol=1e-4)
+    branched = batch_of([sequence([(several(tokenizer)[0], [noise(7)])])], model.vision.image_size)
+    with pytest.raises(ValueError, match="set sdpa or flex"):
+        model(branched)
+
+
 CAPTIONS = ("a red square", "a blue square number 3, seen from the left", "white")
 
 

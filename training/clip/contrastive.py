@@ -6,7 +6,7 @@ Every device embeds its share of a step's batch and all see all vectors, so that
 import dataclasses
 import math
 from collections.abc import Generator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import torch
 
@@ -123,7 +123,7 @@ class PairTask(Task[PairBatch]):
     totals: ContrastiveTotals = dataclasses.field(default_factory=ContrastiveTotals)
 
     kind, title = "contrastive", "dfn"
-    rate = ("pairs_per_second", "pairs")
+    rates: ClassVar[dict[str, str]] = {"pairs_per_second": "pairs"}
 
     def __post_init__(self) -> None:
         config, batch = self.config, self.config.data.batch_size
@@ -155,7 +155,7 @@ class PairTask(Task[PairBatch]):
     def after_step(self) -> None:
         self.clip.model.logit_scale.clamp_(0, math.log(self.config.largest_scale))
 
-    def metrics(self, sums: Sequence[float]) -> dict[str, Any]:
+    def metrics(self, sums: Sequence[float], seconds: float) -> dict[str, Any]:
         return {"scale": self._scale(), "pairs": self.totals.pairs, "broken_images": self.totals.broken_images}
 
     def _scale(self) -> float:

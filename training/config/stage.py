@@ -34,6 +34,21 @@ class CheckpointConfig(Settings):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class LogConfig(Settings):
+    """Where metrics go beside metrics.jsonl and the report."""
+
+    terminal: int = 0
+    """Steps between lines on the terminal; 0 for the progress bar alone."""
+    tensorboard: bool = False
+    """Write `tensorboard/` in the run's folder (`pip install mmcorpus[tensorboard]`)."""
+    wandb: str | None = None
+    """The Weights & Biases project to log to (`pip install mmcorpus[wandb]`); null for none."""
+
+    def __post_init__(self) -> None:
+        self._require_not_negative("terminal")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class HeldoutConfig(Settings):
     """Evaluation on held-out data."""
 
@@ -52,7 +67,7 @@ class TrainingConfig(Settings):
         {
             "data.micro_batch_sequences", "data.num_workers", "data.skip_corrupt", "compute.parallel",
             "compute.reshard", "compute.compile", "compute.attention", "compute.activation_checkpointing",
-            "checkpoints", "heldout", "log_every", "skip_non_finite",
+            "checkpoints", "heldout", "log", "log_every", "certify", "skip_non_finite",
         }
     )  # fmt: skip
     """Settings, and whole groups of them, that alter speed and files but not the training: they may change between a
@@ -68,6 +83,8 @@ class TrainingConfig(Settings):
     """When they are written and how many are kept."""
     heldout: HeldoutConfig = dataclasses.field(default_factory=HeldoutConfig)
     """Evaluation on held-out data."""
+    log: LogConfig = dataclasses.field(default_factory=LogConfig)
+    """Where metrics go beside metrics.jsonl."""
     seed: int = 0
     """Orders the data and draws random weights."""
     log_every: int = 1
@@ -178,8 +195,16 @@ class PackCompute(ComputeConfig):
     least memory. False keeps both until the step's end (ZeRO-2): less communication."""
     compile: bool = False
     """torch.compile each block; sequences are then padded to the context length, so that shapes stay the same."""
-    attention: Literal["sdpa", "flex"] = "sdpa"
-    """`sdpa` with a block-diagonal mask runs anywhere; `flex` skips the empty blocks (CUDA)."""
+    attention: Literal["sdpa", "flex", "varlen"] = "sdpa"
+    """`sdpa` with a block-diagonal mask runs anywhere; `flex` skips the empty blocks (CUDA); `varlen` gives PyTorch's
+    flash kernel each sample as a sequence (CUDA with bf16; on a CPU one product a sample)."""
+
+    def __post_init__(self) -> None:
+        require(
+            self.attention != "varlen" or not self.compile,
+            "compute.attention varlen has a number of samples that changes from batch to batch; set compile false, or "
+            "flex",
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -233,6 +258,9 @@ class StageConfig(TrainingConfig):
     train: tuple[GroupConfig, ...] = ()
     """Groups of parameters, each with its own learning rate and so on. A parameter is in the first that matches it; one
     that none matches is frozen. Empty: what `freeze` leaves."""
+    certify: int = 32
+    """Sequences of its own on which a run shows, before its first step, that packed is alone, that devices agree, and
+    that a step can be repeated to the bit (certificate.json); 0 for none."""
     z_loss: float = 0.0
     """Times log²Z is added to each target token's loss, Z being the sum of its exponentiated logits (PaLM: 1e-4)."""
 
@@ -246,7 +274,7 @@ class StageConfig(TrainingConfig):
             not self.train or self.freeze == FreezeConfig(),
             "train and freeze are both given; leave out freeze: what no group of train matches is frozen",
         )
-        self._require_not_negative("z_loss")
+        self._require_not_negative("z_loss", "certify")
 
     @property
     def parameter_groups(self) -> tuple[GroupConfig, ...]:
