@@ -46,6 +46,7 @@ PACKAGES: Final = {
     "datatrove": ["datatrove[io,processing]", "spacy", "orjson"],
     "text-dedup": ["text-dedup"],
     "data-juicer": ["py-data-juicer", "aiohttp"],
+    "datasets": ["datasets", "pillow"],
 }
 SCRIPTS: Final = {
     "text-dedup": "text_dedup_dedup.py",

@@ -162,11 +162,21 @@ def _to_tensor_step(steps: Sequence[Any]) -> int:
     return cut
 
 
-def _tokenizer(name: str) -> Callable[..., Any]:
+def load_open_clip_tokenizer(name: str) -> Any:
+    """open_clip's tokenizer of a model. Code beside it is not run, though the model's own config may ask for that."""
     import open_clip
 
+    try:
+        return open_clip.get_tokenizer(name, trust_remote_code=False)
+    except TypeError as error:
+        if "SimpleTokenizer" not in str(error):
+            raise
+        return open_clip.get_tokenizer(name)  # CLIP's own, of no other files
+
+
+def _tokenizer(name: str) -> Callable[..., Any]:
     with _quiet():
-        tokenizer: Any = open_clip.get_tokenizer(name)
+        tokenizer = load_open_clip_tokenizer(name)
     if hasattr(tokenizer, "bpe"):  # CLIP's own, in Python; the others are transformers'
         tokenizer.clean_fn = functools.partial(_plain_text, tokenizer.clean_fn)
     made: Callable[..., Any] = tokenizer

@@ -92,7 +92,7 @@ class ImagePerplexityScorer(LikelihoodScorer):
         settled = self.settled()
         options = {"revision": self.revision} if self.revision else {}
         model = AutoModelForImageTextToText.from_pretrained(
-            local_copy(self.model_name), dtype=torch_type(settled.dtype), **options
+            local_copy(self.model_name), dtype=torch_type(settled.dtype), trust_remote_code=False, **options
         )
         likelihoods = TokenLikelihoods(model.eval().to(settled.device))
 
@@ -176,7 +176,9 @@ def load_processor(model_name: str, revision: str | None) -> Any:
     from transformers import AutoProcessor
 
     _register_own()
-    return AutoProcessor.from_pretrained(local_copy(model_name), **({"revision": revision} if revision else {}))
+    return AutoProcessor.from_pretrained(
+        local_copy(model_name), trust_remote_code=False, **({"revision": revision} if revision else {})
+    )
 
 
 def _register_own() -> None:

@@ -133,7 +133,7 @@ def load_tokenizer(model_name: str, revision: str | None) -> Any:
     from transformers import AutoTokenizer
 
     place, options = _source(model_name, revision)
-    return AutoTokenizer.from_pretrained(place, **options)
+    return AutoTokenizer.from_pretrained(place, trust_remote_code=False, **options)
 
 
 def load_causal(model_name: str, revision: str | None, dtype: str) -> Any:
@@ -144,7 +144,9 @@ def load_causal(model_name: str, revision: str | None, dtype: str) -> Any:
     if "gguf_file" in options:
         # Unpacked whatever is installed: kernels for packed weights would give a machine with them other scores.
         options["quantization_config"] = GgufConfig(dequantize=True)
-    return AutoModelForCausalLM.from_pretrained(place, dtype=torch_type(dtype), **options).eval()
+    return AutoModelForCausalLM.from_pretrained(
+        place, dtype=torch_type(dtype), trust_remote_code=False, **options
+    ).eval()
 
 
 def _source(model_name: str, revision: str | None) -> tuple[str, dict[str, Any]]:

@@ -1,86 +1,25 @@
 """Secrets masked in what people share: records, reports, logs and messages.
 
 Masked are user names and passwords in URLs, signatures and keys in their queries, values under names like `password` or
-`env` in configs, `Authorization` headers, tokens known by their form, and in messages, word for word, every secret of
-the recipe and the environment that this process was told of (`remember_config`, `remember_environment`). The mask is
-the same for all values, so that two configs that differ in a secret alone are one. Time is linear in the text.
+`env` in configs, `Authorization` headers, tokens known by their form (`secret_forms.py`), and in messages, what looks
+random in a URL's query and, word for word, every secret of the recipe and the environment that this process was told of
+(`remember_config`, `remember_environment`). The mask is the same for all values, so that two configs that differ in a
+secret alone are one. Time is linear in the text.
 """
 
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
-from urllib.parse import quote, quote_plus, unquote, unquote_plus
+from urllib.parse import quote, quote_plus, unquote
+
+from mmcorpus.filters import secret_forms as forms
 
 MASK: Final = "***"
 MAX_DECODINGS: Final = 3
 """How often a URL may be percent-encoded that stands in a parameter of another."""
 MIN_KNOWN: Final = 6
 """Characters of the shortest secret that is looked for word for word; shorter ones are parts of too many words."""
-
-_NAMES: Final = frozenset(
-    {
-        "password", "passwd", "passphrase", "pwd", "secret", "apikey", "accesstoken", "refreshtoken", "idtoken",
-        "authtoken", "sessiontoken", "securitytoken", "bearertoken", "hftoken", "authorization", "proxyauthorization",
-        "secretkey", "secretaccesskey", "awssecretaccesskey", "awssessiontoken", "accesskey", "accesskeyid",
-        "awsaccesskeyid", "accountkey", "sharedaccesskey", "sharedaccesssignature", "sastoken", "connectionstring",
-        "clientsecret", "privatekey", "xapikey", "subscriptionkey", "jwt", "ossaccesskeyid", "googleaccessid",
-        "keypairid", "xauthtoken", "privatetoken", "jobtoken",
-    }
-)  # fmt: skip
-"""Names of secrets, lower case and without `-`, `_` and `.`: in queries, options, headers and the keys of mappings."""
-_WEAK_NAMES: Final = frozenset({"token", "auth", "signature", "sig", "credential", "credentials", "cookie"})
-"""Names that mean a secret there too, but not before a colon in a sentence (`unexpected token: x`)."""
-_SHORT_NAMES: Final = frozenset({"code", "ak", "sk", "ticket"})
-"""Names of secrets in queries (OAuth's codes, access and secret keys, CAS's tickets) that name other things where their
-values are short: `code=404`, `sk=asc`."""
-_IN_QUERY: Final = _NAMES | _WEAK_NAMES | _SHORT_NAMES | {"key", "pass", "pw", "sign", "md5", "bearer"}
-_WITHIN_QUERY: Final = re.compile(
-    r"secret|passw|passphrase|token(?!s|i[sz])|signature|credential|hmac|hdnea|hdnts|sessid|session|auth\Z|sig\Z|\Asid\Z"
-    r"|(?:api|app|auth|access|private|license|subscription|shared|account|consumer)key"
-)
-"""What the names of further secrets in queries have in them: `oauth_token`, `X-Plex-Token`, `wsSecret`, `PHPSESSID`."""
-_WITHIN_KEY: Final = re.compile(r"(?:password|passwd|secret|apikey|accesskey)\Z")
-"""What the keys of further secrets in mappings end with: `openai_api_key` of a scorer of one's own."""
-_FILE_KEY: Final = re.compile(r"(?i)/|%2f|\.[a-z][a-z0-9]{1,7}\Z")
-"""In the value of a parameter `key`: it is that of an object in a store (`key=lists/1.csv`), and tells lists apart."""
-_PREFIXES: Final = ("xamz", "xgoog", "xoss", "qsign", "qak", "qkeytime", "qheaderlist", "qurlparamlist", "qsignature")
-"""Beginnings of the parameters of signed URLs: AWS, Google, Aliyun, Tencent."""
-_DATES: Final = frozenset({"xamzdate", "xamzexpires", "xgoogdate", "xgoogexpires", "xamzalgorithm", "xgoogalgorithm"})
-"""Of these, those whose values are masked in their place alone: they are words of other messages too."""
-_SIGNATURES: Final = frozenset({"signature", "sig", "policy", "keypairid"})
-"""Parameters that say that a URL is signed; those of _WITH_SIGNATURE, which each signing makes anew, go with them."""
-_WITH_SIGNATURE: Final = frozenset(
-    {
-        "policy", "expires", "expiry", "se", "st", "sp", "sv", "sr", "ss", "srt", "spr", "sip", "sdd", "skoid",
-        "sktid", "skt", "ske", "sks", "skv", "saoid", "suoid", "scid", "ses", "date", "timestamp", "nonce",
-    }
-)  # fmt: skip
-_HOLDERS: Final = frozenset({"env", "envvars", "headers", "storageoptions", "clientkwargs"})
-"""Keys of mappings all of whose values are masked."""
-
-_AUTHORITY: Final = re.compile(r"(:(?://|\\/\\/))([^\s/?#\\\"'<>]{1,4096})")
-_WORD: Final = re.compile(r"[^\s\"'<>]+")
-_PARAMETER: Final = re.compile(r"([?&;#]|&amp;|\\u0026)([^=&;?#]{1,128})=([^&;#\\,)\]}]*)")
-_BEARER: Final = re.compile(r"(?i)\b((?:bearer|basic)[ \t]{1,8})([A-Za-z0-9._~+/=-]{8,65536})")
-_FORMS: Final = re.compile(
-    r"(?<![A-Za-z0-9_-])(?:hf_[A-Za-z0-9]{16,256}|sk-[A-Za-z0-9_-]{32,256}|gh[pousr]_[A-Za-z0-9]{16,256}"
-    r"|github_pat_[A-Za-z0-9_]{16,256}|glpat-[A-Za-z0-9_-]{16,256}|xox[abprs]-[A-Za-z0-9-]{10,256}"
-    r"|(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Za-z0-9])|AIza[A-Za-z0-9_-]{30,64}|ya29\.[A-Za-z0-9_-]{16,512}"
-    r"|eyJ[A-Za-z0-9_-]{8,4096}\.[A-Za-z0-9_-]{8,4096}\.[A-Za-z0-9_-]{8,4096})"
-)
-"""Hugging Face, OpenAI, GitHub, GitLab, Slack, AWS, Google; JSON web tokens."""
-_NAMED: Final = re.compile(
-    r"(?<![A-Za-z0-9_])(-{0,2})([A-Za-z][A-Za-z0-9_.-]{1,63})([\"']?[ \t]{0,4}[:=][ \t]{0,4}|[ \t]{1,4})"
-)
-_VALUE: Final = re.compile(
-    r"([\"']?)((?:(?:bearer|basic|digest)[ \t]{1,4})?)([^\s\"',;&<>()\[\]{}]{1,4096})", re.IGNORECASE
-)
-_VARIABLE: Final = re.compile(r"(?i)secret|token(?!s|iz)|passw|api_?key|access_?key|credential|private_?key|_sas\b")
-"""Names of environment variables with a secret."""
-_ASSIGNED: Final = re.compile(r"[A-Z_][A-Z0-9_]*")
-"""A variable before a `=` in a command line."""
-_OF_FILE: Final = ("_FILE", "_PATH", "_DIR", "_CREDENTIALS")
 
 _known: set[str] = set()
 _known_pattern: re.Pattern[str] | None = None
@@ -112,7 +51,7 @@ def remember_environment() -> None:
     remember(
         value
         for name, value in os.environ.items()
-        if _VARIABLE.search(name) and not name.upper().endswith(_OF_FILE) and not value.isdigit()
+        if forms.VARIABLE.search(name) and not name.upper().endswith(forms.OF_FILE) and not value.isdigit()
     )
 
 
@@ -136,7 +75,7 @@ def masked_text(text: str) -> str:
     """A message without the secrets that are known, or that show by their form or the name before them."""
     if _known_pattern is not None:
         text = _known_pattern.sub(MASK, text)
-    return _masked_named(_masked_forms(text))
+    return _masked_named(_masked_forms(text, guess=True))
 
 
 def masked_messages(value: Any) -> Any:
@@ -150,31 +89,24 @@ def masked_messages(value: Any) -> Any:
     return value
 
 
-def _is_secret(name: str, value: str) -> bool:
-    """Whether a query's parameter, its name as `_simple` gives it, is a secret."""
-    if (name == "key" and _FILE_KEY.search(value)) or (name in _SHORT_NAMES and len(value) < MIN_KNOWN):
-        return False
-    return name in _IN_QUERY or name.startswith(_PREFIXES) or _WITHIN_QUERY.search(name) is not None
+def _masked_forms(text: str, decodings: int = MAX_DECODINGS, *, guess: bool = False) -> str:
+    """`decodings`: how often what stands percent-encoded in a parameter may still be decoded.
 
-
-def _is_secret_key(name: str) -> bool:
-    """Whether a mapping's key, as `_simple` gives it, names a secret."""
-    return name in _NAMES or name in _WEAK_NAMES or _WITHIN_KEY.search(name) is not None
-
-
-def _simple(name: str) -> str:
-    return unquote_plus(name).lower().translate(dict.fromkeys(map(ord, "-_. "))).removeprefix("amp;")
-
-
-def _masked_forms(text: str, decodings: int = MAX_DECODINGS) -> str:
-    """`decodings`: how often what stands percent-encoded in a parameter may still be decoded."""
-    if ":/" in text or ":\\/" in text:
-        text = _AUTHORITY.sub(_masked_authority, text)
+    `guess`: any parameter of a URL that looks random is masked, too; it may be what tells one list from another.
+    """
+    if "//" in text or ":/" in text or ":\\" in text:
+        text = forms.AUTHORITY.sub(_masked_authority, text)
+        text = forms.BROKEN_AUTHORITY.sub(rf"{MASK}@", text)
+        text = forms.BOT.sub(rf"\1{MASK}", forms.PATH_PARTS.sub(_masked_part, text))
+    if "%" in text:
+        text = forms.NESTED.sub(lambda found: _masked_within(found[0], decodings, guess), text)
     if "=" in text and ("?" in text or "&" in text or ";" in text or "#" in text):
-        text = _WORD.sub(lambda found: _masked_query(found[0], decodings), text)
+        text = forms.WORD.sub(lambda found: _masked_query(found[0], decodings, guess), text)
     if "earer" in text or "EARER" in text or "asic " in text:
-        text = _BEARER.sub(rf"\1{MASK}", text)
-    return _FORMS.sub(MASK, text)
+        text = forms.BEARER.sub(rf"\1{MASK}", text)
+    if "-----BEGIN" in text:
+        text = forms.PRIVATE_KEY.sub(rf"\1{MASK}", text)
+    return forms.FORMS.sub(MASK, text)
 
 
 def _masked_authority(found: re.Match[str]) -> str:
@@ -182,28 +114,33 @@ def _masked_authority(found: re.Match[str]) -> str:
     return f"{found[1]}{MASK}@{host}" if userinfo else found[0]
 
 
-def _masked_query(word: str, decodings: int) -> str:
+def _masked_part(found: re.Match[str]) -> str:
+    return f"{found[1]}{MASK}" if forms.looks_random(found[2]) else found[0]
+
+
+def _masked_query(word: str, decodings: int, guess: bool) -> str:
     if "=" not in word:
         return word
-    parameters = [(_simple(parameter[2]), parameter[3]) for parameter in _PARAMETER.finditer(word)]
+    parameters = [(forms.simple(parameter[2]), parameter[3]) for parameter in forms.PARAMETER.finditer(word)]
     names = {name for name, _ in parameters}
-    secret = {name for name, value in parameters if _is_secret(name, value)}
-    if secret & _SIGNATURES or names & _SIGNATURES or any(name.startswith(_PREFIXES) for name in secret):
-        secret |= names & _WITH_SIGNATURE
+    secret = {name for name, value in parameters
+              if forms.is_secret_parameter(name, value) or (guess and forms.looks_random(value))}  # fmt: skip
+    if secret & forms.SIGNATURES or names & forms.SIGNATURES or any(name.startswith(forms.PREFIXES) for name in secret):
+        secret |= names & forms.WITH_SIGNATURE
     if not secret and "%" not in word:
         return word
 
     def hidden(found: re.Match[str]) -> str:
-        value = MASK if found[3] and _simple(found[2]) in secret else _masked_within(found[3], decodings)
-        return f"{found[1]}{found[2]}={value}"
+        is_secret = found[3] and forms.simple(found[2]) in secret
+        return f"{found[1]}{found[2]}={MASK if is_secret else _masked_within(found[3], decodings, guess)}"
 
-    return _PARAMETER.sub(hidden, word)
+    return forms.PARAMETER.sub(hidden, word)
 
 
-def _masked_within(value: str, decodings: int) -> str:
-    """A parameter's value, without the secrets of a URL that stands in it percent-encoded, once or more often."""
+def _masked_within(value: str, decodings: int, guess: bool) -> str:
+    """A percent-encoded text, without the secrets of a URL that stands in it, encoded once or more often."""
     for times, inner in enumerate(_decoded(value, decodings), start=1):
-        found = _masked_forms(inner, decodings - times)
+        found = _masked_forms(inner, decodings - times, guess=guess)
         if found != inner:
             for _ in range(times):
                 found = quote(found, safe="*")
@@ -221,35 +158,59 @@ def _decoded(value: str, most: int) -> Iterator[str]:
 
 
 def _masked_named(text: str) -> str:
-    """`--api-key VALUE`, `AccountKey=…`, `"password": "…"`, `Authorization: Bearer …`."""
+    """`--api-key VALUE`, `AccountKey=…`, `"password": "…"`, `Authorization: Bearer …`, `the key is …`."""
+    text = _masked_headers(text)
     parts, at = [], 0
-    for found in _NAMED.finditer(text):
-        name, between = _simple(found[2]), found[3].strip(" \t\"'")
-        strong = name in _NAMES
-        if found.start() < at or not (strong or (name in _WEAK_NAMES and between == "=")):
+    for found in forms.NAMED.finditer(text):
+        if found.start() < at or (value := forms.VALUE.match(text, found.end())) is None:
             continue
-        if not between and not found[1]:  # a value after a space is one of an option alone
+        if not forms.is_named(found[2], found[1], found[3].strip(" \t\"'"), value[3]):
             continue
-        value = _VALUE.match(text, found.end())
-        if (
-            value is None
-            or value[3].startswith(MASK)
-            or value[3].isdigit()
-            or value[3].lower() in ("none", "null", "true", "false")
-        ):
+        if value[3].startswith(MASK) or value[3].isdigit() or value[3].lower() in ("none", "null", "true", "false"):
             continue
         parts += [text[at : value.start(3)], MASK]
         at = value.end()
+    text = "".join(parts) + text[at:] if parts else text
+    return forms.SPOKEN.sub(lambda found: f"{found[1]}{MASK}" if forms.looks_random(found[2]) else found[0], text)
+
+
+def _masked_headers(text: str) -> str:
+    """`Authorization: Digest …`, `Cookie: …`: to the end of the line, or of the text in quotes, or of the one word."""
+    parts, at = [], 0
+    for found in forms.HEADER.finditer(text):
+        if found.start() < at:
+            continue
+        ends = re.compile(rf"[\r\n{found[1]}]" if found[1] or not found[2] else r"[\s\"',}\]]")
+        end = ends.search(text, found.end())
+        parts += [text[at : found.end()], MASK]
+        at = end.start() if end else len(text)
     return "".join(parts) + text[at:] if parts else text
 
 
 def _masked_entry(key: str, entry: Any) -> Any:
-    name = _simple(key)
-    if isinstance(entry, Mapping) and name in _HOLDERS:
-        return dict.fromkeys(entry, MASK)
-    if isinstance(entry, str) and entry and _is_secret_key(name):
+    name = forms.simple(key)
+    if forms.is_holder(name) and not isinstance(entry, str):
+        return _hidden(entry)
+    if forms.is_secret_key(name, entry):
+        return _hidden(entry)
+    if isinstance(entry, str) and forms.is_guessed_key(name, entry):
         return MASK
+    if isinstance(entry, list) and any(isinstance(word, str) and forms.is_guessed_key(name, word) for word in entry):
+        return _hidden(entry)
+    if forms.is_command(name) and isinstance(entry, str):
+        return _masked_named(masked(entry))
+    if forms.is_command(name) and isinstance(entry, list):
+        return [_masked_named(word) if isinstance(word, str) else word for word in _masked_words(entry)]
     return masked(entry)
+
+
+def _hidden(value: Any) -> Any:
+    """A value under a secret's name: all texts and numbers in it masked, its form as it is."""
+    if isinstance(value, Mapping):
+        return {key: _hidden(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_hidden(entry) for entry in value]
+    return value if value is None or value == "" or isinstance(value, bool) else MASK
 
 
 def _masked_words(words: Iterable[Any]) -> list[Any]:
@@ -274,15 +235,19 @@ def _option(word: Any) -> tuple[str, str, bool]:
         return "", "", False
     option, equals, _ = word.partition("=")
     if word.startswith("-"):
-        return option, equals, _simple(option) in _NAMES | _WEAK_NAMES
-    return option, equals, bool(equals and _ASSIGNED.fullmatch(option) and _VARIABLE.search(option))
+        return option, equals, forms.is_secret_key(forms.simple(option))
+    return option, equals, bool(equals and forms.ASSIGNED.fullmatch(option) and forms.VARIABLE.search(option))
 
 
 def _secrets_of(value: Any, key: str = "", *, held: bool = False) -> Iterator[str]:
     """The secrets in a config."""
     if isinstance(value, Mapping):
         for name, entry in value.items():
-            yield from _secrets_of(entry, str(name), held=held or _simple(key) in _HOLDERS)
+            yield from _secrets_of(
+                entry,
+                str(name),
+                held=held or forms.is_holder(forms.simple(key)) or forms.is_secret_key(forms.simple(key)),
+            )
     elif isinstance(value, list | tuple):
         hidden = False
         for word in value:
@@ -290,12 +255,15 @@ def _secrets_of(value: Any, key: str = "", *, held: bool = False) -> Iterator[st
             if hidden and isinstance(word, str):
                 yield word
             elif secret and equals:
-                yield word[len(option) + 1 :]
+                yield (found := word[len(option) + 1 :])
+                yield from found.split()[:1]  # a whole command in one word
             else:
-                yield from _secrets_of(word)
+                yield from _secrets_of(word, key, held=held or forms.is_secret_key(forms.simple(key)))
             hidden = secret and not equals
     elif isinstance(value, str):
-        if held or _is_secret_key(_simple(key)):
+        if forms.is_command(forms.simple(key)) and len(words := value.split()) > 1:
+            yield from _secrets_of(words, key, held=held)
+        if held or forms.is_secret_key(name := forms.simple(key)) or forms.is_guessed_key(name, value):
             yield value
         if key == "key_variable":
             yield os.environ.get(value, "")
@@ -304,14 +272,28 @@ def _secrets_of(value: Any, key: str = "", *, held: bool = False) -> Iterator[st
 
 def _secrets_in(text: str, decodings: int) -> Iterator[str]:
     """The secrets of the URLs in a text, and of those that stand percent-encoded in their parameters."""
-    for authority in _AUTHORITY.finditer(text):
+    for authority in forms.AUTHORITY.finditer(text):
         userinfo, _, _ = authority[2].rpartition("@")
         user, _, password = userinfo.partition(":")
         yield from filter(None, (userinfo, password or user))
-    for parameter in _PARAMETER.finditer(text):
-        name, value = _simple(parameter[2]), parameter[3]
-        if not _is_secret(name, value):
+    for broken in forms.BROKEN_AUTHORITY.finditer(text):
+        yield broken[2]
+    for part in forms.PATH_PARTS.finditer(text):
+        if forms.looks_random(part[2]):
+            yield part[2]
+    for bot in forms.BOT.finditer(text):
+        yield bot[2]
+    for nested in forms.NESTED.finditer(text):
+        for times, inner in enumerate(_decoded(nested[0], decodings), start=1):
+            yield from _secrets_in(inner, decodings - times)
+    for parameter in forms.PARAMETER.finditer(text):
+        name, value = forms.simple(parameter[2]), parameter[3]
+        if forms.looks_random(value):
+            yield value
+        elif not forms.is_secret_parameter(name, value):
             for times, inner in enumerate(_decoded(value, decodings), start=1):
                 yield from _secrets_in(inner, decodings - times)
-        elif name not in _DATES and not (name in _SHORT_NAMES and value.isalpha()):  # a word of other messages too
+        elif name not in forms.DATES and not (
+            forms.is_short_name(name) and value.isalpha()
+        ):  # a word of other messages too
             yield value

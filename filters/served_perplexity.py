@@ -44,7 +44,7 @@ class CaptionQuestions(Questions):
     """How likely each caption is."""
 
     def __init__(self, scorer: ServedPerplexityScorer, client: ModelClient, model: str) -> None:
-        super().__init__(scorer.connection(), scorer.client, client, [model, scorer.parameters()])
+        super().__init__(scorer.connection(), scorer.client, client, [model, scorer.parameters()], scorer.servers())
         self._model_name = scorer.model_name
 
     async def ask(self, sample: Row) -> Row:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmcorpus.curation.store import storage, written
+from mmcorpus.curation.store.references import References, open_references
 from mmcorpus.curation.store.shards import IMAGE_EXTENSIONS, SUCCESS, EncodedImage, Shard, read_rows, read_schema
 from mmcorpus.curation.store.tars import is_readable, read_tar, sample_of
 
@@ -98,6 +99,33 @@ class OpenTar:
                 raise LookupError(f"{tar} ends inside the image of sample {key}")
             images.append(EncodedImage(extension=extension, data=data))
         return tuple(images)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Referred:
+    """The images of a shard of references, as `OpenTar` gives a tar's."""
+
+    references: References
+
+    @property
+    def path(self) -> str:
+        return self.references.path
+
+    @property
+    def damage(self) -> str:
+        return self.references.damage
+
+    def images(self, key: str, numbers: Sequence[int] | None = None) -> tuple[EncodedImage, ...]:
+        """See `OpenTar.images`; what is gone or has changed since it was indexed is missing."""
+        found = self.references.images(key, numbers)
+        return tuple(EncodedImage(extension=extension, data=data) for extension, data in found)
+
+
+def open_images(shard: Shard) -> OpenTar | Referred:
+    """The images of a shard, wherever they lie."""
+    if shard.references:
+        return Referred(references=open_references(shard.root, shard.name))
+    return open_tar(shard.tar)
 
 
 def open_tar(path: str) -> OpenTar:

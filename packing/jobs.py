@@ -17,7 +17,7 @@ from mmcorpus.curation.store.shards import EncodedImage, shard_at
 from mmcorpus.packing import manifest, packs
 from mmcorpus.packing.annotations import captions_of
 from mmcorpus.packing.config import PlanConfig
-from mmcorpus.packing.inputs import OpenTar, open_tar, read_texts, sizes_of
+from mmcorpus.packing.inputs import OpenTar, Referred, open_images, read_texts, sizes_of
 from mmcorpus.packing.samples import FittedSample, Rejection, asks_sizes, fit_rows
 from mmcorpus.packing.sequence import PackedSequence
 from mmcorpus.packing.tokens import load_tokenizer, tokenizer_fingerprint
@@ -94,7 +94,9 @@ def write_pack_shard(job: PackJob) -> dict[str, Any]:
     return {**writer.record, "resumed": False}
 
 
-def _images(tar: OpenTar, key: str, sample: FittedSample, parts: tuple[FittedSample, ...]) -> tuple[EncodedImage, ...]:
+def _images(
+    tar: OpenTar | Referred, key: str, sample: FittedSample, parts: tuple[FittedSample, ...]
+) -> tuple[EncodedImage, ...]:
     """A sample's images; raises LookupError if any of its parts lacks one, so that all of a document goes or none."""
     if sample.tokens.images is None:
         return tar.images(key)
@@ -132,7 +134,7 @@ def _assemble(
 
 def _inputs(
     job: PackJob, rows: pa.Table
-) -> dict[tuple[str, str], tuple[OpenTar, dict[str, tuple[str, tuple[FittedSample, ...]]]]]:
+) -> dict[tuple[str, str], tuple[OpenTar | Referred, dict[str, tuple[str, tuple[FittedSample, ...]]]]]:
     """By source and input shard, its tar, and by uid a sample's key in it and its parts as tokens."""
     tokenizer = _tokenizer(storage.join(job.out, "tokenizer"), job.tokenizer_fingerprint, job.chat_template)
     wanted: dict[tuple[str, str, Any], dict[str, tuple[str, ...]]] = {}
@@ -149,7 +151,7 @@ def _inputs(
         answers = fit_rows(tokenizer, kind, spoken, job.config, sizes_of(table) if sized else ())
         found = zip(uids, keys, answers, strict=True)
         samples = {uid: (key, answer) for uid, key, answer in found if not isinstance(answer, Rejection)}
-        inputs[source, name] = open_tar(shard.tar), samples
+        inputs[source, name] = open_images(shard), samples
     return inputs
 
 
@@ -183,7 +185,7 @@ def _fingerprint(job: PackJob, rows: pa.Table) -> str:
         "rows": rows.to_pydict(),
         "config": job.config.settings(),
         "tokenizer": job.tokenizer_fingerprint + job.chat_template,
-        "inputs": [[_size(shard.parquet), _size(shard.tar)] for shard in inputs],
+        "inputs": [[_size(shard.parquet), _size(shard.images)] for shard in inputs],
     }
     return hashlib.blake2b(json.dumps(identity, sort_keys=True).encode(), digest_size=16).hexdigest()
 

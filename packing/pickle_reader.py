@@ -40,6 +40,8 @@ class PickledSequence:
     """Shape (context,), padding included."""
     lengths: tuple[int, ...]
     """Positions of each sample, its images expanded."""
+    labels: npt.NDArray[np.int64] | None = None
+    """What is to be learned, shape (context,), -100 where nothing is; None in theirs, which learn all but images."""
 
 
 def read_pickle(path: str) -> PickledSequence:
@@ -54,7 +56,12 @@ def read_pickle(path: str) -> PickledSequence:
         input_ids, lengths = content["input_ids"], content["lengths"]
         if not isinstance(input_ids, np.ndarray) or type(lengths) is not list:
             raise ValueError(f"input_ids is a {type(input_ids).__name__}, lengths is a {type(lengths).__name__}")
-        return PickledSequence(images=tuple(images), input_ids=input_ids, lengths=tuple(map(_integer, lengths)))
+        labels = content.get("labels")
+        if labels is not None and (not isinstance(labels, np.ndarray) or len(labels) != len(input_ids)):
+            raise ValueError("labels are no tensor as long as input_ids")
+        return PickledSequence(
+            images=tuple(images), input_ids=input_ids, lengths=tuple(map(_integer, lengths)), labels=labels
+        )
     except (pickle.UnpicklingError, EOFError, *_MALFORMED) as error:
         reason = str(error) or type(error).__name__
         raise PackError(f"{path} is not a pickle of Open-Qwen2VL's layout: {reason}; nothing in it was run") from error

@@ -1,7 +1,8 @@
 """Open-Qwen2VL's packed layout, for its users: one pickle a sequence, written from packs (read: `pickle_reader.py`).
 
 `OUT/{shard}/{sequence}.pkl` is a dict of `image_tensors` (list of PIL RGB images), `input_ids` (torch.long, one -200 an
-image, right-padded to the context length in unexpanded tokens) and `lengths` (expanded, one a sample);
+image, right-padded to the context length in unexpanded tokens), `lengths` (expanded, one a sample) and `labels`: the
+ids once more, -100 wherever nothing is to be learned – questions, images, padding –, as their collator takes them.
 `OUT/{shard}_stats.json`, written last, commits a shard. What differs from their packer: names are the sequences'
 numbers, so a rerun gives the same files; padding is the pack's own tokenizer's and named in the stats; shrinking keeps
 the aspect ratio; a sample does not begin with `<s>`.
@@ -20,12 +21,15 @@ from PIL import Image, ImageOps
 from mmcorpus.curation.engine.guard import SetAside, guarded
 from mmcorpus.curation.store import storage
 from mmcorpus.filters.decode import open_image
+from mmcorpus.packing.lengths import IMAGE_TOKEN
 from mmcorpus.packing.materialise import MapFn
 from mmcorpus.packing.packs import PackReader
 from mmcorpus.packing.pickle_reader import PickledSequence as PickledSequence
 from mmcorpus.packing.pickle_reader import read_pickle as read_pickle
 from mmcorpus.packing.sequence import PackedSequence
 
+IGNORED: Final = -100
+"""The label that losses pass over (torch's `ignore_index`)."""
 _PROTOCOL: Final = 4
 
 
@@ -57,7 +61,7 @@ def _write_shard(packs: str, out: str, min_side: int | None, shard: str) -> dict
     reader = PackReader(packs)
     special = reader.manifest["tokenizer"]["special_ids"]
     record = next(record for record in reader.manifest["shards"] if record["name"] == shard)
-    origin = {"sha256": record["sha256"], "min_side": min_side, "pad_token_id": special["pad"]}
+    origin = {"sha256": record["sha256"], "min_side": min_side, "pad_token_id": special["pad"], "labels": IGNORED}
     path = storage.join(out, f"{shard}_stats.json")
     if storage.exists(path):
         stats: dict[str, Any] = storage.read_json(path)
@@ -70,10 +74,12 @@ def _write_shard(packs: str, out: str, min_side: int | None, shard: str) -> dict
         packed = reader[number]
         images, kept = _decode(packed, min_side)
         undecodable += [uid for uid, keep in zip(packed.uids, kept, strict=True) if not keep]
-        sample = np.repeat(np.arange(len(kept)), packed.token_counts)
-        input_ids = packed.input_ids[np.array(kept, dtype=bool)[sample]]
+        there = np.array(kept, dtype=bool)[np.repeat(np.arange(len(kept)), packed.token_counts)]
         sample_lengths = [length for length, keep in zip(packed.lengths, kept, strict=True) if keep]
-        data = dump_pickle(images, input_ids, sample_lengths, special["pad"], reader.manifest["context_length"])
+        data = dump_pickle(
+            images, packed.input_ids[there], labels_of(packed)[there], sample_lengths, special["pad"],
+            reader.manifest["context_length"],
+        )  # fmt: skip
         storage.write_bytes(storage.join(out, shard, f"{packed.sequence:08d}.pkl"), data)
         lengths.append(sum(sample_lengths))
     stats = {"len": lengths, "shard": shard, "undecodable": undecodable, **origin}
@@ -81,9 +87,25 @@ def _write_shard(packs: str, out: str, min_side: int | None, shard: str) -> dict
     return stats
 
 
+def labels_of(packed: PackedSequence) -> npt.NDArray[np.int64]:
+    """A sequence's targets beside its `input_ids`, IGNORED where there is none; shape (tokens,).
+
+    As in training, a sample's first token is never a target: nothing of its own comes before it.
+    """
+    labels = np.full(len(packed.input_ids), IGNORED, dtype=np.int64)
+    for spans in packed.loss_spans:
+        for start, end in spans:
+            labels[start:end] = packed.input_ids[start:end]
+    counts = np.asarray(packed.token_counts)
+    labels[(np.cumsum(counts) - counts)[counts > 0]] = IGNORED
+    labels[packed.input_ids == IMAGE_TOKEN] = IGNORED
+    return labels
+
+
 def dump_pickle(
     images: Sequence[Image.Image],
     input_ids: npt.NDArray[np.integer],
+    labels: npt.NDArray[np.integer],
     lengths: Sequence[int],
     pad: int,
     context_length: int,
@@ -91,12 +113,16 @@ def dump_pickle(
     """The bytes of one pickle; equal content gives equal bytes."""
     import torch
 
-    padded = np.full(max(context_length, len(input_ids)), pad, dtype=np.int64)
-    padded[: len(input_ids)] = input_ids
+    def padded(ids: npt.NDArray[np.integer], with_: int) -> torch.Tensor:
+        row = np.full(max(context_length, len(ids)), with_, dtype=np.int64)
+        row[: len(ids)] = ids
+        return torch.from_numpy(row)
+
     content = {
         "image_tensors": list(images),
-        "input_ids": torch.from_numpy(padded),
+        "input_ids": padded(input_ids, pad),
         "lengths": [int(length) for length in lengths],
+        "labels": padded(labels, IGNORED),
     }
     file = io.BytesIO()
     pickler = pickle.Pickler(file, protocol=_PROTOCOL)

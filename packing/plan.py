@@ -43,7 +43,7 @@ class PlanSource:
     shards: str
     """The folder of its shards."""
     selection: pa.Table | str
-    """The selection, or its parquet's path: `uid` and `count`."""
+    """The selection, `uid` and `count`, or its path in any form that `select` writes (.parquet, .npy, .txt)."""
     kind: Kind
     annotations: pa.Table | str | None = None
     """Pairs with several captions, or the parquet's path: `uid` and `captions` (list<string>), as a pass of

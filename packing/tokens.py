@@ -81,16 +81,18 @@ def load_tokenizer(name_or_path: str) -> "PreTrainedTokenizerFast":
                 raise _missing(name_or_path, "the folder is empty or missing")
             for name in names:
                 storage.write_bytes(f"{folder}/{name}", storage.read_bytes(storage.join(name_or_path, name)))
-            return _checked(AutoTokenizer.from_pretrained(folder), name_or_path)
+            return _checked(AutoTokenizer.from_pretrained(folder, trust_remote_code=False), name_or_path)
     try:
-        return _checked(AutoTokenizer.from_pretrained(name_or_path, local_files_only=True), name_or_path)
+        return _checked(
+            AutoTokenizer.from_pretrained(name_or_path, local_files_only=True, trust_remote_code=False), name_or_path
+        )
     except (OSError, ValueError, KeyError):
         if storage.exists(name_or_path) or name_or_path.startswith((".", "/", "~")):
             raise _missing(
                 name_or_path, "there is no tokenizer.json that transformers can read in that folder"
             ) from None
     try:
-        return _checked(AutoTokenizer.from_pretrained(name_or_path), name_or_path)
+        return _checked(AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False), name_or_path)
     except (OSError, ValueError) as error:
         raise _missing(name_or_path, f"it is not on this machine and the hub did not give it ({error})") from error
 

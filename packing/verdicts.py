@@ -10,7 +10,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mmcorpus.curation.store import ledger, storage
+from mmcorpus.curation.selection.tables import read_selection
+from mmcorpus.curation.store import ledger
 from mmcorpus.curation.store.uid import uid_fraction
 from mmcorpus.packing.inputs import uid_bytes
 from mmcorpus.packing.samples import Fitted, FittedSample, Rejection
@@ -46,7 +47,7 @@ class SourceVerdicts:
     """
 
     def __init__(self, selection: pa.Table | str, source: str, *, factor: float | None = None, salt: str = "") -> None:
-        table = storage.read_table(selection) if isinstance(selection, str) else selection
+        table = read_selection(selection) if isinstance(selection, str) else selection
         where = f"the selection of source {source!r}"
         if not {"uid", "count"} <= set(table.column_names):
             raise ValueError(f"{where} needs the columns uid and count, it has {', '.join(table.column_names)}")

@@ -7,11 +7,11 @@ from typing import Annotated, Final
 
 import typer
 
-from mmcorpus.pipelines.commands import common, curate, dedup, dfn, documents, learn, look, models, run, score
+from mmcorpus.pipelines.commands import common, curate, dedup, dfn, documents, export, learn, look, models, run, score
 
 COMMANDS: Final[tuple[Callable[..., None], ...]] = (
     *(run.run, run.validate),
-    *(curate.web, curate.render, curate.download, score.score, curate.select, curate.reshard),
+    *(curate.web, curate.render, curate.download, curate.index, score.score, curate.select, curate.reshard),
     *(dedup.dedup, dedup.methods, documents.extract, documents.export_documents),
     *(score.evaluations, score.image_based, dfn.dfn),
     *(learn.plan, learn.pack, learn.train, learn.generate),
@@ -55,6 +55,16 @@ def root(
 
 for command in COMMANDS:
     app.command(command.__name__.replace("_", "-"))(common.guarded(command))
+
+exports = typer.Typer(
+    name="export",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="Samples, documents or packs for other programs, a layout a command, whose help says what it loses.",
+)
+for layout in export.KINDS:
+    exports.command(layout.__name__)(common.guarded(layout))
+app.add_typer(exports)
 
 
 def main() -> None:

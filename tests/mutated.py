@@ -6,6 +6,7 @@ Writes a line of JSON: how many were read, how many refused, and those that did 
 give what it finds or refuse, in words that name the file; it may not crash, take long, or take much memory.
 """
 
+import base64
 import contextlib
 import gzip
 import io
@@ -278,6 +279,47 @@ def _pickle(path: Path) -> None:
     read_pickle(str(path))
 
 
+def _sources(folder: Path) -> list[tuple[str, bytes]]:
+    """What people have: tars, tables and JSON with the same images."""
+    from tests.curation.sources.conftest import as_tar, pairs, write_tar
+
+    own = pairs(4)
+    tar = write_tar(folder / "made" / "own.tar", as_tar(own)).read_bytes()
+    turns = [{"from": "human", "value": "What?"}, {"from": "gpt", "value": "A boat."}]
+    rows = [{"image": {"bytes": pair["image"], "path": None}, "conversations": turns} for pair in own]
+    table, parquet = pa.Table.from_pylist(rows), io.BytesIO()
+    pq.write_table(table, parquet, row_group_size=2)
+    listed = [{"image": base64.b64encode(pair["image"]).decode(), "conversations": turns} for pair in own]
+    lines = "\n".join(map(json.dumps, listed))
+    found = [
+        ("own.tar", tar), ("own.tar.gz", gzip.compress(tar)), ("own.parquet", parquet.getvalue()),
+        ("own.json", json.dumps(listed).encode()), ("own.jsonl", lines.encode()),
+    ]  # fmt: skip
+    for name, make in (("own.arrow", pa.ipc.new_file), ("own.stream", pa.ipc.new_stream)):
+        sink = io.BytesIO()
+        with make(sink, table.schema) as writer:
+            writer.write_table(table, max_chunksize=2)
+        found.append((name, sink.getvalue()))
+    return found
+
+
+def _source(path: Path) -> None:
+    from mmcorpus.curation.sources import IndexConfig, index
+    from mmcorpus.curation.store.shards import list_shards, read_samples
+
+    out = path.with_suffix(".out")
+    shutil.rmtree(out, ignore_errors=True)
+    kind = "pair" if ".tar" in path.name else "conversation"
+    config = IndexConfig(kind=kind)  # type: ignore[arg-type]
+    report = index(config, [str(path)], f"{out}/shards", f"{out}/ledger", workers=0, shown=False)
+    assert report.rows == report.samples + sum(report.dropped.values())
+    for shard in list_shards(f"{out}/shards"):
+        for _ in read_samples(shard):
+            pass
+    for error in report.failed.values():
+        raise ValueError(f"{path}: {error}")
+
+
 READERS: Final[Mapping[str, Reader]] = {
     "images, decoded": Reader(sound=_images, read=_decode),
     "images, resized": Reader(sound=_images, read=_resize),
@@ -292,6 +334,7 @@ READERS: Final[Mapping[str, Reader]] = {
     "scores": Reader(sound=_of_a_run("scores/pairs/caption/*.parquet"), read=_scores),
     "selections": Reader(sound=_selections, read=_selection),
     "packs": Reader(sound=_of_a_run("packs/pretrain/*"), read=_pack),
+    "sources": Reader(sound=_sources, read=_source),
     "pickles": Reader(sound=_of_a_run("packs/pretrain.pickles/*/*.pkl"), read=_pickle),
 }
 

@@ -90,7 +90,10 @@ def commands() -> dict[str, Any]:
 
 
 def options_of(command: str) -> set[str]:
-    return {opt for p in commands()[command].params for opt in (*p.opts, *p.secondary_opts)} | {"--help", "-h"}
+    """Of a command, or of all the commands of a group (`export`)."""
+    inner = getattr(commands()[command], "commands", {}) if command else {}
+    own = {opt for one in inner.values() for p in one.params for opt in (*p.opts, *p.secondary_opts)}
+    return own | {opt for p in commands()[command].params for opt in (*p.opts, *p.secondary_opts)} | {"--help", "-h"}
 
 
 def wrong_command(text: str, *, whole: bool) -> Iterator[str]:
@@ -107,6 +110,12 @@ def wrong_command(text: str, *, whole: bool) -> Iterator[str]:
         yield f"{text!r}: there is no command {words[0]!r}"
         return
     command = commands()[words[0]]
+    inner = getattr(command, "commands", None)
+    if inner is not None and words[1:] and words[1] not in {"KIND", "--help"}:
+        if words[1] not in inner:
+            yield f"{text!r}: {words[0]} has no command {words[1]!r}"
+            return
+        command, words = inner[words[1]], words[1:]
     try:
         command.make_parser(command.context_class(command, info_name=words[0])).parse_args(words[1:])
     except Exception as error:  # click's own usage errors, of the click that typer carries

@@ -205,7 +205,9 @@ def build_language(source: str | RandomLanguage, vocabulary: int) -> Any:
                 tie_word_embeddings=True,
             )
         )
-    language: Any = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, attn_implementation="sdpa")
+    language: Any = AutoModelForCausalLM.from_pretrained(
+        source, dtype=torch.float32, attn_implementation="sdpa", trust_remote_code=False
+    )
     rows = language.get_input_embeddings().weight.shape[0]
     if rows < vocabulary:
         raise ValueError(f"the packs' tokenizer has {vocabulary} tokens but {source} embeds {rows}; pack with its own")

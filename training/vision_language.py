@@ -10,6 +10,7 @@ import torch
 
 from mmcorpus.curation.store import storage
 from mmcorpus.packing.errors import PackError
+from mmcorpus.packing.foreign import ADDED, with_added
 from mmcorpus.packing.packs import PackReader
 from mmcorpus.packing.tokens import load_tokenizer
 from mmcorpus.training import checkpoint
@@ -124,11 +125,25 @@ def _load(
     """The model to train and its tokenizer: from a checkpoint, or begun; a random model takes the packs' tokenizer."""
     if source is not None:
         net, tokenizer, _ = checkpoint.load_model(source)
-        return net, tokenizer
+        return net, _added(net, tokenizer, reader)
     assert config is not None
     own = config.language if isinstance(config.language, str) else storage.join(reader.root, "tokenizer")
-    tokenizer = load_tokenizer(own)
+    tokenizer = with_added(load_tokenizer(own), reader.root)
     return build_model(config, len(tokenizer), seed), tokenizer
+
+
+def _added(
+    net: VisionLanguageModel, tokenizer: "PreTrainedTokenizerFast", reader: PackReader
+) -> "PreTrainedTokenizerFast":
+    """A checkpoint's tokenizer, with what packs of others add to it, if the model has rows for that."""
+    more = with_added(tokenizer, reader.root)
+    rows = net.language.get_input_embeddings().weight.shape[0]
+    if rows < len(more):
+        raise ValueError(
+            f"{reader.root} uses {len(more):,} tokens ({', '.join(ADDED)} among them), and the model embeds {rows:,}: "
+            "begin with a model that has spare rows, as Qwen2.5 has"
+        )
+    return more
 
 
 def _named(name: str, by_source: dict[str, float]) -> dict[str, dict[str, float]]:

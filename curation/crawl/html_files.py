@@ -2,7 +2,8 @@
 
 import tarfile
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import IO, Any, Final
 from urllib.parse import quote
 
@@ -60,6 +61,36 @@ def read_tar(path: str, file: IO[bytes], config: PagesConfig, position: Position
 
     What follows damage in it is lost, and one failure.
     """
+    limit = config.extraction.max_bytes + 1
+    for member in walk_tar(path, file, position, lambda name: limit if is_html_name(name) else None):
+        if isinstance(member, Failure):
+            yield member
+        elif member.data is None:
+            yield _other(path, member.name, member.offset, member.size, member.after)
+        else:
+            yield _page(path, member.name, member.data, member.offset, member.after, config, member.size)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TarMember:
+    """A file of a tar."""
+
+    name: str
+    size: int
+    offset: int
+    after: Position
+    data: bytes | None
+    """Its first bytes, as many as were asked for; None if none were."""
+
+
+def walk_tar(
+    path: str, file: IO[bytes], position: Position, limit_of: Callable[[str], int | None]
+) -> Iterator[TarMember | Failure]:
+    """The files of a tar from a member on; last, of a damaged one, why what follows is lost.
+
+    Args:
+        limit_of: by a file's name, how many bytes of it to read at most; None for none.
+    """
     stream, compressed = decompressed(path, file, position.offset)
     count, offset = 0, position.offset
     try:
@@ -75,13 +106,12 @@ def read_tar(path: str, file: IO[bytes], config: PagesConfig, position: Position
                 after = Position(0, count) if compressed else Position(end)
                 if not member.isfile():
                     continue
-                if not is_html_name(member.name):
-                    yield _other(path, member.name, offset, member.size, after)
-                    continue
-                body = archive.extractfile(member).read(config.extraction.max_bytes + 1)
-                if len(body) < min(member.size, config.extraction.max_bytes + 1):
-                    raise EOFError(f"{member.name} breaks off")
-                yield _page(path, member.name, body, offset, after, config, member.size)
+                data: bytes | None = None
+                if (limit := limit_of(member.name)) is not None:
+                    data = archive.extractfile(member).read(limit)
+                    if len(data) < min(member.size, limit):
+                        raise EOFError(f"{member.name} breaks off")
+                yield TarMember(name=member.name, size=member.size, offset=offset, after=after, data=data)
             # tarfile takes a header that it cannot read for the end.
             offset = archive.offset
             stream.seek(offset)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from mmcorpus.curation.crawl.config import DEFAULT_PREFIX, PagesConfig
 from mmcorpus.curation.crawl.html_files import is_html_name
-from mmcorpus.curation.crawl.kinds import ARC_FILE, UnknownKind, file_kind
+from mmcorpus.curation.crawl.kinds import UnknownKind, file_kind
 from mmcorpus.curation.crawl.published import TABLES
 from mmcorpus.curation.crawl.streams import open_input
 from mmcorpus.curation.store import storage
@@ -18,19 +18,18 @@ from mmcorpus.curation.store.compressed import DECODE_ERRORS, decompressed, plai
 from mmcorpus.filters.secrets import masked_text
 from mmcorpus.filters.web import reading
 
-_WARC: Final = re.compile(r"\.warc(\.wet)?(\.gz|\.zst)?\Z")
+_WARC: Final = re.compile(r"\.(warc(\.wet)?|arc)(\.gz|\.zst)?\Z")
 _NO_PAGES: Final = (
     (re.compile(r"\.wat(\.gz|\.zst)?\Z"), "a WAT file, metadata about pages without their contents; give the .warc.gz "
      "that it describes, or the .warc.wet.gz beside it (texts alone, with --kind text)"),
     (re.compile(r"\.cdxj?(\.gz)?\Z"), "an index of a WARC file; give the .warc.gz that it lists"),
-    (re.compile(r"\.arc(\.gz)?\Z"), ARC_FILE),
 )  # fmt: skip
 """Files of crawls that have none, by their names' ends."""
 _TABLE: Final = re.compile(r"\.parquet\Z|\.(jsonl|ndjson)(\.(gz|bz2|xz|zst))?\Z")
 _ARCHIVE: Final = re.compile(r"\.(zip|tar|tgz|tbz2|txz|tar\.(gz|bz2|xz))\Z")
 _LIST: Final = re.compile(r"(\.paths|\.txt|\.list)(\.gz)?\Z|(\A|/)paths(\.gz)?\Z")
 _NAMES: Final = (
-    ".warc, .warc.gz, .warc.zst, .html, .zip, .tar, .tar.gz, .parquet, .jsonl, .jsonl.gz, or a list: .paths.gz"
+    ".warc, .warc.gz, .warc.zst, .arc.gz, .html, .zip, .tar, .tar.gz, .parquet, .jsonl, .jsonl.gz, or a list: .paths.gz"
 )
 _MAX_LINE: Final = 16_384
 MAX_FILES: Final = 100_000
@@ -52,7 +51,7 @@ class InputFile:
     path: str
     """Of a folder of HTML files, the folder."""
     reader: str
-    """`warc`, `folder`, `zip`, `tar`, or `table`."""
+    """`warc`, `arc`, `folder`, `zip`, `tar`, or `table`."""
     names: tuple[str, ...] = ()
     """Of a folder, which of its files; a folder of many is several of these."""
     label: str = ""
@@ -174,7 +173,7 @@ def _reader(path: str, config: PagesConfig) -> str | None:
         ("warc", _WARC.search, ("auto",)),
         ("table", _TABLE.search, ("auto", *TABLES)),
         ("folder", is_html_name, ("auto", "html")),
-        ("zip" if name.endswith(".zip") else "tar", _ARCHIVE.search, ("auto", "html")),
+        ("zip" if name.endswith(".zip") else "tar", _ARCHIVE.search, ("auto", "html", *TABLES)),
     )
     return next((reader for reader, fits, formats in kinds if config.format in formats and fits(name)), None)
 
@@ -196,10 +195,8 @@ def reader_of(kind: str | None, config: PagesConfig, path: str) -> str | None:
     """The reader of a kind that `file_kind` tells; None for None. Raises UnknownKind for one that is not read."""
     if kind is None:
         return None
-    if kind == "arc":
-        raise UnknownKind(f"{path} is {ARC_FILE}")
     reader = "table" if kind == "parquet" else kind
-    formats = {"warc": ("warc",), "table": TABLES}.get(reader, ("html",))
+    formats = {"warc": ("warc",), "arc": ("warc",), "table": TABLES}.get(reader, ("html", *TABLES))
     if config.format not in ("auto", *formats):
         raise UnknownKind(
             f"{path} is a {kind} file, and format is {config.format}; leave format out, or give other files"

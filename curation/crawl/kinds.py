@@ -2,13 +2,11 @@
 
 import contextlib
 import io
-from typing import IO, Final
+from typing import IO
 
 from mmcorpus.curation.crawl.members import RECORD, GzipMembers, Members, PlainMembers, ZstdMembers
 from mmcorpus.curation.crawl.streams import Source
 from mmcorpus.curation.store.compressed import HEAD, TAR, DecodeError, chunks, compression_of
-
-ARC_FILE: Final = "an ARC file, the format before WARC; convert it: warcio recompress a.arc.gz a.warc.gz"
 
 
 class UnknownKind(ValueError):

@@ -7,6 +7,7 @@ pages     a column of HTML, one of addresses
 text      a column of text; addresses and dates where there are any
 """
 
+import base64
 import itertools
 import json
 import re
@@ -18,6 +19,8 @@ from mmcorpus.curation.crawl.config import PagesConfig
 from mmcorpus.curation.crawl.records import Failure, Item, Other, Page, Position, Ready
 from mmcorpus.curation.crawl.tables import Row, column_names, read_rows
 from mmcorpus.curation.html.nodes import ImageNode, Node, TextNode, to_json
+from mmcorpus.curation.store.members import own_uid
+from mmcorpus.filters.formats import format_of
 
 TABLES: Final = ("pages", "obelics", "mmc4", "mint1t", "text")
 """Formats of rows."""
@@ -43,21 +46,32 @@ def read_table_items(
         if row.problem is not None:
             yield _failure(path, row, *row.problem)
             continue
-        try:
-            items = list(make(path, row, config))
-        except (ValueError, TypeError, AttributeError, KeyError, IndexError, RecursionError) as error:
-            items = [_failure(path, row, BAD_ROW, f"not a row of {format}: {type(error).__name__}: {str(error)[:200]}")]
-        yield from items
+        yield from _made(make, path, row, format, config)
+
+
+def items_of(path: str, row: Row, config: PagesConfig) -> Iterator[Item]:
+    """The document of a row that stands by itself, in a tar or an array: by its keys, unless the config says what."""
+    format = config.format if config.format in ("obelics", "mmc4", "mint1t") else "auto"
+    if format == "auto":
+        format = "mmc4" if "text_list" in row.values else "obelics"
+    yield from _made(_MAKERS[format], path, row, format, config)
+
+
+def _made(make: Any, path: str, row: Row, format: str, config: PagesConfig) -> list[Item]:
+    try:
+        return list(make(path, row, config))
+    except (ValueError, TypeError, AttributeError, KeyError, IndexError, RecursionError) as error:
+        return [_failure(path, row, BAD_ROW, f"not a row of {format}: {type(error).__name__}: {str(error)[:200]}")]
 
 
 def _columns(path: str, format: str, there: Sequence[str], config: PagesConfig) -> tuple[str, list[str]]:
     """The format, if it is to be found, and the columns to read."""
     known: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # needed, and read where they are there
-        "obelics": (("texts", "images"), ("metadata", "general_metadata")),
-        "mmc4": (("text_list",), ("image_info", "url")),
-        "mint1t": (("texts", "images"), ("url",)),
+        "obelics": (("texts", "images"), ("metadata", "general_metadata", "uid")),
+        "mmc4": (("text_list",), ("image_info", "url", "uid")),
+        "mint1t": (("texts", "images"), ("metadata", "url", "uid")),
         "pages": ((config.html_col, config.url_col), ()),
-        "text": ((config.text_col,), (config.url_col,)),
+        "text": ((config.text_col,), (config.url_col, "uid")),
     }
     if format == "auto":
         fits = [name for name in ("obelics", "mmc4", "pages", "text") if set(known[name][0]) <= set(there)]
@@ -101,22 +115,31 @@ def _obelics(path: str, row: Row, config: PagesConfig) -> Iterator[Item]:
     for name, found in (("metadata", details), ("general_metadata", general)):
         if found is None:
             yield _note(path, row, f"{name} that is no JSON")
-    yield from _interleaved(path, row, (general or {}).get("url"), details or [])
+    general = general or {}
+    yield from _interleaved(path, row, general.get("url", row.values.get("url")), details or [], general.get("uid"))
 
 
 def _mint1t(path: str, row: Row, config: PagesConfig) -> Iterator[Item]:
-    yield from _interleaved(path, row, row.values.get("url"), [])
+    details = _json(row.values.get("metadata"), list)  # its own is an object; lists are those of our exports
+    yield from _interleaved(path, row, row.values.get("url"), details or [])
 
 
-def _interleaved(path: str, row: Row, url: object, details: list[Any]) -> Iterator[Item]:
+def _interleaved(path: str, row: Row, url: object, details: list[Any], uid: object = None) -> Iterator[Item]:
+    """Texts and images at their places; `image_info` has the images of those who put them into the rows."""
     nodes: list[Node] = []
-    texts, images = ([] if row.values.get(name) is None else _list(row, name) for name in ("texts", "images"))
+    named = "images" if row.values.get("images") is not None else "image_info"
+    texts, images = ([] if row.values.get(name) is None else _list(row, name) for name in ("texts", named))
     yield from _no_texts(path, row, "texts", (text for text in texts if text is not None))
-    for text, image, known in itertools.zip_longest(texts, images, details[: max(len(texts), len(images))]):
-        nodes += _paragraphs(text)
+    for text, image, said in itertools.zip_longest(texts, images, details[: max(len(texts), len(images))]):
+        known = said if isinstance(said, Mapping) else {}
+        tag = known.get("tag")
+        if isinstance(tag, str) and isinstance(text, str) and text.strip():  # a text node of ours, as it was
+            nodes.append(TextNode(text=text, tag=tag))
+        else:
+            nodes += _paragraphs(text)
         if image:
-            nodes.append(_image(image, known if isinstance(known, Mapping) else {}))
-    yield _ready(path, row, url, nodes)
+            nodes.append(_image(image, known))
+    yield _ready(path, row, url, nodes, uid=uid)
 
 
 def _mmc4(path: str, row: Row, config: PagesConfig) -> Iterator[Item]:
@@ -126,10 +149,11 @@ def _mmc4(path: str, row: Row, config: PagesConfig) -> Iterator[Item]:
     for info in row.values.get("image_info") or ():
         known = info if isinstance(info, Mapping) else {}
         place = _place_of(known.get("matched_text_index"), len(texts))
-        if place is None and (known.get("raw_url") or not isinstance(info, Mapping)):
+        image = info if known.get("image_base64") else known.get("raw_url")
+        if place is None and (image or not isinstance(info, Mapping)):
             yield _note(path, row, "image that no text is matched with")
-        elif place is not None and known.get("raw_url"):
-            images.setdefault(place, []).append(_image(known["raw_url"], {}))
+        elif place is not None and image:
+            images.setdefault(place, []).append(_image(image, {}))
     nodes: list[Node] = []
     for place, text in enumerate(texts):
         nodes += images.get(place, [])  # before the sentence that it was matched with
@@ -175,32 +199,55 @@ def _paragraphs(text: object) -> list[Node]:
     return [TextNode(text=part) for part in parts if part]
 
 
-def _image(url: object, details: Mapping[str, Any]) -> ImageNode:
-    """The image at an address. One that is none stays where it stood: the download says `bad_url` of it."""
+def picture_url(data: bytes) -> str:
+    """The address that holds an image itself."""
+    return f"data:image/{format_of(data) or 'jpeg'};base64,{base64.b64encode(data).decode()}"
+
+
+def _held(image: object) -> object:
+    """Of an image whose bytes are in the row (`datasets` keeps a struct of bytes and path, others base64) an address
+    that holds it; of any other what the row has."""
+    if isinstance(image, Mapping):
+        if isinstance(image.get("bytes"), bytes):
+            return picture_url(image["bytes"])
+        if isinstance(image.get("image_base64"), str):
+            return f"data:image/jpeg;base64,{image['image_base64']}"
+    return picture_url(image) if isinstance(image, bytes) else image
+
+
+def _image(image: object, details: Mapping[str, Any]) -> ImageNode:
+    """The image at an address, or in the row. One that is neither stays where it stood: the download says `bad_url`."""
+    url = _held(image)
     address = url if isinstance(url, str) else f"({type(url).__name__})"
     if not address.startswith(_SCHEMES):  # or it is taken as it is
         address = address.strip()
         scheme = next((scheme for scheme in _SCHEMES if address[: len(scheme)].lower() == scheme), "")
         address = scheme + address[len(scheme) :]
-    alt = details.get("alt_text")
+    words = {name: _word(details.get(name)) for name in ("caption", "title")}
     return ImageNode(
         url=address,
-        alt=alt if isinstance(alt, str) and alt else None,
+        alt=_word(details.get("alt_text")) or _word(details.get("alt")),
         width=_pixels(details.get("rendered_width")),
         height=_pixels(details.get("rendered_height")),
+        **words,
     )
+
+
+def _word(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
 
 
 def _pixels(value: object) -> int | None:
     return int(value) if isinstance(value, int | float) and 0 < value < 2**31 else None
 
 
-def _ready(path: str, row: Row, url: object, nodes: list[Node], date: str | None = None) -> Item:
+def _ready(path: str, row: Row, url: object, nodes: list[Node], date: str | None = None, uid: object = None) -> Item:
     if not nodes:
         return _failure(path, row, "empty", "neither text nor image")
     identity = to_json(nodes).encode("utf-8", "surrogatepass")
     address = url if isinstance(url, str) and url else None
-    return Ready(**_at(path, row), nodes=nodes, date=date, url=address, identity=identity)
+    own = own_uid(row.values.get("uid")) or own_uid(uid)
+    return Ready(**_at(path, row), nodes=nodes, date=date, url=address, identity=identity, uid=own)
 
 
 def _failure(path: str, row: Row, code: str, detail: str) -> Failure:

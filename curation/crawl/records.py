@@ -57,6 +57,8 @@ class Ready(Found):
     identity: bytes
     """The bytes that its uid is made of, besides the address."""
     date: str | None = None
+    uid: str | None = None
+    """Its own, if the corpus has one."""
     language: str | None = None
     """As the corpus names it: of WET files the first of CLD2's, in ISO 639-3 (`eng`)."""
 

@@ -42,10 +42,10 @@ def read_warc(path: str, source: Source, position: Position, max_page_bytes: int
     """
     source.seek(position.offset)
     for raw in RecordReader(members_of(path, source), position.skip, max_page_bytes + MAX_HEAD).records():
-        yield _item(path, raw, max_page_bytes)
+        yield item_of(path, raw, max_page_bytes)
 
 
-def _item(path: str, raw: RawRecord, limit: int) -> Item:
+def item_of(path: str, raw: RawRecord, limit: int) -> Item:
     """A record as a page, a failure, or something else."""
     url = raw.headers.get("warc-target-uri", "").strip().strip("<>").strip()
     date = raw.headers.get("warc-date", "").strip() or None

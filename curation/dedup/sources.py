@@ -70,7 +70,7 @@ def read_columns(source: Source, shard: str, columns: Sequence[str]) -> pa.Table
 
 def has_images(root: str, shard: str) -> bool:
     """Whether the images of a shard under a folder are there."""
-    return storage.exists(shard_at(root, shard).tar)
+    return storage.exists(shard_at(root, shard).images)
 
 
 def images_of(root: str, shard: str, uids: Collection[str]) -> dict[str, bytes]:

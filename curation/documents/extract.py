@@ -13,17 +13,24 @@ from urllib.parse import quote
 
 import pyarrow as pa
 
+from mmcorpus.curation.crawl.arc import read_arc
 from mmcorpus.curation.crawl.config import VOLATILE, PagesConfig
+from mmcorpus.curation.crawl.document_archives import (
+    holds_documents,
+    read_document_tar,
+    read_document_zip,
+    zip_holds_lines,
+)
 from mmcorpus.curation.crawl.html_files import read_folder, read_tar, read_zip
 from mmcorpus.curation.crawl.inputs import InputFile, find_inputs, reader_of
 from mmcorpus.curation.crawl.kinds import file_kind
 from mmcorpus.curation.crawl.optout.site_rules import BlockLists, SiteRules
-from mmcorpus.curation.crawl.published import read_table_items
+from mmcorpus.curation.crawl.published import TABLES, read_table_items
 from mmcorpus.curation.crawl.records import START, Item, Other, Position
 from mmcorpus.curation.crawl.streams import Source, open_input
 from mmcorpus.curation.crawl.warc import read_warc
 from mmcorpus.curation.documents.page_row import PageExtractor
-from mmcorpus.curation.documents.shards import SITES, Part, part_name
+from mmcorpus.curation.documents.shards import SITES, Part, file_of, part_name
 from mmcorpus.curation.documents.site_optout import COUNT as OPT_OUT_COUNT
 from mmcorpus.curation.documents.site_optout import FOLDER as OPT_OUTS
 from mmcorpus.curation.documents.site_optout import apply_site_optouts
@@ -40,6 +47,7 @@ from mmcorpus.filters.web import reading
 Kind = Literal["document", "text"]
 UNREADABLE: Final = "unreadable_file"
 """The rule, in the ledger, of a file that could not be read, or not to its end."""
+_BAD: Final = frozenset({"bad_record", "truncated"})
 MAX_PART_BYTES: Final = 256 * 2**20
 """A shard is committed before it is full where its rows would be more in memory."""
 
@@ -120,7 +128,8 @@ def extract_documents(
     return ExtractReport(
         files=len(files), pages=pages, documents=documents, texts=counts["texts"], images=counts["images"],
         failed=dict(codes.most_common()), others=dict(others.most_common()), opted_out=counts["opted_out"] + by_site,
-        shards=counts["shards"], failed_files=failed, extracted=pages - before, seconds=time.monotonic() - start,
+        shards=counts["shards"], failed_files={**_nothing_but_bad(files, out), **failed},
+        extracted=pages - before, seconds=time.monotonic() - start,
     )  # fmt: skip
 
 
@@ -203,8 +212,15 @@ def _read(config: PagesConfig, file: InputFile, opened: IO[bytes], position: Pos
     reader, path = reader_of(file_kind(opened, file.path), config, file.path) or file.reader, masked(file.path)
     if reader == "warc":
         return read_warc(path, Source(opened), position, config.extraction.max_bytes)
+    if reader == "arc":
+        return read_arc(path, Source(opened), position, config.extraction.max_bytes)
+    documents = config.format in TABLES
+    if reader == "zip" and (documents or (config.format == "auto" and zip_holds_lines(opened))):
+        return read_document_zip(path, opened, config, position)
     if reader == "zip":
         return read_zip(path, opened, config, position)
+    if reader == "tar" and (documents or (config.format == "auto" and holds_documents(path, opened))):
+        return read_document_tar(path, opened, config, position)
     if reader == "tar":
         return read_tar(path, opened, config, position)
     return read_table_items(path, opened, config.format, config, position)
@@ -234,6 +250,22 @@ def _totals(out: str) -> tuple[Counter[str], Counter[str], Counter[str]]:
         codes.update(stats["status_dict"])
         others.update(stats["others"])
     return counts, codes, others
+
+
+def _nothing_but_bad(files: Sequence[InputFile], out: str) -> dict[str, str]:
+    """Files of which nothing could be read as what they seem to be, by name, and why: they are something else, or
+    damaged from their beginning on."""
+    codes: dict[int, Counter[str]] = {}
+    for shard in list_shards(out):
+        stats = storage.read_json(shard.stats)
+        codes.setdefault(file_of(shard.name), Counter()).update(stats["status_dict"])
+    found = {}
+    for file in files:
+        mine = +codes.get(file.number, Counter())
+        if mine and not mine.keys() - _BAD:
+            told = ", ".join(f"{count:,} {code}" for code, count in mine.most_common())
+            found[masked(file.name)] = f"nothing in it can be read ({told}): see its rows in {out}"
+    return found
 
 
 def _write_ledger(out: str, ledger_root: str, failed: dict[str, str]) -> None:

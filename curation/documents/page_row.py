@@ -95,8 +95,10 @@ def _with_opt_out(node: Node, signal: Callable[[str], str | None]) -> Node:
 
 
 def uid_of(found: Page | Ready | Failure) -> str:
-    """A document's identity: its address and the digest of what was read, with the date; of a record that cannot be
-    read, where it lies."""
+    """A document's identity: its corpus' own, else its address and the digest of what was read, with the date; of a
+    record that cannot be read, where it lies."""
+    if isinstance(found, Ready) and found.uid is not None:
+        return found.uid
     digest = hashlib.blake2b(digest_size=16)
     if isinstance(found, Failure):
         digest.update(f"{found.file}\n{found.offset}\n{found.number}".encode("utf-8", "surrogatepass"))

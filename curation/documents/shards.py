@@ -35,6 +35,11 @@ def part_name(file: int, part: int) -> str:
     return f"{file:05d}{part:04d}"
 
 
+def file_of(name: str) -> int:
+    """The number of the file that a part is of."""
+    return int(name[:-4])
+
+
 @dataclass(kw_only=True)
 class Part:
     """A shard in the making."""

@@ -80,7 +80,8 @@ def is_null(value: Any) -> bool:
 
 
 def caption_text(value: Any) -> str | None:
-    """A caption's text; numbers are text, as in a CSV. Raises BadValue for what is none."""
+    """A caption's text, None where there is none. Raises BadValue for what is no text: a number is none, unless the
+    file, as a CSV, knows text alone."""
     if isinstance(value, str):
         return as_text(value)
     if is_null(value):
@@ -92,11 +93,9 @@ def caption_text(value: Any) -> str | None:
             raise BadValue("the caption is not UTF-8") from None
     if isinstance(value, list):
         raise BadValue(f"the caption is a list of {len(value)}, not text; give each caption a row of its own")
-    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
-        raise BadValue(f"the caption is of type {type(value).__name__}, not text")
-    if not math.isfinite(value):
+    if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
         raise BadValue(f"the caption is the number {value}, not text")
-    return str(value)
+    raise BadValue(f"the caption is of type {type(value).__name__}, not text")
 
 
 def as_text(value: Any) -> str | None:

@@ -45,6 +45,15 @@ class OtherList(ValueError):
     """Not the list that was expected."""
 
 
+class GrownList(OtherList):
+    """The list that was expected, and rows after it."""
+
+    def __init__(self, digest: str) -> None:
+        super().__init__(digest)
+        self.digest = digest
+        """Of the whole."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class NormalisedList:
     """A source's list, normalised."""
@@ -86,7 +95,8 @@ def normalise(
     Raises:
         ListError: a list cannot be read.
         PrivateAddress: (an OSError) it is at a private address, or redirects to one, without `allow_private`.
-        OtherList: it has another digest than expected; nothing was written.
+        OtherList: it has another digest than expected; nothing was written. GrownList, one of these, if it begins with
+            the list that was expected, which is the one that `out_lists` holds.
     """
     with reading(str(urls), allow_private=config.allow_private):
         return _normalise(config, urls, out_lists, out_ledger, expected)
@@ -104,9 +114,12 @@ def _normalise(
     known = storage.read_json(manifest) if storage.exists(manifest) else {}
     there = known.get("made_from") == made_from and storage.exists(storage.join(out_ledger, "list.parquet"))
     if expected is not None:
-        digest = known["digest"] if there else _Normaliser(config, out_lists, paths, write=False).read()
+        reader = None if there else _Normaliser(config, out_lists, paths, write=False)
+        if reader is not None and known.get("digest") == expected:
+            reader.watched = known["kept"]
+        digest = known["digest"] if reader is None else reader.read()
         if digest != expected:
-            raise OtherList
+            raise GrownList(digest) if reader is not None and reader.watched_digest == expected else OtherList
     if there:
         values = {name: value for name, value in known.items() if name != "made_from"}
         return NormalisedList(root=out_lists, **{**values, "columns": tuple(values["columns"])})
@@ -117,6 +130,24 @@ def _normalise(
     written = {name: value for name, value in asdict(result).items() if name != "root"}
     storage.write_json(manifest, {"made_from": made_from, **written})
     return result
+
+
+def has_grown(config: DownloadConfig, urls: str | Sequence[str], out_lists: str) -> bool:
+    """Whether a list begins with the one that `out_lists` holds, by the same options. Reads all of it, writes nothing.
+
+    Raises as `normalise`.
+    """
+    manifest = storage.join(out_lists, MANIFEST)
+    if not storage.exists(manifest):
+        return False
+    known = storage.read_json(manifest)
+    if known["made_from"]["options"] != {name: plain(getattr(config, name)) for name in LIST_OPTIONS}:
+        return False
+    with reading(str(urls), allow_private=config.allow_private):
+        reader = _Normaliser(config, out_lists, find_lists(urls), write=False)
+        reader.watched = known["kept"]
+        reader.read()
+    return reader.watched_digest == known["digest"]
 
 
 def _identity(path: str) -> dict[str, Any]:
@@ -140,6 +171,10 @@ class _Normaliser:
         self.entries: list[dict[str, Any]] = []
         self.blocks: list[pa.Table] = []
         self.digest = hashlib.blake2b(digest_size=16)
+        self.hashed = 0
+        self.watched: int | None = None
+        """A number of rows, of whose digest `watched_digest` is."""
+        self.watched_digest: str | None = None
         self.waiting: list[dict[str, Any]] = []
         self.files = storage.threaded(functools.partial(inspect, url_col=config.url_col), paths)
         self.schema = list_schema(config, self.files)
@@ -159,7 +194,7 @@ class _Normaliser:
                 if isinstance(row, str) and found >= max(MAX_BAD_ROWS, 0.99 * (self.rows - rows)):
                     raise ListError(f"{file.path} is no list: of its first {self.rows - rows:,} rows {found:,} cannot "
                                     f"be read; the last: {row[:200]!r}")  # fmt: skip
-        self._write_shard()
+        self._write_shard(self.files[-1].path)
         self._flush_ledger()
         return self.digest.hexdigest()
 
@@ -247,16 +282,30 @@ class _Normaliser:
             self.blocks.append(pa.Table.from_pylist(self.entries, schema=ledger.SCHEMA))
         self.entries = []
 
+    def _holds(self, name: str) -> bool:
+        try:
+            pa.array([row[name] for row in self.waiting], self.schema.field(name).type)
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+            return False
+        return True
+
     def _write_shard(self, path: str = "") -> None:
         if not self.waiting:
             return
         try:
             table = pa.Table.from_pylist(self.waiting, schema=self.schema)
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise ListError(f"{path}: an additional column does not hold what its file says: {error}") from None
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+            name = next((name for name in self.schema.names if not self._holds(name)), "")
+            raise ListError(
+                f"{path}: column {name!r} is {self.schema.field(name).type} by what the lists say, and a value is none "
+                f"({error}); write it in one type, or leave it out of save_additional_columns"
+            ) from None
         for batch in table.to_batches(max_chunksize=1_024):
             for row in batch.to_pylist():
                 self.digest.update(json.dumps(row, sort_keys=True, default=str).encode() + b"\n")
+                self.hashed += 1
+                if self.hashed == self.watched:
+                    self.watched_digest = self.digest.hexdigest()
         if self.writes:
             storage.write_table(storage.join(self.root, f"{shard_name(self.shards)}.parquet"), table)
         self.shards += 1

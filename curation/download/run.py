@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from mmcorpus.curation.download.config import VOLATILE, DownloadConfig, connect_address
 from mmcorpus.curation.download.formats import ListError
-from mmcorpus.curation.download.lists import NormalisedList, OtherList, normalise
+from mmcorpus.curation.download.lists import GrownList, NormalisedList, OtherList, normalise
 from mmcorpus.curation.download.shard import ShardDownloader, transient_positions
 from mmcorpus.curation.download.writer import RETRY_FOLDER, roll_forward, shard_name
 from mmcorpus.curation.engine.items import Ran, run_pending
@@ -82,9 +82,10 @@ def download(
 ) -> DownloadReport:
     """Download a URL list's images into shards; what is committed already is kept.
 
-    `urls` is a file, folder, glob or URL, or several. Ray must be initialised. With `retry_failed`, rows of shards that
-    were committed before this call and failed with one of TRANSIENT_CODES are fetched again and merged into their
-    shards; nothing else in these changes. Killed at any moment, it resumes to the same shards when called again.
+    `urls` is a file, folder, glob or URL, or several; of a list that grew at its end the new rows are fetched, in the
+    last shard too. Ray must be initialised. With `retry_failed`, rows of shards that were committed before this call
+    and failed with one of TRANSIENT_CODES are fetched again and merged into their shards; nothing else in these
+    changes. Killed at any moment, it resumes to the same shards when called again.
     `served` holds the `ip:port` of servers that end with this process: no shard is committed once they are gone.
 
     Raises RuntimeError without Ray, ListError (a ValueError) for lists that cannot be read or have nothing to fetch,
@@ -97,10 +98,16 @@ def download(
     claimed = _claimed(config, out_shards, out_lists)
     try:
         listed = normalise(config, urls, out_lists, out_ledger, expected=claimed)
+    except GrownList as grown:
+        # The record first: cut short after it, the next call finds the list that it expects.
+        output = _output(config, out_shards, grown.digest)
+        output.write(storage.read_json(output.record).get("found", []))
+        listed = normalise(config, urls, out_lists, out_ledger)
     except OtherList:
         raise MadeOtherwise(
-            f"{out_shards} holds shards of another list; {OTHER}. If the list grew, give the new rows as a list of "
-            "their own: another source, with another folder"
+            f"{out_shards} holds shards of another list; {OTHER}. Of a list that grew, new rows are downloaded if they "
+            "stand after the old ones, and these are as they were; or give the new rows as a list of their own: "
+            "another source, with another folder"
         ) from None
     if not listed.kept:
         raise ListError(_nothing_in(urls, listed, out_ledger))
@@ -108,14 +115,16 @@ def download(
     roll_forward(out_shards)
     storage.sweep(out_shards)
     committed = list_shards(out_shards)
-    again = _transient_rows(committed) if retry_failed else {}
     sizes = dict.fromkeys(map(shard_name, range(listed.shards)), config.number_sample_per_shard)
     sizes[shard_name(listed.shards - 1)] = listed.kept - (listed.shards - 1) * config.number_sample_per_shard
+    again = Counter(_transient_rows(committed) if retry_failed else {})
+    again.update(_grown_rows(committed, sizes))
     downloader = ShardDownloader(config=config, columns=listed.columns, out_shards=out_shards,
                                  served=tuple(connect_address("served", place) for place in served))  # fmt: skip
     ran = _run(downloader, listed, sizes, [shard.name for shard in committed], progress)
     try:
-        retried = _run(replace(downloader, retry=True), listed, again, [], progress)
+        retry = replace(downloader, retry=True, failed=retry_failed)
+        retried = _run(retry, listed, dict(again), [], progress)
     finally:
         roll_forward(out_shards)
     errors = dict(sorted((ran.failed | retried.failed).items()))
@@ -124,7 +133,7 @@ def download(
         rows[outcome.name] for each, rows in ((ran, sizes), (retried, again)) for outcome in each.outcomes
         if outcome.error is None
     )  # fmt: skip
-    tables = list(_verdicts(out_shards, listed, errors))
+    tables = list(_verdicts(out_shards, listed, sizes, errors))
     ledger.write_stage(out_ledger, "download", pa.concat_tables(tables) if tables else ledger.SCHEMA.empty_table())
     stats = [storage.read_json(shard.stats) for shard in list_shards(out_shards)]
     names = {SUCCESS: "successes", "failed_to_download": "failed_to_download", "failed_to_resize": "failed_to_resize"}
@@ -179,15 +188,21 @@ def _run(
     )
 
 
-def _verdicts(out_shards: str, listed: NormalisedList, errors: dict[str, Failure]) -> Iterator[pa.Table]:
+def _verdicts(
+    out_shards: str, listed: NormalisedList, sizes: dict[str, int], errors: dict[str, Failure]
+) -> Iterator[pa.Table]:
     """The ledger's stage `download`: a row for each row that the list kept, also where its shard failed."""
     committed = {shard.name for shard in list_shards(out_shards)}
     for number in range(listed.shards):
         shard = Shard(root=out_shards, name=shard_name(number))
         if shard.name in committed:
-            yield ledger.verdicts_of(read_rows(shard, ["uid", "error_message"]), "download")
+            rows = read_rows(shard, ["uid", "error_message"])
+            yield ledger.verdicts_of(rows, "download")
+            there = len(rows)  # fewer than the list's where it grew, and these could not be added
         else:
-            uids: Any = storage.read_table(listed.path(number), columns=["uid"])["uid"]
+            there = 0
+        if there < sizes[shard.name]:
+            uids: Any = storage.read_table(listed.path(number), columns=["uid"])["uid"].slice(there)
             messages = pa.array(
                 [f"{SHARD_FAILED}: {errors.get(shard.name, 'not downloaded')}"] * len(uids), pa.string()
             )
@@ -218,6 +233,12 @@ def _claimed(config: DownloadConfig, out_shards: str, out_lists: str) -> str | N
         _output(config, out_shards, digest).write()
     _output(config, out_shards, digest).claim()
     return digest
+
+
+def _grown_rows(committed: list[Shard], sizes: dict[str, int]) -> dict[str, int]:
+    """The committed shards that lack rows of a list that grew – the last of the list before –, and how many."""
+    lacking = {shard.name: sizes.get(shard.name, 0) - storage.read_json(shard.stats)["count"] for shard in committed}
+    return {name: count for name, count in lacking.items() if count > 0}
 
 
 def _transient_rows(committed: list[Shard]) -> dict[str, int]:

@@ -37,8 +37,8 @@ Outcome = FetchResult | FetchFailure
 class ShardDownloader:
     """A worker's task; called with a shard's number and list file.
 
-    With `retry` it does again the rows of a committed shard that failed for reasons that can pass, into the staging
-    folder, from where `writer.roll_forward` puts the shard in place.
+    With `retry` it does again the rows of a committed shard that failed for reasons that can pass, and those that its
+    list has got since, into the staging folder, from where `writer.roll_forward` puts the shard in place.
     """
 
     config: DownloadConfig
@@ -46,6 +46,8 @@ class ShardDownloader:
     """Of the list shards."""
     out_shards: str
     retry: bool = False
+    failed: bool = True
+    """With `retry`: whether rows that failed are done again, besides those that a list has more than the shard."""
     served: tuple[tuple[str, int], ...] = ()
     """Addresses and ports of servers that end with the caller: what fails once they are gone says nothing of a URL."""
 
@@ -56,10 +58,15 @@ class ShardDownloader:
         target = Shard(root=storage.join(self.out_shards, RETRY_FOLDER), name=current.name) if self.retry else current
         if not storage.exists(target.stats):
             table = storage.read_table(list_file).select(list(self.columns))
-            positions = transient_positions(current) if self.retry else list(range(len(table)))
+            positions = self._again(current, len(table)) if self.retry else list(range(len(table)))
             keys = keys_of(number, positions, self.config.number_sample_per_shard)
             self._download(target, table.take(positions), keys, current if self.retry else None)
         return storage.read_json(target.stats)
+
+    def _again(self, shard: Shard, rows: int) -> list[int]:
+        """The rows to add to a committed shard, or to do again."""
+        failed = transient_positions(shard) if self.failed else []
+        return failed + list(range(len(read_rows(shard, ["key"])), rows))
 
     def _download(self, target: Shard, table: pa.Table, keys: Sequence[str], previous: Shard | None) -> None:
         """Fetch rows in threads; resize and write them here, one after the other, as they arrive."""

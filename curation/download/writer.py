@@ -127,11 +127,14 @@ def roll_forward(root: str) -> list[str]:
 
 
 def _merged(old: pa.Table, new: pa.Table) -> pa.Table:
-    """The old rows with those of `new` in their places (by key), in the old schema."""
+    """The old rows with those of `new` in their places (by key), or after them, in the old schema."""
     place = {key: index for index, key in enumerate(old["key"].to_pylist())}
     order: list[int] = list(range(len(old)))
     for index, key in enumerate(new["key"].to_pylist()):
-        order[place[key]] = len(old) + index
+        if key in place:
+            order[place[key]] = len(old) + index
+        else:
+            order.append(len(old) + index)
     both = pa.concat_tables([old, new.select(old.schema.names).cast(old.schema)])
     return both.take(order).combine_chunks()
 

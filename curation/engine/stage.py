@@ -76,6 +76,9 @@ class Stage:
     (`list.json`, `decided-*/*`); they go with whatever goes from it."""
     scratch: tuple[str, ...] = ()
     """Patterns of files among its outputs that may be removed once all is done (`dedup/near_text/*/*`)."""
+    goes_on: Callable[[Mapping[str, Any]], bool] | None = None
+    """Whether output that was made by another config, which it is given, is a part of what this one makes: then nothing
+    is cleared, and the call adds what is missing (a list that has grown). Asked only where the config has changed."""
     translate: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
     """A config as an earlier version recorded it in today's words, where settings were regrouped since."""
 
@@ -115,6 +118,8 @@ def decide(stage: Stage, records: Records) -> Decision:
     if made_from.fingerprint not in (before.fingerprint, known.fingerprint):
         watched = stage.invalidated_by
         changed = watched is None or any(before.inputs.get(need) != inputs.get(need) for need in watched)
+        if changed and stage.goes_on is not None and before.inputs == inputs and before.status != "clearing":
+            changed = not stage.goes_on(known.config)
         clear = changed or before.status == "clearing"  # the rest of what an interrupted run was clearing
         reason = made_from.changes_from(known)
         return dataclasses.replace(decision, reason=reason, clear=clear, stale=True)

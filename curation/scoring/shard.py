@@ -150,7 +150,7 @@ class ScoreShard:
             except Exception as error:  # whatever the tar or its storage raises, the tables above stand
                 if storage.disk_is_full(error):
                     raise
-                scored.errors.append(f"{type(error).__name__}: {error} (in {work.shard.tar})")
+                scored.errors.append(f"{type(error).__name__}: {error} (in {work.shard.images})")
         if scored.handed:
             scored.uids.extend(rows.columns["uid"])
         yield scored

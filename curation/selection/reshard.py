@@ -28,6 +28,7 @@ from mmcorpus.curation.selection.blur_faces import FaceBlurring, blur_sample
 from mmcorpus.curation.selection.tables import read_selection, selection_pairs
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store import uid_arrays as uids
+from mmcorpus.curation.store.members import is_whole
 from mmcorpus.curation.store.shards import (
     SUCCESS,
     VIEW_FILE,
@@ -69,10 +70,6 @@ class OutputShard:
     def name(self) -> str:
         return self.shard.name
 
-    @property
-    def samples(self) -> int:
-        return sum(int((part.last - part.first).sum()) for part in self.parts)
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReshardReport:
@@ -82,6 +79,8 @@ class ReshardReport:
     """Output shards that are there now."""
     samples: int
     """Samples in them, copies included."""
+    not_written: int
+    """Copies that could not be: rows of their parquets with the reason, `not_in_tar` or `undecodable`."""
     resumed: int
     """Of these shards, the ones that an earlier run had committed."""
     missing: tuple[str, ...]
@@ -129,9 +128,11 @@ def reshard(
     ran = run_pending(lambda: work, outputs, committed=committed, title="reshard", workers=workers)
     failed = {name: str(failure) for name, failure in ran.failed.items()}
     written = [output for output in outputs if output.shard.name not in failed]
+    stats = storage.threaded(lambda output: storage.read_json(output.shard.stats), written)
     return ReshardReport(
         shards=len(written),
-        samples=sum(output.samples for output in written),
+        samples=sum(one["successes"] for one in stats),
+        not_written=sum(one["count"] - one["successes"] for one in stats),
         resumed=ran.resumed,
         missing=missing,
         unreadable=unreadable,
@@ -224,23 +225,32 @@ def _output(
 def write_output(output: OutputShard, blur: FaceBlurring | None = None) -> dict[str, Any]:
     """Write one output shard; returns its number of samples.
 
+    A sample that its tar lacks, and one with faces that cannot be decoded, has a row with the reason.
+
     Raises:
-        OSError: an input tar is damaged or lacks a sample that its rows promise; nothing is committed.
+        OSError: an input tar is damaged or cut; nothing is committed.
     """
     number = 0
     with ShardWriter(output.shard) as writer:
         for part in output.parts:
             boxes = blur.boxes(part.shard.name) if blur is not None else {}
             nodes = _nodes(part)
-            for found, copy in _copies(part):
-                sample = blur_sample(found, boxes)
+            for uid, found, copy in _copies(part):
                 suffix = f"-{copy}" if copy else ""
                 key = f"{output.shard.name}{number:0{output.digits}d}{suffix}"
-                meta = {**sample.meta, "copy": copy}
-                if found.uid in nodes:
-                    meta["nodes"] = nodes[found.uid]
-                writer.write(Sample(key=key, uid=sample.uid, caption=sample.caption, images=sample.images, meta=meta))
                 number += 1
+                if found is None:
+                    writer.fail(key, uid, f"not_in_tar: {part.shard.images} lacks it")
+                    continue
+                try:
+                    sample = blur_sample(found, boxes)
+                except ValueError as error:
+                    writer.fail(key, uid, f"undecodable: {error}")
+                    continue
+                meta = {**sample.meta, "copy": copy}
+                if uid in nodes:
+                    meta["nodes"] = nodes[uid]
+                writer.write(Sample(key=key, uid=uid, caption=sample.caption, images=sample.images, meta=meta))
     return {"samples": number}
 
 
@@ -256,8 +266,11 @@ def _nodes(part: Part) -> dict[str, str]:
     return found
 
 
-def _copies(part: Part) -> Iterator[tuple[Sample, int]]:
-    """The copies of a part's samples, in the order of the tar (which needs one sample in memory at a time)."""
+def _copies(part: Part) -> Iterator[tuple[str, Sample | None, int]]:
+    """The copies of a part's samples, in the order of the tar (which needs one sample in memory at a time).
+
+    Those that a whole tar lacks come last, without a sample.
+    """
     names = (str(uid) for uid in uids.decode(part.pairs).to_pylist())
     ranges = dict(zip(names, zip(part.first.tolist(), part.last.tolist(), strict=True), strict=True))
     try:
@@ -265,9 +278,11 @@ def _copies(part: Part) -> Iterator[tuple[Sample, int]]:
             # Popped, so that a uid that stands twice in a tar is taken once, as in the plan.
             first, last = ranges.pop(sample.uid, (0, 0))
             for copy in range(first, last):
-                yield sample, copy
+                yield sample.uid, sample, copy
+        if ranges and not part.shard.references and not is_whole(part.shard.tar):
+            raise EOFError(f"it ends early, {len(ranges)} samples of its rows are missing")
     except (OSError, ValueError, EOFError, tarfile.TarError) as error:
-        raise OSError(f"input shard {part.shard.tar} cannot be read: {error}") from error
-    if ranges:
-        lacking = next(iter(ranges))
-        raise OSError(f"input shard {part.shard.tar} lacks {len(ranges)} samples of its rows, e.g. {lacking}")
+        raise OSError(f"input shard {part.shard.images} cannot be read: {error}") from error
+    for uid, (first, last) in ranges.items():
+        for copy in range(first, last):
+            yield uid, None, copy

@@ -86,7 +86,7 @@ def _told(parquet: str, columns: Sequence[str] | None) -> pa.Table:
         table = storage.read_table(parquet, columns=told)
     if "conversations" in table.column_names and pa.types.is_nested(table["conversations"].type):
         place = table.column_names.index("conversations")
-        table = table.set_column(place, "conversations", _column(table["conversations"].to_pylist()))
+        table = table.set_column(place, "conversations", column_of(table["conversations"].to_pylist()))
     for name in _OURS if wanted is None else [name for name in _OURS if name in wanted]:
         if name not in table.column_names:
             values = pa.repeat(pa.scalar(SUCCESS if name == "status" else None, pa.string()), len(table))
@@ -150,7 +150,7 @@ def _of_tar(tar: str) -> pa.Table:
         name: pa.array([None if row[name] is None else storable(row[name]) for row in told], pa.string())
         for name in _FIRST
     }
-    return pa.table({**columns, **{name: _column([row["meta"].get(name) for row in told]) for name in more}})
+    return pa.table({**columns, **{name: column_of([row["meta"].get(name) for row in told]) for name in more}})
 
 
 def _plain(value: Any) -> Any:
@@ -160,7 +160,7 @@ def _plain(value: Any) -> Any:
     return storable(value) if isinstance(value, str) else value
 
 
-def _column(values: list[Any]) -> Any:
+def column_of(values: list[Any]) -> Any:
     """Values of one type as they are, others and what is nested as JSON text."""
     values = [_plain(value) for value in values]
     try:

@@ -3,8 +3,9 @@
 import hashlib
 import itertools
 import json
+import re
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from mmcorpus.curation.store import storage, written
@@ -52,11 +53,17 @@ def is_whole(path: str) -> bool:
 
 
 def images_in(parts: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
-    """Extension and bytes of a sample's images, by name."""
-    for ending, data in sorted(parts.items()):
+    """Extension and bytes of a sample's images, by name; numbers in names as numbers, so that `2.jpg` is before
+    `10.jpg`."""
+    for ending, data in sorted(parts.items(), key=lambda part: image_order(part[0])):
         extension = ending.rpartition(".")[2]
         if extension in IMAGE_EXTENSIONS:
             yield extension, data
+
+
+def image_order(ending: str) -> tuple[list[int], str]:
+    """By which a sample's images are sorted."""
+    return [int(number) for number in re.findall(r"\d{1,18}", ending.rpartition(".")[0])[:4]], ending
 
 
 def meta_of(path: str, parts: Mapping[str, bytes]) -> dict[str, Any]:
@@ -72,10 +79,11 @@ def meta_of(path: str, parts: Mapping[str, bytes]) -> dict[str, Any]:
 
 def caption_of(path: str, parts: Mapping[str, bytes]) -> str | None:
     """A sample's text; None if there is none. Raises `storage.Damaged` for what is not UTF-8."""
-    if "txt" not in parts:
+    ending = next((ending for ending in ("txt", "caption") if ending in parts), None)
+    if ending is None:
         return None
     with storage.reading(path, TAR):
-        return parts["txt"].decode()
+        return parts[ending].decode()
 
 
 def content_uid(meta: Mapping[str, Any], caption: str | None, parts: Mapping[str, bytes]) -> str | None:
@@ -87,9 +95,15 @@ def content_uid(meta: Mapping[str, Any], caption: str | None, parts: Mapping[str
     if (uid := row_uid(meta.get("url"), caption, meta.get("conversations"))) is not None:
         return uid
     images = [hashlib.sha256(data).hexdigest() for _, data in images_in(parts)]
-    if not images and not caption:
-        return None
-    return pair_uid(f"sha256:{','.join(images)}", caption or "")
+    turns = meta.get("conversations")
+    turns = json_text(turns) if isinstance(turns, list | dict) else turns
+    return hashed_uid(images, caption, turns if isinstance(turns, str) else None)
+
+
+def hashed_uid(images: Sequence[str], caption: str | None, turns: str | None = None) -> str | None:
+    """The uid of a sample without a url: of the SHA-256 of its images, in order, and of what is said of them."""
+    words = "\n".join(text for text in (caption, turns) if text)
+    return pair_uid(f"sha256:{','.join(images)}", words) if images or words else None
 
 
 def own_uid(value: object) -> str | None:

@@ -5,6 +5,8 @@ and `error_message`; `00000_stats.json` is written last and is the commit. A doc
 
 A *view* is a folder of shards without tars, whose `view.json` says whose tars they speak of and at which level: a row
 may be an image of a document, a paragraph, or a document as it was trimmed. It is listed and read as any other folder.
+
+So is a folder of shards whose images lie in files of others (`curation/store/references.py`).
 """
 
 import contextlib
@@ -23,11 +25,13 @@ from typing import Any, Final, Literal, get_args
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mmcorpus.curation.store import bare, members, storage
+from mmcorpus.curation.store import bare, members, references, storage
 from mmcorpus.curation.store.members import Parts, content_uid, images_in, own_uid, read_members
 
 IMAGE_EXTENSIONS: Final = members.IMAGE_EXTENSIONS
 SUCCESS: Final = bare.SUCCESS
+UNREAD: Final = "failed_to_read"
+"""The status of a row whose sample could not be read where it lay."""
 VIEW_FILE: Final = "view.json"
 Level = Literal["", "image", "paragraph", "document"]
 """What a row of a view is; empty for shards that are no view."""
@@ -66,6 +70,8 @@ class Shard:
     level: Level = ""
     of: str = ""
     """Of a view, the folder of the shards that it speaks of."""
+    references: bool = False
+    """Whether a table in place of the tar says where the images lie."""
 
     @property
     def tar(self) -> str:
@@ -80,26 +86,38 @@ class Shard:
     def stats(self) -> str:
         return storage.join(self.root, f"{self.name}_stats.json")
 
+    @property
+    def images(self) -> str:
+        """The file that has the images, or the table that says where they lie."""
+        return references.images_path(self.root, self.name) if self.references else self.tar
+
 
 def list_shards(root: str) -> list[Shard]:
     """The committed shards under `root`, by name."""
     names = storage.list_names(root)
     level, of = _view(root) if VIEW_FILE in names else ("", "")
+    referring = references.REFERENCES_FILE in names
     matches = (_STATS.match(name) for name in names)
-    return sorted(Shard(root=os.fspath(root), name=match[1], level=level, of=of) for match in matches if match)
+    return sorted(
+        Shard(root=os.fspath(root), name=match[1], level=level, of=of, references=referring)
+        for match in matches
+        if match
+    )
 
 
 def no_shards(root: str) -> ValueError:
     """The error of a folder without committed shards; what lies there instead is named."""
     names = storage.list_names(root)
     tars = [name for name in names if name.endswith(".tar")]
-    text = f"there are no complete shards (00000_stats.json …) under {root}; download first"
+    text = (
+        f"there are no complete shards (00000_stats.json …) under {root}; download first, or make them of what you "
+        "have: mmcorpus index PATH --out FOLDER"
+    )
     if tars:
         text = (
             f"{root} has tars ({tars[0]}{', …' if len(tars) > 1 else ''}), but no NUMBER_stats.json, which says that a "
-            "shard is complete. A shard is NUMBER.tar (NUMBER: digits alone, as in 00000.tar), NUMBER.parquet if there "
-            'is any, and NUMBER_stats.json with {"successes": HOW MANY SAMPLES}: rename other tars, '
-            "and write the stats of those that are complete; an unfinished download is finished by running it again"
+            "shard is complete. Tars of others are read where they lie after `mmcorpus index "
+            f"{root} --out FOLDER`, as FOLDER/shards; an unfinished download is finished by running it again"
         )
     return ValueError(text)
 
@@ -107,7 +125,8 @@ def no_shards(root: str) -> ValueError:
 def shard_at(root: str, name: str) -> Shard:
     """The shard of a name under `root`, committed or not, which may be a view's."""
     level, of = _view(root) if storage.exists(storage.join(root, VIEW_FILE)) else ("", "")
-    return Shard(root=os.fspath(root), name=name, level=level, of=of)
+    referring = not level and storage.exists(references.images_path(root, name))
+    return Shard(root=os.fspath(root), name=name, level=level, of=of, references=referring)
 
 
 def _view(root: str) -> tuple[Level, str]:
@@ -125,14 +144,15 @@ def _view(root: str) -> tuple[Level, str]:
 def read_rows(shard: Shard, columns: list[str] | None = None) -> pa.Table:
     """Every row of a shard, failures included; the tar is touched only where it alone says what rows there are, or
     their uids (`curation/store/bare.py`)."""
-    if shard.level:
+    if shard.level or shard.references:
         return storage.read_table(shard.parquet, columns=columns)
     return bare.read_table(shard.parquet, shard.tar, columns)
 
 
 def read_schema(shard: Shard) -> pa.Schema:
     """The schema of what `read_rows` gives."""
-    return storage.read_schema(shard.parquet) if shard.level else bare.read_schema(shard.parquet, shard.tar)
+    own = shard.level or shard.references
+    return storage.read_schema(shard.parquet) if own else bare.read_schema(shard.parquet, shard.tar)
 
 
 def read_samples(shard: Shard, uids: Collection[str] | None = None) -> Iterator[Sample]:
@@ -141,10 +161,15 @@ def read_samples(shard: Shard, uids: Collection[str] | None = None) -> Iterator[
     Of a view: its `success` rows, each with its row as `meta` and its image, the images that its `nodes` name, or none.
     A sample whose json or text cannot be read has those of its row; one without content is left out.
 
-    Raises `tarfile.ReadError` for a damaged tar.
+    Of references: its `success` rows, each with its row as `meta`, and its images; none where these are lost.
+
+    Raises `tarfile.ReadError` for a damaged tar, and `references.Moved` for files that are not as they were indexed.
     """
     if shard.level:
         yield from _read_view(shard, uids)
+        return
+    if shard.references:
+        yield from _read_references(shard, uids)
         return
     rows: dict[str, dict[str, Any]] | None = None
     for key, parts in read_members(shard.tar):
@@ -159,6 +184,18 @@ def read_samples(shard: Shard, uids: Collection[str] | None = None) -> Iterator[
             caption = row.get("caption") if errors and caption is None else caption
         if uid is not None and (uids is None or uid in uids):
             yield Sample(key=key, uid=uid, caption=caption, images=_images(parts), meta=meta)
+
+
+def _read_references(shard: Shard, uids: Collection[str] | None) -> Iterator[Sample]:
+    """The samples of a shard of references: those with images in the order in which these lie, then the others."""
+    rows = read_rows(shard)
+    with storage.reading(shard.parquet, storage.PARQUET):
+        kept = rows.filter(pc.equal(rows["status"], SUCCESS)).to_pylist()
+    wanted = {row["key"]: row for row in kept if uids is None or row["uid"] in uids}
+    for key, images in references.References(shard.root, shard.name).samples(wanted.keys()) if wanted else ():
+        encoded = tuple(EncodedImage(extension=extension, data=data) for extension, data in images)
+        yield _viewed(wanted.pop(key), encoded)
+    yield from (_viewed(row, ()) for row in wanted.values())
 
 
 def _rows_by_key(shard: Shard) -> dict[str, dict[str, Any]]:
@@ -192,7 +229,7 @@ def _read_view(shard: Shard, uids: Collection[str] | None) -> Iterator[Sample]:
         for row in wanted.pop(key, ()):
             numbers = [row["image"]] if shard.level == "image" else image_numbers(row["nodes"])
             if numbers and max(numbers) >= len(images):
-                raise tarfile.ReadError(f"{shard.tar}: sample {key!r} has no image {max(numbers)}")
+                continue  # as if the tar lacked it: it costs itself
             yield _viewed(row, tuple(images[number] for number in numbers))
 
 
@@ -255,6 +292,10 @@ class ShardWriter:
             meta["nodes"] = json.dumps(told["nodes"], ensure_ascii=False, sort_keys=True)
         self._add(f"{sample.key}.json", json.dumps(told, ensure_ascii=False, sort_keys=True).encode())
         self._rows.append(meta)
+
+    def fail(self, key: str, uid: str, message: str) -> None:
+        """Append a row alone, of a sample that could not be read: `code: detail` is its `error_message`."""
+        self._rows.append({"key": key, "uid": uid, "status": UNREAD, "error_message": message})
 
     def _add(self, name: str, data: bytes) -> None:
         assert self._tar is not None, "use ShardWriter as a context manager"

@@ -162,7 +162,8 @@ class Visits(Questions):
     def __init__(self, scorer: MllmScorer, client: ModelClient, model: str) -> None:
         settings = scorer.settings()
         decides = json.dumps([model, scorer.deciding()], sort_keys=True)
-        super().__init__(scorer.connection(), scorer.client, client, [decides, settings, scorer.rubric.system])
+        identity = [decides, settings, scorer.rubric.system]
+        super().__init__(scorer.connection(), scorer.client, client, identity, scorer.servers())
         self._scorer, self._metrics = scorer, scorer.asked
         self._body = {"model": scorer.model_name, **settings}
 

@@ -54,10 +54,20 @@ class Questions(ABC):
 
     Args:
         identity: JSON-able; with what is asked it makes the key of a kept answer, so all that decides answers.
+        servers: whose kept answers are taken: endpoints, or a name for them. None where the run starts its servers
+            itself, of which `identity` says all.
     """
 
-    def __init__(self, connection: Connection, config: ClientConfig, client: ModelClient, identity: Any) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        config: ClientConfig,
+        client: ModelClient,
+        identity: Any,
+        servers: Sequence[str] | None = None,
+    ) -> None:
         self._client, self._config, self._answers = client, config, connection.answers
+        self._servers = servers
         self._in_flight = asyncio.Semaphore(self._config.concurrency)
         self._identity = json.dumps(identity, sort_keys=True)
         self._kept: dict[str, Mapping[str, Any]] = {}
@@ -121,14 +131,23 @@ class Questions(ABC):
         prefer: Endpoint | None = None,
     ) -> tuple[Read, Endpoint | None]:
         """The answer that is kept to what is `asked`, else a server's, which is kept; and the server to go on with."""
-        key = hashlib.blake2b(f"{self._identity}\0{asked}".encode("utf-8", "replace"), digest_size=16).hexdigest()
-        kept = self._kept.get(sample["shard"], {}).get(key)
-        if kept is not None:
-            return restore(kept), prefer
+        kept = self._kept.get(sample["shard"], {})
+        if kept:
+            for place in (None,) if self._servers is None else self._servers:
+                if (found := kept.get(self._key(asked, place))) is not None:
+                    return restore(found), prefer
         answer, server = await self._client.ask(path, body, read=read, prefer=prefer)
         if self._answers is not None:
-            self._answers.keep(sample["shard"], key, {"uid": sample["uid"], **save(answer)})
+            place = None
+            if self._servers is not None:  # one name for all, or the endpoint that answered
+                place = server.url if server is not None and server.url in self._servers else self._servers[0]
+            self._answers.keep(sample["shard"], self._key(asked, place), {"uid": sample["uid"], **save(answer)})
         return answer, server
+
+    def _key(self, asked: str, server: str | None) -> str:
+        """The key of the answer to what is asked; of given servers, each has its own."""
+        text = f"{self._identity}\0{asked}" + ("" if server is None else f"\0{server}")
+        return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=16).hexdigest()
 
 
 def gravest(errors: Sequence[BaseException]) -> BaseException:

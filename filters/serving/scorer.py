@@ -33,6 +33,10 @@ class ServedScorer(Scorer):
     it, that scores of two revisions are never mixed."""
     endpoints: tuple[str, ...] = ()
     """Servers that run already: base URLs, `http://gpu1:8000/v1`."""
+    server_name: str | None = None
+    """A name of yours for what answers at the `endpoints`. Answers are kept by the endpoint that gave them, and those
+    of another are not taken, whatever its model is called; under a name they are kept by that, so that servers that are
+    the same share them, and one may move."""
     server: ServerConfig | None = None
     """Servers for the run to start; the default where there are no `endpoints`."""
     client: ClientConfig = field(default_factory=ClientConfig)
@@ -50,6 +54,8 @@ class ServedScorer(Scorer):
             raise ValueError(f"endpoints: {wrong[0]!r} is no http(s) URL; write http://host:port/v1")
         if len(set(self.endpoints)) != len(self.endpoints):
             raise ValueError("endpoints names one twice")
+        if self.server_name is not None and not (self.endpoints and self.server_name.strip()):
+            raise ValueError("server_name is a name for endpoints: give both, or leave it out")
 
     def check(self) -> None:
         variable = self.client.key_variable
@@ -71,6 +77,12 @@ class ServedScorer(Scorer):
         if self.endpoints:
             return f"{self.model_name}@{self.revision}" if self.revision else self.model_name
         return weights_identity(self.model_name, self.revision)
+
+    def servers(self) -> tuple[str, ...] | None:
+        """Whose kept answers are taken: of given endpoints theirs, or those of their name; None for servers of ours."""
+        if not self.endpoints:
+            return None
+        return (self.server_name,) if self.server_name else tuple(url.rstrip("/") for url in self.endpoints)
 
     def serving(self) -> ServerConfig | None:
         """The servers to be started for it; None if it is given endpoints."""

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import errno
 import functools
+import logging
 import os
 import signal
 import sys
@@ -77,6 +78,13 @@ def told(text: str) -> str:
     return shown(masked_text(text))
 
 
+class Told(logging.Formatter):
+    """Warnings as everything else is shown: names of files and errors of stores are the web's, too."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return told(super().format(record))
+
+
 def console(*, stderr: bool = False) -> "Console":
     """Rich's console; as wide as a log needs when it is not a terminal. What it prints is `shown`."""
     from rich.console import Console
@@ -110,6 +118,8 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
         from mmcorpus.filters.secrets import remember_environment
 
         remember_environment()
+        if logging.lastResort is not None:
+            logging.lastResort.setFormatter(Told())
         try:
             with _terminate_as_interrupt():
                 command(*args, **kwargs)

@@ -19,6 +19,7 @@ from mmcorpus.pipelines.commands.common import (
     budget_of,
     counted,
     fail_if,
+    named,
     read_config,
     say,
 )
@@ -142,6 +143,60 @@ def download(
         )
     say(f"{join(out, 'shards')}: {counted(result.counts)}")
     fail_if(result.failures)
+
+
+def index(
+    paths: Annotated[list[str], typer.Argument(metavar="PATH…", help="Files, folders or globs; local or remote.")],
+    out: Annotated[str, typer.Option("--out", help="Makes shards/ and ledger/ in this folder.", callback=a_folder)],
+    kind: Annotated[str, typer.Option("--kind", help="`pair` or `conversation`.")] = "pair",
+    image_root: Annotated[
+        str | None, typer.Option("--image-root", metavar="FOLDER", help="Below which paths of images lie.")
+    ] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option("--column", metavar="ROLE=NAME", help="Which column is the image, caption, conversations, …"),
+    ] = None,
+    settings: SettingsOption = None,
+    sample_budget: BudgetOption = None,
+    workers: WorkersOption = None,
+    num_cpus: CpusOption = None,
+) -> None:
+    """Make shards of data that you have, where it lies: images are not copied, but referred to.
+
+    Read are WebDataset tars of anybody, img2dataset's formats, folders of images and texts, Hugging Face parquet and
+    Arrow, LLaVA's and ShareGPT's JSON, chat messages. What a file is, its first bytes tell. All commands that take a
+    folder of shards take OUT/shards.
+
+    **Examples**
+
+        mmcorpus index cc12m/ --out data/cc12m
+
+        mmcorpus index llava_v1_5_mix665k.json --kind conversation --image-root playground/data --out data/llava
+
+        mmcorpus index FineVision/ai2d --kind conversation --out data/ai2d
+
+        mmcorpus index photos.parquet --column image=picture --column caption=alt --out data/photos
+    """
+    from mmcorpus.curation.sources import IndexConfig
+    from mmcorpus.curation.sources import index as run
+    from mmcorpus.curation.sources.run import download_command
+    from mmcorpus.curation.store.storage import join
+
+    data = {"kind": kind, "columns": named(columns, "--column")}
+    data |= {} if image_root is None else {"image_root": image_root}
+    config = read_config(IndexConfig, settings, data)
+    shards = join(out, "shards")
+    with budget_of(sample_budget), Cluster(num_cpus, lazy=True) as cluster:
+        report = run(config, paths, shards, join(out, "ledger"), workers=workers, start=cluster.start)
+    say(
+        f"{shards}: {report.samples:,} samples of {report.rows:,} rows in {report.shards:,} shards, {report.images:,} "
+        f"images, {report.copied:,} of them copied ({report.copied_bytes / 1e6:,.1f} MB)"
+    )
+    if report.dropped:
+        say("Dropped: " + ", ".join(f"{count:,} {rule}" for rule, count in report.dropped.items()))
+    if report.to_download:
+        say(f"{report.to_download:,} rows have their image at an address; to get these: {download_command(shards)}")
+    fail_if(f"{name}: {error}" for name, error in report.failed.items())
 
 
 def select(

@@ -1,6 +1,8 @@
 """`mmcorpus plan`, `pack`, `train`, `generate`: from a selection to a model that answers, each step on its own."""
 
-from typing import Annotated, get_args
+import os
+import time
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
@@ -19,6 +21,9 @@ from mmcorpus.pipelines.commands.common import (
     say,
 )
 
+if TYPE_CHECKING:
+    from mmcorpus.training import ModelConfig
+
 SourceOption = Annotated[
     list[str],
     typer.Option("--source", metavar="NAME=SHARDS", help="A source's name and the folder of its shards; repeatable."),
@@ -29,7 +34,10 @@ TokenizerOption = Annotated[str, typer.Option("--tokenizer", help="A Hugging Fac
 def plan(
     source: SourceOption,
     selection: Annotated[
-        list[str], typer.Option("--selection", metavar="NAME=PARQUET", help="A source's selection; repeatable.")
+        list[str],
+        typer.Option(
+            "--selection", metavar="NAME=FILE", help="A source's selection (.parquet, .npy, .txt); repeatable."
+        ),
     ],
     tokenizer: TokenizerOption,
     out: Annotated[str, typer.Option("--out", help="The plan's parquet.")],
@@ -154,7 +162,7 @@ def pack(
 
 
 def train(
-    packs: Annotated[str, typer.Argument(metavar="PACKS", help="A folder of packs.")],
+    packs: Annotated[str, typer.Argument(metavar="PACKS", help="A folder of packs, ours or Open-Qwen2VL's.")],
     out: Annotated[str, typer.Option("--out", help="Gets metrics.jsonl and checkpoints/.", callback=a_folder)],
     kind: Annotated[str, typer.Option("--kind", help="`pretrain` or `sft`: whose defaults to take.")] = "pretrain",
     init: Annotated[
@@ -165,10 +173,15 @@ def train(
         typer.Option("--model", metavar="KEY=VALUE", help="A key of the model's config; without --init."),
     ] = None,
     heldout: Annotated[str | None, typer.Option("--heldout", help="Packs to evaluate on.")] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option("--tokenizer", help="Of Open-Qwen2VL's packs: theirs; the model's by default.")
+    ] = None,
     device: DeviceOption = None,
     settings: SettingsOption = None,
 ) -> None:
     """Train a vision-language model on packs, or go on where the same command stopped. Needs no Ray.
+
+    Open-Qwen2VL's pickles and JSON packs are taken as they are, without a plan: OUT/packs holds them as ours.
 
     With several GPUs, run it under torchrun: every process calls the same command.
 
@@ -191,19 +204,48 @@ def train(
     if init and model:
         raise UsageError("--init brings its model along; leave out --model")
     stage = read_config(SFTConfig if kind == "sft" else StageConfig, settings, {"kind": kind})
+    parts = None if init else read_config(ModelConfig, model)
+    packed, evaluated = (
+        _packs_of_others(path, f"{out.rstrip('/')}/{name}", tokenizer, init, parts) if path else path
+        for path, name in ((packs, "packs"), (heldout, "packs.heldout"))
+    )
     report = run(
         stage,
-        packs,
+        packed or packs,
         out,
-        model=None if init else read_config(ModelConfig, model),
+        model=parts,
         init=init,
-        heldout_packs=heldout,
+        heldout_packs=evaluated,
         device=device,
     )
     totals = report.totals
     heldout_text = f", held-out loss {totals.heldout_loss:.4f}" if totals.heldout_loss is not None else ""
     say(f"{totals.step:,} steps, loss {totals.loss or float('nan'):.4f}{heldout_text}")
     say(f"Checkpoint: {report.checkpoint}")
+
+
+def _packs_of_others(root: str, out: str, tokenizer: str | None, init: str | None, model: "ModelConfig | None") -> str:
+    """The folder to train from: `root`, or where Open-Qwen2VL's packs that lie there were written as ours.
+
+    Of several processes the first does that; the others wait for the manifest, and end with it if it fails.
+    """
+    from mmcorpus.curation.store.storage import exists, join
+    from mmcorpus.packing.foreign import find_foreign, import_packs
+    from mmcorpus.training.checkpoint import resolve_checkpoint
+
+    if not find_foreign(root):
+        return root
+    if tokenizer is None and init is not None:
+        tokenizer = join(resolve_checkpoint(init), "tokenizer")
+    if tokenizer is None and model is not None and isinstance(model.language, str):
+        tokenizer = model.language
+    if tokenizer is None:
+        raise UsageError(f"{root} holds Open-Qwen2VL's packs: say with --tokenizer which tokenizer they are of")
+    if int(os.environ.get("RANK", "0")) == 0:
+        import_packs(root, out, tokenizer=tokenizer)
+    while not exists(join(out, "manifest.json")):
+        time.sleep(1.0)
+    return out
 
 
 def generate(

@@ -137,6 +137,12 @@ def columns_of_rows(population: Population, recipe: Recipe) -> dict[str, pa.Data
     from mmcorpus.curation.documents.shards import SCHEMA
     from mmcorpus.curation.documents.views import PARAGRAPHS, images_schema
 
+    entry = recipe.file.sources[population.source]
+    if entry.is_indexed:
+        from mmcorpus.curation.sources.inputs import FORMATS
+        from mmcorpus.curation.sources.run import known_columns
+
+        return known_columns(entry.inputs, FORMATS[str(entry.indexed_as)])
     if population.level == "sample":
         return row_columns(recipe.downloads[population.source])
     if population.level == "document":

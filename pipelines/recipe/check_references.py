@@ -1,5 +1,6 @@
 """What a recipe refers to must be there: sources, packs, stages, columns, profiles, files."""
 
+import glob
 import os
 from collections.abc import Iterable
 from typing import Any, Final
@@ -62,7 +63,9 @@ def _sources(recipe: Recipe) -> Iterable[Finding]:
             yield ("web", "also", index), f"{_absolute(folder)} holds no site (no site.json)"
     for name, entry in recipe.file.sources.items():
         path: Path = ("sources", name, "urls")
-        if entry.urls is None:
+        if entry.is_indexed:
+            yield from _here(recipe, name)
+        elif entry.urls is None:
             yield from _pages(recipe, name)
         elif not entry.urls.startswith(WEB):
             yield from _nothing_at(path, entry.urls)
@@ -70,6 +73,21 @@ def _sources(recipe: Recipe) -> Iterable[Finding]:
             yield path, _NO_WEB
         else:
             yield from _site_list(recipe, path, entry.urls)
+
+
+def _here(recipe: Recipe, name: str) -> Iterable[Finding]:
+    """What a source names of samples that are here."""
+    entry = recipe.file.sources[name]
+    key = str(entry.indexed_as)
+    for index, given in enumerate(entry.inputs):
+        single = isinstance(getattr(entry, key), str)
+        path: Path = ("sources", name, key, *([] if single else [index]))
+        if not any(sign in given for sign in "*?["):
+            yield from _nothing_at(path, given)
+        elif storage.is_local(given) and not glob.glob(given, recursive=True):
+            yield path, f"there is nothing at {_absolute(given)}"
+    if entry.image_root is not None:
+        yield from _nothing_at(("sources", name, "image_root"), entry.image_root)
 
 
 def _pages(recipe: Recipe, name: str) -> Iterable[Finding]:

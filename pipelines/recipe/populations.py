@@ -20,7 +20,7 @@ PARAGRAPHS: Final = "paragraphs"
 URLS: Final = "urls"
 TRIMMED: Final = "trimmed"
 MADE_WITH: Final = "made_with"
-"""The part of a download that its list and settings decide, whatever came of them."""
+"""The part of a download, or of an index, that its list or files and settings decide, whatever came of them."""
 
 
 Level = Literal["sample", "image", "paragraph", "document"]
@@ -56,7 +56,8 @@ def populations(file: "RecipeFile") -> dict[str, Population]:
     found: list[Population] = []
     for name, entry in file.sources.items():
         if entry.kind not in DOCUMENTS:
-            made, rows = f"{name}/download", f"{name}/download#{MADE_WITH}"
+            made = f"{name}/{'index' if entry.is_indexed else 'download'}"
+            rows = f"{made}#{MADE_WITH}"
             found.append(Population(name=name, level="sample", shards=name, made_by=made, rows_of=rows))
             continue
         nodes: dict[str, Level] = {f"{name}.{IMAGES}": "image"} if entry.kind == "document" else {}

@@ -13,6 +13,7 @@ from mmcorpus.curation.documents.config import ImageListConfig, PlaceConfig
 from mmcorpus.curation.download.config import DownloadConfig
 from mmcorpus.curation.engine.budget import SampleBudget
 from mmcorpus.curation.selection.config import SelectConfig
+from mmcorpus.curation.sources.config import IndexConfig
 from mmcorpus.curation.synthetic.miniweb.config import MiniWebConfig
 from mmcorpus.filters.dfn import DfnScorer
 from mmcorpus.filters.model import Device, Dtype
@@ -36,6 +37,8 @@ DOCUMENTS: Final = frozenset({"document", "text"})
 """The kinds of sources that are read from pages."""
 WEB: Final = "${web}"
 """In a path: the folder of the run's site."""
+INDEXED: Final = ("shards", "parquet", "json")
+"""The keys of sources whose samples are here already."""
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\Z")
 """Names become folders."""
 
@@ -58,7 +61,7 @@ class WebConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SourceConfig:
-    """One list of samples, or pages to make documents of."""
+    """One list of samples, pages to make documents of, or samples that are here."""
 
     urls: str | None = None
     """The URL list: parquet, csv, tsv, jsonl or txt, or a folder of them; local or remote. `${web}` is the site's
@@ -66,9 +69,25 @@ class SourceConfig:
     pages: str | tuple[str, ...] | None = None
     """In place of `urls`, what documents are made of: WARC files, HTML, or a corpus of documents or texts; files,
     folders, globs, lists of paths. `${web}` is the site's folder."""
+    shards: str | tuple[str, ...] | None = None
+    """In place of `urls`, samples that are here already: WebDataset tars of anybody, or folders of images and their
+    texts; files, folders, globs. They are read where they lie."""
+    parquet: str | tuple[str, ...] | None = None
+    """Likewise parquet or Arrow files whose rows hold images, as Hugging Face's do."""
+    json: str | tuple[str, ...] | None = None
+    """Likewise JSON (an array, or an object a line) that names its images or holds them: LLaVA's, ShareGPT's, chat
+    messages."""
+    columns: dict[str, str] = field(default_factory=dict)
+    """Of `shards`, `parquet`, `json`: which column is the `image`, `caption`, `conversations`, `url`, `uid`, where it
+    has none of the usual names."""
+    image_root: str | None = None
+    """Of these: the folder below which paths of images lie; null for that of the file."""
+    strip: str = ""
+    """Of these: what is taken off the beginning of such paths."""
     kind: Literal["pair", "conversation", "document", "text"] = "pair"
     """Of `urls`: an image and its caption, or an image and a conversation (column `conversations`, LLaVA's turns). Of
-    `pages`: a document of texts and images, or its text alone."""
+    `pages`: a document of texts and images, or its text alone. Of `shards`, `parquet`, `json`: an image and its
+    caption, or a conversation with any number of images."""
     download: dict[str, Any] = field(default_factory=dict)
     """Download settings of this source, over those of the recipe's `download`."""
     extract: PagesConfig = field(default_factory=PagesConfig)
@@ -81,8 +100,20 @@ class SourceConfig:
     """Drop documents that ask not to be used (`extract.opt_out` says whose wishes count)."""
 
     def __post_init__(self) -> None:
-        if (self.urls is None) == (self.pages is None):
-            raise ValueError("give either `urls` (a list of images) or `pages` (WARC, HTML, documents, texts)")
+        given = [name for name in ("urls", "pages", *INDEXED) if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                "give one of `urls` (a list of images), `pages` (WARC, HTML, documents, texts), `shards`, `parquet` "
+                f"and `json` (samples that are here); it has {' and '.join(given) or 'none'}"
+            )
+        if self.is_indexed and not getattr(self, given[0]):
+            raise ValueError(f"{given[0]} is empty; name at least one file, folder or glob")
+        if not self.is_indexed and (self.columns or self.image_root is not None or self.strip):
+            raise ValueError("`columns`, `image_root` and `strip` are of `shards`, `parquet` and `json`")
+        if self.is_indexed and self.kind in DOCUMENTS:
+            raise ValueError(f"kind: a {self.kind} is read from `pages`; name these files there")
+        if self.is_indexed:
+            self.index_config()
         if self.pages is not None and not self.pages:
             raise ValueError("pages is empty; name at least one file, folder or glob")
         if self.urls is not None and self.kind in DOCUMENTS:
@@ -92,8 +123,28 @@ class SourceConfig:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """What `pages` names."""
-        return (self.pages,) if isinstance(self.pages, str) else self.pages or ()
+        """What `pages` names, or `shards`, `parquet` or `json`."""
+        given = next((found for name in ("pages", *INDEXED) if (found := getattr(self, name)) is not None), ())
+        return (given,) if isinstance(given, str) else given
+
+    @property
+    def is_indexed(self) -> bool:
+        """Whether its samples are here already."""
+        return self.indexed_as is not None
+
+    @property
+    def indexed_as(self) -> str | None:
+        """The key that names samples that are here: `shards`, `parquet` or `json`."""
+        return next((name for name in INDEXED if getattr(self, name) is not None), None)
+
+    def index_config(self) -> IndexConfig:
+        """How these are read."""
+        return IndexConfig(
+            kind="conversation" if self.kind == "conversation" else "pair",
+            columns=self.columns,
+            image_root=self.image_root,
+            strip=self.strip,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from mmcorpus.curation.store import shards
 from mmcorpus.filters.decode import DecodedImage, decode_image
-from mmcorpus.packing.inputs import open_tar
+from mmcorpus.packing.inputs import open_images
 
 THUMBNAIL_SIDE: Final = 200
 """Pixels of a thumbnail's longer side."""
@@ -65,7 +65,7 @@ def texts_by_uid(root: str, column: str, max_shards: int) -> dict[str, str]:
 class Place:
     """The location of a downloaded sample, or of a node of a document."""
 
-    tar: str
+    shard: shards.Shard
     key: str
     caption: str
     numbers: tuple[int, ...] | None
@@ -74,7 +74,7 @@ class Place:
     def image(self) -> bytes:
         """Its image file, of a document its first; empty if it has none, or its tar is damaged there."""
         try:
-            images = open_tar(self.tar).images(self.key, self.numbers and self.numbers[:1])
+            images = open_images(self.shard).images(self.key, self.numbers and self.numbers[:1])
         except LookupError:
             return b""
         return images[0].data if images else b""
@@ -96,7 +96,7 @@ def places(shard: shards.Shard) -> dict[str, Place]:
             numbers = (row["image"],) if shard.level == "image" else ()
         elif shard.level == "document":
             numbers = tuple(shards.image_numbers(row["nodes"]))
-        found[row["uid"]] = Place(tar=shard.tar, key=key, caption=row.get("caption") or "", numbers=numbers)
+        found[row["uid"]] = Place(shard=shard, key=key, caption=row.get("caption") or "", numbers=numbers)
     return found
 
 

@@ -205,7 +205,7 @@ def _of_source(run: str, source: str, uid: str, rows: list[dict[str, Any]]) -> L
     if shard is None:  # a document that an earlier stage dropped is not among the placed ones
         shard, found = _row(extracted, uid)
     if shard is not None:
-        yield f"  in shard {shard.parquet if shard.level else shard.tar}, key {found['key']}"
+        yield f"  in shard {shard.parquet if shard.level else shard.images}, key {found['key']}"
         yield from (f"    {name}: {found[name]}" for name in _SHOWN_META if found.get(name) is not None)
         if found.get("document"):
             yield from _of_document(run, source.partition(".")[0], found["document"])

@@ -22,7 +22,7 @@ _SECTIONS: Final = {
 }  # fmt: skip
 """Titles of the sections in page order, by what the template calls them."""
 _STAGE_NAMES: Final = {
-    "extract": "extracted", "capture": "latest captures", "trim": "with nodes left", "list": "listed",
+    "index": "found", "extract": "extracted", "capture": "latest captures", "trim": "with nodes left", "list": "listed",
     "download": "downloaded", "select": "selected", "split": "split", "pack": "packed",
 }  # fmt: skip
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from mmcorpus.curation.download.config import VOLATILE, DownloadConfig
 from mmcorpus.curation.download.formats import find_lists
-from mmcorpus.curation.download.lists import MANIFEST
+from mmcorpus.curation.download.lists import MANIFEST, has_grown
 from mmcorpus.curation.engine.made_from import digest, file_digest, plain
 from mmcorpus.curation.engine.stage import Result, Stage
 from mmcorpus.curation.store import storage
@@ -55,7 +55,12 @@ def download_pairs(run: RunContext, source: str) -> Stage:
         identity = {"list": urls, "site": read_site(run.site or "").fingerprint}
     described = {"urls": identity, **plain(config, VOLATILE)}
     needs = ("web/generate",) if run.generates_web else ()
-    return download_stage(run, source, config, place, described, needs)
+
+    def goes_on(before: Mapping[str, Any]) -> bool:
+        same = {**before, "urls": ""} == {**plain(described), "urls": ""}
+        return same and has_grown(config, place, run.at("lists", source))
+
+    return dataclasses.replace(download_stage(run, source, config, place, described, needs), goes_on=goes_on)
 
 
 def download_stage(

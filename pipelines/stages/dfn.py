@@ -8,7 +8,7 @@ from mmcorpus.curation.engine.made_from import digest, file_digest, plain
 from mmcorpus.curation.engine.stage import Result, Stage
 from mmcorpus.curation.store import storage
 from mmcorpus.filters.dfn import DfnScorer
-from mmcorpus.pipelines.recipe.populations import MADE_WITH, scored, trusted
+from mmcorpus.pipelines.recipe.populations import scored, trusted
 from mmcorpus.pipelines.recipe.schema import DFN, DfnEntry
 from mmcorpus.pipelines.stages.context import RunContext, counts
 from mmcorpus.pipelines.stages.score import score_population
@@ -57,7 +57,7 @@ def _train(run: RunContext, entry: DfnEntry) -> Stage:
     return Stage(
         name=TRAIN,
         config={**plain(config.result_settings()), "sources": list(files), **_weights(config)},
-        needs=tuple(f"{source}/{step}" for source in files for step in ("download", "trust")),
+        needs=tuple(need for source in files for need in (run.populations[source].made_by, f"{source}/trust")),
         outputs=(DFN,),
         translate=lambda before: {
             **config.translate(before),
@@ -78,7 +78,7 @@ def _weights(config: ContrastiveConfig) -> dict[str, str]:
 
 
 def _score(run: RunContext, source: str, entry: DfnEntry) -> Stage:
-    download = f"{source}/download"
+    population = run.populations[source]
     how = entry.scoring
 
     def work() -> Result:
@@ -91,9 +91,9 @@ def _score(run: RunContext, source: str, entry: DfnEntry) -> Stage:
     return Stage(
         name=f"{source}/{DFN}",
         config={"version": DfnScorer.version, "dtype": how.dtype},
-        needs=(TRAIN, download, f"{download}#{MADE_WITH}"),
+        needs=(TRAIN, *population.needs),
         outputs=(f"scores/{source}/{DFN}",),
-        invalidated_by=(f"{download}#{MADE_WITH}",),
+        invalidated_by=(population.rows_of,),
         ray="yes",
         run=work,
     )

@@ -10,6 +10,7 @@ from mmcorpus.pipelines.stages.context import RunContext
 from mmcorpus.pipelines.stages.dedup import dedup_stage
 from mmcorpus.pipelines.stages.dfn import dfn_stages
 from mmcorpus.pipelines.stages.documents import document_stages
+from mmcorpus.pipelines.stages.index import index_source
 from mmcorpus.pipelines.stages.packing import packing_stages
 from mmcorpus.pipelines.stages.score import score_stage
 from mmcorpus.pipelines.stages.select import select_stage
@@ -32,7 +33,10 @@ def build_stages(
     run = RunContext(recipe=recipe, root=root, retry_failed=retry_failed, start_ray=start_ray)
     stages: list[Stage | None] = [web(run)] if run.generates_web else []
     for source, entry in run.file.sources.items():
-        stages += document_stages(run, source) if entry.kind in DOCUMENTS else [download_pairs(run, source)]
+        if entry.kind in DOCUMENTS:
+            stages += document_stages(run, source)
+        else:
+            stages.append(index_source(run, source) if entry.is_indexed else download_pairs(run, source))
     stages += [score_stage(run, population) for population in run.populations.values()]
     stages += [dedup_stage(run, found) for found in recipe.passes.values()]
     stages += dfn_stages(run)

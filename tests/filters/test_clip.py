@@ -264,3 +264,17 @@ def test_a_row_that_breaks_the_preprocessing_costs_itself_alone(tiny_clip: str) 
     table = judge_batch(scorer, scorer.load(), {"image": shown[:3], "caption": ["a", "b", "c"]})
     assert table["reason"][1].as_py().startswith("error: ")
     assert table["similarity"].null_count == 1
+
+
+def test_code_that_lies_beside_a_model_is_not_run(tmp_path: Path) -> None:
+    """open_clip hands `tokenizer_kwargs` of the model's own config to transformers, `trust_remote_code` among them."""
+    from mmcorpus.filters.clip_model import load_open_clip_tokenizer
+
+    text = {"hf_tokenizer_name": "x", "tokenizer_kwargs": {"trust_remote_code": True}}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": {"text_cfg": text}}))
+    (tmp_path / "config.json").write_text('{"model_type": "none"}')
+    (tmp_path / "tokenizer_config.json").write_text('{"auto_map": {"AutoTokenizer": ["code.Code", null]}}')
+    (tmp_path / "code.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Code: pass\n")
+    with pytest.raises(ValueError, match="contains custom code"):
+        load_open_clip_tokenizer(f"local-dir:{tmp_path}")
+    assert not (tmp_path / "ran").exists()

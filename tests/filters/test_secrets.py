@@ -6,6 +6,8 @@ from mmcorpus.filters import secrets
 from mmcorpus.filters.secrets import masked, masked_text, remember_config, remember_environment
 from tests.linear import assert_linear
 
+RANDOM = "Qx7Zk29LmN4pRt8VwYb3"
+
 
 @pytest.fixture(autouse=True)
 def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,6 +74,23 @@ def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
         ('{"password": "hunter22"}', '{"password": "***"}'),
         ("token hf_abcdefghijklmnopqrst is bad", "token *** is bad"),
         ("AKIAIOSFODNN7EXAMPLE", "***"),
+        (f"https://h/x?hash={RANDOM}&__gda__=1_a&t=12", "https://h/x?hash=***&__gda__=***&t=12"),
+        (f"https://h/token/{RANDOM}/list.csv", "https://h/token/***/list.csv"),
+        (f"https://hooks.slack.test/services/T01/B02/{RANDOM}", "https://hooks.slack.test/services/T01/B02/***"),
+        (f"https://api.test/bot123456789:{RANDOM}/x", "https://api.test/bot123456789:***/x"),
+        ("https://u:pass/wo?rd@h/x", "https://***@h/x"),
+        ("/home/x/https:/u:pass@h/l.csv", "/home/x/https:/***@h/l.csv"),
+        ("zip://a.csv::https://u:pass@h/x.zip", "zip://a.csv::https://***@h/x.zip"),
+        ("//u:pass@h/x", "//***@h/x"),
+        ("https://p.test/https%3A%2F%2Fu%3Apass%40h%2Fx", "https://p.test/https%3A%2F%2F***%40h%2Fx"),
+        ("DB_PASSWORD=abc PGPASSWORD=d psql", "DB_PASSWORD=*** PGPASSWORD=*** psql"),
+        ("X-Goog-Api-Key: abc, x-amz-security-token: def", "X-Goog-Api-Key: ***, x-amz-security-token: ***"),
+        ('Authorization: Digest username="u", response="abc"\nnext', "Authorization: ***\nnext"),
+        ("Set-Cookie: sid=abc; Path=/\nnext", "Set-Cookie: ***\nnext"),
+        (f"401: Incorrect API key provided: {RANDOM}.", "401: Incorrect API key provided: ***."),
+        (f"--token {RANDOM} and token: {RANDOM}", "--token *** and token: ***"),
+        ("-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END", "-----BEGIN RSA PRIVATE KEY-----***-----END"),
+        (f"sk_live_{RANDOM} npm_{RANDOM}{RANDOM}", "*** ***"),
     ],
 )  # fmt: skip
 def test_secrets_are_masked(text: str, expected: str) -> None:
@@ -88,7 +107,11 @@ def test_secrets_are_masked(text: str, expected: str) -> None:
         "https://h/x?country_code=DE&postcode=10115&zip_code=90210-1234&code=404&error_code=out_of_range&barcode=40063813",
         "https://h/x?q=50%25%20off&next=https%3A%2F%2Fa.test%2F%3Fpage%3D2%26country_code%3DDE", "https://h/?sk=asc&ak=1",
         "https://h/x?q=%3F%3F%26%26%25&r=100%&s=%zz%3D", "https://h/x?ticket=4711&asks=abcdefgh&task=abcdefgh",
-        "data:image/jpeg;base64,/9j/4AAQ=", "https://host/x?expires=12&sp=1&date=2", "C://x", "sk-learn-contrib",
+        "data:image/jpeg;base64,/9j/4AAQ=", "https://h/i/5f3e9a8b7c6d5e4f3a2b1c0d9e8f7a6b.jpg?name=MountainView2024HD",
+        "see http://x: foo/bar@baz", "https://h:8080/a@2x.png", "https://h/token/overview-of-the-tokens/x.html",
+        "zip://a.csv::https://h/@user/x.zip", "a // comment foo@bar", "img:/a@2x.png", "cookie: banner", "cookies: 3",
+        "the key is in the config", "from 0123456789abcdef0123456789abcdef to 0", "tokens: 12345678901234567890",
+        "https://host/x?expires=12&sp=1&date=2", "C://x", "sk-learn-contrib",
     ],
 )  # fmt: skip
 def test_what_is_no_secret_stays(text: str) -> None:
@@ -121,6 +144,30 @@ def test_secrets_of_a_scorer_of_ones_own_are_masked() -> None:
     assert masked_text("abcdefgh ijklmnop") == "*** ***"
 
 
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({"args": f"--api-key {RANDOM} -x"}, {"args": "--api-key *** -x"}),
+        ({"command": [f"HF_TOKEN={RANDOM} vllm"]}, {"command": ["HF_TOKEN=***"]}),
+        ({"http_headers": {"x": {"y": RANDOM}}}, {"http_headers": {"x": {"y": "***"}}}),
+        ({"env": [{"name": "X", "value": RANDOM}]}, {"env": [{"name": "***", "value": "***"}]}),
+        ({"password": [RANDOM, 1234567, None]}, {"password": ["***", "***", None]}),
+        ({"my_token": RANDOM, "end_token": "</s>", "token": 7}, {"my_token": "***", "end_token": "</s>", "token": 7}),
+        ({"urls": f"https://h/sas/{RANDOM}"}, {"urls": "https://h/sas/***"}),
+    ],
+)
+def test_nested_secrets_of_configs_are_masked_and_known(config: dict[str, object], expected: object) -> None:
+    assert masked(config) == expected
+    remember_config(config)
+    assert masked_text(f"bare {RANDOM}") == "bare ***"
+
+
+def test_fingerprints_tell_urls_apart_that_only_look_like_secrets() -> None:
+    url = f"https://h/x?id={RANDOM}"
+    assert masked(url) == url
+    assert masked_text(url) == "https://h/x?id=***"
+
+
 def test_variables_of_a_command_are_masked_in_it_and_word_for_word() -> None:
     command = ["env", "HF_TOKEN=abcdefgh", "LEVEL=1", "vllm", "--api-key", "ijklmnop", "--model=m"]
     assert masked(command) == ["env", "HF_TOKEN=***", "LEVEL=1", "vllm", "--api-key", "***", "--model=m"]
@@ -148,7 +195,9 @@ def test_known_secrets_are_masked_word_for_word_in_messages_alone(monkeypatch: p
 
 @pytest.mark.parametrize(
     "piece",
-    ["a:", "://", "&a=", "?sig=a", "eyJ", "-a=", "bearer ", "a", "token=", "http://a@", "--api-key ", "password:"],
+    ["a:", "://", "&a=", "?sig=a", "eyJ", "-a=", "bearer ", "a", "token=", "http://a@", "--api-key ", "password:",
+     "://u:a/", "/token/", "/a-token", "a%3A%2F%2F", "%3A%2F%2F", "cookie:a=", "authorization: basic ", "key is ",
+     "-----BEGIN PRIVATE KEY-----", "/services/t/b/"],
 )  # fmt: skip
 def test_time_is_linear(piece: str) -> None:
     assert_linear(masked_text, lambda size: piece * (size // len(piece)))

@@ -34,7 +34,7 @@ from mmcorpus.packing import (
 )
 from mmcorpus.packing.manifest import describe_tokenizer, write_manifest
 from mmcorpus.packing.packs import PackShardWriter
-from mmcorpus.packing.pickles import dump_pickle, read_pickle, write_pickles
+from mmcorpus.packing.pickles import dump_pickle, labels_of, read_pickle, write_pickles
 from mmcorpus.packing.sequence import PackedSequence
 
 
@@ -76,7 +76,10 @@ def test_their_layout_is_written_and_read(packs: str, tmp_path: Path) -> None:
     for ours, name in zip(reader, reader.index["shard"].to_pylist(), strict=True):
         path = tmp_path / name / f"{ours.sequence:08d}.pkl"
         theirs = pickle.loads(path.read_bytes())  # as their trainer reads it
-        assert set(theirs) == {"image_tensors", "input_ids", "lengths"}
+        assert set(theirs) == {"image_tensors", "input_ids", "lengths", "labels"}
+        assert theirs["labels"].shape == (200,)
+        assert theirs["labels"][: len(ours.input_ids)].tolist() == labels_of(ours).tolist()
+        assert set(theirs["labels"][len(ours.input_ids) :].tolist()) <= {-100}, "padding is not learned"
         assert theirs["input_ids"].dtype == torch.int64
         assert theirs["input_ids"].shape == (200,)
         assert theirs["input_ids"][: len(ours.input_ids)].tolist() == ours.input_ids.tolist()
@@ -230,7 +233,7 @@ def hostile(marker: Path) -> dict[str, bytes]:
     inner = io.BytesIO()
     torch.save({"x": Runs(os.system, command)}, inner, _use_new_zipfile_serialization=False)
     loader = torch.storage._load_from_bytes
-    good = dump_pickle([], np.arange(3), [3], 0, 4)
+    good = dump_pickle([], np.arange(3), np.arange(3), [3], 0, 4)
     return {
         "a call of the system": pickle.dumps({"input_ids": Runs(os.system, command)}),
         "a call of eval": pickle.dumps(Runs(eval, f"__import__('os').system('{command}')")),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mmcorpus.curation.store import storage
+from mmcorpus.filters import image_perplexity, perplexity
 from mmcorpus.packing import (
     IMAGE_TOKEN,
     SpecialIds,
@@ -158,3 +159,23 @@ def test_a_tokenizer_on_s3(tokenizer_folder: str, s3_root: str, tokenizer: Any) 
     assert tokenizer_fingerprint(load_tokenizer(f"{s3_root}/t")) == tokenizer_fingerprint(tokenizer)
     with pytest.raises(ValueError, match="empty or missing"):
         load_tokenizer(f"{s3_root}/nowhere")
+
+
+@pytest.mark.parametrize(
+    "load",
+    [
+        load_tokenizer,
+        lambda folder: perplexity.load_tokenizer(folder, None),
+        lambda folder: image_perplexity.load_processor(folder, None),
+    ],
+)
+def test_code_that_lies_beside_a_tokenizer_is_not_run_nor_asked_about(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, load: Any
+) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "none", "auto_map": {"AutoProcessor": "code.Code"}}')
+    (tmp_path / "tokenizer_config.json").write_text('{"auto_map": {"AutoTokenizer": ["code.Code", null]}}')
+    (tmp_path / "code.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Code: pass\n")
+    monkeypatch.setattr("builtins.input", lambda question: "y")
+    with pytest.raises(ValueError, match=r"tokenizer|custom code"):
+        load(str(tmp_path))
+    assert not (tmp_path / "ran").exists()

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,7 +17,7 @@ from typer.testing import CliRunner
 
 from mmcorpus.curation.store.scores import Origin, write_scores
 from mmcorpus.pipelines.cli import app
-from mmcorpus.pipelines.commands import common
+from mmcorpus.pipelines.commands import common, export
 
 ROOT = Path(__file__).parent.parent.parent
 COMMANDS = [
@@ -37,6 +38,7 @@ COMMANDS = [
         "export-documents",
         "plan",
         "pack",
+        "index",
         "train",
         "generate",
         "export-model",
@@ -62,6 +64,13 @@ def test_each_command_says_what_it_is_for_and_gives_examples(command: str) -> No
     text = plain(call(command, "--help"))
     assert "Examples" in text
     assert text.count(f"mmcorpus {command}") >= 2 or command in ("profiles", "scorers", "methods", "train")
+
+
+@pytest.mark.parametrize("layout", export.KINDS, ids=lambda layout: layout.__name__)
+def test_each_export_says_what_is_lost(layout: Callable[..., None]) -> None:
+    text = plain(call("export", layout.__name__, "--help"))
+    assert "Lost" in text
+    assert text.count(f"mmcorpus export {layout.__name__}") >= 1
 
 
 def test_there_is_no_other_command() -> None:
@@ -379,3 +388,13 @@ def test_an_error_that_quotes_the_web_is_shown_as_text(monkeypatch: pytest.Monke
     result = CliRunner().invoke(app, [])
     assert result.exit_code == 2
     assert "\\x1b]0;owned\\x07 at http://***@h/x" in result.output
+
+
+def test_a_warning_that_quotes_the_web_is_shown_as_text() -> None:
+    code = (
+        "import logging\n"
+        "from mmcorpus.pipelines.commands import common\n"
+        "common.guarded(lambda: logging.getLogger('mmcorpus').warning('\\x1b]0;owned\\x07 %s', 'http://u:secretpw@h/x'))()"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr
+    assert said == "\\x1b]0;owned\\x07 http://***@h/x\n"

@@ -105,6 +105,7 @@ def test_killed_anywhere_it_resumes_to_the_same_bytes(
     assert results(tmp_path / "out") == expected
 
 
+@pytest.mark.soak
 def test_ctrl_c_leaves_a_run_that_resumes(recipe: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     process = start(recipe, out, "--until", "download")

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from mmcorpus.filters.clip_model import load_open_clip_tokenizer
 from mmcorpus.training.clip.config import ContrastiveConfig, SmallClip
 from mmcorpus.training.clip.data import Preprocess
 
@@ -54,7 +55,7 @@ def begin(config: ContrastiveConfig) -> Clip:
         model = open_clip.create_model(config.model, pretrained=config.pretrained, precision="fp32")
     except (RuntimeError, FileNotFoundError) as error:
         raise ValueError(f"model {config.model!r} with pretrained {config.pretrained!r}: {error}") from error
-    return _assemble(model, model_cfg, open_clip.get_tokenizer(config.model))
+    return _assemble(model, model_cfg, load_open_clip_tokenizer(config.model))
 
 
 def load_folder(folder: str) -> Clip:
@@ -62,7 +63,7 @@ def load_folder(folder: str) -> Clip:
     open_clip = _open_clip()
     name = f"local-dir:{folder}"
     model = open_clip.create_model(name, precision="fp32")
-    return _assemble(model, open_clip.get_model_config(name), open_clip.get_tokenizer(name))
+    return _assemble(model, open_clip.get_model_config(name), load_open_clip_tokenizer(name))
 
 
 def _open_clip() -> Any:

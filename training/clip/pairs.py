@@ -3,6 +3,7 @@
 The order of the pairs is that of their uids, so that neither the number of shards nor their names are seen in training.
 """
 
+import functools
 import hashlib
 import tarfile
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,8 @@ import pyarrow.compute
 from mmcorpus.curation.selection.tables import read_selection, selection_pairs
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store import uid_arrays as uids
-from mmcorpus.curation.store.shards import IMAGE_EXTENSIONS, SUCCESS, Shard, list_shards, read_rows
+from mmcorpus.curation.store.references import open_references
+from mmcorpus.curation.store.shards import IMAGE_EXTENSIONS, SUCCESS, Shard, list_shards, read_rows, shard_at
 from mmcorpus.curation.store.tars import is_readable, read_tar, sample_of
 
 pc: Any = pyarrow.compute  # its stubs do not know chunked columns
@@ -29,7 +31,9 @@ _SCHEMA: Final = pa.schema(
         pa.field("caption", pa.string()),
         pa.field("source", pa.string()),
         pa.field("shard", pa.string()),
-        pa.field("offset", pa.int64()),  # of the image's bytes in the shard's tar
+        pa.field(
+            "offset", pa.int64()
+        ),  # of the image's bytes in the shard's tar, or its row in the table of references
         pa.field("size", pa.int64()),
     ]
 )
@@ -66,8 +70,10 @@ class Pairs:
     def image(self, row: int) -> bytes:
         """The encoded image of a row; one range of the tar is read."""
         values = {name: self.table[name][row].as_py() for name in ("source", "shard", "offset", "size")}
-        tar = Shard(root=self.roots[values["source"]], name=values["shard"]).tar
-        return storage.read_bytes(tar, values["offset"], values["offset"] + values["size"])
+        shard = _shard_at(self.roots[values["source"]], values["shard"])
+        if shard.references:
+            return open_references(shard.root, shard.name).image(values["offset"])
+        return storage.read_bytes(shard.tar, values["offset"], values["offset"] + values["size"])
 
     def digest(self) -> str:
         """32 hex digits of what there is to learn: uids, captions and the images' sizes, in order."""
@@ -109,7 +115,7 @@ _Wanted = tuple[uids.Pairs, npt.NDArray[np.int64]]
 def _mark(shards: Sequence[tuple[str, Shard]], wanted: Mapping[str, _Wanted]) -> bytes:
     """A digest of the inputs to a list of pairs: the tars' sizes, and the selections."""
     state = hashlib.blake2b(digest_size=16)
-    sizes = storage.threaded(lambda item: _size(item[1].tar), shards)
+    sizes = storage.threaded(lambda item: _size(item[1].images), shards)
     for (source, shard), size in zip(shards, sizes, strict=True):
         state.update(f"{source}\0{shard.name}\0{size}\n".encode())
     for source, (pairs, counts) in wanted.items():
@@ -119,6 +125,9 @@ def _mark(shards: Sequence[tuple[str, Shard]], wanted: Mapping[str, _Wanted]) ->
 
 def _made_from(path: str) -> bytes | None:
     return (storage.read_schema(path).metadata or {}).get(_KEY) if storage.exists(path) else None
+
+
+_shard_at = functools.lru_cache(maxsize=256)(shard_at)
 
 
 def _size(path: str) -> int:
@@ -161,6 +170,9 @@ def _in_shard(source: str, shard: Shard, wanted: _Wanted) -> pa.Table | str:
 def _images(shard: Shard) -> dict[str, tuple[int, int]]:
     """By key, where in a shard's tar its image's bytes begin, and how many they are."""
     places: dict[str, tuple[int, int]] = {}
+    if shard.references:
+        found = open_references(shard.root, shard.name)
+        return {key: place for key in found.keyed() if (place := found.first(key)) is not None}
     fs, inner = storage.filesystem(shard.tar)
     with fs.open(inner, "rb") as file, read_tar(file, "r:") as tar:
         for member in tar:

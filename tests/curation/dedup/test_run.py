@@ -409,17 +409,19 @@ def test_tables_on_s3_are_those_on_disk(write_source: Write, tmp_path: Path, s3_
 
 
 @pytest.mark.slow
-def test_any_number_of_workers_on_ray_writes_the_same(ray_local: None, write_source: Write, tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [None, pytest.param(1, marks=pytest.mark.soak)])
+def test_any_number_of_workers_on_ray_writes_the_same(
+    ray_local: None, write_source: Write, tmp_path: Path, workers: int | None
+) -> None:
     sources = [write_source("one", captions(300)), write_source("two", captions(100, seed=5), per_shard=20)]
     deduplicate("near", CHECKED, sources, f"{tmp_path}/work", workers=0)
     expected = everything(tmp_path, *sources)
-    for workers in (1, None):
-        for folder in ("work", "scores"):
-            storage.remove(f"{tmp_path}/{folder}")
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("mmcorpus.curation.dedup.run.LOCAL_ROWS", 0)
-            deduplicate("near", CHECKED, sources, f"{tmp_path}/work", workers=workers)
-        assert everything(tmp_path, *sources) == expected
+    for folder in ("work", "scores"):
+        storage.remove(f"{tmp_path}/{folder}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mmcorpus.curation.dedup.run.LOCAL_ROWS", 0)
+        deduplicate("near", CHECKED, sources, f"{tmp_path}/work", workers=workers)
+    assert everything(tmp_path, *sources) == expected
 
 
 _DRIVER = """

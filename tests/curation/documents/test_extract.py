@@ -321,6 +321,12 @@ def test_a_file_of_another_kind_than_its_name_is_read_as_what_it_is(tmp_path: Pa
     for name in ("a.zip", "a.jsonl.gz", "a.parquet", "a.tar.gz"):
         (tmp_path / name).write_bytes((tmp_path / "a.warc").read_bytes())
         assert extract(str(tmp_path / name), tmp_path / f"out-{name}").documents == 1
-    (tmp_path / "b.warc.gz").write_bytes(gzip.compress(b"filedesc://b.arc 0.0.0.0 2004 text/plain 76\n"))
+    page = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n" + html(1)
+    records = [b"filedesc://b.arc 0.0.0.0 20040102030405 text/plain 0\n",
+               b"http://a.test/ 1.2.3.4 20040102030405 text/html %d\n" % len(page) + page]  # fmt: skip
+    (tmp_path / "b.warc.gz").write_bytes(b"".join(map(gzip.compress, records)))
     report = extract(str(tmp_path / "b.warc.gz"), tmp_path / "arc")
-    assert "an ARC file" in str(report.failed_files)
+    assert (report.documents, report.failed_files) == (1, {})
+    (tmp_path / "c.warc.gz").write_bytes(gzip.compress(b"no record of any kind"))
+    report = extract(str(tmp_path / "c.warc.gz"), tmp_path / "none")
+    assert "nothing in it can be read (1 bad_record)" in str(report.failed_files)

@@ -148,7 +148,7 @@ def test_shards_of_other_lists_or_options_are_not_mixed(source: str, config: Dow
             ValueError, match=rf"made from something else \({name} changed from .* to {value}\); name another folder"
         ):
             download(replace(config, **{name: value}), source, *places(tmp_path), progress=False)
-    for other in ("".join(lines.splitlines(keepends=True)[:5]), lines + lines.replace("caption ", "more ")):
+    for other in ("".join(lines.splitlines(keepends=True)[:5]), lines.replace("caption 24", "x") + lines):
         Path(source).write_text(other)
         for _ in range(2):
             with pytest.raises(ValueError, match="holds shards of another list; name another folder"):
@@ -157,6 +157,30 @@ def test_shards_of_other_lists_or_options_are_not_mixed(source: str, config: Dow
     Path(source).write_text(lines)
     again = download(config, source, *places(tmp_path), progress=False)
     assert (again.fetched, again.codes, again.list_drops) == (0, first.codes, first.list_drops)
+
+
+@pytest.mark.usefixtures("ray_local")
+@pytest.mark.parametrize("old", [8, 20, 24])
+def test_a_list_that_grew_goes_on_to_what_it_gives_at_once(
+    old: int, source: str, config: DownloadConfig, tmp_path: Path, web: Web
+) -> None:
+    lines = Path(source).read_text().splitlines(keepends=True)
+    Path(source).write_text("".join(lines[:old]))
+    download(config, source, *places(tmp_path / "grown"), progress=False)
+    asked = Counter(web.requests)
+    Path(source).write_text("".join(lines))
+    report = download(config, source, *places(tmp_path / "grown"), progress=False)
+    assert report.fetched == 25 - old
+    assert (Counter(web.requests) - asked).total() <= 25 - old, "nothing is fetched twice, not even what failed"
+    whole = download(config, source, *places(tmp_path / "whole"), progress=False)
+    assert (report.listed, report.status, report.codes, report.list_drops) == (
+        whole.listed, whole.status, whole.codes, whole.list_drops,
+    )  # fmt: skip
+    assert shard_bytes(tmp_path / "grown") == shard_bytes(tmp_path / "whole")
+    grown, at_once = (read_stages(places(tmp_path / name)[2]) for name in ("grown", "whole"))
+    assert {name: grown[name].equals(at_once[name]) for name in at_once} == dict.fromkeys(at_once, True)
+    again = download(config, source, *places(tmp_path / "grown"), progress=False)
+    assert again.fetched == 0
 
 
 @pytest.mark.usefixtures("ray_local")

@@ -101,9 +101,9 @@ def in_batches(folder: str, samples: dict[str, list[str]]) -> Callable[[], Calla
     return lambda: work
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.usefixtures("ray_local")
-@pytest.mark.parametrize("make", [one_by_one, pytest.param(in_batches, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("make", [one_by_one, in_batches])
 def test_each_bad_sample_costs_itself_whatever_the_workers(tmp_path: Path, make: Any) -> None:
     samples = {"00000": ["a", *BAD, "z"], "00001": ["b", "c"], "00002": ["killed", "d", "native", "python"]}
     bytes_of = {}

@@ -159,7 +159,7 @@ def test_a_gpu_that_is_not_there_is_said_before_any_work(tmp_path: Path) -> None
         score(str(tmp_path / "shards"), str(tmp_path / "scores"), [Mean(device="cuda")])
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.usefixtures("ray_local")
 def test_a_model_that_dies_once_costs_nothing(tmp_path: Path) -> None:
     root = str(tmp_path / "shards")

@@ -127,16 +127,30 @@ class TestWithoutRay:
         assert sorted(report.missing) == sorted(uids[:3])
         assert report.samples == 3
 
-    def test_a_tar_that_lacks_a_promised_sample_is_an_error(self, tmp_path: Path) -> None:
-        root = str(tmp_path / "in")
-        make_shards(root, (3,))
+    def test_a_sample_that_its_tar_lacks_costs_itself(self, tmp_path: Path) -> None:
+        root, out = str(tmp_path / "in"), str(tmp_path / "out")
+        make_shards(root, (3, 2))
         smaller = io.BytesIO()
         with tarfile.open(tmp_path / "in/00000.tar") as old, tarfile.open(fileobj=smaller, mode="w") as new:
             for member in old.getmembers()[3:]:
                 new.addfile(member, old.extractfile(member))
         (tmp_path / "in/00000.tar").write_bytes(smaller.getvalue())
-        report = reshard(root, selection({sample_uid(0, n): 1 for n in range(3)}), str(tmp_path / "out"))
-        assert "lacks 1 samples" in report.failed["00000"]
+        counts = {sample_uid(0, 0): 2, **{sample_uid(0, n): 1 for n in (1, 2)}, sample_uid(1, 0): 1}
+        for _ in range(2):
+            report = reshard(root, selection(counts), out)
+            assert (report.samples, report.not_written, report.failed) == (3, 2, {})
+        shard = list_shards(out)[0]
+        rows = read_rows(shard).to_pylist()
+        assert [row["uid"] for row in rows] == [sample_uid(0, n) for n in (1, 2, 0, 0)] + [sample_uid(1, 0)]
+        assert {row["error_message"] for row in rows if row["status"] == "failed_to_read"} == {
+            f"not_in_tar: {root}/00000.tar lacks it"
+        }
+        assert [sample.uid for sample in read_samples(shard)] == [
+            row["uid"] for row in rows if row["status"] == "success"
+        ]
+        (tmp_path / "in/00000.tar").write_bytes(smaller.getvalue()[:3584])  # cut between two samples
+        again = reshard(root, selection(counts), str(tmp_path / "again"))
+        assert "it ends early" in again.failed["00000"]
 
     def test_a_uid_in_two_input_shards_is_taken_from_the_first(self, tmp_path: Path) -> None:
         root, again = str(tmp_path / "in"), str(tmp_path / "again")

@@ -221,6 +221,35 @@ def test_answers_are_kept_and_never_asked_for_twice() -> None:
     assert {value["metric"] for value in kept.answers["00000"].values()} == set(METRICS)
 
 
+def test_another_server_of_the_same_name_is_asked_itself_unless_one_says_that_it_is_the_same() -> None:
+    given, kept = batch([f"thing {n}" for n in range(3)]), Kept()
+
+    def asked(servers: Sequence[Any], name: str | None = None, **more: Any) -> int:
+        """How many requests the servers got, and that their ratings are theirs."""
+        before = sum(len(server.bodies) for server in servers)
+        urls = tuple(server.url for server in servers)
+        one = scorer("", **{"endpoints": urls, "server_name": name, **more})
+        columns = judged(one.connected(Connection(endpoints=urls, answers=kept)), given)
+        assert set(columns["image_text_matching_integer"]) == {42 if servers[0] is first else 77}
+        return sum(len(server.bodies) for server in servers) - before
+
+    with serving(always("42")) as first, serving(always("77")) as second:
+        assert asked([first]) == 12
+        assert asked([second]) == 12, "of a model of the same name"
+        assert (asked([first]), asked([second])) == (0, 0)
+        assert asked([second], revision="v2") == 12
+        assert asked([second], "the judge of May") == 12
+        second.handler = always("1")
+        assert asked([second], "the judge of May") == 0
+        first.handler = always("99")
+        urls = (first.url,)
+        moved = scorer("", endpoints=urls, server_name="the judge of May")
+        columns = judged(moved.connected(Connection(endpoints=urls, answers=kept)), given)
+        assert set(columns["image_text_matching_integer"]) == {77}, "it has moved, and is said to be the same"
+    with pytest.raises(ValueError, match="server_name is a name for endpoints"):
+        MllmScorer(model_name="judge", server_name="x")
+
+
 def test_exploring_asks_how_a_first_digit_that_was_not_taken_goes_on() -> None:
     tokens = [("8", [("8", np.log(0.75)), ("1", np.log(0.25))]), ("6", [("6", 0.0)])]
 
@@ -261,6 +290,7 @@ def test_what_changes_a_rating_is_in_the_fingerprint_and_nothing_else(tmp_path: 
     url = "http://127.0.0.1:1/v1"
     same = scorer(url).fingerprint()
     assert scorer("http://10.0.0.1:9/v1").fingerprint() == same
+    assert scorer(url, server_name="mine").fingerprint() == same
     assert scorer(url, client=ClientConfig(concurrency=99, timeout=1.0)).fingerprint() == same
     assert scorer(url).connected(Connection(endpoints=("http://x/v1",))).fingerprint() == same
     path = tmp_path / "mine.yaml"

@@ -94,7 +94,7 @@ def test_a_mistake_is_not_told_again_of_what_refers_to_it(tmp_path: Path) -> Non
     )
     told = complaints(tmp_path, text.replace("  first: {pack: one,", "  first: {"))
     assert told.startswith("2 problems in the recipe; nothing was run:")
-    assert "sources.pairs: give either `urls`" in told
+    assert "sources.pairs: give one of `urls`" in told
     assert "train.stages.first.pack: missing" in told
     told = complaints(tmp_path, SMALL.replace("kind: conversation", "kind: [1]"))
     assert "sources.talk.kind: should be 'pair', 'conversation', 'document' or 'text', is [1]" in told

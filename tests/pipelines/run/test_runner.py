@@ -150,6 +150,22 @@ def test_an_interrupted_stage_keeps_its_output_and_resumes(chain: Chain) -> None
     assert not decision.clear
 
 
+def test_output_that_can_be_gone_on_with_is_not_cleared(chain: Chain) -> None:
+    chain.go()
+    before = RunState.load(str(chain.root))
+    chain.configs["a"] = {"x": 2}
+    stage = chain.stages()[1]
+    asked = list[Mapping[str, Any]]()
+
+    def answer(says: bool) -> Callable[[Mapping[str, Any]], bool]:
+        return lambda config: asked.append(config) is None and says
+
+    for says in (True, False):
+        decision = decide(replace(stage, goes_on=answer(says)), before)
+        assert (decision.action, decision.clear) == ("run", not says)
+    assert asked == [{"x": 1}] * 2
+
+
 def test_stale_output_goes_only_when_its_turn_comes(chain: Chain) -> None:
     chain.go()
     chain.configs["a"] = {"x": 2}

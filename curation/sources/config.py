@@ -1,0 +1,36 @@
+"""What of somebody's data is a sample: its kind, the columns that hold it, and the folder of its images."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+ROLES: Final = ("image", "url", "caption", "conversations", "uid")
+"""What a column can be."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexConfig:
+    """How data that lies somewhere is read as samples."""
+
+    kind: Literal["pair", "conversation"] = "pair"
+    """`pair`: an image and its caption. `conversation`: turns, with no, one or several images."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Which column of a table, or key of JSON, is what: `{image: …, caption: …, conversations: …, url: …, uid: …}`.
+    What is not named is looked for under the usual names, so that published corpora need none."""
+    image_root: str | None = None
+    """The folder below which JSON's and tables' paths of images lie, and outside of which nothing is read; null for the
+    folder of the file that names them."""
+    strip: str = ""
+    """What is taken off the beginning of such paths: `coco/` where `image_root` is COCO's own folder."""
+    samples_per_shard: int = 10_000
+    """Rows of one shard, about; a tar, and a row group of a table, is never divided."""
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.columns) - set(ROLES))
+        if unknown:
+            raise ValueError(f"columns: there is no {unknown[0]!r}; a column can be {', '.join(ROLES)}")
+        empty = [role for role, name in self.columns.items() if not name]
+        if empty:
+            raise ValueError(f"columns.{empty[0]} is empty; name a column")
+        if self.samples_per_shard < 1:
+            raise ValueError(f"samples_per_shard is {self.samples_per_shard}; give 1 or more")

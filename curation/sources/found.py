@@ -1,0 +1,74 @@
+"""What the readers of all formats give: a row, with its images as they are told there, before these are looked at."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from mmcorpus.curation.store.references import State
+
+BAD_ROW: Final = "bad_row"
+BAD_CAPTION: Final = "bad_caption"
+BAD_CONVERSATION: Final = "bad_conversation"
+BAD_IMAGE: Final = "bad_image"
+IMAGE_URL: Final = "image_url"
+"""The rule of rows whose images have yet to be downloaded."""
+LISTED_TWICE: Final = "listed_twice"
+MISSING_IMAGE: Final = "missing_image"
+NO_IMAGE: Final = "no_image"
+OUTSIDE_ROOT: Final = "outside_root"
+
+
+class BadSample(ValueError):
+    """Why a row is no sample: `code: detail`, as the ledger says it."""
+
+    def __init__(self, code: str, detail: object) -> None:
+        super().__init__(f"{code}: {str(detail)[:500]}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Where:
+    """The place of an image's bytes; see `references.SCHEMA`."""
+
+    root: str
+    file: str
+    state: State
+    offset: int | None = None
+    size: int | None = None
+    row: int | None = None
+    item: int | None = None
+    columns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FoundImage:
+    """An image as a row tells of it: by a name, or with a place or bytes."""
+
+    name: str | None = None
+    """A path, an address, or the image itself in base64."""
+    read: Callable[[], bytes] | None = None
+    """Its bytes, if these are at hand."""
+    where: Where | None = None
+    """Where they lie; None for those that have to be copied."""
+    extension: str = ""
+    width: int | None = None
+    height: int | None = None
+
+
+@dataclass(kw_only=True, slots=True)
+class Found:
+    """A row."""
+
+    key: str | None = None
+    """What the source calls it."""
+    uid: str | None = None
+    """Its own, if it is one."""
+    url: str | None = None
+    caption: str | None = None
+    conversations: Any = None
+    images: list[FoundImage] = field(default_factory=list)
+    meta: dict[str, Any] = field(default_factory=dict)
+    """What else it says."""
+    status: str | None = None
+    """That of a row that its own download had failed to get."""
+    error: str | None = None
+    """Why it is no sample: `code: detail`."""

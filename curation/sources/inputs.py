@@ -1,0 +1,264 @@
+"""Which files there are, and what each is by its first bytes: tars, tables, JSON, or images beside their texts."""
+
+import logging
+import posixpath
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal, cast
+
+from mmcorpus.curation.sources.json_rows import BadJson, Layout, layout_of, ranges
+from mmcorpus.curation.store import compressed, storage
+from mmcorpus.curation.store.members import IMAGE_EXTENSIONS
+from mmcorpus.curation.store.references import State, state_of
+from mmcorpus.curation.store.row_tables import open_table, table_kind
+
+Format = Literal["tar", "files", "parquet", "arrow", "json", "jsonl"]
+FORMATS: Final[dict[str, tuple[Format, ...]]] = {
+    "shards": ("tar", "files"), "parquet": ("parquet", "arrow"), "json": ("json", "jsonl"),
+}  # fmt: skip
+"""By the recipe's word, what is read."""
+_PARTS: Final = IMAGE_EXTENSIONS | {"txt", "json", "caption"}
+"""Endings of the files of a sample."""
+_ABOUT: Final = frozenset({"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"})
+"""JSON that says something about the data beside it."""
+_log = logging.getLogger(__name__)
+
+
+class SourceError(ValueError):
+    """Data that cannot be read as a source; its text says which file, why, and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Input:
+    """A file, or a folder of images and their texts."""
+
+    root: str
+    """The folder that was named, below which it lies."""
+    file: str
+    """Its path below that folder; of `files` a folder's, empty for the root."""
+    format: Format
+    compression: str | None
+    identity: tuple[Any, ...]
+    """Changes when it does."""
+
+    @property
+    def path(self) -> str:
+        return storage.join(self.root, self.file) if self.file else self.root
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """What of an input one shard is made of."""
+
+    name: str
+    """The shard's."""
+    input: Input
+    start: int
+    """Its first row, the first byte of JSON, or the first sample of a folder."""
+    end: int | None
+    """One past the last; None for all."""
+    rows: int
+
+
+def find_inputs(paths: Sequence[str], formats: Sequence[Format] = ()) -> list[Input]:
+    """The files that paths, folders or globs name, in order; of a folder all that is below it.
+
+    What begins with a dot or an underscore is passed over, as are tables beside a tar or a folder of the same name,
+    which say more about its samples, and in a folder what is of no format asked for: this is logged.
+
+    Raises:
+        SourceError: there is nothing, or a file that was named is of no format that is read.
+    """
+    found: list[Input] = []
+    for path in paths:
+        here = list(_expand(path, formats))
+        if not here:
+            wanted = f" ({', '.join(formats)})" if formats else ""
+            raise SourceError(f"{path}: nothing there can be read as samples{wanted}")
+        found += here
+    return list({(one.root, one.file): one for one in found}.values())
+
+
+def _expand(path: str, formats: Sequence[Format]) -> Iterator[Input]:
+    path = path.rstrip("/") or "/"
+    fs, inner = storage.filesystem(path)
+    fs.invalidate_cache()
+    if any(sign in inner for sign in "*?[") and not fs.exists(inner):
+        fixed = path[: min(path.index(sign) for sign in "*?[" if sign in path)].rpartition("/")[0] or "."
+        names = sorted(str(name) for name in fs.glob(inner))
+        folders = [name for name in names if fs.isdir(name)]
+        files = [name for name in names if name not in folders]
+        files += [str(name) for folder in folders for name in sorted(fs.find(folder))]
+        yield from _among(fixed, storage.filesystem(fixed)[1], files, formats, named=False)
+    elif fs.isdir(inner):
+        yield from _among(path, inner, sorted(str(name) for name in fs.find(inner)), formats, named=False)
+    elif fs.exists(inner):
+        root = posixpath.dirname(path) or "."
+        yield from _among(root, posixpath.dirname(inner), [inner], formats, named=True)
+    else:
+        raise SourceError(f"{path}: there is no such file or folder")
+
+
+def _among(root: str, inner: str, names: list[str], formats: Sequence[Format], *, named: bool) -> Iterator[Input]:
+    """The inputs among some files below a folder."""
+    below = [name.removeprefix(inner.rstrip("/") + "/") for name in names]
+    if not named:
+        below = [name for name in below if not any(part.startswith((".", "_")) for part in name.split("/"))]
+    loose: dict[str, set[str]] = {}
+    for name in below:
+        folder, _, base = name.rpartition("/")
+        if base.rpartition(".")[2].lower() in IMAGE_EXTENSIONS:
+            loose.setdefault(folder, set()).add(base.partition(".")[0])
+    kinds = {name: _sniff(storage.join(root, name)) for name in below if not _is_part(name, loose)}
+    stems = {_stem(name) for name, (kind, _) in kinds.items() if kind == "tar"} | set(loose)
+    passed: list[str] = []
+    chosen: list[Input] = []
+    for name, (kind, compression) in kinds.items():
+        beside = kind in ("parquet", "arrow", "json", "jsonl") and _stem(name).removesuffix("_stats") in stems
+        about = posixpath.basename(name) in _ABOUT or name.endswith("_stats.json")
+        if kind is None or (formats and kind not in formats) or ((beside or about) and not named):
+            if not (beside or about):
+                passed.append(name)
+            continue
+        state = state_of(storage.join(root, name))
+        chosen.append(
+            Input(root=root, file=name, format=kind, compression=compression, identity=(state.size, state.modified))
+        )
+    if (not formats and not chosen) or "files" in formats:
+        chosen += [_folder(root, folder) for folder in sorted(loose) if not named]
+    if passed and named:
+        raise SourceError(f"{storage.join(root, passed[0])} is {_what(kinds[passed[0]][0], formats)}")
+    if passed:
+        more = f" and {len(passed) - 5} more" if len(passed) > 5 else ""
+        _log.warning("%s: passed over, as no samples: %s%s", root, ", ".join(passed[:5]), more)
+    yield from sorted(chosen, key=lambda one: one.file)
+
+
+def _what(kind: Format | None, formats: Sequence[Format]) -> str:
+    if kind is not None:
+        word = next((word for word, those in FORMATS.items() if kind in those), kind)
+        return f"{kind}, not {' or '.join(formats)}; give it as `{word}`"
+    return "neither a tar, parquet, Arrow, nor JSON: an array of objects, or an object a line"
+
+
+def _stem(name: str) -> str:
+    """`a/00000` of `a/00000.tar.gz`: what files that belong together have in common."""
+    folder, _, base = name.rpartition("/")
+    return posixpath.join(folder, base.partition(".")[0])
+
+
+def _is_part(name: str, keys: dict[str, set[str]]) -> bool:
+    """Whether a file belongs to a sample of a folder of images."""
+    folder, _, base = name.rpartition("/")
+    ending = base.rpartition(".")[2].lower()
+    return ending in IMAGE_EXTENSIONS or (ending in _PARTS and base.partition(".")[0] in keys.get(folder, ()))
+
+
+def _folder(root: str, folder: str) -> Input:
+    files = sample_files(storage.join(root, folder) if folder else root)
+    marks = sorted((name, state.size, state.modified) for name, state in files.items())
+    return Input(root=root, file=folder, format="files", compression=None, identity=tuple(marks))
+
+
+def sample_files(folder: str) -> dict[str, State]:
+    """The files of samples directly in a folder, by name."""
+    fs, inner = storage.filesystem(folder)
+    found = {}
+    for info in fs.ls(inner, detail=True):
+        name = posixpath.basename(str(info["name"]).rstrip("/"))
+        if info["type"] == "file" and name.rpartition(".")[2].lower() in _PARTS and not name.startswith((".", "_")):
+            found[name] = state_of(storage.join(folder, name))
+    return dict(sorted(found.items()))
+
+
+def _sniff(path: str) -> tuple[Format | None, str | None]:
+    """What a file is, and how it is compressed."""
+    fs, inner = storage.filesystem(path)
+    with fs.open(inner, "rb") as file:
+        head = file.read(compressed.HEAD)
+        kind = compressed.compression_of(head)
+        if kind is not None:
+            file.seek(0)
+            try:
+                head = next(compressed.chunks(file, kind, compressed.HEAD), b"")[: compressed.HEAD]
+            except compressed.DecodeError:
+                head = b""
+    table = table_kind(head)
+    if table is not None:
+        return (None if kind else table), kind  # type: ignore[return-value]
+    if _is_tar(head):
+        return "tar", kind
+    return layout_of(head), kind
+
+
+def _is_tar(head: bytes) -> bool:
+    """By the first header, whose sum is checked."""
+    if len(head) < tarfile.BLOCKSIZE:
+        return False
+    if not head.strip(b"\0"):  # the end, at once
+        return True
+    try:
+        tarfile.TarInfo.frombuf(head[: tarfile.BLOCKSIZE], "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return False
+    return True
+
+
+def parts_of(one: Input, number: int, rows: int) -> list[Part]:
+    """The parts of an input, one a shard of about `rows` rows; `number` is the input's, and begins the shards' names.
+
+    Raises:
+        SourceError: it cannot be read at all.
+    """
+    spans: list[tuple[int, int | None, int]]
+    if one.format == "tar":
+        spans = [(0, None, 0)]
+    elif one.format == "files":
+        count = len({name.partition(".")[0] for name in sample_files(one.path)})
+        spans = [(start, min(start + rows, count), min(rows, count - start)) for start in range(0, count, rows)]
+    elif one.format in ("parquet", "arrow"):
+        spans = list(_groups(one.path, rows))
+    else:
+        fs, inner = storage.filesystem(one.path)
+        try:
+            with fs.open(inner, "rb") as file:
+                opened, _ = compressed.decompressed(one.path, file, 0)
+                spans = list(ranges(opened, cast(Layout, one.format), rows))
+        except (BadJson, compressed.DecodeError) as error:
+            raise SourceError(f"{one.path}: {error}; fetch or write it again") from None
+    return [
+        Part(name=f"{number:05d}{place:04d}", input=one, start=start, end=end, rows=count)
+        for place, (start, end, count) in enumerate(spans)
+    ]
+
+
+def column_names(one: Input) -> list[str]:
+    """The columns of a table, or of the parquet beside a tar; none for others."""
+    path = one.path if one.format in ("parquet", "arrow") else beside(one)
+    if path is None:
+        return []
+    with open_table(path) as table:
+        return table.names
+
+
+def beside(one: Input) -> str | None:
+    """The parquet beside a tar or a folder of the same name, that says more about its samples."""
+    base = one.path.rpartition("/")[2]
+    stem = base.partition(".")[0] if one.format == "tar" else base
+    path = f"{one.path.removesuffix(base)}{stem}.parquet"
+    there = one.format in ("tar", "files") and bool(one.file) and storage.exists(path)
+    return path if there else None
+
+
+def _groups(path: str, rows: int) -> Iterator[tuple[int, int, int]]:
+    """Ranges of a table's rows that end where its groups do."""
+    with open_table(path) as table:
+        start = at = 0
+        for length in table.groups:
+            if at > start and at + length - start > rows:
+                yield start, at, at - start
+                start = at
+            at += length
+        if at > start:
+            yield start, at, at - start

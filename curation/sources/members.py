@@ -1,0 +1,247 @@
+"""Samples whose files lie side by side: members of a tar, or files of a folder, by WebDataset's keys.
+
+A key is all up to the first dot of a name, and counts within its folder; what macOS puts beside a file is passed over.
+Of a sample the images, the caption (`.txt`, `.caption`, else the json's) and the json are taken, and the row of its key
+in the parquet that lies beside a tar or folder of the same name.
+"""
+
+import logging
+import tarfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import IO, Any, Final
+
+from mmcorpus.curation.sources.found import BAD_CAPTION, BAD_ROW, Found, FoundImage, Where
+from mmcorpus.curation.sources.inputs import Part, SourceError, beside, sample_files
+from mmcorpus.curation.store import compressed, storage
+from mmcorpus.curation.store.bare import SUCCESS, read_sample
+from mmcorpus.curation.store.members import IMAGE_EXTENSIONS, image_order, own_uid, storable
+from mmcorpus.curation.store.references import read_range, state_of
+from mmcorpus.curation.store.tars import is_readable, read_tar, sample_of
+
+MAX_TEXT: Final = 4 << 20
+"""Bytes of a caption or json that is read."""
+_TEXTS: Final = ("json", "txt", "caption")
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _File:
+    """A member or file of a sample."""
+
+    ending: str
+    size: int
+    read: Callable[[], bytes]
+    where: Where | None
+
+
+Group = tuple[str, str, dict[str, _File]]
+"""Folder, key, and files by ending."""
+
+
+def read_part(part: Part) -> Iterator[Found]:
+    """The samples of a tar or of a part of a folder, then the rows of the parquet beside it that had failed.
+
+    Raises:
+        SourceError, tarfile.TarError: the tar is damaged.
+        storage.Damaged: so is the parquet.
+    """
+    if part.input.format == "files":
+        groups = _of_folder(part)
+    else:
+        groups = _of_stream(part) if part.input.compression else iter(_of_tar(part))
+    rows = _rows_beside(part)
+    for folder, key, files in groups:
+        if not any(ending in _TEXTS or _extension(ending) in IMAGE_EXTENSIONS for ending in files):
+            continue
+        yield _found(part.input.path, folder, key, files, rows.pop(key, {}))
+    if part.start == 0:
+        for key, row in rows.items():
+            status = row.get("status")
+            if status not in (None, SUCCESS):
+                yield _told(Found(key=key, status=str(status), error=_error(row)), row)
+            elif part.input.format == "tar":
+                yield _told(Found(key=key, error="missing_image: the tar has no such sample"), row)
+
+
+def _error(row: dict[str, Any]) -> str:
+    return str(row.get("error_message") or row.get("status"))
+
+
+def _found(path: str, folder: str, key: str, files: dict[str, _File], row: dict[str, Any]) -> Found:
+    """A sample of its files and its row."""
+    name = f"{folder}/{key}" if folder else key
+    for ending in _TEXTS:
+        if ending in files and files[ending].size > MAX_TEXT:
+            why = f"its .{ending} has {files[ending].size:,} bytes; at most {MAX_TEXT:,} are read"
+            return _told(Found(key=name, error=f"{BAD_ROW}: {why}"), row)
+    parts: dict[str, bytes] = {ending: files[ending].read() for ending in _TEXTS if ending in files}
+    if "caption" in parts:
+        parts.setdefault("txt", parts.pop("caption"))
+    meta, caption, errors = read_sample(path, parts)
+    meta = {**row, **{name: value for name, value in meta.items() if value is not None}}
+    images = [files[ending] for ending in sorted(files, key=image_order) if _extension(ending) in IMAGE_EXTENSIONS]
+    sizes = _sizes(meta) if len(images) == 1 else (None, None)
+    found = Found(
+        key=name, caption=caption,
+        images=[
+            FoundImage(
+                read=file.read, where=file.where, extension=_extension(file.ending), width=sizes[0], height=sizes[1]
+            )
+            for file in images
+        ],
+    )  # fmt: skip
+    if errors:
+        text = meta.get("caption")
+        if caption is None and isinstance(text, str) and any(error.startswith(BAD_CAPTION) for error in errors):
+            found.caption = text
+        elif not row:
+            found.error = errors[0]
+    return _told(found, meta)
+
+
+def _told(found: Found, meta: dict[str, Any]) -> Found:
+    """A sample with what its json or row says."""
+    found.meta = {name: value for name, value in meta.items() if name not in ("conversations", "caption", "url")}
+    found.uid = own_uid(meta.get("uid"))
+    found.url = meta["url"] if isinstance(meta.get("url"), str) else None
+    if found.caption is None and isinstance(meta.get("caption"), str):
+        found.caption = meta["caption"]
+    found.conversations = next(
+        (meta[name] for name in ("conversations", "messages", "conversation", "texts") if meta.get(name)), None
+    )
+    return found
+
+
+def _sizes(meta: dict[str, Any]) -> tuple[int | None, int | None]:
+    """Of the stored image, as a downloader knows it."""
+    width, height = meta.get("width"), meta.get("height")
+    known = isinstance(width, int) and isinstance(height, int) and width > 0 and height > 0
+    return (width, height) if known and meta.get("status") == SUCCESS else (None, None)
+
+
+def _extension(ending: str) -> str:
+    return ending.rpartition(".")[2]
+
+
+def _of_tar(part: Part) -> list[Group]:
+    """The samples of a tar in the order of their first members; those that lie apart are put together."""
+    path, root, name = part.input.path, part.input.root, part.input.file
+    state = state_of(path)
+    groups: list[Group] = []
+    open_at: dict[tuple[str, str], int] = {}
+    apart, last = 0, -1
+    fs, inner = storage.filesystem(path)
+    try:
+        with fs.open(inner, "rb") as file, read_tar(file, "r:") as tar:
+            while (member := tar.next()) is not None:
+                tar.members = []  # type: ignore[attr-defined]  # tarfile keeps every header otherwise
+                key, ending = sample_of(member.name)
+                if not key or not member.isfile():
+                    continue
+                where = (member.name.rpartition("/")[0], key)
+                ending, at = ending.lower(), open_at.get(where)
+                if at is None or ending in groups[at][2]:
+                    at = open_at[where] = len(groups)
+                    groups.append((*where, {}))
+                elif at != last:
+                    apart += 1
+                last = at
+                read = partial(read_range, path, member.offset_data, member.size)
+                lies = Where(root=root, file=name, state=state, offset=member.offset_data, size=member.size)
+                groups[at][2][ending] = _file(ending, member, read, lies)
+            _check_end(tar, file, path)
+    except (tarfile.TarError, EOFError) as error:
+        raise SourceError(f"{path} is damaged: {error}; fetch or write it again") from None
+    if apart:
+        _log.warning(
+            "%s: %s files lie apart from the others of their samples; WebDataset reads these as several samples, "
+            "here each is one", path, f"{apart:,}",
+        )  # fmt: skip
+    return groups
+
+
+def _check_end(tar: tarfile.TarFile, file: IO[bytes], path: str) -> None:
+    """Whether a tar's members end where it does: tarfile takes a header that it cannot read for the end.
+
+    Raises:
+        tarfile.ReadError: there is more.
+    """
+    at = tar.offset  # type: ignore[attr-defined]
+    file.seek(at)
+    block = file.read(tarfile.BLOCKSIZE)
+    if block.strip(b"\0"):
+        raise tarfile.ReadError(f"what follows at byte {at:,} is no file of a tar")
+    if len(block) < tarfile.BLOCKSIZE:
+        _log.warning("%s has no end: it may have been cut between two of its files", path)
+
+
+def _file(ending: str, member: tarfile.TarInfo, read: Callable[[], bytes], where: Where | None) -> _File:
+    if is_readable(member):
+        return _File(ending, member.size, read, where)
+    return _File(ending, 0, lambda: b"", None)
+
+
+def _of_stream(part: Part) -> Iterator[Group]:
+    """The samples of a compressed tar, read once from its beginning to its end; their bytes lie nowhere as they are."""
+    path = part.input.path
+    fs, inner = storage.filesystem(path)
+    group: Group | None = None
+    try:
+        with fs.open(inner, "rb") as file:
+            stream, _ = compressed.decompressed(path, file, 0)
+            with read_tar(stream, "r:") as tar:
+                while (member := tar.next()) is not None:
+                    tar.members = []  # type: ignore[attr-defined]
+                    key, ending = sample_of(member.name)
+                    if not key or not member.isfile():
+                        continue
+                    where, ending = (member.name.rpartition("/")[0], key), ending.lower()
+                    if group is None or group[:2] != where or ending in group[2]:
+                        if group is not None:
+                            yield group
+                        group = (*where, {})
+                    group[2][ending] = _file(ending, member, partial(bytes, _data(tar, member, ending)), None)
+                _check_end(tar, stream, path)
+        if group is not None:
+            yield group
+    except (tarfile.TarError, EOFError, compressed.DecodeError) as error:
+        raise SourceError(f"{path} is damaged: {error}; fetch or write it again") from None
+
+
+def _data(tar: tarfile.TarFile, member: tarfile.TarInfo, ending: str) -> bytes:
+    wanted = is_readable(member) and (ending in _TEXTS or _extension(ending) in IMAGE_EXTENSIONS)
+    extracted: IO[bytes] | None = tar.extractfile(member) if wanted else None
+    data = extracted.read() if extracted else b""
+    if wanted and len(data) != member.size:
+        raise EOFError(f"{member.name} breaks off")
+    return data
+
+
+def _of_folder(part: Part) -> Iterator[Group]:
+    """The samples of a folder by name."""
+    folder, root = part.input.path, part.input.root
+    groups: dict[str, dict[str, _File]] = {}
+    for name, state in sample_files(folder).items():
+        key, ending = sample_of(name)
+        path = storage.join(folder, name)
+        file = storage.join(part.input.file, name) if part.input.file else name
+        lies = Where(root=root, file=file, state=state, offset=0, size=state.size) if storable(file) == file else None
+        groups.setdefault(key, {})[ending.lower()] = _File(
+            ending.lower(), state.size, partial(read_range, path, 0, state.size), lies
+        )
+    for key in sorted(groups)[part.start : part.end]:
+        yield "", key, groups[key]
+
+
+def _rows_beside(part: Part) -> dict[str, dict[str, Any]]:
+    """By key, the rows of the parquet beside a tar or folder of the same name; none if there is no such file."""
+    path = beside(part.input)
+    if path is None:
+        return {}
+    table = storage.read_table(path)
+    if "key" not in table.column_names:
+        return {}
+    with storage.reading(path, storage.PARQUET):
+        return {str(row["key"]): row for row in table.to_pylist() if row["key"] is not None}

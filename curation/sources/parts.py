@@ -1,0 +1,56 @@
+"""Images that a conversation's turns name themselves: parts of chat messages, as the model servers' APIs have them."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from mmcorpus.curation.sources.found import BAD_CONVERSATION, BadSample
+
+_IMAGE_TYPES: Final = frozenset({"image", "image_url", "input_image"})
+_NAMES: Final = ("image", "image_url", "url", "path", "base64", "data", "source")
+
+
+def conversation_images(value: Any) -> tuple[Any, list[str | None]]:
+    """A conversation without the images in it, and what its parts call these, in order: a path, an address, base64, or
+    None for a part that says only that an image stands there.
+
+    Read are lists of turns, and objects that hold one as `messages` or `conversations`. What a turn says is left to
+    those who lay it out (`packing/turns.py`); nulls, which tables put where JSON has nothing, are taken out.
+
+    Raises:
+        BadSample: it is no list of turns.
+    """
+    if isinstance(value, Mapping):
+        value = next((value[name] for name in ("messages", "conversations", "conversation") if name in value), None)
+    if not isinstance(value, list) or not value:
+        raise BadSample(BAD_CONVERSATION, "there is no list of turns")
+    named: list[str | None] = []
+    return [_turn(turn, named) for turn in value], named
+
+
+def _turn(turn: Any, named: list[str | None]) -> Any:
+    if not isinstance(turn, Mapping):
+        raise BadSample(BAD_CONVERSATION, f"a turn is {type(turn).__name__}, not an object")
+    told = {name: said for name, said in turn.items() if said is not None}
+    for name in ("content", "value"):
+        if isinstance(told.get(name), list):
+            told[name] = [_part(part, named) for part in told[name]]
+    return told
+
+
+def _part(part: Any, named: list[str | None]) -> Any:
+    if not isinstance(part, Mapping):
+        return part
+    told = {name: said for name, said in part.items() if said is not None}
+    if told.get("type") not in _IMAGE_TYPES:
+        return told
+    named.append(_name(told))
+    return {"type": "image"}
+
+
+def _name(value: Any) -> str | None:
+    """What a part calls its image."""
+    if isinstance(value, str):
+        return value or None
+    if isinstance(value, Mapping):
+        return next((found for name in _NAMES if (found := _name(value.get(name))) is not None), None)
+    return None

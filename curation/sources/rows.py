@@ -1,0 +1,205 @@
+"""Samples that are rows: of parquet, Arrow, JSON; which column is what is told by the config, else by the usual names.
+
+So read are the layouts of The Cauldron and FineVision (`images`, `texts`), LLaVA-OneVision-Data (`image`,
+`conversations`), LLaVA's, ShareGPT's and MAmmoTH-VL's JSON (`image`, a path or a list of them), chat `messages` whose
+parts name their images, img2dataset's parquet (`jpg`, `caption`), PixMo-Cap (`image_url`, `caption`).
+"""
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, cast
+
+import pyarrow as pa
+
+from mmcorpus.curation.download.list_columns import BadValue, caption_text
+from mmcorpus.curation.sources.config import IndexConfig
+from mmcorpus.curation.sources.found import BAD_CAPTION, BAD_IMAGE, BAD_ROW, BadSample, Found, FoundImage, Where
+from mmcorpus.curation.sources.inputs import Part, SourceError
+from mmcorpus.curation.sources.json_rows import Layout, read_rows
+from mmcorpus.curation.sources.parts import conversation_images
+from mmcorpus.curation.store import compressed, storage
+from mmcorpus.curation.store.bare import SUCCESS
+from mmcorpus.curation.store.members import own_uid
+from mmcorpus.curation.store.references import state_of
+from mmcorpus.curation.store.row_tables import image_values, open_table, rows_of
+
+USUAL: Final[dict[str, tuple[str, ...]]] = {
+    "image": ("images", "image", "jpg", "jpeg", "png", "webp", "img", "image_bytes", "pil_image"),
+    "url": ("url", "URL", "image_url", "img_url", "image_link"),
+    "caption": ("caption", "text", "TEXT", "txt", "title"),
+    "conversations": ("conversations", "messages", "conversation", "texts", "chat", "dialog"),
+    "uid": ("uid",),
+}
+"""The names that published corpora give the columns."""
+
+
+def read_part(part: Part, config: IndexConfig) -> Iterator[Found]:
+    """The rows of a part of a table or of JSON.
+
+    Raises:
+        SourceError: the file has no column that could be a sample's.
+        storage.Damaged: it cannot be read.
+    """
+    if part.input.format in ("parquet", "arrow"):
+        yield from _of_table(part, config)
+        return
+    fs, inner = storage.filesystem(part.input.path)
+    with fs.open(inner, "rb") as file:
+        opened, _ = compressed.decompressed(part.input.path, file, 0)
+        layout = cast(Layout, part.input.format)
+        for row in read_rows(opened, layout, (part.start, part.end or 0, part.rows)):
+            yield Found(error=f"{BAD_ROW}: {row}") if isinstance(row, str) else _tried(row, config)
+
+
+def _of_table(part: Part, config: IndexConfig) -> Iterator[Found]:
+    path = part.input.path
+    with open_table(path) as table:
+        chosen = _columns(path, table.schema, config)
+        state = state_of(path)
+        for number, row in rows_of(table, table.names, part.start, part.end):
+            if isinstance(row, str):
+                yield Found(error=f"{BAD_ROW}: {row}")
+                continue
+            place = Where(root=part.input.root, file=part.input.file, state=state, row=number)
+            yield _tried(row, config, chosen, place)
+
+
+def _columns(path: str, schema: pa.Schema, config: IndexConfig) -> dict[str, list[str]]:
+    """By role, the columns of a table that have it.
+
+    Raises:
+        SourceError: it lacks one that the config names, or has none with images and none with texts.
+    """
+    lacking = [name for name in config.columns.values() if name not in schema.names]
+    if lacking:
+        raise SourceError(f"{path} has no column {lacking[0]!r}; it has {', '.join(schema.names)}")
+    chosen = {
+        role: [config.columns[role]] if role in config.columns else [name for name in usual if name in schema.names][:1]
+        for role, usual in USUAL.items()
+    }
+    if not chosen["image"]:
+        chosen["image"] = [field.name for field in schema if _is_image(field.type)]
+    text = "caption" if config.kind == "pair" else "conversations"
+    if not chosen[text] and (config.kind == "conversation" or not (chosen["image"] or chosen["url"])):
+        raise SourceError(
+            f"{path}: which column has the {text} is not clear; it has {', '.join(schema.names)}. Name it: "
+            f"columns: {{{text}: COLUMN}}; and say the kind, pair or conversation (it is {config.kind})"
+        )
+    return chosen
+
+
+def _is_image(kind: Any) -> bool:
+    """Whether a type is Hugging Face's of images, or a list of it."""
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        kind = kind.value_type
+    return pa.types.is_struct(kind) and {kind.field(number).name for number in range(kind.num_fields)} == {
+        "bytes",
+        "path",
+    }
+
+
+def _tried(
+    row: dict[str, Any],
+    config: IndexConfig,
+    chosen: Mapping[str, Sequence[str]] | None = None,
+    place: Where | None = None,
+) -> Found:
+    try:
+        return _found(row, config, chosen or _keys(row, config), place)
+    except BadSample as error:
+        return Found(error=str(error), url=_text(row.get("url")), meta=_plain(row, ()))
+
+
+def _keys(row: Mapping[str, Any], config: IndexConfig) -> dict[str, list[str]]:
+    """By role, the keys of a row of JSON that have it."""
+    found = {}
+    for role, usual in USUAL.items():
+        names = (config.columns[role],) if role in config.columns else usual
+        found[role] = [name for name in names if row.get(name) is not None][:1]
+    return found
+
+
+def _found(row: dict[str, Any], config: IndexConfig, chosen: Mapping[str, Sequence[str]], place: Where | None) -> Found:
+    def value(role: str) -> Any:
+        names = chosen[role]
+        return row.get(names[0]) if names else None
+
+    used = [name for names in chosen.values() for name in names]
+    found = Found(key=_text(row.get("key", row.get("id"))), uid=own_uid(value("uid")), meta=_plain(row, used))
+    status = row.get("status")
+    if isinstance(status, str) and status != SUCCESS and "error_message" in row:  # img2dataset's rows that it failed at
+        found.status, found.error = status, str(row["error_message"] or status)
+    found.url = _text(value("url"))
+    if config.kind == "pair":
+        try:
+            found.caption = caption_text(value("caption"))
+        except BadValue as error:
+            raise BadSample(BAD_CAPTION, error) from None
+        found.conversations = value("conversations")
+    images = _row_images(row, chosen["image"], place)
+    if config.kind == "conversation":
+        found.conversations, named = conversation_images(_parsed(value("conversations")))
+        if named:
+            waiting = iter(images)
+            images = [next(waiting, None) or FoundImage() if name is None else FoundImage(name=name) for name in named]
+            images += list(waiting)
+    if not images and found.url is not None:
+        images = [FoundImage(name=found.url)]
+    found.images = images
+    return found
+
+
+def _parsed(value: Any) -> Any:
+    """A conversation that is kept as JSON's text."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            return value
+    return value
+
+
+def _row_images(row: Mapping[str, Any], columns: Sequence[str], place: Where | None) -> list[FoundImage]:
+    """The images of a row's columns; of a table each one's place is its number among these."""
+    images = []
+    try:
+        values = [image for name in columns for image in image_values(row.get(name))]
+    except ValueError as error:
+        raise BadSample(BAD_IMAGE, error) from None
+    for number, image in enumerate(values):
+        if image.data is None:
+            images.append(FoundImage(name=image.path))
+            continue
+        where = None
+        if place is not None:
+            where = Where(
+                root=place.root, file=place.file, state=place.state, row=place.row, item=number, columns=tuple(columns)
+            )
+        images.append(FoundImage(read=_Held(image.data), where=where))
+    return images
+
+
+class _Held:
+    """Bytes at hand."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def __call__(self) -> bytes:
+        return self._data
+
+
+def _text(value: Any) -> str | None:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return value.strip() or None if isinstance(value, str) else None
+
+
+def _plain(row: Mapping[str, Any], used: Sequence[str]) -> dict[str, Any]:
+    """The other columns, but bytes, and numbers that are none."""
+    return {
+        name: value
+        for name, value in row.items()
+        if name not in used and not isinstance(value, bytes) and not (isinstance(value, float) and math.isnan(value))
+    }

@@ -1,0 +1,260 @@
+"""Indexing: files that lie somewhere become shards of references to them (`curation/store/references.py`).
+
+One look at each file says where its rows begin, so that each shard is made by itself, in any worker: uids, shards and
+order depend on the files alone. Samples that come again in another file are dropped last, when all uids are known.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+
+from mmcorpus.curation.engine.items import run_pending
+from mmcorpus.curation.engine.made_from import MadeFrom, digest, plain
+from mmcorpus.curation.engine.output import Output
+from mmcorpus.curation.sources.config import IndexConfig
+from mmcorpus.curation.sources.found import IMAGE_URL, LISTED_TWICE
+from mmcorpus.curation.sources.inputs import Format, Input, Part, SourceError, column_names, find_inputs, parts_of
+from mmcorpus.curation.sources.shard import ADDRESS, COLUMNS, FAILED, IndexPart, dropped
+from mmcorpus.curation.store import ledger, references, storage, uid_arrays
+from mmcorpus.curation.store.shards import SUCCESS, Shard, commit_shard, list_shards, read_rows
+from mmcorpus.filters.secrets import masked
+
+pc: Any = pyarrow.compute  # its stubs do not know chunked columns
+
+STAGE: Final = "index"
+TO_DOWNLOAD: Final = "to_download.parquet"
+"""In the shards' folder: the rows whose image is at an address, as a list for `mmcorpus download`."""
+_VERSION: Final = "1"
+_FEW: Final = 16 << 20
+"""So many bytes of inputs are read here sooner than workers have started."""
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexReport:
+    """What became of a source's rows. Counts are of the whole source."""
+
+    rows: int
+    samples: int
+    """Of these, those that are samples."""
+    images: int
+    copied: int
+    """Images that had no bytes of their own, in the shards' own tars."""
+    copied_bytes: int
+    to_download: int
+    """Rows whose images are at addresses: listed in `to_download.parquet`."""
+    shards: int
+    dropped: dict[str, int]
+    """Rows that are no samples, by rule."""
+    failed: dict[str, str]
+    """By file, why it could not be read, or gave nothing."""
+
+
+def index(
+    config: IndexConfig,
+    paths: Sequence[str],
+    out: str,
+    out_ledger: str,
+    *,
+    formats: Sequence[Format] = (),
+    workers: int | None = None,
+    start: Callable[[], None] = lambda: None,
+    shown: bool = True,
+) -> IndexReport:
+    """Index files into shards of references under `out`, and write the ledger's stage `index`.
+
+    What an earlier call committed from the same files is kept; of files that have changed since all is made anew.
+
+    Args:
+        paths: files, folders, globs; local or remote.
+        formats: what is read of folders and globs; empty for all that can be.
+        workers: worker processes; 0 works in this process, as is done for a few files where None is given.
+        start: called before there is work for Ray.
+
+    Raises:
+        SourceError: there is nothing to read, or a file that was named is of another format.
+        MadeOtherwise: `out` holds something else.
+        RuntimeError: Ray is needed and not initialised.
+    """
+    image_root = None if config.image_root is None else _absolute(config.image_root)
+    addresses = [path for path in (*paths, image_root or "") if "://" in path]
+    secret = next((path for path in addresses if masked(path) != path), None)
+    if secret is not None:
+        raise SourceError(
+            f"{masked(secret)} has a secret in it, which the references would keep; give credentials by the environment"
+        )
+    found = find_inputs([_absolute(path) for path in paths], formats)
+    roots = tuple(dict.fromkeys([*(one.root for one in found), *([image_root] if image_root else [])]))
+    described = [[one.root, one.file, one.format, digest(one.identity)] for one in found]
+    Output(
+        folder=out, holds="references to somebody's images",
+        made_from=MadeFrom(config=plain(config), version=_VERSION, inputs={"files": digest(masked(described))}),
+        stale="replace", writes=(references.REFERENCES_FILE, f"*{references.SUFFIX}", TO_DOWNLOAD),
+    ).claim()  # fmt: skip
+    storage.sweep(out)
+    storage.write_json(storage.join(out, references.REFERENCES_FILE), {"roots": list(roots)})
+    here = workers == 0 or (workers is None and sum(_bytes(one) for one in found) <= _FEW)
+    if not here:
+        start()
+    spread: dict[str, Any] = {"workers": 0 if here else workers, "shown": shown}
+    numbered = list(enumerate(found))
+    split = run_pending(
+        lambda: partial(_split, rows=config.samples_per_shard), numbered, name=_path_of, title="look", unit="file",
+        **spread,
+    )  # fmt: skip
+    failed = {name: str(failure.message) for name, failure in split.failed.items()}
+    parts: list[Part] = [part for outcome in split.outcomes if outcome.result for part in outcome.result["parts"]]
+    make = IndexPart(config=config, out=out, roots=roots, image_root=image_root)
+    ran = run_pending(
+        lambda: make, parts, committed=[shard.name for shard in list_shards(out)], title="index", aside=out, **spread
+    )
+    of_shard = {part.name: part.input.path for part in parts}
+    failed |= {of_shard[name]: str(failure.message) for name, failure in ran.failed.items()}
+    _drop_repeated(out)
+    return _report(out, out_ledger, found, of_shard, failed)
+
+
+def known_columns(paths: Sequence[str], formats: Sequence[Format]) -> dict[str, pa.DataType | None]:
+    """The columns that the shards of some files will have, as far as the first one tells; None for an unknown type."""
+    try:
+        others = column_names(find_inputs(paths, formats)[0])
+    except SourceError:  # said where it is read
+        others = []
+    return {**dict.fromkeys(others), **COLUMNS}
+
+
+def _absolute(path: str) -> str:
+    """A path as workers know it, whatever folder they are in."""
+    return path if "://" in path or "::" in path else os.path.abspath(path)
+
+
+def _bytes(one: Input) -> int:
+    """The bytes of an input."""
+    sizes = [mark[1] for mark in one.identity] if one.format == "files" else one.identity[:1]
+    return sum(int(size) for size in sizes)
+
+
+def _path_of(numbered: tuple[int, Input]) -> str:
+    return numbered[1].path
+
+
+def _split(numbered: tuple[int, Input], *, rows: int) -> dict[str, Any]:
+    number, one = numbered
+    return {"parts": parts_of(one, number, rows)}
+
+
+def _drop_repeated(out: str) -> None:
+    """Of samples that several shards have, keep the first: the others become rows without one."""
+    shards = list_shards(out)
+    uids = [_uids(shard) for shard in shards]
+    pairs = np.concatenate([np.empty(0, uid_arrays.PAIR), *(own for own, _ in uids)])
+    if not len(pairs):
+        return
+    order = uid_arrays.order(pairs)
+    ordered = pairs[order]
+    again = np.zeros(len(pairs), bool)
+    # The order is stable: of equal uids the first comes first.
+    again[order[1:]] = ordered[1:] == ordered[:-1]
+    start = 0
+    for shard, (own, places) in zip(shards, uids, strict=True):
+        repeated = places[again[start : start + len(own)]]
+        start += len(own)
+        if len(repeated):
+            _mark_repeated(shard, repeated)
+
+
+def _uids(shard: Shard) -> tuple[Any, Any]:
+    """The uids of a shard's samples, and their rows."""
+    rows = read_rows(shard, ["uid", "status"])
+    places = np.flatnonzero(pc.equal(rows["status"], SUCCESS).to_numpy(zero_copy_only=False))
+    return uid_arrays.encode(rows["uid"].take(pa.array(places))), places
+
+
+def _mark_repeated(shard: Shard, places: Any) -> None:
+    rows, stats = read_rows(shard), storage.read_json(shard.stats)
+    for name, value in (("status", FAILED), ("error_message", LISTED_TWICE)):
+        values = rows[name].to_pylist()
+        for place in places.tolist():
+            values[place] = value
+        rows = rows.set_column(rows.column_names.index(name), name, pa.array(values, pa.string()))
+    more = {name: stats[name] for name in ("copied", "copied_bytes")}
+    commit_shard(shard, rows, failures=(FAILED,), **more)
+
+
+def _report(
+    out: str, out_ledger: str, found: Sequence[Input], of_shard: dict[str, str], failed: dict[str, str]
+) -> IndexReport:
+    shards = list_shards(out)
+    stats = [storage.read_json(shard.stats) for shard in shards]
+    tables, lists = [], []
+    rows_of: dict[str, list[int]] = {}
+    examples: dict[str, str] = {}
+    images = 0
+    for shard, one in zip(shards, stats, strict=True):
+        table = read_rows(shard)
+        tables.append(ledger.verdicts_of(table, STAGE))
+        images += pc.sum(table.filter(pc.equal(table["status"], SUCCESS))["images"]).as_py() or 0
+        path = of_shard.get(shard.name, shard.name)
+        counted = rows_of.setdefault(path, [0, 0])
+        repeated = one["status_dict"].get(LISTED_TWICE, 0)
+        counted[0], counted[1] = counted[0] + one["count"], counted[1] + one["successes"] + repeated
+        message = table["error_message"].drop_null().slice(0, 1).to_pylist()
+        examples.setdefault(path, *(message or [""]))
+        if ADDRESS in table.column_names:
+            lists.append(_addresses(table))
+    ledger.write_stage(out_ledger, STAGE, pa.concat_tables(tables) if tables else [])
+    listed = _write_list(out, lists)
+    for path, (count, kept) in rows_of.items():
+        if count and not kept:
+            failed.setdefault(path, _nothing_in(count, examples[path], listed, out))
+        elif not count:
+            _log.warning("%s has no rows", path)
+    for one in found:
+        if one.path not in rows_of and one.path not in failed:
+            _log.warning("%s has no rows", one.path)
+    return IndexReport(
+        rows=sum(one["count"] for one in stats), samples=sum(one["successes"] for one in stats), images=images,
+        copied=sum(one["copied"] for one in stats), copied_bytes=sum(one["copied_bytes"] for one in stats),
+        to_download=listed, shards=len(shards), dropped=dropped(stats), failed=dict(sorted(failed.items())),
+    )  # fmt: skip
+
+
+def _nothing_in(count: int, example: str, listed: int, out: str) -> str:
+    why = f"none of its {count:,} rows is a sample; the first: {example}"
+    if example.startswith(IMAGE_URL) and listed:
+        why += f". Images at addresses are downloaded first: {download_command(out)}"
+    return why
+
+
+def download_command(out: str) -> str:
+    """What downloads the images of the rows that have addresses."""
+    path = storage.join(out, TO_DOWNLOAD)
+    turns = "conversations" in storage.read_schema(path).names
+    more = " --set caption_col=null --set 'save_additional_columns=[conversations]'" if turns else ""
+    return f"mmcorpus download {path} --out FOLDER{more}"
+
+
+def _addresses(table: pa.Table) -> pa.Table:
+    """The rows whose only image is at an address, as a list to download."""
+    chosen = table.filter(pc.is_valid(table[ADDRESS]))
+    names = {"url": ADDRESS, "caption": "caption", "conversations": "conversations"}
+    return pa.table({name: chosen[column].cast(pa.string()) for name, column in names.items()})
+
+
+def _write_list(out: str, lists: Sequence[pa.Table]) -> int:
+    """Write the list of what is to be downloaded, if anything is; returns its rows."""
+    path, table = storage.join(out, TO_DOWNLOAD), pa.concat_tables(lists) if lists else None
+    if table is None or not len(table):
+        storage.remove(path)
+        return 0
+    storage.write_table(
+        path, table.select([name for name in table.column_names if table[name].null_count < len(table)])
+    )
+    return len(table)

@@ -1,0 +1,229 @@
+"""A part of somebody's data as a shard of references: its rows, the table of its images, and those that were copied."""
+
+import contextlib
+import json
+import tarfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pyarrow as pa
+
+from mmcorpus.curation.sources import members, rows
+from mmcorpus.curation.sources.config import IndexConfig
+from mmcorpus.curation.sources.found import (
+    BAD_CAPTION,
+    BAD_CONVERSATION,
+    BAD_ROW,
+    IMAGE_URL,
+    LISTED_TWICE,
+    NO_IMAGE,
+    BadSample,
+    Found,
+)
+from mmcorpus.curation.sources.images import Finder, KnownImage
+from mmcorpus.curation.sources.inputs import Part
+from mmcorpus.curation.sources.parts import conversation_images
+from mmcorpus.curation.store import references, storage
+from mmcorpus.curation.store.bare import column_of
+from mmcorpus.curation.store.members import hashed_uid, json_text, row_uid, storable
+from mmcorpus.curation.store.shards import SUCCESS, Shard, add_member, commit_shard, open_tar
+from mmcorpus.curation.store.uid import pair_uid
+
+FAILED: Final = "failed_to_index"
+"""The status of rows that are no samples."""
+ADDRESS: Final = "to_download"
+"""The column of the addresses of images that are not here, where a row has one."""
+MAX_WORDS: Final = 4 << 20
+"""Characters of a caption or conversation."""
+COLUMNS: Final[dict[str, Any]] = {
+    "uid": pa.string(), "key": pa.string(), "url": pa.string(), "caption": pa.string(), "conversations": pa.string(),
+    "images": pa.int32(), "width": pa.int64(), "height": pa.int64(), "widths": pa.list_(pa.int64()),
+    "heights": pa.list_(pa.int64()), "sha256": pa.string(), "source_key": pa.string(), "source_file": pa.string(),
+    "status": pa.string(), "error_message": pa.string(),
+}  # fmt: skip
+"""What every row has. `images` is how many; `width` and `height` are the first one's, `widths` and `heights` all; sizes
+are of the image as it is shown."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexPart:
+    """Makes a part's shard; picklable."""
+
+    config: IndexConfig
+    out: str
+    roots: tuple[str, ...]
+    """Of `references.json`."""
+    image_root: str | None
+
+    def __call__(self, part: Part) -> dict[str, Any]:
+        """Commit the shard; returns `rows`, `kept`, `copied` (images), `copied_bytes`, and the drops by their codes."""
+        shard = Shard(root=self.out, name=part.name, references=True)
+        finder = Finder(root=self.image_root or _folder_of(part), strip=self.config.strip)
+        told: list[dict[str, Any]] = []
+        places: list[dict[str, Any]] = []
+        taken: set[str] = set()
+        copies = _Copies(shard)
+        with copies:
+            for number, found in enumerate(self._read(part)):
+                key = f"{part.name}{number:07d}"
+                row, images = self._row(found, key, finder)
+                if row["status"] == SUCCESS and row["uid"] in taken:
+                    row |= {"status": FAILED, "error_message": LISTED_TWICE}
+                if row["status"] == SUCCESS:
+                    taken.add(row["uid"])
+                    places += self._places(key, images, copies)
+                row["source_file"] = part.input.file
+                told.append(row)
+        table = _table(told)
+        storage.write_table(shard.images, _places_table(places))
+        stats = commit_shard(shard, table, failures=(FAILED,), copied=copies.count, copied_bytes=copies.bytes)
+        drops = {code: count for code, count in stats["status_dict"].items() if code != SUCCESS}
+        return {"kept": stats["successes"], **drops}
+
+    def _read(self, part: Part) -> Iterator[Found]:
+        if part.input.format in ("tar", "files"):
+            return members.read_part(part)
+        return rows.read_part(part, self.config)
+
+    def _row(self, found: Found, key: str, finder: Finder) -> tuple[dict[str, Any], list[KnownImage]]:
+        """A row of the shard, and the images of one that is a sample."""
+        row: dict[str, Any] = {
+            **{name: value for name, value in found.meta.items() if name not in COLUMNS},
+            "key": key, "url": _text(found.url), "caption": _text(found.caption), "source_key": _text(found.key),
+            "images": 0, "sha256": _text(found.meta.get("sha256")), "status": SUCCESS,
+        }  # fmt: skip
+        images: list[KnownImage] = []
+        words: str | None = None
+        try:
+            words = self._words(found)
+            row["conversations"] = words if self.config.kind == "conversation" else None
+            if found.error is not None:
+                raise _Failed(found.status or FAILED, found.error)
+            if self.config.kind == "pair" and not found.images:
+                raise BadSample(NO_IMAGE, "a pair has one")
+            uid = found.uid or row_uid(found.url, found.caption, words)
+            images = finder.find(found.images, key=key, hashed=uid is None)
+        except _Failed as failed:
+            row |= {"status": failed.status, "error_message": failed.message}
+        except BadSample as error:
+            row |= {"status": FAILED, "error_message": str(error)}
+            if str(error).startswith(IMAGE_URL):
+                row[ADDRESS] = found.images[0].name if len(found.images) == 1 else None
+        hashes = [image.sha256 for image in images if image.sha256]
+        row["uid"] = found.uid or row_uid(found.url, found.caption, words)
+        if row["uid"] is None and row["status"] == SUCCESS:
+            row["uid"] = hashed_uid(hashes, found.caption, words)
+        elif row["uid"] is None:
+            row["uid"] = pair_uid(row["error_message"], f"{words or found.caption or ''}{json_text(found.meta)}")
+        if row["status"] == SUCCESS:
+            row |= {"widths": [], "heights": []}
+        if images:
+            row |= {
+                "images": len(images), "width": images[0].width, "height": images[0].height,
+                "widths": [image.width for image in images], "heights": [image.height for image in images],
+                "sha256": row["sha256"] or (hashes[0] if len(hashes) == 1 else None),
+            }  # fmt: skip
+        return row, images
+
+    def _words(self, found: Found) -> str | None:
+        """A conversation as text, without what its turns call their images. Raises BadSample."""
+        if found.caption is not None and len(found.caption) > MAX_WORDS:
+            raise BadSample(BAD_ROW, f"a caption of {len(found.caption):,} characters; at most {MAX_WORDS:,} are read")
+        if self.config.kind == "pair" and found.caption is None and found.conversations is not None:
+            raise BadSample(BAD_CAPTION, "there is none, but a conversation; say kind: conversation")
+        if self.config.kind == "pair" or found.error is not None:
+            return None
+        turns = found.conversations
+        if isinstance(turns, str):
+            with contextlib.suppress(ValueError, RecursionError):
+                turns = json.loads(turns)
+        if turns is None:
+            raise BadSample(BAD_CONVERSATION, "there is none")
+        try:
+            text = json_text(conversation_images(turns)[0])
+        except RecursionError:
+            raise BadSample(BAD_CONVERSATION, "it is nested too deeply") from None
+        if len(text) > MAX_WORDS:
+            raise BadSample(BAD_ROW, f"a conversation of {len(text):,} characters; at most {MAX_WORDS:,} are read")
+        return text
+
+    def _places(self, key: str, images: Sequence[KnownImage], copies: "_Copies") -> Iterator[dict[str, Any]]:
+        for number, image in enumerate(images):
+            row: dict[str, Any] = {"key": key, "number": number, "extension": image.extension}
+            if image.where is None:
+                assert image.data is not None
+                offset = copies.add(f"{key}.{number:03d}.{image.extension}", image.data)
+                row |= {"root": references.OWN, "file": copies.name, "offset": offset, "size": len(image.data)}
+                row["file_size"] = 0
+            else:
+                where = image.where
+                row |= {
+                    "root": self.roots.index(where.root), "file": where.file, "offset": where.offset,
+                    "size": where.size, "row": where.row, "item": where.item, "columns": "\n".join(where.columns),
+                    "file_size": where.state.size, "modified": where.state.modified,
+                }  # fmt: skip
+            yield row
+
+
+class _Failed(Exception):
+    """A row that was none before it was read here."""
+
+    def __init__(self, status: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.message = status, message
+
+
+class _Copies:
+    """The shard's own tar, made when an image is copied into it."""
+
+    def __init__(self, shard: Shard) -> None:
+        self.name = f"{shard.name}.tar"
+        self.count = self.bytes = 0
+        self._path, self._stack = shard.tar, contextlib.ExitStack()
+        self._tar: tarfile.TarFile | None = None
+
+    def add(self, name: str, data: bytes) -> int:
+        """Copy an image; returns the offset of its first byte."""
+        if self._tar is None:
+            self._tar = self._stack.enter_context(open_tar(self._path))
+        add_member(self._tar, name, data)
+        self.count, self.bytes = self.count + 1, self.bytes + len(data)
+        return self._tar.offset - -(-len(data) // 512) * 512
+
+    def __enter__(self) -> "_Copies":
+        self._stack.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
+
+
+def _folder_of(part: Part) -> str:
+    """The folder of a file, below which its paths of images lie."""
+    return part.input.root
+
+
+def _text(value: Any) -> str | None:
+    return storable(value) if isinstance(value, str) else None
+
+
+def _table(told: Sequence[Mapping[str, Any]]) -> pa.Table:
+    names = dict.fromkeys(name for row in told for name in row if name not in COLUMNS)
+    columns = {name: pa.array([row.get(name) for row in told], kind) for name, kind in COLUMNS.items()}
+    return pa.table({**columns, **{name: column_of([row.get(name) for row in told]) for name in names}})
+
+
+def _places_table(places: Sequence[Mapping[str, Any]]) -> pa.Table:
+    fields = references.SCHEMA
+    columns = [pa.array([place.get(field.name) for place in places], field.type) for field in fields]
+    return pa.table(columns, schema=fields)
+
+
+def dropped(stats: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Rows that are no samples, by rule, of some shards' stats: the most frequent first."""
+    counted: Counter[str] = Counter()
+    for one in stats:
+        counted.update({code: count for code, count in one["status_dict"].items() if code != SUCCESS})
+    return dict(counted.most_common())

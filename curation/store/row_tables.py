@@ -1,0 +1,223 @@
+"""Tables of others, row by row in memory that is bounded: parquet, and Arrow's file and stream format.
+
+Which it is, the first bytes tell. Columns of images hold structs `{bytes, path}` (Hugging Face `datasets`), bytes, or
+lists of either.
+"""
+
+import contextlib
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import IO, Any, Final, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from mmcorpus.curation.store import storage
+from mmcorpus.curation.store.parquet_rows import BATCH_BYTES, ParquetRows, row_sizes
+
+PARQUET: Final = "parquet"
+ARROW: Final = "arrow"
+BATCH_ROWS: Final = 256
+MAX_ROW: Final = 1 << 30
+"""Bytes of a row that is read, its images too."""
+_STREAM: Final = b"\xff\xff\xff\xff"
+
+
+class RowTable(Protocol):
+    """A table in groups of rows that are read apart: row groups, or record batches."""
+
+    names: list[str]
+    schema: pa.Schema
+    groups: list[int]
+    """Rows of each."""
+
+    def batches(self, group: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """A group's rows in order, a few at a time."""
+
+
+def table_kind(head: bytes) -> str | None:
+    """`parquet` or `arrow`, by a file's first bytes; None for what is neither."""
+    if head.startswith(b"PAR1"):
+        return PARQUET
+    if head.startswith(b"ARROW1") or (head.startswith(_STREAM) and head[4:8] != _STREAM):
+        return ARROW
+    return None
+
+
+@contextlib.contextmanager
+def open_table(path: str) -> Iterator[RowTable]:
+    """A parquet or Arrow file. Raises storage.Damaged for one that cannot be read, in the block too."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(storage.reading(path, "parquet or Arrow file"))
+        file: Any
+        if storage.is_local(path):
+            file = stack.enter_context(pa.memory_map(storage.filesystem(path)[1], "r"))
+        else:
+            fs, inner = storage.filesystem(path)
+            file = stack.enter_context(fs.open(inner, "rb"))
+        kind = table_kind(file.read(8))
+        file.seek(0)
+        if kind is None:
+            raise ValueError("it begins as neither does")
+        yield _Parquet(file) if kind == PARQUET else _Arrow(file)
+
+
+class _Parquet:
+    def __init__(self, file: IO[bytes]) -> None:
+        self._rows = ParquetRows(file)
+        self.names = self._rows.names
+        self.schema = self._rows.metadata.schema.to_arrow_schema()
+        metadata = self._rows.metadata
+        self.groups = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
+
+    def batches(self, group: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        return self._rows.batches(group, columns, BATCH_ROWS)
+
+
+class _Arrow:
+    """Record batches, which a local file has in memory only while they are looked at."""
+
+    def __init__(self, file: Any) -> None:
+        first = file.read(6)
+        file.seek(0)
+        self._file = pa.ipc.open_file(file) if first == b"ARROW1" else None
+        self._stream = None if self._file is not None else list(pa.ipc.open_stream(file))
+        if self._file is not None:
+            self.schema = self._file.schema
+            count = self._file.num_record_batches
+        else:
+            assert self._stream is not None
+            file.seek(0)
+            self.schema = pa.ipc.open_stream(file).schema
+            count = len(self._stream)
+        self.names = list(self.schema.names)
+        self.groups = [len(self._batch(number)) for number in range(count)]
+
+    def _batch(self, number: int) -> pa.RecordBatch:
+        if self._file is not None:
+            return self._file.get_batch(number)
+        assert self._stream is not None
+        return self._stream[number]
+
+    def batches(self, group: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        batch = self._batch(group).select(list(columns))
+        batch.validate(full=True)
+        for start in range(0, len(batch), BATCH_ROWS):
+            yield batch.slice(start, BATCH_ROWS)
+
+
+def rows_of(
+    table: RowTable, columns: Sequence[str], first: int = 0, end: int | None = None
+) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    """The rows from `first` up to `end` with their numbers, each as Python's values; in place of one of more than
+    `MAX_ROW` bytes, why it is not read. Groups without any of these rows are not touched."""
+    at = 0
+    for group, length in enumerate(table.groups):
+        start, at = at, at + length
+        if at <= first or (end is not None and start >= end):
+            continue
+        for batch in table.batches(group, columns):
+            skipped = min(max(0, first - start), len(batch))
+            left = len(batch) if end is None else max(0, min(len(batch), end - start))
+            sizes = sum((row_sizes(batch.column(name)) for name in columns), np.zeros(len(batch), np.int64))
+            for first_row, last in _pieces(sizes, skipped, left):
+                if sizes[first_row] > MAX_ROW:
+                    yield start + first_row, f"a row of {sizes[first_row]:,} bytes; at most {MAX_ROW:,} are read"
+                    continue
+                values = [_values(batch.column(name).slice(first_row, last - first_row)) for name in columns]
+                rows = zip(*values, strict=True) if values else itertools.repeat((), last - first_row)
+                for row, cells in enumerate(rows, start + first_row):
+                    yield row, dict(zip(columns, cells, strict=True))
+            start += len(batch)
+
+
+def _pieces(sizes: Any, first: int, end: int) -> Iterator[tuple[int, int]]:
+    """Ranges of rows that are turned into Python's values at once; one that is too long stands alone."""
+    held = 0
+    for row in range(first, end):
+        if row > first and held + sizes[row] > BATCH_BYTES:
+            yield first, row
+            first, held = row, 0
+        held += int(sizes[row])
+    if end > first:
+        yield first, end
+
+
+def _values(array: Any) -> list[Any]:
+    """Python's values; text that is no UTF-8 as bytes, and what is nested around such a text as null."""
+    try:
+        return array.to_pylist()  # type: ignore[no-any-return]
+    except UnicodeDecodeError:
+        return [_value(scalar) for scalar in array]
+
+
+def _value(scalar: Any) -> Any:
+    try:
+        return scalar.as_py()
+    except UnicodeDecodeError:
+        return None if pa.types.is_nested(scalar.type) else scalar.cast(pa.binary()).as_py()
+
+
+@dataclass(frozen=True, slots=True)
+class ImageValue:
+    """An image as a cell of a table, or a value of JSON, has it: its bytes, or a path or an address."""
+
+    data: bytes | None = None
+    path: str | None = None
+
+
+def image_values(value: Any) -> list[ImageValue]:
+    """The images of a cell, in order; nulls are none. Raises ValueError for what is no image.
+
+    Read are bytes, texts (paths, addresses, data URLs), `{bytes, path}` of which one may be null, `{url}`, and lists.
+    """
+    if value is None or value == "":
+        return []
+    if isinstance(value, list | tuple):
+        return [image for entry in value for image in image_values(entry)]
+    if isinstance(value, bytes | bytearray | memoryview):
+        return [ImageValue(data=bytes(value))]
+    if isinstance(value, str):
+        return [ImageValue(path=value)]
+    if isinstance(value, Mapping):
+        data = value.get("bytes")
+        where = next((value[name] for name in ("path", "url", "file_name") if isinstance(value.get(name), str)), None)
+        if isinstance(data, bytes) and data:
+            return [ImageValue(data=data)]
+        if where:
+            return [ImageValue(path=where)]
+        if data is None and set(value) <= {"bytes", "path", "url"}:
+            return []
+    raise ValueError(f"{type(value).__name__} is no image: it needs bytes, a path or an address")
+
+
+def images_of_rows(
+    path: str, columns: Sequence[str], wanted: Iterable[int]
+) -> Iterator[tuple[int, list[bytes | None]]]:
+    """The images of some rows of a table, which come in order of the rows: all those of `columns`, column by column.
+
+    Raises:
+        storage.Damaged: the file cannot be read.
+    """
+    rows = sorted(set(wanted))
+    if not rows:
+        return
+    left = set(rows)
+    with open_table(path) as table:
+        for number, row in _some_rows(table, columns, rows):
+            if number in left and not isinstance(row, str):
+                yield number, [image.data for name in columns for image in image_values(row[name])]
+
+
+def _some_rows(table: RowTable, columns: Sequence[str], rows: Sequence[int]) -> Iterator[tuple[int, Any]]:
+    """The rows of the groups that hold any that is wanted; between those of one group all are read."""
+    at, place = 0, 0
+    for length in table.groups:
+        start, at = at, at + length
+        inside = []
+        while place < len(rows) and rows[place] < at:
+            inside.append(rows[place])
+            place += 1
+        if inside:
+            yield from rows_of(table, columns, max(start, inside[0]), inside[-1] + 1)

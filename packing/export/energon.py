@@ -1,0 +1,53 @@
+"""Megatron-Energon's data sets: WebDataset tars and in `.nv-meta` the index that NVIDIA's own library makes."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+from mmcorpus.curation.store import storage
+from mmcorpus.curation.store.members import IMAGE_EXTENSIONS
+from mmcorpus.curation.store.shards import Shard, read_schema
+from mmcorpus.packing.export.webdataset import WebdatasetExporter
+
+META: Final = ".nv-meta"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnergonExporter(WebdatasetExporter):
+    """Writes them: pairs as Energon's CaptioningSample, all else as CrudeSample, for a cooker of one's own."""
+
+    crude: bool = False
+    """Whether not all samples are pairs; found out from the shards (`prepare`)."""
+
+    kind: ClassVar[str] = "energon"
+
+    def prepare(self, out: str, shards: Sequence[Shard]) -> "EnergonExporter":
+        _library()
+        if not storage.is_local(out):
+            raise ValueError(f"{out} is not local, and Energon's library indexes local tars alone: export, then copy")
+        names = {name for schema in storage.threaded(read_schema, shards) for name in schema.names}
+        return EnergonExporter(crude=bool(names & {"conversations", "nodes"}))
+
+    def finish(self, out: str, names: Sequence[str]) -> None:
+        super().finish(out, names)
+        _, folder = storage.filesystem(out)
+        _library().prepare_dataset(
+            folder, [f"{name}.tar" for name in names], split_parts_ratio=[("train", 1.0)], shuffle_seed=None,
+            workers=min(len(names), os.cpu_count() or 1),
+        )  # fmt: skip
+        described: dict[str, Any] = {"__module__": "megatron.energon", "__class__": "CrudeWebdataset"}
+        if not self.crude:
+            described = {
+                "sample_type": {"__module__": "megatron.energon", "__class__": "CaptioningSample"},
+                "field_map": {"image": ",".join(sorted(IMAGE_EXTENSIONS)), "caption": "txt"},
+            }
+        storage.write_json(storage.join(out, META, "dataset.yaml"), described)  # JSON is YAML
+
+
+def _library() -> Any:
+    try:
+        from megatron.energon import BaseWebdatasetFactory
+    except ImportError:
+        raise RuntimeError("Megatron-Energon is not installed. Install it: pip install 'mmcorpus[energon]'") from None
+    return BaseWebdatasetFactory

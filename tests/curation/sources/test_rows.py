@@ -1,0 +1,232 @@
+"""Samples that are rows: Hugging Face parquet and Arrow, and JSON of instruction data."""
+
+import base64
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mmcorpus.curation.sources import SourceError
+from mmcorpus.curation.store.uid import pair_uid
+from tests.curation.sources.conftest import picture
+
+IMAGES = [picture(number, "PNG") for number in range(6)]
+IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+TURNS = [{"from": "human", "value": "<image>\nWhat is it?"}, {"from": "gpt", "value": "A boat."}]
+
+
+def hf(data: bytes | None) -> dict[str, Any] | None:
+    return None if data is None else {"bytes": data, "path": None}
+
+
+def write(path: Path, table: pa.Table, form: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if form == "parquet":
+        pq.write_table(table, path, row_group_size=2)
+        return path
+    make = pa.ipc.new_file if form == "file" else pa.ipc.new_stream
+    with pa.OSFile(str(path), "wb") as sink, make(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=2)
+    return path
+
+
+@pytest.mark.parametrize("form", ["parquet", "file", "stream"])
+def test_image_structs_are_referred_to_by_their_rows(tmp_path: Path, indexed: Any, form: str) -> None:
+    table = pa.table({"image": pa.array([hf(data) for data in IMAGES], IMAGE), "text": [f"boat {n}" for n in range(6)]})
+    found = indexed(write(tmp_path / "in" / "data-00000.x", table, form).parent, samples_per_shard=3)
+    assert found.captions == {f"boat {number}": (data,) for number, data in enumerate(IMAGES)}
+    assert found.report.copied == 0
+    assert [row["images"] for row in found.rows] == [1] * 6
+    assert len(found.shards) == 3, "groups of two rows, of which two are more than a shard"
+    again = indexed(write(tmp_path / "again.y", table, "parquet"), out="again")
+    assert [row["uid"] for row in again.rows] == [row["uid"] for row in found.rows], "of their content alone"
+
+
+LAYOUTS = {
+    "the_cauldron": (
+        {"images": [[hf(IMAGES[0]), hf(IMAGES[1])], [hf(IMAGES[2])], []]},
+        {"texts": [[{"user": "What?", "assistant": f"A {n}", "source": "x"}] for n in range(3)]},
+    ),
+    "llava_onevision": (
+        {"id": ["a", "b", "c"], "image": [hf(IMAGES[0]), hf(IMAGES[1]), None]},
+        {"conversations": [TURNS, TURNS, TURNS[1:]], "data_source": ["x"] * 3},
+    ),
+    "finevision": (
+        {"images": [[hf(IMAGES[0])], [hf(IMAGES[1])], None]},
+        {"texts": [[{"user": f"Q{n}", "assistant": "A"}] for n in range(3)], "source": ["s"] * 3, "rating": [5] * 3},
+    ),
+    "messages": (
+        {"images": [[hf(IMAGES[0])], [hf(IMAGES[1])], []]},
+        {
+            "messages": [
+                [{"role": "user", "content": [{"type": "image", "text": None}, {"type": "text", "text": f"Q{n}"}]},
+                 {"role": "assistant", "content": [{"type": "text", "text": "A"}]}]
+                for n in range(3)
+            ]
+        },
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_published_layouts_need_no_mapping(tmp_path: Path, indexed: Any, layout: str) -> None:
+    images, texts = LAYOUTS[layout]
+    path = tmp_path / "train-00000-of-00001.parquet"
+    pq.write_table(pa.table({**images, **texts}), path)
+    found = indexed(path, kind="conversation")
+    if layout == "messages":  # a part says that there is an image, and the row has none
+        assert found.report.dropped == {"no_image": 1}
+    else:
+        assert found.report.samples == 3
+        last = next(sample for sample in found.samples if not sample.images)
+        assert json.loads(last.meta["conversations"])
+    cells = next(iter(value for name, value in images.items() if name != "id"))
+    expected = [[one["bytes"] for one in (cell if isinstance(cell, list) else [cell]) if one] for cell in cells if cell]
+    assert [[image.data for image in sample.images] for sample in found.samples if sample.images] == expected
+    assert [row["images"] for row in found.rows][:2] == [len(one) for one in expected][:2]
+
+
+def test_columns_are_named_where_they_are_called_otherwise(tmp_path: Path, indexed: Any) -> None:
+    path = tmp_path / "x.parquet"
+    table = pa.table({"picture": [hf(IMAGES[0])], "alt": ["a boat"], "uid": ["AB" * 16], "note": ["n"]})
+    pq.write_table(table, path)
+    with pytest.raises(SourceError, match="no column 'caption_en'; it has picture, alt, uid, note"):
+        raise SourceError(indexed(path, columns={"caption": "caption_en"}).report.failed[str(path)])
+    found = indexed(path, columns={"image": "picture", "caption": "alt"}, out="again")
+    assert found.captions == {"a boat": (IMAGES[0],)}
+    assert (found.rows[0]["uid"], found.rows[0]["note"]) == ("ab" * 16, "n")
+
+
+def llava(folder: Path) -> list[dict[str, Any]]:
+    """LLaVA's rows, with what lies in its folder of images."""
+    (folder / "data" / "coco" / "train2017").mkdir(parents=True)
+    for number in range(3):
+        (folder / "data" / "coco" / "train2017" / f"{number:012d}.jpg").write_bytes(IMAGES[number])
+    names = [f"coco/train2017/{number:012d}.jpg" for number in range(3)]
+    return [
+        {"id": "0", "image": names[0], "conversations": TURNS},
+        {"id": "1", "conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Ho"}]},
+        {"id": "2", "image": names[1:], "conversations": [{"from": "human", "value": "<image><image>"}, TURNS[1]]},
+        {"id": "3", "image": "coco/train2017/gone.jpg", "conversations": TURNS},
+    ]
+
+
+@pytest.mark.parametrize("form", ["array", "pretty", "lines", "gzip"])
+def test_llavas_json_beside_a_folder_of_images(tmp_path: Path, indexed: Any, form: str) -> None:
+    rows = llava(tmp_path)
+    text = {
+        "array": json.dumps(rows), "pretty": json.dumps(rows, indent=2), "lines": "\n".join(map(json.dumps, rows)),
+        "gzip": json.dumps(rows),
+    }[form]  # fmt: skip
+    path = tmp_path / "llava_v1_5_mix665k.json"
+    if form == "gzip":
+        import gzip
+
+        path.write_bytes(gzip.compress(text.encode()))
+    else:
+        path.write_text(text)
+    found = indexed(path, kind="conversation", image_root=str(tmp_path / "data"), samples_per_shard=2)
+    assert [[image.data for image in sample.images] for sample in found.samples] in (
+        [[IMAGES[0]], [], IMAGES[1:3]],
+        [[IMAGES[0]], IMAGES[1:3], []],
+    )
+    assert [row["images"] for row in found.rows] == [1, 0, 2, 0]
+    assert found.rows[3]["error_message"].startswith("missing_image: coco/train2017/gone.jpg is not below")
+    assert (found.report.copied, found.report.dropped) == (0, {"missing_image": 1})
+    own = indexed(path, out="own", kind="conversation", image_root=str(tmp_path / "data" / "coco"), strip="coco/")
+    assert [row["uid"] for row in own.rows[:3]] == [row["uid"] for row in found.rows[:3]]
+
+
+def test_images_in_base64_are_copied_and_those_at_addresses_listed(tmp_path: Path, indexed: Any) -> None:
+    told = base64.b64encode(IMAGES[0]).decode()
+    url = f"data:image/png;base64,{told}"
+
+    def chat(*parts: Any) -> list[dict[str, Any]]:
+        return [
+            {"role": "user", "content": [*parts, {"type": "text", "text": "What?"}]},
+            {"role": "assistant", "content": "A"},
+        ]
+
+    rows: list[dict[str, Any]] = [
+        {"messages": chat({"type": "image_url", "image_url": {"url": url}})},
+        {"messages": chat({"type": "image", "source": {"data": told}}, {"type": "image", "image": "b.png"})},
+        {"image": told, "conversations": TURNS},
+        {"messages": chat({"type": "image_url", "image_url": {"url": "https://x.test/a.png"}})},
+        {"image": ["https://x.test/a.png", "https://x.test/b.png"], "conversations": TURNS},
+        {"image": told[:-7], "conversations": TURNS},
+        {"messages": [{"role": "tool", "content": "42"}]},
+        {"messages": "not a list"},
+        {"image": told},
+    ]  # fmt: skip
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "b.png").write_bytes(IMAGES[1])
+    path = tmp_path / "in" / "chat.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)) + "\n{broken\n")
+    found = indexed(path, kind="conversation")
+    assert [[image.data for image in sample.images] for sample in found.samples if sample.images] == [
+        [IMAGES[0]], [IMAGES[0], IMAGES[1]], [IMAGES[0]],
+    ]  # fmt: skip
+    assert told not in json.dumps([row["conversations"] for row in found.rows]), "bytes are no text"
+    assert (found.report.copied, found.report.to_download) == (3, 1)
+    assert found.report.dropped == {"bad_conversation": 2, "image_url": 2, "bad_image": 1, "bad_row": 1}
+    listed = pq.read_table(found.root / "shards" / "to_download.parquet").to_pylist()
+    assert [row["url"] for row in listed] == ["https://x.test/a.png"]
+    assert json.loads(listed[0]["conversations"])[0]["content"][0] == {"type": "image"}
+
+
+@pytest.mark.parametrize(
+    "name", ["../secret.png", "/etc/hostname", "a/../../secret.png", "link.png", "folder/secret.png", "x\0.png"]
+)
+def test_nothing_outside_of_the_root_is_read(tmp_path: Path, indexed: Any, name: str) -> None:
+    root = tmp_path / "images"
+    root.mkdir()
+    (tmp_path / "secret.png").write_bytes(IMAGES[0])
+    os.symlink(tmp_path / "secret.png", root / "link.png")
+    os.symlink(tmp_path, root / "folder")
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps([{"image": name, "conversations": TURNS}]))
+    found = indexed(path, kind="conversation", image_root=str(root))
+    assert found.samples == []
+    assert found.report.dropped == {"outside_root": 1}
+    assert "none of its 1 rows is a sample; the first: outside_root" in found.report.failed[str(path)]
+
+
+def test_an_absolute_path_below_the_root_is_one_of_it(tmp_path: Path, indexed: Any) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.png").write_bytes(IMAGES[0])
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps([{"image": str(tmp_path / "images" / "a.png"), "caption": "a"}]))
+    assert indexed(path, image_root=str(tmp_path / "images")).captions == {"a": (IMAGES[0],)}
+
+
+def test_a_caption_that_is_no_text_is_a_reason(tmp_path: Path, indexed: Any) -> None:
+    table = {"image": [hf(data) for data in IMAGES[:2]], "caption": [["one", "two"], ["three"]]}
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table(table), path)
+    found = indexed(path)
+    assert found.report.dropped == {"bad_caption": 2}
+    assert str(path) in found.report.failed, "a file of bad rows alone is named"
+
+
+def test_turns_are_no_caption(tmp_path: Path, indexed: Any) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in llava(tmp_path)))
+    found = indexed(path, image_root=str(tmp_path / "data"))
+    assert found.report.dropped == {"bad_caption": 4}
+    assert "say kind: conversation" in found.report.failed[str(path)]
+
+
+def test_pixmos_addresses_become_a_list(tmp_path: Path, indexed: Any) -> None:
+    table = {"image_url": ["http://x.test/1.jpg", "http://x.test/2.jpg"], "caption": ["one", "two"]}
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({**table, "transcripts": [["a"], ["b"]]}), path)
+    found = indexed(path)
+    assert found.report.to_download == 2
+    assert [row["uid"] for row in found.rows] == [pair_uid(*row) for row in zip(*table.values(), strict=True)]
+    assert "mmcorpus download" in found.report.failed[str(path)]
+    listed = pq.read_table(found.root / "shards" / "to_download.parquet").to_pydict()
+    assert listed == {"url": table["image_url"], "caption": table["caption"]}

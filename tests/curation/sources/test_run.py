@@ -1,0 +1,94 @@
+"""Indexing as a whole: the same for any number of workers; what is kept, found twice, refused."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mmcorpus.curation.engine.output import MadeOtherwise
+from mmcorpus.curation.sources import IndexConfig, SourceError, index
+from mmcorpus.curation.store import ledger
+from mmcorpus.curation.store.shards import list_shards, read_rows
+from tests.curation.sources.conftest import as_tar, pairs, write_tar
+
+
+def corpus(folder: Path) -> Path:
+    for number in range(3):
+        write_tar(folder / f"part-{number}.tar", as_tar(pairs(4, first=3 * number)))
+    return folder
+
+
+def test_samples_that_come_again_are_dropped_and_every_row_is_in_the_ledger(tmp_path: Path, indexed: Any) -> None:
+    found = indexed(corpus(tmp_path / "in"))
+    assert (found.report.rows, found.report.samples) == (12, 10)
+    assert found.report.dropped == {"listed_twice": 2}
+    assert [row["status"] for row in found.rows].index("failed_to_index") == 4, "the first one stays"
+    table = ledger.read_stages(str(tmp_path / "out" / "ledger"))["index"]
+    assert sorted(table["uid"].to_pylist()) == sorted(row["uid"] for row in found.rows)
+    assert ledger.dropped_by(table) == {"listed_twice": 2}
+    assert ledger.check_balance(str(tmp_path / "out" / "ledger")) == []
+
+
+def test_what_is_committed_is_kept_and_what_changed_is_made_anew(tmp_path: Path, indexed: Any) -> None:
+    folder = corpus(tmp_path / "in")
+    first = indexed(folder)
+    before = {path: path.read_bytes() for path in (tmp_path / "out" / "shards").iterdir()}
+    os.remove(first.shards[1].stats)
+    again = indexed(folder)
+    assert again.rows == first.rows
+    assert {path: path.read_bytes() for path in before} == before
+    write_tar(folder / "part-1.tar", as_tar(pairs(1, first=40)))
+    assert indexed(folder).report.rows == 9
+    record = {"holds": "downloaded shards", "config": {}, "version": "1", "inputs": {}}
+    (tmp_path / "out" / "shards" / "made_from.json").write_text(json.dumps(record))
+    with pytest.raises(MadeOtherwise, match="holds downloaded shards"):
+        indexed(folder)
+
+
+def test_what_is_no_source_is_refused_by_name(tmp_path: Path, indexed: Any, caplog: pytest.LogCaptureFixture) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("not a sample")
+    with pytest.raises(SourceError, match="nothing there can be read as samples"):
+        indexed(folder)
+    with pytest.raises(SourceError, match=r"notes\.txt is neither a tar, parquet, Arrow, nor JSON"):
+        indexed(folder / "notes.txt")
+    with pytest.raises(SourceError, match="there is no such file or folder"):
+        indexed(folder / "gone")
+    tar = write_tar(folder / "a.tar", as_tar(pairs(1)))
+    with pytest.raises(SourceError, match="tar, not parquet or arrow; give it as `shards`"):
+        indexed(tar, formats=("parquet", "arrow"))
+    assert indexed(folder).report.samples == 1
+    assert "passed over, as no samples: notes.txt" in caplog.text
+
+
+def test_sparks_folder_is_read_and_the_others_are_named(
+    tmp_path: Path, indexed: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    spark = tmp_path / "spark"
+    (spark / "year=2024").mkdir(parents=True)
+    for number, path in enumerate((spark / "part-0.snappy.parquet", spark / "year=2024" / "part-1.parquet")):
+        (pair,) = pairs(1, first=number)
+        pq.write_table(pa.table({"image": [{"bytes": pair["image"], "path": None}], "text": [pair["caption"]]}), path)
+    for name in ("_SUCCESS", ".part-0.crc", "LICENSE.txt", "README.md", "dataset_infos.json"):
+        (spark / name).write_text("x")
+    assert indexed(spark).report.samples == 2
+    assert indexed(tmp_path / "spark" / "*" / "*.parquet", out="glob").report.samples == 1
+    assert "LICENSE.txt" in caplog.text
+    assert "_SUCCESS" not in caplog.text
+
+
+@pytest.mark.slow
+def test_any_number_of_workers_makes_the_same_shards(tmp_path: Path, ray_local: None) -> None:
+    folder = corpus(tmp_path / "in")
+    made = []
+    for workers in (0, 1, 4):
+        out = tmp_path / f"out{workers}"
+        index(IndexConfig(), [str(folder)], str(out), str(tmp_path / "l"), workers=workers, shown=False)
+        made.append({path.name: path.read_bytes() for path in sorted(out.iterdir())})
+        assert [row for shard in list_shards(str(out)) for row in read_rows(shard)["uid"].to_pylist()]
+    assert made[0] == made[1] == made[2]

@@ -1,0 +1,134 @@
+"""Shards whose images lie in files of others: read in order and at random, and never what was not indexed."""
+
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mmcorpus.curation.sources import IndexConfig, index
+from mmcorpus.curation.store import references, storage
+from mmcorpus.curation.store.references import Moved, Outside, open_references, path_below
+from mmcorpus.curation.store.shards import list_shards, read_rows, read_samples, shard_at
+from mmcorpus.packing.inputs import open_images
+from tests.curation.sources.conftest import as_tar, pairs, write_tar
+
+PAIRS = pairs(5)
+DATA = {pair["caption"]: pair["image"] for pair in PAIRS}
+
+
+def parquet(path: str) -> None:
+    images = [{"bytes": pair["image"], "path": None} for pair in PAIRS]
+    file = io.BytesIO()
+    pq.write_table(pa.table({"image": images, "text": list(DATA)}), file, row_group_size=2)
+    storage.write_bytes(path, file.getvalue())
+
+
+def made(form: str, root: str, out: str) -> str:
+    """A file of a form, indexed."""
+    if form == "parquet":
+        parquet(f"{root}/data.parquet")
+    elif form == "files":
+        for name, data in as_tar(PAIRS):
+            storage.write_bytes(f"{root}/data/{name}", data)
+    else:
+        local = write_tar(Path(out.removeprefix("memory://")) / "x.tar", as_tar(PAIRS))
+        storage.write_bytes(f"{root}/data.tar", local.read_bytes())
+        local.unlink()
+    index(IndexConfig(), [root], f"{out}/shards", f"{out}/ledger", workers=0, shown=False)
+    return f"{out}/shards"
+
+
+@pytest.fixture
+def remote() -> Iterator[str]:
+    fs = fsspec.filesystem("memory")
+    yield "memory://bucket/data"
+    fs.store.clear()
+
+
+@pytest.mark.parametrize("where", ["local", "remote"])
+@pytest.mark.parametrize("form", ["tar", "parquet", "files"])
+def test_images_are_read_in_order_and_at_random(tmp_path: Path, remote: str, form: str, where: str) -> None:
+    out = made(form, str(tmp_path / "in") if where == "local" else remote, str(tmp_path / "out"))
+    (shard,) = list_shards(out)
+    assert shard.references
+    assert shard_at(out, shard.name) == shard
+    assert {sample.caption: sample.images[0].data for sample in read_samples(shard)} == DATA
+    rows = read_rows(shard).to_pylist()
+    images = open_images(shard)
+    for row in reversed(rows):
+        assert [image.data for image in images.images(row["key"])] == [DATA[row["caption"]]]
+        assert images.images(row["key"], [0])[0].extension == "jpg"
+        assert images.images(row["key"], []) == ()
+    some = {row["uid"] for row in rows[1::2]}
+    assert {sample.uid for sample in read_samples(shard, some)} == some
+    for missing in ((rows[0]["key"], [1]), ("no such key", [0])):
+        with pytest.raises(LookupError, match="no image"):
+            images.images(*missing)
+
+
+@pytest.mark.parametrize("form", ["tar", "parquet"])
+@pytest.mark.parametrize("change", ["longer", "later", "gone"])
+def test_a_file_that_has_changed_since_is_named(tmp_path: Path, form: str, change: str) -> None:
+    out = made(form, str(tmp_path / "in"), str(tmp_path / "out"))
+    (shard,) = list_shards(out)
+    (path,) = (tmp_path / "in").iterdir()
+    if change == "longer":
+        path.write_bytes(path.read_bytes() + b"\0" * 512)
+    elif change == "later":
+        os.utime(path, ns=(0, path.stat().st_mtime_ns + 10**9))
+    else:
+        path.unlink()
+    with pytest.raises(Moved, match=f"{path} .*ind(ex again|exed)"):
+        list(read_samples(shard))
+    images = open_images(shard)
+    with pytest.raises(LookupError, match=str(path)):
+        images.images(read_rows(shard)["key"][0].as_py())
+    assert str(path) in images.damage
+
+
+def test_a_file_of_its_own_that_has_changed_costs_its_sample(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    out = made("files", str(tmp_path / "in"), str(tmp_path / "out"))
+    (shard,) = list_shards(out)
+    files = sorted((tmp_path / "in" / "data").glob("*.jpg"))
+    files[1].write_bytes(PAIRS[2]["image"])
+    files[2].unlink()
+    lost = {PAIRS[1]["caption"], PAIRS[2]["caption"]}
+    assert {sample.caption for sample in read_samples(shard) if not sample.images} == lost
+    assert "2 of 5 images are lost" in caplog.text
+    assert str(files[1]) in caplog.text
+    for file in files:
+        file.unlink(missing_ok=True)
+    with pytest.raises(Moved, match="is gone since it was indexed"):
+        list(read_samples(shard))
+
+
+@pytest.mark.parametrize("file", ["../x", "a/../../x", "/etc/hostname", "link", "\0"])
+def test_paths_stay_below_their_root(tmp_path: Path, file: str) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    (tmp_path / "x").write_bytes(b"secret")
+    os.symlink(tmp_path / "x", root / "link")
+    with pytest.raises(Outside):
+        path_below(str(root), file)
+    if file != "link":
+        with pytest.raises(Outside):
+            path_below("memory://bucket/root", file)
+
+
+def test_a_table_that_was_tampered_with_leads_nowhere(tmp_path: Path) -> None:
+    out = made("files", str(tmp_path / "in"), str(tmp_path / "out"))
+    (shard,) = list_shards(out)
+    table = storage.read_table(shard.images)
+    place = table.column_names.index("file")
+    files = pa.array(["../../secret"] * len(table))
+    storage.write_table(shard.images, table.set_column(place, "file", files))
+    with pytest.raises(Moved, match="leads out of"):
+        open_references(shard.root, shard.name).image(0)
+    storage.write_json(storage.join(out, references.REFERENCES_FILE), {"roots": "here"})
+    with pytest.raises(ValueError, match="is not of mmcorpus"):
+        list(read_samples(shard))

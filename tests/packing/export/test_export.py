@@ -1,0 +1,263 @@
+"""Exports: what other programs find in them, and that what goes out comes in again under the same uids."""
+
+import io
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import webdataset
+from PIL import Image
+
+from mmcorpus.curation.download import DownloadConfig
+from mmcorpus.curation.download.lists import normalise
+from mmcorpus.curation.selection.tables import read_selection
+from mmcorpus.curation.store import storage
+from mmcorpus.curation.store import uid_arrays as uids
+from mmcorpus.curation.store.scores import Origin, write_scores
+from mmcorpus.curation.store.shards import EncodedImage, Sample, Shard, ShardWriter, list_shards, read_samples
+from mmcorpus.curation.store.uid import pair_uid
+from mmcorpus.packing.export import Exporter, ExportReport, export_samples
+from mmcorpus.packing.export.datacomp import DatacompExporter
+from mmcorpus.packing.export.huggingface import ParquetExporter
+from mmcorpus.packing.export.llava import LlavaExporter
+from mmcorpus.packing.export.webdataset import WebdatasetExporter
+from tests.curation.documents.test_export_obelics import build
+from tests.packing.conftest import image_bytes
+
+
+def write(root: Path, *, images: Callable[[int], int] = lambda _: 1, chat: bool = False) -> list[Sample]:
+    """Two shards of three samples; their columns differ as writers' do: what is null in one has a type in the other."""
+    rng, made = random.Random(7), []
+    for number in range(2):
+        with ShardWriter(Shard(root=str(root), name=f"{number:05d}")) as writer:
+            for index in range(3):
+                count = images(index)
+                meta: dict[str, Any] = {
+                    "url": f"http://a.test/{number}/{index}",
+                    "width": 12,
+                    "license": "CC0" if number else None,
+                }
+                if chat:
+                    turns = [
+                        {"role": "system", "content": "Be brief."},
+                        {"role": "user", "content": "<image>\n" * count + "Was ist das? 😀"},
+                        {"role": "assistant", "content": f"Nummer {index}"},
+                    ]
+                    meta["conversations"] = json.dumps(turns)
+                sample = Sample(
+                    key=f"{number:05d}{index:04d}",
+                    uid=pair_uid(meta["url"], ""),
+                    caption=None if chat else f"Bild {index}\nist grün",
+                    images=tuple(
+                        EncodedImage(extension=rng.choice(["jpg", "webp"]), data=image_bytes(rng)) for _ in range(count)
+                    ),
+                    meta=meta,
+                )
+                writer.write(sample)
+                made.append(sample)
+    return made
+
+
+def export(exporter: Exporter, source: Path | str, out: Path, **more: Any) -> ExportReport:
+    return export_samples(exporter, str(source), str(out), workers=0, **more)
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+def rows_of(out: Path) -> list[dict[str, Any]]:
+    return [row for path in sorted((out / "data").glob("*.parquet")) for row in pq.read_table(path).to_pylist()]
+
+
+def test_llava_s_json_and_images(tmp_path: Path) -> None:
+    samples = write(tmp_path / "chat", images=lambda index: index, chat=True)
+    report = export(LlavaExporter(), tmp_path / "chat", tmp_path / "out")
+    assert (report.samples, report.images, report.left_out) == (6, 6, {})
+    rows = json.loads((tmp_path / "out" / "llava.json").read_text())
+    assert [row["id"] for row in rows] == [sample.uid for sample in samples], "in order, in one list"
+    for row, sample in zip(rows, samples, strict=True):
+        listed = row.get("image", [])
+        files = [listed] if isinstance(listed, str) else listed
+        assert [(tmp_path / "out" / file).read_bytes() for file in files] == [image.data for image in sample.images]
+        assert isinstance(row.get("image"), (type(None), str, list)[len(sample.images)])
+        assert [turn["from"] for turn in row["conversations"]] == ["system", "human", "gpt"]
+        assert row["conversations"][1]["value"].endswith("Was ist das? 😀")
+        assert row["url"] == sample.meta["url"]
+    write(tmp_path / "pairs")
+    export(LlavaExporter(), tmp_path / "pairs", tmp_path / "captions")
+    first = json.loads((tmp_path / "captions" / "llava.json").read_text())[0]["conversations"]
+    assert first == [{"from": "human", "value": "<image>"}, {"from": "gpt", "value": "Bild 0\nist grün"}]
+
+
+def test_parquet_holds_the_images_and_says_that_they_are(tmp_path: Path) -> None:
+    samples = write(tmp_path / "pairs")
+    export(ParquetExporter(), tmp_path / "pairs", tmp_path / "out")
+    schema = pq.read_schema(tmp_path / "out" / "data" / "00000.parquet")
+    assert schema == pq.read_schema(tmp_path / "out" / "data" / "00001.parquet"), "a null column has its type"
+    assert json.loads(schema.metadata[b"huggingface"]) == {"info": {"features": {"image": {"_type": "Image"}}}}
+    assert 'path: "data/*.parquet"' in (tmp_path / "out" / "README.md").read_text()
+    for row, sample in zip(rows_of(tmp_path / "out"), samples, strict=True):
+        assert (row["uid"], row["caption"], row["url"]) == (sample.uid, sample.caption, sample.meta["url"])
+        assert row["image"]["bytes"] == sample.images[0].data
+        assert row["image"]["path"] == f"{sample.uid}.{sample.images[0].extension}"
+    write(tmp_path / "chat", images=lambda index: index, chat=True)
+    export(ParquetExporter(), tmp_path / "chat", tmp_path / "turns")
+    assert [len(row["images"]) for row in rows_of(tmp_path / "turns")] == [0, 1, 2, 0, 1, 2]
+    assert rows_of(tmp_path / "turns")[2]["conversations"][2] == {"from": "gpt", "value": "Nummer 2"}
+
+
+@pytest.fixture(scope="module")
+def trimmed(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return build(str(tmp_path_factory.mktemp("documents")))
+
+
+def test_documents_keep_their_order_and_what_is_known_of_their_images(trimmed: str, tmp_path: Path) -> None:
+    report = export(ParquetExporter(), trimmed, tmp_path / "out")
+    assert (report.samples, report.images) == (3, 3)
+    first = rows_of(tmp_path / "out")[0]
+    assert first["texts"] == ["It stands.", None, "- one\n- two", None]
+    pictures = [None if image is None else Image.open(io.BytesIO(image["bytes"])).size for image in first["images"]]
+    assert [size is None for size in pictures] == [True, False, True, False]
+    known = json.loads(first["metadata"])
+    assert known[1]["url"] == "http://img.test/1.jpg"
+    assert known[1]["alt"] == "Ein Türmchen"
+    export(WebdatasetExporter(), trimmed, tmp_path / "wds")
+    again = export(ParquetExporter(), tmp_path / "wds", tmp_path / "again")
+    assert again.samples == 3
+    names = ("uid", "url", "texts", "images", "metadata")
+    assert [[row[name] for name in names] for row in rows_of(tmp_path / "again")] == [
+        [row[name] for name in names] for row in rows_of(tmp_path / "out")
+    ], "out, in, and out again"
+    refused = export(LlavaExporter(), trimmed, tmp_path / "llava")
+    assert refused.left_out == {"not_held: document": 3}
+
+
+@pytest.mark.parametrize("chat", [False, True])
+def test_webdataset_is_read_by_webdataset_and_by_us(tmp_path: Path, chat: bool) -> None:
+    samples = write(tmp_path / "in", chat=chat)
+    export(WebdatasetExporter(), tmp_path / "in", tmp_path / "out")
+    tars = [str(tmp_path / "out" / f"0000{number}.tar") for number in range(2)]
+    theirs = list(webdataset.WebDataset(tars, shardshuffle=False))
+    assert [one["__key__"] for one in theirs] == [sample.uid for sample in samples]
+    assert [one[s.images[0].extension] for one, s in zip(theirs, samples, strict=True)] == [
+        sample.images[0].data for sample in samples
+    ]
+    ours = [sample for shard in list_shards(str(tmp_path / "out")) for sample in read_samples(shard)]
+    assert [(one.uid, one.caption, one.images) for one in ours] == [(s.uid, s.caption, s.images) for s in samples]
+    export(WebdatasetExporter(), tmp_path / "out", tmp_path / "again")
+    tar = Path("00000.tar")
+    assert (tmp_path / "again" / tar).read_bytes() == (tmp_path / "out" / tar).read_bytes()
+
+
+def test_datacomp_s_metadata_and_subset(tmp_path: Path) -> None:
+    samples = write(tmp_path / "in")
+    scores = pa.table({"uid": [s.uid for s in samples[:3]][::-1], "similarity": [0.1, 0.2, 0.3]})
+    origin = Origin(scorer="clip", version="1", model=None, parameters={}, fingerprint="x")
+    write_scores(str(tmp_path / "scores"), "00000", scores, origin)
+    chosen = pa.table({"uid": [samples[2].uid, samples[0].uid], "count": pa.array([2, 1], pa.int32())})
+    exporter = DatacompExporter(
+        scores=str(tmp_path / "scores"), columns={"clip_l14_similarity_score": "clip.similarity"}
+    )
+    report = export(exporter, tmp_path / "in", tmp_path / "out", selection=chosen)
+    assert report.samples == 3
+    table = pq.read_table(tmp_path / "out" / "metadata" / "00000.parquet").to_pylist()
+    assert [row["uid"] for row in table] == [samples[0].uid, samples[2].uid]
+    assert [row["text"] for row in table] == ["Bild 0\nist grün", "Bild 2\nist grün"]
+    assert [row["clip_l14_similarity_score"] for row in table] == [0.3, 0.1]
+    subset = np.load(tmp_path / "out" / "subset.npy")
+    assert subset.dtype == uids.PAIR
+    assert len(subset) == 3
+    assert read_selection(str(tmp_path / "out" / "subset.npy")).sort_by("uid").equals(chosen.sort_by("uid"))
+    listed = normalise(
+        DownloadConfig(caption_col="text", uid_col="uid"),
+        f"{tmp_path}/out/metadata/00000.parquet",
+        f"{tmp_path}/lists",
+        f"{tmp_path}/ledger",
+    )
+    again = storage.read_table(listed.path(0))
+    assert again["uid"].to_pylist() == [samples[0].uid, samples[2].uid], "it is a list to download again"
+    with pytest.raises(ValueError, match=r"there are no scores clip\.logit"):
+        export(
+            DatacompExporter(scores=str(tmp_path / "scores"), columns={"x": "clip.logit"}),
+            tmp_path / "in",
+            tmp_path / "other",
+        )
+
+
+def test_values_that_json_has_no_words_for_keep_their_types(tmp_path: Path) -> None:
+    """As a download of a list with such columns leaves them."""
+    shard = Shard(root=str(tmp_path / "in"), name="00000")
+    with ShardWriter(shard) as writer:
+        writer.write(
+            Sample(key="0", uid="a" * 32, caption="x", images=(), meta={"date": None, "price": None, "p": 0.5})
+        )
+    table = storage.read_table(shard.parquet)
+    typed = {"date": pa.array([1577836800000], pa.timestamp("ms", "UTC")), "p": pa.array([float("nan")])}
+    typed["price"] = pa.array(["1.50"]).cast(pa.decimal128(5, 2))
+    for name, column in typed.items():
+        table = table.set_column(table.column_names.index(name), name, column)
+    storage.write_table(shard.parquet, table)
+    export(ParquetExporter(), tmp_path / "in", tmp_path / "hf")
+    (row,) = pq.read_table(tmp_path / "hf" / "data").to_pylist()
+    assert (row["date"], str(row["price"]), row["p"]) == (table["date"][0].as_py(), "1.50", None)
+    export(WebdatasetExporter(), tmp_path / "in", tmp_path / "wds")
+    (sample,) = webdataset.WebDataset(str(tmp_path / "wds" / "00000.tar"), shardshuffle=False).decode()
+    assert (sample["json"]["price"], sample["json"]["date"][:10]) == ("1.50", "2020-01-01")
+
+
+def test_counts_order_and_what_is_missing(tmp_path: Path) -> None:
+    samples = write(tmp_path / "in")
+    chosen = pa.table({"uid": [samples[4].uid, samples[1].uid, "f" * 32], "count": pa.array([1, 2, 1], pa.int32())})
+    report = export(LlavaExporter(), tmp_path / "in", tmp_path / "out", selection=chosen)
+    assert (report.samples, report.missing) == (3, 1)
+    rows = json.loads((tmp_path / "out" / "llava.json").read_text())
+    assert [row["id"] for row in rows] == [samples[1].uid, f"{samples[1].uid}-1", samples[4].uid]
+    with pytest.raises(ValueError, match="made from something else"):
+        export(LlavaExporter(), tmp_path / "in", tmp_path / "out")
+
+
+def test_a_bad_conversation_costs_itself(tmp_path: Path) -> None:
+    with ShardWriter(Shard(root=str(tmp_path / "in"), name="00000")) as writer:
+        for index, turns in enumerate(['[{"from": "tool", "value": "x"}]', '[{"from": "gpt", "value": "ja"}]']):
+            uid = pair_uid(str(index), "")
+            writer.write(Sample(key=str(index), uid=uid, caption=None, images=(), meta={"conversations": turns}))
+    report = export(LlavaExporter(), tmp_path / "in", tmp_path / "out")
+    assert report.samples == 1
+    assert [reason for reason in report.left_out if "tool" in reason]
+
+
+@pytest.mark.parametrize("exporter", [LlavaExporter(), ParquetExporter(), WebdatasetExporter(), DatacompExporter()])
+def test_a_killed_export_goes_on_to_the_same_bytes(
+    exporter: Exporter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "in")
+    export(exporter, tmp_path / "in", tmp_path / "whole")
+
+    def killed(path: str, value: Any) -> None:
+        if path.endswith("done/00001.json"):
+            raise KeyboardInterrupt
+        real(path, value)
+
+    real = storage.write_json
+    monkeypatch.setattr(storage, "write_json", killed)
+    with pytest.raises(KeyboardInterrupt):
+        export(exporter, tmp_path / "in", tmp_path / "out")
+    monkeypatch.undo()
+    assert export(exporter, tmp_path / "in", tmp_path / "out").resumed == 1
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_to_s3_and_from_there(s3_root: str, tmp_path: Path) -> None:
+    samples = write(tmp_path / "in")
+    export_samples(WebdatasetExporter(), str(tmp_path / "in"), f"{s3_root}/wds", workers=0)
+    report = export_samples(ParquetExporter(), f"{s3_root}/wds", f"{s3_root}/hf", workers=0)
+    assert report.samples == 6
+    table = storage.read_table(f"{s3_root}/hf/data/00001.parquet")
+    assert table["uid"].to_pylist() == [sample.uid for sample in samples[3:]]

@@ -1,0 +1,130 @@
+"""Sources of samples that are here: what README promises, and what a recipe may say of them."""
+
+import json
+import re
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from mmcorpus.pipelines.recipe.load import load_recipe, read_recipe
+from mmcorpus.pipelines.recipe.populations import populations
+from mmcorpus.pipelines.recipe.problems import RecipeError
+from mmcorpus.pipelines.recipe.yaml_source import apply_override, parse
+from mmcorpus.pipelines.run.run_recipe import run_recipe
+from mmcorpus.pipelines.stages.order import build_stages
+from tests.curation.sources.conftest import as_tar, pairs, picture, write_tar
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def corpora(folder: Path) -> dict[str, bytes]:
+    """CC12M's shards, LLaVA's JSON and COCO's folder, small; the images by their texts."""
+    for number in range(2):
+        write_tar(folder / "cc12m" / f"cc12m-train-{number:04d}.tar", as_tar(pairs(20, first=20 * number)))
+    images = folder / "data" / "coco" / "train2017"
+    images.mkdir(parents=True)
+    rows, known = [], {pair["caption"]: pair["image"] for pair in pairs(40)}
+    for number in range(20):
+        name, answer = f"coco/train2017/{number:012d}.jpg", f"It is thing number {number}."
+        known[answer] = picture(1000 + number, size=(64, 48))
+        (folder / "data" / name).write_bytes(known[answer])
+        turns = [{"from": "human", "value": "<image>\nWhat is it?"}, {"from": "gpt", "value": answer}]
+        rows.append({"id": f"{number:012d}", "image": name, "conversations": turns})
+    (folder / "llava_v1_5_mix665k.json").write_text(json.dumps(rows))
+    return known
+
+
+@pytest.mark.slow
+def test_readmes_recipe_takes_what_people_have_to_a_first_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_local: None
+) -> None:
+    images = corpora(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    found = re.search(r"```yaml\n(name: own-data.*?)```", README.read_text(), re.DOTALL)
+    assert found is not None
+    Path("own.yaml").write_text(found[1].replace("image.min_side >= 32", "image.min_side >= 30"))
+    steps = ["train.stages.pretrain.schedule.steps=2", "train.stages.sft.schedule.steps=2"]
+    assert run_recipe(load_recipe("own.yaml", steps), str(tmp_path / "run")).problems == ()
+    packed = {data for name in ("pretrain", "sft") for data in _packed(tmp_path / "run" / "packs" / name)}
+    assert packed == set(images.values()), "the bytes that they arrived in"
+    assert not list((tmp_path / "run" / "shards").rglob("*.tar")), "no image was copied"
+    assert (tmp_path / "run" / "training" / "sft" / "metrics.jsonl").exists()
+
+
+def _packed(pack: Path) -> list[bytes]:
+    found = []
+    for path in sorted(pack.glob("*.tar")):
+        with tarfile.open(path) as tar:
+            found += [_read(tar, member) for member in tar if member.name.endswith(".jpg")]
+    return found
+
+
+def _read(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    file = tar.extractfile(member)
+    assert file is not None
+    return file.read()
+
+
+RECIPE = """
+name: own
+sources:
+  web: {shards: IN/cc12m}
+  chat: {json: [IN/llava_v1_5_mix665k.json], kind: conversation, image_root: IN/data}
+score: {scorers: {image: {}}}
+dedup: {same: {by: columns, on: [source_key], sources: [web]}}
+tokenizer: {train: {vocab_size: 512}}
+pack: {all: {sources: [web, chat], tokens_per_image: 9}}
+"""
+
+
+def recipe(folder: Path, *settings: str) -> Any:
+    source = parse(RECIPE.replace("IN", str(folder)), "own.yaml")
+    for setting in settings:
+        apply_override(source, setting)
+    return read_recipe(source)
+
+
+def test_a_source_that_is_here_is_indexed_and_all_else_needs_that(tmp_path: Path) -> None:
+    corpora(tmp_path)
+    found = recipe(tmp_path)
+    assert {name: one.made_by for name, one in populations(found.file).items()} == {
+        "web": "web/index", "chat": "chat/index",
+    }  # fmt: skip
+    stages = {stage.name: stage for stage in build_stages(found, str(tmp_path / "run"))}
+    assert stages["web/score"].needs == ("web/index", "web/index#made_with")
+    before = stages["chat/index"].config
+    assert before == build_stages(recipe(tmp_path), str(tmp_path / "run"))[1].config
+    (tmp_path / "llava_v1_5_mix665k.json").write_text("[]")
+    assert before != {one.name: one for one in build_stages(found, str(tmp_path / "run"))}["chat/index"].config
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("sources.web.urls=list.parquet", "give one of `urls`.*it has urls and shards"),
+        ("sources.web.kind=document", "a document is read from `pages`"),
+        ("sources.web.columns={picture: x}", "columns: there is no 'picture'; a column can be image, url, caption"),
+        ("sources.web.shards=[]", "shards is empty"),
+        ("sources.web.shards=/nowhere/at/all", "there is nothing at /nowhere/at/all"),
+        ("sources.web.shards=/nowhere/*.tar", r"there is nothing at /nowhere/\*\.tar"),
+        ("sources.chat.image_root=/nowhere", "there is nothing at /nowhere"),
+        ("sources.chat={urls: x.parquet, columns: {image: y}}", "`columns`, `image_root` and `strip` are of `shards`"),
+        ("dedup.same.on=[similarity]", "no column 'similarity'"),
+    ],
+)
+def test_what_a_recipe_may_not_say(tmp_path: Path, setting: str, said: str) -> None:
+    corpora(tmp_path)
+    with pytest.raises(RecipeError, match=said):
+        recipe(tmp_path, setting)
+
+
+def test_the_parquet_beside_a_tar_says_which_columns_there_will_be(tmp_path: Path) -> None:
+    corpora(tmp_path)
+    rows = [{"key": pair["key"], "similarity": 0.5} for pair in pairs(20)]
+    import pyarrow as pa
+
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "cc12m" / "cc12m-train-0000.parquet")
+    assert recipe(tmp_path, "dedup.same.on=[similarity]") is not None
