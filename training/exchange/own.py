@@ -88,7 +88,7 @@ def classes() -> Classes:
         ) -> Any:
             if inputs_embeds is None:
                 inputs_embeds = self.get_input_embeddings()(input_ids)
-                there_BL = input_ids == self.config.image_token_index
+                there_BL = torch.eq(input_ids, self.config.image_token_index)  # type: ignore[arg-type]
                 if pixel_values is not None and there_BL.any():  # none in the steps after the prompt
                     said = {
                         "pixel_values": pixel_values,
@@ -111,7 +111,7 @@ def classes() -> Classes:
 
         def __init__(self, config: MmcorpusConfig) -> None:
             super().__init__(config)
-            text = config.text_config
+            text: Any = config.text_config
             self.model = MmcorpusModel(config)
             self.lm_head = torch.nn.Linear(text.hidden_size, text.vocab_size, bias=False)
             self.post_init()
@@ -145,7 +145,7 @@ def classes() -> Classes:
             logits = self.lm_head(hidden[:, kept])
             loss = None
             if labels is not None:
-                loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.text_config.vocab_size)
+                loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.lm_head.out_features)
             return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=output.past_key_values)
 
     class MmcorpusProcessor(ProcessorMixin):
@@ -197,11 +197,12 @@ def classes() -> Classes:
             marks = sum(one.count(self.image_token) for one in texts)
             if marks != len(said):
                 raise ValueError(f"the text has {marks} marks {self.image_token} for {len(said)} images")
-            lengths = (len(one["image_template"]) if "image_template" in one else self.layout for one in said)
+            constant = self.layout if isinstance(self.layout, int) else 0
+            filled = (self.image_token * len(one.get("image_template", range(constant))) for one in said)
             whole = []
             for one in texts:
                 first, *rest = one.split(self.image_token)
-                whole.append(first + "".join(self.image_token * next(lengths) + part for part in rest))
+                whole.append(first + "".join(next(filled) + part for part in rest))
             return whole
 
     made = Classes(MmcorpusConfig, MmcorpusProcessor, MmcorpusForConditionalGeneration)

@@ -26,7 +26,7 @@ def _model_class() -> type[Any]:
 
     from mmcorpus.training.exchange.image_side import INPUTS, longest, positions
 
-    class Info(llava.BaseLlavaProcessingInfo):  # type: ignore[misc]
+    class Info(llava.BaseLlavaProcessingInfo):
         """How many positions an image takes, by its size."""
 
         def get_hf_processor(self, **kwargs: object) -> Any:
@@ -43,13 +43,13 @@ def _model_class() -> type[Any]:
             width, height = longest(processor.per_image, processor.image_size)
             return ImageSize(width=width, height=height)
 
-    class Processor(llava.BaseLlavaMultiModalProcessor):  # type: ignore[misc]
+    class Processor(llava.BaseLlavaMultiModalProcessor):
         """What is said of images belongs to one each."""
 
         def _get_mm_fields_config(self, hf_inputs: Any, hf_processor_mm_kwargs: Mapping[str, object]) -> Any:
             return {name: MultiModalFieldConfig.batched("image") for name in INPUTS}
 
-    class MmcorpusForConditionalGeneration(llava.LlavaForConditionalGeneration):  # type: ignore[misc]
+    class MmcorpusForConditionalGeneration(llava.LlavaForConditionalGeneration):
         """The image side is the one that was trained, the decoder vLLM's."""
 
         hf_to_vllm_mapper = WeightsMapper(
@@ -90,6 +90,6 @@ def _model_class() -> type[Any]:
 
     MmcorpusForConditionalGeneration.__module__ = __name__
     MmcorpusForConditionalGeneration.__qualname__ = ARCHITECTURE
-    return MULTIMODAL_REGISTRY.register_processor(  # type: ignore[no-any-return]
-        Processor, info=Info, dummy_inputs=llava.LlavaDummyInputsBuilder
-    )(MmcorpusForConditionalGeneration)
+    return MULTIMODAL_REGISTRY.register_processor(Processor, info=Info, dummy_inputs=llava.LlavaDummyInputsBuilder)(
+        MmcorpusForConditionalGeneration
+    )
