@@ -75,7 +75,7 @@ def config_of(source: str, option: str) -> Any:
     from transformers import AutoConfig
 
     try:
-        found = AutoConfig.from_pretrained(local_copy(source))
+        found = AutoConfig.from_pretrained(local_copy(source), trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, StrictDataclassError) as error:
         raise ValueError(f"the config of {source!r} cannot be had; give its folder as {option}: {error}") from error
     return getattr(found, "vision_config", found)
