@@ -259,7 +259,7 @@ def test_images_of_one_length_need_no_sizes_in_documents_and_texts_none_at_all(t
         ({"layout": {"kind": "spiral"}}, "the layout 'spiral' is not known"),
         ({"layout": 3}, "a layout is a mapping"),
         ({"tokens_per_image": 144}, "wrong or missing tokens_per_image"),
-        ({"version": 5}, "is of version 5, this program reads 1 to 4"),
+        ({"version": 6}, "is of version 6, this program reads 1 to 5"),
     ],
 )
 def test_a_manifest_of_another_layout_is_refused(corpus: Corpus, change: dict[str, Any], message: str) -> None:

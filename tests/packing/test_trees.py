@@ -153,7 +153,7 @@ def test_copies_are_rendered_anew_in_packs(packs: tuple[str, PlanConfig], tokeni
     rows = storage.read_table(f"{root}/plan.parquet").to_pylist()
     assert sorted(row["copy"] for row in rows if row["uid"][-1] == "0") == list(range(6))
     reader = PackReader(f"{root}/packs")
-    assert reader.manifest["version"] == 4
+    assert reader.manifest["version"] == 5
     assert (reader.manifest["counts"]["annotated"], reader.manifest["counts"]["weighted"]) == (7, 7)
     seen: dict[tuple[str, int], list[int]] = {}
     for sequence in reader:
