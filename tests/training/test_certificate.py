@@ -11,6 +11,7 @@ import torch
 
 from mmcorpus.packing.packs import PackReader
 from mmcorpus.training import train
+from mmcorpus.training.attention import block_causal_mask
 from mmcorpus.training.batch import collate
 from mmcorpus.training.certificate import CertificateError, alone, certify
 from mmcorpus.training.config import ModelConfig, StageConfig
@@ -54,7 +55,8 @@ def test_a_mask_that_lets_samples_see_each_other_is_found_before_a_step(
     loader = PackLoader(PackReader(packs), image_size=16)
     assert certify(model, loader, [0, 1], ONE, precision="fp32", micro=2)["packed_against_alone"] < 1e-5
     monkeypatch.setattr("mmcorpus.training.certificate.TOLERANCE", {"fp32": 1e-5})
-    monkeypatch.setattr("mmcorpus.training.model.attention_mask", lambda *_: None)
+    open_mask = lambda samples, *_: block_causal_mask(samples.clamp(max=0))  # noqa: E731
+    monkeypatch.setattr("mmcorpus.training.model.attention_mask", open_mask)
     with pytest.raises(CertificateError, match="between packed and alone"):
         certify(model, loader, [0, 1], ONE, precision="fp32", micro=2)
     with pytest.raises(CertificateError):

@@ -191,6 +191,7 @@ def test_varlen_is_sdpa(
         for name, gradient in found["sdpa"][1].items():
             torch.testing.assert_close(found["varlen"][1][name], gradient, rtol=1e-3, atol=1e-4)
     branched = batch_of([sequence([(several(tokenizer)[0], [noise(7)])])], model.vision.image_size)
+    model.set_attention(isolated=True, implementation="varlen")
     with pytest.raises(ValueError, match="set sdpa or flex"):
         model(branched)
 

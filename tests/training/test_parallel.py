@@ -56,7 +56,7 @@ def test_two_processes_are_one(
         ("shard", {"parallel": "shard", "reshard": False}),
     ):
         out = str(tmp_path / name)
-        with_two = stage(**settings, steps=4, **changes)
+        with_two = stage(**settings, steps=4, certify=4, **changes)
         if name == "shard":
             launch(1, with_two, packs, out, **held)
             storage.remove(f"{out}/checkpoints/step-00000004")
@@ -67,6 +67,10 @@ def test_two_processes_are_one(
         for line, other in zip(one, two, strict=True):
             for key in ("step", "loss", "gradient_norm", "tokens", "images", "heldout_loss"):
                 assert other.get(key, 0) == pytest.approx(line.get(key, 0), rel=1e-4), (name, key, line)
+        if name == "replicate":
+            certificate = storage.read_json(f"{out}/certificate.json")
+            assert certificate["devices"] == 2
+            assert certificate["devices_apart"] < 1e-6
         weights = read_tensors(report.checkpoint, "model")
         for parameter, value in read_tensors(alone.checkpoint, "model").items():
             torch.testing.assert_close(weights[parameter], value, rtol=2e-3, atol=2e-4)

@@ -18,13 +18,13 @@ from mmcorpus.training.signals import TrainingInterrupted
 from tests.training.clip.conftest import TINY, MakePairs, picture, samples, tiny, write_source
 
 ROOT = Path(__file__).parents[3]
-TIMES = ("seconds", "pairs_per_second", "data_wait")
+MACHINES = ("seconds", "pairs_per_second", "data_wait", "memory")
 
 
 def lines(out: Path | str) -> list[dict[str, Any]]:
     """The metrics without what a clock says."""
     found = read_metrics(storage.join(str(out), "metrics.jsonl"))
-    return [{name: value for name, value in line.items() if name not in TIMES} for line in found]
+    return [{name: value for name, value in line.items() if name not in MACHINES} for line in found]
 
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, step: int, error: type[BaseException]) -> None:
