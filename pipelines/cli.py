@@ -7,14 +7,28 @@ from typing import Annotated, Final
 
 import typer
 
-from mmcorpus.pipelines.commands import common, curate, dedup, dfn, documents, export, learn, look, run, score
+from mmcorpus.pipelines.commands import (
+    common,
+    curate,
+    dedup,
+    dfn,
+    documents,
+    evaluate,
+    export,
+    learn,
+    look,
+    models,
+    run,
+    score,
+)
 
 COMMANDS: Final[tuple[Callable[..., None], ...]] = (
     *(run.run, run.validate),
     *(curate.web, curate.render, curate.download, curate.index, score.score, curate.select, curate.reshard),
     *(dedup.dedup, dedup.methods, documents.extract, documents.export_documents),
     *(score.evaluations, score.image_based, dfn.dfn),
-    *(learn.plan, learn.pack, learn.train, learn.generate),
+    *(learn.plan, learn.pack, learn.train, learn.generate, evaluate.evaluate),
+    *(models.export_model, models.import_model, models.chat),
     *(look.status, look.inspect, look.report, look.verify, look.profiles, look.scorers),
 )
 """As the help lists them; each by its function's name."""

@@ -192,7 +192,7 @@ def check_modules(text: str) -> Iterator[str]:
 INCOMPLETE = re.compile(
     r"needs the scorer|is not there for|there is (nothing|no )|there are no |missing; packs need"
     r"|cannot be (found|imported)|holds no |nothing matches|is no (folder|file|program)"
-    r"|environment has none|no checkpoint at"
+    r"|environment has none|no checkpoint at|stages: none|keeps nothing aside"
 )
 """What is wrong with a fragment only because the rest of its recipe, or a file of its user's, is not here."""
 
@@ -209,7 +209,9 @@ def as_recipe(text: str) -> str | None:
     if not SECTIONS & set(data):
         inner = "score:\n  scorers:\n" if "keep" not in data else "select:\n  pairs:\n"
         text = inner + "".join(f"    {line}\n" for line in text.splitlines())
-    sources = {name.split(".")[0] for name in re.findall(r"\b(pairs|pages|web|texts)\b", text)} or {"pairs"}
+    sources = {name.split(".")[0] for name in re.findall(r"\b(pairs|pages|web|texts|instructions)\b", text)} or {
+        "pairs"
+    }
     if "sources" not in data:
         kinds = {"pages": "{kind: document, pages: 'none/*.warc.gz'}"}
         text += "sources:\n" + "".join(f"  {name}: {kinds.get(name, '{urls: none}')}\n" for name in sorted(sources))
@@ -361,8 +363,10 @@ DEFAULTS_OF = {
     "decontamination.md": "curation/evaluations",
     "dedup.md": "curation/dedup",
     "dfn.md": "training",
+    "evaluation.md": "training/evaluation",
     "judging-clip.md": "filters",
     "layouts.md": "packing/layout",
+    "packing.md": "packing",
     "training.md": "training",
 }
 """Where the settings lie whose defaults a page states."""
@@ -554,7 +558,7 @@ def test_planted_links_defaults_and_numbers_are_seen() -> None:
     assert list(check_links("[here](docs/nothing.md)")) == ["(docs/nothing.md): there is no such file"]
     assert list(check_links("# One thing\n\n[here](#another)"))
     assert not list(check_links("# One `thing`: two\n\n[here](#one-thing-two)"))
-    table = "| setting | default |\n|---|---|\n| `tokens_per_image` | {} |\n"
+    table = "| setting | default |\n|---|---|\n| `layout` | {} |\n"
     assert not list(check_defaults(table.format(144), "training"))
     assert list(check_defaults(table.format(145), "training"))
     assert list(check_defaults("- `freeze_vision` (default false)", "training"))

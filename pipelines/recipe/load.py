@@ -24,6 +24,7 @@ _LEADS_TO: dict[str, set[str]] = {
     "pack": {"sources", "dedup"},
     "dfn": {"score", "dedup", "sources"},
     "train": {"pack"},
+    "evaluate": {"train", "sources", "select"},
     "tokenizer": {"tokenizer"},
 }
 """By section, those whose names it refers to."""
@@ -133,6 +134,7 @@ def _seeded(data: dict[str, Any]) -> dict[str, Any]:
     """The recipe's seed given to all that draws and has none of its own."""
     data = copy.deepcopy(data)
     sections = [*_mapping(data, "pack").values(), *_mapping(data, "train", "stages").values()]
+    sections += _mapping(data, "evaluate").values()
     seed = data.get("seed", 0)
     for section in (*sections, data.get("dfn"), _mapping(data, "web").get("generate")):
         if isinstance(section, dict) and isinstance(seed, int):

@@ -20,6 +20,7 @@ from mmcorpus.filters.model import Device, Dtype
 from mmcorpus.filters.scorer import Scorer
 from mmcorpus.packing.config import PlanConfig
 from mmcorpus.training.clip.config import ContrastiveConfig
+from mmcorpus.training.evaluation.config import EvaluationConfig
 
 if TYPE_CHECKING:
     from mmcorpus.curation.dedup.passes import DedupPass
@@ -235,6 +236,11 @@ class PackEntry(PlanConfig):
     """`webdataset` is what the trainer reads; `both` adds Open-Qwen2VL's layout, a pickle a sequence."""
     sequences_per_shard: int = 1000
     """Packed sequences in one shard."""
+    images: Literal["original", "resized", "reference"] = "original"
+    """`original`: as they arrived. `resized`: once, the shorter side to `image_side`. `reference`: where they lie in
+    the sources' shards, which must then stay."""
+    image_side: int = 512
+    """Pixels of a resized image's shorter side; smaller images, and those whose bytes would grow, stay as they are."""
     annotations: dict[str, str] = field(default_factory=dict)
     """By source of pairs, the pass of `dedup` that says which images have several captions, e.g. `{pairs: same_image}`:
     it has `annotations: true`, and the selection keeps `same_image.rank == 0`."""
@@ -247,6 +253,13 @@ class PackEntry(PlanConfig):
             raise ValueError(f"sources names one twice: {list(self.sources)}")
         if self.sequences_per_shard < 1:
             raise ValueError(f"sequences_per_shard is {self.sequences_per_shard}; give 1 or more")
+        if self.image_side < 1:
+            raise ValueError(f"image_side is {self.image_side}; give 1 or more")
+        if self.images == "resized" and not isinstance(self.per_image, int):
+            raise ValueError(
+                f"images is resized, but under the layout {self.per_image.kind!r} an image's size decides its length: "
+                "give original or reference"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -259,6 +272,30 @@ class TrainConfig:
     """By name: `pack`, `init`, and the settings of training.StageConfig (of SFTConfig, for conversations)."""
     device: str | None = None
     """cpu or cuda; null for what is there."""
+    processes: int | None = None
+    """Processes that train together on this machine; null for one a GPU. No stage is done again because it changed."""
+
+    def __post_init__(self) -> None:
+        if self.processes is not None and self.processes < 1:
+            raise ValueError(f"processes is {self.processes}; give 1 or more, or null for one a GPU")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateEntry(EvaluationConfig):
+    """An evaluation of what a training stage has learnt. How it is held stands beside these."""
+
+    stage: str
+    """The training stage whose last checkpoint answers."""
+    data: str | None = None
+    """The questions: a file or folder (docs/evaluation.md)."""
+    source: str | None = None
+    """In place of `data`: what the selection of this source keeps aside. Conversations are asked their questions, pairs
+    their captions."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.data is None) == (self.source is None):
+            raise ValueError("give either `data` (a file of questions) or `source` (what one keeps aside)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -318,6 +355,8 @@ class RecipeFile:
     """Sets of packs, by name."""
     train: TrainConfig | None = None
     """What learns from them."""
+    evaluate: dict[str, EvaluateEntry] = field(default_factory=dict)
+    """What the model answers, by a name of your own."""
     report: ReportConfig = field(default_factory=ReportConfig)
     """What the run shows at the end."""
     sample_budget: SampleBudget = field(default_factory=SampleBudget)

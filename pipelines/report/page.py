@@ -9,7 +9,17 @@ from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.ledger import StageCount
 from mmcorpus.filters.secrets import masked_text
 from mmcorpus.pipelines.recipe.populations import IMAGES, URLS
-from mmcorpus.pipelines.report import contamination, dfn, documents, duplicates, samples, scores, training, truth
+from mmcorpus.pipelines.report import (
+    contamination,
+    dfn,
+    documents,
+    duplicates,
+    evaluation,
+    samples,
+    scores,
+    training,
+    truth,
+)
 from mmcorpus.pipelines.truth.run_verdict import RunVerdict, judge_run
 
 MAX_SHARDS: Final = 8
@@ -17,8 +27,8 @@ MAX_SHARDS: Final = 8
 _SECTIONS: Final = {
     "funnel": "Funnel", "truth": "Truth", "rules": "Rules", "scores": "Scores", "documents": "Documents",
     "lost": "Failures", "galleries": "Samples", "duplicates": "Duplicates", "evaluations": "Evaluations",
-    "dfn": "Filtering network", "packing": "Packing", "training": "Training", "stages": "Time",
-    "provenance": "Provenance", "recipe": "Recipe",
+    "dfn": "Filtering network", "packing": "Packing", "training": "Training", "evaluation": "Evaluation",
+    "stages": "Time", "provenance": "Provenance", "recipe": "Recipe",
 }  # fmt: skip
 """Titles of the sections in page order, by what the template calls them."""
 _STAGE_NAMES: Final = {
@@ -89,6 +99,7 @@ def _content(run: str, verdict: RunVerdict) -> dict[str, Any]:
         "dfn": dfn.section(run, sources, MAX_SHARDS),
         "packing": training.packs(run, state["stages"]),
         "training": training.training(run, [name.removeprefix("train/") for name in state.get("order", [])]),
+        "evaluation": evaluation.section(run, [name.removeprefix("evaluate/") for name in state.get("order", [])]),
         "stages": [_stage(name, state["stages"][name]) for name in state.get("order", state["stages"])],
         "provenance": [row for source in sources for row in scores.scorers(run, source)],
         "recipe": _text(run, "recipe.yaml"),

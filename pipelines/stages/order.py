@@ -10,6 +10,7 @@ from mmcorpus.pipelines.stages.context import RunContext
 from mmcorpus.pipelines.stages.dedup import dedup_stage
 from mmcorpus.pipelines.stages.dfn import dfn_stages
 from mmcorpus.pipelines.stages.documents import document_stages
+from mmcorpus.pipelines.stages.evaluation import evaluation_stages
 from mmcorpus.pipelines.stages.index import index_source
 from mmcorpus.pipelines.stages.packing import packing_stages
 from mmcorpus.pipelines.stages.score import score_stage
@@ -43,6 +44,7 @@ def build_stages(
     stages += [select_stage(run, population) for population in run.populations.values()]
     stages += packing_stages(run)
     stages += training_stages(run)
+    stages += evaluation_stages(run)
     named = {stage.name: stage for stage in stages if stage is not None}
     needs = {name: [need.partition("#")[0] for need in stage.needs] for name, stage in named.items()}
     missing = {need for wanted in needs.values() for need in wanted} - named.keys()

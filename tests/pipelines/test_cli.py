@@ -27,6 +27,7 @@ COMMANDS = [
         "web",
         "render",
         "download",
+        "evaluate",
         "evaluations",
         "extract",
         "score",
@@ -41,6 +42,9 @@ COMMANDS = [
         "index",
         "train",
         "generate",
+        "export-model",
+        "import-model",
+        "chat",
     ),
     *("status", "inspect", "verify", "report", "profiles", "scorers", "methods"),
 ]

@@ -15,8 +15,11 @@ from mmcorpus.packing.tokens import encode_pair
 from mmcorpus.training import Generator, SFTConfig, StageConfig, generate, train
 from mmcorpus.training.batch import collate, expand
 from mmcorpus.training.config import ModelConfig
+from mmcorpus.training.evaluation.answering import Checkpoint, Unanswered, grey
+from mmcorpus.training.evaluation.asking import Asked
+from mmcorpus.training.generation import Prompt
 from mmcorpus.training.images import square
-from tests.training.conftest import configured
+from tests.training.conftest import configured, noise
 
 Stages = Callable[..., StageConfig]
 
@@ -106,3 +109,55 @@ def test_prompts_are_those_of_training(
     encode = chat.tokenizer.encode
     assert prompt == [*encode(before, add_special_tokens=False), -200, *encode(after, add_special_tokens=False)]
     assert isinstance(chat.generate(chats[0][1][0], "What color is it?", max_new_tokens=4), str)
+
+
+def test_side_by_side_each_answers_as_alone(learnt: tuple[str, list[Any]]) -> None:
+    """Prompts of several lengths, with no image to three, in batches of any size: greedy answers and sampled ones."""
+    generator = Generator.load(learnt[0], "cpu")
+    prompts = [
+        Prompt(turns=(("user", "a " * number + "<image> and"),), images=tuple(noise(n) for n in range(1 + number % 3)))
+        for number in range(7)
+    ]
+    prompts.append(Prompt(turns=(("user", "a red"),)))
+    alone = [generator.answer([prompt], max_new_tokens=8)[0] for prompt in prompts]
+    assert len(set(alone)) > 2, "they do not all say the same"
+    for size in (2, 3, 8):
+        assert generator.answer(prompts, max_new_tokens=8, batch_size=size) == alone
+    drawn = [generator.answer([prompt], max_new_tokens=8, temperature=3.0, seed=4)[0] for prompt in prompts]
+    assert generator.answer(prompts, max_new_tokens=8, temperature=3.0, seed=4) == drawn
+    assert generator.answer([]) == []
+
+
+def test_images_stand_where_their_marks_do(learnt: tuple[str, list[Any]]) -> None:
+    """Those without a mark stand before the first text, a line each; an earlier answer ends as a caption does."""
+    generator = Generator.load(learnt[0], "cpu")
+    tokenizer = generator.tokenizer
+    encode = lambda text: tokenizer.encode(text, add_special_tokens=False)  # noqa: E731
+    newline, eos = encode("\n"), tokenizer.eos_token_id
+    assert generator.prompt_ids("a <image>b", 2) == [-200, *newline, *encode("a "), -200, *newline, *encode("b")]
+    turns = [("user", "<image>\nred?"), ("assistant", "yes"), ("user", "<image>\nblue?")]
+    expected = [-200, *newline, *encode("red?"), *encode(" yes"), eos, -200, *newline, *encode("blue?")]
+    assert generator.prompt_ids(turns, 2) == expected
+    shown = [("user", "<image>"), ("assistant", "a red square"), ("user", "<image>")]
+    caption = encode_pair(tokenizer, "a red square").input_ids.tolist()
+    assert generator.prompt_ids(shown, 2) == [*caption, -200, *newline], "demonstrations are pairs"
+    with pytest.raises(ValueError, match="2 marks of images and 1 images"):
+        generator.prepare(Prompt(turns=(("user", "<image><image>"),), images=(noise(1),)))
+    both = generator.generate([noise(1), noise(2)], "a", max_new_tokens=4)
+    assert both == generator.generate((noise(1), noise(2)), "<image>\n<image>\na", max_new_tokens=4)
+
+
+def test_a_checkpoint_answers_evaluations_and_a_bad_question_costs_itself(learnt: tuple[str, list[Any]]) -> None:
+    model = Checkpoint(learnt[0], "cpu")
+    assert model.identity() == Checkpoint(learnt[0]).identity()
+    image = learnt[1][0][1][0]
+    asked = [
+        Asked(turns=(("user", "<image>\n"),), images=(picture,)) for picture in (image, b"none", "missing.png", grey())
+    ] + [Asked(turns=(("user", "a " * 40_000),), images=())]
+    said = model.answer(asked, 12, 3)
+    assert said[0] == Generator.load(learnt[0], "cpu").generate(image, max_new_tokens=12)
+    lost = [one.reason for one in said if isinstance(one, Unanswered)]
+    assert len(lost) == 3
+    assert "cannot be decoded" in lost[0]
+    assert "missing.png" in lost[1]
+    assert "positions and an answer are more than" in lost[2]

@@ -34,6 +34,9 @@ class MiniWebConfig:
     captions: Literal["varied", "short"] = "varied"
     """`short`: each picture's shortest true caption, nearly all of it things to be seen: a tiny model learns from
     far fewer of them."""
+    questions: Literal["all", "short"] = "all"
+    """Of `instructions`. `short`: four questions with short answers about each picture, in an order drawn for it, and
+    a description, but none that asks to point: a tiny model learns to look from some thousands of them."""
     weights: dict[str, float] = field(default_factory=dict)
     """Relative shares of corruptions, by name, in place of their own; 0 leaves one out, others come at least once."""
     waits: int = 4

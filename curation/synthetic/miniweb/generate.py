@@ -38,6 +38,8 @@ from mmcorpus.curation.synthetic.render import conversations, render
 VERSION: Final = "5"
 """Raised whenever the same configuration would give other bytes."""
 _CHUNK: Final = 64
+_SHORT: Final = 4
+"""Questions about a picture where they are short."""
 _WORTH_A_POOL: Final = 400
 """Rows below which starting processes costs more than it saves."""
 
@@ -135,7 +137,8 @@ def make_row(slot: Slot) -> tuple[Page, dict[str, Any]]:
     if slot.on_pages:
         row["shown"] = {name: getattr(page.rendered, name) for name in ("facts", "captions", "qa")}
     if slot.list == "instructions":
-        turns = conversations(render(slot.kind, slot.seed, size=slot.size))
+        rendered = render(slot.kind, slot.seed, size=slot.size)
+        turns = conversations(rendered, _SHORT if slot.questions == "short" else None)
         row["conversations"] = json.dumps(turns, ensure_ascii=False)
     return page, row
 

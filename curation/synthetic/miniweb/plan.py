@@ -32,6 +32,8 @@ class Slot:
     size: tuple[int, int]
     captions: str
     """The true captions that it may be listed with: `varied` (any) or `short`."""
+    questions: str = "all"
+    """Of an instruction: `all` or `short`."""
     on_pages: bool = False
     """Web pages may show its picture: what is known of it is needed again."""
     partner: "Slot | None" = None
@@ -98,6 +100,7 @@ def _slot(config: MiniWebConfig, listed_in: str, row: int, spoil: str) -> Slot:
         seed=rng.getrandbits(48),
         size=draw_size(rng, config.sides, ASPECTS[:-1]),
         captions=config.captions,
+        questions=config.questions,
     )
 
 

@@ -2,22 +2,32 @@
 
 import html
 from collections.abc import Sequence
+from typing import Final
 
 from mmcorpus.curation.synthetic.common import stream
 from mmcorpus.curation.synthetic.render.rendered import Point, Rendered
 from mmcorpus.curation.synthetic.render.words import plural
 
+DESCRIBE: Final = "What is in the picture?"
+"""Answered by the shortest caption."""
 _ASK_POINTS = ("Point to the {}.", "Point at the {}.", "Where are the {}? Point to them.", "Show me the {}.")
 _ASK_POINT = ("Point to the {}.", "Point at the {}.", "Where is the {}? Point to it.", "Show me the {}.")
 
 
-def conversations(rendered: Rendered) -> list[dict[str, str]]:
+def conversations(rendered: Rendered, short: int | None = None) -> list[dict[str, str]]:
     """The picture's questions and answers as LLaVA turns.
+
+    With `short` at most so many of the questions with short answers, drawn and ordered by the seed, so that any of them
+    may come first, as when it is asked alone; a description comes last, so that no answer can be read off it.
 
     `[{"from": "human", "value": "<image>\\nQ"}, {"from": "gpt", "value": "A"}, …]`. A picture with points gets a turn
     that points to one of its labels. Scenes, whose points are countable things, also get a turn that counts by
     pointing and, for some seeds, one that asks for what is not there.
     """
+    if short is not None:
+        drawn = stream(rendered.kind, rendered.facts["seed"], "questions")
+        asked = drawn.sample(rendered.qa, min(short, len(rendered.qa)))
+        return _messages([*asked, (DESCRIBE, rendered.captions[0])])
     rng = stream(rendered.kind, rendered.facts["seed"], "conversation")
     turns = list(rendered.qa)
 
@@ -38,6 +48,10 @@ def conversations(rendered: Rendered) -> list[dict[str, str]]:
             absent = rendered.facts["absent"]
             many = f"{absent['color']} {plural(absent['shape'])}"
             turns.append((f"Point to the {many}.", pointing_answer((), many)))
+    return _messages(turns)
+
+
+def _messages(turns: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
     messages = []
     for number, (question, answer) in enumerate(turns):
         messages.append({"from": "human", "value": question if number else f"<image>\n{question}"})

@@ -3,7 +3,7 @@
 import re
 
 from mmcorpus.curation.synthetic.render import KINDS, Point, conversations, render
-from mmcorpus.curation.synthetic.render.conversations import counting_answer, pointing_answer
+from mmcorpus.curation.synthetic.render.conversations import DESCRIBE, counting_answer, pointing_answer
 
 ONE = re.compile(r'<point x="([\d.]+)" y="([\d.]+)" alt="([^"]*)">([^<]*)</point>')
 MANY = re.compile(r'<points ((?:[xy]\d+="[\d.]+" ?)+) alt="([^"]*)">([^<]*)</points>')
@@ -71,3 +71,22 @@ def test_syntax() -> None:
         'Counting the <point x="10.0" y="20.5" alt="red stars">red stars</point> shows a total of 1.'
     )
     assert pointing_answer([first], 'a "<b>"').count("&lt;b&gt;") == 2
+
+
+def test_short_questions_are_drawn_for_each_picture_and_a_description_comes_last() -> None:
+    """Every question comes first for some picture, and nothing that is said gives an answer away."""
+    firsts = set()
+    for seed in range(60):
+        rendered = render("clock", seed)
+        turns = conversations(rendered, short=3)
+        assert turns == conversations(rendered, short=3)
+        asked = [
+            (q["value"].removeprefix("<image>\n"), a["value"]) for q, a in zip(turns[::2], turns[1::2], strict=True)
+        ]
+        assert len(asked) == 4
+        assert asked[-1] == (DESCRIBE, rendered.captions[0])
+        assert set(asked[:-1]) <= set(rendered.qa)
+        assert len(set(asked)) == 4
+        firsts.add(asked[0][0])
+    assert firsts == {question for seed in range(60) for question, _ in render("clock", seed).qa}
+    assert len(conversations(render("clock", 1), short=100)) == 2 * (len(render("clock", 1).qa) + 1)

@@ -1,0 +1,144 @@
+"""What answers come to: metrics with intervals, over all questions and by category."""
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from mmcorpus.training.evaluation.asking import read
+from mmcorpus.training.evaluation.config import EvaluationConfig
+from mmcorpus.training.evaluation.intervals import Estimate, estimate
+from mmcorpus.training.evaluation.metrics import METRICS, Array, Metric
+from mmcorpus.training.evaluation.question import Question
+
+ALL: Final = ""
+"""The category of all questions."""
+BLANK: Final = -1
+"""In place of a demonstration seed: the questions asked with grey images."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Result:
+    """One line of a table: a metric over the questions of a category that were answered."""
+
+    metric: str
+    title: str
+    """The metric as a table calls it."""
+    fractions: bool
+    """Whether the value is to be shown in per cent."""
+    category: str
+    """Empty for all questions of the metric."""
+    found: Estimate
+    by_seed: tuple[float, ...]
+    """The values of each demonstration seed, where there are several."""
+    blank: Estimate | None
+    """The same with grey images, if asked for."""
+    constant: float
+    """The same for who says always the same: the most frequent of the right answers. Chance, at its best."""
+
+    def shown(self, value: float) -> str:
+        """A value of this metric for people: `71.3 %`, `0.85`, `–`."""
+        if math.isnan(value):
+            return "–"
+        return f"{value:.1%}".replace("%", " %") if self.fractions else f"{value:.2f}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluationReport:
+    """An evaluation that is done."""
+
+    model: str
+    questions: int
+    unanswered: dict[str, int]
+    """Questions that got no answer, by reason; they are in no result."""
+    results: list[Result]
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able; what is not a number is null."""
+        found: dict[str, Any] = _without_nan(dataclasses.asdict(self))
+        return found
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(one) for one in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def summarise(
+    model: str, config: EvaluationConfig, questions: Sequence[Question], answers: pa.Table
+) -> EvaluationReport:
+    """The results of answers, as `run.py` commits them: the mean over seeds, a line a metric and one a category."""
+    by_id = {question.id: question for question in questions}
+    rows = [row for row in answers.to_pylist() if row["id"] in by_id]
+    lost: dict[str, int] = {}
+    for row in rows:
+        if row["answer"] is None:
+            lost[row["reason"]] = lost.get(row["reason"], 0) + 1
+    judged: dict[int, dict[str, Array]] = {}
+    for seed in sorted({row["seed"] for row in rows}):
+        judged[seed] = _judged(config, by_id, [row for row in rows if row["seed"] == seed])
+    results = []
+    for metric in dict.fromkeys(question.metric for question in questions):
+        asked = [question for question in questions if question.metric == metric]
+        named = dict.fromkeys(question.category for question in asked if question.category)
+        for category in (ALL, *(named if len(named) > 1 else ())):
+            results.append(_result(config, metric, category, asked, judged))
+    return EvaluationReport(model=model, questions=len(questions), unanswered=lost, results=results)
+
+
+def _judged(config: EvaluationConfig, by_id: Mapping[str, Question], rows: Sequence[Any]) -> dict[str, Array]:
+    """The numbers of each answered question, by id."""
+    found: dict[str, Array] = {}
+    for metric in METRICS:
+        own = [row for row in rows if row["answer"] is not None and by_id[row["id"]].metric == metric]
+        said = [read(row["answer"], config) for row in own]
+        numbers = METRICS[metric].judge(said, [by_id[row["id"]] for row in own])
+        found |= {row["id"]: number for row, number in zip(own, numbers, strict=True)}
+    return found
+
+
+def _result(
+    config: EvaluationConfig,
+    metric: str,
+    category: str,
+    asked: Sequence[Question],
+    judged: Mapping[int, Mapping[str, Array]],
+) -> Result:
+    own = [question for question in asked if category in (ALL, question.category)]
+    seeds = [seed for seed in judged if seed != BLANK]
+    # A question counts once, with its mean over the seeds; without an answer at every seed it does not.
+    answered = [question for question in own if all(question.id in judged[seed] for seed in seeds)]
+    clusters = [question.cluster for question in answered]
+    kind = METRICS[metric]
+    columns = len(kind.judge(["0"], own[:1])[0])
+    of_seed = {seed: _rows([judged[seed][question.id] for question in answered], columns) for seed in seeds}
+    rows = np.mean(list(of_seed.values()), axis=0) if seeds else np.zeros((0, columns))
+    blank = None
+    if BLANK in judged:
+        there = [question for question in own if question.id in judged[BLANK]]
+        numbers = _rows([judged[BLANK][question.id] for question in there], columns)
+        blank = estimate(kind, numbers, [question.cluster for question in there], config.seed)
+    return Result(
+        metric=metric, title=kind.title, fractions=kind.fractions, category=category,
+        found=estimate(kind, rows, clusters, config.seed),
+        by_seed=tuple(float(kind.value(one.sum(0, keepdims=True))[0]) for one in of_seed.values())
+        if len(seeds) > 1 else (),
+        blank=blank,
+        constant=_constant(kind, own),
+    )  # fmt: skip
+
+
+def _constant(kind: Metric, asked: Sequence[Question]) -> float:
+    said = Counter(answer for question in asked for answer in set(question.answers)).most_common(1)[0][0]
+    return float(kind.value(kind.judge([said] * len(asked), asked).sum(0, keepdims=True))[0])
+
+
+def _rows(rows: Sequence[Array], columns: int) -> Array:
+    return np.array(rows, dtype=np.float64).reshape(-1, columns)
