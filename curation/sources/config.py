@@ -7,6 +7,15 @@ from typing import Final, Literal
 ROLES: Final = ("image", "url", "caption", "conversations", "uid")
 """What a column can be."""
 
+USUAL: Final[dict[str, tuple[str, ...]]] = {
+    "image": ("images", "image", "jpg", "jpeg", "png", "webp", "img", "image_bytes", "pil_image"),
+    "url": ("url", "URL", "image_url", "img_url", "image_link"),
+    "caption": ("caption", "text", "TEXT", "txt", "title"),
+    "conversations": ("conversations", "messages", "conversation", "texts", "chat", "dialog"),
+    "uid": ("uid",),
+}
+"""The names that published corpora give the columns."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class IndexConfig:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import IO, Any, Final
 
+from mmcorpus.curation.download.list_columns import BadValue, caption_text
+from mmcorpus.curation.sources.config import USUAL, IndexConfig
 from mmcorpus.curation.sources.found import BAD_CAPTION, BAD_ROW, Found, FoundImage, Where
 from mmcorpus.curation.sources.inputs import Part, SourceError, beside, sample_files
 from mmcorpus.curation.store import compressed, storage
@@ -40,8 +42,10 @@ Group = tuple[str, str, dict[str, _File]]
 """Folder, key, and files by ending."""
 
 
-def read_part(part: Part) -> Iterator[Found]:
+def read_part(part: Part, config: IndexConfig) -> Iterator[Found]:
     """The samples of a tar or of a part of a folder, then the rows of the parquet beside it that had failed.
+
+    Columns that the config names are of the sample's json or row, and come before its `.txt`.
 
     Raises:
         SourceError, tarfile.TarError: the tar is damaged.
@@ -55,27 +59,29 @@ def read_part(part: Part) -> Iterator[Found]:
     for folder, key, files in groups:
         if not any(ending in _TEXTS or _extension(ending) in IMAGE_EXTENSIONS for ending in files):
             continue
-        yield _found(part.input.path, folder, key, files, rows.pop(key, {}))
+        yield _found(part.input.path, folder, key, files, rows.pop(key, {}), config)
     if part.start == 0:
         for key, row in rows.items():
             status = row.get("status")
             if status not in (None, SUCCESS):
-                yield _told(Found(key=key, status=str(status), error=_error(row)), row)
+                yield _told(Found(key=key, status=str(status), error=_error(row)), row, config)
             elif part.input.format == "tar":
-                yield _told(Found(key=key, error="missing_image: the tar has no such sample"), row)
+                yield _told(Found(key=key, error="missing_image: the tar has no such sample"), row, config)
 
 
 def _error(row: dict[str, Any]) -> str:
     return str(row.get("error_message") or row.get("status"))
 
 
-def _found(path: str, folder: str, key: str, files: dict[str, _File], row: dict[str, Any]) -> Found:
+def _found(
+    path: str, folder: str, key: str, files: dict[str, _File], row: dict[str, Any], config: IndexConfig
+) -> Found:
     """A sample of its files and its row."""
     name = f"{folder}/{key}" if folder else key
     for ending in _TEXTS:
         if ending in files and files[ending].size > MAX_TEXT:
             why = f"its .{ending} has {files[ending].size:,} bytes; at most {MAX_TEXT:,} are read"
-            return _told(Found(key=name, error=f"{BAD_ROW}: {why}"), row)
+            return _told(Found(key=name, error=f"{BAD_ROW}: {why}"), row, config)
     parts: dict[str, bytes] = {ending: files[ending].read() for ending in _TEXTS if ending in files}
     if "caption" in parts:
         parts.setdefault("txt", parts.pop("caption"))
@@ -98,19 +104,27 @@ def _found(path: str, folder: str, key: str, files: dict[str, _File], row: dict[
             found.caption = text
         elif not row:
             found.error = errors[0]
-    return _told(found, meta)
+    return _told(found, meta, config)
 
 
-def _told(found: Found, meta: dict[str, Any]) -> Found:
+def _told(found: Found, meta: dict[str, Any], config: IndexConfig) -> Found:
     """A sample with what its json or row says."""
-    found.meta = {name: value for name, value in meta.items() if name not in ("conversations", "caption", "url")}
-    found.uid = own_uid(meta.get("uid"))
-    found.url = meta["url"] if isinstance(meta.get("url"), str) else None
-    if found.caption is None and isinstance(meta.get("caption"), str):
-        found.caption = meta["caption"]
-    found.conversations = next(
-        (meta[name] for name in ("conversations", "messages", "conversation", "texts") if meta.get(name)), None
-    )
+
+    def value(role: str, *usual: str) -> Any:
+        names = (config.columns[role],) if role in config.columns else usual
+        return next((meta[name] for name in names if meta.get(name) is not None), None)
+
+    found.uid = own_uid(value("uid", "uid"))
+    url, caption = value("url", "url"), value("caption", "caption")
+    found.url = url if isinstance(url, str) else None
+    if found.caption is None or "caption" in config.columns:
+        try:
+            found.caption = caption_text(caption)
+        except BadValue as error:
+            found.error = found.error or f"{BAD_CAPTION}: {error}"
+    found.conversations = value("conversations", *USUAL["conversations"])
+    used = {"url", "caption", "conversations", *config.columns.values()}
+    found.meta = {name: value for name, value in meta.items() if name not in used}
     return found
 
 
@@ -168,7 +182,7 @@ def _check_end(tar: tarfile.TarFile, file: IO[bytes], path: str) -> None:
     Raises:
         tarfile.ReadError: there is more.
     """
-    at = tar.offset  # type: ignore[attr-defined]
+    at: int = tar.offset
     file.seek(at)
     block = file.read(tarfile.BLOCKSIZE)
     if block.strip(b"\0"):

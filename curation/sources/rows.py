@@ -8,12 +8,12 @@ parts name their images, img2dataset's parquet (`jpg`, `caption`), PixMo-Cap (`i
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, cast
+from typing import Any, cast
 
 import pyarrow as pa
 
 from mmcorpus.curation.download.list_columns import BadValue, caption_text
-from mmcorpus.curation.sources.config import IndexConfig
+from mmcorpus.curation.sources.config import USUAL, IndexConfig
 from mmcorpus.curation.sources.found import BAD_CAPTION, BAD_IMAGE, BAD_ROW, BadSample, Found, FoundImage, Where
 from mmcorpus.curation.sources.inputs import Part, SourceError
 from mmcorpus.curation.sources.json_rows import Layout, read_rows
@@ -23,15 +23,6 @@ from mmcorpus.curation.store.bare import SUCCESS
 from mmcorpus.curation.store.members import own_uid
 from mmcorpus.curation.store.named_files import state_of
 from mmcorpus.curation.store.row_tables import image_values, open_table, rows_of
-
-USUAL: Final[dict[str, tuple[str, ...]]] = {
-    "image": ("images", "image", "jpg", "jpeg", "png", "webp", "img", "image_bytes", "pil_image"),
-    "url": ("url", "URL", "image_url", "img_url", "image_link"),
-    "caption": ("caption", "text", "TEXT", "txt", "title"),
-    "conversations": ("conversations", "messages", "conversation", "texts", "chat", "dialog"),
-    "uid": ("uid",),
-}
-"""The names that published corpora give the columns."""
 
 
 def read_part(part: Part, config: IndexConfig) -> Iterator[Found]:

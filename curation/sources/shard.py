@@ -87,7 +87,7 @@ class IndexPart:
 
     def _read(self, part: Part) -> Iterator[Found]:
         if part.input.format in ("tar", "files"):
-            return members.read_part(part)
+            return members.read_part(part, self.config)
         return rows.read_part(part, self.config)
 
     def _row(self, found: Found, key: str, finder: Finder) -> tuple[dict[str, Any], list[KnownImage]]:

@@ -101,6 +101,18 @@ def test_a_name_that_is_no_text_costs_a_copy(tmp_path: Path, indexed: Any) -> No
     assert found.report.copied == 1
 
 
+def test_columns_of_the_json_may_be_named(tmp_path: Path, indexed: Any) -> None:
+    own = [
+        {**pair, "json": {"alt": f"alt {pair['key']}", "uuid": f"{number:032X}"}}
+        for number, pair in enumerate(pairs(2))
+    ]
+    path = write_tar(tmp_path / "x.tar", as_tar([*own, {**pairs(3)[2], "json": {"alt": ["a", "list"]}}]))
+    found = indexed(path, columns={"caption": "alt", "uid": "uuid"})
+    assert found.captions == {f"alt {pair['key']}": (pair["image"],) for pair in own}
+    assert [row["uid"] for row in found.rows[:2]] == [f"{number:032x}" for number in range(2)]
+    assert found.report.dropped == {"bad_caption": 1}
+
+
 def img2dataset(folder: Path) -> list[dict[str, Any]]:
     """The rows that img2dataset writes beside its samples: one of them failed."""
     rows = [

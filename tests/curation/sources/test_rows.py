@@ -216,8 +216,9 @@ def test_paths_are_below_the_folder_of_their_file(tmp_path: Path, indexed: Any) 
     for name, data in (("a", IMAGES[0]), ("b", IMAGES[1])):
         (tmp_path / "in" / name / "images").mkdir(parents=True)
         (tmp_path / "in" / name / "images" / "0.png").write_bytes(data)
-        rows = [{"image": "images/0.png", "caption": name}, {"image": "../a/images/0.png", "caption": f"{name} out"}]
+        rows = [{"image": "images/0.png", "caption": name}, {"image": "../c.png", "caption": f"{name} out"}]
         (tmp_path / "in" / name / "rows.json").write_text(json.dumps(rows))
+    (tmp_path / "in" / "c.png").write_bytes(IMAGES[2])
     found = indexed(tmp_path / "in", formats=("json",))
     assert found.captions == {"a": (IMAGES[0],), "b": (IMAGES[1],)}
     assert found.report.dropped == {"outside_root": 2}
