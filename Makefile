@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 VLLM := .venv-vllm
-VLLM_STAMP := $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),$(VLLM)/.installed)
+VLLM_STAMP := $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),$(VLLM)/.mmcorpus)
 
 .DEFAULT_GOAL := help
 .PHONY: help venv venv-vllm demo test test-fast soak lint clean
@@ -52,6 +52,11 @@ $(VLLM)/.installed: constraints-vllm.txt | $(STAMP)
 	@echo "Installing vLLM into $(VLLM): a minute or more, about 6 GB"
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VLLM)
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(VLLM)/bin/python --no-deps --requirement constraints-vllm.txt
+	@touch $@
+
+# Ourselves beside it, for the plugin by which it loads our exports (docs/serving.md), and what we need that it does not.
+$(VLLM)/.mmcorpus: pyproject.toml $(VLLM)/.installed
+	$(BIN)/uv pip install --quiet --no-deps --python $(VLLM)/bin/python --editable . "$$(grep '^pyarrow==' constraints.txt)"
 	@touch $@
 
 demo: venv

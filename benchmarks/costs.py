@@ -48,11 +48,6 @@ def _score(result: Any) -> float | None:
     return 1 / (rates["plain loop"] * warm[way]) if warm.get(way) else None
 
 
-def _plan(result: Any) -> float | None:
-    largest = max(result["bins"], key=lambda row: row["items"], default=None)
-    return largest["seconds"] / largest["items"] if largest else None
-
-
 def _dedup(result: Any) -> float | None:
     """Of the largest size, pairs verified."""
     rows = [row for row in result.get("costs", ()) if row["verify"] != "none"]
@@ -65,12 +60,23 @@ def _extract(result: Any) -> float | None:
     return 1 / rates[0] if rates else None
 
 
+def _lengths(result: Any) -> float | None:
+    rows = {row["step"]: row for row in result["rows"]}
+    return float(rows["lengths"]["cpu_us"] / 1e6)
+
+
+def _plan_from_tables(result: Any) -> float | None:
+    rows = {row["step"]: row for row in result["rows"]}
+    return float(rows["plan"]["cpu_us"] / 1e6)
+
+
 STAGES: Final = (
     Stage(name="download", result="download", cpu_seconds=_download),
     Stage(name="score, five rules", result="scoring", cpu_seconds=_score),
     Stage(name="deduplicate texts", result="dedup-costs", cpu_seconds=_dedup),
     Stage(name="extract a page", result="extraction", cpu_seconds=_extract),
-    Stage(name="plan sequences", result="packing", cpu_seconds=_plan, spread=False),
+    Stage(name="measure lengths (tokenise)", result="lengths", cpu_seconds=_lengths),
+    Stage(name="plan sequences", result="lengths", cpu_seconds=_plan_from_tables, spread=False),
 )
 
 

@@ -5,8 +5,11 @@
     python -m benchmarks.packing --only fill --samples 10000000 --ours   # ours alone
     python -m benchmarks.packing --only fill --lengths RUN/plans/pretrain.parquet   # the lengths of a plan
     python -m benchmarks.packing --items 10000 --pairs 500
+    python -m benchmarks.packing --only loader balance      # what a trainer reads, and how devices share a step
+    python -m benchmarks.packing --only whole --samples 1000000 --captions FILE   # lengths, plan, packs; a line each
 
-Fill is described in `benchmarks/packing_fill.py`, the peers in `benchmarks/packing_peers.py`.
+Fill is described in `benchmarks/packing_fill.py`, the peers in `benchmarks/packing_peers.py`, loader and balance in
+`benchmarks/packing_loader.py`, the whole way in `benchmarks/packing_whole.py`.
 
 The textbook version probes bins one by one. In plain Python it is quadratic, so beyond `--plain` items its probing is
 done by numpy, a scan of all open bins for each item, which is the same algorithm; beyond `--scan` items it is not run.
@@ -27,7 +30,9 @@ import pyarrow as pa
 
 from benchmarks.common import show, timed, write_result
 from benchmarks.packing_fill import CAPACITY, CROPS, LENGTHS, MIXTURES, OURS, compare
+from benchmarks.packing_loader import measure_balance, measure_loader, photograph
 from benchmarks.packing_peers import PEERS
+from benchmarks.packing_whole import drawn_captions, measure_whole, write_shards
 from mmcorpus.packing import (
     PackConfig,
     PackReader,
@@ -168,6 +173,21 @@ def measure_packs(pairs: int, side: int) -> list[dict[str, Any]]:
     return rows
 
 
+def loader_rows(sizes: tuple[int, int], images: int = 240, side: int = 384) -> list[dict[str, Any]]:
+    """The loaders on packs of some images of this width and height."""
+    rng = np.random.default_rng(0)
+    made = [photograph(*sizes, rng) for _ in range(24)]
+    with tempfile.TemporaryDirectory() as root:
+        captions = drawn_captions(images)
+        selection = write_shards(root, captions, made)
+        tokenizer = train_tokenizer(captions, 2000, f"{root}/tokenizer")
+        plan, shards = f"{root}/plan.parquet", f"{root}/shards"
+        source = PlanSource(shards=shards, selection=selection, kind="pair")
+        make_plan(PlanConfig(), tokenizer=tokenizer, sources={"web": source}, out=plan)
+        write_packs(PackConfig(), plan=plan, tokenizer=tokenizer, shards={"web": shards}, out=f"{root}/packs")
+        return measure_loader(f"{root}/packs", side, f"{sizes[0]}x{sizes[1]}, {len(made[0]) // 1000} kB")
+
+
 def _rate(step: str, pairs: int, size: int, seconds: float) -> dict[str, Any]:
     megabytes = size / 1e6
     return {
@@ -181,8 +201,10 @@ def _rate(step: str, pairs: int, size: int, seconds: float) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--only", nargs="*", choices=["fill", "bins", "packs"], default=["fill", "bins", "packs"])
-    parser.add_argument("--samples", type=int, default=100_000, help="samples for fill")
+    parts = ["fill", "bins", "packs", "whole", "loader", "balance"]
+    parser.add_argument("--only", nargs="*", choices=parts, default=parts)
+    parser.add_argument("--samples", type=int, default=100_000, help="samples for fill and whole")
+    parser.add_argument("--captions", type=Path, help="for whole: a file of captions, one a line; else made words")
     parser.add_argument("--ours", action="store_true", help="fill of the plan alone, without peers")
     parser.add_argument("--lengths", nargs="*", default=[*LENGTHS, *MIXTURES, CROPS], help="of fill; or plans' paths")
     parser.add_argument("--items", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
@@ -202,7 +224,20 @@ def main() -> None:
     if "packs" in arguments.only:
         result["packs"] = measure_packs(arguments.pairs, arguments.side)
         show(f"{arguments.pairs} pairs of {arguments.side}x{arguments.side} JPEGs", result["packs"])
-    path = write_result("packing", {**result, "arguments": vars(arguments)})
+    if "whole" in arguments.only:
+        lines = arguments.captions.read_text("utf-8").splitlines() if arguments.captions else None
+        with tempfile.TemporaryDirectory() as root:
+            result["whole"] = measure_whole(root, arguments.samples, lines)
+        show("End to end, processor seconds of one process", result["whole"])
+    if "loader" in arguments.only:
+        result["loader"] = [row for sizes in ((512, 384), (2048, 1536)) for row in loader_rows(sizes)]
+        show("Loader, per core", result["loader"])
+    if "balance" in arguments.only:
+        result["balance"] = measure_balance()
+        show("Work of the slowest of eight devices / mean", result["balance"])
+    path = write_result(
+        "packing", {**result, "arguments": {name: str(value) for name, value in vars(arguments).items()}}
+    )
     print(json.dumps({"written": str(path)}))
 
 

@@ -73,7 +73,10 @@ def mixture(items: int, capacity: int, each: int, most: int, document: int, text
         parts.append((share, length[fits], count[fits]))
     positions = min(length.sum() / share for share, length, _ in parts)
     ends = [int(np.searchsorted(np.cumsum(length), share * positions)) for share, length, _ in parts]
-    kept = [(length[:end], count[:end]) for (_, length, count), end in zip(parts, ends, strict=True)]
+    kept = [
+        (length[:end].astype(np.int32), count[:end].astype(np.int32))
+        for (_, length, count), end in zip(parts, ends, strict=True)
+    ]
     lengths, counts = (np.concatenate(column) for column in zip(*kept, strict=True))
     order = rng.permutation(len(lengths))
     return lengths[order], counts[order]

@@ -15,6 +15,8 @@ from mmcorpus.filters.formats import LIBRARIES, NOT_IMAGES, PLUGINS, format_of
 from mmcorpus.filters.image_files import MAX_FRAMES, gif_frames, png_chunks, png_damage
 from mmcorpus.filters.lean import without_metadata
 
+_Read = TypeVar("_Read")
+
 MAX_PIXELS: Final = 89_478_485
 """A quarter of a gigabyte of RGB: Pillow's own limit, below which it neither warns nor refuses."""
 
@@ -112,12 +114,37 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> DecodedImage |
     has set `PIL.ImageFile.LOAD_TRUNCATED_IMAGES`). A PNG, JPEG or WebP that fails is tried again without its metadata.
     Safe to call from many threads.
     """
+
+    def decode(file: bytes, kind: str) -> DecodedImage:
+        return replace(_decoded(file, kind, max_pixels, file is not data), nbytes=len(data))
+
+    return _or_failure(data, decode)
+
+
+def decode_rgb(data: bytes, *, max_pixels: int = MAX_PIXELS, least: int | None = None) -> Image.Image | DecodeFailure:
+    """The pixels of `decode_image` as a Pillow image, without copying them.
+
+    With `least`, a JPEG is decoded at 1/2, 1/4 or 1/8 of its size (libjpeg scales while it decodes) as far as both
+    sides keep that many pixels.
+    """
+
+    def decode(file: bytes, kind: str) -> Image.Image:
+        opened = _opened(file, kind, max_pixels, file is not data)
+        with opened.image as image:
+            if least is not None and kind == "jpeg":
+                image.draft(None, (least, least))
+            return _loaded(image, opened, max_pixels)[0]
+
+    return _or_failure(data, decode)
+
+
+def _or_failure(data: bytes, decode: Callable[[bytes, str], _Read]) -> "_Read | DecodeFailure":
+    """What `decode` makes of the file and its format, or why it cannot be read."""
     if not data:
         return DecodeFailure(reason="empty")
     try:
         kind = _decodable(data)
-        decoded = _read(data, kind, lambda file: _decoded(file, kind, max_pixels, file is not data))
-        return replace(decoded, nbytes=len(data))
+        return _read(data, kind, lambda file: decode(file, kind))
     except Unreadable as error:
         if error.reason == "not_an_image":
             detail = f"{error.detail}; " if error.detail else ""
@@ -167,9 +194,6 @@ def _opener(kind: str) -> Callable[[io.BytesIO, str], Image.Image] | None:
     Image.init()
     plugin: Any = Image.OPEN.get(PLUGINS.get(kind, ""))
     return plugin[0] if plugin else None
-
-
-_Read = TypeVar("_Read")
 
 
 def _read(data: bytes, kind: str, read: Callable[[bytes], _Read]) -> _Read:
@@ -229,14 +253,19 @@ def _decoded(data: bytes, kind: str, max_pixels: int, lean: bool) -> DecodedImag
     opened = _opened(data, kind, max_pixels, lean)
     with opened.image as image:
         mode = image.mode
-        image.load()
-        _check_size(image, max_pixels)  # a HEIC's pixels are as many as its stream says, whatever its header said
-        turn = None if kind in _TURNED_BY_DECODER else _UPRIGHT.get(opened.orientation)
-        pixels, has_alpha = _upright_rgb(image, turn)
+        upright, has_alpha = _loaded(image, opened, max_pixels)
     return DecodedImage(
-        pixels=pixels, format=kind, mode=mode, frames=opened.frames, has_alpha=has_alpha,
+        pixels=np.asarray(upright), format=kind, mode=mode, frames=opened.frames, has_alpha=has_alpha,
         orientation=opened.orientation, nbytes=len(data),
     )  # fmt: skip
+
+
+def _loaded(image: Image.Image, opened: OpenedImage, max_pixels: int) -> tuple[Image.Image, bool]:
+    """An opened image's pixels as upright RGB, and whether any was transparent."""
+    image.load()
+    _check_size(image, max_pixels)  # a HEIC's pixels are as many as its stream says, whatever its header said
+    turn = None if opened.format in _TURNED_BY_DECODER else _UPRIGHT.get(opened.orientation)
+    return _upright_rgb(image, turn)
 
 
 def _orientation(image: Image.Image, data: bytes, kind: str) -> int:
@@ -258,8 +287,8 @@ def _metadata_behind_pixels(data: bytes) -> bool:
     return b"IDAT" in kinds and not _PNG_METADATA.isdisjoint(kinds[kinds.index(b"IDAT") :])
 
 
-def _upright_rgb(image: Image.Image, turn: Image.Transpose | None) -> tuple[np.ndarray, bool]:
-    """RGB pixels of a loaded image, turned, and whether any was transparent."""
+def _upright_rgb(image: Image.Image, turn: Image.Transpose | None) -> tuple[Image.Image, bool]:
+    """A loaded image as RGB, turned, and whether any was transparent."""
     has_alpha = False
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         grey, clear = _eight_bits(image)
@@ -280,7 +309,7 @@ def _upright_rgb(image: Image.Image, turn: Image.Transpose | None) -> tuple[np.n
         image = image.convert("RGB")
     if turn is not None:
         image = image.transpose(turn)
-    return np.asarray(image), has_alpha
+    return image, has_alpha
 
 
 def _eight_bits(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:

@@ -1,5 +1,6 @@
 """The perplexity of a caption given its image, under a Hugging Face vision-language model (POINTS, Liu et al. 2024)."""
 
+import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
@@ -20,6 +21,8 @@ from mmcorpus.filters.plain_tokens import encode_plain
 from mmcorpus.filters.scorer import REASON, Batch, Columns
 from mmcorpus.filters.weights import local_copy
 
+OWN: Final = "mmcorpus.training.exchange.own"
+"""Ships with a higher floor: its `register` makes transformers know what `mmcorpus export-model` writes."""
 PROMPT: Final = "Please generate a caption for this image."
 _MARK: Final = "\ue000"
 """Stands for the caption while the chat template is applied; a private character that no template has."""
@@ -85,6 +88,7 @@ class ImagePerplexityScorer(LikelihoodScorer):
     def load_model(self) -> Callable[[Columns], Columns]:
         from transformers import AutoModelForImageTextToText
 
+        _register_own()
         settled = self.settled()
         options = {"revision": self.revision} if self.revision else {}
         model = AutoModelForImageTextToText.from_pretrained(
@@ -171,6 +175,11 @@ def load_processor(model_name: str, revision: str | None) -> Any:
     """The tokenizer and image processor of a model; OSError or ValueError where there is none."""
     from transformers import AutoProcessor
 
+    _register_own()
     return AutoProcessor.from_pretrained(
         local_copy(model_name), trust_remote_code=False, **({"revision": revision} if revision else {})
     )
+
+
+def _register_own() -> None:
+    importlib.import_module(OWN).register()

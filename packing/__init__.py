@@ -7,9 +7,10 @@ torch (the pickles of mmcorpus.packing.pickles excepted); transformers is import
 from mmcorpus.packing.binpack import Bins, first_fit_decreasing
 from mmcorpus.packing.config import PlanConfig
 from mmcorpus.packing.conversations import encode_conversation
+from mmcorpus.packing.errors import PackError
 from mmcorpus.packing.lengths import IMAGE_TOKEN, expanded_length, expanded_offsets, expanded_spans
-from mmcorpus.packing.manifest import PackError
 from mmcorpus.packing.materialise import PackConfig, PackReport, write_packs
+from mmcorpus.packing.measure import measure_lengths
 from mmcorpus.packing.packs import PackReader
 from mmcorpus.packing.plan import PlanReport, PlanSource, make_plan
 from mmcorpus.packing.sequence import PackedSequence
@@ -36,6 +37,7 @@ __all__ = [
     "first_fit_decreasing",
     "load_tokenizer",
     "make_plan",
+    "measure_lengths",
     "special_ids",
     "train_tokenizer",
     "write_packs",

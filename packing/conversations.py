@@ -15,7 +15,7 @@ from mmcorpus.filters.plain_tokens import encode_plain_with_offsets
 from mmcorpus.packing.chat import ANSWERS, CHATML, ChatTemplate, Said, Turns
 from mmcorpus.packing.lengths import IMAGE_TOKEN
 from mmcorpus.packing.tokens import TokenizedSample, encode_texts
-from mmcorpus.packing.turns import IMAGE_MARK, parse_conversation
+from mmcorpus.packing.turns import IMAGE_MARK, count_marks, parse_conversation
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -137,7 +137,12 @@ def encode_conversations(
                 ids += own
         images = ids.count(IMAGE_TOKEN)
         samples.append(
-            TokenizedSample(input_ids=np.array(ids, dtype=np.int32), loss_spans=tuple(spans), image_count=images)
+            TokenizedSample(
+                input_ids=np.array(ids, dtype=np.int32),
+                loss_spans=tuple(spans),
+                image_count=images,
+                images=None if images else (),
+            )
         )
     return samples
 
@@ -152,7 +157,7 @@ def encode_conversation(
 
 def _with_marks(turns: Turns, image_count: int) -> Turns:
     """The turns with a mark for each image at least."""
-    missing = image_count - sum(text.count(IMAGE_MARK) for role, text in turns if role == "user")
+    missing = image_count - count_marks(turns)
     if missing <= 0:
         return turns
     place = next((number for number, (role, _) in enumerate(turns) if role == "user"), None)

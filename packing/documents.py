@@ -14,12 +14,13 @@ import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from mmcorpus.packing.lengths import IMAGE_TOKEN, expanded_offsets
+from mmcorpus.packing.layout.base import Size
+from mmcorpus.packing.lengths import IMAGE_TOKEN, Each, expanded_offsets
 from mmcorpus.packing.tokens import Spans, TokenizedSample, encode_texts, special_ids
 
 if TYPE_CHECKING:
@@ -28,8 +29,18 @@ if TYPE_CHECKING:
 BREAK: Final = "\n\n"
 """Between two texts."""
 
-Nodes = list[str | int]
-"""A document in page order: texts, and images by their numbers."""
+
+class NodeImage(NamedTuple):
+    """An image where it stands in a document."""
+
+    number: int
+    """Among the images stored with the document."""
+    size: Size | None = None
+    """Its width and height as stored; None where the node does not say them."""
+
+
+Nodes = list[str | NodeImage]
+"""A document in page order."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,8 +51,8 @@ class TokenizedDocument:
     """Shape (tokens,); each image is one IMAGE_TOKEN."""
     targets: npt.NDArray[np.bool_]
     """Shape (tokens,): which of them carry loss."""
-    images: tuple[int, ...]
-    """The numbers of its images, in order."""
+    images: tuple[NodeImage, ...]
+    """Its images, in order."""
     nodes: npt.NDArray[np.int64]
     """Where each node begins."""
     groups: npt.NDArray[np.int64]
@@ -53,12 +64,16 @@ class TokenizedDocument:
         before = int((self.input_ids[:start] == IMAGE_TOKEN).sum())
         images = self.images[before : before + int((ids == IMAGE_TOKEN).sum())]
         return TokenizedSample(
-            input_ids=ids, loss_spans=_spans(self.targets[start:end]), image_count=len(images), images=images
+            input_ids=ids,
+            loss_spans=_spans(self.targets[start:end]),
+            image_count=len(images),
+            images=tuple(image.number for image in images),
         )
 
 
 def parse_nodes(text: str, *, images: bool = True) -> Nodes:
-    """The nodes in a shard's column `nodes`: a JSON list of `{"text": …}` and `{"image": number}`.
+    """The nodes in a shard's column `nodes`: a JSON list of `{"text": …}` and `{"image": number, "size": [width,
+    height]}`, the size if it is known.
 
     Texts that are blank are left out, and images too where `images` is false. Raises ValueError for anything else.
     """
@@ -75,14 +90,20 @@ def parse_nodes(text: str, *, images: bool = True) -> Nodes:
         if isinstance(words, str):
             nodes += [words] if words.strip() else []
         elif isinstance(image, int) and not isinstance(image, bool) and image >= 0:
-            nodes += [image] if images else []
+            nodes += [NodeImage(image, _size(node.get("size")))] if images else []
         else:
             raise ValueError(f"node {number} has neither a text nor an image's number")
     return nodes
 
 
+def _size(told: Any) -> Size | None:
+    """What a node says of its image's size; what is no size is none."""
+    whole = isinstance(told, list) and len(told) == 2 and all(type(side) is int and side > 0 for side in told)
+    return (told[0], told[1]) if whole else None
+
+
 def encode_documents(
-    tokenizer: "PreTrainedTokenizerFast", documents: Sequence[Sequence[str | int]]
+    tokenizer: "PreTrainedTokenizerFast", documents: Sequence[Sequence[str | NodeImage]]
 ) -> list[TokenizedDocument]:
     """Documents (nodes as `parse_nodes` gives them), encoded in one batch."""
     special = special_ids(tokenizer)
@@ -99,7 +120,7 @@ def encode_documents(
             TokenizedDocument(
                 input_ids=np.fromiter(itertools.chain.from_iterable(parts), dtype=np.int32),
                 targets=np.repeat(is_text, lengths),
-                images=tuple(node for node in nodes if isinstance(node, int)),
+                images=tuple(node for node in nodes if isinstance(node, NodeImage)),
                 nodes=starts,
                 groups=starts[follows_text],
             )
@@ -107,7 +128,7 @@ def encode_documents(
     return found
 
 
-def _pieces(nodes: Sequence[str | int]) -> list[str]:
+def _pieces(nodes: Sequence[str | NodeImage]) -> list[str]:
     """The texts, each with what separates it from the node after it."""
     pieces = []
     for node, after in itertools.zip_longest(nodes, nodes[1:]):
@@ -117,21 +138,22 @@ def _pieces(nodes: Sequence[str | int]) -> list[str]:
 
 
 def cuts(
-    document: TokenizedDocument, *, context_length: int, tokens_per_image: int, max_images: int | None
+    document: TokenizedDocument, *, context_length: int, tokens_per_image: Each, most: Sequence[tuple[Each, int]] = ()
 ) -> list[int]:
-    """Where to cut a document so that no part exceeds `context_length` positions or `max_images` images.
+    """Where to cut a document so that no part exceeds `context_length` positions, or what else a sequence may have:
+    `most` is what images count for (1 each, or their crops), and how much of it there may be.
 
     Each part takes as much as it can and ends before a group; before a node, where even one group is too much for its
-    images; within a text, where that alone is too long. Shape: [0, …, tokens]; two entries for one that fits.
+    images; within a text, where that alone is too long. Shape: [0, …, tokens]; two entries for one that fits. Every
+    image must fit into a part.
     """
-    positions = expanded_offsets(document.input_ids, tokens_per_image)
-    images = np.concatenate([[0], np.cumsum(document.input_ids == IMAGE_TOKEN)])
+    ids = document.input_ids
+    limits = [(expanded_offsets(ids, tokens_per_image), context_length)]
+    limits += [(expanded_offsets(ids, each, per_text_token=0), limit) for each, limit in most]
     found = [0]
     while found[-1] < len(document.input_ids):
         start = found[-1]
-        end = int(np.searchsorted(positions, positions[start] + context_length, side="right")) - 1
-        if max_images is not None:
-            end = min(end, int(np.searchsorted(images, images[start] + max_images, side="right")) - 1)
+        end = min(int(np.searchsorted(used, used[start] + limit, side="right")) - 1 for used, limit in limits)
         if end < len(document.input_ids):
             end = _border(document.groups, start, end) or _before_image(document, start, end) or end
         found.append(end)

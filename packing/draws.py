@@ -14,6 +14,19 @@ def mix(words: Words) -> Words:
     return mixed ^ (mixed >> np.uint64(31))
 
 
+def sample_words(
+    uids: npt.NDArray[np.bytes_], copy: npt.NDArray[np.int64], seed: int, part: npt.NDArray[np.int64] | None = None
+) -> Words:
+    """64 bits a sample that depend on uid, copy, seed and part; shape (samples,). uids are 32 hex digits."""
+    halves = np.frombuffer(bytes.fromhex(uids.tobytes().decode("ascii")), dtype=">u8").reshape(-1, 2).astype(np.uint64)
+    start = mix(np.full(len(uids), seed, dtype=np.uint64))
+    words = mix(mix(mix(start ^ halves[:, 0]) ^ halves[:, 1]) ^ copy.astype(np.uint64))
+    if part is not None and part.any():
+        # Part 0 keeps its sample's hash: most samples are one part, and their order is that of plans without parts.
+        words = np.where(part > 0, mix(words ^ part.astype(np.uint64)), words)
+    return words
+
+
 class Draws:
     """A stream of pseudo-random words: the hashes of seed and place."""
 

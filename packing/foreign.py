@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mmcorpus.curation.store import storage
 from mmcorpus.packing import manifest
+from mmcorpus.packing.errors import PackError
 from mmcorpus.packing.foreign_sequence import (
     END_OF_CHUNK,
     SOURCE,
@@ -27,8 +28,8 @@ from mmcorpus.packing.foreign_sequence import (
     sequence_of_json,
     sequence_of_pickle,
 )
+from mmcorpus.packing.index import write_index
 from mmcorpus.packing.lengths import IMAGE_TOKEN
-from mmcorpus.packing.manifest import PackError
 from mmcorpus.packing.packs import METADATA_KEY, PackShardWriter
 from mmcorpus.packing.pickle_reader import read_pickle
 from mmcorpus.packing.tokens import load_tokenizer, tokenizer_fingerprint
@@ -106,6 +107,7 @@ def import_packs(root: str, out: str, *, tokenizer: str, map_fn: MapFn = map) ->
         context_length=max(record["longest"] for record in records),
         shards=records,
         parameters={"sources": {SOURCE: "pair"}, "unreadable": bad},
+        index=write_index(out, [job.name for job in jobs]),
     )
 
 

@@ -14,8 +14,8 @@ from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.members import own_uid
 from mmcorpus.curation.store.shards import EncodedImage
 from mmcorpus.filters.decode import open_image
+from mmcorpus.packing.errors import PackError
 from mmcorpus.packing.lengths import IMAGE_TOKEN
-from mmcorpus.packing.manifest import PackError
 from mmcorpus.packing.pickle_reader import PickledSequence, read_pickle
 from mmcorpus.packing.pickles import IGNORED
 from mmcorpus.packing.sequence import PackedSequence

@@ -9,6 +9,9 @@ import numpy.typing as npt
 IMAGE_TOKEN: Final = -200
 """The placeholder of one image in `input_ids`; never a tokenizer's id."""
 
+Each = int | npt.NDArray[np.int64]
+"""Of every image the same, or of each its own, shape (images,), in the order of the placeholders."""
+
 
 def expanded_length(token_count: Any, image_count: Any, tokens_per_image: int) -> Any:
     """Positions that a sample takes in the model: each image's placeholder counts `tokens_per_image` times.
@@ -21,31 +24,35 @@ def expanded_length(token_count: Any, image_count: Any, tokens_per_image: int) -
     return token_count + image_count * (tokens_per_image - 1)
 
 
-def expanded_offsets(input_ids: npt.NDArray[np.integer], tokens_per_image: int) -> npt.NDArray[np.int64]:
+def expanded_offsets(
+    input_ids: npt.NDArray[np.integer], tokens_per_image: Each, *, per_text_token: int = 1
+) -> npt.NDArray[np.int64]:
     """Where each input id begins once images are expanded; shape (n + 1,), the last entry is the expanded length.
 
-    With 3 tokens an image, ids `[-200, 7, -200, 8]` begin at `[0, 3, 4, 7, 8]`.
+    With 3 tokens an image, ids `[-200, 7, -200, 8]` begin at `[0, 3, 4, 7, 8]`. With 0 for tokens of text it counts
+    what images alone have, such as crops.
     """
-    offsets = np.zeros(len(input_ids) + 1, dtype=np.int64)
-    np.cumsum(np.where(np.asarray(input_ids) == IMAGE_TOKEN, tokens_per_image, 1), out=offsets[1:])
-    return offsets
+    offsets = np.full(len(input_ids) + 1, per_text_token, dtype=np.int64)
+    offsets[0] = 0
+    offsets[1:][np.asarray(input_ids) == IMAGE_TOKEN] = tokens_per_image
+    return np.cumsum(offsets, out=offsets)
 
 
 def expanded_spans(
-    input_ids: npt.NDArray[np.integer], spans: Iterable[tuple[int, int]], tokens_per_image: int
+    input_ids: npt.NDArray[np.integer], spans: Iterable[tuple[int, int]], tokens_per_image: Each
 ) -> list[tuple[int, int]]:
     """Spans `[start, end)` over input ids as spans over expanded positions."""
     offsets = expanded_offsets(input_ids, tokens_per_image)
     return [(int(offsets[start]), int(offsets[end])) for start, end in spans]
 
 
-def fitting_prefix(input_ids: npt.NDArray[np.integer], capacity: int, tokens_per_image: int) -> int:
+def fitting_prefix(input_ids: npt.NDArray[np.integer], capacity: int, tokens_per_image: Each) -> int:
     """How many leading input ids fit into `capacity` positions; an image fits whole or not at all."""
     return int(np.searchsorted(expanded_offsets(input_ids, tokens_per_image), capacity, side="right")) - 1
 
 
 def fitting_branches(
-    input_ids: npt.NDArray[np.integer], branches: Sequence[int], capacity: int, tokens_per_image: int
+    input_ids: npt.NDArray[np.integer], branches: Sequence[int], capacity: int, tokens_per_image: Each
 ) -> int:
     """How many of a sample's annotations, which begin at `branches`, fit whole into `capacity` positions, in order.
 

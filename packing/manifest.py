@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from mmcorpus.curation.store import storage
+from mmcorpus.packing.errors import PackError
 from mmcorpus.packing.layout import LayoutConfig, read_layout
 from mmcorpus.packing.lengths import IMAGE_TOKEN
 from mmcorpus.packing.tokens import special_ids, tokenizer_fingerprint
@@ -18,6 +19,10 @@ ANNOTATED_VERSION: Final = 2
 """Of packs in which images have several captions: who reads version 1 alone would let them see each other."""
 LAYOUT_VERSION: Final = 3
 """Of packs whose images are not squares: who reads earlier versions alone would render each as one."""
+REFERENCE_VERSION: Final = 4
+"""Of packs that refer to images in the sources' shards."""
+WEIGHTED_VERSION: Final = 5
+"""Of packs whose targets have weights: who reads earlier versions alone would count all alike."""
 _REQUIRED: Final = {
     "tokenizer": dict,
     "image_token": int,
@@ -38,10 +43,6 @@ def layout_of(manifest: Mapping[str, Any]) -> LayoutConfig | None:
     if layout.hash != manifest.get("layout_hash"):
         raise ValueError(f"its layout has the hash {layout.hash}, it says {manifest.get('layout_hash')}")
     return layout
-
-
-class PackError(ValueError):
-    """A pack that is missing, unfinished or damaged; the message names the file and what to do."""
 
 
 def describe_tokenizer(tokenizer: "PreTrainedTokenizerFast", name: str) -> dict[str, Any]:
@@ -65,23 +66,30 @@ def write_manifest(
     shards: Sequence[dict[str, Any]],
     parameters: dict[str, Any],
     layout: LayoutConfig | None = None,
+    index: dict[str, Any] | None = None,
+    references: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     """Write `manifest.json` from the shards' records (PackShardWriter.record) and return it; counts are summed.
 
-    With a `layout`, `tokens_per_image` is its `constant`, or 0 where an image's size decides.
+    `index` is what `write_index` gave; without it readers read the index of each shard. `references`: by source, the
+    folder of the shards that images are referred to in (`stored_images.relative`). With a `layout`, `tokens_per_image`
+    is its `constant`, or 0 where an image's size decides.
     """
     version = VERSION if layout is None or layout.kind == "square" else LAYOUT_VERSION
-    annotated = sum(shard.get("annotated", 0) for shard in shards)
-    counted = (*_COUNTED, "annotated") if annotated else _COUNTED
+    rare = {"annotated": ANNOTATED_VERSION, "weighted": WEIGHTED_VERSION}
+    found = [name for name in rare if any(shard.get(name) for shard in shards)]
+    counted = (*_COUNTED, *found)
     manifest = {
         "format": FORMAT,
-        "version": max(version, ANNOTATED_VERSION) if annotated else version,
+        "version": max([version, REFERENCE_VERSION if references else 0, *(rare[name] for name in found)]),
         "tokenizer": tokenizer,
         "image_token": IMAGE_TOKEN,
         "tokens_per_image": tokens_per_image,
         **({} if layout is None else {"layout": layout.as_dict(), "layout_hash": layout.hash}),
         "context_length": context_length,
         "counts": {name: sum(shard.get(name, 0) for shard in shards) for name in counted},
+        **({} if index is None else {"index": index}),
+        **({} if references is None else {"references": references}),
         "shards": [{name: shard[name] for name in ("name", "bytes", "sha256", *_COUNTED)} for shard in shards],
         "parameters": parameters,
     }
@@ -100,8 +108,8 @@ def read_manifest(root: str) -> dict[str, Any]:
         raise PackError(f"{path} is not JSON ({error.why}); copy the pack again or write it again") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise PackError(f"{path} is not the manifest of an mmcorpus pack; give the folder that holds one")
-    if manifest.get("version") not in (VERSION, ANNOTATED_VERSION, LAYOUT_VERSION):
-        read = f"{VERSION} to {LAYOUT_VERSION}"
+    if manifest.get("version") not in range(VERSION, WEIGHTED_VERSION + 1):
+        read = f"{VERSION} to {WEIGHTED_VERSION}"
         raise PackError(f"{path} is of version {manifest.get('version')}, this program reads {read}; pack again")
     try:
         layout = layout_of(manifest)
@@ -115,6 +123,9 @@ def read_manifest(root: str) -> dict[str, Any]:
         raise PackError(
             f"{path} is damaged: wrong or missing {', '.join(wrong) or 'image token'}; write the pack again"
         )
+    folders = manifest.get("references", {})
+    if not isinstance(folders, dict) or not all(isinstance(folder, str) for folder in folders.values()):
+        raise PackError(f"{path} is damaged: its references are no folders by source; write the pack again")
     names = [shard.get("name") if isinstance(shard, dict) else None for shard in manifest["shards"]]
     if not all(isinstance(name, str) and _SHARD_NAME.match(name) for name in names):
         raise PackError(f"{path} is damaged: a shard's name is not a number; write the pack again")

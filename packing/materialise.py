@@ -1,4 +1,4 @@
-"""From plan to packs: each pack shard is one independent job that commits itself, so any engine can spread them.
+"""From plan to packs: pack shards are written by independent jobs and commit themselves, so any engine can spread them.
 
 A job reads its sequences' rows from the plan, their texts from the input shards' parquet and their images from the
 tars, checks every length against the plan's, and writes one tar and its index. A job whose index is there with the same
@@ -6,10 +6,11 @@ fingerprint is done. The manifest is written after the last one.
 """
 
 import hashlib
+import itertools
 import os
 import re
 import tempfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,11 +18,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from mmcorpus.curation.engine.made_from import table_digest
 from mmcorpus.curation.engine.progress import Progress
 from mmcorpus.curation.store import ledger, storage
+from mmcorpus.curation.store.references import REFERENCES_FILE
+from mmcorpus.curation.store.shards import shard_at
 from mmcorpus.packing import manifest
 from mmcorpus.packing.config import PlanConfig
-from mmcorpus.packing.jobs import PackJob, write_pack_shard
+from mmcorpus.packing.errors import PackError
+from mmcorpus.packing.index import write_index
+from mmcorpus.packing.jobs import PackJob, PackPart, write_pack_shards
 from mmcorpus.packing.plan import read_plan_metadata
 from mmcorpus.packing.samples import chat_template, template_hash
+from mmcorpus.packing.stored_images import Images, relative
 from mmcorpus.packing.tokens import load_tokenizer, tokenizer_fingerprint
 
 if TYPE_CHECKING:
@@ -38,8 +44,15 @@ class PackConfig:
 
     sequences_per_shard: int = 1000
     """Sequences in one tar."""
+    images: Images = "original"
+    """`original`: the bytes they arrived in. `resized`: once, the shorter side to `image_side`, as JPEG. `reference`:
+    where they lie in the sources' shards, which must then stay; each is read there when a trainer needs it."""
+    image_side: int = 512
+    """Pixels of a resized image's shorter side; smaller images, and those whose bytes would grow, stay as they are."""
 
     def __post_init__(self) -> None:
+        if self.image_side < 1:
+            raise ValueError(f"pack.image_side is {self.image_side}; give a number of at least 1")
         if self.sequences_per_shard < 1:
             raise ValueError(f"pack.sequences_per_shard is {self.sequences_per_shard}; give a number of at least 1")
 
@@ -57,6 +70,9 @@ class PackReport:
     """Pack shards written now."""
     resumed: int
     """Pack shards that were there already."""
+    stored: dict[str, int]
+    """Of images that are not stored as they arrived: their `arrived_bytes`, their `stored_bytes` in the pack, and how
+    many were `resized`; empty of others."""
 
 
 MapFn = Callable[[Callable[[Any], dict[str, Any]], Sequence[Any]], Iterable[dict[str, Any]]]
@@ -97,10 +113,24 @@ def write_packs(
     lacking = sorted(set(metadata["sources"]) - set(shards))
     if lacking:
         raise ValueError(f"{plan} names the source {', '.join(lacking)}; give the folder of its shards")
+    if config.images == "resized" and not isinstance(plan_config.per_image, int):
+        raise ValueError(
+            f"pack.images is resized, but under the layout {plan_config.per_image.kind!r} an image's size decides its "
+            "length, which was planned from what is stored: give original or reference, or download smaller images"
+        )
+    if config.images == "reference":
+        for name in metadata["sources"]:
+            if storage.exists(storage.join(shards[name], REFERENCES_FILE)):
+                raise ValueError(
+                    f"pack.images is reference, but the shards of source {name!r} are references to files of others "
+                    "themselves: give original or resized"
+                )
     parameters = {
         **metadata,
         "plan": table_digest(plan, hashlib.sha256()),
         "sequences_per_shard": config.sequences_per_shard,
+        **({} if config.images == "original" else {"images": config.images}),
+        **({"image_side": config.image_side} if config.images == "resized" else {}),
     }
     _forget_other_manifest(out, parameters)
     if "conversation" in metadata["sources"].values():  # who trains or serves must write prompts as they were packed
@@ -108,28 +138,31 @@ def write_packs(
     _save_tokenizer(loaded, storage.join(out, "tokenizer"))
     jobs = [
         PackJob(
-            name=f"{number:05d}",
+            parts=parts,
             out=out,
             plan=plan,
             window=window,
-            first=first,
-            end=end,
             shards={name: shards[name] for name in metadata["sources"]},
             tokenizer_fingerprint=metadata["tokenizer"]["fingerprint"],
             chat_template=template,
             config=plan_config,
+            images=config.images,
+            image_side=config.image_side if config.images == "resized" else 0,
         )
-        for number, (window, first, end) in enumerate(_ranges(plan, config.sequences_per_shard))
+        for window, parts in _parts(plan, config, remote=not all(map(storage.is_local, shards.values())))
     ]
-    records = []
-    with Progress("pack", total=jobs[-1].end if jobs else 0, unit="sequence") as progress:
-        for record in map_fn(write_pack_shard, jobs):
-            records.append(record)
-            progress.advance(record["planned"], samples=record["samples"], dropped=len(record["dropped"]))
+    names = [part.name for job in jobs for part in job.parts]
+    records: list[dict[str, Any]] = []
+    with Progress("pack", total=jobs[-1].parts[-1].end if jobs else 0, unit="sequence") as progress:
+        for result in map_fn(write_pack_shards, jobs):
+            for record in result["shards"]:
+                records.append(record)
+                progress.advance(record["planned"], samples=record["samples"], dropped=len(record["dropped"]))
     records.sort(key=lambda record: str(record["name"]))
-    if [record["name"] for record in records] != [job.name for job in jobs]:
-        raise ValueError(f"map_fn gave {len(records)} results for {len(jobs)} jobs; the pack under {out} is unfinished")
-    _remove_others(out, {job.name for job in jobs})
+    if [record["name"] for record in records] != names:
+        raise ValueError(f"map_fn gave {len(records)} pack shards for {len(names)}; the pack under {out} is unfinished")
+    _remove_others(out, set(names))
+    index = write_index(out, names)
     described = manifest.describe_tokenizer(loaded, tokenizer_name or _short_name(tokenizer))
     written = manifest.write_manifest(
         out,
@@ -139,6 +172,8 @@ def write_packs(
         context_length=plan_config.context_length,
         shards=records,
         parameters=parameters,
+        index=index,
+        references=_folders(out, parameters["sources"], shards) if config.images == "reference" else None,
     )
     dropped = [tuple(drop) for record in records for drop in record["dropped"]]
     if ledger_root is not None:
@@ -154,17 +189,31 @@ def write_packs(
         dropped=counts,
         written=len(records) - resumed,
         resumed=resumed,
+        stored=dict(sum((Counter(record.get("stored", {})) for record in records), Counter[str]())),
     )
 
 
-def _ranges(plan: str, sequences_per_shard: int) -> Iterator[tuple[int, int, int]]:
-    """(window, first sequence, one past the last) of each pack shard; none spans two windows."""
+def _folders(out: str, sources: Iterable[str], shards: Mapping[str, str]) -> dict[str, str]:
+    """By source, where its shards' tars lie, as the pack names it; a view's are those that it speaks of."""
+    return {name: relative(shard_at(shards[name], "00000").tar.rpartition("/")[0], out) for name in sorted(sources)}
+
+
+def _parts(plan: str, config: PackConfig, *, remote: bool) -> Iterator[tuple[int, tuple[PackPart, ...]]]:
+    """Window and pack shards of each job; no pack shard spans two windows.
+
+    A job is one pack shard, so that many are written at once; or, where input shards are `remote`, all those of a
+    window: each input shard belongs to one window, so it is read from the store once.
+    """
+    numbers = itertools.count()
     with storage.open_parquet(plan) as parquet:
         for window in range(parquet.num_row_groups):
             sequences = parquet.read_row_group(window, columns=["sequence"])["sequence"]
             start, end = int(sequences[0].as_py()), int(sequences[-1].as_py()) + 1
-            for first in range(start, end, sequences_per_shard):
-                yield window, first, min(first + sequences_per_shard, end)
+            parts = tuple(
+                PackPart(name=f"{next(numbers):05d}", first=first, end=min(first + config.sequences_per_shard, end))
+                for first in range(start, end, config.sequences_per_shard)
+            )
+            yield from [(window, parts)] if remote else ((window, (part,)) for part in parts)
 
 
 def _forget_other_manifest(out: str, parameters: dict[str, Any]) -> None:
@@ -173,7 +222,7 @@ def _forget_other_manifest(out: str, parameters: dict[str, Any]) -> None:
     if storage.exists(path):
         try:
             same = manifest.read_manifest(out).get("parameters") == parameters
-        except manifest.PackError:
+        except PackError:
             same = False
         if not same:
             storage.remove(path)
@@ -188,10 +237,20 @@ def _remove_others(out: str, names: set[str]) -> None:
 
 
 def _save_tokenizer(tokenizer: "PreTrainedTokenizerFast", folder: str) -> None:
+    """Write the tokenizer, and remove what another one left in its folder."""
     with storage.naming_full_disk(tempfile.gettempdir()), tempfile.TemporaryDirectory() as temporary:
         tokenizer.save_pretrained(temporary)
-        for name in sorted(os.listdir(temporary)):
+        names = files_below(temporary)
+        for name in names:
             storage.write_bytes(storage.join(folder, name), storage.read_bytes(os.path.join(temporary, name)))
+    for name in set(files_below(folder)) - set(names):
+        storage.remove(storage.join(folder, name))
+
+
+def files_below(folder: str) -> list[str]:
+    """The files at or below a folder, local or remote, by their paths from it, sorted."""
+    base = storage.filesystem(folder)[1].rstrip("/") + "/"
+    return sorted(path.removeprefix(base) for path in storage.list_files(folder) if path.startswith(base))
 
 
 def _short_name(tokenizer: str) -> str:

@@ -2,8 +2,8 @@
 
 `00000.tar` holds, per sequence, `00000000.json` (whose tokens are whose), `00000000.input_ids.npy` (int32, one -200 an
 image) and `00000000.000.jpg …`, the images as the bytes they arrived in. `00000.index.parquet` gives each sequence's
-range in the tar; written after it, it commits the shard. `manifest.json` is written last. Reading parses JSON and
-plain arrays only: nothing in a pack can run (invariant 9).
+range in the tar; written after it, it commits the shard. `index.parquet` is all of them (`index.py`), `manifest.json`
+is written last. Reading parses JSON and plain arrays only: nothing in a pack can run (invariant 9).
 """
 
 import contextlib
@@ -13,7 +13,7 @@ import json
 import re
 import tarfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -23,28 +23,17 @@ import pyarrow as pa
 from mmcorpus.curation.store import storage, written
 from mmcorpus.curation.store.shards import IMAGE_EXTENSIONS, EncodedImage, add_member
 from mmcorpus.curation.store.written import HashedFile
+from mmcorpus.packing.errors import MEND, PackError
+from mmcorpus.packing.index import INDEX_SCHEMA, costs_of, read_index
 from mmcorpus.packing.layout import LayoutConfig, PerImage
-from mmcorpus.packing.manifest import PackError, layout_of, read_manifest
+from mmcorpus.packing.manifest import layout_of, read_manifest
 from mmcorpus.packing.sequence import PER_SAMPLE, PackedSequence
+from mmcorpus.packing.stored_images import GoneError, Reference, fetch, resolve
 
-INDEX_SCHEMA: Final = pa.schema(
-    [
-        ("sequence", pa.int64()),
-        ("offset", pa.int64()),
-        ("size", pa.int64()),
-        ("length", pa.int32()),
-        ("samples", pa.int32()),
-        ("images", pa.int32()),
-        ("crc32", pa.uint32()),
-    ]
-)
-"""Of the bytes of a sequence the `crc32` is checked when they are read; null in earlier packs."""
 METADATA_KEY: Final = b"mmcorpus"
 _BLOCK: Final = 512
-_MEND: Final = (
-    "`mmcorpus verify` of its run lists what is damaged, and the run's command makes it again; of a pack by itself, "
-    "PackReader.verify() does, and `mmcorpus pack` writes what you moved away (a .tar with its .index.parquet) anew"
-)
+_SOMETIMES: Final = ("branches", "sizes", "weights", "tags")
+"""What a sequence's json has only where there is something to say."""
 _IMAGE_NAME = re.compile(r"(\d{3,6})\.([a-z0-9]{1,5})\Z")
 
 
@@ -65,18 +54,15 @@ class PackReader:
         constant: int = self.manifest["tokens_per_image"]
         self.per_image: PerImage = constant if self.layout is None else self.layout.constant or self.layout
         """Positions of every image, or the layout that says them of its size."""
-        self.index: pa.Table = _read_index(root, [shard["name"] for shard in self.manifest["shards"]])
+        self._folders = {
+            source: resolve(folder, root) for source, folder in self.manifest.get("references", {}).items()
+        }
+        self.index: pa.Table = read_index(root, self.manifest)
         """A row a sequence, in order: INDEX_SCHEMA's columns and `shard`."""
         self._offsets, self._sizes = (self.index.column(name).to_numpy() for name in ("offset", "size"))
         self._checksums = self.index.column("crc32")
         self._sequences = self.index.column("sequence").to_numpy()
         self._shards = self.index.column("shard").combine_chunks().dictionary_encode()
-        expected = self.manifest["counts"].get("sequences")
-        if len(self) != expected:
-            raise PackError(
-                f"{root}: the indexes hold {len(self)} sequences, the manifest says {expected}; copy the pack again or "
-                "write it again"
-            )
 
     @property
     def tokens_per_image(self) -> int:
@@ -109,19 +95,36 @@ class PackReader:
         try:
             if len(data) != size:
                 raise ValueError(f"the file ends after {len(data)} of {size} bytes")
-            packed = _parse(sequence, data)
+            packed = _parse(sequence, data, self._folders)
             packed.check(self.per_image)
             if (checksum := self._checksums[number].as_py()) is not None and zlib.crc32(data) != checksum:
                 raise ValueError("its bytes are not those that were written")
+        except GoneError as error:
+            raise PackError(
+                f"{tar}: sequence {sequence} cannot be read: {error}. Put it back, or write the pack again"
+            ) from error
         except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
             written.note_damaged(storage.filesystem(tar)[1], str(error))
             raise PackError(
-                f"{tar}: sequence {sequence} (bytes {start} to {start + size}) is damaged: {error}. {_MEND}"
+                f"{tar}: sequence {sequence} (bytes {start} to {start + size}) is damaged: {error}. {MEND}"
             ) from error
         return packed
 
     def __iter__(self) -> Iterator[PackedSequence]:
         return (self[number] for number in range(len(self)))
+
+    def check_files(self) -> None:
+        """Raise PackError if a tar is missing or has another size than the manifest says; lists, reads nothing."""
+        found = {path.rpartition("/")[2]: stat.size for path, stat in storage.list_files(self.root).items()}
+        for shard in self.manifest["shards"]:
+            name, expected = f"{shard['name']}.tar", shard.get("bytes")
+            size = found.get(name)
+            if size is None:
+                raise PackError(f"{storage.join(self.root, name)} is missing; copy the pack again or write it again")
+            if expected is not None and size != expected:
+                raise PackError(
+                    f"{storage.join(self.root, name)} has {size:,} of the {expected:,} bytes that were written. {MEND}"
+                )
 
     def verify(self) -> list[str]:
         """The names of the shards whose tar is missing or differs from the manifest's sha256; reads everything."""
@@ -136,27 +139,6 @@ class PackReader:
             if found != shard["sha256"]:
                 damaged.append(str(shard["name"]))
         return damaged
-
-
-def _read_index(root: str, names: Sequence[str]) -> pa.Table:
-    tables = []
-    for name in names:
-        path = storage.join(root, f"{name}.index.parquet")
-        try:
-            table = storage.read_table(path).replace_schema_metadata(None)
-            if "crc32" not in table.column_names:
-                table = table.append_column("crc32", pa.nulls(table.num_rows, pa.uint32()))
-            table = table.select(INDEX_SCHEMA.names).cast(INDEX_SCHEMA)
-        except FileNotFoundError:
-            raise PackError(f"{path} is missing; copy the pack again or write it again") from None
-        except storage.Damaged as error:
-            raise PackError(f"{path} is damaged: {error.why}. {_MEND}") from error
-        except (pa.ArrowException, KeyError) as error:
-            raise PackError(f"{path} is not a pack's index: {error}. {_MEND}") from error
-        tables.append(table.append_column("shard", pa.repeat(name, table.num_rows)))
-    return pa.concat_tables(
-        tables or [INDEX_SCHEMA.append(pa.field("shard", pa.string())).empty_table()]
-    ).combine_chunks()
 
 
 def _members(data: bytes) -> Iterator[tuple[str, bytes]]:
@@ -188,7 +170,8 @@ def _array(data: bytes) -> npt.NDArray[np.int32]:
     return np.frombuffer(body, dtype="<i4").astype(np.int32)
 
 
-def _parse(sequence: int, data: bytes) -> PackedSequence:
+def _parse(sequence: int, data: bytes, folders: Mapping[str, str]) -> PackedSequence:
+    """A sequence from its members; `folders` of the sources' shards, where its images may lie."""
     key = f"{sequence:08d}"
     meta: dict[str, Any] | None = None
     input_ids: npt.NDArray[np.int32] | None = None
@@ -208,6 +191,10 @@ def _parse(sequence: int, data: bytes) -> PackedSequence:
             raise ValueError(f"{name!r} is not part of a pack, or out of order")
     if not isinstance(meta, dict) or input_ids is None:
         raise ValueError("its json or input_ids.npy is missing")
+    if "references" in meta:
+        if images:
+            raise ValueError("it has images, and references to images")
+        images.extend(fetch([Reference.read(row) for row in meta["references"]], folders))
     return PackedSequence(
         sequence=sequence,
         input_ids=input_ids,
@@ -220,6 +207,8 @@ def _parse(sequence: int, data: bytes) -> PackedSequence:
         images=tuple(images),
         sizes=tuple((int(width), int(height)) for width, height in meta.get("sizes", ())),
         branches=tuple(tuple(int(start) for start in begins) for begins in meta.get("branches", ())),
+        weights=tuple(tuple(float(weight) for weight in own) for own in meta.get("weights", ())),
+        tags=tuple(tuple(str(tag) for tag in own) for own in meta.get("tags", ())),
     )
 
 
@@ -245,14 +234,22 @@ class _ChecksummedFile:
 class PackShardWriter:
     """Writes one pack shard: the tar, then the index that commits it; equal sequences give equal bytes.
 
-    Use as a context manager; leaving it with an exception leaves nothing behind. `metadata` lands in the schema of the
+    Use as a context manager; leaving it with an exception leaves nothing behind. `layout` says how many crops an image
+    is, where `tokens_per_image` does not; without either, one. `metadata` lands in the schema of the
     index, with the tar's `sha256` and `bytes` and the counts added; afterwards `record` holds it all.
     """
 
     def __init__(
-        self, root: str, name: str, *, tokens_per_image: PerImage, metadata: dict[str, Any] | None = None
+        self,
+        root: str,
+        name: str,
+        *,
+        tokens_per_image: PerImage,
+        layout: LayoutConfig | None = None,
+        metadata: dict[str, Any] | None = None,
     ) -> None:
         self.root, self.name, self.tokens_per_image = root, name, tokens_per_image
+        self.layout = tokens_per_image if layout is None and not isinstance(tokens_per_image, int) else layout
         self.record: dict[str, Any] = dict(metadata or {})
         self._rows: list[dict[str, int]] = []
         self._stack = contextlib.ExitStack()
@@ -266,18 +263,19 @@ class PackShardWriter:
         )
         return self
 
-    def write(self, packed: PackedSequence) -> None:
-        """Append a sequence; raises ValueError if its parts do not fit together."""
+    def write(self, packed: PackedSequence, references: Sequence[Reference] = ()) -> None:
+        """Append a sequence, with `references` in place of its images; raises ValueError if its parts do not fit
+        together."""
         packed.check(self.tokens_per_image)
         offset, key = self._tar.offset, f"{packed.sequence:08d}"
         meta = {name: getattr(packed, name) for name in PER_SAMPLE}
-        meta |= {"branches": packed.branches} if any(packed.branches) else {}
-        meta |= {"sizes": packed.sizes} if packed.sizes else {}
+        meta |= {name: told for name in _SOMETIMES if any(told := getattr(packed, name))}
+        meta |= {"references": [one.row() for one in references]} if references else {}
         add_member(self._tar, f"{key}.json", json.dumps(meta, sort_keys=True).encode())
         array = io.BytesIO()
         np.lib.format.write_array(array, packed.input_ids.astype("<i4"), version=(1, 0), allow_pickle=False)
         add_member(self._tar, f"{key}.input_ids.npy", array.getvalue())
-        for number, image in enumerate(packed.images):
+        for number, image in enumerate(() if references else packed.images):
             add_member(self._tar, f"{key}.{number:03d}.{image.extension}", image.data)
         self._rows.append(
             {
@@ -290,6 +288,8 @@ class PackShardWriter:
                 "crc32": self._file.take_crc32(),
                 "tokens": len(packed.input_ids),
                 "annotated": sum(map(bool, packed.branches)),
+                "weighted": sum(map(bool, packed.weights)),
+                **costs_of(packed, self.layout),
             }
         )
 
@@ -297,9 +297,10 @@ class PackShardWriter:
         self._stack.__exit__(kind, *error)
         if kind is not None:
             return
-        summed = ("samples", "images", "tokens", "annotated", "length")
+        summed = ("samples", "images", "tokens", "annotated", "weighted", "length")
         totals = {name: sum(row[name] for row in self._rows) for name in summed}
-        positions, annotated = totals.pop("length"), totals.pop("annotated")
+        positions = totals.pop("length")
+        rare = {name: count for name in ("annotated", "weighted") if (count := totals.pop(name))}
         self.record |= {
             "name": self.name,
             "bytes": self._file.file.size,
@@ -307,7 +308,7 @@ class PackShardWriter:
             "sequences": len(self._rows),
             **totals,
             "positions": positions,
-            **({"annotated": annotated} if annotated else {}),
+            **rare,
         }
         metadata = {METADATA_KEY: json.dumps(self.record, sort_keys=True).encode()}
         index = pa.Table.from_pylist(self._rows, schema=INDEX_SCHEMA.with_metadata(metadata))

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from mmcorpus.curation.store import storage
-from mmcorpus.packing.manifest import PackError
+from mmcorpus.packing.errors import PackError
 
 _MOST_PIXELS: Final = 1 << 28
 _EXPANSION: Final = 4

@@ -46,6 +46,11 @@ def write_pickles(packs: str, out: str, *, min_side: int | None = 384, map_fn: M
             f"{packs} was packed with the image layout {reader.layout.kind!r}, and Open-Qwen2VL's pickles hold squares:"
             " plan with tokens_per_image, or leave the pickles out"
         )
+    if reader.manifest["counts"].get("weighted"):
+        raise ValueError(
+            f"{packs} has targets with weights, and Open-Qwen2VL's pickles cannot say so: plan without target_weights, "
+            "or leave the pickles out"
+        )
     if reader.annotated:
         raise ValueError(
             f"{packs} has {reader.annotated:,} images with several captions, which must not see each other, and "

@@ -5,6 +5,7 @@ that writing a pack touches few input shards at a time. A plan's parquet has one
 """
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mmcorpus.curation.engine.progress import Progress
@@ -20,16 +22,19 @@ from mmcorpus.curation.store.shards import Shard, list_shards
 from mmcorpus.packing.annotations import CAPTIONS, Annotations, with_captions
 from mmcorpus.packing.bounds import Mixing, lower_bound
 from mmcorpus.packing.config import PlanConfig
-from mmcorpus.packing.inputs import Kind, read_texts, sizes_of, uid_bytes
-from mmcorpus.packing.samples import asks_sizes, fit_rows, template_hash
+from mmcorpus.packing.inputs import Kind, read_texts, stored_images, uid_bytes
+from mmcorpus.packing.measure import fit_measured, origin
+from mmcorpus.packing.mixture import Amount, factors, over_cap
+from mmcorpus.packing.samples import asks_sizes, fit_copies, template_hash
 from mmcorpus.packing.tokens import load_tokenizer, special_ids, tokenizer_fingerprint
 from mmcorpus.packing.verdicts import FittedRows, SourceVerdicts
-from mmcorpus.packing.window import PLAN_SCHEMA, pack_window
+from mmcorpus.packing.window import pack_window, plan_schema
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 METADATA_KEY: Final = b"mmcorpus"
+_log = logging.getLogger(__name__)
 _TOTALS: Final = (
     *("sequences", "samples", "images", "tokens", "positions"),
     *("truncated", "split", "annotated", "captions_left_out"),
@@ -49,9 +54,14 @@ class PlanSource:
     """Pairs with several captions, or the parquet's path: `uid` and `captions` (list<string>), as a pass of
     deduplication writes them. What it names has those captions in place of its own, each an annotation of the image."""
 
+    lengths: str | None = None
+    """Where `measure_lengths` put its tables; without them its texts are read and measured now."""
+
     def __post_init__(self) -> None:
         if self.annotations is not None and self.kind != "pair":
             raise ValueError(f"annotations are captions of images, and this source is of kind {self.kind!r}")
+        if self.annotations is not None and self.lengths is not None:
+            raise ValueError("annotations are measured as they are planned: give a source lengths or annotations")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +87,7 @@ class PlanReport:
     lower_bound: int
     """No plan of these samples has fewer sequences: the largest of Martello and Toth's L2 over all limits."""
     bound: str
-    """Which limit that is: `positions` or `images`, with ` (L2)` where it is more than their sum over the limit."""
+    """Which limit that is: `positions`, `images` or `crops`, with ` (L2)` where it is more than their sum asks for."""
     of_bound: float
     """lower_bound / sequences: 1 is as full as any plan can be."""
     mixing: float
@@ -90,6 +100,12 @@ class PlanReport:
     """Positions that no sample takes."""
     verdicts: dict[str, dict[str, int]]
     """Per source, uids `kept` and dropped by rule; their sum is the selection's size."""
+    shares: dict[str, float]
+    """Per source, its share of the positions."""
+    seen: dict[str, float]
+    """Per source, how often each of its samples that fit is used, on average, those left out for the mix counted."""
+    most_seen: dict[str, int]
+    """Per source, the most times that one of them is."""
 
 
 def make_plan(
@@ -97,12 +113,14 @@ def make_plan(
 ) -> PlanReport:
     """Plan the sequences of `sources` (by name) and write the plan's parquet to `out`.
 
+    Sources that have tables of lengths are planned from those, others from their texts, to the same bytes.
     `tokenizer` is a name or folder for `load_tokenizer`. With `ledger_root`, each source's stage `pack` is written to
     `<ledger_root>/<source>/pack.parquet`. Equal inputs give equal bytes. Raises ValueError if nothing can be packed.
     """
     loaded = load_tokenizer(tokenizer)
-    if config.mix and set(config.mix) != set(sources):
-        raise ValueError(f"pack.mix names {', '.join(config.mix)}; it must name the sources: {', '.join(sources)}")
+    if config.mixed and set(config.mixed) != set(sources):
+        key = "mix" if config.mix else "mix_groups"
+        raise ValueError(f"pack.{key} names {', '.join(config.mixed)}; it must name the sources: {', '.join(sources)}")
     verdicts = {name: SourceVerdicts(source.selection, name) for name, source in sorted(sources.items())}
     shards = {name: list_shards(sources[name].shards) for name in verdicts}
     for name, listed in shards.items():
@@ -113,26 +131,26 @@ def make_plan(
         for name, source in sources.items()
         if source.annotations is not None
     }
-    if config.mix:
-        factors = _mix(config, loaded, sources, shards, captions)
+    factor = dict.fromkeys(verdicts, config.epochs if config.epochs != 1 else None)
+    if config.mixed:
+        factor |= _mix(config, loaded, sources, shards, captions)
+    if any(own is not None for own in factor.values()):
         verdicts = {
-            name: SourceVerdicts(sources[name].selection, name, factor=factors[name], salt=str(config.seed))
+            name: SourceVerdicts(sources[name].selection, name, factor=factor[name], salt=str(config.seed))
             for name in verdicts
         }
-    schema = (PLAN_SCHEMA.append(CAPTIONS) if captions else PLAN_SCHEMA).with_metadata(
-        {METADATA_KEY: _metadata(config, loaded, sources)}
-    )
+    schema = plan_schema(config).with_metadata({METADATA_KEY: _metadata(config, loaded, sources)})
+    schema = schema.append(CAPTIONS) if captions else schema
     totals, packed = Counter[str](), _Packed(config)
     progress = Progress("plan", total=sum(map(len, shards.values())), unit="shard")
     with storage.atomic_write(out) as file, pq.ParquetWriter(file, schema, **storage.TABLE) as writer, progress:
-        for window in _windows(shards, config.window_shards):
+        for window in _windows(shards, config.window_shards, spread=bool(config.mixed)):
             rows = []
-            for name, shard in window:
-                before = Counter(verdicts[name].counts())
-                kind = sources[name].kind
-                fitted = _fit_shard(config, loaded, kind, shard, verdicts[name], captions.get(name))
-                rows.append((name, kind, shard.name, fitted))
-                progress.advance(1, **(Counter(verdicts[name].counts()) - before))
+            for name, shard, share in window:
+                before, state, own = Counter(verdicts[name].counts()), verdicts[name], captions.get(name)
+                for fitted in _fit_shard(config, loaded, sources[name], shard, state, own, share):
+                    rows.append((name, sources[name].kind, shard.name, fitted))
+                progress.advance(share[0] + 1 == share[1], **(Counter(state.counts()) - before))
             table = pack_window(config, rows, totals["sequences"])
             if captions:
                 table = with_captions(table, ((source, fitted) for source, *_, fitted in rows))
@@ -156,12 +174,17 @@ class _Packed:
     """What the windows hold, added up for the bound on all of them and for how well they mix."""
 
     def __init__(self, config: PlanConfig) -> None:
-        limits = {"positions": config.context_length, "images": config.max_images}
-        self.histograms = {name: np.zeros(most + 1, dtype=np.int64) for name, most in limits.items() if most}
+        self.by_source = Counter[str]()
+        """Positions."""
+        self.histograms = {name: np.zeros(most + 1, dtype=np.int64) for name, most in config.limits.items() if most}
+        self.counts_crops = config.counts_crops
         self.mixing = Mixing()
 
     def add(self, window: pa.Table) -> None:
-        columns = {"positions": window["length"].to_numpy(), "images": window["images"].to_numpy()}
+        named = {"positions": "length", "images": "images", "crops": "crops" if self.counts_crops else "images"}
+        columns = {name: window[column].to_numpy() for name, column in named.items()}
+        for own in pc.unique(window["source"]).to_pylist():
+            self.by_source[own] += int(pc.sum(window.filter(pc.field("source") == own)["length"]).as_py())
         for name, histogram in self.histograms.items():
             histogram += np.bincount(columns[name], minlength=len(histogram))
         sequences = window["sequence"].to_numpy()
@@ -175,42 +198,58 @@ def _mix(
     shards: Mapping[str, Sequence[Shard]],
     captions: Mapping[str, Annotations],
 ) -> dict[str, float]:
-    """By how much each source's samples are to be multiplied for the mixture, from the positions that they take."""
-    positions: dict[str, int] = {}
+    """By how much each source's samples are to be multiplied for the mixture, from what they take."""
+    amounts: dict[str, Amount] = {}
     with Progress("measure", total=sum(map(len, shards.values())), unit="shard") as progress:
         for name, listed in shards.items():
-            verdicts, positions[name] = SourceVerdicts(sources[name].selection, name), 0
+            verdicts, amounts[name] = SourceVerdicts(sources[name].selection, name), Amount()
             for shard in listed:
-                fitted = _fit_shard(config, tokenizer, sources[name].kind, shard, verdicts, captions.get(name))
-                positions[name] += int((fitted.counts * fitted.lengths).sum())
+                for fitted in _fit_shard(config, tokenizer, sources[name], shard, verdicts, captions.get(name)):
+                    sizes = {"positions": fitted.lengths, "images": fitted.images, "crops": fitted.crops}
+                    amounts[name].add(fitted.counts, **sizes)
                 progress.advance(1)
-            if not positions[name]:
+            if not amounts[name].positions:
                 found = verdicts.counts() or "an empty selection"
                 raise ValueError(
                     f"pack.mix: nothing of source {name!r} can be packed ({found}); take it out of the mix"
                 )
-    whole, shares = sum(positions.values()), sum(config.mix.values())
-    return {name: config.mix[name] / shares * whole / positions[name] for name in positions}
+    shares = dict(config.mix)
+    for group in config.mix_groups.values():
+        shares |= group.shares({name: amount.samples for name, amount in amounts.items()})
+    asked = factors(shares, amounts, unit=config.mix_by, limits=config.limits, epochs=config.epochs)
+    if config.mix_most_seen is not None:
+        over = over_cap(asked, config.mix_most_seen)
+        if over and config.mix_over == "refuse":
+            raise ValueError(over)
+        if over and config.mix_over == "warn":
+            _log.warning(over)
+        if config.mix_over == "cap":
+            asked = {name: min(own, config.mix_most_seen) for name, own in asked.items()}
+    return asked
 
 
 def _fit_shard(
     config: PlanConfig,
     tokenizer: "PreTrainedTokenizerFast",
-    kind: Kind,
+    source: PlanSource,
     shard: Shard,
     verdicts: SourceVerdicts,
     captions: Annotations | None,
-) -> FittedRows:
-    sized = asks_sizes(kind, config)
-    rows = read_texts(shard, kind, sizes=sized)
+    share: tuple[int, int] = (0, 1),
+) -> list[FittedRows]:
+    kind = source.kind
+    if source.lengths is not None:
+        return fit_measured(source.lengths, shard, origin(kind, tokenizer, config), kind, config, verdicts, share)
+    rows = read_texts(shard, kind, sizes=asks_sizes(kind, config) and kind != "document")
     uids = uid_bytes(rows["uid"])
-    wanted = verdicts.wanted(uids)
+    wanted = verdicts.wanted(uids, share)
     rows = rows.take(wanted)
     texts = rows["text"].to_pylist()
     if captions is not None:
         texts = [several or text for several, text in zip(captions.of(uids[wanted]), texts, strict=True)]
-    fitted = fit_rows(tokenizer, kind, texts, config, sizes_of(rows) if sized else ())
-    return verdicts.decide(uids[wanted], fitted)
+    own = uids[wanted]
+    copies = verdicts.copies_of(own)
+    return [verdicts.decide(own, fit_copies(tokenizer, kind, texts, config, stored_images(rows), own, copies))]
 
 
 def _report(
@@ -230,6 +269,9 @@ def _report(
         packing_factor=totals["samples"] / sequences,
         padding=sequences * config.context_length - positions,
         verdicts={name: state.counts() for name, state in verdicts.items()},
+        shares={name: packed.by_source[name] / positions for name in verdicts},
+        seen={name: state.seen()[0] for name, state in verdicts.items()},
+        most_seen={name: state.seen()[1] for name, state in verdicts.items()},
     )
 
 
@@ -264,12 +306,21 @@ def read_plan_metadata(path: str) -> dict[str, Any]:
     return metadata
 
 
-def _windows(shards: Mapping[str, list[Shard]], window_shards: int) -> Iterator[list[tuple[str, Shard]]]:
-    """Consecutive shards in windows, each source spread evenly over all of them."""
+def _windows(
+    shards: Mapping[str, list[Shard]], window_shards: int, *, spread: bool
+) -> Iterator[list[tuple[str, Shard, tuple[int, int]]]]:
+    """Consecutive shards in windows, each source spread evenly over all of them: whole shards, or, of a source with
+    fewer shards than there are windows, with `spread` a share (i, n) of one's samples, so that the mixture holds in
+    each window."""
     count = max(1, -(-sum(map(len, shards.values())) // window_shards))
     for window in range(count):
-        yield [
-            (name, shard)
-            for name, listed in shards.items()
-            for shard in listed[window * len(listed) // count : (window + 1) * len(listed) // count]
-        ]
+        listed_here: list[tuple[str, Shard, tuple[int, int]]] = []
+        for name, listed in shards.items():
+            if spread and len(listed) < count:
+                number = window * len(listed) // count
+                first, end = -(-number * count // len(listed)), -(-(number + 1) * count // len(listed))
+                listed_here.append((name, listed[number], (window - first, end - first)))
+            else:
+                own = listed[window * len(listed) // count : (window + 1) * len(listed) // count]
+                listed_here += [(name, shard, (0, 1)) for shard in own]
+        yield listed_here

@@ -1,6 +1,7 @@
 """One packed sequence: whole samples one after the other, whose tokens are whose, and what must fit together."""
 
 import itertools
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -40,6 +41,10 @@ class PackedSequence:
     """Width and height of each image, by which its layout was planned; empty where every image is as long."""
     branches: tuple[tuple[int, ...], ...] = ()
     """Per sample, where in `input_ids` each of its annotations begins, if it has several; empty if no sample has."""
+    weights: tuple[tuple[float, ...], ...] = ()
+    """Per sample and loss span, what its targets' losses are multiplied by, none where all are 1; empty if all are."""
+    tags: tuple[tuple[str, ...], ...] = ()
+    """Per sample and loss span, what kind of target it is; none, or empty, where nobody says."""
 
     @property
     def length(self) -> int:
@@ -55,6 +60,8 @@ class PackedSequence:
         branches = self.branches or ((),) * len(self.uids)
         if len(branches) != len(self.uids):
             raise ValueError(f"branches are of {len(branches)} samples, there are {len(self.uids)}")
+        for name, least in (("weights", 0.0), ("tags", "")):
+            self._check_targets(name, least)
         image_lengths = self._image_lengths(per_image)
         start = first_image = 0
         for tokens, images, length, spans, begins in zip(
@@ -73,6 +80,19 @@ class PackedSequence:
             start, first_image = end, first_image + images
         if sum(self.image_counts) != len(self.images):
             raise ValueError(f"image_counts add up to {sum(self.image_counts)}, there are {len(self.images)} images")
+
+    def _check_targets(self, name: str, least: float | str) -> None:
+        """Raise ValueError unless what is said of targets is said of each span of a sample, or of none."""
+        told = getattr(self, name)
+        if not told:
+            return
+        if len(told) != len(self.loss_spans):
+            raise ValueError(f"{name} are of {len(told)} samples, there are {len(self.loss_spans)}")
+        for own, spans in zip(told, self.loss_spans, strict=True):
+            if own and len(own) != len(spans):
+                raise ValueError(f"{name} {list(own)} are not one for each of the loss spans {list(spans)}")
+            if not all(least <= value and value != math.inf for value in own):
+                raise ValueError(f"{name} {list(own)} hold a number that is negative or not finite")
 
     def _image_lengths(self, per_image: PerImage) -> list[int]:
         """Positions of each image."""

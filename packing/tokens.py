@@ -7,6 +7,7 @@ packing/conversations.py, for documents packing/documents.py.
 """
 
 import dataclasses
+import functools
 import hashlib
 import itertools
 import json
@@ -19,7 +20,7 @@ import numpy.typing as npt
 
 from mmcorpus.curation.store import storage
 from mmcorpus.filters.plain_tokens import encode_plain
-from mmcorpus.packing.lengths import IMAGE_TOKEN, fitting_branches, fitting_prefix
+from mmcorpus.packing.lengths import IMAGE_TOKEN, Each, fitting_branches, fitting_prefix
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -41,6 +42,23 @@ class TokenizedSample:
     branches: tuple[int, ...] = ()
     """Where each annotation begins in `input_ids`, if it has several: each sees itself and what stands before the first
     of them."""
+    weights: tuple[float, ...] = ()
+    """Of each loss span, what its tokens' losses are multiplied by; empty where that is 1."""
+    tags: tuple[str, ...] = ()
+    """Of each loss span, what kind of target it is (`long_caption`, `pointing`); empty where nobody says."""
+
+    def until(self, end: int) -> "TokenizedSample":
+        """Its first `end` input ids."""
+        count = sum(start < end for start, _ in self.loss_spans)
+        branches = tuple(begin for begin in self.branches if begin < end)
+        return dataclasses.replace(
+            self,
+            input_ids=self.input_ids[:end],
+            loss_spans=tuple((start, min(last, end)) for start, last in self.loss_spans[:count]),
+            branches=branches if len(branches) > 1 else (),
+            weights=self.weights[:count],
+            tags=self.tags[:count],
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,6 +113,18 @@ def load_tokenizer(name_or_path: str) -> "PreTrainedTokenizerFast":
         return _checked(AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False), name_or_path)
     except (OSError, ValueError) as error:
         raise _missing(name_or_path, f"it is not on this machine and the hub did not give it ({error})") from error
+
+
+@functools.lru_cache(maxsize=2)
+def cached_tokenizer(name_or_path: str, fingerprint: str, more: str = "") -> "PreTrainedTokenizerFast":
+    """The tokenizer, kept in this process while it is that of `fingerprint` (and of whatever `more` says).
+
+    Raises ValueError if it is another by now.
+    """
+    tokenizer = load_tokenizer(name_or_path)
+    if tokenizer_fingerprint(tokenizer) != fingerprint:
+        raise ValueError(f"{name_or_path} is not the tokenizer that the plan was made with; write the pack again")
+    return tokenizer
 
 
 def _checked(tokenizer: Any, name: str) -> "PreTrainedTokenizerFast":
@@ -171,22 +201,15 @@ def encode_pair(tokenizer: "PreTrainedTokenizerFast", caption: str) -> Tokenized
     return encode_captions(tokenizer, [caption])[0]
 
 
-def fit_annotations(sample: TokenizedSample, capacity: int, tokens_per_image: int) -> TokenizedSample:
+def fit_annotations(sample: TokenizedSample, capacity: int, tokens_per_image: Each) -> TokenizedSample:
     """The sample with as many of its annotations, in order, as fit whole into `capacity` positions; one at least."""
     if not sample.branches:
         return sample
     count = max(1, fitting_branches(sample.input_ids, sample.branches, capacity, tokens_per_image))
-    if count == len(sample.branches):
-        return sample
-    return dataclasses.replace(
-        sample,
-        input_ids=sample.input_ids[: sample.branches[count]],
-        loss_spans=tuple(span for span in sample.loss_spans if span[1] <= sample.branches[count]),
-        branches=sample.branches[:count] if count > 1 else (),
-    )
+    return sample if count == len(sample.branches) else sample.until(sample.branches[count])
 
 
-def truncate(sample: TokenizedSample, capacity: int, tokens_per_image: int) -> TokenizedSample | None:
+def truncate(sample: TokenizedSample, capacity: int, tokens_per_image: Each) -> TokenizedSample | None:
     """The sample's longest beginning that fits into `capacity` positions; None if an image or all targets would go.
 
     Of several annotations the last go first, whole. A cut sample has no end token: the model must not learn to stop
@@ -196,8 +219,22 @@ def truncate(sample: TokenizedSample, capacity: int, tokens_per_image: int) -> T
     kept = fitting_prefix(sample.input_ids, capacity, tokens_per_image)
     if kept == len(sample.input_ids):
         return sample
-    spans = tuple((start, min(end, kept)) for start, end in sample.loss_spans if start < kept)
-    input_ids = sample.input_ids[:kept]
-    if not spans or int((input_ids == IMAGE_TOKEN).sum()) < sample.image_count:
+    cut = sample.until(kept)
+    if not cut.loss_spans or int((cut.input_ids == IMAGE_TOKEN).sum()) < sample.image_count:
         return None
-    return TokenizedSample(input_ids=input_ids, loss_spans=spans, image_count=sample.image_count)
+    return cut
+
+
+def weigh(sample: TokenizedSample, rules: Sequence[str]) -> TokenizedSample:
+    """The sample with its targets' weights multiplied by what `PlanConfig.target_weights` says."""
+    if not rules:
+        return sample
+    branch = np.searchsorted(sample.branches, [start for start, _ in sample.loss_spans], side="right")
+    weights = np.array(sample.weights or (1.0,) * len(branch))
+    if "branches" in rules:
+        weights = weights / np.sqrt(max(1, len(sample.branches)))
+    if "lengths" in rules:
+        targets = np.bincount(branch, weights=[end - start for start, end in sample.loss_spans])
+        weights = weights * 2 / np.sqrt(targets[branch])
+    rounded = tuple(round(weight, 6) for weight in weights.tolist())
+    return dataclasses.replace(sample, weights=rounded if set(rounded) != {1.0} else ())

@@ -47,6 +47,11 @@ def parse_conversation(conversations: Any) -> Turns:
     return turns
 
 
+def count_marks(turns: Turns) -> int:
+    """How many images the user's turns mark."""
+    return sum(text.count(IMAGE_MARK) for role, text in turns if role == "user")
+
+
 def _turns(number: int, turn: Any) -> Turns:
     """A turn, or a question and its answer."""
     if not isinstance(turn, Mapping):

@@ -1,7 +1,7 @@
 """Of each selected uid of a source, whether it was packed or which rule kept it out (the ledger's stage `pack`)."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from mmcorpus.curation.selection.tables import read_selection
 from mmcorpus.curation.store import ledger
 from mmcorpus.curation.store.uid import uid_fraction
+from mmcorpus.packing.draws import sample_words
 from mmcorpus.packing.inputs import uid_bytes
 from mmcorpus.packing.samples import Fitted, FittedSample, Rejection
 
@@ -21,6 +22,8 @@ MISSING_SAMPLE: Final = "missing_sample"
 LEFT_OUT: Final = "mix"
 """Fits, and is left out so that the mixture comes right."""
 _ABSENT, _KEPT = 0, 1
+_SHARES: Final = 0x53686172
+"""A seed of its own: which window a sample goes to must not follow its place within one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,10 +33,15 @@ class FittedRows:
     uids: npt.NDArray[np.bytes_]
     counts: npt.NDArray[np.int64]
     """How many copies the selection asks for."""
+    firsts: npt.NDArray[np.int64]
+    """The first of these copies."""
+    steps: npt.NDArray[np.int64]
+    """From one of them to the next: in how many ways the row is rendered."""
     parts: npt.NDArray[np.int64]
     """Which part of its document a row is; 0 for a sample that is whole."""
     tokens: npt.NDArray[np.int64]
     images: npt.NDArray[np.int64]
+    crops: npt.NDArray[np.int64]
     lengths: npt.NDArray[np.int64]
     captions: list[tuple[str, ...]]
     """What each says instead of its row's caption; empty for that caption."""
@@ -70,19 +78,68 @@ class SourceVerdicts:
         self._values: dict[int, str] = {}
         """Of a sample that is dropped why, of a kept one what was changed."""
 
-    def wanted(self, uids: npt.NDArray[np.bytes_]) -> npt.NDArray[np.int64]:
-        """Which of a shard's rows are selected and not yet decided; a uid's first row decides."""
+    def wanted(self, uids: npt.NDArray[np.bytes_], share: tuple[int, int] = (0, 1)) -> npt.NDArray[np.int64]:
+        """Which of a shard's rows are selected and not yet decided; a uid's first row decides. With `share` (i, n) the
+        i-th of n parts of them, drawn by a hash of their uids."""
         places = self._places(uids)
         found = np.flatnonzero(self.uids[places] == uids) if len(self.uids) else np.zeros(0, dtype=np.int64)
+        part, parts = share
+        if parts > 1:
+            drawn = sample_words(uids[found], np.zeros(len(found), dtype=np.int64), _SHARES) % np.uint64(parts)
+            found = found[drawn == part]
         undecided: npt.NDArray[np.int64] = found[self._state[places[found]] == _ABSENT]
         return undecided
 
-    def decide(self, uids: npt.NDArray[np.bytes_], answers: Sequence[Fitted]) -> FittedRows:
-        """Record what became of rows that `wanted` gave; returns those that fit."""
+    def seen(self) -> tuple[float, int]:
+        """How often the selected samples that fit are packed, on average, those that are left out counted; and the most
+        times that one of them is."""
+        fit = self._state == _KEPT
+        copies = self.copies[fit]
+        left_out = int((self._state == self._rules.index(LEFT_OUT)).sum()) if LEFT_OUT in self._rules else 0
+        return float(copies.sum() / max(1, len(copies) + left_out)), int(copies.max(initial=0))
+
+    def copies_of(self, uids: npt.NDArray[np.bytes_]) -> list[int]:
+        """How often each of these selected uids is to be packed."""
+        copies: list[int] = self.copies[self._places(uids)].tolist()
+        return copies
+
+    def keep(self, uids: npt.NDArray[np.bytes_], sizes: Mapping[str, npt.NDArray[np.int64]]) -> FittedRows:
+        """Record that rows which `wanted` gave fit as they are, one for each rendering; returns those that are packed.
+
+        `sizes` are their `rendering`, `renderings`, `annotations`, `tokens`, `images`, `crops` and `positions`.
+        """
+        places = self._places(uids)
+        there = self.copies[places] > 0
+        if LEFT_OUT not in self._rules:
+            self._rules.append(LEFT_OUT)
+        self._state[places] = np.where(there, _KEPT, self._rules.index(LEFT_OUT))
+        self._values.update(dict.fromkeys(places[~there].tolist(), LEFT_OUT))
+        first = there & (sizes["rendering"] == 0)
+        self.totals["annotated"] += int((sizes["annotations"][first] > 1).sum())
+        own = {name: values[there] for name, values in sizes.items()}
+        rows = int(there.sum())
+        return FittedRows(
+            uids=uids[there],
+            counts=-((own["rendering"] - self.copies[places[there]]) // own["renderings"]),
+            firsts=own["rendering"],
+            steps=own["renderings"],
+            parts=np.zeros(rows, dtype=np.int64),
+            tokens=own["tokens"],
+            images=own["images"],
+            crops=own["crops"],
+            lengths=own["positions"],
+            captions=[()] * rows,
+        )
+
+    def decide(self, uids: npt.NDArray[np.bytes_], answers: Sequence[Sequence[Fitted]]) -> FittedRows:
+        """Record what became of rows that `wanted` gave, each in its renderings, the first of which decides; returns
+        those that fit."""
         places = self._places(uids)
         kept: list[int] = []
         fitted: list[FittedSample] = []
-        for number, answer in enumerate(answers):
+        rendered: list[tuple[int, int]] = []
+        for number, renderings in enumerate(answers):
+            answer = renderings[0]
             place = int(places[number])
             if not self.copies[place] and not isinstance(answer, Rejection):
                 answer = Rejection(rule=LEFT_OUT, value=LEFT_OUT)
@@ -93,14 +150,17 @@ class SourceVerdicts:
                 self._values[place] = answer.value
                 continue
             self._state[place] = _KEPT
-            kept += [number] * len(answer)
-            fitted += answer
+            for variant, own in enumerate(renderings):
+                assert not isinstance(own, Rejection), "what does not fit is rendered as the first"
+                kept += [number] * len(own)
+                fitted += own
+                rendered += [(variant, len(renderings))] * len(own)
             first, changes = answer[0], []
-            if len(first.captions) > 1:
+            if first.annotations > 1:
                 self.totals["annotated"] += 1
             if first.left_out:
                 self.totals["captions_left_out"] += first.left_out
-                changes.append(f"captions={len(first.captions)} of {len(first.captions) + first.left_out}")
+                changes.append(f"captions={first.annotations} of {first.annotations + first.left_out}")
             if len(answer) > 1:
                 self.totals["split"] += 1
                 changes.append(f"parts={len(answer)}")
@@ -109,14 +169,18 @@ class SourceVerdicts:
                 changes.append(f"truncated: length={first.full_length}")
             if changes:
                 self._values[place] = ", ".join(changes)
-        sizes = [(s.part, len(s.tokens.input_ids), s.tokens.image_count, s.length) for s in fitted]
-        parts, tokens, images, lengths = np.array(sizes, dtype=np.int64).reshape(-1, 4).T
+        sizes = [(s.part, len(s.tokens.input_ids), s.tokens.image_count, s.crops, s.length) for s in fitted]
+        parts, tokens, images, crops, lengths = np.array(sizes, dtype=np.int64).reshape(-1, 5).T
+        firsts, steps = np.array(rendered, dtype=np.int64).reshape(-1, 2).T
         return FittedRows(
             uids=uids[kept],
-            counts=self.copies[places[kept]],
+            counts=-((firsts - self.copies[places[kept]]) // steps),
+            firsts=firsts,
+            steps=steps,
             parts=parts,
             tokens=tokens,
             images=images,
+            crops=crops,
             lengths=lengths,
             captions=[sample.captions for sample in fitted],
         )
@@ -128,16 +192,19 @@ class SourceVerdicts:
 
     def ledger(self) -> pa.Table:
         """One row a selected uid."""
-        states = self._state.tolist()
+        state = pa.array(self._state)
+        verdicts = [ledger.KEPT if number == _KEPT else ledger.DROPPED for number in range(len(self._rules))]
+        rules = [None if number == _KEPT else rule for number, rule in enumerate(self._rules)]
+        values = np.full(len(state), None, dtype=object)
+        values[self._state == _ABSENT] = MISSING_SAMPLE
+        values[list(self._values)] = list(self._values.values())
         columns: dict[str, Any] = {
             "uid": pa.array(self.uids).cast(pa.string()),
-            "stage": pa.repeat("pack", len(states)),
-            "verdict": [ledger.KEPT if state == _KEPT else ledger.DROPPED for state in states],
-            "rule": [None if state == _KEPT else self._rules[state] for state in states],
-            "value": [
-                MISSING_SAMPLE if state == _ABSENT else self._values.get(place) for place, state in enumerate(states)
-            ],
-            "row": pa.nulls(len(states), pa.int64()),
+            "stage": pa.repeat("pack", len(state)),
+            "verdict": pa.array(verdicts, pa.string()).take(state),
+            "rule": pa.array(rules, pa.string()).take(state),
+            "value": pa.array(values, pa.string()),
+            "row": pa.nulls(len(state), pa.int64()),
         }
         return pa.table(columns, schema=ledger.SCHEMA)
 

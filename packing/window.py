@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from mmcorpus.packing.best import pack_items
 from mmcorpus.packing.binpack import Limit
 from mmcorpus.packing.config import PlanConfig
-from mmcorpus.packing.draws import Words, mix
+from mmcorpus.packing.draws import mix, sample_words
 from mmcorpus.packing.verdicts import FittedRows
 
 PLAN_SCHEMA: Final = pa.schema(
@@ -28,6 +27,13 @@ PLAN_SCHEMA: Final = pa.schema(
         ("length", pa.int32()),
     ]
 )
+CROPS: Final = pa.field("crops", pa.int32())
+"""One column more where an image may have several crops."""
+
+
+def plan_schema(config: PlanConfig) -> pa.Schema:
+    """The columns of a plan's parquet."""
+    return PLAN_SCHEMA.append(CROPS) if config.counts_crops else PLAN_SCHEMA
 
 
 def pack_window(config: PlanConfig, rows: Sequence[tuple[str, str, str, FittedRows]], first_sequence: int) -> pa.Table:
@@ -38,17 +44,18 @@ def pack_window(config: PlanConfig, rows: Sequence[tuple[str, str, str, FittedRo
     """
     origin = np.repeat(np.arange(len(rows)), [len(fitted.uids) for *_, fitted in rows])
     uids = np.concatenate([fitted.uids for *_, fitted in rows] or [np.zeros(0, dtype="S32")])
-    counts, parts, tokens, images, lengths = (
+    counts, firsts, steps, parts, tokens, images, crops, lengths = (
         np.concatenate([getattr(fitted, name) for *_, fitted in rows] or [np.zeros(0, dtype=np.int64)])
-        for name in ("counts", "parts", "tokens", "images", "lengths")
+        for name in ("counts", "firsts", "steps", "parts", "tokens", "images", "crops", "lengths")
     )
     item = np.repeat(np.arange(len(uids)), counts)
-    copy = np.arange(len(item)) - np.repeat(np.cumsum(counts) - counts, counts)
+    copy = firsts[item] + steps[item] * (np.arange(len(item)) - np.repeat(np.cumsum(counts) - counts, counts))
     words = sample_words(uids[item], copy, config.seed, parts[item])
     order = np.argsort(words, kind="stable")
     item, copy, words = item[order], copy[order], words[order]
 
-    limits = [Limit(name="images", sizes=images[item], most=config.max_images)] if config.max_images else []
+    limited = (("images", images, config.max_images), ("crops", crops, config.max_crops))
+    limits = [Limit(name=name, sizes=own[item], most=most) for name, own, most in limited if most]
     # Of the samples alone, so that a window is packed alike by whichever worker, in whatever order.
     drawn = int(np.bitwise_xor.reduce(words, initial=np.uint64(config.seed)))
     bins = pack_items(lengths[item], config.context_length, limits=limits, seed=drawn)
@@ -76,19 +83,8 @@ def pack_window(config: PlanConfig, rows: Sequence[tuple[str, str, str, FittedRo
         "tokens": tokens[item],
         "images": images[item],
         "length": lengths[item],
+        "crops": crops[item],
     }
-    arrays = [pa.array(columns[field.name]).cast(field.type) for field in PLAN_SCHEMA]
-    return pa.Table.from_arrays(arrays, schema=PLAN_SCHEMA)
-
-
-def sample_words(
-    uids: npt.NDArray[np.bytes_], copy: npt.NDArray[np.int64], seed: int, part: npt.NDArray[np.int64] | None = None
-) -> Words:
-    """64 bits a sample that depend on uid, copy, seed and part; shape (samples,). uids are 32 hex digits."""
-    halves = np.frombuffer(bytes.fromhex(uids.tobytes().decode("ascii")), dtype=">u8").reshape(-1, 2).astype(np.uint64)
-    start = mix(np.full(len(uids), seed, dtype=np.uint64))
-    words = mix(mix(mix(start ^ halves[:, 0]) ^ halves[:, 1]) ^ copy.astype(np.uint64))
-    if part is not None and part.any():
-        # Part 0 keeps its sample's hash: most samples are one part, and their order is that of plans without parts.
-        words = np.where(part > 0, mix(words ^ part.astype(np.uint64)), words)
-    return words
+    schema = plan_schema(config)
+    arrays = [pa.array(columns[field.name]).cast(field.type) for field in schema]
+    return pa.Table.from_arrays(arrays, schema=schema)

@@ -366,6 +366,7 @@ DEFAULTS_OF = {
     "evaluation.md": "training/evaluation",
     "judging-clip.md": "filters",
     "layouts.md": "packing/layout",
+    "packing.md": "packing",
     "training.md": "training",
 }
 """Where the settings lie whose defaults a page states."""
@@ -557,7 +558,7 @@ def test_planted_links_defaults_and_numbers_are_seen() -> None:
     assert list(check_links("[here](docs/nothing.md)")) == ["(docs/nothing.md): there is no such file"]
     assert list(check_links("# One thing\n\n[here](#another)"))
     assert not list(check_links("# One `thing`: two\n\n[here](#one-thing-two)"))
-    table = "| setting | default |\n|---|---|\n| `tokens_per_image` | {} |\n"
+    table = "| setting | default |\n|---|---|\n| `layout` | {} |\n"
     assert not list(check_defaults(table.format(144), "training"))
     assert list(check_defaults(table.format(145), "training"))
     assert list(check_defaults("- `freeze_vision` (default false)", "training"))

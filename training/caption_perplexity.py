@@ -25,6 +25,7 @@ from mmcorpus.filters.weights import weights_identity
 
 if TYPE_CHECKING:
     from mmcorpus.packing.tokens import TokenizedSample
+    from mmcorpus.training.batch import Tiling
     from mmcorpus.training.model import VisionLanguageModel
 
 TOO_LONG: Final = "too_long"
@@ -77,21 +78,21 @@ class CheckpointPerplexityScorer(ModelScorer):
         from mmcorpus.packing.tokens import load_tokenizer, truncate
         from mmcorpus.training.checkpoint import chat_template_of, read_state
         from mmcorpus.training.config import model_config_from_dict
-        from mmcorpus.training.images import square
+        from mmcorpus.training.images import lay_out_images
 
         path = self._resolved()
         state, tokenizer = read_state(path), load_tokenizer(storage.join(path, "tokenizer"))
         config = model_config_from_dict(state["model"])
         size = storage.read_json(storage.join(path, "vision", "config.json"))["image_size"]
-        room = self.max_tokens + config.tokens_per_image
 
         def prepare(batch: Batch) -> Columns:
             reasons, texts = reasons_and_texts(batch["caption"], "-")
             whole = self._encode(tokenizer, texts, chat_template_of(state))
-            samples = [truncate(sample, room, config.tokens_per_image) for sample in whole]
-            squares: Any = np.stack([square(Image.fromarray(image.pixels), size) for image in batch["image"]])
+            # An image of one position here: its own are counted when it is expanded, and so make no caption shorter.
+            samples = [truncate(sample, self.max_tokens + 1, 1) for sample in whole]
+            images = [lay_out_images([Image.fromarray(one.pixels)], config.layout, size)[:2] for one in batch["image"]]
             return {
-                "image": squares,
+                "image": images,
                 "sample": samples,
                 "truncated": [cut is not sample for cut, sample in zip(samples, whole, strict=True)],
                 REASON: [
@@ -117,7 +118,7 @@ class CheckpointPerplexityScorer(ModelScorer):
             samples = [columns["sample"][row] for row in usable]
             lengths = [len(sample.input_ids) for sample in samples]
             for group in batches_by_length(lengths, max(lengths, default=1) * self.batch_size, self.batch_size):
-                images = np.asarray([columns["image"][usable[one]] for one in group])
+                images = [columns["image"][usable[one]] for one in group]
                 with torch.autocast(settled.device, kind, enabled=reduced):
                     found = caption_nll(model, [samples[one] for one in group], images)
                 for one, (value, count) in zip(group, found, strict=True):
@@ -144,20 +145,23 @@ class CheckpointPerplexityScorer(ModelScorer):
 
 
 def caption_nll(
-    model: "VisionLanguageModel", samples: Sequence["TokenizedSample"], images: npt.NDArray[np.uint8]
+    model: "VisionLanguageModel",
+    samples: Sequence["TokenizedSample"],
+    images: Sequence[tuple[npt.NDArray[np.uint8], "int | Tiling"]],
 ) -> list[tuple[float, int]]:
-    """For each sample and its image, uint8 N×3×H×H, the sum of its targets' losses, in nats, and how many they are."""
+    """For each sample and its image, as `lay_out_images` gives it, the sum of its targets' losses, in nats, and how
+    many they are."""
     import torch
 
     from mmcorpus.packing.lengths import expanded_length
     from mmcorpus.training.batch import collate, expand
 
-    per_image = model.config.tokens_per_image
     pieces = []
-    for sample, image in zip(samples, images, strict=True):
+    for sample, (pixels, per_image) in zip(samples, images, strict=True):
         count = len(sample.input_ids)
-        length = expanded_length(count, 1, per_image)
-        pieces.append(expand(sample.input_ids, [length], [count], [sample.loss_spans], image[None], [], per_image))
+        positions = per_image if isinstance(per_image, int) else len(per_image.templates[0])
+        length = expanded_length(count, 1, positions)
+        pieces.append(expand(sample.input_ids, [length], [count], [sample.loss_spans], pixels, [], per_image))
     with torch.inference_mode():
         nll_M = model.token_losses(collate(pieces).to(next(model.parameters()).device)).cpu()
     counts = [len(piece.targets) for piece in pieces]

@@ -22,9 +22,10 @@ import torch
 
 from mmcorpus.curation.store import storage
 from mmcorpus.packing.chat import CHATML
-from mmcorpus.training.config import RandomLanguage, RandomVision, TrainingConfig, model_config_from_dict
+from mmcorpus.training.config import TrainingConfig, model_config_from_dict
 from mmcorpus.training.model import VisionLanguageModel, build_model
-from mmcorpus.training.vision import VisionEncoder
+from mmcorpus.training.settings import Settings
+from mmcorpus.training.vision import empty_vision
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -238,14 +239,20 @@ def save_model(
 
     save_file(weights, os.path.join(folder, "model.safetensors"))
     tokenizer.save_pretrained(os.path.join(folder, "tokenizer"))
-    parts: dict[str, Any] = {"vision": model.vision.siglip, "language": model.language}
+    towers = zip(_vision_folders(len(model.vision.names)), model.vision.towers(), strict=True)
+    parts: dict[str, Any] = {**{name: tower for name, (_, tower) in towers}, "language": model.language}
     for name, part in parts.items():
         part.config.save_pretrained(os.path.join(folder, name))
 
 
+def _vision_folders(count: int) -> list[str]:
+    """Where the encoders' configs stand in a checkpoint."""
+    return ["vision", *(f"vision_{number}" for number in range(1, count))]
+
+
 def load_model(path: str) -> tuple[VisionLanguageModel, "PreTrainedTokenizerFast", dict[str, Any]]:
     """The model, tokenizer and state of a checkpoint; it needs nothing but the checkpoint's folder."""
-    from transformers import CONFIG_MAPPING, AutoModelForCausalLM, SiglipVisionConfig, SiglipVisionModel
+    from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
     from mmcorpus.packing.tokens import load_tokenizer
 
@@ -253,16 +260,16 @@ def load_model(path: str) -> tuple[VisionLanguageModel, "PreTrainedTokenizerFast
     state = read_state(path)
     tokenizer = load_tokenizer(storage.join(path, "tokenizer"))
     config = model_config_from_dict(state["model"])
-    if isinstance(config.vision, RandomVision) and isinstance(config.language, RandomLanguage):
+    if all(isinstance(part, Settings) for part in (config.language, *(one.source for one in config.encoders))):
         model = build_model(config, len(tokenizer))
     else:
-        vision, decoder = (
-            storage.read_json(storage.join(path, part, "config.json")) for part in ("vision", "language")
+        folders = _vision_folders(len(config.encoders))
+        *visions, decoder = (
+            storage.read_json(storage.join(path, part, "config.json")) for part in (*folders, "language")
         )
-        siglip = SiglipVisionModel(SiglipVisionConfig.from_dict(vision))
         kind = CONFIG_MAPPING[decoder["model_type"]]
         language = AutoModelForCausalLM.from_config(kind.from_dict(decoder), attn_implementation="sdpa")
-        model = VisionLanguageModel(config, VisionEncoder(siglip, config.vision_layer), language)
+        model = VisionLanguageModel(config, empty_vision(config.encoders, visions), language)
     load_weights(model, read_tensors(path, "model"))
     return model.eval(), tokenizer, state
 

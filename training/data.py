@@ -10,19 +10,24 @@ copied between processes, and a fork under CUDA or an S3 client is a known way t
 """
 
 import collections
+import dataclasses
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from mmcorpus.curation.store import storage
+from mmcorpus.packing.errors import PackError
+from mmcorpus.packing.layout import PerImage
+from mmcorpus.packing.layout.base import LayoutBase
 from mmcorpus.packing.packs import PackReader
 from mmcorpus.packing.sequence import PackedSequence
-from mmcorpus.packing.tokens import load_tokenizer, special_ids
-from mmcorpus.training.batch import PackedBatch, Piece, collate, expand
-from mmcorpus.training.images import load_square
+from mmcorpus.packing.tokens import load_tokenizer, special_ids, tokenizer_fingerprint
+from mmcorpus.training.batch import PackedBatch, Piece, Tiling, collate, expand
+from mmcorpus.training.config.model import layout_name, same_layout
+from mmcorpus.training.images import load_square, tile
 from mmcorpus.training.vision import GREY
 
 if TYPE_CHECKING:
@@ -58,14 +63,27 @@ class Order:
         return found
 
 
-def micro_batches(indices: Sequence[int], rank: int, world: int, size: int) -> list[list[int]]:
-    """A step's sequences that fall to one device, cut into forward passes."""
-    mine = list(indices[rank::world])
-    return [mine[start : start + size] for start in range(0, len(mine), size)]
+def micro_batches(mine: Sequence[int], size: int) -> list[list[int]]:
+    """A device's sequences of a step (`balance.assign`), cut into forward passes."""
+    return [list(mine[start : start + size]) for start in range(0, len(mine), size)]
 
 
-def check_packs(reader: PackReader, tokenizer: "PreTrainedTokenizerFast", tokens_per_image: int) -> None:
-    """Raise ValueError unless packs and model agree on special ids, vocabulary and an image's length (invariant 5).
+def check_whole(reader: PackReader) -> None:
+    """Raise PackError unless a pack is what its manifest says, as far as can be seen without reading it: the tars'
+    sizes, the tokenizer beside them, and the first sequence, which must measure what the layout says."""
+    reader.check_files()
+    folder, packed = storage.join(reader.root, "tokenizer"), reader.manifest["tokenizer"]
+    if storage.exists(folder) and tokenizer_fingerprint(load_tokenizer(folder)) != packed.get("fingerprint"):
+        raise PackError(
+            f"{folder} is not the tokenizer {packed.get('name')!r} that {reader.root}/manifest.json names: one of them "
+            "is of another pack; copy the pack again or write it again"
+        )
+    if len(reader):
+        reader[0]
+
+
+def check_packs(reader: PackReader, tokenizer: "PreTrainedTokenizerFast", layout: PerImage) -> None:
+    """Raise ValueError unless packs and model agree on special ids, vocabulary and an image's layout (invariant 5).
 
     The vocabulary is compared with that of the tokenizer beside the packs, word by word: two tokenizers trained by the
     same program have the same special ids and yet mean other words.
@@ -84,39 +102,60 @@ def check_packs(reader: PackReader, tokenizer: "PreTrainedTokenizerFast", tokens
             f"{root} was packed with the tokenizer {packed['name']!r}, whose vocabulary differs from that of the "
             "model's tokenizer: the same ids would mean other words. Pack again with the model's tokenizer"
         )
-    if reader.layout is not None and reader.layout.kind != "square":
+    packed_as = reader.layout or reader.tokens_per_image
+    if not same_layout(packed_as, layout):
+        squares = isinstance(layout, int) and not isinstance(reader.layout or 0, LayoutBase)
+        hint = f"tokens_per_image to {reader.tokens_per_image}" if squares else "layout to the packs'"
         raise ValueError(
-            f"{root} was packed with the image layout {reader.layout.kind!r}, and the trainer renders squares alone: "
-            "pack again with tokens_per_image, or a layout of the kind square"
-        )
-    if reader.tokens_per_image != tokens_per_image:
-        raise ValueError(
-            f"{root} was packed with {reader.tokens_per_image} tokens an image but the model gives {tokens_per_image}: "
-            f"set the stage's tokens_per_image to {reader.tokens_per_image}, or pack again"
+            f"{root} was packed with {layout_name(packed_as)} but the model gives {layout_name(layout)}: set "
+            f"the stage's {hint}, or pack again"
         )
 
 
 class PackLoader:
-    """Reads, decodes and collates packed sequences in the order it is asked to."""
+    """Reads, decodes and collates packed sequences in the order it is asked to.
+
+    `scaled`: large JPEGs are decoded at a fraction of their size (`load_square`). `skip`: a sequence that cannot be
+    read is one position without loss, and the batch's `corrupt` says why; else its PackError is raised.
+    """
 
     def __init__(
-        self, reader: PackReader, *, image_size: int, length: int | None = None, blank: bool = False, threads: int = 0
+        self,
+        reader: PackReader,
+        *,
+        image_size: int,
+        length: int | None = None,
+        blank: bool = False,
+        threads: int = 0,
+        scaled: bool = False,
+        skip: bool = False,
     ) -> None:
+        self.scaled, self.skip = scaled, skip
         self.reader, self.image_size, self.length, self.blank, self.threads = reader, image_size, length, blank, threads
-        self.tokens_per_image = reader.tokens_per_image
+        layout = reader.layout
+        self.layout = None if layout is None or layout.kind == "square" else layout
         self._sources = {source: number for number, source in enumerate(reader.sources)}
 
     def piece(self, sequence: PackedSequence) -> Piece:
         """A packed sequence with its images decoded; a broken one is grey and its sample carries no loss."""
+        if self.layout is not None:
+            encoded = [image.data for image in sequence.images]
+            tiled = tile(encoded, self.layout, sequence.sizes, blank=self.blank)
+            return self._expanded(sequence, tiled.pixels, tiled.broken, tiled.tiling)
         shape = (len(sequence.images), 3, self.image_size, self.image_size)
         images = np.full(shape, GREY, dtype=np.uint8)
         broken = []
         for number, image in enumerate(sequence.images):
-            pixels = load_square(image.data, self.image_size)
+            pixels = load_square(image.data, self.image_size, scaled=self.scaled)
             if pixels is None:
                 broken.append(number)
             elif not self.blank:
                 images[number] = pixels
+        return self._expanded(sequence, images, broken, self.reader.tokens_per_image)
+
+    def _expanded(
+        self, sequence: PackedSequence, images: npt.NDArray[np.uint8], broken: Sequence[int], per_image: int | Tiling
+    ) -> Piece:
         return expand(
             sequence.input_ids,
             sequence.lengths,
@@ -124,20 +163,45 @@ class PackLoader:
             sequence.loss_spans,
             images,
             broken,
-            self.tokens_per_image,
+            per_image,
             sequence.branches,
             sequence.uids,
             [self._sources.get(source, 0) for source in sequence.sources],
+            sequence.weights,
         )
 
     def batch(self, indices: Sequence[int]) -> PackedBatch:
-        """The sequences with these numbers as one batch."""
-        return collate([self.piece(self.reader[index]) for index in indices], length=self.length)
+        """The sequences with these numbers as one batch; of none, a batch with nothing to learn."""
+        read = [self._read(index) for index in indices]
+        pieces = [self.piece(_NOTHING if isinstance(one, PackError) else one) for one in read or [_NOTHING]]
+        corrupt = tuple(str(one) for one in read if isinstance(one, PackError))
+        return dataclasses.replace(collate(pieces, length=self.length), corrupt=corrupt)
+
+    def _read(self, index: int) -> PackedSequence | PackError:
+        try:
+            return self.reader[index]
+        except PackError as error:
+            if not self.skip:
+                raise
+            return error
 
     def batches(self, groups: Iterable[Sequence[int]]) -> Generator[PackedBatch]:
         """A batch for each group, in order; with threads, one more than there are threads is under way."""
         yield from ahead(self.batch, groups, self.threads, waiting=self.threads)
 
+
+_NOTHING: Final = PackedSequence(
+    sequence=-1,
+    input_ids=np.zeros(1, dtype=np.int32),
+    uids=("",),
+    sources=("",),
+    lengths=(1,),
+    token_counts=(1,),
+    image_counts=(0,),
+    loss_spans=((),),
+    images=(),
+)
+"""In place of a sequence that cannot be read, or of none: one position, and nothing to learn."""
 
 Item = TypeVar("Item")
 Loaded = TypeVar("Loaded")

@@ -6,19 +6,18 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image, ImageOps
 
 from mmcorpus.curation.store import storage
 from mmcorpus.packing.chat import ANSWERS, ChatTemplate, Turns
 from mmcorpus.packing.conversations import chat_template, encode_conversations, lay_out
-from mmcorpus.packing.lengths import IMAGE_TOKEN, expanded_length
+from mmcorpus.packing.lengths import IMAGE_TOKEN
 from mmcorpus.packing.tokens import encode_texts, special_ids
 from mmcorpus.packing.turns import IMAGE_MARK
 from mmcorpus.training.batch import Piece, collate, expand
 from mmcorpus.training.checkpoint import chat_template_of, load_model
-from mmcorpus.training.images import load_square, square
+from mmcorpus.training.images import lay_out_images
 from mmcorpus.training.model import VisionLanguageModel
 
 if TYPE_CHECKING:
@@ -90,14 +89,16 @@ class Generator:
     def prepare(self, prompt: Prompt) -> Piece:
         """A prompt as tokens and pixels. Raises ValueError for an image that cannot be decoded or a mark too many."""
         ids = np.array(self.prompt_ids(list(prompt.turns), len(prompt.images)), dtype=np.int64)
-        marks, size = int((ids == IMAGE_TOKEN).sum()), self.model.vision.image_size
+        marks = int((ids == IMAGE_TOKEN).sum())
         if marks != len(prompt.images):
             raise ValueError(f"the prompt has {marks} marks of images and {len(prompt.images)} images")
-        pixels = [_pixels(image, size) for image in prompt.images]
-        stacked = np.stack(pixels) if pixels else np.zeros((0, 3, size, size), dtype=np.uint8)
-        per_image = self.model.config.tokens_per_image
-        length = expanded_length(len(ids), marks, per_image)
-        return expand(ids, [length], [len(ids)], [[]], stacked, [], per_image)
+        shown = [_shown(image) for image in prompt.images]
+        pixels, per_image, broken = lay_out_images(shown, self.model.config.layout, self.model.vision.image_size)
+        if broken:
+            image = prompt.images[broken[0]]
+            raise ValueError(f"{image if isinstance(image, str) else 'the image'} cannot be decoded as an image")
+        positions = marks * per_image if isinstance(per_image, int) else sum(map(len, per_image.templates))
+        return expand(ids, [len(ids) - marks + positions], [len(ids)], [[]], pixels, [], per_image)
 
     def generate(
         self,
@@ -167,11 +168,11 @@ class Generator:
         answers: list[list[int]] = [[] for _ in pieces]
         going = set(range(len(pieces)))
         for _ in range(most):
-            hidden_BLD = language.model(
+            hidden_BLD = self.model.decoder(
                 inputs_embeds=embeds_BLD, attention_mask=mask_BL, position_ids=positions_BL, past_key_values=cache,
                 use_cache=True,
             ).last_hidden_state  # fmt: skip
-            logits_BV = language.lm_head(hidden_BLD[:, -1]).float().cpu()[:, : len(self.tokenizer)]
+            logits_BV = self.model.head.logits(hidden_BLD[:, -1]).float().cpu()[:, : len(self.tokenizer)]
             tokens = logits_BV.argmax(-1).tolist()
             if temperature:
                 shares_BV = (logits_BV / temperature).softmax(-1)
@@ -202,12 +203,8 @@ def generate(
     return generator.generate(image, prompt, max_new_tokens=max_new_tokens, temperature=temperature)
 
 
-def _pixels(image: Picture, size: int) -> npt.NDArray[np.uint8]:
-    """The image as the model takes it, uint8 3×size×size; ValueError if it cannot be decoded."""
+def _shown(image: Picture) -> Image.Image | bytes:
+    """The image as `lay_out_images` takes it."""
     if isinstance(image, Image.Image):
-        return square(ImageOps.exif_transpose(image).convert("RGB"), size)
-    data = storage.read_bytes(image) if isinstance(image, str) else image
-    pixels = load_square(data, size)
-    if pixels is None:
-        raise ValueError(f"{image if isinstance(image, str) else 'the image'} cannot be decoded as an image")
-    return pixels
+        return ImageOps.exif_transpose(image).convert("RGB")
+    return storage.read_bytes(image) if isinstance(image, str) else image

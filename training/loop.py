@@ -11,7 +11,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
 
 import torch
 from torch import nn
@@ -21,9 +21,11 @@ from mmcorpus.curation.store import storage
 from mmcorpus.training import checkpoint
 from mmcorpus.training.config import TrainingConfig
 from mmcorpus.training.metrics import MetricsLog
-from mmcorpus.training.optim import scale_and_clip
+from mmcorpus.training.optim import gradient_norm, scale_and_clip
 from mmcorpus.training.parallel import World
 from mmcorpus.training.signals import Interrupts, TrainingInterrupted, deferred_interrupts
+from mmcorpus.training.sinks import Sinks
+from mmcorpus.training.speed import memory_gigabytes
 
 Batch = TypeVar("Batch")
 
@@ -52,17 +54,26 @@ class Task(Protocol[Batch]):
     config: TrainingConfig
     model: nn.Module  # on its device or devices, in training mode, frozen parts frozen
     steps: int  # of the whole run
-    micro_batches: int  # forward passes a step on this device
     totals: Totals
     data: dict[str, Any]  # identifies the training data (JSON-able, one key): a run is resumed over the same data alone
-    rate: tuple[str, str]  # a metric's name, and the count that it gives a second
+    rates: ClassVar[dict[str, str]]  # metrics by name, and the count that each gives a second
+
+    def micro_batches(self, step: int) -> int:
+        """Forward passes of step 0, 1, … on this device, as many as on every other."""
 
     def batches(self, first: int) -> Generator[Batch]:
         """This device's micro-batches of every step from `first` on, in order."""
 
-    def loss(self, batch: Batch) -> tuple[torch.Tensor, int, dict[str, int]]:
-        """The loss summed over the batch's targets, an fp32 scalar in nats; the number of targets; and counts to add to
-        the totals' fields of these names, the same names for every batch."""
+    def loss(self, batch: Batch) -> tuple[torch.Tensor, float, dict[str, int]]:
+        """The loss summed over the batch's targets, each times its weight, an fp32 scalar in nats; the sum of weights,
+        the number of targets where all are 1; and counts to add to the totals' fields of these names, the same names
+        for every batch."""
+
+    overlapped: bool = False  # whether gradients have been reduced over the devices when the backward pass is over
+
+    def micro_batch(self, *, last: bool) -> contextlib.AbstractContextManager[None]:
+        """Entered for the forward and backward pass of a micro-batch; does nothing unless a task overrides it."""
+        return contextlib.nullcontext()
 
     def suspects(self) -> list[str]:
         """The samples of the step on this device whose loss is not finite; none unless a task overrides it."""
@@ -76,8 +87,8 @@ class Task(Protocol[Batch]):
         """Called when the weights have moved; does nothing unless a task overrides it."""
         return
 
-    def metrics(self, sums: Sequence[float]) -> dict[str, Any]:
-        """The task's part of a line in metrics.jsonl; `sums` are the step's, over all devices."""
+    def metrics(self, sums: Sequence[float], seconds: float) -> dict[str, Any]:
+        """The task's part of a line in metrics.jsonl; `sums` are the step's, over all devices, `seconds` its length."""
 
     def evaluate(self) -> dict[str, Any]:
         """Evaluate on held-out data, note it in the totals, and return it as metrics; empty without such data."""
@@ -99,7 +110,7 @@ class Trainer(Generic[Batch]):
         self.task, self.out, self.world, self.saved = task, out, world, resumed
         torch.manual_seed(task.config.seed)
         self.parameters = [parameter for parameter in task.model.parameters() if parameter.requires_grad]
-        self.optimizer = task.config.optimizer.build(task.model)
+        self.optimizer = task.config.optimizer.build(task.model, task.config.parameter_groups)
         if resumed:
             task.totals = type(task.totals)(**checkpoint.read_state(resumed)["totals"])
             checkpoint.load_optimizer(task.model, self.optimizer, checkpoint.read_tensors(resumed, "optimizer"))
@@ -121,6 +132,8 @@ class Trainer(Generic[Batch]):
             log = progress = None
             if main:
                 log = stack.enter_context(MetricsLog(storage.join(self.out, "metrics.jsonl"), totals.step))
+                settings = dataclasses.asdict(config)
+                sinks = stack.enter_context(Sinks(config.log, self.out, task.title, totals.step, settings))
                 progress = stack.enter_context(Progress(task.title, total=task.steps - totals.step, unit="step"))
             batches = stack.enter_context(contextlib.closing(task.batches(totals.step)))
             while totals.step < task.steps:
@@ -128,10 +141,12 @@ class Trainer(Generic[Batch]):
                 last = totals.step == task.steps
                 if log and (last or "skipped" in line or totals.step % config.log_every == 0):
                     log.write(line)
+                    sinks.write(line)
                 if last or (config.heldout.every and totals.step % config.heldout.every == 0):
                     evaluated = task.evaluate()
                     if log and evaluated:
                         log.write({"step": totals.step, **evaluated})
+                        sinks.write({"step": totals.step, **evaluated})
                 if last or stop or totals.step % config.checkpoints.every == 0:
                     self.saved = self._save()
                     if log:
@@ -149,25 +164,28 @@ class Trainer(Generic[Batch]):
         """One optimiser step; returns its metrics and whether any process was asked to stop."""
         task, world, totals = self.task, self.world, self.task.totals
         start, waited = time.monotonic(), 0.0
-        loss, targets, counts = torch.zeros((), device=world.device), 0, Counter[str]()
-        for _ in range(task.micro_batches):
+        loss, targets, counts = torch.zeros((), device=world.device), 0.0, Counter[str]()
+        rounds = task.micro_batches(totals.step)
+        for number in range(rounds):
             before = time.monotonic()
             batch = next(batches)
             waited += time.monotonic() - before
-            summed, found, more = task.loss(batch)
-            summed.backward()
+            with task.micro_batch(last=number + 1 == rounds):
+                summed, found, more = task.loss(batch)
+                summed.backward()
             loss += summed.detach()
             targets += found
             counts.update(more)
-        world.all_reduce_gradients(self.parameters)
+        if not task.overlapped:
+            world.all_reduce_gradients(self.parameters)
         here = [float(loss), float(targets), float(interrupts.asked), *map(float, counts.values()), *task.sums()]
         loss_sum, all_targets, stop, *more_sums = world.sums(here)
         all_counts, all_sums = more_sums[: len(counts)], more_sums[len(counts) :]
-        divisor = max(1.0, all_targets)
-        rate, norm = self._update(divisor)
+        divisor = all_targets or 1.0
+        rates, norm, norms = self._update(divisor)
         went: dict[str, Any] = {"loss": loss_sum / divisor, "gradient_norm": norm}
         if norm is None:
-            went = {"skipped": task.suspects()}
+            went = {"skipped": self.world.gathered(task.suspects())}
         task.after_step()
         seconds = time.monotonic() - start
         in_step = dict(zip(counts, all_counts, strict=True))
@@ -176,34 +194,52 @@ class Trainer(Generic[Batch]):
         totals.loss = went.get("loss", totals.loss)
         for name, count in in_step.items():
             setattr(totals, name, getattr(totals, name) + int(count))
-        per_second, unit = task.rate
         line = {
             "step": totals.step,
             **went,
-            "learning_rate": rate,
-            **task.metrics(all_sums),
+            "learning_rate": next(iter(rates.values())),
+            **({"learning_rate_by_group": rates, "gradient_norm_by_group": norms} if len(rates) > 1 else {}),
+            **task.metrics(all_sums, seconds),
             "seconds": round(totals.seconds, 4),
-            per_second: round(in_step[unit] / seconds, 1),
+            **{name: round(in_step[unit] / seconds, 1) for name, unit in task.rates.items()},
             "data_wait": round(waited / seconds, 4),
+            "memory": round(memory_gigabytes(world.device), 3),
         }
         return line, stop > 0
 
-    def _update(self, targets: float) -> tuple[float, float | None]:
-        """Move the weights by the summed gradients and zero these; returns learning rate and gradient norm.
+    def _clip(self, targets: float) -> tuple[float, dict[str, float]]:
+        """Divide the summed gradients and clip them, those of groups with a norm of their own apart; returns the whole
+        norm, and that of each group if there are several, before clipping."""
+        groups = self.optimizer.param_groups
+        own = {group["label"]: group["clip"] for group in groups}
+        members = {label: [p for group in groups if group["label"] == label for p in group["params"]] for label in own}
+        norms = {label: gradient_norm(members[label]) / targets for label in own} if len(own) > 1 else {}
+        apart = {id(p) for label, clip in own.items() if clip is not None for p in members[label]}
+        shared = [parameter for parameter in self.parameters if id(parameter) not in apart]
+        parts = [(shared, self.task.config.optimizer.gradient_clip)] if shared else []
+        parts += [(members[label], clip) for label, clip in own.items() if clip is not None]
+        found = [scale_and_clip(parameters, targets, largest) for parameters, largest in parts]
+        return found[0] if len(found) == 1 else math.hypot(*found), norms
+
+    def _update(self, targets: float) -> tuple[dict[str, float], float | None, dict[str, float]]:
+        """Move the weights by the summed gradients and zero these; returns the groups' learning rates, the gradient's
+        norm, and each group's.
 
         The norm is None, and the weights stay, if it is not finite and the step may be skipped.
         """
         config, totals = self.task.config, self.task.totals
-        norm = scale_and_clip(self.parameters, targets, config.optimizer.gradient_clip)
+        norm, norms = self._clip(targets)
         finite = math.isfinite(norm)
         for group in self.optimizer.param_groups:
-            group["lr"] = config.schedule.learning_rate(group["initial_lr"], totals.step, self.task.steps)
+            group["lr"] = config.schedule.learning_rate(
+                group["initial_lr"], totals.step, self.task.steps, group["warmup"]
+            )
         if finite:
             self.optimizer.step()
         elif totals.skipped < config.skip_non_finite:
             totals.skipped += 1
         else:
-            named = self.task.suspects()
+            named = self.world.gathered(self.task.suspects())
             whose = f" (not finite: the loss of {', '.join(named[:_NAMED])})" if named else ""
             raise FloatingPointError(
                 f"step {totals.step + 1}: the gradient's norm is {norm}, so the weights would be lost{whose}. Lower "
@@ -211,7 +247,8 @@ class Trainer(Generic[Batch]):
                 f"the last checkpoint is {self.saved or 'none'}"
             )
         self.optimizer.zero_grad(set_to_none=True)
-        return float(self.optimizer.param_groups[0]["lr"]), norm if finite else None
+        rates = {group["label"]: float(group["lr"]) for group in self.optimizer.param_groups}
+        return rates, norm if finite else None, norms
 
     def _save(self) -> str:
         task = self.task

@@ -10,6 +10,7 @@ micro-batches and devices, so that packing, accumulation and the number of devic
 Shape legend: M target tokens, D width, V the vocabulary's size.
 """
 
+import dataclasses
 import math
 from collections.abc import Sequence
 
@@ -21,25 +22,46 @@ CHUNK = 2048
 """Target tokens whose logits are held at once: 1.2 GB of fp32 at Qwen2's vocabulary."""
 
 
-def _chunk_losses(hidden_MD: torch.Tensor, weight_VD: torch.Tensor, targets_M: torch.Tensor) -> torch.Tensor:
-    logits_MV = F.linear(hidden_MD, weight_VD)
-    return F.cross_entropy(logits_MV.float(), targets_M, reduction="none")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Head:
+    """What makes logits of hidden states."""
+
+    weight_VD: torch.Tensor
+    bias_V: torch.Tensor | None = None
+
+    def logits(self, hidden_MD: torch.Tensor) -> torch.Tensor:
+        """M×D → M×V."""
+        return F.linear(hidden_MD, self.weight_VD, self.bias_V)
+
+
+def _chunk_losses(hidden_MD: torch.Tensor, head: Head, targets_M: torch.Tensor, z: bool) -> torch.Tensor:
+    logits_MV = head.logits(hidden_MD).float()
+    losses_M = F.cross_entropy(logits_MV, targets_M, reduction="none")
+    return torch.stack([losses_M, logits_MV.logsumexp(-1).square()]) if z else losses_M
 
 
 def token_losses(
-    hidden_MD: torch.Tensor, weight_VD: torch.Tensor, targets_M: torch.Tensor, chunk: int = CHUNK
+    hidden_MD: torch.Tensor, head: Head, targets_M: torch.Tensor, chunk: int = CHUNK, *, z: bool = False
 ) -> torch.Tensor:
-    """The fp32 loss of each target token, in nats.
+    """The fp32 loss of each target token, in nats; with `z` 2×M, below it log²Z of each, Z the sum of exp(logits).
 
     hidden_MD are the hidden states at the positions that predict; targets_M the tokens they should predict.
     """
     if targets_M.numel() <= chunk:
-        return _chunk_losses(hidden_MD, weight_VD, targets_M)
+        return _chunk_losses(hidden_MD, head, targets_M, z)
     losses = [
-        checkpoint(_chunk_losses, hidden_part, weight_VD, targets_part, use_reentrant=False)
+        checkpoint(_chunk_losses, hidden_part, head, targets_part, z, use_reentrant=False)
         for hidden_part, targets_part in zip(hidden_MD.split(chunk), targets_M.split(chunk), strict=True)
     ]
-    return torch.cat(losses)
+    return torch.cat(losses, dim=-1)
+
+
+def weighted_sum(losses_M: torch.Tensor, weights_M: torch.Tensor | None) -> torch.Tensor:
+    """The sum of target tokens' losses, each times its weight (None: 1). Whoever trains divides by the sum of weights.
+
+    An infinite loss with the weight 0 stays visible as NaN.
+    """
+    return losses_M.sum() if weights_M is None else (losses_M * weights_M).sum()
 
 
 class LossBySource:

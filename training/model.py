@@ -1,53 +1,98 @@
 """The vision-language model: embed → encode → project → place → decode (Open-Qwen2VL §2.1).
 
 It knows nothing of devices, distribution or data files. Shape legend: B sequences, L positions, D the language model's
-width, N images, T tokens an image, M target tokens, V the vocabulary's size, P patches, E the encoder's width.
+width, N images (of tiled ones crops), T tokens an image, K image tokens of a batch or patches of a token, M target
+tokens, V the vocabulary's size, P patches of an image, Q those of all crops, E the encoders' width.
 """
 
 import dataclasses
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
-from mmcorpus.packing.lengths import IMAGE_TOKEN
-from mmcorpus.training.attention import attention_mask
+from mmcorpus.packing.layout import PerImage
+from mmcorpus.training.attention import NAMES, Attention, attention_mask, register_varlen
 from mmcorpus.training.batch import PackedBatch
 from mmcorpus.training.config import ModelConfig, RandomLanguage
-from mmcorpus.training.connector import PoolingProjector
-from mmcorpus.training.loss import token_losses
+from mmcorpus.training.config.model import layout_name
+from mmcorpus.training.connector import build_connector
+from mmcorpus.training.loss import Head, token_losses
+from mmcorpus.training.optim import GroupConfig, grouped
 from mmcorpus.training.vision import GREY, VisionEncoder, build_vision
 
 
 class VisionLanguageModel(nn.Module):
-    """Encoder, projector and causal language model over packed batches."""
+    """Encoders, connector and causal language model over packed batches."""
 
     def __init__(self, config: ModelConfig, vision: VisionEncoder, language: Any) -> None:
         """`language`: a causal language model of transformers."""
         super().__init__()
-        width = language.config.hidden_size
         self.config = config
         self.vision = vision
-        self.projector = PoolingProjector(vision.width, config.projector_hidden or width, width, config.grid)
+        self.projector = build_connector(
+            config.connector, vision.width, language.config.hidden_size, config.layout, vision.patches
+        )
         self.language: Any = language
         self.isolated = True
-        self.attention: Literal["sdpa", "flex"] = "sdpa"
+        self.attention: Attention = "sdpa"
         self.train_vision = True
+        self._check_layout(config.layout)
 
-    def set_attention(self, *, isolated: bool, implementation: Literal["sdpa", "flex"]) -> None:
+    @property
+    def decoder(self) -> Any:
+        """The language model without its head."""
+        return self.language.get_decoder()
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The language model's transformer blocks."""
+        count = self.language.config.num_hidden_layers
+        found = [m for m in self.decoder.modules() if isinstance(m, nn.ModuleList) and len(m) == count]
+        if not found:
+            raise ValueError(
+                f"no list of {count} blocks in a language model of the type {self.language.config.model_type}"
+            )
+        return found[0]
+
+    @property
+    def head(self) -> Head:
+        """What makes logits of the decoder's hidden states."""
+        head: Any = self.language.get_output_embeddings()
+        return Head(weight_VD=head.weight, bias_V=head.bias)
+
+    def set_attention(self, *, isolated: bool, implementation: Attention) -> None:
         """Choose whether samples in a pack see each other, and the kernel."""
+        if implementation == "varlen":
+            register_varlen()
         self.isolated, self.attention = isolated, implementation
-        self.language.set_attn_implementation("flex_attention" if implementation == "flex" else "sdpa")
+        self.language.set_attn_implementation(NAMES[implementation])
+
+    def set_layout(self, layout: PerImage) -> None:
+        """Lay images out so from now on; vectors for marks that were not there are drawn anew. Raises ValueError for
+        more tokens than there are patches, another patch size, or a connector whose weights depend on the layout."""
+        self._check_layout(layout)
+        self.projector.set_layout(layout)
+        self.config = dataclasses.replace(self.config, layout=layout)
 
     def set_tokens_per_image(self, tokens: int) -> None:
-        """Pool an image to so many tokens from now on; raises ValueError for more than the encoder has patches."""
-        if tokens > self.vision.patches:
+        """Pool a square image to so many tokens from now on; raises ValueError as `set_layout`."""
+        self.set_layout(tokens)
+
+    def _check_layout(self, layout: PerImage) -> None:
+        vision = self.vision
+        if isinstance(layout, int):
+            if layout > vision.patches:
+                raise ValueError(
+                    f"tokens_per_image is {layout}, but the encoder gives {vision.patches} patches of an image of "
+                    f"{vision.image_size} pixels a side; give that number or less"
+                )
+        elif layout.patch != vision.patch:
             raise ValueError(
-                f"tokens_per_image is {tokens}, but the encoder gives {self.vision.patches} patches of an image of "
-                f"{self.vision.image_size} pixels a side; give that number or less"
+                f"the layout {layout.kind!r} has patches of {layout.patch} pixels, the encoder's are of "
+                f"{vision.patch}: set the layout's patch to {vision.patch} and pack again, or take another encoder"
             )
-        self.config = dataclasses.replace(self.config, tokens_per_image=tokens)
-        self.projector.pool = nn.AdaptiveAvgPool2d(self.config.grid)
 
     def freeze(self, *, vision: bool, projector: bool, language: bool) -> None:
         """Choose the parts that are not trained."""
@@ -55,31 +100,60 @@ class VisionLanguageModel(nn.Module):
             part.requires_grad_(not frozen)
         self.train_vision = not vision
 
+    def train_groups(self, groups: Sequence[GroupConfig]) -> None:
+        """Train the parameters that a group matches, and no others."""
+        trained = grouped([name for name, _ in self.named_parameters()], groups)
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_(name in trained)
+        self.train_vision = any(parameter.requires_grad for parameter in self.vision.parameters())
+
     def encode_images(self, images_NCHW: torch.Tensor) -> torch.Tensor:
-        """uint8 N×3×H×H → N×T×D."""
+        """Square images, uint8 N×3×H×H → N×T×D."""
         with torch.set_grad_enabled(self.train_vision and torch.is_grad_enabled()):
             features_NPE = self.vision(images_NCHW)
         return self.projector(features_NPE)
 
+    def image_tokens(self, batch: PackedBatch) -> torch.Tensor:
+        """The features of the batch's image positions, in their order: K×D."""
+        if batch.pool_TK is None:
+            return self.encode_images(batch.images_NCHW).flatten(0, 1)
+        with torch.set_grad_enabled(self.train_vision and torch.is_grad_enabled()):
+            features_QE = self.vision.crops(batch.images_NCHW, batch.crop_sizes)
+        return self.projector(features_QE, batch.pool_TK, batch.padding_Q)
+
     def embed(self, batch: PackedBatch) -> torch.Tensor:
-        """B×L×D: the words' embeddings, with each image's tokens in its places."""
-        ids_BL = batch.input_ids_BL.masked_fill(batch.input_ids_BL == IMAGE_TOKEN, 0)
-        words_BLD: torch.Tensor = self.language.get_input_embeddings()(ids_BL)
-        count = batch.images_NCHW.shape[0]
-        if batch.image_positions.numel() != count * self.config.tokens_per_image:
+        """B×L×D: the words' embeddings, with each image's tokens and marks in their places."""
+        words_BLD: torch.Tensor = self.language.get_input_embeddings()(batch.input_ids_BL.clamp(min=0))
+        if batch.images_NCHW.shape[0] == 0:
+            return words_BLD + 0.0 * self._nothing(words_BLD)
+        tokens_KD = self.image_tokens(batch)
+        if batch.image_positions.numel() != len(tokens_KD):
             raise ValueError(
-                f"the batch has {batch.image_positions.numel()} image positions but its {count} images give "
-                f"{count * self.config.tokens_per_image} features ({self.config.tokens_per_image} an image)"
+                f"the batch has {batch.image_positions.numel()} image positions but its {batch.images_NCHW.shape[0]} "
+                f"images give {len(tokens_KD)} features ({layout_name(self.config.layout)})"
             )
-        if count == 0:
-            # Every device must run every part, or the sharded ones wait for each other: one grey image, times zero.
-            size = self.vision.image_size
-            dummy = torch.full((1, 3, size, size), GREY, dtype=torch.uint8, device=words_BLD.device)
-            return words_BLD + 0.0 * self.encode_images(dummy).sum().to(words_BLD.dtype)
-        tokens_ND = self.encode_images(batch.images_NCHW).flatten(0, 1)
         b, length, d = words_BLD.shape
-        placed = words_BLD.reshape(b * length, d).index_copy(0, batch.image_positions, tokens_ND.to(words_BLD.dtype))
-        return placed.view(b, length, d)
+        places, values = batch.image_positions, tokens_KD.to(words_BLD.dtype)
+        if batch.mark_positions is not None and batch.marks is not None:
+            places = torch.cat([places, batch.mark_positions])
+            values = torch.cat([values, self.projector.mark(batch.marks).to(words_BLD.dtype)])
+        return words_BLD.reshape(b * length, d).index_copy(0, places, values).view(b, length, d)
+
+    def _nothing(self, words_BLD: torch.Tensor) -> torch.Tensor:
+        """A number that every part beside the language model has a hand in. Every device must run every part, or the
+        sharded ones wait for each other: a batch without images encodes one grey one, times zero."""
+        size = self.vision.image_size
+        grey = torch.full((1, 3, size, size), GREY, dtype=torch.uint8, device=words_BLD.device)
+        if isinstance(self.config.layout, int):
+            found = self.encode_images(grey).sum()
+        else:
+            with torch.set_grad_enabled(self.train_vision and torch.is_grad_enabled()):
+                features_QE = self.vision(grey).flatten(0, 1)
+            pool_TK = torch.zeros(1, self.projector.patches_a_token, dtype=torch.int64, device=grey.device)
+            found = self.projector(features_QE, pool_TK, torch.zeros_like(features_QE[:, 0])).sum()
+            if self.projector.marks is not None:
+                found = found + self.projector.marks.weight.sum()
+        return found.to(words_BLD.dtype)
 
     def hidden(self, batch: PackedBatch) -> torch.Tensor:
         """B×L×D: the decoder's last hidden states."""
@@ -91,7 +165,7 @@ class VisionLanguageModel(nn.Module):
             position_ids_BL = torch.arange(length, device=batch.input_ids_BL.device).expand_as(batch.input_ids_BL)
             sample_ids_BL = batch.sample_ids_BL.clamp(max=0)  # one document; padding stays apart
             branch_ids_BL = None
-        return self.language.model(
+        return self.decoder(
             inputs_embeds=self.embed(batch),
             attention_mask=attention_mask(sample_ids_BL, branch_ids_BL, self.attention),
             position_ids=position_ids_BL,
@@ -100,16 +174,16 @@ class VisionLanguageModel(nn.Module):
 
     def logits(self, batch: PackedBatch) -> torch.Tensor:
         """B×L×V logits of every position: for tests and small inputs."""
-        return self.language.lm_head(self.hidden(batch))
+        return self.head.logits(self.hidden(batch))
 
-    def token_losses(self, batch: PackedBatch) -> torch.Tensor:
-        """[M] fp32 loss of each target token, in the batch's order, in nats."""
+    def token_losses(self, batch: PackedBatch, *, z: bool = False) -> torch.Tensor:
+        """[M] fp32 loss of each target token, in the batch's order, in nats; with `z` 2×M, below it log²Z (z-loss)."""
         hidden_MD = self.hidden(batch).flatten(0, 1).index_select(0, batch.predict_positions_M)
-        return token_losses(hidden_MD, self.language.lm_head.weight, batch.targets_M)
+        return token_losses(hidden_MD, self.head, batch.targets_M, z=z)
 
-    def forward(self, batch: PackedBatch) -> torch.Tensor:
+    def forward(self, batch: PackedBatch, *, z: bool = False) -> torch.Tensor:
         """`token_losses`. The trainer divides their sum by the step's global count."""
-        return self.token_losses(batch)
+        return self.token_losses(batch, z=z)
 
 
 def build_language(source: str | RandomLanguage, vocabulary: int) -> Any:
@@ -146,6 +220,6 @@ def build_model(config: ModelConfig, vocabulary: int, seed: int = 0) -> VisionLa
     """The model that `config` names. Random weights depend on `seed` alone; the global generator is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        vision = build_vision(config.vision, config.vision_layer)
+        vision = build_vision(config.encoders)
         language = build_language(config.language, vocabulary)
         return VisionLanguageModel(config, vision, language)

@@ -1,9 +1,9 @@
 """One to eight devices, one code path: reductions over the processes, and the model parallelized over them.
 
 Started by `torchrun`, which sets RANK; otherwise this process is the whole world. Gradients are sums over target
-tokens, reduced in fp32 over the devices and divided by the global count, never averaged per device. `replicate` reduces
-them after the backward pass in large buckets; `shard` is FSDP2, which overlaps its communication with the computation
-and is the one to use for large models.
+tokens, reduced in fp32 over the devices and divided by the global count, never averaged per device. `replicate` is DDP,
+`shard` FSDP2, the one to use for large models; both overlap their communication with the last micro-batch's backward
+pass. `training/launch.py` starts the processes of one machine.
 """
 
 import atexit
@@ -45,6 +45,14 @@ class World:
         dist.all_reduce(total)
         return [float(value) for value in total.tolist()]
 
+    def gathered(self, names: Sequence[str]) -> list[str]:
+        """The names of all processes, in their order, once each."""
+        if self.size == 1:
+            return list(names)
+        found: list[Any] = [None] * self.size
+        dist.all_gather_object(found, list(names))
+        return list(dict.fromkeys(name for some in found for name in some))
+
     def barrier(self) -> None:
         """Wait until every process is here."""
         if self.size > 1:
@@ -57,7 +65,7 @@ class World:
     def all_reduce_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
         """Replace each gradient by its fp32 sum over all processes; one that a process lacks counts as zero.
 
-        Sharded parameters are left out: FSDP has reduced theirs in the backward pass.
+        Sharded parameters are left out: FSDP has reduced theirs in the backward pass. DDP needs no call of this.
         """
         if self.size == 1:
             return
@@ -106,18 +114,56 @@ def _close() -> None:
         dist.destroy_process_group()
 
 
-def parallelize(model: VisionLanguageModel, compute: PackCompute, world: World) -> VisionLanguageModel:
-    """Move the model to its device(s): activation checkpointing → compile → sharding, in this order."""
+def parallelize(model: VisionLanguageModel, compute: PackCompute, world: World) -> nn.Module:
+    """Move the model to its device(s): activation checkpointing → compile → sharding or DDP, in this order. Returns
+    what is called in its place: the model itself, or DDP around it."""
     model.to(world.device)
     if compute.activation_checkpointing:
         model.language.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if compute.compile:
-        siglip: Any = model.vision.siglip
-        for block in (*siglip.encoder.layers, *model.language.model.layers):
+        for block in (*model.vision.blocks(), *model.blocks):
             block.compile()
     if compute.parallel == "shard" and world.size > 1:
         _shard(model, compute, world)
+    elif world.size > 1 and any(parameter.requires_grad for parameter in model.parameters()):
+        return _replicate(model, world)
     return model
+
+
+def _replicate(model: VisionLanguageModel, world: World) -> nn.Module:
+    """DDP whose gradients are sums over devices, where its own are means."""
+    from torch.nn.parallel import DistributedDataParallel
+
+    ids = [world.device.index] if world.device.type == "cuda" else None
+    whole = DistributedDataParallel(
+        model, device_ids=ids, gradient_as_bucket_view=True, bucket_cap_mb=128, forward_sync_buffers=False
+    )
+    whole.register_comm_hook(None, _summed)
+    return whole
+
+
+def _summed(state: None, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
+    work: Any = dist.all_reduce(bucket.buffer(), async_op=True)
+    future: Any = work.get_future()
+    return future.then(lambda done: done.value()[0])
+
+
+@contextlib.contextmanager
+def synchronized(called: nn.Module, *, now: bool, reshard: bool = True) -> Iterator[None]:
+    """One micro-batch's forward and backward pass of what `parallelize` returned: gradients are reduced over the
+    devices in the last (`now`), or with FSDP that frees its weights (`reshard`) in each."""
+    from torch.distributed.fsdp import FSDPModule
+    from torch.nn.parallel import DistributedDataParallel
+
+    if isinstance(called, DistributedDataParallel):
+        with contextlib.nullcontext() if now else called.no_sync():
+            yield
+        return
+    if isinstance(called, FSDPModule) and not reshard:
+        called.set_requires_gradient_sync(now)
+        called.set_is_last_backward(now)
+        called.set_reshard_after_backward(now)
+    yield
 
 
 def _shard(model: VisionLanguageModel, compute: PackCompute, world: World) -> None:
@@ -129,8 +175,8 @@ def _shard(model: VisionLanguageModel, compute: PackCompute, world: World) -> No
     policy = MixedPrecisionPolicy(
         param_dtype=torch.bfloat16 if compute.precision == "bf16" else torch.float32, reduce_dtype=torch.float32
     )
-    for unit in (model.vision, *model.language.model.layers, model):
-        fully_shard(unit, mesh=mesh, mp_policy=policy)
+    for unit in (model.vision, *model.blocks, model):
+        fully_shard(unit, mesh=mesh, mp_policy=policy, reshard_after_forward=compute.reshard)
     for module in model.modules():
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)  # sums, not means …

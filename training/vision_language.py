@@ -1,27 +1,37 @@
 """One stage of a vision-language model, from packs to a checkpoint: pretraining and instruction tuning alike."""
 
+import contextlib
 import dataclasses
+import logging
 from collections.abc import Generator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import torch
 
 from mmcorpus.curation.store import storage
+from mmcorpus.packing.errors import PackError
 from mmcorpus.packing.foreign import ADDED, with_added
 from mmcorpus.packing.packs import PackReader
 from mmcorpus.packing.tokens import load_tokenizer
 from mmcorpus.training import checkpoint
+from mmcorpus.training.balance import Work, assign
 from mmcorpus.training.batch import PackedBatch
-from mmcorpus.training.config import ModelConfig, StageConfig
-from mmcorpus.training.data import Order, PackLoader, check_packs, micro_batches
+from mmcorpus.training.certificate import certify, write_certificate
+from mmcorpus.training.config import BatchUnit, ModelConfig, StageConfig
+from mmcorpus.training.data import Order, PackLoader, check_packs, check_whole, micro_batches
 from mmcorpus.training.heldout import heldout_loss
 from mmcorpus.training.loop import Task, Totals, Trainer
-from mmcorpus.training.loss import LossBySource
+from mmcorpus.training.loss import LossBySource, weighted_sum
 from mmcorpus.training.model import VisionLanguageModel, build_model
-from mmcorpus.training.parallel import World, open_world, parallelize
+from mmcorpus.training.parallel import World, open_world, parallelize, synchronized
+from mmcorpus.training.speed import batch_flops, peak_flops
+from mmcorpus.training.steps import CountedOrder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
+
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -35,6 +45,8 @@ class StageTotals(Totals):
     images: int = 0
     broken_images: int = 0
     """Images that could not be decoded; their samples carried no loss."""
+    corrupt_sequences: int = 0
+    """Times that a sequence could not be read and was left out; see `skip_corrupt`."""
     heldout_loss: float | None = None
     """The last one; None without held-out packs."""
     heldout_loss_blank: float | None = None
@@ -81,27 +93,29 @@ def train(
         net, tokenizer = _load(resumed or init, model, reader, stage.seed)
         if "conversation" in reader.manifest.get("parameters", {}).get("sources", {}).values():
             tokenizer.chat_template = load_tokenizer(storage.join(reader.root, "tokenizer")).chat_template
-        if stage.tokens_per_image is not None:
-            net.set_tokens_per_image(stage.tokens_per_image)
+        if stage.image_layout is not None:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(stage.seed)  # of vectors for marks that were not there
+                net.set_layout(stage.image_layout)
         for read in (reader, heldout):
             if read is not None and len(read):
-                check_packs(read, tokenizer, net.config.tokens_per_image)
+                check_packs(read, tokenizer, net.config.layout)
+                if read is heldout or not stage.data.skip_corrupt:
+                    check_whole(read)
                 _check_annotations(stage, read)
         task = PackTask(stage, reader, heldout, data, net, tokenizer, world)
+        if stage.certify and resumed is None:
+            report = task.certified()
+            if world.is_main:
+                write_certificate(out, report)
         saved = Trainer(task, out, world, resumed).run()
         return TrainReport(checkpoint=saved, totals=task.totals)
 
 
 def _check_split(stage: StageConfig, world: World) -> None:
-    batch, micro = stage.data.batch_sequences, stage.data.micro_batch_sequences
-    if batch < world.size:
+    unit, batch = stage.data.batch
+    if unit == "sequences" and batch < world.size:
         raise ValueError(f"data.batch_sequences {batch} is less than {world.size} devices")
-    unit = world.size * micro
-    if stage.compute.parallel == "shard" and world.size > 1 and batch % unit:
-        raise ValueError(
-            f"data.batch_sequences {batch} is not a multiple of {unit} ({world.size} devices × "
-            f"micro_batch_sequences {micro}), which compute.parallel: shard needs"
-        )
 
 
 def _check_annotations(stage: StageConfig, reader: PackReader) -> None:
@@ -157,40 +171,80 @@ class PackTask(Task[PackedBatch]):
     world: World
     totals: StageTotals = dataclasses.field(default_factory=StageTotals)
 
-    rate = ("tokens_per_second", "positions")
+    rates: ClassVar[dict[str, str]] = {"tokens_per_second": "positions", "images_per_second": "images"}
 
     def __post_init__(self) -> None:
-        config, batch = self.config, self.config.data.batch_sequences
+        config, (unit, batch) = self.config, self.config.data.batch
         self.kind = config.kind
         self.title = config.kind + (" on blank images" if config.data.blank_images else "")
-        self.steps = config.schedule.total_steps(len(self.reader), batch)
-        self.order = Order(len(self.reader), batch, config.seed)
+        self.order = Order(len(self.reader), batch, config.seed) if unit == "sequences" else self._counted(unit, batch)
+        self.steps = config.schedule.total_steps(self.order.per_epoch, batch)
         self.by_source = LossBySource(self.reader.sources, self.world.device)
         self.step_losses = list[tuple[torch.Tensor, torch.Tensor, tuple[str, ...]]]()
-        self.micro_batches = len(self._micro_batches(range(batch)))
-        self.model.freeze(**dataclasses.asdict(config.freeze))
+        self.step_corrupt = 0
+        self.step_penalty = 0.0
+        if config.train:
+            self.model.train_groups(config.train)
+        else:
+            self.model.freeze(**dataclasses.asdict(config.freeze))
+        self.work = Work.of(self.model)
+        self.costs = self.work.costs(self.reader.index)
+        self.step_flops = np.zeros(2)
+        self.peak = peak_flops(self.world.device, config.compute.precision) * self.world.size
         self.model.set_attention(isolated=config.data.isolated, implementation=config.compute.attention)
-        parallelize(self.model, config.compute, self.world).train()
+        self.called = parallelize(self.model, config.compute, self.world).train()
+        self.overlapped = self.called is not self.model
 
-    def _micro_batches(self, sequences: Sequence[int]) -> list[list[int]]:
-        size = self.config.data.micro_batch_sequences
-        return micro_batches(sequences, self.world.rank, self.world.size, size)
+    def _counted(self, unit: BatchUnit, batch: int) -> CountedOrder:
+        counts = self.reader.index[unit].to_numpy().astype(np.int64)
+        return CountedOrder(counts, batch, self.config.seed)
+
+    def micro_batches(self, step: int) -> int:
+        most = -(-len(self.order.step(step)) // self.world.size)
+        return -(-most // self.config.data.micro_batch_sequences)
+
+    def _micro_batches(self, step: int) -> list[list[int]]:
+        """This device's part of a step; where another has more, the last ones are empty."""
+        sequences = [sequence for _, sequence in self.order.step(step)]
+        mine = assign(sequences, self.costs[sequences], self.world.size)[self.world.rank]
+        groups = micro_batches(mine, self.config.data.micro_batch_sequences)
+        return groups + [[]] * (self.micro_batches(step) - len(groups))
 
     def batches(self, first: int) -> Generator[PackedBatch]:
-        loader = PackLoader(
+        steps = range(first, self.steps)
+        return self._loader().batches(group for step in steps for group in self._micro_batches(step))
+
+    def certified(self) -> dict[str, Any]:
+        """Certify the run on the first sequences that it will learn from (`certificate.certify`)."""
+        wanted: dict[int, None] = {}
+        for step in range(self.steps):
+            wanted |= dict.fromkeys(sequence for _, sequence in self.order.step(step))
+            if len(wanted) >= self.config.certify:
+                break
+        sequences = list(wanted)[: self.config.certify]
+        micro, precision = self.config.data.micro_batch_sequences, self.config.compute.precision
+        return certify(self.model, self._loader(), sequences, self.world, precision=precision, micro=micro)
+
+    def _loader(self) -> PackLoader:
+        return PackLoader(
             self.reader,
             image_size=self.model.vision.image_size,
             length=self.reader.manifest["context_length"] if self.config.compute.compile else None,
             blank=self.config.data.blank_images,
             threads=self.config.data.num_workers,
+            scaled=self.config.data.jpeg_scaling,
+            skip=self.config.data.skip_corrupt > 0,
         )
-        steps = ([sequence for _, sequence in self.order.step(step)] for step in range(first, self.steps))
-        return loader.batches(group for sequences in steps for group in self._micro_batches(sequences))
 
-    def loss(self, batch: PackedBatch) -> tuple[torch.Tensor, int, dict[str, int]]:
+    def loss(self, batch: PackedBatch) -> tuple[torch.Tensor, float, dict[str, int]]:
+        self._note_corrupt(batch.corrupt)
+        z = self.config.z_loss
         with self.world.autocast(self.config.compute.precision):
             batch = batch.to(self.world.device)
-            losses_M: torch.Tensor = self.model(batch)
+            found: torch.Tensor = self.called(batch, z=z > 0)
+        losses_M, penalties_M = (found[0], z * found[1]) if z else (found, found[:0])
+        self.step_penalty += float(penalties_M.detach().sum()) if z else 0.0
+        self.step_flops += batch_flops(self.work, batch, self.model.vision.patches)
         self.by_source.add(losses_M, batch.sources_S[batch.samples_M])
         self.step_losses.append((losses_M.detach(), batch.samples_M, batch.uids))
         counts = {
@@ -198,11 +252,29 @@ class PackTask(Task[PackedBatch]):
             "positions": batch.positions,
             "images": batch.images_NCHW.shape[0],
             "broken_images": batch.broken_images,
+            "corrupt_sequences": len(batch.corrupt),
         }
-        return losses_M.sum(), batch.target_tokens, counts
+        return weighted_sum(losses_M + penalties_M if z else losses_M, batch.weights_M), batch.target_weight, counts
+
+    def micro_batch(self, *, last: bool) -> contextlib.AbstractContextManager[None]:
+        return synchronized(self.called, now=last, reshard=self.config.compute.reshard)
+
+    def _note_corrupt(self, reasons: Sequence[str]) -> None:
+        """Log sequences that are left out; raises PackError for one too many."""
+        most = self.config.data.skip_corrupt
+        for reason in reasons:
+            _log.warning("left out of step %d: %s", self.totals.step + 1, reason)
+        self.step_corrupt += len(reasons)
+        found = self.totals.corrupt_sequences + self.step_corrupt
+        if found > most:
+            last = f", the last: {reasons[-1]}" if reasons else ""
+            raise PackError(f"{found} sequences could not be read, more than data.skip_corrupt {most} lets pass{last}")
 
     def after_step(self) -> None:
         self.step_losses.clear()
+        self.step_corrupt = 0
+        self.step_penalty = 0.0
+        self.step_flops[:] = 0.0
 
     def suspects(self) -> list[str]:
         found: dict[str, None] = {}
@@ -212,12 +284,20 @@ class PackTask(Task[PackedBatch]):
         return list(found)
 
     def sums(self) -> list[float]:
-        return self.by_source.values()
+        return [*self.by_source.values(), self.step_penalty, *self.step_flops.tolist()]
 
-    def metrics(self, sums: Sequence[float]) -> dict[str, Any]:
+    def metrics(self, sums: Sequence[float], seconds: float) -> dict[str, Any]:
+        *sums, penalty, useful, padded = sums
         totals = {name: getattr(self.totals, name) for name in ("positions", "images", "broken_images")}
-        _, by_source = self.by_source.means(sums)
-        return {"tokens": self.totals.target_tokens, **totals, **_named("loss_by_source", by_source)}
+        if self.totals.corrupt_sequences:
+            totals["corrupt_sequences"] = self.totals.corrupt_sequences
+        loss, by_source = self.by_source.means(sums)
+        if self.config.z_loss:
+            targets = sum(sums[len(sums) // 2 :])
+            totals |= {"loss": loss, "z_loss": penalty / max(1.0, targets)}
+        used = {"mfu": useful, "mfu_padded": padded}
+        shares = {name: float(f"{flops / (seconds * self.peak):.4g}") for name, flops in used.items()}
+        return {"tokens": self.totals.target_tokens, **totals, **shares, **_named("loss_by_source", by_source)}
 
     def evaluate(self) -> dict[str, Any]:
         if not self.heldout:

@@ -107,6 +107,7 @@ def place_images(
         holds="placed documents",
         made_from=MadeFrom(
             config={"place": plain(config), "download": plain(download, VOLATILE)},
+            version="2",  # nodes say the sizes of the images that are there
             inputs={
                 "documents": digest_of_shards(documents),
                 "captures": digest_of_captures(captures, shards),

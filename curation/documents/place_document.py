@@ -59,7 +59,9 @@ class Document:
         """The nodes as placed documents have them."""
         listed = [to_dict(node) for node in self.nodes]
         for one in self.images:
-            says = {"reason": one.error} if one.image is None else {"image": one.image}
+            sides = [one.facts.get("width"), one.facts.get("height")]
+            size = {"size": sides} if all(sides) else {}  # as stored; the node's own width and height are the page's
+            says = {"reason": one.error} if one.image is None else {"image": one.image, **size}
             listed[one.number] = {**listed[one.number], "url": shown_url(one.node.url), **says}
         return listed
 

@@ -116,6 +116,7 @@ def trim_documents(
         holds="trimmed documents",
         made_from=MadeFrom(
             config={"opt_out": opt_out},
+            version="2",  # nodes say the sizes of their images
             inputs={
                 "documents": digest_of_shards(placed),
                 "required": digest(list(map(table_digest, clauses))),
@@ -279,4 +280,4 @@ def _image_set(urls: list[str]) -> str | None:
 
 def _shown(node: dict[str, Any]) -> dict[str, Any]:
     """A node as packing reads it."""
-    return {name: node[name] for name in ("text", "tag", "image") if name in node}
+    return {name: node[name] for name in ("text", "tag", "image", "size") if name in node}

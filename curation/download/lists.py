@@ -69,6 +69,8 @@ class NormalisedList:
     """Of the list shards: uid, url, caption if there is one, then the additional ones."""
     digest: str
     """32 hex digits of all that the list shards hold."""
+    unreadable: tuple[str, ...] = ()
+    """Files of which not one row could be read."""
 
     def path(self, shard: int) -> str:
         """A list shard's file."""
@@ -122,12 +124,15 @@ def _normalise(
             raise GrownList(digest) if reader is not None and reader.watched_digest == expected else OtherList
     if there:
         values = {name: value for name, value in known.items() if name != "made_from"}
-        return NormalisedList(root=out_lists, **{**values, "columns": tuple(values["columns"])})
+        tuples = {name: tuple(values.get(name, ())) for name in ("columns", "unreadable")}
+        return NormalisedList(root=out_lists, **{**values, **tuples})
     normaliser = _Normaliser(config, out_lists, paths)
     if known:
         storage.remove(manifest)
     result = normaliser.run(out_ledger)
     written = {name: value for name, value in asdict(result).items() if name != "root"}
+    if not result.unreadable:
+        del written["unreadable"]
     storage.write_json(manifest, {"made_from": made_from, **written})
     return result
 
@@ -167,6 +172,7 @@ class _Normaliser:
         self.config, self.root, self.writes = config, root, write
         self.seen: set[bytes] = set()
         self.dropped: Counter[str] = Counter()
+        self.unreadable: list[str] = []
         self.rows = self.shards = self.kept = self.bad_uids = self.length = 0
         self.entries: list[dict[str, Any]] = []
         self.blocks: list[pa.Table] = []
@@ -194,6 +200,8 @@ class _Normaliser:
                 if isinstance(row, str) and found >= max(MAX_BAD_ROWS, 0.99 * (self.rows - rows)):
                     raise ListError(f"{file.path} is no list: of its first {self.rows - rows:,} rows {found:,} cannot "
                                     f"be read; the last: {row[:200]!r}")  # fmt: skip
+            if self.rows > rows and self.dropped["bad_row"] - bad == self.rows - rows:
+                self.unreadable.append(masked(file.path))
         self._write_shard(self.files[-1].path)
         self._flush_ledger()
         return self.digest.hexdigest()
@@ -208,7 +216,7 @@ class _Normaliser:
         return NormalisedList(
             root=self.root, shards=self.shards, rows=self.rows, kept=self.kept,
             dropped=dict(sorted(self.dropped.items())), columns=tuple(self.schema.names),
-            digest=digest,
+            digest=digest, unreadable=tuple(self.unreadable),
         )  # fmt: skip
 
     def _add(self, row: Row, path: str) -> None:

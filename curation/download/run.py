@@ -55,6 +55,8 @@ class DownloadReport:
     """Committed now."""
     failed_shards: tuple[ShardFailure, ...]
     """Shards that could not be written, after retries; run again to try them again."""
+    unreadable_lists: tuple[str, ...]
+    """List files of which not one row could be read: they are something else, or damaged."""
     fetched: int
     """Rows fetched by this call; the others were there already."""
     seconds: float
@@ -145,7 +147,7 @@ def download(
     return DownloadReport(
         listed=listed.rows, list_drops=listed.dropped, status={name: n for name, n in status.items() if n},
         codes=dict(codes.most_common()), bytes=sum(one.get("bytes", 0) for one in stats), shards=len(stats),
-        failed_shards=failed, fetched=fetched, seconds=time.monotonic() - start,
+        failed_shards=failed, unreadable_lists=listed.unreadable, fetched=fetched, seconds=time.monotonic() - start,
     )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from mmcorpus.curation.store.references import State
+from mmcorpus.curation.store.named_files import State
 
 BAD_ROW: Final = "bad_row"
 BAD_CAPTION: Final = "bad_caption"

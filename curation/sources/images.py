@@ -20,7 +20,7 @@ from mmcorpus.curation.sources.found import (
     Where,
 )
 from mmcorpus.curation.store import storage
-from mmcorpus.curation.store.references import Outside, path_below, read_range, state_of
+from mmcorpus.curation.store.named_files import Outside, path_below, read_range, state_of
 from mmcorpus.curation.store.tars import MAX_MEMBER_BYTES
 from mmcorpus.filters.decode import Unreadable, open_image
 
@@ -51,8 +51,10 @@ class KnownImage:
 class Finder:
     """Finds the images of rows."""
 
-    root: str | None
-    """Below which paths are looked for."""
+    root: str
+    """The folder that was named."""
+    folder: str = ""
+    """The one in it below which paths are looked for."""
     strip: str = ""
 
     def find(self, images: Sequence[FoundImage], *, key: str, hashed: bool) -> list[KnownImage]:
@@ -104,23 +106,22 @@ class Finder:
             return FoundImage(read=lambda: data)
         if len(name) > _PATH_LENGTH:
             raise BadSample(BAD_IMAGE, f"neither a path nor base64: {name[:80]!r}")
-        if self.root is None:
-            raise BadSample(MISSING_IMAGE, f"{name}: no folder is known for paths; give image_root")
         return self._at(name)
 
     def _at(self, name: str) -> FoundImage:
         """The image of a path below the root."""
-        root = self.root or ""
+        root = self.root
         file = name.removeprefix("file://").removeprefix("./").removeprefix(self.strip)
         try:
-            path = path_below(root, file)
-            if storage.is_local(root):  # as it is below the real folder, also where it was given whole
-                file = path.removeprefix(path_below(root, "") + "/")
+            base = path_below(root, self.folder) if self.folder else root
+            path = path_below(base, file)
+            # As it is below the real folder, also where it was given whole.
+            file = path.removeprefix((path_below(root, "") if storage.is_local(root) else root).rstrip("/") + "/")
             state = state_of(path)
         except Outside as error:
             raise BadSample(OUTSIDE_ROOT, error) from None
         except (FileNotFoundError, NotADirectoryError, ValueError):
-            raise BadSample(MISSING_IMAGE, f"{file} is not below {root}") from None
+            raise BadSample(MISSING_IMAGE, f"{name} is not below {base}") from None
         except OSError as error:
             raise BadSample(MISSING_IMAGE, f"{file}: {error.strerror or error}") from None
         if state.size > MAX_MEMBER_BYTES:

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, cast
 from mmcorpus.curation.sources.json_rows import BadJson, Layout, layout_of, ranges
 from mmcorpus.curation.store import compressed, storage
 from mmcorpus.curation.store.members import IMAGE_EXTENSIONS
-from mmcorpus.curation.store.references import State, state_of
+from mmcorpus.curation.store.named_files import State, state_of
 from mmcorpus.curation.store.row_tables import open_table, table_kind
 
 Format = Literal["tar", "files", "parquet", "arrow", "json", "jsonl"]

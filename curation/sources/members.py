@@ -17,7 +17,7 @@ from mmcorpus.curation.sources.inputs import Part, SourceError, beside, sample_f
 from mmcorpus.curation.store import compressed, storage
 from mmcorpus.curation.store.bare import SUCCESS, read_sample
 from mmcorpus.curation.store.members import IMAGE_EXTENSIONS, image_order, own_uid, storable
-from mmcorpus.curation.store.references import read_range, state_of
+from mmcorpus.curation.store.named_files import read_range, state_of
 from mmcorpus.curation.store.tars import is_readable, read_tar, sample_of
 
 MAX_TEXT: Final = 4 << 20

@@ -21,7 +21,7 @@ from mmcorpus.curation.sources.parts import conversation_images
 from mmcorpus.curation.store import compressed, storage
 from mmcorpus.curation.store.bare import SUCCESS
 from mmcorpus.curation.store.members import own_uid
-from mmcorpus.curation.store.references import state_of
+from mmcorpus.curation.store.named_files import state_of
 from mmcorpus.curation.store.row_tables import image_values, open_table, rows_of
 
 USUAL: Final[dict[str, tuple[str, ...]]] = {

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import posixpath
 import tarfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -58,9 +59,11 @@ class IndexPart:
     image_root: str | None
 
     def __call__(self, part: Part) -> dict[str, Any]:
-        """Commit the shard; returns `rows`, `kept`, `copied` (images), `copied_bytes`, and the drops by their codes."""
+        """Commit the shard; returns how many of its rows are `kept`, and the others by their codes."""
         shard = Shard(root=self.out, name=part.name, references=True)
-        finder = Finder(root=self.image_root or _folder_of(part), strip=self.config.strip)
+        own = posixpath.dirname(part.input.file)
+        where = (part.input.root, own) if self.image_root is None else (self.image_root, "")
+        finder = Finder(root=where[0], folder=where[1], strip=self.config.strip)
         told: list[dict[str, Any]] = []
         places: list[dict[str, Any]] = []
         taken: set[str] = set()
@@ -198,11 +201,6 @@ class _Copies:
 
     def __exit__(self, *error: Any) -> None:
         self._stack.__exit__(*error)
-
-
-def _folder_of(part: Part) -> str:
-    """The folder of a file, below which its paths of images lie."""
-    return part.input.root
 
 
 def _text(value: Any) -> str | None:

@@ -14,7 +14,6 @@ import functools
 import itertools
 import logging
 import os
-import posixpath
 import tempfile
 import threading
 from collections.abc import Collection, Iterator, Sequence
@@ -24,6 +23,7 @@ from typing import IO, Any, Final
 import pyarrow as pa
 
 from mmcorpus.curation.store import storage
+from mmcorpus.curation.store.named_files import Outside, State, is_plain, path_below, read_range, state_of
 from mmcorpus.curation.store.row_tables import images_of_rows
 
 REFERENCES_FILE: Final = "references.json"
@@ -53,48 +53,6 @@ _log = logging.getLogger(__name__)
 
 class Moved(LookupError):
     """A file that references speak of is gone or has changed; its text says which, and what to do."""
-
-
-class Outside(ValueError):
-    """A path that leads out of the folder that was named."""
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """A file as it is, to be known again."""
-
-    size: int
-    modified: str | None
-
-
-def state_of(path: str) -> State:
-    """Size and time of a file. Raises FileNotFoundError."""
-    if _is_plain(path):
-        there = os.stat(path)
-        return State(there.st_size, str(there.st_mtime_ns))
-    fs, inner = storage.filesystem(path)
-    info = fs.info(inner)
-    marks = (info.get(name) for name in ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "mtime"))
-    return State(int(info["size"]), next((str(mark) for mark in marks if mark is not None), None))
-
-
-def path_below(root: str, file: str) -> str:
-    """The path of a file below a folder. Raises Outside for one that leads out of it."""
-    if "\0" in file:
-        raise Outside(f"{file!r} is no path")
-    if storage.is_local(root):
-        folder = _real_folder(root, "")
-        inside, base = os.path.split(file)
-        real = os.path.join(_real_folder(root, inside), base)
-        if base in ("", ".", "..") or os.path.islink(real):
-            real = os.path.realpath(real)
-        if real != folder and not real.startswith(folder.rstrip("/") + "/"):
-            raise Outside(f"{file!r} leads out of {root}")
-        return real
-    inner = posixpath.normpath(file)
-    if "://" in file or inner.startswith(("/", "..")):
-        raise Outside(f"{file!r} leads out of {root}")
-    return storage.join(root, inner)
 
 
 def read_roots(folder: str) -> tuple[str, ...]:
@@ -218,7 +176,7 @@ class References:
         for (path, in_table), group in itertools.groupby(places, lambda place: (place.path, place.row is not None)):
             if in_table:
                 yield from self._of_table(list(group))
-            elif _is_plain(path):
+            elif is_plain(path):
                 for place in group:
                     yield place, self._tried(place)
             else:
@@ -327,28 +285,6 @@ class References:
                     at += len(data)
             file.flush()
         self._spool, self._spooled = spool, file
-
-
-def read_range(path: str, offset: int, size: int) -> bytes:
-    """Some bytes of a file."""
-    if not _is_plain(path):
-        return storage.read_bytes(path, offset, offset + size)
-    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # a third of the time of fsspec's ways, and no buffer
-    try:
-        return os.pread(file, size, offset)
-    finally:
-        os.close(file)
-
-
-def _is_plain(path: str) -> bool:
-    """Whether a path is the operating system's own; a tenth of the time of asking fsspec."""
-    return "://" not in path and "::" not in path
-
-
-@functools.lru_cache(maxsize=4096)
-def _real_folder(root: str, inside: str) -> str:
-    """A folder below a root, without symbolic links: those of many files are the same."""
-    return os.path.realpath(os.path.join(storage.filesystem(root)[1], inside))
 
 
 @functools.lru_cache(maxsize=4096)

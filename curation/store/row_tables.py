@@ -14,13 +14,15 @@ import numpy as np
 import pyarrow as pa
 
 from mmcorpus.curation.store import storage
-from mmcorpus.curation.store.parquet_rows import BATCH_BYTES, ParquetRows, row_sizes
+from mmcorpus.curation.store.parquet_rows import ParquetRows, row_sizes
 
 PARQUET: Final = "parquet"
 ARROW: Final = "arrow"
 BATCH_ROWS: Final = 256
 MAX_ROW: Final = 1 << 30
 """Bytes of a row that is read, its images too."""
+_PIECE: Final = 1 << 19
+"""Bytes of rows that are Python's values at a time: memory that is used again costs a third."""
 _STREAM: Final = b"\xff\xff\xff\xff"
 
 
@@ -136,7 +138,7 @@ def _pieces(sizes: Any, first: int, end: int) -> Iterator[tuple[int, int]]:
     """Ranges of rows that are turned into Python's values at once; one that is too long stands alone."""
     held = 0
     for row in range(first, end):
-        if row > first and held + sizes[row] > BATCH_BYTES:
+        if row > first and held + sizes[row] > _PIECE:
             yield first, row
             first, held = row, 0
         held += int(sizes[row])
@@ -147,7 +149,8 @@ def _pieces(sizes: Any, first: int, end: int) -> Iterator[tuple[int, int]]:
 def _values(array: Any) -> list[Any]:
     """Python's values; text that is no UTF-8 as bytes, and what is nested around such a text as null."""
     try:
-        return array.to_pylist()  # type: ignore[no-any-return]
+        values: list[Any] = array.to_pylist()
+        return values
     except UnicodeDecodeError:
         return [_value(scalar) for scalar in array]
 

@@ -19,6 +19,7 @@ pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 
 Kind = Literal["pair", "conversation", "document", "text"]
 LLAVA_ROLES: Final = {"user": "human", "assistant": "gpt", "system": "system"}
+BAD_CONVERSATION: Final = "bad_conversation"
 _AT_A_TIME: Final = 256
 _OF_SHARDS: Final = frozenset({"uid", "key", "caption", "conversations", "nodes", "status", "error_message", "copy"})
 """Of a sample's row, what is told in another place, or is of its shard alone."""
@@ -62,7 +63,7 @@ class Item:
 
 
 def read_items(shard: Shard, counts: Mapping[str, int]) -> Iterator[Item | tuple[str, str]]:
-    """The copies of a shard's samples, in its order; in place of one that cannot be exported its uid and why.
+    """The copies of a shard's samples, in its order; in place of one that cannot be exported its uid and a code.
 
     Args:
         counts: by uid, how many copies.
@@ -80,8 +81,8 @@ def read_items(shard: Shard, counts: Mapping[str, int]) -> Iterator[Item | tuple
             continue
         try:
             fields = _fields(sample, nodes)
-        except ValueError as error:
-            yield sample.uid, str(error)
+        except ValueError:  # the plan of such a source says what is wrong with it
+            yield sample.uid, BAD_CONVERSATION
             continue
         told = rows.get(sample.uid, sample.meta)
         row = {name: _finite(value) for name, value in told.items() if name not in _OF_SHARDS}

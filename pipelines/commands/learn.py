@@ -57,8 +57,17 @@ def plan(
             help="A source's images with several captions, as `mmcorpus dedup --set annotations=true` writes them.",
         ),
     ] = None,
+    lengths: Annotated[
+        str | None,
+        typer.Option(
+            "--lengths",
+            help="Folder for how long each sample is, measured on Ray, once: later plans with the same tokenizer, "
+            "template and layout read it there.",
+        ),
+    ] = None,
     ledger: Annotated[str | None, typer.Option("--ledger", help="Folder for what became of each sample.")] = None,
     settings: SettingsOption = None,
+    num_cpus: CpusOption = None,
 ) -> None:
     """Decide which samples share a sequence, from their tokens and numbers of images alone: nothing is decoded.
 
@@ -70,12 +79,17 @@ def plan(
         mmcorpus plan --source chat=chat/shards --selection chat=chat.parquet --kind chat=conversation
         --tokenizer tok/ --out plan.parquet --set context_length=2048
 
+        mmcorpus plan --source web=data/shards --selection web=basic.parquet --tokenizer tok/ --out plan.parquet
+        --lengths data/lengths
+
         mmcorpus plan --source web=data/shards --selection web=unique.parquet --tokenizer tok/ --out plan.parquet
         --annotations web=data/dedup/same_image/annotations.parquet
     """
     from mmcorpus.packing.config import PlanConfig
     from mmcorpus.packing.inputs import Kind
+    from mmcorpus.packing.measure import measure_lengths
     from mmcorpus.packing.plan import PlanSource, make_plan
+    from mmcorpus.pipelines.stages.packing import over_ray
 
     folders, selections, kinds = named(source, "--source"), named(selection, "--selection"), named(kind, "--kind")
     captions = named(annotations, "--annotations")
@@ -90,8 +104,23 @@ def plan(
     if wrong:
         kinds_known = ", ".join(get_args(Kind))
         raise UsageError(f"--kind {wrong}: give NAME=KIND, of {kinds_known}, for a source that --source names")
+    config = read_config(PlanConfig, settings)
+    tables = {name: f"{lengths}/{name}" for name in folders if lengths is not None and name not in captions}
+    with Cluster(num_cpus, lazy=True) as cluster:
+        for name, out_of in tables.items():
+            spread = over_ray(cluster.start, out_of)
+            kept = measure_lengths(
+                folders[name],
+                kinds.get(name, "pair"),  # type: ignore[arg-type]
+                tokenizer=tokenizer,
+                config=config,
+                out=out_of,
+                map_fn=spread,
+            )
+            rows, shards, before = kept["rows"], kept["shards"], kept["kept"]
+            say(f"Lengths of {name}: {rows:,} rows in {shards:,} shards, {before:,} of them measured before")
     report = make_plan(
-        read_config(PlanConfig, settings),
+        config,
         tokenizer=tokenizer,
         sources={
             name: PlanSource(
@@ -99,6 +128,7 @@ def plan(
                 selection=selections[name],
                 kind=kinds.get(name, "pair"),  # type: ignore[arg-type]
                 annotations=captions.get(name),
+                lengths=tables.get(name),
             )
             for name, folder in folders.items()
         },
@@ -115,7 +145,9 @@ def plan(
         left_out = f", {report.captions_left_out:,} captions do not fit" if report.captions_left_out else ""
         say(f"{report.annotated:,} images have several captions{left_out}")
     for name, verdicts in report.verdicts.items():
-        say(f"  {name}: " + ", ".join(f"{count:,} {rule}" for rule, count in verdicts.items()))
+        often = f"; {report.shares[name]:.1%} of the positions, each seen {report.seen[name]:.3g} times"
+        most = f" ({report.most_seen[name]} at most)" if report.most_seen[name] > 1 else ""
+        say(f"  {name}: " + ", ".join(f"{count:,} {rule}" for rule, count in verdicts.items()) + often + most)
     say(f"Plan: {out}")
 
 
@@ -137,11 +169,11 @@ def pack(
 
         mmcorpus pack plan.parquet --source web=data/shards --tokenizer Qwen/Qwen2.5-1.5B --out packs/
 
-        mmcorpus pack plan.parquet --source web=data/shards --tokenizer tok/ --out packs/ --set sequences_per_shard=500
+        mmcorpus pack plan.parquet --source web=data/shards --tokenizer tok/ --out packs/ --set images=reference
     """
     from mmcorpus.packing.materialise import PackConfig, write_packs
     from mmcorpus.packing.pickles import write_pickles
-    from mmcorpus.pipelines.stages.packing import over_ray
+    from mmcorpus.pipelines.stages.packing import FEW_JOBS, over_ray
 
     config = read_config(PackConfig, settings)
     with budget_of(sample_budget), Cluster(num_cpus, lazy=True) as cluster:
@@ -151,11 +183,14 @@ def pack(
             tokenizer=tokenizer,
             shards=named(source, "--source"),
             out=out,
-            map_fn=over_ray(cluster.start, out),
+            map_fn=over_ray(cluster.start, out, few=0 if config.images == "resized" else FEW_JOBS),
         )
         if pickles:
             write_pickles(out, pickles, map_fn=over_ray(cluster.start, pickles, few=0))
     say(f"{counted(report.counts)}, {report.bytes / 1e6:,.1f} MB")
+    if report.stored:
+        arrived, kept = (report.stored.get(name, 0) / 1e6 for name in ("arrived_bytes", "stored_bytes"))
+        say(f"Images: {arrived:,.1f} MB as they arrived, {kept:,.1f} MB in the packs")
     if pickles:
         say(f"Pickles: {pickles}")
     say(f"Packs: {out}")
@@ -176,6 +211,9 @@ def train(
     tokenizer: Annotated[
         str | None, typer.Option("--tokenizer", help="Of Open-Qwen2VL's packs: theirs; the model's by default.")
     ] = None,
+    processes: Annotated[
+        int | None, typer.Option("--processes", help="Processes on this machine; one a GPU if not given.")
+    ] = None,
     device: DeviceOption = None,
     settings: SettingsOption = None,
 ) -> None:
@@ -183,7 +221,7 @@ def train(
 
     Open-Qwen2VL's pickles and JSON packs are taken as they are, without a plan: OUT/packs holds them as ours.
 
-    With several GPUs, run it under torchrun: every process calls the same command.
+    Trains on all GPUs of this machine, a process each. Several machines: torchrun starts this same command on each.
 
     **Examples**
 
@@ -193,11 +231,11 @@ def train(
         mmcorpus train packs/sft --kind sft --init training/pretrain --out training/sft --set
         optimizer.learning_rate=1e-5
 
-        torchrun --nproc-per-node 8 -m mmcorpus.pipelines.cli train packs/pretrain --out training/pretrain
-        --set compute.parallel=shard
+        torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29500
+        -m mmcorpus.pipelines.cli train packs/pretrain --out training/pretrain --set compute.parallel=shard
     """
     from mmcorpus.training import ModelConfig, SFTConfig, StageConfig
-    from mmcorpus.training import train as run
+    from mmcorpus.training.launch import launch
 
     if kind not in ("pretrain", "sft"):
         raise UsageError(f"--kind is {kind!r}; give pretrain or sft")
@@ -209,7 +247,8 @@ def train(
         _packs_of_others(path, f"{out.rstrip('/')}/{name}", tokenizer, init, parts) if path else path
         for path, name in ((packs, "packs"), (heldout, "packs.heldout"))
     )
-    report = run(
+    report = launch(
+        processes,
         stage,
         packed or packs,
         out,

@@ -45,6 +45,12 @@ def inspect(
     uid: Annotated[
         str | None, typer.Argument(metavar="[UID]", help="With a run: the whole story of this sample.")
     ] = None,
+    draw: Annotated[
+        str | None, typer.Option("--draw", metavar="FILE", help="Of packs: draw sequences, as one HTML page.")
+    ] = None,
+    sequence: Annotated[
+        list[int] | None, typer.Option("--sequence", metavar="N", help="With --draw: these; else the first four.")
+    ] = None,
 ) -> None:
     """Say what is in a file or folder that mmcorpus wrote, or tell the whole story of one sample of a run.
 
@@ -59,10 +65,23 @@ def inspect(
         mmcorpus inspect runs/demo/shards/pairs/00000.tar
 
         mmcorpus inspect runs/demo/training/sft
+
+        mmcorpus inspect runs/demo/packs/pretrain --draw pack.html --sequence 95
     """
     from mmcorpus.pipelines.report.inspect import describe, story
     from mmcorpus.pipelines.run.state import RunState
 
+    if draw is not None:
+        from mmcorpus.curation.store import storage
+        from mmcorpus.pipelines.report.packs import PackPage
+
+        page = PackPage(path)
+        numbers = sequence or range(min(4, len(page.reader)))
+        storage.write_bytes(draw, page.page(list(numbers)).encode())
+        say(f"Page: {draw}")
+        return
+    if sequence:
+        raise ValueError("--sequence chooses what --draw FILE draws; give both")
     RunState.load(path)  # of a run: raises for a record that is none
     for line in story(path, uid) if uid else describe(path):
         say(line)

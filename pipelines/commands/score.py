@@ -50,6 +50,8 @@ def score(
     are kept; others are made anew. Scorers that ask a model server (`mllm`) start one, or use the endpoints given; its
     answers are kept beside the scores, in answers/, so that nothing is asked twice.
 
+    Tars that nobody indexed yet (CC3M's, say) are indexed first, into shards/ beside the scores; see `mmcorpus index`.
+
     **Examples**
 
         mmcorpus score data/shards --out data/scores
@@ -70,6 +72,7 @@ def score(
     judges = read_scorers(scorers, settings or [])
     beside = posixpath.dirname(out.rstrip("/"))
     with budget_of(sample_budget), Cluster(num_cpus):
+        shards, unread = _indexed(shards, beside)
         report = score_shards(
             shards,
             out,
@@ -81,7 +84,28 @@ def score(
             answers=posixpath.join(beside, "answers"),
         )
     say(f"{out}: {report.samples:,} samples, {report.shards:,} shards, {report.skipped:,} of them scored before")
-    fail_if(f"shard {name}: {error}" for name, error in report.failed.items())
+    fail_if([*unread, *(f"shard {name}: {error}" for name, error in report.failed.items())])
+
+
+def _indexed(folder: str, beside: str) -> tuple[str, list[str]]:
+    """A folder of shards, or the one that is made of a folder's tars, which hold pairs, and why some cannot be read."""
+    from mmcorpus.curation.engine.output import read_record
+    from mmcorpus.curation.sources import IndexConfig, SourceError, index
+    from mmcorpus.curation.sources.inputs import find_inputs
+    from mmcorpus.curation.store.shards import list_shards, no_shards
+
+    if list_shards(folder):
+        return folder, []
+    try:
+        find_inputs([folder], ("tar",))
+    except SourceError:
+        raise no_shards(folder) from None
+    if read_record(folder) is not None:  # a download that was not finished
+        raise no_shards(folder)
+    made = posixpath.join(beside, "shards")
+    report = index(IndexConfig(), [folder], made, posixpath.join(beside, "ledger"), formats=("tar",))
+    say(f"{made}: {report.samples:,} samples of {report.rows:,} rows of {folder}, whose images stay there")
+    return made, [f"{name}: {error}" for name, error in report.failed.items()]
 
 
 def evaluations(

@@ -12,6 +12,7 @@ HTML, sliders are ipywidgets; `notebooks/` shows them all.
 from mmcorpus.pipelines.notebook.duplicates import cluster_sizes, clusters, s_curve
 from mmcorpus.pipelines.notebook.gallery import gallery
 from mmcorpus.pipelines.notebook.overlap import jaccard, plot_overlap, regions
+from mmcorpus.pipelines.notebook.packed import draw_pack
 from mmcorpus.pipelines.notebook.plots import correlations, distribution, joint, learning
 from mmcorpus.pipelines.notebook.runs import Run
 from mmcorpus.pipelines.notebook.thresholds import disagreement, threshold_slider
@@ -23,6 +24,7 @@ __all__ = [
     "correlations",
     "disagreement",
     "distribution",
+    "draw_pack",
     "gallery",
     "jaccard",
     "joint",

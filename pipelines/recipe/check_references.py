@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from mmcorpus.curation.selection.config import SelectConfig
 from mmcorpus.curation.store import storage
+from mmcorpus.packing.layout import PerImage
 from mmcorpus.pipelines.recipe.check_passes import findings as _passes
 from mmcorpus.pipelines.recipe.check_passes import missing_score
 from mmcorpus.pipelines.recipe.populations import (
@@ -23,6 +24,7 @@ from mmcorpus.pipelines.recipe.populations import (
 from mmcorpus.pipelines.recipe.problems import Path, Problem, suggestion
 from mmcorpus.pipelines.recipe.schema import DFN, NAME, ON, WEB, Recipe
 from mmcorpus.pipelines.recipe.yaml_source import YamlSource
+from mmcorpus.training.config.model import layout_name, same_layout
 
 
 def problems(recipe: Recipe, source: YamlSource) -> list[Problem]:
@@ -245,9 +247,14 @@ def _packs(recipe: Recipe) -> Iterable[Finding]:
                 yield ("pack", name, "mix", source), _not_packed(source, config.sources)
             elif share <= 0:
                 yield ("pack", name, "mix", source), f"{share}; give more than 0, or take it out of `sources`"
-        missing = [source for source in config.sources if config.mix and source not in config.mix]
+        for group, own in config.mix_groups.items():
+            for source in own.sources:
+                if source not in config.sources:
+                    yield ("pack", name, "mix_groups", group), _not_packed(source, config.sources)
+        missing = [source for source in config.sources if config.mixed and source not in config.mixed]
         if missing:
-            yield ("pack", name, "mix"), f"says nothing of {', '.join(missing)}; give each source a share"
+            key = "mix" if config.mix else "mix_groups"
+            yield ("pack", name, key), f"says nothing of {', '.join(missing)}; give each source a share"
         yield from _annotations(recipe, name)
         yield from _layout(recipe, name)
 
@@ -257,11 +264,6 @@ def _layout(recipe: Recipe, name: str) -> Iterable[Finding]:
     config = recipe.file.pack[name]
     if config.layout is not None and config.layout.kind != "square" and config.format == "both":
         yield ("pack", name, "format"), "Open-Qwen2VL's pickles hold squares; leave the layout out, or the pickles"
-    kinds = {source: recipe.file.sources[source].kind for source in config.sources if source in recipe.file.sources}
-    documents = [source for source, kind in kinds.items() if kind == "document"]
-    if documents and not isinstance(config.per_image, int):
-        text = f"{config.per_image.kind!r} asks for images' sizes, which documents' rows do not say: {documents[0]!r}"
-        yield ("pack", name, "layout"), f"{text} needs the kind square or mm1"
 
 
 def _not_packed(source: str, sources: Iterable[str]) -> str:
@@ -312,26 +314,33 @@ def _training(recipe: Recipe) -> Iterable[Finding]:
 
 def _fit(recipe: Recipe, stage: str, pack: str) -> Iterable[Finding]:
     config = recipe.file.pack[pack]
-    tokens, place = _tokens_per_image(recipe, stage)
-    if config.layout is not None and config.layout.kind != "square":
-        text = f"pack {pack!r} has the layout {config.layout.kind!r}; the trainer renders squares alone"
-        yield ("train", "stages", stage, "pack"), text
-    elif tokens is not None and config.per_image != tokens:
-        numbers = f"{tokens}, but pack {pack!r} has {config.per_image}"
+    layout, place = _image_layout(recipe, stage)
+    packed = config.per_image if config.layout is None else config.layout
+    if layout is None or same_layout(packed, layout):
+        return
+    if isinstance(layout, int) and isinstance(config.per_image, int) and config.layout is None:
+        numbers = f"{layout}, but pack {pack!r} has {config.per_image}"
         yield place, f"{numbers}; planner and model must agree, or the stage takes a `tokens_per_image` of its own"
+    else:
+        text = f"{layout_name(layout)}, but pack {pack!r} has {layout_name(packed)}"
+        yield place, f"{text}; planner and model must agree, or the stage takes a `layout` of its own"
 
 
-def _tokens_per_image(recipe: Recipe, stage: str) -> tuple[int | None, Path]:
-    """Positions of an image in a stage, and the setting that says so: its own, its predecessors' or the model's."""
+def _image_layout(recipe: Recipe, stage: str) -> tuple[PerImage | None, Path]:
+    """What an image becomes in a stage, and the setting that says so: its own, its predecessors' or the model's."""
     stages, seen, name = recipe.stages, set[str](), stage
     while name in stages and name not in seen:
         seen.add(name)
-        if (own := stages[name].config.tokens_per_image) is not None:
-            return own, ("train", "stages", name, "tokens_per_image")
+        config = stages[name].config
+        if (own := config.image_layout) is not None:
+            return own, ("train", "stages", name, "layout" if config.tokens_per_image is None else "tokens_per_image")
         if stages[name].links.init is None:
             break
         name = str(stages[name].links.init)
-    return recipe.model.tokens_per_image if recipe.model is not None else None, ("train", "model", "tokens_per_image")
+    if recipe.model is None:
+        return None, ("train", "model")
+    layout = recipe.model.layout
+    return layout, ("train", "model", "tokens_per_image" if isinstance(layout, int) else "layout")
 
 
 def _evaluations(recipe: Recipe) -> Iterable[Finding]:

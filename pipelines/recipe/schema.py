@@ -236,6 +236,11 @@ class PackEntry(PlanConfig):
     """`webdataset` is what the trainer reads; `both` adds Open-Qwen2VL's layout, a pickle a sequence."""
     sequences_per_shard: int = 1000
     """Packed sequences in one shard."""
+    images: Literal["original", "resized", "reference"] = "original"
+    """`original`: as they arrived. `resized`: once, the shorter side to `image_side`. `reference`: where they lie in
+    the sources' shards, which must then stay."""
+    image_side: int = 512
+    """Pixels of a resized image's shorter side; smaller images, and those whose bytes would grow, stay as they are."""
     annotations: dict[str, str] = field(default_factory=dict)
     """By source of pairs, the pass of `dedup` that says which images have several captions, e.g. `{pairs: same_image}`:
     it has `annotations: true`, and the selection keeps `same_image.rank == 0`."""
@@ -248,6 +253,13 @@ class PackEntry(PlanConfig):
             raise ValueError(f"sources names one twice: {list(self.sources)}")
         if self.sequences_per_shard < 1:
             raise ValueError(f"sequences_per_shard is {self.sequences_per_shard}; give 1 or more")
+        if self.image_side < 1:
+            raise ValueError(f"image_side is {self.image_side}; give 1 or more")
+        if self.images == "resized" and not isinstance(self.per_image, int):
+            raise ValueError(
+                f"images is resized, but under the layout {self.per_image.kind!r} an image's size decides its length: "
+                "give original or reference"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,6 +272,12 @@ class TrainConfig:
     """By name: `pack`, `init`, and the settings of training.StageConfig (of SFTConfig, for conversations)."""
     device: str | None = None
     """cpu or cuda; null for what is there."""
+    processes: int | None = None
+    """Processes that train together on this machine; null for one a GPU. No stage is done again because it changed."""
+
+    def __post_init__(self) -> None:
+        if self.processes is not None and self.processes < 1:
+            raise ValueError(f"processes is {self.processes}; give 1 or more, or null for one a GPU")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -89,6 +89,8 @@ def _packs(path: str) -> Lines:
         f"{positions / capacity if capacity else 0:.1%} full, {len(manifest['shards'])} shards"
     )
     yield f"  tokenizer {manifest['tokenizer']['name']}, {manifest['tokenizer']['vocabulary_size']:,} ids"
+    for source, folder in manifest.get("references", {}).items():
+        yield f"  images of {source} are referred to in {folder}, seen from here"
     if len(reader):
         first = reader[0]
         lengths = ", ".join(map(str, first.lengths[:12])) + (" …" if len(first.lengths) > 12 else "")

@@ -1,6 +1,8 @@
 """The report's view of packs and training: fill, loss curves, held-out losses."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -40,10 +42,35 @@ def packs(run: str, stages: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]
                 "images": images,
                 "tokens": int(manifest["counts"]["tokens"]) - images,
                 "context_length": context,
+                "seen": seen(run, name),
                 "svg": svg.histogram(lengths.astype(np.float64), np.ones(len(lengths), dtype=bool), f"fill of {name}"),
             }
         )
     return rows
+
+
+def seen(run: str, pack: str) -> list[dict[str, Any]]:
+    """By source, how often its samples are in a pack: `samples`, `mean`, and `times` ([how often, samples], …).
+
+    Copies of a sample are numbered in the plan, so that columns of it alone tell.
+    """
+    path = storage.join(run, "plans", f"{pack}.parquet")
+    if not storage.exists(path):
+        return []
+    copies: dict[str, Counter[int]] = {}
+    with storage.open_parquet(path) as parquet:
+        for window in range(parquet.num_row_groups):
+            rows = parquet.read_row_group(window, columns=["source", "copy", "part"])
+            rows = rows.filter(pc.equal(rows["part"], 0)).group_by(["source", "copy"]).aggregate([([], "count_all")])
+            for row in rows.to_pylist():
+                copies.setdefault(row["source"], Counter())[row["copy"]] += row["count_all"]
+    found = []
+    for source, counted in sorted(copies.items()):
+        at_least = [counted[copy] for copy in range(max(counted) + 1)]
+        times = [[number, a - b] for number, (a, b) in enumerate(pairwise([*at_least, 0]), start=1) if a > b]
+        mean = sum(at_least) / at_least[0] if at_least[0] else 0.0
+        found.append({"source": source, "samples": at_least[0], "mean": mean, "times": times})
+    return found
 
 
 def curve(label: str, lines: Sequence[dict[str, Any]], key: str, *, dots: bool = False) -> svg.Line:
@@ -71,6 +98,7 @@ def training(run: str, order: Sequence[str] = ()) -> dict[str, Any] | None:
     charts = list[dict[str, Any]]()
     for key, title, text, dots in (
         ("loss", "training loss", "nats per target token", False),
+        ("mfu", "model FLOPs utilisation", "useful FLOPs as a share of the devices' peak", False),
         ("heldout_loss", "held-out loss", "nats per target token, samples never trained on", True),
     ):
         charts += curve_chart(title, text, (curve(stage, found, key, dots=dots) for stage, found in metrics.items()))

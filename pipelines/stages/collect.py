@@ -119,6 +119,7 @@ def download(
         "images_per_second": round(report.images_per_second, 2),
     }
     failed = failures({failure.shard: failure.error for failure in report.failed_shards})
+    failed += [f"{path}: not one of its rows can be read (bad_row): is it a list?" for path in report.unreadable_lists]
     content = shards_content(shards, failed)
     return Result(counts=shown, failures=failed, content=content, parts={MADE_WITH: made_with})
 

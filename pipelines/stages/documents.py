@@ -181,6 +181,7 @@ class _Documents:
         return Stage(
             name=f"{source}/place",
             config={**plain(config), "download": plain(self.config, DOWNLOAD_VOLATILE)},
+            version="2",  # nodes say the sizes of the images that are there
             needs=(f"{source}/extract", f"{source}/capture", *needs),
             outputs=(*shards, f"ledger/{self.images}/download.parquet"),
             ray="yes",
@@ -215,6 +216,7 @@ class _Documents:
         return Stage(
             name=f"{source}/trim",
             config={"opt_out": self.entry.opt_out, "decided": sorted(chosen)},
+            version="2",
             needs=(f"{source}/extract", f"{source}/capture", f"{source}/place", *(f"{name}/select" for name in chosen)),
             outputs=(f"shards/{self.trimmed}", f"ledger/{source}/trim.parquet"),
             invalidated_by=(),  # the view knows the decisions that it was made by

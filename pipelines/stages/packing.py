@@ -2,19 +2,23 @@
 
 import contextlib
 import dataclasses
+import hashlib
+import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
-from mmcorpus.curation.engine.made_from import file_digest, plain, table_digest
+from mmcorpus.curation.engine.made_from import digest, file_digest, plain, table_digest
 from mmcorpus.curation.engine.stage import Result, Stage
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.shards import list_shards
 from mmcorpus.packing.config import PlanConfig
 from mmcorpus.packing.documents import parse_nodes
 from mmcorpus.packing.inputs import read_texts
-from mmcorpus.packing.materialise import PackConfig, write_packs
-from mmcorpus.packing.plan import PlanSource, make_plan
+from mmcorpus.packing.materialise import PackConfig, files_below, write_packs
+from mmcorpus.packing.measure import measure_lengths, measuring
+from mmcorpus.packing.plan import PlanReport, PlanSource, make_plan
 from mmcorpus.packing.turns import parse_conversation
 from mmcorpus.packing.vocabulary import train_tokenizer
 from mmcorpus.pipelines.recipe.schema import DEDUP, PackEntry
@@ -23,15 +27,24 @@ from mmcorpus.pipelines.stages.context import HELDOUT, RunContext, counts
 FEW_JOBS: Final = 2
 """So many pack shards are written sooner here than workers have imported what writing needs."""
 TOKENIZER: Final = "tokenizer/train"
+_TOKENIZER_FILES: Final = (".json", ".jinja", ".txt", ".model", ".tiktoken")
+"""What tokenizers are read from; a model's weights may lie in the same folder."""
 
 
 def packing_stages(run: RunContext) -> Iterator[Stage]:
-    """The tokenizer, and of each pack the plan and the shards, then those of what is held out."""
+    """The tokenizer, and of each pack its sources' lengths, the plan and the shards, then those of what is held out."""
     config = run.file.tokenizer
     if config is not None and config.train is not None and run.file.pack:
         yield _tokenizer(run, config.train.vocab_size)
     ledgered: set[str] = set()
+    measured: set[str] = set()
     for name, pack in run.file.pack.items():
+        for source in pack.sources:
+            if source not in pack.annotations:
+                stage = _lengths(run, source, pack)
+                if stage.name not in measured:
+                    measured.add(stage.name)
+                    yield stage
         # The run's ledger follows each sample into the first pack that takes it; what another pack of the same source
         # makes of it stays beside that pack's plan.
         own = [source for source in pack.sources if source not in ledgered]
@@ -103,7 +116,53 @@ def _tokenizer_of(run: RunContext) -> tuple[str, dict[str, str], tuple[str, ...]
     if config.train is not None:
         return run.at("tokenizer"), {}, (TOKENIZER,)
     assert config.name is not None
-    return config.name, {"tokenizer": config.name}, ()
+    return config.name, {"tokenizer": config.name, **tokenizer_files(config.name)}, ()
+
+
+def tokenizer_files(name: str) -> dict[str, str]:
+    """The digest of a tokenizer's folder, so that an edited template or vocabulary is noticed; none of a hub name."""
+    if "://" not in name and not os.path.isdir(name):
+        return {}
+    hashes = {
+        file: storage.sha256(storage.join(name, file)) for file in files_below(name) if file.endswith(_TOKENIZER_FILES)
+    }
+    return {"tokenizer_files": hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()[:32]}
+
+
+def _measured(run: RunContext, source: str, pack: PackEntry) -> tuple[str, str, dict[str, Any]]:
+    """The stage that measures a pack's source, its folder, and the settings that it measures by, which packs share."""
+    _, named, _ = _tokenizer_of(run)
+    settings = {**measuring(run.file.sources[source].kind, pack), **named}
+    name = f"{source}/lengths-{digest(settings)[:8]}"
+    return name, f"lengths/{name.replace('/lengths', '')}", settings
+
+
+def _lengths(run: RunContext, source: str, pack: PackEntry) -> Stage:
+    """How long a source's samples are: those of all its shards, whatever is selected."""
+    name, folder, settings = _measured(run, source, pack)
+    tokenizer, _, made_by = _tokenizer_of(run)
+    kind = run.file.sources[source].kind
+
+    def work() -> Result:
+        found = measure_lengths(
+            _shards(run, source), kind, tokenizer=tokenizer, config=_config(pack), out=run.at(folder),
+            map_fn=over_ray(run.start_ray, run.at(folder)),
+        )  # fmt: skip
+        return Result(counts=found)
+
+    return Stage(
+        name=name,
+        config=plain(settings),
+        needs=(*_rows(run, [source]), *made_by),
+        outputs=(folder,),
+        invalidated_by=(),  # each table knows what it was made from
+        ray="maybe",
+        run=work,
+    )
+
+
+def _config(pack: PackEntry) -> PlanConfig:
+    return PlanConfig(**{field.name: getattr(pack, field.name) for field in dataclasses.fields(PlanConfig)})
 
 
 def _pack(
@@ -112,15 +171,19 @@ def _pack(
     """The plan and the shards of a pack, or of what is held out from it."""
     from mmcorpus.curation.dedup.annotations import FILE
 
-    config = PlanConfig(**{field.name: getattr(pack, field.name) for field in dataclasses.fields(PlanConfig)})
+    config = _config(pack)
     if heldout:  # held-out samples are all packed, as they are: a mixture is for learning
-        config = dataclasses.replace(config, mix={})
+        config = dataclasses.replace(config, mix={}, mix_groups={}, epochs=1.0)
     tokenizer, named, made_by = _tokenizer_of(run)
     title = f"{name}.{HELDOUT}" if heldout else name
     sources = [source for source in pack.sources if not heldout or run.keeps_aside(source)]
     kinds = {source: run.file.sources[source].kind for source in sources}
     annotated = {source: own for source, own in pack.annotations.items() if source in sources}
+    lengths = {source: _measured(run, source, pack) for source in sources if source not in annotated}
     plan, packs, own_ledger = f"plans/{title}.parquet", f"packs/{title}", f"plans/{title}.ledger"
+
+    stored = PackConfig(**{field.name: getattr(pack, field.name) for field in dataclasses.fields(PackConfig)})
+    how = {name: value for name, value in dataclasses.asdict(stored).items() if value != getattr(PackConfig(), name)}
 
     def make() -> Result:
         given = {
@@ -129,6 +192,7 @@ def _pack(
                 selection=run.selection(source, *([HELDOUT] if heldout else [])),
                 kind=kind,
                 annotations=run.at(DEDUP, annotated[source], FILE) if source in annotated else None,
+                lengths=run.at(lengths[source][1]) if source in lengths else None,
             )
             for source, kind in kinds.items()
         }
@@ -142,6 +206,7 @@ def _pack(
             "mixing": round(report.mixing, 4),
             "packing_factor": round(report.packing_factor, 4),
             **{name: count for name, count in rare.items() if count},
+            **_shown_mixture(report),
             "dropped": {rule: count for rule, count in verdicts.items() if rule != ledger.KEPT},
         }
         return Result(counts=shown, content=table_digest(run.at(plan)))
@@ -149,14 +214,15 @@ def _pack(
     def write() -> Result:
         out = run.at(packs)
         report = write_packs(
-            PackConfig(sequences_per_shard=pack.sequences_per_shard),
+            stored,
             plan=run.at(plan),
             tokenizer=tokenizer,
             tokenizer_name=named.get("tokenizer"),
             shards={source: _shards(run, source) for source in sources},
             out=out,
             ledger_root=run.at(own_ledger),
-            map_fn=over_ray(run.start_ray, out),
+            # Decoders may take their process down.
+            map_fn=over_ray(run.start_ray, out, few=0 if stored.images == "resized" else FEW_JOBS),
         )
         for source in ledgered:  # the plan's verdicts, amended for images that are missing
             verdicts = storage.read_bytes(run.at(own_ledger, source, "pack.parquet"))
@@ -167,7 +233,10 @@ def _pack(
             write_pickles(out, f"{out}.pickles", map_fn=over_ray(run.start_ray, f"{out}.pickles", few=0))
         dropped = sum(count for rules in report.dropped.values() for count in rules.values())
         written = {"bytes": report.bytes, "shards": report.written + report.resumed, "dropped": dropped}
-        return Result(counts={**report.counts, **written}, content=file_digest(storage.join(out, "manifest.json")))
+        saved = {f"images_{name}": count for name, count in report.stored.items()}
+        return Result(
+            counts={**report.counts, **written, **saved}, content=file_digest(storage.join(out, "manifest.json"))
+        )
 
     planning = Stage(
         name=f"{title}/plan",
@@ -177,18 +246,21 @@ def _pack(
             "sources": kinds,
             **({"annotations": annotated} if annotated else {}),
         },
-        version="3",  # sequences are filled exactly
+        # 3: sequences are filled exactly. 4: conversations have their rows' images, tiled images a column of crops, and
+        # a mixture holds in each window.
+        version="4" if config.counts_crops or config.mixed or "conversation" in kinds.values() else "3",
         needs=(
             *_selected(run, sources),
             *(f"{DEDUP}/{own}#{FILE}" for own in dict.fromkeys(annotated.values())),
             *made_by,
+            *(stage for stage, *_ in lengths.values()),
         ),
         outputs=(plan, own_ledger),
         run=make,
     )
     writing = Stage(
         name=f"{title}/packs",
-        config={"format": pack.format, "sequences_per_shard": pack.sequences_per_shard, **named},
+        config={"format": pack.format, "sequences_per_shard": pack.sequences_per_shard, **how, **named},
         needs=(planning.name, *_rows(run, sources), *made_by),
         outputs=(
             packs,
@@ -200,6 +272,16 @@ def _pack(
         run=write,
     )
     return planning, writing
+
+
+def _shown_mixture(report: PlanReport) -> dict[str, Any]:
+    """Of several sources, or of copies, the shares of positions and how often samples are used."""
+    if len(report.seen) == 1 and report.most_seen[next(iter(report.seen))] <= 1:
+        return {}
+    rounded = {
+        name: {source: round(own, 4) for source, own in getattr(report, name).items()} for name in ("shares", "seen")
+    }
+    return {**rounded, "most_seen": report.most_seen}
 
 
 def over_ray(

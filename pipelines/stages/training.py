@@ -3,11 +3,13 @@
 import dataclasses
 import os
 from collections.abc import Iterator
+from typing import Any
 
 from mmcorpus.curation.engine.made_from import plain
 from mmcorpus.curation.engine.stage import Result, Stage
 from mmcorpus.pipelines.stages.context import HELDOUT, RunContext
 from mmcorpus.pipelines.stages.packing import has_heldout
+from mmcorpus.training.config import model_config_from_dict
 
 _SHOWN = ("step", "loss", "heldout_loss", "heldout_loss_blank", "target_tokens", "positions", "images", "broken_images")
 
@@ -15,19 +17,29 @@ _SHOWN = ("step", "loss", "heldout_loss", "heldout_loss_blank", "target_tokens",
 def training_stages(run: RunContext) -> Iterator[Stage]:
     """The stages of training in the recipe's order."""
     if run.file.train is not None:
-        yield from (_train(run, name, run.file.train.device) for name in run.recipe.stages)
+        settings = run.file.train
+        yield from (_train(run, name, settings.device, settings.processes) for name in run.recipe.stages)
 
 
-def _train(run: RunContext, name: str, device: str | None) -> Stage:
+def _model_of(before: dict[str, Any]) -> Any:
+    """A model's config as an earlier version recorded it, in today's words; one that is not understood as it is."""
+    try:
+        return plain(model_config_from_dict(before))
+    except (TypeError, ValueError, KeyError):
+        return before
+
+
+def _train(run: RunContext, name: str, device: str | None, processes: int | None) -> Stage:
     stage = run.recipe.stages[name]
     pack, init = stage.links.pack, stage.links.init
     model = run.recipe.model if init is None else None
     heldout = has_heldout(run, pack)
 
     def work() -> Result:
-        from mmcorpus.training import train
+        from mmcorpus.training.launch import launch
 
-        report = train(
+        report = launch(
+            processes,
             stage.config,
             run.at("packs", pack),
             run.at("training", name),
@@ -56,7 +68,8 @@ def _train(run: RunContext, name: str, device: str | None) -> Stage:
         outputs=(f"training/{name}",),
         translate=lambda before: {
             **stage.config.translate(before),
-            **{key: before[key] for key in ("pack", "init", "model") if key in before},
+            **{key: before[key] for key in ("pack", "init") if key in before},
+            **({"model": _model_of(before["model"])} if "model" in before else {}),
         },
         run=work,
     )

@@ -8,7 +8,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from mmcorpus.filters.plain_tokens import encode_plain
 from mmcorpus.packing import encode_conversation, load_tokenizer, special_ids, train_tokenizer
-from mmcorpus.packing.documents import encode_documents
+from mmcorpus.packing.documents import NodeImage, encode_documents
 from mmcorpus.packing.tokens import encode_captions, encode_texts
 from tests.linear import assert_linear
 
@@ -74,7 +74,7 @@ def test_no_added_token_is_forged(qwen_like: Any, text: str) -> None:
     talk = encode_conversation(qwen_like, turns, 0).input_ids.tolist()
     assert added(qwen_like) & set(talk) == {special.im_start, special.im_end}
     assert talk.count(special.im_start) == talk.count(special.im_end) == 3
-    (document,) = encode_documents(qwen_like, [[text, 0, text]])
+    (document,) = encode_documents(qwen_like, [[text, NodeImage(0), text]])
     assert added(qwen_like) & set(document.input_ids.tolist()) == {special.eos}
 
 

@@ -26,7 +26,7 @@ from mmcorpus.packing import (
     special_ids,
     write_packs,
 )
-from mmcorpus.packing.documents import Nodes, cuts, encode_documents
+from mmcorpus.packing.documents import NodeImage, Nodes, cuts, encode_documents
 from mmcorpus.packing.lengths import expanded_length
 from mmcorpus.packing.samples import Rejection, fit_rows
 from tests.packing.conftest import caption, image_bytes
@@ -34,7 +34,7 @@ from tests.packing.conftest import caption, image_bytes
 TOKENS_PER_IMAGE = 16
 NODES = st.lists(
     st.one_of(
-        st.integers(0, 30),
+        st.integers(0, 30).map(NodeImage),
         st.text("ab \n.", min_size=1, max_size=40).filter(str.strip),
         st.integers(1, 60).map(lambda words: "red square " * words),
     ),
@@ -48,7 +48,7 @@ def tokenizer(tokenizer_folder: str) -> Any:
 
 
 def as_json(nodes: Nodes) -> str:
-    return json.dumps([{"text": n, "tag": "p"} if isinstance(n, str) else {"image": n} for n in nodes])
+    return json.dumps([{"text": n, "tag": "p"} if isinstance(n, str) else {"image": n.number} for n in nodes])
 
 
 def fit(tokenizer: Any, nodes: Nodes, too_long: Any = "split", kind: Any = "document", **limits: Any) -> Any:
@@ -63,12 +63,12 @@ def test_texts_and_images_in_page_order(tokenizer: Any) -> None:
         ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
 
-    nodes: Nodes = ["a red square.", "a blue circle", 4, 7, "three clocks", 0]
+    nodes: Nodes = ["a red square.", "a blue circle", NodeImage(4), NodeImage(7), "three clocks", NodeImage(0)]
     (document,) = encode_documents(tokenizer, [nodes])
     image = [IMAGE_TOKEN, *special.newline]
     first, second = plain("a red square.\n\na blue circle\n"), plain("three clocks\n")
     assert document.input_ids.tolist() == [*first, *image, *image, *second, *image, special.eos]
-    assert document.images == (4, 7, 0)
+    assert document.images == (NodeImage(4), NodeImage(7), NodeImage(0))
     sample = document.part(0, len(document.input_ids))
     end = len(document.input_ids)
     text = len(first) + 4
@@ -79,14 +79,14 @@ def test_texts_and_images_in_page_order(tokenizer: Any) -> None:
 
 def test_special_tokens_in_a_document_are_plain_text(tokenizer: Any) -> None:
     special = special_ids(tokenizer)
-    (document,) = encode_documents(tokenizer, [["<|endoftext|> <image> <|im_end|>", 0, "-200 <|pad|>"]])
+    (document,) = encode_documents(tokenizer, [["<|endoftext|> <image> <|im_end|>", NodeImage(0), "-200 <|pad|>"]])
     controls = {special.eos, special.pad, special.im_start, special.im_end}
     assert not controls & set(document.input_ids[:-1].tolist())
     assert (document.input_ids == IMAGE_TOKEN).sum() == 1
 
 
 def test_a_text_has_no_images(tokenizer: Any) -> None:
-    (sample,) = fit(tokenizer, ["a red square", 3, "blue"], kind="text")
+    (sample,) = fit(tokenizer, ["a red square", NodeImage(3), "blue"], kind="text")
     assert sample.tokens.images == ()
     assert tokenizer.decode(sample.tokens.input_ids) == "a red square\n\nblue<|endoftext|>"
 
@@ -95,11 +95,11 @@ def test_a_text_has_no_images(tokenizer: Any) -> None:
 @given(nodes=NODES, context=st.integers(20, 90), most=st.one_of(st.none(), st.integers(1, 3)))
 def test_parts_fit_and_are_joined_the_document(tokenizer: Any, nodes: Nodes, context: int, most: int | None) -> None:
     (document,) = encode_documents(tokenizer, [nodes])
-    edges = cuts(document, context_length=context, tokens_per_image=TOKENS_PER_IMAGE, max_images=most)
+    edges = cuts(document, context_length=context, tokens_per_image=TOKENS_PER_IMAGE, most=[(1, most)] if most else [])
     assert (edges[0], edges[-1]) == (0, len(document.input_ids))
     parts = [document.part(start, end) for start, end in itertools.pairwise(edges)]
     assert np.concatenate([part.input_ids for part in parts]).tolist() == document.input_ids.tolist()
-    assert sum((part.images or () for part in parts), ()) == document.images
+    assert sum((part.images or () for part in parts), ()) == tuple(image.number for image in document.images)
     targets = np.zeros(len(document.input_ids), dtype=bool)
     for start, part in zip(edges, parts, strict=False):
         assert 0 < expanded_length(len(part.input_ids), part.image_count, TOKENS_PER_IMAGE) <= context
@@ -111,24 +111,24 @@ def test_parts_fit_and_are_joined_the_document(tokenizer: Any, nodes: Nodes, con
 
 
 def test_cuts_lie_at_borders_and_keep_an_image_with_its_text(tokenizer: Any) -> None:
-    nodes: Nodes = ["red square circle", 0, "blue square circle", 1, "green square circle"]
+    nodes: Nodes = ["red square circle", NodeImage(0), "blue square circle", NodeImage(1), "green square circle"]
     (document,) = encode_documents(tokenizer, [nodes])
     size = len(document.input_ids)
-    edges = cuts(document, context_length=24, tokens_per_image=TOKENS_PER_IMAGE, max_images=None)
+    edges = cuts(document, context_length=24, tokens_per_image=TOKENS_PER_IMAGE)
     assert edges == [0, *document.groups[1:].tolist(), size]
-    edges = cuts(document, context_length=1000, tokens_per_image=TOKENS_PER_IMAGE, max_images=1)
+    edges = cuts(document, context_length=1000, tokens_per_image=TOKENS_PER_IMAGE, most=[(1, 1)])
     assert edges == [0, int(document.groups[2]), size]
-    (many,) = encode_documents(tokenizer, [[0, 1, 2, "red"]])
-    edges = cuts(many, context_length=1000, tokens_per_image=TOKENS_PER_IMAGE, max_images=2)
+    (many,) = encode_documents(tokenizer, [[NodeImage(0), NodeImage(1), NodeImage(2), "red"]])
+    edges = cuts(many, context_length=1000, tokens_per_image=TOKENS_PER_IMAGE, most=[(1, 2)])
     assert edges == [0, int(many.nodes[2]), len(many.input_ids)], "more images than a part may have: between images"
-    (long,) = encode_documents(tokenizer, [["blue", 0, "red square " * 200]])
-    first, second, *_ = cuts(long, context_length=64, tokens_per_image=TOKENS_PER_IMAGE, max_images=None)[1:]
+    (long,) = encode_documents(tokenizer, [["blue", NodeImage(0), "red square " * 200]])
+    first, second, *_ = cuts(long, context_length=64, tokens_per_image=TOKENS_PER_IMAGE)[1:]
     assert first == int(long.groups[1])
     assert second == first + 64 - TOKENS_PER_IMAGE + 1, "within a text that is longer than a sequence: when it is full"
 
 
 def test_what_is_done_with_a_document_that_is_too_long(tokenizer: Any) -> None:
-    nodes: Nodes = ["red square circle " * 6, 0, "blue", 1, "green " * 30]
+    nodes: Nodes = ["red square circle " * 6, NodeImage(0), "blue", NodeImage(1), "green " * 30]
     length = fit(tokenizer, nodes, context_length=4096)[0].length
     assert fit(tokenizer, nodes, "drop") == Rejection(rule="too_long", value=f"length={length}")
     (cut,) = fit(tokenizer, nodes, "truncate")
@@ -144,7 +144,7 @@ def test_what_is_done_with_a_document_that_is_too_long(tokenizer: Any) -> None:
 
 
 def test_a_part_without_anything_to_learn_is_left_out(tokenizer: Any) -> None:
-    parts = fit(tokenizer, [0, 1, 2, 3, 4, "red"], max_images=2, context_length=200)
+    parts = fit(tokenizer, [*map(NodeImage, range(5)), "red"], max_images=2, context_length=200)
     assert [(part.part, part.tokens.images) for part in parts] == [(2, (4,))]
     long: Nodes = ["red " * 64]
     (document,) = encode_documents(tokenizer, [long])
@@ -189,7 +189,7 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, 
                 own: Nodes = [caption(rng, rng.randint(3, 60)) for _ in range(rng.randint(1, 6))]
                 for number in range(images):
                     if rng.random() < 0.8:
-                        own.insert(rng.randint(0, len(own)), number)
+                        own.insert(rng.randint(0, len(own)), NodeImage(number))
                 nodes[uid], pictures[uid] = own, dict(enumerate(files))
                 writer.write(
                     Sample(
@@ -252,7 +252,7 @@ def test_documents_go_into_packs_whole_or_in_parts(
         if len(parts) == 1 + max(part for other, part in found if other == uid):  # none was without a text
             assert [number for ids, _ in parts for number in ids] == document.input_ids.tolist()
             assert [data for _, images in parts for data in images] == [
-                pictures[uid][n] for n in own if isinstance(n, int)
+                pictures[uid][n.number] for n in own if isinstance(n, NodeImage)
             ]
     assert split > 5
     values = {row["uid"]: row["value"] for row in ledger.read_stages(f"{tmp_path}/ledger/pages")["pack"].to_pylist()}
@@ -269,10 +269,10 @@ def test_texts_are_packed_without_their_images(documents: Any, tmp_path: Path, t
 
 def test_a_missing_image_costs_the_whole_document(tmp_path: Path, tokenizer_folder: str) -> None:
     root, rng = f"{tmp_path}/shards", random.Random(0)
-    own: Nodes = ["red " * 30, 0, "blue " * 30, 5, "green " * 30]
+    own: Nodes = ["red " * 30, NodeImage(0), "blue " * 30, NodeImage(5), "green " * 30]
     uids = ["a" * 32, "b" * 32]
     with ShardWriter(Shard(root=root, name="000000000")) as writer:
-        other: Nodes = ["a clock", 0, "at noon"]
+        other: Nodes = ["a clock", NodeImage(0), "at noon"]
         for place, nodes in enumerate([own, other]):
             image = EncodedImage(extension="jpg", data=image_bytes(rng))
             meta = {"nodes": as_json(nodes)}

@@ -1,6 +1,8 @@
 """Packing from pools: every limit kept, no item lost, sequences full and mixed, the same everywhere."""
 
 import hashlib
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -8,9 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mmcorpus.packing import exact
 from mmcorpus.packing.best import mixing, pack_items
 from mmcorpus.packing.binpack import Bins, Limit, first_fit_decreasing
 from mmcorpus.packing.exact import fill_exactly
+from mmcorpus.packing.subset import choose
 
 Ints = npt.NDArray[np.int64]
 
@@ -132,6 +136,33 @@ def test_integers_stay_short_however_large_the_second_limit() -> None:
     rng = np.random.default_rng(2)
     lengths, weights = rng.integers(100, 300, 200), rng.integers(1000, 9000, 200)
     limits = [Limit(name="bytes", sizes=weights, most=100_000)]
-    bins = fill_exactly(lengths, 4096, limits=limits)
+    bins = fill_exactly(lengths, 1024, limits=limits)
     check(bins, lengths, 4096, limits)
     assert len(bins) < 1.1 * max(lengths.sum() / 4096, weights.sum() / 100_000)
+
+
+@pytest.mark.parametrize("limited", [False, True])
+def test_very_many_items_are_packed_with_fewer_recipes_and_as_full(
+    monkeypatch: pytest.MonkeyPatch, limited: bool
+) -> None:
+    lengths, images = mixture(4000)
+    lengths = lengths // 8 + 1
+    limits = [Limit(name="images", sizes=images, most=16)] if limited else []
+    if not limited:
+        lengths = captions(10_000) // 16
+    recipes: list[int] = []
+
+    def counted(pool: Iterable[Any], *limits: Any) -> Any:
+        recipes.append(1)
+        return choose(pool, *limits)
+
+    monkeypatch.setattr(exact, "choose", counted)
+    few = fill_exactly(lengths, 256, limits=limits)
+    before = len(recipes)
+    recipes.clear()
+    monkeypatch.setattr(exact, "LARGE", 1000)
+    bins = fill_exactly(lengths, 256, limits=limits)
+    assert len(recipes) < 0.75 * before
+    assert len(bins) < 1.005 * len(few) + 1
+    check(bins, lengths, 256, limits)
+    assert bins.used.sum() == lengths.sum(), "of bins is told what items measure, not what they were rounded to"

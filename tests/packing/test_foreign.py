@@ -17,8 +17,8 @@ from PIL import Image
 
 from mmcorpus.curation.store.shards import Sample
 from mmcorpus.packing import IMAGE_TOKEN, PackConfig, PackReader, PlanConfig, PlanSource, make_plan, write_packs
+from mmcorpus.packing.errors import PackError
 from mmcorpus.packing.foreign import ADDED, WrongTokenizer, extended, find_foreign, import_packs, with_added
-from mmcorpus.packing.manifest import PackError
 from mmcorpus.packing.pickles import labels_of, write_pickles
 from mmcorpus.packing.tokens import encode_texts, load_tokenizer
 from mmcorpus.packing.vocabulary import train_tokenizer

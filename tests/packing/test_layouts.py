@@ -106,6 +106,7 @@ def test_plan_packer_and_reader_take_each_images_own_length(corpus: Corpus, layo
     config = PlanConfig(context_length=700, layout=layout, window_shards=2)
     reader = corpus.pack(config, "out")
     rows = storage.read_table(f"{corpus.root}/out/plan.parquet").to_pylist()
+    assert all(row["crops"] >= row["images"] for row in rows)
     known = {sample.uid: sample for made in corpus.samples.values() for sample in made}
     assert {row["uid"] for row in rows} == set(known)
     for row in rows:
@@ -150,9 +151,9 @@ def test_images_of_one_length_need_no_sizes(corpus: Corpus) -> None:
     assert all(not sequence.sizes for sequence in reader)
 
 
-def test_trainer_and_pickles_refuse_what_they_cannot_render(corpus: Corpus) -> None:
+def test_a_model_of_another_layout_and_pickles_refuse_them(corpus: Corpus) -> None:
     reader = corpus.pack(PlanConfig(context_length=700, layout=MOLMO), "out")
-    with pytest.raises(ValueError, match="the image layout 'molmo', and the trainer renders squares alone"):
+    with pytest.raises(ValueError, match=r"packed with the layout .*'molmo'.* but the model gives 144 tokens an image"):
         check_packs(reader, load_tokenizer(corpus.tokenizer), 144)
     with pytest.raises(ValueError, match="the image layout 'molmo', and Open-Qwen2VL's pickles hold squares"):
         write_pickles(reader.root, f"{corpus.root}/pickles")
@@ -171,7 +172,7 @@ def test_a_pair_that_does_not_say_its_size_costs_itself(tmp_path: Path, tokenize
 
 def test_long_images_are_dropped_or_their_captions_cut(tokenizer_folder: str) -> None:
     tokenizer = load_tokenizer(tokenizer_folder)
-    texts, sizes = ["red chart of noon", "noon " * 60, "red"], [(64, 64), (64, 64), (3000, 3000)]
+    texts, sizes = ["red chart of noon", "noon " * 60, "red"], [((64, 64),), ((64, 64),), ((3000, 3000),)]
     config = PlanConfig(context_length=80, layout=NATIVE)
     kept, long, large = fit_rows(tokenizer, "pair", texts, config, sizes)
     assert isinstance(kept, tuple)
@@ -184,21 +185,67 @@ def test_long_images_are_dropped_or_their_captions_cut(tokenizer_folder: str) ->
     assert isinstance(cut, tuple)
     assert cut[0].length == 80
     assert cut[0].full_length > 80
-    none = [(64, None), (0, 64), (None, None)]
+    none = [((64, None),), ((0, 64),), ((None, None),)]
     assert [row.rule for row in fit_rows(tokenizer, "pair", texts, config, none) if isinstance(row, Rejection)] == [
         "missing_size"
     ] * 3
 
 
-def test_documents_ask_for_a_layout_of_one_length_and_texts_for_none(tokenizer_folder: str) -> None:
+@pytest.mark.parametrize("layout", [MOLMO, NATIVE, CattyLayout(tile=56, max_tiles=4)], ids=lambda layout: layout.kind)
+@pytest.mark.parametrize("too_long", ["split", "truncate", "drop"])
+def test_documents_are_planned_by_their_images_sizes(tokenizer_folder: str, layout: Any, too_long: Any) -> None:
+    tokenizer = load_tokenizer(tokenizer_folder)
+    nodes: list[Any] = [{"text": "red chart " * 9}]
+    for number, size in enumerate(SIZES):
+        nodes += [{"image": number, "size": size}, {"text": f"noon {number}"}]
+    longest, most = max(layout.layout(*size).length for size in SIZES), max(len(layout.layout(*s).crops) for s in SIZES)
+    config = PlanConfig(context_length=longest + 20, layout=layout, too_long=too_long, max_images=2, max_crops=most)
+    (fitted,) = fit_rows(tokenizer, "document", [json.dumps(nodes)], config)
+    if too_long == "drop":
+        assert isinstance(fitted, Rejection)
+        return
+    assert isinstance(fitted, tuple)
+    for part in fitted:
+        images = [layout.layout(*size) for size in part.sizes]
+        assert part.sizes == tuple(SIZES[number] for number in part.tokens.images or ())
+        text = len(part.tokens.input_ids) - len(images)
+        assert part.length == text + sum(image.length for image in images) <= config.context_length
+        assert part.crops == sum(len(image.crops) for image in images) <= most
+        assert len(images) <= 2
+    if too_long == "split":
+        assert [number for part in fitted for number in part.tokens.images or ()] == list(range(len(SIZES)))
+        assert len({part.part for part in fitted}) == len(fitted) > 2
+
+
+def test_a_document_that_does_not_say_a_size_or_whose_image_is_longer_than_a_sequence_costs_itself(
+    tokenizer_folder: str,
+) -> None:
+    tokenizer, none = load_tokenizer(tokenizer_folder), {"text": "red"}
+    rows = [
+        [none, {"image": 3}],
+        *([none, {"image": 3, "size": size}] for size in ([0, 4], "3x4", [3], [True, 4], [4.0, 4])),
+        [none, {"image": 0, "size": [3000, 3000]}],
+    ]
+    config = PlanConfig(layout=NATIVE, context_length=60, too_long="split")
+    *unknown, large = fit_rows(tokenizer, "document", [json.dumps(row) for row in rows], config)
+    assert [row.value for row in unknown if isinstance(row, Rejection)] == ["missing_size: image 3"] * 6
+    assert isinstance(large, Rejection)
+    assert large.rule == "too_long"
+    pages = json.dumps([none, {"image": 0, "size": [70, 71]}])
+    few = PlanConfig(layout=MOLMO, context_length=700, too_long="split", max_crops=1)
+    (crops,) = fit_rows(tokenizer, "document", [pages], few)
+    assert isinstance(crops, Rejection)
+    assert crops.rule == "too_many_crops"
+
+
+def test_images_of_one_length_need_no_sizes_in_documents_and_texts_none_at_all(tokenizer_folder: str) -> None:
     tokenizer = load_tokenizer(tokenizer_folder)
     nodes = json.dumps([{"text": "red chart"}, {"image": 0}])
-    with pytest.raises(ValueError, match="under 'molmo' an image's positions depend on its size, which documents'"):
-        fit_rows(tokenizer, "document", [nodes], PlanConfig(layout=MOLMO))
     for layout, positions in ((SquareLayout(tokens=64), 64), (MM1Layout(), 720)):
         (fitted,) = fit_rows(tokenizer, "document", [nodes], PlanConfig(layout=layout))
         assert isinstance(fitted, tuple)
         assert fitted[0].length == len(fitted[0].tokens.input_ids) - 1 + positions
+        assert fitted[0].crops == (1 if positions == 64 else 5)
     (text,) = fit_rows(tokenizer, "text", [json.dumps([{"text": "red chart"}])], PlanConfig(layout=MOLMO))
     assert isinstance(text, tuple)
     assert isinstance(text[0], FittedSample)
@@ -212,7 +259,7 @@ def test_documents_ask_for_a_layout_of_one_length_and_texts_for_none(tokenizer_f
         ({"layout": {"kind": "spiral"}}, "the layout 'spiral' is not known"),
         ({"layout": 3}, "a layout is a mapping"),
         ({"tokens_per_image": 144}, "wrong or missing tokens_per_image"),
-        ({"version": 4}, "is of version 4, this program reads 1 to 3"),
+        ({"version": 5}, "is of version 5, this program reads 1 to 4"),
     ],
 )
 def test_a_manifest_of_another_layout_is_refused(corpus: Corpus, change: dict[str, Any], message: str) -> None:

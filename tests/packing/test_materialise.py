@@ -2,10 +2,13 @@
 
 import dataclasses
 import hashlib
+import io
+import json
 import multiprocessing
 import random
 import shutil
 import signal
+import tarfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -15,11 +18,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from PIL import Image
 
 from mmcorpus.curation.store import ledger, storage
-from mmcorpus.curation.store.shards import Sample, Shard
+from mmcorpus.curation.store.shards import EncodedImage, Sample, Shard, ShardWriter, add_member
+from mmcorpus.curation.store.uid import pair_uid
 from mmcorpus.packing import (
     PackConfig,
+    PackError,
     PackReader,
     PackReport,
     PlanConfig,
@@ -29,13 +35,19 @@ from mmcorpus.packing import (
     encode_pair,
     expanded_length,
     expanded_offsets,
+    inputs,
     load_tokenizer,
     make_plan,
+    materialise,
     special_ids,
     train_tokenizer,
     write_packs,
 )
+from mmcorpus.packing.inputs import open_tar
 from mmcorpus.packing.jobs import PackJob
+from mmcorpus.packing.layout import MolmoLayout
+from mmcorpus.packing.plan import read_plan_metadata
+from mmcorpus.packing.stored_images import Reference
 
 Make = Callable[..., list[Sample]]
 Select = Callable[..., pa.Table]
@@ -62,9 +74,9 @@ class Corpus:
             ledger_root=f"{out}/ledger",
         )
 
-    def pack(self, out: str, **more: Any) -> PackReport:
+    def pack(self, out: str, store: PackConfig = STORE, **more: Any) -> PackReport:
         return write_packs(
-            STORE,
+            store,
             plan=f"{out}/plan.parquet",
             tokenizer=self.tokenizer,
             shards={name: source.shards for name, source in self.sources.items()},
@@ -290,6 +302,199 @@ def test_everything_on_s3(corpus: Corpus, s3_root: str) -> None:
     assert there[3].images == PackReader(f"{corpus.root}/local/packs")[3].images
     assert there.verify() == []
     assert remote.pack(s3_root).written == 0
+
+
+def test_a_remote_shard_is_read_once_however_many_pack_shards_need_it(
+    corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the bytes are those that jobs of a pack shard each write of shards that are here, also after a kill."""
+    corpus.plan(corpus.root)
+    opened: Counter[str] = Counter()
+
+    def counted(path: str, keys: Any = None) -> Any:
+        opened[path] += 1
+        return open_tar(path, keys)
+
+    monkeypatch.setattr(inputs, "open_tar", counted)
+    corpus.pack(corpus.root)
+    whole = digest(f"{corpus.root}/packs")
+    assert max(opened.values()) > 1, "what has to be seen: pack shards of a window need the same input shards"
+    assert len(opened) == 6
+
+    for name, source in corpus.sources.items():
+        for file in storage.list_names(source.shards):
+            storage.write_bytes(f"memory://read-once/{name}/{file}", storage.read_bytes(f"{source.shards}/{file}"))
+    remote = {
+        name: dataclasses.replace(source, shards=f"memory://read-once/{name}")
+        for name, source in corpus.sources.items()
+    }
+    away = dataclasses.replace(corpus, sources=remote)
+    opened.clear()
+    shutil.rmtree(f"{corpus.root}/packs")
+    away.pack(corpus.root)
+    assert set(opened.values()) == {1}
+    assert len(opened) == 6
+    assert digest(f"{corpus.root}/packs") == whole
+    Path(corpus.root, "packs/00002.index.parquet").unlink()
+    assert away.pack(corpus.root).written == 1
+    assert digest(f"{corpus.root}/packs") == whole
+    storage.remove("memory://read-once")
+
+
+def test_of_a_remote_tar_what_nobody_wants_is_not_asked_for(
+    tmp_path: Path, s3_root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import s3fs
+
+    monkeypatch.setattr(inputs, "_BLOCK", 1 << 14)
+    images = {f"{key:03d}": bytes([key]) * (1 << 18) for key in range(8)}
+    with tarfile.open(tmp_path / "00000.tar", "w", format=tarfile.GNU_FORMAT) as tar:
+        for key, data in images.items():
+            add_member(tar, f"{key}.jpg", data)
+            add_member(tar, f"{key}.txt", b"a caption")
+    storage.write_bytes(f"{s3_root}/00000.tar", (tmp_path / "00000.tar").read_bytes())
+    asked: list[tuple[int, int]] = []
+    fetch = s3fs.core.S3File._fetch_range
+
+    def counting(self: Any, start: int, end: int) -> Any:
+        asked.append((start, end))
+        return fetch(self, start, end)
+
+    monkeypatch.setattr(s3fs.core.S3File, "_fetch_range", counting)
+    found = open_tar(f"{s3_root}/00000.tar", {"001", "006"})
+    assert {key: found.images(key)[0].data for key in ("001", "006")} == {key: images[key] for key in ("001", "006")}
+    assert sorted(found.members) == ["001", "006"]
+    assert sum(end - start for start, end in asked) < 3 * (1 << 18), "of eight such images"
+    with pytest.raises(LookupError, match="no image of sample 002"):
+        found.images("002")
+
+
+def test_resized_images_are_as_large_as_training_needs_and_the_rest_is_as_it_was(
+    tmp_path: Path, tokenizer_folder: str, select: Select
+) -> None:
+    made = []
+    with ShardWriter(Shard(root=str(tmp_path / "web"), name="00000")) as writer:
+        for number, size in enumerate([(900, 300), (300, 900), (80, 60), (640, 640)]):
+            file = io.BytesIO()
+            gradient = np.linspace(0, 255, size[0] * size[1] * 3).reshape(size[1], size[0], 3)
+            noise = np.random.default_rng(number).integers(0, 40, gradient.shape)
+            Image.fromarray((gradient * 0.8 + noise).astype(np.uint8)).save(file, "JPEG", quality=98)
+            text = f"the red square {number}"
+            data = file.getvalue()[: 5000 if number == 3 else None]  # the last ends early
+            image = EncodedImage(extension="jpg", data=data)
+            meta = {"url": str(number)}
+            made.append(
+                Sample(key=f"{number:09d}", uid=pair_uid(str(number), text), caption=text, images=(image,), meta=meta)
+            )
+            writer.write(made[-1])
+    source = PlanSource(shards=str(tmp_path / "web"), selection=select(made), kind="pair")
+    corpus = Corpus(root=str(tmp_path), tokenizer=tokenizer_folder, samples={}, counts={}, sources={"web": source})
+    corpus.plan(corpus.root)
+    report = corpus.pack(corpus.root, PackConfig(images="resized", image_side=100))
+    stored = {
+        uid: image
+        for sequence in PackReader(f"{corpus.root}/packs")
+        for uid, image in zip(sequence.uids, sequence.images, strict=True)
+    }
+    found = [stored[sample.uid] for sample in made]
+    assert [Image.open(io.BytesIO(image.data)).size for image in found[:2]] == [(300, 100), (100, 300)]
+    assert found[2:] == [made[2].images[0], made[3].images[0]], (
+        "small ones, and what cannot be decoded, as they arrived"
+    )
+    exact = Image.open(io.BytesIO(made[0].images[0].data)).resize((300, 100), Image.Resampling.BICUBIC)
+    difference = np.abs(np.asarray(exact).astype(int) - np.asarray(Image.open(io.BytesIO(found[0].data))))
+    assert difference.mean() < 2
+    before, after = (sum(len(one.data) for one in images) for images in ([s.images[0] for s in made], found))
+    assert report.stored == {"arrived_bytes": before, "stored_bytes": after, "resized": 2}
+    assert after < before / 2
+    kept = corpus.pack(corpus.root, PackConfig(images="resized", image_side=100))
+    assert (kept.written, kept.stored) == (0, report.stored)
+    assert corpus.pack(corpus.root, PackConfig(images="resized", image_side=90)).written == 1
+
+
+def references(reader: PackReader, number: int) -> list[Any]:
+    """The references of a sequence, as its json has them."""
+    row = reader.index.slice(number, 1).to_pylist()[0]
+    with tarfile.open(f"{reader.root}/{row['shard']}.tar") as tar:
+        member = tar.extractfile(f"{row['sequence']:08d}.json")
+        assert member is not None
+        found: list[Any] = json.load(member)["references"]
+        return found
+
+
+def test_images_by_reference_are_read_where_they_lie(corpus: Corpus) -> None:
+    by_reference = PackConfig(sequences_per_shard=10, images="reference")
+    corpus.plan(f"{corpus.root}/run")
+    before = corpus.pack(f"{corpus.root}/run")
+    whole = list(map(str, PackReader(f"{corpus.root}/run/packs")))
+    images = sum(len(image.data) for one in PackReader(f"{corpus.root}/run/packs") for image in one.images)
+    report = corpus.pack(f"{corpus.root}/run", by_reference)
+    assert report.stored == {"arrived_bytes": images}
+    assert report.bytes <= before.bytes - images
+    assert list(map(str, PackReader(f"{corpus.root}/run/packs"))) == whole
+    assert corpus.pack(f"{corpus.root}/run", by_reference).written == 0
+
+    moved = Path(corpus.root, "elsewhere")  # sources and packs together
+    moved.mkdir()
+    for name in ("web", "talk", "run"):
+        shutil.move(f"{corpus.root}/{name}", moved / name)
+    reader = PackReader(f"{moved}/run/packs")
+    assert reader.manifest["version"] == 4, "who reads earlier versions alone would find no images"
+    assert list(map(str, reader)) == whole
+    source, shard, offset, *_ = references(reader, 0)[0]
+    tar = moved / source / f"{shard}.tar"
+    data = bytearray(tar.read_bytes())
+    data[offset + 9] ^= 1
+    tar.write_bytes(data)
+    with pytest.raises(PackError, match=rf"sequence 0 cannot be read: .*{tar.name}.* other bytes"):
+        reader[0]
+    tar.unlink()
+    with pytest.raises(PackError, match=rf"sequence 0 cannot be read: .*{tar.name}, which it refers to, is missing"):
+        reader[0]
+
+
+def test_shards_that_refer_to_files_of_others_are_not_referred_to(corpus: Corpus) -> None:
+    corpus.plan(corpus.root)
+    storage.write_json(f"{corpus.sources['web'].shards}/references.json", {"roots": []})
+    with pytest.raises(ValueError, match="source 'web' are references"):
+        corpus.pack(corpus.root, PackConfig(images="reference"))
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        ["web", "../../../etc/passwd", 0, 9, 1, "jpg"],
+        ["web", "00000", -5, 9, 1, "jpg"],
+        ["web", "00000", 0, 9, 1, "pkl"],
+        [None, "00000", 0, 9, 1, "jpg"],
+    ],
+)
+def test_references_that_lead_elsewhere_are_refused(row: list[Any]) -> None:
+    with pytest.raises(ValueError, match="a reference to"):
+        Reference.read(row)
+
+
+def test_images_whose_sizes_decide_their_lengths_are_not_resized(
+    corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus.plan(corpus.root)
+    planned = read_plan_metadata(f"{corpus.root}/plan.parquet")
+    settings = planned | {"config": PlanConfig(layout=MolmoLayout()).settings()}
+    monkeypatch.setattr(materialise, "read_plan_metadata", lambda path: settings)
+    with pytest.raises(ValueError, match="'molmo' an image's size decides"):
+        corpus.pack(corpus.root, PackConfig(images="resized"))
+
+
+def test_what_another_tokenizer_left_beside_the_packs_goes(corpus: Corpus) -> None:
+    corpus.plan(corpus.root)
+    corpus.pack(corpus.root)
+    before = digest(f"{corpus.root}/packs")
+    left = Path(corpus.root, "packs/tokenizer")
+    (left / "merges.txt").write_text("of another tokenizer")
+    (left / "additional_chat_templates").mkdir()
+    (left / "additional_chat_templates/tool.jinja").write_text("of another tokenizer")
+    corpus.pack(corpus.root)
+    assert digest(f"{corpus.root}/packs") == before
 
 
 @pytest.mark.slow

@@ -18,8 +18,9 @@ from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.shards import EncodedImage, add_member
 from mmcorpus.curation.store.written import noting
 from mmcorpus.packing import IMAGE_TOKEN, PackedSequence, PackError, PackReader
+from mmcorpus.packing.index import INDEX_SCHEMA
 from mmcorpus.packing.manifest import write_manifest
-from mmcorpus.packing.packs import INDEX_SCHEMA, PackShardWriter
+from mmcorpus.packing.packs import PackShardWriter
 
 TOKENIZER = {"name": "none", "vocabulary_size": 9, "special_ids": {"pad": 3}, "special_ids_hash": "", "fingerprint": ""}
 
@@ -266,6 +267,9 @@ def with_first_sequence(root: str, data: bytes) -> PackReader:
     rows = storage.read_table(path).to_pylist()
     rows[0] |= {"offset": 0, "size": len(data), "crc32": zlib.crc32(data)}
     storage.write_table(path, pa.Table.from_pylist(rows, schema=INDEX_SCHEMA))
+    manifest = storage.read_json(f"{root}/manifest.json")
+    manifest["shards"][0]["bytes"] = max(row["offset"] + row["size"] for row in rows)
+    storage.write_json(f"{root}/manifest.json", manifest)
     return PackReader(root)
 
 

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.shards import Sample, Shard, list_shards
 from mmcorpus.packing import PlanConfig, PlanReport, PlanSource, make_plan
+from mmcorpus.packing.draws import sample_words
 from mmcorpus.packing.plan import read_plan_metadata
-from mmcorpus.packing.window import sample_words
 
 Make = Callable[..., list[Sample]]
 Select = Callable[..., pa.Table]

@@ -42,6 +42,9 @@ COMMANDS = [
         "index",
         "train",
         "generate",
+        "export-model",
+        "import-model",
+        "chat",
     ),
     *("status", "inspect", "verify", "report", "profiles", "scorers", "methods"),
 ]

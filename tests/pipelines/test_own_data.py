@@ -8,7 +8,11 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
+from mmcorpus.curation.store.scores import load_scores
+from mmcorpus.curation.store.shards import list_shards, read_rows
+from mmcorpus.pipelines.cli import app
 from mmcorpus.pipelines.recipe.load import load_recipe, read_recipe
 from mmcorpus.pipelines.recipe.populations import populations
 from mmcorpus.pipelines.recipe.problems import RecipeError
@@ -52,6 +56,20 @@ def test_readmes_recipe_takes_what_people_have_to_a_first_step(
     assert packed == set(images.values()), "the bytes that they arrived in"
     assert not list((tmp_path / "run" / "shards").rglob("*.tar")), "no image was copied"
     assert (tmp_path / "run" / "training" / "sft" / "metrics.jsonl").exists()
+
+
+@pytest.mark.slow
+def test_tars_of_anybody_are_scored_as_they_are(tmp_path: Path, ray_local: None) -> None:
+    corpora(tmp_path)
+    (tmp_path / "cc12m" / "cut.tar").write_bytes(write_tar(tmp_path / "x.tar", as_tar(pairs(2))).read_bytes()[:3000])
+    words = ["score", str(tmp_path / "cc12m"), "--out", str(tmp_path / "out" / "scores"), "--scorer", "caption"]
+    result = CliRunner().invoke(app, words, env={"COLUMNS": "400", "TERM": "dumb"})
+    assert result.exit_code == 1
+    assert f"failed: {tmp_path / 'cc12m' / 'cut.tar'}" in result.output
+    shards = list_shards(str(tmp_path / "out" / "shards"))
+    uids = [uid for shard in shards for uid in read_rows(shard)["uid"].to_pylist()]
+    assert sorted(uids) == sorted(load_scores(str(tmp_path / "out" / "scores"))["uid"].to_pylist())
+    assert len(uids) == 40
 
 
 def _packed(pack: Path) -> list[bytes]:

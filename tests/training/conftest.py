@@ -210,6 +210,7 @@ def stage() -> Callable[..., StageConfig]:
         settings = {
             "precision": "fp32", "freeze_vision": False, "learning_rate": 3e-3, "batch_sequences": 4,
             "micro_batch_sequences": 2, "num_workers": 0, "warmup": 0.1, "steps": 6, "checkpoint_every": 3,
+            "certify": 0,
         }  # fmt: skip
         return configured(StageConfig, **{**settings, **changes})
 

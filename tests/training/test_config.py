@@ -1,16 +1,20 @@
 """Settings that make no sense are refused with the key and what it should be."""
 
 import dataclasses
+import json
 from typing import Any
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from mmcorpus.packing.layout import MolmoLayout
 from mmcorpus.pipelines.recipe.check_types import check
 from mmcorpus.pipelines.recipe.yaml_source import YamlSource
 from mmcorpus.training.clip.config import ContrastiveConfig
 from mmcorpus.training.config import (
     CheckpointConfig,
+    ConnectorConfig,
+    EncoderConfig,
     FreezeConfig,
     ModelConfig,
     PackData,
@@ -21,7 +25,7 @@ from mmcorpus.training.config import (
     TrainingConfig,
     model_config_from_dict,
 )
-from mmcorpus.training.optim import OptimizerConfig, ScheduleConfig
+from mmcorpus.training.optim import GroupConfig, OptimizerConfig, ScheduleConfig
 
 
 @pytest.mark.parametrize(
@@ -35,6 +39,16 @@ from mmcorpus.training.optim import OptimizerConfig, ScheduleConfig
         (PackData, {"micro_batch_sequences": 0}, "micro_batch_sequences"),
         (FreezeConfig, {"projector": True, "language": True}, "nothing is left to train"),
         (StageConfig, {"log_every": 0}, "log_every"),
+        (StageConfig, {"train": (GroupConfig(match="*"),), "freeze": FreezeConfig(vision=False)}, "leave out freeze"),
+        (StageConfig, {"tokens_per_image": 16, "layout": 16}, "give one of them"),
+        (StageConfig, {"z_loss": -1.0}, "z_loss"),
+        (GroupConfig, {"match": ""}, "match is empty"),
+        (GroupConfig, {"match": "vision", "last_blocks": 0}, "last_blocks"),
+        (ScheduleConfig, {"floor": 2.0}, "share of the peak"),
+        (PackData, {"batch_samples": 4, "batch_targets": 9}, "give one of them"),
+        (ConnectorConfig, {"kind": "linear", "hidden": 4}, "no hidden width"),
+        (ModelConfig, {"encoders": ()}, "encoders is empty"),
+        (EncoderConfig, {"layers": ()}, "layers are empty"),
         (ModelConfig, {"tokens_per_image": 10}, "give a square"),
         (ModelConfig, {"vision_layer": 0}, "count from the end"),
         (ModelConfig, {"vision_layer": -5}, "more blocks"),
@@ -56,7 +70,10 @@ def test_the_references_numbers() -> None:
     )
     assert (pretrain.schedule.warmup, pretrain.schedule.epochs) == (0.03, 1.0)
     assert (sft.kind, sft.optimizer.learning_rate, sft.optimizer.weight_decay) == ("sft", 2e-5, 0.1)
-    assert (pretrain.data.batch_sequences, sft.data.batch_sequences, ModelConfig().tokens_per_image) == (512, 128, 144)
+    assert (pretrain.data.batch, sft.data.batch) == (("sequences", 512), ("samples", 128)), (
+        "the SFT is not packed there"
+    )
+    assert ModelConfig().tokens_per_image == 144
     assert pretrain.freeze.vision
     assert not pretrain.freeze.language
 
@@ -112,6 +129,36 @@ def test_a_checkpoint_gives_the_model_back() -> None:
         assert model_config_from_dict(dataclasses.asdict(model)) == model
 
 
+def test_what_is_given_in_short_is_the_same_model() -> None:
+    """Recipes and checkpoints from when there was one encoder, on squares."""
+    old = {"vision": {"image_size": 32}, "language": "c/d", "tokens_per_image": 16, "vision_layer": -1}
+    source = RandomVision(image_size=32)
+    whole = ModelConfig(
+        encoders=(EncoderConfig(source=source, layers=(-1,)),), language="c/d", layout=16, connector=ConnectorConfig()
+    )
+    assert TypeAdapter(ModelConfig).validate_python(old) == whole
+    recorded = {**old, "vision": dataclasses.asdict(source), "projector_hidden": None}
+    del recorded["vision"]["family"]
+    assert model_config_from_dict(recorded) == whole
+    written = {
+        "encoders": [{"source": {"image_size": 32}, "layers": [-1]}],
+        "language": "c/d",
+        "layout": {"tokens": 16},
+    }
+    assert TypeAdapter(ModelConfig).validate_python(written) == whole
+    tiled = dataclasses.replace(whole, layout=MolmoLayout(patch=8, crop=32, margins=(1, 1)))
+    assert model_config_from_dict(json.loads(json.dumps(dataclasses.asdict(tiled)))) == tiled
+    for given, where in (
+        ({"vision": {"image_sise": 32}}, ("vision", "image_sise")),
+        ({"layout": {"kind": "mollmo"}}, ("layout",)),
+        ({"connector": {"kind": "linea"}}, ("connector", "kind")),
+        ({"tokens_per_image": "many"}, ("tokens_per_image",)),
+        ({"encoders": [{"sorce": "a/b"}]}, ("encoders", 0, "sorce")),
+    ):
+        _, problems = check(ModelConfig, given, YamlSource(name="recipe", data=given), ())
+        assert [problem.path for problem in problems] == [where]
+
+
 def test_settings_of_earlier_versions_are_known_by_todays_names() -> None:
     """A run of days is not begun anew because settings were regrouped."""
     config = StageConfig(optimizer=OptimizerConfig(learning_rate=3e-3), schedule=ScheduleConfig(steps=400), seed=7)
@@ -119,3 +166,24 @@ def test_settings_of_earlier_versions_are_known_by_todays_names() -> None:
     assert config.translate(flat) == config.result_settings()
     assert config.translate(config.result_settings()) == config.result_settings()
     assert config.translate({**flat, "learning_rate": 1e-3}) != config.result_settings()
+
+
+def test_batches_of_before_were_counted_in_sequences() -> None:
+    for kind, size in ((StageConfig, 512), (SFTConfig, 128)):
+        config = kind(data=dataclasses.replace(kind().data, batch_sequences=size))
+        assert kind().translate({}) == config.result_settings()
+        assert kind().translate({"data.batch_sequences": 8})["data.batch_sequences"] == 8
+        assert config.translate(config.result_settings()) == config.result_settings()
+    assert SFTConfig().translate({}) != SFTConfig().result_settings(), "128 conversations are not 128 sequences"
+
+
+def test_a_recipe_names_groups_in_order() -> None:
+    given = {"train": [{"match": "projector", "learning_rate": 1e-3}, {"match": "language", "last_blocks": 2}]}
+    stage = TypeAdapter(StageConfig).validate_python(given)
+    assert stage.train == (
+        GroupConfig(match="projector", learning_rate=1e-3),
+        GroupConfig(match="language", last_blocks=2),
+    )
+    settings = json.loads(json.dumps(stage.result_settings()))
+    assert settings["train"][1]["last_blocks"] == 2
+    assert settings["data.batch_sequences"] == 512

@@ -1,18 +1,25 @@
 """The order of the data, and what becomes of bad images and foreign packs."""
 
 import io
+import re
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from mmcorpus.curation.store import storage
+from mmcorpus.filters.decode import decode_rgb
+from mmcorpus.packing.errors import PackError
 from mmcorpus.packing.packs import PackReader
 from mmcorpus.packing.tokens import load_tokenizer
 from mmcorpus.packing.vocabulary import train_tokenizer
-from mmcorpus.training.data import Order, PackLoader, check_packs, micro_batches
+from mmcorpus.training.data import Order, PackLoader, check_packs, check_whole, micro_batches
+from mmcorpus.training.images import load_square
 from mmcorpus.training.optim import ScheduleConfig
 
 
@@ -29,8 +36,7 @@ def test_steps_and_shares() -> None:
     assert ScheduleConfig().total_steps(10, 4) == 3
     assert ScheduleConfig(epochs=0.4).total_steps(10, 4) == 1
     assert ScheduleConfig(steps=7).total_steps(10, 4) == 7
-    assert micro_batches([5, 6, 7, 8, 9], 0, 2, 2) == [[5, 7], [9]]
-    assert micro_batches([5, 6, 7, 8, 9], 1, 2, 2) == [[6, 8]]
+    assert micro_batches([5, 7, 9], 2) == [[5, 7], [9]]
 
 
 @pytest.mark.parametrize("threads", [1, 4])
@@ -103,3 +109,87 @@ def _png(color: tuple[int, int, int]) -> bytes:
     file = io.BytesIO()
     Image.new("RGB", (30, 20), color).save(file, "PNG")
     return file.getvalue()
+
+
+def photograph(width: int, height: int) -> bytes:
+    """A JPEG with slopes, edges and some noise."""
+    rng = np.random.default_rng(0)
+    across, down = np.arange(width)[None, :], np.arange(height)[:, None]
+    waves = [
+        90 + 60 * np.sin(across / width * k + down / height * (9 - k)) + 70 * (across // 97 % 2) for k in (3, 5, 7)
+    ]
+    pixels = np.stack(waves, axis=-1) + rng.normal(0, 6, (height, width, 3))
+    file = io.BytesIO()
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(file, "JPEG", quality=88)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(("size", "scale"), [((800, 600), 4), ((600, 800), 4), ((300, 280), 2), ((200, 127), 1)])
+def test_large_jpegs_are_scaled_by_libjpeg_where_it_hardly_shows(size: tuple[int, int], scale: int) -> None:
+    """At twice the square or more; where it would be less, the pixels are those of the whole decode."""
+    data = photograph(*size)
+    decoded = decode_rgb(data, least=2 * 64)
+    assert isinstance(decoded, Image.Image)
+    assert decoded.size == (-(-size[0] // scale), -(-size[1] // scale))
+    exact, scaled = load_square(data, 64), load_square(data, 64, scaled=True)
+    assert exact is not None
+    assert scaled is not None
+    difference = np.abs(exact.astype(int) - scaled.astype(int))
+    assert difference.mean() < 1 if scale > 1 else not difference.any()
+
+
+def test_scaled_jpegs_are_upright_and_broken_ones_are_none() -> None:
+    with Image.open(io.BytesIO(photograph(600, 300))) as image:
+        exif = image.getexif()
+        exif[0x0112] = 6
+        file = io.BytesIO()
+        image.save(file, "JPEG", exif=exif, quality=88)
+    decoded = decode_rgb(file.getvalue(), least=64)
+    assert isinstance(decoded, Image.Image)
+    assert decoded.size == (75, 150)
+    assert load_square(file.getvalue()[:2000], 16, scaled=True) is None
+
+
+def spoil(packs: str, reader: PackReader, number: int) -> None:
+    """Flip a byte of a sequence."""
+    path = Path(packs, "00000.tar")
+    data = bytearray(path.read_bytes())
+    data[reader.index["offset"][number].as_py() + 700] ^= 0xFF
+    path.write_bytes(data)
+
+
+def test_sequences_that_cannot_be_read_are_left_out_if_asked_for(
+    pairs: list[Any], make_packs: Callable[..., str]
+) -> None:
+    packs = make_packs([pairs[:2], pairs[2:4], pairs[4:6]])
+    reader = PackReader(packs)
+    whole = PackLoader(reader, image_size=16).batch([0, 2])
+    spoil(packs, reader, 1)
+    with pytest.raises(PackError, match="sequence 1"):
+        PackLoader(reader, image_size=16).batch([0, 1, 2])
+    batch = PackLoader(reader, image_size=16, skip=True).batch([0, 1, 2])
+    assert len(batch.corrupt) == 1
+    assert re.search(r"00000\.tar: sequence 1 .*damaged", batch.corrupt[0])
+    assert torch.equal(batch.targets_M, whole.targets_M)
+    assert torch.equal(batch.images_NCHW, whole.images_NCHW)
+    alone = PackLoader(reader, image_size=16, skip=True).batch([1])
+    assert (alone.target_tokens, alone.positions, len(alone.images_NCHW)) == (0, 1, 0)
+
+
+def test_packs_are_compared_with_their_manifest_before_training(
+    pairs: list[Any], make_packs: Callable[..., str], tmp_path: Path
+) -> None:
+    packs = make_packs([pairs[:2]])
+    check_whole(PackReader(packs))
+    manifest = storage.read_json(f"{packs}/manifest.json")
+    other = manifest | {"tokenizer": manifest["tokenizer"] | {"name": "other", "fingerprint": "0" * 32}}
+    layout = manifest | {"tokens_per_image": 9}
+    for changed, problem in ((other, "not the tokenizer 'other'"), (layout, "sequence 0 .* says 1 images, length")):
+        storage.write_json(f"{packs}/manifest.json", changed)
+        with pytest.raises(PackError, match=problem):
+            check_whole(PackReader(packs))
+    storage.write_json(f"{packs}/manifest.json", manifest)
+    tar = Path(packs, "00000.tar")
+    tar.write_bytes(tar.read_bytes()[:-1024])
+    with pytest.raises(PackError, match="bytes that were written"):
+        check_whole(PackReader(packs))

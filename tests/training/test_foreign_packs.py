@@ -50,6 +50,7 @@ def call(*arguments: str, code: int = 0) -> str:
     return result.output
 
 
+@pytest.mark.slow
 def test_their_pickles_are_trained_on(tmp_path: Path, tokenizer_folder: str) -> None:
     pickles(tmp_path / "pkl" / "0", tokenizer_folder)
     command = ["train", str(tmp_path / "pkl"), "--out", str(tmp_path / "out"), *MODEL, *STEP, "--device", "cpu"]

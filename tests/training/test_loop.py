@@ -1,6 +1,8 @@
 """Training: learns, accumulates, freezes, stops, resumes, refuses."""
 
+import dataclasses
 import json
+import math
 import pickle
 import signal
 import subprocess
@@ -16,14 +18,16 @@ import torch
 from safetensors.torch import save_file
 
 from mmcorpus.packing.chat import CHATML
+from mmcorpus.packing.errors import PackError
 from mmcorpus.packing.packs import PackReader
 from mmcorpus.packing.tokens import encode_captions
 from mmcorpus.training import TrainingInterrupted, read_metrics, train
 from mmcorpus.training.batch import PackedBatch
 from mmcorpus.training.checkpoint import list_checkpoints, load_model, read_tensors
-from mmcorpus.training.config import ModelConfig, SFTConfig, StageConfig
+from mmcorpus.training.config import FreezeConfig, ModelConfig, SFTConfig, StageConfig
 from mmcorpus.training.data import PackLoader
 from mmcorpus.training.model import VisionLanguageModel, build_model
+from mmcorpus.training.optim import GroupConfig
 from mmcorpus.training.vision_language import TrainReport
 from tests.training.conftest import configured, first_fit, write_packs
 
@@ -72,7 +76,7 @@ def test_a_stage_takes_more_tokens_an_image(
     assert learnt < untaught / 2
     assert abs(learnt - curve(tmp_path / "first")[-1]["loss"]) < 0.5
     model, _, state = load_model(second.checkpoint)
-    assert model.config.tokens_per_image == state["model"]["tokens_per_image"] == 16
+    assert model.config.tokens_per_image == state["model"]["layout"] == 16
     assert model.encode_images(torch.zeros(1, 3, 16, 16, dtype=torch.uint8)).shape[1] == 16
     third = train(stage(steps=2), fine, str(tmp_path / "third"), init=second.checkpoint)
     assert third.totals.step == 2
@@ -324,7 +328,7 @@ def test_steps_that_are_not_finite_are_skipped_by_policy_and_their_samples_named
     spoilt = PackReader(packs)[1].uids[0]
     token_losses = VisionLanguageModel.token_losses
 
-    def spoiling(self: VisionLanguageModel, batch: PackedBatch) -> torch.Tensor:
+    def spoiling(self: VisionLanguageModel, batch: PackedBatch, *, z: bool = False) -> torch.Tensor:
         here = torch.tensor([batch.uids[sample] == spoilt for sample in batch.samples_M.tolist()])
         return token_losses(self, batch) * torch.where(here, torch.nan, 1.0)
 
@@ -340,6 +344,53 @@ def test_steps_that_are_not_finite_are_skipped_by_policy_and_their_samples_named
     assert all(torch.isfinite(value).all() for value in weights(report).values())
     with pytest.raises(FloatingPointError):
         train(stage(**settings, skip_non_finite=len(skipped) - 1), packs, str(tmp_path / "bound"), model=tiny)
+
+
+def test_a_batch_of_samples_is_the_batch_of_those_samples_unpacked(
+    packs: str, pairs: list[Any], make_packs: Callable[..., str], tiny: ModelConfig, stage: Stages, tmp_path: Path
+) -> None:
+    """As many samples a step in the mean, over packed sequences and over samples alone."""
+    single = make_packs([[item] for item in pairs])
+    counted = {"batch_sequences": None, "steps": None, "epochs": 2.0, "checkpoint_every": 100}
+    runs = {"packed": (packs, {"batch_samples": 10}), "single": (single, {"batch_samples": 10})}
+    runs["targets"] = (packs, {"batch_targets": 100})
+    for name, (root, batch) in runs.items():
+        train(stage(**counted, **batch), root, str(tmp_path / name), model=tiny)
+    lines = {name: curve(tmp_path / name) for name in ("packed", "single", "targets")}
+    assert len(lines["packed"]) == len(lines["single"]) == 8
+    assert lines["packed"][-1]["images"] == lines["single"][-1]["images"] == 80
+    assert [line["images"] for line in lines["single"]] == [10 * step for step in range(1, 9)]
+    targets = sum(end - start for sample, _ in pairs for start, end in sample.loss_spans)
+    assert len(lines["targets"]) == -(-2 * targets // 100)
+
+
+def test_groups_train_what_they_name_at_their_own_rates(
+    packs: str, tiny: ModelConfig, stage: Stages, tmp_path: Path
+) -> None:
+    groups = (
+        GroupConfig(match="projector", gradient_clip=1e-3),
+        GroupConfig(match="vision", last_blocks=1, learning_rate=1e-4),
+        GroupConfig(match="language.model.embed_tokens", warmup=0.0),
+    )
+    settings = dataclasses.replace(stage(steps=3), freeze=FreezeConfig(), train=groups, z_loss=1e-2)
+    report = train(settings, packs, str(tmp_path), model=tiny)
+    before = dict(build_model(tiny, 300).named_parameters())
+    moved = {name for name, value in weights(report).items() if not torch.equal(value, before[name])}
+    assert {name.partition(".layers.")[0] for name in moved} >= {
+        "vision.siglip.encoder",
+        "language.model.embed_tokens.weight",
+    }
+    assert not any(name.startswith("language.model.layers") for name in moved)
+    assert not any("embeddings" in name for name in moved if name.startswith("vision"))
+    lines = read_metrics(f"{tmp_path}/metrics.jsonl")
+    assert lines[0]["learning_rate_by_group"]["vision (last 1)"] == pytest.approx(lines[0]["learning_rate"] / 30)
+    norms = lines[0]["gradient_norm_by_group"]
+    assert sum(norm**2 for norm in norms.values()) == pytest.approx(lines[0]["gradient_norm"] ** 2, rel=1e-4)
+    assert lines[0]["z_loss"] == pytest.approx(1e-2 * math.log(300) ** 2, rel=0.3)
+    train(dataclasses.replace(settings, z_loss=0.0), packs, str(tmp_path / "plain"), model=tiny)
+    plain = read_metrics(f"{tmp_path}/plain/metrics.jsonl")[0]
+    assert plain["loss"] == pytest.approx(lines[0]["loss"], rel=1e-6), "the loss is without it"
+    assert "z_loss" not in plain
 
 
 def test_what_cannot_start_says_why(packs: str, tiny: ModelConfig, stage: Stages, tmp_path: Path) -> None:
@@ -392,3 +443,26 @@ def test_killed_at_any_moment_it_goes_on_to_the_bit(
 def _lines(out: Path) -> int:
     metrics = out / "metrics.jsonl"
     return metrics.read_bytes().count(b"\n") if metrics.exists() else 0
+
+
+def test_sequences_that_cannot_be_read_cost_themselves_up_to_a_bound(
+    pairs: list[Any], tokenizer_folder: str, tiny: ModelConfig, stage: Stages, tmp_path: Path, caplog: Any
+) -> None:
+    packs = write_packs(
+        str(tmp_path / "packs"), first_fit(pairs[:12], 4, 64), tokenizer_folder, tokens_per_image=4, context=64
+    )
+    reader, tar = PackReader(packs), tmp_path / "packs/00000.tar"
+    assert len(reader) >= 3
+    data = bytearray(tar.read_bytes())
+    data[reader.index["offset"][1].as_py() + 700] ^= 0xFF
+    tar.write_bytes(data)
+    settings = {"steps": len(reader), "batch_sequences": 1, "micro_batch_sequences": 1}
+    with pytest.raises(PackError, match=r"00000\.tar: sequence 1 .*damaged"):
+        train(stage(**settings), packs, str(tmp_path / "refused"), model=tiny)
+    totals = train(stage(**settings, skip_corrupt=1), packs, str(tmp_path / "skipped"), model=tiny).totals
+    assert (totals.step, totals.corrupt_sequences) == (len(reader), 1)
+    assert "sequence 1" in caplog.text
+    assert read_metrics(f"{tmp_path}/skipped/metrics.jsonl")[-1]["corrupt_sequences"] == 1
+    twice = settings | {"steps": 2 * len(reader)}
+    with pytest.raises(PackError, match=r"2 sequences could not be read, more than data\.skip_corrupt 1"):
+        train(stage(**twice, skip_corrupt=1), packs, str(tmp_path / "stopped"), model=tiny)

@@ -2,22 +2,29 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from transformers import Qwen2Config, Qwen2ForCausalLM, SiglipVisionConfig, SiglipVisionModel
+from transformers import (
+    CONFIG_MAPPING,
+    AutoModelForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    SiglipVisionConfig,
+    SiglipVisionModel,
+)
 
 from mmcorpus.packing.sequence import PackedSequence
 from mmcorpus.packing.tokens import encode_captions
 from mmcorpus.training.attention import block_causal_flex, block_causal_mask
 from mmcorpus.training.batch import PackedBatch, collate, expand
-from mmcorpus.training.config import ModelConfig, RandomVision
+from mmcorpus.training.config import ModelConfig
 from mmcorpus.training.images import load_square
 from mmcorpus.training.model import VisionLanguageModel, build_language, build_model
-from mmcorpus.training.vision import VisionEncoder, build_vision
-from tests.training.conftest import noise
+from tests.training.conftest import TINY, noise
 
 
 def batch_of(sequences: Sequence[PackedSequence], size: int, length: int | None = None) -> PackedBatch:
@@ -167,6 +174,27 @@ def test_the_mask_of_annotations_is_what_brute_force_says(
     assert torch.equal(create_mask(flex.mask_mod, batch, None, length, length, device="cpu")[:, 0], mask)
 
 
+def test_varlen_is_sdpa(
+    model: VisionLanguageModel, mixed: list[Any], sequence: Callable[..., PackedSequence], tokenizer: Any
+) -> None:
+    """Losses and gradients, of grouped-query heads, with padding, and of samples that see each other."""
+    packed = batch_of([sequence(mixed[:4]), sequence(mixed[4:])], model.vision.image_size)
+    for isolated in (True, False):
+        found = {}
+        for kernel in ("sdpa", "varlen"):
+            model.set_attention(isolated=isolated, implementation=kernel)
+            model.zero_grad()
+            losses = model(packed)
+            losses.sum().backward()
+            found[kernel] = losses.detach(), {name: one.grad.clone() for name, one in model.named_parameters()}
+        torch.testing.assert_close(found["varlen"][0], found["sdpa"][0], rtol=1e-5, atol=1e-5)
+        for name, gradient in found["sdpa"][1].items():
+            torch.testing.assert_close(found["varlen"][1][name], gradient, rtol=1e-3, atol=1e-4)
+    branched = batch_of([sequence([(several(tokenizer)[0], [noise(7)])])], model.vision.image_size)
+    with pytest.raises(ValueError, match="set sdpa or flex"):
+        model(branched)
+
+
 CAPTIONS = ("a red square", "a blue square number 3, seen from the left", "white")
 
 
@@ -203,20 +231,6 @@ def test_an_annotation_has_the_logits_and_losses_of_its_image_with_it_alone(
             assert (place, first_loss) == (packed.positions, len(losses))
 
 
-def test_the_second_to_last_block_is_what_siglip_calls_hidden_states_minus_two() -> None:
-    torch.manual_seed(0)
-    siglip = SiglipVisionModel(
-        SiglipVisionConfig(
-            hidden_size=16, intermediate_size=32, num_hidden_layers=3, num_attention_heads=2, image_size=8, patch_size=4
-        )
-    ).eval()
-    images = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
-    with torch.no_grad():
-        states = siglip(pixel_values=images / 127.5 - 1, output_hidden_states=True).hidden_states
-        torch.testing.assert_close(VisionEncoder(siglip, -2)(images), states[-2])
-    assert len(siglip.encoder.layers) == 2
-
-
 def test_models_come_from_local_folders(tmp_path: Any) -> None:
     sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     SiglipVisionModel(SiglipVisionConfig(**sizes, image_size=8, patch_size=4)).save_pretrained(tmp_path / "vision")
@@ -242,10 +256,31 @@ def test_random_weights_depend_on_the_seed_alone(tiny: ModelConfig) -> None:
     assert not torch.equal(first["projector.fc1.weight"], other["projector.fc1.weight"])
 
 
-def test_a_layer_that_is_not_there_is_refused() -> None:
-    with pytest.raises(ValueError, match="vision_layer -3"):
-        build_vision(RandomVision(layers=1, image_size=8, patch_size=4, hidden_size=16, heads=2), -3)
-
-
 def _replace(batch: PackedBatch, **changes: torch.Tensor) -> PackedBatch:
     return dataclasses.replace(batch, **changes)
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen3", "olmo2", "gpt_neox", "phi", "smollm3"])
+def test_any_causal_language_model_will_do(
+    kind: str, mixed: list[Any], sequence: Callable[..., PackedSequence], tmp_path: Path
+) -> None:
+    """Packed = alone, and the losses are those of transformers' own forward on the same embeddings."""
+    sizes: dict[str, Any] = {
+        "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 320,
+        "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
+    }  # fmt: skip
+    grouped = {} if kind in ("gpt_neox", "phi") else {"num_key_value_heads": 2, "head_dim": 8}
+    torch.manual_seed(0)
+    language = AutoModelForCausalLM.from_config(CONFIG_MAPPING[kind](**sizes, **grouped))
+    language.save_pretrained(tmp_path)
+    net = build_model(dataclasses.replace(TINY, language=str(tmp_path)), 300).eval()
+    assert len(net.blocks) == 2
+    packed = batch_of([sequence(mixed[:3])], 16)
+    losses = net(packed)
+    apart = [net(batch_of([sequence([item])], 16)) for item in mixed[:3]]
+    torch.testing.assert_close(losses, torch.cat(apart), rtol=1e-4, atol=1e-4)
+    alone = batch_of([sequence(mixed[:1])], 16)
+    with torch.no_grad():
+        logits = net.language(inputs_embeds=net.embed(alone)).logits.flatten(0, 1)[alone.predict_positions_M]
+    theirs = torch.nn.functional.cross_entropy(logits.float(), alone.targets_M, reduction="none")
+    torch.testing.assert_close(apart[0], theirs, rtol=1e-4, atol=1e-4)

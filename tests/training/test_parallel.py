@@ -1,10 +1,9 @@
 """Two processes train as one does (invariant 7); sharding changes nothing."""
 
 import os
-import pickle
-import socket
-import subprocess
-import sys
+import signal
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,22 +12,13 @@ import pytest
 import torch
 from torch import nn
 
-from mmcorpus.training import StageConfig, read_metrics, train
-from mmcorpus.training.checkpoint import read_tensors
+from mmcorpus.curation.store import storage
+from mmcorpus.training import StageConfig, TrainingInterrupted, read_metrics
+from mmcorpus.training.checkpoint import list_checkpoints, read_tensors
 from mmcorpus.training.config import ModelConfig
+from mmcorpus.training.launch import launch, processes_here
 from mmcorpus.training.parallel import World, open_world
 from mmcorpus.training.vision_language import _check_split
-
-ROOT = Path(__file__).parents[2]
-SCRIPT = """
-import pickle, sys
-import torch
-torch.set_num_threads(1)
-from mmcorpus.training import train
-spec = pickle.load(open(sys.argv[1], "rb"))
-for run in spec["runs"]:
-    train(run["stage"], spec["packs"], run["out"], model=spec["model"], heldout_packs=spec["packs"], device="cpu")
-"""
 
 
 def test_alone_nothing_is_communicated() -> None:
@@ -42,7 +32,7 @@ def test_alone_nothing_is_communicated() -> None:
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"batch_sequences": 1}, "less than 2 devices"), ({"parallel": "shard", "batch_sequences": 6}, "multiple of 4")],
+    [({"batch_sequences": 1}, "less than 2 devices")],
 )
 def test_batches_that_cannot_be_shared_are_refused(
     changes: dict[str, Any], message: str, stage: Callable[..., StageConfig]
@@ -55,42 +45,57 @@ def test_batches_that_cannot_be_shared_are_refused(
 def test_two_processes_are_one(
     packs: str, tiny: ModelConfig, stage: Callable[..., StageConfig], tmp_path: Path
 ) -> None:
-    settings = {"steps": 4, "checkpoint_every": 2, "heldout_every": 2}
-    alone = train(stage(**settings), packs, str(tmp_path / "alone"), model=tiny, heldout_packs=packs, device="cpu")
-    runs = [{"out": str(tmp_path / kind), "stage": stage(**settings, parallel=kind)} for kind in ("replicate", "shard")]
-    spec = tmp_path / "spec.pickle"
-    spec.write_bytes(pickle.dumps({"packs": packs, "model": tiny, "runs": runs}))
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(script), str(spec)],
-            env={
-                **os.environ, "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2",
-                "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1",
-            },
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-        )
-        for rank in range(2)
-    ]  # fmt: skip
-    try:
-        errors = [process.communicate(timeout=400)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
+    """Also where the batch is counted in samples, so that one device may have more micro-batches than the other, and
+    where a run goes on with another number of processes."""
+    settings: dict[str, Any] = {"batch_sequences": None, "batch_samples": 9, "checkpoint_every": 2, "heldout_every": 2}
+    held = {"model": tiny, "heldout_packs": packs, "device": "cpu"}
+    alone = launch(1, stage(**settings, steps=4), packs, str(tmp_path / "alone"), **held)
     one = read_metrics(f"{tmp_path}/alone/metrics.jsonl")
-    for kind in ("replicate", "shard"):
-        two = read_metrics(f"{tmp_path}/{kind}/metrics.jsonl")
+    for name, changes in (
+        ("replicate", {"parallel": "replicate"}),
+        ("shard", {"parallel": "shard", "reshard": False}),
+    ):
+        out = str(tmp_path / name)
+        with_two = stage(**settings, steps=4, **changes)
+        if name == "shard":
+            launch(1, with_two, packs, out, **held)
+            storage.remove(f"{out}/checkpoints/step-00000004")
+        report = launch(2, with_two, packs, out, **held)
+        assert report.totals.step == 4
+        two = read_metrics(f"{out}/metrics.jsonl")
         assert len(one) == len(two)
         for line, other in zip(one, two, strict=True):
-            for key in ("step", "loss", "gradient_norm", "tokens", "positions", "images", "heldout_loss"):
-                assert other.get(key, 0) == pytest.approx(line.get(key, 0), rel=1e-4), (kind, key, line)
-        weights = read_tensors(f"{tmp_path}/{kind}/checkpoints/step-00000004", "model")
-        for name, value in read_tensors(alone.checkpoint, "model").items():
-            torch.testing.assert_close(weights[name], value, rtol=2e-3, atol=2e-4)
+            for key in ("step", "loss", "gradient_norm", "tokens", "images", "heldout_loss"):
+                assert other.get(key, 0) == pytest.approx(line.get(key, 0), rel=1e-4), (name, key, line)
+        weights = read_tensors(report.checkpoint, "model")
+        for parameter, value in read_tensors(alone.checkpoint, "model").items():
+            torch.testing.assert_close(weights[parameter], value, rtol=2e-3, atol=2e-4)
+
+
+@pytest.mark.slow
+def test_a_request_to_stop_reaches_every_process_once_and_leaves_a_checkpoint(
+    packs: str, tiny: ModelConfig, stage: Callable[..., StageConfig], tmp_path: Path
+) -> None:
+    """And what is raised in one is raised here."""
+    metrics = tmp_path / "out" / "metrics.jsonl"
+
+    def stop() -> None:
+        while not metrics.exists() or metrics.read_bytes().count(b"\n") < 2:
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=stop, daemon=True).start()
+    endless = stage(steps=100_000, checkpoint_every=100_000)
+    with pytest.raises(TrainingInterrupted, match="run again to go on from"):
+        launch(2, endless, packs, str(tmp_path / "out"), model=tiny, device="cpu")
+    assert len(list_checkpoints(f"{tmp_path}/out/checkpoints")) == 1
+
+
+def test_how_many_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert [processes_here(device, None) for device in (None, "cuda", "cpu")] == [4, 4, 1]
+    assert processes_here("cuda", 2) == 2
+    with pytest.raises(ValueError, match="processes is 0"):
+        processes_here(None, 0)
+    monkeypatch.setenv("RANK", "1")
+    assert processes_here(None, 8) == 1, "torchrun has started them"

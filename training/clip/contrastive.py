@@ -6,7 +6,7 @@ Every device embeds its share of a step's batch and all see all vectors, so that
 import dataclasses
 import math
 from collections.abc import Generator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import torch
 
@@ -122,8 +122,8 @@ class PairTask(Task[PairBatch]):
     world: World
     totals: ContrastiveTotals = dataclasses.field(default_factory=ContrastiveTotals)
 
-    kind, title, micro_batches = "contrastive", "dfn", 1
-    rate = ("pairs_per_second", "pairs")
+    kind, title = "contrastive", "dfn"
+    rates: ClassVar[dict[str, str]] = {"pairs_per_second": "pairs"}
 
     def __post_init__(self) -> None:
         config, batch = self.config, self.config.data.batch_size
@@ -132,6 +132,9 @@ class PairTask(Task[PairBatch]):
         self.model = self.clip.model.to(self.world.device).train()
         if config.compute.activation_checkpointing:
             self.clip.model.set_grad_checkpointing()
+
+    def micro_batches(self, step: int) -> int:
+        return 1
 
     def batches(self, first: int) -> Generator[PairBatch]:
         loader = PairLoader(self.pairs, self.clip.preprocess, self.clip.tokenize, threads=self.config.data.num_workers)
@@ -152,7 +155,7 @@ class PairTask(Task[PairBatch]):
     def after_step(self) -> None:
         self.clip.model.logit_scale.clamp_(0, math.log(self.config.largest_scale))
 
-    def metrics(self, sums: Sequence[float]) -> dict[str, Any]:
+    def metrics(self, sums: Sequence[float], seconds: float) -> dict[str, Any]:
         return {"scale": self._scale(), "pairs": self.totals.pairs, "broken_images": self.totals.broken_images}
 
     def _scale(self) -> float:

@@ -72,7 +72,7 @@ def test_images_stand_where_they_stood(tmp_path: Path) -> None:
     assert (report.dropped, report.bad_documents, report.failed) == ({}, {}, {})
     first, second, third = [sample for shard in list_shards(f"{root}/shards/pages") for sample in read_samples(shard)]
     assert [node.get("image") for node in first.meta["nodes"]] == [None, 0, None, 1]
-    assert first.meta["nodes"][1] == {"url": f"{URL}x.jpg", "alt": "an x", "image": 0}
+    assert first.meta["nodes"][1] == {"url": f"{URL}x.jpg", "alt": "an x", "image": 0, "size": [40, 30]}
     assert (first.meta["title"], len(first.images), len(second.images), third.images) == ("T", 2, 1, ())
     urls = {row["url"]: row for row in rows_of(f"{root}/shards/pages.urls")}
     stored = {sample.meta["url"]: sample.images[0] for shard in list_shards(f"{root}/shards/pages.urls")

@@ -47,8 +47,8 @@ def test_documents_stand_on_their_own(trimmed: str, tmp_path: Path) -> None:
     ]
     assert [node.get("text", node.get("image")) for node in told["nodes"]] == ["It stands.", 0, "- one\n- two", 1]
     assert told["nodes"][1] | {"sha256": ""} == {
-        "url": "http://img.test/1.jpg", "alt": "Ein Türmchen", "width": 40, "image": 0, "original_width": 90,
-        "original_height": 70, "original_format": "jpeg", "sha256": "",
+        "url": "http://img.test/1.jpg", "alt": "Ein Türmchen", "width": 40, "image": 0, "size": [64, 50],
+        "original_width": 90, "original_height": 70, "original_format": "jpeg", "sha256": "",
     }  # fmt: skip
     assert (told["url"], told["offset"], told["copy"]) == ("http://a.test/1", 700, 0)
     (words,) = read_samples(second)

@@ -71,6 +71,9 @@ def trim(root: str, name: str = "trimmed", **decisions: Any) -> TrimReport:
     )
 
 
+SIZE = [40, 30]
+
+
 def left(root: str, name: str = "trimmed") -> dict[str, Any]:
     """By address of the document, its nodes, or the rule that dropped it."""
     rows = rows_of(f"{root}/shards/pages.{name}")
@@ -85,9 +88,10 @@ def test_without_decisions_all_that_is_there_is_left(shared: str) -> None:
     report = trim(shared, "all")
     assert left(shared, "all") == {
         "1": [
-            {"text": "First.", "tag": "h1"}, {"image": 0}, {"text": "Second.", "tag": "p"}, {"image": 1}
+            {"text": "First.", "tag": "h1"}, {"image": 0, "size": SIZE}, {"text": "Second.", "tag": "p"},
+            {"image": 1, "size": SIZE},
         ],
-        "2": [{"image": 0}, {"text": "Only.", "tag": "p"}],
+        "2": [{"image": 0, "size": SIZE}, {"text": "Only.", "tag": "p"}],
         "3": "opt_out",
         "4": "bad_nodes",
     }  # fmt: skip
@@ -104,7 +108,8 @@ def test_nodes_that_were_not_selected_go(shared: str, tmp_path: Path) -> None:
     paragraphs = select(f"{tmp_path}/paragraphs.parquet", uid(ONE, 2) + uid(THREE, 0))
     trim(shared, "some", images=images, paragraphs=paragraphs)
     assert left(shared, "some") == {
-        "1": [{"text": "Second.", "tag": "p"}, {"image": 1}], "2": "nothing_left", "3": "opt_out", "4": "bad_nodes"
+        "1": [{"text": "Second.", "tag": "p"}, {"image": 1, "size": SIZE}],
+        "2": "nothing_left", "3": "opt_out", "4": "bad_nodes",
     }  # fmt: skip
     (document,) = read_samples(shard_at(f"{shared}/shards/pages.some", "000000000"))
     placed = next(read_samples(Shard(root=f"{shared}/shards/pages", name="000000000")))
@@ -116,7 +121,7 @@ def test_nodes_that_were_not_selected_go(shared: str, tmp_path: Path) -> None:
     trim(shared, "images", images=select(f"{tmp_path}/none.parquet", []))
     assert left(shared, "images")["2"] == [{"text": "Only.", "tag": "p"}]
     trim(shared, "texts", paragraphs=select(f"{tmp_path}/none.parquet", []))
-    assert left(shared, "texts")["1"] == [{"image": 0}, {"image": 1}]
+    assert left(shared, "texts")["1"] == [{"image": 0, "size": SIZE}, {"image": 1, "size": SIZE}]
 
 
 def test_a_node_that_fails_a_required_clause_drops_its_document(shared: str, tmp_path: Path) -> None:

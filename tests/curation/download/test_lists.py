@@ -373,6 +373,16 @@ def test_texts_that_are_too_long_are_never_hashed(tmp_path: Path, monkeypatch: p
     assert all("at most 131,072 are read" in row["value"] for row in said if row["rule"] == "bad_row")
 
 
+def test_a_file_of_which_no_row_can_be_read_is_named(tmp_path: Path) -> None:
+    write(
+        tmp_path / "a.jsonl", [{"url": "http://a.test/1", "caption": "x"}, {"url": "http://a.test/2", "caption": [1]}]
+    )
+    write(tmp_path / "b.jsonl", [{"url": "http://a.test/3", "caption": ["x"]}] * 2)
+    paths = [str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl")]
+    for _ in range(2):  # made, and found again
+        assert run(DownloadConfig(), paths, tmp_path / "out").unreadable == (paths[1],)
+
+
 def test_what_is_no_list_ends_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mmcorpus.curation.download.lists.MAX_BAD_ROWS", 100)
     (tmp_path / "l.jsonl").write_text("{no json\n" * 200)

@@ -212,6 +212,17 @@ def test_a_caption_that_is_no_text_is_a_reason(tmp_path: Path, indexed: Any) -> 
     assert str(path) in found.report.failed, "a file of bad rows alone is named"
 
 
+def test_paths_are_below_the_folder_of_their_file(tmp_path: Path, indexed: Any) -> None:
+    for name, data in (("a", IMAGES[0]), ("b", IMAGES[1])):
+        (tmp_path / "in" / name / "images").mkdir(parents=True)
+        (tmp_path / "in" / name / "images" / "0.png").write_bytes(data)
+        rows = [{"image": "images/0.png", "caption": name}, {"image": "../a/images/0.png", "caption": f"{name} out"}]
+        (tmp_path / "in" / name / "rows.json").write_text(json.dumps(rows))
+    found = indexed(tmp_path / "in", formats=("json",))
+    assert found.captions == {"a": (IMAGES[0],), "b": (IMAGES[1],)}
+    assert found.report.dropped == {"outside_root": 2}
+
+
 def test_turns_are_no_caption(tmp_path: Path, indexed: Any) -> None:
     path = tmp_path / "x.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in llava(tmp_path)))

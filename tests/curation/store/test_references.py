@@ -12,7 +12,8 @@ import pytest
 
 from mmcorpus.curation.sources import IndexConfig, index
 from mmcorpus.curation.store import references, storage
-from mmcorpus.curation.store.references import Moved, Outside, open_references, path_below
+from mmcorpus.curation.store.named_files import Outside, path_below
+from mmcorpus.curation.store.references import Moved, open_references
 from mmcorpus.curation.store.shards import list_shards, read_rows, read_samples, shard_at
 from mmcorpus.packing.inputs import open_images
 from tests.curation.sources.conftest import as_tar, pairs, write_tar

@@ -1,5 +1,6 @@
 """Exports: what other programs find in them, and that what goes out comes in again under the same uids."""
 
+import importlib.util
 import io
 import json
 import random
@@ -17,6 +18,8 @@ from PIL import Image
 from mmcorpus.curation.download import DownloadConfig
 from mmcorpus.curation.download.lists import normalise
 from mmcorpus.curation.selection.tables import read_selection
+from mmcorpus.curation.sources.config import IndexConfig
+from mmcorpus.curation.sources.run import index
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store import uid_arrays as uids
 from mmcorpus.curation.store.scores import Origin, write_scores
@@ -24,9 +27,11 @@ from mmcorpus.curation.store.shards import EncodedImage, Sample, Shard, ShardWri
 from mmcorpus.curation.store.uid import pair_uid
 from mmcorpus.packing.export import Exporter, ExportReport, export_samples
 from mmcorpus.packing.export.datacomp import DatacompExporter
+from mmcorpus.packing.export.energon import EnergonExporter
 from mmcorpus.packing.export.huggingface import ParquetExporter
 from mmcorpus.packing.export.llava import LlavaExporter
 from mmcorpus.packing.export.webdataset import WebdatasetExporter
+from mmcorpus.packing.turns import parse_conversation
 from tests.curation.documents.test_export_obelics import build
 from tests.packing.conftest import image_bytes
 
@@ -111,6 +116,30 @@ def test_parquet_holds_the_images_and_says_that_they_are(tmp_path: Path) -> None
     export(ParquetExporter(), tmp_path / "chat", tmp_path / "turns")
     assert [len(row["images"]) for row in rows_of(tmp_path / "turns")] == [0, 1, 2, 0, 1, 2]
     assert rows_of(tmp_path / "turns")[2]["conversations"][2] == {"from": "gpt", "value": "Nummer 2"}
+
+
+@pytest.mark.parametrize("exporter", [LlavaExporter(), ParquetExporter()])
+@pytest.mark.parametrize("chat", [True, False])
+def test_what_goes_out_is_read_again_as_a_source(exporter: Exporter, chat: bool, tmp_path: Path) -> None:
+    samples = write(tmp_path / "in", images=lambda index: index + 1 if chat else 1, chat=chat)
+    export(exporter, tmp_path / "in", tmp_path / "out")
+    turns = chat or exporter.kind == "llava"  # where a caption is an answer
+    path = str(tmp_path / "out" / ("llava.json" if exporter.kind == "llava" else "data"))
+    config = IndexConfig(kind="conversation" if turns else "pair")
+    index(config, [path], f"{tmp_path}/index", f"{tmp_path}/ledger", workers=0)
+    again = [sample for shard in list_shards(f"{tmp_path}/index") for sample in read_samples(shard)]
+    held = [[(one.uid, [image.data for image in one.images]) for one in each] for each in (again, samples)]
+    assert held[0] == held[1]
+    said = [parse_conversation(one.meta["conversations"]) if turns else one.caption for one in again]
+    if chat:
+        assert said == [parse_conversation(one.meta["conversations"]) for one in samples]
+    else:
+        assert [one[1][1] if turns else one for one in said] == [one.caption for one in samples]
+    export(exporter, tmp_path / "index", tmp_path / "twice")
+    if turns and exporter.kind == "parquet":
+        assert [row["conversations"] for row in rows_of(tmp_path / "twice")] == [
+            row["conversations"] for row in rows_of(tmp_path / "out")
+        ]
 
 
 @pytest.fixture(scope="module")
@@ -230,7 +259,7 @@ def test_a_bad_conversation_costs_itself(tmp_path: Path) -> None:
             writer.write(Sample(key=str(index), uid=uid, caption=None, images=(), meta={"conversations": turns}))
     report = export(LlavaExporter(), tmp_path / "in", tmp_path / "out")
     assert report.samples == 1
-    assert [reason for reason in report.left_out if "tool" in reason]
+    assert report.left_out == {"bad_conversation": 1}
 
 
 @pytest.mark.parametrize("exporter", [LlavaExporter(), ParquetExporter(), WebdatasetExporter(), DatacompExporter()])
@@ -261,3 +290,24 @@ def test_to_s3_and_from_there(s3_root: str, tmp_path: Path) -> None:
     assert report.samples == 6
     table = storage.read_table(f"{s3_root}/hf/data/00001.parquet")
     assert table["uid"].to_pylist() == [sample.uid for sample in samples[3:]]
+
+
+def test_energon_s_own_reader_finds_the_samples(tmp_path: Path) -> None:
+    samples = write(tmp_path / "in")
+    if importlib.util.find_spec("megatron") is None:
+        with pytest.raises(RuntimeError, match=r"pip install 'mmcorpus\[energon\]'"):
+            export(EnergonExporter(), tmp_path / "in", tmp_path / "out")
+        assert not (tmp_path / "out").exists(), "said before anything is written"
+        return
+    energon = importlib.import_module("megatron.energon")
+    export(EnergonExporter(), tmp_path / "in", tmp_path / "out")
+
+    class Encoder(energon.DefaultTaskEncoder):  # type: ignore[misc, name-defined]
+        def batch(self, found: list[Any]) -> Any:
+            return found[0]
+
+    config = energon.WorkerConfig(rank=0, world_size=1, num_workers=0)
+    options = {"batch_size": 1, "shuffle_buffer_size": None, "max_samples_per_sequence": None}
+    found = energon.get_train_dataset(str(tmp_path / "out"), worker_config=config, task_encoder=Encoder(), **options)
+    captions = {one.caption for one, _ in zip(energon.get_loader(found), range(6), strict=False)}
+    assert captions == {sample.caption for sample in samples}

@@ -234,13 +234,7 @@ def test_a_layout_is_read_by_its_kind_and_fits_what_reads_its_packs(tmp_path: Pa
     assert "no more than one image's 720 positions" in told("{kind: mm1}")
     squares = SMALL.replace("context_length: 64, tokens_per_image: 4}", "layout: {kind: catty}}")
     problems = complaints(tmp_path, squares)
-    assert "train.stages.first.pack: pack 'one' has the layout 'catty'; the trainer renders squares alone" in problems
+    assert "tokens_per_image: 4 tokens an image, but pack 'one' has the layout {'kind': 'catty'" in problems
     assert "leave the layout out, or the pickles" in told("{kind: native}, format: both")
-    pages = text.replace("pack:\n", "pack:\n  three: {sources: [pages], layout: {kind: native}}\n").replace(
-        "sources:\n  pairs", "sources:\n  pages: {kind: document, pages: none}\n  pairs", 1
-    )
-    assert "'native' asks for images' sizes, which documents' rows do not say: 'pages' needs" in complaints(
-        tmp_path, pages
-    )
     square = SMALL.replace("[pairs], context_length: 64, tokens_per_image: 4}", "[pairs], layout: {tokens: 4}}")
     assert load_recipe(write(tmp_path, square), []).file.pack["one"].per_image == 4

@@ -1,117 +1,13 @@
-"""The trainer's configs: the model's parts, what every run of training is told, and one stage over packs."""
+"""What every run of training is told, and one stage over packs."""
 
 import dataclasses
-import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal
 
-from mmcorpus.training.optim import OptimizerConfig, ScheduleConfig
+from mmcorpus.packing.layout import PerImage
+from mmcorpus.training.config.model import require_square
+from mmcorpus.training.optim import GroupConfig, OptimizerConfig, ScheduleConfig
 from mmcorpus.training.settings import Settings, require
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class RandomVision(Settings):
-    """A small SigLIP encoder with random weights: for CPUs and tests. Train it (`freeze: {vision: false}`)."""
-
-    image_size: int = 64
-    """Pixels a side; every image is squashed to this square."""
-    patch_size: int = 8
-    """Pixels a side of a patch; must divide image_size."""
-    hidden_size: int = 128
-    """Width of the encoder; must be a multiple of `heads`."""
-    layers: int = 4
-    """Transformer blocks built. With `vision_layer: -2` the last is never run."""
-    heads: int = 4
-    """Attention heads."""
-    intermediate_size: int = 512
-    """Width of the MLP inside a block."""
-
-    def __post_init__(self) -> None:
-        self._require_positive("image_size", "patch_size", "hidden_size", "layers", "heads", "intermediate_size")
-        require(
-            self.image_size % self.patch_size == 0,
-            f"model.vision.image_size {self.image_size} is not a multiple of patch_size {self.patch_size}",
-        )
-        require(
-            self.hidden_size % self.heads == 0,
-            f"model.vision.hidden_size {self.hidden_size} is not a multiple of heads {self.heads}",
-        )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class RandomLanguage(Settings):
-    """A small Qwen2 decoder with random weights. Its vocabulary is that of the packs' tokenizer."""
-
-    hidden_size: int = 192
-    """Width of the decoder; must be a multiple of `heads`."""
-    layers: int = 4
-    """Transformer blocks."""
-    heads: int = 6
-    """Query heads."""
-    key_value_heads: int = 2
-    """Key and value heads (grouped-query attention); must divide `heads`."""
-    intermediate_size: int = 512
-    """Width of the gated MLP inside a block."""
-    rope_theta: float = 10_000.0
-    """The base of the rotary position embedding."""
-
-    def __post_init__(self) -> None:
-        sizes = ("hidden_size", "layers", "heads", "key_value_heads", "intermediate_size")
-        self._require_positive(*sizes, "rope_theta")
-        require(
-            self.hidden_size % (2 * self.heads) == 0,
-            f"model.language.hidden_size {self.hidden_size} is not an even multiple of heads {self.heads}",
-        )
-        require(
-            self.heads % self.key_value_heads == 0,
-            f"model.language.heads {self.heads} is not a multiple of key_value_heads {self.key_value_heads}",
-        )
-
-
-def require_square(name: str, tokens: int) -> None:
-    """Raise ValueError unless so many tokens are a square grid."""
-    square = tokens >= 1 and math.isqrt(tokens) ** 2 == tokens
-    require(square, f"{name} is {tokens}; give a square such as 16, 36, 144 or 729")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ModelConfig(Settings):
-    """Open-Qwen2VL's architecture: encoder, pooling projector, causal language model.
-
-    Source: Open-Qwen2VL (Wang et al. 2025), §2.1; its published model is SigLIP-SO400M/14-384 and
-    Qwen2.5-1.5B-Instruct with 144 tokens an image in pretraining.
-    """
-
-    vision: str | RandomVision = dataclasses.field(default_factory=RandomVision)
-    """A Hugging Face id or local folder of a SigLIP model, or a random one's sizes."""
-    language: str | RandomLanguage = dataclasses.field(default_factory=RandomLanguage)
-    """A Hugging Face id or local folder of a causal language model, or a random one's sizes."""
-    tokens_per_image: int = 144
-    """Positions an image takes in the sequence; a square (144 = a 12×12 grid). Must equal the packs'. No weights depend
-    on it: a stage may take another."""
-    vision_layer: int = -2
-    """The encoder block whose output is read, counted from the end: -1 the last, -2 the one before (the reference)."""
-    projector_hidden: int | None = None
-    """Width between the projector's two linear layers; null for the language model's width (the reference)."""
-
-    def __post_init__(self) -> None:
-        require_square("model.tokens_per_image", self.tokens_per_image)
-        require(self.vision_layer <= -1, f"model.vision_layer is {self.vision_layer}; count from the end: -1, -2, …")
-        if isinstance(self.vision, RandomVision):
-            require(
-                -self.vision_layer <= self.vision.layers,
-                f"model.vision_layer {self.vision_layer} asks for more blocks than model.vision.layers "
-                f"{self.vision.layers}",
-            )
-        require(
-            self.projector_hidden is None or self.projector_hidden >= 1,
-            f"model.projector_hidden is {self.projector_hidden}; give 1 or more, or null",
-        )
-
-    @property
-    def grid(self) -> int:
-        """Tokens along one side of the pooled image."""
-        return round(self.tokens_per_image**0.5)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -138,6 +34,21 @@ class CheckpointConfig(Settings):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class LogConfig(Settings):
+    """Where metrics go beside metrics.jsonl and the report."""
+
+    terminal: int = 0
+    """Steps between lines on the terminal; 0 for the progress bar alone."""
+    tensorboard: bool = False
+    """Write `tensorboard/` in the run's folder (`pip install mmcorpus[tensorboard]`)."""
+    wandb: str | None = None
+    """The Weights & Biases project to log to (`pip install mmcorpus[wandb]`); null for none."""
+
+    def __post_init__(self) -> None:
+        self._require_not_negative("terminal")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class HeldoutConfig(Settings):
     """Evaluation on held-out data."""
 
@@ -154,9 +65,9 @@ class TrainingConfig(Settings):
 
     RESULT_NEUTRAL: ClassVar[frozenset[str]] = frozenset(
         {
-            "data.micro_batch_sequences", "data.num_workers", "compute.parallel", "compute.compile",
-            "compute.attention", "compute.activation_checkpointing", "checkpoints", "heldout", "log_every",
-            "skip_non_finite",
+            "data.micro_batch_sequences", "data.num_workers", "data.skip_corrupt", "compute.parallel",
+            "compute.reshard", "compute.compile", "compute.attention", "compute.activation_checkpointing",
+            "checkpoints", "heldout", "log", "log_every", "certify", "skip_non_finite",
         }
     )  # fmt: skip
     """Settings, and whole groups of them, that alter speed and files but not the training: they may change between a
@@ -172,6 +83,8 @@ class TrainingConfig(Settings):
     """When they are written and how many are kept."""
     heldout: HeldoutConfig = dataclasses.field(default_factory=HeldoutConfig)
     """Evaluation on held-out data."""
+    log: LogConfig = dataclasses.field(default_factory=LogConfig)
+    """Where metrics go beside metrics.jsonl."""
     seed: int = 0
     """Orders the data and draws random weights."""
     log_every: int = 1
@@ -199,6 +112,11 @@ class TrainingConfig(Settings):
                     found.setdefault(flat, f"{group}.{field.name}")
         return found
 
+    @property
+    def parameter_groups(self) -> tuple[GroupConfig, ...]:
+        """Groups of parameters that are trained differently; none where all that is not frozen is trained alike."""
+        return ()
+
     def translate(self, before: Mapping[str, Any]) -> dict[str, Any]:
         """Result settings as an earlier version recorded them, by today's names; those that came later had their
         defaults, and what no longer decides the result is left out."""
@@ -218,12 +136,24 @@ class TrainingConfig(Settings):
         }
 
 
+BatchUnit = Literal["sequences", "samples", "targets"]
+_BATCHES: Final = ("batch_sequences", "batch_samples", "batch_targets")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PackData(Settings):
     """Batches of packed sequences."""
 
-    batch_sequences: int = 512
-    """Packed sequences an optimiser step, over all devices: the same training whatever the number of devices."""
+    DEFAULT_BATCH: ClassVar[tuple[BatchUnit, int]] = ("sequences", 512)
+    """What a batch is where the settings do not say."""
+
+    batch_sequences: int | None = None
+    """Packed sequences an optimiser step, over all devices: the same training whatever the number of devices. 512 where
+    no other unit is given (SFT: 128 samples)."""
+    batch_samples: int | None = None
+    """Samples an optimiser step instead, in the mean: a step takes the sequences that begin within its share."""
+    batch_targets: int | None = None
+    """Target tokens an optimiser step instead, in the mean."""
     micro_batch_sequences: int = 16
     """Packed sequences a forward pass on one device; accumulation follows from this and the number of devices."""
     isolated: bool = True
@@ -232,10 +162,26 @@ class PackData(Settings):
     """Replace every image by mid-grey: the text-only baseline."""
     num_workers: int = 2
     """Threads that read packs and decode images ahead of the trainer; 0 decodes in the loop. Not seen in results."""
+    jpeg_scaling: bool = False
+    """Have libjpeg decode large JPEGs at 1/2, 1/4 or 1/8, where they stay twice as large as what the encoder sees:
+    about twice as fast, pixels less than 1 of 255 off in the mean (less than the JPEG itself)."""
+    skip_corrupt: int = 0
+    """So many times in a run a sequence that cannot be read (a damaged tar, an image that is gone) is left out, named
+    in the log and counted in the metrics; the next one stops the run. 0: packs must be whole before it starts."""
 
     def __post_init__(self) -> None:
-        self._require_positive("batch_sequences", "micro_batch_sequences")
-        self._require_not_negative("num_workers")
+        given = [name for name in _BATCHES if getattr(self, name) is not None]
+        require(len(given) < 2, f"{' and '.join(given)} are all given; give one of them")
+        self._require_positive(*given, "micro_batch_sequences")
+        self._require_not_negative("num_workers", "skip_corrupt")
+
+    @property
+    def batch(self) -> tuple[BatchUnit, int]:
+        """What a step's batch is counted in, and how many."""
+        sizes: dict[BatchUnit, int | None] = {
+            "sequences": self.batch_sequences, "samples": self.batch_samples, "targets": self.batch_targets
+        }  # fmt: skip
+        return next(((unit, size) for unit, size in sizes.items() if size is not None), self.DEFAULT_BATCH)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -243,11 +189,22 @@ class PackCompute(ComputeConfig):
     """Precision, memory, kernels and parallelism of the vision-language model."""
 
     parallel: Literal["replicate", "shard"] = "replicate"
-    """With several devices: a whole model on each, or FSDP2 (`fully_shard`)."""
+    """With several devices: a whole model on each (DDP), or FSDP2 (`fully_shard`)."""
+    reshard: bool = True
+    """With `shard`, free a block's whole weights after its forward pass, and reduce gradients after each micro-batch:
+    least memory. False keeps both until the step's end (ZeRO-2): less communication."""
     compile: bool = False
     """torch.compile each block; sequences are then padded to the context length, so that shapes stay the same."""
-    attention: Literal["sdpa", "flex"] = "sdpa"
-    """`sdpa` with a block-diagonal mask runs anywhere; `flex` skips the empty blocks (CUDA)."""
+    attention: Literal["sdpa", "flex", "varlen"] = "sdpa"
+    """`sdpa` with a block-diagonal mask runs anywhere; `flex` skips the empty blocks (CUDA); `varlen` gives PyTorch's
+    flash kernel each sample as a sequence (CUDA with bf16; on a CPU one product a sample)."""
+
+    def __post_init__(self) -> None:
+        require(
+            self.attention != "varlen" or not self.compile,
+            "compute.attention varlen has a number of samples that changes from batch to batch; set compile false, or "
+            "flex",
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -287,6 +244,9 @@ class StageConfig(TrainingConfig):
     tokens_per_image: int | None = None
     """Positions of an image in this stage and those after it, if others than before (Open-Qwen2VL §2.1: 144 in
     pretraining, 729 in SFT): the average pool has no weights. At most the encoder's patches; null changes nothing."""
+    layout: PerImage | None = None
+    """What an image becomes in this stage and those after it, if another than before; a number is as tokens_per_image.
+    Vectors for marks that were not there before are drawn anew."""
     data: PackData = dataclasses.field(default_factory=PackData)
     """Batches of packed sequences."""
     compute: PackCompute = dataclasses.field(default_factory=PackCompute)
@@ -294,12 +254,53 @@ class StageConfig(TrainingConfig):
     heldout: PackHeldout = dataclasses.field(default_factory=PackHeldout)
     """The loss on held-out packs."""
     freeze: FreezeConfig = dataclasses.field(default_factory=FreezeConfig)
-    """Parts of the model that stay as they are."""
+    """Parts of the model that stay as they are; all others are trained alike. In short for `train`."""
+    train: tuple[GroupConfig, ...] = ()
+    """Groups of parameters, each with its own learning rate and so on. A parameter is in the first that matches it; one
+    that none matches is frozen. Empty: what `freeze` leaves."""
+    certify: int = 32
+    """Sequences of its own on which a run shows, before its first step, that packed is alone, that devices agree, and
+    that a step can be repeated to the bit (certificate.json); 0 for none."""
+    z_loss: float = 0.0
+    """Times log²Z is added to each target token's loss, Z being the sum of its exponentiated logits (PaLM: 1e-4)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.tokens_per_image is not None:
             require_square("tokens_per_image", self.tokens_per_image)
+            require(self.layout is None, "tokens_per_image and layout are both given; give one of them")
+
+        require(
+            not self.train or self.freeze == FreezeConfig(),
+            "train and freeze are both given; leave out freeze: what no group of train matches is frozen",
+        )
+        self._require_not_negative("z_loss", "certify")
+
+    @property
+    def parameter_groups(self) -> tuple[GroupConfig, ...]:
+        """`train`."""
+        return self.train
+
+    def result_settings(self) -> dict[str, Any]:
+        """As of every run; the batch is resolved to one of its units."""
+        unit, size = self.data.batch
+        batch = {f"data.{name}": size if name == f"batch_{unit}" else None for name in _BATCHES}
+        return {**super().result_settings(), **batch}
+
+    def translate(self, before: Mapping[str, Any]) -> dict[str, Any]:
+        """As of every run; earlier versions counted batches in sequences alone."""
+        found = super().translate(before)
+        if "data.batch_samples" not in before:
+            sequences = before.get("data.batch_sequences", before.get("batch_sequences"))
+            default = 128 if self.kind == "sft" else 512
+            found |= dict.fromkeys((f"data.{name}" for name in _BATCHES), None)
+            found["data.batch_sequences"] = sequences or default
+        return found
+
+    @property
+    def image_layout(self) -> PerImage | None:
+        """What an image becomes, if another than before."""
+        return self.tokens_per_image if self.layout is None else self.layout
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -312,9 +313,10 @@ class SFTOptimizer(OptimizerConfig):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SFTData(PackData):
-    """Batches of Open-Qwen2VL's size for instruction tuning."""
+    """Batches of Open-Qwen2VL's size for instruction tuning: 128 conversations, which are not packed there."""
 
-    batch_sequences: int = 128
+    DEFAULT_BATCH: ClassVar[tuple[BatchUnit, int]] = ("samples", 128)
+
     micro_batch_sequences: int = 2
 
 
@@ -328,15 +330,3 @@ class SFTConfig(StageConfig):
     """AdamW: learning rate, weight decay, moments, clipping."""
     data: SFTData = dataclasses.field(default_factory=SFTData)
     """Batches of packed sequences."""
-
-
-def model_config_from_dict(data: dict[str, Any]) -> ModelConfig:
-    """The ModelConfig that `dataclasses.asdict` wrote, as a checkpoint keeps it."""
-    vision, language = data["vision"], data["language"]
-    return ModelConfig(
-        **{
-            **data,
-            "vision": RandomVision(**vision) if isinstance(vision, dict) else vision,
-            "language": RandomLanguage(**language) if isinstance(language, dict) else language,
-        }
-    )

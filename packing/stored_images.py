@@ -1,0 +1,126 @@
+"""Images of a pack as they are stored: as they arrived, resized once to what training needs, or by reference."""
+
+import io
+import os
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from PIL import Image
+
+from mmcorpus.curation.store import storage
+from mmcorpus.curation.store.shards import IMAGE_EXTENSIONS, EncodedImage
+from mmcorpus.filters.decode import DecodeFailure, decode_rgb
+
+Images = Literal["original", "resized", "reference"]
+QUALITY: Final = 95
+"""Of a JPEG written anew: 45 dB against the pixels it is made of, where the one that arrived is usually 35 to 40."""
+_SHARD: Final = re.compile(r"[0-9]{5,12}\Z")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reference:
+    """An image where it arrived: bytes of a source's shard."""
+
+    source: str
+    shard: str
+    offset: int
+    size: int
+    crc32: int
+    extension: str
+
+    @classmethod
+    def read(cls, row: Any) -> "Reference":
+        """Of a row of a sequence's `references`; raises ValueError, TypeError for one that is none."""
+        source, shard, offset, size, crc32, extension = row
+        if not isinstance(source, str) or not _SHARD.match(shard) or extension not in IMAGE_EXTENSIONS:
+            raise ValueError(f"a reference to {source!r}, shard {shard!r}, of type {extension!r}")
+        numbers = int(offset), int(size), int(crc32)
+        if min(numbers) < 0:
+            raise ValueError(f"a reference to bytes {numbers}")
+        offset, size, crc32 = numbers
+        return cls(source=source, shard=shard, offset=offset, size=size, crc32=crc32, extension=extension)
+
+    def row(self) -> list[Any]:
+        """As the sequence's json has it."""
+        return [self.source, self.shard, self.offset, self.size, self.crc32, self.extension]
+
+
+class GoneError(ValueError):
+    """An image is not where its reference says; the text names the file."""
+
+
+def fetch(references: Sequence[Reference], folders: Mapping[str, str]) -> tuple[EncodedImage, ...]:
+    """The images, from the folders of the sources' shards; ranges of a remote store are asked for together.
+
+    Raises GoneError for a shard that is gone, or that has other bytes there than when the pack was written.
+    """
+    paths = []
+    for one in references:
+        if one.source not in folders:
+            raise GoneError(f"the manifest does not say where the shards of source {one.source!r} are")
+        paths.append(storage.join(folders[one.source], f"{one.shard}.tar"))
+    images = []
+    ranges = [(path, one.offset, one.size) for path, one in zip(paths, references, strict=True)]
+    for one, path, data in zip(references, paths, _ranges(ranges), strict=True):
+        if data is None:
+            raise GoneError(f"{path}, which it refers to, is missing")
+        if len(data) != one.size or zlib.crc32(data) != one.crc32:
+            raise GoneError(
+                f"{path}, which it refers to, has other bytes from {one.offset} on than when it was written"
+            )
+        images.append(EncodedImage(extension=one.extension, data=data))
+    return tuple(images)
+
+
+def _ranges(wanted: Sequence[tuple[str, int, int]]) -> list[bytes | None]:
+    """The bytes of (path, offset, size); None where there is no such file."""
+    if not wanted:
+        return []
+    if all(storage.is_local(path) for path, _, _ in wanted):
+        return [_local(path, offset, size) for path, offset, size in wanted]
+    fs = storage.filesystem(wanted[0][0])[0]
+    inner = [storage.filesystem(path)[1] for path, _, _ in wanted]
+    starts, ends = [offset for _, offset, _ in wanted], [offset + size for _, offset, size in wanted]
+    found = fs.cat_ranges(inner, starts, ends, on_error="return")
+    for one in found:
+        if isinstance(one, Exception) and not isinstance(one, FileNotFoundError):
+            raise one
+    return [None if isinstance(one, Exception) else one for one in found]
+
+
+def _local(path: str, offset: int, size: int) -> bytes | None:
+    try:
+        with open(storage.filesystem(path)[1], "rb", buffering=0) as file:
+            return os.pread(file.fileno(), size, offset)
+    except FileNotFoundError:
+        return None
+
+
+def relative(folder: str, root: str) -> str:
+    """A folder of shards as the pack under `root` names it: from there, if both are on this machine, so that a run may
+    move; else whole."""
+    if storage.is_local(folder) and storage.is_local(root):
+        return os.path.relpath(storage.filesystem(folder)[1], storage.filesystem(root)[1])
+    return storage.whole(folder)
+
+
+def resolve(named: str, root: str) -> str:
+    """The folder that `relative` named."""
+    return named if "://" in named or os.path.isabs(named) else os.path.normpath(storage.join(root, named))
+
+
+def resized(image: EncodedImage, side: int) -> EncodedImage:
+    """The image as an upright JPEG whose shorter side is `side`, the aspect kept; as it arrived if it is not larger,
+    would take more bytes, or cannot be decoded (the trainer then shows grey, and its sample carries no loss)."""
+    decoded = decode_rgb(image.data)
+    if isinstance(decoded, DecodeFailure) or min(decoded.size) <= side:
+        return image
+    shorter = min(decoded.size)
+    width, height = (max(1, round(length * side / shorter)) for length in decoded.size)
+    file = io.BytesIO()
+    decoded.resize((width, height), Image.Resampling.BICUBIC).save(file, "JPEG", quality=QUALITY, subsampling=0)
+    data = file.getvalue()
+    return EncodedImage(extension="jpg", data=data) if len(data) < len(image.data) else image

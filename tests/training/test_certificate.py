@@ -1,0 +1,76 @@
+"""What a run shows of itself before its first step."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mmcorpus.packing.packs import PackReader
+from mmcorpus.training import train
+from mmcorpus.training.batch import collate
+from mmcorpus.training.certificate import CertificateError, alone, certify
+from mmcorpus.training.config import ModelConfig, StageConfig
+from mmcorpus.training.data import PackLoader
+from mmcorpus.training.model import VisionLanguageModel
+from mmcorpus.training.parallel import World
+
+ONE = World(rank=0, size=1, device=torch.device("cpu"))
+Stages = Callable[..., StageConfig]
+
+
+def test_a_run_certifies_itself_once(
+    mixed: list[Any],
+    make_packs: Callable[..., str],
+    tiny: ModelConfig,
+    stage: Stages,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    packs = make_packs([mixed[:3], mixed[3:]])
+    settings = dataclasses.replace(stage(steps=1, batch_sequences=2), certify=32)
+    train(settings, packs, str(tmp_path), model=tiny)
+    found = json.loads((tmp_path / "certificate.json").read_text())
+    assert (found["sequences"], found["samples"], found["devices"]) == (2, len(mixed), 1)
+    assert 0 <= found["packed_against_alone"] < 1e-5
+    assert found["repeated_to_the_bit"]
+    assert f"certified on {len(mixed)} samples" in capsys.readouterr().err
+    train(settings, packs, str(tmp_path), model=tiny)
+    assert "certified" not in capsys.readouterr().err, "a resumed run has been"
+
+
+def test_a_mask_that_lets_samples_see_each_other_is_found_before_a_step(
+    model: VisionLanguageModel,
+    packs: str,
+    tiny: ModelConfig,
+    stage: Stages,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As a kernel that is not told where samples end would."""
+    loader = PackLoader(PackReader(packs), image_size=16)
+    assert certify(model, loader, [0, 1], ONE, precision="fp32", micro=2)["packed_against_alone"] < 1e-5
+    monkeypatch.setattr("mmcorpus.training.certificate.TOLERANCE", {"fp32": 1e-5})
+    monkeypatch.setattr("mmcorpus.training.model.attention_mask", lambda *_: None)
+    with pytest.raises(CertificateError, match="between packed and alone"):
+        certify(model, loader, [0, 1], ONE, precision="fp32", micro=2)
+    with pytest.raises(CertificateError):
+        train(dataclasses.replace(stage(), certify=4), packs, str(tmp_path), model=tiny)
+    assert not (tmp_path / "metrics.jsonl").exists()
+    model.set_attention(isolated=False, implementation="sdpa")
+    assert certify(model, loader, [0], ONE, precision="fp32", micro=2)["packed_against_alone"] is None
+
+
+def test_a_sample_taken_out_is_whole(packs: str) -> None:
+    reader = PackReader(packs)
+    singles = alone(reader[0])
+    assert [one.uids for one in singles] == [(uid,) for uid in reader[0].uids]
+    for one in singles:
+        one.check(reader.per_image)
+    loader = PackLoader(reader, image_size=16)
+    together, apart = loader.batch([0]), collate([loader.piece(one) for one in singles])
+    assert together.targets_M.tolist() == apart.targets_M.tolist()
+    assert torch.equal(together.images_NCHW, apart.images_NCHW)

@@ -1,0 +1,146 @@
+"""What a run shows on its own data before its first step: that it computes what it should.
+
+Packed is alone: the samples of some of its sequences have, packed as they are, the losses that each has by itself.
+Devices agree: all compute the same losses from the same weights, and their shares add up to one device's sum. A step
+can be repeated: the same batch, read again, gives the same loss to the bit, which resuming to the bit rests on.
+"""
+
+import dataclasses
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from mmcorpus.curation.store import storage
+from mmcorpus.packing.sequence import PackedSequence
+from mmcorpus.training.batch import PackedBatch, collate
+from mmcorpus.training.data import PackLoader
+from mmcorpus.training.model import VisionLanguageModel
+from mmcorpus.training.parallel import World
+
+TOLERANCE: Final = {"fp32": 1e-3, "bf16": 0.1}
+"""Nats by which a sample's mean loss may differ between packed and alone, by the precision that is computed in."""
+
+
+class CertificateError(RuntimeError):
+    """A run that does not compute what it should; nothing has been trained."""
+
+
+def alone(packed: PackedSequence) -> list[PackedSequence]:
+    """Each sample of a packed sequence as a sequence of its own."""
+    tokens = np.cumsum([0, *packed.token_counts])
+    images = np.cumsum([0, *packed.image_counts])
+    found = []
+    for number, (start, end) in enumerate(zip(tokens[:-1].tolist(), tokens[1:].tolist(), strict=True)):
+        one = slice(number, number + 1)
+        shown = slice(int(images[number]), int(images[number + 1]))
+        branches = tuple(tuple(first - start for first in begins) for begins in packed.branches[one])
+        found.append(
+            dataclasses.replace(
+                packed,
+                input_ids=packed.input_ids[start:end],
+                uids=packed.uids[one],
+                sources=packed.sources[one],
+                lengths=packed.lengths[one],
+                token_counts=packed.token_counts[one],
+                image_counts=packed.image_counts[one],
+                loss_spans=tuple(
+                    tuple((first - start, last - start) for first, last in spans) for spans in packed.loss_spans[one]
+                ),
+                images=packed.images[shown],
+                sizes=packed.sizes[shown],
+                branches=branches if any(branches) else (),
+            )
+        )
+    return found
+
+
+@torch.no_grad()
+def certify(
+    model: VisionLanguageModel,
+    loader: PackLoader,
+    sequences: Sequence[int],
+    world: World,
+    *,
+    precision: str,
+    micro: int,
+) -> dict[str, Any]:
+    """Check these sequences on every device, in the run's precision, and return what was found.
+
+    Raises CertificateError, saying where, if losses differ. Without isolation samples in a pack see each other, so that
+    packed is not alone and is not asked.
+    """
+    started, training = time.monotonic(), model.training
+    model.eval()
+    packed, share, worst = 0.0, 0.0, (0.0, "")
+    samples, repeated = 0, True
+    for first in range(0, len(sequences), micro):
+        group = list(sequences[first : first + micro])
+        batch = loader.batch(group)
+        losses_M = _losses(model, batch, world, precision)
+        if not torch.isfinite(losses_M).all():
+            break  # the loop's own affair: it names whose they are
+        if first == 0:
+            repeated = torch.equal(losses_M, _losses(model, loader.batch(group), world, precision))
+        packed += float(losses_M.double().sum())
+        if (first // micro) % world.size == world.rank:
+            share += float(losses_M.double().sum())
+        samples += len(batch.sources_S)
+        if model.isolated and not batch.corrupt:
+            pieces = [loader.piece(single) for index in group for single in alone(loader.reader[index])]
+            found: list[float] = []
+            for start in range(0, len(pieces), micro):
+                own = collate(pieces[start : start + micro], length=loader.length)
+                found += _means(_losses(model, own, world, precision), own).tolist()
+            for mean, other, uid in zip(_means(losses_M, batch).tolist(), found, batch.uids, strict=True):
+                worst = max(worst, (abs(mean - other), uid))
+    model.train(training)
+    summed, shares = world.sums([packed, share])
+    apart = max(abs(summed / world.size - packed), abs(shares - packed)) / max(1.0, abs(packed))
+    if not worst[0] <= TOLERANCE[precision]:
+        raise CertificateError(
+            f"the loss of sample {worst[1]} differs by {worst[0]:.2g} nats between packed and alone, more than "
+            f"{TOLERANCE[precision]}: the attention mask or the positions are wrong; try compute.attention sdpa and "
+            "compute.compile false"
+        )
+    if not apart <= 1e-4:
+        raise CertificateError(f"the devices' losses differ by {apart:.2g} of their sum: their weights differ")
+    if not repeated and world.device.type == "cpu":
+        raise CertificateError("the same batch gave another loss the second time: the run could not be resumed exactly")
+    return {
+        "sequences": len(sequences),
+        "samples": samples,
+        "packed_against_alone": worst[0] if model.isolated else None,
+        "devices": world.size,
+        "devices_apart": apart,
+        "repeated_to_the_bit": repeated,
+        "seconds": round(time.monotonic() - started, 3),
+    }
+
+
+def _losses(model: VisionLanguageModel, batch: PackedBatch, world: World, precision: str) -> torch.Tensor:
+    with world.autocast(precision):
+        losses_M: torch.Tensor = model(batch.to(world.device))
+    return losses_M.cpu()
+
+
+def _means(losses_M: torch.Tensor, batch: PackedBatch) -> torch.Tensor:
+    """Each sample's mean loss; 0 for one without targets."""
+    sums = torch.zeros(len(batch.sources_S), dtype=torch.float64).index_add_(0, batch.samples_M, losses_M.double())
+    counts = torch.bincount(batch.samples_M, minlength=len(sums))
+    return sums / counts.clamp(min=1)
+
+
+def write_certificate(out: str, report: dict[str, Any]) -> None:
+    """Keep it as `certificate.json` and say it on the terminal."""
+    storage.write_json(storage.join(out, "certificate.json"), report)
+    said = ["a step repeats to the bit" if report["repeated_to_the_bit"] else "a step does not repeat to the bit here"]
+    if report["devices"] > 1:
+        said.insert(0, f"{report['devices']} devices agree to {report['devices_apart']:.1e}")
+    if report["packed_against_alone"] is not None:
+        said.insert(0, f"packed = alone to {report['packed_against_alone']:.1e} nats")
+    text = f"certified on {report['samples']} samples in {report['seconds']:.1f} s: {', '.join(said)}"
+    print(text, file=sys.stderr, flush=True)

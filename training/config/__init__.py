@@ -1,0 +1,49 @@
+"""The trainer's configs: the model's parts (`model.py`) and what a stage is told (`stage.py`)."""
+
+from mmcorpus.training.config.model import (
+    ConnectorConfig,
+    EncoderConfig,
+    ModelConfig,
+    RandomLanguage,
+    RandomVision,
+    model_config_from_dict,
+)
+from mmcorpus.training.config.stage import (
+    BatchUnit,
+    CheckpointConfig,
+    ComputeConfig,
+    FreezeConfig,
+    HeldoutConfig,
+    LogConfig,
+    PackCompute,
+    PackData,
+    PackHeldout,
+    SFTConfig,
+    SFTData,
+    SFTOptimizer,
+    StageConfig,
+    TrainingConfig,
+)
+
+__all__ = [
+    "BatchUnit",
+    "CheckpointConfig",
+    "ComputeConfig",
+    "ConnectorConfig",
+    "EncoderConfig",
+    "FreezeConfig",
+    "HeldoutConfig",
+    "LogConfig",
+    "ModelConfig",
+    "PackCompute",
+    "PackData",
+    "PackHeldout",
+    "RandomLanguage",
+    "RandomVision",
+    "SFTConfig",
+    "SFTData",
+    "SFTOptimizer",
+    "StageConfig",
+    "TrainingConfig",
+    "model_config_from_dict",
+]

@@ -1,0 +1,263 @@
+"""The model's parts: encoders, connector, language model, and what an image becomes (its layout)."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from mmcorpus.packing.layout import PerImage, SquareLayout, read_layout
+from mmcorpus.packing.layout.base import LayoutBase
+from mmcorpus.training.settings import Settings, require
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RandomVision(Settings):
+    """A small encoder with random weights: for CPUs and tests. Train it (`freeze: {vision: false}`)."""
+
+    family: Literal["siglip", "siglip2", "clip", "dinov2"] = "siglip"
+    """Whose architecture it has; siglip2 is NaFlex, made for images of any shape (other SigLIP 2 models are siglip)."""
+
+    image_size: int = 64
+    """Pixels a side; every image is squashed to this square."""
+    patch_size: int = 8
+    """Pixels a side of a patch; must divide image_size."""
+    hidden_size: int = 128
+    """Width of the encoder; must be a multiple of `heads`."""
+    layers: int = 4
+    """Transformer blocks built. With `vision_layer: -2` the last is never run."""
+    heads: int = 4
+    """Attention heads."""
+    intermediate_size: int = 512
+    """Width of the MLP inside a block."""
+
+    def __post_init__(self) -> None:
+        self._require_positive("image_size", "patch_size", "hidden_size", "layers", "heads", "intermediate_size")
+        require(
+            self.image_size % self.patch_size == 0,
+            f"model.vision.image_size {self.image_size} is not a multiple of patch_size {self.patch_size}",
+        )
+        require(
+            self.hidden_size % self.heads == 0,
+            f"model.vision.hidden_size {self.hidden_size} is not a multiple of heads {self.heads}",
+        )
+        require(
+            self.family != "dinov2" or self.intermediate_size % self.hidden_size == 0,
+            f"model.vision.intermediate_size {self.intermediate_size} is not a multiple of hidden_size "
+            f"{self.hidden_size}, as DINOv2's is",
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RandomLanguage(Settings):
+    """A small Qwen2 decoder with random weights. Its vocabulary is that of the packs' tokenizer."""
+
+    hidden_size: int = 192
+    """Width of the decoder; must be a multiple of `heads`."""
+    layers: int = 4
+    """Transformer blocks."""
+    heads: int = 6
+    """Query heads."""
+    key_value_heads: int = 2
+    """Key and value heads (grouped-query attention); must divide `heads`."""
+    intermediate_size: int = 512
+    """Width of the gated MLP inside a block."""
+    rope_theta: float = 10_000.0
+    """The base of the rotary position embedding."""
+
+    def __post_init__(self) -> None:
+        sizes = ("hidden_size", "layers", "heads", "key_value_heads", "intermediate_size")
+        self._require_positive(*sizes, "rope_theta")
+        require(
+            self.hidden_size % (2 * self.heads) == 0,
+            f"model.language.hidden_size {self.hidden_size} is not an even multiple of heads {self.heads}",
+        )
+        require(
+            self.heads % self.key_value_heads == 0,
+            f"model.language.heads {self.heads} is not a multiple of key_value_heads {self.key_value_heads}",
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EncoderConfig(Settings):
+    """An image encoder, and the blocks of it whose outputs are read."""
+
+    source: str | RandomVision = dataclasses.field(default_factory=RandomVision)
+    """A Hugging Face id or local folder of a SigLIP, SigLIP 2, CLIP or DINOv2 model (also a whole CLIP or SigLIP, of
+    which the image side is taken), or a random one's sizes."""
+    layers: tuple[int, ...] = (-2,)
+    """Blocks, counted from the end: -1 the last, -2 the one before (Open-Qwen2VL). Of several the outputs are
+    concatenated (Molmo: [-2, -9])."""
+
+    def __post_init__(self) -> None:
+        require(len(self.layers) > 0, "an encoder's layers are empty; give one or more, such as [-2]")
+        for layer in self.layers:
+            require(layer <= -1, f"model.vision_layer is {layer}; count from the end: -1, -2, …")
+            if isinstance(self.source, RandomVision):
+                require(
+                    -layer <= self.source.layers,
+                    f"model.vision_layer {layer} asks for more blocks than model.vision.layers {self.source.layers}",
+                )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ConnectorConfig(Settings):
+    """What makes tokens of the language model from the encoders' patches."""
+
+    kind: Literal["average_mlp", "linear", "shuffle_mlp"] = "average_mlp"
+    """`average_mlp`: the mean of a token's patches, Linear, GELU, Linear (Open-Qwen2VL §2.1); `linear`: the mean,
+    Linear (LLaVA); `shuffle_mlp`: a token's patches side by side (pixel shuffle), LayerNorm, Linear, GELU, Linear
+    (InternVL)."""
+    hidden: int | None = None
+    """Width between the two linear layers; null for the language model's width (the reference)."""
+
+    def __post_init__(self) -> None:
+        require(
+            self.hidden is None or self.hidden >= 1, f"model.projector_hidden is {self.hidden}; give 1 or more, or null"
+        )
+        require(
+            self.hidden is None or self.kind != "linear", "a linear connector has no hidden width; leave out hidden"
+        )
+
+
+def require_square(name: str, tokens: int) -> None:
+    """Raise ValueError unless so many tokens are a square grid."""
+    square = tokens >= 1 and math.isqrt(tokens) ** 2 == tokens
+    require(square, f"{name} is {tokens}; give a square such as 16, 36, 144 or 729")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Written(Settings):
+    """A model's settings as recipes write them: the parts, or in short an encoder on squares."""
+
+    encoders: tuple[EncoderConfig, ...] | None = None
+    connector: ConnectorConfig | None = None
+    language: str | RandomLanguage | None = None
+    layout: PerImage | None = None
+    vision: str | RandomVision | None = None
+    vision_layer: int | None = None
+    tokens_per_image: int | None = None
+    projector_hidden: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, init=False)
+class ModelConfig(Settings):
+    """Encoders, connector, causal language model, and what an image becomes. The defaults are Open-Qwen2VL's.
+
+    In short, for one encoder: `vision` and `vision_layer` for `encoders`, `projector_hidden` for the connector's
+    `hidden`, `tokens_per_image` for a `layout` of squares. What is given in short changes that part alone, in
+    `dataclasses.replace` as well.
+
+    Source: Open-Qwen2VL (Wang et al. 2025), §2.1; its published model is SigLIP-SO400M/14-384 and
+    Qwen2.5-1.5B-Instruct with 144 tokens an image in pretraining.
+    """
+
+    encoders: tuple[EncoderConfig, ...] = (EncoderConfig(),)
+    """Image encoders; of several, the features of a patch are concatenated, so that their grids must be equal."""
+    connector: ConnectorConfig = ConnectorConfig()
+    """From patches to the language model's tokens."""
+    language: str | RandomLanguage = RandomLanguage()
+    """A Hugging Face id or local folder of a causal language model, or a random one's sizes."""
+    layout: PerImage = 144
+    """What an image becomes (docs/layouts.md); a number n is a square of the encoder's size with n tokens. Must be the
+    packs'. Where no weights depend on it, a stage may take another."""
+
+    def __init__(
+        self,
+        *,
+        encoders: tuple[EncoderConfig, ...] | None = None,
+        connector: ConnectorConfig | None = None,
+        language: str | RandomLanguage | None = None,
+        layout: PerImage | None = None,
+        vision: str | RandomVision | None = None,
+        vision_layer: int | None = None,
+        tokens_per_image: int | None = None,
+        projector_hidden: int | None = None,
+    ) -> None:
+        """Raises ValueError, by the setting's name, for what does not fit together."""
+        encoders = (EncoderConfig(),) if encoders is None else tuple(encoders)
+        if vision is not None or vision_layer is not None:
+            require(
+                len(encoders) == 1, f"vision is short for one encoder, there are {len(encoders)}; name it in encoders"
+            )
+            layers = encoders[0].layers if vision_layer is None else (vision_layer,)
+            encoders = (EncoderConfig(source=encoders[0].source if vision is None else vision, layers=layers),)
+        connector = connector or ConnectorConfig()
+        if projector_hidden is not None:
+            connector = dataclasses.replace(connector, hidden=projector_hidden)
+        if isinstance(layout, SquareLayout):
+            layout = layout.tokens
+        layout = ModelConfig.layout if layout is None else layout
+        if tokens_per_image is not None:
+            layout = tokens_per_image
+        parts = {
+            "encoders": encoders,
+            "connector": connector,
+            "language": language or RandomLanguage(),
+            "layout": layout,
+        }
+        for name, part in parts.items():
+            object.__setattr__(self, name, part)
+        require(len(encoders) > 0, "model.encoders is empty; give one or more")
+        if isinstance(layout, int):
+            require_square("model.tokens_per_image", layout)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        from pydantic_core import core_schema
+
+        def build(given: _Written) -> "ModelConfig":
+            return cls(**{field.name: getattr(given, field.name) for field in dataclasses.fields(given)})
+
+        return core_schema.no_info_after_validator_function(build, handler(_Written))
+
+    @property
+    def vision(self) -> str | RandomVision:
+        """The first encoder's source."""
+        return self.encoders[0].source
+
+    @property
+    def vision_layer(self) -> int:
+        """The first encoder's first layer."""
+        return self.encoders[0].layers[0]
+
+    @property
+    def projector_hidden(self) -> int | None:
+        """The connector's hidden width; None for the language model's."""
+        return self.connector.hidden
+
+    @property
+    def tokens_per_image(self) -> int:
+        """Positions of every image. Raises ValueError where its size decides."""
+        constant = self.layout if isinstance(self.layout, int) else self.layout.constant
+        require(constant is not None, f"the positions of an image depend on its size in the layout {self.layout!r}")
+        return int(constant or 0)
+
+
+def model_config_from_dict(data: Mapping[str, Any]) -> ModelConfig:
+    """The ModelConfig that `dataclasses.asdict` wrote, as a checkpoint keeps it; those of before as well."""
+    given = dict(data)
+    for name, kind in (("vision", RandomVision), ("language", RandomLanguage), ("connector", ConnectorConfig)):
+        if isinstance(given.get(name), Mapping):
+            given[name] = kind(**given[name])
+    if "encoders" in given:
+        given["encoders"] = tuple(
+            EncoderConfig(
+                source=RandomVision(**one["source"]) if isinstance(one["source"], Mapping) else one["source"],
+                layers=tuple(one["layers"]),
+            )
+            for one in given["encoders"]
+        )
+    if isinstance(given.get("layout"), Mapping):
+        given["layout"] = read_layout(given["layout"])
+    return ModelConfig(**given)
+
+
+def same_layout(one: PerImage, other: PerImage) -> bool:
+    """Whether two say the same of every image; squares are compared by their number of tokens alone."""
+    tokens = [layout.constant if isinstance(layout, SquareLayout) else layout for layout in (one, other)]
+    return tokens[0] == tokens[1]
+
+
+def layout_name(layout: PerImage) -> str:
+    """For messages: `144 tokens an image`, or the layout's settings."""
+    return f"the layout {layout.as_dict()}" if isinstance(layout, LayoutBase) else f"{layout} tokens an image"

@@ -1,0 +1,145 @@
+"""Weights from file to file, one tensor at a time: what a conversion holds in memory is its largest tensor.
+
+Format of safetensors: https://huggingface.co/docs/safetensors/index#format: the length of the header (8 bytes, little
+endian), the header (JSON: by name the type, shape and place in the data), the data.
+"""
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, Literal
+
+import torch
+
+from mmcorpus.curation.store import storage
+
+Dtype = Literal["fp32", "bf16", "fp16"]
+DTYPES: Final[dict[Dtype, torch.dtype]] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_NAMES: Final = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
+_INDICES: Final = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+_WHOLE: Final = ("model.safetensors", "pytorch_model.bin")
+
+Read = Callable[[], torch.Tensor]
+
+
+class Tensors(Mapping[str, Read]):
+    """The tensors of files by name; each is read when its function is called. `shapes` are known before."""
+
+    def __init__(self, readers: Mapping[str, Read], shapes: Mapping[str, tuple[int, ...]]) -> None:
+        self._readers, self.shapes = readers, shapes
+
+    def __getitem__(self, name: str) -> Read:
+        return self._readers[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._readers)
+
+    def __len__(self) -> int:
+        return len(self._readers)
+
+    def renamed(self, name: Callable[[str], str | None]) -> "Tensors":
+        """The same under other names; those that become None are left out."""
+        names = {old: new for old in self if (new := name(old)) is not None}
+        return Tensors(
+            {new: self[old] for old, new in names.items()}, {new: self.shapes[old] for old, new in names.items()}
+        )
+
+
+def read_file(path: str) -> Tensors:
+    """The tensors of one local file, safetensors or torch's; of nested dictionaries (prismatic's) with dots between.
+
+    torch's files are mapped and read as data alone (`weights_only`): no code in them runs. Raises Damaged, with the
+    file, if it cannot be read.
+    """
+    with storage.reading(path, "weights"):
+        return _safetensors(path) if path.endswith(".safetensors") else _torch(path)
+
+
+def read_folder(folder: str) -> Tensors:
+    """The tensors of a model's local folder, whole or split, as `save_pretrained` writes it; safetensors if there are.
+
+    Raises ValueError if the folder holds no weights, or lacks a file that its index names.
+    """
+    for index, whole in zip(_INDICES, _WHOLE, strict=True):
+        names = [whole]
+        if os.path.exists(path := os.path.join(folder, index)):
+            names = sorted(set(storage.read_json(path)["weight_map"].values()))
+        elif not os.path.exists(os.path.join(folder, whole)):
+            continue
+        missing = [name for name in names if not os.path.exists(os.path.join(folder, name))]
+        if missing:
+            raise ValueError(f"{folder} lacks {missing[0]} ({len(missing)} of {len(names)} files); download it whole")
+        files = [read_file(os.path.join(folder, name)) for name in names]
+        return Tensors(
+            {name: read for file in files for name, read in file.items()},
+            {name: shape for file in files for name, shape in file.shapes.items()},
+        )
+    raise ValueError(f"{folder} holds no weights: there is neither {' nor '.join(_WHOLE)}")
+
+
+def _safetensors(path: str) -> Tensors:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        file: Any = safe_open(path, framework="pt")
+        names = list(file.keys())
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
+    except SafetensorError as error:
+        raise ValueError(error) from error
+    return Tensors({name: lambda name=name: file.get_tensor(name) for name in names}, shapes)  # type: ignore[misc]
+
+
+def _torch(path: str) -> Tensors:
+    import pickle
+
+    try:
+        tree = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(error) from error
+    found = dict(_flat(tree, ""))
+    return Tensors(
+        {name: lambda tensor=tensor: tensor for name, tensor in found.items()},  # type: ignore[misc]
+        {name: tuple(tensor.shape) for name, tensor in found.items()},
+    )
+
+
+def _flat(tree: Any, before: str) -> Iterator[tuple[str, torch.Tensor]]:
+    if isinstance(tree, torch.Tensor):
+        yield before, tree
+    elif isinstance(tree, Mapping):
+        for name, value in tree.items():
+            yield from _flat(value, f"{before}.{name}" if before else str(name))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Planned:
+    """A tensor to be written."""
+
+    name: str
+    shape: tuple[int, ...]
+    read: Read
+
+
+def write_file(path: str, planned: Sequence[Planned], dtype: Dtype) -> int:
+    """Write a safetensors file, each tensor read, converted and written before the next; the bytes that it takes.
+
+    Raises ValueError, with the name, for a tensor of another shape than was planned.
+    """
+    kind = DTYPES[dtype]
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for one in planned:
+        start, end = end, end + math.prod(one.shape) * kind.itemsize
+        header[one.name] = {"dtype": _NAMES[kind], "shape": list(one.shape), "data_offsets": [start, end]}
+    head = json.dumps(header, separators=(",", ":")).encode()
+    head += b" " * (-len(head) % 8)
+    with storage.naming_full_disk(path), open(path, "wb") as file:
+        file.write(len(head).to_bytes(8, "little") + head)
+        for one in planned:
+            tensor = one.read()
+            if tuple(tensor.shape) != one.shape:
+                raise ValueError(f"{one.name} has the shape {tuple(tensor.shape)}, not {one.shape}")
+            file.write(tensor.detach().to(kind).contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return 8 + len(head) + end
