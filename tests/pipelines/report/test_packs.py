@@ -16,8 +16,8 @@ from mmcorpus.packing.index import write_index
 from mmcorpus.packing.layout import InternVLLayout
 from mmcorpus.packing.manifest import describe_tokenizer, write_manifest
 from mmcorpus.packing.packs import PackShardWriter
-from mmcorpus.packing.plan import PLAN_SCHEMA
 from mmcorpus.packing.tokens import load_tokenizer
+from mmcorpus.packing.window import PLAN_SCHEMA
 from mmcorpus.pipelines.cli import app
 from mmcorpus.pipelines.report.packs import samples_of
 from mmcorpus.pipelines.report.training import seen
