@@ -76,7 +76,7 @@ def test_two_processes_are_one(
             torch.testing.assert_close(weights[parameter], value, rtol=2e-3, atol=2e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_request_to_stop_reaches_every_process_once_and_leaves_a_checkpoint(
     packs: str, tiny: ModelConfig, stage: Callable[..., StageConfig], tmp_path: Path
 ) -> None:
