@@ -136,7 +136,7 @@ def test_integers_stay_short_however_large_the_second_limit() -> None:
     rng = np.random.default_rng(2)
     lengths, weights = rng.integers(100, 300, 200), rng.integers(1000, 9000, 200)
     limits = [Limit(name="bytes", sizes=weights, most=100_000)]
-    bins = fill_exactly(lengths, 1024, limits=limits)
+    bins = fill_exactly(lengths, 4096, limits=limits)
     check(bins, lengths, 4096, limits)
     assert len(bins) < 1.1 * max(lengths.sum() / 4096, weights.sum() / 100_000)
 

@@ -80,7 +80,7 @@ def test_the_stages_come_in_an_order_in_which_they_can_run(tmp_path: Path) -> No
     assert len(set(names)) == len(names)
     for number, stage in enumerate(stages):
         assert {need.partition("#")[0] for need in stage.needs} <= set(names[:number]), stage.name
-    own = [name for name in names if name.partition("/")[0].partition(".")[0] == "pages"]
+    own = [name.split("-")[0] for name in names if name.partition("/")[0].partition(".")[0] == "pages"]
     assert own == [
         "pages/extract",
         "pages/capture",
@@ -94,9 +94,11 @@ def test_the_stages_come_in_an_order_in_which_they_can_run(tmp_path: Path) -> No
         "pages/trim",
         "pages/score",
         "pages/select",
+        "pages/lengths",
     ]
-    texts = [name for name in names if name.startswith("texts")]
-    assert texts == ["texts/extract", "texts/capture", "texts/place", "texts/trim", "texts/score", "texts/select"]
+    texts = [name.split("-")[0] for name in names if name.startswith("texts")]
+    made = ("extract", "capture", "place", "trim", "score", "select", "lengths")
+    assert texts == [f"texts/{name}" for name in made]
     needs = {stage.name: stage.needs for stage in stages}
     assert "dedup/repeated#pages.paragraphs" in needs["pages.paragraphs/select"]
     assert {"pages.images/select", "pages.paragraphs/select"} <= set(needs["pages/trim"])
@@ -150,7 +152,7 @@ def test_an_image_threshold_leaves_extraction_download_and_scores_alone(tmp_path
 @pytest.mark.parametrize(
     ("setting", "problem"),
     [
-        ("sources.pages.urls=x.parquet", "give either `urls` .* or `pages`"),
+        ("sources.pages.urls=x.parquet", "give one of `urls` .* it has urls and pages"),
         ("sources.pages.kind=pair", "`pages` give documents: say `kind: document`"),
         ("sources.pairs.kind=document", "a document is made of `pages`, and this source has `urls`"),
         ("sources.pages.pages=[]", "pages is empty"),

@@ -15,6 +15,7 @@ from PIL import Image
 from mmcorpus.packing.tokens import load_tokenizer
 from mmcorpus.packing.vocabulary import train_tokenizer
 from tests.pipelines.test_cli import call
+from tests.processes import interruptible
 from tests.training.exchange.releases import llava_release
 from tests.training.exchange.test_export import write_random
 
@@ -63,7 +64,9 @@ def test_chat_wants_one_model(checkpoint: str) -> None:
 def test_chat_serves_until_ctrl_c(checkpoint: str) -> None:
     command = [sys.executable, "-m", "mmcorpus.pipelines.cli", "chat", checkpoint, "--port", "0"]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=environment, preexec_fn=interruptible
+    ) as process:
         assert process.stdout is not None
         try:
             lines = [process.stdout.readline(), process.stdout.readline()]
@@ -71,6 +74,7 @@ def test_chat_serves_until_ctrl_c(checkpoint: str) -> None:
             assert url is not None, lines
             with urllib.request.urlopen(url[0] + "about", timeout=60) as answer:
                 assert json.load(answer)["name"] == checkpoint
-        finally:
             process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 130
+            assert process.wait(60) == 130
+        finally:
+            process.kill()

@@ -41,7 +41,7 @@ def test_batches_that_cannot_be_shared_are_refused(
         _check_split(stage(**changes), World(rank=0, size=2, device=torch.device("cpu")))
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_two_processes_are_one(
     packs: str, tiny: ModelConfig, stage: Callable[..., StageConfig], tmp_path: Path
 ) -> None:

@@ -55,6 +55,14 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Python hears no SIGINT in a suite that a shell started in the background, and then nor does a lock interrupt."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
 def drive() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Starts a driver that takes the lock, once it is told to, and holds it for some seconds."""
     started: list[subprocess.Popen[str]] = []
@@ -203,7 +211,7 @@ def test_a_driver_that_lost_its_lease_stops_before_it_commits(
         confirm()
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("quick", "interruptible")
 def test_a_lease_that_somebody_removed_is_lost(s3_root: str) -> None:
     with pytest.raises(RunLocked, match="somebody removed it"), lock(s3_root):  # noqa: PT012
         storage.remove(f"{s3_root}/.lock")

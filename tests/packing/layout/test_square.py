@@ -34,7 +34,7 @@ def test_the_gather_is_the_projectors_pooling(tokens: int, picture: Callable[...
     layout = SquareLayout(tokens=tokens).layout(640, 427)
     cut = patches(render(picture(640, 427), layout), layout.patch)
     features = torch.from_numpy(cut.reshape(len(cut), -1)[:, :16].astype(np.float32))
-    projector = PoolingProjector(16, 8, 4, round(tokens**0.5))
+    projector = PoolingProjector(16, 8, 4, tokens)
     pooled = projector.pool(features.T.reshape(1, 16, 27, 27)).flatten(2)[0].T
     there = torch.from_numpy(layout.pool >= 0)
     gathered = (features[torch.from_numpy(layout.pool).long()] * there[..., None]).sum(1) / there.sum(1, keepdim=True)
