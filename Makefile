@@ -1,4 +1,4 @@
-# make demo   the whole chain on a generated site: download, judge, select, pack, train, report (about 4 minutes)
+# make demo   the whole chain on a generated site: download, judge, select, pack, train, report (some minutes)
 # make test   every test but the longest;  make soak  those;  make test-fast  without the slow ones;  make lint  ruff and mypy
 # make clean  removes the environment, caches and runs
 # The environment .venv is made on first use and again whenever pyproject.toml or constraints.txt changes;
