@@ -11,6 +11,7 @@ import contextlib
 import gzip
 import io
 import json
+import os
 import random
 import resource
 import shutil
@@ -383,4 +384,5 @@ def feed(name: str, numbers: range, folder: Path) -> dict[str, Any]:
 
 if __name__ == "__main__":
     first, count = int(sys.argv[2]), int(sys.argv[3])
-    print(json.dumps(feed(sys.argv[1], range(first, first + count), Path(sys.argv[4]))))
+    print(json.dumps(feed(sys.argv[1], range(first, first + count), Path(sys.argv[4]))), flush=True)
+    os._exit(0)  # Arrow's threads that a damaged file left waiting would abort the interpreter's end

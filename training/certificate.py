@@ -136,7 +136,8 @@ def _means(losses_M: torch.Tensor, batch: PackedBatch) -> torch.Tensor:
 
 def write_certificate(out: str, report: dict[str, Any]) -> None:
     """Keep it as `certificate.json` and say it on the terminal."""
-    storage.write_json(storage.join(out, "certificate.json"), report)
+    lasting = {name: value for name, value in report.items() if name != "seconds"}  # equal runs, equal bytes
+    storage.write_json(storage.join(out, "certificate.json"), lasting)
     said = ["a step repeats to the bit" if report["repeated_to_the_bit"] else "a step does not repeat to the bit here"]
     if report["devices"] > 1:
         said.insert(0, f"{report['devices']} devices agree to {report['devices_apart']:.1e}")
