@@ -64,10 +64,11 @@ class Task(Protocol[Batch]):
     def batches(self, first: int) -> Generator[Batch]:
         """This device's micro-batches of every step from `first` on, in order."""
 
-    def loss(self, batch: Batch) -> tuple[torch.Tensor, float, dict[str, int]]:
-        """The loss summed over the batch's targets, each times its weight, an fp32 scalar in nats; the sum of weights,
-        the number of targets where all are 1; and counts to add to the totals' fields of these names, the same names
-        for every batch."""
+    def loss(self, batch: Batch) -> tuple[dict[str, torch.Tensor], float, dict[str, int]]:
+        """The terms of what is minimised: `loss` and any penalties, by the names that their means have in the metrics,
+        each summed over the batch's targets times their weights, an fp32 scalar in nats; the sum of weights, the number
+        of targets where all are 1; and counts to add to the totals' fields of these names. The same names for every
+        batch."""
 
     overlapped: bool = False  # whether gradients have been reduced over the devices when the backward pass is over
 
@@ -164,7 +165,7 @@ class Trainer(Generic[Batch]):
         """One optimiser step; returns its metrics and whether any process was asked to stop."""
         task, world, totals = self.task, self.world, self.task.totals
         start, waited = time.monotonic(), 0.0
-        loss, targets, counts = torch.zeros((), device=world.device), 0.0, Counter[str]()
+        terms, targets, counts = dict[str, torch.Tensor](), 0.0, Counter[str]()
         rounds = task.micro_batches(totals.step)
         for number in range(rounds):
             before = time.monotonic()
@@ -172,20 +173,23 @@ class Trainer(Generic[Batch]):
             waited += time.monotonic() - before
             with task.micro_batch(last=number + 1 == rounds):
                 summed, found, more = task.loss(batch)
-                summed.backward()
-            loss += summed.detach()
+                torch.stack([*summed.values()]).sum().backward()
+            terms = {name: terms.get(name, 0.0) + term.detach() for name, term in summed.items()}
             targets += found
             counts.update(more)
         if not task.overlapped:
             world.all_reduce_gradients(self.parameters)
-        here = [float(loss), float(targets), float(interrupts.asked), *map(float, counts.values()), *task.sums()]
-        loss_sum, all_targets, stop, *more_sums = world.sums(here)
-        all_counts, all_sums = more_sums[: len(counts)], more_sums[len(counts) :]
+        here = [targets, float(interrupts.asked), *map(float, terms.values()), *map(float, counts.values())]
+        all_targets, stop, *found_sums = world.sums([*here, *task.sums()])
+        term_sums, all_counts = found_sums[: len(terms)], found_sums[len(terms) :][: len(counts)]
+        all_sums = found_sums[len(terms) + len(counts) :]
         divisor = all_targets or 1.0
         rates, norm, norms = self._update(divisor)
-        went: dict[str, Any] = {"loss": loss_sum / divisor, "gradient_norm": norm}
         if norm is None:
-            went = {"skipped": self.world.gathered(task.suspects())}
+            went: dict[str, Any] = {"skipped": world.gathered(task.suspects())}
+        else:
+            means = {name: summed / divisor for name, summed in zip(terms, term_sums, strict=True)}
+            went = {**means, "gradient_norm": norm, **({"gradient_norm_by_group": norms} if norms else {})}
         task.after_step()
         seconds = time.monotonic() - start
         in_step = dict(zip(counts, all_counts, strict=True))
@@ -198,7 +202,7 @@ class Trainer(Generic[Batch]):
             "step": totals.step,
             **went,
             "learning_rate": next(iter(rates.values())),
-            **({"learning_rate_by_group": rates, "gradient_norm_by_group": norms} if len(rates) > 1 else {}),
+            **({"learning_rate_by_group": rates} if len(rates) > 1 else {}),
             **task.metrics(all_sums, seconds),
             "seconds": round(totals.seconds, 4),
             **{name: round(in_step[unit] / seconds, 1) for name, unit in task.rates.items()},

@@ -25,9 +25,7 @@ def environments(count: int, folder: str) -> list[Mapping[str, str]]:
     loopback = next((name for _, name in socket.if_nameindex() if name in _LOOPBACK), None)
     interfaces = dict.fromkeys(_INTERFACES, loopback) if loopback else {}
     world = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), _FILE: os.path.join(folder, "rendezvous")}
-    return [
-        {**interfaces, **os.environ, **world, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)
-    ]
+    return [{**interfaces, **os.environ, **world, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
 
 
 def join(backend: str) -> None:

@@ -182,7 +182,6 @@ class PackTask(Task[PackedBatch]):
         self.by_source = LossBySource(self.reader.sources, self.world.device)
         self.step_losses = list[tuple[torch.Tensor, torch.Tensor, tuple[str, ...]]]()
         self.step_corrupt = 0
-        self.step_penalty = 0.0
         if config.train:
             self.model.train_groups(config.train)
         else:
@@ -236,14 +235,13 @@ class PackTask(Task[PackedBatch]):
             skip=self.config.data.skip_corrupt > 0,
         )
 
-    def loss(self, batch: PackedBatch) -> tuple[torch.Tensor, float, dict[str, int]]:
+    def loss(self, batch: PackedBatch) -> tuple[dict[str, torch.Tensor], float, dict[str, int]]:
         self._note_corrupt(batch.corrupt)
         z = self.config.z_loss
         with self.world.autocast(self.config.compute.precision):
             batch = batch.to(self.world.device)
             found: torch.Tensor = self.called(batch, z=z > 0)
-        losses_M, penalties_M = (found[0], z * found[1]) if z else (found, found[:0])
-        self.step_penalty += float(penalties_M.detach().sum()) if z else 0.0
+        losses_M = found[0] if z else found
         self.step_flops += batch_flops(self.work, batch, self.model.vision.patches)
         self.by_source.add(losses_M, batch.sources_S[batch.samples_M])
         self.step_losses.append((losses_M.detach(), batch.samples_M, batch.uids))
@@ -254,7 +252,10 @@ class PackTask(Task[PackedBatch]):
             "broken_images": batch.broken_images,
             "corrupt_sequences": len(batch.corrupt),
         }
-        return weighted_sum(losses_M + penalties_M if z else losses_M, batch.weights_M), batch.target_weight, counts
+        terms = {"loss": weighted_sum(losses_M, batch.weights_M)}
+        if z:
+            terms["z_loss"] = z * weighted_sum(found[1], batch.weights_M)
+        return terms, batch.target_weight, counts
 
     def micro_batch(self, *, last: bool) -> contextlib.AbstractContextManager[None]:
         return synchronized(self.called, now=last, reshard=self.config.compute.reshard)
@@ -273,7 +274,6 @@ class PackTask(Task[PackedBatch]):
     def after_step(self) -> None:
         self.step_losses.clear()
         self.step_corrupt = 0
-        self.step_penalty = 0.0
         self.step_flops[:] = 0.0
 
     def suspects(self) -> list[str]:
@@ -284,17 +284,14 @@ class PackTask(Task[PackedBatch]):
         return list(found)
 
     def sums(self) -> list[float]:
-        return [*self.by_source.values(), self.step_penalty, *self.step_flops.tolist()]
+        return [*self.by_source.values(), *self.step_flops.tolist()]
 
     def metrics(self, sums: Sequence[float], seconds: float) -> dict[str, Any]:
-        *sums, penalty, useful, padded = sums
+        *sums, useful, padded = sums
         totals = {name: getattr(self.totals, name) for name in ("positions", "images", "broken_images")}
         if self.totals.corrupt_sequences:
             totals["corrupt_sequences"] = self.totals.corrupt_sequences
-        loss, by_source = self.by_source.means(sums)
-        if self.config.z_loss:
-            targets = sum(sums[len(sums) // 2 :])
-            totals |= {"loss": loss, "z_loss": penalty / max(1.0, targets)}
+        _, by_source = self.by_source.means(sums)
         used = {"mfu": useful, "mfu_padded": padded}
         shares = {name: float(f"{flops / (seconds * self.peak):.4g}") for name, flops in used.items()}
         return {"tokens": self.totals.target_tokens, **totals, **shares, **_named("loss_by_source", by_source)}

@@ -330,17 +330,23 @@ def test_steps_that_are_not_finite_are_skipped_by_policy_and_their_samples_named
 
     def spoiling(self: VisionLanguageModel, batch: PackedBatch, *, z: bool = False) -> torch.Tensor:
         here = torch.tensor([batch.uids[sample] == spoilt for sample in batch.samples_M.tolist()])
-        return token_losses(self, batch) * torch.where(here, torch.nan, 1.0)
+        return token_losses(self, batch, z=z) * torch.where(here, torch.nan, 1.0)
 
     monkeypatch.setattr(VisionLanguageModel, "token_losses", spoiling)
     settings = {"steps": 8, "batch_sequences": 2, "micro_batch_sequences": 2, "checkpoint_every": 3}
     with pytest.raises(FloatingPointError, match=f"not finite: the loss of {spoilt}.*skip_non_finite"):
         train(stage(**settings), packs, str(tmp_path / "stopped"), model=tiny)
-    report = train(stage(**settings, skip_non_finite=8), packs, str(tmp_path / "skipped"), model=tiny)
+    groups = (GroupConfig(match="projector"), GroupConfig(match="language"), GroupConfig(match="vision"))
+    passing = dataclasses.replace(
+        stage(**settings, skip_non_finite=8), freeze=FreezeConfig(), train=groups, z_loss=1e-3
+    )
+    report = train(passing, packs, str(tmp_path / "skipped"), model=tiny)
     lines = read_metrics(str(tmp_path / "skipped" / "metrics.jsonl"))
     skipped = [line for line in lines if "skipped" in line]
     assert 0 < len(skipped) == report.totals.skipped < 8
-    assert all(line["skipped"] == [spoilt] and "loss" not in line for line in skipped)
+    assert all(line["skipped"] == [spoilt] for line in skipped)
+    assert not any({"loss", "z_loss", "gradient_norm", "gradient_norm_by_group"} & line.keys() for line in skipped)
+    assert "NaN" not in (tmp_path / "skipped" / "metrics.jsonl").read_text()
     assert all(torch.isfinite(value).all() for value in weights(report).values())
     with pytest.raises(FloatingPointError):
         train(stage(**settings, skip_non_finite=len(skipped) - 1), packs, str(tmp_path / "bound"), model=tiny)
@@ -391,6 +397,31 @@ def test_groups_train_what_they_name_at_their_own_rates(
     plain = read_metrics(f"{tmp_path}/plain/metrics.jsonl")[0]
     assert plain["loss"] == pytest.approx(lines[0]["loss"], rel=1e-6), "the loss is without it"
     assert "z_loss" not in plain
+
+
+def test_the_loss_is_the_weighted_mean_and_z_loss_the_weighted_penalty(
+    packs: str, tiny: ModelConfig, stage: Stages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over target tokens of unequal weight; the loss is the same with the penalty, in the totals too."""
+    load = PackLoader.batch
+
+    def weighted(self: PackLoader, indices: Any) -> PackedBatch:
+        batch = load(self, indices)
+        return dataclasses.replace(batch, weights_M=batch.targets_M % 3 + 0.25)
+
+    monkeypatch.setattr(PackLoader, "batch", weighted)
+    reader = PackReader(packs)
+    batch = PackLoader(reader, image_size=16).batch(range(len(reader)))
+    assert batch.weights_M is not None
+    losses_M, squares_M = build_model(tiny, 300).token_losses(batch, z=True).detach() * batch.weights_M
+    mean, penalty = (float(values.sum() / batch.weights_M.sum()) for values in (losses_M, squares_M))
+    assert mean != pytest.approx(float(losses_M.sum()) / batch.target_tokens, rel=0.05)
+    for z in (0.0, 1e-2):
+        settings = stage(steps=1, batch_sequences=len(reader), micro_batch_sequences=len(reader), z_loss=z)
+        report = train(settings, packs, str(tmp_path / str(z)), model=tiny)
+        (line,) = read_metrics(f"{tmp_path}/{z}/metrics.jsonl")
+        assert line["loss"] == report.totals.loss == pytest.approx(mean, rel=1e-3)
+        assert line.get("z_loss", 0.0) == pytest.approx(z * penalty, rel=1e-3)
 
 
 def test_what_cannot_start_says_why(packs: str, tiny: ModelConfig, stage: Stages, tmp_path: Path) -> None:
