@@ -6,12 +6,15 @@ Each of the run's checkpoints keeps it, since a folder holds one run: it is not 
 import dataclasses
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from mmcorpus.curation.engine.made_from import digest
 from mmcorpus.filters.secrets import masked
 from mmcorpus.training.checkpoint import OTHER_FOLDER, read_state, resolve_checkpoint
 from mmcorpus.training.config import ModelConfig, model_config_from_dict
+
+_TOLD: Final = ("step", "kind", "identity", "model", "chat_template", "begun", "origin")
+"""What in a checkpoint's state decides its weights; the same run made again is the same."""
 
 
 def begun_from(out: str, resumed: str | None, model: ModelConfig | None, init: str | None) -> dict[str, Any]:
@@ -40,7 +43,7 @@ def _of_model(model: ModelConfig | None) -> dict[str, Any]:
 
 
 def _of_checkpoint(init: str, may_be_gone: bool) -> dict[str, Any]:
-    """By the state of the checkpoint, which tells of all that it was made from, and where that led to."""
+    """By what the checkpoint's state tells of all that it was made from, and of where that led to."""
     name = masked(init)
     try:
         state = read_state(resolve_checkpoint(init))
@@ -48,9 +51,8 @@ def _of_checkpoint(init: str, may_be_gone: bool) -> dict[str, Any]:
         if not may_be_gone:
             raise
         return {"init": name}
-    if "totals" in state:
-        state["totals"].pop("seconds", None)  # the same run made again is the same
-    return {"init": name, "step": state["step"], "digest": digest(state)}
+    told = {key: state.get(key) for key in _TOLD} | {"loss": state.get("totals", {}).get("loss")}
+    return {"init": name, "step": state["step"], "digest": digest(told)}
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

@@ -50,6 +50,10 @@ def test_a_run_is_gone_on_with_as_it_was_begun(
         train(settings, packs, out, model=tiny)
     first, last = list_checkpoints(f"{out}/checkpoints")
     Path(last, "state.json").unlink()
+    begun = folder / "one/checkpoints/step-00000001/state.json"
+    state = json.loads(begun.read_text())  # as when its evaluation was made late
+    state["totals"] |= {"heldout_loss": 1.0, "seconds": 9.0}
+    begun.write_text(json.dumps(state))
     moved = folder.rename(folder.with_name("moved"))
     train(settings, packs, f"{moved}/tuned", init=f"{moved}/one/checkpoints/step-00000001")
     states = [read_state(f"{moved}/tuned/checkpoints/{Path(path).name}")["begun"] for path in (first, last)]
