@@ -19,7 +19,7 @@ from mmcorpus.curation.store.shards import EncodedImage, shard_at
 from mmcorpus.packing import manifest, packs
 from mmcorpus.packing.annotations import captions_of
 from mmcorpus.packing.config import PlanConfig
-from mmcorpus.packing.inputs import OpenTar, Referred, open_images, read_texts, stored_images
+from mmcorpus.packing.inputs import OpenTar, Referred, content_of, open_images, read_texts, stored_images
 from mmcorpus.packing.samples import FittedSample, Rejection, asks_sizes, fit_copies
 from mmcorpus.packing.sequence import PackedSequence
 from mmcorpus.packing.stored_images import Images, Reference, resized
@@ -29,7 +29,7 @@ MISSING_IMAGE: Final = "missing_image"
 STORED: Final = ("arrived_bytes", "stored_bytes", "resized")
 """What a pack shard's record counts of images that are not stored as they arrived: their bytes before and in the pack,
 and how many were resized."""
-_CODE_VERSION: Final = 3  # the index has costs
+_CODE_VERSION: Final = 4  # input shards are known by their rows
 """Raised whenever the same job would write other bytes."""
 
 
@@ -253,7 +253,8 @@ def _by_sequence(rows: pa.Table) -> Iterator[tuple[int, list[dict[str, Any]]]]:
 
 
 def _fingerprint(job: PackJob, rows: pa.Table) -> str:
-    """Of all that the pack shard's bytes depend on; of input shards their sizes, since reading them is the work."""
+    """Of all that the pack shard's bytes depend on; of input shards their parquets' bytes and the tables
+    that say where images lie, of tars the size, since reading these is the work."""
     places: list[Any] = sorted(set(zip(rows["source"].to_pylist(), rows["shard"].to_pylist(), strict=True)))
     inputs = [shard_at(job.shards[source], name) for source, name in places]
     identity = {
@@ -261,7 +262,10 @@ def _fingerprint(job: PackJob, rows: pa.Table) -> str:
         "rows": rows.to_pydict(),
         "config": job.config.settings(),
         "tokenizer": job.tokenizer_fingerprint + job.chat_template,
-        "inputs": [[_size(shard.parquet), _size(shard.images)] for shard in inputs],
+        "inputs": [
+            [content_of(shard.parquet), content_of(shard.images) if shard.references else _size(shard.images)]
+            for shard in inputs
+        ],
         **({} if job.images == "original" else {"images": [job.images, job.image_side]}),
     }
     return hashlib.blake2b(json.dumps(identity, sort_keys=True).encode(), digest_size=16).hexdigest()
