@@ -16,7 +16,7 @@ import logging
 import os
 import tempfile
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Final
 
@@ -46,9 +46,16 @@ SCHEMA: Final = pa.schema(
         ("modified", pa.string()),  # nanoseconds since 1970, or the store's ETag or date; null for OWN
     ]
 )
+MISSING_IMAGE: Final = "missing_image"
 _SPAN: Final = 8 << 20
 """Bytes that are asked of a remote file at once, of images that lie close to each other."""
 _log = logging.getLogger(__name__)
+
+
+def lost_images(row: Mapping[str, Any], there: int) -> str:
+    """Why a sample of a shard of references is none: its row says more images than are `there`; empty if not."""
+    told = row.get("images") or 0
+    return f"{MISSING_IMAGE}: {told - there} of {told} are gone or have changed since" if there < told else ""
 
 
 class Moved(LookupError):
