@@ -262,6 +262,19 @@ def test_an_image_that_is_gone_since_it_was_indexed_costs_its_sample(photos: str
         assert (report.samples, report.images, report.left_out) == (2, 2, {"missing_image": 1})
 
 
+def test_pairs_that_were_indexed_go_out_to_llava_and_come_in_again(photos: str, tmp_path: Path) -> None:
+    export(LlavaExporter(), photos, tmp_path / "out")
+    (first, *_) = json.loads((tmp_path / "out" / "llava.json").read_text())
+    assert not {"images", "widths", "heights"} & set(first)
+    config, out = IndexConfig(kind="conversation"), f"{tmp_path}/again"
+    assert index(config, [f"{tmp_path}/out/llava.json"], out, f"{tmp_path}/ledger", workers=0).samples == 3
+    assert dict(_image_of(out)) == dict(_image_of(photos))
+
+
+def _image_of(shards: str) -> list[tuple[str, bytes]]:
+    return [(one.uid, one.images[0].data) for shard in list_shards(shards) for one in read_samples(shard)]
+
+
 def test_values_that_json_has_no_words_for_keep_their_types(tmp_path: Path) -> None:
     """As a download of a list with such columns leaves them."""
     shard = Shard(root=str(tmp_path / "in"), name="00000")
