@@ -19,7 +19,7 @@ from mmcorpus.packing.sequence import PackedSequence
 from mmcorpus.training.batch import PackedBatch, collate
 from mmcorpus.training.data import PackLoader
 from mmcorpus.training.model import VisionLanguageModel
-from mmcorpus.training.parallel import World
+from mmcorpus.training.parallel import World, evaluating
 
 TOLERANCE: Final = {"fp32": 1e-3, "bf16": 0.1}
 """Nats by which a sample's mean loss may differ between packed and alone, by the precision that is computed in."""
@@ -58,7 +58,6 @@ def alone(packed: PackedSequence) -> list[PackedSequence]:
     return found
 
 
-@torch.no_grad()
 def certify(
     model: VisionLanguageModel,
     loader: PackLoader,
@@ -73,31 +72,33 @@ def certify(
     Raises CertificateError, saying where, if losses differ. Without isolation samples in a pack see each other, so that
     packed is not alone and is not asked.
     """
-    started, training = time.monotonic(), model.training
-    model.eval()
-    packed, share, worst = 0.0, 0.0, (0.0, "")
+    started = time.monotonic()
+    packed, share, differing, targets, worst = 0.0, 0.0, 0.0, 0, (0.0, "")
     samples, repeated = 0, True
-    for first in range(0, len(sequences), micro):
-        group = list(sequences[first : first + micro])
-        batch = loader.batch(group)
-        losses_M = _losses(model, batch, world, precision)
-        if not torch.isfinite(losses_M).all():
-            break  # the loop's own affair: it names whose they are
-        if first == 0:
-            repeated = torch.equal(losses_M, _losses(model, loader.batch(group), world, precision))
-        packed += float(losses_M.double().sum())
-        if (first // micro) % world.size == world.rank:
-            share += float(losses_M.double().sum())
-        samples += len(batch.sources_S)
-        if model.isolated and not batch.corrupt:
-            pieces = [loader.piece(single) for index in group for single in alone(loader.reader[index])]
-            found: list[float] = []
-            for start in range(0, len(pieces), micro):
-                own = collate(pieces[start : start + micro], length=loader.length)
-                found += _means(_losses(model, own, world, precision), own).tolist()
-            for mean, other, uid in zip(_means(losses_M, batch).tolist(), found, batch.uids, strict=True):
-                worst = max(worst, (abs(mean - other), uid))
-    model.train(training)
+    with evaluating(model):
+        for first in range(0, len(sequences), micro):
+            group = list(sequences[first : first + micro])
+            batch = loader.batch(group)
+            losses_M = _losses(model, batch, world, precision)
+            if not torch.isfinite(losses_M).all():
+                break  # the loop's own affair: it names whose they are
+            if first == 0:
+                repeated = torch.equal(losses_M, _losses(model, loader.batch(group), world, precision))
+            packed += float(losses_M.double().sum())
+            if (first // micro) % world.size == world.rank:
+                share += float(losses_M.double().sum())
+            samples += len(batch.sources_S)
+            if model.isolated and not batch.corrupt:
+                pieces = [loader.piece(single) for index in group for single in alone(loader.reader[index])]
+                parts = [
+                    _losses(model, collate(pieces[start : start + micro], length=loader.length), world, precision)
+                    for start in range(0, len(pieces), micro)
+                ]
+                differences_M = losses_M.double() - torch.cat(parts).double()  # the targets have the same order
+                differing += float(differences_M.abs().sum())
+                targets += len(differences_M)
+                means = _means(differences_M, batch).abs().tolist()
+                worst = max(worst, *zip(means, batch.uids, strict=True))
     summed, shares = world.sums([packed, share])
     apart = max(abs(summed / world.size - packed), abs(shares - packed)) / max(1.0, abs(packed))
     if not worst[0] <= TOLERANCE[precision]:
