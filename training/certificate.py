@@ -53,6 +53,8 @@ def alone(packed: PackedSequence) -> list[PackedSequence]:
                 images=packed.images[shown],
                 sizes=packed.sizes[shown],
                 branches=branches if any(branches) else (),
+                weights=packed.weights[one],
+                tags=packed.tags[one],
             )
         )
     return found

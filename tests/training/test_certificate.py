@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from mmcorpus.packing.packs import PackReader
+from mmcorpus.packing.tokens import encode_captions
 from mmcorpus.training import train
 from mmcorpus.training.attention import block_causal_mask
 from mmcorpus.training.batch import collate
@@ -64,6 +65,32 @@ def test_a_mask_that_lets_samples_see_each_other_is_found_before_a_step(
     assert not (tmp_path / "metrics.jsonl").exists()
     model.set_attention(isolated=False, implementation="sdpa")
     assert certify(model, loader, [0], ONE, precision="fp32", micro=2)["packed_against_alone"] is None
+
+
+def test_targets_keep_their_weights_and_tags_in_a_sample_taken_out(
+    mixed: list[Any],
+    tokenizer: Any,
+    make_packs: Callable[..., str],
+    tiny: ModelConfig,
+    stage: Stages,
+    tmp_path: Path,
+) -> None:
+    """Of captions on one image, of a dialogue, and beside a sample that has none; also in a run."""
+    (several,) = encode_captions(tokenizer, [["a red square", "red", "seen from the left"]])
+    several = dataclasses.replace(several, weights=(0.5, 0.25, 1.0), tags=("long", "short", "long"))
+    talk, image = mixed[3]
+    talk = dataclasses.replace(talk, weights=(2.0,) * len(talk.loss_spans))
+    packs = make_packs([[mixed[0], (several, image), (talk, image), mixed[1]], [(talk, image)]], context=256)
+    reader = PackReader(packs)
+    singles = alone(reader[0])
+    assert [one.weights for one in singles] == [((),), ((0.5, 0.25, 1.0),), (talk.weights,), ((),)]
+    assert [one.tags for one in singles] == [((),), (several.tags,), ((),), ((),)]
+    loader = PackLoader(reader, image_size=16)
+    weights_M = collate([loader.piece(one) for one in singles]).weights_M
+    assert weights_M is not None
+    assert torch.equal(weights_M, loader.batch([0]).weights_M)
+    train(dataclasses.replace(stage(steps=1, batch_sequences=2), certify=2), packs, str(tmp_path), model=tiny)
+    assert json.loads((tmp_path / "certificate.json").read_text())["samples"] == 5
 
 
 def test_a_sample_taken_out_is_whole(packs: str) -> None:
