@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mmcorpus.packing.layout import PerImage
+from mmcorpus.packing.layout import PerImage, SquareLayout
 from mmcorpus.training.attention import NAMES, Attention, attention_mask, register_varlen
 from mmcorpus.training.batch import PackedBatch
 from mmcorpus.training.config import ModelConfig, RandomLanguage
@@ -71,7 +71,9 @@ class VisionLanguageModel(nn.Module):
 
     def set_layout(self, layout: PerImage) -> None:
         """Lay images out so from now on; vectors for marks that were not there are drawn anew. Raises ValueError for
-        more tokens than there are patches, another patch size, or a connector whose weights depend on the layout."""
+        more tokens than there are patches, another patch size, or a connector whose weights depend on the layout. Of
+        squares their number of tokens is kept, as a model's config has it: they are the encoder's size."""
+        layout = layout.tokens if isinstance(layout, SquareLayout) else layout
         self._check_layout(layout)
         self.projector.set_layout(layout)
         self.config = dataclasses.replace(self.config, layout=layout)

@@ -4,7 +4,7 @@ Shape legend: N images or crops, C channels, H×W pixels, P patches, Q patches o
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import torch
@@ -76,7 +76,7 @@ class VisionEncoder(nn.Module):
         first: Any = models[0][0].config
         self.patch: int = first.patch_size
         """Pixels a side of a patch."""
-        self.image_size: int = getattr(first, "image_size", None) or round(first.num_patches**0.5) * first.patch_size
+        self.image_size: int = square_side(first.to_dict())
         """Pixels a side of a square image; the first encoder's own size."""
         self.patches: int = (self.image_size // self.patch) ** 2
         """Features of an image of that size."""
@@ -120,6 +120,12 @@ class VisionEncoder(nn.Module):
         """Crops to the features of all their patches, Q×E, crop by crop; each has the width and height of `sizes`, and
         what lies beyond is not looked at. None: all are whole."""
         return self(images_NCHW).flatten(0, 1) if sizes is None else self(images_NCHW, sizes)
+
+
+def square_side(config: Mapping[str, Any]) -> int:
+    """Pixels a side of a square image for an encoder, by its Hugging Face config as JSON has it."""
+    size = config.get("image_size")  # SigLIP 2 (NaFlex) says how many patches an image has
+    return int(size or round(config["num_patches"] ** 0.5) * config["patch_size"])
 
 
 def family_of(config: Any) -> str:

@@ -119,10 +119,15 @@ def _check_split(stage: StageConfig, world: World) -> None:
 
 
 def _check_annotations(stage: StageConfig, reader: PackReader) -> None:
-    if reader.annotated and not stage.data.isolated:
+    hint = ""
+    if not stage.data.isolated:
+        hint = "leave data.isolated true"
+    elif stage.compute.attention == "varlen":
+        hint = "compute.attention varlen has no mask for that, set sdpa or flex"
+    if reader.annotated and hint:
         raise ValueError(
             f"{reader.root} has {reader.annotated:,} images with several captions, which must not see each other: "
-            f"leave data.isolated true, or pack without annotations"
+            f"{hint}, or pack without annotations"
         )
 
 

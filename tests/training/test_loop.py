@@ -162,6 +162,8 @@ def test_annotations_train_as_each_caption_with_its_image(
         assert one == pytest.approx(other, rel=1e-4)
     with pytest.raises(ValueError, match=r"1 images with several captions.*leave data\.isolated true"):
         train(stage(isolated=False), together, str(tmp_path / "joined"), model=tiny)
+    with pytest.raises(ValueError, match=r"several captions.*varlen has no mask for that, set sdpa or flex"):
+        train(stage(attention="varlen"), together, str(tmp_path / "joined"), model=tiny)
     with pytest.raises(ValueError, match="several captions"):
         train(stage(isolated=False), apart, str(tmp_path / "joined"), model=tiny, heldout_packs=together)
 

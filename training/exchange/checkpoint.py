@@ -19,6 +19,7 @@ from mmcorpus.packing.tokens import load_tokenizer
 from mmcorpus.training.checkpoint import STATE, chat_template_of, new_folder, read_state, resolve_checkpoint
 from mmcorpus.training.config import ModelConfig, model_config_from_dict
 from mmcorpus.training.exchange.tensors import Planned, Tensors, read_file, write_file
+from mmcorpus.training.vision import square_side
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -57,8 +58,7 @@ class Parts:
     @property
     def image_size(self) -> int:
         """Pixels a side of a square image."""
-        size = self.vision.get("image_size")  # SigLIP 2's configs say how many patches
-        return int(size or round(self.vision["num_patches"] ** 0.5) * self.vision["patch_size"])
+        return square_side(self.vision)
 
     @property
     def blocks(self) -> int:
