@@ -1,6 +1,7 @@
 """What a run shows on its own data before its first step: that it computes what it should.
 
-Packed is alone: the samples of some of its sequences have, packed as they are, the losses that each has by itself.
+Packed is alone: the samples of some of its sequences have, packed as they are, the losses that each has by itself, in
+the mean over target tokens.
 Devices agree: all compute the same losses from the same weights, and their shares add up to one device's sum. A step
 can be repeated: the same batch, read again, gives the same loss to the bit, which resuming to the bit rests on.
 """
@@ -21,8 +22,11 @@ from mmcorpus.training.data import PackLoader
 from mmcorpus.training.model import VisionLanguageModel
 from mmcorpus.training.parallel import World, evaluating
 
-TOLERANCE: Final = {"fp32": 1e-3, "bf16": 0.1}
-"""Nats by which a sample's mean loss may differ between packed and alone, by the precision that is computed in."""
+TOLERANCE: Final = {"fp32": 1e-3, "bf16": 0.05}
+"""Nats by which target tokens' losses may differ between packed and alone, in the mean of the absolute differences, by
+the precision that is computed in. No single sample is judged: an answer of one token may be far off in bf16. Measured
+on the default model, untrained and trained: 0.0002 in bf16, and 0.12 to 0.15 with a mask that lets samples see each
+other, in both precisions."""
 
 
 class CertificateError(RuntimeError):
@@ -103,11 +107,12 @@ def certify(
                 worst = max(worst, *zip(means, batch.uids, strict=True))
     summed, shares = world.sums([packed, share])
     apart = max(abs(summed / world.size - packed), abs(shares - packed)) / max(1.0, abs(packed))
-    if not worst[0] <= TOLERANCE[precision]:
+    difference = differing / max(1, targets)
+    if not difference <= TOLERANCE[precision]:
         raise CertificateError(
-            f"the loss of sample {worst[1]} differs by {worst[0]:.2g} nats between packed and alone, more than "
-            f"{TOLERANCE[precision]}: the attention mask or the positions are wrong; try compute.attention sdpa and "
-            "compute.compile false"
+            f"the losses of target tokens differ by {difference:.2g} nats in the mean between packed and alone, more "
+            f"than {TOLERANCE[precision]} (the worst sample's, {worst[1]}, by {worst[0]:.2g}): the attention mask or "
+            "the positions are wrong; try compute.attention sdpa and compute.compile false"
         )
     if not apart <= 1e-4:
         raise CertificateError(f"the devices' losses differ by {apart:.2g} of their sum: their weights differ")
@@ -116,7 +121,8 @@ def certify(
     return {
         "sequences": len(sequences),
         "samples": samples,
-        "packed_against_alone": worst[0] if model.isolated else None,
+        "packed_against_alone": difference if model.isolated else None,
+        "packed_against_alone_worst": worst[0] if model.isolated else None,
         "devices": world.size,
         "devices_apart": apart,
         "repeated_to_the_bit": repeated,
@@ -145,6 +151,7 @@ def write_certificate(out: str, report: dict[str, Any]) -> None:
     if report["devices"] > 1:
         said.insert(0, f"{report['devices']} devices agree to {report['devices_apart']:.1e}")
     if report["packed_against_alone"] is not None:
-        said.insert(0, f"packed = alone to {report['packed_against_alone']:.1e} nats")
+        mean, most = report["packed_against_alone"], report["packed_against_alone_worst"]
+        said.insert(0, f"packed = alone to {mean:.1e} nats a token, {most:.1e} in the worst sample")
     text = f"certified on {report['samples']} samples in {report['seconds']:.1f} s: {', '.join(said)}"
     print(text, file=sys.stderr, flush=True)

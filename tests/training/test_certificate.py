@@ -11,13 +11,13 @@ import torch
 
 from mmcorpus.packing.packs import PackReader
 from mmcorpus.packing.tokens import encode_captions
-from mmcorpus.training import train
+from mmcorpus.training import certificate, train
 from mmcorpus.training.attention import block_causal_mask
-from mmcorpus.training.batch import collate
+from mmcorpus.training.batch import PackedBatch, collate
 from mmcorpus.training.certificate import CertificateError, alone, certify
 from mmcorpus.training.config import ModelConfig, StageConfig
 from mmcorpus.training.data import PackLoader
-from mmcorpus.training.model import VisionLanguageModel
+from mmcorpus.training.model import VisionLanguageModel, build_model
 from mmcorpus.training.parallel import World
 
 ONE = World(rank=0, size=1, device=torch.device("cpu"))
@@ -65,6 +65,31 @@ def test_a_mask_that_lets_samples_see_each_other_is_found_before_a_step(
     assert not (tmp_path / "metrics.jsonl").exists()
     model.set_attention(isolated=False, implementation="sdpa")
     assert certify(model, loader, [0], ONE, precision="fp32", micro=2)["packed_against_alone"] is None
+
+
+def test_in_bf16_a_wrong_mask_is_found_and_a_short_answer_far_off_is_told(
+    tokenizer: Any, packs: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a model of the default size, as the demo has it, untrained."""
+    model = build_model(ModelConfig(tokens_per_image=4), len(tokenizer)).eval()
+    loader = PackLoader(PackReader(packs), image_size=64)
+    sound = certify(model, loader, [0, 1], ONE, precision="bf16", micro=2)
+    assert sound["packed_against_alone"] <= sound["packed_against_alone_worst"] < 0.01
+    odd = loader.reader[0].uids[1]
+
+    def noisy(model: VisionLanguageModel, batch: PackedBatch, *more: Any) -> torch.Tensor:
+        off = odd in batch.uids and len(batch.uids) <= 2  # it is alone
+        return losses(model, batch, *more) + (0.4 * (batch.samples_M == batch.uids.index(odd)) if off else 0.0)
+
+    losses = certificate._losses
+    monkeypatch.setattr(certificate, "_losses", noisy)
+    told = certify(model, loader, [0, 1, 2, 3], ONE, precision="bf16", micro=2)
+    assert told["packed_against_alone"] < 0.05 < 0.39 < told["packed_against_alone_worst"]
+    monkeypatch.undo()
+    open_mask = lambda samples, *_: block_causal_mask(samples.clamp(max=0))  # noqa: E731
+    monkeypatch.setattr("mmcorpus.training.model.attention_mask", open_mask)
+    with pytest.raises(CertificateError, match=r"in the mean between packed and alone, more than 0\.05"):
+        certify(model, loader, [0, 1], ONE, precision="bf16", micro=2)
 
 
 def test_targets_keep_their_weights_and_tags_in_a_sample_taken_out(
