@@ -17,8 +17,9 @@ import torch
 
 from mmcorpus.curation.store import storage
 from mmcorpus.packing.sequence import PackedSequence
-from mmcorpus.training.batch import PackedBatch, collate
+from mmcorpus.training.batch import PackedBatch, collate, expand
 from mmcorpus.training.data import PackLoader
+from mmcorpus.training.decoder import check_layers
 from mmcorpus.training.model import VisionLanguageModel
 from mmcorpus.training.parallel import World, evaluating
 
@@ -29,8 +30,47 @@ on the default model, untrained and trained: 0.0002 in bf16, and 0.12 to 0.15 wi
 other, in both precisions."""
 
 
+_PROBE: Final = 8
+"""Tokens of the text on which a decoder is compared with transformers' forward pass."""
+_WINDOW: Final = 3
+"""The sliding window that it has meanwhile, if it has one."""
+_SAME: Final = 1e-3
+"""The share of the largest logit by which the two may differ."""
+
+
 class CertificateError(RuntimeError):
     """A run that does not compute what it should; nothing has been trained."""
+
+
+@torch.no_grad()
+def check_decoder(model: VisionLanguageModel, length: int) -> None:
+    """Raise ValueError unless the language model's logits are those of transformers' own forward pass.
+
+    A few tokens through both, before the model is moved or sharded. `length`: the longest sequence of the run; if the
+    decoder's sliding window is shorter, it is compared as well, with a window that is shorter than the few tokens.
+    """
+    config = model.decoder.config
+    check_layers(config)
+    training, window = model.training, getattr(config, "sliding_window", None)
+    size = model.vision.image_size
+    ids = np.arange(_PROBE) + min(100, config.vocab_size - _PROBE)
+    text = expand(ids, [_PROBE], [_PROBE], [()], np.zeros((0, 3, size, size), np.uint8), [], 1)
+    model.eval()
+    try:
+        if window is not None and window < length + 8:  # batches are padded to a multiple
+            config.sliding_window = _WINDOW
+        ours = model.logits(collate([text], multiple=1)).float()
+        theirs = model.language(input_ids=torch.from_numpy(ids)[None], use_cache=False).logits.float()
+    finally:
+        if window is not None:
+            config.sliding_window = window
+        model.train(training)
+    most = float((ours - theirs).abs().max() / theirs.abs().max().clamp(min=1e-6))
+    if not most <= _SAME:
+        raise ValueError(
+            f"the language model ({config.model_type}) does more than is known here: its logits differ by {most:.2g} "
+            "of the largest from what transformers computes. It cannot be trained so; take another decoder"
+        )
 
 
 def alone(packed: PackedSequence) -> list[PackedSequence]:

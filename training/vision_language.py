@@ -17,7 +17,7 @@ from mmcorpus.packing.tokens import load_tokenizer
 from mmcorpus.training import checkpoint
 from mmcorpus.training.balance import Work, assign
 from mmcorpus.training.batch import PackedBatch
-from mmcorpus.training.certificate import certify, write_certificate
+from mmcorpus.training.certificate import certify, check_decoder, write_certificate
 from mmcorpus.training.config import BatchUnit, ModelConfig, StageConfig
 from mmcorpus.training.data import Order, PackLoader, check_packs, check_whole, micro_batches
 from mmcorpus.training.heldout import heldout_loss
@@ -103,6 +103,8 @@ def train(
                 if read is heldout or not stage.data.skip_corrupt:
                     check_whole(read)
                 _check_annotations(stage, read)
+        if resumed is None:
+            check_decoder(net, max(read.manifest["context_length"] for read in (reader, heldout) if read is not None))
         task = PackTask(stage, reader, heldout, data, net, tokenizer, world)
         if stage.certify and resumed is None:
             report = task.certified()
