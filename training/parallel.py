@@ -167,6 +167,27 @@ def synchronized(called: nn.Module, *, now: bool, reshard: bool = True) -> Itera
     yield
 
 
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Forward passes without a gradient of a model that may be sharded: in evaluation mode, and afterwards as it was.
+
+    FSDP keeps some weights whole after a forward pass (the root's, and with `reshard` false all), for a backward pass
+    that does not come here: until they are shards again, the model's parameters are not those that are trained.
+    """
+    from torch.distributed.fsdp import FSDPModule
+
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(training)
+        for module in model.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()
+
+
 def _shard(model: VisionLanguageModel, compute: PackCompute, world: World) -> None:
     """FSDP2: the encoder as one unit, each block of the language model one, the rest with the root."""
     from torch.distributed.device_mesh import init_device_mesh

@@ -18,7 +18,7 @@ from mmcorpus.training import checkpoint
 from mmcorpus.training.balance import Work, assign
 from mmcorpus.training.batch import PackedBatch
 from mmcorpus.training.begun import begun_from
-from mmcorpus.training.certificate import certify, write_certificate
+from mmcorpus.training.certificate import certify, check_decoder, write_certificate
 from mmcorpus.training.config import BatchUnit, ModelConfig, StageConfig
 from mmcorpus.training.data import Order, PackLoader, check_packs, check_whole, micro_batches
 from mmcorpus.training.heldout import heldout_loss
@@ -105,6 +105,8 @@ def train(
                 if read is heldout or not stage.data.skip_corrupt:
                     check_whole(read)
                 _check_annotations(stage, read)
+        if resumed is None:
+            check_decoder(net, max(read.manifest["context_length"] for read in (reader, heldout) if read is not None))
         task = PackTask(stage, reader, heldout, data, net, tokenizer, world, begun)
         if stage.certify and resumed is None:
             report = task.certified()
@@ -121,10 +123,15 @@ def _check_split(stage: StageConfig, world: World) -> None:
 
 
 def _check_annotations(stage: StageConfig, reader: PackReader) -> None:
-    if reader.annotated and not stage.data.isolated:
+    hint = ""
+    if not stage.data.isolated:
+        hint = "leave data.isolated true"
+    elif stage.compute.attention == "varlen":
+        hint = "compute.attention varlen has no mask for that, set sdpa or flex"
+    if reader.annotated and hint:
         raise ValueError(
             f"{reader.root} has {reader.annotated:,} images with several captions, which must not see each other: "
-            f"leave data.isolated true, or pack without annotations"
+            f"{hint}, or pack without annotations"
         )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from mmcorpus.packing.layout import MolmoLayout
+from mmcorpus.packing.layout import LAYOUTS, MolmoLayout
 from mmcorpus.pipelines.recipe.check_types import check
 from mmcorpus.pipelines.recipe.yaml_source import YamlSource
 from mmcorpus.training.clip.config import ContrastiveConfig
@@ -175,6 +175,14 @@ def test_batches_of_before_were_counted_in_sequences() -> None:
         assert kind().translate({"data.batch_sequences": 8})["data.batch_sequences"] == 8
         assert config.translate(config.result_settings()) == config.result_settings()
     assert SFTConfig().translate({}) != SFTConfig().result_settings(), "128 conversations are not 128 sequences"
+
+
+@pytest.mark.parametrize("kind", LAYOUTS)
+def test_settings_are_those_that_a_checkpoint_gives_back(kind: str) -> None:
+    """Or a run with a layout of its own, whose settings hold tuples, could not be gone on with."""
+    config = StageConfig(layout=LAYOUTS[kind](), train=(GroupConfig(match="projector"), GroupConfig(match="language")))
+    assert config.translate(json.loads(json.dumps(config.result_settings()))) == config.result_settings()
+    assert config.result_settings()["layout"]["kind"] == kind
 
 
 def test_a_recipe_names_groups_in_order() -> None:

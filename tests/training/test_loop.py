@@ -46,11 +46,12 @@ def weights(report: TrainReport) -> dict[str, torch.Tensor]:
 
 
 def test_it_learns_what_only_the_images_tell(packs: str, tiny: ModelConfig, stage: Stages, tmp_path: Path) -> None:
-    settings = {"steps": 60, "learning_rate": 1e-2, "heldout_blank": True, "checkpoint_every": 100}
+    settings = {"steps": 60, "learning_rate": 1e-2, "heldout_blank": True, "checkpoint_every": 100, "certify": 4}
     seen = train(stage(**settings), packs, str(tmp_path / "seen"), model=tiny, heldout_packs=packs).totals
     blank = train(
         stage(**settings, blank_images=True), packs, str(tmp_path / "blank"), model=tiny, heldout_packs=packs
     ).totals
+    assert (tmp_path / "seen" / "certificate.json").exists()
     assert seen.heldout_loss is not None
     assert blank.heldout_loss is not None
     assert seen.heldout_loss < blank.heldout_loss - 0.05
@@ -162,6 +163,8 @@ def test_annotations_train_as_each_caption_with_its_image(
         assert one == pytest.approx(other, rel=1e-4)
     with pytest.raises(ValueError, match=r"1 images with several captions.*leave data\.isolated true"):
         train(stage(isolated=False), together, str(tmp_path / "joined"), model=tiny)
+    with pytest.raises(ValueError, match=r"several captions.*varlen has no mask for that, set sdpa or flex"):
+        train(stage(attention="varlen"), together, str(tmp_path / "joined"), model=tiny)
     with pytest.raises(ValueError, match="several captions"):
         train(stage(isolated=False), apart, str(tmp_path / "joined"), model=tiny, heldout_packs=together)
 

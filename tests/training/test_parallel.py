@@ -21,6 +21,7 @@ from mmcorpus.training.launch import _error, _told, launch, processes_here
 from mmcorpus.training.parallel import World, open_world
 from mmcorpus.training.rendezvous import environments
 from mmcorpus.training.vision_language import _check_split
+from tests.training.test_tiling import model_config, settings, write
 
 
 def test_alone_nothing_is_communicated() -> None:
@@ -76,6 +77,29 @@ def test_two_processes_are_one(
         weights = read_tensors(report.checkpoint, "model")
         for parameter, value in read_tensors(alone.checkpoint, "model").items():
             torch.testing.assert_close(weights[parameter], value, rtol=2e-3, atol=2e-4)
+
+
+@pytest.mark.soak
+def test_sharded_weights_that_stay_whole_are_trained_and_saved_as_those_of_one_process(
+    tokenizer_folder: str, stage: Callable[..., StageConfig], tmp_path: Path
+) -> None:
+    """Though they have been run without a gradient before (the certificate) and between (the held-out loss); the
+    images of one process have one size, those of the other several."""
+    groups = [[0, 3], [1], [6, 2, 4], [9], [5, 7, 8], [12]]
+    packs = write(str(tmp_path / "packs"), settings("native"), tokenizer_folder, groups)
+    changes: dict[str, Any] = {
+        "steps": 2, "batch_sequences": 3, "certify": 4, "heldout_every": 1, "checkpoint_every": 1
+    }  # fmt: skip
+    named = {"model": model_config("native"), "heldout_packs": packs, "device": "cpu"}
+    one = launch(1, stage(**changes), packs, str(tmp_path / "one"), **named)
+    two = launch(2, stage(**changes, parallel="shard", reshard=False), packs, str(tmp_path / "two"), **named)
+    assert storage.read_json(f"{tmp_path}/two/certificate.json")["devices"] == 2
+    for part in ("model", "optimizer"):
+        whole, shared = (read_tensors(report.checkpoint, part) for report in (one, two))
+        assert whole.keys() == shared.keys()
+        for name, value in whole.items():
+            assert shared[name].dtype == torch.float32
+            torch.testing.assert_close(shared[name], value, rtol=2e-3, atol=2e-4, msg=name)
 
 
 @pytest.mark.soak

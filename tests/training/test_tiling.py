@@ -20,7 +20,7 @@ from mmcorpus.packing.sequence import PackedSequence
 from mmcorpus.packing.tokens import encode_captions, load_tokenizer
 from mmcorpus.training import Generator, ModelConfig, read_metrics, train
 from mmcorpus.training.batch import collate, expand
-from mmcorpus.training.checkpoint import read_tensors
+from mmcorpus.training.checkpoint import read_state, read_tensors
 from mmcorpus.training.config import ConnectorConfig, RandomVision, StageConfig
 from mmcorpus.training.connector import build_connector
 from mmcorpus.training.data import PackLoader
@@ -236,6 +236,19 @@ def test_a_stage_may_take_another_layout_where_no_weights_depend_on_it(
     assert added == {"projector.marks.weight"}
     third = train(stage(**short), tiles, str(tmp_path / "third"), init=second.checkpoint)
     assert third.totals.step == 1
+
+
+def test_a_stages_squares_are_told_by_their_tokens(
+    packs: str, stage: Callable[..., StageConfig], tmp_path: Path
+) -> None:
+    """Whether as a number or as a layout, whose side and patch are the encoder's in a model; and a stage goes on."""
+    told = dataclasses.replace(stage(steps=2, checkpoint_every=1), layout=read_layout({"kind": "square", "tokens": 4}))
+    model = dataclasses.replace(TINY, layout=16)
+    report = train(told, packs, str(tmp_path / "out"), model=model)
+    (tmp_path / "out" / "checkpoints" / "step-00000002" / "state.json").unlink()
+    again = train(told, packs, str(tmp_path / "out"), model=model)
+    assert again.totals.step == 2
+    assert read_state(report.checkpoint)["model"]["layout"] == 4
 
 
 @pytest.mark.parametrize(
