@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.shards import EncodedImage, Shard, read_schema
 from mmcorpus.packing.export.items import Item, Kind, document_parts, plain_json
-from mmcorpus.packing.export.run import Exporter
+from mmcorpus.packing.export.run import ItemExporter
 
 DATA: Final = "data"
 CARD: Final = "README.md"
@@ -42,7 +42,7 @@ _COLUMNS: Final[dict[Kind, dict[str, Any]]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class ParquetExporter(Exporter):
+class ParquetExporter(ItemExporter):
     """Writes it."""
 
     kind: ClassVar[str] = "parquet"

@@ -12,13 +12,13 @@ from typing import Any, ClassVar, Final
 
 from mmcorpus.curation.store import storage
 from mmcorpus.packing.export.items import Item, Kind, plain_json
-from mmcorpus.packing.export.run import Exporter
+from mmcorpus.packing.export.run import ItemExporter
 
 LIST: Final = "llava.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class LlavaExporter(Exporter):
+class LlavaExporter(ItemExporter):
     """Writes them."""
 
     kind: ClassVar[str] = "llava"

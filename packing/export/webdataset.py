@@ -11,11 +11,11 @@ from typing import Any, ClassVar
 from mmcorpus.curation.store.shards import Sample, Shard, ShardWriter
 from mmcorpus.packing.export.huggingface import write_card
 from mmcorpus.packing.export.items import Item, Kind, plain_json
-from mmcorpus.packing.export.run import Exporter
+from mmcorpus.packing.export.run import ItemExporter
 
 
 @dataclass(frozen=True, kw_only=True)
-class WebdatasetExporter(Exporter):
+class WebdatasetExporter(ItemExporter):
     """Writes them."""
 
     kind: ClassVar[str] = "webdataset"

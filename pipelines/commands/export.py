@@ -59,7 +59,8 @@ def parquet(
     """Parquet that Hugging Face `datasets` loads, images in the rows: pairs, conversations, texts, documents, packs.
 
     `datasets.load_dataset(OUT)` decodes the images. Pairs have image and caption, conversations images and
-    conversations, documents images and texts as parallel lists; packs a row a sequence, with labels.
+    conversations, documents images and texts as parallel lists; packs a row a sequence, with labels
+    and, where the targets have them, weights.
 
     **Lost**: of documents the images that were not downloaded; packs of images with several captions are refused.
 
