@@ -42,6 +42,7 @@ def mmcorpus(*arguments: str, code: int) -> str:
     return done.output
 
 
+@pytest.mark.soak
 def test_each_command_names_the_path_and_goes_on_once_there_is_space(
     small_disk: tuple[Path, Callable[[float], None]], tmp_path: Path
 ) -> None:

@@ -408,8 +408,8 @@ def test_tables_on_s3_are_those_on_disk(write_source: Write, tmp_path: Path, s3_
         assert storage.read_bytes(f"{remote.scores}/{name}") == Path(local.scores, name).read_bytes()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("workers", [None, pytest.param(1, marks=pytest.mark.soak)])
+@pytest.mark.soak
+@pytest.mark.parametrize("workers", [None, 1])
 def test_any_number_of_workers_on_ray_writes_the_same(
     ray_local: None, write_source: Write, tmp_path: Path, workers: int | None
 ) -> None:

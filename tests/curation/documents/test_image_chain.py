@@ -42,7 +42,7 @@ def contents(root: str) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_from_documents_to_scores_with_one_worker_and_with_two(ray_local: None, tmp_path: Path) -> None:
     web = Web()
     for number in range(0, IMAGES, 2):

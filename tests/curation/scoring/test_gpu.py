@@ -98,6 +98,7 @@ def test_messages_keep_their_arrays_apart() -> None:
     assert found["text"] == "x"
 
 
+@pytest.mark.soak
 @pytest.mark.usefixtures("ray_local")
 def test_the_tables_do_not_depend_on_who_holds_the_models(tmp_path: Path, tiny_clip: str) -> None:
     root = str(tmp_path / "shards")
