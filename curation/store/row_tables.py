@@ -132,6 +132,8 @@ def rows_of(
                 for row, cells in enumerate(rows, start + first_row):
                     yield row, dict(zip(columns, cells, strict=True))
             start += len(batch)
+            if end is not None and start >= end:
+                return
 
 
 def _pieces(sizes: Any, first: int, end: int) -> Iterator[tuple[int, int]]:

@@ -2,7 +2,7 @@
 
 `input_ids` (int32, each image one -200), `labels` (the same length: -100 where nothing is to be learned, as everybody's
 losses ignore), `images`, and of each sample `uids`, `sources`, `lengths`, `token_counts`, `image_counts`, `loss_spans`.
-Where targets have weights there are `weights`, too (float32, as long as `labels`): what each one's loss is multiplied by, 0
+Where targets have weights there are `weights`, too (float32, as long as `labels`): what each loss is multiplied by, 0
 where nothing is to be learned.
 """
 
