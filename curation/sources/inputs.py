@@ -1,13 +1,16 @@
 """Which files there are, and what each is by its first bytes: tars, tables, JSON, or images beside their texts."""
 
+import contextlib
+import itertools
 import logging
+import math
 import posixpath
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, cast
 
-from mmcorpus.curation.sources.json_rows import BadJson, Layout, layout_of, ranges
+from mmcorpus.curation.sources.json_rows import BadJson, Layout, Readable, layout_of, ranges
 from mmcorpus.curation.store import compressed, storage
 from mmcorpus.curation.store.members import IMAGE_EXTENSIONS
 from mmcorpus.curation.store.named_files import State, state_of
@@ -22,6 +25,8 @@ _PARTS: Final = IMAGE_EXTENSIONS | {"txt", "json", "caption"}
 """Endings of the files of a sample."""
 _ABOUT: Final = frozenset({"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"})
 """JSON that says something about the data beside it."""
+_RUNS: Final = 8
+"""Into how many runs a compressed file's parts are put, at most."""
 _log = logging.getLogger(__name__)
 
 
@@ -59,6 +64,18 @@ class Part:
     end: int | None
     """One past the last; None for all."""
     rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Parts of one input that one worker makes, in order."""
+
+    parts: tuple[Part, ...]
+
+    @property
+    def name(self) -> str:
+        """The first shard's."""
+        return self.parts[0].name
 
 
 def find_inputs(paths: Sequence[str], formats: Sequence[Format] = ()) -> list[Input]:
@@ -220,17 +237,37 @@ def parts_of(one: Input, number: int, rows: int) -> list[Part]:
     elif one.format in ("parquet", "arrow"):
         spans = list(_groups(one.path, rows))
     else:
-        fs, inner = storage.filesystem(one.path)
         try:
-            with fs.open(inner, "rb") as file:
-                opened, _ = compressed.decompressed(one.path, file, 0)
-                spans = list(ranges(opened, cast(Layout, one.format), rows))
+            with open_json(one) as file:
+                spans = list(ranges(cast(Readable, file), cast(Layout, one.format), rows))
         except (BadJson, compressed.DecodeError) as error:
             raise SourceError(f"{one.path}: {error}; fetch or write it again") from None
     return [
         Part(name=f"{number:05d}{place:04d}", input=one, start=start, end=end, rows=count)
         for place, (start, end, count) in enumerate(spans)
     ]
+
+
+def in_runs(parts: Sequence[Part]) -> list[Run]:
+    """The parts of inputs, in order, as workers take them: one by one; of a compressed file many at once, because what
+    lies before a part has to be decompressed, too."""
+    runs = []
+    for one, group in itertools.groupby(parts, key=lambda part: part.input):
+        own = tuple(group)
+        size = math.ceil(len(own) / _RUNS) if one.compression else 1
+        runs += [Run(parts=own[start : start + size]) for start in range(0, len(own), size)]
+    return runs
+
+
+@contextlib.contextmanager
+def open_json(one: Input) -> Iterator[Readable | None]:
+    """An input's JSON, decompressed, for one part after the other; None for an input of another format."""
+    if one.format not in ("json", "jsonl"):
+        yield None
+        return
+    fs, inner = storage.filesystem(one.path)
+    with fs.open(inner, "rb") as file:
+        yield compressed.decompressed(one.path, file, 0)[0]
 
 
 def column_names(one: Input) -> list[str]:

@@ -16,31 +16,27 @@ from mmcorpus.curation.download.list_columns import BadValue, caption_text
 from mmcorpus.curation.sources.config import USUAL, IndexConfig
 from mmcorpus.curation.sources.found import BAD_CAPTION, BAD_IMAGE, BAD_ROW, BadSample, Found, FoundImage, Where
 from mmcorpus.curation.sources.inputs import Part, SourceError
-from mmcorpus.curation.sources.json_rows import Layout, read_rows
+from mmcorpus.curation.sources.json_rows import Layout, Readable, read_rows
 from mmcorpus.curation.sources.parts import conversation_images
-from mmcorpus.curation.store import compressed, storage
 from mmcorpus.curation.store.bare import SUCCESS
 from mmcorpus.curation.store.members import own_uid
 from mmcorpus.curation.store.named_files import state_of
 from mmcorpus.curation.store.row_tables import image_values, open_table, rows_of
 
 
-def read_part(part: Part, config: IndexConfig) -> Iterator[Found]:
-    """The rows of a part of a table or of JSON.
+def read_part(part: Part, config: IndexConfig, file: Readable | None) -> Iterator[Found]:
+    """The rows of a part of a table, or of JSON, whose file is open (`inputs.open_json`).
 
     Raises:
         SourceError: the file has no column that could be a sample's.
         storage.Damaged: it cannot be read.
     """
-    if part.input.format in ("parquet", "arrow"):
+    if file is None:
         yield from _of_table(part, config)
         return
-    fs, inner = storage.filesystem(part.input.path)
-    with fs.open(inner, "rb") as file:
-        opened, _ = compressed.decompressed(part.input.path, file, 0)
-        layout = cast(Layout, part.input.format)
-        for row in read_rows(opened, layout, (part.start, part.end or 0, part.rows)):
-            yield Found(error=f"{BAD_ROW}: {row}") if isinstance(row, str) else _tried(row, config)
+    layout = cast(Layout, part.input.format)
+    for row in read_rows(file, layout, (part.start, part.end or 0, part.rows)):
+        yield Found(error=f"{BAD_ROW}: {row}") if isinstance(row, str) else _tried(row, config)
 
 
 def _of_table(part: Part, config: IndexConfig) -> Iterator[Found]:
