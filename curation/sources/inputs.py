@@ -14,7 +14,7 @@ from mmcorpus.curation.sources.json_rows import BadJson, Layout, Readable, layou
 from mmcorpus.curation.store import compressed, storage
 from mmcorpus.curation.store.members import IMAGE_EXTENSIONS
 from mmcorpus.curation.store.named_files import State, state_of
-from mmcorpus.curation.store.row_tables import open_table, table_kind
+from mmcorpus.curation.store.row_tables import binary_columns, open_table, table_kind
 
 Format = Literal["tar", "files", "parquet", "arrow", "json", "jsonl"]
 FORMATS: Final[dict[str, tuple[Format, ...]]] = {
@@ -271,12 +271,13 @@ def open_json(one: Input) -> Iterator[Readable | None]:
 
 
 def column_names(one: Input) -> list[str]:
-    """The columns of a table, or of the parquet beside a tar; none for others."""
+    """The columns of a table, or of the parquet beside a tar, but for those of bytes; none for others."""
     path = one.path if one.format in ("parquet", "arrow") else beside(one)
     if path is None:
         return []
     with open_table(path) as table:
-        return table.names
+        others = set(binary_columns(table.schema))
+        return [name for name in table.names if name not in others]
 
 
 def beside(one: Input) -> str | None:

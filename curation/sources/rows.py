@@ -6,6 +6,7 @@ parts name their images, img2dataset's parquet (`jpg`, `caption`), PixMo-Cap (`i
 """
 
 import json
+import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
@@ -21,7 +22,9 @@ from mmcorpus.curation.sources.parts import conversation_images
 from mmcorpus.curation.store.bare import SUCCESS
 from mmcorpus.curation.store.members import own_uid
 from mmcorpus.curation.store.named_files import state_of
-from mmcorpus.curation.store.row_tables import image_values, open_table, rows_of
+from mmcorpus.curation.store.row_tables import binary_columns, image_values, open_table, rows_of
+
+_log = logging.getLogger(__name__)
 
 
 def read_part(part: Part, config: IndexConfig, file: Readable | None) -> Iterator[Found]:
@@ -44,7 +47,14 @@ def _of_table(part: Part, config: IndexConfig) -> Iterator[Found]:
     with open_table(path) as table:
         chosen = _columns(path, table.schema, config)
         state = state_of(path)
-        for number, row in rows_of(table, table.names, part.start, part.end):
+        used = [name for names in chosen.values() for name in names]
+        others = [name for name in binary_columns(table.schema) if name not in used]
+        if others and part.start == 0:
+            _log.warning(
+                "%s: no part of the samples, as columns of bytes that no `columns` names: %s", path, ", ".join(others)
+            )
+        wanted = [name for name in table.names if name not in others]
+        for number, row in rows_of(table, wanted, part.start, part.end):
             if isinstance(row, str):
                 yield Found(error=f"{BAD_ROW}: {row}")
                 continue
@@ -184,9 +194,14 @@ def _text(value: Any) -> str | None:
 
 
 def _plain(row: Mapping[str, Any], used: Sequence[str]) -> dict[str, Any]:
-    """The other columns, but bytes, and numbers that are none."""
+    """The other columns, but images, text that is no UTF-8, and numbers that are none."""
     return {
         name: value
         for name, value in row.items()
-        if name not in used and not isinstance(value, bytes) and not (isinstance(value, float) and math.isnan(value))
+        if name not in used and not _holds_bytes(value) and not (isinstance(value, float) and math.isnan(value))
     }
+
+
+def _holds_bytes(value: Any) -> bool:
+    inside = value.values() if isinstance(value, Mapping) else value
+    return isinstance(value, bytes) or (isinstance(value, list | tuple | Mapping) and any(map(_holds_bytes, inside)))

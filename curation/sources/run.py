@@ -40,7 +40,7 @@ pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 STAGE: Final = "index"
 TO_DOWNLOAD: Final = "to_download.parquet"
 """In the shards' folder: the rows whose image is at an address, as a list for `mmcorpus download`."""
-_VERSION: Final = "1"
+_VERSION: Final = "2"
 _FEW: Final = 16 << 20
 """So many bytes of inputs are read here sooner than workers have started."""
 _log = logging.getLogger(__name__)
