@@ -47,6 +47,7 @@ class ParquetExporter(ItemExporter):
 
     kind: ClassVar[str] = "parquet"
     holds: ClassVar[frozenset[Kind]] = frozenset({"pair", "conversation", "document", "text"})
+    version: ClassVar[str] = "2"  # images without a mark open the first question
 
     schema: pa.Schema | None = field(default=None, repr=False)
     """Of the files, known once the shards have been seen (`prepare`)."""

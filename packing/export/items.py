@@ -12,7 +12,7 @@ import pyarrow.compute
 
 from mmcorpus.curation.store.shards import SUCCESS, EncodedImage, Sample, Shard, read_rows, read_samples, read_schema
 from mmcorpus.curation.store.views import Nodes, read_kept
-from mmcorpus.packing.turns import IMAGE_MARK, parse_conversation
+from mmcorpus.packing.turns import IMAGE_MARK, count_marks, parse_conversation, with_marks
 
 pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 
@@ -53,9 +53,12 @@ class Item:
             yield f"{self.key}{place}.{image.extension}", image
 
     def llava(self) -> list[dict[str, str]]:
-        """The turns as LLaVA writes them. A caption is the answer to its image."""
+        """The turns as LLaVA writes them: where none marks the images, these open the first question, as they are
+        packed. A caption is the answer to its image."""
         if self.kind == "conversation":
-            return [{"from": LLAVA_ROLES[role], "value": text} for role, text in self.turns]
+            turns = list(self.turns)
+            marked = turns if count_marks(turns) else with_marks(turns, len(self.images))
+            return [{"from": LLAVA_ROLES[role], "value": text} for role, text in marked]
         asked = "\n".join([IMAGE_MARK] * len(self.images))
         return [{"from": "human", "value": asked}, {"from": "gpt", "value": self.caption or ""}]
 

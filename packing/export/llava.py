@@ -23,6 +23,7 @@ class LlavaExporter(ItemExporter):
 
     kind: ClassVar[str] = "llava"
     holds: ClassVar[frozenset[Kind]] = frozenset({"pair", "conversation"})
+    version: ClassVar[str] = "2"  # images without a mark open the first question
 
     def write(self, out: str, name: str, items: Iterator[Item]) -> None:
         lines = []

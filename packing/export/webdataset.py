@@ -20,6 +20,7 @@ class WebdatasetExporter(ItemExporter):
 
     kind: ClassVar[str] = "webdataset"
     holds: ClassVar[frozenset[Kind]] = frozenset({"pair", "conversation", "document", "text"})
+    version: ClassVar[str] = "2"  # images without a mark open the first question
 
     def write(self, out: str, name: str, items: Iterator[Item]) -> None:
         with ShardWriter(Shard(root=out, name=name)) as writer:

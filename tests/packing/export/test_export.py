@@ -284,6 +284,35 @@ def test_references_are_read_once_and_keep_their_order(tmp_path: Path, monkeypat
     assert len(opened) == 1
 
 
+@pytest.mark.parametrize("exporter", [LlavaExporter(), ParquetExporter(), WebdatasetExporter()])
+def test_images_that_no_turn_marks_open_the_first_question_as_they_are_packed(
+    exporter: Exporter, tmp_path: Path
+) -> None:
+    image = EncodedImage(extension="jpg", data=image_bytes(random.Random(2)))
+    told = [("system", "Kurz."), ("human", "Was?"), ("gpt", "Ein Boot.")]
+    values = {"none": (0, told), "two": (2, told), "asked by nobody": (1, [told[0], told[2]]),
+              "one of two": (2, [("human", "<image> und?"), told[2]])}  # fmt: skip
+    with ShardWriter(Shard(root=str(tmp_path / "in"), name="00000")) as writer:
+        for number, (count, turns) in enumerate(values.values()):
+            said = json.dumps([{"from": role, "value": text} for role, text in turns])
+            writer.write(Sample(key=f"{number}", uid=pair_uid(str(number), ""), caption=None, images=(image,) * count,
+                                meta={"conversations": said}))  # fmt: skip
+    export(exporter, tmp_path / "in", tmp_path / "out")
+    if exporter.kind == "llava":
+        found = [row["conversations"] for row in json.loads((tmp_path / "out" / "llava.json").read_text())]
+    elif exporter.kind == "parquet":
+        found = [row["conversations"] for row in rows_of(tmp_path / "out")]
+    else:
+        (shard,) = list_shards(str(tmp_path / "out"))
+        found = [json.loads(turns) for turns in read_rows(shard)["conversations"].to_pylist()]
+    assert [[(turn["from"], turn["value"]) for turn in turns] for turns in found] == [
+        told,
+        [told[0], ("human", "<image>\n<image>\nWas?"), told[2]],
+        [told[0], ("human", "<image>\n"), told[2]],
+        [("human", "<image> und?"), told[2]],  # which the plan refuses, wherever it is read
+    ]
+
+
 def test_a_bad_conversation_costs_itself(tmp_path: Path) -> None:
     with ShardWriter(Shard(root=str(tmp_path / "in"), name="00000")) as writer:
         for index, turns in enumerate(['[{"from": "tool", "value": "x"}]', '[{"from": "gpt", "value": "ja"}]']):
