@@ -196,6 +196,7 @@ def _mark_repeated(shard: Shard, places: Any) -> None:
             values[place] = value
         rows = rows.set_column(rows.column_names.index(name), name, pa.array(values, pa.string()))
     more = {name: stats[name] for name in ("copied", "copied_bytes")}
+    storage.remove(shard.stats)  # so that a kill before the new ones leaves a shard that is made again
     commit_shard(shard, rows, failures=(FAILED,), **more)
 
 

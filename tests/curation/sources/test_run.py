@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from mmcorpus.curation.engine.output import MadeOtherwise
-from mmcorpus.curation.sources import IndexConfig, SourceError, index
-from mmcorpus.curation.store import compressed, ledger
-from mmcorpus.curation.store.shards import list_shards, read_rows
+from mmcorpus.curation.sources import IndexConfig, SourceError, index, run
+from mmcorpus.curation.store import compressed, ledger, storage
+from mmcorpus.curation.store.shards import Shard, list_shards, read_rows
 from tests.curation.sources.conftest import as_tar, pairs, write_tar
 
 
@@ -49,6 +49,26 @@ def test_what_is_committed_is_kept_and_what_changed_is_made_anew(tmp_path: Path,
     (tmp_path / "out" / "shards" / "made_from.json").write_text(json.dumps(record))
     with pytest.raises(MadeOtherwise, match="holds downloaded shards"):
         indexed(folder)
+
+
+def test_killed_while_samples_that_come_again_are_dropped_it_ends_with_the_same_bytes(
+    tmp_path: Path, indexed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = corpus(tmp_path / "in")
+    whole = indexed(folder)
+
+    def killed(shard: Shard, rows: pa.Table, **_: Any) -> None:
+        storage.write_table(shard.parquet, rows)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(run, "commit_shard", killed)
+        with pytest.raises(KeyboardInterrupt):
+            indexed(folder, out="again")
+    again = indexed(folder, out="again")
+    assert again.report == whole.report
+    of = [{path.name: path.read_bytes() for path in sorted((one.root / "shards").iterdir())} for one in (whole, again)]
+    assert of[0] == of[1]
 
 
 def test_what_is_no_source_is_refused_by_name(tmp_path: Path, indexed: Any, caplog: pytest.LogCaptureFixture) -> None:
