@@ -200,7 +200,9 @@ def _read_references(shard: Shard, uids: Collection[str] | None) -> Iterator[Sam
     places = {key: place for place, key in enumerate(wanted)}
     with_images = ((places[key], key, images) for key, images in lying.samples(wanted.keys()))
     having = set(lying.keyed())
-    without = ((place, key, []) for key, place in places.items() if key not in having)
+    without: Iterator[tuple[int, str, list[tuple[str, bytes]]]] = (
+        (place, key, []) for key, place in places.items() if key not in having
+    )
     for _, key, images in heapq.merge(with_images, without, key=operator.itemgetter(0)):
         encoded = tuple(EncodedImage(extension=extension, data=data) for extension, data in images)
         yield _viewed(wanted[key], encoded)
