@@ -1,6 +1,9 @@
 """Which files there are, and what each is by its first bytes: tars, tables, JSON, or images beside their texts."""
 
+import contextlib
+import itertools
 import logging
+import math
 import os
 import posixpath
 import tarfile
@@ -8,12 +11,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, cast
 
-from mmcorpus.curation.sources.json_rows import BadJson, Layout, layout_of, ranges
+from mmcorpus.curation.sources.json_rows import BadJson, Layout, Readable, layout_of, ranges
 from mmcorpus.curation.sources.links import followed, leads_out
 from mmcorpus.curation.store import compressed, storage
 from mmcorpus.curation.store.members import IMAGE_EXTENSIONS
 from mmcorpus.curation.store.named_files import State, state_of
-from mmcorpus.curation.store.row_tables import open_table, table_kind
+from mmcorpus.curation.store.row_tables import binary_columns, open_table, table_kind
 
 Format = Literal["tar", "files", "parquet", "arrow", "json", "jsonl"]
 FORMATS: Final[dict[str, tuple[Format, ...]]] = {
@@ -24,6 +27,8 @@ _PARTS: Final = IMAGE_EXTENSIONS | {"txt", "json", "caption"}
 """Endings of the files of a sample."""
 _ABOUT: Final = frozenset({"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"})
 """JSON that says something about the data beside it."""
+_RUNS: Final = 8
+"""Into how many runs a compressed file's parts are put, at most."""
 _log = logging.getLogger(__name__)
 
 
@@ -61,6 +66,18 @@ class Part:
     end: int | None
     """One past the last; None for all."""
     rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Parts of one input that one worker makes, in order."""
+
+    parts: tuple[Part, ...]
+
+    @property
+    def name(self) -> str:
+        """The first shard's."""
+        return self.parts[0].name
 
 
 def find_inputs(paths: Sequence[str], formats: Sequence[Format] = ()) -> list[Input]:
@@ -243,11 +260,9 @@ def parts_of(one: Input, number: int, rows: int) -> list[Part]:
     elif one.format in ("parquet", "arrow"):
         spans = list(_groups(one.path, rows))
     else:
-        fs, inner = storage.filesystem(one.path)
         try:
-            with fs.open(inner, "rb") as file:
-                opened, _ = compressed.decompressed(one.path, file, 0)
-                spans = list(ranges(opened, cast(Layout, one.format), rows))
+            with open_json(one) as file:
+                spans = list(ranges(cast(Readable, file), cast(Layout, one.format), rows))
         except (BadJson, compressed.DecodeError) as error:
             raise SourceError(f"{one.path}: {error}; fetch or write it again") from None
     return [
@@ -256,13 +271,36 @@ def parts_of(one: Input, number: int, rows: int) -> list[Part]:
     ]
 
 
+def in_runs(parts: Sequence[Part]) -> list[Run]:
+    """The parts of inputs, in order, as workers take them: one by one; of a compressed file many at once, because what
+    lies before a part has to be decompressed, too."""
+    runs = []
+    for one, group in itertools.groupby(parts, key=lambda part: part.input):
+        own = tuple(group)
+        size = math.ceil(len(own) / _RUNS) if one.compression else 1
+        runs += [Run(parts=own[start : start + size]) for start in range(0, len(own), size)]
+    return runs
+
+
+@contextlib.contextmanager
+def open_json(one: Input) -> Iterator[Readable | None]:
+    """An input's JSON, decompressed, for one part after the other; None for an input of another format."""
+    if one.format not in ("json", "jsonl"):
+        yield None
+        return
+    fs, inner = storage.filesystem(one.path)
+    with fs.open(inner, "rb") as file:
+        yield compressed.decompressed(one.path, file, 0)[0]
+
+
 def column_names(one: Input) -> list[str]:
-    """The columns of a table, or of the parquet beside a tar; none for others."""
+    """The columns of a table, or of the parquet beside a tar, but for those of bytes; none for others."""
     path = one.path if one.format in ("parquet", "arrow") else beside(one)
     if path is None:
         return []
     with open_table(path) as table:
-        return table.names
+        others = set(binary_columns(table.schema))
+        return [name for name in table.names if name not in others]
 
 
 def beside(one: Input) -> str | None:
