@@ -237,7 +237,7 @@ def _of_folder(part: Part) -> Iterator[Group]:
     """The samples of a folder by name."""
     folder, root = part.input.path, part.input.root
     groups: dict[str, dict[str, _File]] = {}
-    for name, state in sample_files(folder).items():
+    for name, state in sample_files(root, part.input.file).items():
         key, ending = sample_of(name)
         path = storage.join(folder, name)
         file = storage.join(part.input.file, name) if part.input.file else name
