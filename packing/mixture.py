@@ -53,7 +53,7 @@ class MixGroup:
 
 @dataclass(kw_only=True)
 class Amount:
-    """What there is of a source, its selection's counts counted."""
+    """The size of a source's selection, repeats counted."""
 
     samples: int = 0
     """Parts of documents, renderings and copies each for one."""

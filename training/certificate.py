@@ -1,4 +1,4 @@
-"""What a run shows on its own data before its first step: that it computes what it should.
+"""The check that a run makes on its own data before its first step: that it computes what it should.
 
 Packed is alone: the samples of some of its sequences have, packed as they are, the losses that each has by itself, in
 the mean over target tokens.

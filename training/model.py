@@ -80,10 +80,6 @@ class VisionLanguageModel(nn.Module):
         self.projector.set_layout(layout)
         self.config = dataclasses.replace(self.config, layout=layout)
 
-    def set_tokens_per_image(self, tokens: int) -> None:
-        """Pool a square image to so many tokens from now on; raises ValueError as `set_layout`."""
-        self.set_layout(tokens)
-
     def _check_layout(self, layout: PerImage) -> None:
         vision = self.vision
         if isinstance(layout, int):

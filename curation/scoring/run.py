@@ -22,7 +22,7 @@ ROWS_PER_BATCH: Final = 256
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScoreReport:
-    """What scoring did, what was committed before included: a resumed run reports what an uninterrupted one does."""
+    """The counts of scoring, earlier runs' shards included: a resumed run reports the same as an uninterrupted one."""
 
     shards: int
     """Committed shards found."""

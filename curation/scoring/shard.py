@@ -44,7 +44,7 @@ class ShardWork:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outputs:
-    """Where tables go, and what made them."""
+    """Destinations of score tables, and what made them."""
 
     scores: str
     """`scores/<source>`."""
@@ -210,7 +210,7 @@ class ScoreShard:
 
 
 def scorer_error(scorer: str, error: str, shard: str) -> str:
-    """How a report names what stopped a scorer on a shard."""
+    """A report's text for what stopped a scorer on a shard."""
     return f"scorer {scorer}: {error} (in shard {shard})"
 
 

@@ -48,7 +48,7 @@ pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Part:
-    """What an output shard takes from one input shard: K samples."""
+    """The K samples that an output shard takes from one input shard."""
 
     shard: Shard
     pairs: uids.Pairs
@@ -75,7 +75,7 @@ class OutputShard:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReshardReport:
-    """What was written."""
+    """Counts of what was written."""
 
     shards: int
     """Output shards that are there now."""

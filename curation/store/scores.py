@@ -23,7 +23,7 @@ _SUFFIX: Final = ".parquet"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Origin:
-    """What made a table: enough to make it again."""
+    """The origin of a table: enough to make it again."""
 
     scorer: str
     version: str
@@ -45,7 +45,7 @@ class Origin:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TableInfo:
-    """What a table on disk says of itself."""
+    """The metadata of a table on disk."""
 
     fingerprint: str
     rows: int
@@ -54,7 +54,7 @@ class TableInfo:
 
 
 def table_path(root: str, scorer: str, shard: str) -> str:
-    """Where the table of a scorer for a shard lies."""
+    """The path of a scorer's table for a shard."""
     return storage.join(root, scorer, shard + _SUFFIX)
 
 

@@ -139,7 +139,7 @@ class MolmoLayout(LayoutBase):
         return (first + crop * side * side + y[:, None] * side + x).astype(np.int32)
 
     def _taken(self, crops: int) -> tuple[Ints, Ints]:
-        """Along one side of the canvas: of each patch the crop that keeps it, and its place there."""
+        """Along one side of the canvas: for each patch, the crop that keeps it and its place in that crop."""
         place = np.arange(crops * self._window + sum(self.margins))
         crop = np.clip((place - self.margins[0]) // self._window, 0, crops - 1)
         return crop, place - crop * self._window

@@ -1,4 +1,4 @@
-"""What every command shares: exit codes, messages in place of tracebacks, Ctrl-C, options that mean the same."""
+"""Shared by all commands: exit codes, messages in place of tracebacks, Ctrl-C, options that mean the same."""
 
 import contextlib
 import dataclasses

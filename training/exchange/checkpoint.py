@@ -1,4 +1,4 @@
-"""How a checkpoint of ours is laid out, for those who read it apart or write one: the one file here that knows.
+"""The layout of our checkpoints, for modules here that read one apart or write one; no other file knows it.
 
 A tower of Hugging Face's has the blocks that ours runs, and one more that changes nothing: its branches are zero, so
 that it hands on what it gets. The layer that is read is then always -2, and no reader – some of which put the last norm

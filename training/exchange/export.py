@@ -36,7 +36,7 @@ _ROWS: Final = 64
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Exported:
-    """What was written."""
+    """Report of an exported checkpoint."""
 
     folder: str
     architecture: str
@@ -163,8 +163,8 @@ def _processor(parts: Parts, template: str) -> Any:
 
 
 def _llava_image_side(parts: Parts) -> Iterator[Planned]:
-    """By the names of transformers before 4.52, which all of its releases and vLLM read; vLLM's tower has one level
-    more than that of today's transformers, which takes both."""
+    """LLaVA's image side by the names of transformers before 4.52, which all releases and vLLM read; vLLM's tower has
+    one level more than that of today's transformers, which takes both."""
     for planned in parts.tower():
         yield Planned(f"vision_tower.vision_model.{planned.name}", planned.shape, planned.read)
     for name, linear in (("fc1", "linear_1"), ("fc2", "linear_2")):

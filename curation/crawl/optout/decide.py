@@ -111,11 +111,6 @@ def decide_page(url: str, *signals: Any) -> str | None:
     return page_decider(*signals)(url)
 
 
-def decide_image(url: str, *signals: Any) -> str | None:
-    """The opt-out signal of one image; `signals` as `image_decider` takes them."""
-    return image_decider(*signals)(url)
-
-
 def _stated(
     metas: Iterable[tuple[str, str]], headers: Iterable[tuple[str, str]], wanted: frozenset[str], config: OptOutConfig
 ) -> str | None:
