@@ -61,14 +61,9 @@ class Picture:
         return cls(pixels)
 
 
-def same_picture(first: Picture, second: Picture) -> bool:
-    """Whether one is a copy of the other. Symmetric."""
-    return difference(first, second) <= 1
-
-
 def difference(first: Picture, second: Picture) -> float:
-    """The difference of the worst block, as a multiple of what copying explains; 0 for equal pixels, inf where the two
-    cannot be aligned."""
+    """The difference of the worst block, as a multiple of what copying explains: at most 1 between copies. Symmetric;
+    0 for equal pixels, inf where the two cannot be aligned."""
     if np.array_equal(first.pixels, second.pixels):
         return 0.0
     # The smaller one first; of one size, by what they hold, so that the order in which they are given decides nothing.

@@ -49,8 +49,8 @@ def dedup(
 
     `NAME.copies` counts a sample's duplicates with itself, `NAME.rank` is its place among them (0 survives),
     `NAME.cluster` the survivor's uid; `mmcorpus select --keep 'NAME.rank == 0'` keeps one of each. The scores that a
-    method or an expression reads must be there: `image` and `fingerprint` for --by image, `caption` for --by text. What is done
-    already is kept, and the result is the same for any number of workers.
+    method or an expression reads must be there: `image` and `fingerprint` for --by image, `caption` for --by text.
+    What is done already is kept, and the result is the same for any number of workers.
 
     **Examples**
 
