@@ -148,15 +148,11 @@ class VisionLanguageModel(nn.Module):
         sharded ones wait for each other: a batch without images encodes one grey one, times zero."""
         size = self.vision.image_size
         grey = torch.full((1, 3, size, size), GREY, dtype=torch.uint8, device=words_BLD.device)
-        if isinstance(self.config.layout, int):
-            found = self.encode_images(grey).sum()
-        else:
-            with torch.set_grad_enabled(self.train_vision and torch.is_grad_enabled()):
-                features_QE = self.vision(grey).flatten(0, 1)
-            pool_TK = torch.zeros(1, self.projector.patches_a_token, dtype=torch.int64, device=grey.device)
-            found = self.projector(features_QE, pool_TK, torch.zeros_like(features_QE[:, 0])).sum()
-            if self.projector.marks is not None:
-                found = found + self.projector.marks.weight.sum()
+        with torch.set_grad_enabled(self.train_vision and torch.is_grad_enabled()):
+            features_NPE = self.vision(grey)
+        found = self.projector.sample(features_NPE).sum()
+        if self.projector.marks is not None:
+            found = found + self.projector.marks.weight.sum()
         return found.to(words_BLD.dtype)
 
     def hidden(self, batch: PackedBatch) -> torch.Tensor:

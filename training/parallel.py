@@ -19,6 +19,7 @@ from torch import nn
 
 from mmcorpus.training.config import PackCompute
 from mmcorpus.training.model import VisionLanguageModel
+from mmcorpus.training.rendezvous import join
 
 BUCKET_ELEMENTS = 32 * 2**20
 """Gradients reduced in one call: 128 MB of fp32."""
@@ -104,7 +105,7 @@ def open_world(device: str | None = None) -> Iterator[World]:
         torch.cuda.set_device(kind)
     if not dist.is_initialized():
         # Left open for the next stage in this process: gloo hangs when it is closed and opened again.
-        dist.init_process_group("nccl" if kind.startswith("cuda") else "gloo")
+        join("nccl" if kind.startswith("cuda") else "gloo")
         atexit.register(_close)
     yield World(rank=dist.get_rank(), size=dist.get_world_size(), device=torch.device(kind))
 

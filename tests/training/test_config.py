@@ -46,7 +46,7 @@ from mmcorpus.training.optim import GroupConfig, OptimizerConfig, ScheduleConfig
         (GroupConfig, {"match": "vision", "last_blocks": 0}, "last_blocks"),
         (ScheduleConfig, {"floor": 2.0}, "share of the peak"),
         (PackData, {"batch_samples": 4, "batch_targets": 9}, "give one of them"),
-        (ConnectorConfig, {"kind": "linear", "hidden": 4}, "no hidden width"),
+        (ConnectorConfig, {"kind": "linear", "hidden": 4}, "linear has no hidden; leave it out"),
         (ModelConfig, {"encoders": ()}, "encoders is empty"),
         (EncoderConfig, {"layers": ()}, "layers are empty"),
         (ModelConfig, {"tokens_per_image": 10}, "give a square"),
