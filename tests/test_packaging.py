@@ -116,6 +116,8 @@ def test_it_lives_beside_a_users_own_packages(installed: Path, elsewhere: Path) 
     assert "validate" in ask(elsewhere, installed / "python", "-m", "mmcorpus.pipelines.cli", "--help")
     program = "mmcorpus.curation.synthetic.corpora.tuxpaint"
     assert "usage" in ask(elsewhere, installed / "python", "-m", program, "--help").lower()
+    entry = "from importlib.metadata import entry_points; (one,) = entry_points(group='mmcorpus.models'); one.load()"
+    ask(elsewhere, installed / "python", "-c", entry)
 
 
 @pytest.mark.slow

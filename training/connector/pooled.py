@@ -177,7 +177,9 @@ class AttentionProjector(TokenConnector):
     def _square(self, grid_NESS: torch.Tensor) -> torch.Tensor:
         n, e, s, _ = grid_NESS.shape
         output: Any = self.pool.output_size
-        pool = torch.from_numpy(adaptive_windows(np.arange(s * s).reshape(s, s), output)).to(grid_NESS.device)
+        pool = torch.from_numpy(adaptive_windows(np.arange(s * s, dtype=np.int32).reshape(s, s), output)).to(
+            grid_NESS.device
+        )
         of_image = torch.arange(n, device=pool.device)[:, None, None] * s * s
         pool_TK = torch.where(pool >= 0, pool + of_image, -1).flatten(0, 1)
         return self._gathered(*_gather(grid_NESS.flatten(2).transpose(1, 2).reshape(-1, e), pool_TK)).unflatten(
