@@ -73,6 +73,9 @@ class PackReport:
     stored: dict[str, int]
     """Of images that are not stored as they arrived: their `arrived_bytes`, their `stored_bytes` in the pack, and how
     many were `resized`; empty of others."""
+    damaged: tuple[str, ...] = ()
+    """Input tars that could not be read to their end, or are gone; what they should have given is `dropped`, and tried
+    again by the next call."""
 
 
 MapFn = Callable[[Callable[[Any], dict[str, Any]], Sequence[Any]], Iterable[dict[str, Any]]]
@@ -190,6 +193,7 @@ def write_packs(
         written=len(records) - resumed,
         resumed=resumed,
         stored=dict(sum((Counter(record.get("stored", {})) for record in records), Counter[str]())),
+        damaged=tuple(sorted({path for record in records for path in record.get("damaged", ())})),
     )
 
 

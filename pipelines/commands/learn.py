@@ -16,6 +16,7 @@ from mmcorpus.pipelines.commands.common import (
     a_folder,
     budget_of,
     counted,
+    fail_if,
     named,
     read_config,
     say,
@@ -193,7 +194,10 @@ def pack(
         say(f"Images: {arrived:,.1f} MB as they arrived, {kept:,.1f} MB in the packs")
     if pickles:
         say(f"Pickles: {pickles}")
+    for name, rules in report.dropped.items():
+        say(f"Left out of {name}: " + ", ".join(f"{count:,} {rule}" for rule, count in rules.items()))
     say(f"Packs: {out}")
+    fail_if(f"{path} is damaged or gone; put it back, or download its shard again" for path in report.damaged)
 
 
 def train(

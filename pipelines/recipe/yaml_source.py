@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import yaml
 
+from mmcorpus.filters.yaml_data import BoundedLoader
 from mmcorpus.pipelines.recipe.problems import Path, Problem, RecipeError, dotted
 
 MOST_VALUES: Final = 100_000
@@ -28,8 +29,8 @@ _SCALARS: Final = {
 }
 
 
-class _Loader(yaml.SafeLoader):
-    """SafeLoader with the scalars of YAML 1.2's core schema."""
+class _Loader(BoundedLoader):
+    """Within bounds, with the scalars of YAML 1.2's core schema."""
 
 
 _Loader.yaml_implicit_resolvers = {}
@@ -79,7 +80,7 @@ class YamlSource:
 
 
 def parse(text: str, name: str) -> YamlSource:
-    """Parse one YAML document. Raises `RecipeError` for bad syntax and duplicate keys."""
+    """Parse one YAML document. Raises `RecipeError` for bad syntax, duplicate keys, and a text beyond all bounds."""
     try:
         reader = _Reader(text, name)
         node = reader.loader.get_single_node()
