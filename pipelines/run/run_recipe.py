@@ -136,7 +136,7 @@ def _state(recipe: Recipe, out: str, say: Say | None = None) -> RunState:
         there = _stored_name(out)
         if not there:
             raise ValueError(
-                f"{error.path} is damaged ({error.why}), and {RECIPE_FILE} beside it, which would say whose run this is, "
+                f"{error.path} is damaged ({error.why}), and {RECIPE_FILE} beside it, which would say whose run it is, "
                 f"is damaged or gone too. If it is this recipe's, move {FILE} away and give the same command again: "
                 "stages then go on from what their folders hold, or refuse it, and remove nothing"
             ) from None
