@@ -197,7 +197,7 @@ def pack(
     for name, rules in report.dropped.items():
         say(f"Left out of {name}: " + ", ".join(f"{count:,} {rule}" for rule, count in rules.items()))
     say(f"Packs: {out}")
-    fail_if(f"{path} is damaged or gone; put it back, or download its shard again" for path in report.damaged)
+    fail_if(f"{place}: {why}" for place, why in report.damaged.items())
 
 
 def train(

@@ -1,5 +1,6 @@
 """Commands by hand on damaged folders: what was lost is said with the file's name, and the exit code tells."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ def test_pack_says_what_a_damaged_tar_has_cost_and_goes_on_once_it_is_mended(
     if harm == "gone":
         tar.unlink()
     told = pack(web, tokenizer_folder, "packs", code=1)
-    assert f"failed: {tar} is damaged or gone" in told
+    assert re.search(r"failed: web/.*00001\.tar", told)
     assert f"Left out of web: {'4' if harm == 'cut' else '8'} missing_image" in told
     tar.write_bytes(whole)
     assert "Left out" not in pack(web, tokenizer_folder, "packs")
