@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from mmcorpus.pipelines.commands.common import (
+    FAILED,
     BudgetOption,
     Cluster,
     CpusOption,
@@ -290,3 +291,11 @@ def reshard(
     with Cluster(num_cpus):
         report = run(shards, selection, out, samples_per_shard=samples_per_shard, blur=blur, workers=workers)
     say(f"{out}: {counted(report)}")
+    if report.missing:
+        say(f"{len(report.missing):,} samples of the selection are in no shard that can be read: {report.missing[0]} …")
+    if report.unreadable:
+        for name, error in report.unreadable.items():
+            say(f"failed: input shard {name}: {error}")
+        say("Their samples are not in the new shards. Once they are mended, give another --out: all are laid out anew.")
+        raise typer.Exit(FAILED)
+    fail_if(f"shard {name}: {error}" for name, error in report.failed.items())
