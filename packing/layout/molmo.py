@@ -56,7 +56,7 @@ class MolmoLayout(LayoutBase):
 
     @property
     def _window(self) -> int:
-        """Patches a side that a crop adds to the canvas."""
+        """Patches along a side that a crop adds to the canvas."""
         return self.crop // self.patch - sum(self.margins)
 
     def _grids(self, widths: Ints, heights: Ints) -> tuple[Ints, Ints]:
