@@ -6,7 +6,7 @@ import torch
 
 from mmcorpus.packing.packs import PackReader
 from mmcorpus.training.data import PackLoader
-from mmcorpus.training.loss import LossBySource
+from mmcorpus.training.loss import LossBySource, LossByTag, tag_means
 from mmcorpus.training.model import VisionLanguageModel
 from mmcorpus.training.parallel import World
 
@@ -21,8 +21,9 @@ def heldout_loss(
     micro_batch: int = 4,
     blank: bool = False,
     threads: int = 0,
-) -> tuple[float, dict[str, float]]:
-    """The loss in nats, averaged over all target tokens of the packs, and over each source's, if there are several.
+) -> tuple[float, dict[str, float], dict[str, float]]:
+    """The loss in nats, averaged over all target tokens of the packs, over each source's, if there are several, and
+    over each tag's.
 
     `blank` shows grey images instead.
 
@@ -35,12 +36,13 @@ def heldout_loss(
     loader = PackLoader(packs, image_size=model.vision.image_size, blank=blank, threads=threads)
     training = model.training
     model.eval()
-    sums = LossBySource(packs.sources, world.device)
+    sums, by_tag = LossBySource(packs.sources, world.device), LossByTag()
     for group, batch in zip(groups, loader.batches(group or [0] for group in groups), strict=True):
         with world.autocast(precision):
             batch = batch.to(world.device)
             losses_M = model(batch)
         if group:
             sums.add(losses_M, batch.sources_S[batch.samples_M])
+            by_tag.add(losses_M, batch.tags_M, batch.tag_names)
     model.train(training)
-    return sums.means(world.sums(sums.values()))
+    return *sums.means(world.sums(sums.values())), tag_means(world.sums_by_name(by_tag.values()))

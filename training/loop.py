@@ -10,7 +10,7 @@ import dataclasses
 import math
 import time
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
 
 import torch
@@ -20,6 +20,7 @@ from mmcorpus.curation.engine.progress import Progress
 from mmcorpus.curation.store import storage
 from mmcorpus.training import checkpoint
 from mmcorpus.training.config import TrainingConfig
+from mmcorpus.training.exchange.tensors import Loaded
 from mmcorpus.training.metrics import MetricsLog
 from mmcorpus.training.optim import gradient_norm, scale_and_clip
 from mmcorpus.training.parallel import World
@@ -96,8 +97,9 @@ class Task(Protocol[Batch]):
     def weights(self) -> dict[str, torch.Tensor]:
         """The tensors of a checkpoint's model."""
 
-    def save_model(self, folder: str, weights: dict[str, torch.Tensor]) -> None:
-        """Write the model into a checkpoint's local folder; weights are whole and on the CPU."""
+    def save_model(self, folder: str, weights: Mapping[str, torch.Tensor] | None) -> None:
+        """Write the model into a checkpoint's local folder: the weights, whole, and what else it is; None for sharded
+        weights, of which each process has written its part. Maybe called in a thread, while training goes on."""
 
     def state(self) -> dict[str, Any]:
         """The task's part of `state.json`."""
@@ -108,12 +110,14 @@ class Trainer(Generic[Batch]):
 
     def __init__(self, task: Task[Batch], out: str, world: World, resumed: str | None) -> None:
         self.task, self.out, self.world, self.saved = task, out, world, resumed
+        self.saving: checkpoint.Saving | None = None
         torch.manual_seed(task.config.seed)
         self.parameters = [parameter for parameter in task.model.parameters() if parameter.requires_grad]
         self.optimizer = task.config.optimizer.build(task.model, task.config.parameter_groups)
         if resumed:
             task.totals = type(task.totals)(**checkpoint.read_state(resumed)["totals"])
-            checkpoint.load_optimizer(task.model, self.optimizer, checkpoint.read_tensors(resumed, "optimizer"))
+            moments = Loaded(checkpoint.open_tensors(resumed, "optimizer"))
+            checkpoint.load_optimizer(task.model, self.optimizer, moments)
             checkpoint.set_rng(checkpoint.read_tensors(resumed, "rng"), world.device)
 
     def run(self) -> str:
@@ -128,6 +132,7 @@ class Trainer(Generic[Batch]):
         if totals.step >= task.steps and self.saved:
             return self.saved
         with contextlib.ExitStack() as stack:
+            stack.callback(self._settle)
             interrupts = stack.enter_context(deferred_interrupts())
             log = progress = None
             if main:
@@ -148,9 +153,9 @@ class Trainer(Generic[Batch]):
                         log.write({"step": totals.step, **evaluated})
                         sinks.write({"step": totals.step, **evaluated})
                 if last or stop or totals.step % config.checkpoints.every == 0:
-                    self.saved = self._save()
                     if log:
-                        log.flush()
+                        log.flush()  # before: a checkpoint's lines must be there
+                    self._save(wait=last or stop)
                 if progress:
                     progress.advance()
                 if stop and not last:
@@ -250,8 +255,11 @@ class Trainer(Generic[Batch]):
         rates = {group["label"]: float(group["lr"]) for group in self.optimizer.param_groups}
         return rates, norm if finite else None, norms
 
-    def _save(self) -> str:
-        task = self.task
+    def _save(self, *, wait: bool) -> None:
+        """Write a checkpoint, or begin to if that is done in the background and nothing has to wait for it."""
+        task, checkpoints = self.task, self.task.config.checkpoints
+        background = checkpoints.asynchronous and not wait
+        self._settle()
         state = {
             "step": task.totals.step,
             "steps": task.steps,
@@ -261,9 +269,16 @@ class Trainer(Generic[Batch]):
             "totals": dataclasses.asdict(task.totals),
             **task.state(),
         }
-        path = checkpoint.save_checkpoint(
+        self.saving = checkpoint.begin_checkpoint(
             storage.join(self.out, "checkpoints"), state, task.model, self.optimizer, task.weights(), task.save_model,
-            keep_last=task.config.checkpoints.keep_last, write=self.world.is_main, device=self.world.device,
+            keep_last=checkpoints.keep_last, write=self.world.is_main, device=self.world.device, background=background,
         )  # fmt: skip
-        self.world.barrier()
-        return path
+        if not background:
+            self._settle()
+            self.world.barrier()
+
+    def _settle(self) -> None:
+        """Wait for a checkpoint that is being written; raises what writing it raised."""
+        if self.saving is not None:
+            saving, self.saving = self.saving, None
+            self.saved = saving.wait()
