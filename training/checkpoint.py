@@ -12,6 +12,7 @@ The learning rate and the data's cursor are functions of the step and need no fi
 """
 
 import dataclasses
+import errno
 import os
 import posixpath
 import re
@@ -273,8 +274,10 @@ def _files(path: str, name: str) -> list[str]:
     whole = storage.join(path, f"{name}.safetensors")
     shard = re.compile(rf"{re.escape(name)}-\d{{5}}-of-(\d{{5}})\.safetensors")
     counts = {match[1] for other in storage.list_names(path) if (match := shard.fullmatch(other))}
-    if not counts or storage.exists(whole):
+    if storage.exists(whole):
         return [whole]
+    if not counts:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), whole)
     ranks = int(max(counts))
     files = [storage.join(path, shard_name(name, rank, ranks)) for rank in range(ranks)]
     for file in files:

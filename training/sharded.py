@@ -75,7 +75,8 @@ def _waited(path: str, wait: Callable[[], Any]) -> None:
 @functools.cache
 def _group() -> dist.ProcessGroup:
     """All processes, over gloo: plans are no tensors of a GPU, and a thread must not share the trainer's group."""
-    return dist.new_group(backend="gloo", timeout=_PATIENCE)
+    group: Any = dist.new_group(backend="gloo", timeout=_PATIENCE)
+    return group  # type: ignore[no-any-return]
 
 
 class _Writer(StorageWriter):
@@ -133,6 +134,7 @@ class _Writer(StorageWriter):
 
 
 def _planned(items: list[WriteItem], planner: SavePlanner) -> list[Planned]:
+    resolve: Any = planner.resolve_data
     planned = []
     for item in items:
         data = item.tensor_data
@@ -141,7 +143,7 @@ def _planned(items: list[WriteItem], planner: SavePlanner) -> list[Planned]:
             Planned(
                 item.index.fqn.partition(".")[2],
                 tuple(data.chunk.sizes),
-                functools.partial(planner.resolve_data, item),
+                functools.partial(resolve, item),
                 data.properties.dtype,
                 tuple(data.chunk.offsets),
             )
