@@ -76,7 +76,7 @@ def _waited(path: str, wait: Callable[[], Any]) -> None:
 def _group() -> dist.ProcessGroup:
     """All processes, over gloo: plans are no tensors of a GPU, and a thread must not share the trainer's group."""
     group: Any = dist.new_group(backend="gloo", timeout=_PATIENCE)
-    return group  # type: ignore[no-any-return]
+    return group
 
 
 class _Writer(StorageWriter):

@@ -105,9 +105,9 @@ def training(run: str, order: Sequence[str] = ()) -> dict[str, Any] | None:
     for stage, found in metrics.items():
         for key, what in (("loss_by_source", "source"), ("loss_by_tag", "tag of its targets")):
             names = sorted({name for line in found for name in line.get(key, ())})
-            of_each = ([{"step": line["step"], **line.get(key, {})} for line in found], names)
-            title, text = f"{stage}: training loss by {what}", "nats per target token"
-            charts += curve_chart(title, text, (curve(name, of_each[0], name) for name in names))
+            told = [(line["step"], line[key]) for line in found if key in line]
+            curves = (curve(name, [{"step": step, name: one.get(name)} for step, one in told], name) for name in names)
+            charts += curve_chart(f"{stage}: training loss by {what}", "nats per target token", curves)
     stages = []
     for stage, found in metrics.items():
         steps = [line for line in found if "loss" in line]
