@@ -50,15 +50,16 @@ def check_decoder(model: VisionLanguageModel, length: int) -> None:
     config = model.decoder.config
     check_layers(config)
     training, window = model.training, getattr(config, "sliding_window", None)
-    size = model.vision.image_size
     ids = np.arange(_PROBE) + min(100, config.vocab_size - _PROBE)
-    text = expand(ids, [_PROBE], [_PROBE], [()], np.zeros((0, 3, size, size), np.uint8), [], 1)
+    text = expand(ids, [_PROBE], [_PROBE], [()], np.zeros((0, 3, 1, 1), np.uint8), [], 1)
     model.eval()
     try:
         if window is not None and window < length + 8:  # batches are padded to a multiple
             config.sliding_window = _WINDOW
-        ours = model.logits(collate([text], multiple=1)).float()
-        theirs = model.language(input_ids=torch.from_numpy(ids)[None], use_cache=False).logits.float()
+        batch = collate([text], multiple=1)
+        words_BLD = model.language.get_input_embeddings()(batch.input_ids_BL)
+        ours = model.head.logits(model.decoded(words_BLD, batch)).float()
+        theirs = model.language(input_ids=batch.input_ids_BL, use_cache=False).logits.float()
     finally:
         if window is not None:
             config.sliding_window = window
