@@ -8,7 +8,7 @@ import os
 import tarfile
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO, Any, Final, Literal
 
 import numpy as np
@@ -16,8 +16,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mmcorpus.curation.engine.made_from import file_digest
 from mmcorpus.curation.store import storage, written
-from mmcorpus.curation.store.references import References, open_references
+from mmcorpus.curation.store.named_files import state_of
+from mmcorpus.curation.store.references import Moved, References, open_references
 from mmcorpus.curation.store.shards import IMAGE_EXTENSIONS, SUCCESS, EncodedImage, Shard, read_rows, read_schema
 from mmcorpus.curation.store.tars import is_readable, read_tar, sample_of
 
@@ -103,6 +105,28 @@ def _as_list(value: Any) -> list[Any] | None:
     return value if isinstance(value, list) else None
 
 
+def rows_identity(shard: Shard) -> str:
+    """What changes when the rows of a shard do: the digest of its parquet's bytes; where there is none, or one without
+    uids, also size and time of the tar, which then says what rows there are."""
+    own = content_of(shard.parquet)
+    if shard.level or shard.references or (own and "uid" in storage.read_schema(shard.parquet).names):
+        return own
+    state = state_of(shard.tar)
+    return f"{own}:{state.size}:{state.modified}"
+
+
+def content_of(path: str) -> str:
+    """The digest of a file's bytes; empty if it is missing. A file is read again only when it has changed."""
+    fs, inner = storage.filesystem(path)
+    fs.invalidate_cache()
+    return _content(path, str(fs.ukey(inner))) if fs.exists(inner) else ""
+
+
+@functools.lru_cache(maxsize=4096)
+def _content(path: str, version: str) -> str:
+    return file_digest(path)
+
+
 def uid_bytes(column: pa.ChunkedArray | pa.Array) -> npt.NDArray[np.bytes_]:
     """Uids as 32-byte strings, which numpy sorts and searches fast; shape (rows,)."""
     fixed = column.cast(pa.binary(32))
@@ -158,6 +182,8 @@ class Referred:
     """The images of a shard of references, as `OpenTar` gives a tar's."""
 
     references: References
+    moved: list[str] = field(default_factory=list)
+    """What was wrong with files that hold many images, as it was met."""
 
     @property
     def path(self) -> str:
@@ -165,11 +191,16 @@ class Referred:
 
     @property
     def damage(self) -> str:
-        return self.references.damage
+        return self.moved[0] if self.moved else ""
 
     def images(self, key: str, numbers: Sequence[int] | None = None) -> tuple[EncodedImage, ...]:
         """See `OpenTar.images`; what is gone or has changed since it was indexed is missing."""
-        found = self.references.images(key, numbers)
+        try:
+            found = self.references.images(key, numbers)
+        except Moved as error:
+            if error.shared and not self.moved:
+                self.moved.append(str(error))
+            raise
         return tuple(EncodedImage(extension=extension, data=data) for extension, data in found)
 
 

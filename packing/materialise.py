@@ -7,6 +7,7 @@ fingerprint is done. The manifest is written after the last one.
 
 import hashlib
 import itertools
+import logging
 import os
 import re
 import tempfile
@@ -27,12 +28,13 @@ from mmcorpus.packing.index import write_index
 from mmcorpus.packing.jobs import PackJob, PackPart, write_pack_shards
 from mmcorpus.packing.plan import read_plan_metadata
 from mmcorpus.packing.samples import chat_template, template_hash
-from mmcorpus.packing.stored_images import Images, relative
+from mmcorpus.packing.stored_images import Images, relative, resolve
 from mmcorpus.packing.tokens import load_tokenizer, tokenizer_fingerprint
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
+_log = logging.getLogger(__name__)
 _SHARD_FILE = re.compile(r"(\d{5,12})(\.tar|\.index\.parquet)\Z")
 
 
@@ -73,6 +75,9 @@ class PackReport:
     stored: dict[str, int]
     """Of images that are not stored as they arrived: their `arrived_bytes`, their `stored_bytes` in the pack, and how
     many were `resized`; empty of others."""
+    damaged: dict[str, str]
+    """Input files, by source and name, that are damaged, gone, or not as they were indexed, and why: what they hold is
+    dropped. Once they are mended, packing again writes these pack shards anew."""
 
 
 MapFn = Callable[[Callable[[Any], dict[str, Any]], Sequence[Any]], Iterable[dict[str, Any]]]
@@ -190,12 +195,19 @@ def write_packs(
         written=len(records) - resumed,
         resumed=resumed,
         stored=dict(sum((Counter(record.get("stored", {})) for record in records), Counter[str]())),
+        damaged={place: why for record in records for place, why in record.get("damage", {}).items()},
     )
 
 
 def _folders(out: str, sources: Iterable[str], shards: Mapping[str, str]) -> dict[str, str]:
     """By source, where its shards' tars lie, as the pack names it; a view's are those that it speaks of."""
-    return {name: relative(shard_at(shards[name], "00000").tar.rpartition("/")[0], out) for name in sorted(sources)}
+    found = {name: relative(shard_at(shards[name], "00000").tar.rpartition("/")[0], out) for name in sorted(sources)}
+    for folder in found.values():
+        try:
+            resolve(folder, out)
+        except PackError as error:
+            _log.warning("who reads these packs has to allow it: %s", error)
+    return found
 
 
 def _parts(plan: str, config: PackConfig, *, remote: bool) -> Iterator[tuple[int, tuple[PackPart, ...]]]:

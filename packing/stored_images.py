@@ -2,6 +2,7 @@
 
 import io
 import os
+import posixpath
 import re
 import zlib
 from collections.abc import Mapping, Sequence
@@ -12,11 +13,15 @@ from PIL import Image
 
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.shards import IMAGE_EXTENSIONS, EncodedImage
+from mmcorpus.curation.store.tars import MAX_MEMBER_BYTES
 from mmcorpus.filters.decode import DecodeFailure, decode_rgb
+from mmcorpus.packing.errors import PackError
 
 Images = Literal["original", "resized", "reference"]
 QUALITY: Final = 95
 """Of a JPEG written anew: 45 dB against the pixels it is made of, where the one that arrived is usually 35 to 40."""
+ALLOWED: Final = "MMCORPUS_REFERENCES"
+"""The environment variable of folders at URLs that packs may refer to though they lie elsewhere themselves."""
 _SHARD: Final = re.compile(r"[0-9]{5,12}\Z")
 
 
@@ -38,7 +43,7 @@ class Reference:
         if not isinstance(source, str) or not _SHARD.match(shard) or extension not in IMAGE_EXTENSIONS:
             raise ValueError(f"a reference to {source!r}, shard {shard!r}, of type {extension!r}")
         numbers = int(offset), int(size), int(crc32)
-        if min(numbers) < 0:
+        if min(numbers) < 0 or numbers[1] > MAX_MEMBER_BYTES:
             raise ValueError(f"a reference to bytes {numbers}")
         offset, size, crc32 = numbers
         return cls(source=source, shard=shard, offset=offset, size=size, crc32=crc32, extension=extension)
@@ -53,7 +58,7 @@ class GoneError(ValueError):
 
 
 def fetch(references: Sequence[Reference], folders: Mapping[str, str]) -> tuple[EncodedImage, ...]:
-    """The images, from the folders of the sources' shards; ranges of a remote store are asked for together.
+    """The images, from the folders of the sources' shards; ranges of one remote store are asked for together.
 
     Raises GoneError for a shard that is gone, or that has other bytes there than when the pack was written.
     """
@@ -77,18 +82,23 @@ def fetch(references: Sequence[Reference], folders: Mapping[str, str]) -> tuple[
 
 def _ranges(wanted: Sequence[tuple[str, int, int]]) -> list[bytes | None]:
     """The bytes of (path, offset, size); None where there is no such file."""
-    if not wanted:
-        return []
-    if all(storage.is_local(path) for path, _, _ in wanted):
-        return [_local(path, offset, size) for path, offset, size in wanted]
-    fs = storage.filesystem(wanted[0][0])[0]
-    inner = [storage.filesystem(path)[1] for path, _, _ in wanted]
-    starts, ends = [offset for _, offset, _ in wanted], [offset + size for _, offset, size in wanted]
-    found = fs.cat_ranges(inner, starts, ends, on_error="return")
-    for one in found:
-        if isinstance(one, Exception) and not isinstance(one, FileNotFoundError):
-            raise one
-    return [None if isinstance(one, Exception) else one for one in found]
+    found: list[bytes | None] = [None] * len(wanted)
+    away: dict[Any, list[tuple[int, str]]] = {}
+    for number, (path, offset, size) in enumerate(wanted):
+        if storage.is_local(path):
+            found[number] = _local(path, offset, size)
+        else:
+            fs, inner = storage.filesystem(path)
+            away.setdefault(fs, []).append((number, inner))
+    for fs, places in away.items():
+        starts = [wanted[number][1] for number, _ in places]
+        ends = [start + wanted[number][2] for start, (number, _) in zip(starts, places, strict=True)]
+        answers = fs.cat_ranges([inner for _, inner in places], starts, ends, on_error="return")
+        for (number, _), answer in zip(places, answers, strict=True):
+            if isinstance(answer, Exception) and not isinstance(answer, FileNotFoundError):
+                raise answer
+            found[number] = None if isinstance(answer, Exception) else answer
+    return found
 
 
 def _local(path: str, offset: int, size: int) -> bytes | None:
@@ -108,8 +118,32 @@ def relative(folder: str, root: str) -> str:
 
 
 def resolve(named: str, root: str) -> str:
-    """The folder that `relative` named."""
-    return named if "://" in named or os.path.isabs(named) else os.path.normpath(storage.join(root, named))
+    """The folder that `relative` named. Raises PackError for one of another host, bucket or kind of store than the
+    pack's, which nobody but the pack's writer asked for, unless the variable ALLOWED names it."""
+    if "://" in named or "::" in named:
+        allowed = (entry.strip().rstrip("/") for entry in os.environ.get(ALLOWED, "").split(","))
+        listed = ".." not in named.split("/") and any(one and f"{named}/".startswith(f"{one}/") for one in allowed)
+        if listed or _store(named) in (_store(root), _store(storage.whole(root))):
+            return named
+    elif storage.is_local(root):
+        return os.path.normpath(os.path.join(storage.filesystem(root)[1], named))
+    else:
+        scheme, _, inner = root.partition("://")
+        found = posixpath.normpath(posixpath.join(inner, named))
+        if found.partition("/")[0] == inner.partition("/")[0]:
+            return f"{scheme}://{found}"
+    raise PackError(
+        f"the images of the packs {root} are to be read from {named}, which is another store than theirs. If you trust "
+        f"who wrote them, name that folder in the environment variable {ALLOWED} (several with commas between them)"
+    )
+
+
+def _store(path: str) -> tuple[str, str]:
+    """Scheme, and host or bucket; of chained URLs all that comes first, so that they are no store's but their own."""
+    scheme, url, inner = path.partition("://")
+    if not url and "::" not in path:
+        return "file", ""
+    return (scheme.lower(), "" if scheme == "file" else inner.partition("/")[0])
 
 
 def resized(image: EncodedImage, side: int) -> EncodedImage:

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import itertools
 import json
+import posixpath
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from mmcorpus.curation.selection.tables import read_selection, selection_pairs
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store import uid_arrays as uids
 from mmcorpus.curation.store.members import is_whole
+from mmcorpus.curation.store.references import lost_images
 from mmcorpus.curation.store.shards import (
     SUCCESS,
     VIEW_FILE,
@@ -80,7 +82,8 @@ class ReshardReport:
     samples: int
     """Samples in them, copies included."""
     not_written: int
-    """Copies that could not be: rows of their parquets with the reason, `not_in_tar` or `undecodable`."""
+    """Copies that could not be: rows of their parquets with the reason, `not_in_tar`, `missing_image` or
+    `undecodable`."""
     resumed: int
     """Of these shards, the ones that an earlier run had committed."""
     missing: tuple[str, ...]
@@ -214,10 +217,12 @@ def _output(
                 digest.update(np.ascontiguousarray(array).tobytes())
     config = {"samples_per_shard": samples_per_shard, "blur": blur.scores if blur is not None else None}
     inputs = {"selected samples": digest.hexdigest(), "view": hashlib.blake2b(view, digest_size=8).hexdigest()}
+    # Of references, samples without images came last once.
+    version = "2" if any(part.shard.references for output in outputs for part in output.parts) else "1"
     return Output(
         folder=out,
         holds="resharded samples",
-        made_from=MadeFrom(config=config, inputs=inputs),
+        made_from=MadeFrom(config=config, version=version, inputs=inputs),
         earlier=("reshard.json",),
     )
 
@@ -225,7 +230,8 @@ def _output(
 def write_output(output: OutputShard, blur: FaceBlurring | None = None) -> dict[str, Any]:
     """Write one output shard; returns its number of samples.
 
-    A sample that its tar lacks, and one with faces that cannot be decoded, has a row with the reason.
+    A sample that its tar lacks, one whose images are no longer where they were indexed, and one with faces that cannot
+    be decoded, has a row with the reason.
 
     Raises:
         OSError: an input tar is damaged or cut; nothing is committed.
@@ -240,7 +246,11 @@ def write_output(output: OutputShard, blur: FaceBlurring | None = None) -> dict[
                 key = f"{output.shard.name}{number:0{output.digits}d}{suffix}"
                 number += 1
                 if found is None:
-                    writer.fail(key, uid, f"not_in_tar: {part.shard.images} lacks it")
+                    writer.fail(key, uid, f"not_in_tar: {posixpath.basename(part.shard.images)} lacks it")
+                    continue
+                lost = lost_images(found.meta, len(found.images)) if part.shard.references else ""
+                if lost:
+                    writer.fail(key, uid, lost)
                     continue
                 try:
                     sample = blur_sample(found, boxes)

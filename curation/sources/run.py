@@ -20,8 +20,17 @@ from mmcorpus.curation.engine.made_from import MadeFrom, digest, plain
 from mmcorpus.curation.engine.output import Output
 from mmcorpus.curation.sources.config import IndexConfig
 from mmcorpus.curation.sources.found import IMAGE_URL, LISTED_TWICE
-from mmcorpus.curation.sources.inputs import Format, Input, Part, SourceError, column_names, find_inputs, parts_of
-from mmcorpus.curation.sources.shard import ADDRESS, COLUMNS, FAILED, IndexPart, dropped
+from mmcorpus.curation.sources.inputs import (
+    Format,
+    Input,
+    Part,
+    SourceError,
+    column_names,
+    find_inputs,
+    in_runs,
+    parts_of,
+)
+from mmcorpus.curation.sources.shard import ADDRESS, COLUMNS, FAILED, IndexRun, columns_of, dropped
 from mmcorpus.curation.store import ledger, references, storage, uid_arrays
 from mmcorpus.curation.store.shards import SUCCESS, Shard, commit_shard, list_shards, read_rows
 from mmcorpus.filters.secrets import masked
@@ -31,7 +40,8 @@ pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 STAGE: Final = "index"
 TO_DOWNLOAD: Final = "to_download.parquet"
 """In the shards' folder: the rows whose image is at an address, as a list for `mmcorpus download`."""
-_VERSION: Final = "1"
+VERSION: Final = "2"  # pairs have no column of conversations
+"""Raised whenever the same files would be indexed otherwise."""
 _FEW: Final = 16 << 20
 """So many bytes of inputs are read here sooner than workers have started."""
 _log = logging.getLogger(__name__)
@@ -95,7 +105,7 @@ def index(
     described = [[one.root, one.file, one.format, digest(one.identity)] for one in found]
     Output(
         folder=out, holds="references to somebody's images",
-        made_from=MadeFrom(config=plain(config), version=_VERSION, inputs={"files": digest(masked(described))}),
+        made_from=MadeFrom(config=plain(config), version=VERSION, inputs={"files": digest(masked(described))}),
         stale="replace", writes=(references.REFERENCES_FILE, f"*{references.SUFFIX}", TO_DOWNLOAD),
     ).claim()  # fmt: skip
     storage.sweep(out)
@@ -111,23 +121,28 @@ def index(
     )  # fmt: skip
     failed = {name: str(failure.message) for name, failure in split.failed.items()}
     parts: list[Part] = [part for outcome in split.outcomes if outcome.result for part in outcome.result["parts"]]
-    make = IndexPart(config=config, out=out, roots=roots, image_root=image_root)
-    ran = run_pending(
-        lambda: make, parts, committed=[shard.name for shard in list_shards(out)], title="index", aside=out, **spread
-    )
+    make = IndexRun(config=config, out=out, roots=roots, image_root=image_root)
     of_shard = {part.name: part.input.path for part in parts}
+    runs, there = in_runs(parts), {shard.name for shard in list_shards(out)}
+    ran = run_pending(
+        lambda: make, runs, committed=[run.name for run in runs if all(part.name in there for part in run.parts)],
+        title="index", size=lambda run: len(run.parts), aside=out, **spread,
+    )  # fmt: skip
     failed |= {of_shard[name]: str(failure.message) for name, failure in ran.failed.items()}
     _drop_repeated(out)
     return _report(out, out_ledger, found, of_shard, failed)
 
 
-def known_columns(paths: Sequence[str], formats: Sequence[Format]) -> dict[str, pa.DataType | None]:
+def known_columns(
+    config: IndexConfig, paths: Sequence[str], formats: Sequence[Format]
+) -> dict[str, pa.DataType | None]:
     """The columns that the shards of some files will have, as far as the first one tells; None for an unknown type."""
     try:
         others = column_names(find_inputs(paths, formats)[0])
     except SourceError:  # said where it is read
         others = []
-    return {**dict.fromkeys(others), **COLUMNS}
+    always = columns_of(config)
+    return {**{name: None for name in others if name not in COLUMNS}, **always}
 
 
 def _absolute(path: str) -> str:
@@ -185,6 +200,7 @@ def _mark_repeated(shard: Shard, places: Any) -> None:
             values[place] = value
         rows = rows.set_column(rows.column_names.index(name), name, pa.array(values, pa.string()))
     more = {name: stats[name] for name in ("copied", "copied_bytes")}
+    storage.remove(shard.stats)  # so that a kill before the new ones leaves a shard that is made again
     commit_shard(shard, rows, failures=(FAILED,), **more)
 
 
@@ -245,7 +261,8 @@ def _addresses(table: pa.Table) -> pa.Table:
     """The rows whose only image is at an address, as a list to download."""
     chosen = table.filter(pc.is_valid(table[ADDRESS]))
     names = {"url": ADDRESS, "caption": "caption", "conversations": "conversations"}
-    return pa.table({name: chosen[column].cast(pa.string()) for name, column in names.items()})
+    there = {name: column for name, column in names.items() if column in table.column_names}
+    return pa.table({name: chosen[column].cast(pa.string()) for name, column in there.items()})
 
 
 def _write_list(out: str, lists: Sequence[pa.Table]) -> int:

@@ -24,7 +24,8 @@ from mmcorpus.curation.sources.found import (
     Found,
 )
 from mmcorpus.curation.sources.images import Finder, KnownImage
-from mmcorpus.curation.sources.inputs import Part
+from mmcorpus.curation.sources.inputs import Part, Run, open_json
+from mmcorpus.curation.sources.json_rows import Readable
 from mmcorpus.curation.sources.parts import conversation_images
 from mmcorpus.curation.store import references, storage
 from mmcorpus.curation.store.bare import column_of
@@ -44,13 +45,13 @@ COLUMNS: Final[dict[str, Any]] = {
     "heights": pa.list_(pa.int64()), "sha256": pa.string(), "source_key": pa.string(), "source_file": pa.string(),
     "status": pa.string(), "error_message": pa.string(),
 }  # fmt: skip
-"""What every row has. `images` is how many; `width` and `height` are the first one's, `widths` and `heights` all; sizes
-are of the image as it is shown."""
+"""What every row has, but for `conversations`, which pairs do not. `images` is how many; `width` and `height` are the
+first one's, `widths` and `heights` all; sizes are of the image as it is shown."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class IndexPart:
-    """Makes a part's shard; picklable."""
+class IndexRun:
+    """Makes the shards of a run of parts; picklable."""
 
     config: IndexConfig
     out: str
@@ -58,9 +59,18 @@ class IndexPart:
     """Of `references.json`."""
     image_root: str | None
 
-    def __call__(self, part: Part) -> dict[str, Any]:
-        """Commit the shard; returns how many of its rows are `kept`, and the others by their codes."""
-        shard = Shard(root=self.out, name=part.name, references=True)
+    def __call__(self, run: Run) -> dict[str, Any]:
+        """Commit the shards that are not there yet; returns how many of their rows are `kept`, and the others by their
+        codes."""
+        counts: Counter[str] = Counter()
+        with open_json(run.parts[0].input) as file:
+            for part in run.parts:
+                shard = Shard(root=self.out, name=part.name, references=True)
+                if not storage.exists(shard.stats):
+                    counts.update(self._make(shard, part, file))
+        return dict(counts)
+
+    def _make(self, shard: Shard, part: Part, file: Readable | None) -> dict[str, int]:
         own = posixpath.dirname(part.input.file)
         where = (part.input.root, own) if self.image_root is None else (self.image_root, "")
         finder = Finder(root=where[0], folder=where[1], strip=self.config.strip)
@@ -69,7 +79,7 @@ class IndexPart:
         taken: set[str] = set()
         copies = _Copies(shard)
         with copies:
-            for number, found in enumerate(self._read(part)):
+            for number, found in enumerate(self._read(part, file)):
                 key = f"{part.name}{number:07d}"
                 row, images = self._row(found, key, finder)
                 if row["status"] == SUCCESS and row["uid"] in taken:
@@ -79,16 +89,16 @@ class IndexPart:
                     places += self._places(key, images, copies)
                 row["source_file"] = part.input.file
                 told.append(row)
-        table = _table(told)
+        table = _table(told, columns_of(self.config))
         storage.write_table(shard.images, _places_table(places))
         stats = commit_shard(shard, table, failures=(FAILED,), copied=copies.count, copied_bytes=copies.bytes)
         drops = {code: count for code, count in stats["status_dict"].items() if code != SUCCESS}
         return {"kept": stats["successes"], **drops}
 
-    def _read(self, part: Part) -> Iterator[Found]:
+    def _read(self, part: Part, file: Readable | None) -> Iterator[Found]:
         if part.input.format in ("tar", "files"):
             return members.read_part(part, self.config)
-        return rows.read_part(part, self.config)
+        return rows.read_part(part, self.config, file)
 
     def _row(self, found: Found, key: str, finder: Finder) -> tuple[dict[str, Any], list[KnownImage]]:
         """A row of the shard, and the images of one that is a sample."""
@@ -101,7 +111,7 @@ class IndexPart:
         words: str | None = None
         try:
             words = self._words(found)
-            row["conversations"] = words if self.config.kind == "conversation" else None
+            row["conversations"] = words
             if found.error is not None:
                 raise _Failed(found.status or FAILED, found.error)
             if self.config.kind == "pair" and not found.images:
@@ -207,9 +217,14 @@ def _text(value: Any) -> str | None:
     return storable(value) if isinstance(value, str) else None
 
 
-def _table(told: Sequence[Mapping[str, Any]]) -> pa.Table:
+def columns_of(config: IndexConfig) -> dict[str, Any]:
+    """The columns that every shard of a source has. Where there are `conversations`, readers take a sample for one."""
+    return {name: kind for name, kind in COLUMNS.items() if name != "conversations" or config.kind == "conversation"}
+
+
+def _table(told: Sequence[Mapping[str, Any]], always: Mapping[str, Any]) -> pa.Table:
     names = dict.fromkeys(name for row in told for name in row if name not in COLUMNS)
-    columns = {name: pa.array([row.get(name) for row in told], kind) for name, kind in COLUMNS.items()}
+    columns = {name: pa.array([row.get(name) for row in told], kind) for name, kind in always.items()}
     return pa.table({**columns, **{name: column_of([row.get(name) for row in told]) for name in names}})
 
 

@@ -10,13 +10,17 @@ shard's own `00000.tar`, and are ranges of it.
 absolute path nor a symbolic link leads out. A file of another size or time than when it was indexed is not read.
 """
 
+import collections
+import contextlib
+import errno
 import functools
 import itertools
 import logging
 import os
 import tempfile
 import threading
-from collections.abc import Collection, Iterator, Sequence
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Final
 
@@ -46,13 +50,35 @@ SCHEMA: Final = pa.schema(
         ("modified", pa.string()),  # nanoseconds since 1970, or the store's ETag or date; null for OWN
     ]
 )
+MISSING_IMAGE: Final = "missing_image"
 _SPAN: Final = 8 << 20
 """Bytes that are asked of a remote file at once, of images that lie close to each other."""
+_SURE: Final = 10.0
+"""Seconds for which a file that was as it was indexed is taken to be so."""
+_PASSING: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN, errno.EINTR})
+"""What is the matter with this process or machine, and not with a file."""
 _log = logging.getLogger(__name__)
 
 
+def lost_images(row: Mapping[str, Any], there: int) -> str:
+    """Why a sample of a shard of references is none: its row says more images than are `there`; empty if not."""
+    told = row.get("images") or 0
+    return f"{MISSING_IMAGE}: {told - there} of {told} are gone or have changed since" if there < told else ""
+
+
 class Moved(LookupError):
-    """A file that references speak of is gone or has changed; its text says which, and what to do."""
+    """A file that references speak of is gone, has changed, or cannot be read; its text says which, and what to do."""
+
+    def __init__(self, path: str, what: str, file: str, *, shared: bool = False) -> None:
+        """path: of the file, which `what` is said of; file: below the folder that was named; `shared`: many images lie
+        in it."""
+        super().__init__(path, what, file)
+        self.shared = shared
+        self.brief = f"{file} {what}"
+        """The text without the folder, the same wherever that lies."""
+
+    def __str__(self) -> str:
+        return f"{self.args[0]} {self.args[1]}"
 
 
 def read_roots(folder: str) -> tuple[str, ...]:
@@ -78,6 +104,8 @@ class Place:
     number: int
     extension: str
     path: str
+    file: str
+    """The path below its root."""
     offset: int | None
     size: int | None
     row: int | None
@@ -98,8 +126,6 @@ class References:
     def __init__(self, folder: str, name: str) -> None:
         """Read the table. Raises storage.Damaged, FileNotFoundError."""
         self.path = images_path(folder, name)
-        self.damage = ""
-        """What is wrong with a file that holds many of its images; empty if nothing was seen."""
         self._folder, self._roots = folder, read_roots(folder)
         table = storage.read_table(self.path, columns=SCHEMA.names)
         with storage.reading(self.path, storage.PARQUET):
@@ -108,11 +134,12 @@ class References:
         self._by_key: dict[str, list[int]] = {}
         for index, key in enumerate(self._keys):
             self._by_key.setdefault(key, []).append(index)
-        self._wrong: dict[str, str] = {}
-        self._seen: set[str] = set()
+        self._right: dict[str, float] = {}
+        """By path, until when a file need not be looked at again."""
         self._lock = threading.Lock()
-        self._spool: dict[int, tuple[int, int]] | None = None
-        self._spooled: IO[bytes] | None = None
+        self._spool: dict[int, tuple[int, int]] = {}
+        self._spooled: set[str] = set()
+        self._spool_file: IO[bytes] | None = None
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -150,7 +177,7 @@ class References:
         """
         keys = None if keys is None else set(keys)
         wanted = [index for index, key in enumerate(self._keys) if keys is None or key in keys]
-        lost: list[str] = []
+        lost: list[Moved] = []
         read = 0
         for key, group in itertools.groupby(self._in_order(wanted), lambda found: found[0].key):
             images: list[tuple[str, bytes]] = []
@@ -160,13 +187,13 @@ class References:
                 if isinstance(data, Moved):
                     if not place.alone:
                         raise data
-                    lost.append(str(data))
+                    lost.append(data)
                     whole = False
                 else:
                     images.append((place.extension, data))
             yield key, images if whole else []
         if lost and len(lost) == len(self):
-            raise Moved(lost[0])
+            raise lost[0]
         if lost:
             _log.warning("%s: %s of %s images are lost: %s", self.path, len(lost), read, lost[0])
 
@@ -189,102 +216,134 @@ class References:
             return error
 
     def _of_table(self, places: Sequence[Place]) -> Iterator[tuple[Place, bytes | Moved]]:
+        left = collections.deque(places)
+        path, columns = left[0].path, left[0].columns
         try:
-            self._check(places[0])
+            self._check(left[0])
+            with _naming(left[0]):
+                for row, images in images_of_rows(path, columns, [place.row or 0 for place in places]):
+                    while left and left[0].row == row:
+                        place = left.popleft()
+                        data = images[place.item] if place.item is not None and place.item < len(images) else None
+                        yield place, _lacking(place) if data is None else data
         except Moved as error:
-            yield from ((place, error) for place in places)
-            return
-        waiting = iter(places)
-        place = next(waiting, None)
-        for row, images in images_of_rows(places[0].path, places[0].columns, [one.row or 0 for one in places]):
-            while place is not None and place.row == row:
-                data = images[place.item] if place.item is not None and place.item < len(images) else None
-                yield place, Moved(f"{place.path} has no such image in row {row}") if data is None else data
-                place = next(waiting, None)
+            yield from ((place, error) for place in left)
+        else:
+            yield from ((place, _lacking(place)) for place in left)
 
     def _of_remote(self, places: Sequence[Place]) -> Iterator[tuple[Place, bytes | Moved]]:
-        try:
-            self._check(places[0])
-        except Moved as error:
-            yield from ((place, error) for place in places)
-            return
         rest = list(places)
-        while rest:
-            start = rest[0].offset or 0
-            taken, end = 0, start
-            for place in rest:
-                stop = (place.offset or 0) + (place.size or 0)
-                if taken and not (end <= (place.offset or 0) and stop - start <= _SPAN):
-                    break
-                taken, end = taken + 1, stop
-            data = storage.read_bytes(rest[0].path, start, end)
-            for place in rest[:taken]:
-                own = (place.offset or 0) - start
-                yield place, data[own : own + (place.size or 0)]
-            rest = rest[taken:]
+        try:
+            self._check(rest[0])
+            while rest:
+                start = rest[0].offset or 0
+                taken, end = 0, start
+                for place in rest:
+                    stop = (place.offset or 0) + (place.size or 0)
+                    if taken and not (end <= (place.offset or 0) and stop - start <= _SPAN):
+                        break
+                    taken, end = taken + 1, stop
+                with _naming(rest[0]):
+                    data = storage.read_bytes(rest[0].path, start, end)
+                chosen, rest = rest[:taken], rest[taken:]
+                for place in chosen:
+                    own = (place.offset or 0) - start
+                    found = data[own : own + (place.size or 0)]
+                    yield place, found if len(found) == place.size else _ending(place)
+        except Moved as error:
+            yield from ((place, error) for place in rest)
 
     def _place(self, index: int) -> Place:
         row = {name: values[index] for name, values in self._rows.items()}
         own = row["root"] == OWN
         if not own and not 0 <= row["root"] < len(self._roots):
-            raise Moved(f"{self.path} speaks of root {row['root']}, which {REFERENCES_FILE} does not have; index again")
+            what = f"speaks of root {row['root']}, which {REFERENCES_FILE} does not have; index again"
+            raise Moved(self.path, what, os.path.basename(self.path))
         try:
             path = _path(self._folder if own else self._roots[row["root"]], row["file"])
-        except Outside as error:
-            raise Moved(f"{self.path}: {error}; index again") from None
+        except Outside:
+            what = f"speaks of {row['file']!r}, which leads out of its folder; index again"
+            raise Moved(self.path, what, os.path.basename(self.path)) from None
         return Place(
-            key=row["key"], number=row["number"], extension=row["extension"], path=path, offset=row["offset"],
-            size=row["size"], row=row["row"], item=row["item"], columns=tuple((row["columns"] or "").split("\n")),
+            key=row["key"], number=row["number"], extension=row["extension"], path=path, file=row["file"],
+            offset=row["offset"], size=row["size"], row=row["row"], item=row["item"],
+            columns=tuple((row["columns"] or "").split("\n")),
             state=None if own else State(row["file_size"], row["modified"]),
         )  # fmt: skip
 
     def _check(self, place: Place) -> None:
-        """Raises Moved for a file that is not as it was indexed; asked once a file."""
-        if place.path not in self._seen:
-            self._seen.add(place.path)
-            wrong = _difference(place)
+        """Raises Moved for a file that is not as it was indexed: at every reading, until it is mended."""
+        now = time.monotonic()
+        if now >= self._right.get(place.path, 0.0):
+            with _naming(place):
+                wrong = _difference(place)
             if wrong:
-                self._wrong[place.path] = wrong
-                if not place.alone:
-                    self.damage = wrong
-        if place.path in self._wrong:
-            raise Moved(self._wrong[place.path])
+                raise Moved(place.path, wrong, place.file, shared=not place.alone)
+            self._right[place.path] = now + _SURE
 
     def _read(self, place: Place) -> bytes:
         self._check(place)
         if place.row is not None:
             return self._from_spool(place)
-        size, offset = place.size or 0, place.offset or 0
-        data = read_range(place.path, offset, size)
-        if len(data) != size:
-            raise Moved(f"{place.path} ends inside the image of sample {place.key}")
+        with _naming(place):
+            data = read_range(place.path, place.offset or 0, place.size or 0)
+        if len(data) != place.size:
+            raise _ending(place)
         return data
 
     def _from_spool(self, place: Place) -> bytes:
         """An image of a table, which is read but once: a temporary file keeps its images while they are needed."""
         with self._lock:
-            if self._spool is None:
-                self._fill_spool()
-        assert self._spool is not None
-        assert self._spooled is not None
+            if place.path not in self._spooled:
+                self._fill_spool(place.path)
         found = self._spool.get(self._by_key[place.key][0] + place.number)
         if found is None:
-            raise Moved(f"{place.path} has no such image in row {place.row}")
-        return os.pread(self._spooled.fileno(), found[1], found[0])
+            raise _lacking(place)
+        assert self._spool_file is not None
+        return os.pread(self._spool_file.fileno(), found[1], found[0])
 
-    def _fill_spool(self) -> None:
-        spool: dict[int, tuple[int, int]] = {}
-        file = tempfile.TemporaryFile()  # noqa: SIM115 - stays open as long as these references
-        indices = [index for index in range(len(self)) if self._rows["row"][index] is not None]
-        at = 0
+    def _fill_spool(self, path: str) -> None:
+        """Keep the images of a table. Raises Moved, and is tried again then."""
+        if self._spool_file is None:
+            self._spool_file = tempfile.TemporaryFile()  # noqa: SIM115 - stays open as long as these references
+        file, spool = self._spool_file, {}
+        in_tables = (index for index, row in enumerate(self._rows["row"]) if row is not None)
+        indices = [index for index in in_tables if self._place(index).path == path]
         with storage.naming_full_disk(tempfile.gettempdir()):
-            for index, (_, data) in zip(indices, self._in_order(indices), strict=False):
-                if not isinstance(data, Moved):
+            for index, (_, data) in zip(indices, self._in_order(indices), strict=True):
+                if isinstance(data, bytes):
+                    spool[index] = file.tell(), len(data)
                     file.write(data)
-                    spool[index] = at, len(data)
-                    at += len(data)
+                elif data.shared:
+                    raise data
             file.flush()
-        self._spool, self._spooled = spool, file
+        self._spool |= spool
+        self._spooled.add(path)
+
+
+def _lacking(place: Place) -> Moved:
+    return Moved(place.path, f"has no such image in row {place.row}", place.file)
+
+
+def _ending(place: Place) -> Moved:
+    return Moved(place.path, f"ends inside the image of sample {place.key}", place.file)
+
+
+@contextlib.contextmanager
+def _naming(place: Place) -> Iterator[None]:
+    """A file that cannot be read in this block has Moved. What may pass by itself, as the way to a store, stays as it
+    is."""
+    try:
+        yield
+    except (ConnectionError, TimeoutError):
+        raise
+    except OSError as error:
+        named = isinstance(error, FileNotFoundError | PermissionError)
+        if not named and (error.errno is None or error.errno in _PASSING):
+            raise
+        why = error.strerror or error
+        what = f"cannot be read: {why}; mend it, or index again"
+        raise Moved(place.path, what, place.file, shared=not place.alone) from None
 
 
 @functools.lru_cache(maxsize=4096)
@@ -293,19 +352,19 @@ def _path(root: str, file: str) -> str:
 
 
 def _difference(place: Place) -> str:
-    """How a file differs from what was indexed; empty if it does not."""
+    """How a file differs from what was indexed, to be said after its name; empty if it does not."""
     if place.state is None:
-        return "" if storage.exists(place.path) else f"{place.path} is gone; index again"
+        return "" if storage.exists(place.path) else "is gone; index again"
     try:
         now = state_of(place.path)
     except FileNotFoundError:
-        return f"{place.path} is gone since it was indexed; put it back, or index again"
+        return "is gone since it was indexed; put it back, or index again"
     if now == place.state:
         return ""
     if now.size != place.state.size:
         sizes = f"{place.state.size:,} bytes then, {now.size:,} now"
-        return f"{place.path} has changed since it was indexed ({sizes}); index again"
-    return f"{place.path} was written again since it was indexed; index again"
+        return f"has changed since it was indexed ({sizes}); index again"
+    return "was written again since it was indexed; index again"
 
 
 @functools.lru_cache(maxsize=16)

@@ -47,6 +47,19 @@ def table_kind(head: bytes) -> str | None:
     return None
 
 
+def binary_columns(schema: pa.Schema) -> list[str]:
+    """The columns that are bytes or have bytes in them, as images are."""
+    return [field.name for field in schema if _has_bytes(field.type)]
+
+
+def _has_bytes(kind: Any) -> bool:
+    if pa.types.is_dictionary(kind):
+        return _has_bytes(kind.value_type)
+    tests = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view, pa.types.is_fixed_size_binary)
+    inside = (kind.field(number).type for number in range(kind.num_fields))
+    return any(test(kind) for test in tests) or any(map(_has_bytes, inside))
+
+
 @contextlib.contextmanager
 def open_table(path: str) -> Iterator[RowTable]:
     """A parquet or Arrow file. Raises storage.Damaged for one that cannot be read, in the block too."""
@@ -132,6 +145,8 @@ def rows_of(
                 for row, cells in enumerate(rows, start + first_row):
                     yield row, dict(zip(columns, cells, strict=True))
             start += len(batch)
+            if end is not None and start >= end:
+                return
 
 
 def _pieces(sizes: Any, first: int, end: int) -> Iterator[tuple[int, int]]:

@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.shards import EncodedImage, Shard, read_schema
-from mmcorpus.packing.export.items import Item, Kind, document_parts, plain_json
-from mmcorpus.packing.export.run import Exporter
+from mmcorpus.packing.export.items import Item, Kind, document_parts, kind_of, plain_json
+from mmcorpus.packing.export.run import ItemExporter
 
 DATA: Final = "data"
 CARD: Final = "README.md"
@@ -42,11 +42,12 @@ _COLUMNS: Final[dict[Kind, dict[str, Any]]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class ParquetExporter(Exporter):
+class ParquetExporter(ItemExporter):
     """Writes it."""
 
     kind: ClassVar[str] = "parquet"
     holds: ClassVar[frozenset[Kind]] = frozenset({"pair", "conversation", "document", "text"})
+    version: ClassVar[str] = "2"  # images without a mark open the first question
 
     schema: pa.Schema | None = field(default=None, repr=False)
     """Of the files, known once the shards have been seen (`prepare`)."""
@@ -57,9 +58,8 @@ class ParquetExporter(Exporter):
             union = pa.unify_schemas([schema.remove_metadata() for schema in schemas], promote_options="permissive")
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise ValueError(f"the shards' columns differ in type, and no type holds them all: {error}") from None
-        kind: Kind = (
-            "document" if "nodes" in union.names else "conversation" if "conversations" in union.names else "pair"
-        )
+        kinds = set(storage.threaded(kind_of, shards))
+        kind: Kind = "document" if "document" in kinds else "conversation" if "conversation" in kinds else "pair"
         columns = {"uid": pa.string(), **_COLUMNS[kind]}
         for told in union:
             if told.name not in _NOT_ROWS:

@@ -16,6 +16,7 @@ from mmcorpus.pipelines.commands.common import (
     a_folder,
     budget_of,
     counted,
+    fail_if,
     named,
     read_config,
     say,
@@ -194,6 +195,7 @@ def pack(
     if pickles:
         say(f"Pickles: {pickles}")
     say(f"Packs: {out}")
+    fail_if(f"{place}: {why}" for place, why in report.damaged.items())
 
 
 def train(

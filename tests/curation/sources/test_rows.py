@@ -224,6 +224,47 @@ def test_paths_are_below_the_folder_of_their_file(tmp_path: Path, indexed: Any) 
     assert found.report.dropped == {"outside_root": 2}
 
 
+PAGE = "http://x.test/page.html"
+ANSWER = {"from": "gpt", "value": "It says <image>."}
+
+
+@pytest.mark.parametrize("form", ["json", "parquet"])
+def test_the_url_of_a_conversation_is_an_image_only_where_one_is_asked_for(
+    tmp_path: Path, indexed: Any, form: str
+) -> None:
+    talks: list[Any] = [
+        [{"from": "human", "value": "What is HTML?"}, ANSWER],
+        [{"from": "human", "value": "<image>\nWhat is it?"}, ANSWER],
+        [{"user": "And this? <image>", "assistant": "A boat"}],
+        [{"user": "What is a boat?", "assistant": "It floats"}],
+        [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "?"}]},
+         {"role": "assistant", "content": "A boat"}],
+    ]  # fmt: skip
+    rows = [{"url": PAGE, "messages": json.dumps(talk)} for talk in talks]
+    path = tmp_path / f"x.{form}"
+    if form == "json":
+        path.write_text(json.dumps(rows))
+    else:
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    found = indexed(path, kind="conversation")
+    assert (found.report.samples, found.report.dropped, found.report.to_download) == (2, {"image_url": 3}, 3)
+    assert [row["status"] == "success" for row in found.rows] == [True, False, False, True, False]
+    mapped = indexed(path, kind="conversation", columns={"url": "url"}, out="mapped")
+    assert mapped.report.to_download == 5, "it was said to be one"
+
+
+@pytest.mark.parametrize("form", ["json", "parquet"])
+def test_a_number_of_images_is_none(tmp_path: Path, indexed: Any, form: str) -> None:
+    (tmp_path / "a.png").write_bytes(IMAGES[0])
+    rows = [{"images": 1, "image": "a.png", "caption": "one"}]
+    path = tmp_path / f"x.{form}"
+    if form == "json":
+        path.write_text(json.dumps([*rows, {"images": 1.0, "img": "a.png", "caption": "two"}]))
+    else:
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    assert indexed(path).captions == dict.fromkeys(["one", "two"][: 1 + (form == "json")], (IMAGES[0],))
+
+
 def test_turns_are_no_caption(tmp_path: Path, indexed: Any) -> None:
     path = tmp_path / "x.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in llava(tmp_path)))
@@ -242,3 +283,34 @@ def test_pixmos_addresses_become_a_list(tmp_path: Path, indexed: Any) -> None:
     assert "mmcorpus download" in found.report.failed[str(path)]
     listed = pq.read_table(found.root / "shards" / "to_download.parquet").to_pydict()
     assert listed == {"url": table["image_url"], "caption": table["caption"]}
+
+
+@pytest.mark.parametrize("form", ["parquet", "file"])
+def test_images_of_other_columns_are_in_no_row_and_it_is_said(
+    tmp_path: Path, indexed: Any, caplog: pytest.LogCaptureFixture, form: str
+) -> None:
+    nested = pa.list_(pa.struct([("view", pa.struct([("bytes", pa.large_binary())])), ("angle", pa.int8())]))
+    table = pa.table(
+        {
+            "image": pa.array([hf(data) for data in IMAGES[:4]], IMAGE),
+            "text": [f"t{number}" for number in range(4)],
+            "depth": pa.array([hf(IMAGES[4])] * 4, IMAGE),
+            "views": pa.array([[{"view": {"bytes": IMAGES[5]}, "angle": 1}]] * 4, nested),
+            "masks": pa.array([[IMAGES[4], None]] * 4, pa.list_(pa.binary())),
+            "packed": pa.array([IMAGES[4]] * 4).dictionary_encode(),
+            "tags": [["a"], ["b"], [], None],
+        }
+    )
+    found = indexed(write(tmp_path / "in" / "a.x", table, form).parent, samples_per_shard=2)
+    assert found.captions == {f"t{number}": (data,) for number, data in enumerate(IMAGES[:4])}
+    assert {*found.rows[0]} & {*table.column_names} == {"tags"}
+    assert caplog.text.count("a.x: no part of the samples, as") == 1
+    assert "that no `columns` names: depth, views, masks, packed\n" in caplog.text
+
+
+def test_a_row_that_is_no_sample_has_no_images(tmp_path: Path, indexed: Any) -> None:
+    images = pa.array([[hf(IMAGES[0])], [hf(IMAGES[1])]], pa.list_(IMAGE))
+    table = pa.table({"images": images, "text": [7, None], "id": ["a", "b"]})
+    found = indexed(write(tmp_path / "in" / "a.parquet", table, "parquet"))
+    assert [(row["id"], str(row["error_message"])[:11]) for row in found.rows] == [("a", "bad_caption"), ("b", "None")]
+    assert "PNG" not in str(found.rows)
