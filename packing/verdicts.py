@@ -64,8 +64,7 @@ class SourceVerdicts:
         pairs = uid_arrays.encode(uids)
         order = uid_arrays.order(pairs)
         self._uids = pairs[order]["f0"].copy(), pairs[order]["f1"].copy()
-        """Sorted, half of each in an array: of ten million the search takes a fifth of the time that it takes in texts.
-        """
+        """Sorted, half of each in an array: half as large as their texts, and numbers are found sooner."""
         self.copies = table["count"].to_numpy().astype(np.int64)[order]
         first, second = self._uids
         if ((first[1:] == first[:-1]) & (second[1:] == second[:-1])).any() or (self.copies < 1).any():
