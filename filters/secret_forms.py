@@ -55,6 +55,13 @@ WITH_SIGNATURE: Final = frozenset(
 )  # fmt: skip
 _HOLDERS: Final = re.compile(r"(?:env|envvars|environment|headers|cookies|storageoptions|clientkwargs)\Z")
 """The end of the keys of mappings all of whose values are masked."""
+_NAMED_BY_USERS: Final = frozenset(
+    {
+        "sources", "scorers", "dedup", "select", "pack", "stages", "evaluate", "columns", "annotations", "mix",
+        "mixgroups", "sizes", "upsample", "lists", "concepts", "heads", "sets", "connectto",
+    }
+)  # fmt: skip
+"""Keys of mappings whose own keys are names that somebody chose: a source may be called `auth`."""
 _COMMANDS: Final = re.compile(r"(?:args|command|cmd|options)\Z")
 """The end of the keys of command lines."""
 AUTHORITY: Final = re.compile(
@@ -183,6 +190,16 @@ def is_named(name: str, dashes: str, between: str, value: str) -> bool:
     if plain in _WEAK_NAMES:
         return between == "=" or (bool(between or dashes) and looks_random(value))
     return False
+
+
+def is_named_by_users(name: str) -> bool:
+    """Whether the keys of a mapping under this key are names that somebody chose, and tell nothing of its values."""
+    return name in _NAMED_BY_USERS
+
+
+def is_place(key: str) -> bool:
+    """Whether a mapping's key is a path or an address, of which the last word names no secret."""
+    return "/" in key or "\\" in key
 
 
 def is_command(name: str) -> bool:

@@ -188,8 +188,12 @@ def _masked_headers(text: str) -> str:
 
 
 def _masked_entry(key: str, entry: Any) -> Any:
+    if forms.is_place(key):
+        return masked(entry)
     name = forms.simple(key)
-    if forms.is_holder(name) and not isinstance(entry, str):
+    if forms.is_named_by_users(name) and isinstance(entry, Mapping):
+        return {masked(own): masked(value) for own, value in entry.items()}
+    if forms.is_holder(name) and isinstance(entry, Mapping | list | tuple):
         return _hidden(entry)
     if forms.is_secret_key(name, entry):
         return _hidden(entry)
@@ -202,6 +206,13 @@ def _masked_entry(key: str, entry: Any) -> Any:
     if forms.is_command(name) and isinstance(entry, list):
         return [_masked_named(word) if isinstance(word, str) else word for word in _masked_words(entry)]
     return masked(entry)
+
+
+def as_key(name: str) -> str:
+    """A name that somebody chose as the key of a mapping that `masked` does not take for a secret: itself, or, of one
+    that is called as secrets are, with a slash before it."""
+    simple = forms.simple(name)
+    return f"/{name}" if forms.is_holder(simple) or forms.is_secret_key(simple) else name
 
 
 def _hidden(value: Any) -> Any:
@@ -242,10 +253,11 @@ def _option(word: Any) -> tuple[str, str, bool]:
 def _secrets_of(value: Any, key: str = "", *, held: bool = False) -> Iterator[str]:
     """The secrets in a config."""
     if isinstance(value, Mapping):
+        free = forms.is_named_by_users(forms.simple(key))
         for name, entry in value.items():
             yield from _secrets_of(
                 entry,
-                str(name),
+                "" if free or forms.is_place(str(name)) else str(name),
                 held=held or forms.is_holder(forms.simple(key)) or forms.is_secret_key(forms.simple(key)),
             )
     elif isinstance(value, list | tuple):

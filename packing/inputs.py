@@ -16,7 +16,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mmcorpus.curation.engine.made_from import file_digest
 from mmcorpus.curation.store import storage, written
+from mmcorpus.curation.store.named_files import state_of
 from mmcorpus.curation.store.references import References, open_references
 from mmcorpus.curation.store.shards import IMAGE_EXTENSIONS, SUCCESS, EncodedImage, Shard, read_rows, read_schema
 from mmcorpus.curation.store.tars import is_readable, read_tar, sample_of
@@ -101,6 +103,28 @@ def _as_list(value: Any) -> list[Any] | None:
         with contextlib.suppress(ValueError, RecursionError):
             value = json.loads(value)
     return value if isinstance(value, list) else None
+
+
+def rows_identity(shard: Shard) -> str:
+    """What changes when the rows of a shard do: the digest of its parquet's bytes; where there is none, or one without
+    uids, also size and time of the tar, which then says what rows there are."""
+    own = content_of(shard.parquet)
+    if shard.level or shard.references or (own and "uid" in storage.read_schema(shard.parquet).names):
+        return own
+    state = state_of(shard.tar)
+    return f"{own}:{state.size}:{state.modified}"
+
+
+def content_of(path: str) -> str:
+    """The digest of a file's bytes; empty if it is missing. A file is read again only when it has changed."""
+    fs, inner = storage.filesystem(path)
+    fs.invalidate_cache()
+    return _content(path, str(fs.ukey(inner))) if fs.exists(inner) else ""
+
+
+@functools.lru_cache(maxsize=4096)
+def _content(path: str, version: str) -> str:
+    return file_digest(path)
 
 
 def uid_bytes(column: pa.ChunkedArray | pa.Array) -> npt.NDArray[np.bytes_]:

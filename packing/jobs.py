@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+import os
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -15,11 +16,12 @@ import pyarrow.compute as pc
 
 from mmcorpus.curation.engine.guard import SetAside, guarded
 from mmcorpus.curation.store import storage
+from mmcorpus.curation.store.references import Moved
 from mmcorpus.curation.store.shards import EncodedImage, shard_at
 from mmcorpus.packing import manifest, packs
 from mmcorpus.packing.annotations import captions_of
 from mmcorpus.packing.config import PlanConfig
-from mmcorpus.packing.inputs import OpenTar, Referred, open_images, read_texts, stored_images
+from mmcorpus.packing.inputs import OpenTar, Referred, content_of, open_images, read_texts, stored_images
 from mmcorpus.packing.samples import FittedSample, Rejection, asks_sizes, fit_copies
 from mmcorpus.packing.sequence import PackedSequence
 from mmcorpus.packing.stored_images import Images, Reference, resized
@@ -29,7 +31,7 @@ MISSING_IMAGE: Final = "missing_image"
 STORED: Final = ("arrived_bytes", "stored_bytes", "resized")
 """What a pack shard's record counts of images that are not stored as they arrived: their bytes before and in the pack,
 and how many were resized."""
-_CODE_VERSION: Final = 3  # the index has costs
+_CODE_VERSION: Final = 4  # input shards are known by their rows
 """Raised whenever the same job would write other bytes."""
 
 
@@ -78,7 +80,8 @@ Inputs = dict[tuple[str, str], tuple[OpenTar | Referred, dict[str, tuple[str, li
 
 def write_pack_shards(job: PackJob) -> dict[str, Any]:
     """Do one job but for what was done before; returns its `name` and the records of its `shards`: PackShardWriter's
-    and `dropped` ([source, uid, rule, value], …), `planned`, `resumed`."""
+    and `dropped` ([source, uid, rule, value], …), `planned`, `resumed`, and of those written now `damage`: by source
+    and file name, which inputs cannot be read as they should, and why."""
     with storage.open_parquet(job.plan) as plan:
         window = plan.read_row_group(job.window)
     numbers = pc.field("sequence")
@@ -118,18 +121,22 @@ def _write(job: PackJob, part: PackPart, rows: pa.Table, fingerprint: str, input
                         raise LookupError(f"{len(images)} images of sample {row['uid']}, not {row['images']}")
                     chosen.append(_stored(job, row, sample, images, tar, key, stored))
                 except LookupError as error:
-                    drop = [row["source"], row["uid"], MISSING_IMAGE, f"{MISSING_IMAGE}: {error.args[0]}"]
+                    said = error.brief if isinstance(error, Moved) else error.args[0]
+                    drop = [row["source"], row["uid"], MISSING_IMAGE, f"{MISSING_IMAGE}: {said}"]
                     writer.record["dropped"].append(drop)
             if chosen:
                 references = tuple(one for own in chosen for one in own.references)
                 writer.write(_assemble(sequence, chosen), references)
         wanting = rows.filter(pc.field("images") > 0)
         places: set[Any] = set(zip(wanting["source"].to_pylist(), wanting["shard"].to_pylist(), strict=True))
-        if damaged := sorted(inputs[place][0].path for place in places if inputs[place][0].damage):
-            writer.record["damaged"] = damaged
+        # By names that are the same wherever the run lies.
+        opened = {f"{place[0]}/{os.path.basename(inputs[place][0].path)}": inputs[place][0] for place in places}
+        damage = {name: tar.damage for name, tar in sorted(opened.items()) if tar.damage}
+        if damage:
+            writer.record["damaged"] = list(damage)
         if job.images != "original":
             writer.record["stored"] = {name: stored[name] for name in STORED}
-    return {**writer.record, "resumed": False}
+    return {**writer.record, "resumed": False, "damage": damage}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,7 +260,8 @@ def _by_sequence(rows: pa.Table) -> Iterator[tuple[int, list[dict[str, Any]]]]:
 
 
 def _fingerprint(job: PackJob, rows: pa.Table) -> str:
-    """Of all that the pack shard's bytes depend on; of input shards their sizes, since reading them is the work."""
+    """Of all that the pack shard's bytes depend on; of input shards their parquets' bytes and the tables
+    that say where images lie, of tars the size, since reading these is the work."""
     places: list[Any] = sorted(set(zip(rows["source"].to_pylist(), rows["shard"].to_pylist(), strict=True)))
     inputs = [shard_at(job.shards[source], name) for source, name in places]
     identity = {
@@ -261,7 +269,10 @@ def _fingerprint(job: PackJob, rows: pa.Table) -> str:
         "rows": rows.to_pydict(),
         "config": job.config.settings(),
         "tokenizer": job.tokenizer_fingerprint + job.chat_template,
-        "inputs": [[_size(shard.parquet), _size(shard.images)] for shard in inputs],
+        "inputs": [
+            [content_of(shard.parquet), content_of(shard.images) if shard.references else _size(shard.images)]
+            for shard in inputs
+        ],
         **({} if job.images == "original" else {"images": [job.images, job.image_side]}),
     }
     return hashlib.blake2b(json.dumps(identity, sort_keys=True).encode(), digest_size=16).hexdigest()
@@ -280,6 +291,6 @@ def _committed(job: PackJob, name: str, fingerprint: str) -> dict[str, Any] | No
     except (FileNotFoundError, KeyError, ValueError):
         return None
     whole = _size(storage.join(job.out, f"{name}.tar")) == record.get("bytes")
-    # What a damaged tar could not give is tried again, once it is mended.
+    # What a damaged input could not give is tried again, once it is mended.
     kept = whole and record.get("fingerprint") == fingerprint and not record.get("damaged")
     return {**record, "resumed": True} if kept else None

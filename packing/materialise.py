@@ -73,6 +73,9 @@ class PackReport:
     stored: dict[str, int]
     """Of images that are not stored as they arrived: their `arrived_bytes`, their `stored_bytes` in the pack, and how
     many were `resized`; empty of others."""
+    damaged: dict[str, str]
+    """Input files, by source and name, that are damaged, gone, or not as they were indexed, and why: what they hold is
+    dropped. Once they are mended, packing again writes these pack shards anew."""
 
 
 MapFn = Callable[[Callable[[Any], dict[str, Any]], Sequence[Any]], Iterable[dict[str, Any]]]
@@ -190,6 +193,7 @@ def write_packs(
         written=len(records) - resumed,
         resumed=resumed,
         stored=dict(sum((Counter(record.get("stored", {})) for record in records), Counter[str]())),
+        damaged={place: why for record in records for place, why in record.get("damage", {}).items()},
     )
 
 

@@ -20,12 +20,12 @@ import numpy as np
 import pyarrow as pa
 
 from mmcorpus.curation.engine.progress import Progress
-from mmcorpus.curation.store import scores, storage
+from mmcorpus.curation.store import scores
 from mmcorpus.curation.store.shards import Shard, list_shards, shard_at
 from mmcorpus.packing.config import PlanConfig
 from mmcorpus.packing.documents import NodeImage, TokenizedDocument
 from mmcorpus.packing.draws import sample_words
-from mmcorpus.packing.inputs import Kind, read_texts, stored_images, uid_bytes
+from mmcorpus.packing.inputs import Kind, read_texts, rows_identity, stored_images, uid_bytes
 from mmcorpus.packing.lengths import IMAGE_TOKEN, Each
 from mmcorpus.packing.samples import (
     EncodedRow,
@@ -43,8 +43,8 @@ from mmcorpus.packing.verdicts import FittedRows, SourceVerdicts
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-_VERSION: Final = "1"
-"""Raised whenever the same rows would measure otherwise."""
+_VERSION: Final = "2"  # a table knows its shard's rows by their content
+"""Raised whenever the same rows would measure otherwise, or a table is known otherwise."""
 _MANY: Final = 1 << 20
 """More copies than anybody asks for: all renderings are measured."""
 _LISTS: Final = ("runs", "positions_of", "crops_of", "branches")
@@ -142,15 +142,14 @@ def measure_shard(job: LengthsJob) -> dict[str, Any]:
 
 
 def _of_shard(made_by: scores.Origin, shard: Shard) -> scores.Origin:
-    """The origin of one shard's table, which is stale once the shard is another: told by its parquet's size."""
-    fs, inner = storage.filesystem(shard.parquet)
-    size = int(fs.size(inner)) if fs.exists(inner) else -1
+    """The origin of one shard's table, which is stale once the shard has other rows."""
+    rows = rows_identity(shard)
     return scores.Origin(
         scorer=made_by.scorer,
         version=made_by.version,
         model=made_by.model,
-        parameters={**made_by.parameters, "shard_bytes": size},
-        fingerprint=hashlib.blake2b(f"{made_by.fingerprint}:{size}".encode(), digest_size=8).hexdigest(),
+        parameters={**made_by.parameters, "rows": rows},
+        fingerprint=hashlib.blake2b(f"{made_by.fingerprint}:{rows}".encode(), digest_size=8).hexdigest(),
     )
 
 

@@ -53,7 +53,7 @@ class GoneError(ValueError):
 
 
 def fetch(references: Sequence[Reference], folders: Mapping[str, str]) -> tuple[EncodedImage, ...]:
-    """The images, from the folders of the sources' shards; ranges of a remote store are asked for together.
+    """The images, from the folders of the sources' shards; ranges of one remote store are asked for together.
 
     Raises GoneError for a shard that is gone, or that has other bytes there than when the pack was written.
     """
@@ -77,18 +77,23 @@ def fetch(references: Sequence[Reference], folders: Mapping[str, str]) -> tuple[
 
 def _ranges(wanted: Sequence[tuple[str, int, int]]) -> list[bytes | None]:
     """The bytes of (path, offset, size); None where there is no such file."""
-    if not wanted:
-        return []
-    if all(storage.is_local(path) for path, _, _ in wanted):
-        return [_local(path, offset, size) for path, offset, size in wanted]
-    fs = storage.filesystem(wanted[0][0])[0]
-    inner = [storage.filesystem(path)[1] for path, _, _ in wanted]
-    starts, ends = [offset for _, offset, _ in wanted], [offset + size for _, offset, size in wanted]
-    found = fs.cat_ranges(inner, starts, ends, on_error="return")
-    for one in found:
-        if isinstance(one, Exception) and not isinstance(one, FileNotFoundError):
-            raise one
-    return [None if isinstance(one, Exception) else one for one in found]
+    found: list[bytes | None] = [None] * len(wanted)
+    away: dict[Any, list[tuple[int, str]]] = {}
+    for number, (path, offset, size) in enumerate(wanted):
+        if storage.is_local(path):
+            found[number] = _local(path, offset, size)
+        else:
+            fs, inner = storage.filesystem(path)
+            away.setdefault(fs, []).append((number, inner))
+    for fs, places in away.items():
+        starts = [wanted[number][1] for number, _ in places]
+        ends = [start + wanted[number][2] for start, (number, _) in zip(starts, places, strict=True)]
+        answers = fs.cat_ranges([inner for _, inner in places], starts, ends, on_error="return")
+        for (number, _), answer in zip(places, answers, strict=True):
+            if isinstance(answer, Exception) and not isinstance(answer, FileNotFoundError):
+                raise answer
+            found[number] = None if isinstance(answer, Exception) else answer
+    return found
 
 
 def _local(path: str, offset: int, size: int) -> bytes | None:

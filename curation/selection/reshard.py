@@ -29,6 +29,7 @@ from mmcorpus.curation.selection.tables import read_selection, selection_pairs
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store import uid_arrays as uids
 from mmcorpus.curation.store.members import is_whole
+from mmcorpus.curation.store.references import lost_images
 from mmcorpus.curation.store.shards import (
     SUCCESS,
     VIEW_FILE,
@@ -80,7 +81,8 @@ class ReshardReport:
     samples: int
     """Samples in them, copies included."""
     not_written: int
-    """Copies that could not be: rows of their parquets with the reason, `not_in_tar` or `undecodable`."""
+    """Copies that could not be: rows of their parquets with the reason, `not_in_tar`, `missing_image` or
+    `undecodable`."""
     resumed: int
     """Of these shards, the ones that an earlier run had committed."""
     missing: tuple[str, ...]
@@ -225,7 +227,8 @@ def _output(
 def write_output(output: OutputShard, blur: FaceBlurring | None = None) -> dict[str, Any]:
     """Write one output shard; returns its number of samples.
 
-    A sample that its tar lacks, and one with faces that cannot be decoded, has a row with the reason.
+    A sample that its tar lacks, one whose images are no longer where they were indexed, and one with faces that cannot
+    be decoded, has a row with the reason.
 
     Raises:
         OSError: an input tar is damaged or cut; nothing is committed.
@@ -241,6 +244,10 @@ def write_output(output: OutputShard, blur: FaceBlurring | None = None) -> dict[
                 number += 1
                 if found is None:
                     writer.fail(key, uid, f"not_in_tar: {part.shard.images} lacks it")
+                    continue
+                lost = lost_images(found.meta, len(found.images)) if part.shard.references else ""
+                if lost:
+                    writer.fail(key, uid, lost)
                     continue
                 try:
                     sample = blur_sample(found, boxes)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from mmcorpus.curation.store.named_files import State
+from mmcorpus.curation.store.references import MISSING_IMAGE as MISSING_IMAGE
 
 BAD_ROW: Final = "bad_row"
 BAD_CAPTION: Final = "bad_caption"
@@ -13,7 +14,6 @@ BAD_IMAGE: Final = "bad_image"
 IMAGE_URL: Final = "image_url"
 """The rule of rows whose images have yet to be downloaded."""
 LISTED_TWICE: Final = "listed_twice"
-MISSING_IMAGE: Final = "missing_image"
 NO_IMAGE: Final = "no_image"
 OUTSIDE_ROOT: Final = "outside_root"
 

@@ -6,6 +6,9 @@ from typing import Any, Final
 from mmcorpus.curation.sources.found import BAD_CONVERSATION, BadSample
 
 _IMAGE_TYPES: Final = frozenset({"image", "image_url", "input_image"})
+_IMAGE: Final = {"type": "image"}
+_MARK: Final = "<image>"
+_USERS: Final = ("human", "user")
 _NAMES: Final = ("image", "image_url", "url", "path", "base64", "data", "source")
 
 
@@ -27,6 +30,25 @@ def conversation_images(value: Any) -> tuple[Any, list[str | None]]:
     return [_turn(turn, named) for turn in value], named
 
 
+def marks_image(turns: Any) -> bool:
+    """Whether a user's turn of a conversation, as `conversation_images` gives it, says that an image stands there."""
+    return any(map(_is_marked, map(_of_user, turns)))
+
+
+def _of_user(turn: Mapping[str, Any]) -> Any:
+    """What a turn's user says; None of the others' turns."""
+    role = turn.get("from", turn.get("role"))
+    if role is None:
+        return turn.get("user")
+    return turn.get("value", turn.get("content")) if str(role).lower() in _USERS else None
+
+
+def _is_marked(said: Any) -> bool:
+    parts = said if isinstance(said, list) else [said]
+    texts = [part.get("text") if isinstance(part, Mapping) else part for part in parts]
+    return _IMAGE in parts or any(isinstance(text, str) and _MARK in text for text in texts)
+
+
 def _turn(turn: Any, named: list[str | None]) -> Any:
     if not isinstance(turn, Mapping):
         raise BadSample(BAD_CONVERSATION, f"a turn is {type(turn).__name__}, not an object")
@@ -44,7 +66,7 @@ def _part(part: Any, named: list[str | None]) -> Any:
     if told.get("type") not in _IMAGE_TYPES:
         return told
     named.append(_name(told))
-    return {"type": "image"}
+    return dict(_IMAGE)
 
 
 def _name(value: Any) -> str | None:

@@ -17,7 +17,7 @@ from mmcorpus.curation.sources.config import USUAL, IndexConfig
 from mmcorpus.curation.sources.found import BAD_CAPTION, BAD_IMAGE, BAD_ROW, BadSample, Found, FoundImage, Where
 from mmcorpus.curation.sources.inputs import Part, SourceError
 from mmcorpus.curation.sources.json_rows import Layout, read_rows
-from mmcorpus.curation.sources.parts import conversation_images
+from mmcorpus.curation.sources.parts import conversation_images, marks_image
 from mmcorpus.curation.store import compressed, storage
 from mmcorpus.curation.store.bare import SUCCESS
 from mmcorpus.curation.store.members import own_uid
@@ -65,10 +65,9 @@ def _columns(path: str, schema: pa.Schema, config: IndexConfig) -> dict[str, lis
     lacking = [name for name in config.columns.values() if name not in schema.names]
     if lacking:
         raise SourceError(f"{path} has no column {lacking[0]!r}; it has {', '.join(schema.names)}")
-    chosen = {
-        role: [config.columns[role]] if role in config.columns else [name for name in usual if name in schema.names][:1]
-        for role, usual in USUAL.items()
-    }
+    there = {role: [name for name in usual if name in schema.names] for role, usual in USUAL.items()}
+    there["image"] = [name for name in there["image"] if not _is_number(schema.field(name).type)]
+    chosen = {role: [config.columns[role]] if role in config.columns else names[:1] for role, names in there.items()}
     if not chosen["image"]:
         chosen["image"] = [field.name for field in schema if _is_image(field.type)]
     text = "caption" if config.kind == "pair" else "conversations"
@@ -78,6 +77,11 @@ def _columns(path: str, schema: pa.Schema, config: IndexConfig) -> dict[str, lis
             f"columns: {{{text}: COLUMN}}; and say the kind, pair or conversation (it is {config.kind})"
         )
     return chosen
+
+
+def _is_number(kind: Any) -> bool:
+    """Whether a type says how many images there are, not which."""
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
 
 
 def _is_image(kind: Any) -> bool:
@@ -106,7 +110,11 @@ def _keys(row: Mapping[str, Any], config: IndexConfig) -> dict[str, list[str]]:
     """By role, the keys of a row of JSON that have it."""
     found = {}
     for role, usual in USUAL.items():
-        names = (config.columns[role],) if role in config.columns else usual
+        if role in config.columns:
+            names = [config.columns[role]]
+        else:
+            # A number is how many images there are, not which.
+            names = [name for name in usual if role != "image" or not isinstance(row.get(name), int | float)]
         found[role] = [name for name in names if row.get(name) is not None][:1]
     return found
 
@@ -131,11 +139,15 @@ def _found(row: dict[str, Any], config: IndexConfig, chosen: Mapping[str, Sequen
     images = _row_images(row, chosen["image"], place)
     if config.kind == "conversation":
         found.conversations, named = conversation_images(_parsed(value("conversations")))
+        # Of a text the usual `url` is where it was found.
+        asked = "url" in config.columns or marks_image(found.conversations)
+        if not images and found.url is not None and asked and not any(named):
+            images = [FoundImage(name=found.url)]
         if named:
             waiting = iter(images)
             images = [next(waiting, None) or FoundImage() if name is None else FoundImage(name=name) for name in named]
             images += list(waiting)
-    if not images and found.url is not None:
+    elif not images and found.url is not None:
         images = [FoundImage(name=found.url)]
     found.images = images
     return found

@@ -21,7 +21,7 @@ from mmcorpus.curation.engine.output import Output
 from mmcorpus.curation.sources.config import IndexConfig
 from mmcorpus.curation.sources.found import IMAGE_URL, LISTED_TWICE
 from mmcorpus.curation.sources.inputs import Format, Input, Part, SourceError, column_names, find_inputs, parts_of
-from mmcorpus.curation.sources.shard import ADDRESS, COLUMNS, FAILED, IndexPart, dropped
+from mmcorpus.curation.sources.shard import ADDRESS, COLUMNS, FAILED, IndexPart, columns_of, dropped
 from mmcorpus.curation.store import ledger, references, storage, uid_arrays
 from mmcorpus.curation.store.shards import SUCCESS, Shard, commit_shard, list_shards, read_rows
 from mmcorpus.filters.secrets import masked
@@ -31,7 +31,8 @@ pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 STAGE: Final = "index"
 TO_DOWNLOAD: Final = "to_download.parquet"
 """In the shards' folder: the rows whose image is at an address, as a list for `mmcorpus download`."""
-_VERSION: Final = "1"
+VERSION: Final = "2"  # pairs have no column of conversations
+"""Raised whenever the same files would be indexed otherwise."""
 _FEW: Final = 16 << 20
 """So many bytes of inputs are read here sooner than workers have started."""
 _log = logging.getLogger(__name__)
@@ -122,16 +123,19 @@ def index(
 def made_from_of(config: IndexConfig, found: Sequence[Input]) -> MadeFrom:
     """What an index of some files is made from."""
     described = [[one.root, one.file, one.format, digest(one.identity)] for one in found]
-    return MadeFrom(config=plain(config), version=_VERSION, inputs={"files": digest(masked(described))})
+    return MadeFrom(config=plain(config), version=VERSION, inputs={"files": digest(masked(described))})
 
 
-def known_columns(paths: Sequence[str], formats: Sequence[Format]) -> dict[str, pa.DataType | None]:
+def known_columns(
+    config: IndexConfig, paths: Sequence[str], formats: Sequence[Format]
+) -> dict[str, pa.DataType | None]:
     """The columns that the shards of some files will have, as far as the first one tells; None for an unknown type."""
     try:
         others = column_names(find_inputs(paths, formats)[0])
     except SourceError:  # said where it is read
         others = []
-    return {**dict.fromkeys(others), **COLUMNS}
+    always = columns_of(config)
+    return {**{name: None for name in others if name not in COLUMNS}, **always}
 
 
 def absolute(path: str) -> str:
@@ -249,7 +253,8 @@ def _addresses(table: pa.Table) -> pa.Table:
     """The rows whose only image is at an address, as a list to download."""
     chosen = table.filter(pc.is_valid(table[ADDRESS]))
     names = {"url": ADDRESS, "caption": "caption", "conversations": "conversations"}
-    return pa.table({name: chosen[column].cast(pa.string()) for name, column in names.items()})
+    there = {name: column for name, column in names.items() if column in table.column_names}
+    return pa.table({name: chosen[column].cast(pa.string()) for name, column in there.items()})
 
 
 def _write_list(out: str, lists: Sequence[pa.Table]) -> int:

@@ -44,8 +44,8 @@ COLUMNS: Final[dict[str, Any]] = {
     "heights": pa.list_(pa.int64()), "sha256": pa.string(), "source_key": pa.string(), "source_file": pa.string(),
     "status": pa.string(), "error_message": pa.string(),
 }  # fmt: skip
-"""What every row has. `images` is how many; `width` and `height` are the first one's, `widths` and `heights` all; sizes
-are of the image as it is shown."""
+"""What every row has, but for `conversations`, which pairs do not. `images` is how many; `width` and `height` are the
+first one's, `widths` and `heights` all; sizes are of the image as it is shown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +79,7 @@ class IndexPart:
                     places += self._places(key, images, copies)
                 row["source_file"] = part.input.file
                 told.append(row)
-        table = _table(told)
+        table = _table(told, columns_of(self.config))
         storage.write_table(shard.images, _places_table(places))
         stats = commit_shard(shard, table, failures=(FAILED,), copied=copies.count, copied_bytes=copies.bytes)
         drops = {code: count for code, count in stats["status_dict"].items() if code != SUCCESS}
@@ -101,7 +101,7 @@ class IndexPart:
         words: str | None = None
         try:
             words = self._words(found)
-            row["conversations"] = words if self.config.kind == "conversation" else None
+            row["conversations"] = words
             if found.error is not None:
                 raise _Failed(found.status or FAILED, found.error)
             if self.config.kind == "pair" and not found.images:
@@ -207,9 +207,14 @@ def _text(value: Any) -> str | None:
     return storable(value) if isinstance(value, str) else None
 
 
-def _table(told: Sequence[Mapping[str, Any]]) -> pa.Table:
+def columns_of(config: IndexConfig) -> dict[str, Any]:
+    """The columns that every shard of a source has. Where there are `conversations`, readers take a sample for one."""
+    return {name: kind for name, kind in COLUMNS.items() if name != "conversations" or config.kind == "conversation"}
+
+
+def _table(told: Sequence[Mapping[str, Any]], always: Mapping[str, Any]) -> pa.Table:
     names = dict.fromkeys(name for row in told for name in row if name not in COLUMNS)
-    columns = {name: pa.array([row.get(name) for row in told], kind) for name, kind in COLUMNS.items()}
+    columns = {name: pa.array([row.get(name) for row in told], kind) for name, kind in always.items()}
     return pa.table({**columns, **{name: column_of([row.get(name) for row in told]) for name in names}})
 
 

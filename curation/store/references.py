@@ -16,7 +16,7 @@ import logging
 import os
 import tempfile
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Final
 
@@ -46,13 +46,29 @@ SCHEMA: Final = pa.schema(
         ("modified", pa.string()),  # nanoseconds since 1970, or the store's ETag or date; null for OWN
     ]
 )
+MISSING_IMAGE: Final = "missing_image"
 _SPAN: Final = 8 << 20
 """Bytes that are asked of a remote file at once, of images that lie close to each other."""
 _log = logging.getLogger(__name__)
 
 
+def lost_images(row: Mapping[str, Any], there: int) -> str:
+    """Why a sample of a shard of references is none: its row says more images than are `there`; empty if not."""
+    told = row.get("images") or 0
+    return f"{MISSING_IMAGE}: {told - there} of {told} are gone or have changed since" if there < told else ""
+
+
 class Moved(LookupError):
     """A file that references speak of is gone or has changed; its text says which, and what to do."""
+
+    def __init__(self, path: str, what: str, file: str) -> None:
+        """path: of the file, which `what` is said of; file: below the folder that was named."""
+        super().__init__(path, what, file)
+        self.brief = f"{file} {what}"
+        """The text without the folder, the same wherever that lies."""
+
+    def __str__(self) -> str:
+        return f"{self.args[0]} {self.args[1]}"
 
 
 def read_roots(folder: str) -> tuple[str, ...]:
@@ -78,6 +94,8 @@ class Place:
     number: int
     extension: str
     path: str
+    file: str
+    """The path below its root."""
     offset: int | None
     size: int | None
     row: int | None
@@ -117,6 +135,11 @@ class References:
     def __len__(self) -> int:
         return len(self._keys)
 
+    @property
+    def outdated(self) -> bool:
+        """Whether a file was found to be gone or changed, which may have been mended."""
+        return bool(self._wrong)
+
     def keyed(self) -> Iterator[str]:
         """The samples that have images."""
         return iter(self._by_key)
@@ -150,7 +173,7 @@ class References:
         """
         keys = None if keys is None else set(keys)
         wanted = [index for index, key in enumerate(self._keys) if keys is None or key in keys]
-        lost: list[str] = []
+        lost: list[Moved] = []
         read = 0
         for key, group in itertools.groupby(self._in_order(wanted), lambda found: found[0].key):
             images: list[tuple[str, bytes]] = []
@@ -160,13 +183,13 @@ class References:
                 if isinstance(data, Moved):
                     if not place.alone:
                         raise data
-                    lost.append(str(data))
+                    lost.append(data)
                     whole = False
                 else:
                     images.append((place.extension, data))
             yield key, images if whole else []
         if lost and len(lost) == len(self):
-            raise Moved(lost[0])
+            raise lost[0]
         if lost:
             _log.warning("%s: %s of %s images are lost: %s", self.path, len(lost), read, lost[0])
 
@@ -199,7 +222,7 @@ class References:
         for row, images in images_of_rows(places[0].path, places[0].columns, [one.row or 0 for one in places]):
             while place is not None and place.row == row:
                 data = images[place.item] if place.item is not None and place.item < len(images) else None
-                yield place, Moved(f"{place.path} has no such image in row {row}") if data is None else data
+                yield place, Moved(place.path, f"has no such image in row {row}", place.file) if data is None else data
                 place = next(waiting, None)
 
     def _of_remote(self, places: Sequence[Place]) -> Iterator[tuple[Place, bytes | Moved]]:
@@ -227,14 +250,17 @@ class References:
         row = {name: values[index] for name, values in self._rows.items()}
         own = row["root"] == OWN
         if not own and not 0 <= row["root"] < len(self._roots):
-            raise Moved(f"{self.path} speaks of root {row['root']}, which {REFERENCES_FILE} does not have; index again")
+            what = f"speaks of root {row['root']}, which {REFERENCES_FILE} does not have; index again"
+            raise Moved(self.path, what, os.path.basename(self.path))
         try:
             path = _path(self._folder if own else self._roots[row["root"]], row["file"])
-        except Outside as error:
-            raise Moved(f"{self.path}: {error}; index again") from None
+        except Outside:
+            what = f"speaks of {row['file']!r}, which leads out of its folder; index again"
+            raise Moved(self.path, what, os.path.basename(self.path)) from None
         return Place(
-            key=row["key"], number=row["number"], extension=row["extension"], path=path, offset=row["offset"],
-            size=row["size"], row=row["row"], item=row["item"], columns=tuple((row["columns"] or "").split("\n")),
+            key=row["key"], number=row["number"], extension=row["extension"], path=path, file=row["file"],
+            offset=row["offset"], size=row["size"], row=row["row"], item=row["item"],
+            columns=tuple((row["columns"] or "").split("\n")),
             state=None if own else State(row["file_size"], row["modified"]),
         )  # fmt: skip
 
@@ -246,9 +272,9 @@ class References:
             if wrong:
                 self._wrong[place.path] = wrong
                 if not place.alone:
-                    self.damage = wrong
+                    self.damage = f"{place.path} {wrong}"
         if place.path in self._wrong:
-            raise Moved(self._wrong[place.path])
+            raise Moved(place.path, self._wrong[place.path], place.file)
 
     def _read(self, place: Place) -> bytes:
         self._check(place)
@@ -257,7 +283,7 @@ class References:
         size, offset = place.size or 0, place.offset or 0
         data = read_range(place.path, offset, size)
         if len(data) != size:
-            raise Moved(f"{place.path} ends inside the image of sample {place.key}")
+            raise Moved(place.path, f"ends inside the image of sample {place.key}", place.file)
         return data
 
     def _from_spool(self, place: Place) -> bytes:
@@ -269,7 +295,7 @@ class References:
         assert self._spooled is not None
         found = self._spool.get(self._by_key[place.key][0] + place.number)
         if found is None:
-            raise Moved(f"{place.path} has no such image in row {place.row}")
+            raise Moved(place.path, f"has no such image in row {place.row}", place.file)
         return os.pread(self._spooled.fileno(), found[1], found[0])
 
     def _fill_spool(self) -> None:
@@ -293,19 +319,19 @@ def _path(root: str, file: str) -> str:
 
 
 def _difference(place: Place) -> str:
-    """How a file differs from what was indexed; empty if it does not."""
+    """How a file differs from what was indexed, to be said after its name; empty if it does not."""
     if place.state is None:
-        return "" if storage.exists(place.path) else f"{place.path} is gone; index again"
+        return "" if storage.exists(place.path) else "is gone; index again"
     try:
         now = state_of(place.path)
     except FileNotFoundError:
-        return f"{place.path} is gone since it was indexed; put it back, or index again"
+        return "is gone since it was indexed; put it back, or index again"
     if now == place.state:
         return ""
     if now.size != place.state.size:
         sizes = f"{place.state.size:,} bytes then, {now.size:,} now"
-        return f"{place.path} has changed since it was indexed ({sizes}); index again"
-    return f"{place.path} was written again since it was indexed; index again"
+        return f"has changed since it was indexed ({sizes}); index again"
+    return "was written again since it was indexed; index again"
 
 
 @functools.lru_cache(maxsize=16)
@@ -314,7 +340,12 @@ def _open(folder: str, name: str, version: str) -> References:
 
 
 def open_references(folder: str, name: str) -> References:
-    """A shard's references; recently opened ones are kept."""
+    """A shard's references; recently opened ones are kept, as long as no file was found to be gone or changed."""
     fs, inner = storage.filesystem(images_path(folder, name))
     fs.invalidate_cache()
-    return _open(folder, name, str(fs.ukey(inner)))
+    version = str(fs.ukey(inner))
+    found = _open(folder, name, version)
+    if found.outdated:
+        _open.cache_clear()
+        found = _open(folder, name, version)
+    return found

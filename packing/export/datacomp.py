@@ -17,7 +17,7 @@ from mmcorpus.curation.store import storage
 from mmcorpus.curation.store import uid_arrays as uids
 from mmcorpus.curation.store.scores import read_scores, table_path
 from mmcorpus.curation.store.shards import SUCCESS, Shard, read_rows, read_schema
-from mmcorpus.packing.export.items import Kind
+from mmcorpus.packing.export.items import Kind, kind_of
 from mmcorpus.packing.export.run import NOT_HELD, Exporter, Written
 
 pc: Any = pyarrow.compute  # its stubs do not know chunked columns
@@ -68,8 +68,7 @@ class DatacompExporter(Exporter):
 
     def write_shard(self, out: str, shard: Shard, counts: Mapping[str, int]) -> Written:
         there = set(read_schema(shard).names)
-        if "nodes" in there or "conversations" in there:
-            kind = "document" if "nodes" in there else "conversation"
+        if (kind := kind_of(shard)) != "pair":
             return Written(left_out={f"{NOT_HELD}: {kind}": sum(counts.values())})
         ours = list(dict.fromkeys(own for own, _ in _COLUMNS.values() if own in there))
         rows = read_rows(shard, [*ours, "status"])

@@ -7,7 +7,8 @@ from typing import Any, ClassVar, Final
 
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.members import IMAGE_EXTENSIONS
-from mmcorpus.curation.store.shards import Shard, read_schema
+from mmcorpus.curation.store.shards import Shard
+from mmcorpus.packing.export.items import kind_of
 from mmcorpus.packing.export.webdataset import WebdatasetExporter
 
 META: Final = ".nv-meta"
@@ -26,8 +27,7 @@ class EnergonExporter(WebdatasetExporter):
         _library()
         if not storage.is_local(out):
             raise ValueError(f"{out} is not local, and Energon's library indexes local tars alone: export, then copy")
-        names = {name for schema in storage.threaded(read_schema, shards) for name in schema.names}
-        return EnergonExporter(crude=bool(names & {"conversations", "nodes"}))
+        return EnergonExporter(crude=set(storage.threaded(kind_of, shards)) != {"pair"})
 
     def finish(self, out: str, names: Sequence[str]) -> None:
         super().finish(out, names)

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.shards import EncodedImage, Shard, read_schema
-from mmcorpus.packing.export.items import Item, Kind, document_parts, plain_json
+from mmcorpus.packing.export.items import Item, Kind, document_parts, kind_of, plain_json
 from mmcorpus.packing.export.run import Exporter
 
 DATA: Final = "data"
@@ -57,9 +57,8 @@ class ParquetExporter(Exporter):
             union = pa.unify_schemas([schema.remove_metadata() for schema in schemas], promote_options="permissive")
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise ValueError(f"the shards' columns differ in type, and no type holds them all: {error}") from None
-        kind: Kind = (
-            "document" if "nodes" in union.names else "conversation" if "conversations" in union.names else "pair"
-        )
+        kinds = set(storage.threaded(kind_of, shards))
+        kind: Kind = next(one for one in ("document", "conversation", "pair") if one in kinds)
         columns = {"uid": pa.string(), **_COLUMNS[kind]}
         for told in union:
             if told.name not in _NOT_ROWS:

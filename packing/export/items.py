@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute
 
 from mmcorpus.curation.store import storage
+from mmcorpus.curation.store.references import MISSING_IMAGE, lost_images
 from mmcorpus.curation.store.shards import SUCCESS, EncodedImage, Sample, Shard, read_rows, read_samples, read_schema
 from mmcorpus.curation.store.views import Nodes, read_kept
 from mmcorpus.packing.turns import IMAGE_MARK, parse_conversation
@@ -62,6 +63,18 @@ class Item:
         return [{"from": "human", "value": asked}, {"from": "gpt", "value": self.caption or ""}]
 
 
+def kind_of(shard: Shard) -> Kind:
+    """What a shard's samples are, by its columns: pairs where nothing else is said. A column of `conversations` without
+    any is what tables of several sources have of pairs."""
+    schema = read_schema(shard)
+    if "nodes" in schema.names:
+        return "document"
+    if "conversations" not in schema.names or pa.types.is_null(schema.field("conversations").type):
+        return "pair"
+    turns = read_rows(shard, ["conversations"])["conversations"]
+    return "conversation" if turns.null_count < len(turns) else "pair"
+
+
 def read_items(shard: Shard, counts: Mapping[str, int]) -> Iterator[Item | tuple[str, str]]:
     """The copies of a shard's samples, in its order; in place of one that cannot be exported its uid and a code.
 
@@ -72,12 +85,16 @@ def read_items(shard: Shard, counts: Mapping[str, int]) -> Iterator[Item | tuple
         tarfile.ReadError: the shard's tar is damaged.
         OSError: the tar lacks samples that the rows promise.
     """
-    nodes = {row["uid"]: found for row, found in read_kept(shard, counts)} if _has_nodes(shard) else {}
+    has_nodes = "nodes" in read_schema(shard).names
+    nodes = {row["uid"]: found for row, found in read_kept(shard, counts)} if has_nodes else {}
     rows = _rows(shard, counts)
     left = dict(counts)
     for sample in _in_order(shard, list(rows)):
         times = left.pop(sample.uid, 0)  # a uid that stands twice in a tar is taken once
         if not times:
+            continue
+        if shard.references and lost_images(sample.meta, len(sample.images)):
+            yield sample.uid, MISSING_IMAGE
             continue
         try:
             fields = _fields(sample, nodes)
@@ -116,10 +133,6 @@ def _rows(shard: Shard, uids: Collection[str]) -> dict[str, dict[str, Any]]:
 def _finite(value: Any) -> Any:
     """JSON has no word for what is no number, or infinite."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _has_nodes(shard: Shard) -> bool:
-    return "nodes" in read_schema(shard).names
 
 
 def _fields(sample: Sample, nodes: Mapping[str, Nodes]) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from mmcorpus.packing.export.items import Item, Kind, plain_json
 from mmcorpus.packing.export.run import Exporter
 
 LIST: Final = "llava.json"
+_SAID: Final = frozenset({"id", "image", "images", "widths", "heights", "uid"})
+"""Of what is known of a sample, what is said otherwise here, or would be read for its images."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +24,7 @@ class LlavaExporter(Exporter):
     """Writes them."""
 
     kind: ClassVar[str] = "llava"
+    version: ClassVar[str] = "2"  # no count under `images`, which readers take for the images
     holds: ClassVar[frozenset[Kind]] = frozenset({"pair", "conversation"})
 
     def write(self, out: str, name: str, items: Iterator[Item]) -> None:
@@ -48,7 +51,7 @@ class LlavaExporter(Exporter):
 
 def _row(item: Item, paths: list[str]) -> dict[str, Any]:
     image = {"image": paths if len(paths) > 1 else paths[0]} if paths else {}
-    more = {name: value for name, value in item.row.items() if name not in ("id", "image", "uid") and value is not None}
+    more = {name: value for name, value in item.row.items() if name not in _SAID and value is not None}
     return {"id": item.key, **image, "conversations": item.llava(), "uid": item.uid, **more}
 
 

@@ -215,6 +215,7 @@ def pack(
     if pickles:
         say(f"Pickles: {pickles}")
     say(f"Packs: {out}")
+    fail_if(f"{place}: {why}" for place, why in report.damaged.items())
 
 
 def train(

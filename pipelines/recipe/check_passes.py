@@ -142,7 +142,7 @@ def columns_of_rows(population: Population, recipe: Recipe) -> dict[str, pa.Data
         from mmcorpus.curation.sources.inputs import FORMATS
         from mmcorpus.curation.sources.run import known_columns
 
-        return known_columns(entry.inputs, FORMATS[str(entry.indexed_as)])
+        return known_columns(entry.index_config(), entry.inputs, FORMATS[str(entry.indexed_as)])
     if population.level == "sample":
         return row_columns(recipe.downloads[population.source])
     if population.level == "document":

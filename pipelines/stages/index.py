@@ -3,6 +3,7 @@
 from mmcorpus.curation.engine.made_from import digest, plain
 from mmcorpus.curation.engine.stage import Result, Stage
 from mmcorpus.curation.sources.inputs import FORMATS, find_inputs
+from mmcorpus.curation.sources.run import VERSION
 from mmcorpus.pipelines.recipe.populations import MADE_WITH
 from mmcorpus.pipelines.stages.collect import shards_content
 from mmcorpus.pipelines.stages.context import RunContext, counts
@@ -12,7 +13,7 @@ def index_source(run: RunContext, source: str) -> Stage:
     """Index a source's files; one that has changed since (by size or time) is a reason to do it again."""
     entry = run.file.sources[source]
     config, formats = entry.index_config(), FORMATS[str(entry.indexed_as)]
-    files = {one.path: [one.format, digest(one.identity)] for one in find_inputs(entry.inputs, formats)}
+    files = [[one.path, one.format, digest(one.identity)] for one in find_inputs(entry.inputs, formats)]
     described = {"files": files, **plain(config)}
 
     def work() -> Result:
@@ -33,6 +34,7 @@ def index_source(run: RunContext, source: str) -> Stage:
     return Stage(
         name=f"{source}/index",
         config=described,
+        version=VERSION,
         outputs=(f"shards/{source}", f"ledger/{source}/index.parquet"),
         run=work,
     )

@@ -235,7 +235,9 @@ def _pack(
         written = {"bytes": report.bytes, "shards": report.written + report.resumed, "dropped": dropped}
         saved = {f"images_{name}": count for name, count in report.stored.items()}
         return Result(
-            counts={**report.counts, **written, **saved}, content=file_digest(storage.join(out, "manifest.json"))
+            counts={**report.counts, **written, **saved},
+            failures=[f"{place}: {why}" for place, why in report.damaged.items()],
+            content=file_digest(storage.join(out, "manifest.json")),
         )
 
     planning = Stage(

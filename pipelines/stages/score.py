@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from mmcorpus.curation.engine.made_from import digest, plain
 from mmcorpus.curation.engine.stage import Result, Stage
 from mmcorpus.filters.scorer import Scorer
+from mmcorpus.filters.secrets import as_key
 from mmcorpus.pipelines.recipe.populations import Population
 from mmcorpus.pipelines.stages.collect import shards_content
 from mmcorpus.pipelines.stages.context import RunContext, counts, failures
@@ -20,7 +21,7 @@ def score_stage(run: RunContext, population: Population) -> Stage | None:
     return Stage(
         name=f"{name}/score",
         config={
-            scorer.name: {
+            as_key(scorer.name): {
                 "version": scorer.version, "model": scorer.model(), "parameters": plain(scorer.parameters()),
             }
             for scorer in scorers

@@ -3,7 +3,7 @@
 import pytest
 
 from mmcorpus.filters import secrets
-from mmcorpus.filters.secrets import masked, masked_text, remember_config, remember_environment
+from mmcorpus.filters.secrets import as_key, known, masked, masked_text, remember_config, remember_environment
 from tests.linear import assert_linear
 
 RANDOM = "Qx7Zk29LmN4pRt8VwYb3"
@@ -160,6 +160,34 @@ def test_nested_secrets_of_configs_are_masked_and_known(config: dict[str, object
     assert masked(config) == expected
     remember_config(config)
     assert masked_text(f"bare {RANDOM}") == "bare ***"
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"/data/animals/monkeys": ["tar", "0f3e9a8b7c6d5e4f3a2b1c0d9e8f7a6b"]},
+        {"lists": {"s3://bucket/api_key": "0f3e9a8b7c6d5e4f3a2b1c0d9e8f7a6b", "keys": RANDOM}},
+        {"sources": {"auth": "pair", "password": "document"}, "annotations": {"token": "cookies"}},
+        {"mix": {"cookies": 0.5, "secret": 2}, "mix_groups": {"env": {"rate": 1, "sizes": {"headers": 9}}}},
+        {"sources": {"token": {"urls": "a.csv", "columns": {"image": "key", "uid": "signature"}}}},
+        {"train": {"stages": {"secret": {"pack": "auth"}}}, "pack": {"credentials": {"sources": ["cookie"]}}},
+        {"cookies": 0.5},
+    ],
+)
+def test_names_that_somebody_chose_tell_nothing_of_their_values(config: dict[str, object]) -> None:
+    assert masked(config) == config
+    before = known()
+    remember_config(config)
+    assert known() == before
+
+
+def test_beneath_such_names_secrets_are_masked_as_elsewhere() -> None:
+    config = {"sources": {"auth": {"urls": "https://a:b@h/l", "storage_options": {"x": "y"}}, "p": "hf_" + "a1" * 9}}
+    hidden = {"urls": "https://***@h/l", "storage_options": {"x": "***"}}
+    assert masked(config) == {"sources": {"auth": hidden, "p": "***"}}
+    remember_config({"sources": {"auth": {"password": "opensesame"}, "/a/b": {"my_token": RANDOM}}})
+    assert masked_text(f"opensesame {RANDOM}") == "*** ***"
+    assert [as_key(name) for name in ("image", "secret", "my_cookies")] == ["image", "/secret", "/my_cookies"]
 
 
 def test_fingerprints_tell_urls_apart_that_only_look_like_secrets() -> None:

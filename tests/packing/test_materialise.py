@@ -1,10 +1,12 @@
 """The whole way from shards to packs: lengths agree, bytes are equal, nothing is unaccounted for."""
 
 import dataclasses
+import functools
 import hashlib
 import io
 import json
 import multiprocessing
+import os
 import random
 import shutil
 import signal
@@ -19,9 +21,19 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
-from mmcorpus.curation.store import ledger, storage
-from mmcorpus.curation.store.shards import EncodedImage, Sample, Shard, ShardWriter, add_member
+from mmcorpus.curation.sources import IndexConfig, index
+from mmcorpus.curation.store import ledger, references, storage
+from mmcorpus.curation.store.shards import (
+    EncodedImage,
+    Sample,
+    Shard,
+    ShardWriter,
+    add_member,
+    list_shards,
+    read_rows,
+)
 from mmcorpus.curation.store.uid import pair_uid
 from mmcorpus.packing import (
     PackConfig,
@@ -48,6 +60,8 @@ from mmcorpus.packing.jobs import PackJob
 from mmcorpus.packing.layout import MolmoLayout
 from mmcorpus.packing.plan import read_plan_metadata
 from mmcorpus.packing.stored_images import Reference
+from mmcorpus.pipelines.cli import app
+from tests.packing.conftest import image_bytes
 
 Make = Callable[..., list[Sample]]
 Select = Callable[..., pa.Table]
@@ -264,6 +278,61 @@ def test_a_damaged_tar_costs_its_own_samples_with_a_reason(corpus: Corpus) -> No
         assert all("00001.tar" in row["value"] for row in dropped)
 
 
+@pytest.mark.parametrize("harm", ["gone", "later"])
+def test_a_file_that_is_not_as_it_was_indexed_is_named_until_it_is(
+    tmp_path: Path, tokenizer_folder: str, harm: str
+) -> None:
+    """The pack says so in the same bytes wherever the run lies, and holds all once the file is mended."""
+    packed = {}
+    for place in ("a", "b"):
+        files, out = tmp_path / place / "files", f"{tmp_path}/{place}/run"
+        files.mkdir(parents=True)
+        for name in ("fine", "harmed"):
+            with tarfile.open(files / f"{name}.tar", "w") as tar:
+                for number in range(3):
+                    data = image_bytes(random.Random(number + 10 * len(name)))
+                    add_member(tar, f"{number}.jpg", data)
+                    add_member(tar, f"{number}.txt", f"a {name} clock {number}".encode())
+            os.utime(files / f"{name}.tar", (9, 9))
+        index(IndexConfig(), [str(files)], f"{out}/shards", f"{out}/ledger", workers=0, shown=False)
+        uids = [row["uid"] for shard in list_shards(f"{out}/shards") for row in read_rows(shard).to_pylist()]
+        chosen = pa.table({"uid": sorted(uids), "count": pa.array([1] * 6, pa.int32())})
+        source = PlanSource(shards=f"{out}/shards", selection=chosen, kind="pair")
+        ledgers = f"{out}/plan.ledger"
+        make_plan(CONFIG, tokenizer=tokenizer_folder, sources={"web": source}, out=f"{out}/p", ledger_root=ledgers)
+        write = functools.partial(
+            write_packs, STORE, plan=f"{out}/p", tokenizer=tokenizer_folder, shards={"web": source.shards},
+            out=f"{out}/packs", ledger_root=ledgers,
+        )  # fmt: skip
+        whole, bytes_of_whole = write(), digest(f"{out}/packs")
+        assert (whole.damaged, whole.counts["samples"]) == ({}, 6)
+        path = files / "harmed.tar"
+        path.rename(tmp_path / place / "kept") if harm == "gone" else os.utime(path, (10, 10))
+        shutil.rmtree(f"{out}/packs")
+        references._open.cache_clear()  # a process asks once whether a file is as it was
+        report = write()
+        assert (report.dropped, report.counts["samples"]) == ({"web": {"missing_image": 3}}, 3)
+        ((name, why),) = report.damaged.items()
+        assert (name, str(path) in why) == ("web/000010000.images.parquet", True)
+        dropped = [row["value"] for row in ledger.read_stages(f"{ledgers}/web")["pack"].to_pylist() if row["value"]]
+        assert {value.partition(" since")[0] for value in dropped} == {
+            f"missing_image: harmed.tar {'is gone' if harm == 'gone' else 'was written again'}"
+        }
+        packed[place] = digest(f"{out}/packs")
+        assert (write().damaged, write().written) == (report.damaged, report.written), "it is tried each time"
+        if harm == "gone" and place == "b":
+            told = CliRunner().invoke(
+                app,
+                ["pack", f"{out}/p", "--source", f"web={out}/shards", "--tokenizer", tokenizer_folder, "--out",
+                 f"{out}/packs"],
+                env={"COLUMNS": "400"},
+            )  # fmt: skip
+            assert (told.exit_code, f"failed: web/000010000.images.parquet: {path}" in told.output) == (1, True)
+        (tmp_path / place / "kept").rename(path) if harm == "gone" else os.utime(path, (9, 9))
+        assert (write().damaged, digest(f"{out}/packs")) == ({}, bytes_of_whole)
+    assert packed["a"] == packed["b"]
+
+
 def test_another_tokenizer_or_changed_shards_are_refused(corpus: Corpus, make_shards: Make) -> None:
     corpus.plan(corpus.root)
     other = train_tokenizer(["other words"], 300, f"{corpus.root}/other")
@@ -412,7 +481,7 @@ def test_resized_images_are_as_large_as_training_needs_and_the_rest_is_as_it_was
     assert corpus.pack(corpus.root, PackConfig(images="resized", image_side=90)).written == 1
 
 
-def references(reader: PackReader, number: int) -> list[Any]:
+def referred(reader: PackReader, number: int) -> list[Any]:
     """The references of a sequence, as its json has them."""
     row = reader.index.slice(number, 1).to_pylist()[0]
     with tarfile.open(f"{reader.root}/{row['shard']}.tar") as tar:
@@ -441,7 +510,7 @@ def test_images_by_reference_are_read_where_they_lie(corpus: Corpus) -> None:
     reader = PackReader(f"{moved}/run/packs")
     assert reader.manifest["version"] == 4, "who reads earlier versions alone would find no images"
     assert list(map(str, reader)) == whole
-    source, shard, offset, *_ = references(reader, 0)[0]
+    source, shard, offset, *_ = referred(reader, 0)[0]
     tar = moved / source / f"{shard}.tar"
     data = bytearray(tar.read_bytes())
     data[offset + 9] ^= 1

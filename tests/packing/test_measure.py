@@ -7,11 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from mmcorpus.curation.store import scores, storage
 from mmcorpus.curation.store.shards import EncodedImage, Sample, Shard, ShardWriter
-from mmcorpus.packing import PlanConfig, PlanSource, load_tokenizer, make_plan, measure_lengths, train_tokenizer
+from mmcorpus.packing import (
+    PackConfig,
+    PlanConfig,
+    PlanSource,
+    load_tokenizer,
+    make_plan,
+    measure_lengths,
+    train_tokenizer,
+    write_packs,
+)
 from mmcorpus.packing.layout import MolmoLayout, NativeLayout
 from mmcorpus.packing.measure import origin
 from tests.packing.conftest import caption, image_bytes
@@ -135,6 +145,59 @@ def test_tables_are_kept_for_other_limits_and_made_again_for_another_measure(
     )
     with pytest.raises(ValueError, match=r"00000.parquet is missing, or of another tokenizer, layout or shard"):
         make_plan(config, tokenizer=tokenizer_folder, sources={"talk": source}, out=f"{tmp_path}/plan.parquet")
+
+
+def rewritten(parquet: str, table: pa.Table, size: int) -> None:
+    """Write a parquet of exactly so many bytes: its metadata fills it up."""
+    for spare in range(size):
+        with pq.ParquetWriter(parquet, table.schema, store_schema=False) as writer:
+            writer.write_table(table)
+            writer.add_key_value_metadata({"spare": "x" * spare})
+        if Path(parquet).stat().st_size >= size:
+            break
+    assert Path(parquet).stat().st_size == size
+
+
+def test_a_table_is_of_its_shards_rows_and_not_of_their_size(tmp_path: Path, tokenizer_folder: str) -> None:
+    """Other captions in as many bytes are measured, and packed, anew; so are those of a tar without a parquet."""
+    config, shard = PlanConfig(tokens_per_image=16, context_length=90), Shard(root=f"{tmp_path}/web", name="00000")
+
+    def write(captions: list[str]) -> None:
+        with ShardWriter(shard) as writer:
+            for place, said in enumerate(captions):
+                image = EncodedImage(extension="jpg", data=image_bytes(random.Random(place)))
+                writer.write(Sample(key=f"{place}", uid=f"{place:032x}", caption=said, images=(image,)))
+
+    def measure() -> int:
+        out = f"{tmp_path}/lengths"
+        return measure_lengths(shard.root, "pair", tokenizer=tokenizer_folder, config=config, out=out)["kept"]
+
+    def pack() -> Any:
+        chosen = pa.table({"uid": [f"{place:032x}" for place in range(4)], "count": pa.array([1] * 4, pa.int32())})
+        source = PlanSource(shards=shard.root, selection=chosen, kind="pair", lengths=f"{tmp_path}/lengths")
+        plan = f"{tmp_path}/plan.parquet"
+        make_plan(config, tokenizer=tokenizer_folder, sources={"web": source}, out=plan)
+        shards, out = {"web": shard.root}, f"{tmp_path}/packs"
+        return write_packs(PackConfig(), plan=plan, tokenizer=tokenizer_folder, shards=shards, out=out)
+
+    write(["a red clock at noon under the chart, a photo, a blue square and a circle"] * 4)
+    assert (measure(), measure()) == (0, 1)
+    pack()
+    size, tar = Path(shard.parquet).stat().st_size, Path(shard.tar).stat().st_size
+    write(["a blue clock"] * 4)
+    rewritten(shard.parquet, storage.read_table(shard.parquet), size)
+    assert Path(shard.tar).stat().st_size == tar
+    with pytest.raises(ValueError, match="measure the lengths again"):
+        pack()
+    assert (measure(), measure()) == (0, 1)
+    assert pack().written == 1
+
+    Path(shard.parquet).unlink()
+    assert (measure(), measure()) == (0, 1)
+    write(["a green clock"] * 4)
+    Path(shard.parquet).unlink()
+    assert Path(shard.tar).stat().st_size == tar
+    assert measure() == 0
 
 
 def test_a_source_has_lengths_or_annotations() -> None:

@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 import tarfile
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from mmcorpus.curation.engine.made_from import MadeFrom
 from mmcorpus.curation.store.scores import load_scores
 from mmcorpus.curation.store.shards import list_shards, read_rows
 from mmcorpus.pipelines.cli import app
@@ -147,6 +149,33 @@ def test_a_source_that_is_here_is_indexed_and_all_else_needs_that(tmp_path: Path
     assert before == build_stages(recipe(tmp_path), str(tmp_path / "run"))[1].config
     (tmp_path / "llava_v1_5_mix665k.json").write_text("[]")
     assert before != {one.name: one for one in build_stages(found, str(tmp_path / "run"))}["chat/index"].config
+
+
+def test_what_has_changed_is_seen_whatever_files_sources_and_scorers_are_called(tmp_path: Path) -> None:
+    """Their names may be those that secrets have."""
+    folder = tmp_path / "monkeys"
+    write_tar(folder, as_tar(pairs(2)))
+
+    def fingerprints(rate: float = 0.5, whole: str = "false") -> dict[str, str]:
+        text = f"""
+        name: own
+        sources: {{auth: {{shards: {folder}}}, cookies: {{shards: {folder}}}}}
+        score: {{scorers: {{api_secret: {{uses: url, whole_words: {whole}}}}}}}
+        tokenizer: {{train: {{vocab_size: 512}}}}
+        pack: {{all: {{sources: [auth, cookies], tokens_per_image: 9, mix: {{auth: 1, cookies: {rate}}}}}}}
+        """
+        stages = build_stages(read_recipe(parse(textwrap.dedent(text), "own.yaml")), str(tmp_path / "run"))
+        return {stage.name: MadeFrom(config=stage.config).fingerprint for stage in stages}
+
+    def changed(before: dict[str, str], after: dict[str, str]) -> set[str]:
+        return {name for name, fingerprint in before.items() if after[name] != fingerprint}
+
+    before = fingerprints()
+    assert changed(before, fingerprints()) == set()
+    assert changed(before, fingerprints(rate=0.6)) == {"all/plan"}
+    assert changed(before, fingerprints(whole="true")) == {"auth/score", "cookies/score"}
+    write_tar(folder, as_tar(pairs(3)))
+    assert changed(before, fingerprints()) == {"auth/index", "cookies/index"}
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from PIL import Image
 
 from mmcorpus.curation.engine.tasks import attempt
 from mmcorpus.curation.selection.reshard import plan_outputs, reshard, write_output
+from mmcorpus.curation.sources import IndexConfig, index
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.shards import (
     EncodedImage,
@@ -183,6 +185,25 @@ def test_the_plan_splits_copies_between_output_shards(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_sample_whose_image_is_gone_since_it_was_indexed_is_a_row_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for number in range(3):
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / "in" / f"{number}.png")
+        (tmp_path / "in" / f"{number}.txt").write_text(f"photo {number}")
+    index(IndexConfig(), [f"{tmp_path}/in"], f"{tmp_path}/shards", f"{tmp_path}/ledger", workers=0)
+    (shard,) = list_shards(f"{tmp_path}/shards")
+    uids = read_rows(shard)["uid"].to_pylist()
+    (tmp_path / "in" / "1.png").write_bytes(b"another file")
+    (output,), _, _ = plan_outputs(shard.root, selection({**dict.fromkeys(uids, 1), uids[1]: 2}), f"{tmp_path}/out", 9)
+    write_output(output)
+    said = "missing_image: 1 of 1 are gone or have changed since"
+    rows = read_rows(output.shard).to_pylist()
+    assert sorted((row["uid"], row["error_message"]) for row in rows) == sorted(
+        [(uids[0], None), (uids[1], said), (uids[1], said), (uids[2], None)]
+    )
+    assert all(len(sample.images) == 1 for sample in read_samples(output.shard))
+
+
 def test_the_bytes_do_not_depend_on_the_number_of_workers(ray_local: None, tmp_path: Path) -> None:
     uids = make_shards(str(tmp_path / "in"))
     table = selection({uid: 1 + position % 2 for position, uid in enumerate(uids)})

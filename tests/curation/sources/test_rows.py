@@ -224,6 +224,47 @@ def test_paths_are_below_the_folder_of_their_file(tmp_path: Path, indexed: Any) 
     assert found.report.dropped == {"outside_root": 2}
 
 
+PAGE = "http://x.test/page.html"
+ANSWER = {"from": "gpt", "value": "It says <image>."}
+
+
+@pytest.mark.parametrize("form", ["json", "parquet"])
+def test_the_url_of_a_conversation_is_an_image_only_where_one_is_asked_for(
+    tmp_path: Path, indexed: Any, form: str
+) -> None:
+    talks: list[Any] = [
+        [{"from": "human", "value": "What is HTML?"}, ANSWER],
+        [{"from": "human", "value": "<image>\nWhat is it?"}, ANSWER],
+        [{"user": "And this? <image>", "assistant": "A boat"}],
+        [{"user": "What is a boat?", "assistant": "It floats"}],
+        [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "?"}]},
+         {"role": "assistant", "content": "A boat"}],
+    ]  # fmt: skip
+    rows = [{"url": PAGE, "messages": json.dumps(talk)} for talk in talks]
+    path = tmp_path / f"x.{form}"
+    if form == "json":
+        path.write_text(json.dumps(rows))
+    else:
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    found = indexed(path, kind="conversation")
+    assert (found.report.samples, found.report.dropped, found.report.to_download) == (2, {"image_url": 3}, 3)
+    assert [row["status"] == "success" for row in found.rows] == [True, False, False, True, False]
+    mapped = indexed(path, kind="conversation", columns={"url": "url"}, out="mapped")
+    assert mapped.report.to_download == 5, "it was said to be one"
+
+
+@pytest.mark.parametrize("form", ["json", "parquet"])
+def test_a_number_of_images_is_none(tmp_path: Path, indexed: Any, form: str) -> None:
+    (tmp_path / "a.png").write_bytes(IMAGES[0])
+    rows = [{"images": 1, "image": "a.png", "caption": "one"}]
+    path = tmp_path / f"x.{form}"
+    if form == "json":
+        path.write_text(json.dumps([*rows, {"images": 1.0, "img": "a.png", "caption": "two"}]))
+    else:
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    assert indexed(path).captions == dict.fromkeys(["one", "two"][: 1 + (form == "json")], (IMAGES[0],))
+
+
 def test_turns_are_no_caption(tmp_path: Path, indexed: Any) -> None:
     path = tmp_path / "x.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in llava(tmp_path)))

@@ -223,6 +223,61 @@ def test_datacomp_s_metadata_and_subset(tmp_path: Path) -> None:
         )
 
 
+@pytest.fixture
+def photos(tmp_path: Path) -> str:
+    """Three pairs, indexed where they lie, each image a file of its own."""
+    rng, lines = random.Random(3), []
+    (tmp_path / "photos").mkdir()
+    for number in range(3):
+        (tmp_path / "photos" / f"{number}.jpg").write_bytes(image_bytes(rng))
+        lines.append(json.dumps({"image": f"{number}.jpg", "caption": f"photo {number}"}) + "\n")
+    (tmp_path / "photos" / "list.jsonl").write_text("".join(lines))
+    listed = [f"{tmp_path}/photos/list.jsonl"]
+    index(IndexConfig(), listed, f"{tmp_path}/photos.shards", f"{tmp_path}/photos.ledger", workers=0)
+    return f"{tmp_path}/photos.shards"
+
+
+def test_pairs_that_were_indexed_are_pairs(photos: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    captions = ["photo 0", "photo 1", "photo 2"]
+    export(ParquetExporter(), photos, tmp_path / "hf")
+    assert [(row["caption"], row["image"]["path"][-4:]) for row in rows_of(tmp_path / "hf")] == [
+        (said, ".jpg") for said in captions
+    ]
+    assert export(DatacompExporter(), photos, tmp_path / "datacomp").samples == 3
+    monkeypatch.setattr("mmcorpus.packing.export.energon._library", lambda: None)
+    (shard,) = list_shards(photos)
+    assert EnergonExporter().prepare(str(tmp_path / "e"), [shard]) == EnergonExporter(crude=False)
+    # Others' tables, too, may have a column that is null in each row.
+    samples, mixed = write(tmp_path / "in"), Shard(root=str(tmp_path / "in"), name="00000")
+    for kind in (pa.null(), pa.string()):
+        rows = storage.read_table(mixed.parquet)
+        rows = rows.drop_columns(["conversations"] if "conversations" in rows.column_names else [])
+        storage.write_table(mixed.parquet, rows.append_column("conversations", pa.nulls(len(rows), kind)))
+        export(ParquetExporter(), tmp_path / "in", tmp_path / f"{kind}")
+        assert [row["caption"] for row in rows_of(tmp_path / f"{kind}")] == [sample.caption for sample in samples]
+        assert EnergonExporter().prepare(str(tmp_path / "e"), [mixed]) == EnergonExporter(crude=False)
+
+
+def test_an_image_that_is_gone_since_it_was_indexed_costs_its_sample(photos: str, tmp_path: Path) -> None:
+    (tmp_path / "photos" / "1.jpg").unlink()
+    for exporter in (WebdatasetExporter(), ParquetExporter(), LlavaExporter()):
+        report = export(exporter, photos, tmp_path / exporter.kind)
+        assert (report.samples, report.images, report.left_out) == (2, 2, {"missing_image": 1})
+
+
+def test_pairs_that_were_indexed_go_out_to_llava_and_come_in_again(photos: str, tmp_path: Path) -> None:
+    export(LlavaExporter(), photos, tmp_path / "out")
+    (first, *_) = json.loads((tmp_path / "out" / "llava.json").read_text())
+    assert not {"images", "widths", "heights"} & set(first)
+    config, out = IndexConfig(kind="conversation"), f"{tmp_path}/again"
+    assert index(config, [f"{tmp_path}/out/llava.json"], out, f"{tmp_path}/ledger", workers=0).samples == 3
+    assert dict(_image_of(out)) == dict(_image_of(photos))
+
+
+def _image_of(shards: str) -> list[tuple[str, bytes]]:
+    return [(one.uid, one.images[0].data) for shard in list_shards(shards) for one in read_samples(shard)]
+
+
 def test_values_that_json_has_no_words_for_keep_their_types(tmp_path: Path) -> None:
     """As a download of a list with such columns leaves them."""
     shard = Shard(root=str(tmp_path / "in"), name="00000")
