@@ -17,13 +17,12 @@ import os
 import tempfile
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import IO, Any, Final
+from typing import IO, Any, Final, NamedTuple
 
 import pyarrow as pa
 
 from mmcorpus.curation.store import storage
-from mmcorpus.curation.store.named_files import Outside, State, is_plain, path_below, read_range, state_of
+from mmcorpus.curation.store.named_files import Outside, State, is_plain, path_below, read_range, read_whole, state_of
 from mmcorpus.curation.store.row_tables import images_of_rows
 
 REFERENCES_FILE: Final = "references.json"
@@ -86,8 +85,7 @@ def images_path(folder: str, name: str) -> str:
     return storage.join(folder, f"{name}{SUFFIX}")
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """An image's row of the table."""
 
     key: str
@@ -277,6 +275,8 @@ class References:
             raise Moved(place.path, self._wrong[place.path], place.file)
 
     def _read(self, place: Place) -> bytes:
+        if place.alone and place.state is not None and (whole := read_whole(place.path, place.state)) is not None:
+            return whole
         self._check(place)
         if place.row is not None:
             return self._from_spool(place)
