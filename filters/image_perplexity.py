@@ -1,8 +1,9 @@
 """The perplexity of a caption given its image, under a Hugging Face vision-language model (POINTS, Liu et al. 2024)."""
 
-import importlib
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from typing import Any, ClassVar, Final
 
 import numpy as np
@@ -21,8 +22,9 @@ from mmcorpus.filters.plain_tokens import encode_plain
 from mmcorpus.filters.scorer import REASON, Batch, Columns
 from mmcorpus.filters.weights import local_copy
 
-OWN: Final = "mmcorpus.training.exchange.own"
-"""Ships with a higher floor: its `register` makes transformers know what `mmcorpus export-model` writes."""
+MODELS: Final = "mmcorpus.models"
+"""The group of entry points that teach transformers a model type it does not know (their name), such as that of what
+`mmcorpus export-model` writes: functions without arguments, which may be called again."""
 PROMPT: Final = "Please generate a caption for this image."
 _MARK: Final = "\ue000"
 """Stands for the caption while the chat template is applied; a private character that no template has."""
@@ -88,11 +90,10 @@ class ImagePerplexityScorer(LikelihoodScorer):
     def load_model(self) -> Callable[[Columns], Columns]:
         from transformers import AutoModelForImageTextToText
 
-        _register_own()
         settled = self.settled()
-        options = {"revision": self.revision} if self.revision else {}
+        folder, options = _known(self.model_name, self.revision)
         model = AutoModelForImageTextToText.from_pretrained(
-            local_copy(self.model_name), dtype=torch_type(settled.dtype), trust_remote_code=False, **options
+            folder, dtype=torch_type(settled.dtype), trust_remote_code=False, **options
         )
         likelihoods = TokenLikelihoods(model.eval().to(settled.device))
 
@@ -175,11 +176,17 @@ def load_processor(model_name: str, revision: str | None) -> Any:
     """The tokenizer and image processor of a model; OSError or ValueError where there is none."""
     from transformers import AutoProcessor
 
-    _register_own()
-    return AutoProcessor.from_pretrained(
-        local_copy(model_name), trust_remote_code=False, **({"revision": revision} if revision else {})
-    )
+    folder, options = _known(model_name, revision)
+    return AutoProcessor.from_pretrained(folder, trust_remote_code=False, **options)
 
 
-def _register_own() -> None:
-    importlib.import_module(OWN).register()
+def _known(model_name: str, revision: str | None) -> tuple[str, dict[str, str]]:
+    """What to load a model by, and the options to do it with, when transformers knows its type."""
+    from transformers import PretrainedConfig
+
+    folder, options = local_copy(model_name), {"revision": revision} if revision else {}
+    with contextlib.suppress(OSError):  # without a config: what loads the model says so
+        config, _ = PretrainedConfig.get_config_dict(folder, **options)
+        for teacher in entry_points(group=MODELS, name=str(config.get("model_type"))):
+            teacher.load()()
+    return folder, options

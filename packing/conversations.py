@@ -15,7 +15,7 @@ from mmcorpus.filters.plain_tokens import encode_plain_with_offsets
 from mmcorpus.packing.chat import ANSWERS, CHATML, ChatTemplate, Said, Turns
 from mmcorpus.packing.lengths import IMAGE_TOKEN
 from mmcorpus.packing.tokens import TokenizedSample, encode_texts
-from mmcorpus.packing.turns import IMAGE_MARK, count_marks, parse_conversation
+from mmcorpus.packing.turns import IMAGE_MARK, parse_conversation, with_marks
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -56,7 +56,7 @@ def lay_out(turns: Turns, image_count: int, template: ChatTemplate, *, prompt: b
     stay text. Where there are fewer marks than images, the missing ones open the first user turn, a line each, as
     LLaVA does.
     """
-    turns = _with_marks(turns, image_count)
+    turns = with_marks(turns, image_count)
     pieces = template.pieces(tuple(role for role, _ in turns), prompt=prompt)
     if template.rewrites:
         ours = "".join(
@@ -153,18 +153,6 @@ def encode_conversation(
     """One conversation, in ChatML, another template, or (None) the tokenizer's own; see `parse_conversation`."""
     laid_out = lay_out(parse_conversation(conversations), image_count, chat_template(tokenizer, template))
     return encode_conversations(tokenizer, [laid_out])[0]
-
-
-def _with_marks(turns: Turns, image_count: int) -> Turns:
-    """The turns with a mark for each image at least."""
-    missing = image_count - count_marks(turns)
-    if missing <= 0:
-        return turns
-    place = next((number for number, (role, _) in enumerate(turns) if role == "user"), None)
-    if place is None:
-        place = int(turns[0][0] == "system")
-        turns = [*turns[:place], ("user", ""), *turns[place:]]
-    return [*turns[:place], ("user", f"{IMAGE_MARK}\n" * missing + turns[place][1]), *turns[place + 1 :]]
 
 
 def _close(laid_out: LaidOut, run: Run, template: ChatTemplate, following: int | None) -> None:

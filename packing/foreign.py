@@ -42,6 +42,8 @@ ADDED: Final = (END_OF_CHUNK, "<s>", "<|pad|>")
 TOKENS_PER_IMAGE: Final = (144, 729)
 """Theirs, in pretraining and in SFT; tried first."""
 FILES_PER_SHARD: Final = 256
+_VERSION: Final = "2"
+"""Raised when the same files would give other shards."""
 _PICKLE, _JSON = ".pkl", "packed.json"
 _log = logging.getLogger(__name__)
 MapFn = Callable[[Callable[[Any], dict[str, Any]], Sequence[Any]], Iterable[dict[str, Any]]]
@@ -200,5 +202,5 @@ def _digest(job: ForeignShard, fingerprint: str) -> str:
     for file in job.files:
         info = fs.info(storage.filesystem(storage.join(job.root, file))[1])
         told.append([file, info.get("size"), str(info.get("mtime") or info.get("ETag") or info.get("LastModified"))])
-    content = json.dumps([told, job.first, fingerprint, job.tokens_per_image])
+    content = json.dumps([_VERSION, told, job.first, fingerprint, job.tokens_per_image])
     return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()

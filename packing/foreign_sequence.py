@@ -1,9 +1,11 @@
 """One of Open-Qwen2VL's packs, a pickle or a JSON, as a packed sequence; and whether it is of a tokenizer."""
 
 import base64
+import binascii
 import hashlib
 import io
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,7 +15,7 @@ import numpy.typing as npt
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.members import own_uid
 from mmcorpus.curation.store.shards import EncodedImage
-from mmcorpus.filters.decode import open_image
+from mmcorpus.filters.decode import Unreadable, open_image
 from mmcorpus.packing.errors import PackError
 from mmcorpus.packing.lengths import IMAGE_TOKEN
 from mmcorpus.packing.pickle_reader import PickledSequence, read_pickle
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 
 SOURCE: Final = "open_qwen2vl"
 END_OF_CHUNK: Final = "<|endofchunk|>"
+_EXTENSIONS: Final = {"jpeg": "jpg", "jpeg2000": "jp2"}
+"""Of the formats that first bytes tell, those whose files end otherwise."""
+_log = logging.getLogger(__name__)
 OTHER: Final = "it was packed with another tokenizer; give that one (--tokenizer, or a model that has it)"
 
 
@@ -133,19 +138,26 @@ def _png(image: Any) -> bytes:
 
 def sequence_of_json(path: str, number: int, tokenizer: "PreTrainedTokenizerFast", per_image: int) -> PackedSequence:
     """Their JSON: texts are tokenized now, by their rules: `<s>`, an image and a line break, texts (in documents each
-    with `<|endofchunk|>`), the end. The lengths that they were packed by tell which rule, and whose tokenizer."""
+    with `<|endofchunk|>`), the end. The lengths that they were packed by tell which rule, and whose tokenizer. A sample
+    with an image that cannot be read is left out, and logged."""
     try:
         content = json.loads(storage.read_bytes(path))
         samples, lengths = content["data"], [int(length) for length in content["lengths"]]
-        parts = [_parts(path, sample) for sample in samples]
-        if not parts or len(parts) != len(lengths):
-            raise ValueError(f"{len(parts)} samples and {len(lengths)} lengths")
+        if not samples or len(samples) != len(lengths):
+            raise ValueError(f"{len(samples)} samples and {len(lengths)} lengths")
+        parts = [_parts(sample) for sample in samples]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise PackError(f"{path} is not JSON of Open-Qwen2VL's layout: {str(error)[:200]}") from None
     ids: list[int] = []
     ends: list[int] = []
     images: list[EncodedImage] = []
-    for (texts, found), length in zip(parts, lengths, strict=True):
+    kept: list[int] = []
+    uids: list[str | None] = []
+    for place, (one, length) in enumerate(zip(parts, lengths, strict=True)):
+        if isinstance(one, str):
+            _log.warning("left out: sample %s of %s: %s", place, path, one)
+            continue
+        texts, found = one
         tried = [_encode(tokenizer, texts, chunks) for chunks in (False, True)]
         fits = [each for each in tried if len(each) + (per_image - 1) * len(found) == length]
         if not fits:
@@ -156,16 +168,19 @@ def sequence_of_json(path: str, number: int, tokenizer: "PreTrainedTokenizerFast
         ids += fits[0]
         ends.append(len(ids))
         images += found
+        kept.append(length)
+        uids.append(own_uid(samples[place].get("uid")))
+    if not kept:
+        raise PackError(f"{path}: none of its {len(parts)} samples can be read; the first: {parts[0]}")
     array = np.array(ids, dtype=np.int32)
     starts = [0, *ends[:-1]]
     learned = array != IMAGE_TOKEN
     learned[starts] = False
-    uids = [own_uid(sample.get("uid")) for sample in samples]
-    return _sequence(number, array, starts, ends, lengths, tuple(images), learned, uids)
+    return _sequence(number, array, starts, ends, kept, tuple(images), learned, uids)
 
 
-def _parts(path: str, sample: Mapping[str, Any]) -> tuple[list[str | None], list[EncodedImage]]:
-    """A sample's texts in order, None where an image stands, and its images.
+def _parts(sample: Mapping[str, Any]) -> tuple[list[str | None], list[EncodedImage]] | str:
+    """A sample's texts in order, None where an image stands, and its images; why, if one of these cannot be read.
 
     Images of one pixel a side are left out, with their place, as theirs are.
     """
@@ -175,22 +190,19 @@ def _parts(path: str, sample: Mapping[str, Any]) -> tuple[list[str | None], list
         if not info or "image_base64" not in info:
             texts.append(text if text is None else str(text))
             continue
-        data = base64.b64decode(info["image_base64"], validate=True)
-        extension, size = _known(data)
+        try:
+            data = base64.b64decode(info["image_base64"], validate=True)
+            opened = open_image(data)
+        except (binascii.Error, Unreadable) as error:
+            return f"an image cannot be read: {error}"
+        with opened.image as image:
+            size = image.size
         if min(size) > 1:
-            images.append(EncodedImage(extension=extension, data=data))
+            images.append(EncodedImage(extension=_EXTENSIONS.get(opened.format, opened.format), data=data))
             texts.append(None)
     if sum(text is None for text in texts) != len(images):
         raise ValueError("a place without text has no image")
     return texts, images
-
-
-def _known(data: bytes) -> tuple[str, tuple[int, int]]:
-    try:
-        with open_image(data).image as image:
-            return {"JPEG": "jpg", "TIFF": "tiff"}.get(str(image.format), str(image.format).lower()), image.size
-    except (OSError, SyntaxError) as error:
-        raise ValueError(f"an image cannot be read: {error}") from None
 
 
 def _encode(tokenizer: Any, texts: Sequence[str | None], chunks: bool) -> list[int]:

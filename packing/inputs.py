@@ -8,7 +8,7 @@ import os
 import tarfile
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO, Any, Final, Literal
 
 import numpy as np
@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from mmcorpus.curation.engine.made_from import file_digest
 from mmcorpus.curation.store import storage, written
 from mmcorpus.curation.store.named_files import state_of
-from mmcorpus.curation.store.references import References, open_references
+from mmcorpus.curation.store.references import Moved, References, open_references
 from mmcorpus.curation.store.shards import IMAGE_EXTENSIONS, SUCCESS, EncodedImage, Shard, read_rows, read_schema
 from mmcorpus.curation.store.tars import is_readable, read_tar, sample_of
 
@@ -182,6 +182,8 @@ class Referred:
     """The images of a shard of references, as `OpenTar` gives a tar's."""
 
     references: References
+    moved: list[str] = field(default_factory=list)
+    """What was wrong with files that hold many images, as it was met."""
 
     @property
     def path(self) -> str:
@@ -189,11 +191,16 @@ class Referred:
 
     @property
     def damage(self) -> str:
-        return self.references.damage
+        return self.moved[0] if self.moved else ""
 
     def images(self, key: str, numbers: Sequence[int] | None = None) -> tuple[EncodedImage, ...]:
         """See `OpenTar.images`; what is gone or has changed since it was indexed is missing."""
-        found = self.references.images(key, numbers)
+        try:
+            found = self.references.images(key, numbers)
+        except Moved as error:
+            if error.shared and not self.moved:
+                self.moved.append(str(error))
+            raise
         return tuple(EncodedImage(extension=extension, data=data) for extension, data in found)
 
 

@@ -7,6 +7,7 @@ fingerprint is done. The manifest is written after the last one.
 
 import hashlib
 import itertools
+import logging
 import os
 import re
 import tempfile
@@ -27,12 +28,13 @@ from mmcorpus.packing.index import write_index
 from mmcorpus.packing.jobs import PackJob, PackPart, write_pack_shards
 from mmcorpus.packing.plan import read_plan_metadata
 from mmcorpus.packing.samples import chat_template, template_hash
-from mmcorpus.packing.stored_images import Images, relative
+from mmcorpus.packing.stored_images import Images, relative, resolve
 from mmcorpus.packing.tokens import load_tokenizer, tokenizer_fingerprint
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
+_log = logging.getLogger(__name__)
 _SHARD_FILE = re.compile(r"(\d{5,12})(\.tar|\.index\.parquet)\Z")
 
 
@@ -199,7 +201,13 @@ def write_packs(
 
 def _folders(out: str, sources: Iterable[str], shards: Mapping[str, str]) -> dict[str, str]:
     """By source, where its shards' tars lie, as the pack names it; a view's are those that it speaks of."""
-    return {name: relative(shard_at(shards[name], "00000").tar.rpartition("/")[0], out) for name in sorted(sources)}
+    found = {name: relative(shard_at(shards[name], "00000").tar.rpartition("/")[0], out) for name in sorted(sources)}
+    for folder in found.values():
+        try:
+            resolve(folder, out)
+        except PackError as error:
+            _log.warning("who reads these packs has to allow it: %s", error)
+    return found
 
 
 def _parts(plan: str, config: PackConfig, *, remote: bool) -> Iterator[tuple[int, tuple[PackPart, ...]]]:

@@ -265,8 +265,13 @@ class PackShardWriter:
 
     def write(self, packed: PackedSequence, references: Sequence[Reference] = ()) -> None:
         """Append a sequence, with `references` in place of its images; raises ValueError if its parts do not fit
-        together."""
+        together, or an image has an ending that no reader takes."""
         packed.check(self.tokens_per_image)
+        unknown = [image.extension for image in packed.images if image.extension not in IMAGE_EXTENSIONS]
+        if unknown:
+            raise ValueError(
+                f"{unknown[0]!r} is no ending of an image; those are {', '.join(sorted(IMAGE_EXTENSIONS))}"
+            )
         offset, key = self._tar.offset, f"{packed.sequence:08d}"
         meta = {name: getattr(packed, name) for name in PER_SAMPLE}
         meta |= {name: told for name in _SOMETIMES if any(told := getattr(packed, name))}

@@ -2,6 +2,7 @@
 
 import io
 import os
+import posixpath
 import re
 import zlib
 from collections.abc import Mapping, Sequence
@@ -12,11 +13,15 @@ from PIL import Image
 
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.shards import IMAGE_EXTENSIONS, EncodedImage
+from mmcorpus.curation.store.tars import MAX_MEMBER_BYTES
 from mmcorpus.filters.decode import DecodeFailure, decode_rgb
+from mmcorpus.packing.errors import PackError
 
 Images = Literal["original", "resized", "reference"]
 QUALITY: Final = 95
 """Of a JPEG written anew: 45 dB against the pixels it is made of, where the one that arrived is usually 35 to 40."""
+ALLOWED: Final = "MMCORPUS_REFERENCES"
+"""The environment variable of folders at URLs that packs may refer to though they lie elsewhere themselves."""
 _SHARD: Final = re.compile(r"[0-9]{5,12}\Z")
 
 
@@ -38,7 +43,7 @@ class Reference:
         if not isinstance(source, str) or not _SHARD.match(shard) or extension not in IMAGE_EXTENSIONS:
             raise ValueError(f"a reference to {source!r}, shard {shard!r}, of type {extension!r}")
         numbers = int(offset), int(size), int(crc32)
-        if min(numbers) < 0:
+        if min(numbers) < 0 or numbers[1] > MAX_MEMBER_BYTES:
             raise ValueError(f"a reference to bytes {numbers}")
         offset, size, crc32 = numbers
         return cls(source=source, shard=shard, offset=offset, size=size, crc32=crc32, extension=extension)
@@ -113,8 +118,32 @@ def relative(folder: str, root: str) -> str:
 
 
 def resolve(named: str, root: str) -> str:
-    """The folder that `relative` named."""
-    return named if "://" in named or os.path.isabs(named) else os.path.normpath(storage.join(root, named))
+    """The folder that `relative` named. Raises PackError for one of another host, bucket or kind of store than the
+    pack's, which nobody but the pack's writer asked for, unless the variable ALLOWED names it."""
+    if "://" in named or "::" in named:
+        allowed = (entry.strip().rstrip("/") for entry in os.environ.get(ALLOWED, "").split(","))
+        listed = ".." not in named.split("/") and any(one and f"{named}/".startswith(f"{one}/") for one in allowed)
+        if listed or _store(named) in (_store(root), _store(storage.whole(root))):
+            return named
+    elif storage.is_local(root):
+        return os.path.normpath(os.path.join(storage.filesystem(root)[1], named))
+    else:
+        scheme, _, inner = root.partition("://")
+        found = posixpath.normpath(posixpath.join(inner, named))
+        if found.partition("/")[0] == inner.partition("/")[0]:
+            return f"{scheme}://{found}"
+    raise PackError(
+        f"the images of the packs {root} are to be read from {named}, which is another store than theirs. If you trust "
+        f"who wrote them, name that folder in the environment variable {ALLOWED} (several with commas between them)"
+    )
+
+
+def _store(path: str) -> tuple[str, str]:
+    """Scheme, and host or bucket; of chained URLs all that comes first, so that they are no store's but their own."""
+    scheme, url, inner = path.partition("://")
+    if not url and "::" not in path:
+        return "file", ""
+    return (scheme.lower(), "" if scheme == "file" else inner.partition("/")[0])
 
 
 def resized(image: EncodedImage, side: int) -> EncodedImage:

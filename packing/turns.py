@@ -52,6 +52,18 @@ def count_marks(turns: Turns) -> int:
     return sum(text.count(IMAGE_MARK) for role, text in turns if role == "user")
 
 
+def with_marks(turns: Turns, image_count: int) -> Turns:
+    """The turns with a mark for each image at least: those that are missing open the first user turn, a line each."""
+    missing = image_count - count_marks(turns)
+    if missing <= 0:
+        return turns
+    place = next((number for number, (role, _) in enumerate(turns) if role == "user"), None)
+    if place is None:
+        place = int(turns[0][0] == "system")
+        turns = [*turns[:place], ("user", ""), *turns[place:]]
+    return [*turns[:place], ("user", f"{IMAGE_MARK}\n" * missing + turns[place][1]), *turns[place + 1 :]]
+
+
 def _turns(number: int, turn: Any) -> Turns:
     """A turn, or a question and its answer."""
     if not isinstance(turn, Mapping):

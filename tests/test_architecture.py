@@ -15,13 +15,19 @@ FLOORS = ["filters", "curation", "packing", "training", "pipelines"]
 TRAINER_PACKAGES = {"torch", "transformers", "pyarrow", "PIL", "numpy", "yaml"}
 
 
+MODULE = re.compile(rf"mmcorpus\.({'|'.join(FLOORS)})(\.\w+)*")
+
+
 def imported_modules(source: str) -> set[str]:
+    """Those that it imports, and those that a string names, which may be imported by it."""
     modules: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             modules.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             modules.add(node.module)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and MODULE.fullmatch(node.value):
+            modules.add(node.value)
     return modules
 
 
@@ -41,7 +47,8 @@ def test_the_check_sees_an_upward_import_even_inside_a_function() -> None:
     assert upward_imports("packing", "def f():\n    from mmcorpus.training.loss import x\n") == {
         "mmcorpus.training.loss"
     }
-    assert not upward_imports("packing", "import mmcorpus.curation.store.shards\n")
+    assert upward_imports("filters", 'OWN = "mmcorpus.training.exchange.own"\n') == {"mmcorpus.training.exchange.own"}
+    assert not upward_imports("packing", 'import mmcorpus.curation.store.shards\nSELF = ["-m", "mmcorpus.packing.x"]\n')
     assert upward_imports("packing", "import curation.store.shards\n") == {"curation.store.shards"}, "not installed so"
 
 

@@ -8,9 +8,12 @@ import sysconfig
 import tomllib
 import venv
 import zipfile
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
+
+from mmcorpus.training.exchange.own import MODEL_TYPE
 
 ROOT = Path(__file__).parent.parent
 FLOORS = ("curation", "filters", "packing", "pipelines", "training")
@@ -30,6 +33,15 @@ def test_every_package_is_listed_and_no_other() -> None:
     assert table["package-dir"] == {f"mmcorpus.{floor}": floor for floor in FLOORS}
     for name in tracked():
         assert not name.endswith(".py") or Path(name).parent in folders, f"{name} lies in no package"
+
+
+def test_what_is_installed_has_the_entry_points_of_this_tree() -> None:
+    table = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
+    for group, named in table.items():
+        found = {one.name: one.value for one in entry_points(group=group) if one.dist and one.dist.name == "mmcorpus"}
+        assert found == named, "install it again: pip install --no-deps --editable ."
+        assert all(callable(one.load()) for one in entry_points(group=group) if one.name in named)
+    assert table["mmcorpus.models"].keys() == {MODEL_TYPE}
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +116,8 @@ def test_it_lives_beside_a_users_own_packages(installed: Path, elsewhere: Path) 
     assert "validate" in ask(elsewhere, installed / "python", "-m", "mmcorpus.pipelines.cli", "--help")
     program = "mmcorpus.curation.synthetic.corpora.tuxpaint"
     assert "usage" in ask(elsewhere, installed / "python", "-m", program, "--help").lower()
+    entry = "from importlib.metadata import entry_points; (one,) = entry_points(group='mmcorpus.models'); one.load()"
+    ask(elsewhere, installed / "python", "-c", entry)
 
 
 @pytest.mark.slow

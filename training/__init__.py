@@ -4,8 +4,9 @@
 metrics and checkpoints; run again, it goes on where it stopped. `Generator` and `generate` answer with a checkpoint.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mmcorpus.training.lazy import exports
 
 if TYPE_CHECKING:
     from mmcorpus.training.config import ModelConfig, RandomLanguage, RandomVision, SFTConfig, StageConfig
@@ -14,14 +15,16 @@ if TYPE_CHECKING:
     from mmcorpus.training.signals import TrainingInterrupted
     from mmcorpus.training.vision_language import TrainReport, train
 
-_MODULES = {
-    "config": ("ModelConfig", "RandomLanguage", "RandomVision", "SFTConfig", "StageConfig"),
-    "generation": ("Generator", "generate"),
-    "metrics": ("read_metrics",),
-    "signals": ("TrainingInterrupted",),
-    "vision_language": ("TrainReport", "train"),
-}
-"""The names of each module; imported when first asked for, so that checking a recipe does not wait for torch."""
+__getattr__ = exports(
+    __name__,
+    {
+        "config": ("ModelConfig", "RandomLanguage", "RandomVision", "SFTConfig", "StageConfig"),
+        "generation": ("Generator", "generate"),
+        "metrics": ("read_metrics",),
+        "signals": ("TrainingInterrupted",),
+        "vision_language": ("TrainReport", "train"),
+    },
+)
 
 __all__ = [
     "Generator",
@@ -36,10 +39,3 @@ __all__ = [
     "read_metrics",
     "train",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    for module, names in _MODULES.items():
-        if name in names:
-            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,7 +2,8 @@
 
 Of a sample with several annotations (branches), each sees what stands before them all, and itself (Molmo, arXiv
 2409.17146 §3): the mask is `same sample ∧ not later ∧ (key in branch 0 ∨ key in the same branch)`, branch 0 being what
-all see. Batches without such samples have no branches, and no more work.
+all see. Batches without such samples have no branches, and no more work. In layers with a sliding window of w positions
+(Mistral, Gemma 3, Cohere 2) a position sees those less than w before it, counted in its sample's own positions.
 
 Three kernels, one rule. `sdpa`: Molmo-style dense masks, which cost B·L², right for short packs and CPUs. `flex`:
 flex_attention skips the blocks that are empty, which is most of a long pack. `varlen`: every sample is a sequence of
@@ -27,8 +28,14 @@ PADDING = -1
 """The sample id of padding."""
 
 
-def block_causal_mask(sample_ids_BL: torch.Tensor, branch_ids_BL: torch.Tensor | None = None) -> torch.Tensor:
-    """B×1×L×L bool, True where the row may see the column: same sample, not later, not of another branch."""
+def block_causal_mask(
+    sample_ids_BL: torch.Tensor,
+    branch_ids_BL: torch.Tensor | None = None,
+    position_ids_BL: torch.Tensor | None = None,
+    window: int | None = None,
+) -> torch.Tensor:
+    """B×1×L×L bool, True where the row may see the column: same sample, not later, not of another branch, and with a
+    `window` less than so many positions before."""
     length = sample_ids_BL.shape[1]
     same_BLL = sample_ids_BL[:, :, None] == sample_ids_BL[:, None, :]
     causal_LL = torch.ones(length, length, dtype=torch.bool, device=sample_ids_BL.device).tril()
@@ -36,15 +43,24 @@ def block_causal_mask(sample_ids_BL: torch.Tensor, branch_ids_BL: torch.Tensor |
     if branch_ids_BL is not None:
         key_B1L = branch_ids_BL[:, None, :]
         seen_BLL &= (key_B1L == 0) | (key_B1L == branch_ids_BL[:, :, None])
+    if window is not None and position_ids_BL is not None:
+        seen_BLL &= position_ids_BL[:, :, None] - position_ids_BL[:, None, :] < window
     return seen_BLL[:, None]
 
 
-def block_causal_flex(sample_ids_BL: torch.Tensor, branch_ids_BL: torch.Tensor | None = None) -> Any:
+def block_causal_flex(
+    sample_ids_BL: torch.Tensor,
+    branch_ids_BL: torch.Tensor | None = None,
+    position_ids_BL: torch.Tensor | None = None,
+    window: int | None = None,
+) -> Any:
     """The same rule as a flex_attention BlockMask (CUDA)."""
     from torch.nn.attention.flex_attention import create_block_mask
 
     def rule(b: torch.Tensor, h: torch.Tensor, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
         seen = (sample_ids_BL[b, q] == sample_ids_BL[b, k]) & (q >= k)
+        if window is not None and position_ids_BL is not None:
+            seen = seen & (position_ids_BL[b, q] - position_ids_BL[b, k] < window)
         if branch_ids_BL is None:
             return seen
         key = branch_ids_BL[b, k]
@@ -81,11 +97,13 @@ def varlen_attention(
     attention_mask: torch.Tensor | None,
     dropout: float = 0.0,
     scaling: float | None = None,
+    sliding_window: int | None = None,
     **more: Any,
 ) -> tuple[torch.Tensor, None]:
     """An attention function of transformers: causal within each of `segments`, B×L×H×D; G of H heads have keys.
 
-    Without segments, as in generation, it is transformers' own SDPA.
+    Layers with a `sliding_window` see so many positions, their own among them. Without segments, as in generation, it
+    is transformers' own SDPA.
     """
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
@@ -102,8 +120,9 @@ def varlen_attention(
 
         longest = int(edges.diff().max())
         out: Any = varlen_attn(
-            query, key, value, edges, edges, longest, longest, scale=scaling, window_size=(-1, 0), enable_gqa=True
-        )
+            query, key, value, edges, edges, longest, longest, scale=scaling, enable_gqa=True,
+            window_size=(-1 if sliding_window is None else sliding_window - 1, 0),
+        )  # fmt: skip
     else:
         lengths = edges.diff().tolist()
         out = torch.cat(
@@ -112,14 +131,23 @@ def varlen_attention(
                     q.transpose(0, 1)[None],
                     k.transpose(0, 1)[None],
                     v.transpose(0, 1)[None],
-                    is_causal=True,
+                    is_causal=within is None,
+                    attn_mask=within,
                     scale=scaling,
                     enable_gqa=True,
                 )[0].transpose(0, 1)
                 for q, k, v in zip(query.split(lengths), key.split(lengths), value.split(lengths), strict=True)
+                for within in [_band(len(q), sliding_window)]
             ]
         )
     return out.view(batch, length, heads, width), None
+
+
+def _band(length: int, window: int | None) -> torch.Tensor | None:
+    """Which of the positions before each a sliding window lets it see, L×L bool; None where it sees all of them."""
+    if window is None or window >= length:
+        return None
+    return torch.ones(length, length, dtype=torch.bool).tril().triu(1 - window)
 
 
 @functools.cache
@@ -132,9 +160,15 @@ def register_varlen() -> None:
     AttentionMaskInterface.register(NAMES["varlen"], sdpa_mask)
 
 
-def attention_mask(sample_ids_BL: torch.Tensor, branch_ids_BL: torch.Tensor | None, implementation: Attention) -> Any:
-    """The `attention_mask` that transformers' models pass on as it is: a 4-D mask, a BlockMask, or `segments`. Raises
-    ValueError for branches where the kernel has no mask."""
+def attention_mask(
+    sample_ids_BL: torch.Tensor,
+    branch_ids_BL: torch.Tensor | None,
+    implementation: Attention,
+    position_ids_BL: torch.Tensor,
+    window: int | None = None,
+) -> Any:
+    """The `attention_mask` that transformers' models pass on as it is: a 4-D mask, a BlockMask, or `segments`, whose
+    kernel is told of windows by the layers. Raises ValueError for branches where the kernel has no mask."""
     if implementation == "varlen":
         if branch_ids_BL is not None:
             raise ValueError(
@@ -142,4 +176,4 @@ def attention_mask(sample_ids_BL: torch.Tensor, branch_ids_BL: torch.Tensor | No
             )
         return segments(sample_ids_BL)
     make = block_causal_flex if implementation == "flex" else block_causal_mask
-    return make(sample_ids_BL, branch_ids_BL)
+    return make(sample_ids_BL, branch_ids_BL, position_ids_BL, window)

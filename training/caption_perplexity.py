@@ -79,11 +79,12 @@ class CheckpointPerplexityScorer(ModelScorer):
         from mmcorpus.training.checkpoint import chat_template_of, read_state
         from mmcorpus.training.config import model_config_from_dict
         from mmcorpus.training.images import lay_out_images
+        from mmcorpus.training.vision import square_side
 
         path = self._resolved()
         state, tokenizer = read_state(path), load_tokenizer(storage.join(path, "tokenizer"))
         config = model_config_from_dict(state["model"])
-        size = storage.read_json(storage.join(path, "vision", "config.json"))["image_size"]
+        size = square_side(storage.read_json(storage.join(path, "vision", "config.json")))
 
         def prepare(batch: Batch) -> Columns:
             reasons, texts = reasons_and_texts(batch["caption"], "-")

@@ -1,6 +1,7 @@
 """What a run shows on its own data before its first step: that it computes what it should.
 
-Packed is alone: the samples of some of its sequences have, packed as they are, the losses that each has by itself.
+Packed is alone: the samples of some of its sequences have, packed as they are, the losses that each has by itself, in
+the mean over target tokens.
 Devices agree: all compute the same losses from the same weights, and their shares add up to one device's sum. A step
 can be repeated: the same batch, read again, gives the same loss to the bit, which resuming to the bit rests on.
 """
@@ -16,17 +17,60 @@ import torch
 
 from mmcorpus.curation.store import storage
 from mmcorpus.packing.sequence import PackedSequence
-from mmcorpus.training.batch import PackedBatch, collate
+from mmcorpus.training.batch import PackedBatch, collate, expand
 from mmcorpus.training.data import PackLoader
+from mmcorpus.training.decoder import check_layers
 from mmcorpus.training.model import VisionLanguageModel
-from mmcorpus.training.parallel import World
+from mmcorpus.training.parallel import World, evaluating
 
-TOLERANCE: Final = {"fp32": 1e-3, "bf16": 0.1}
-"""Nats by which a sample's mean loss may differ between packed and alone, by the precision that is computed in."""
+TOLERANCE: Final = {"fp32": 1e-3, "bf16": 0.05}
+"""Nats by which target tokens' losses may differ between packed and alone, in the mean of the absolute differences, by
+the precision that is computed in. No single sample is judged: an answer of one token may be far off in bf16. Measured
+on the default model, untrained and trained: 0.0002 in bf16, and 0.12 to 0.15 with a mask that lets samples see each
+other, in both precisions."""
+
+
+_PROBE: Final = 8
+"""Tokens of the text on which a decoder is compared with transformers' forward pass."""
+_WINDOW: Final = 3
+"""The sliding window that it has meanwhile, if it has one."""
+_SAME: Final = 1e-3
+"""The share of the largest logit by which the two may differ."""
 
 
 class CertificateError(RuntimeError):
     """A run that does not compute what it should; nothing has been trained."""
+
+
+@torch.no_grad()
+def check_decoder(model: VisionLanguageModel, length: int) -> None:
+    """Raise ValueError unless the language model's logits are those of transformers' own forward pass.
+
+    A few tokens through both, before the model is moved or sharded. `length`: the longest sequence of the run; if the
+    decoder's sliding window is shorter, it is compared as well, with a window that is shorter than the few tokens.
+    """
+    config = model.decoder.config
+    check_layers(config)
+    training, window = model.training, getattr(config, "sliding_window", None)
+    size = model.vision.image_size
+    ids = np.arange(_PROBE) + min(100, config.vocab_size - _PROBE)
+    text = expand(ids, [_PROBE], [_PROBE], [()], np.zeros((0, 3, size, size), np.uint8), [], 1)
+    model.eval()
+    try:
+        if window is not None and window < length + 8:  # batches are padded to a multiple
+            config.sliding_window = _WINDOW
+        ours = model.logits(collate([text], multiple=1)).float()
+        theirs = model.language(input_ids=torch.from_numpy(ids)[None], use_cache=False).logits.float()
+    finally:
+        if window is not None:
+            config.sliding_window = window
+        model.train(training)
+    most = float((ours - theirs).abs().max() / theirs.abs().max().clamp(min=1e-6))
+    if not most <= _SAME:
+        raise ValueError(
+            f"the language model ({config.model_type}) does more than is known here: its logits differ by {most:.2g} "
+            "of the largest from what transformers computes. It cannot be trained so; take another decoder"
+        )
 
 
 def alone(packed: PackedSequence) -> list[PackedSequence]:
@@ -53,12 +97,13 @@ def alone(packed: PackedSequence) -> list[PackedSequence]:
                 images=packed.images[shown],
                 sizes=packed.sizes[shown],
                 branches=branches if any(branches) else (),
+                weights=packed.weights[one],
+                tags=packed.tags[one],
             )
         )
     return found
 
 
-@torch.no_grad()
 def certify(
     model: VisionLanguageModel,
     loader: PackLoader,
@@ -73,38 +118,41 @@ def certify(
     Raises CertificateError, saying where, if losses differ. Without isolation samples in a pack see each other, so that
     packed is not alone and is not asked.
     """
-    started, training = time.monotonic(), model.training
-    model.eval()
-    packed, share, worst = 0.0, 0.0, (0.0, "")
+    started = time.monotonic()
+    packed, share, differing, targets, worst = 0.0, 0.0, 0.0, 0, (0.0, "")
     samples, repeated = 0, True
-    for first in range(0, len(sequences), micro):
-        group = list(sequences[first : first + micro])
-        batch = loader.batch(group)
-        losses_M = _losses(model, batch, world, precision)
-        if not torch.isfinite(losses_M).all():
-            break  # the loop's own affair: it names whose they are
-        if first == 0:
-            repeated = torch.equal(losses_M, _losses(model, loader.batch(group), world, precision))
-        packed += float(losses_M.double().sum())
-        if (first // micro) % world.size == world.rank:
-            share += float(losses_M.double().sum())
-        samples += len(batch.sources_S)
-        if model.isolated and not batch.corrupt:
-            pieces = [loader.piece(single) for index in group for single in alone(loader.reader[index])]
-            found: list[float] = []
-            for start in range(0, len(pieces), micro):
-                own = collate(pieces[start : start + micro], length=loader.length)
-                found += _means(_losses(model, own, world, precision), own).tolist()
-            for mean, other, uid in zip(_means(losses_M, batch).tolist(), found, batch.uids, strict=True):
-                worst = max(worst, (abs(mean - other), uid))
-    model.train(training)
+    with evaluating(model):
+        for first in range(0, len(sequences), micro):
+            group = list(sequences[first : first + micro])
+            batch = loader.batch(group)
+            losses_M = _losses(model, batch, world, precision)
+            if not torch.isfinite(losses_M).all():
+                break  # the loop's own affair: it names whose they are
+            if first == 0:
+                repeated = torch.equal(losses_M, _losses(model, loader.batch(group), world, precision))
+            packed += float(losses_M.double().sum())
+            if (first // micro) % world.size == world.rank:
+                share += float(losses_M.double().sum())
+            samples += len(batch.sources_S)
+            if model.isolated and not batch.corrupt:
+                pieces = [loader.piece(single) for index in group for single in alone(loader.reader[index])]
+                parts = [
+                    _losses(model, collate(pieces[start : start + micro], length=loader.length), world, precision)
+                    for start in range(0, len(pieces), micro)
+                ]
+                differences_M = losses_M.double() - torch.cat(parts).double()  # the targets have the same order
+                differing += float(differences_M.abs().sum())
+                targets += len(differences_M)
+                means = _means(differences_M, batch).abs().tolist()
+                worst = max(worst, *zip(means, batch.uids, strict=True))
     summed, shares = world.sums([packed, share])
     apart = max(abs(summed / world.size - packed), abs(shares - packed)) / max(1.0, abs(packed))
-    if not worst[0] <= TOLERANCE[precision]:
+    difference = differing / max(1, targets)
+    if not difference <= TOLERANCE[precision]:
         raise CertificateError(
-            f"the loss of sample {worst[1]} differs by {worst[0]:.2g} nats between packed and alone, more than "
-            f"{TOLERANCE[precision]}: the attention mask or the positions are wrong; try compute.attention sdpa and "
-            "compute.compile false"
+            f"the losses of target tokens differ by {difference:.2g} nats in the mean between packed and alone, more "
+            f"than {TOLERANCE[precision]} (the worst sample's, {worst[1]}, by {worst[0]:.2g}): the attention mask or "
+            "the positions are wrong; try compute.attention sdpa and compute.compile false"
         )
     if not apart <= 1e-4:
         raise CertificateError(f"the devices' losses differ by {apart:.2g} of their sum: their weights differ")
@@ -113,7 +161,8 @@ def certify(
     return {
         "sequences": len(sequences),
         "samples": samples,
-        "packed_against_alone": worst[0] if model.isolated else None,
+        "packed_against_alone": difference if model.isolated else None,
+        "packed_against_alone_worst": worst[0] if model.isolated else None,
         "devices": world.size,
         "devices_apart": apart,
         "repeated_to_the_bit": repeated,
@@ -142,6 +191,7 @@ def write_certificate(out: str, report: dict[str, Any]) -> None:
     if report["devices"] > 1:
         said.insert(0, f"{report['devices']} devices agree to {report['devices_apart']:.1e}")
     if report["packed_against_alone"] is not None:
-        said.insert(0, f"packed = alone to {report['packed_against_alone']:.1e} nats")
+        mean, most = report["packed_against_alone"], report["packed_against_alone_worst"]
+        said.insert(0, f"packed = alone to {mean:.1e} nats a token, {most:.1e} in the worst sample")
     text = f"certified on {report['samples']} samples in {report['seconds']:.1f} s: {', '.join(said)}"
     print(text, file=sys.stderr, flush=True)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 STATE: Final = "state.json"
-_OTHER: Final = "give another folder, or move this one away to begin anew"
+OTHER_FOLDER: Final = "give another folder, or move this one away to begin anew"
 _FOLDER = re.compile(r"step-(\d{8})\Z")
 
 
@@ -66,11 +66,11 @@ def resumable(out: str, config: TrainingConfig, data: Mapping[str, Any]) -> str 
     before = read_state(found[-1])["identity"]
     for name in data:
         if before.get(name) != data[name]:
-            raise ValueError(f"{out} holds a run over other {name}; {_OTHER}")
+            raise ValueError(f"{out} holds a run over other {name}; {OTHER_FOLDER}")
     new, old = config.result_settings(), config.translate(before["stage"])
     changed = [f"{name} {old[name]!r} → {new[name]!r}" for name in new if old[name] != new[name]]
     if changed:
-        raise ValueError(f"{out} holds a run with other settings ({', '.join(changed)}); {_OTHER}")
+        raise ValueError(f"{out} holds a run with other settings ({', '.join(changed)}); {OTHER_FOLDER}")
     return found[-1]
 
 

@@ -2,16 +2,13 @@
 
 import math
 
-import torch
-
 from mmcorpus.packing.packs import PackReader
 from mmcorpus.training.data import PackLoader
 from mmcorpus.training.loss import LossBySource
 from mmcorpus.training.model import VisionLanguageModel
-from mmcorpus.training.parallel import World
+from mmcorpus.training.parallel import World, evaluating
 
 
-@torch.no_grad()
 def heldout_loss(
     model: VisionLanguageModel,
     packs: PackReader,
@@ -33,14 +30,12 @@ def heldout_loss(
     firsts = [(turn * world.size + world.rank) * micro_batch for turn in range(rounds)]
     groups = [range(first, min(first + micro_batch, len(packs))) for first in firsts]
     loader = PackLoader(packs, image_size=model.vision.image_size, blank=blank, threads=threads)
-    training = model.training
-    model.eval()
     sums = LossBySource(packs.sources, world.device)
-    for group, batch in zip(groups, loader.batches(group or [0] for group in groups), strict=True):
-        with world.autocast(precision):
-            batch = batch.to(world.device)
-            losses_M = model(batch)
-        if group:
-            sums.add(losses_M, batch.sources_S[batch.samples_M])
-    model.train(training)
+    with evaluating(model):
+        for group, batch in zip(groups, loader.batches(group or [0] for group in groups), strict=True):
+            with world.autocast(precision):
+                batch = batch.to(world.device)
+                losses_M = model(batch)
+            if group:
+                sums.add(losses_M, batch.sources_S[batch.samples_M])
     return sums.means(world.sums(sums.values()))

@@ -9,7 +9,6 @@ import contextlib
 import os
 import pickle
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from mmcorpus.training.signals import deferred_interrupts
+from mmcorpus.training.rendezvous import environments
+from mmcorpus.training.signals import TrainingInterrupted, deferred_interrupts
 
 if TYPE_CHECKING:
     from mmcorpus.training.vision_language import TrainReport
@@ -60,20 +60,15 @@ def launch(processes: int | None, *arguments: Any, device: str | None = None, **
 
 
 def _run(count: int, folder: str) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    shared = {"WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    threads = os.environ.get("OMP_NUM_THREADS") or max(1, (os.cpu_count() or 1) // count)
+    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // count))
     running = list[subprocess.Popen[bytes]]()
     with deferred_interrupts() as interrupts:
         try:
-            for rank in range(count):
-                own = {**shared, "RANK": rank, "LOCAL_RANK": rank, "OMP_NUM_THREADS": threads}
+            for environment in environments(count, folder):
                 running.append(
                     subprocess.Popen(
                         [sys.executable, "-m", "mmcorpus.training.launch", folder],
-                        env={**os.environ, **{name: str(value) for name, value in own.items()}},
+                        env={**environment, "OMP_NUM_THREADS": threads},
                         stdin=subprocess.PIPE,  # closes when we are gone, which ends them
                         start_new_session=True,  # a terminal's Ctrl-C reaches us alone, and is passed on once
                     )
@@ -98,11 +93,16 @@ def _run(count: int, folder: str) -> None:
                     process.stdin.close()
     codes = [process.returncode for process in running]
     if any(codes):
-        raise _error(folder, codes)
+        raise _error(folder, codes, stopped=interrupts.asked)
 
 
-def _error(folder: str, codes: list[int]) -> BaseException:
-    """What went wrong first, as far as a process could say it."""
+def _error(folder: str, codes: list[int], *, stopped: bool) -> BaseException:
+    """What went wrong first, as far as a process could say it; `stopped`: they were asked to."""
+    if stopped and -signal.SIGTERM in codes:  # ended at once, and took the others along: it was in no step
+        return TrainingInterrupted(
+            "stopped while no step was under way; run again to go on from the last checkpoint, or to begin if there is "
+            "none"
+        )
     told = sorted(Path(folder).glob("error-*"), key=lambda path: path.stat().st_mtime_ns)
     if told:
         error: BaseException = pickle.loads(told[0].read_bytes())

@@ -7,10 +7,11 @@ weights and the optimiser's moments, which is why a run that was killed goes on 
 
 import contextlib
 import dataclasses
+import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
 
 import torch
@@ -27,10 +28,12 @@ from mmcorpus.training.signals import Interrupts, TrainingInterrupted, deferred_
 from mmcorpus.training.sinks import Sinks
 from mmcorpus.training.speed import memory_gigabytes
 
+_log = logging.getLogger(__name__)
+
 Batch = TypeVar("Batch")
 
-_NAMED: Final = 8
-"""Samples that a message names."""
+NAMED: Final = 8
+"""Samples, or reasons, that a message names."""
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -64,10 +67,11 @@ class Task(Protocol[Batch]):
     def batches(self, first: int) -> Generator[Batch]:
         """This device's micro-batches of every step from `first` on, in order."""
 
-    def loss(self, batch: Batch) -> tuple[torch.Tensor, float, dict[str, int]]:
-        """The loss summed over the batch's targets, each times its weight, an fp32 scalar in nats; the sum of weights,
-        the number of targets where all are 1; and counts to add to the totals' fields of these names, the same names
-        for every batch."""
+    def loss(self, batch: Batch) -> tuple[dict[str, torch.Tensor], float, dict[str, int]]:
+        """The terms of what is minimised: `loss` and any penalties, by the names that their means have in the metrics,
+        each summed over the batch's targets times their weights, an fp32 scalar in nats; the sum of weights, the number
+        of targets where all are 1; and counts to add to the totals' fields of these names. The same names for every
+        batch."""
 
     overlapped: bool = False  # whether gradients have been reduced over the devices when the backward pass is over
 
@@ -82,6 +86,11 @@ class Task(Protocol[Batch]):
     def sums(self) -> list[float]:
         """More of the step's sums on this device, for `metrics`; none unless a task overrides it."""
         return []
+
+    def check(self, counts: Mapping[str, int]) -> None:
+        """Called on every device before the weights move, with the step's counts over all devices; raises, on all
+        alike, if the step must not be. Does nothing unless a task overrides it."""
+        return
 
     def after_step(self) -> None:
         """Called when the weights have moved; does nothing unless a task overrides it."""
@@ -111,8 +120,11 @@ class Trainer(Generic[Batch]):
         torch.manual_seed(task.config.seed)
         self.parameters = [parameter for parameter in task.model.parameters() if parameter.requires_grad]
         self.optimizer = task.config.optimizer.build(task.model, task.config.parameter_groups)
+        self.owed = False  # whether the last checkpoint's held-out evaluation did not come to its end
         if resumed:
-            task.totals = type(task.totals)(**checkpoint.read_state(resumed)["totals"])
+            state = checkpoint.read_state(resumed)
+            task.totals = type(task.totals)(**state["totals"])
+            self.owed = state.get("evaluation_owed", False)
             checkpoint.load_optimizer(task.model, self.optimizer, checkpoint.read_tensors(resumed, "optimizer"))
             checkpoint.set_rng(checkpoint.read_tensors(resumed, "rng"), world.device)
 
@@ -125,32 +137,36 @@ class Trainer(Generic[Batch]):
         task, config, totals, main = self.task, self.task.config, self.task.totals, self.world.is_main
         if self.saved and main:
             checkpoint.remove_old(storage.join(self.out, "checkpoints"), config.checkpoints.keep_last)
-        if totals.step >= task.steps and self.saved:
+        if totals.step >= task.steps and self.saved and not self.owed:
             return self.saved
         with contextlib.ExitStack() as stack:
             interrupts = stack.enter_context(deferred_interrupts())
             log = progress = None
+            outputs: list[MetricsLog | Sinks] = []
             if main:
-                log = stack.enter_context(MetricsLog(storage.join(self.out, "metrics.jsonl"), totals.step))
+                path = storage.join(self.out, "metrics.jsonl")
+                log = stack.enter_context(MetricsLog(path, totals.step, evaluated=not self.owed))
                 settings = dataclasses.asdict(config)
                 sinks = stack.enter_context(Sinks(config.log, self.out, task.title, totals.step, settings))
+                outputs = [log, sinks]
                 progress = stack.enter_context(Progress(task.title, total=task.steps - totals.step, unit="step"))
+            if self.owed:
+                self._evaluate(outputs)
             batches = stack.enter_context(contextlib.closing(task.batches(totals.step)))
             while totals.step < task.steps:
                 line, stop = self._step(batches, interrupts)
                 last = totals.step == task.steps
-                if log and (last or "skipped" in line or totals.step % config.log_every == 0):
-                    log.write(line)
-                    sinks.write(line)
-                if last or (config.heldout.every and totals.step % config.heldout.every == 0):
-                    evaluated = task.evaluate()
-                    if log and evaluated:
-                        log.write({"step": totals.step, **evaluated})
-                        sinks.write({"step": totals.step, **evaluated})
-                if last or stop or totals.step % config.checkpoints.every == 0:
-                    self.saved = self._save()
-                    if log:
-                        log.flush()
+                if last or "skipped" in line or totals.step % config.log_every == 0:
+                    for output in outputs:
+                        output.write(line)
+                evaluate = last or (config.heldout.every > 0 and totals.step % config.heldout.every == 0)
+                save = last or stop or totals.step % config.checkpoints.every == 0
+                if save:
+                    self._save(owed=evaluate)
+                if evaluate:
+                    self._evaluate(outputs)
+                if save and log:
+                    log.flush()
                 if progress:
                     progress.advance()
                 if stop and not last:
@@ -164,7 +180,7 @@ class Trainer(Generic[Batch]):
         """One optimiser step; returns its metrics and whether any process was asked to stop."""
         task, world, totals = self.task, self.world, self.task.totals
         start, waited = time.monotonic(), 0.0
-        loss, targets, counts = torch.zeros((), device=world.device), 0.0, Counter[str]()
+        terms, targets, counts = dict[str, torch.Tensor](), 0.0, Counter[str]()
         rounds = task.micro_batches(totals.step)
         for number in range(rounds):
             before = time.monotonic()
@@ -172,33 +188,37 @@ class Trainer(Generic[Batch]):
             waited += time.monotonic() - before
             with task.micro_batch(last=number + 1 == rounds):
                 summed, found, more = task.loss(batch)
-                summed.backward()
-            loss += summed.detach()
+                torch.stack([*summed.values()]).sum().backward()
+            terms = {name: terms.get(name, 0.0) + term.detach() for name, term in summed.items()}
             targets += found
             counts.update(more)
         if not task.overlapped:
             world.all_reduce_gradients(self.parameters)
-        here = [float(loss), float(targets), float(interrupts.asked), *map(float, counts.values()), *task.sums()]
-        loss_sum, all_targets, stop, *more_sums = world.sums(here)
-        all_counts, all_sums = more_sums[: len(counts)], more_sums[len(counts) :]
+        here = [targets, float(interrupts.asked), *map(float, terms.values()), *map(float, counts.values())]
+        all_targets, stop, *found_sums = world.sums([*here, *task.sums()])
+        term_sums, all_counts = found_sums[: len(terms)], found_sums[len(terms) :][: len(counts)]
+        all_sums = found_sums[len(terms) + len(counts) :]
+        in_step = {name: int(count) for name, count in zip(counts, all_counts, strict=True)}
+        task.check(in_step)
         divisor = all_targets or 1.0
         rates, norm, norms = self._update(divisor)
-        went: dict[str, Any] = {"loss": loss_sum / divisor, "gradient_norm": norm}
         if norm is None:
-            went = {"skipped": self.world.gathered(task.suspects())}
+            went: dict[str, Any] = {"skipped": world.gathered(task.suspects())}
+        else:
+            means = {name: summed / divisor for name, summed in zip(terms, term_sums, strict=True)}
+            went = {**means, "gradient_norm": norm, **({"gradient_norm_by_group": norms} if norms else {})}
         task.after_step()
         seconds = time.monotonic() - start
-        in_step = dict(zip(counts, all_counts, strict=True))
         totals.step += 1
         totals.seconds += seconds
         totals.loss = went.get("loss", totals.loss)
         for name, count in in_step.items():
-            setattr(totals, name, getattr(totals, name) + int(count))
+            setattr(totals, name, getattr(totals, name) + count)
         line = {
             "step": totals.step,
             **went,
             "learning_rate": next(iter(rates.values())),
-            **({"learning_rate_by_group": rates, "gradient_norm_by_group": norms} if len(rates) > 1 else {}),
+            **({"learning_rate_by_group": rates} if len(rates) > 1 else {}),
             **task.metrics(all_sums, seconds),
             "seconds": round(totals.seconds, 4),
             **{name: round(in_step[unit] / seconds, 1) for name, unit in task.rates.items()},
@@ -240,7 +260,7 @@ class Trainer(Generic[Batch]):
             totals.skipped += 1
         else:
             named = self.world.gathered(self.task.suspects())
-            whose = f" (not finite: the loss of {', '.join(named[:_NAMED])})" if named else ""
+            whose = f" (not finite: the loss of {', '.join(named[:NAMED])})" if named else ""
             raise FloatingPointError(
                 f"step {totals.step + 1}: the gradient's norm is {norm}, so the weights would be lost{whose}. Lower "
                 "optimizer.learning_rate, use compute.precision fp32, or let some such steps pass by skip_non_finite; "
@@ -250,20 +270,45 @@ class Trainer(Generic[Batch]):
         rates = {group["label"]: float(group["lr"]) for group in self.optimizer.param_groups}
         return rates, norm if finite else None, norms
 
-    def _save(self) -> str:
+    def _evaluate(self, outputs: Sequence[MetricsLog | Sinks]) -> None:
+        """Evaluate on held-out data and note it in the checkpoint that was written before, if this step has one.
+
+        What fails costs no step: of one process, which alone can tell that no other is elsewhere, without a checkpoint
+        either. The run then goes on with the evaluation.
+        """
+        totals, saved = self.task.totals, self.owed
+        try:
+            found = self.task.evaluate()
+        except Exception:
+            if not saved and self.world.size == 1:
+                self._save(owed=True)
+            _log.error("the held-out evaluation after step %d failed; %s is kept", totals.step, self.saved or "nothing")
+            raise
+        for output in outputs if found else ():
+            output.write({"step": totals.step, **found})
+        self.owed = False
+        if saved and self.saved and self.world.is_main:
+            storage.write_json(storage.join(self.saved, checkpoint.STATE), self._state())
+
+    def _state(self) -> dict[str, Any]:
         task = self.task
-        state = {
+        return {
             "step": task.totals.step,
             "steps": task.steps,
             "kind": task.kind,
             "identity": {"stage": task.config.result_settings(), **task.data},
             "config": dataclasses.asdict(task.config),
             "totals": dataclasses.asdict(task.totals),
+            **({"evaluation_owed": True} if self.owed else {}),
             **task.state(),
         }
-        path = checkpoint.save_checkpoint(
-            storage.join(self.out, "checkpoints"), state, task.model, self.optimizer, task.weights(), task.save_model,
-            keep_last=task.config.checkpoints.keep_last, write=self.world.is_main, device=self.world.device,
+
+    def _save(self, *, owed: bool) -> None:
+        """Write a checkpoint of this step, before its held-out evaluation if one is owed."""
+        self.owed, task = owed, self.task
+        self.saved = checkpoint.save_checkpoint(
+            storage.join(self.out, "checkpoints"), self._state(), task.model, self.optimizer, task.weights(),
+            task.save_model, keep_last=task.config.checkpoints.keep_last, write=self.world.is_main,
+            device=self.world.device,
         )  # fmt: skip
         self.world.barrier()
-        return path

@@ -18,6 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
+from mmcorpus.training.decoder import LogitShape
+
 CHUNK = 2048
 """Target tokens whose logits are held at once: 1.2 GB of fp32 at Qwen2's vocabulary."""
 
@@ -28,10 +30,11 @@ class Head:
 
     weight_VD: torch.Tensor
     bias_V: torch.Tensor | None = None
+    shape: LogitShape = dataclasses.field(default_factory=LogitShape)
 
     def logits(self, hidden_MD: torch.Tensor) -> torch.Tensor:
         """M×D → M×V."""
-        return F.linear(hidden_MD, self.weight_VD, self.bias_V)
+        return self.shape.apply(F.linear(hidden_MD, self.weight_VD, self.bias_V))
 
 
 def _chunk_losses(hidden_MD: torch.Tensor, head: Head, targets_M: torch.Tensor, z: bool) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """metrics.jsonl: one line a logged step, never doubled by a resumed run (docs/formats.md, Metrics)."""
 
 import json
+from collections.abc import Mapping
 from types import TracebackType
 from typing import IO, Any
 
@@ -14,17 +15,22 @@ class MetricsLog:
     the trainer calls at each checkpoint.
     """
 
-    def __init__(self, path: str, step: int) -> None:
-        self.path, self.step = path, step
+    def __init__(self, path: str, step: int, *, evaluated: bool = True) -> None:
+        """`step`: the checkpoint's; `evaluated`: whether the evaluation after it is known there, or is made again."""
+        self.path, self.step, self.evaluated = path, step, evaluated
         self._lines: list[dict[str, Any]] = []
         self._file: IO[str] | None = None
 
     def __enter__(self) -> "MetricsLog":
-        self._lines = [line for line in read_metrics(self.path) if line["step"] <= self.step]
+        self._lines = [line for line in read_metrics(self.path) if self._stays(line)]
         self.flush()
         if storage.is_local(self.path):
             self._file = open(storage.filesystem(self.path)[1], "a", encoding="utf-8")
         return self
+
+    def _stays(self, line: Mapping[str, Any]) -> bool:
+        of_step = "seconds" in line  # and no evaluation's
+        return line["step"] < self.step or (line["step"] == self.step and (self.evaluated or of_step))
 
     def write(self, line: dict[str, Any]) -> None:
         """Add a line."""

@@ -12,12 +12,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from mmcorpus.packing.layout import PerImage
+from mmcorpus.packing.layout import PerImage, SquareLayout
 from mmcorpus.training.attention import NAMES, Attention, attention_mask, register_varlen
 from mmcorpus.training.batch import PackedBatch
 from mmcorpus.training.config import ModelConfig, RandomLanguage
 from mmcorpus.training.config.model import layout_name
 from mmcorpus.training.connector import build_connector
+from mmcorpus.training.decoder import LogitShape, check_layers, masks
 from mmcorpus.training.loss import Head, token_losses
 from mmcorpus.training.optim import GroupConfig, grouped
 from mmcorpus.training.vision import GREY, VisionEncoder, build_vision
@@ -35,6 +36,7 @@ class VisionLanguageModel(nn.Module):
             config.connector, vision.width, language.config.hidden_size, config.layout, vision.patches
         )
         self.language: Any = language
+        self.logit_shape = LogitShape.of(language.config.to_dict())
         self.isolated = True
         self.attention: Attention = "sdpa"
         self.train_vision = True
@@ -60,7 +62,7 @@ class VisionLanguageModel(nn.Module):
     def head(self) -> Head:
         """What makes logits of the decoder's hidden states."""
         head: Any = self.language.get_output_embeddings()
-        return Head(weight_VD=head.weight, bias_V=head.bias)
+        return Head(weight_VD=head.weight, bias_V=head.bias, shape=self.logit_shape)
 
     def set_attention(self, *, isolated: bool, implementation: Attention) -> None:
         """Choose whether samples in a pack see each other, and the kernel."""
@@ -71,7 +73,9 @@ class VisionLanguageModel(nn.Module):
 
     def set_layout(self, layout: PerImage) -> None:
         """Lay images out so from now on; vectors for marks that were not there are drawn anew. Raises ValueError for
-        more tokens than there are patches, another patch size, or a connector whose weights depend on the layout."""
+        more tokens than there are patches, another patch size, or a connector whose weights depend on the layout. Of
+        squares their number of tokens is kept, as a model's config has it: they are the encoder's size."""
+        layout = layout.tokens if isinstance(layout, SquareLayout) else layout
         self._check_layout(layout)
         self.projector.set_layout(layout)
         self.config = dataclasses.replace(self.config, layout=layout)
@@ -144,15 +148,11 @@ class VisionLanguageModel(nn.Module):
         sharded ones wait for each other: a batch without images encodes one grey one, times zero."""
         size = self.vision.image_size
         grey = torch.full((1, 3, size, size), GREY, dtype=torch.uint8, device=words_BLD.device)
-        if isinstance(self.config.layout, int):
-            found = self.encode_images(grey).sum()
-        else:
-            with torch.set_grad_enabled(self.train_vision and torch.is_grad_enabled()):
-                features_QE = self.vision(grey).flatten(0, 1)
-            pool_TK = torch.zeros(1, self.projector.patches_a_token, dtype=torch.int64, device=grey.device)
-            found = self.projector(features_QE, pool_TK, torch.zeros_like(features_QE[:, 0])).sum()
-            if self.projector.marks is not None:
-                found = found + self.projector.marks.weight.sum()
+        with torch.set_grad_enabled(self.train_vision and torch.is_grad_enabled()):
+            features_NPE = self.vision(grey)
+        found = self.projector.sample(features_NPE).sum()
+        if self.projector.marks is not None:
+            found = found + self.projector.marks.weight.sum()
         return found.to(words_BLD.dtype)
 
     def hidden(self, batch: PackedBatch) -> torch.Tensor:
@@ -165,9 +165,13 @@ class VisionLanguageModel(nn.Module):
             position_ids_BL = torch.arange(length, device=batch.input_ids_BL.device).expand_as(batch.input_ids_BL)
             sample_ids_BL = batch.sample_ids_BL.clamp(max=0)  # one document; padding stays apart
             branch_ids_BL = None
+
+        def mask(window: int | None) -> Any:
+            return attention_mask(sample_ids_BL, branch_ids_BL, self.attention, position_ids_BL, window)
+
         return self.decoder(
             inputs_embeds=self.embed(batch),
-            attention_mask=attention_mask(sample_ids_BL, branch_ids_BL, self.attention),
+            attention_mask=masks(self.decoder.config, position_ids_BL.shape[1], mask),
             position_ids=position_ids_BL,
             use_cache=False,
         ).last_hidden_state
@@ -190,9 +194,10 @@ def build_language(source: str | RandomLanguage, vocabulary: int) -> Any:
     """The causal language model from a Hugging Face id, a local folder, or the sizes of a random one; weights fp32.
 
     `vocabulary` is the tokenizer's size: a random model gets that many tokens (rounded up to 64), and a pretrained one
-    with fewer rows than that is refused, since its embedding would be indexed out of range.
+    with fewer rows than that is refused, since its embedding would be indexed out of range. Raises ValueError as well
+    for one whose layers cannot be computed (`check_layers`).
     """
-    from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
     if isinstance(source, RandomLanguage):
         return Qwen2ForCausalLM(
@@ -207,6 +212,7 @@ def build_language(source: str | RandomLanguage, vocabulary: int) -> Any:
                 tie_word_embeddings=True,
             )
         )
+    check_layers(AutoConfig.from_pretrained(source, trust_remote_code=False))
     language: Any = AutoModelForCausalLM.from_pretrained(
         source, dtype=torch.float32, attn_implementation="sdpa", trust_remote_code=False
     )

@@ -19,6 +19,7 @@ from torch import nn
 
 from mmcorpus.training.config import PackCompute
 from mmcorpus.training.model import VisionLanguageModel
+from mmcorpus.training.rendezvous import join
 
 BUCKET_ELEMENTS = 32 * 2**20
 """Gradients reduced in one call: 128 MB of fp32."""
@@ -104,7 +105,7 @@ def open_world(device: str | None = None) -> Iterator[World]:
         torch.cuda.set_device(kind)
     if not dist.is_initialized():
         # Left open for the next stage in this process: gloo hangs when it is closed and opened again.
-        dist.init_process_group("nccl" if kind.startswith("cuda") else "gloo")
+        join("nccl" if kind.startswith("cuda") else "gloo")
         atexit.register(_close)
     yield World(rank=dist.get_rank(), size=dist.get_world_size(), device=torch.device(kind))
 
@@ -164,6 +165,27 @@ def synchronized(called: nn.Module, *, now: bool, reshard: bool = True) -> Itera
         called.set_is_last_backward(now)
         called.set_reshard_after_backward(now)
     yield
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Forward passes without a gradient of a model that may be sharded: in evaluation mode, and afterwards as it was.
+
+    FSDP keeps some weights whole after a forward pass (the root's, and with `reshard` false all), for a backward pass
+    that does not come here: until they are shards again, the model's parameters are not those that are trained.
+    """
+    from torch.distributed.fsdp import FSDPModule
+
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(training)
+        for module in model.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()
 
 
 def _shard(model: VisionLanguageModel, compute: PackCompute, world: World) -> None:

@@ -1,6 +1,6 @@
 """Where metrics go beside metrics.jsonl: the terminal, TensorBoard, Weights & Biases; each imported when it is used."""
 
-import hashlib
+import secrets
 import sys
 from collections.abc import Iterator, Mapping
 from types import TracebackType
@@ -95,15 +95,22 @@ class _TensorBoard:
         self._writer.close()
 
 
+def _run_id(out: str) -> str:
+    """The run's id, drawn once and kept in its folder: a resumed run goes on in the same curves, wherever the folder is
+    by then, and another run in a folder of the same path has its own."""
+    path = storage.join(out, "wandb.json")
+    if not storage.exists(path):
+        storage.write_json(path, {"id": secrets.token_hex(8)})
+    return str(storage.read_json(path)["id"])
+
+
 class _Wandb:
     def __init__(self, project: str, out: str, title: str, config: Mapping[str, Any]) -> None:
         try:
             import wandb
         except ImportError as error:
             raise ImportError(f"log.wandb needs wandb: pip install 'mmcorpus[wandb]' ({error})") from None
-        # The same folder is the same run, so that a resumed one goes on in its curves.
-        own = hashlib.blake2b(storage.filesystem(out)[1].encode(), digest_size=8).hexdigest()
-        self._run: Any = wandb.init(project=project, id=own, name=title, resume="allow", config=dict(config))
+        self._run: Any = wandb.init(project=project, id=_run_id(out), name=title, resume="allow", config=dict(config))
 
     def write(self, line: Mapping[str, Any]) -> None:
         self._run.log(dict(scalars(line)), step=line["step"])

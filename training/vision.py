@@ -4,7 +4,7 @@ Shape legend: N images or crops, C channels, H×W pixels, P patches, Q patches o
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import torch
@@ -76,7 +76,7 @@ class VisionEncoder(nn.Module):
         first: Any = models[0][0].config
         self.patch: int = first.patch_size
         """Pixels a side of a patch."""
-        self.image_size: int = getattr(first, "image_size", None) or round(first.num_patches**0.5) * first.patch_size
+        self.image_size: int = square_side(first.to_dict())
         """Pixels a side of a square image; the first encoder's own size."""
         self.patches: int = (self.image_size // self.patch) ** 2
         """Features of an image of that size."""
@@ -95,8 +95,22 @@ class VisionEncoder(nn.Module):
         """The transformer blocks of all encoders."""
         return [block for _, tower in self.towers() for block in layers_of(tower)]
 
-    def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
-        """uint8 N×3×H×W → features N×P×E. Normalised here, on the device, as each encoder's processor does."""
+    def forward(self, images_NCHW: torch.Tensor, sizes: Sequence[Size] | None = None) -> torch.Tensor:
+        """uint8 N×3×H×W → features N×P×E. Normalised here, on the device, as each encoder's processor does.
+
+        With `sizes` (see `crops`) Q×E: one call whatever there is, since of sharded encoders every device must make as
+        many calls as the others.
+        """
+        if sizes is None:
+            return self._encoded(images_NCHW)
+        parts: list[torch.Tensor] = [images_NCHW.new_zeros(0)] * len(sizes)
+        for size in dict.fromkeys(sizes):
+            (width, height), rows = size, [row for row, other in enumerate(sizes) if other == size]
+            for row, features_PE in zip(rows, self._encoded(images_NCHW[rows, :, :height, :width]), strict=True):
+                parts[row] = features_PE
+        return torch.cat(parts)
+
+    def _encoded(self, images_NCHW: torch.Tensor) -> torch.Tensor:
         found = []
         for (name, tower), depths in zip(self.towers(), self._depths, strict=True):
             found += _features(tower, FAMILIES[name.partition("_")[0]], images_NCHW, depths)
@@ -105,14 +119,13 @@ class VisionEncoder(nn.Module):
     def crops(self, images_NCHW: torch.Tensor, sizes: Sequence[Size] | None) -> torch.Tensor:
         """Crops to the features of all their patches, Q×E, crop by crop; each has the width and height of `sizes`, and
         what lies beyond is not looked at. None: all are whole."""
-        if sizes is None:
-            return self(images_NCHW).flatten(0, 1)
-        parts: list[torch.Tensor] = [images_NCHW.new_zeros(0)] * len(sizes)
-        for size in dict.fromkeys(sizes):
-            (width, height), rows = size, [row for row, other in enumerate(sizes) if other == size]
-            for row, features_PE in zip(rows, self(images_NCHW[rows, :, :height, :width]), strict=True):
-                parts[row] = features_PE
-        return torch.cat(parts)
+        return self(images_NCHW).flatten(0, 1) if sizes is None else self(images_NCHW, sizes)
+
+
+def square_side(config: Mapping[str, Any]) -> int:
+    """Pixels a side of a square image for an encoder, by its Hugging Face config as JSON has it."""
+    size = config.get("image_size")  # SigLIP 2 (NaFlex) says how many patches an image has
+    return int(size or round(config["num_patches"] ** 0.5) * config["patch_size"])
 
 
 def family_of(config: Any) -> str:

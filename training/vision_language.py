@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -17,11 +17,12 @@ from mmcorpus.packing.tokens import load_tokenizer
 from mmcorpus.training import checkpoint
 from mmcorpus.training.balance import Work, assign
 from mmcorpus.training.batch import PackedBatch
-from mmcorpus.training.certificate import certify, write_certificate
+from mmcorpus.training.begun import begun_from
+from mmcorpus.training.certificate import certify, check_decoder, write_certificate
 from mmcorpus.training.config import BatchUnit, ModelConfig, StageConfig
 from mmcorpus.training.data import Order, PackLoader, check_packs, check_whole, micro_batches
 from mmcorpus.training.heldout import heldout_loss
-from mmcorpus.training.loop import Task, Totals, Trainer
+from mmcorpus.training.loop import NAMED, Task, Totals, Trainer
 from mmcorpus.training.loss import LossBySource, weighted_sum
 from mmcorpus.training.model import VisionLanguageModel, build_model
 from mmcorpus.training.parallel import World, open_world, parallelize, synchronized
@@ -90,6 +91,7 @@ def train(
         _check_split(stage, world)
         data = {"packs": [shard["sha256"] for shard in reader.manifest["shards"]]}
         resumed = checkpoint.resumable(out, stage, data)
+        begun = begun_from(out, resumed, model, init)
         net, tokenizer = _load(resumed or init, model, reader, stage.seed)
         if "conversation" in reader.manifest.get("parameters", {}).get("sources", {}).values():
             tokenizer.chat_template = load_tokenizer(storage.join(reader.root, "tokenizer")).chat_template
@@ -103,7 +105,9 @@ def train(
                 if read is heldout or not stage.data.skip_corrupt:
                     check_whole(read)
                 _check_annotations(stage, read)
-        task = PackTask(stage, reader, heldout, data, net, tokenizer, world)
+        if resumed is None:
+            check_decoder(net, max(read.manifest["context_length"] for read in (reader, heldout) if read is not None))
+        task = PackTask(stage, reader, heldout, data, net, tokenizer, world, begun)
         if stage.certify and resumed is None:
             report = task.certified()
             if world.is_main:
@@ -119,10 +123,15 @@ def _check_split(stage: StageConfig, world: World) -> None:
 
 
 def _check_annotations(stage: StageConfig, reader: PackReader) -> None:
-    if reader.annotated and not stage.data.isolated:
+    hint = ""
+    if not stage.data.isolated:
+        hint = "leave data.isolated true"
+    elif stage.compute.attention == "varlen":
+        hint = "compute.attention varlen has no mask for that, set sdpa or flex"
+    if reader.annotated and hint:
         raise ValueError(
             f"{reader.root} has {reader.annotated:,} images with several captions, which must not see each other: "
-            f"leave data.isolated true, or pack without annotations"
+            f"{hint}, or pack without annotations"
         )
 
 
@@ -169,6 +178,7 @@ class PackTask(Task[PackedBatch]):
     model: VisionLanguageModel
     tokenizer: "PreTrainedTokenizerFast"
     world: World
+    begun: dict[str, Any] = dataclasses.field(default_factory=dict)
     totals: StageTotals = dataclasses.field(default_factory=StageTotals)
 
     rates: ClassVar[dict[str, str]] = {"tokens_per_second": "positions", "images_per_second": "images"}
@@ -181,8 +191,7 @@ class PackTask(Task[PackedBatch]):
         self.steps = config.schedule.total_steps(self.order.per_epoch, batch)
         self.by_source = LossBySource(self.reader.sources, self.world.device)
         self.step_losses = list[tuple[torch.Tensor, torch.Tensor, tuple[str, ...]]]()
-        self.step_corrupt = 0
-        self.step_penalty = 0.0
+        self.step_corrupt = list[str]()
         if config.train:
             self.model.train_groups(config.train)
         else:
@@ -219,7 +228,7 @@ class PackTask(Task[PackedBatch]):
         wanted: dict[int, None] = {}
         for step in range(self.steps):
             wanted |= dict.fromkeys(sequence for _, sequence in self.order.step(step))
-            if len(wanted) >= self.config.certify:
+            if len(wanted) >= min(self.config.certify, len(self.reader)):
                 break
         sequences = list(wanted)[: self.config.certify]
         micro, precision = self.config.data.micro_batch_sequences, self.config.compute.precision
@@ -236,14 +245,15 @@ class PackTask(Task[PackedBatch]):
             skip=self.config.data.skip_corrupt > 0,
         )
 
-    def loss(self, batch: PackedBatch) -> tuple[torch.Tensor, float, dict[str, int]]:
-        self._note_corrupt(batch.corrupt)
+    def loss(self, batch: PackedBatch) -> tuple[dict[str, torch.Tensor], float, dict[str, int]]:
+        for reason in batch.corrupt:
+            _log.warning("left out of step %d: %s", self.totals.step + 1, reason)
+        self.step_corrupt += batch.corrupt
         z = self.config.z_loss
         with self.world.autocast(self.config.compute.precision):
             batch = batch.to(self.world.device)
             found: torch.Tensor = self.called(batch, z=z > 0)
-        losses_M, penalties_M = (found[0], z * found[1]) if z else (found, found[:0])
-        self.step_penalty += float(penalties_M.detach().sum()) if z else 0.0
+        losses_M = found[0] if z else found
         self.step_flops += batch_flops(self.work, batch, self.model.vision.patches)
         self.by_source.add(losses_M, batch.sources_S[batch.samples_M])
         self.step_losses.append((losses_M.detach(), batch.samples_M, batch.uids))
@@ -254,26 +264,27 @@ class PackTask(Task[PackedBatch]):
             "broken_images": batch.broken_images,
             "corrupt_sequences": len(batch.corrupt),
         }
-        return weighted_sum(losses_M + penalties_M if z else losses_M, batch.weights_M), batch.target_weight, counts
+        terms = {"loss": weighted_sum(losses_M, batch.weights_M)}
+        if z:
+            terms["z_loss"] = z * weighted_sum(found[1], batch.weights_M)
+        return terms, batch.target_weight, counts
 
     def micro_batch(self, *, last: bool) -> contextlib.AbstractContextManager[None]:
         return synchronized(self.called, now=last, reshard=self.config.compute.reshard)
 
-    def _note_corrupt(self, reasons: Sequence[str]) -> None:
-        """Log sequences that are left out; raises PackError for one too many."""
-        most = self.config.data.skip_corrupt
-        for reason in reasons:
-            _log.warning("left out of step %d: %s", self.totals.step + 1, reason)
-        self.step_corrupt += len(reasons)
-        found = self.totals.corrupt_sequences + self.step_corrupt
-        if found > most:
-            last = f", the last: {reasons[-1]}" if reasons else ""
-            raise PackError(f"{found} sequences could not be read, more than data.skip_corrupt {most} lets pass{last}")
+    def check(self, counts: Mapping[str, int]) -> None:
+        """Raise PackError, naming them, if more sequences cannot be read than `data.skip_corrupt` lets pass."""
+        most, found = self.config.data.skip_corrupt, self.totals.corrupt_sequences + counts["corrupt_sequences"]
+        if counts["corrupt_sequences"] and found > most:
+            reasons = self.world.gathered(self.step_corrupt)
+            raise PackError(
+                f"{found} sequences could not be read, more than data.skip_corrupt {most} lets pass; those of step "
+                f"{self.totals.step + 1}: {'; '.join(reasons[:NAMED])}"
+            )
 
     def after_step(self) -> None:
         self.step_losses.clear()
-        self.step_corrupt = 0
-        self.step_penalty = 0.0
+        self.step_corrupt.clear()
         self.step_flops[:] = 0.0
 
     def suspects(self) -> list[str]:
@@ -284,17 +295,14 @@ class PackTask(Task[PackedBatch]):
         return list(found)
 
     def sums(self) -> list[float]:
-        return [*self.by_source.values(), self.step_penalty, *self.step_flops.tolist()]
+        return [*self.by_source.values(), *self.step_flops.tolist()]
 
     def metrics(self, sums: Sequence[float], seconds: float) -> dict[str, Any]:
-        *sums, penalty, useful, padded = sums
+        *sums, useful, padded = sums
         totals = {name: getattr(self.totals, name) for name in ("positions", "images", "broken_images")}
         if self.totals.corrupt_sequences:
             totals["corrupt_sequences"] = self.totals.corrupt_sequences
-        loss, by_source = self.by_source.means(sums)
-        if self.config.z_loss:
-            targets = sum(sums[len(sums) // 2 :])
-            totals |= {"loss": loss, "z_loss": penalty / max(1.0, targets)}
+        _, by_source = self.by_source.means(sums)
         used = {"mfu": useful, "mfu_padded": padded}
         shares = {name: float(f"{flops / (seconds * self.peak):.4g}") for name, flops in used.items()}
         return {"tokens": self.totals.target_tokens, **totals, **shares, **_named("loss_by_source", by_source)}
@@ -326,4 +334,4 @@ class PackTask(Task[PackedBatch]):
 
     def state(self) -> dict[str, Any]:
         chat = {"chat_template": self.tokenizer.chat_template} if self.kind == "sft" else {}
-        return {"model": dataclasses.asdict(self.model.config), **chat}
+        return {"model": dataclasses.asdict(self.model.config), "begun": self.begun, **chat}

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import itertools
 import json
+import posixpath
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -216,10 +217,12 @@ def _output(
                 digest.update(np.ascontiguousarray(array).tobytes())
     config = {"samples_per_shard": samples_per_shard, "blur": blur.scores if blur is not None else None}
     inputs = {"selected samples": digest.hexdigest(), "view": hashlib.blake2b(view, digest_size=8).hexdigest()}
+    # Of references, samples without images came last once.
+    version = "2" if any(part.shard.references for output in outputs for part in output.parts) else "1"
     return Output(
         folder=out,
         holds="resharded samples",
-        made_from=MadeFrom(config=config, inputs=inputs),
+        made_from=MadeFrom(config=config, version=version, inputs=inputs),
         earlier=("reshard.json",),
     )
 
@@ -243,7 +246,7 @@ def write_output(output: OutputShard, blur: FaceBlurring | None = None) -> dict[
                 key = f"{output.shard.name}{number:0{output.digits}d}{suffix}"
                 number += 1
                 if found is None:
-                    writer.fail(key, uid, f"not_in_tar: {part.shard.images} lacks it")
+                    writer.fail(key, uid, f"not_in_tar: {posixpath.basename(part.shard.images)} lacks it")
                     continue
                 lost = lost_images(found.meta, len(found.images)) if part.shard.references else ""
                 if lost:

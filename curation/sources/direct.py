@@ -5,6 +5,8 @@ has to be told is told once, to `mmcorpus index`.
 """
 
 import posixpath
+import sys
+import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -14,9 +16,10 @@ from mmcorpus.curation.engine.output import read_record
 from mmcorpus.curation.sources import members, rows
 from mmcorpus.curation.sources.config import IndexConfig
 from mmcorpus.curation.sources.found import Found
-from mmcorpus.curation.sources.inputs import Part, SourceError, find_inputs, parts_of
+from mmcorpus.curation.sources.inputs import Input, Part, SourceError, find_inputs, open_json
+from mmcorpus.curation.sources.json_rows import BadJson
 from mmcorpus.curation.sources.run import IndexReport, absolute, index, made_from_of
-from mmcorpus.curation.store import references, storage
+from mmcorpus.curation.store import compressed, references, storage
 from mmcorpus.curation.store.shards import VIEW_FILE, list_shards, no_shards
 
 SHARDS: Final = "shards"
@@ -85,20 +88,24 @@ def shards_of(
 def kind_of(path: str) -> Literal["pair", "conversation"]:
     """What the first rows of data are: conversations, if they have turns and no captions. Raises SourceError."""
     for one in find_inputs([path]):
-        parts = parts_of(one, 0, _LOOKED_AT)
-        if not parts:
-            continue
         try:
-            for found in islice(_read(parts[0]), _LOOKED_AT):
+            for found in islice(_first_rows(one), _LOOKED_AT):
                 if found.caption is not None or found.conversations is not None:
                     return "pair" if found.caption is not None else "conversation"
         except SourceError:  # a table without a column that a pair has
             return "conversation"
+        except (BadJson, compressed.DecodeError, tarfile.TarError, storage.Damaged):  # said where it is indexed
+            continue
     return "pair"
 
 
-def _read(part: Part) -> Iterator[Found]:
-    return (members if part.input.format in ("tar", "files") else rows).read_part(part, IndexConfig())
+def _first_rows(one: Input) -> Iterator[Found]:
+    part = Part(name="", input=one, start=0, end=sys.maxsize, rows=_LOOKED_AT)
+    if one.format in ("tar", "files"):
+        yield from members.read_part(part, IndexConfig())
+        return
+    with open_json(one) as file:
+        yield from rows.read_part(part, IndexConfig(), file)
 
 
 def _indexed_as(folder: str, path: str) -> IndexConfig | None:

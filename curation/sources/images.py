@@ -3,6 +3,7 @@
 import base64
 import binascii
 import hashlib
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -115,8 +116,13 @@ class Finder:
         try:
             base = path_below(root, self.folder) if self.folder else root
             path = path_below(base, file)
-            # As it is below the real folder, also where it was given whole.
-            file = path.removeprefix((path_below(root, "") if storage.is_local(root) else root).rstrip("/") + "/")
+            # As it is below the real folder, also where it was given whole; a link out of that keeps its own name.
+            whole = (path_below(root, "") if storage.is_local(root) else root).rstrip("/")
+            if path.startswith(f"{whole}/"):
+                file = path.removeprefix(f"{whole}/")
+            else:
+                inside, name = os.path.split(os.path.join(base, file))
+                file = os.path.relpath(os.path.join(path_below(root, inside), name), whole)
             state = state_of(path)
         except Outside as error:
             raise BadSample(OUTSIDE_ROOT, error) from None

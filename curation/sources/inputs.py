@@ -1,17 +1,22 @@
 """Which files there are, and what each is by its first bytes: tars, tables, JSON, or images beside their texts."""
 
+import contextlib
+import itertools
 import logging
+import math
+import os
 import posixpath
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, cast
 
-from mmcorpus.curation.sources.json_rows import BadJson, Layout, layout_of, ranges
+from mmcorpus.curation.sources.json_rows import BadJson, Layout, Readable, layout_of, ranges
+from mmcorpus.curation.sources.links import followed, leads_out
 from mmcorpus.curation.store import compressed, storage
 from mmcorpus.curation.store.members import IMAGE_EXTENSIONS
 from mmcorpus.curation.store.named_files import State, state_of
-from mmcorpus.curation.store.row_tables import open_table, table_kind
+from mmcorpus.curation.store.row_tables import binary_columns, open_table, table_kind
 
 Format = Literal["tar", "files", "parquet", "arrow", "json", "jsonl"]
 FORMATS: Final[dict[str, tuple[Format, ...]]] = {
@@ -22,6 +27,8 @@ _PARTS: Final = IMAGE_EXTENSIONS | {"txt", "json", "caption"}
 """Endings of the files of a sample."""
 _ABOUT: Final = frozenset({"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"})
 """JSON that says something about the data beside it."""
+_RUNS: Final = 8
+"""Into how many runs a compressed file's parts are put, at most."""
 _log = logging.getLogger(__name__)
 
 
@@ -61,14 +68,29 @@ class Part:
     rows: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Parts of one input that one worker makes, in order."""
+
+    parts: tuple[Part, ...]
+
+    @property
+    def name(self) -> str:
+        """The first shard's."""
+        return self.parts[0].name
+
+
 def find_inputs(paths: Sequence[str], formats: Sequence[Format] = ()) -> list[Input]:
     """The files that paths, folders or globs name, in order; of a folder all that is below it.
 
-    What begins with a dot or an underscore is passed over, as are tables beside a tar or a folder of the same name,
+    A link that is named is followed. One that is found is, too, where it leads to a file below the folder that was
+    named, or to a blob of the same repository of the Hugging Face cache; others are logged, and not read. What begins
+    with a dot or an underscore is passed over, as are tables beside a tar or a folder of the same name,
     which say more about its samples, and in a folder what is of no format asked for: this is logged.
 
     Raises:
-        SourceError: there is nothing, or a file that was named is of no format that is read.
+        SourceError: there is nothing, or nothing but links that lead elsewhere, or a file that was named is of no
+            format that is read.
     """
     found: list[Input] = []
     for path in paths:
@@ -95,6 +117,9 @@ def _expand(path: str, formats: Sequence[Format]) -> Iterator[Input]:
         yield from _among(path, inner, sorted(str(name) for name in fs.find(inner)), formats, named=False)
     elif fs.exists(inner):
         root = posixpath.dirname(path) or "."
+        if leads_out(root, posixpath.basename(path)):
+            inner = os.path.realpath(inner)
+            root = posixpath.dirname(inner)
         yield from _among(root, posixpath.dirname(inner), [inner], formats, named=True)
     else:
         raise SourceError(f"{path}: there is no such file or folder")
@@ -105,6 +130,7 @@ def _among(root: str, inner: str, names: list[str], formats: Sequence[Format], *
     below = [name.removeprefix(inner.rstrip("/") + "/") for name in names]
     if not named:
         below = [name for name in below if not any(part.startswith((".", "_")) for part in name.split("/"))]
+    below, elsewhere = followed(root, below)
     loose: dict[str, set[str]] = {}
     for name in below:
         folder, _, base = name.rpartition("/")
@@ -127,6 +153,12 @@ def _among(root: str, inner: str, names: list[str], formats: Sequence[Format], *
         )
     if (not formats and not chosen) or "files" in formats:
         chosen += [_folder(root, folder) for folder in sorted(loose) if not named]
+    if elsewhere:
+        more = f" and {len(elsewhere) - 5} more" if len(elsewhere) > 5 else ""
+        links = f"links that lead to nothing, or to what was not named: {', '.join(elsewhere[:5])}{more}"
+        if not chosen:
+            raise SourceError(f"{root} has {links}; name the files, or the folder that they lie in")
+        _log.warning("%s: passed over, as %s", root, links)
     if passed and named:
         raise SourceError(f"{storage.join(root, passed[0])} is {_what(kinds[passed[0]][0], formats)}")
     if passed:
@@ -156,19 +188,27 @@ def _is_part(name: str, keys: dict[str, set[str]]) -> bool:
 
 
 def _folder(root: str, folder: str) -> Input:
-    files = sample_files(storage.join(root, folder) if folder else root)
+    files = sample_files(root, folder)
     marks = sorted((name, state.size, state.modified) for name, state in files.items())
     return Input(root=root, file=folder, format="files", compression=None, identity=tuple(marks))
 
 
-def sample_files(folder: str) -> dict[str, State]:
-    """The files of samples directly in a folder, by name."""
-    fs, inner = storage.filesystem(folder)
+def sample_files(root: str, folder: str = "") -> dict[str, State]:
+    """The files of samples directly in a folder below the one that was named, by name."""
+    base = storage.join(root, folder) if folder else root
+    fs, inner = storage.filesystem(base)
     found = {}
     for info in fs.ls(inner, detail=True):
         name = posixpath.basename(str(info["name"]).rstrip("/"))
-        if info["type"] == "file" and name.rpartition(".")[2].lower() in _PARTS and not name.startswith((".", "_")):
-            found[name] = state_of(storage.join(folder, name))
+        if name.rpartition(".")[2].lower() not in _PARTS or name.startswith((".", "_")):
+            continue
+        if info.get("islink"):
+            path = storage.join(base, name)
+            is_file = not leads_out(root, storage.join(folder, name)) and os.path.isfile(storage.filesystem(path)[1])
+        else:
+            is_file = info["type"] == "file"
+        if is_file:
+            found[name] = state_of(storage.join(base, name))
     return dict(sorted(found.items()))
 
 
@@ -215,16 +255,14 @@ def parts_of(one: Input, number: int, rows: int) -> list[Part]:
     if one.format == "tar":
         spans = [(0, None, 0)]
     elif one.format == "files":
-        count = len({name.partition(".")[0] for name in sample_files(one.path)})
+        count = len({name.partition(".")[0] for name in sample_files(one.root, one.file)})
         spans = [(start, min(start + rows, count), min(rows, count - start)) for start in range(0, count, rows)]
     elif one.format in ("parquet", "arrow"):
         spans = list(_groups(one.path, rows))
     else:
-        fs, inner = storage.filesystem(one.path)
         try:
-            with fs.open(inner, "rb") as file:
-                opened, _ = compressed.decompressed(one.path, file, 0)
-                spans = list(ranges(opened, cast(Layout, one.format), rows))
+            with open_json(one) as file:
+                spans = list(ranges(cast(Readable, file), cast(Layout, one.format), rows))
         except (BadJson, compressed.DecodeError) as error:
             raise SourceError(f"{one.path}: {error}; fetch or write it again") from None
     return [
@@ -233,13 +271,36 @@ def parts_of(one: Input, number: int, rows: int) -> list[Part]:
     ]
 
 
+def in_runs(parts: Sequence[Part]) -> list[Run]:
+    """The parts of inputs, in order, as workers take them: one by one; of a compressed file many at once, because what
+    lies before a part has to be decompressed, too."""
+    runs = []
+    for one, group in itertools.groupby(parts, key=lambda part: part.input):
+        own = tuple(group)
+        size = math.ceil(len(own) / _RUNS) if one.compression else 1
+        runs += [Run(parts=own[start : start + size]) for start in range(0, len(own), size)]
+    return runs
+
+
+@contextlib.contextmanager
+def open_json(one: Input) -> Iterator[Readable | None]:
+    """An input's JSON, decompressed, for one part after the other; None for an input of another format."""
+    if one.format not in ("json", "jsonl"):
+        yield None
+        return
+    fs, inner = storage.filesystem(one.path)
+    with fs.open(inner, "rb") as file:
+        yield compressed.decompressed(one.path, file, 0)[0]
+
+
 def column_names(one: Input) -> list[str]:
-    """The columns of a table, or of the parquet beside a tar; none for others."""
+    """The columns of a table, or of the parquet beside a tar, but for those of bytes; none for others."""
     path = one.path if one.format in ("parquet", "arrow") else beside(one)
     if path is None:
         return []
     with open_table(path) as table:
-        return table.names
+        others = set(binary_columns(table.schema))
+        return [name for name in table.names if name not in others]
 
 
 def beside(one: Input) -> str | None:
@@ -248,7 +309,7 @@ def beside(one: Input) -> str | None:
     stem = base.partition(".")[0] if one.format == "tar" else base
     path = f"{one.path.removesuffix(base)}{stem}.parquet"
     there = one.format in ("tar", "files") and bool(one.file) and storage.exists(path)
-    return path if there else None
+    return path if there and not leads_out(one.root, path.removeprefix(one.root.rstrip("/") + "/")) else None
 
 
 def _groups(path: str, rows: int) -> Iterator[tuple[int, int, int]]:

@@ -20,6 +20,7 @@ from mmcorpus.curation.store import compressed, storage
 from mmcorpus.curation.store.bare import SUCCESS, read_sample
 from mmcorpus.curation.store.members import IMAGE_EXTENSIONS, image_order, own_uid, storable
 from mmcorpus.curation.store.named_files import read_range, state_of
+from mmcorpus.curation.store.row_tables import binary_columns
 from mmcorpus.curation.store.tars import is_readable, read_tar, sample_of
 
 MAX_TEXT: Final = 4 << 20
@@ -55,7 +56,7 @@ def read_part(part: Part, config: IndexConfig) -> Iterator[Found]:
         groups = _of_folder(part)
     else:
         groups = _of_stream(part) if part.input.compression else iter(_of_tar(part))
-    rows = _rows_beside(part)
+    rows = _rows_beside(part, config)
     for folder, key, files in groups:
         if not any(ending in _TEXTS or _extension(ending) in IMAGE_EXTENSIONS for ending in files):
             continue
@@ -237,7 +238,7 @@ def _of_folder(part: Part) -> Iterator[Group]:
     """The samples of a folder by name."""
     folder, root = part.input.path, part.input.root
     groups: dict[str, dict[str, _File]] = {}
-    for name, state in sample_files(folder).items():
+    for name, state in sample_files(root, part.input.file).items():
         key, ending = sample_of(name)
         path = storage.join(folder, name)
         file = storage.join(part.input.file, name) if part.input.file else name
@@ -249,13 +250,21 @@ def _of_folder(part: Part) -> Iterator[Group]:
         yield "", key, groups[key]
 
 
-def _rows_beside(part: Part) -> dict[str, dict[str, Any]]:
-    """By key, the rows of the parquet beside a tar or folder of the same name; none if there is no such file."""
+def _rows_beside(part: Part, config: IndexConfig) -> dict[str, dict[str, Any]]:
+    """By key, the rows of the parquet beside a tar or folder of the same name, without columns of bytes; none if there
+    is no such file."""
     path = beside(part.input)
     if path is None:
         return {}
-    table = storage.read_table(path)
-    if "key" not in table.column_names:
+    schema = storage.read_schema(path)
+    if "key" not in schema.names:
         return {}
+    read = {
+        "key",
+        *config.columns.values(),
+        *(name for role, names in USUAL.items() if role != "image" for name in names),
+    }
+    others = {*binary_columns(schema)} - read
+    table = storage.read_table(path, columns=[name for name in schema.names if name not in others])
     with storage.reading(path, storage.PARQUET):
         return {str(row["key"]): row for row in table.to_pylist() if row["key"] is not None}

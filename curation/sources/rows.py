@@ -6,6 +6,7 @@ parts name their images, img2dataset's parquet (`jpg`, `caption`), PixMo-Cap (`i
 """
 
 import json
+import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
@@ -16,31 +17,29 @@ from mmcorpus.curation.download.list_columns import BadValue, caption_text
 from mmcorpus.curation.sources.config import USUAL, IndexConfig
 from mmcorpus.curation.sources.found import BAD_CAPTION, BAD_IMAGE, BAD_ROW, BadSample, Found, FoundImage, Where
 from mmcorpus.curation.sources.inputs import Part, SourceError
-from mmcorpus.curation.sources.json_rows import Layout, read_rows
+from mmcorpus.curation.sources.json_rows import Layout, Readable, read_rows
 from mmcorpus.curation.sources.parts import conversation_images, marks_image
-from mmcorpus.curation.store import compressed, storage
 from mmcorpus.curation.store.bare import SUCCESS
 from mmcorpus.curation.store.members import own_uid
 from mmcorpus.curation.store.named_files import state_of
-from mmcorpus.curation.store.row_tables import image_values, open_table, rows_of
+from mmcorpus.curation.store.row_tables import binary_columns, image_values, open_table, rows_of
+
+_log = logging.getLogger(__name__)
 
 
-def read_part(part: Part, config: IndexConfig) -> Iterator[Found]:
-    """The rows of a part of a table or of JSON.
+def read_part(part: Part, config: IndexConfig, file: Readable | None) -> Iterator[Found]:
+    """The rows of a part of a table, or of JSON, whose file is open (`inputs.open_json`).
 
     Raises:
         SourceError: the file has no column that could be a sample's.
         storage.Damaged: it cannot be read.
     """
-    if part.input.format in ("parquet", "arrow"):
+    if file is None:
         yield from _of_table(part, config)
         return
-    fs, inner = storage.filesystem(part.input.path)
-    with fs.open(inner, "rb") as file:
-        opened, _ = compressed.decompressed(part.input.path, file, 0)
-        layout = cast(Layout, part.input.format)
-        for row in read_rows(opened, layout, (part.start, part.end or 0, part.rows)):
-            yield Found(error=f"{BAD_ROW}: {row}") if isinstance(row, str) else _tried(row, config)
+    layout = cast(Layout, part.input.format)
+    for row in read_rows(file, layout, (part.start, part.end or 0, part.rows)):
+        yield Found(error=f"{BAD_ROW}: {row}") if isinstance(row, str) else _tried(row, config)
 
 
 def _of_table(part: Part, config: IndexConfig) -> Iterator[Found]:
@@ -48,7 +47,14 @@ def _of_table(part: Part, config: IndexConfig) -> Iterator[Found]:
     with open_table(path) as table:
         chosen = _columns(path, table.schema, config)
         state = state_of(path)
-        for number, row in rows_of(table, table.names, part.start, part.end):
+        used = [name for names in chosen.values() for name in names]
+        others = [name for name in binary_columns(table.schema) if name not in used]
+        if others and part.start == 0:
+            _log.warning(
+                "%s: no part of the samples, as columns of bytes that no `columns` names: %s", path, ", ".join(others)
+            )
+        wanted = [name for name in table.names if name not in others]
+        for number, row in rows_of(table, wanted, part.start, part.end):
             if isinstance(row, str):
                 yield Found(error=f"{BAD_ROW}: {row}")
                 continue
@@ -200,9 +206,14 @@ def _text(value: Any) -> str | None:
 
 
 def _plain(row: Mapping[str, Any], used: Sequence[str]) -> dict[str, Any]:
-    """The other columns, but bytes, and numbers that are none."""
+    """The other columns, but images, text that is no UTF-8, and numbers that are none."""
     return {
         name: value
         for name, value in row.items()
-        if name not in used and not isinstance(value, bytes) and not (isinstance(value, float) and math.isnan(value))
+        if name not in used and not _holds_bytes(value) and not (isinstance(value, float) and math.isnan(value))
     }
+
+
+def _holds_bytes(value: Any) -> bool:
+    inside = value.values() if isinstance(value, Mapping) else value
+    return isinstance(value, bytes) or (isinstance(value, list | tuple | Mapping) and any(map(_holds_bytes, inside)))

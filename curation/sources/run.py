@@ -20,8 +20,17 @@ from mmcorpus.curation.engine.made_from import MadeFrom, digest, plain
 from mmcorpus.curation.engine.output import Output
 from mmcorpus.curation.sources.config import IndexConfig
 from mmcorpus.curation.sources.found import IMAGE_URL, LISTED_TWICE
-from mmcorpus.curation.sources.inputs import Format, Input, Part, SourceError, column_names, find_inputs, parts_of
-from mmcorpus.curation.sources.shard import ADDRESS, COLUMNS, FAILED, IndexPart, columns_of, dropped
+from mmcorpus.curation.sources.inputs import (
+    Format,
+    Input,
+    Part,
+    SourceError,
+    column_names,
+    find_inputs,
+    in_runs,
+    parts_of,
+)
+from mmcorpus.curation.sources.shard import ADDRESS, COLUMNS, FAILED, IndexRun, columns_of, dropped
 from mmcorpus.curation.store import ledger, references, storage, uid_arrays
 from mmcorpus.curation.store.shards import SUCCESS, Shard, commit_shard, list_shards, read_rows
 from mmcorpus.filters.secrets import masked
@@ -110,11 +119,13 @@ def index(
     )  # fmt: skip
     failed = {name: str(failure.message) for name, failure in split.failed.items()}
     parts: list[Part] = [part for outcome in split.outcomes if outcome.result for part in outcome.result["parts"]]
-    make = IndexPart(config=config, out=out, roots=roots, image_root=image_root)
-    ran = run_pending(
-        lambda: make, parts, committed=[shard.name for shard in list_shards(out)], title="index", aside=out, **spread
-    )
+    make = IndexRun(config=config, out=out, roots=roots, image_root=image_root)
     of_shard = {part.name: part.input.path for part in parts}
+    runs, there = in_runs(parts), {shard.name for shard in list_shards(out)}
+    ran = run_pending(
+        lambda: make, runs, committed=[run.name for run in runs if all(part.name in there for part in run.parts)],
+        title="index", size=lambda run: len(run.parts), aside=out, **spread,
+    )  # fmt: skip
     failed |= {of_shard[name]: str(failure.message) for name, failure in ran.failed.items()}
     _drop_repeated(out)
     return _report(out, out_ledger, found, of_shard, failed)
@@ -193,6 +204,7 @@ def _mark_repeated(shard: Shard, places: Any) -> None:
             values[place] = value
         rows = rows.set_column(rows.column_names.index(name), name, pa.array(values, pa.string()))
     more = {name: stats[name] for name in ("copied", "copied_bytes")}
+    storage.remove(shard.stats)  # so that a kill before the new ones leaves a shard that is made again
     commit_shard(shard, rows, failures=(FAILED,), **more)
 
 

@@ -24,7 +24,8 @@ from mmcorpus.curation.sources.found import (
     Found,
 )
 from mmcorpus.curation.sources.images import Finder, KnownImage
-from mmcorpus.curation.sources.inputs import Part
+from mmcorpus.curation.sources.inputs import Part, Run, open_json
+from mmcorpus.curation.sources.json_rows import Readable
 from mmcorpus.curation.sources.parts import conversation_images
 from mmcorpus.curation.store import references, storage
 from mmcorpus.curation.store.bare import column_of
@@ -49,8 +50,8 @@ first one's, `widths` and `heights` all; sizes are of the image as it is shown."
 
 
 @dataclass(frozen=True, kw_only=True)
-class IndexPart:
-    """Makes a part's shard; picklable."""
+class IndexRun:
+    """Makes the shards of a run of parts; picklable."""
 
     config: IndexConfig
     out: str
@@ -58,9 +59,18 @@ class IndexPart:
     """Of `references.json`."""
     image_root: str | None
 
-    def __call__(self, part: Part) -> dict[str, Any]:
-        """Commit the shard; returns how many of its rows are `kept`, and the others by their codes."""
-        shard = Shard(root=self.out, name=part.name, references=True)
+    def __call__(self, run: Run) -> dict[str, Any]:
+        """Commit the shards that are not there yet; returns how many of their rows are `kept`, and the others by their
+        codes."""
+        counts: Counter[str] = Counter()
+        with open_json(run.parts[0].input) as file:
+            for part in run.parts:
+                shard = Shard(root=self.out, name=part.name, references=True)
+                if not storage.exists(shard.stats):
+                    counts.update(self._make(shard, part, file))
+        return dict(counts)
+
+    def _make(self, shard: Shard, part: Part, file: Readable | None) -> dict[str, int]:
         own = posixpath.dirname(part.input.file)
         where = (part.input.root, own) if self.image_root is None else (self.image_root, "")
         finder = Finder(root=where[0], folder=where[1], strip=self.config.strip)
@@ -69,7 +79,7 @@ class IndexPart:
         taken: set[str] = set()
         copies = _Copies(shard)
         with copies:
-            for number, found in enumerate(self._read(part)):
+            for number, found in enumerate(self._read(part, file)):
                 key = f"{part.name}{number:07d}"
                 row, images = self._row(found, key, finder)
                 if row["status"] == SUCCESS and row["uid"] in taken:
@@ -85,10 +95,10 @@ class IndexPart:
         drops = {code: count for code, count in stats["status_dict"].items() if code != SUCCESS}
         return {"kept": stats["successes"], **drops}
 
-    def _read(self, part: Part) -> Iterator[Found]:
+    def _read(self, part: Part, file: Readable | None) -> Iterator[Found]:
         if part.input.format in ("tar", "files"):
             return members.read_part(part, self.config)
-        return rows.read_part(part, self.config)
+        return rows.read_part(part, self.config, file)
 
     def _row(self, found: Found, key: str, finder: Finder) -> tuple[dict[str, Any], list[KnownImage]]:
         """A row of the shard, and the images of one that is a sample."""

@@ -3,9 +3,12 @@
 import functools
 import os
 import posixpath
-from typing import NamedTuple
+import re
+from typing import Final, NamedTuple
 
 from mmcorpus.curation.store import storage
+
+_SNAPSHOT: Final = re.compile(r"(.*/(?:datasets|models|spaces)--[^/]+)/snapshots(?:/|\Z)")
 
 
 class Outside(ValueError):
@@ -31,7 +34,10 @@ def state_of(path: str) -> State:
 
 
 def path_below(root: str, file: str) -> str:
-    """The path of a file below a folder. Raises Outside for one that leads out of it."""
+    """The path of a file below a folder, links followed. Raises Outside for one that leads out of it.
+
+    A snapshot of the Hugging Face cache (`datasets--…/snapshots/REVISION`) has its files in the blobs beside it.
+    """
     if "\0" in file:
         raise Outside(f"{file!r} is no path")
     if storage.is_local(root):
@@ -40,7 +46,7 @@ def path_below(root: str, file: str) -> str:
         real = os.path.join(_real_folder(root, inside), base)
         if base in ("", ".", "..") or os.path.islink(real):
             real = os.path.realpath(real)
-        if real != folder and not real.startswith(folder.rstrip("/") + "/"):
+        if real != folder and not real.startswith(folder.rstrip("/") + "/") and not _is_blob(folder, real):
             raise Outside(f"{file!r} leads out of {root}")
         return real
     inner = posixpath.normpath(file)
@@ -83,6 +89,11 @@ def read_range(path: str, offset: int, size: int) -> bytes:
 def is_plain(path: str) -> bool:
     """Whether a path is the operating system's own; a tenth of the time of asking fsspec."""
     return "://" not in path and "::" not in path
+
+
+def _is_blob(folder: str, real: str) -> bool:
+    snapshot = _SNAPSHOT.match(folder)
+    return snapshot is not None and real.startswith(f"{snapshot[1]}/blobs/")
 
 
 @functools.lru_cache(maxsize=4096)

@@ -10,12 +10,16 @@ shard's own `00000.tar`, and are ranges of it.
 absolute path nor a symbolic link leads out. A file of another size or time than when it was indexed is not read.
 """
 
+import collections
+import contextlib
+import errno
 import functools
 import itertools
 import logging
 import os
 import tempfile
 import threading
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import IO, Any, Final, NamedTuple
 
@@ -48,6 +52,10 @@ SCHEMA: Final = pa.schema(
 MISSING_IMAGE: Final = "missing_image"
 _SPAN: Final = 8 << 20
 """Bytes that are asked of a remote file at once, of images that lie close to each other."""
+_SURE: Final = 10.0
+"""Seconds for which a file that was as it was indexed is taken to be so."""
+_PASSING: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN, errno.EINTR})
+"""What is the matter with this process or machine, and not with a file."""
 _log = logging.getLogger(__name__)
 
 
@@ -58,11 +66,13 @@ def lost_images(row: Mapping[str, Any], there: int) -> str:
 
 
 class Moved(LookupError):
-    """A file that references speak of is gone or has changed; its text says which, and what to do."""
+    """A file that references speak of is gone, has changed, or cannot be read; its text says which, and what to do."""
 
-    def __init__(self, path: str, what: str, file: str) -> None:
-        """path: of the file, which `what` is said of; file: below the folder that was named."""
+    def __init__(self, path: str, what: str, file: str, *, shared: bool = False) -> None:
+        """path: of the file, which `what` is said of; file: below the folder that was named; `shared`: many images lie
+        in it."""
         super().__init__(path, what, file)
+        self.shared = shared
         self.brief = f"{file} {what}"
         """The text without the folder, the same wherever that lies."""
 
@@ -114,8 +124,6 @@ class References:
     def __init__(self, folder: str, name: str) -> None:
         """Read the table. Raises storage.Damaged, FileNotFoundError."""
         self.path = images_path(folder, name)
-        self.damage = ""
-        """What is wrong with a file that holds many of its images; empty if nothing was seen."""
         self._folder, self._roots = folder, read_roots(folder)
         table = storage.read_table(self.path, columns=SCHEMA.names)
         with storage.reading(self.path, storage.PARQUET):
@@ -124,19 +132,15 @@ class References:
         self._by_key: dict[str, list[int]] = {}
         for index, key in enumerate(self._keys):
             self._by_key.setdefault(key, []).append(index)
-        self._wrong: dict[str, str] = {}
-        self._seen: set[str] = set()
+        self._right: dict[str, float] = {}
+        """By path, until when a file need not be looked at again."""
         self._lock = threading.Lock()
-        self._spool: dict[int, tuple[int, int]] | None = None
-        self._spooled: IO[bytes] | None = None
+        self._spool: dict[int, tuple[int, int]] = {}
+        self._spooled: set[str] = set()
+        self._spool_file: IO[bytes] | None = None
 
     def __len__(self) -> int:
         return len(self._keys)
-
-    @property
-    def outdated(self) -> bool:
-        """Whether a file was found to be gone or changed, which may have been mended."""
-        return bool(self._wrong)
 
     def keyed(self) -> Iterator[str]:
         """The samples that have images."""
@@ -210,39 +214,42 @@ class References:
             return error
 
     def _of_table(self, places: Sequence[Place]) -> Iterator[tuple[Place, bytes | Moved]]:
+        left = collections.deque(places)
+        path, columns = left[0].path, left[0].columns
         try:
-            self._check(places[0])
+            self._check(left[0])
+            with _naming(left[0]):
+                for row, images in images_of_rows(path, columns, [place.row or 0 for place in places]):
+                    while left and left[0].row == row:
+                        place = left.popleft()
+                        data = images[place.item] if place.item is not None and place.item < len(images) else None
+                        yield place, _lacking(place) if data is None else data
         except Moved as error:
-            yield from ((place, error) for place in places)
-            return
-        waiting = iter(places)
-        place = next(waiting, None)
-        for row, images in images_of_rows(places[0].path, places[0].columns, [one.row or 0 for one in places]):
-            while place is not None and place.row == row:
-                data = images[place.item] if place.item is not None and place.item < len(images) else None
-                yield place, Moved(place.path, f"has no such image in row {row}", place.file) if data is None else data
-                place = next(waiting, None)
+            yield from ((place, error) for place in left)
+        else:
+            yield from ((place, _lacking(place)) for place in left)
 
     def _of_remote(self, places: Sequence[Place]) -> Iterator[tuple[Place, bytes | Moved]]:
-        try:
-            self._check(places[0])
-        except Moved as error:
-            yield from ((place, error) for place in places)
-            return
         rest = list(places)
-        while rest:
-            start = rest[0].offset or 0
-            taken, end = 0, start
-            for place in rest:
-                stop = (place.offset or 0) + (place.size or 0)
-                if taken and not (end <= (place.offset or 0) and stop - start <= _SPAN):
-                    break
-                taken, end = taken + 1, stop
-            data = storage.read_bytes(rest[0].path, start, end)
-            for place in rest[:taken]:
-                own = (place.offset or 0) - start
-                yield place, data[own : own + (place.size or 0)]
-            rest = rest[taken:]
+        try:
+            self._check(rest[0])
+            while rest:
+                start = rest[0].offset or 0
+                taken, end = 0, start
+                for place in rest:
+                    stop = (place.offset or 0) + (place.size or 0)
+                    if taken and not (end <= (place.offset or 0) and stop - start <= _SPAN):
+                        break
+                    taken, end = taken + 1, stop
+                with _naming(rest[0]):
+                    data = storage.read_bytes(rest[0].path, start, end)
+                chosen, rest = rest[:taken], rest[taken:]
+                for place in chosen:
+                    own = (place.offset or 0) - start
+                    found = data[own : own + (place.size or 0)]
+                    yield place, found if len(found) == place.size else _ending(place)
+        except Moved as error:
+            yield from ((place, error) for place in rest)
 
     def _place(self, index: int) -> Place:
         row = {name: values[index] for name, values in self._rows.items()}
@@ -263,16 +270,14 @@ class References:
         )  # fmt: skip
 
     def _check(self, place: Place) -> None:
-        """Raises Moved for a file that is not as it was indexed; asked once a file."""
-        if place.path not in self._seen:
-            self._seen.add(place.path)
-            wrong = _difference(place)
+        """Raises Moved for a file that is not as it was indexed: at every reading, until it is mended."""
+        now = time.monotonic()
+        if now >= self._right.get(place.path, 0.0):
+            with _naming(place):
+                wrong = _difference(place)
             if wrong:
-                self._wrong[place.path] = wrong
-                if not place.alone:
-                    self.damage = f"{place.path} {wrong}"
-        if place.path in self._wrong:
-            raise Moved(place.path, self._wrong[place.path], place.file)
+                raise Moved(place.path, wrong, place.file, shared=not place.alone)
+            self._right[place.path] = now + _SURE
 
     def _read(self, place: Place) -> bytes:
         if place.alone and place.state is not None and (whole := read_whole(place.path, place.state)) is not None:
@@ -280,37 +285,65 @@ class References:
         self._check(place)
         if place.row is not None:
             return self._from_spool(place)
-        size, offset = place.size or 0, place.offset or 0
-        data = read_range(place.path, offset, size)
-        if len(data) != size:
-            raise Moved(place.path, f"ends inside the image of sample {place.key}", place.file)
+        with _naming(place):
+            data = read_range(place.path, place.offset or 0, place.size or 0)
+        if len(data) != place.size:
+            raise _ending(place)
         return data
 
     def _from_spool(self, place: Place) -> bytes:
         """An image of a table, which is read but once: a temporary file keeps its images while they are needed."""
         with self._lock:
-            if self._spool is None:
-                self._fill_spool()
-        assert self._spool is not None
-        assert self._spooled is not None
+            if place.path not in self._spooled:
+                self._fill_spool(place.path)
         found = self._spool.get(self._by_key[place.key][0] + place.number)
         if found is None:
-            raise Moved(place.path, f"has no such image in row {place.row}", place.file)
-        return os.pread(self._spooled.fileno(), found[1], found[0])
+            raise _lacking(place)
+        assert self._spool_file is not None
+        return os.pread(self._spool_file.fileno(), found[1], found[0])
 
-    def _fill_spool(self) -> None:
-        spool: dict[int, tuple[int, int]] = {}
-        file = tempfile.TemporaryFile()  # noqa: SIM115 - stays open as long as these references
-        indices = [index for index in range(len(self)) if self._rows["row"][index] is not None]
-        at = 0
+    def _fill_spool(self, path: str) -> None:
+        """Keep the images of a table. Raises Moved, and is tried again then."""
+        if self._spool_file is None:
+            self._spool_file = tempfile.TemporaryFile()  # noqa: SIM115 - stays open as long as these references
+        file, spool = self._spool_file, {}
+        in_tables = (index for index, row in enumerate(self._rows["row"]) if row is not None)
+        indices = [index for index in in_tables if self._place(index).path == path]
         with storage.naming_full_disk(tempfile.gettempdir()):
-            for index, (_, data) in zip(indices, self._in_order(indices), strict=False):
-                if not isinstance(data, Moved):
+            for index, (_, data) in zip(indices, self._in_order(indices), strict=True):
+                if isinstance(data, bytes):
+                    spool[index] = file.tell(), len(data)
                     file.write(data)
-                    spool[index] = at, len(data)
-                    at += len(data)
+                elif data.shared:
+                    raise data
             file.flush()
-        self._spool, self._spooled = spool, file
+        self._spool |= spool
+        self._spooled.add(path)
+
+
+def _lacking(place: Place) -> Moved:
+    return Moved(place.path, f"has no such image in row {place.row}", place.file)
+
+
+def _ending(place: Place) -> Moved:
+    return Moved(place.path, f"ends inside the image of sample {place.key}", place.file)
+
+
+@contextlib.contextmanager
+def _naming(place: Place) -> Iterator[None]:
+    """A file that cannot be read in this block has Moved. What may pass by itself, as the way to a store, stays as it
+    is."""
+    try:
+        yield
+    except (ConnectionError, TimeoutError):
+        raise
+    except OSError as error:
+        named = isinstance(error, FileNotFoundError | PermissionError)
+        if not named and (error.errno is None or error.errno in _PASSING):
+            raise
+        why = error.strerror or error
+        what = f"cannot be read: {why}; mend it, or index again"
+        raise Moved(place.path, what, place.file, shared=not place.alone) from None
 
 
 @functools.lru_cache(maxsize=4096)
@@ -340,12 +373,7 @@ def _open(folder: str, name: str, version: str) -> References:
 
 
 def open_references(folder: str, name: str) -> References:
-    """A shard's references; recently opened ones are kept, as long as no file was found to be gone or changed."""
+    """A shard's references; recently opened ones are kept."""
     fs, inner = storage.filesystem(images_path(folder, name))
     fs.invalidate_cache()
-    version = str(fs.ukey(inner))
-    found = _open(folder, name, version)
-    if found.outdated:
-        _open.cache_clear()
-        found = _open(folder, name, version)
-    return found
+    return _open(folder, name, str(fs.ukey(inner)))

@@ -50,6 +50,19 @@ def table_kind(head: bytes) -> str | None:
     return None
 
 
+def binary_columns(schema: pa.Schema) -> list[str]:
+    """The columns that are bytes or have bytes in them, as images are."""
+    return [field.name for field in schema if _has_bytes(field.type)]
+
+
+def _has_bytes(kind: Any) -> bool:
+    if pa.types.is_dictionary(kind):
+        return _has_bytes(kind.value_type)
+    tests = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view, pa.types.is_fixed_size_binary)
+    inside = (kind.field(number).type for number in range(kind.num_fields))
+    return any(test(kind) for test in tests) or any(map(_has_bytes, inside))
+
+
 @contextlib.contextmanager
 def open_table(path: str) -> Iterator[RowTable]:
     """A parquet or Arrow file. Raises storage.Damaged for one that cannot be read, in the block too."""
@@ -142,6 +155,8 @@ def _cells(
                 rows = zip(*values, strict=True) if values else itertools.repeat((), last - first_row)
                 yield from enumerate(rows, start + first_row)
             start += len(batch)
+            if end is not None and start >= end:
+                return
 
 
 def _pieces(sizes: Any, first: int, end: int) -> Iterator[tuple[int, int]]:

@@ -10,8 +10,10 @@ So is a folder of shards whose images lie in files of others (`curation/store/re
 """
 
 import contextlib
+import heapq
 import io
 import json
+import operator
 import os
 import posixpath
 import re
@@ -187,15 +189,23 @@ def read_samples(shard: Shard, uids: Collection[str] | None = None) -> Iterator[
 
 
 def _read_references(shard: Shard, uids: Collection[str] | None) -> Iterator[Sample]:
-    """The samples of a shard of references: those with images in the order in which these lie, then the others."""
+    """The samples of a shard of references in the order of its rows, which is that of their images."""
     rows = read_rows(shard)
     with storage.reading(shard.parquet, storage.PARQUET):
         kept = rows.filter(pc.equal(rows["status"], SUCCESS)).to_pylist()
     wanted = {row["key"]: row for row in kept if uids is None or row["uid"] in uids}
-    for key, images in references.References(shard.root, shard.name).samples(wanted.keys()) if wanted else ():
+    if not wanted:
+        return
+    lying = references.References(shard.root, shard.name)
+    places = {key: place for place, key in enumerate(wanted)}
+    with_images = ((places[key], key, images) for key, images in lying.samples(wanted.keys()))
+    having = set(lying.keyed())
+    without: Iterator[tuple[int, str, list[tuple[str, bytes]]]] = (
+        (place, key, []) for key, place in places.items() if key not in having
+    )
+    for _, key, images in heapq.merge(with_images, without, key=operator.itemgetter(0)):
         encoded = tuple(EncodedImage(extension=extension, data=data) for extension, data in images)
-        yield _viewed(wanted.pop(key), encoded)
-    yield from (_viewed(row, ()) for row in wanted.values())
+        yield _viewed(wanted[key], encoded)
 
 
 def _rows_by_key(shard: Shard) -> dict[str, dict[str, Any]]:

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.shards import EncodedImage, Shard, read_schema
 from mmcorpus.packing.export.items import Item, Kind, document_parts, kind_of, plain_json
-from mmcorpus.packing.export.run import Exporter
+from mmcorpus.packing.export.run import ItemExporter
 
 DATA: Final = "data"
 CARD: Final = "README.md"
@@ -42,11 +42,12 @@ _COLUMNS: Final[dict[Kind, dict[str, Any]]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class ParquetExporter(Exporter):
+class ParquetExporter(ItemExporter):
     """Writes it."""
 
     kind: ClassVar[str] = "parquet"
     holds: ClassVar[frozenset[Kind]] = frozenset({"pair", "conversation", "document", "text"})
+    version: ClassVar[str] = "2"  # images without a mark open the first question
 
     schema: pa.Schema | None = field(default=None, repr=False)
     """Of the files, known once the shards have been seen (`prepare`)."""

@@ -3,25 +3,23 @@
 import itertools
 import json
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 import pyarrow as pa
 import pyarrow.compute
 
-from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.references import MISSING_IMAGE, lost_images
 from mmcorpus.curation.store.shards import SUCCESS, EncodedImage, Sample, Shard, read_rows, read_samples, read_schema
 from mmcorpus.curation.store.views import Nodes, read_kept
-from mmcorpus.packing.turns import IMAGE_MARK, parse_conversation
+from mmcorpus.packing.turns import IMAGE_MARK, count_marks, parse_conversation, with_marks
 
 pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 
 Kind = Literal["pair", "conversation", "document", "text"]
 LLAVA_ROLES: Final = {"user": "human", "assistant": "gpt", "system": "system"}
 BAD_CONVERSATION: Final = "bad_conversation"
-_AT_A_TIME: Final = 256
 _OF_SHARDS: Final = frozenset({"uid", "key", "caption", "conversations", "nodes", "status", "error_message", "copy"})
 """Of a sample's row, what is told in another place, or is of its shard alone."""
 
@@ -56,9 +54,12 @@ class Item:
             yield f"{self.key}{place}.{image.extension}", image
 
     def llava(self) -> list[dict[str, str]]:
-        """The turns as LLaVA writes them. A caption is the answer to its image."""
+        """The turns as LLaVA writes them: where none marks the images, these open the first question, as they are
+        packed. A caption is the answer to its image."""
         if self.kind == "conversation":
-            return [{"from": LLAVA_ROLES[role], "value": text} for role, text in self.turns]
+            turns = list(self.turns)
+            marked = turns if count_marks(turns) else with_marks(turns, len(self.images))
+            return [{"from": LLAVA_ROLES[role], "value": text} for role, text in marked]
         asked = "\n".join([IMAGE_MARK] * len(self.images))
         return [{"from": "human", "value": asked}, {"from": "gpt", "value": self.caption or ""}]
 
@@ -89,7 +90,7 @@ def read_items(shard: Shard, counts: Mapping[str, int]) -> Iterator[Item | tuple
     nodes = {row["uid"]: found for row, found in read_kept(shard, counts)} if has_nodes else {}
     rows = _rows(shard, counts)
     left = dict(counts)
-    for sample in _in_order(shard, list(rows)):
+    for sample in read_samples(shard, set(rows)):
         times = left.pop(sample.uid, 0)  # a uid that stands twice in a tar is taken once
         if not times:
             continue
@@ -107,18 +108,6 @@ def read_items(shard: Shard, counts: Mapping[str, int]) -> Iterator[Item | tuple
             yield Item(uid=sample.uid, copy=copy, row=row, **fields)
     if left:
         raise OSError(f"{shard.tar} lacks {len(left):,} samples of its rows, e.g. {next(iter(left))}")
-
-
-def _in_order(shard: Shard, uids: Sequence[str]) -> Iterator[Sample]:
-    """Some samples in the order of the shard's rows, which is its tar's; a shard without one reads its samples from
-    where they lie, so that some are asked for at a time."""
-    if shard.level or storage.exists(shard.tar):
-        yield from read_samples(shard, set(uids))
-        return
-    for first in range(0, len(uids), _AT_A_TIME):
-        some = uids[first : first + _AT_A_TIME]
-        found = {sample.uid: sample for sample in read_samples(shard, set(some))}
-        yield from (found[uid] for uid in some if uid in found)
 
 
 def _rows(shard: Shard, uids: Collection[str]) -> dict[str, dict[str, Any]]:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final
 
 from mmcorpus.curation.store import storage
 from mmcorpus.packing.export.items import Item, Kind, plain_json
-from mmcorpus.packing.export.run import Exporter
+from mmcorpus.packing.export.run import ItemExporter
 
 LIST: Final = "llava.json"
 _SAID: Final = frozenset({"id", "image", "images", "widths", "heights", "uid"})
@@ -20,12 +20,12 @@ _SAID: Final = frozenset({"id", "image", "images", "widths", "heights", "uid"})
 
 
 @dataclass(frozen=True, kw_only=True)
-class LlavaExporter(Exporter):
+class LlavaExporter(ItemExporter):
     """Writes them."""
 
     kind: ClassVar[str] = "llava"
-    version: ClassVar[str] = "2"  # no count under `images`, which readers take for the images
     holds: ClassVar[frozenset[Kind]] = frozenset({"pair", "conversation"})
+    version: ClassVar[str] = "2"  # no count under `images`; images without a mark open the first question
 
     def write(self, out: str, name: str, items: Iterator[Item]) -> None:
         lines = []

@@ -2,6 +2,8 @@
 
 `input_ids` (int32, each image one -200), `labels` (the same length: -100 where nothing is to be learned, as everybody's
 losses ignore), `images`, and of each sample `uids`, `sources`, `lengths`, `token_counts`, `image_counts`, `loss_spans`.
+Where targets have weights there are `weights`, too (float32, as long as `labels`): what each loss is multiplied by, 0
+where nothing is to be learned.
 """
 
 from collections.abc import Iterator
@@ -9,6 +11,7 @@ from functools import partial
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from mmcorpus.curation.engine.items import run_pending
@@ -18,7 +21,8 @@ from mmcorpus.curation.store import storage
 from mmcorpus.packing.export.huggingface import DATA, IMAGE, struct, with_features, write_card, write_rows
 from mmcorpus.packing.export.run import DONE, ExportReport
 from mmcorpus.packing.packs import PackReader
-from mmcorpus.packing.pickles import labels_of
+from mmcorpus.packing.pickles import IGNORED, labels_of
+from mmcorpus.packing.sequence import PackedSequence
 
 _INTS: Final = pa.list_(pa.int32())
 SCHEMA: Final = pa.schema(
@@ -35,6 +39,8 @@ SCHEMA: Final = pa.schema(
         "loss_spans": pa.list_(pa.list_(_INTS)),
     }
 )
+WEIGHTS: Final = pa.field("weights", pa.list_(pa.float32()))
+"""Of packs whose targets have weights."""
 
 
 def export_packs(packs: str, out: str, *, workers: int | None = None) -> ExportReport:
@@ -56,7 +62,8 @@ def export_packs(packs: str, out: str, *, workers: int | None = None) -> ExportR
         folder=out,
         holds="an export (packs)",
         made_from=MadeFrom(
-            config={"kind": "packs"}, inputs={"packs": digest([shard["sha256"] for shard in reader.manifest["shards"]])}
+            config={"kind": "packs"} | ({"weights": True} if _weighted(reader) else {}),
+            inputs={"packs": digest([shard["sha256"] for shard in reader.manifest["shards"]])},
         ),
     )
     committed = {name.removesuffix(".json") for name in storage.list_names(storage.join(out, DONE))}
@@ -74,6 +81,19 @@ def export_packs(packs: str, out: str, *, workers: int | None = None) -> ExportR
     )  # fmt: skip
 
 
+def _weighted(reader: PackReader) -> bool:
+    return bool(reader.manifest["counts"].get("weighted"))
+
+
+def _weights(packed: PackedSequence, labels: npt.NDArray[np.integer]) -> npt.NDArray[np.float32]:
+    """The weight of each label's loss, shape (tokens,)."""
+    weights = (labels != IGNORED).astype(np.float32)
+    for spans, own in zip(packed.loss_spans, packed.weights, strict=bool(packed.weights)):
+        for (start, end), weight in zip(spans, own, strict=bool(own)):
+            weights[start:end] *= weight
+    return weights
+
+
 def _done(out: str, name: str) -> str:
     return storage.join(out, DONE, f"{name}.json")
 
@@ -82,17 +102,19 @@ def _write_shard(packs: str, out: str, name: str) -> dict[str, int]:
     reader = PackReader(packs)
     numbers = np.flatnonzero(np.array(reader.index["shard"].to_pylist()) == name).tolist()
     counts = {"samples": 0, "images": 0}
-    schema = with_features(SCHEMA)
+    weighted = _weighted(reader)
+    schema = with_features(SCHEMA.append(WEIGHTS) if weighted else SCHEMA)
 
     def rows() -> Iterator[tuple[dict[str, Any], int]]:
         for number in numbers:
             packed = reader[number]
             counts["samples"] += len(packed.uids)
             counts["images"] += len(packed.images)
+            labels = labels_of(packed)
             row = {
                 "sequence": packed.sequence,
                 "input_ids": packed.input_ids,
-                "labels": labels_of(packed),
+                "labels": labels,
                 "images": [
                     struct(image, f"{packed.sequence:08d}.{place:03d}.{image.extension}")
                     for place, image in enumerate(packed.images)
@@ -100,6 +122,7 @@ def _write_shard(packs: str, out: str, name: str) -> dict[str, int]:
                 "loss_spans": [[list(span) for span in spans] for spans in packed.loss_spans],
                 **{each: getattr(packed, each) for each in ("uids", "sources", "lengths", "token_counts")},
                 "image_counts": packed.image_counts,
+                **({"weights": _weights(packed, labels)} if weighted else {}),
             }
             yield row, sum(len(image.data) for image in packed.images)
 

@@ -6,6 +6,7 @@ export goes on where it was.
 """
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -63,7 +64,7 @@ class Written:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Exporter:
+class Exporter(ABC):
     """A layout and its settings, all of which decide what is written."""
 
     kind: ClassVar[str]
@@ -78,7 +79,20 @@ class Exporter:
         be exported so."""
         return self
 
-    def write_shard(self, out: str, shard: Shard, counts: Mapping[str, int]) -> "Written":
+    @abstractmethod
+    def write_shard(self, out: str, shard: Shard, counts: Mapping[str, int]) -> Written:
+        """Write the copies of some samples of a shard; returns what was written."""
+
+    @abstractmethod
+    def finish(self, out: str, names: Sequence[str]) -> None:
+        """Write what concerns all shards, which are named in order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ItemExporter(Exporter):
+    """One that writes the samples of a shard one after the other."""
+
+    def write_shard(self, out: str, shard: Shard, counts: Mapping[str, int]) -> Written:
         """Write the copies of some samples of a shard; returns what was written."""
         written = Written()
 
@@ -96,13 +110,9 @@ class Exporter:
         self.write(out, shard.name, held())
         return written
 
+    @abstractmethod
     def write(self, out: str, name: str, items: Iterator[Item]) -> None:
-        """Write the files of the shard of a name; equal items give equal bytes. Not needed by `write_shard`s of one's
-        own."""
-        raise NotImplementedError(f"{type(self).__name__} writes no items")
-
-    def finish(self, out: str, names: Sequence[str]) -> None:
-        """Write what concerns all shards, which are named in order."""
+        """Write the files of the shard of a name; equal items give equal bytes."""
 
 
 def export_samples(

@@ -11,15 +11,16 @@ from typing import Any, ClassVar
 from mmcorpus.curation.store.shards import Sample, Shard, ShardWriter
 from mmcorpus.packing.export.huggingface import write_card
 from mmcorpus.packing.export.items import Item, Kind, plain_json
-from mmcorpus.packing.export.run import Exporter
+from mmcorpus.packing.export.run import ItemExporter
 
 
 @dataclass(frozen=True, kw_only=True)
-class WebdatasetExporter(Exporter):
+class WebdatasetExporter(ItemExporter):
     """Writes them."""
 
     kind: ClassVar[str] = "webdataset"
     holds: ClassVar[frozenset[Kind]] = frozenset({"pair", "conversation", "document", "text"})
+    version: ClassVar[str] = "2"  # images without a mark open the first question
 
     def write(self, out: str, name: str, items: Iterator[Item]) -> None:
         with ShardWriter(Shard(root=out, name=name)) as writer:

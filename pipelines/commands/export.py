@@ -29,13 +29,24 @@ SelectionOption = Annotated[
 ]
 
 
-def llava(
-    shards: ShardsArgument,
-    out: OutOption,
-    selection: SelectionOption = None,
-    workers: WorkersOption = None,
-    num_cpus: CpusOption = None,
-) -> None:
+def _of_samples(make: Callable[[], "Exporter"]) -> Callable[..., None]:
+    """The command of an exporter without settings, whose function has its name and help."""
+
+    def command(
+        shards: ShardsArgument,
+        out: OutOption,
+        selection: SelectionOption = None,
+        workers: WorkersOption = None,
+        num_cpus: CpusOption = None,
+    ) -> None:
+        _export(make(), shards, out, selection, workers, num_cpus)
+
+    command.__name__, command.__doc__ = make.__name__, make.__doc__
+    return command
+
+
+@_of_samples
+def llava() -> "Exporter":
     """LLaVA's JSON beside a folder of images: `llava.json`, `images/…`; pairs and conversations.
 
     **Lost**: documents and texts (left out, and counted). A caption becomes the answer to its image. The uid stands
@@ -47,7 +58,7 @@ def llava(
     """
     from mmcorpus.packing.export.llava import LlavaExporter
 
-    _export(LlavaExporter(), shards, out, selection, workers, num_cpus)
+    return LlavaExporter()
 
 
 def parquet(
@@ -62,7 +73,8 @@ def parquet(
     """Parquet that Hugging Face `datasets` loads, images in the rows: pairs, conversations, texts, documents, packs.
 
     `datasets.load_dataset(OUT)` decodes the images. Pairs have image and caption, conversations images and
-    conversations, documents images and texts as parallel lists; packs a row a sequence, with labels.
+    conversations, documents images and texts as parallel lists; packs a row a sequence, with labels
+    and, where the targets have them, weights.
 
     **Lost**: of documents the images that were not downloaded; packs of images with several captions are refused.
 
@@ -87,13 +99,8 @@ def parquet(
         _tell(export_packs(source, out, workers=workers), out)
 
 
-def webdataset(
-    shards: ShardsArgument,
-    out: OutOption,
-    selection: SelectionOption = None,
-    workers: WorkersOption = None,
-    num_cpus: CpusOption = None,
-) -> None:
+@_of_samples
+def webdataset() -> "Exporter":
     """WebDataset tars, the uid as key: `uid.jpg`, `uid.txt`, `uid.json`; of several images `uid.000.jpg`, …
 
     mmcorpus reads the result as any shard. The json has all that is known: `conversations`, a document's `nodes`.
@@ -107,16 +114,11 @@ def webdataset(
     """
     from mmcorpus.packing.export.webdataset import WebdatasetExporter
 
-    _export(WebdatasetExporter(), shards, out, selection, workers, num_cpus)
+    return WebdatasetExporter()
 
 
-def energon(
-    shards: ShardsArgument,
-    out: OutOption,
-    selection: SelectionOption = None,
-    workers: WorkersOption = None,
-    num_cpus: CpusOption = None,
-) -> None:
+@_of_samples
+def energon() -> "Exporter":
     """WebDataset tars with the index of NVIDIA's Megatron-Energon (`.nv-meta`), made by its own library; local.
 
     Pairs load as its CaptioningSample, all else as CrudeSample. All shards are in the split `train`.
@@ -129,7 +131,7 @@ def energon(
     """
     from mmcorpus.packing.export.energon import EnergonExporter
 
-    _export(EnergonExporter(), shards, out, selection, workers, num_cpus)
+    return EnergonExporter()
 
 
 def mds(

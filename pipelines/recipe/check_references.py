@@ -257,6 +257,7 @@ def _packs(recipe: Recipe) -> Iterable[Finding]:
             yield ("pack", name, key), f"says nothing of {', '.join(missing)}; give each source a share"
         yield from _annotations(recipe, name)
         yield from _layout(recipe, name)
+        yield from _images(recipe, name)
 
 
 def _layout(recipe: Recipe, name: str) -> Iterable[Finding]:
@@ -264,6 +265,16 @@ def _layout(recipe: Recipe, name: str) -> Iterable[Finding]:
     config = recipe.file.pack[name]
     if config.layout is not None and config.layout.kind != "square" and config.format == "both":
         yield ("pack", name, "format"), "Open-Qwen2VL's pickles hold squares; leave the layout out, or the pickles"
+
+
+def _images(recipe: Recipe, name: str) -> Iterable[Finding]:
+    """Sources whose images are references themselves, in packs that would refer to them."""
+    config = recipe.file.pack[name]
+    referring = [source for source in config.sources if source in recipe.file.sources]
+    indexed = [source for source in referring if recipe.file.sources[source].is_indexed]
+    if config.images == "reference" and indexed:
+        text = f"reference, but the images of {', '.join(indexed)} lie in files of others: give original or resized"
+        yield ("pack", name, "images"), text
 
 
 def _not_packed(source: str, sources: Iterable[str]) -> str:

@@ -2,6 +2,7 @@
 
 import io
 import random
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ import torch
 from PIL import Image
 
 from mmcorpus.curation.synthetic.tiny_model import write_tiny_model
-from mmcorpus.filters import DecodedImage, decode_image, judge_batch
-from mmcorpus.filters.image_perplexity import ImagePerplexityScorer, same_shapes, turn
+from mmcorpus.filters import DecodedImage, decode_image, image_perplexity, judge_batch
+from mmcorpus.filters.image_perplexity import MODELS, ImagePerplexityScorer, load_processor, same_shapes, turn
 
 WORDS = ["a", "red", "blue", "clock", "house", "stands", "on", "the", "table"]
 CAPTIONS = [" ".join(random.Random(n).choices(WORDS, k=n % 7 + 1)) for n in range(12)]
@@ -108,3 +109,28 @@ def test_images_of_other_shapes_are_not_put_side_by_side() -> None:
         return {"input_ids": ids, "attention_mask": ids, "pixel_values": np.zeros((1, tiles, 3, 4, 4))}
 
     assert same_shapes([encoded(5, 2), encoded(5, 3), encoded(7, 2), encoded(5, 3)], [0, 1, 2]) == [[0, 2], [1]]
+
+
+def test_a_type_that_transformers_does_not_know_is_taught_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the entry point of its name alone, so that other models load without what brings it along."""
+    taught = list[str]()
+
+    class Teacher(EntryPoint):
+        def load(self) -> Any:
+            return lambda: taught.append(self.name)
+
+    def installed(*, group: str, name: str) -> list[EntryPoint]:
+        there = [Teacher("new_vlm", "a:b", MODELS), Teacher("other", "a:c", MODELS), Teacher("new_vlm", "a:d", "else")]
+        return [one for one in there if (one.group, one.name) == (group, name)]
+
+    monkeypatch.setattr(image_perplexity, "entry_points", installed)
+    (tmp_path / "config.json").write_text('{"model_type": "new_vlm"}')
+    with pytest.raises((OSError, ValueError)):  # it was taught nothing
+        load_processor(str(tmp_path), None)
+    assert taught == ["new_vlm"]
+    (tmp_path / "config.json").write_text('{"model_type": "clip"}')
+    with pytest.raises((OSError, ValueError)):
+        load_processor(str(tmp_path), None)
+    assert taught == ["new_vlm"]

@@ -168,3 +168,41 @@ def test_a_file_that_cannot_be_read_costs_itself(tokenizer_folder: str, tmp_path
         import_packs(str(tmp_path / "bad"), str(tmp_path / "none"), tokenizer=tokenizer_folder)
     assert find_foreign(str(tmp_path / "out")) == []
     assert np.all([name.endswith(".pkl") for name in find_foreign(str(tmp_path / "in"))])
+
+
+def test_images_are_named_by_their_first_bytes_and_one_that_cannot_be_read_costs_its_sample(
+    tokenizer_folder: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tokenizer = extended(load_tokenizer(tokenizer_folder))
+    picture, made = Image.effect_noise((40, 30), 90).convert("RGB"), {}
+    for name, kind, more in (
+        ("jpg", "MPO", {"save_all": True, "append_images": [picture]}), ("jp2", "JPEG2000", {}),
+        ("tiff", "TIFF", {}), ("bmp", "BMP", {}), ("avif", "AVIF", {}),
+    ):  # fmt: skip
+        file = io.BytesIO()
+        picture.save(file, kind, **more)
+        made[name] = file.getvalue()
+    assert Image.open(io.BytesIO(made["jpg"])).format == "MPO"
+    ids = [
+        tokenizer.get_vocab()["<s>"],
+        IMAGE_TOKEN,
+        *encode_texts(tokenizer, ["\na clock"])[0],
+        tokenizer.eos_token_id,
+    ]
+    pictures = [base64.b64encode(data).decode() for data in (b"GIF89a", *made.values(), b"\0" * 99)]
+    data = [
+        {"image_info": [{"image_base64": text}, None], "texts": [None, "a clock"], "uid": f"{number:032x}"}
+        for number, text in enumerate([*pictures, "*no base64*"])
+    ]
+    (tmp_path / "in").mkdir()
+    lengths = [len(ids) + NUMBER - 1] * len(data)
+    (tmp_path / "in" / "0_packed.json").write_text(json.dumps({"data": data, "lengths": lengths}))
+    (tmp_path / "in" / "1_packed.json").write_text(json.dumps({"data": data[:1], "lengths": lengths[:1]}))
+    manifest = import_packs(str(tmp_path / "in"), str(tmp_path / "out"), tokenizer=tokenizer_folder)
+    (packed,) = PackReader(str(tmp_path / "out"))
+    assert {image.extension: image.data for image in packed.images} == made
+    assert packed.uids == tuple(f"{number:032x}" for number in range(1, 6))
+    assert packed.input_ids.tolist() == ids * 5
+    assert "left out: sample 0 of" in caplog.text
+    assert "not_an_image" in caplog.text
+    assert manifest["parameters"]["unreadable"] == 1, "a file without any sample"

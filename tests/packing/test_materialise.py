@@ -491,7 +491,9 @@ def referred(reader: PackReader, number: int) -> list[Any]:
         return found
 
 
-def test_images_by_reference_are_read_where_they_lie(corpus: Corpus) -> None:
+def test_images_by_reference_are_read_where_they_lie(
+    corpus: Corpus, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     by_reference = PackConfig(sequences_per_shard=10, images="reference")
     corpus.plan(f"{corpus.root}/run")
     before = corpus.pack(f"{corpus.root}/run")
@@ -521,6 +523,14 @@ def test_images_by_reference_are_read_where_they_lie(corpus: Corpus) -> None:
     with pytest.raises(PackError, match=rf"sequence 0 cannot be read: .*{tar.name}, which it refers to, is missing"):
         reader[0]
 
+    named = materialise._folders(reader.root, ["web"], {"web": "memory:///bucket/web"})
+    assert "who reads these packs has to allow it" in caplog.text
+    storage.write_json(f"{reader.root}/manifest.json", {**reader.manifest, "references": named})
+    with pytest.raises(PackError, match="read from memory:///bucket/web, which is another store"):
+        PackReader(reader.root)
+    monkeypatch.setenv("MMCORPUS_REFERENCES", named["web"])
+    assert len(PackReader(reader.root)) == len(reader)
+
 
 def test_shards_that_refer_to_files_of_others_are_not_referred_to(corpus: Corpus) -> None:
     corpus.plan(corpus.root)
@@ -535,6 +545,7 @@ def test_shards_that_refer_to_files_of_others_are_not_referred_to(corpus: Corpus
         ["web", "../../../etc/passwd", 0, 9, 1, "jpg"],
         ["web", "00000", -5, 9, 1, "jpg"],
         ["web", "00000", 0, 9, 1, "pkl"],
+        ["web", "00000", 0, 2**30 + 1, 1, "jpg"],
         [None, "00000", 0, 9, 1, "jpg"],
     ],
 )

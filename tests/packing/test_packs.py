@@ -145,6 +145,17 @@ def test_sequences_that_do_not_add_up_are_not_written(tmp_path: Path, change: di
     assert not storage.exists(str(tmp_path / "00000.tar"))
 
 
+@pytest.mark.parametrize("extension", ["mpo", "JPG", "jpeg2000", "tar.gz", ""])
+def test_an_ending_that_no_reader_takes_is_not_written(tmp_path: Path, extension: str) -> None:
+    images = (EncodedImage(extension=extension, data=b"x"), sequence(0).images[1])
+    with (
+        pytest.raises(ValueError, match="no ending of an image"),
+        PackShardWriter(str(tmp_path), "00000", tokens_per_image=4) as writer,
+    ):
+        writer.write(dataclasses.replace(sequence(0), images=images))
+    assert not list(tmp_path.iterdir())
+
+
 def test_unfinished_missing_and_foreign_packs_say_what_to_do(root: str, tmp_path: Path) -> None:
     with pytest.raises(PackError, match=r"manifest\.json is missing.*pack again"):
         PackReader(str(tmp_path / "nowhere"))

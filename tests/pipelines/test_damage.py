@@ -50,8 +50,11 @@ TELLS_TIME = re.compile(
     r".*(_stats|list|state|made_from)\.json|run\.json|summary\.json|report\.html|truth\.json|.*metrics\.jsonl|manifests/.*"
 )
 """What holds durations, and is not the same twice."""
-NOT_AGAIN = re.compile(r"dedup/[^/]+/[^/]+/.+|.*step-00000001/.*|documents/pages.urls/(uses|decided-.*)/.*")
-"""What is not needed any more, and not made again: work files, and the checkpoint before the last."""
+NOT_AGAIN = re.compile(
+    r"dedup/[^/]+/[^/]+/.+|.*step-00000001/.*|documents/pages.urls/(uses|decided-.*)/.*|training/.*/certificate\.json"
+)
+"""What is not needed any more, and not made again: work files, the checkpoint before the last, and the certificate,
+which tells of weights that nothing has trained yet."""
 UNSEEN = re.compile(rf"\.lock|(errors|logs|answers|{ASIDE})/.*")
 """What is no result."""
 

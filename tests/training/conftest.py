@@ -75,6 +75,8 @@ def sequence_of(number: int, items: Sequence[Item], tokens_per_image: int) -> Pa
         ),
         images=tuple(EncodedImage(extension="png", data=data) for _, images in items for data in images),
         branches=branches if any(branches) else (),
+        weights=tuple(s.weights for s, _ in items) if any(s.weights for s, _ in items) else (),
+        tags=tuple(s.tags for s, _ in items) if any(s.tags for s, _ in items) else (),
     )
 
 

@@ -84,6 +84,17 @@ def test_it_is_the_loss_of_training_of_one_sample_at_a_time(trained: str) -> Non
     assert columns["ppl"] == pytest.approx(np.exp(np.divide(columns["nll_sum"], columns["n_tokens"])).tolist())
 
 
+def test_the_square_is_the_encoders_also_where_its_config_counts_patches(
+    packs: str, tiny: ModelConfig, stage: Stages, tmp_path: Path
+) -> None:
+    """SigLIP 2's (NaFlex)."""
+    family = dataclasses.replace(tiny.vision, family="siglip2")
+    train(stage(steps=1), packs, str(tmp_path), model=dataclasses.replace(tiny, vision=family))
+    scorer = CheckpointPerplexityScorer(checkpoint=str(tmp_path), device="cpu")
+    columns = scorer.load()({"caption": CAPTIONS, "image": [decoded(data) for data in IMAGES]})
+    assert columns["nll_sum"] == pytest.approx(plain(str(tmp_path), encode_pair), rel=1e-4)
+
+
 def test_true_captions_are_likelier_than_swapped_ones(trained: str) -> None:
     judge = CheckpointPerplexityScorer(checkpoint=trained, device="cpu").load()
     colors = {"red": IMAGES[0], "green": IMAGES[2], "blue": IMAGES[1], "white": IMAGES[3]}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from mmcorpus.packing.layout import MolmoLayout
+from mmcorpus.packing.layout import LAYOUTS, MolmoLayout
 from mmcorpus.pipelines.recipe.check_types import check
 from mmcorpus.pipelines.recipe.yaml_source import YamlSource
 from mmcorpus.training.clip.config import ContrastiveConfig
@@ -46,7 +46,7 @@ from mmcorpus.training.optim import GroupConfig, OptimizerConfig, ScheduleConfig
         (GroupConfig, {"match": "vision", "last_blocks": 0}, "last_blocks"),
         (ScheduleConfig, {"floor": 2.0}, "share of the peak"),
         (PackData, {"batch_samples": 4, "batch_targets": 9}, "give one of them"),
-        (ConnectorConfig, {"kind": "linear", "hidden": 4}, "no hidden width"),
+        (ConnectorConfig, {"kind": "linear", "hidden": 4}, "linear has no hidden; leave it out"),
         (ModelConfig, {"encoders": ()}, "encoders is empty"),
         (EncoderConfig, {"layers": ()}, "layers are empty"),
         (ModelConfig, {"tokens_per_image": 10}, "give a square"),
@@ -175,6 +175,14 @@ def test_batches_of_before_were_counted_in_sequences() -> None:
         assert kind().translate({"data.batch_sequences": 8})["data.batch_sequences"] == 8
         assert config.translate(config.result_settings()) == config.result_settings()
     assert SFTConfig().translate({}) != SFTConfig().result_settings(), "128 conversations are not 128 sequences"
+
+
+@pytest.mark.parametrize("kind", LAYOUTS)
+def test_settings_are_those_that_a_checkpoint_gives_back(kind: str) -> None:
+    """Or a run with a layout of its own, whose settings hold tuples, could not be gone on with."""
+    config = StageConfig(layout=LAYOUTS[kind](), train=(GroupConfig(match="projector"), GroupConfig(match="language")))
+    assert config.translate(json.loads(json.dumps(config.result_settings()))) == config.result_settings()
+    assert config.result_settings()["layout"]["kind"] == kind
 
 
 def test_a_recipe_names_groups_in_order() -> None:

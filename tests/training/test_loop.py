@@ -28,7 +28,8 @@ from mmcorpus.training.config import FreezeConfig, ModelConfig, SFTConfig, Stage
 from mmcorpus.training.data import PackLoader
 from mmcorpus.training.model import VisionLanguageModel, build_model
 from mmcorpus.training.optim import GroupConfig
-from mmcorpus.training.vision_language import TrainReport
+from mmcorpus.training.parallel import World
+from mmcorpus.training.vision_language import PackTask, TrainReport
 from tests.training.conftest import configured, first_fit, write_packs
 
 COMPARED = ("step", "loss", "learning_rate", "gradient_norm", "tokens", "positions", "images", "heldout_loss")
@@ -45,11 +46,12 @@ def weights(report: TrainReport) -> dict[str, torch.Tensor]:
 
 
 def test_it_learns_what_only_the_images_tell(packs: str, tiny: ModelConfig, stage: Stages, tmp_path: Path) -> None:
-    settings = {"steps": 60, "learning_rate": 1e-2, "heldout_blank": True, "checkpoint_every": 100}
+    settings = {"steps": 60, "learning_rate": 1e-2, "heldout_blank": True, "checkpoint_every": 100, "certify": 4}
     seen = train(stage(**settings), packs, str(tmp_path / "seen"), model=tiny, heldout_packs=packs).totals
     blank = train(
         stage(**settings, blank_images=True), packs, str(tmp_path / "blank"), model=tiny, heldout_packs=packs
     ).totals
+    assert (tmp_path / "seen" / "certificate.json").exists()
     assert seen.heldout_loss is not None
     assert blank.heldout_loss is not None
     assert seen.heldout_loss < blank.heldout_loss - 0.05
@@ -161,6 +163,8 @@ def test_annotations_train_as_each_caption_with_its_image(
         assert one == pytest.approx(other, rel=1e-4)
     with pytest.raises(ValueError, match=r"1 images with several captions.*leave data\.isolated true"):
         train(stage(isolated=False), together, str(tmp_path / "joined"), model=tiny)
+    with pytest.raises(ValueError, match=r"several captions.*varlen has no mask for that, set sdpa or flex"):
+        train(stage(attention="varlen"), together, str(tmp_path / "joined"), model=tiny)
     with pytest.raises(ValueError, match="several captions"):
         train(stage(isolated=False), apart, str(tmp_path / "joined"), model=tiny, heldout_packs=together)
 
@@ -177,8 +181,8 @@ def test_a_run_cut_short_goes_on_to_the_bit(packs: str, tiny: ModelConfig, stage
     settings = stage(heldout_every=2, steps=7)
     whole = train(settings, packs, str(tmp_path / "whole"), model=tiny, heldout_packs=packs)
 
-    class Stopped(Exception):
-        pass
+    class Stopped(BaseException):
+        """As a kill: no error that is answered."""
 
     out = str(tmp_path / "cut")
     steps = iter(range(5))
@@ -242,6 +246,35 @@ def test_a_run_made_before_settings_were_grouped_goes_on(
     assert curve(tmp_path / "cut") == curve(tmp_path / "whole")
     final = read_tensors(str(tmp_path / "whole" / "checkpoints" / "step-00000006"), "model")
     assert all(torch.equal(value, final[name]) for name, value in weights(resumed).items())
+
+
+def test_an_evaluation_that_fails_costs_no_step(
+    packs: str, tiny: ModelConfig, stage: Stages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a checkpoint is due (at the end) and where none is; it is made again, and the curve is as if nothing had
+    been."""
+    settings, measured = stage(steps=3, heldout_every=2, checkpoint_every=100), PackTask._heldout_loss
+    whole = train(settings, packs, str(tmp_path / "whole"), model=tiny, heldout_packs=packs)
+    calls = iter(range(9))
+
+    def failing(self: PackTask, *arguments: Any) -> Any:
+        if next(calls) in (0, 2):
+            raise PackError("held-out packs are damaged")
+        return measured(self, *arguments)
+
+    monkeypatch.setattr(PackTask, "_heldout_loss", failing)
+    out = tmp_path / "failed"
+    for number, step in enumerate((2, 3)):
+        with pytest.raises(PackError, match="held-out packs"):
+            train(settings, packs, str(out), model=tiny, heldout_packs=packs)
+        assert list_checkpoints(f"{out}/checkpoints")[number:] == [f"{out}/checkpoints/step-0000000{step}"]
+    with (out / "metrics.jsonl").open("a") as file:  # as a kill after this line and before the checkpoint's note of it
+        file.write('{"step": 3, "heldout_loss": 0.0}\n')
+    report = train(settings, packs, str(out), model=tiny, heldout_packs=packs)
+    assert curve(out) == curve(tmp_path / "whole")
+    assert report.totals.heldout_loss == whole.totals.heldout_loss
+    assert train(settings, packs, str(out), model=tiny, heldout_packs=packs) == report
+    assert next(calls) == 4, "what is evaluated is not evaluated again"
 
 
 def test_a_stop_request_leaves_a_checkpoint(
@@ -330,17 +363,23 @@ def test_steps_that_are_not_finite_are_skipped_by_policy_and_their_samples_named
 
     def spoiling(self: VisionLanguageModel, batch: PackedBatch, *, z: bool = False) -> torch.Tensor:
         here = torch.tensor([batch.uids[sample] == spoilt for sample in batch.samples_M.tolist()])
-        return token_losses(self, batch) * torch.where(here, torch.nan, 1.0)
+        return token_losses(self, batch, z=z) * torch.where(here, torch.nan, 1.0)
 
     monkeypatch.setattr(VisionLanguageModel, "token_losses", spoiling)
     settings = {"steps": 8, "batch_sequences": 2, "micro_batch_sequences": 2, "checkpoint_every": 3}
     with pytest.raises(FloatingPointError, match=f"not finite: the loss of {spoilt}.*skip_non_finite"):
         train(stage(**settings), packs, str(tmp_path / "stopped"), model=tiny)
-    report = train(stage(**settings, skip_non_finite=8), packs, str(tmp_path / "skipped"), model=tiny)
+    groups = (GroupConfig(match="projector"), GroupConfig(match="language"), GroupConfig(match="vision"))
+    passing = dataclasses.replace(
+        stage(**settings, skip_non_finite=8), freeze=FreezeConfig(), train=groups, z_loss=1e-3
+    )
+    report = train(passing, packs, str(tmp_path / "skipped"), model=tiny)
     lines = read_metrics(str(tmp_path / "skipped" / "metrics.jsonl"))
     skipped = [line for line in lines if "skipped" in line]
     assert 0 < len(skipped) == report.totals.skipped < 8
-    assert all(line["skipped"] == [spoilt] and "loss" not in line for line in skipped)
+    assert all(line["skipped"] == [spoilt] for line in skipped)
+    assert not any({"loss", "z_loss", "gradient_norm", "gradient_norm_by_group"} & line.keys() for line in skipped)
+    assert "NaN" not in (tmp_path / "skipped" / "metrics.jsonl").read_text()
     assert all(torch.isfinite(value).all() for value in weights(report).values())
     with pytest.raises(FloatingPointError):
         train(stage(**settings, skip_non_finite=len(skipped) - 1), packs, str(tmp_path / "bound"), model=tiny)
@@ -391,6 +430,31 @@ def test_groups_train_what_they_name_at_their_own_rates(
     plain = read_metrics(f"{tmp_path}/plain/metrics.jsonl")[0]
     assert plain["loss"] == pytest.approx(lines[0]["loss"], rel=1e-6), "the loss is without it"
     assert "z_loss" not in plain
+
+
+def test_the_loss_is_the_weighted_mean_and_z_loss_the_weighted_penalty(
+    packs: str, tiny: ModelConfig, stage: Stages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over target tokens of unequal weight; the loss is the same with the penalty, in the totals too."""
+    load = PackLoader.batch
+
+    def weighted(self: PackLoader, indices: Any) -> PackedBatch:
+        batch = load(self, indices)
+        return dataclasses.replace(batch, weights_M=batch.targets_M % 3 + 0.25)
+
+    monkeypatch.setattr(PackLoader, "batch", weighted)
+    reader = PackReader(packs)
+    batch = PackLoader(reader, image_size=16).batch(range(len(reader)))
+    assert batch.weights_M is not None
+    losses_M, squares_M = build_model(tiny, 300).token_losses(batch, z=True).detach() * batch.weights_M
+    mean, penalty = (float(values.sum() / batch.weights_M.sum()) for values in (losses_M, squares_M))
+    assert mean != pytest.approx(float(losses_M.sum()) / batch.target_tokens, rel=0.05)
+    for z in (0.0, 1e-2):
+        settings = stage(steps=1, batch_sequences=len(reader), micro_batch_sequences=len(reader), z_loss=z)
+        report = train(settings, packs, str(tmp_path / str(z)), model=tiny)
+        (line,) = read_metrics(f"{tmp_path}/{z}/metrics.jsonl")
+        assert line["loss"] == report.totals.loss == pytest.approx(mean, rel=1e-3)
+        assert line.get("z_loss", 0.0) == pytest.approx(z * penalty, rel=1e-3)
 
 
 def test_what_cannot_start_says_why(packs: str, tiny: ModelConfig, stage: Stages, tmp_path: Path) -> None:
@@ -466,3 +530,34 @@ def test_sequences_that_cannot_be_read_cost_themselves_up_to_a_bound(
     twice = settings | {"steps": 2 * len(reader)}
     with pytest.raises(PackError, match=r"2 sequences could not be read, more than data\.skip_corrupt 1"):
         train(stage(**twice, skip_corrupt=1), packs, str(tmp_path / "stopped"), model=tiny)
+
+
+def test_damage_is_counted_over_all_devices_and_named_wherever_it_was_read(
+    packs: str, tiny: ModelConfig, stage: Stages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = PackTask(
+        stage(skip_corrupt=3), PackReader(packs), None, {}, build_model(tiny, 300), None,  # type: ignore[arg-type]
+        World(rank=0, size=1, device=torch.device("cpu")),
+    )  # fmt: skip
+    task.totals.corrupt_sequences = 2
+    monkeypatch.setattr(World, "gathered", lambda self, names: [*names, "00001.tar: sequence 7 is damaged"])
+    task.check({"corrupt_sequences": 1})
+    with pytest.raises(PackError, match=r"4 sequences .*skip_corrupt 3 .*step 1: 00001\.tar: sequence 7"):
+        task.check({"corrupt_sequences": 2})
+    task.totals.corrupt_sequences = 9
+    task.check({"corrupt_sequences": 0})
+
+
+def test_a_certificate_of_more_sequences_than_there_are_looks_no_further(
+    packs: str, tiny: ModelConfig, stage: Stages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = PackReader(packs)
+    task = PackTask(
+        stage(certify=99, steps=1000, batch_sequences=2), reader, None, {}, build_model(tiny, 300), None,  # type: ignore[arg-type]
+        World(rank=0, size=1, device=torch.device("cpu")),
+    )  # fmt: skip
+    asked, of_step = list[int](), task.order.step
+    monkeypatch.setattr(task.order, "step", lambda step: asked.append(step) or of_step(step))
+    monkeypatch.setattr("mmcorpus.training.vision_language.certify", lambda _, __, sequences, *___, **____: sequences)
+    assert sorted(task.certified()) == list(range(len(reader)))
+    assert asked == list(range(-(-len(reader) // 2)))

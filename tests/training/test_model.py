@@ -148,14 +148,24 @@ def test_the_mask_by_hand() -> None:
     ]
 
 
-def seen_by_hand(batch: PackedBatch) -> list[list[list[bool]]]:
-    """Molmo's rule, position by position."""
+def seen_by_hand(batch: PackedBatch, window: int | None = None) -> list[list[list[bool]]]:
+    """Molmo's rule, position by position, within a sliding window."""
     branches = batch.branch_ids_BL
     assert branches is not None
     found = []
-    for samples, ids in zip(batch.sample_ids_BL.tolist(), branches.tolist(), strict=True):
+    rows = (each.tolist() for each in (batch.sample_ids_BL, branches, batch.position_ids_BL))
+    for samples, ids, positions in zip(*rows, strict=True):
         places = range(len(samples))
-        found.append([[samples[q] == samples[k] and k <= q and ids[k] in (0, ids[q]) for k in places] for q in places])
+        found.append(
+            [
+                [
+                    samples[q] == samples[k] and k <= q and ids[k] in (0, ids[q])
+                    and (window is None or positions[q] - positions[k] < window)
+                    for k in places
+                ]
+                for q in places
+            ]
+        )  # fmt: skip
     return found
 
 
@@ -166,12 +176,14 @@ def test_the_mask_of_annotations_is_what_brute_force_says(
 
     sample, _ = several(tokenizer)
     packed = batch_of([sequence([mixed[0], (sample, [noise(7)]), mixed[3]]), sequence(mixed[:2])], 16)
-    mask = block_causal_mask(packed.sample_ids_BL, packed.branch_ids_BL)[:, 0]
-    assert mask.tolist() == seen_by_hand(packed)
-    assert mask.any(-1).all(), "an empty row of the softmax is NaN"
-    flex = block_causal_flex(packed.sample_ids_BL, packed.branch_ids_BL)
     batch, length = packed.sample_ids_BL.shape
-    assert torch.equal(create_mask(flex.mask_mod, batch, None, length, length, device="cpu")[:, 0], mask)
+    for window in (None, 6):
+        what = packed.sample_ids_BL, packed.branch_ids_BL, packed.position_ids_BL, window
+        mask = block_causal_mask(*what)[:, 0]
+        assert mask.tolist() == seen_by_hand(packed, window)
+        assert mask.any(-1).all(), "an empty row of the softmax is NaN"
+        flex = block_causal_flex(*what)
+        assert torch.equal(create_mask(flex.mask_mod, batch, None, length, length, device="cpu")[:, 0], mask)
 
 
 def test_varlen_is_sdpa(

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -16,9 +17,11 @@ from mmcorpus.curation.store import storage
 from mmcorpus.training import StageConfig, TrainingInterrupted, read_metrics
 from mmcorpus.training.checkpoint import list_checkpoints, read_tensors
 from mmcorpus.training.config import ModelConfig
-from mmcorpus.training.launch import launch, processes_here
+from mmcorpus.training.launch import _error, _told, launch, processes_here
 from mmcorpus.training.parallel import World, open_world
+from mmcorpus.training.rendezvous import environments
 from mmcorpus.training.vision_language import _check_split
+from tests.training.test_tiling import model_config, settings, write
 
 
 def test_alone_nothing_is_communicated() -> None:
@@ -77,15 +80,39 @@ def test_two_processes_are_one(
 
 
 @pytest.mark.soak
+def test_sharded_weights_that_stay_whole_are_trained_and_saved_as_those_of_one_process(
+    tokenizer_folder: str, stage: Callable[..., StageConfig], tmp_path: Path
+) -> None:
+    """Though they have been run without a gradient before (the certificate) and between (the held-out loss); the
+    images of one process have one size, those of the other several."""
+    groups = [[0, 3], [1], [6, 2, 4], [9], [5, 7, 8], [12]]
+    packs = write(str(tmp_path / "packs"), settings("native"), tokenizer_folder, groups)
+    changes: dict[str, Any] = {
+        "steps": 2, "batch_sequences": 3, "certify": 4, "heldout_every": 1, "checkpoint_every": 1
+    }  # fmt: skip
+    named = {"model": model_config("native"), "heldout_packs": packs, "device": "cpu"}
+    one = launch(1, stage(**changes), packs, str(tmp_path / "one"), **named)
+    two = launch(2, stage(**changes, parallel="shard", reshard=False), packs, str(tmp_path / "two"), **named)
+    assert storage.read_json(f"{tmp_path}/two/certificate.json")["devices"] == 2
+    for part in ("model", "optimizer"):
+        whole, shared = (read_tensors(report.checkpoint, part) for report in (one, two))
+        assert whole.keys() == shared.keys()
+        for name, value in whole.items():
+            assert shared[name].dtype == torch.float32
+            torch.testing.assert_close(shared[name], value, rtol=2e-3, atol=2e-4, msg=name)
+
+
+@pytest.mark.soak
 def test_a_request_to_stop_reaches_every_process_once_and_leaves_a_checkpoint(
     packs: str, tiny: ModelConfig, stage: Callable[..., StageConfig], tmp_path: Path
 ) -> None:
-    """And what is raised in one is raised here."""
-    metrics = tmp_path / "out" / "metrics.jsonl"
+    """And what is raised in one is raised here. Meanwhile nobody else can talk to them."""
+    metrics, heard = tmp_path / "out" / "metrics.jsonl", list[str]()
 
     def stop() -> None:
         while not metrics.exists() or metrics.read_bytes().count(b"\n") < 2:
             time.sleep(0.02)
+        heard.extend(listening_of_children())
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=stop, daemon=True).start()
@@ -93,6 +120,47 @@ def test_a_request_to_stop_reaches_every_process_once_and_leaves_a_checkpoint(
     with pytest.raises(TrainingInterrupted, match="run again to go on from"):
         launch(2, endless, packs, str(tmp_path / "out"), model=tiny, device="cpu")
     assert len(list_checkpoints(f"{tmp_path}/out/checkpoints")) == 1
+    assert heard, "gloo listens"
+    assert set(heard) <= {"0100007F", "0" * 24 + "01000000"}, "beyond loopback"
+
+
+def listening_of_children() -> list[str]:
+    """The addresses, as Linux writes them, at which this process's children listen."""
+    children = {pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()}
+    links = [os.readlink(link) for pid in children for link in Path(f"/proc/{pid}/fd").iterdir()]
+    tables = [Path(f"/proc/self/net/{name}").read_text().splitlines()[1:] for name in ("tcp", "tcp6")]
+    rows = [line.split() for table in tables for line in table]
+    return [row[1].partition(":")[0] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in links]
+
+
+def test_a_request_to_stop_before_the_first_step_is_no_crash(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A process that has not come to its first step ends at once, and the others may fail for want of it."""
+
+    class Interrupted(subprocess.Popen[bytes]):
+        started = 0
+
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            super().__init__(*arguments, **named)
+            Interrupted.started += 1
+            if Interrupted.started == 2:
+                signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    with pytest.raises(TrainingInterrupted, match="no step was under way; run again"):
+        launch(2, "a stage", "packs", str(tmp_path), device="cpu")
+    (tmp_path / "error-1").write_bytes(_told(RuntimeError("connection reset")))
+    assert isinstance(_error(str(tmp_path), [-signal.SIGTERM, 1], stopped=True), TrainingInterrupted)
+    assert "connection reset" in str(_error(str(tmp_path), [-signal.SIGTERM, 1], stopped=False))
+
+
+def test_processes_of_one_machine_meet_in_a_private_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NCCL_SOCKET_IFNAME", "eth7")
+    monkeypatch.delenv("GLOO_SOCKET_IFNAME", raising=False)
+    first, second = environments(2, "/private")
+    assert [first[name] for name in ("RANK", "WORLD_SIZE", "NCCL_SOCKET_IFNAME")] == ["0", "2", "eth7"]
+    assert first["GLOO_SOCKET_IFNAME"].startswith("lo")
+    assert first["MMCORPUS_RENDEZVOUS"] == second["MMCORPUS_RENDEZVOUS"] == "/private/rendezvous"
+    assert not {"MASTER_ADDR", "MASTER_PORT"} & (first.keys() - os.environ.keys())
 
 
 def test_how_many_processes(monkeypatch: pytest.MonkeyPatch) -> None:

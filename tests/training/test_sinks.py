@@ -50,16 +50,22 @@ def test_tensorboard_and_wandb_get_every_step(tmp_path: Path, monkeypatch: pytes
     wandb: Any = Recorder(calls)
     monkeypatch.setitem(sys.modules, "wandb", wandb)
     log = LogConfig(tensorboard=True, wandb="corpora")
-    for _ in range(2):
-        with Sinks(log, str(tmp_path), "sft", 3, {"seed": 7}) as sinks:
+    out = tmp_path / "out"
+    for _ in range(3):
+        with Sinks(log, str(out), "sft", 3, {"seed": 7}) as sinks:
             sinks.write(LINE)
-    assert ("SummaryWriter", (str(tmp_path / "tensorboard"),), {"purge_step": 4}) in calls
+        out = out.rename(tmp_path / "moved")
+    out.rename(tmp_path / "aside")
+    with Sinks(log, str(out), "sft", 0, {"seed": 7}):
+        pass
+    assert ("SummaryWriter", (str(tmp_path / "out" / "tensorboard"),), {"purge_step": 4}) in calls
     assert ("add_scalar", ("loss_by_source/pages", 2.0, 4), {}) in calls
-    first, second = [named for name, _, named in calls if name == "init"]
-    assert first == second, "the same folder goes on with the same run"
+    first, second, third, anew = [named for name, _, named in calls if name == "init"]
+    assert first == second == third, "the same folder goes on with the same run, wherever it is"
+    assert anew["id"] != first["id"], "another run at the same path"
     assert (first["project"], first["resume"], first["config"]) == ("corpora", "allow", {"seed": 7})
-    assert [named["step"] for name, _, named in calls if name == "log"] == [4, 4]
-    assert [name for name, *_ in calls if name in ("close", "finish")] == ["close", "finish"] * 2
+    assert [named["step"] for name, _, named in calls if name == "log"] == [4, 4, 4]
+    assert [name for name, *_ in calls if name in ("close", "finish")] == ["close", "finish"] * 4
 
 
 def test_what_is_not_installed_is_said_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

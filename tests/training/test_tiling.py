@@ -20,7 +20,7 @@ from mmcorpus.packing.sequence import PackedSequence
 from mmcorpus.packing.tokens import encode_captions, load_tokenizer
 from mmcorpus.training import Generator, ModelConfig, read_metrics, train
 from mmcorpus.training.batch import collate, expand
-from mmcorpus.training.checkpoint import read_tensors
+from mmcorpus.training.checkpoint import read_state, read_tensors
 from mmcorpus.training.config import ConnectorConfig, RandomVision, StageConfig
 from mmcorpus.training.connector import build_connector
 from mmcorpus.training.data import PackLoader
@@ -39,7 +39,15 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "mm1": {"side": 16, "patch": 4, "tokens": 4},
     "native": {"patch": 4, "min_pixels": 256, "max_pixels": 1024},
 }
-KINDS = ("average_mlp", "linear", "shuffle_mlp")
+KINDS: dict[str, dict[str, Any]] = {
+    "average_mlp": {},
+    "linear": {},
+    "shuffle_mlp": {},
+    "attention_mlp": {"heads": 4, "width": 8},
+    "attention_pool": {"heads": 4},
+    "c_abstractor": {"depth": 1, "hidden": 16},
+}
+BY_CROP = ("attention_pool", "c_abstractor")
 
 
 def settings(kind: str) -> LayoutConfig:
@@ -95,7 +103,10 @@ def write(root: str, layout: LayoutConfig, tokenizer_folder: str, groups: list[l
 
 def model_config(kind: str, connector: str = "average_mlp") -> ModelConfig:
     return ModelConfig(
-        vision=VISION, language=TINY.language, layout=settings(kind), connector=ConnectorConfig(kind=connector)
+        vision=VISION,
+        language=TINY.language,
+        layout=settings(kind),
+        connector=ConnectorConfig(kind=connector, **KINDS[connector]),
     )
 
 
@@ -110,6 +121,10 @@ def test_packed_is_alone_and_a_run_is_resumed_to_the_bit(
     apart = [PackLoader(single, image_size=16).batch([n]) for n in range(5)]
     assert together.positions == sum(one.positions for one in apart)
     for connector in KINDS:
+        if connector in BY_CROP and kind in ("molmo", "native"):
+            with pytest.raises(ValueError, match="tokens of a crop as a whole"):
+                build_model(model_config(kind, connector), 300)
+            continue
         model = build_model(model_config(kind, connector), len(load_tokenizer(tokenizer_folder))).eval()
         with torch.no_grad():
             torch.testing.assert_close(model(together), torch.cat([model(one) for one in apart]), rtol=1e-4, atol=1e-5)
@@ -183,10 +198,13 @@ def test_marks_are_vectors_of_their_own_that_learn(
     assert model.projector.padded.grad is not None
 
 
-@pytest.mark.parametrize("kind", ["molmo", "catty"])
-def test_a_batch_without_images_gives_every_part_a_gradient(kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "connector"),
+    [("molmo", "average_mlp"), ("molmo", "attention_mlp"), ("catty", "shuffle_mlp"), *(("catty", c) for c in BY_CROP)],
+)
+def test_a_batch_without_images_gives_every_part_a_gradient(kind: str, connector: str) -> None:
     """Or devices that have images would wait for those that have none."""
-    net = build_model(model_config(kind), 300)
+    net = build_model(model_config(kind, connector), 300)
     text = expand(np.array([3, 4, 5]), [3], [3], [[(1, 3)]], np.zeros((0, 3, 16, 16), np.uint8), [], 4)
     net(collate([text])).sum().backward()
     assert all(parameter.grad is not None for parameter in net.parameters())
@@ -218,6 +236,19 @@ def test_a_stage_may_take_another_layout_where_no_weights_depend_on_it(
     assert added == {"projector.marks.weight"}
     third = train(stage(**short), tiles, str(tmp_path / "third"), init=second.checkpoint)
     assert third.totals.step == 1
+
+
+def test_a_stages_squares_are_told_by_their_tokens(
+    packs: str, stage: Callable[..., StageConfig], tmp_path: Path
+) -> None:
+    """Whether as a number or as a layout, whose side and patch are the encoder's in a model; and a stage goes on."""
+    told = dataclasses.replace(stage(steps=2, checkpoint_every=1), layout=read_layout({"kind": "square", "tokens": 4}))
+    model = dataclasses.replace(TINY, layout=16)
+    report = train(told, packs, str(tmp_path / "out"), model=model)
+    (tmp_path / "out" / "checkpoints" / "step-00000002" / "state.json").unlink()
+    again = train(told, packs, str(tmp_path / "out"), model=model)
+    assert again.totals.step == 2
+    assert read_state(report.checkpoint)["model"]["layout"] == 4
 
 
 @pytest.mark.parametrize(

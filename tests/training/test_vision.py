@@ -78,8 +78,12 @@ def test_crops_of_several_sizes_are_each_seen_alone() -> None:
     vision = build_vision([EncoderConfig(source=small("siglip"))]).eval()
     images = torch.randint(0, 256, (3, 3, 16, 24), dtype=torch.uint8)
     sizes = ((24, 8), (16, 16), (24, 8))
+    calls: list[int] = []
+    hook = vision.register_forward_hook(lambda *_: calls.append(1))
     with torch.no_grad():
         found = vision.crops(images, sizes)
+        assert len(calls) == 1, "sharded encoders wait for each other at each call"
+        hook.remove()
         alone = [vision(images[row : row + 1, :, :height, :width])[0] for row, (width, height) in enumerate(sizes)]
     torch.testing.assert_close(found, torch.cat(alone))
 

@@ -4,8 +4,9 @@
 run again, it goes on where it stopped. `last_model` is the folder that scorers name as theirs.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mmcorpus.training.lazy import exports
 
 if TYPE_CHECKING:
     from mmcorpus.training.clip.checkpoint import last_model
@@ -13,13 +14,15 @@ if TYPE_CHECKING:
     from mmcorpus.training.clip.contrastive import ContrastiveReport, train_contrastive
     from mmcorpus.training.clip.pairs import PairSource
 
-_MODULES = {
-    "checkpoint": ("last_model",),
-    "config": ("ContrastiveConfig", "SmallClip"),
-    "contrastive": ("ContrastiveReport", "train_contrastive"),
-    "pairs": ("PairSource",),
-}
-"""The names of each module; imported when first asked for, so that checking a recipe does not wait for torch."""
+__getattr__ = exports(
+    __name__,
+    {
+        "checkpoint": ("last_model",),
+        "config": ("ContrastiveConfig", "SmallClip"),
+        "contrastive": ("ContrastiveReport", "train_contrastive"),
+        "pairs": ("PairSource",),
+    },
+)
 
 __all__ = [
     "ContrastiveConfig",
@@ -29,10 +32,3 @@ __all__ = [
     "last_model",
     "train_contrastive",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    for module, names in _MODULES.items():
-        if name in names:
-            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -143,13 +143,13 @@ class PairTask(Task[PairBatch]):
         mine = (self.order.step(step)[start : start + share] for step in range(first, self.steps))
         return loader.training_batches(mine, self.config)
 
-    def loss(self, batch: PairBatch) -> tuple[torch.Tensor, int, dict[str, int]]:
+    def loss(self, batch: PairBatch) -> tuple[dict[str, torch.Tensor], float, dict[str, int]]:
         valid = int(batch.valid_B.sum())
         there = batch.to(self.world.device)
         with self.world.autocast(self.config.compute.precision):
             images_BE, texts_BE = self.clip.encode(there.images_B3SS, there.tokens_BT)
         total = contrastive_loss(images_BE, texts_BE, self.clip.model.logit_scale.exp(), there.valid_B, self.world)
-        return total, valid, {"pairs": len(batch.valid_B), "broken_images": len(batch.valid_B) - valid}
+        return {"loss": total}, valid, {"pairs": len(batch.valid_B), "broken_images": len(batch.valid_B) - valid}
 
     @torch.no_grad()
     def after_step(self) -> None:

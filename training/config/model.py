@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from mmcorpus.packing.layout import PerImage, SquareLayout, read_layout
 from mmcorpus.packing.layout.base import LayoutBase
@@ -103,20 +103,49 @@ class EncoderConfig(Settings):
 class ConnectorConfig(Settings):
     """What makes tokens of the language model from the encoders' patches."""
 
-    kind: Literal["average_mlp", "linear", "shuffle_mlp"] = "average_mlp"
+    kind: Literal["average_mlp", "linear", "shuffle_mlp", "attention_mlp", "attention_pool", "c_abstractor"] = (
+        "average_mlp"
+    )
     """`average_mlp`: the mean of a token's patches, Linear, GELU, Linear (Open-Qwen2VL §2.1); `linear`: the mean,
-    Linear (LLaVA); `shuffle_mlp`: a token's patches side by side (pixel shuffle), LayerNorm, Linear, GELU, Linear
-    (InternVL)."""
+    Linear (LLaVA, MM1's average pooling); `shuffle_mlp`: a token's patches side by side (pixel shuffle), LayerNorm,
+    Linear, GELU, Linear (InternVL); `attention_mlp`: the mean of a token's patches attends to them, then SwiGLU
+    (Molmo); `attention_pool`: a learned query a token attends to all patches of its crop, then Linear (MM1 §3.1);
+    `c_abstractor`: RegNet blocks over a crop's grid, average pooling, RegNet blocks, an MLP (Honeybee, MM1)."""
     hidden: int | None = None
-    """Width between the two linear layers; null for the language model's width (the reference)."""
+    """Width between the two linear layers; null for the language model's width (the reference). Molmo has its
+    feed-forward width. Of `c_abstractor` the width of its blocks (Honeybee: 1024)."""
+    heads: int = 16
+    """Attention heads of `attention_mlp` and `attention_pool`."""
+    width: int | None = None
+    """Width of the attention of `attention_mlp`, a multiple of `heads`; null for that of the features. Molmo has the
+    encoder's, of which two layers are read side by side."""
+    depth: int = 3
+    """RegNet blocks of `c_abstractor` before its pooling, and after it."""
 
     def __post_init__(self) -> None:
         require(
             self.hidden is None or self.hidden >= 1, f"model.projector_hidden is {self.hidden}; give 1 or more, or null"
         )
+        self._require_positive("heads", "depth")
+        for name, kinds in _OF_KINDS.items():
+            at_default = getattr(self, name) == ConnectorConfig.__dataclass_fields__[name].default
+            require(
+                at_default or self.kind in kinds,
+                f"a connector {self.kind} has no {name}; leave it out, or take {', '.join(kinds)}",
+            )
         require(
-            self.hidden is None or self.kind != "linear", "a linear connector has no hidden width; leave out hidden"
+            self.width is None or self.width % self.heads == 0,
+            f"the connector's width {self.width} is not a multiple of its heads {self.heads}",
         )
+
+
+_OF_KINDS: Final = {
+    "hidden": ("average_mlp", "shuffle_mlp", "attention_mlp", "c_abstractor"),
+    "heads": ("attention_mlp", "attention_pool"),
+    "width": ("attention_mlp",),
+    "depth": ("c_abstractor",),
+}
+"""The connectors that have a setting."""
 
 
 def require_square(name: str, tokens: int) -> None:

@@ -1,6 +1,7 @@
 """What every run of training is told, and one stage over packs."""
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final, Literal
 
@@ -129,11 +130,13 @@ class TrainingConfig(Settings):
         settings = dataclasses.asdict(self)
         for group in self.groups():
             settings |= {f"{group}.{name}": value for name, value in settings.pop(group).items()}
-        return {
-            name: list(value) if isinstance(value, tuple) else value
+        kept = {
+            name: value
             for name, value in settings.items()
             if self.RESULT_NEUTRAL.isdisjoint((name, name.partition(".")[0]))
         }
+        normal: dict[str, Any] = json.loads(json.dumps(kept))  # as a checkpoint gives them back: lists, no tuples
+        return normal
 
 
 BatchUnit = Literal["sequences", "samples", "targets"]

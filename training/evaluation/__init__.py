@@ -6,10 +6,10 @@
 Reading the configuration imports nothing heavy.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmcorpus.training.evaluation.config import EvaluationConfig
+from mmcorpus.training.lazy import exports
 
 if TYPE_CHECKING:
     from mmcorpus.training.evaluation.answering import Checkpoint, Server
@@ -19,14 +19,17 @@ if TYPE_CHECKING:
     from mmcorpus.training.evaluation.results import EvaluationReport
     from mmcorpus.training.evaluation.run import evaluate
 
-_MODULES = {
-    "answering": ("Checkpoint", "Server"),
-    "metrics": ("METRICS",),
-    "question": ("Question",),
-    "readers": ("read_questions",),
-    "results": ("EvaluationReport",),
-    "run": ("evaluate",),
-}
+__getattr__ = exports(
+    __name__,
+    {
+        "answering": ("Checkpoint", "Server"),
+        "metrics": ("METRICS",),
+        "question": ("Question",),
+        "readers": ("read_questions",),
+        "results": ("EvaluationReport",),
+        "run": ("evaluate",),
+    },
+)
 
 __all__ = [
     "METRICS",
@@ -38,10 +41,3 @@ __all__ = [
     "evaluate",
     "read_questions",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    for module, names in _MODULES.items():
-        if name in names:
-            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

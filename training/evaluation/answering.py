@@ -64,12 +64,19 @@ class Checkpoint:
         self._generator: Any = None
 
     def identity(self) -> dict[str, Any]:
-        """The bytes of its weights."""
-        from mmcorpus.training.checkpoint import resolve_checkpoint
+        """Its weights and tokenizer by their bytes, what it is prompted as, and how the model is built."""
+        from mmcorpus.training.checkpoint import chat_template_of, read_state, resolve_checkpoint
 
         self.path = resolve_checkpoint(self.path)
-        names = [name for name in sorted(storage.list_names(self.path)) if name.startswith("model")]
-        return {"weights": {name: file_digest(storage.join(self.path, name)) for name in names}}
+        state, words = read_state(self.path), storage.join(self.path, "tokenizer")
+        weights = [name for name in storage.list_names(self.path) if name.startswith("model")]
+        return {
+            "weights": {name: file_digest(storage.join(self.path, name)) for name in weights},
+            "tokenizer": {name: file_digest(storage.join(words, name)) for name in storage.list_names(words)},
+            "kind": state["kind"],
+            "chat_template": chat_template_of(state),
+            "model": state["model"],
+        }
 
     def answer(self, asked: Sequence[Asked], longest: int, batch_size: int) -> list[str | Unanswered]:
         """In this process, on its device."""

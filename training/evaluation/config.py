@@ -24,7 +24,7 @@ Format = Literal[
 """How a set's file is read (`readers.py`); `auto` tells by its content."""
 
 
-MetricName = Literal["exact", "vqa", "choice", "relaxed", "anls", "count", "pope", "cider"]
+MetricName = Literal["exact", "vqa", "choice", "relaxed", "anls", "count", "clock", "clock_hour", "pope", "cider"]
 """The keys of `metrics.METRICS`."""
 
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from mmcorpus.training.evaluation.cider import cider
 from mmcorpus.training.evaluation.question import Question
-from mmcorpus.training.evaluation.words import first_number, plain, vqa_words
+from mmcorpus.training.evaluation.words import first_number, plain, time_of_day, vqa_words
 from mmcorpus.training.settings import require
 
 Array = npt.NDArray[np.float64]
@@ -201,6 +201,19 @@ def counting(answer: str, question: Question) -> float:
     return float(said is not None and said in {first_number(right) for right in question.answers})
 
 
+def clock_time(answer: str, question: Question) -> float:
+    """1 if the time of day that it says is within a minute of one that is right, on a dial of twelve hours."""
+    said = time_of_day(answer)
+    right = [time_of_day(one) for one in question.answers]
+    return float(said is not None and any(min((said - one) % 720, (one - said) % 720) <= 1 for one in right if one))
+
+
+def clock_hour(answer: str, question: Question) -> float:
+    """1 if the hour that it says is right, whatever its minutes."""
+    said = time_of_day(answer)
+    return float(said is not None and said // 60 in {one // 60 for one in map(time_of_day, question.answers) if one})
+
+
 def says_yes(answer: str) -> bool:
     """POPE's reading: a no if its first sentence has the word no or not, else a yes."""
     words = answer.partition(".")[0].replace(",", "").lower().split()
@@ -214,6 +227,8 @@ METRICS: Final[dict[str, Metric]] = {
     "relaxed": Mean("relaxed accuracy", relaxed_accuracy),
     "anls": Mean("ANLS", anls),
     "count": Mean("accuracy of counts", counting),
+    "clock": Mean("times within a minute", clock_time),
+    "clock_hour": Mean("hours", clock_hour),
     "pope": Pope(),
     "cider": Cider(),
 }
@@ -230,6 +245,9 @@ def check(question: Question) -> None:
         require(bool(question.choices), "the metric choice needs `choices`")
     if question.metric == "pope":
         require(plain(question.answers[0]) in ("yes", "no"), f"POPE asks for yes or no, not {question.answers[0]!r}")
+    if question.metric in ("clock", "clock_hour"):
+        times = all(time_of_day(answer) is not None for answer in question.answers)
+        require(times, f"the metric {question.metric} needs times such as 4:04, not {question.answers}")
     if question.metric == "count":
         numbers = all(first_number(answer) is not None for answer in question.answers)
         require(numbers, f"the metric count needs numbers, not {question.answers}")

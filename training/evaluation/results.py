@@ -54,7 +54,8 @@ class EvaluationReport:
     model: str
     questions: int
     unanswered: dict[str, int]
-    """Questions that got no answer, by reason; they are in no result."""
+    """Questions that were not answered each time that they were asked (at every seed of the demonstrations, with grey
+    images), by the first reason; they are in no result."""
     results: list[Result]
 
     def as_dict(self) -> dict[str, Any]:
@@ -77,27 +78,29 @@ def summarise(
     """The results of answers, as `run.py` commits them: the mean over seeds, a line a metric and one a category."""
     by_id = {question.id: question for question in questions}
     rows = [row for row in answers.to_pylist() if row["id"] in by_id]
-    lost: dict[str, int] = {}
+    # A question counts in every column or in none, so that columns can be compared: the first reason counts.
+    lost: dict[str, str] = {}
     for row in rows:
         if row["answer"] is None:
-            lost[row["reason"]] = lost.get(row["reason"], 0) + 1
+            lost.setdefault(row["id"], row["reason"])
     judged: dict[int, dict[str, Array]] = {}
     for seed in sorted({row["seed"] for row in rows}):
-        judged[seed] = _judged(config, by_id, [row for row in rows if row["seed"] == seed])
+        judged[seed] = _judged(config, by_id, [row for row in rows if row["seed"] == seed and row["id"] not in lost])
     results = []
     for metric in dict.fromkeys(question.metric for question in questions):
         asked = [question for question in questions if question.metric == metric]
         named = dict.fromkeys(question.category for question in asked if question.category)
         for category in (ALL, *(named if len(named) > 1 else ())):
             results.append(_result(config, metric, category, asked, judged))
-    return EvaluationReport(model=model, questions=len(questions), unanswered=lost, results=results)
+    unanswered = dict(Counter(lost.values()))
+    return EvaluationReport(model=model, questions=len(questions), unanswered=unanswered, results=results)
 
 
 def _judged(config: EvaluationConfig, by_id: Mapping[str, Question], rows: Sequence[Any]) -> dict[str, Array]:
-    """The numbers of each answered question, by id."""
+    """The numbers of each question, by id, from its answers at one seed."""
     found: dict[str, Array] = {}
     for metric in METRICS:
-        own = [row for row in rows if row["answer"] is not None and by_id[row["id"]].metric == metric]
+        own = [row for row in rows if by_id[row["id"]].metric == metric]
         said = [read(row["answer"], config) for row in own]
         numbers = METRICS[metric].judge(said, [by_id[row["id"]] for row in own])
         found |= {row["id"]: number for row, number in zip(own, numbers, strict=True)}
@@ -112,25 +115,20 @@ def _result(
     judged: Mapping[int, Mapping[str, Array]],
 ) -> Result:
     own = [question for question in asked if category in (ALL, question.category)]
-    seeds = [seed for seed in judged if seed != BLANK]
-    # A question counts once, with its mean over the seeds; without an answer at every seed it does not.
-    answered = [question for question in own if all(question.id in judged[seed] for seed in seeds)]
+    answered = [question for question in own if all(question.id in numbers for numbers in judged.values())]
     clusters = [question.cluster for question in answered]
     kind = METRICS[metric]
     columns = len(kind.judge(["0"], own[:1])[0])
-    of_seed = {seed: _rows([judged[seed][question.id] for question in answered], columns) for seed in seeds}
-    rows = np.mean(list(of_seed.values()), axis=0) if seeds else np.zeros((0, columns))
-    blank = None
-    if BLANK in judged:
-        there = [question for question in own if question.id in judged[BLANK]]
-        numbers = _rows([judged[BLANK][question.id] for question in there], columns)
-        blank = estimate(kind, numbers, [question.cluster for question in there], config.seed)
+    of_seed = {seed: _rows([judged[seed][question.id] for question in answered], columns) for seed in judged}
+    grey = of_seed.pop(BLANK, None)
+    # A question counts once, with its mean over the seeds.
+    rows = np.mean(list(of_seed.values()), axis=0) if of_seed else np.zeros((0, columns))
     return Result(
         metric=metric, title=kind.title, fractions=kind.fractions, category=category,
         found=estimate(kind, rows, clusters, config.seed),
         by_seed=tuple(float(kind.value(one.sum(0, keepdims=True))[0]) for one in of_seed.values())
-        if len(seeds) > 1 else (),
-        blank=blank,
+        if len(of_seed) > 1 else (),
+        blank=None if grey is None else estimate(kind, grey, clusters, config.seed),
         constant=_constant(kind, own),
     )  # fmt: skip
 

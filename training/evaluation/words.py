@@ -6,6 +6,7 @@ from typing import Final
 _PUNCTUATION: Final = (
     ";", "/", "[", "]", '"', "{", "}", "(", ")", "=", "+", "\\", "_", "-", ">", "<", "@", "`", ",", "?", "!",
 )  # fmt: skip
+_TIME: Final = re.compile(r"\b(2[0-3]|1\d|0?\d):([0-5]\d)\b")
 _COMMA_IN_NUMBER: Final = re.compile(r"(\d)(,)(\d)")
 _PERIOD: Final = re.compile(r"(?!<=\d)(\.)(?!\d)")
 """As the official script has it, slip and all: `(?!<=\\d)` was meant as `(?<!\\d)` and always holds."""
@@ -73,3 +74,10 @@ def first_number(text: str) -> float | None:
         if named:
             found.append((named.start(), float(value)))
     return min(found)[1] if found else None
+
+
+def time_of_day(text: str) -> int | None:
+    """The first time in a text, `h:mm`, in minutes on a dial of twelve hours, 60 to 779 (so that 12:05 is 725); None if
+    there is none."""
+    found = _TIME.search(text)
+    return (int(found[1]) % 12 or 12) * 60 + int(found[2]) if found else None

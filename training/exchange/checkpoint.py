@@ -18,7 +18,9 @@ from mmcorpus.filters.weights import local_copy
 from mmcorpus.packing.tokens import load_tokenizer
 from mmcorpus.training.checkpoint import STATE, chat_template_of, new_folder, read_state, resolve_checkpoint
 from mmcorpus.training.config import ModelConfig, model_config_from_dict
+from mmcorpus.training.decoder import LogitShape
 from mmcorpus.training.exchange.tensors import Planned, Tensors, read_file, write_file
+from mmcorpus.training.vision import square_side
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -57,8 +59,7 @@ class Parts:
     @property
     def image_size(self) -> int:
         """Pixels a side of a square image."""
-        size = self.vision.get("image_size")  # SigLIP 2's configs say how many patches
-        return int(size or round(self.vision["num_patches"] ** 0.5) * self.vision["patch_size"])
+        return square_side(self.vision)
 
     @property
     def blocks(self) -> int:
@@ -68,7 +69,7 @@ class Parts:
     @property
     def is_llava(self) -> bool:
         """Whether Hugging Face's Llava is the same model: one SigLIP, one layer of it, all patches through two linear
-        layers of the decoder's width."""
+        layers of the decoder's width, and a decoder whose logits are the LM head's product."""
         config, width = self.config, self.weights.shapes[EMBEDDINGS][1]
         return (
             self.vision["model_type"] == "siglip_vision_model"
@@ -76,6 +77,7 @@ class Parts:
             and config.layout == (self.image_size // self.vision["patch_size"]) ** 2
             and config.connector.kind == "average_mlp"
             and config.connector.hidden in (None, width)
+            and LogitShape.of(self.language) == LogitShape()
         )
 
     def tower(self) -> Iterator[Planned]:

@@ -59,6 +59,8 @@ def classes() -> Classes:
     from transformers import AutoModel, BatchFeature, GenerationMixin, LlavaConfig, LlavaPreTrainedModel, ProcessorMixin
     from transformers.modeling_outputs import CausalLMOutputWithPast
 
+    from mmcorpus.training.decoder import LogitShape
+
     @strict
     class MmcorpusConfig(LlavaConfig):
         model_type = MODEL_TYPE
@@ -114,6 +116,7 @@ def classes() -> Classes:
             text: Any = config.text_config
             self.model = MmcorpusModel(config)
             self.lm_head = torch.nn.Linear(text.hidden_size, text.vocab_size, bias=False)
+            self.logit_shape = LogitShape.of(text.to_dict())
             self.post_init()
 
         def get_output_embeddings(self) -> torch.nn.Module:
@@ -142,7 +145,7 @@ def classes() -> Classes:
             )
             hidden = output.last_hidden_state
             kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-            logits = self.lm_head(hidden[:, kept])
+            logits = self.logit_shape.apply(self.lm_head(hidden[:, kept]))
             loss = None
             if labels is not None:
                 loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.lm_head.out_features)

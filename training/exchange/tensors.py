@@ -8,6 +8,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal
 
@@ -20,6 +21,8 @@ DTYPES: Final[dict[Dtype, torch.dtype]] = {"fp32": torch.float32, "bf16": torch.
 _NAMES: Final = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
 _INDICES: Final = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _WHOLE: Final = ("model.safetensors", "pytorch_model.bin")
+_FILE: Final = re.compile(r"[^/\\]*[^/\\.]\Z")
+"""A file's name without a folder."""
 
 Read = Callable[[], torch.Tensor]
 
@@ -60,12 +63,13 @@ def read_file(path: str) -> Tensors:
 def read_folder(folder: str) -> Tensors:
     """The tensors of a model's local folder, whole or split, as `save_pretrained` writes it; safetensors if there are.
 
-    Raises ValueError if the folder holds no weights, or lacks a file that its index names.
+    Raises ValueError if the folder holds no weights, or lacks a file that its index names, or the index names another
+    folder's.
     """
     for index, whole in zip(_INDICES, _WHOLE, strict=True):
         names = [whole]
         if os.path.exists(path := os.path.join(folder, index)):
-            names = sorted(set(storage.read_json(path)["weight_map"].values()))
+            names = _indexed(path)
         elif not os.path.exists(os.path.join(folder, whole)):
             continue
         missing = [name for name in names if not os.path.exists(os.path.join(folder, name))]
@@ -77,6 +81,18 @@ def read_folder(folder: str) -> Tensors:
             {name: shape for file in files for name, shape in file.shapes.items()},
         )
     raise ValueError(f"{folder} holds no weights: there is neither {' nor '.join(_WHOLE)}")
+
+
+def _indexed(path: str) -> list[str]:
+    """The files that an index names, all beside it. Raises ValueError, with the index, if that is not what it does."""
+    index = storage.read_json(path)
+    found = index.get("weight_map") if isinstance(index, Mapping) else None
+    if not isinstance(found, Mapping) or not found:
+        raise ValueError(f"{path} has no weight_map: it is no index of weights")
+    elsewhere = [name for name in found.values() if not isinstance(name, str) or not _FILE.match(name)]
+    if elsewhere:
+        raise ValueError(f"{path} names {elsewhere[0]!r}, which is no file beside it: do not trust this download")
+    return sorted(set(found.values()))
 
 
 def _safetensors(path: str) -> Tensors:

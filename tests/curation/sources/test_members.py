@@ -117,7 +117,7 @@ def img2dataset(folder: Path) -> list[dict[str, Any]]:
     """The rows that img2dataset writes beside its samples: one of them failed."""
     rows = [
         {"key": pair["key"], **pair["json"], "status": "success", "error_message": None, "width": 40, "height": 30,
-         "similarity": 0.25}
+         "similarity": 0.25, "thumb": {"bytes": pair["image"], "path": None}}
         for pair in pairs(3)
     ]  # fmt: skip
     rows.append({**rows[0], "key": "000000003", "url": "http://x.test/gone.jpg", "status": "failed_to_download",
@@ -147,6 +147,7 @@ def test_img2datasets_formats_give_the_same_samples(tmp_path: Path, indexed: Any
     assert [row["uid"] for row in found.rows] == [pair_uid(row["url"], row["caption"]) for row in rows]
     assert [row["similarity"] for row in found.rows] == [0.25] * 4
     assert [row["status"] for row in found.rows] == ["success"] * 3 + ["failed_to_download"]
+    assert "thumb" not in found.rows[0], "bytes are in no row"
     assert found.report.dropped == {"HTTP Error 404": 1}
     assert found.report.copied == 0
 

@@ -283,3 +283,34 @@ def test_pixmos_addresses_become_a_list(tmp_path: Path, indexed: Any) -> None:
     assert "mmcorpus download" in found.report.failed[str(path)]
     listed = pq.read_table(found.root / "shards" / "to_download.parquet").to_pydict()
     assert listed == {"url": table["image_url"], "caption": table["caption"]}
+
+
+@pytest.mark.parametrize("form", ["parquet", "file"])
+def test_images_of_other_columns_are_in_no_row_and_it_is_said(
+    tmp_path: Path, indexed: Any, caplog: pytest.LogCaptureFixture, form: str
+) -> None:
+    nested = pa.list_(pa.struct([("view", pa.struct([("bytes", pa.large_binary())])), ("angle", pa.int8())]))
+    table = pa.table(
+        {
+            "image": pa.array([hf(data) for data in IMAGES[:4]], IMAGE),
+            "text": [f"t{number}" for number in range(4)],
+            "depth": pa.array([hf(IMAGES[4])] * 4, IMAGE),
+            "views": pa.array([[{"view": {"bytes": IMAGES[5]}, "angle": 1}]] * 4, nested),
+            "masks": pa.array([[IMAGES[4], None]] * 4, pa.list_(pa.binary())),
+            "packed": pa.array([IMAGES[4]] * 4).dictionary_encode(),
+            "tags": [["a"], ["b"], [], None],
+        }
+    )
+    found = indexed(write(tmp_path / "in" / "a.x", table, form).parent, samples_per_shard=2)
+    assert found.captions == {f"t{number}": (data,) for number, data in enumerate(IMAGES[:4])}
+    assert {*found.rows[0]} & {*table.column_names} == {"tags"}
+    assert caplog.text.count("a.x: no part of the samples, as") == 1
+    assert "that no `columns` names: depth, views, masks, packed\n" in caplog.text
+
+
+def test_a_row_that_is_no_sample_has_no_images(tmp_path: Path, indexed: Any) -> None:
+    images = pa.array([[hf(IMAGES[0])], [hf(IMAGES[1])]], pa.list_(IMAGE))
+    table = pa.table({"images": images, "text": [7, None], "id": ["a", "b"]})
+    found = indexed(write(tmp_path / "in" / "a.parquet", table, "parquet"))
+    assert [(row["id"], str(row["error_message"])[:11]) for row in found.rows] == [("a", "bad_caption"), ("b", "None")]
+    assert "PNG" not in str(found.rows)

@@ -1,7 +1,9 @@
 """Indexing as a whole: the same for any number of workers; what is kept, found twice, refused."""
 
+import gzip
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from mmcorpus.curation.engine.output import MadeOtherwise
-from mmcorpus.curation.sources import IndexConfig, SourceError, index
-from mmcorpus.curation.store import ledger
-from mmcorpus.curation.store.shards import list_shards, read_rows
+from mmcorpus.curation.sources import IndexConfig, SourceError, index, run
+from mmcorpus.curation.store import compressed, ledger, storage
+from mmcorpus.curation.store.shards import Shard, list_shards, read_rows
 from tests.curation.sources.conftest import as_tar, pairs, write_tar
 
 
@@ -47,6 +49,26 @@ def test_what_is_committed_is_kept_and_what_changed_is_made_anew(tmp_path: Path,
     (tmp_path / "out" / "shards" / "made_from.json").write_text(json.dumps(record))
     with pytest.raises(MadeOtherwise, match="holds downloaded shards"):
         indexed(folder)
+
+
+def test_killed_while_samples_that_come_again_are_dropped_it_ends_with_the_same_bytes(
+    tmp_path: Path, indexed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = corpus(tmp_path / "in")
+    whole = indexed(folder)
+
+    def killed(shard: Shard, rows: pa.Table, **_: Any) -> None:
+        storage.write_table(shard.parquet, rows)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(run, "commit_shard", killed)
+        with pytest.raises(KeyboardInterrupt):
+            indexed(folder, out="again")
+    again = indexed(folder, out="again")
+    assert again.report == whole.report
+    of = [{path.name: path.read_bytes() for path in sorted((one.root / "shards").iterdir())} for one in (whole, again)]
+    assert of[0] == of[1]
 
 
 def test_what_is_no_source_is_refused_by_name(tmp_path: Path, indexed: Any, caplog: pytest.LogCaptureFixture) -> None:
@@ -92,3 +114,29 @@ def test_any_number_of_workers_makes_the_same_shards(tmp_path: Path, ray_local: 
         made.append({path.name: path.read_bytes() for path in sorted(out.iterdir())})
         assert [row for shard in list_shards(str(out)) for row in read_rows(shard)["uid"].to_pylist()]
     assert made[0] == made[1] == made[2]
+
+
+def test_compressed_json_is_decompressed_a_few_times_whatever_its_shards(
+    tmp_path: Path, indexed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, count = tmp_path / "chat.jsonl.gz", 32
+    lines = [json.dumps({"messages": [{"role": "user", "content": f"{n} " * 5000}]}) for n in range(count)]
+    path.write_bytes(gzip.compress("\n".join(lines).encode()))
+    decoded = [0]
+
+    def counted(*args: Any, real: Any = compressed.chunks) -> Iterator[bytes]:
+        for data in real(*args):
+            decoded[0] += len(data)
+            yield data
+
+    monkeypatch.setattr(compressed, "chunks", counted)
+    found = indexed(path, kind="conversation", samples_per_shard=1)
+    assert (found.report.shards, found.report.samples) == (count, count)
+    assert decoded[0] < 7 * len("\n".join(lines))
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in (tmp_path / "out" / "shards").iterdir()}
+    lost = found.shards[21]
+    os.remove(lost.stats)
+    assert indexed(path, kind="conversation", samples_per_shard=1).rows == found.rows
+    again = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in before}
+    assert {path.name[:9] for path in before if again[path] != before[path]} <= {lost.name, "made_from", "reference"}
+    assert {path: data for path, (data, _) in again.items()} == {path: data for path, (data, _) in before.items()}

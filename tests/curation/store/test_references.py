@@ -1,9 +1,13 @@
 """Shards whose images lie in files of others: read in order and at random, and never what was not indexed."""
 
+import errno
 import io
 import os
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pyarrow as pa
@@ -106,6 +110,99 @@ def test_a_file_of_its_own_that_has_changed_costs_its_sample(tmp_path: Path, cap
         file.unlink(missing_ok=True)
     with pytest.raises(Moved, match="is gone since it was indexed"):
         list(read_samples(shard))
+
+
+@pytest.mark.parametrize("form", ["tar", "parquet", "files"])
+def test_a_file_that_was_mended_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    out = made(form, str(tmp_path / "in"), str(tmp_path / "out"))
+    (shard,) = list_shards(out)
+    keys = read_rows(shard, ["key"])["key"].to_pylist()
+    monkeypatch.setattr(references, "_SURE", 0.0)
+    images = open_images(shard)
+    first = images.images(keys[0])
+    moved = [path for path in sorted((tmp_path / "in").rglob("*")) if path.suffix not in ("", ".txt", ".json")]
+    for path in moved:
+        path.rename(f"{path}.away")
+    with pytest.raises(Moved, match="is gone since it was indexed"):
+        images.images(keys[1])
+    assert bool(images.damage) == (form != "files")
+    for path in moved:
+        Path(f"{path}.away").rename(path)
+    again = open_images(shard)
+    assert [len(again.images(key)) for key in keys] == [1] * 5
+    assert again.images(keys[0]) == first
+    assert not again.damage
+
+
+def test_no_thread_reads_a_file_before_it_was_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = made("tar", str(tmp_path / "in"), str(tmp_path / "out"))
+    (shard,) = list_shards(out)
+    (path,) = (tmp_path / "in").iterdir()
+    os.utime(path, ns=(0, path.stat().st_mtime_ns + 10**9))
+    looking, answered = threading.Event(), threading.Event()
+
+    def slow(path: str, real: Any = references.state_of) -> Any:
+        if not looking.is_set():
+            looking.set()
+            answered.wait(10)
+        return real(path)
+
+    monkeypatch.setattr(references, "state_of", slow)
+    found = open_references(shard.root, shard.name)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(found.image, 0)
+        assert looking.wait(10)
+        with pytest.raises(Moved, match="was written again"):
+            found.image(1)
+        answered.set()
+        with pytest.raises(Moved, match="was written again"):
+            waiting.result()
+
+
+@pytest.mark.parametrize("where", ["state_of", "read_range"])
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.EMFILE])
+def test_a_file_that_cannot_be_read_costs_its_sample(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, number: int
+) -> None:
+    out = made("files", str(tmp_path / "in"), str(tmp_path / "out"))
+    (shard,) = list_shards(out)
+    (bad,) = (path for path in (tmp_path / "in").rglob("*.jpg") if path.read_bytes() == PAIRS[3]["image"])
+    real = getattr(references, where)
+
+    def failing(path: str, *more: int) -> Any:
+        if path == str(bad):
+            raise OSError(number, os.strerror(number), path)
+        return real(path, *more)
+
+    monkeypatch.setattr(references, where, failing)
+    if number == errno.EMFILE:
+        with pytest.raises(OSError, match="Too many open files"):  # the process's, which is no sample's
+            list(read_samples(shard))
+        return
+    lost = {sample.caption for sample in read_samples(shard) if not sample.images}
+    assert lost == {PAIRS[3]["caption"]}
+    (key,) = (row["key"] for row in read_rows(shard).to_pylist() if row["caption"] in lost)
+    with pytest.raises(LookupError, match=f"{bad} cannot be read: {os.strerror(number)}"):
+        open_images(shard).images(key)
+
+
+def test_a_table_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = made("parquet", str(tmp_path / "in"), str(tmp_path / "out"))
+    (shard,) = list_shards(out)
+
+    def failing(*_: Any) -> Any:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    key = read_rows(shard)["key"][0].as_py()
+    with monkeypatch.context() as patched:
+        patched.setattr(references, "images_of_rows", failing)
+        with pytest.raises(Moved, match=r"data\.parquet cannot be read: Permission denied"):
+            list(read_samples(shard))
+        images = open_images(shard)
+        with pytest.raises(Moved, match=r"data\.parquet cannot be read"):
+            images.images(key)
+        assert "data.parquet" in images.damage
+    assert len(open_images(shard).images(key)) == 1
 
 
 @pytest.mark.parametrize("file", ["../x", "a/../../x", "/etc/hostname", "link", "\0"])

@@ -22,10 +22,18 @@ from mmcorpus.curation.download.lists import normalise
 from mmcorpus.curation.selection.tables import read_selection
 from mmcorpus.curation.sources.config import IndexConfig
 from mmcorpus.curation.sources.run import index
-from mmcorpus.curation.store import storage
+from mmcorpus.curation.store import row_tables, storage
 from mmcorpus.curation.store import uid_arrays as uids
 from mmcorpus.curation.store.scores import Origin, write_scores
-from mmcorpus.curation.store.shards import EncodedImage, Sample, Shard, ShardWriter, list_shards, read_samples
+from mmcorpus.curation.store.shards import (
+    EncodedImage,
+    Sample,
+    Shard,
+    ShardWriter,
+    list_shards,
+    read_rows,
+    read_samples,
+)
 from mmcorpus.curation.store.uid import pair_uid
 from mmcorpus.packing.export import Exporter, ExportReport, export_samples
 from mmcorpus.packing.export.datacomp import DatacompExporter
@@ -308,6 +316,59 @@ def test_counts_order_and_what_is_missing(tmp_path: Path) -> None:
     assert [row["id"] for row in rows] == [samples[1].uid, f"{samples[1].uid}-1", samples[4].uid]
     with pytest.raises(ValueError, match="made from something else"):
         export(LlavaExporter(), tmp_path / "in", tmp_path / "out")
+
+
+def test_references_are_read_once_and_keep_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image, count = image_bytes(random.Random(1)), 600
+    turns = [[{"from": "human", "value": f"{n}?"}, {"from": "gpt", "value": "Ja."}] for n in range(count)]
+    images = [[{"bytes": image, "path": None}] * (number % 3) for number in range(count)]
+    (tmp_path / "in").mkdir()
+    pq.write_table(pa.table({"images": images, "conversations": turns}), tmp_path / "in" / "0.parquet")
+    shards = str(tmp_path / "shards")
+    index(IndexConfig(kind="conversation"), [str(tmp_path / "in")], shards, str(tmp_path / "l"), workers=0, shown=False)
+    (shard,) = list_shards(shards)
+    uids_in_order = read_rows(shard, ["uid"])["uid"].to_pylist()
+    assert [sample.uid for sample in read_samples(shard)] == uids_in_order
+    assert [sample.uid for sample in read_samples(shard, uids_in_order[5::7])] == uids_in_order[5::7]
+    opened: list[str] = []
+    monkeypatch.setattr(
+        row_tables, "open_table", lambda path, real=row_tables.open_table: opened.append(path) or real(path)
+    )
+    assert export(ParquetExporter(), shards, tmp_path / "out").samples == count
+    rows = rows_of(tmp_path / "out")
+    assert [row["uid"] for row in rows] == uids_in_order
+    assert [row["conversations"][0]["value"].split("\n")[-1] for row in rows] == [f"{n}?" for n in range(count)]
+    assert [len(row["images"]) for row in rows] == [number % 3 for number in range(count)]
+    assert len(opened) == 1
+
+
+@pytest.mark.parametrize("exporter", [LlavaExporter(), ParquetExporter(), WebdatasetExporter()])
+def test_images_that_no_turn_marks_open_the_first_question_as_they_are_packed(
+    exporter: Exporter, tmp_path: Path
+) -> None:
+    image = EncodedImage(extension="jpg", data=image_bytes(random.Random(2)))
+    told = [("system", "Kurz."), ("human", "Was?"), ("gpt", "Ein Boot.")]
+    values = {"none": (0, told), "two": (2, told), "asked by nobody": (1, [told[0], told[2]]),
+              "one of two": (2, [("human", "<image> und?"), told[2]])}  # fmt: skip
+    with ShardWriter(Shard(root=str(tmp_path / "in"), name="00000")) as writer:
+        for number, (count, turns) in enumerate(values.values()):
+            said = json.dumps([{"from": role, "value": text} for role, text in turns])
+            writer.write(Sample(key=f"{number}", uid=pair_uid(str(number), ""), caption=None, images=(image,) * count,
+                                meta={"conversations": said}))  # fmt: skip
+    export(exporter, tmp_path / "in", tmp_path / "out")
+    if exporter.kind == "llava":
+        found = [row["conversations"] for row in json.loads((tmp_path / "out" / "llava.json").read_text())]
+    elif exporter.kind == "parquet":
+        found = [row["conversations"] for row in rows_of(tmp_path / "out")]
+    else:
+        (shard,) = list_shards(str(tmp_path / "out"))
+        found = [json.loads(turns) for turns in read_rows(shard)["conversations"].to_pylist()]
+    assert [[(turn["from"], turn["value"]) for turn in turns] for turns in found] == [
+        told,
+        [told[0], ("human", "<image>\n<image>\nWas?"), told[2]],
+        [told[0], ("human", "<image>\n"), told[2]],
+        [("human", "<image> und?"), told[2]],  # which the plan refuses, wherever it is read
+    ]
 
 
 def test_a_bad_conversation_costs_itself(tmp_path: Path) -> None:

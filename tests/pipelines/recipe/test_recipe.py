@@ -147,6 +147,16 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, before: str, after: str, m
     assert re.search(message, complaints(tmp_path, SMALL.replace(before, after)))
 
 
+def test_packs_refer_to_no_images_of_others(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    text = SMALL.replace('{urls: "${web}/pairs.parquet"}', f"{{parquet: {tmp_path}/data}}")
+    assert text != SMALL
+    text = text.replace("two: {", "two: {images: reference, ")
+    found = complaints(tmp_path, text)
+    assert "pack.two.images: reference, but the images of pairs lie in files of others: give original or res" in found
+    assert "pack.one" not in found
+
+
 ANNOTATED = SMALL.replace(
     "select:\n", "dedup:\n  same_file: {by: bytes, sources: [pairs], annotations: true}\nselect:\n"
 ).replace("two: {sources: [talk, pairs],", "two: {sources: [talk, pairs], annotations: {pairs: same_file},")

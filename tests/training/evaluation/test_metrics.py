@@ -78,6 +78,26 @@ def test_relaxed_accuracy(answer: str, right: str, value: float) -> None:
     assert judged("relaxed", answer, right) == value
 
 
+@pytest.mark.parametrize(
+    ("answer", "right", "within_a_minute", "hour"),
+    [
+        ("It is 4:05.", "4:04", 1.0, 1.0),
+        ("4:06", "4:04", 0.0, 1.0),
+        ("12:59", "1:00", 1.0, 0.0),
+        ("1:00", "12:59", 1.0, 0.0),
+        ("16:04", "4:04", 1.0, 1.0),
+        ("0:10", "12:10", 1.0, 1.0),
+        ("404", "4:04", 0.0, 0.0),
+        ("4:60", "5:00", 0.0, 0.0),
+    ],
+)
+def test_clocks(answer: str, right: str, within_a_minute: float, hour: float) -> None:
+    assert judged("clock", answer, right) == within_a_minute
+    assert judged("clock_hour", answer, right) == hour
+    with pytest.raises(ValueError, match="needs times such as 4:04"):
+        check(question("noon", metric="clock"))
+
+
 def test_anls() -> None:
     assert edit_distance("kitten", "sitting") == 3
     assert edit_distance("", "abc") == 3

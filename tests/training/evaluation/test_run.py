@@ -69,7 +69,7 @@ def test_results_with_grey_images_categories_and_a_question_lost(questions: str,
     assert whole.found.value == 1.0
     assert (whole.found.questions, whole.found.clusters) == (16, 4)
     assert whole.blank is not None
-    assert (whole.blank.value, whole.blank.questions) == (0.0, 20)
+    assert (whole.blank.value, whole.blank.questions) == (0.0, 16)
     assert whole.constant == 12 / 20, "who always says red"
     written = json.loads((tmp_path / "out" / "results.json").read_text())
     assert written["results"][0]["found"]["value"] == 1.0
@@ -105,6 +105,37 @@ def test_five_seeds_of_demonstrations_are_averaged(questions: str, tmp_path: Pat
     assert len(whole.by_seed) == 5
     assert whole.found.value == pytest.approx(sum(whole.by_seed) / 5)
     assert whole.found.low <= whole.found.value <= whole.found.high
+
+
+class Forgetful(Oracle):
+    """Has no answer to question 3 at one seed, nor to question 5 when its image is grey."""
+
+    def _one(self, question: Asked) -> str | Unanswered:
+        text, demonstration = question.turns[-1][1], question.turns[0][1]
+        if "Hue 3" in text and "Hue 7" in demonstration:
+            return Unanswered("too long")
+        if "Hue 5" in text and question.images[-1] == grey():
+            return Unanswered("grey")
+        return super()._one(question)
+
+
+def test_a_question_counts_in_every_column_or_in_none(tmp_path: Path) -> None:
+    """However often it is asked, one without an answer is told once."""
+    (tmp_path / "red.png").write_bytes(png((200, 0, 0)))
+    rows = [
+        {"id": str(n), "images": ["red.png" if n % 4 else "gone.png"], "prompt": f"Hue {n}.", "answers": ["red"],
+         "metric": "exact", "cluster": str(n)}
+        for n in range(12)
+    ]  # fmt: skip
+    path = tmp_path / "questions.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    seeds = tuple(range(12))  # one at least shows question 7 first
+    config = EvaluationConfig(shots=1, demonstrations=str(path), demonstration_seeds=seeds, blank=True)
+    report = evaluate(config, Forgetful(), str(path), str(tmp_path / "out"))
+    assert report.unanswered == {"there is no image": 3, "too long": 1, "grey": 1}
+    (whole,) = report.results
+    assert whole.blank is not None
+    assert whole.found.questions == whole.blank.questions == 12 - 5
 
 
 def test_bad_settings_are_refused() -> None:

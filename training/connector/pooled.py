@@ -1,4 +1,4 @@
-"""From patches to tokens: pool or join the patches of each token, then project them to the language model's width.
+"""Connectors that pool or join the patches of each token, then project them.
 
 Which patches make a token is said by the layout (`ImageLayout.pool`): for squares a grid of equal or overlapping
 windows, kept as torch's own average pool; for all others one gather.
@@ -11,63 +11,41 @@ import abc
 import math
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from mmcorpus.packing.layout import PerImage
-from mmcorpus.packing.layout.base import Token
+from mmcorpus.packing.layout.grids import adaptive_windows
 from mmcorpus.training.config import ConnectorConfig
-
-_PROBE = (640, 480)
-"""An image's size, to ask a layout which marks it sets and how many patches make a token: the same for all sizes."""
+from mmcorpus.training.connector.base import PROBE, Connector, require_heads
 
 
-class Connector(nn.Module, abc.ABC):
-    """Patches of the encoders to tokens of the language model."""
+def _gather(features_QE: torch.Tensor, pool_TK: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Each token's patches T×K×E, zero where there is none, and whether there is one, T×K×1."""
+    there_TK1 = (pool_TK >= 0).unsqueeze(-1)
+    return features_QE[pool_TK.clamp(min=0)] * there_TK1.to(features_QE.dtype), there_TK1
 
-    def __init__(self, language_width: int, vision_width: int, layout: PerImage) -> None:
-        super().__init__()
-        self.marks: nn.Embedding | None = None
-        self.padded: nn.Parameter | None = None
-        self.pool = nn.AdaptiveAvgPool2d(1)
-        self.patches_a_token = 1
-        """K, of layouts other than squares."""
-        self._widths = (language_width, vision_width)
-        self.set_layout(layout)
+
+class TokenConnector(Connector):
+    """What makes a token of its own patches."""
 
     def set_layout(self, layout: PerImage) -> None:
-        """Take this layout from now on. What it needs and is not there is added, what it does not need goes: marks
-        (START, END, COLUMN and NEWLINE, vectors of their own beside the tokenizer's), and Molmo's padding."""
-        if isinstance(layout, int):
-            self.pool = nn.AdaptiveAvgPool2d(math.isqrt(layout))
-            self.marks = self.padded = None
-            return
-        width, vision_width = self._widths
-        probe = layout.layout(*_PROBE)
-        self.patches_a_token = probe.pool.shape[1]
-        if not any(kind != Token.IMAGE for kind, _ in probe.tokens):
-            self.marks = None
-        elif self.marks is None:
-            self.marks = nn.Embedding(len(Token) - 1, width)
-            nn.init.normal_(self.marks.weight, std=0.02)
-        if layout.kind != "molmo":
-            self.padded = None
-        elif self.padded is None:
-            self.padded = nn.Parameter(torch.zeros(2, vision_width))
+        super().set_layout(layout)
+        self.pool = nn.AdaptiveAvgPool2d(math.isqrt(layout) if isinstance(layout, int) else 1)
+        self._patches_a_token = 1 if isinstance(layout, int) else layout.layout(*PROBE).pool.shape[1]
 
-    def mark(self, kinds: torch.Tensor) -> torch.Tensor:
-        """The vectors of Tokens other than IMAGE: [n] → [n]×D."""
-        if self.marks is None:
-            raise ValueError("the batch has marks around its images, and the model's layout none")
-        return self.marks(kinds - 1)
+    def sample(self, features_NPE: torch.Tensor) -> torch.Tensor:
+        if isinstance(self.layout, int):
+            return self(features_NPE)
+        features_QE = features_NPE.flatten(0, 1)
+        pool_TK = torch.zeros(1, self._patches_a_token, dtype=torch.int64, device=features_QE.device)
+        tokens: torch.Tensor = self(features_QE, pool_TK, torch.zeros_like(features_QE[:, 0]))
+        return tokens
 
     def forward(
         self, features: torch.Tensor, pool_TK: torch.Tensor | None = None, padding_Q: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """N×P×E → N×T×D, tokens in reading order, for squares (P must be one); with `pool_TK`, Q×E → T×D.
-
-        `padding_Q` says of each patch how much of it is padding (0 none, 1 some, 2 all).
-        """
         if pool_TK is None:
             n, p, e = features.shape
             side = math.isqrt(p)
@@ -77,29 +55,27 @@ class Connector(nn.Module, abc.ABC):
         if self.padded is not None and padding_Q is not None:
             kinds_Q2 = torch.stack([padding_Q == 1, padding_Q == 2], dim=-1)
             features = features + (kinds_Q2.to(features.dtype) @ self.padded.to(features.dtype))
-        there_TK1 = (pool_TK >= 0).unsqueeze(-1)
-        taken_TKE = features[pool_TK.clamp(min=0)] * there_TK1.to(features.dtype)
-        return self._project(self._gathered(taken_TKE, there_TK1.sum(1)))
+        return self._project(self._gathered(*_gather(features, pool_TK)))
 
     @abc.abstractmethod
     def _square(self, grid_NESS: torch.Tensor) -> torch.Tensor:
         """A square grid of patches to N×T×E', each token's features."""
 
     @abc.abstractmethod
-    def _gathered(self, patches_TKE: torch.Tensor, count_T1: torch.Tensor) -> torch.Tensor:
-        """Each token's patches, zero where there is none, and how many there are, to T×E'."""
+    def _gathered(self, patches_TKE: torch.Tensor, there_TK1: torch.Tensor) -> torch.Tensor:
+        """Each token's patches, zero where there is none, and whether there is one, to T×E'."""
 
     @abc.abstractmethod
     def _project(self, pooled: torch.Tensor) -> torch.Tensor:
         """…×E' → …×D."""
 
 
-class _Averaging(Connector):
+class _Averaging(TokenConnector):
     def _square(self, grid_NESS: torch.Tensor) -> torch.Tensor:
         return self.pool(grid_NESS).flatten(2).transpose(1, 2)
 
-    def _gathered(self, patches_TKE: torch.Tensor, count_T1: torch.Tensor) -> torch.Tensor:
-        return patches_TKE.sum(1) / count_T1.clamp(min=1).to(patches_TKE.dtype)
+    def _gathered(self, patches_TKE: torch.Tensor, there_TK1: torch.Tensor) -> torch.Tensor:
+        return patches_TKE.sum(1) / there_TK1.sum(1).clamp(min=1).to(patches_TKE.dtype)
 
 
 class PoolingProjector(_Averaging):
@@ -126,7 +102,7 @@ class LinearProjector(_Averaging):
         return self.fc(pooled)
 
 
-class ShuffleProjector(Connector):
+class ShuffleProjector(TokenConnector):
     """A token's patches side by side → LayerNorm → Linear → GELU → Linear (InternVL's `mlp1`, arXiv 2404.16821)."""
 
     def __init__(self, vision_width: int, hidden: int, language_width: int, layout: PerImage, patches: int) -> None:
@@ -142,7 +118,7 @@ class ShuffleProjector(Connector):
     def _joined(self, layout: PerImage) -> int:
         """Patches of a token. Raises ValueError where they are not as many for each."""
         if not isinstance(layout, int):
-            pool = layout.layout(*_PROBE).pool
+            pool = layout.layout(*PROBE).pool
             if (pool < 0).any() and layout.kind in ("square", "mm1"):
                 raise ValueError(
                     f"the layout {layout.kind!r} pools overlapping windows, which cannot be joined: average them"
@@ -173,20 +149,54 @@ class ShuffleProjector(Connector):
         cut = grid_NESS.reshape(n, e, output, side, output, side).permute(0, 2, 4, 3, 5, 1)
         return cut.reshape(n, output * output, side * side * e)
 
-    def _gathered(self, patches_TKE: torch.Tensor, count_T1: torch.Tensor) -> torch.Tensor:
+    def _gathered(self, patches_TKE: torch.Tensor, there_TK1: torch.Tensor) -> torch.Tensor:
         return patches_TKE.flatten(1)
 
     def _project(self, pooled: torch.Tensor) -> torch.Tensor:
         return self.fc2(self.act(self.fc1(self.norm(pooled))))
 
 
-def build_connector(
-    config: ConnectorConfig, vision_width: int, language_width: int, layout: PerImage, patches: int
-) -> Connector:
-    """The connector that `config` names, with random weights; `patches` are those of a square image."""
-    hidden = config.hidden or language_width
-    if config.kind == "linear":
-        return LinearProjector(vision_width, language_width, layout)
-    if config.kind == "shuffle_mlp":
-        return ShuffleProjector(vision_width, hidden, language_width, layout, patches)
-    return PoolingProjector(vision_width, hidden, language_width, layout)
+class AttentionProjector(TokenConnector):
+    """The mean of a token's patches attends to them → SwiGLU without biases, added to a learned vector (Molmo, arXiv
+    2409.17146, §2; allenai/molmo's `attention_meanq`, where the vector is the embedding of `<im_patch>`).
+
+    Patches that are not there are not attended to. Molmo's own crops have an even number of patches a side, so that
+    all four of a token are there.
+    """
+
+    def __init__(self, vision_width: int, language_width: int, layout: PerImage, config: ConnectorConfig) -> None:
+        super().__init__(language_width, vision_width, layout)
+        width, hidden = config.width or vision_width, config.hidden or language_width
+        self.heads = require_heads(width, config.heads)
+        self.query, self.key, self.value = (nn.Linear(vision_width, width) for _ in range(3))
+        self.out = nn.Linear(width, width)
+        self.gate, self.up = (nn.Linear(width, hidden, bias=False) for _ in range(2))
+        self.down = nn.Linear(hidden, language_width, bias=False)
+        self.image = nn.Parameter(torch.randn(language_width) * 0.02)
+
+    def _square(self, grid_NESS: torch.Tensor) -> torch.Tensor:
+        n, e, s, _ = grid_NESS.shape
+        output: Any = self.pool.output_size
+        pool = torch.from_numpy(adaptive_windows(np.arange(s * s, dtype=np.int32).reshape(s, s), output)).to(
+            grid_NESS.device
+        )
+        of_image = torch.arange(n, device=pool.device)[:, None, None] * s * s
+        pool_TK = torch.where(pool >= 0, pool + of_image, -1).flatten(0, 1)
+        return self._gathered(*_gather(grid_NESS.flatten(2).transpose(1, 2).reshape(-1, e), pool_TK)).unflatten(
+            0, (n, -1)
+        )
+
+    def _gathered(self, patches_TKE: torch.Tensor, there_TK1: torch.Tensor) -> torch.Tensor:
+        mean_T1E = patches_TKE.sum(1, keepdim=True) / there_TK1.sum(1, keepdim=True).clamp(min=1).to(patches_TKE.dtype)
+        query, key, value = (
+            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for part in (self.query(mean_T1E), self.key(patches_TKE), self.value(patches_TKE))
+        )
+        seen_T11K = there_TK1.squeeze(-1)[:, None, None, :]
+        found = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=seen_T11K)
+        mixed: torch.Tensor = self.out(found.transpose(1, 2).flatten(2).squeeze(1))
+        return mixed
+
+    def _project(self, pooled: torch.Tensor) -> torch.Tensor:
+        tokens: torch.Tensor = self.down(nn.functional.silu(self.gate(pooled)) * self.up(pooled)) + self.image
+        return tokens
