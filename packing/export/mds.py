@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Final
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.shards import Shard, read_schema
 from mmcorpus.packing.export.items import Item, Kind, plain_json
-from mmcorpus.packing.export.run import Exporter
+from mmcorpus.packing.export.run import ItemExporter
 
 INDEX: Final = "index.json"
 _PAIRS: Final = {"uid": "str", "image": "bytes", "caption": "str", "about": "json"}
@@ -31,7 +31,7 @@ _PARTS: Final = ("raw_data", "zip_data")
 
 
 @dataclass(frozen=True, kw_only=True)
-class MdsExporter(Exporter):
+class MdsExporter(ItemExporter):
     """Writes them."""
 
     pairs: bool = True

@@ -134,13 +134,8 @@ def energon() -> "Exporter":
     return EnergonExporter()
 
 
-def mds(
-    shards: ShardsArgument,
-    out: OutOption,
-    selection: SelectionOption = None,
-    workers: WorkersOption = None,
-    num_cpus: CpusOption = None,
-) -> None:
+@_of_samples
+def mds() -> "Exporter":
     """MosaicML streaming's MDS, by its own writer: `StreamingDataset(local=OUT, batch_size=…)` gives the samples.
 
     Pairs have `uid`, `image` (bytes), `caption`, `about`; all else `images`, one after the other, with `image_sizes`,
@@ -154,7 +149,7 @@ def mds(
     """
     from mmcorpus.packing.export.mds import MdsExporter
 
-    _export(MdsExporter(), shards, out, selection, workers, num_cpus)
+    return MdsExporter()
 
 
 def datacomp(
