@@ -71,4 +71,7 @@ def test_the_images_of_rows_are_those_of_their_values(tmp_path: Path, values: li
 
 
 def expected(value: Any) -> list[bytes | None]:
-    return [] if isinstance(value, int) else [image.data for image in image_values(value)]
+    try:
+        return [image.data for image in image_values(value)]
+    except ValueError:  # what is none, nothing refers to
+        return []

@@ -104,7 +104,11 @@ def read(path: Path, out: Path, *, chat: bool) -> list[tuple[str, tuple[bytes, .
     samples = [sample for shard in list_shards(f"{out}/shards") for sample in read_samples(shard)]
     samples.sort(key=lambda sample: sample.key)
     return [
-        (sample.uid, tuple(image.data for image in sample.images), _text(sample.meta["conversations"], sample.caption))
+        (
+            sample.uid,
+            tuple(image.data for image in sample.images),
+            _text(sample.meta.get("conversations"), sample.caption),
+        )
         for sample in samples
     ]
 
