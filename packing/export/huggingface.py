@@ -59,7 +59,7 @@ class ParquetExporter(ItemExporter):
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise ValueError(f"the shards' columns differ in type, and no type holds them all: {error}") from None
         kinds = set(storage.threaded(kind_of, shards))
-        kind: Kind = next(one for one in ("document", "conversation", "pair") if one in kinds)
+        kind: Kind = "document" if "document" in kinds else "conversation" if "conversation" in kinds else "pair"
         columns = {"uid": pa.string(), **_COLUMNS[kind]}
         for told in union:
             if told.name not in _NOT_ROWS:

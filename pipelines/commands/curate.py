@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from mmcorpus.pipelines.commands.common import (
+    FAILED,
     BudgetOption,
     Cluster,
     CpusOption,
@@ -310,4 +311,11 @@ def reshard(
         found, unread = shards_for(shards, out, workers=workers)
         report = run(found.folder, selection, out, samples_per_shard=samples_per_shard, blur=blur, workers=workers)
     say(f"{out}: {counted(report)}")
-    fail_if(unread)
+    if report.missing:
+        say(f"{len(report.missing):,} samples of the selection are in no shard that can be read: {report.missing[0]} …")
+    if report.unreadable:
+        for failure in (*unread, *(f"input shard {name}: {error}" for name, error in report.unreadable.items())):
+            say(f"failed: {failure}")
+        say("Their samples are not in the new shards. Once they are mended, give another --out: all are laid out anew.")
+        raise typer.Exit(FAILED)
+    fail_if([*unread, *(f"shard {name}: {error}" for name, error in report.failed.items())])

@@ -214,6 +214,8 @@ def pack(
         say(f"Images: {arrived:,.1f} MB as they arrived, {kept:,.1f} MB in the packs")
     if pickles:
         say(f"Pickles: {pickles}")
+    for name, rules in report.dropped.items():
+        say(f"Left out of {name}: " + ", ".join(f"{count:,} {rule}" for rule, count in rules.items()))
     say(f"Packs: {out}")
     fail_if(f"{place}: {why}" for place, why in report.damaged.items())
 

@@ -307,7 +307,10 @@ def test_a_file_that_is_not_as_it_was_indexed_is_named_until_it_is(
         whole, bytes_of_whole = write(), digest(f"{out}/packs")
         assert (whole.damaged, whole.counts["samples"]) == ({}, 6)
         path = files / "harmed.tar"
-        path.rename(tmp_path / place / "kept") if harm == "gone" else os.utime(path, (10, 10))
+        if harm == "gone":
+            path.rename(tmp_path / place / "kept")
+        else:
+            os.utime(path, (10, 10))
         shutil.rmtree(f"{out}/packs")
         references._open.cache_clear()  # a process asks once whether a file is as it was
         report = write()
@@ -328,7 +331,9 @@ def test_a_file_that_is_not_as_it_was_indexed_is_named_until_it_is(
                 env={"COLUMNS": "400"},
             )  # fmt: skip
             assert (told.exit_code, f"failed: web/000010000.images.parquet: {path}" in told.output) == (1, True)
-        (tmp_path / place / "kept").rename(path) if harm == "gone" else os.utime(path, (9, 9))
+        if harm == "gone":
+            (tmp_path / place / "kept").rename(path)
+        os.utime(path, (9, 9))
         assert (write().damaged, digest(f"{out}/packs")) == ({}, bytes_of_whole)
     assert packed["a"] == packed["b"]
 
