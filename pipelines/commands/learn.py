@@ -2,7 +2,7 @@
 
 import os
 import time
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
@@ -118,9 +118,12 @@ def plan(
     with Cluster(num_cpus, lazy=True) as cluster:
         for name, data in folders.items():
             asked = kinds.get(name)
-            found, failed = shards_for(
-                data, out, name=name, kind="pair" if asked in ("pair", "text") else asked, start=cluster.start
-            )
+            as_indexed: dict[str | None, Literal["pair", "conversation"]] = {
+                "pair": "pair",
+                "text": "pair",
+                "conversation": "conversation",
+            }
+            found, failed = shards_for(data, out, name=name, kind=as_indexed.get(asked), start=cluster.start)
             folders[name], unread = found.folder, unread + failed
             if found.kind is not None:
                 kinds.setdefault(name, found.kind)
