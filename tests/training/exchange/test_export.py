@@ -66,8 +66,16 @@ MODELS: dict[str, dict[str, Any]] = {
         "connector": ConnectorConfig(kind="linear"),
         "tokens_per_image": 4,
     },
+    "attention of crops": {
+        "connector": ConnectorConfig(kind="attention_pool", heads=4),
+        "layout": read_layout({"kind": "catty", "tile": 16, "patch": 4, "max_tiles": 3}),
+    },
+    "convolutions": {"connector": ConnectorConfig(kind="c_abstractor", depth=1, hidden=16), "tokens_per_image": 4},
     "shuffled": {"connector": ConnectorConfig(kind="shuffle_mlp"), "tokens_per_image": 4},
-    "molmo": {"layout": read_layout({"kind": "molmo", "crop": 16, "patch": 4, "margins": [1, 1], "max_crops": 4})},
+    "molmo": {
+        "layout": read_layout({"kind": "molmo", "crop": 16, "patch": 4, "margins": [1, 1], "max_crops": 4}),
+        "connector": ConnectorConfig(kind="attention_mlp", heads=4, width=8),
+    },
     "native": {"layout": read_layout({"kind": "native", "patch": 4, "min_pixels": 256, "max_pixels": 1024})},
 }
 OF_LLAVA = ("all patches", "last layer", "first layer")
