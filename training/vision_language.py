@@ -327,7 +327,7 @@ class PackTask(Task[PackedBatch]):
         )  # fmt: skip
 
     def weights(self) -> dict[str, torch.Tensor]:
-        return dict(self.model.named_parameters())  # tied ones once
+        return self.model.kept()
 
     def save_model(self, folder: str, weights: dict[str, torch.Tensor]) -> None:
         checkpoint.save_model(folder, self.model, self.tokenizer, weights)
