@@ -17,6 +17,7 @@ import torch
 
 from mmcorpus.curation.store import storage
 from mmcorpus.packing.sequence import PackedSequence
+from mmcorpus.training.attention import Attention
 from mmcorpus.training.batch import PackedBatch, collate, expand
 from mmcorpus.training.data import PackLoader
 from mmcorpus.training.decoder import check_layers
@@ -31,7 +32,7 @@ other, in both precisions."""
 
 
 _PROBE: Final = 8
-"""Tokens of the text on which a decoder is compared with transformers' forward pass."""
+"""Tokens, in the mean, of the two texts on which a decoder is compared with transformers' forward pass."""
 _WINDOW: Final = 3
 """The sliding window that it has meanwhile, if it has one."""
 _SAME: Final = 1e-3
@@ -43,27 +44,40 @@ class CertificateError(RuntimeError):
 
 
 @torch.no_grad()
-def check_decoder(model: VisionLanguageModel, length: int) -> None:
-    """Raise ValueError unless the language model's logits are those of transformers' own forward pass.
+def check_decoder(model: VisionLanguageModel, length: int, attention: Attention = "sdpa") -> None:
+    """Raise ValueError unless the language model's logits of packed texts are those that transformers' own forward pass
+    has for each.
 
     A few tokens through both, before the model is moved or sharded. `length`: the longest sequence of the run; if the
     decoder's sliding window is shorter, it is compared as well, with a window that is shorter than the few tokens.
+    `attention`: the run's kernel, of which varlen is asked itself, and sdpa's mask in the place of flex's, which has
+    the same rule.
     """
     config = model.decoder.config
     check_layers(config)
-    training, window = model.training, getattr(config, "sliding_window", None)
-    size = model.vision.image_size
-    ids = np.arange(_PROBE) + min(100, config.vocab_size - _PROBE)
-    text = expand(ids, [_PROBE], [_PROBE], [()], np.zeros((0, 3, size, size), np.uint8), [], 1)
+    training, window, before = model.training, getattr(config, "sliding_window", None), model.attention
+    size, isolated = model.vision.image_size, model.isolated
+    ids = np.arange(2 * _PROBE) + min(100, config.vocab_size - 2 * _PROBE)
+    texts = np.split(ids, [_PROBE + 2])  # of unlike lengths
+    lengths = [len(text) for text in texts]
+    packed = expand(ids, lengths, lengths, [(), ()], np.zeros((0, 3, size, size), np.uint8), [], 1)
     model.eval()
     try:
         if window is not None and window < length + 8:  # batches are padded to a multiple
             config.sliding_window = _WINDOW
-        ours = model.logits(collate([text], multiple=1)).float()
-        theirs = model.language(input_ids=torch.from_numpy(ids)[None], use_cache=False).logits.float()
+        model.set_attention(isolated=True, implementation="sdpa")
+        theirs = torch.cat([model.language(torch.from_numpy(text)[None], use_cache=False).logits[0] for text in texts])
+        model.set_attention(isolated=True, implementation="varlen" if attention == "varlen" else "sdpa")
+        ours = model.logits(collate([packed], multiple=1))[0]
+    except (RuntimeError, ValueError, TypeError, AttributeError) as error:  # whatever its code makes of our masks
+        raise ValueError(
+            f"the language model ({config.model_type}) cannot be run on packed samples with compute.attention "
+            f"{attention} ({error}); take another decoder" + ("" if attention == "sdpa" else ", or sdpa")
+        ) from error
     finally:
         if window is not None:
             config.sliding_window = window
+        model.set_attention(isolated=isolated, implementation=before)
         model.train(training)
     most = float((ours - theirs).abs().max() / theirs.abs().max().clamp(min=1e-6))
     if not most <= _SAME:

@@ -2,7 +2,7 @@
 
 `checkpoints/step-00000100/` holds `optimizer.safetensors` (AdamW's moments by parameter name), `rng.safetensors`
 (generators' states), `state.json` (step, counts, configs) and the model as its task keeps it: for a vision-language
-model `model.safetensors` (every parameter and kept buffer, fp32), `tokenizer/`, and the encoder's and decoder's own Hugging Face
+model `model.safetensors` (all that is kept, fp32), `tokenizer/`, and the encoder's and decoder's own Hugging Face
 configs. There is no pickle in it. A local folder is written beside its place and renamed; a remote one is complete once
 `state.json` is there, which is uploaded last. The latest checkpoint is found by listing, so no pointer can be stale.
 

@@ -106,7 +106,8 @@ def train(
                     check_whole(read)
                 _check_annotations(stage, read)
         if resumed is None:
-            check_decoder(net, max(read.manifest["context_length"] for read in (reader, heldout) if read is not None))
+            longest = max(read.manifest["context_length"] for read in (reader, heldout) if read is not None)
+            check_decoder(net, longest, stage.compute.attention)
         task = PackTask(stage, reader, heldout, data, net, tokenizer, world, begun)
         if stage.certify and resumed is None:
             report = task.certified()
