@@ -99,16 +99,17 @@ def load_tokenizer(name_or_path: str) -> "PreTrainedTokenizerFast":
                 raise _missing(name_or_path, "the folder is empty or missing")
             for name in names:
                 storage.write_bytes(f"{folder}/{name}", storage.read_bytes(storage.join(name_or_path, name)))
-            return _checked(AutoTokenizer.from_pretrained(folder, trust_remote_code=False), name_or_path)
+            try:
+                return _checked(AutoTokenizer.from_pretrained(folder, trust_remote_code=False), name_or_path)
+            except (OSError, ValueError, KeyError) as error:
+                raise _unreadable(name_or_path) from error
     try:
         return _checked(
             AutoTokenizer.from_pretrained(name_or_path, local_files_only=True, trust_remote_code=False), name_or_path
         )
     except (OSError, ValueError, KeyError):
         if storage.exists(name_or_path) or name_or_path.startswith((".", "/", "~")):
-            raise _missing(
-                name_or_path, "there is no tokenizer.json that transformers can read in that folder"
-            ) from None
+            raise _unreadable(name_or_path) from None
     try:
         return _checked(AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False), name_or_path)
     except (OSError, ValueError) as error:
@@ -134,6 +135,21 @@ def _checked(tokenizer: Any, name: str) -> "PreTrainedTokenizerFast":
     tokenizer.backend_tokenizer.no_padding()
     checked: PreTrainedTokenizerFast = tokenizer
     return checked
+
+
+def _unreadable(folder: str) -> ValueError:
+    """The error of a folder of which transformers makes no tokenizer: the file at fault where it can be told."""
+    for name in storage.list_names(folder):
+        path = storage.join(folder, name)
+        try:
+            if name.endswith(".json"):
+                storage.read_json(path)
+            elif name.endswith(".jinja"):
+                with storage.reading(path, "chat template"):
+                    storage.read_bytes(path).decode()
+        except storage.Damaged as error:
+            return error
+    return _missing(folder, "there is no tokenizer.json that transformers can read in that folder")
 
 
 def _missing(name: str, why: str) -> ValueError:

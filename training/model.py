@@ -164,6 +164,10 @@ class VisionLanguageModel(nn.Module):
 
     def hidden(self, batch: PackedBatch) -> torch.Tensor:
         """B×L×D: the decoder's last hidden states."""
+        return self.decoded(self.embed(batch), batch)
+
+    def decoded(self, embeds_BLD: torch.Tensor, batch: PackedBatch) -> torch.Tensor:
+        """The same of these embeddings in the place of the batch's words and images."""
         if self.isolated:
             position_ids_BL, sample_ids_BL = batch.position_ids_BL, batch.sample_ids_BL
             branch_ids_BL = batch.branch_ids_BL
@@ -176,12 +180,13 @@ class VisionLanguageModel(nn.Module):
         def mask(window: int | None) -> Any:
             return attention_mask(sample_ids_BL, branch_ids_BL, self.attention, position_ids_BL, window)
 
-        return self.decoder(
-            inputs_embeds=self.embed(batch),
+        found: torch.Tensor = self.decoder(
+            inputs_embeds=embeds_BLD,
             attention_mask=masks(self.decoder.config, position_ids_BL.shape[1], mask),
             position_ids=position_ids_BL,
             use_cache=False,
         ).last_hidden_state
+        return found
 
     def logits(self, batch: PackedBatch) -> torch.Tensor:
         """B×L×V logits of every position: for tests and small inputs."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import functools
 import hashlib
 import json
 import os
@@ -14,7 +15,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import IO, Any, Final, TypeVar, cast
+from typing import IO, Any, Final, ParamSpec, TypeVar, cast
 
 import fsspec
 import pyarrow as pa
@@ -27,6 +28,7 @@ web.install()  # http(s) by fsspec: checked addresses alone
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Call = ParamSpec("Call")
 
 THREADS: Final = 16
 PARQUET: Final = "parquet file"
@@ -81,13 +83,32 @@ def reading(path: str, kind: str) -> Iterator[None]:
         MemoryError,
         *(pa.ArrowException, tarfile.TarError),
     ) as error:
-        own = isinstance(error, OSError) and error.errno is not None
-        if own:
+        if isinstance(error, OSError) and error.errno is not None:
+            error.filename = error.filename or os.fspath(path)
             raise
         if isinstance(error, pa.ArrowInvalid) and "No match for FieldRef" in str(error):  # a column that is not there
             raise pa.ArrowInvalid(f"{path}: {error}") from None
         written.note_damaged(filesystem(path)[1], str(error))
         raise Damaged(path, kind, error) from error
+
+
+def _naming(function: Callable[Call, Result]) -> Callable[Call, Result]:
+    """A function of a path whose errors from a store name it: `Internal Server Error` alone says nothing."""
+
+    @functools.wraps(function)
+    def named(*args: Call.args, **kwargs: Call.kwargs) -> Result:
+        try:
+            return function(*args, **kwargs)
+        except OSError as error:
+            if error.errno is not None:
+                error.filename = error.filename or str(args[0])
+            raise
+        except Exception as error:
+            if not type(error).__module__.startswith("aiohttp"):  # the connection's, of no kind that Python knows
+                raise
+            raise OSError(errno.EIO, f"the store broke off: {error}", str(args[0])) from error
+
+    return named
 
 
 def threaded(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
@@ -123,6 +144,7 @@ def join(root: str, *parts: str) -> str:
     return posixpath.join(os.fspath(root), *parts)
 
 
+@_naming
 def exists(path: str) -> bool:
     """True if a file or folder is there now (listings are not cached)."""
     fs, inner = filesystem(path)
@@ -130,6 +152,7 @@ def exists(path: str) -> bool:
     return bool(fs.exists(inner))
 
 
+@_naming
 def list_names(root: str) -> list[str]:
     """The names (not paths) of files and folders directly under `root`, sorted; empty if there is no such folder."""
     fs, inner = filesystem(root)
@@ -226,6 +249,7 @@ def full_disk(path: str) -> OSError:
     return OSError(errno.ENOSPC, DISK_FULL, path)
 
 
+@_naming
 def read_bytes(path: str, start: int | None = None, end: int | None = None) -> bytes:
     """The bytes of a file, or of its range [start, end)."""
     fs, inner = filesystem(path)
@@ -239,6 +263,7 @@ def write_bytes(path: str, data: bytes) -> None:
         file.write(data)
 
 
+@_naming
 def sha256(path: str) -> str:
     """64 hex digits of a file's bytes, local or remote."""
     fs, inner = filesystem(path)
@@ -263,6 +288,7 @@ def json_bytes(value: Any) -> bytes:
     return (json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False) + "\n").encode()
 
 
+@_naming
 def read_table(path: str, columns: list[str] | None = None) -> pa.Table:
     """A parquet file as an Arrow table; the schema's metadata comes along. Raises Damaged for one that cannot be read,
     or whose pages differ from their checksums."""
@@ -291,6 +317,7 @@ def write_table(path: str, table: pa.Table) -> None:
         pq.write_table(table, file, **TABLE)
 
 
+@_naming
 def read_schema(path: str) -> pa.Schema:
     """A parquet file's schema without its data. Raises Damaged if it cannot be read."""
     fs, inner = filesystem(path)
@@ -307,6 +334,7 @@ class Stat:
     """Nanoseconds since 1970; None for remote files."""
 
 
+@_naming
 def list_files(root: str) -> dict[str, Stat]:
     """Every file at or below a path, by its path on the filesystem; what is half-written is left out."""
     fs, inner = filesystem(root)

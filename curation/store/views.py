@@ -44,12 +44,16 @@ def read_kept(shard: Shard, uids: Collection[str]) -> Iterator[tuple[dict[str, A
 
     Raises:
         ValueError: the shard has no documents.
+        Damaged: they are a view's, whose `view.json` is gone, or their tar is.
     """
     rows = read_rows(shard)
     if "nodes" not in rows.column_names:
         raise ValueError(f"{shard.parquet} has no documents (no column nodes); give shards/<source>.trimmed")
     wanted = pa.array(list(uids), pa.string())
     rows = rows.filter(pc.and_(pc.equal(rows["status"], SUCCESS), pc.is_in(rows["uid"], value_set=wanted)))
+    if not shard.level and not storage.exists(shard.tar):
+        why = f"it is gone, or {shard.tar} is: nothing says where the documents' images are"
+        raise storage.Damaged(storage.join(shard.root, VIEW_FILE), "view of documents", why)
     placed, facts = _placed(shard, rows["uid"]), _facts(shard, rows["uid"])
     for batch in rows.to_batches(max_chunksize=256):
         for row in batch.to_pylist():

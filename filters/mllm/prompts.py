@@ -10,6 +10,8 @@ from typing import Any, Final
 
 import yaml
 
+from mmcorpus.filters.yaml_data import MOST_CHARACTERS, read_text
+
 CAPTION: Final = "{caption}"
 CRITERION: Final = "{criterion}"
 _KEYS: Final = ("system", "template", "metrics")
@@ -57,12 +59,12 @@ def read_rubric(path: str | None = None) -> Rubric:
     """
     if path is None:
         text = importlib.resources.files(__package__).joinpath("prompts.yaml").read_text("utf-8")
-        return _checked(yaml.safe_load(text), "prompts.yaml")
+        return _checked(read_text(text), "prompts.yaml")
     import fsspec
 
     try:
         with fsspec.open(path, "rt", encoding="utf-8") as file:
-            data = yaml.safe_load(file)
+            data = read_text(file.read(MOST_CHARACTERS + 1))
     except FileNotFoundError:
         raise ValueError(f"prompts: there is no file {path}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:

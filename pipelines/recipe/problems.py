@@ -7,6 +7,8 @@ from typing import Final
 
 MANY: Final = 12
 """More valid names than this are not listed where one of them was probably meant."""
+MOST_TOLD: Final = 100
+"""So many problems of a recipe are written out."""
 
 Path = tuple[str | int, ...]
 """The keys that lead to a value: `("select", "pairs", "keep")`."""
@@ -62,4 +64,5 @@ class RecipeError(ValueError):
         self.problems = tuple(problems)
         count = len(self.problems)
         head = f"{count} problem{'s' if count != 1 else ''} in the {what}; nothing was run"
-        super().__init__("\n  ".join([f"{head}:", *map(str, self.problems)]))
+        more = [f"and {count - MOST_TOLD:,} more"] if count > MOST_TOLD else []
+        super().__init__("\n  ".join([f"{head}:", *map(str, self.problems[:MOST_TOLD]), *more]))

@@ -10,6 +10,8 @@ from typing import Any, Final
 
 import yaml
 
+from mmcorpus.curation.store import storage
+from mmcorpus.filters.yaml_data import BoundedLoader
 from mmcorpus.pipelines.recipe.problems import Path, Problem, RecipeError, dotted
 
 MOST_VALUES: Final = 100_000
@@ -28,8 +30,8 @@ _SCALARS: Final = {
 }
 
 
-class _Loader(yaml.SafeLoader):
-    """SafeLoader with the scalars of YAML 1.2's core schema."""
+class _Loader(BoundedLoader):
+    """Within bounds, with the scalars of YAML 1.2's core schema."""
 
 
 _Loader.yaml_implicit_resolvers = {}
@@ -79,7 +81,7 @@ class YamlSource:
 
 
 def parse(text: str, name: str) -> YamlSource:
-    """Parse one YAML document. Raises `RecipeError` for bad syntax and duplicate keys."""
+    """Parse one YAML document. Raises `RecipeError` for bad syntax, duplicate keys, and a text beyond all bounds."""
     try:
         reader = _Reader(text, name)
         node = reader.loader.get_single_node()
@@ -93,6 +95,20 @@ def parse(text: str, name: str) -> YamlSource:
     if reader.problems:
         raise RecipeError(reader.problems)
     return YamlSource(name=name, data=data, lines=reader.lines)
+
+
+def read_stored(path: str) -> dict[str, Any]:
+    """A recipe as a run has stored it; empty if it has not. Raises Damaged if it cannot be read."""
+    if not storage.exists(path):
+        return {}
+    try:
+        data = parse(storage.read_bytes(path).decode(), path).data
+        if not isinstance(data, dict):
+            raise ValueError("it is no mapping")
+    except ValueError as error:
+        why = error.problems[0] if isinstance(error, RecipeError) else error
+        raise storage.Damaged(path, "recipe of a run", why) from error
+    return data
 
 
 class _Reader:

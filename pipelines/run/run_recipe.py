@@ -17,6 +17,7 @@ from mmcorpus.curation.store.storage import Damaged
 from mmcorpus.curation.store.written import noting
 from mmcorpus.filters.secrets import masked, masked_messages, remember_config, remember_environment
 from mmcorpus.pipelines.recipe.schema import Recipe
+from mmcorpus.pipelines.recipe.yaml_source import read_stored
 from mmcorpus.pipelines.run import runner
 from mmcorpus.pipelines.run.fresh import Going, fresh_stages, remove, what_goes
 from mmcorpus.pipelines.run.runner import Outcome, Say
@@ -132,10 +133,13 @@ def _state(recipe: Recipe, out: str, say: Say | None = None) -> RunState:
     try:
         there = RunState.load(out).name
     except Damaged as error:
-        path = storage.join(out, RECIPE_FILE)
-        there = str((yaml.safe_load(storage.read_bytes(path)) or {}).get("name", "")) if storage.exists(path) else ""
+        there = _stored_name(out)
         if not there:
-            raise
+            raise ValueError(
+                f"{error.path} is damaged ({error.why}), and {RECIPE_FILE} beside it, which would say whose run it is, "
+                f"is damaged or gone too. If it is this recipe's, move {FILE} away and give the same command again: "
+                "stages then go on from what their folders hold, or refuse it, and remove nothing"
+            ) from None
         if there == own and say is None:
             return RunState(out, name=own)
         if there == own and say is not None:
@@ -147,6 +151,14 @@ def _state(recipe: Recipe, out: str, say: Say | None = None) -> RunState:
             f"or call the recipe {there!r} to go on with that run"
         )
     return RunState.load(out, name=own)
+
+
+def _stored_name(out: str) -> str:
+    """What the recipe in a run's folder calls the run; empty if it cannot be read."""
+    try:
+        return str(read_stored(storage.join(out, RECIPE_FILE)).get("name") or "")
+    except Damaged:
+        return ""
 
 
 def _drop_stale_ledgers(stages: Sequence[Stage], state: RunState) -> None:

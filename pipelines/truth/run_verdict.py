@@ -3,11 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import yaml
-
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.synthetic.miniweb.site import PAGES_TRUTH
 from mmcorpus.pipelines.recipe.schema import WEB
+from mmcorpus.pipelines.recipe.yaml_source import read_stored
 from mmcorpus.pipelines.truth.page_verdict import compare_pages_with_truth
 from mmcorpus.pipelines.truth.verdict import CorruptionVerdict, compare_with_truth
 
@@ -72,5 +71,4 @@ def _site(run: str) -> str:
 
 
 def _recipe(run: str) -> dict[str, Any]:
-    path = storage.join(run, "recipe.yaml")
-    return yaml.safe_load(storage.read_bytes(path)) if storage.exists(path) else {}
+    return read_stored(storage.join(run, "recipe.yaml"))

@@ -1,6 +1,7 @@
 """Formatting: ChatML as the template writes it, loss where it belongs, and no control token out of the web's text."""
 
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from mmcorpus.curation.store import storage
+from mmcorpus.curation.store.storage import Damaged
 from mmcorpus.filters import image_perplexity, perplexity
 from mmcorpus.packing import (
     IMAGE_TOKEN,
@@ -151,6 +153,18 @@ def test_what_to_do_without_a_tokenizer(tmp_path: Path, monkeypatch: pytest.Monk
         load_tokenizer("Qwen/Qwen2.5-1.5B")
     with pytest.raises(ValueError, match=r"no tokenizer\.json.*train_tokenizer"):
         load_tokenizer(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"])
+@pytest.mark.parametrize("remote", [False, True])
+def test_the_damaged_file_of_a_tokenizer_is_named(
+    tmp_path: Path, tokenizer_folder: str, name: str, remote: bool
+) -> None:
+    shutil.copytree(tokenizer_folder, tmp_path / "own")
+    path = tmp_path / "own" / name
+    path.write_bytes(b"\xff\xfe{{" if name.endswith("jinja") else path.read_bytes()[:-5])
+    with pytest.raises(Damaged, match=rf"own/{name} is damaged"):
+        load_tokenizer(f"file://{tmp_path}/own" if remote else str(tmp_path / "own"))
 
 
 def test_a_tokenizer_on_s3(tokenizer_folder: str, s3_root: str, tokenizer: Any) -> None:

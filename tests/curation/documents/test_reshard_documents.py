@@ -1,6 +1,7 @@
 """Trimmed documents as shards of their own: what is left of them, and nothing else."""
 
 import json
+import shutil
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from mmcorpus.curation.selection.blur_faces import FaceBlurring
 from mmcorpus.curation.selection.reshard import reshard
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.shards import SUCCESS, list_shards, read_rows, read_samples
+from mmcorpus.curation.store.storage import Damaged
+from mmcorpus.curation.store.views import read_kept
 from mmcorpus.packing.inputs import open_tar, read_texts
 from tests.curation.documents.test_export_obelics import PAGES, build
 from tests.curation.selection.test_reshard import in_process  # noqa: F401 - a fixture
@@ -28,6 +31,14 @@ def trimmed(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def selection(counts: dict[str, int]) -> pa.Table:
     return pa.table({"uid": list(counts), "count": pa.array(list(counts.values()), pa.int32())})
+
+
+def test_a_view_without_its_file_is_named(trimmed: str, tmp_path: Path) -> None:
+    shutil.copytree(Path(trimmed).parent, tmp_path / "shards")
+    (tmp_path / "shards" / Path(trimmed).name / "view.json").unlink()
+    (shard,) = list_shards(str(tmp_path / "shards" / Path(trimmed).name))[:1]
+    with pytest.raises(Damaged, match=r"view\.json is damaged, or no view of documents: it is gone, or .*\.tar is"):
+        list(read_kept(shard, UIDS))
 
 
 @pytest.mark.usefixtures("in_process")

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -251,3 +252,29 @@ def test_files_are_listed_with_their_sizes(kind: str, tmp_path: Path, request: p
     assert listed("a/e.bin") == {"a/e.bin": 5}
     assert listed("nothing") == {}
     assert all((stat.modified is None) == (kind != "local") for stat in storage.list_files(root).values())
+
+
+@pytest.mark.parametrize(
+    "read",
+    [storage.read_bytes, storage.read_table, storage.read_schema, storage.exists, storage.list_names, storage.sha256],
+)
+@pytest.mark.parametrize("broken", ["answers 500", "breaks off"])
+def test_what_a_store_says_is_told_of_its_path(
+    read: Callable[[str], object], broken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As s3fs raises them after its retries: without a path, or as aiohttp's own."""
+    import aiohttp
+
+    def fail(*_: object, **__: object) -> None:
+        if broken == "answers 500":
+            raise OSError(121, "Internal Server Error")
+        raise aiohttp.ClientPayloadError("Response payload is not completed: received 6347 of 12694 bytes")
+
+    class Broken(fsspec.AbstractFileSystem):
+        protocol = "broken"
+        cat_file = open = ls = exists = fail
+
+    fsspec.register_implementation("broken", Broken, clobber=True)
+    said = "Internal Server Error" if broken == "answers 500" else "the store broke off: .* 6347 of 12694 bytes"
+    with pytest.raises(OSError, match=rf"{said}.*broken://b/l\.parquet"):
+        read("broken://b/l.parquet")

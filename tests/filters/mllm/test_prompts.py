@@ -62,6 +62,9 @@ def test_every_word_is_in_the_digest(tmp_path: Path) -> None:
         ("template: '{criterion} {caption}'\nmetrics: {a: '{caption}?'}", "must hold {caption} once between them"),
         ("system: 3\ntemplate: '{criterion}'\nmetrics: {a: '{caption}?'}", "system in .* must be a text"),
         ("a: [", "not readable as YAML"),
+        ("[" * 100_000, "not readable as YAML"),
+        ("template: '{criterion}'\nmetrics: {a: '{caption}', a: '{caption}?'}", "'a' stands twice"),
+        ("a: &a {b: c}\n" + "".join(f"{n}: &a{n} {{<<: [*a, *a]}}\n" for n in range(60)), "<< is not read here"),
     ],
 )
 def test_a_file_that_cannot_be_used_says_why(tmp_path: Path, text: str, complaint: str) -> None:

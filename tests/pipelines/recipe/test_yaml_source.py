@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 
+from mmcorpus.filters import yaml_data
 from mmcorpus.pipelines.recipe.problems import RecipeError
 from mmcorpus.pipelines.recipe.yaml_source import apply_override, parse
 
@@ -124,6 +125,21 @@ def test_nesting_of_any_depth_and_aliases_of_aliases_are_refused() -> None:
     for text in (laughs, merged, "a: " + "[" * 100_000, "- " * 5000 + "x", "a: &a [*a]"):
         with pytest.raises(RecipeError):
             parse(text, "r.yaml")
+
+
+def test_a_list_of_samples_is_no_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RecipeError, match=r"r.yaml:1: .* 1,048,576 are read at most; is it a list of samples"):
+        parse("a: 1\n" * 1_000_000, "r.yaml")
+    monkeypatch.setattr(yaml_data, "MOST_NODES", 1000)
+    with pytest.raises(RecipeError, match=r"r.yaml:1: .*more than 1,000 values"):
+        parse("{" + "a: 1, " * 1000 + "}", "r.yaml")
+
+
+def test_of_many_problems_some_are_told() -> None:
+    with pytest.raises(RecipeError, match=r"^2000 problems in the recipe") as caught:
+        parse("a: 1\n" * 2001, "r.yaml")
+    assert str(caught.value).endswith("\n  and 1,900 more")
+    assert len(str(caught.value).splitlines()) == 102
 
 
 def test_an_index_of_a_setting_is_a_plain_number() -> None:

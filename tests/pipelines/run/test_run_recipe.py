@@ -8,10 +8,12 @@ import pytest
 
 from mmcorpus.curation.engine.stage import StageRecord
 from mmcorpus.curation.store.lock import RunLocked
+from mmcorpus.curation.store.storage import Damaged
 from mmcorpus.pipelines.recipe.load import load_recipe
 from mmcorpus.pipelines.recipe.schema import Recipe
 from mmcorpus.pipelines.run.run_recipe import plan_run, run_recipe
 from mmcorpus.pipelines.run.state import RunState
+from mmcorpus.pipelines.truth.run_verdict import read_truth
 
 
 def recipe(folder: Path, name: str) -> Recipe:
@@ -32,6 +34,22 @@ def test_another_recipes_run_is_not_taken_over(tmp_path: Path) -> None:
             call(recipe(tmp_path, "second"), str(out))
     assert (out / "run.json").read_bytes() == before
     assert plan_run(recipe(tmp_path, "first"), str(out))[0].action == "run"
+
+
+@pytest.mark.parametrize("stored", ["name: [", "\udcff", "- first", None])
+def test_where_record_and_recipe_are_damaged_the_advice_goes_on(tmp_path: Path, stored: str | None) -> None:
+    out, own = tmp_path / "run", recipe(tmp_path, "first")
+    RunState(str(out), name="first").put("pairs/download", StageRecord(fingerprint="f", status="done"))
+    (out / "run.json").write_bytes((out / "run.json").read_bytes()[:-9])
+    if stored is not None:
+        (out / "recipe.yaml").write_text(stored, errors="surrogateescape")
+        with pytest.raises(Damaged, match=r"recipe.yaml is damaged, or no recipe of a run: "):
+            read_truth(str(out))
+    for call in (plan_run, run_recipe):
+        with pytest.raises(ValueError, match=r"recipe.yaml beside it.*move run.json away and give the same command"):
+            call(own, str(out))
+    (out / "run.json").rename(tmp_path / "away.json")
+    assert plan_run(own, str(out))[0].action == "run"
 
 
 def test_an_empty_list_fails_the_run_with_its_path(tmp_path: Path, ray_local: None) -> None:
