@@ -107,6 +107,13 @@ class VisionLanguageModel(nn.Module):
             parameter.requires_grad_(name in trained)
         self.train_vision = any(parameter.requires_grad for parameter in self.vision.parameters())
 
+    def kept(self) -> dict[str, torch.Tensor]:
+        """What a checkpoint keeps, by name: every parameter, tied ones once, and the buffers that some decoders are
+        loaded with beside them (Gemma 4's layer scalars, the biases of DeepSeek's router)."""
+        parameters = {name for name, _ in self.named_parameters(remove_duplicate=False)}
+        buffers = {name: value for name, value in self.state_dict().items() if name not in parameters}
+        return {**dict(self.named_parameters()), **buffers}
+
     def encode_images(self, images_NCHW: torch.Tensor) -> torch.Tensor:
         """Square images, uint8 N×3×H×H → N×T×D."""
         with torch.set_grad_enabled(self.train_vision and torch.is_grad_enabled()):
