@@ -26,10 +26,10 @@ import torch
 from mmcorpus.curation.store import storage
 from mmcorpus.packing.chat import CHATML
 from mmcorpus.training.config import TrainingConfig, model_config_from_dict
-from mmcorpus.training.exchange.tensors import Loaded, Tensors, planned, read_file, read_shards, write_file
 from mmcorpus.training.folder import STATE, clear, new_folder, remove_folder, shard_name
 from mmcorpus.training.model import VisionLanguageModel, build_model
 from mmcorpus.training.settings import Settings
+from mmcorpus.training.tensors import Loaded, Tensors, planned, read_file, read_shards, write_file
 from mmcorpus.training.vision import empty_vision
 
 if TYPE_CHECKING:

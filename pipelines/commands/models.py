@@ -28,7 +28,7 @@ def export_model(
         mmcorpus export-model training/sft exports/model --dtype bf16
     """
     from mmcorpus.training.exchange.export import export_model as run
-    from mmcorpus.training.exchange.tensors import Dtype
+    from mmcorpus.training.tensors import Dtype
 
     if dtype not in get_args(Dtype):
         raise UsageError(f"--dtype is {dtype!r}; give one of {', '.join(get_args(Dtype))}")

@@ -18,8 +18,8 @@ from mmcorpus.packing.tokens import load_tokenizer
 from mmcorpus.training.checkpoint import chat_template_of, open_tensors, read_state, resolve_checkpoint
 from mmcorpus.training.config import ModelConfig, model_config_from_dict
 from mmcorpus.training.decoder import LogitShape
-from mmcorpus.training.exchange.tensors import Planned, Tensors, write_file
 from mmcorpus.training.folder import STATE, new_folder
+from mmcorpus.training.tensors import Planned, Tensors, write_file
 from mmcorpus.training.vision import square_side
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from mmcorpus.packing.tokens import special_ids
 from mmcorpus.training.config.model import layout_name
 from mmcorpus.training.exchange.checkpoint import EMBEDDINGS, HEAD_BIAS, LANGUAGE, LM_HEAD, PROJECTOR, Parts, read_parts
 from mmcorpus.training.exchange.own import ARCHITECTURE, classes
-from mmcorpus.training.exchange.tensors import DTYPES, Dtype, Planned, Read, write_file
 from mmcorpus.training.folder import new_folder
+from mmcorpus.training.tensors import DTYPES, Dtype, Planned, Read, write_file
 
 if TYPE_CHECKING:
     import torch

@@ -17,7 +17,7 @@ from mmcorpus.training.exchange.checkpoint import write_checkpoint
 from mmcorpus.training.exchange.release import Release, Sources, fetched
 
 if TYPE_CHECKING:
-    from mmcorpus.training.exchange.tensors import Tensors
+    from mmcorpus.training.tensors import Tensors
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -28,10 +28,10 @@ from mmcorpus.training.config import ConnectorConfig, EncoderConfig, ModelConfig
 from mmcorpus.training.exchange.export import export_model, exported_template
 from mmcorpus.training.exchange.image_side import INPUTS
 from mmcorpus.training.exchange.own import each_image, register
-from mmcorpus.training.exchange.tensors import Planned, read_file, write_file
 from mmcorpus.training.folder import STATE, new_folder
 from mmcorpus.training.images import lay_out_images
 from mmcorpus.training.model import build_model
+from mmcorpus.training.tensors import Planned, read_file, write_file
 from tests.training.conftest import TINY
 from tests.training.test_decoder import saved
 
