@@ -12,7 +12,7 @@ from mmcorpus.curation.scoring.gpu import FeedConfig, feed_models
 from mmcorpus.curation.scoring.shard import Outputs, ScoreShard, ShardWork
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.scores import TableInfo, list_tables, shards_of, table_path, tables_done
-from mmcorpus.curation.store.shards import Shard, list_shards, no_shards
+from mmcorpus.curation.store.shards import Shard, list_shards, no_shards, warn_of_unfinished
 from mmcorpus.filters import MAX_PIXELS, Scorer
 from mmcorpus.filters.model import ModelScorer
 from mmcorpus.filters.scorer import INPUTS, REASON
@@ -85,6 +85,7 @@ def score(
     shards = list_shards(shards_root)
     if not shards:
         raise no_shards(shards_root)
+    warn_of_unfinished(shards_root)
     scorers, gpus = _settled(scorers)
     sizes = _sizes(shards)
     tables = _clear(out_root, embeddings_root, sizes, scorers)

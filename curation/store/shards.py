@@ -13,6 +13,7 @@ import contextlib
 import heapq
 import io
 import json
+import logging
 import operator
 import os
 import posixpath
@@ -38,6 +39,8 @@ VIEW_FILE: Final = "view.json"
 Level = Literal["", "image", "paragraph", "document"]
 """What a row of a view is; empty for shards that are no view."""
 _STATS = re.compile(r"(\d+)_stats\.json\Z")
+_CONTENT = re.compile(r"(\d{5,})\.(?:tar|parquet)\Z")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,6 +108,19 @@ def list_shards(root: str) -> list[Shard]:
         for match in matches
         if match
     )
+
+
+def warn_of_unfinished(root: str) -> None:
+    """Log which shards under `root` are passed over because no stats file says that they are complete."""
+    names = storage.list_names(root)
+    complete = {match[1] for name in names if (match := _STATS.match(name))}
+    lacking = sorted({match[1] for name in names if (match := _CONTENT.match(name))} - complete)
+    if lacking:
+        shown = f"{', '.join(lacking[:5])}{' …' if len(lacking) > 5 else ''}"
+        _log.warning(
+            "%s: %s shards are passed over, as no NUMBER_stats.json says that they are complete: %s; run again what "
+            "makes them", root, f"{len(lacking):,}", shown,
+        )  # fmt: skip
 
 
 def no_shards(root: str) -> ValueError:
