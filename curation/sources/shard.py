@@ -39,6 +39,8 @@ ADDRESS: Final = "to_download"
 """The column of the addresses of images that are not here, where a row has one."""
 MAX_WORDS: Final = 4 << 20
 """Characters of a caption or conversation."""
+MAX_COLUMNS: Final = 1_000
+"""Of a shard, those that its rows name; it holds a value of each for every row."""
 COLUMNS: Final[dict[str, Any]] = {
     "uid": pa.string(), "key": pa.string(), "url": pa.string(), "caption": pa.string(), "conversations": pa.string(),
     "images": pa.int32(), "width": pa.int64(), "height": pa.int64(), "widths": pa.list_(pa.int64()),
@@ -77,10 +79,15 @@ class IndexRun:
         told: list[dict[str, Any]] = []
         places: list[dict[str, Any]] = []
         taken: set[str] = set()
+        names: set[str] = set()
         copies = _Copies(shard)
         with copies:
             for number, found in enumerate(self._read(part, file)):
                 key = f"{part.name}{number:07d}"
+                if len(names | found.meta.keys()) > MAX_COLUMNS:
+                    why = f"it names {len(found.meta):,} values, and its shard {len(names):,} already"
+                    found.meta, found.error = {}, f"{BAD_ROW}: {why}; at most {MAX_COLUMNS:,} columns are kept"
+                names |= found.meta.keys()
                 row, images = self._row(found, key, finder)
                 if row["status"] == SUCCESS and row["uid"] in taken:
                     row |= {"status": FAILED, "error_message": LISTED_TWICE}

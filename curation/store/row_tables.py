@@ -123,10 +123,10 @@ class _Arrow:
 
 
 def rows_of(
-    table: RowTable, columns: Sequence[str], first: int = 0, end: int | None = None
+    table: RowTable, columns: Sequence[str], first: int = 0, end: int | None = None, *, most: int = MAX_ROW
 ) -> Iterator[tuple[int, dict[str, Any] | str]]:
     """The rows from `first` up to `end` with their numbers, each as Python's values; in place of one of more than
-    `MAX_ROW` bytes, why it is not read. Groups without any of these rows are not touched."""
+    `most` bytes, why it is not read. Groups without any of these rows are not touched."""
     at = 0
     for group, length in enumerate(table.groups):
         start, at = at, at + length
@@ -136,9 +136,9 @@ def rows_of(
             skipped = min(max(0, first - start), len(batch))
             left = len(batch) if end is None else max(0, min(len(batch), end - start))
             sizes = sum((row_sizes(batch.column(name)) for name in columns), np.zeros(len(batch), np.int64))
-            for first_row, last in _pieces(sizes, skipped, left):
-                if sizes[first_row] > MAX_ROW:
-                    yield start + first_row, f"a row of {sizes[first_row]:,} bytes; at most {MAX_ROW:,} are read"
+            for first_row, last in _pieces(sizes, skipped, left, most):
+                if sizes[first_row] > most:
+                    yield start + first_row, f"a row of {sizes[first_row]:,} bytes; at most {most:,} are read"
                     continue
                 values = [_values(batch.column(name).slice(first_row, last - first_row)) for name in columns]
                 rows = zip(*values, strict=True) if values else itertools.repeat((), last - first_row)
@@ -149,11 +149,11 @@ def rows_of(
                 return
 
 
-def _pieces(sizes: Any, first: int, end: int) -> Iterator[tuple[int, int]]:
+def _pieces(sizes: Any, first: int, end: int, most: int) -> Iterator[tuple[int, int]]:
     """Ranges of rows that are turned into Python's values at once; one that is too long stands alone."""
     held = 0
     for row in range(first, end):
-        if row > first and held + sizes[row] > _PIECE:
+        if row > first and held + sizes[row] > min(_PIECE, most):
             yield first, row
             first, held = row, 0
         held += int(sizes[row])
