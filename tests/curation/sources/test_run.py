@@ -157,3 +157,19 @@ def test_rows_that_name_ever_more_columns_cost_themselves(tmp_path: Path, indexe
         True, True, False,
     ]  # fmt: skip
     assert len(rows[0]) < 1_100
+
+
+def test_a_shard_holds_no_more_text_than_its_rows_warrant(
+    tmp_path: Path, indexed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dictionary of parquet has a text once, however many rows do."""
+    monkeypatch.setattr("mmcorpus.curation.sources.shard.MAX_SHARD", 20_000)
+    texts = pa.DictionaryArray.from_arrays(pa.array([0, 0, 0, 1, 0], pa.int32()), pa.array(["x" * 7_000, "short"]))
+    captions = [f"harbour number {number}" for number in range(5)]
+    table = pa.table({"caption": captions, "jpg": [pair["image"] for pair in pairs(5)], "note": texts})
+    pq.write_table(table, tmp_path / "x.parquet")
+    rows = indexed(tmp_path / "x.parquet", samples_per_shard=10).rows
+    assert [row["status"] for row in rows] == ["success"] * 2 + ["failed_to_index", "success", "failed_to_index"]
+    assert [len(row["note"] or "") for row in rows] == [7_000, 7_000, 0, 5, 0]
+    assert rows[2]["error_message"].startswith("bad_row: 7,")
+    assert len({row["uid"] for row in rows}) == 5
