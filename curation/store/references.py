@@ -27,8 +27,10 @@ from typing import IO, Any, Final
 import pyarrow as pa
 
 from mmcorpus.curation.store import storage
+from mmcorpus.curation.store.members import storable
 from mmcorpus.curation.store.named_files import Outside, State, is_plain, path_below, read_range, state_of
 from mmcorpus.curation.store.row_tables import images_of_rows
+from mmcorpus.curation.store.tars import MAX_MEMBER_BYTES
 
 REFERENCES_FILE: Final = "references.json"
 SUFFIX: Final = ".images.parquet"
@@ -88,6 +90,9 @@ def read_roots(folder: str) -> tuple[str, ...]:
     roots = found.get("roots") if isinstance(found, dict) else None
     if not isinstance(roots, list) or not all(isinstance(root, str) for root in roots):
         raise ValueError(f"{path} is not of mmcorpus; it needs `roots`, a list of folders")
+    for root in roots:
+        if "\0" in root or storable(root) != root:
+            raise ValueError(f"{path} names the folder {root!a}, which is no path; index again")
     return tuple(roots)
 
 
@@ -256,6 +261,10 @@ class References:
     def _place(self, index: int) -> Place:
         row = {name: values[index] for name, values in self._rows.items()}
         own = row["root"] == OWN
+        if not _makes_sense(row, own):
+            said = ", ".join(f"{name} {row[name]}" for name in ("root", "offset", "size", "row", "item", "file_size"))
+            what = f"says of an image what cannot be ({said}, of {row['file']!r}); index again"
+            raise Moved(self.path, what, os.path.basename(self.path))
         if not own and not 0 <= row["root"] < len(self._roots):
             what = f"speaks of root {row['root']}, which {REFERENCES_FILE} does not have; index again"
             raise Moved(self.path, what, os.path.basename(self.path))
@@ -319,6 +328,18 @@ class References:
             file.flush()
         self._spool |= spool
         self._spooled.add(path)
+
+
+def _makes_sense(row: Mapping[str, Any], own: bool) -> bool:
+    """Whether a row of the table can be of an image, which lies within its file."""
+    if row["root"] is None or row["file"] is None or (not own and row["file_size"] is None):
+        return False
+    if row["row"] is not None:
+        return bool(row["row"] >= 0 and row["item"] is not None and row["item"] >= 0)
+    offset, size = row["offset"], row["size"]
+    if offset is None or size is None or offset < 0 or not 0 <= size <= MAX_MEMBER_BYTES:
+        return False
+    return own or bool(offset + size <= row["file_size"])
 
 
 def _lacking(place: Place) -> Moved:
