@@ -8,6 +8,7 @@ import contextlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import IO, Any, Final, Protocol
 
 import numpy as np
@@ -123,10 +124,17 @@ class _Arrow:
 
 
 def rows_of(
-    table: RowTable, columns: Sequence[str], first: int = 0, end: int | None = None, *, most: int = MAX_ROW
+    table: RowTable,
+    columns: Sequence[str],
+    first: int = 0,
+    end: int | None = None,
+    *,
+    most: int = MAX_ROW,
+    limits: Mapping[str, int] = MappingProxyType({}),
 ) -> Iterator[tuple[int, dict[str, Any] | str]]:
     """The rows from `first` up to `end` with their numbers, each as Python's values; in place of one of more than
-    `most` bytes, why it is not read. Groups without any of these rows are not touched."""
+    `most` bytes, or with a value of more than `limits` has for its column, why it is not read. Groups without any of
+    these rows are not touched."""
     at = 0
     for group, length in enumerate(table.groups):
         start, at = at, at + length
@@ -135,8 +143,17 @@ def rows_of(
         for batch in table.batches(group, columns):
             skipped = min(max(0, first - start), len(batch))
             left = len(batch) if end is None else max(0, min(len(batch), end - start))
-            sizes = sum((row_sizes(batch.column(name)) for name in columns), np.zeros(len(batch), np.int64))
+            own = {name: row_sizes(batch.column(name)) for name in columns}
+            sizes = sum(own.values(), np.zeros(len(batch), np.int64))
+            over = {name: own[name] > limit for name, limit in limits.items() if name in own}
+            for column in over.values():
+                sizes[column] = np.maximum(sizes[column], most + 1)  # a piece of its own
             for first_row, last in _pieces(sizes, skipped, left, most):
+                long = next((name for name, column in over.items() if column[first_row]), None)
+                if long is not None:
+                    why = f"{long} of {own[long][first_row]:,} bytes; at most {limits[long]:,} are read"
+                    yield start + first_row, why
+                    continue
                 if sizes[first_row] > most:
                     yield start + first_row, f"a row of {sizes[first_row]:,} bytes; at most {most:,} are read"
                     continue
