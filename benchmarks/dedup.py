@@ -47,6 +47,7 @@ PACKAGES: Final = {
     "text-dedup": ["text-dedup"],
     "data-juicer": ["py-data-juicer", "aiohttp"],
     "datasets": ["datasets", "pillow"],
+    "energon": ["megatron-energon"],
 }
 SCRIPTS: Final = {
     "text-dedup": "text_dedup_dedup.py",

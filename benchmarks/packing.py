@@ -7,9 +7,12 @@
     python -m benchmarks.packing --items 10000 --pairs 500
     python -m benchmarks.packing --only loader balance      # what a trainer reads, and how devices share a step
     python -m benchmarks.packing --only whole --samples 1000000 --captions FILE   # lengths, plan, packs; a line each
+    python -m benchmarks.packing --only many --samples 10000000   # conversations planned and opened: memory
 
 Fill is described in `benchmarks/packing_fill.py`, the peers in `benchmarks/packing_peers.py`, loader and balance in
-`benchmarks/packing_loader.py`, the whole way in `benchmarks/packing_whole.py`.
+`benchmarks/packing_loader.py` (Energon's environment is made under `--envs` at the first run; if that fails it is left
+out, and the reason printed), the whole way in `benchmarks/packing_whole.py`, millions of conversations in
+`benchmarks/packing_many.py`.
 
 The textbook version probes bins one by one. In plain Python it is quadratic, so beyond `--plain` items its probing is
 done by numpy, a scan of all open bins for each item, which is the same algorithm; beyond `--scan` items it is not run.
@@ -31,6 +34,7 @@ import pyarrow as pa
 from benchmarks.common import show, timed, write_result
 from benchmarks.packing_fill import CAPACITY, CROPS, LENGTHS, MIXTURES, OURS, compare
 from benchmarks.packing_loader import measure_balance, measure_loader, photograph
+from benchmarks.packing_many import measure_many
 from benchmarks.packing_peers import PEERS
 from benchmarks.packing_whole import drawn_captions, measure_whole, write_shards
 from mmcorpus.packing import (
@@ -173,7 +177,9 @@ def measure_packs(pairs: int, side: int) -> list[dict[str, Any]]:
     return rows
 
 
-def loader_rows(sizes: tuple[int, int], images: int = 240, side: int = 384) -> list[dict[str, Any]]:
+def loader_rows(
+    sizes: tuple[int, int], energon: Path | None, images: int = 240, side: int = 384
+) -> list[dict[str, Any]]:
     """The loaders on packs of some images of this width and height."""
     rng = np.random.default_rng(0)
     made = [photograph(*sizes, rng) for _ in range(24)]
@@ -185,7 +191,7 @@ def loader_rows(sizes: tuple[int, int], images: int = 240, side: int = 384) -> l
         source = PlanSource(shards=shards, selection=selection, kind="pair")
         make_plan(PlanConfig(), tokenizer=tokenizer, sources={"web": source}, out=plan)
         write_packs(PackConfig(), plan=plan, tokenizer=tokenizer, shards={"web": shards}, out=f"{root}/packs")
-        return measure_loader(f"{root}/packs", side, f"{sizes[0]}x{sizes[1]}, {len(made[0]) // 1000} kB")
+        return measure_loader(f"{root}/packs", side, f"{sizes[0]}x{sizes[1]}, {len(made[0]) // 1000} kB", energon)
 
 
 def _rate(step: str, pairs: int, size: int, seconds: float) -> dict[str, Any]:
@@ -201,9 +207,9 @@ def _rate(step: str, pairs: int, size: int, seconds: float) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parts = ["fill", "bins", "packs", "whole", "loader", "balance"]
+    parts = ["fill", "bins", "packs", "whole", "many", "loader", "balance"]
     parser.add_argument("--only", nargs="*", choices=parts, default=parts)
-    parser.add_argument("--samples", type=int, default=100_000, help="samples for fill and whole")
+    parser.add_argument("--samples", type=int, default=100_000, help="samples for fill, whole and many")
     parser.add_argument("--captions", type=Path, help="for whole: a file of captions, one a line; else made words")
     parser.add_argument("--ours", action="store_true", help="fill of the plan alone, without peers")
     parser.add_argument("--lengths", nargs="*", default=[*LENGTHS, *MIXTURES, CROPS], help="of fill; or plans' paths")
@@ -212,6 +218,7 @@ def main() -> None:
     parser.add_argument("--scan", type=int, default=1_000_000, help="most items for the textbook on numpy")
     parser.add_argument("--pairs", type=int, default=3000, help="pairs for packs and pickles")
     parser.add_argument("--side", type=int, default=384, help="pixels of an image's sides")
+    parser.add_argument("--envs", type=Path, default=Path.home() / ".cache" / "mmcorpus" / "peers", help="for loader")
     arguments = parser.parse_args()
     result: dict[str, Any] = {}
     if "fill" in arguments.only:
@@ -229,8 +236,15 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as root:
             result["whole"] = measure_whole(root, arguments.samples, lines)
         show("End to end, processor seconds of one process", result["whole"])
+    if "many" in arguments.only:
+        with tempfile.TemporaryDirectory() as root:
+            result["many"] = measure_many(root, arguments.samples)
+        show("Conversations planned and opened", result["many"])
     if "loader" in arguments.only:
-        result["loader"] = [row for sizes in ((512, 384), (2048, 1536)) for row in loader_rows(sizes)]
+        from benchmarks.dedup import environment
+
+        energon = environment("energon", arguments.envs)
+        result["loader"] = [row for sizes in ((512, 384), (2048, 1536)) for row in loader_rows(sizes, energon)]
         show("Loader, per core", result["loader"])
     if "balance" in arguments.only:
         result["balance"] = measure_balance()

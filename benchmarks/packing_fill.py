@@ -1,6 +1,6 @@
 """How full and how mixed sequences are: ours beside others' algorithms, on the same lengths.
 
-Each runs in a process of its own.
+Each runs in a process of its own, which reads the lengths that another drew, so that its peak of memory is its own.
 
 Fill of the bound is the fewest sequences that any packing could have (`mmcorpus.packing.bounds`) over those there are.
 Where a peer leaves samples out, the bound is that of the samples it packs. Mixing is the share of the variance of
@@ -9,10 +9,11 @@ lengths that lies within sequences. Seconds are processor time, so that other wo
 
 import multiprocessing
 import resource
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,7 @@ from mmcorpus.packing.bounds import Mixing, lower_bound
 from mmcorpus.packing.exact import fill_exactly
 
 Ints = npt.NDArray[np.int64]
+T = TypeVar("T")
 CAPACITY = 4096
 
 
@@ -116,17 +118,30 @@ def _planned(path: str) -> tuple[Ints, int, list[Limit]]:
 OURS = {"plan": pack_items, "pools": fill_exactly, "first-fit-decreasing": first_fit_decreasing}
 
 
-def measured(name: str, method: str, samples: int) -> dict[str, Any]:
-    """One row: a method on a problem, run here."""
+def draw(name: str, samples: int, folder: str) -> tuple[int, list[tuple[str, int]]]:
+    """Write a problem's sizes into a folder, an array each; returns the capacity, and the limits' names and numbers."""
     lengths, capacity, limits = problem(name, samples)
-    images = limits[0].sizes.astype(np.int64) if limits else np.zeros_like(lengths)
+    np.save(f"{folder}/positions.npy", lengths.astype(np.int32))
+    for limit in limits:
+        np.save(f"{folder}/{limit.name}.npy", limit.sizes.astype(np.int32))
+    return capacity, [(limit.name, limit.most) for limit in limits]
+
+
+def measured(name: str, method: str, folder: str, capacity: int, limited: Sequence[tuple[str, int]]) -> dict[str, Any]:
+    """One row: a method on a problem that `draw` wrote, run here."""
+    lengths = np.load(f"{folder}/positions.npy")
+    limits = [Limit(name=own, sizes=np.load(f"{folder}/{own}.npy"), most=most) for own, most in limited]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.process_time()
     if method in OURS:
         bins = OURS[method](lengths, capacity, limits=limits).bin
     else:
-        bins = PEERS[method](lengths, images, capacity, limits[0].most if limits else None)
+        images = limits[0].sizes if limits else np.zeros_like(lengths)
+        bins = PEERS[method](
+            lengths.astype(np.int64), images.astype(np.int64), capacity, limits[0].most if limits else None
+        )
     seconds = time.process_time() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     packed = bins >= 0
     sequences = int(bins.max()) + 1
     counted = {"positions": np.bincount(lengths[packed], minlength=capacity + 1)}
@@ -152,7 +167,7 @@ def measured(name: str, method: str, samples: int) -> dict[str, Any]:
         "left out (%)": 100 * float(1 - packed.mean()),
         "mixing": mixing.share,
         "CPU (s)": seconds,
-        "peak (GB)": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
+        "peak (GB)": peak / 1e6,
         "of it before (GB)": before / 1e6,
     }
 
@@ -161,11 +176,16 @@ def compare(names: Sequence[str], samples: int, methods: Sequence[str]) -> list[
     """Each method on each problem, one after the other, each in a process of its own."""
     rows = []
     for name in names:
-        limited = name not in LENGTHS
-        for method in methods:
-            # A peer without the limit would need fewer sequences than are allowed.
-            if (limited and method in LENGTHS_ALONE) or (name == CROPS and method in PEERS):
-                continue
-            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
-                rows.append(process.submit(measured, name, method, samples).result())
+        with tempfile.TemporaryDirectory() as folder:
+            capacity, limited = _alone(draw, name, samples, folder)
+            for method in methods:
+                # A peer without the limit would need fewer sequences than are allowed.
+                if (limited and method in LENGTHS_ALONE) or (name == CROPS and method in PEERS):
+                    continue
+                rows.append(_alone(measured, name, method, folder, capacity, limited))
     return rows
+
+
+def _alone(work: Callable[..., T], *arguments: Any) -> T:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        return process.submit(work, *arguments).result()

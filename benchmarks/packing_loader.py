@@ -1,16 +1,19 @@
 """What a trainer reads: images and positions a second and core, and how evenly devices share a step.
 
-The loader is measured beside webdataset on the same tars, which decodes with Pillow (`decode("pilrgb")`), resizes as
-we do and stacks; it does not check CRCs, lengths and loss spans, or expand images. One thread each, processor seconds,
-best of `ROUNDS`.
+The loader is measured beside webdataset and Megatron-Energon (in an environment of its own, `peers/energon_load.py`) on
+the same tars, which decode with Pillow (`pilrgb`), resize as we do and stack; they do not check CRCs, lengths and loss
+spans, or expand images. One thread each, processor seconds, best of `ROUNDS`.
 
 Balance is simulated: tiled conversations and texts packed as a plan packs them, the FLOPs of Qwen2.5-1.5B with a
 trained SigLIP-SO400M, eight devices; max / mean of their work is how much longer a step takes than it need.
 """
 
 import io
+import json
+import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -22,6 +25,7 @@ from mmcorpus.training.balance import Work, assign
 from mmcorpus.training.data import Order, PackLoader
 
 ROUNDS: Final = 3
+ENERGON: Final = Path(__file__).parent / "peers" / "energon_load.py"
 TILE: Final = 256
 """Positions of a tile of 448 pixels (InternVL)."""
 
@@ -56,8 +60,9 @@ def best(work: Callable[[], Any]) -> float:
     return min(found)
 
 
-def measure_loader(packs: str, side: int, images: str) -> list[dict[str, Any]]:
-    """Rows of ours, plain and scaled, and of webdataset over the packs in a folder; `images` says what they are."""
+def measure_loader(packs: str, side: int, images: str, energon: Path | None = None) -> list[dict[str, Any]]:
+    """Rows of ours, plain and scaled, of webdataset and, by the Python that has it, of Energon over the packs in a
+    folder; `images` says what they are."""
     import torch
 
     from mmcorpus.packing.packs import PackReader
@@ -76,6 +81,8 @@ def measure_loader(packs: str, side: int, images: str) -> list[dict[str, Any]]:
         loader = PackLoader(reader, image_size=side, scaled=scaled)
         row(name, best(lambda loader=loader: [loader.batch(order[at : at + 4]) for at in range(0, len(order), 4)]))
     row("webdataset, Pillow", best(lambda: _webdataset(reader, side)))
+    if energon is not None:
+        row("Megatron-Energon, Pillow", _energon(packs, side, counts["images"], energon))
     row("plain loop: Pillow on bytes in memory", _plain(reader, side))
     return rows
 
@@ -99,6 +106,13 @@ def _webdataset(reader: Any, side: int) -> None:
         if len(waiting) == 4:
             torch.from_numpy(np.stack([one for _, _, own in waiting for one in own]))
             waiting.clear()
+
+
+def _energon(packs: str, side: int, images: int, python: Path) -> float:
+    command = [str(python), str(ENERGON), packs, f"{packs}-energon", str(side), str(ROUNDS)]
+    said = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
+    assert said["images"] == images, "Energon gave other images than the packs have"
+    return float(said["seconds"])
 
 
 def _plain(reader: Any, side: int) -> float:

@@ -8,6 +8,11 @@ gives the volume bound.
 
 Example, capacity 10, sizes 7 7 7 4 4: 29 need 3 bins by volume; with a = 4 no 4 fits beside a 7, so 3 + 1.
 
+Where no four fit together, neither sees it: then each takes at least a third of a bin. That is the dual feasible
+function u of k = 3 (Fekete and Schepers 2001, "New classes of fast lower bounds for bin packing problems"): with x the
+share of a bin, u(x) = x where (k + 1) x is whole, else floor((k + 1) x) / k. Of what fits together the u add up to no
+more than 1, so that the sum of all is a bound, for each k.
+
 First-fit-decreasing puts equal lengths together, so that neighbours in a sequence are alike. Mixing is the share of
 the lengths' variance that lies within sequences: 0 where each holds equal lengths alone, and (k - 1) / k where k
 samples a sequence are put together at random.
@@ -15,11 +20,14 @@ samples a sequence are put together at random.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 IntArray = npt.NDArray[np.int64]
+MOST_WHOLE: Final = 32
+"""Beyond so many samples a bin, whole ones leave hardly anything empty."""
 
 
 def l2_bound(histogram: npt.NDArray[np.integer]) -> int:
@@ -39,13 +47,28 @@ def l2_bound(histogram: npt.NDArray[np.integer]) -> int:
     return int(count_above[half] + more.max(initial=0))
 
 
+def dual_bound(histogram: npt.NDArray[np.integer]) -> int:
+    """The largest bound by u of k = 1 .. `MOST_WHOLE` for `histogram[size]` items of each size, (capacity + 1,)."""
+    counts = np.asarray(histogram, dtype=np.int64)
+    capacity = len(counts) - 1
+    found = np.flatnonzero(counts)
+    best = 0
+    for k in range(1, MOST_WHOLE + 1):
+        times, over = np.divmod((k + 1) * found, capacity)
+        # In units of a bin's k * capacity-th part.
+        shares = np.where(over == 0, k * found, capacity * times)
+        best = max(best, -(-int(shares @ counts[found]) // (k * capacity)))
+    return best
+
+
 @dataclass(frozen=True, kw_only=True)
 class Bound:
     """The fewest bins that any packing of some items has, and why."""
 
     bins: int
     name: str
-    """Which limit asks for them, followed by ` (L2)` where the volume alone would ask for fewer, e.g. `positions`."""
+    """Which limit asks for them, e.g. `positions`, followed by ` (L2)` where the volume alone would ask for fewer, by
+    ` (DFF)` where L2 would, too."""
 
 
 def lower_bound(histograms: Mapping[str, npt.NDArray[np.integer]]) -> Bound:
@@ -54,8 +77,9 @@ def lower_bound(histograms: Mapping[str, npt.NDArray[np.integer]]) -> Bound:
     for name, histogram in histograms.items():
         limit = len(histogram) - 1
         volume = -(-int(histogram @ np.arange(limit + 1)) // limit)
-        exact = l2_bound(histogram)
-        bounds.append(Bound(bins=exact, name=f"{name} (L2)" if exact > volume else name))
+        exact, dual = l2_bound(histogram), dual_bound(histogram)
+        told = " (DFF)" if dual > exact else " (L2)" if exact > volume else ""
+        bounds.append(Bound(bins=max(exact, dual), name=name + told))
     return max(bounds, key=lambda bound: bound.bins)
 
 

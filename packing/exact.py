@@ -154,22 +154,23 @@ class _Pools:
         columns, rows = room[fine] // units[0], room[coarse] // units[1] if coarse != fine else 0
         drawn = self._pool()
 
-        def pool() -> Iterator[tuple[int, int]]:
-            for kind in drawn:
-                # What takes more than all units fits alone, and is let in as such.
-                row = min(rows, -(-self._sizes[coarse][kind] // units[1])) if rows else 0
-                yield min(columns, -(-self._sizes[fine][kind] // units[0])), row
-
+        # What takes more than all units fits alone, and is let in as such.
+        wide = [min(columns, -(-self._sizes[fine][kind] // units[0])) for kind in drawn]
+        tall = [min(rows, -(-self._sizes[coarse][kind] // units[1])) for kind in drawn] if rows else [0] * len(drawn)
         low, high = (own // units[0] for own in self._target(fine, asked[fine] / bins, room[fine]))
         lowest, highest = (own // units[1] for own in self._target(coarse, asked[coarse] / bins, room[coarse]))
-        chosen, _ = choose(pool(), (columns, rows), (low, min(lowest, rows)), (high, min(highest, rows)))
+        chosen, _ = choose(
+            zip(wide, tall, strict=True), (columns, rows), (low, min(lowest, rows)), (high, min(highest, rows))
+        )
         for kind in [drawn[place] for place in chosen] or drawn[:1]:
             left = [free - own[kind] for own, free in zip(self._sizes, room, strict=True)]
             if min(left) >= 0:
                 taken.append(kind)
                 room = left
         # Of several limits the pool would fill up with what is large in the one that is not scarce.
-        self._kept = list((Counter(drawn) - Counter(taken)).elements()) if len(room) == 1 else []
+        self._kept = drawn if len(room) == 1 else []
+        for kind in taken if self._kept else ():
+            self._kept.remove(kind)
         return taken
 
     def _unit(self, limit: int, share: float, bins: float) -> int:
@@ -191,16 +192,19 @@ class _Pools:
 
     def _pool(self) -> list[int]:
         """What was kept, filled up at random from what is left, of each kind at most as many as there are."""
-        held: Counter[int] = Counter()
+        scarce: Counter[int] = Counter()
         pool: list[int] = []
         fresh = self._stock() if self._total > 4 * POOL else self._all()
         for kind in itertools.chain(self._kept, fresh):
             if len(pool) == POOL:
                 break
-            if self._left[kind] > held[kind]:
-                held[kind] += 1
-                pool.append(kind)
-        return sorted(pool, key=self._sizes[0].__getitem__, reverse=True) if len(self._most) == 1 else pool
+            if (left := self._left[kind]) < POOL:
+                if scarce[kind] == left:
+                    continue
+                scarce[kind] += 1
+            pool.append(kind)
+        # Kinds of a single limit are numbered by their sizes.
+        return sorted(pool, reverse=True) if len(self._most) == 1 else pool
 
     def _stock(self) -> Iterator[int]:
         """Kinds drawn at random from what is left."""

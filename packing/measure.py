@@ -132,7 +132,7 @@ def measure_lengths(
 def measure_shard(job: LengthsJob) -> dict[str, Any]:
     """Do one job, unless it was done before; returns its `name`, `rows`, `unmeasured`, and `kept`: whether it was."""
     shard = shard_at(job.shards, job.name)
-    own = _of_shard(job.origin, shard)
+    own = table_origin(job.origin, shard)
     kept = scores.is_made_by(own, job.out, job.name)
     if not kept:
         tokenizer = cached_tokenizer(job.tokenizer, job.origin.model)
@@ -141,7 +141,7 @@ def measure_shard(job: LengthsJob) -> dict[str, Any]:
     return {"name": job.name, "rows": len(reasons), "unmeasured": len(reasons) - reasons.null_count, "kept": kept}
 
 
-def _of_shard(made_by: scores.Origin, shard: Shard) -> scores.Origin:
+def table_origin(made_by: scores.Origin, shard: Shard) -> scores.Origin:
     """The origin of one shard's table, which is stale once the shard has other rows."""
     rows = rows_identity(shard)
     return scores.Origin(
@@ -254,7 +254,7 @@ def fit_measured(
 
     Raises ValueError if there is no table of this origin.
     """
-    own = _of_shard(made_by, shard)
+    own = table_origin(made_by, shard)
     if not scores.is_made_by(own, root, shard.name):
         raise ValueError(
             f"{scores.table_path(root, own.scorer, shard.name)} is missing, or of another tokenizer, layout or shard; "

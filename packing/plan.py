@@ -85,9 +85,10 @@ class PlanReport:
     captions_left_out: int
     """Of captions of such samples, copies not counted, those that do not fit into a sequence."""
     lower_bound: int
-    """No plan of these samples has fewer sequences: the largest of Martello and Toth's L2 over all limits."""
+    """No plan of these samples has fewer sequences: the largest bound over all limits (`bounds.py`)."""
     bound: str
-    """Which limit that is: `positions`, `images` or `crops`, with ` (L2)` where it is more than their sum asks for."""
+    """Which limit that is: `positions`, `images` or `crops`, with ` (L2)` or ` (DFF)` where it is more than their sum
+    asks for."""
     of_bound: float
     """lower_bound / sequences: 1 is as full as any plan can be."""
     mixing: float

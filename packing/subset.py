@@ -4,10 +4,17 @@ Bit `row * stride + column` of an integer is set if some subset of the items tak
 in an item shifts what fits beside it and joins the two. A single dimension is a single row.
 """
 
-import itertools
+import functools
 from collections.abc import Iterable
+from itertools import accumulate, repeat
 
 Point = tuple[int, int]
+
+
+@functools.lru_cache(maxsize=16)
+def _lines(stride: int, rows: int) -> list[int]:
+    """Of each number of rows up to `rows`, the integer that has their first bits."""
+    return list(accumulate(repeat(stride, rows), lambda bits, by: bits << by | 1, initial=1))
 
 
 def choose(pool: Iterable[Point], room: Point, low: Point, high: Point) -> tuple[list[int], float]:
@@ -22,20 +29,26 @@ def choose(pool: Iterable[Point], room: Point, low: Point, high: Point) -> tuple
     """
     columns, rows = room
     stride = columns + 1
-    lines = list(itertools.accumulate(itertools.repeat(stride, rows), lambda bits, by: bits << by | 1, initial=1))
+    lines = _lines(stride, rows)
+    whole = lines[rows] << stride
     band = lines[high[1]] - (lines[low[1] - 1] if low[1] else 0)
     target = (band << high[0] + 1) - (band << low[0])
-    reach, total = 1, 0
+    reach, total, total_rows = 1, 0, 0
     items: list[tuple[int, int]] = []
     """Each one's shift, and what was reachable before it."""
     hit = reach & target
     if not hit:
         for column, row in pool:
-            fits = lines[rows - row]
             shift = row * stride + column
             items.append((shift, reach))
-            reach |= (reach & (fits << stride - column) - fits) << shift
             total += column
+            total_rows += row
+            if total <= columns and total_rows <= rows:
+                reach |= reach << shift
+            else:
+                # Left of the item's column is what has run over into the next row, and beyond the last one what fits
+                # in no row; while all that was taken in fits together, there is neither.
+                reach |= reach << shift & whole - (lines[rows] << column)
             if total >= low[0] and (hit := reach & target):
                 break
     at, miss = (hit.bit_length() - 1, 0.0) if hit else _nearest(reach, room, low, high)

@@ -11,10 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmcorpus.curation.selection.tables import read_selection
-from mmcorpus.curation.store import ledger
+from mmcorpus.curation.store import ledger, uid_arrays
 from mmcorpus.curation.store.uid import uid_fraction
 from mmcorpus.packing.draws import sample_words
-from mmcorpus.packing.inputs import uid_bytes
 from mmcorpus.packing.samples import Fitted, FittedSample, Rejection
 
 MISSING_SAMPLE: Final = "missing_sample"
@@ -62,27 +61,31 @@ class SourceVerdicts:
         uids = table["uid"].cast(pa.string())
         if table.num_rows and not pc.all(pc.match_substring_regex(uids, "^[0-9a-f]{32}$")).as_py():
             raise ValueError(f"{where} has a uid that is not 32 lower-case hex digits; select again with mmcorpus")
-        self.uids = uid_bytes(uids)
-        order = np.argsort(self.uids, kind="stable")
-        self.uids = self.uids[order]
+        pairs = uid_arrays.encode(uids)
+        order = uid_arrays.order(pairs)
+        self._uids = pairs[order]["f0"].copy(), pairs[order]["f1"].copy()
+        """Sorted, half of each in an array: half as large as their texts, and numbers are found sooner."""
         self.copies = table["count"].to_numpy().astype(np.int64)[order]
-        if (self.uids[1:] == self.uids[:-1]).any() or (self.copies < 1).any():
+        first, second = self._uids
+        if ((first[1:] == first[:-1]) & (second[1:] == second[:-1])).any() or (self.copies < 1).any():
             raise ValueError(f"{where} has a uid twice or a count below 1; a repeated sample is one row with its count")
         if factor is not None:
-            self.copies = _multiplied(self.uids, self.copies * factor, salt)
+            self.copies = _multiplied(self._hexadecimal(), self.copies * factor, salt)
         self.totals = Counter[str]()
         """Of the kept samples those `truncated`, `split`, or `annotated` with several captions, and the
         `captions_left_out`."""
-        self._state = np.zeros(len(self.uids), dtype=np.int8)
+        self._state = np.zeros(len(self.copies), dtype=np.int8)
         self._rules = [MISSING_SAMPLE, ledger.KEPT]
+        self._numbers = Counter({_ABSENT: len(self.copies)})
+        """How many uids are in each state."""
         self._values: dict[int, str] = {}
-        """Of a sample that is dropped why, of a kept one what was changed."""
+        """Of a sample that is dropped why, unless that is the rule alone; of a kept one what was changed."""
 
     def wanted(self, uids: npt.NDArray[np.bytes_], share: tuple[int, int] = (0, 1)) -> npt.NDArray[np.int64]:
         """Which of a shard's rows are selected and not yet decided; a uid's first row decides. With `share` (i, n) the
         i-th of n parts of them, drawn by a hash of their uids."""
         places = self._places(uids)
-        found = np.flatnonzero(self.uids[places] == uids) if len(self.uids) else np.zeros(0, dtype=np.int64)
+        found = np.flatnonzero(places >= 0)
         part, parts = share
         if parts > 1:
             drawn = sample_words(uids[found], np.zeros(len(found), dtype=np.int64), _SHARES) % np.uint64(parts)
@@ -110,10 +113,8 @@ class SourceVerdicts:
         """
         places = self._places(uids)
         there = self.copies[places] > 0
-        if LEFT_OUT not in self._rules:
-            self._rules.append(LEFT_OUT)
-        self._state[places] = np.where(there, _KEPT, self._rules.index(LEFT_OUT))
-        self._values.update(dict.fromkeys(places[~there].tolist(), LEFT_OUT))
+        self._mark(np.unique(places[there]), _KEPT)
+        self._mark(np.unique(places[~there]), self._number(LEFT_OUT))
         first = there & (sizes["rendering"] == 0)
         self.totals["annotated"] += int((sizes["annotations"][first] > 1).sum())
         own = {name: values[there] for name, values in sizes.items()}
@@ -144,12 +145,11 @@ class SourceVerdicts:
             if not self.copies[place] and not isinstance(answer, Rejection):
                 answer = Rejection(rule=LEFT_OUT, value=LEFT_OUT)
             if isinstance(answer, Rejection):
-                if answer.rule not in self._rules:
-                    self._rules.append(answer.rule)
-                self._state[place] = self._rules.index(answer.rule)
-                self._values[place] = answer.value
+                self._mark(places[number : number + 1], self._number(answer.rule))
+                if answer.value != answer.rule:
+                    self._values[place] = answer.value
                 continue
-            self._state[place] = _KEPT
+            self._mark(places[number : number + 1], _KEPT)
             for variant, own in enumerate(renderings):
                 assert not isinstance(own, Rejection), "what does not fit is rendered as the first"
                 kept += [number] * len(own)
@@ -187,19 +187,17 @@ class SourceVerdicts:
 
     def counts(self) -> dict[str, int]:
         """Uids by verdict: `kept`, or the rule; they add up to the selection's size."""
-        numbers = np.bincount(self._state, minlength=len(self._rules)).tolist()
-        return {rule: number for rule, number in sorted(zip(self._rules, numbers, strict=True)) if number}
+        return dict(sorted((self._rules[state], number) for state, number in self._numbers.items() if number))
 
     def ledger(self) -> pa.Table:
         """One row a selected uid."""
         state = pa.array(self._state)
         verdicts = [ledger.KEPT if number == _KEPT else ledger.DROPPED for number in range(len(self._rules))]
         rules = [None if number == _KEPT else rule for number, rule in enumerate(self._rules)]
-        values = np.full(len(state), None, dtype=object)
-        values[self._state == _ABSENT] = MISSING_SAMPLE
+        values = np.array(rules, dtype=object)[self._state]
         values[list(self._values)] = list(self._values.values())
         columns: dict[str, Any] = {
-            "uid": pa.array(self.uids).cast(pa.string()),
+            "uid": self._hexadecimal(),
             "stage": pa.repeat("pack", len(state)),
             "verdict": pa.array(verdicts, pa.string()).take(state),
             "rule": pa.array(rules, pa.string()).take(state),
@@ -208,12 +206,31 @@ class SourceVerdicts:
         }
         return pa.table(columns, schema=ledger.SCHEMA)
 
+    def _number(self, rule: str) -> int:
+        """The state of what a rule drops."""
+        if rule not in self._rules:
+            self._rules.append(rule)
+        return self._rules.index(rule)
+
+    def _mark(self, places: npt.NDArray[np.int64], state: int) -> None:
+        """Give distinct undecided uids a state."""
+        self._state[places] = state
+        self._numbers[_ABSENT] -= len(places)
+        self._numbers[state] += len(places)
+
     def _places(self, uids: npt.NDArray[np.bytes_]) -> npt.NDArray[np.int64]:
-        return np.minimum(np.searchsorted(self.uids, uids), max(0, len(self.uids) - 1))
+        """Where each uid stands in the selection; -1 for what is not selected."""
+        pairs, valid = uid_arrays.encode_bytes(uids)
+        return np.where(valid, uid_arrays.find_halves(pairs, *self._uids), -1)
+
+    def _hexadecimal(self) -> pa.Array:
+        pairs = np.empty(len(self.copies), uid_arrays.PAIR)
+        pairs["f0"], pairs["f1"] = self._uids
+        return uid_arrays.decode(pairs)
 
 
-def _multiplied(uids: npt.NDArray[np.bytes_], copies: npt.NDArray[np.float64], salt: str) -> npt.NDArray[np.int64]:
+def _multiplied(uids: pa.Array, copies: npt.NDArray[np.float64], salt: str) -> npt.NDArray[np.int64]:
     """Whole numbers of copies: the fractions' share of the samples, drawn by their hashes, gets one more."""
     whole = np.floor(copies).astype(np.int64)
-    drawn = np.array([uid_fraction(uid.decode(), f"mix:{salt}") for uid in uids.tolist()], dtype=np.float64)
+    drawn = np.fromiter((uid_fraction(uid.as_py(), f"mix:{salt}") for uid in uids), dtype=np.float64, count=len(uids))
     return whole + (drawn < copies - whole)

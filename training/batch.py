@@ -57,6 +57,9 @@ class Piece:
     """Those of them that could not be decoded and are grey."""
     tiling: "Tiling | None" = None
     """How their crops are pooled; None for squares."""
+    tags: npt.NDArray[np.int64] | None = None
+    """Of each target, the place of its tag in `tag_names`; None where no target has one."""
+    tag_names: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -118,6 +121,10 @@ class PackedBatch:
     """int64: which Token stands there."""
     squares: int = 0
     """Σ of the squares of the samples' lengths: twice the pairs of positions that see each other."""
+    tags_M: torch.Tensor | None = None
+    """int64: of each target, the place of its tag in `tag_names`; None where no target has one."""
+    tag_names: tuple[str, ...] = ()
+    """The tags of the batch's targets, each once; "" is that of those without."""
     corrupt: tuple[str, ...] = ()
     """Why sequences that should be here could not be read (`PackLoader.skip`)."""
 
@@ -160,6 +167,7 @@ def expand(
     uids: Sequence[str] = (),
     sources: Sequence[int] = (),
     weights: Sequence[Sequence[float]] = (),
+    tags: Sequence[Sequence[str]] = (),
 ) -> Piece:
     """A packed sequence's tokens with each image expanded, and what predicts what.
 
@@ -168,8 +176,8 @@ def expand(
     no loss. `tokens_per_image` is a Tiling where images are no squares. `branches` are, per sample, where in
     `input_ids` its annotations begin, if it has several; empty if no sample has. `uids` and `sources` (numbers, 0 if
     not given) are per sample. `weights` are, per sample, one for each loss span, or none where they are 1; empty if no
-    sample has any. A sample's first token is never a target.
-    Raises ValueError where pack and arithmetic disagree.
+    sample has any; `tags` likewise, where nobody says what kind of target it is. A sample's first token is never a
+    target. Raises ValueError where pack and arithmetic disagree.
     """
     ids = np.asarray(input_ids, dtype=np.int64)
     is_image = ids == IMAGE_TOKEN
@@ -193,12 +201,17 @@ def expand(
         )
     has_loss = np.zeros(len(ids), dtype=bool)
     weight_of = np.ones(len(ids), dtype=np.float32) if len(weights) else None
+    names = ("", *dict.fromkeys(tag for own in tags for tag in own if tag))
+    tag_of = np.zeros(len(ids), dtype=np.int64) if len(names) > 1 else None
     for number, spans in enumerate(loss_spans):
         own = weights[number] if len(weights) else ()
+        kinds = tags[number] if len(tags) else ()
         for place, (start, end) in enumerate(spans):
             has_loss[start:end] = True
             if weight_of is not None and len(own):
                 weight_of[start:end] = own[place]
+            if tag_of is not None and len(kinds):
+                tag_of[start:end] = names.index(kinds[place])
     has_loss[(np.cumsum(counts) - counts)[counts > 0]] = False
     has_loss &= ~is_image
     if len(broken):
@@ -233,6 +246,8 @@ def expand(
         images=images,
         broken_images=len(broken),
         tiling=tiling,
+        tags=None if tag_of is None else tag_of[has_loss],
+        tag_names=names if tag_of is not None else (),
     )
 
 
@@ -278,7 +293,23 @@ def collate(pieces: Sequence[Piece], *, length: int | None = None, multiple: int
         positions=sum(len(piece.input_ids) for piece in pieces),
         squares=sum(int(np.square(np.bincount(piece.sample_ids)).sum()) for piece in pieces),
         **_tilings(pieces, input_ids_BL),
+        **_tags(pieces),
     )
+
+
+def _tags(pieces: Sequence[Piece]) -> dict[str, Any]:
+    """The fields of a PackedBatch whose targets have tags."""
+    names = ("", *dict.fromkeys(name for piece in pieces for name in piece.tag_names if name))
+    if len(names) == 1:
+        return {}
+    places = {name: place for place, name in enumerate(names)}
+    of_targets = [
+        np.zeros(len(piece.targets), dtype=np.int64)
+        if piece.tags is None
+        else np.array([places[name] for name in piece.tag_names])[piece.tags]
+        for piece in pieces
+    ]
+    return {"tags_M": torch.from_numpy(np.concatenate(of_targets)), "tag_names": names}
 
 
 def _side_by_side(images: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:

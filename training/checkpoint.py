@@ -3,19 +3,22 @@
 `checkpoints/step-00000100/` holds `optimizer.safetensors` (AdamW's moments by parameter name), `rng.safetensors`
 (generators' states), `state.json` (step, counts, configs) and the model as its task keeps it: for a vision-language
 model `model.safetensors` (every parameter, fp32), `tokenizer/`, and the encoder's and decoder's own Hugging Face
-configs. There is no pickle in it. A local folder is written beside its place and renamed; a remote one is complete once
-`state.json` is there, which is uploaded last. The latest checkpoint is found by listing, so no pointer can be stale.
+configs. There is no pickle in it. Of a model that FSDP shards, each process writes its part of model and optimiser, as
+`model-00001-of-00002.safetensors` (`sharded.py`, by DCP); all else is written by the first process, as one file, whose
+bytes are the same from run to run. `open_tensors` reads either, whatever the number of processes now. A folder appears
+whole or not at all (`folder.py`). The latest checkpoint is found by listing, so no pointer can be stale.
 
 The learning rate and the data's cursor are functions of the step and need no file of their own.
 """
 
-import contextlib
+import dataclasses
+import errno
 import os
+import posixpath
 import re
-import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -23,6 +26,8 @@ import torch
 from mmcorpus.curation.store import storage
 from mmcorpus.packing.chat import CHATML
 from mmcorpus.training.config import TrainingConfig, model_config_from_dict
+from mmcorpus.training.exchange.tensors import Loaded, Tensors, planned, read_file, read_shards, write_file
+from mmcorpus.training.folder import STATE, clear, new_folder, remove_folder, shard_name
 from mmcorpus.training.model import VisionLanguageModel, build_model
 from mmcorpus.training.settings import Settings
 from mmcorpus.training.vision import empty_vision
@@ -30,7 +35,7 @@ from mmcorpus.training.vision import empty_vision
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-STATE: Final = "state.json"
+_PART: Final = "part of a checkpoint"
 OTHER_FOLDER: Final = "give another folder, or move this one away to begin anew"
 _FOLDER = re.compile(r"step-(\d{8})\Z")
 
@@ -74,19 +79,6 @@ def resumable(out: str, config: TrainingConfig, data: Mapping[str, Any]) -> str 
     return found[-1]
 
 
-def gather(tensors: Mapping[str, torch.Tensor], *, keep: bool) -> dict[str, torch.Tensor]:
-    """The tensors whole, contiguous and on the CPU, if this process is to `keep` them; else empty.
-
-    Every process must call it, with the same names in the same order, since sharded tensors are gathered.
-    """
-    whole = {}
-    for name, tensor in tensors.items():
-        full: torch.Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
-        if keep:
-            whole[name] = full.detach().cpu().contiguous()
-    return whole
-
-
 def optimizer_tensors(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     """The optimiser's state as `moment.parameter` → tensor."""
     return {
@@ -96,7 +88,9 @@ def optimizer_tensors(model: torch.nn.Module, optimizer: torch.optim.Optimizer) 
     }
 
 
-def load_optimizer(model: torch.nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
+def load_optimizer(
+    model: torch.nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]
+) -> None:
     """Restore what `optimizer_tensors` gave; sharded parameters take their shard."""
     names = {parameter: name for name, parameter in model.named_parameters()}
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -107,18 +101,19 @@ def load_optimizer(model: torch.nn.Module, optimizer: torch.optim.Optimizer, ten
         state[index] = {
             key: _like(tensors[f"{key}.{names[parameter]}"], parameter) for key in ("exp_avg", "exp_avg_sq")
         }
-        state[index]["step"] = tensors[f"step.{names[parameter]}"]
+        state[index]["step"] = tensors[f"step.{names[parameter]}"].clone()
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def _like(value: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
-    """`value` placed as `parameter` is: on its device, and sharded if it is."""
+    """A copy of `value` placed as `parameter` is: on its device, and of a sharded one this process's shard alone."""
     if not hasattr(parameter, "device_mesh"):
-        return value
+        return value.to(parameter.device, copy=True)
     from torch.distributed.tensor import distribute_tensor
 
     sharded: Any = parameter
-    return distribute_tensor(value.to(parameter.device), sharded.device_mesh, sharded.placements)
+    # Every process has read the value: nothing is sent. The clone lets the rest of it go.
+    return distribute_tensor(value, sharded.device_mesh, sharded.placements, src_data_rank=None).clone()
 
 
 def rng_tensors(device: torch.device) -> dict[str, torch.Tensor]:
@@ -136,13 +131,26 @@ def set_rng(tensors: dict[str, torch.Tensor], device: torch.device) -> None:
         torch.cuda.set_rng_state(tensors["cuda"], device)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Saving:
+    """A checkpoint that is there, or is being written."""
+
+    path: str
+    _wait: Callable[[], object] = lambda: None
+
+    def wait(self) -> str:
+        """Its path, once it is there. Raises what writing it raised."""
+        self._wait()
+        return self.path
+
+
 def save_checkpoint(
     root: str,
     state: dict[str, Any],
     model: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
     weights: Mapping[str, torch.Tensor],
-    save_model: Callable[[str, dict[str, torch.Tensor]], None],
+    save_model: Callable[[str, Mapping[str, torch.Tensor] | None], None],
     *,
     keep_last: int,
     write: bool,
@@ -150,23 +158,72 @@ def save_checkpoint(
 ) -> str:
     """Write `root/step-…` atomically and remove the oldest beyond `keep_last`; returns its path.
 
-    Every process calls it, since sharded tensors are gathered; only the one with `write` touches files. `save_model`
-    writes the model's files into a local folder from its whole weights.
+    Every process calls it; of what is not sharded, only the one with `write` writes. `save_model` writes the model's
+    files into a local folder: the weights, which are whole but may lie on the device, and what else a model is; None
+    for weights that are sharded, of which each process has written its part.
     """
-    from safetensors.torch import save_file
+    return begin_checkpoint(
+        root, state, model, optimizer, weights, save_model,
+        keep_last=keep_last, write=write, device=device, background=False,
+    ).wait()  # fmt: skip
 
+
+def begin_checkpoint(
+    root: str,
+    state: dict[str, Any],
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    weights: Mapping[str, torch.Tensor],
+    save_model: Callable[[str, Mapping[str, torch.Tensor] | None], None],
+    *,
+    keep_last: int,
+    write: bool,
+    device: torch.device,
+    background: bool,
+) -> Saving:
+    """What `save_checkpoint` does; with `background` it returns once it has a copy of all tensors in the host's memory.
+
+    Wait for it before the next.
+    """
     path = storage.join(root, f"step-{state['step']:08d}")
-    whole = gather(weights, keep=write)
-    moments = gather(optimizer_tensors(model, optimizer), keep=write)
-    if not write:
-        return path
-    with new_folder(path) as folder:
+    moments, generators = optimizer_tensors(model, optimizer), rng_tensors(device)
+
+    def write_rest(folder: str, whole: Mapping[str, torch.Tensor] | None) -> None:
         save_model(folder, whole)
-        save_file(moments, os.path.join(folder, "optimizer.safetensors"))
-        save_file(rng_tensors(device), os.path.join(folder, "rng.safetensors"))
+        write_tensors(folder, "rng", generators)
         storage.write_json(os.path.join(folder, STATE), state)
-    remove_old(root, keep_last)
-    return path
+
+    if any(hasattr(tensor, "device_mesh") for tensor in weights.values()):
+        from mmcorpus.training import sharded
+
+        wait = sharded.save(
+            path, {"model": weights, "optimizer": moments}, lambda folder: write_rest(folder, None),
+            then=lambda: remove_old(root, keep_last), background=background,
+        )  # fmt: skip
+        return Saving(path, wait)
+    if not write:
+        return Saving(path)
+    if background:
+        weights, moments = _copied(weights), _copied(moments)
+
+    def work() -> None:
+        clear(path)
+        with new_folder(path) as folder:
+            write_tensors(folder, "optimizer", moments)
+            write_rest(folder, weights)
+        remove_old(root, keep_last)
+
+    if not background:
+        work()
+        return Saving(path)
+    with_one = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+    future = with_one.submit(work)
+    with_one.shutdown(wait=False)
+    return Saving(path, future.result)
+
+
+def _copied(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
 
 
 def remove_old(root: str, keep_last: int) -> None:
@@ -176,32 +233,7 @@ def remove_old(root: str, keep_last: int) -> None:
         folder = storage.join(root, name)
         if folder in complete[-keep_last:]:
             break
-        storage.remove(storage.join(folder, STATE))  # first: without it, what is left is no checkpoint
-        storage.remove(folder)
-
-
-@contextlib.contextmanager
-def new_folder(path: str) -> Iterator[str]:
-    """A local folder that becomes `path` when the block ends; nothing is there if it raises."""
-    if storage.is_local(path):
-        _, inner = storage.filesystem(path)
-        temporary = inner + storage.TEMPORARY_SUFFIX
-        storage.remove(temporary)
-        with storage.naming_full_disk(inner):
-            os.makedirs(temporary)
-            try:
-                yield temporary
-                storage.remove(inner)
-                os.replace(temporary, inner)
-            except BaseException:
-                shutil.rmtree(temporary, ignore_errors=True)
-                raise
-        return
-    with storage.naming_full_disk(tempfile.gettempdir()), tempfile.TemporaryDirectory() as temporary:
-        yield temporary
-        names = [str(file.relative_to(temporary)) for file in Path(temporary).rglob("*") if file.is_file()]
-        for name in sorted(names, key=lambda name: (name == STATE, name)):
-            storage.upload(os.path.join(temporary, name), storage.join(path, name))
+        remove_folder(folder)
 
 
 def read_state(path: str) -> dict[str, Any]:
@@ -217,27 +249,66 @@ def chat_template_of(state: Mapping[str, Any]) -> str | None:
     return (state.get("chat_template") or CHATML) if state["kind"] == "sft" else None
 
 
-def read_tensors(path: str, name: str) -> dict[str, torch.Tensor]:
-    """The tensors of `model`, `optimizer` or `rng`. Raises Damaged, with the file, if they cannot be read."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load
+def open_tensors(path: str, name: str) -> Tensors:
+    """The tensors of `model`, `optimizer` or `rng` in a checkpoint, whole, each read when it is asked for.
 
-    file = storage.join(path, f"{name}.safetensors")
-    data = storage.read_bytes(file)
-    with storage.reading(file, "part of a checkpoint"):
+    They lie in one file, or in one of each process that trained a sharded model. A remote checkpoint's are fetched
+    first, to the disk. Raises Damaged, with the file, for one that cannot be read or is missing among the others.
+    """
+    files = _files(path, name)
+    if storage.is_local(path):
+        return _opened([storage.filesystem(file)[1] for file in files])
+    with storage.naming_full_disk(tempfile.gettempdir()), tempfile.TemporaryDirectory() as folder:
+        fs, _ = storage.filesystem(path)
+        copies = [os.path.join(folder, posixpath.basename(file)) for file in files]
+        for file, copy in zip(files, copies, strict=True):
+            fs.get_file(storage.filesystem(file)[1], copy)
         try:
-            return load(data)
-        except SafetensorError as error:
-            raise ValueError(error) from error
+            return _opened(copies)  # mapped: what is open outlives its name
+        except storage.Damaged as error:
+            raise storage.Damaged(files[copies.index(error.path)], error.kind, error.why) from error
+
+
+def _files(path: str, name: str) -> list[str]:
+    """Where a checkpoint's tensors lie: the one file, or the shards."""
+    whole = storage.join(path, f"{name}.safetensors")
+    shard = re.compile(rf"{re.escape(name)}-\d{{5}}-of-(\d{{5}})\.safetensors")
+    counts = {match[1] for other in storage.list_names(path) if (match := shard.fullmatch(other))}
+    if storage.exists(whole):
+        return [whole]
+    if not counts:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), whole)
+    ranks = int(max(counts))
+    files = [storage.join(path, shard_name(name, rank, ranks)) for rank in range(ranks)]
+    for file in files:
+        if not storage.exists(file):
+            raise storage.Damaged(file, _PART, "the file is missing")
+    return files
+
+
+def _opened(files: list[str]) -> Tensors:
+    return read_file(files[0], _PART) if len(files) == 1 else read_shards(files, _PART)
+
+
+def read_tensors(path: str, name: str) -> dict[str, torch.Tensor]:
+    """The tensors of `open_tensors`, all of them, in memory."""
+    return {name: read().clone() for name, read in open_tensors(path, name).items()}
+
+
+def write_tensors(folder: str, name: str, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Write whole tensors, on whatever device, into a checkpoint's local folder, one after the other."""
+    write_file(os.path.join(folder, f"{name}.safetensors"), planned(tensors), None)
 
 
 def save_model(
-    folder: str, model: VisionLanguageModel, tokenizer: "PreTrainedTokenizerFast", weights: dict[str, torch.Tensor]
+    folder: str,
+    model: VisionLanguageModel,
+    tokenizer: "PreTrainedTokenizerFast",
+    weights: Mapping[str, torch.Tensor] | None,
 ) -> None:
-    """Write a vision-language model into a checkpoint's local folder; the weights are whole and on the CPU."""
-    from safetensors.torch import save_file
-
-    save_file(weights, os.path.join(folder, "model.safetensors"))
+    """Write a vision-language model into a checkpoint's local folder; whole weights, or None if they are there."""
+    if weights is not None:
+        write_tensors(folder, "model", weights)
     tokenizer.save_pretrained(os.path.join(folder, "tokenizer"))
     towers = zip(_vision_folders(len(model.vision.names)), model.vision.towers(), strict=True)
     parts: dict[str, Any] = {**{name: tower for name, (_, tower) in towers}, "language": model.language}
@@ -270,17 +341,20 @@ def load_model(path: str) -> tuple[VisionLanguageModel, "PreTrainedTokenizerFast
         kind = CONFIG_MAPPING[decoder["model_type"]]
         language = AutoModelForCausalLM.from_config(kind.from_dict(decoder), attn_implementation="sdpa")
         model = VisionLanguageModel(config, empty_vision(config.encoders, visions), language)
-    load_weights(model, read_tensors(path, "model"))
+    load_weights(model, Loaded(open_tensors(path, "model")))
     return model.eval(), tokenizer, state
 
 
-def load_weights(model: VisionLanguageModel, tensors: dict[str, torch.Tensor]) -> None:
+def load_weights(model: VisionLanguageModel, tensors: Mapping[str, torch.Tensor]) -> None:
     """Copy a checkpoint's parameters into a model; raises ValueError naming what does not fit."""
     parameters = dict(model.named_parameters())
     wrong = sorted(parameters.keys() ^ tensors.keys())
-    wrong += [name for name in parameters.keys() & tensors.keys() if parameters[name].shape != tensors[name].shape]
+    with torch.no_grad():
+        for name in sorted(parameters.keys() & tensors.keys()):
+            parameter, tensor = parameters[name], tensors[name]
+            if parameter.shape == tensor.shape:
+                parameter.copy_(tensor)
+            else:
+                wrong.append(name)
     if wrong:
         raise ValueError(f"the checkpoint is of another model: {', '.join(wrong[:5])} differ")
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(tensors[name])

@@ -186,6 +186,7 @@ class PackLoader:
             sequence.uids,
             [self._sources.get(source, 0) for source in sequence.sources],
             sequence.weights,
+            sequence.tags,
         )
 
     def batch(self, indices: Sequence[int]) -> PackedBatch:

@@ -21,6 +21,8 @@ from mmcorpus.curation.engine.progress import Progress
 from mmcorpus.curation.store import storage
 from mmcorpus.training import checkpoint
 from mmcorpus.training.config import TrainingConfig
+from mmcorpus.training.exchange.tensors import Loaded
+from mmcorpus.training.folder import STATE
 from mmcorpus.training.metrics import MetricsLog
 from mmcorpus.training.optim import gradient_norm, scale_and_clip
 from mmcorpus.training.parallel import World
@@ -105,8 +107,9 @@ class Task(Protocol[Batch]):
     def weights(self) -> dict[str, torch.Tensor]:
         """The tensors of a checkpoint's model."""
 
-    def save_model(self, folder: str, weights: dict[str, torch.Tensor]) -> None:
-        """Write the model into a checkpoint's local folder; weights are whole and on the CPU."""
+    def save_model(self, folder: str, weights: Mapping[str, torch.Tensor] | None) -> None:
+        """Write the model into a checkpoint's local folder: the weights, whole, and what else it is; None for sharded
+        weights, of which each process has written its part. Maybe called in a thread, while training goes on."""
 
     def state(self) -> dict[str, Any]:
         """The task's part of `state.json`."""
@@ -117,6 +120,7 @@ class Trainer(Generic[Batch]):
 
     def __init__(self, task: Task[Batch], out: str, world: World, resumed: str | None) -> None:
         self.task, self.out, self.world, self.saved = task, out, world, resumed
+        self.saving: checkpoint.Saving | None = None
         torch.manual_seed(task.config.seed)
         self.parameters = [parameter for parameter in task.model.parameters() if parameter.requires_grad]
         self.optimizer = task.config.optimizer.build(task.model, task.config.parameter_groups)
@@ -125,7 +129,8 @@ class Trainer(Generic[Batch]):
             state = checkpoint.read_state(resumed)
             task.totals = type(task.totals)(**state["totals"])
             self.owed = state.get("evaluation_owed", False)
-            checkpoint.load_optimizer(task.model, self.optimizer, checkpoint.read_tensors(resumed, "optimizer"))
+            moments = Loaded(checkpoint.open_tensors(resumed, "optimizer"))
+            checkpoint.load_optimizer(task.model, self.optimizer, moments)
             checkpoint.set_rng(checkpoint.read_tensors(resumed, "rng"), world.device)
 
     def run(self) -> str:
@@ -140,6 +145,7 @@ class Trainer(Generic[Batch]):
         if totals.step >= task.steps and self.saved and not self.owed:
             return self.saved
         with contextlib.ExitStack() as stack:
+            stack.callback(self._settle)
             interrupts = stack.enter_context(deferred_interrupts())
             log = progress = None
             outputs: list[MetricsLog | Sinks] = []
@@ -162,7 +168,9 @@ class Trainer(Generic[Batch]):
                 evaluate = last or (config.heldout.every > 0 and totals.step % config.heldout.every == 0)
                 save = last or stop or totals.step % config.checkpoints.every == 0
                 if save:
-                    self._save(owed=evaluate)
+                    if log:
+                        log.flush()  # before: a checkpoint's lines must be there
+                    self._save(owed=evaluate, wait=last or stop)
                 if evaluate:
                     self._evaluate(outputs)
                 if save and log:
@@ -281,14 +289,15 @@ class Trainer(Generic[Batch]):
             found = self.task.evaluate()
         except Exception:
             if not saved and self.world.size == 1:
-                self._save(owed=True)
+                self._save(owed=True, wait=True)
             _log.error("the held-out evaluation after step %d failed; %s is kept", totals.step, self.saved or "nothing")
             raise
         for output in outputs if found else ():
             output.write({"step": totals.step, **found})
         self.owed = False
+        self._settle()
         if saved and self.saved and self.world.is_main:
-            storage.write_json(storage.join(self.saved, checkpoint.STATE), self._state())
+            storage.write_json(storage.join(self.saved, STATE), self._state())
 
     def _state(self) -> dict[str, Any]:
         task = self.task
@@ -303,12 +312,23 @@ class Trainer(Generic[Batch]):
             **task.state(),
         }
 
-    def _save(self, *, owed: bool) -> None:
-        """Write a checkpoint of this step, before its held-out evaluation if one is owed."""
-        self.owed, task = owed, self.task
-        self.saved = checkpoint.save_checkpoint(
+    def _save(self, *, owed: bool, wait: bool) -> None:
+        """Write a checkpoint of this step, before its held-out evaluation if one is owed; or begin to, if it is written
+        in the background and nothing has to wait for it."""
+        self._settle()
+        self.owed, task, checkpoints = owed, self.task, self.task.config.checkpoints
+        background = checkpoints.asynchronous and not wait
+        self.saving = checkpoint.begin_checkpoint(
             storage.join(self.out, "checkpoints"), self._state(), task.model, self.optimizer, task.weights(),
-            task.save_model, keep_last=task.config.checkpoints.keep_last, write=self.world.is_main,
-            device=self.world.device,
+            task.save_model, keep_last=checkpoints.keep_last, write=self.world.is_main, device=self.world.device,
+            background=background,
         )  # fmt: skip
-        self.world.barrier()
+        if not background:
+            self._settle()
+            self.world.barrier()
+
+    def _settle(self) -> None:
+        """Wait for a checkpoint that is being written; raises what writing it raised."""
+        if self.saving is not None:
+            saving, self.saving = self.saving, None
+            self.saved = saving.wait()

@@ -12,7 +12,7 @@ Shape legend: M target tokens, D width, V the vocabulary's size.
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -96,3 +96,38 @@ class LossBySource:
             if count and math.isfinite(total)
         }
         return mean, by_source if len(self.sources) > 1 else {}
+
+
+class LossByTag:
+    """Sums of target tokens' losses and their numbers, by the tag of the targets; which there are shows as they come.
+
+    Those without a tag are left out.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[str, torch.Tensor] = {}
+
+    def add(self, losses_M: torch.Tensor, tags_M: torch.Tensor | None, names: Sequence[str]) -> None:
+        """Count a batch's target tokens; `tags_M` are places in `names`, None where no target has a tag."""
+        if tags_M is None:
+            return
+        counted_2M = torch.stack([losses_M.detach().double(), torch.ones_like(losses_M, dtype=torch.float64)])
+        sums_2T = counted_2M.new_zeros(2, len(names)).index_add_(1, tags_M, counted_2M)
+        for name, sums_2 in zip(names, sums_2T.unbind(1), strict=True):
+            if name:
+                self._sums[name] = self._sums[name] + sums_2 if name in self._sums else sums_2
+
+    def __bool__(self) -> bool:
+        return bool(self._sums)
+
+    def values(self) -> dict[str, list[float]]:
+        """Sum and number by tag, to be added to other devices'; they begin again at none."""
+        found = {name: sums_2.tolist() for name, sums_2 in self._sums.items()}
+        self._sums = {}
+        return found
+
+
+def tag_means(values: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """The mean loss of each tag's target tokens, by name, of what `LossByTag.values` gave; infinite ones left out."""
+    means = {name: total / count for name, (total, count) in sorted(values.items()) if count}
+    return {name: mean for name, mean in means.items() if math.isfinite(mean)}

@@ -10,7 +10,7 @@ import atexit
 import contextlib
 import dataclasses
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -45,6 +45,18 @@ class World:
         total = torch.tensor(values, dtype=torch.float64, device=self.device)
         dist.all_reduce(total)
         return [float(value) for value in total.tolist()]
+
+    def sums_by_name(self, values: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
+        """Each value summed over all processes, by names of which a process may lack some."""
+        if self.size == 1:
+            return {name: list(value) for name, value in values.items()}
+        found: list[Any] = [None] * self.size
+        dist.all_gather_object(found, {name: list(value) for name, value in values.items()})
+        names = dict.fromkeys(name for some in found for name in some)
+        return {
+            name: [sum(parts) for parts in zip(*(some[name] for some in found if name in some), strict=True)]
+            for name in names
+        }
 
     def gathered(self, names: Sequence[str]) -> list[str]:
         """The names of all processes, in their order, once each."""

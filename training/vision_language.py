@@ -23,7 +23,7 @@ from mmcorpus.training.config import BatchUnit, ModelConfig, StageConfig
 from mmcorpus.training.data import Order, PackLoader, check_packs, check_whole, micro_batches
 from mmcorpus.training.heldout import heldout_loss
 from mmcorpus.training.loop import NAMED, Task, Totals, Trainer
-from mmcorpus.training.loss import LossBySource, weighted_sum
+from mmcorpus.training.loss import LossBySource, LossByTag, tag_means, weighted_sum
 from mmcorpus.training.model import VisionLanguageModel, build_model
 from mmcorpus.training.parallel import World, open_world, parallelize, synchronized
 from mmcorpus.training.speed import batch_flops, peak_flops
@@ -163,7 +163,7 @@ def _added(
 
 
 def _named(name: str, by_source: dict[str, float]) -> dict[str, dict[str, float]]:
-    """A metric by source, if there are several."""
+    """A metric by source or tag, where there is something to tell apart."""
     return {name: by_source} if by_source else {}
 
 
@@ -190,6 +190,7 @@ class PackTask(Task[PackedBatch]):
         self.order = Order(len(self.reader), batch, config.seed) if unit == "sequences" else self._counted(unit, batch)
         self.steps = config.schedule.total_steps(self.order.per_epoch, batch)
         self.by_source = LossBySource(self.reader.sources, self.world.device)
+        self.by_tag = LossByTag()
         self.step_losses = list[tuple[torch.Tensor, torch.Tensor, tuple[str, ...]]]()
         self.step_corrupt = list[str]()
         if config.train:
@@ -256,6 +257,7 @@ class PackTask(Task[PackedBatch]):
         losses_M = found[0] if z else found
         self.step_flops += batch_flops(self.work, batch, self.model.vision.patches)
         self.by_source.add(losses_M, batch.sources_S[batch.samples_M])
+        self.by_tag.add(losses_M, batch.tags_M, batch.tag_names)
         self.step_losses.append((losses_M.detach(), batch.samples_M, batch.uids))
         counts = {
             "target_tokens": batch.target_tokens,
@@ -295,41 +297,47 @@ class PackTask(Task[PackedBatch]):
         return list(found)
 
     def sums(self) -> list[float]:
-        return [*self.by_source.values(), *self.step_flops.tolist()]
+        return [*self.by_source.values(), float(bool(self.by_tag)), *self.step_flops.tolist()]
 
     def metrics(self, sums: Sequence[float], seconds: float) -> dict[str, Any]:
-        *sums, useful, padded = sums
+        *sums, tagged, useful, padded = sums
+        by_tag = tag_means(self.world.sums_by_name(self.by_tag.values())) if tagged else {}
         totals = {name: getattr(self.totals, name) for name in ("positions", "images", "broken_images")}
         if self.totals.corrupt_sequences:
             totals["corrupt_sequences"] = self.totals.corrupt_sequences
         _, by_source = self.by_source.means(sums)
         used = {"mfu": useful, "mfu_padded": padded}
         shares = {name: float(f"{flops / (seconds * self.peak):.4g}") for name, flops in used.items()}
-        return {"tokens": self.totals.target_tokens, **totals, **shares, **_named("loss_by_source", by_source)}
+        return {
+            "tokens": self.totals.target_tokens,
+            **totals,
+            **shares,
+            **_named("loss_by_source", by_source),
+            **_named("loss_by_tag", by_tag),
+        }
 
     def evaluate(self) -> dict[str, Any]:
         if not self.heldout:
             return {}
         # A model trained on blank images is judged on what it knows: blank ones.
-        loss, by_source = self._heldout_loss(self.heldout, self.config.data.blank_images)
-        self.totals.heldout_loss = loss
-        found = {"heldout_loss": loss, **_named("heldout_loss_by_source", by_source)}
+        found = self._heldout_loss("heldout_loss", self.heldout, self.config.data.blank_images)
+        self.totals.heldout_loss = found["heldout_loss"]
         if self.config.heldout.blank:
-            blank, blank_by_source = self._heldout_loss(self.heldout, True)
-            self.totals.heldout_loss_blank = blank
-            found |= {"heldout_loss_blank": blank, **_named("heldout_loss_blank_by_source", blank_by_source)}
+            found |= self._heldout_loss("heldout_loss_blank", self.heldout, True)
+            self.totals.heldout_loss_blank = found["heldout_loss_blank"]
         return found
 
-    def _heldout_loss(self, packs: PackReader, blank: bool) -> tuple[float, dict[str, float]]:
-        return heldout_loss(
+    def _heldout_loss(self, name: str, packs: PackReader, blank: bool) -> dict[str, Any]:
+        loss, by_source, by_tag = heldout_loss(
             self.model, packs, self.world, precision=self.config.compute.precision, blank=blank,
             threads=self.config.data.num_workers, micro_batch=self.config.data.micro_batch_sequences,
         )  # fmt: skip
+        return {name: loss, **_named(f"{name}_by_source", by_source), **_named(f"{name}_by_tag", by_tag)}
 
     def weights(self) -> dict[str, torch.Tensor]:
         return dict(self.model.named_parameters())  # tied ones once
 
-    def save_model(self, folder: str, weights: dict[str, torch.Tensor]) -> None:
+    def save_model(self, folder: str, weights: Mapping[str, torch.Tensor] | None) -> None:
         checkpoint.save_model(folder, self.model, self.tokenizer, weights)
 
     def state(self) -> dict[str, Any]:

@@ -21,14 +21,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import IO, Any, Final
+from typing import IO, Any, Final, NamedTuple
 
 import pyarrow as pa
 
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.members import storable
-from mmcorpus.curation.store.named_files import Outside, State, is_plain, path_below, read_range, state_of
+from mmcorpus.curation.store.named_files import Outside, State, is_plain, path_below, read_range, read_whole, state_of
 from mmcorpus.curation.store.row_tables import images_of_rows
 from mmcorpus.curation.store.tars import MAX_MEMBER_BYTES
 
@@ -52,6 +51,7 @@ SCHEMA: Final = pa.schema(
         ("modified", pa.string()),  # nanoseconds since 1970, or the store's ETag or date; null for OWN
     ]
 )
+_ROW: Final = SCHEMA.get_field_index("row")
 MISSING_IMAGE: Final = "missing_image"
 _SPAN: Final = 8 << 20
 """Bytes that are asked of a remote file at once, of images that lie close to each other."""
@@ -101,8 +101,7 @@ def images_path(folder: str, name: str) -> str:
     return storage.join(folder, f"{name}{SUFFIX}")
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """An image's row of the table."""
 
     key: str
@@ -134,8 +133,10 @@ class References:
         self._folder, self._roots = folder, read_roots(folder)
         table = storage.read_table(self.path, columns=SCHEMA.names)
         with storage.reading(self.path, storage.PARQUET):
-            self._rows: dict[str, list[Any]] = table.cast(SCHEMA).to_pydict()
-        self._keys = self._rows["key"]
+            values: dict[str, list[Any]] = table.cast(SCHEMA).to_pydict()
+        self._rows = list(zip(*values.values(), strict=True))
+        """In the order of SCHEMA's columns."""
+        self._keys, self._sizes = values["key"], values["size"]
         self._by_key: dict[str, list[int]] = {}
         for index, key in enumerate(self._keys):
             self._by_key.setdefault(key, []).append(index)
@@ -156,7 +157,7 @@ class References:
     def first(self, key: str) -> tuple[int, int] | None:
         """The row of a sample's first image, and its size in bytes (1 if that is not known); None without one."""
         found = self._by_key.get(key)
-        return None if not found else (found[0], self._rows["size"][found[0]] or 1)
+        return None if not found else (found[0], self._sizes[found[0]] or 1)
 
     def images(self, key: str, numbers: Sequence[int] | None = None) -> list[tuple[str, bytes]]:
         """Extension and bytes of a sample's images, all or those of these numbers; raises LookupError saying what is
@@ -259,26 +260,23 @@ class References:
             yield from ((place, error) for place in rest)
 
     def _place(self, index: int) -> Place:
-        row = {name: values[index] for name, values in self._rows.items()}
-        own = row["root"] == OWN
-        if not _makes_sense(row, own):
-            said = ", ".join(f"{name} {row[name]}" for name in ("root", "offset", "size", "row", "item", "file_size"))
-            what = f"says of an image what cannot be ({said}, of {row['file']!r}); index again"
+        key, number, extension, root, file, offset, size, row, item, columns, file_size, modified = self._rows[index]
+        own = root == OWN
+        if not _makes_sense(root, file, offset, size, row, item, file_size):
+            said = f"root {root}, offset {offset}, size {size}, row {row}, item {item}, of {file!r}"
+            what = f"says of an image what cannot be ({said}); index again"
             raise Moved(self.path, what, os.path.basename(self.path))
-        if not own and not 0 <= row["root"] < len(self._roots):
-            what = f"speaks of root {row['root']}, which {REFERENCES_FILE} does not have; index again"
+        if not own and not 0 <= root < len(self._roots):
+            what = f"speaks of root {root}, which {REFERENCES_FILE} does not have; index again"
             raise Moved(self.path, what, os.path.basename(self.path))
         try:
-            path = _path(self._folder if own else self._roots[row["root"]], row["file"])
+            path = _path(self._folder if own else self._roots[root], file)
         except Outside:
-            what = f"speaks of {row['file']!r}, which leads out of its folder; index again"
+            what = f"speaks of {file!r}, which leads out of its folder; index again"
             raise Moved(self.path, what, os.path.basename(self.path)) from None
-        return Place(
-            key=row["key"], number=row["number"], extension=row["extension"], path=path, file=row["file"],
-            offset=row["offset"], size=row["size"], row=row["row"], item=row["item"],
-            columns=tuple((row["columns"] or "").split("\n")),
-            state=None if own else State(row["file_size"], row["modified"]),
-        )  # fmt: skip
+        names = tuple(columns.split("\n")) if columns else ()
+        state = None if own else State(file_size, modified)
+        return Place(key, number, extension, path, file, offset, size, row, item, names, state)
 
     def _check(self, place: Place) -> None:
         """Raises Moved for a file that is not as it was indexed: at every reading, until it is mended."""
@@ -291,6 +289,8 @@ class References:
             self._right[place.path] = now + _SURE
 
     def _read(self, place: Place) -> bytes:
+        if place.alone and place.state is not None and (whole := read_whole(place.path, place.state)) is not None:
+            return whole
         self._check(place)
         if place.row is not None:
             return self._from_spool(place)
@@ -316,7 +316,7 @@ class References:
         if self._spool_file is None:
             self._spool_file = tempfile.TemporaryFile()  # noqa: SIM115 - stays open as long as these references
         file, spool = self._spool_file, {}
-        in_tables = (index for index, row in enumerate(self._rows["row"]) if row is not None)
+        in_tables = (index for index, row in enumerate(self._rows) if row[_ROW] is not None)
         indices = [index for index in in_tables if self._place(index).path == path]
         with storage.naming_full_disk(tempfile.gettempdir()):
             for index, (_, data) in zip(indices, self._in_order(indices), strict=True):
@@ -330,16 +330,23 @@ class References:
         self._spooled.add(path)
 
 
-def _makes_sense(row: Mapping[str, Any], own: bool) -> bool:
+def _makes_sense(
+    root: int | None,
+    file: str | None,
+    offset: int | None,
+    size: int | None,
+    row: int | None,
+    item: int | None,
+    file_size: int | None,
+) -> bool:
     """Whether a row of the table can be of an image, which lies within its file."""
-    if row["root"] is None or row["file"] is None or (not own and row["file_size"] is None):
+    if root is None or file is None or (root != OWN and file_size is None):
         return False
-    if row["row"] is not None:
-        return bool(row["row"] >= 0 and row["item"] is not None and row["item"] >= 0)
-    offset, size = row["offset"], row["size"]
+    if row is not None:
+        return row >= 0 and item is not None and item >= 0
     if offset is None or size is None or offset < 0 or not 0 <= size <= MAX_MEMBER_BYTES:
         return False
-    return own or bool(offset + size <= row["file_size"])
+    return root == OWN or offset + size <= (file_size or 0)
 
 
 def _lacking(place: Place) -> Moved:

@@ -108,12 +108,23 @@ def count(pairs: Pairs) -> tuple[Pairs, Integers]:
     return ordered[starts], np.diff(np.append(starts, len(ordered)))
 
 
+def encode_bytes(uids: npt.NDArray[np.bytes_]) -> tuple[Pairs, npt.NDArray[np.bool_]]:
+    """Uids as 32 bytes each, shape (n,), as pairs; and which are uids at all; other pairs mean nothing."""
+    octets = _BYTES[np.ascontiguousarray(uids, "S32").view("<u2").reshape(-1, 16)]
+    pairs = octets.astype(np.uint8).view(">u8").astype(np.uint64)
+    return pairs.view(PAIR).reshape(-1), (octets < 256).all(axis=1)
+
+
 def find(wanted: Pairs, distinct: Pairs) -> Integers:
     """For each wanted pair its position in `distinct` (sorted, without repeats), or -1; shape (n,)."""
+    return find_halves(wanted, np.ascontiguousarray(distinct["f0"]), distinct["f1"])
+
+
+def find_halves(wanted: Pairs, first: npt.NDArray[np.uint64], second: npt.NDArray[np.uint64]) -> Integers:
+    """`find` in pairs that are kept as an array of each field, for who asks often."""
     result = np.full(len(wanted), -1, np.int64)
-    if not len(distinct):
+    if not len(first):
         return result
-    first = np.ascontiguousarray(distinct["f0"])
     sought = np.ascontiguousarray(wanted["f0"])
     position = np.searchsorted(first, sought)
     open_ = np.flatnonzero(position < len(first))
@@ -121,7 +132,7 @@ def find(wanted: Pairs, distinct: Pairs) -> Integers:
     while len(open_):
         at = position[open_]
         open_, at = open_[first[at] == sought[open_]], at[first[at] == sought[open_]]
-        hit = distinct["f1"][at] == wanted["f1"][open_]
+        hit = second[at] == wanted["f1"][open_]
         result[open_[hit]] = at[hit]
         open_ = open_[~hit]
         position[open_] += 1

@@ -41,7 +41,9 @@ def settings_option(about: str, metavar: str = "KEY=VALUE") -> Any:
 
 
 SettingsOption = Annotated[list[str] | None, settings_option("A setting of the stage's config, as in a recipe.")]
-ShardsArgument = Annotated[str, typer.Argument(metavar="SHARDS", help="A folder of shards.")]
+ShardsArgument = Annotated[
+    str, typer.Argument(metavar="SHARDS", help="A folder of shards, or data that is indexed first.")
+]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu or cuda; by default what is there.")]
 RetryOption = Annotated[
     bool, typer.Option("--retry-failed", help="Fetch again what failed to download for reasons that can pass.")

@@ -19,6 +19,7 @@ from mmcorpus.pipelines.commands.common import (
     say,
     settings_option,
 )
+from mmcorpus.pipelines.commands.data import beside, shards_for
 
 
 def score(
@@ -50,7 +51,8 @@ def score(
     are kept; others are made anew. Scorers that ask a model server (`mllm`) start one, or use the endpoints given; its
     answers are kept beside the scores, in answers/, so that nothing is asked twice.
 
-    Tars that nobody indexed yet (CC3M's, say) are indexed first, into shards/ beside the scores; see `mmcorpus index`.
+    Data that nobody indexed yet (CC3M's tars, say, or parquet) is indexed first, into shards/ beside the scores; see
+    `mmcorpus index`.
 
     **Examples**
 
@@ -70,42 +72,21 @@ def score(
     from mmcorpus.pipelines.recipe.load import read_scorers
 
     judges = read_scorers(scorers, settings or [])
-    beside = posixpath.dirname(out.rstrip("/"))
+    root = beside(out)
     with budget_of(sample_budget), Cluster(num_cpus):
-        shards, unread = _indexed(shards, beside)
+        found, unread = shards_for(shards, out, workers=workers)
         report = score_shards(
-            shards,
+            found.folder,
             out,
             judges,
-            embeddings=embeddings or posixpath.join(beside, "embeddings"),
+            embeddings=embeddings or posixpath.join(root, "embeddings"),
             workers=workers,
             model_workers=model_workers,
-            logs=posixpath.join(beside, "logs"),
-            answers=posixpath.join(beside, "answers"),
+            logs=posixpath.join(root, "logs"),
+            answers=posixpath.join(root, "answers"),
         )
     say(f"{out}: {report.samples:,} samples, {report.shards:,} shards, {report.skipped:,} of them scored before")
     fail_if([*unread, *(f"shard {name}: {error}" for name, error in report.failed.items())])
-
-
-def _indexed(folder: str, beside: str) -> tuple[str, list[str]]:
-    """A folder of shards, or the one that is made of a folder's tars, which hold pairs, and why some cannot be read."""
-    from mmcorpus.curation.engine.output import read_record
-    from mmcorpus.curation.sources import IndexConfig, SourceError, index
-    from mmcorpus.curation.sources.inputs import find_inputs
-    from mmcorpus.curation.store.shards import list_shards, no_shards
-
-    if list_shards(folder):
-        return folder, []
-    try:
-        find_inputs([folder], ("tar",))
-    except SourceError:
-        raise no_shards(folder) from None
-    if read_record(folder) is not None:  # a download that was not finished
-        raise no_shards(folder)
-    made = posixpath.join(beside, "shards")
-    report = index(IndexConfig(), [folder], made, posixpath.join(beside, "ledger"), formats=("tar",))
-    say(f"{made}: {report.samples:,} samples of {report.rows:,} rows of {folder}, whose images stay there")
-    return made, [f"{name}: {error}" for name, error in report.failed.items()]
 
 
 def evaluations(

@@ -102,6 +102,12 @@ def training(run: str, order: Sequence[str] = ()) -> dict[str, Any] | None:
         ("heldout_loss", "held-out loss", "nats per target token, samples never trained on", True),
     ):
         charts += curve_chart(title, text, (curve(stage, found, key, dots=dots) for stage, found in metrics.items()))
+    for stage, found in metrics.items():
+        for key, what in (("loss_by_source", "source"), ("loss_by_tag", "tag of its targets")):
+            names = sorted({name for line in found for name in line.get(key, ())})
+            told = [(line["step"], line[key]) for line in found if key in line]
+            curves = (curve(name, [{"step": step, name: one.get(name)} for step, one in told], name) for name in names)
+            charts += curve_chart(f"{stage}: training loss by {what}", "nats per target token", curves)
     stages = []
     for stage, found in metrics.items():
         steps = [line for line in found if "loss" in line]

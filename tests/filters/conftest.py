@@ -19,14 +19,11 @@ def smollm2_gguf() -> str:
 
 
 @pytest.fixture(scope="session")
-def smollm2(smollm2_gguf: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+def smollm2(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The same as a folder that transformers and vLLM load, its weights unpacked to fp32."""
-    from mmcorpus.filters.perplexity import load_causal, load_tokenizer
+    from mmcorpus.curation.synthetic.smollm2 import write_smollm2
 
-    folder = str(tmp_path_factory.mktemp("smollm2"))
-    load_causal(smollm2_gguf, None, "fp32").save_pretrained(folder)
-    load_tokenizer(smollm2_gguf, None).save_pretrained(folder)
-    return folder
+    return write_smollm2(str(tmp_path_factory.mktemp("smollm2")))
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmcorpus.packing.bounds import Mixing, l2_bound, lower_bound
+from mmcorpus.packing.bounds import Mixing, dual_bound, l2_bound, lower_bound
 
 
 def histogram(sizes: list[int], capacity: int) -> np.ndarray:
@@ -50,6 +50,22 @@ def test_l2_is_martello_and_toths_and_below_the_optimum(problem: tuple[int, list
     bound = l2_bound(histogram(sizes, capacity))
     assert bound == l2_by_definition(sizes, capacity)
     assert -(-sum(sizes) // capacity) <= bound <= least_bins(sizes, capacity)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 21).flatmap(lambda c: st.tuples(st.just(c), st.lists(st.integers(1, c), max_size=9))))
+def test_no_dual_feasible_function_asks_for_more_than_the_optimum(problem: tuple[int, list[int]]) -> None:
+    capacity, sizes = problem
+    least = lower_bound({"positions": histogram(sizes, capacity)}).bins
+    assert dual_bound(histogram(sizes, capacity)) <= least <= least_bins(sizes, capacity)
+
+
+def test_of_samples_of_which_no_four_fit_together_a_sequence_has_three() -> None:
+    many = lower_bound({"positions": histogram([130] * 7203, 512)})
+    assert (many.bins, many.name) == (2401, "positions (DFF)")
+    assert l2_bound(histogram([130] * 7203, 512)) == 1829
+    # No twenty fit; nineteen do.
+    assert dual_bound(histogram([5] * 190, 99)) == 10
 
 
 def test_the_worked_examples() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmcorpus.packing import exact
+from mmcorpus.packing import best, exact
 from mmcorpus.packing.best import mixing, pack_items
 from mmcorpus.packing.binpack import Bins, Limit, first_fit_decreasing
 from mmcorpus.packing.exact import fill_exactly
@@ -166,3 +166,37 @@ def test_very_many_items_are_packed_with_fewer_recipes_and_as_full(
     assert len(bins) < 1.005 * len(few) + 1
     check(bins, lengths, 256, limits)
     assert bins.used.sum() == lengths.sum(), "of bins is told what items measure, not what they were rounded to"
+
+
+def test_of_very_many_items_the_other_packers_are_tried_on_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    packed: list[tuple[str, int]] = []
+
+    def counted(name: str) -> None:
+        pack = getattr(best, name)
+
+        def call(lengths: Ints, *given: Any, **more: Any) -> Bins:
+            packed.append((name, len(lengths)))
+            bins: Bins = pack(lengths, *given, **more)
+            return bins
+
+        monkeypatch.setattr(best, name, call)
+
+    lengths, images = mixture(400)
+    lengths[:4] = 900  # pools stay beyond `NEAR`
+    limits = [Limit(name="images", sizes=images, most=16)]
+    uniform = np.random.default_rng(0).integers(1, 1001, 4000)
+    expected = pack_items(lengths, 1024, limits=limits), pack_items(uniform, 1000)
+    monkeypatch.setattr(exact, "LARGE", 2000)
+    monkeypatch.setattr(best, "TRIED", 1000)
+    monkeypatch.setattr(exact, "LARGE_SPARE", exact.SPARE)
+    monkeypatch.setattr(exact, "_rounded", lambda sizes, most: list(sizes))
+    for name in ("fill_exactly", "first_fit_decreasing", "fill_balanced"):
+        counted(name)
+    bins = pack_items(lengths, 1024, limits=limits)
+    assert bins.bin.tolist() == expected[0].bin.tolist()
+    assert ("fill_exactly", len(lengths)) in packed
+    assert ("first_fit_decreasing", len(lengths)) not in packed
+    assert {name for name, count in packed if count <= 1000} >= {"first_fit_decreasing"}
+    bins = pack_items(uniform, 1000)
+    assert ("first_fit_decreasing", 4000) in packed, "where they are the better ones on some they pack all"
+    assert bins.bin.tolist() == expected[1].bin.tolist()

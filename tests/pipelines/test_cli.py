@@ -42,6 +42,7 @@ COMMANDS = [
         "index",
         "train",
         "generate",
+        "soup",
         "export-model",
         "import-model",
         "chat",

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from PIL import Image
 
 from mmcorpus.packing.tokens import load_tokenizer
 from mmcorpus.packing.vocabulary import train_tokenizer
+from mmcorpus.training.checkpoint import read_state, read_tensors, write_tensors
 from tests.pipelines.test_cli import call
 from tests.processes import interruptible
 from tests.training.exchange.releases import llava_release
@@ -51,6 +53,22 @@ def test_import_then_generate_and_export(checkpoint: str, tmp_path: Path) -> Non
     told = ("import-model", str(tmp_path / "release"), str(tmp_path / "more"))
     assert "leaves out" in call(*told, "--template", str(tmp_path / "mine"), code=2)
     assert not (tmp_path / "more").exists()
+
+
+def test_soup(checkpoint: str, tmp_path: Path) -> None:
+    other = shutil.copytree(checkpoint, tmp_path / "other")
+    weights = {name: value * 1.5 for name, value in read_tensors(str(other), "model").items()}
+    write_tensors(str(other), "model", weights)
+    Image.new("RGB", (30, 20), (200, 0, 0)).save(tmp_path / "red.png")
+    question = {"id": "1", "images": ["red.png"], "prompt": "What?", "answers": ["red"], "metric": "exact"}
+    (tmp_path / "questions.jsonl").write_text(json.dumps(question) + "\n")
+    told = ("soup", checkpoint, str(other), "--out", str(tmp_path / "soup"))
+    assert "Checkpoint:" in call(*told)
+    said = call(*told, "--method", "greedy", "--data", str(tmp_path / "questions.jsonl"), "--set", "max_new_tokens=2")
+    assert "The soup of 2: 0.0000" in said
+    assert read_state(str(tmp_path / "soup"))["soup"]["method"] == "greedy"
+    assert "needs --data" in call(*told, "--method", "greedy", code=2)
+    assert "give average, maximum or greedy" in call(*told, "--method", "best", code=2)
 
 
 def test_chat_wants_one_model(checkpoint: str) -> None:

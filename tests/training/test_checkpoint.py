@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from mmcorpus.curation.store import storage
 from mmcorpus.packing.tokens import load_tokenizer
 from mmcorpus.training.checkpoint import (
+    Saving,
+    begin_checkpoint,
     list_checkpoints,
     load_model,
     load_optimizer,
@@ -94,6 +97,42 @@ def test_weights_of_another_model_are_refused(model: VisionLanguageModel) -> Non
     tensors["projector.fc1.weight"] = torch.zeros(1, 1)
     with pytest.raises(ValueError, match=r"projector\.fc1\.weight"):
         load_weights(model, tensors)
+
+
+def test_what_is_written_in_the_background_is_what_was_there_at_its_beginning(
+    model: VisionLanguageModel, tokenizer_folder: str, tmp_path: Path
+) -> None:
+    """And the same bytes as when it is waited for, which are those of safetensors' own writer."""
+    tokenizer, optimizer = load_tokenizer(tokenizer_folder), OptimizerConfig().build(model)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+
+    def begin(root: str, background: bool) -> Saving:
+        state = {"step": 1, "kind": "pretrain", "model": dataclasses.asdict(model.config)}
+        return begin_checkpoint(
+            f"{tmp_path}/{root}", state, model, optimizer, dict(model.named_parameters()),
+            lambda folder, weights: save_model(folder, model, tokenizer, weights),
+            keep_last=1, write=True, device=torch.device("cpu"), background=background,
+        )  # fmt: skip
+
+    torch.manual_seed(0)
+    waited = begin("waited", False).wait()
+    save_file({name: value.detach() for name, value in model.named_parameters()}, tmp_path / "model")
+    save_file(optimizer_tensors(model, optimizer), tmp_path / "optimizer")
+    beside = begin("beside", True)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+            optimizer.state[parameter]["exp_avg"].zero_()
+    torch.rand(3)
+    beside.wait()
+    files = [path.relative_to(waited) for path in Path(waited).rglob("*") if path.is_file()]
+    assert len(files) > 6
+    for file in files:
+        assert Path(waited, file).read_bytes() == Path(beside.path, file).read_bytes(), file
+    for name in ("model", "optimizer"):
+        assert Path(waited, f"{name}.safetensors").read_bytes() == (tmp_path / name).read_bytes()
 
 
 @pytest.mark.slow

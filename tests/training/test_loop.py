@@ -26,6 +26,7 @@ from mmcorpus.training.batch import PackedBatch
 from mmcorpus.training.checkpoint import list_checkpoints, load_model, read_tensors
 from mmcorpus.training.config import FreezeConfig, ModelConfig, SFTConfig, StageConfig
 from mmcorpus.training.data import PackLoader
+from mmcorpus.training.loss import LossByTag, tag_means
 from mmcorpus.training.model import VisionLanguageModel, build_model
 from mmcorpus.training.optim import GroupConfig
 from mmcorpus.training.parallel import World
@@ -109,6 +110,45 @@ def test_the_loss_is_told_by_source(
         (heldout["heldout_loss_by_source"]["pairs"] * counts[True]
          + heldout["heldout_loss_by_source"]["others"] * counts[False]) / sum(counts.values()), abs=1e-6
     )  # fmt: skip
+
+
+def test_the_loss_is_told_by_tag(
+    mixed: list[Any], make_packs: Callable[..., str], tiny: ModelConfig, stage: Stages, tmp_path: Path
+) -> None:
+    """Of training and of held-out data, whatever shares a micro-batch; targets without a tag are left out."""
+    spans = {number: len(sample.loss_spans) for number, (sample, _) in enumerate(mixed)}
+    tags = {0: ("caption",) * spans[0], 3: ("", "qa", *("qa",) * (spans[3] - 2)), 4: ("qa",) * spans[4]}
+    items = [(dataclasses.replace(s, tags=tags.get(n, ())), images) for n, (s, images) in enumerate(mixed)]
+    packs = make_packs([items[:2], *([item] for item in items[2:]), items[:1]])
+    sizes = {size: read_metrics(f"{train_here(stage, size, packs, tiny, tmp_path)}/metrics.jsonl") for size in (7, 2)}
+    for one, other in zip(sizes[7], sizes[2], strict=True):
+        for name in ("loss_by_tag", "heldout_loss_by_tag"):
+            assert one.get(name) == pytest.approx(other.get(name), abs=1e-5)
+    report = [line for line in sizes[7] if "heldout_loss_by_tag" in line][-1]
+    assert list(report["heldout_loss_by_tag"]) == ["caption", "qa"]
+    alone = make_packs([[(dataclasses.replace(mixed[0][0], tags=()), mixed[0][1])]])
+    model, _, _ = load_model(str(tmp_path / "7"))
+    batch = PackLoader(PackReader(alone), image_size=16).batch([0])
+    with torch.no_grad():
+        assert report["heldout_loss_by_tag"]["caption"] == pytest.approx(float(model(batch).mean()), abs=1e-5)
+
+
+def test_tags_of_several_devices_are_added_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each may have met others."""
+    losses, names = torch.tensor([1.0, 3.0, 5.0, 2.0]), ("", "qa", "caption")
+    here, there = LossByTag(), LossByTag()
+    here.add(losses, torch.tensor([1, 1, 0, 2]), names)
+    there.add(losses[:1], torch.tensor([0]), ("", "qa"))
+    there.add(losses[1:3], torch.tensor([1, 2]), ("", "point", "caption"))
+
+    def gather(found: list[Any], own: Any) -> None:
+        found[:] = [own, there.values()]
+
+    monkeypatch.setattr(torch.distributed, "all_gather_object", gather)
+    world = World(rank=0, size=2, device=torch.device("cpu"))
+    assert tag_means(world.sums_by_name(here.values())) == {"caption": 3.5, "point": 3.0, "qa": 2.0}
+    assert not here
+    assert here.values() == {}
 
 
 def train_here(stage: Stages, micro_batch: int, packs: str, tiny: ModelConfig, folder: Path) -> Path:

@@ -9,17 +9,17 @@ pickle in it.
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import torch
 
 from mmcorpus.curation.store import storage
-from mmcorpus.training.checkpoint import resolve_checkpoint
+from mmcorpus.training.checkpoint import resolve_checkpoint, write_tensors
 from mmcorpus.training.clip.model import Clip, load_folder
 
 CONFIG: Final = "open_clip_config.json"
-WEIGHTS: Final = "open_clip_model.safetensors"
+WEIGHTS: Final = "open_clip_model"  # .safetensors
 MODEL: Final = "model"
 
 
@@ -28,13 +28,11 @@ def last_model(path: str) -> str:
     return storage.join(resolve_checkpoint(path), MODEL)
 
 
-def save_model(folder: str, clip: Clip, weights: dict[str, torch.Tensor]) -> None:
+def save_model(folder: str, clip: Clip, weights: Mapping[str, torch.Tensor]) -> None:
     """Write the model into a checkpoint's local folder."""
-    from safetensors.torch import save_file
-
     model = os.path.join(folder, MODEL)
     storage.write_json(os.path.join(model, CONFIG), _open_clip_config(clip))
-    save_file(weights, os.path.join(model, WEIGHTS))
+    write_tensors(folder, f"{MODEL}/{WEIGHTS}", weights)
     if hasattr(clip.tokenizer, "save_pretrained"):
         clip.tokenizer.save_pretrained(model)
 

@@ -178,7 +178,8 @@ class PairTask(Task[PairBatch]):
     def weights(self) -> dict[str, torch.Tensor]:
         return dict(self.clip.model.state_dict())
 
-    def save_model(self, folder: str, weights: dict[str, torch.Tensor]) -> None:
+    def save_model(self, folder: str, weights: Mapping[str, torch.Tensor] | None) -> None:
+        assert weights is not None  # they are not sharded
         save_model(folder, self.clip, weights)
 
     def state(self) -> dict[str, Any]:

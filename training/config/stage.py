@@ -29,6 +29,8 @@ class CheckpointConfig(Settings):
     """Steps between checkpoints; one is always written at the end."""
     keep_last: int = 2
     """Checkpoints kept."""
+    asynchronous: bool = False
+    """Write them while training goes on, from a copy in the host's memory; the last one is waited for."""
 
     def __post_init__(self) -> None:
         self._require_positive("every", "keep_last")

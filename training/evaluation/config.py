@@ -24,7 +24,21 @@ Format = Literal[
 """How a set's file is read (`readers.py`); `auto` tells by its content."""
 
 
-MetricName = Literal["exact", "vqa", "choice", "relaxed", "anls", "count", "clock", "clock_hour", "pope", "cider"]
+MetricName = Literal[
+    "exact",
+    "vqa",
+    "choice",
+    "relaxed",
+    "anls",
+    "count",
+    "clock",
+    "clock_hour",
+    "points",
+    "point_precision",
+    "point_recall",
+    "pope",
+    "cider",
+]
 """The keys of `metrics.METRICS`."""
 
 

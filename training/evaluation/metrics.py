@@ -5,15 +5,17 @@ an F1), so that clustered bootstraps need nothing but sums.
 """
 
 import dataclasses
+import functools
 import math
 import re
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from mmcorpus.training.evaluation.cider import cider
+from mmcorpus.training.evaluation.points import Point, matched, read_points
 from mmcorpus.training.evaluation.question import Question
 from mmcorpus.training.evaluation.words import first_number, plain, time_of_day, vqa_words
 from mmcorpus.training.settings import require
@@ -21,6 +23,8 @@ from mmcorpus.training.settings import require
 Array = npt.NDArray[np.float64]
 _ANLS_LEAST: Final = 0.5
 _RELAXED: Final = 0.05
+_MOST_POINTS: Final = 400
+"""More are not looked at: an answer is a model's, and may never end."""
 _ANSWER: Final = re.compile(r"\b(?:answer|option|choice)(?: is)? ?:? ?\(?([A-Z])\b", re.IGNORECASE)
 _OPENING: Final = re.compile(r"[(\[]?([A-Z])(?: ?[).:\],]|$)")
 _BRACKETED: Final = re.compile(r"\(([A-Z])\)")
@@ -214,6 +218,24 @@ def clock_hour(answer: str, question: Question) -> float:
     return float(said is not None and said // 60 in {one // 60 for one in map(time_of_day, question.answers) if one})
 
 
+def points(answer: str, question: Question, which: Literal["precision", "recall", "F1"] = "F1") -> float:
+    """How many of the points said lie at right ones, how many of the right ones were said, or their F1: each question's
+    own, so that the mean over questions is allenai/molmo's (evaluators.py). Where there is nothing to point at, only no
+    point is right.
+    """
+    said = read_points(answer)[:_MOST_POINTS]
+    return max(_points(said, read_points(right), which) for right in question.answers)
+
+
+def _points(said: Sequence[Point], right: Sequence[Point], which: str) -> float:
+    if not said or not right:
+        return float(not said and not right)
+    hits = matched(said, right)
+    return {"precision": hits / len(said), "recall": hits / len(right), "F1": 2 * hits / (len(said) + len(right))}[
+        which
+    ]
+
+
 def says_yes(answer: str) -> bool:
     """POPE's reading: a no if its first sentence has the word no or not, else a yes."""
     words = answer.partition(".")[0].replace(",", "").lower().split()
@@ -229,6 +251,9 @@ METRICS: Final[dict[str, Metric]] = {
     "count": Mean("accuracy of counts", counting),
     "clock": Mean("times within a minute", clock_time),
     "clock_hour": Mean("hours", clock_hour),
+    "points": Mean("point F1", points),
+    "point_precision": Mean("point precision", functools.partial(points, which="precision")),
+    "point_recall": Mean("point recall", functools.partial(points, which="recall")),
     "pope": Pope(),
     "cider": Cider(),
 }

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from mmcorpus.curation.store import storage
-from mmcorpus.filters.weights import local_copy
 from mmcorpus.packing.tokens import load_tokenizer
-from mmcorpus.training.checkpoint import STATE, chat_template_of, new_folder, read_state, resolve_checkpoint
+from mmcorpus.training.checkpoint import chat_template_of, open_tensors, read_state, resolve_checkpoint
 from mmcorpus.training.config import ModelConfig, model_config_from_dict
 from mmcorpus.training.decoder import LogitShape
-from mmcorpus.training.exchange.tensors import Planned, Tensors, read_file, write_file
+from mmcorpus.training.exchange.tensors import Planned, Tensors, write_file
+from mmcorpus.training.folder import STATE, new_folder
 from mmcorpus.training.vision import square_side
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def read_parts(checkpoint: str) -> Parts:
     config = model_config_from_dict(state["model"])
     folders = ["vision", *(f"vision_{number}" for number in range(1, len(config.encoders))), "language"]
     *visions, language = (storage.read_json(storage.join(path, folder, "config.json")) for folder in folders)
-    weights = read_file(local_copy(storage.join(path, "model.safetensors")))
+    weights = open_tensors(path, "model")
     if EMBEDDINGS not in weights:
         raise ValueError(f"{path}: decoders of the type {language['model_type']!r} cannot be exported: no {EMBEDDINGS}")
     return Parts(

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Final
 from mmcorpus.curation.store import storage
 from mmcorpus.packing.conversations import chat_template
 from mmcorpus.packing.tokens import special_ids
-from mmcorpus.training.checkpoint import new_folder
 from mmcorpus.training.config.model import layout_name
 from mmcorpus.training.exchange.checkpoint import EMBEDDINGS, LANGUAGE, LM_HEAD, PROJECTOR, Parts, read_parts
 from mmcorpus.training.exchange.own import ARCHITECTURE, classes
 from mmcorpus.training.exchange.tensors import DTYPES, Dtype, Planned, Read, write_file
+from mmcorpus.training.folder import new_folder
 
 if TYPE_CHECKING:
     import torch

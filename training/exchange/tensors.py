@@ -5,6 +5,7 @@ endian), the header (JSON: by name the type, shape and place in the data), the d
 """
 
 import dataclasses
+import functools
 import json
 import math
 import os
@@ -18,7 +19,13 @@ from mmcorpus.curation.store import storage
 
 Dtype = Literal["fp32", "bf16", "fp16"]
 DTYPES: Final[dict[Dtype, torch.dtype]] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-_NAMES: Final = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
+_NAMES: Final = {
+    torch.float64: "F64", torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16",
+    torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
+}  # fmt: skip
+_OFFSETS: Final = "DCP_SHARDING_INFO"
+"""Where a file of shards says, as JSON, where in the whole tensor each begins: as PyTorch has it
+(torch/distributed/checkpoint/_hf_utils.py), whose HuggingFaceStorageReader reads these files as well."""
 _INDICES: Final = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _WHOLE: Final = ("model.safetensors", "pytorch_model.bin")
 _FILE: Final = re.compile(r"[^/\\]*[^/\\.]\Z")
@@ -50,14 +57,63 @@ class Tensors(Mapping[str, Read]):
         )
 
 
-def read_file(path: str) -> Tensors:
+class Loaded(Mapping[str, torch.Tensor]):
+    """Tensors by name that are read each time they are asked for, and not kept."""
+
+    def __init__(self, tensors: Tensors) -> None:
+        self._tensors = tensors
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        return self._tensors[name]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+
+def read_file(path: str, kind: str = "weights") -> Tensors:
     """The tensors of one local file, safetensors or torch's; of nested dictionaries (prismatic's) with dots between.
 
     torch's files are mapped and read as data alone (`weights_only`): no code in them runs. Raises Damaged, with the
-    file, if it cannot be read.
+    file and what `kind` of file it should be, if it cannot be read.
     """
-    with storage.reading(path, "weights"):
-        return _safetensors(path) if path.endswith(".safetensors") else _torch(path)
+    with storage.reading(path, kind):
+        return _safetensors(path)[0] if path.endswith(".safetensors") else _torch(path)
+
+
+def read_shards(paths: Sequence[str], kind: str = "weights") -> Tensors:
+    """The whole tensors of local files in each of which lies a part of them, as `write_file` with offsets writes it.
+
+    Raises Damaged, with the file, for one that cannot be read, or whose parts do not fill their tensors with the rest.
+    """
+    parts: dict[str, list[tuple[tuple[int, ...], tuple[int, ...], Read]]] = {}
+    for path in paths:
+        with storage.reading(path, kind):
+            tensors, offsets = _safetensors(path)
+            for name, read in tensors.items():
+                shape = tensors.shapes[name]
+                parts.setdefault(name, []).append((offsets.get(name, (0,) * len(shape)), shape, read))
+    shapes = {}
+    for name, found in parts.items():
+        ends = [[start + size for start, size in zip(offset, shape, strict=True)] for offset, shape, _ in found]
+        shapes[name] = tuple(map(max, zip(*ends, strict=True)))
+        if sum(math.prod(shape) for _, shape, _ in found) != math.prod(shapes[name]):
+            raise storage.Damaged(paths[0], kind, f"the parts of {name} in {len(paths)} files do not fill it")
+    return Tensors({name: functools.partial(_joined, found, shapes[name]) for name, found in parts.items()}, shapes)
+
+
+def _joined(parts: Sequence[tuple[tuple[int, ...], tuple[int, ...], Read]], shape: tuple[int, ...]) -> torch.Tensor:
+    whole: torch.Tensor | None = None
+    for offset, size, read in parts:
+        tensor = read()
+        if size == shape:
+            return tensor
+        whole = torch.empty(shape, dtype=tensor.dtype) if whole is None else whole
+        whole[tuple(slice(start, start + length) for start, length in zip(offset, size, strict=True))] = tensor
+    assert whole is not None
+    return whole
 
 
 def read_folder(folder: str) -> Tensors:
@@ -95,16 +151,19 @@ def _indexed(path: str) -> list[str]:
     return sorted(set(found.values()))
 
 
-def _safetensors(path: str) -> Tensors:
+def _safetensors(path: str) -> tuple[Tensors, dict[str, tuple[int, ...]]]:
+    """A file's tensors, and where in the whole of it each begins, of those that are parts."""
     from safetensors import SafetensorError, safe_open
 
     try:
         file: Any = safe_open(path, framework="pt")
         names = list(file.keys())
         shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
+        said = json.loads((file.metadata() or {}).get(_OFFSETS, "{}"))
     except SafetensorError as error:
         raise ValueError(error) from error
-    return Tensors({name: lambda name=name: file.get_tensor(name) for name in names}, shapes)  # type: ignore[misc]
+    tensors = Tensors({name: lambda name=name: file.get_tensor(name) for name in names}, shapes)  # type: ignore[misc]
+    return tensors, {name: tuple(map(int, one["saved_offsets"])) for name, one in said.items()}
 
 
 def _torch(path: str) -> Tensors:
@@ -136,17 +195,53 @@ class Planned:
     name: str
     shape: tuple[int, ...]
     read: Read
+    dtype: torch.dtype = torch.float32
+    """What it is written as where the file has no type for all."""
+    offset: tuple[int, ...] | None = None
+    """Of a part: where in the whole tensor it begins."""
 
 
-def write_file(path: str, planned: Sequence[Planned], dtype: Dtype) -> int:
+def planned(tensors: Mapping[str, torch.Tensor]) -> list[Planned]:
+    """Tensors to be written as they are, in safetensors' own order: by type, the widest first, then by name."""
+    return in_order(
+        [
+            Planned(name, tuple(tensor.shape), functools.partial(_itself, tensor), tensor.dtype)
+            for name, tensor in tensors.items()
+        ]
+    )
+
+
+def in_order(planned: Sequence[Planned]) -> list[Planned]:
+    """In safetensors' own order, in which every tensor is aligned."""
+    return sorted(planned, key=lambda one: (-one.dtype.itemsize, one.name))
+
+
+def _itself(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor
+
+
+def write_file(
+    path: str, planned: Sequence[Planned], dtype: Dtype | None, metadata: Mapping[str, str] | None = None
+) -> int:
     """Write a safetensors file, each tensor read, converted and written before the next; the bytes that it takes.
 
-    Raises ValueError, with the name, for a tensor of another shape than was planned.
+    Args:
+        path: of a local file.
+        planned: the tensors in the file's order.
+        dtype: the type of all; None for each one's own.
+        metadata: of the file; `{"format": "pt"}`, which transformers asks for, where a type is given.
+
+    Raises:
+        ValueError: with the name, for a tensor of another shape than was planned.
     """
-    kind = DTYPES[dtype]
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    if metadata is None and dtype is not None:
+        metadata = {"format": "pt"}
+    if offsets := {one.name: {"saved_offsets": list(one.offset)} for one in planned if one.offset is not None}:
+        metadata = {**(metadata or {}), _OFFSETS: json.dumps(offsets), "DCP_VERSION": "1.0", "format": "pt"}
+    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     end = 0
     for one in planned:
+        kind = DTYPES[dtype] if dtype else one.dtype
         start, end = end, end + math.prod(one.shape) * kind.itemsize
         header[one.name] = {"dtype": _NAMES[kind], "shape": list(one.shape), "data_offsets": [start, end]}
     head = json.dumps(header, separators=(",", ":")).encode()
@@ -157,5 +252,6 @@ def write_file(path: str, planned: Sequence[Planned], dtype: Dtype) -> int:
             tensor = one.read()
             if tuple(tensor.shape) != one.shape:
                 raise ValueError(f"{one.name} has the shape {tuple(tensor.shape)}, not {one.shape}")
-            file.write(tensor.detach().to(kind).contiguous().reshape(-1).view(torch.uint8).numpy().data)
+            flat = tensor.detach().to(DTYPES[dtype] if dtype else one.dtype).cpu().contiguous().reshape(-1)
+            file.write(flat.view(torch.uint8).numpy().data)
     return 8 + len(head) + end

@@ -1,15 +1,21 @@
 """Recipes: what is read, what is refused, and how it is said."""
 
 import re
+import sys
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from mmcorpus.curation.engine.stage import Stage
 from mmcorpus.packing.layout import MolmoLayout
 from mmcorpus.pipelines.recipe.load import load_recipe
 from mmcorpus.pipelines.recipe.problems import RecipeError
 from mmcorpus.pipelines.stages.order import build_stages
+from mmcorpus.training.config import ModelConfig
 
 ROOT = Path(__file__).parent.parent.parent.parent
 DEMO = ROOT / "pipelines" / "recipes" / "demo.yaml"
@@ -57,6 +63,43 @@ def test_the_shipped_recipes_are_valid_and_open_with_their_command() -> None:
     for path in (ROOT / "pipelines" / "recipes").glob("*.yaml"):
         head = path.read_text().split("\nname:")[0]
         assert f"mmcorpus run {path.stem} --out" in head
+
+
+@pytest.mark.parametrize("name", ["open_qwen2vl", "open_qwen2vl_speedrun", "open_qwen2vl_small"])
+def test_open_qwen2vls_recipes_are_valid_where_what_they_name_is_there(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its two stages, 144 then 729, each with the published numbers; the small one has their shape."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("lists/datacomp_medium", "models/mlm-filter", "mammoth", "llava/images", "data/smollm2"):
+        Path(folder).mkdir(parents=True)
+    rows = pa.table({"url": ["http://a.example/b.jpg"], "caption": ["a dog"]})
+    pq.write_table(rows, "lists/ccs_filtered.parquet")
+    pq.write_table(rows, "lists/pairs.parquet")
+    pq.write_table(rows.rename_columns(["url", "text"]), "lists/datacomp_medium/0.parquet")
+    np.save("lists/datacomp_medium_dfn_20m_inds.npy", np.zeros(1, dtype="u8,u8"))
+    for file in ("mammoth/mammoth_si_10M.json", "llava/llava_v1_5_mix665k.json"):
+        Path(file).write_text('[{"image": "a.jpg", "conversations": []}]')
+    asked = yaml.safe_load((ROOT / "pipelines" / "recipes" / f"{name}.yaml").read_text())["evaluate"].values()
+    for place in {
+        one[key] for one in asked for key in ("data", "annotations", "images", "demonstrations") if key in one
+    }:
+        Path(place).mkdir(parents=True, exist_ok=True)
+    settings = [f"score.scorers.mllm.server.python={sys.executable}"] if name == "open_qwen2vl" else []
+    recipe = load_recipe(name, settings)
+    assert list(recipe.stages) == ["pretrain", "sft"]
+    pretrain, sft = recipe.stages["pretrain"].config, recipe.stages["sft"].config
+    assert recipe.stages["sft"].links.init == "pretrain"
+    if name != "open_qwen2vl_small":
+        assert isinstance(recipe.model, ModelConfig)
+        assert (recipe.model.layout, sft.image_layout) == (144, 729)
+        assert (pretrain.optimizer.learning_rate, pretrain.optimizer.weight_decay) == (5e-5, 0.01)
+        assert (sft.optimizer.learning_rate, sft.optimizer.weight_decay) == (2e-5, 0.1)
+        assert (pretrain.schedule.warmup, sft.schedule.warmup) == (0.03, 0.03)
+        assert sft.data.batch == ("samples", 128)
+    if name == "open_qwen2vl":
+        assert pretrain.data.batch == ("sequences", 512)
+        assert pretrain.checkpoints.asynchronous
 
 
 def test_sections_reach_the_stages_configs(tmp_path: Path) -> None:

@@ -23,12 +23,13 @@ from mmcorpus.packing.layout import read_layout
 from mmcorpus.training import Generator
 from mmcorpus.training.batch import collate, expand
 from mmcorpus.training.caption_perplexity import CheckpointPerplexityScorer
-from mmcorpus.training.checkpoint import STATE, new_folder, save_model
+from mmcorpus.training.checkpoint import save_model
 from mmcorpus.training.config import ConnectorConfig, EncoderConfig, ModelConfig, RandomVision
 from mmcorpus.training.exchange.export import export_model, exported_template
 from mmcorpus.training.exchange.image_side import INPUTS
 from mmcorpus.training.exchange.own import each_image, register
 from mmcorpus.training.exchange.tensors import Planned, read_file, write_file
+from mmcorpus.training.folder import STATE, new_folder
 from mmcorpus.training.images import lay_out_images
 from mmcorpus.training.model import build_model
 from tests.training.conftest import TINY

@@ -38,10 +38,11 @@ from mmcorpus.packing.tokens import load_tokenizer
 from mmcorpus.training import Generator, RandomLanguage, RandomVision
 from mmcorpus.training.batch import collate, expand
 from mmcorpus.training.caption_perplexity import CheckpointPerplexityScorer
-from mmcorpus.training.checkpoint import STATE, new_folder, save_model
+from mmcorpus.training.checkpoint import save_model
 from mmcorpus.training.config import ModelConfig
 from mmcorpus.training.exchange.export import export_model
 from mmcorpus.training.exchange.image_side import positions
+from mmcorpus.training.folder import STATE, new_folder
 from mmcorpus.training.images import lay_out_images
 from mmcorpus.training.model import build_model
 from tests.curation.scoring.servers.vllm import ARGS, ENV, ON_CPU, vllm_server

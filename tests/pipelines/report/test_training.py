@@ -1,0 +1,25 @@
+"""What the report draws of training."""
+
+import json
+from pathlib import Path
+
+from mmcorpus.pipelines.report.training import training
+
+
+def test_losses_by_source_and_by_tag_have_a_chart_each(tmp_path: Path) -> None:
+    """With a curve for each name, also one that comes late; a stage without them has none."""
+    lines = [
+        {"step": 1, "loss": 2.0, "loss_by_source": {"web": 2.5, "books": 1.0}, "loss_by_tag": {"caption": 2.0}},
+        {"step": 2, "loss": 1.5, "loss_by_source": {"web": 2.0, "books": 0.5}, "loss_by_tag": {"qa": 1.0}},
+        {"step": 2, "heldout_loss": 1.7},
+    ]
+    for stage, told in (("sft", lines), ("pretrain", [{"step": 1, "loss": 3.0}])):
+        (tmp_path / "training" / stage).mkdir(parents=True)
+        text = "".join(json.dumps(line) + "\n" for line in told)
+        (tmp_path / "training" / stage / "metrics.jsonl").write_text(text)
+    found = training(str(tmp_path))
+    assert found is not None
+    labels = {chart["title"]: chart["labels"] for chart in found["charts"]}
+    assert labels["sft: training loss by source"] == ["books", "web"]
+    assert labels["sft: training loss by tag of its targets"] == ["caption", "qa"]
+    assert not any(title.startswith("pretrain:") for title in labels)

@@ -1,0 +1,52 @@
+"""Points: how they are read from an answer, and matched."""
+
+import pytest
+
+from mmcorpus.training.evaluation.points import matched, read_points
+from tests.linear import assert_linear
+from tests.training.evaluation.test_metrics import judged
+
+TWO = '<points x1="10.0" y1="20.0" x2="50.0" y2="60.0" alt="dogs">dogs</points>'
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ('<point x="10.0" y="20.5" alt="a dog">a dog</point>', [(10.0, 20.5)]),
+        (TWO, [(10.0, 20.0), (50.0, 60.0)]),
+        (f"Counting the {TWO} shows a total of 2.", [(10.0, 20.0), (50.0, 60.0)]),
+        ('<points y1="20" x1="10" x2="5">', [(10.0, 20.0)]),
+        ('<point x = " 10 %" y="20"> and <point x="1" y="2">', [(10.0, 20.0), (1.0, 2.0)]),
+        ('<point x="101" y="20">', []),
+        ("There are none.", []),
+        ('<point x="10.0" y="20.5', []),
+        ('x="10" y="20"', []),
+    ],
+)
+def test_reading(text: str, found: list[tuple[float, float]]) -> None:
+    assert read_points(text) == found
+
+
+def test_pairs_are_the_most_that_there_are() -> None:
+    # nearest first would pair 4 with 5 and leave 0 alone
+    assert matched([(4.0, 0.0), (9.0, 0.0)], [(0.0, 0.0), (5.0, 0.0)]) == 2
+    assert matched([(0.0, 0.0), (1.0, 0.0)], [(0.5, 0.0)]) == 1
+    assert matched([(3.0, 4.0)], [(0.0, 0.0)]) == 1
+    assert matched([(3.1, 4.0)], [(0.0, 0.0)]) == 0
+
+
+def test_metrics() -> None:
+    one = '<point x="12" y="20">'
+    three = '<points x1="12" y1="20" x2="90" y2="90" x3="0" y3="90">'
+    for metric, expected in (("points", 2 / 3), ("point_precision", 1.0), ("point_recall", 0.5)):
+        assert judged(metric, one, TWO) == pytest.approx(expected)
+    for metric, expected in (("points", 0.4), ("point_precision", 1 / 3), ("point_recall", 0.5)):
+        assert judged(metric, three, TWO) == pytest.approx(expected)
+    for metric in ("points", "point_precision", "point_recall"):
+        assert judged(metric, "There are none.", "There are none.") == 1.0
+        assert judged(metric, one, "There are none.") == judged(metric, "None.", TWO) == 0.0
+
+
+def test_reading_is_linear() -> None:
+    assert_linear(read_points, lambda n: "<points " + 'x1="1" ' * n)
+    assert_linear(read_points, lambda n: "<point " * n)
