@@ -181,7 +181,8 @@ def read_samples(shard: Shard, uids: Collection[str] | None = None) -> Iterator[
 
     Of references: its `success` rows, each with its row as `meta`, and its images; none where these are lost.
 
-    Raises `tarfile.ReadError` for a damaged tar, and `references.Moved` for files that are not as they were indexed.
+    Raises `tarfile.ReadError` for a damaged tar, `references.Moved` for files that are not as they were indexed, and
+    `storage.Damaged` for a view's rows whose `view.json` is gone.
     """
     if shard.level:
         yield from _read_view(shard, uids)
@@ -189,6 +190,7 @@ def read_samples(shard: Shard, uids: Collection[str] | None = None) -> Iterator[
     if shard.references:
         yield from _read_references(shard, uids)
         return
+    _refuse_lost_view(shard)
     rows: dict[str, dict[str, Any]] | None = None
     for key, parts in read_members(shard.tar):
         meta, caption, errors = bare.read_sample(shard.tar, parts)
@@ -202,6 +204,15 @@ def read_samples(shard: Shard, uids: Collection[str] | None = None) -> Iterator[
             caption = row.get("caption") if errors and caption is None else caption
         if uid is not None and (uids is None or uid in uids):
             yield Sample(key=key, uid=uid, caption=caption, images=_images(parts), meta=meta)
+
+
+def _refuse_lost_view(shard: Shard) -> None:
+    """Raise Damaged for rows without a tar that are of documents, so that a view's file is what they lack."""
+    if not storage.exists(shard.tar) and storage.exists(shard.parquet):
+        names = storage.read_schema(shard.parquet).names
+        if "nodes" in names or "document" in names:
+            why = f"it is gone, or {shard.tar} is: nothing says which documents the rows of {shard.name} are of"
+            raise storage.Damaged(storage.join(shard.root, VIEW_FILE), "view of documents", why)
 
 
 def _read_references(shard: Shard, uids: Collection[str] | None) -> Iterator[Sample]:

@@ -170,6 +170,21 @@ def test_a_file_that_cannot_be_read_costs_itself(tokenizer_folder: str, tmp_path
     assert np.all([name.endswith(".pkl") for name in find_foreign(str(tmp_path / "in"))])
 
 
+def test_pickles_that_are_gone_are_told(
+    tokenizer_folder: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tokenizer = extended(load_tokenizer(tokenizer_folder))
+    for shard, sequences, told in (("00000", 2, 2), ("00001", 1, 3)):
+        made = theirs(tmp_path / "in" / shard, tokenizer, sequences=sequences)
+        stats = {"len": [sum(one["lengths"]) for one in made] + [9] * (told - sequences)}
+        (tmp_path / "in" / f"{shard}_stats.json").write_text(json.dumps(stats))
+    (tmp_path / "in" / "00002_stats.json").write_text(json.dumps({"len": [1]}))
+    manifest = import_packs(str(tmp_path / "in"), str(tmp_path / "out"), tokenizer=tokenizer_folder)
+    assert manifest["parameters"]["unreadable"] == 3
+    assert "3 files are gone that the _stats.json beside them count: of 00001, 00002" in caplog.text
+    assert len(PackReader(str(tmp_path / "out"))) == 3
+
+
 def test_images_are_named_by_their_first_bytes_and_one_that_cannot_be_read_costs_its_sample(
     tokenizer_folder: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
