@@ -195,11 +195,12 @@ def _pieces(sizes: Any, first: int, end: int, most: int) -> Iterator[tuple[int, 
 
 
 def _values(array: Any) -> list[Any]:
-    """Python's values; text that is no UTF-8 as bytes, and what is nested around such a text as null."""
+    """Python's values; text that is no UTF-8 as bytes, and what is nested around such a text as null, as are dates and
+    times that Python does not have."""
     try:
         values: list[Any] = array.to_pylist()
         return values
-    except UnicodeDecodeError:
+    except (ValueError, OverflowError):
         return [_value(scalar) for scalar in array]
 
 
@@ -208,6 +209,8 @@ def _value(scalar: Any) -> Any:
         return scalar.as_py()
     except UnicodeDecodeError:
         return None if pa.types.is_nested(scalar.type) else scalar.cast(pa.binary()).as_py()
+    except (ValueError, OverflowError):
+        return None
 
 
 @dataclass(frozen=True, slots=True)

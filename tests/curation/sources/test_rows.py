@@ -328,3 +328,16 @@ def test_a_value_that_many_rows_have_and_that_is_too_long_costs_them_before_it_i
     assert [row["error_message"] for row in found] == [
         None, *["bad_row: caption of 1,001 bytes; at most 1,000 are read"] * 2, None,
     ]  # fmt: skip
+
+
+def test_dates_that_python_does_not_have_cost_no_file(tmp_path: Path, indexed: Any) -> None:
+    table = pa.table({
+        "caption": ["a", "b", "c"], "jpg": [picture(0), picture(1), b"no image"],
+        "taken": pa.array([0, 2**62, 0], pa.timestamp("us")), "day": pa.array([1, 2**31 - 1, 1], pa.date32()),
+        "lasted": pa.array([1, 2**62, 1], pa.duration("s")),
+    })  # fmt: skip
+    pq.write_table(table, tmp_path / "x.parquet")
+    found = indexed(tmp_path / "x.parquet").rows
+    assert [row["status"] for row in found] == ["success", "success", "failed_to_index"]
+    assert [row["taken"] is None for row in found] == [False, True, False]
+    assert [row["day"] is None for row in found] == [False, True, False]
