@@ -2,7 +2,7 @@
 
 `checkpoints/step-00000100/` holds `optimizer.safetensors` (AdamW's moments by parameter name), `rng.safetensors`
 (generators' states), `state.json` (step, counts, configs) and the model as its task keeps it: for a vision-language
-model `model.safetensors` (every parameter, fp32), `tokenizer/`, and the encoder's and decoder's own Hugging Face
+model `model.safetensors` (all that is kept, fp32), `tokenizer/`, and the encoder's and decoder's own Hugging Face
 configs. There is no pickle in it. Of a model that FSDP shards, each process writes its part of model and optimiser, as
 `model-00001-of-00002.safetensors` (`sharded.py`, by DCP); all else is written by the first process, as one file, whose
 bytes are the same from run to run. `open_tensors` reads either, whatever the number of processes now. A folder appears
@@ -346,8 +346,8 @@ def load_model(path: str) -> tuple[VisionLanguageModel, "PreTrainedTokenizerFast
 
 
 def load_weights(model: VisionLanguageModel, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Copy a checkpoint's parameters into a model; raises ValueError naming what does not fit."""
-    parameters = dict(model.named_parameters())
+    """Copy a checkpoint's tensors into a model; raises ValueError naming what does not fit."""
+    parameters = model.kept()
     wrong = sorted(parameters.keys() ^ tensors.keys())
     with torch.no_grad():
         for name in sorted(parameters.keys() & tensors.keys()):

@@ -78,7 +78,7 @@ class Task(Protocol[Batch]):
     overlapped: bool = False  # whether gradients have been reduced over the devices when the backward pass is over
 
     def micro_batch(self, *, last: bool) -> contextlib.AbstractContextManager[None]:
-        """Entered for the forward and backward pass of a micro-batch; does nothing unless a task overrides it."""
+        """A context for the forward and backward pass of a micro-batch; does nothing unless a task overrides it."""
         return contextlib.nullcontext()
 
     def suspects(self) -> list[str]:

@@ -49,7 +49,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class IndexReport:
-    """What became of a source's rows. Counts are of the whole source."""
+    """The outcome of a source's rows. Counts are of the whole source."""
 
     rows: int
     samples: int
@@ -254,7 +254,7 @@ def _nothing_in(count: int, example: str, listed: int, out: str) -> str:
 
 
 def download_command(out: str) -> str:
-    """What downloads the images of the rows that have addresses."""
+    """The command that downloads the images of rows which have only addresses."""
     path = storage.join(out, TO_DOWNLOAD)
     turns = "conversations" in storage.read_schema(path).names
     more = " --set caption_col=null --set 'save_additional_columns=[conversations]'" if turns else ""

@@ -14,6 +14,7 @@ import collections
 import contextlib
 import errno
 import functools
+import hashlib
 import itertools
 import logging
 import os
@@ -99,6 +100,16 @@ def read_roots(folder: str) -> tuple[str, ...]:
 def images_path(folder: str, name: str) -> str:
     """The table of a shard's images."""
     return storage.join(folder, f"{name}{SUFFIX}")
+
+
+def places_digest(folder: str, name: str) -> str:
+    """32 hex digits of where a shard's images lie, but for the times of their files: those of rows whose uid and sizes
+    stay the same may be others."""
+    path = images_path(folder, name)
+    table = storage.read_table(path, columns=[field.name for field in SCHEMA if field.name != "modified"])
+    with storage.reading(path, storage.PARQUET):
+        text = repr(table.to_pydict()).encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(text, digest_size=16).hexdigest()
 
 
 class Place(NamedTuple):

@@ -1,4 +1,4 @@
-"""What every command shares: exit codes, messages in place of tracebacks, Ctrl-C, options that mean the same."""
+"""Shared by all commands: exit codes, messages in place of tracebacks, Ctrl-C, options that mean the same."""
 
 import contextlib
 import dataclasses
@@ -44,7 +44,7 @@ SettingsOption = Annotated[list[str] | None, settings_option("A setting of the s
 ShardsArgument = Annotated[
     str, typer.Argument(metavar="SHARDS", help="A folder of shards, or data that is indexed first.")
 ]
-DeviceOption = Annotated[str | None, typer.Option(help="cpu or cuda; by default what is there.")]
+DeviceOption = Annotated[str | None, typer.Option(help="cpu or cuda; by default cuda if there is a GPU.")]
 RetryOption = Annotated[
     bool, typer.Option("--retry-failed", help="Fetch again what failed to download for reasons that can pass.")
 ]

@@ -153,11 +153,14 @@ def index(
     out: Annotated[str, typer.Option("--out", help="Makes shards/ and ledger/ in this folder.", callback=a_folder)],
     kind: Annotated[str, typer.Option("--kind", help="`pair` or `conversation`.")] = "pair",
     image_root: Annotated[
-        str | None, typer.Option("--image-root", metavar="FOLDER", help="Below which paths of images lie.")
+        str | None,
+        typer.Option("--image-root", metavar="FOLDER", help="The folder that paths of images are relative to."),
     ] = None,
     columns: Annotated[
         list[str] | None,
-        typer.Option("--column", metavar="ROLE=NAME", help="Which column is the image, caption, conversations, …"),
+        typer.Option(
+            "--column", metavar="ROLE=NAME", help="The column that holds the image, caption, conversations, …"
+        ),
     ] = None,
     settings: SettingsOption = None,
     sample_budget: BudgetOption = None,
@@ -166,8 +169,8 @@ def index(
 ) -> None:
     """Make shards of data that you have, where it lies: images are not copied, but referred to.
 
-    Read are WebDataset tars of anybody, img2dataset's formats, folders of images and texts, Hugging Face parquet and
-    Arrow, LLaVA's and ShareGPT's JSON, chat messages. What a file is, its first bytes tell. All commands that take a
+    Reads any WebDataset tars, img2dataset's formats, folders of images and texts, Hugging Face parquet and Arrow,
+    LLaVA's and ShareGPT's JSON, chat messages; a file's format is told by its first bytes. All commands that take a
     folder of shards take OUT/shards.
 
     **Examples**
@@ -216,7 +219,9 @@ def select(
     settings: SettingsOption = None,
     out: Annotated[
         str | None,
-        typer.Option("--out", help="The selection: .parquet, .npy (DataComp's) or .txt; without, only count."),
+        typer.Option(
+            "--out", help="The selection: .parquet, .npy (DataComp's) or .txt; without it, samples are only counted."
+        ),
     ] = None,
     heldout_out: Annotated[str | None, typer.Option("--heldout-out", help="Where the held-out samples go.")] = None,
     explain: Annotated[
@@ -225,7 +230,7 @@ def select(
 ) -> None:
     """Choose samples by their scores; cheap, and done again whenever a threshold moves.
 
-    An expression speaks of `scorer.column`: comparisons, `and or not`, `in`, arithmetic, `top(x, 0.3)`,
+    An expression reads scores as `scorer.column`: comparisons, `and or not`, `in`, arithmetic, `top(x, 0.3)`,
     `bottom(x, 1000)`, `is_null(x)`, `selected("other.parquet")`.
 
     Of shards, or data that is indexed first (into shards/ beside --out), what the expression asks of the rules that

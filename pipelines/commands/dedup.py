@@ -35,7 +35,7 @@ def dedup(
         typer.Option("--by", help="url, bytes, pixels, text, text_image, columns, minhash, image or semantic."),
     ],
     name: Annotated[
-        str | None, typer.Option("--name", help="Of the score tables; same_METHOD by default, e.g. same_image.")
+        str | None, typer.Option("--name", help="Name of the score tables; same_METHOD by default, e.g. same_image.")
     ] = None,
     only: Annotated[
         list[str] | None, typer.Option("--source", help="Look through this source alone; repeatable.")
@@ -55,12 +55,12 @@ def dedup(
     workers: WorkersOption = None,
     num_cpus: CpusOption = None,
 ) -> None:
-    """Find what is there twice, over all sources together: columns of scores by uid, nothing deleted.
+    """Find duplicates over all sources together: columns of scores by uid, nothing deleted.
 
-    `NAME.copies` is how many samples are alike, `NAME.rank` a sample's place among them (0 survives), `NAME.cluster`
-    the survivor's uid; `mmcorpus select --keep 'NAME.rank == 0'` keeps one of each. The scores that a method or an
-    expression reads must be there: `image` and `fingerprint` for --by image, `caption` for --by text. What is done
-    already is kept, and the result is the same for any number of workers.
+    `NAME.copies` counts a sample's duplicates with itself, `NAME.rank` is its place among them (0 survives),
+    `NAME.cluster` the survivor's uid; `mmcorpus select --keep 'NAME.rank == 0'` keeps one of each. The scores that a
+    method or an expression reads must be there: `image` and `fingerprint` for --by image, `caption` for --by text.
+    What is done already is kept, and the result is the same for any number of workers.
 
     With --out, what a method asks of the rules that ship is judged first.
 

@@ -73,7 +73,9 @@ def plan(
             "template and layout read it there.",
         ),
     ] = None,
-    ledger: Annotated[str | None, typer.Option("--ledger", help="Folder for what became of each sample.")] = None,
+    ledger: Annotated[
+        str | None, typer.Option("--ledger", help="Folder of the ledger: what became of each sample.")
+    ] = None,
     settings: SettingsOption = None,
     num_cpus: CpusOption = None,
 ) -> None:
@@ -236,7 +238,7 @@ def train(
     ] = None,
     heldout: Annotated[str | None, typer.Option("--heldout", help="Packs to evaluate on.")] = None,
     tokenizer: Annotated[
-        str | None, typer.Option("--tokenizer", help="Of Open-Qwen2VL's packs: theirs; the model's by default.")
+        str | None, typer.Option("--tokenizer", help="The tokenizer of Open-Qwen2VL's packs; the model's by default.")
     ] = None,
     processes: Annotated[
         int | None, typer.Option("--processes", help="Processes on this machine; one a GPU if not given.")

@@ -40,7 +40,8 @@ def score(
     ] = None,
     workers: WorkersOption = None,
     model_workers: Annotated[
-        int | None, typer.Option("--model-workers", help="Processes that hold models apart; one a GPU by default.")
+        int | None,
+        typer.Option("--model-workers", help="Processes for scorers that are models; one per GPU by default."),
     ] = None,
     sample_budget: BudgetOption = None,
     num_cpus: CpusOption = None,
@@ -96,7 +97,7 @@ def evaluations(
         list[str] | None, settings_option("n, min_words, max_items; sets.NAME.texts, .images, .id.")
     ] = None,
 ) -> None:
-    """Read evaluation sets into an index, so that scoring can say which samples they have too.
+    """Read evaluation sets into an index, so that scoring can find the samples that also occur in them.
 
     A set is a .jsonl, .parquet or .arrow file, or a folder: of such files, of a dataset saved by Hugging Face
     `datasets`, of WebDataset shards, or of pictures with texts beside them. Every text and picture in a row is
@@ -126,10 +127,10 @@ def image_based(
     target: Annotated[
         str,
         typer.Option(
-            "--target", help="Embeddings to be like: a .npy [targets, dimensions], or another embeddings/SOURCE."
+            "--target", help="The target set's embeddings: a .npy [targets, dimensions], or another embeddings/SOURCE."
         ),
     ],
-    name: Annotated[str, typer.Option("--name", help="Of the score table.")] = "image_based",
+    name: Annotated[str, typer.Option("--name", help="Name of the score table.")] = "image_based",
     settings: Annotated[
         list[str] | None, settings_option("scorer, clusters, samples_per_cluster, iterations, seed.")
     ] = None,

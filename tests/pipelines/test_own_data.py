@@ -102,6 +102,10 @@ def test_tars_of_anybody_are_scored_as_they_are(tmp_path: Path, ray_local: None)
     uids = [uid for shard in shards for uid in read_rows(shard)["uid"].to_pylist()]
     assert sorted(uids) == sorted(load_scores(str(tmp_path / "out" / "scores"))["uid"].to_pylist())
     assert len(uids) == 40
+    write_tar(tmp_path / "cc12m" / "cc12m-train-0000.tar", as_tar(pairs(20, first=50)))
+    assert ", 0 of them scored before" in CliRunner().invoke(app, words, env={"COLUMNS": "400"}).output
+    uids = [uid for shard in shards for uid in read_rows(shard)["uid"].to_pylist()]
+    assert sorted(uids) == sorted(load_scores(str(tmp_path / "out" / "scores"))["uid"].to_pylist())
 
 
 def _packed(pack: Path) -> list[bytes]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Imported:
-    """What was written."""
+    """Report of an imported checkpoint."""
 
     checkpoint: str
     layout: str

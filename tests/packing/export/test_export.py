@@ -44,6 +44,7 @@ from mmcorpus.packing.export.mds import MdsExporter
 from mmcorpus.packing.export.webdataset import WebdatasetExporter
 from mmcorpus.packing.turns import parse_conversation
 from tests.curation.documents.test_export_obelics import build
+from tests.curation.sources.conftest import as_tar, pairs, picture, write_tar
 from tests.packing.conftest import image_bytes
 
 
@@ -271,6 +272,32 @@ def test_an_image_that_is_gone_since_it_was_indexed_costs_its_sample(photos: str
     for exporter in (WebdatasetExporter(), ParquetExporter(), LlavaExporter()):
         report = export(exporter, photos, tmp_path / exporter.kind)
         assert (report.samples, report.images, report.left_out) == (2, 2, {"missing_image": 1})
+
+
+def test_what_was_indexed_from_other_files_is_another_export(photos: str, tmp_path: Path) -> None:
+    """Though uids, rows and the sizes of tables are the same."""
+
+    def index_again() -> None:
+        assert (
+            index(IndexConfig(), [f"{tmp_path}/tars"], f"{tmp_path}/of_tars", f"{tmp_path}/l", workers=0).samples == 2
+        )
+
+    def write_tars(seed: int) -> None:
+        pictured = [{**pair, "image": picture(seed + number)} for number, pair in enumerate(pairs(2))]
+        write_tar(tmp_path / "tars" / "0.tar", as_tar(pictured))
+
+    write_tars(10)
+    index_again()
+    out = tmp_path / "out"
+    assert export(WebdatasetExporter(), f"{tmp_path}/of_tars", out).samples == 2
+    index_again()
+    assert export(WebdatasetExporter(), f"{tmp_path}/of_tars", out).resumed == 1
+    uids_before = [uid for uid, _ in _image_of(f"{tmp_path}/of_tars")]
+    write_tars(20)
+    index_again()
+    assert [uid for uid, _ in _image_of(f"{tmp_path}/of_tars")] == uids_before
+    with pytest.raises(ValueError, match=r"made from something else .*indexed"):
+        export(WebdatasetExporter(), f"{tmp_path}/of_tars", out)
 
 
 def test_pairs_that_were_indexed_go_out_to_llava_and_come_in_again(photos: str, tmp_path: Path) -> None:
