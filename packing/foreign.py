@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -45,6 +46,7 @@ FILES_PER_SHARD: Final = 256
 _VERSION: Final = "2"
 """Raised when the same files would give other shards."""
 _PICKLE, _JSON = ".pkl", "packed.json"
+_STATS: Final = "_stats.json"
 _log = logging.getLogger(__name__)
 MapFn = Callable[[Callable[[Any], dict[str, Any]], Sequence[Any]], Iterable[dict[str, Any]]]
 
@@ -56,6 +58,19 @@ def find_foreign(root: str) -> list[str]:
     _, inner = storage.filesystem(root)
     below = (path.removeprefix(inner.rstrip("/") + "/") for path in storage.list_files(root))
     return sorted(path for path in below if path.endswith((_PICKLE, _JSON)))
+
+
+def _missing(root: str, files: Sequence[str]) -> dict[str, int]:
+    """By folder, how many pickles are gone of those that the `FOLDER_stats.json` beside it has the lengths of."""
+    there = Counter(os.path.dirname(file) for file in files if file.endswith(_PICKLE))
+    gone = {}
+    for folder in {*there, *(name.removesuffix(_STATS) for name in storage.list_names(root) if name.endswith(_STATS))}:
+        path = storage.join(root, f"{folder}{_STATS}")
+        told = storage.read_json(path) if folder and storage.exists(path) else None
+        lengths = told.get("len") if isinstance(told, dict) else None
+        if isinstance(lengths, list) and len(lengths) > there[folder]:
+            gone[folder] = len(lengths) - there[folder]
+    return dict(sorted(gone.items()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +115,12 @@ def import_packs(root: str, out: str, *, tokenizer: str, map_fn: MapFn = map) ->
     bad = sum(record["unreadable"] for record in records)
     if bad == len(files):
         raise PackError(f"none of the {bad:,} files under {root} can be read; the first: {records[0]['reason']}")
+    gone = _missing(root, files)
+    if gone:
+        _log.warning(
+            "%s: %s files are gone that the _stats.json beside them count: of %s", root, f"{sum(gone.values()):,}",
+            ", ".join(gone),
+        )  # fmt: skip
     if bad:
         _log.warning("%s: %s of %s files cannot be read and are left out", root, f"{bad:,}", f"{len(files):,}")
     return manifest.write_manifest(
@@ -108,7 +129,7 @@ def import_packs(root: str, out: str, *, tokenizer: str, map_fn: MapFn = map) ->
         tokens_per_image=per_image,
         context_length=max(record["longest"] for record in records),
         shards=records,
-        parameters={"sources": {SOURCE: "pair"}, "unreadable": bad},
+        parameters={"sources": {SOURCE: "pair"}, "unreadable": bad + sum(gone.values())},
         index=write_index(out, [job.name for job in jobs]),
     )
 

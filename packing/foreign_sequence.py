@@ -31,6 +31,8 @@ END_OF_CHUNK: Final = "<|endofchunk|>"
 _EXTENSIONS: Final = {"jpeg": "jpg", "jpeg2000": "jp2"}
 """Of the formats that first bytes tell, those whose files end otherwise."""
 _log = logging.getLogger(__name__)
+_MOST_TOKENS: Final = 1 << 17
+"""Of a sample whose text is encoded; the longest contexts have as many."""
 OTHER: Final = "it was packed with another tokenizer; give that one (--tokenizer, or a model that has it)"
 
 
@@ -146,18 +148,26 @@ def sequence_of_json(path: str, number: int, tokenizer: "PreTrainedTokenizerFast
         if not samples or len(samples) != len(lengths):
             raise ValueError(f"{len(samples)} samples and {len(lengths)} lengths")
         parts = [_parts(sample) for sample in samples]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise PackError(f"{path} is not JSON of Open-Qwen2VL's layout: {str(error)[:200]}") from None
     ids: list[int] = []
     ends: list[int] = []
     images: list[EncodedImage] = []
     kept: list[int] = []
     uids: list[str | None] = []
+    longest = max(map(len, tokenizer.get_vocab()))
     for place, (one, length) in enumerate(zip(parts, lengths, strict=True)):
         if isinstance(one, str):
             _log.warning("left out: sample %s of %s: %s", place, path, one)
             continue
         texts, found = one
+        characters = sum(map(len, filter(None, texts)))
+        if characters > longest * min(max(length, 1), _MOST_TOKENS):  # encoding takes a hundred times their memory
+            _log.warning(
+                "left out: sample %s of %s: its texts, %s characters, cannot be %s positions", place, path,
+                f"{characters:,}", length,
+            )  # fmt: skip
+            continue
         tried = [_encode(tokenizer, texts, chunks) for chunks in (False, True)]
         fits = [each for each in tried if len(each) + (per_image - 1) * len(found) == length]
         if not fits:
@@ -171,7 +181,8 @@ def sequence_of_json(path: str, number: int, tokenizer: "PreTrainedTokenizerFast
         kept.append(length)
         uids.append(own_uid(samples[place].get("uid")))
     if not kept:
-        raise PackError(f"{path}: none of its {len(parts)} samples can be read; the first: {parts[0]}")
+        first = parts[0] if isinstance(parts[0], str) else "its texts are too long for its length"
+        raise PackError(f"{path}: none of its {len(parts)} samples can be read; the first: {first}")
     array = np.array(ids, dtype=np.int32)
     starts = [0, *ends[:-1]]
     learned = array != IMAGE_TOKEN

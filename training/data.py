@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmcorpus.curation.store import storage
+from mmcorpus.packing.chat import CHATML, ChatTemplate
 from mmcorpus.packing.errors import PackError
 from mmcorpus.packing.layout import PerImage
 from mmcorpus.packing.layout.base import LayoutBase
@@ -73,13 +74,30 @@ def check_whole(reader: PackReader) -> None:
     sizes, the tokenizer beside them, and the first sequence, which must measure what the layout says."""
     reader.check_files()
     folder, packed = storage.join(reader.root, "tokenizer"), reader.manifest["tokenizer"]
-    if storage.exists(folder) and tokenizer_fingerprint(load_tokenizer(folder)) != packed.get("fingerprint"):
-        raise PackError(
-            f"{folder} is not the tokenizer {packed.get('name')!r} that {reader.root}/manifest.json names: one of them "
-            "is of another pack; copy the pack again or write it again"
-        )
+    if storage.exists(folder):
+        beside = load_tokenizer(folder)
+        if tokenizer_fingerprint(beside) != packed.get("fingerprint"):
+            raise PackError(
+                f"{folder} is not the tokenizer {packed.get('name')!r} that {reader.root}/manifest.json names: one of "
+                "them is of another pack; copy the pack again or write it again"
+            )
+        _check_template(reader, folder, beside)
     if len(reader):
         reader[0]
+
+
+def _check_template(reader: PackReader, folder: str, tokenizer: "PreTrainedTokenizerFast") -> None:
+    """Raise PackError for packed conversations whose chat template is not that beside them: the model would be asked in
+    another one than it was trained on."""
+    said = reader.manifest.get("parameters", {})
+    if "conversation" not in said.get("sources", {}).values():
+        return
+    expected = said.get("tokenizer", {}).get("chat_template") or ChatTemplate(tokenizer, CHATML).hash
+    if not tokenizer.chat_template or ChatTemplate(tokenizer).hash != expected:
+        raise PackError(
+            f"{folder} has {'another' if tokenizer.chat_template else 'no'} chat template than that which the "
+            f"conversations of {reader.root} are written in; copy the pack again or write it again"
+        )
 
 
 def check_packs(reader: PackReader, tokenizer: "PreTrainedTokenizerFast", layout: PerImage) -> None:

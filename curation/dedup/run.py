@@ -47,7 +47,7 @@ from mmcorpus.curation.selection.names import scores_schema, shipped_columns
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store import uid_arrays as uids
 from mmcorpus.curation.store.scores import Origin
-from mmcorpus.curation.store.shards import Shard, list_shards, no_shards, read_schema
+from mmcorpus.curation.store.shards import Shard, list_shards, no_shards, read_schema, warn_of_unfinished
 
 VERSION: Final = "1"
 LOCAL_ROWS: Final = 20_000
@@ -122,6 +122,8 @@ def deduplicate(
     places = [(source, shard.name) for source in sources for shard in list_shards(source.shards)]
     if not places:
         raise no_shards(sources[0].shards)
+    for source in sources:
+        warn_of_unfinished(source.shards)
     samples = sum(storage.threaded(_samples, places))
     if workers is None and samples <= LOCAL_ROWS:
         workers = 0

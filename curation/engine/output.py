@@ -28,8 +28,8 @@ _log = logging.getLogger(__name__)
 
 OTHER: Final = "name another folder, or move this one away"
 """What to do with a folder that holds something else."""
-RETURNS: Final = "`mmcorpus run` does, in a run's folder"
-"""Who puts a record back (`engine/mend.py`)."""
+RETURNS: Final = "`mmcorpus run` does, in the folder of a run whose run.json is there"
+"""Who puts a record back (`engine/mend.py`), which a run without its own record cannot."""
 
 
 _VOUCHED: set[str] = set()

@@ -13,7 +13,7 @@ from mmcorpus.curation.scoring.gpu import FeedConfig, feed_models
 from mmcorpus.curation.scoring.shard import Outputs, ScoreShard, ShardWork
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.scores import TableInfo, list_tables, shards_of, table_path, tables_done
-from mmcorpus.curation.store.shards import Shard, list_shards, no_shards
+from mmcorpus.curation.store.shards import Shard, list_shards, no_shards, warn_of_unfinished
 from mmcorpus.filters import MAX_PIXELS, Scorer
 from mmcorpus.filters.model import ModelScorer
 from mmcorpus.filters.scorer import INPUTS, REASON
@@ -86,6 +86,7 @@ def score(
     shards = list_shards(shards_root)
     if not shards:
         raise no_shards(shards_root)
+    warn_of_unfinished(shards_root)
     scorers, gpus = _settled(scorers)
     sizes = _sizes(shards)
     indexed = indexed_from(shards_root)

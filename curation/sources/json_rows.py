@@ -14,6 +14,8 @@ _READ: Final = 1 << 20
 _SPACE: Final = b" \t\r\n"
 _BEFORE: Final = re.compile("(?:\xef\xbb\xbf)?[ \\t\\r\\n]*")
 _BETWEEN: Final = re.compile("[ \\t\\r\\n,]*")
+_TOKEN: Final = re.compile(r'[^\[\]{}"]*+(?:([\[{])|[\]}]|"(?:[^"\\]|\\.)*+")', re.DOTALL)
+_SCALAR: Final = re.compile(r"[^,\]]*+")
 _decoder: Final = json.JSONDecoder()
 Layout = Literal["json", "jsonl"]
 Range = tuple[int, int, int]
@@ -121,14 +123,33 @@ class _Window:
                 if end < len(self.text) or not self.more():
                     start, self.at = self.place, end
                     return start, self.place, self.text[self.at - (self.place - start) : self.at].encode("latin-1")
-            except ValueError as error:
+            except json.JSONDecodeError as error:
                 left = len(self.text) - self.at
                 if left > MAX_VALUE or not self.more(max(_READ, left)):
-                    at = self.place - self.at + getattr(error, "pos", 0)
-                    why = getattr(error, "msg", str(error))
-                    raise BadJson(f"it is damaged at byte {at:,}, or a value there is too long: {why}") from None
-            except RecursionError:
-                raise BadJson(f"a value at byte {self.place:,} is nested too deeply") from None
+                    at = self.place - self.at + error.pos
+                    raise BadJson(f"it is damaged at byte {at:,}, or a value there is too long: {error.msg}") from None
+            except (RecursionError, ValueError):  # nested too deeply, or a number of more digits than Python takes
+                return self._passed_over()
+
+    def _passed_over(self) -> tuple[int, int, bytes]:
+        """As `value`, of one that Python cannot hold: where it ends, its quotes and brackets alone tell."""
+        start, depth, at = self.place, 0, self.at
+        token = _TOKEN if self.text[at] in "[{" else _SCALAR
+        while True:
+            left, before, found = len(self.text) - self.at, self.at, token.match(self.text, at)
+            if token is _SCALAR and found is not None and found.end() == len(self.text):
+                found = None if left <= MAX_VALUE and self.more(max(_READ, left)) else found
+            elif found is None and (left > MAX_VALUE or not self.more(max(_READ, left))):
+                raise BadJson(f"the value at byte {start:,} does not end, or is too long")
+            if found is None:
+                at -= before - self.at
+                continue
+            at = found.end()
+            if token is _TOKEN:
+                depth += 1 if found[1] else 0 if self.text[at - 1] == '"' else -1
+            if depth == 0:
+                data, self.at = self.text[self.at : at].encode("latin-1"), at
+                return start, self.place, data
 
 
 def _lines(file: Readable, start: int, end: int | None) -> Iterator[tuple[int, int, bytes]]:

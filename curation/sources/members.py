@@ -20,11 +20,11 @@ from mmcorpus.curation.store import compressed, storage
 from mmcorpus.curation.store.bare import SUCCESS, read_sample
 from mmcorpus.curation.store.members import IMAGE_EXTENSIONS, image_order, own_uid, storable
 from mmcorpus.curation.store.named_files import read_range, state_of
-from mmcorpus.curation.store.row_tables import binary_columns
+from mmcorpus.curation.store.row_tables import binary_columns, open_table, rows_of
 from mmcorpus.curation.store.tars import is_readable, read_tar, sample_of
 
 MAX_TEXT: Final = 4 << 20
-"""Bytes of a caption or json that is read."""
+"""Bytes of a caption, json or row beside it that is read."""
 _TEXTS: Final = ("json", "txt", "caption")
 _log = logging.getLogger(__name__)
 
@@ -60,14 +60,25 @@ def read_part(part: Part, config: IndexConfig) -> Iterator[Found]:
     for folder, key, files in groups:
         if not any(ending in _TEXTS or _extension(ending) in IMAGE_EXTENSIONS for ending in files):
             continue
-        yield _found(part.input.path, folder, key, files, rows.pop(key, {}), config)
+        row = rows.pop(key, {})
+        if isinstance(row, str):
+            yield Found(key=f"{folder}/{key}" if folder else key, error=_long(part, row))
+        else:
+            yield _found(part.input.path, folder, key, files, row, config)
     if part.start == 0:
         for key, row in rows.items():
+            if isinstance(row, str):
+                yield Found(key=key, error=_long(part, row))
+                continue
             status = row.get("status")
             if status not in (None, SUCCESS):
                 yield _told(Found(key=key, status=str(status), error=_error(row)), row, config)
             elif part.input.format == "tar":
                 yield _told(Found(key=key, error="missing_image: the tar has no such sample"), row, config)
+
+
+def _long(part: Part, why: str) -> str:
+    return f"{BAD_ROW}: in {(beside(part.input) or '').rpartition('/')[2]}: {why}"
 
 
 def _error(row: dict[str, Any]) -> str:
@@ -250,21 +261,22 @@ def _of_folder(part: Part) -> Iterator[Group]:
         yield "", key, groups[key]
 
 
-def _rows_beside(part: Part, config: IndexConfig) -> dict[str, dict[str, Any]]:
-    """By key, the rows of the parquet beside a tar or folder of the same name, without columns of bytes; none if there
-    is no such file."""
+def _rows_beside(part: Part, config: IndexConfig) -> dict[str, dict[str, Any] | str]:
+    """By key, the rows of the parquet beside a tar or folder of the same name, without columns of bytes, or why one is
+    not read; none if there is no such file."""
     path = beside(part.input)
     if path is None:
         return {}
-    schema = storage.read_schema(path)
-    if "key" not in schema.names:
-        return {}
-    read = {
-        "key",
-        *config.columns.values(),
-        *(name for role, names in USUAL.items() if role != "image" for name in names),
-    }
-    others = {*binary_columns(schema)} - read
-    table = storage.read_table(path, columns=[name for name in schema.names if name not in others])
-    with storage.reading(path, storage.PARQUET):
-        return {str(row["key"]): row for row in table.to_pylist() if row["key"] is not None}
+    with open_table(path) as table:
+        if "key" not in table.names:
+            return {}
+        read = {
+            "key",
+            *config.columns.values(),
+            *(name for role, names in USUAL.items() if role != "image" for name in names),
+        }
+        others = {*binary_columns(table.schema)} - read
+        names = [name for name in table.names if name not in others]
+        keys = [None if isinstance(row, str) else row["key"] for _, row in rows_of(table, ["key"], most=MAX_TEXT)]
+        found = rows_of(table, names, most=MAX_TEXT)
+        return {str(keys[number]): row for number, row in found if keys[number] is not None}

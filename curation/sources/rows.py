@@ -9,7 +9,7 @@ import json
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import pyarrow as pa
 
@@ -24,6 +24,8 @@ from mmcorpus.curation.store.members import own_uid
 from mmcorpus.curation.store.named_files import state_of
 from mmcorpus.curation.store.row_tables import binary_columns, image_values, open_table, rows_of
 
+MAX_TEXT: Final = 32 << 20
+"""Bytes of a value of a table's row that is read, where it holds no images as bytes."""
 _log = logging.getLogger(__name__)
 
 
@@ -54,7 +56,10 @@ def _of_table(part: Part, config: IndexConfig) -> Iterator[Found]:
                 "%s: no part of the samples, as columns of bytes that no `columns` names: %s", path, ", ".join(others)
             )
         wanted = [name for name in table.names if name not in others]
-        for number, row in rows_of(table, wanted, part.start, part.end):
+        # What a dictionary has once, any number of rows may have.
+        texts = set(wanted) - {*chosen["image"], *binary_columns(table.schema)}
+        limits = dict.fromkeys(sorted(texts), MAX_TEXT)
+        for number, row in rows_of(table, wanted, part.start, part.end, limits=limits):
             if isinstance(row, str):
                 yield Found(error=f"{BAD_ROW}: {row}")
                 continue

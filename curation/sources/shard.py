@@ -39,6 +39,10 @@ ADDRESS: Final = "to_download"
 """The column of the addresses of images that are not here, where a row has one."""
 MAX_WORDS: Final = 4 << 20
 """Characters of a caption or conversation."""
+MAX_COLUMNS: Final = 1_000
+"""Of a shard, those that its rows name; it holds a value of each for every row."""
+MAX_SHARD: Final = 512 << 20
+"""Characters of a shard's rows, about: in a fuller one, rows longer than their even share of it are dropped."""
 COLUMNS: Final[dict[str, Any]] = {
     "uid": pa.string(), "key": pa.string(), "url": pa.string(), "caption": pa.string(), "conversations": pa.string(),
     "images": pa.int32(), "width": pa.int64(), "height": pa.int64(), "widths": pa.list_(pa.int64()),
@@ -77,11 +81,21 @@ class IndexRun:
         told: list[dict[str, Any]] = []
         places: list[dict[str, Any]] = []
         taken: set[str] = set()
+        names: set[str] = set()
+        held = 0
         copies = _Copies(shard)
         with copies:
             for number, found in enumerate(self._read(part, file)):
                 key = f"{part.name}{number:07d}"
+                if len(names | found.meta.keys()) > MAX_COLUMNS:
+                    why = f"it names {len(found.meta):,} values, and its shard {len(names):,} already"
+                    found.meta, found.error = {}, f"{BAD_ROW}: {why}; at most {MAX_COLUMNS:,} columns are kept"
+                names |= found.meta.keys()
                 row, images = self._row(found, key, finder)
+                length = _length(row)
+                if held + length > MAX_SHARD and length > MAX_SHARD // self.config.samples_per_shard:
+                    row, length = self._too_long(row, length, held), 0
+                held += length
                 if row["status"] == SUCCESS and row["uid"] in taken:
                     row |= {"status": FAILED, "error_message": LISTED_TWICE}
                 if row["status"] == SUCCESS:
@@ -139,6 +153,11 @@ class IndexRun:
                 "sha256": row["sha256"] or (hashes[0] if len(hashes) == 1 else None),
             }  # fmt: skip
         return row, images
+
+    def _too_long(self, row: Mapping[str, Any], length: int, held: int) -> dict[str, Any]:
+        why = f"{length:,} characters; its shard has {held:,} already: give a lower samples_per_shard"
+        error = {"status": FAILED, "error_message": f"{BAD_ROW}: {why}"}
+        return {"key": row["key"], "uid": row["uid"], "images": 0, **error}
 
     def _words(self, found: Found) -> str | None:
         """A conversation as text, without what its turns call their images. Raises BadSample."""
@@ -211,6 +230,14 @@ class _Copies:
 
     def __exit__(self, *error: Any) -> None:
         self._stack.__exit__(*error)
+
+
+def _length(value: Any) -> int:
+    """Of texts in a value, and eight of each other."""
+    if isinstance(value, str | bytes):
+        return len(value)
+    inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else None
+    return 8 if inside is None else sum(map(_length, inside))
 
 
 def _text(value: Any) -> str | None:

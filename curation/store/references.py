@@ -27,8 +27,10 @@ from typing import IO, Any, Final, NamedTuple
 import pyarrow as pa
 
 from mmcorpus.curation.store import storage
+from mmcorpus.curation.store.members import storable
 from mmcorpus.curation.store.named_files import Outside, State, is_plain, path_below, read_range, read_whole, state_of
 from mmcorpus.curation.store.row_tables import images_of_rows
+from mmcorpus.curation.store.tars import MAX_MEMBER_BYTES
 
 REFERENCES_FILE: Final = "references.json"
 SUFFIX: Final = ".images.parquet"
@@ -89,6 +91,9 @@ def read_roots(folder: str) -> tuple[str, ...]:
     roots = found.get("roots") if isinstance(found, dict) else None
     if not isinstance(roots, list) or not all(isinstance(root, str) for root in roots):
         raise ValueError(f"{path} is not of mmcorpus; it needs `roots`, a list of folders")
+    for root in roots:
+        if "\0" in root or storable(root) != root:
+            raise ValueError(f"{path} names the folder {root!a}, which is no path; index again")
     return tuple(roots)
 
 
@@ -268,6 +273,10 @@ class References:
     def _place(self, index: int) -> Place:
         key, number, extension, root, file, offset, size, row, item, columns, file_size, modified = self._rows[index]
         own = root == OWN
+        if not _makes_sense(root, file, offset, size, row, item, file_size):
+            said = f"root {root}, offset {offset}, size {size}, row {row}, item {item}, of {file!r}"
+            what = f"says of an image what cannot be ({said}); index again"
+            raise Moved(self.path, what, os.path.basename(self.path))
         if not own and not 0 <= root < len(self._roots):
             what = f"speaks of root {root}, which {REFERENCES_FILE} does not have; index again"
             raise Moved(self.path, what, os.path.basename(self.path))
@@ -330,6 +339,25 @@ class References:
             file.flush()
         self._spool |= spool
         self._spooled.add(path)
+
+
+def _makes_sense(
+    root: int | None,
+    file: str | None,
+    offset: int | None,
+    size: int | None,
+    row: int | None,
+    item: int | None,
+    file_size: int | None,
+) -> bool:
+    """Whether a row of the table can be of an image, which lies within its file."""
+    if root is None or file is None or (root != OWN and file_size is None):
+        return False
+    if row is not None:
+        return row >= 0 and item is not None and item >= 0
+    if offset is None or size is None or offset < 0 or not 0 <= size <= MAX_MEMBER_BYTES:
+        return False
+    return root == OWN or offset + size <= (file_size or 0)
 
 
 def _lacking(place: Place) -> Moved:

@@ -8,6 +8,7 @@ import contextlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import IO, Any, Final, Protocol
 
 import numpy as np
@@ -126,16 +127,29 @@ class _Arrow:
 
 
 def rows_of(
-    table: RowTable, columns: Sequence[str], first: int = 0, end: int | None = None
+    table: RowTable,
+    columns: Sequence[str],
+    first: int = 0,
+    end: int | None = None,
+    *,
+    most: int = MAX_ROW,
+    limits: Mapping[str, int] = MappingProxyType({}),
 ) -> Iterator[tuple[int, dict[str, Any] | str]]:
     """The rows from `first` up to `end` with their numbers, each as Python's values; in place of one of more than
-    `MAX_ROW` bytes, why it is not read. Groups without any of these rows are not touched."""
-    for row, cells in _cells(table, columns, first, end, _values):
+    `most` bytes, or with a value of more than `limits` has for its column, why it is not read. Groups without any of
+    these rows are not touched."""
+    for row, cells in _cells(table, columns, first, end, _values, most, limits):
         yield row, cells if isinstance(cells, str) else dict(zip(columns, cells, strict=True))
 
 
 def _cells(
-    table: RowTable, columns: Sequence[str], first: int, end: int | None, values_of: Callable[[Any], list[Any]]
+    table: RowTable,
+    columns: Sequence[str],
+    first: int,
+    end: int | None,
+    values_of: Callable[[Any], list[Any]],
+    most: int = MAX_ROW,
+    limits: Mapping[str, int] = MappingProxyType({}),
 ) -> Iterator[tuple[int, tuple[Any, ...] | str]]:
     """As `rows_of`, of each row the values of its columns as `values_of` makes them of an array."""
     at = 0
@@ -146,10 +160,19 @@ def _cells(
         for batch in table.batches(group, columns):
             skipped = min(max(0, first - start), len(batch))
             left = len(batch) if end is None else max(0, min(len(batch), end - start))
-            sizes = sum((row_sizes(batch.column(name)) for name in columns), np.zeros(len(batch), np.int64))
-            for first_row, last in _pieces(sizes, skipped, left):
-                if sizes[first_row] > MAX_ROW:
-                    yield start + first_row, f"a row of {sizes[first_row]:,} bytes; at most {MAX_ROW:,} are read"
+            own = {name: row_sizes(batch.column(name)) for name in columns}
+            sizes = sum(own.values(), np.zeros(len(batch), np.int64))
+            over = {name: own[name] > limit for name, limit in limits.items() if name in own}
+            for column in over.values():
+                sizes[column] = np.maximum(sizes[column], most + 1)  # a piece of its own
+            for first_row, last in _pieces(sizes, skipped, left, most):
+                long = next((name for name, column in over.items() if column[first_row]), None)
+                if long is not None:
+                    why = f"{long} of {own[long][first_row]:,} bytes; at most {limits[long]:,} are read"
+                    yield start + first_row, why
+                    continue
+                if sizes[first_row] > most:
+                    yield start + first_row, f"a row of {sizes[first_row]:,} bytes; at most {most:,} are read"
                     continue
                 values = [values_of(batch.column(name).slice(first_row, last - first_row)) for name in columns]
                 rows = zip(*values, strict=True) if values else itertools.repeat((), last - first_row)
@@ -159,11 +182,11 @@ def _cells(
                 return
 
 
-def _pieces(sizes: Any, first: int, end: int) -> Iterator[tuple[int, int]]:
+def _pieces(sizes: Any, first: int, end: int, most: int) -> Iterator[tuple[int, int]]:
     """Ranges of rows that are turned into Python's values at once; one that is too long stands alone."""
     held = 0
     for row in range(first, end):
-        if row > first and held + sizes[row] > _PIECE:
+        if row > first and held + sizes[row] > min(_PIECE, most):
             yield first, row
             first, held = row, 0
         held += int(sizes[row])
@@ -172,11 +195,12 @@ def _pieces(sizes: Any, first: int, end: int) -> Iterator[tuple[int, int]]:
 
 
 def _values(array: Any) -> list[Any]:
-    """Python's values; text that is no UTF-8 as bytes, and what is nested around such a text as null."""
+    """Python's values; text that is no UTF-8 as bytes, and what is nested around such a text as null, as are dates and
+    times that Python does not have."""
     try:
         values: list[Any] = array.to_pylist()
         return values
-    except UnicodeDecodeError:
+    except (ValueError, OverflowError):
         return [_value(scalar) for scalar in array]
 
 
@@ -185,6 +209,8 @@ def _value(scalar: Any) -> Any:
         return scalar.as_py()
     except UnicodeDecodeError:
         return None if pa.types.is_nested(scalar.type) else scalar.cast(pa.binary()).as_py()
+    except (ValueError, OverflowError):
+        return None
 
 
 @dataclass(frozen=True, slots=True)

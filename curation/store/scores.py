@@ -5,6 +5,7 @@ JSON: scorer, version, model, parameters, fingerprint, and what the table counts
 """
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -19,6 +20,7 @@ from mmcorpus.filters.secrets import masked
 
 METADATA_KEY: Final = b"mmcorpus"
 _SUFFIX: Final = ".parquet"
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -182,6 +184,13 @@ def load_scores(root: str, scorers: Sequence[str] | None = None, columns: Sequen
             )
         wanted[name] = there if names is None else names
     places = {name: set(found) for name, found in on_disk.items()}
+    for name in wanted:
+        if lacking := [shard for shard in shards if shard not in places[name]]:
+            _log.warning(
+                "%s: of %s shards %s have no table of the scorer %s, and their samples no score: %s%s; `mmcorpus "
+                "score` makes it", root, f"{len(shards):,}", f"{len(lacking):,}", name, ", ".join(lacking[:5]),
+                " …" if len(lacking) > 5 else "",
+            )  # fmt: skip
     parts = storage.threaded(lambda shard: _load_shard(root, shard, wanted, schemas, places), shards)
     return pa.concat_tables(parts)
 

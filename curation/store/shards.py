@@ -13,6 +13,7 @@ import contextlib
 import heapq
 import io
 import json
+import logging
 import operator
 import os
 import posixpath
@@ -38,6 +39,8 @@ VIEW_FILE: Final = "view.json"
 Level = Literal["", "image", "paragraph", "document"]
 """What a row of a view is; empty for shards that are no view."""
 _STATS = re.compile(r"(\d+)_stats\.json\Z")
+_CONTENT = re.compile(r"(\d{5,})\.(?:tar|parquet)\Z")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,6 +110,19 @@ def list_shards(root: str) -> list[Shard]:
     )
 
 
+def warn_of_unfinished(root: str) -> None:
+    """Log which shards under `root` are passed over because no stats file says that they are complete."""
+    names = storage.list_names(root)
+    complete = {match[1] for name in names if (match := _STATS.match(name))}
+    lacking = sorted({match[1] for name in names if (match := _CONTENT.match(name))} - complete)
+    if lacking:
+        shown = f"{', '.join(lacking[:5])}{' …' if len(lacking) > 5 else ''}"
+        _log.warning(
+            "%s: %s shards are passed over, as no NUMBER_stats.json says that they are complete: %s; run again what "
+            "makes them", root, f"{len(lacking):,}", shown,
+        )  # fmt: skip
+
+
 def no_shards(root: str) -> ValueError:
     """The error of a folder without committed shards; what lies there instead is named."""
     names = storage.list_names(root)
@@ -165,7 +181,8 @@ def read_samples(shard: Shard, uids: Collection[str] | None = None) -> Iterator[
 
     Of references: its `success` rows, each with its row as `meta`, and its images; none where these are lost.
 
-    Raises `tarfile.ReadError` for a damaged tar, and `references.Moved` for files that are not as they were indexed.
+    Raises `tarfile.ReadError` for a damaged tar, `references.Moved` for files that are not as they were indexed, and
+    `storage.Damaged` for a view's rows whose `view.json` is gone.
     """
     if shard.level:
         yield from _read_view(shard, uids)
@@ -173,6 +190,7 @@ def read_samples(shard: Shard, uids: Collection[str] | None = None) -> Iterator[
     if shard.references:
         yield from _read_references(shard, uids)
         return
+    _refuse_lost_view(shard)
     rows: dict[str, dict[str, Any]] | None = None
     for key, parts in read_members(shard.tar):
         meta, caption, errors = bare.read_sample(shard.tar, parts)
@@ -186,6 +204,15 @@ def read_samples(shard: Shard, uids: Collection[str] | None = None) -> Iterator[
             caption = row.get("caption") if errors and caption is None else caption
         if uid is not None and (uids is None or uid in uids):
             yield Sample(key=key, uid=uid, caption=caption, images=_images(parts), meta=meta)
+
+
+def _refuse_lost_view(shard: Shard) -> None:
+    """Raise Damaged for rows without a tar that are of documents, so that a view's file is what they lack."""
+    if not storage.exists(shard.tar) and storage.exists(shard.parquet):
+        names = storage.read_schema(shard.parquet).names
+        if "nodes" in names or "document" in names:
+            why = f"it is gone, or {shard.tar} is: nothing says which documents the rows of {shard.name} are of"
+            raise storage.Damaged(storage.join(shard.root, VIEW_FILE), "view of documents", why)
 
 
 def _read_references(shard: Shard, uids: Collection[str] | None) -> Iterator[Sample]:

@@ -135,8 +135,13 @@ def is_local(path: str) -> bool:
 
 
 def join(root: str, *parts: str) -> str:
-    """`root/part/…` for local paths and URLs alike."""
-    return posixpath.join(os.fspath(root), *parts)
+    """`root/part/…` for local paths and URLs alike; a store's keys stay its own, also one that begins with a slash."""
+    base = os.fspath(root)
+    if "://" in base:
+        for part in parts:
+            base = f"{base.rstrip('/')}/{part}" if part.startswith("/") else posixpath.join(base, part)
+        return base
+    return posixpath.join(base, *parts)
 
 
 @_naming

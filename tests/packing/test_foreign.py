@@ -170,6 +170,37 @@ def test_a_file_that_cannot_be_read_costs_itself(tokenizer_folder: str, tmp_path
     assert np.all([name.endswith(".pkl") for name in find_foreign(str(tmp_path / "in"))])
 
 
+def test_texts_and_lengths_that_cannot_be_cost_their_sample_before_they_are_encoded(
+    tokenizer_folder: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tokenizer = extended(load_tokenizer(tokenizer_folder))
+    whole = [tokenizer.get_vocab()["<s>"], *encode_texts(tokenizer, ["a clock"])[0], tokenizer.eos_token_id]
+    data = [{"image_info": [None], "texts": [text]} for text in ("a clock", "a b " * 200_000)]
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "0_packed.json").write_text(json.dumps({"data": data, "lengths": [len(whole), 3]}))
+    (tmp_path / "in" / "1_packed.json").write_text(json.dumps({"data": data[:1], "lengths": [float("inf")]}))
+    import_packs(str(tmp_path / "in"), str(tmp_path / "out"), tokenizer=tokenizer_folder)
+    (packed,) = PackReader(str(tmp_path / "out"))
+    assert packed.input_ids.tolist() == whole
+    assert "its texts, 800,000 characters, cannot be 3 positions" in caplog.text
+    assert "1_packed.json is not JSON of Open-Qwen2VL's layout" in caplog.text
+
+
+def test_pickles_that_are_gone_are_told(
+    tokenizer_folder: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tokenizer = extended(load_tokenizer(tokenizer_folder))
+    for shard, sequences, told in (("00000", 2, 2), ("00001", 1, 3)):
+        made = theirs(tmp_path / "in" / shard, tokenizer, sequences=sequences)
+        stats = {"len": [sum(one["lengths"]) for one in made] + [9] * (told - sequences)}
+        (tmp_path / "in" / f"{shard}_stats.json").write_text(json.dumps(stats))
+    (tmp_path / "in" / "00002_stats.json").write_text(json.dumps({"len": [1]}))
+    manifest = import_packs(str(tmp_path / "in"), str(tmp_path / "out"), tokenizer=tokenizer_folder)
+    assert manifest["parameters"]["unreadable"] == 3
+    assert "3 files are gone that the _stats.json beside them count: of 00001, 00002" in caplog.text
+    assert len(PackReader(str(tmp_path / "out"))) == 3
+
+
 def test_images_are_named_by_their_first_bytes_and_one_that_cannot_be_read_costs_its_sample(
     tokenizer_folder: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

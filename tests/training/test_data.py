@@ -176,6 +176,22 @@ def test_sequences_that_cannot_be_read_are_left_out_if_asked_for(
     assert (alone.target_tokens, alone.positions, len(alone.images_NCHW)) == (0, 1, 0)
 
 
+@pytest.mark.parametrize("change", ["cut", "empty", "gone", "another"])
+def test_conversations_are_packed_in_the_template_beside_them(
+    pairs: list[Any], make_packs: Callable[..., str], change: str
+) -> None:
+    packs = make_packs([pairs[:2]])
+    path = Path(packs, "tokenizer", "chat_template.jinja")
+    whole = path.read_text()
+    check_whole(PackReader(packs))
+    if change == "gone":
+        path.unlink()
+    else:
+        path.write_text({"cut": whole[:40], "empty": "", "another": f"{whole} "}[change])
+    with pytest.raises(PackError, match=r"tokenizer has (no|another) chat template than .*copy the pack again"):
+        check_whole(PackReader(packs))
+
+
 def test_packs_are_compared_with_their_manifest_before_training(
     pairs: list[Any], make_packs: Callable[..., str], tmp_path: Path
 ) -> None:

@@ -1,5 +1,6 @@
 """Views are folders of shards like any other: listed, read, scored and looked at, with the values of plain pairs."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,14 @@ def test_a_view_is_found_by_its_file(placed: str) -> None:
         assert shards[0].tar == f"{placed}/shards/pages/000000000.tar"
         assert shard_at(f"{placed}/shards/pages.{view}", "000000001") == shards[1]
     assert list_shards(f"{placed}/shards/pages")[0] == Shard(root=f"{placed}/shards/pages", name="000000000")
+
+
+@pytest.mark.parametrize("view", ["images", "paragraphs"])
+def test_a_view_whose_file_is_gone_is_named_and_not_a_tar(placed: str, tmp_path: Path, view: str) -> None:
+    root = str(tmp_path / f"pages.{view}")
+    shutil.copytree(f"{placed}/shards/pages.{view}", root, ignore=shutil.ignore_patterns("view.json"))
+    with pytest.raises(storage.Damaged, match=r"view\.json"):
+        list(read_samples(list_shards(root)[0]))
 
 
 def test_samples_of_each_view(placed: str) -> None:

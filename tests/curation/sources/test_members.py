@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from mmcorpus.curation.sources import members
 from mmcorpus.curation.store.uid import pair_uid
 from tests.curation.sources.conftest import as_tar, pairs, picture, write_tar
 
@@ -150,6 +151,22 @@ def test_img2datasets_formats_give_the_same_samples(tmp_path: Path, indexed: Any
     assert "thumb" not in found.rows[0], "bytes are in no row"
     assert found.report.dropped == {"HTTP Error 404": 1}
     assert found.report.copied == 0
+
+
+def test_a_row_beside_a_tar_that_is_too_long_costs_its_sample(
+    tmp_path: Path, indexed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dictionary has a text once, however many rows do."""
+    monkeypatch.setattr(members, "MAX_TEXT", 1_000)
+    write_tar(tmp_path / "x.tar", as_tar([{**pair, "json": None} for pair in pairs(3)]))
+    keys = [pair["key"] for pair in pairs(3)] + ["gone"]
+    texts = pa.DictionaryArray.from_arrays(pa.array([1, 0, 1, 0], pa.int32()), pa.array(["x" * 2_000, "short"]))
+    pq.write_table(pa.table({"key": keys, "note": texts}), tmp_path / "x.parquet")
+    found = indexed(tmp_path / "x.tar")
+    assert [row["status"] for row in found.rows] == ["success", "failed_to_index", "success", "failed_to_index"]
+    assert [row["note"] for row in found.rows] == ["short", None, "short", None]
+    for row in found.rows[1::2]:
+        assert row["error_message"].startswith("bad_row: in x.parquet: a row of 2,0")
 
 
 def test_a_sample_that_cannot_be_one_costs_itself(tmp_path: Path, indexed: Any) -> None:

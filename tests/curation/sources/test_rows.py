@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mmcorpus.curation.sources import SourceError
+from mmcorpus.curation.sources import SourceError, rows
 from mmcorpus.curation.store.uid import pair_uid
 from tests.curation.sources.conftest import picture
 
@@ -314,3 +314,30 @@ def test_a_row_that_is_no_sample_has_no_images(tmp_path: Path, indexed: Any) -> 
     found = indexed(write(tmp_path / "in" / "a.parquet", table, "parquet"))
     assert [(row["id"], str(row["error_message"])[:11]) for row in found.rows] == [("a", "bad_caption"), ("b", "None")]
     assert "PNG" not in str(found.rows)
+
+
+def test_a_value_that_many_rows_have_and_that_is_too_long_costs_them_before_it_is_made(
+    tmp_path: Path, indexed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "MAX_TEXT", 1_000)
+    codes = pa.array([1, 0, 0, 1], pa.int32())
+    captions = pa.DictionaryArray.from_arrays(codes, pa.array(["x" * 1_001, "a boat"]))
+    table = pa.table({"caption": captions, "jpg": [picture(seed) for seed in range(4)], "note": ["n"] * 4})
+    pq.write_table(table, tmp_path / "x.parquet")
+    found = indexed(tmp_path / "x.parquet").rows
+    assert [row["error_message"] for row in found] == [
+        None, *["bad_row: caption of 1,001 bytes; at most 1,000 are read"] * 2, None,
+    ]  # fmt: skip
+
+
+def test_dates_that_python_does_not_have_cost_no_file(tmp_path: Path, indexed: Any) -> None:
+    table = pa.table({
+        "caption": ["a", "b", "c"], "jpg": [picture(0), picture(1), b"no image"],
+        "taken": pa.array([0, 2**62, 0], pa.timestamp("us")), "day": pa.array([1, 2**31 - 1, 1], pa.date32()),
+        "lasted": pa.array([1, 2**62, 1], pa.duration("s")),
+    })  # fmt: skip
+    pq.write_table(table, tmp_path / "x.parquet")
+    found = indexed(tmp_path / "x.parquet").rows
+    assert [row["status"] for row in found] == ["success", "success", "failed_to_index"]
+    assert [row["taken"] is None for row in found] == [False, True, False]
+    assert [row["day"] is None for row in found] == [False, True, False]

@@ -140,3 +140,36 @@ def test_compressed_json_is_decompressed_a_few_times_whatever_its_shards(
     again = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in before}
     assert {path.name[:9] for path in before if again[path] != before[path]} <= {lost.name, "made_from", "reference"}
     assert {path: data for path, (data, _) in again.items()} == {path: data for path, (data, _) in before.items()}
+
+
+def test_rows_that_name_ever_more_columns_cost_themselves(tmp_path: Path, indexed: Any) -> None:
+    turns = [{"from": "human", "value": "What?"}, {"from": "gpt", "value": "A boat."}]
+    usual = [{"conversations": turns, "id": number, "note": 1} for number in range(3)]
+    wide = {"conversations": turns, "id": "wide"} | {f"k{number}": 1 for number in range(1_001)}
+    many = [{"conversations": turns, "id": f"m{n}"} | {f"k{n}.{m}": n for m in range(400)} for n in range(4)]
+    path = tmp_path / "x.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in (*usual[:2], wide, *many, usual[2])))
+    rows = indexed(path, kind="conversation").rows
+    assert len(rows) == 8
+    errors = [row["error_message"] for row in rows]
+    assert "names 1,002 values" in errors[2]
+    assert [bool(error and "columns are kept" in error) for error in errors] == [False] * 2 + [True] + [False] * 2 + [
+        True, True, False,
+    ]  # fmt: skip
+    assert len(rows[0]) < 1_100
+
+
+def test_a_shard_holds_no_more_text_than_its_rows_warrant(
+    tmp_path: Path, indexed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dictionary of parquet has a text once, however many rows do."""
+    monkeypatch.setattr("mmcorpus.curation.sources.shard.MAX_SHARD", 20_000)
+    texts = pa.DictionaryArray.from_arrays(pa.array([0, 0, 0, 1, 0], pa.int32()), pa.array(["x" * 7_000, "short"]))
+    captions = [f"harbour number {number}" for number in range(5)]
+    table = pa.table({"caption": captions, "jpg": [pair["image"] for pair in pairs(5)], "note": texts})
+    pq.write_table(table, tmp_path / "x.parquet")
+    rows = indexed(tmp_path / "x.parquet", samples_per_shard=10).rows
+    assert [row["status"] for row in rows] == ["success"] * 2 + ["failed_to_index", "success", "failed_to_index"]
+    assert [len(row["note"] or "") for row in rows] == [7_000, 7_000, 0, 5, 0]
+    assert rows[2]["error_message"].startswith("bad_row: 7,")
+    assert len({row["uid"] for row in rows}) == 5

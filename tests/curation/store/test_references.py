@@ -2,7 +2,9 @@
 
 import errno
 import io
+import json
 import os
+import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -231,3 +233,35 @@ def test_a_table_that_was_tampered_with_leads_nowhere(tmp_path: Path) -> None:
     storage.write_json(storage.join(out, references.REFERENCES_FILE), {"roots": "here"})
     with pytest.raises(ValueError, match="is not of mmcorpus"):
         list(read_samples(shard))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"offset": 10**9}, {"size": 10**12}, {"offset": -5}, {"size": -5}, {"offset": 2**63 - 1, "size": 2**63 - 1},
+        {"offset": None, "size": None}, {"file": None}, {"root": None}, {"file_size": None}, {"row": -1, "item": 0},
+        {"root": -1, "file": "own.tar", "size": 2**40}, {"row": 0, "item": None}, {"root": -2}, {"file": "a\0b"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_row_of_the_table_that_cannot_be_is_told_with_the_tables_name(
+    tmp_path: Path, changed: dict[str, Any]
+) -> None:
+    out = made("tar", str(tmp_path / "in"), str(tmp_path / "out"))
+    (shard,) = list_shards(out)
+    table = storage.read_table(shard.images)
+    rows = table.to_pylist()
+    rows[1] |= changed
+    storage.write_table(shard.images, pa.Table.from_pylist(rows, schema=table.schema))
+    with pytest.raises(Moved, match=rf"{re.escape(shard.images)} .*index again"):
+        open_references(shard.root, shard.name).image(1)
+    assert open_references(shard.root, shard.name).image(0)
+    with pytest.raises(Moved, match=re.escape(shard.images)):
+        list(read_samples(shard))
+
+
+@pytest.mark.parametrize("root", ["a\0b", "\ud800"])
+def test_roots_that_are_no_paths_are_told_with_their_file(tmp_path: Path, root: str) -> None:
+    (tmp_path / references.REFERENCES_FILE).write_text(json.dumps({"roots": [root]}))
+    with pytest.raises(ValueError, match=r"references\.json names the folder"):
+        references.read_roots(str(tmp_path))

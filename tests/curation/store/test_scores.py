@@ -97,13 +97,19 @@ def test_scorers_join_by_uid_whatever_the_order(tmp_path: Path) -> None:
     assert load_scores(root, columns=[]).column_names == ["uid"]
 
 
-def test_a_shard_that_one_scorer_lacks_is_null_there_and_never_lost(tmp_path: Path) -> None:
+def test_a_shard_that_one_scorer_lacks_is_null_there_named_and_never_lost(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     root = str(tmp_path)
     write(root, "a", "00000", UIDS[:2], x=[0, 1])
     write(root, "a", "00001", UIDS[2:4], x=[2, 3])
     write(root, "b", "00001", UIDS[2:4], y=[7, 8])
     table = load_scores(root, columns=["b.y"])
     assert table.to_pydict() == {"uid": UIDS[:4], "b.y": [None, None, 7, 8]}
+    assert "of 2 shards 1 have no table of the scorer b, and their samples no score: 00000;" in caplog.text
+    caplog.clear()
+    load_scores(root, columns=["a.x"])
+    assert not caplog.text
 
 
 def test_repeated_uids_stay_apart(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from mmcorpus.curation.store.shards import (
     list_shards,
     read_rows,
     read_samples,
+    warn_of_unfinished,
 )
 
 
@@ -111,6 +112,17 @@ def test_a_shard_without_stats_is_not_there(root: str) -> None:
         storage.write_bytes(storage.join(root, name), b"{}")
     assert list_shards(root) == []
     assert list_shards(storage.join(root, "none")) == []
+
+
+def test_what_is_passed_over_for_want_of_stats_is_named(root: str, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("00000", "00001", "00002"):
+        shard = write(Shard(root=root, name=name), SAMPLES[:1])
+        warn_of_unfinished(root)
+        assert not caplog.text
+    storage.remove(shard.stats)
+    storage.write_bytes(storage.join(root, "00007.tar"), b"")
+    warn_of_unfinished(root)
+    assert "2 shards are passed over, as no NUMBER_stats.json says that they are complete: 00002, 00007;" in caplog.text
 
 
 def test_shards_come_by_name(root: str) -> None:

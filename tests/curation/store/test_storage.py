@@ -278,3 +278,11 @@ def test_what_a_store_says_is_told_of_its_path(
     said = "Internal Server Error" if broken == "answers 500" else "the store broke off: .* 6347 of 12694 bytes"
     with pytest.raises(OSError, match=rf"{said}.*broken://b/l\.parquet"):
         read("broken://b/l.parquet")
+
+
+def test_no_key_of_a_store_is_a_path_of_this_machine() -> None:
+    """A store's listing may have keys that begin with a slash."""
+    assert storage.join("s3://bucket", "/etc/passwd") == "s3://bucket//etc/passwd"
+    assert storage.join("s3://bucket/a/", "/b", "c") == "s3://bucket/a//b/c"
+    assert storage.join("s3://bucket/a/", "b", "c.txt") == "s3://bucket/a/b/c.txt"
+    assert storage.join("/local", "/b") == "/b"
