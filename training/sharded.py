@@ -84,7 +84,7 @@ def _group() -> dist.ProcessGroup:
 
 
 def _carried(work: Callable[Arguments, T]) -> Callable[Arguments, T]:
-    """Its errors can be sent. DCP sends them as they are: where that fails, the others wait, and what it was is lost."""
+    """Its errors can be sent: DCP sends them as they are; where that fails, the others wait, and its words are lost."""
 
     @functools.wraps(work)
     def does(*arguments: Arguments.args, **named: Arguments.kwargs) -> T:

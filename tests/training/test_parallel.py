@@ -1,7 +1,7 @@
 """Two processes train as one does (invariant 7); sharding changes nothing."""
 
-import pickle
 import os
+import pickle
 import signal
 import subprocess
 import threading
