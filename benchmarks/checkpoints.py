@@ -24,10 +24,10 @@ from benchmarks.common import show, write_result
 from mmcorpus.curation.store import storage
 from mmcorpus.training import checkpoint
 from mmcorpus.training.config import ModelConfig, PackCompute, RandomLanguage, RandomVision
-from mmcorpus.training.exchange.tensors import Loaded
 from mmcorpus.training.model import build_model
 from mmcorpus.training.optim import OptimizerConfig
 from mmcorpus.training.parallel import World, parallelize
+from mmcorpus.training.tensors import Loaded
 
 
 def anonymous() -> int:

@@ -1,4 +1,4 @@
-"""What decoding an image file may cost, known from its headers before a decoder sees it.
+"""Limits on what decoding an image file may cost, checked from its headers before a decoder sees it.
 
 Pixels alone do not bound the work: a progressive JPEG is gone over once per scan, at 40 bytes a scan; a TIFF or EXIF
 directory may say that a tag has millions of values; JPEG 2000 walks every layer of every resolution of every tile,

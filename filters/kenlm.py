@@ -92,7 +92,7 @@ def normalize(line: str) -> str:
 
 
 def _path(file: str) -> str:
-    """The file as a path: what looks like a Hugging Face id is a relative one here."""
+    """The path of the file; a name that looks like a Hugging Face id is taken as a relative path."""
     return f"./{file}" if is_hub_id(file) else file
 
 

@@ -98,8 +98,13 @@ class Scorer(ABC):
         """The parameters as JSON-able values."""
         return dataclasses.asdict(self)
 
+    def kind(self) -> str:
+        """The name of its class where it is called otherwise; else empty, as its name then tells what it is."""
+        own = type(self).name
+        return own if own != self.name else ""
+
     def fingerprint(self) -> str:
-        """16 hex digits of name, version, model and parameters: equal fingerprints mean equal scores."""
+        """16 hex digits of name, class, version, model and parameters: equal fingerprints mean equal scores."""
         return fingerprint_of(self, self.parameters())
 
 
@@ -110,5 +115,6 @@ def fingerprint_of(scorer: Scorer, parameters: Mapping[str, Any]) -> str:
         "version": scorer.version,
         "model": scorer.model(),
         "parameters": masked(parameters),
+        **({"kind": kind} if (kind := scorer.kind()) else {}),
     }
     return hashlib.blake2b(json.dumps(identity, sort_keys=True).encode(), digest_size=8).hexdigest()

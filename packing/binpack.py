@@ -27,7 +27,7 @@ IntArray = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class Bins:
-    """Which bin each item went into, and where in it."""
+    """The bin of each item, and its place in the bin."""
 
     bin: IntArray
     """Per item, its bin's number in opening order; shape (items,)."""
@@ -63,7 +63,7 @@ class Bins:
 
 @dataclass(frozen=True, kw_only=True)
 class Limit:
-    """What bins limit besides length."""
+    """A limit of bins besides length."""
 
     name: str
     """Of what is counted, e.g. `images`."""

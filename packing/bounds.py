@@ -1,4 +1,4 @@
-"""How good a packing is: against the fewest bins that any packing needs, and by how well it mixes.
+"""Measures of a packing: the fewest bins that any packing needs, and how well sequences mix lengths.
 
 The volume bound is the sum of all sizes over the capacity. L2 (Martello and Toth 1990, "Lower bounds and reduction
 procedures for the bin packing problem") sees large items too: with a in 0 .. capacity / 2, items larger than half a

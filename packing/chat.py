@@ -49,7 +49,7 @@ class Said:
     """Whether the template takes the white space off its beginning, and off its end."""
 
     def of(self, text: str) -> str:
-        """What the template writes for a turn's text."""
+        """A turn's text as the template writes it."""
         text = text.lstrip() if self.strip[0] else text
         return text.rstrip() if self.strip[1] else text
 

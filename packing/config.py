@@ -1,4 +1,4 @@
-"""How samples are put into sequences: the limits of a sequence, what becomes of samples that are too long, mixtures."""
+"""Settings of packing: the limits of a sequence, what becomes of samples that are too long, mixtures."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ ChatTemplateName = Literal["chatml", "tokenizer"]
 
 @dataclass(frozen=True, kw_only=True)
 class PlanConfig:
-    """How samples are put into sequences."""
+    """Settings by which samples are put into sequences."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 

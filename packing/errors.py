@@ -1,4 +1,4 @@
-"""What is raised of packs that cannot be read."""
+"""Errors of packs that cannot be read."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""What packing reads of the input shards: texts and nodes from their parquet, images from their tar."""
+"""Reading input shards for packing: texts and nodes from their parquet, images from their tar."""
 
 import contextlib
 import functools

@@ -1,4 +1,4 @@
-"""How long a sample is: the only place where an image's placeholder becomes positions (invariant 5)."""
+"""Lengths of samples: the only place where an image's placeholder becomes positions (invariant 5)."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -27,7 +27,7 @@ def expanded_length(token_count: Any, image_count: Any, tokens_per_image: int) -
 def expanded_offsets(
     input_ids: npt.NDArray[np.integer], tokens_per_image: Each, *, per_text_token: int = 1
 ) -> npt.NDArray[np.int64]:
-    """Where each input id begins once images are expanded; shape (n + 1,), the last entry is the expanded length.
+    """The position of each input id once images are expanded; shape (n + 1,), the last entry is the expanded length.
 
     With 3 tokens an image, ids `[-200, 7, -200, 8]` begin at `[0, 3, 4, 7, 8]`. With 0 for tokens of text it counts
     what images alone have, such as crops.

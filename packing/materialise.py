@@ -40,7 +40,7 @@ _SHARD_FILE = re.compile(r"(\d{5,12})(\.tar|\.index\.parquet)\Z")
 
 @dataclass(frozen=True, kw_only=True)
 class PackConfig:
-    """How packs are stored."""
+    """Settings of how packs are stored."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
@@ -61,7 +61,7 @@ class PackConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PackReport:
-    """What a pack holds."""
+    """The counts of a pack."""
 
     counts: dict[str, int]
     """sequences, samples, images, tokens (input ids), positions (expanded)."""

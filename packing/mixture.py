@@ -53,7 +53,7 @@ class MixGroup:
 
 @dataclass(kw_only=True)
 class Amount:
-    """What there is of a source, its selection's counts counted."""
+    """The size of a source's selection, repeats counted."""
 
     samples: int = 0
     """Parts of documents, renderings and copies each for one."""
@@ -68,7 +68,7 @@ class Amount:
             setattr(self, name, getattr(self, name) + int((counts * own).sum()))
 
     def by(self, unit: MixBy, limits: Mapping[str, int | None]) -> float:
-        """How much that is in a unit."""
+        """The amount in this unit."""
         if unit == "sequences":
             return max(getattr(self, name) / most for name, most in limits.items() if most)
         return float(getattr(self, unit))
@@ -89,7 +89,7 @@ def factors(
 
 
 def over_cap(multiplied: Mapping[str, float], most: float) -> str:
-    """What to say of the sources whose samples would be used more often than `most` times; empty if none would."""
+    """A message that names the sources whose samples would be used more than `most` times; empty if there are none."""
     over = [f"{name} {factor:.3g}" for name, factor in multiplied.items() if factor > most * (1 + 1e-9)]
     if not over:
         return ""

@@ -66,7 +66,7 @@ class PlanSource:
 
 @dataclass(frozen=True, kw_only=True)
 class PlanReport:
-    """What a plan holds."""
+    """The counts of a plan."""
 
     sequences: int
     samples: int

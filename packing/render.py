@@ -37,7 +37,7 @@ PROMPTS: Final[Mapping[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class RenderConfig:
-    """How annotations become turns."""
+    """Settings by which annotations become turns."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 

@@ -1,4 +1,4 @@
-"""What becomes of a row: tokens that fit a sequence, or the rule that keeps it out. Planner and packer share it.
+"""From a row to tokens that fit a sequence, or to the rule that keeps it out. Planner and packer share it.
 
 A row is first encoded (`encode_rows`), which takes a tokenizer and does not depend on how long a sequence is, and then
 fitted (`fit_encoded`), which is arithmetic.

@@ -1,4 +1,4 @@
-"""What a sample is as tokens: input ids and the spans that carry loss, of a pair here; and what all kinds share.
+"""Tokens of a sample: input ids and the spans that carry loss, here of a pair; and what all kinds share.
 
 A pair is `[-200, "\\n", caption…, eos]`, with loss on caption and eos; one with several captions goes on with the
 others, each with its eos, none of which sees another (Molmo, arXiv 2409.17146 §3). Text from the web never becomes a

@@ -94,15 +94,15 @@ class SourceVerdicts:
         return undecided
 
     def seen(self) -> tuple[float, int]:
-        """How often the selected samples that fit are packed, on average, those that are left out counted; and the most
-        times that one of them is."""
+        """The mean and the largest number of times that a selected sample which fits is packed; what a mixture leaves
+        out counts as zero times."""
         fit = self._state == _KEPT
         copies = self.copies[fit]
         left_out = int((self._state == self._rules.index(LEFT_OUT)).sum()) if LEFT_OUT in self._rules else 0
         return float(copies.sum() / max(1, len(copies) + left_out)), int(copies.max(initial=0))
 
     def copies_of(self, uids: npt.NDArray[np.bytes_]) -> list[int]:
-        """How often each of these selected uids is to be packed."""
+        """The number of times that each of these selected uids is to be packed."""
         copies: list[int] = self.copies[self._places(uids)].tolist()
         return copies
 

@@ -74,7 +74,7 @@ exports = typer.Typer(
     name="export",
     no_args_is_help=True,
     rich_markup_mode="markdown",
-    help="Samples, documents or packs for other programs, a layout a command, whose help says what it loses.",
+    help="Write samples, documents or packs for other programs: one command per layout; its help says what is lost.",
 )
 for layout in export.KINDS:
     exports.command(layout.__name__)(common.guarded(layout))

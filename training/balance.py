@@ -21,7 +21,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """What a unit of each cost in a pack's index is worth, in FLOPs of a training step, forward and backward."""
+    """FLOPs of a training step, forward and backward, for a unit of each cost in a pack's index."""
 
     position: float
     """A position in the decoder's blocks."""

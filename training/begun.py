@@ -1,4 +1,4 @@
-"""What a run was begun from: the settings of a new model, or the checkpoint whose weights it goes on from.
+"""The start of a run: the settings of a new model, or the checkpoint whose weights it goes on from.
 
 Each of the run's checkpoints keeps it, since a folder holds one run: it is not gone on with as another.
 """

@@ -1,4 +1,4 @@
-"""What a run shows on its own data before its first step: that it computes what it should.
+"""The check that a run makes on its own data before its first step: that it computes what it should.
 
 The decoder is transformers': a few tokens have the logits that its own forward pass gives. Packed is alone: the samples
 of some of its sequences have, packed as they are, the losses that each has by itself, in the mean over target tokens.
@@ -17,6 +17,7 @@ import torch
 
 from mmcorpus.curation.store import storage
 from mmcorpus.packing.sequence import PackedSequence
+from mmcorpus.training.attention import Attention
 from mmcorpus.training.batch import PackedBatch, collate, expand
 from mmcorpus.training.data import PackLoader
 from mmcorpus.training.decoder import check_layers
@@ -29,7 +30,7 @@ the precision that is computed in. No single sample is judged: an answer of one 
 on the default model, untrained and trained: 0.0002 in bf16, and 0.12 to 0.15 with a mask that lets samples see each
 other, in both precisions."""
 _PROBE: Final = 8
-"""Tokens of the text on which a decoder is compared with transformers' forward pass."""
+"""Tokens, in the mean, of the two texts on which a decoder is compared with transformers' forward pass."""
 _WINDOW: Final = 3
 """The sliding window that it has meanwhile, if it has one."""
 _SAME: Final = 1e-3
@@ -41,28 +42,42 @@ class CertificateError(RuntimeError):
 
 
 @torch.no_grad()
-def check_decoder(model: VisionLanguageModel, length: int) -> None:
-    """Raise ValueError unless the language model's logits are those of transformers' own forward pass.
+def check_decoder(model: VisionLanguageModel, length: int, attention: Attention = "sdpa") -> None:
+    """Raise ValueError unless the language model's logits of packed texts are those that transformers' own forward pass
+    has for each.
 
     A few tokens through both, before the model is moved or sharded. `length`: the longest sequence of the run; if the
     decoder's sliding window is shorter, it is compared as well, with a window that is shorter than the few tokens.
+    `attention`: the run's kernel, of which varlen is asked itself, and sdpa's mask in the place of flex's, which has
+    the same rule.
     """
     config = model.decoder.config
     check_layers(config)
-    training, window = model.training, getattr(config, "sliding_window", None)
-    ids = np.arange(_PROBE) + min(100, config.vocab_size - _PROBE)
-    text = expand(ids, [_PROBE], [_PROBE], [()], np.zeros((0, 3, 1, 1), np.uint8), [], 1)
+    training, window, before = model.training, getattr(config, "sliding_window", None), model.attention
+    isolated = model.isolated
+    ids = np.arange(2 * _PROBE) + min(100, config.vocab_size - 2 * _PROBE)
+    texts = np.split(ids, [_PROBE + 2])  # of unlike lengths
+    lengths = [len(text) for text in texts]
+    packed = expand(ids, lengths, lengths, [(), ()], np.zeros((0, 3, 1, 1), np.uint8), [], 1)
     model.eval()
     try:
         if window is not None and window < length + 8:  # batches are padded to a multiple
             config.sliding_window = _WINDOW
-        batch = collate([text], multiple=1)
+        model.set_attention(isolated=True, implementation="sdpa")
+        theirs = torch.cat([model.language(torch.from_numpy(text)[None], use_cache=False).logits[0] for text in texts])
+        model.set_attention(isolated=True, implementation="varlen" if attention == "varlen" else "sdpa")
+        batch = collate([packed], multiple=1)
         words_BLD = model.language.get_input_embeddings()(batch.input_ids_BL)
-        ours = model.head.logits(model.decoded(words_BLD, batch)).float()
-        theirs = model.language(input_ids=batch.input_ids_BL, use_cache=False).logits.float()
+        ours = model.head.logits(model.decoded(words_BLD, batch))[0]
+    except (RuntimeError, ValueError, TypeError, AttributeError) as error:  # whatever its code makes of our masks
+        raise ValueError(
+            f"the language model ({config.model_type}) cannot be run on packed samples with compute.attention "
+            f"{attention} ({error}); take another decoder" + ("" if attention == "sdpa" else ", or sdpa")
+        ) from error
     finally:
         if window is not None:
             config.sliding_window = window
+        model.set_attention(isolated=isolated, implementation=before)
         model.train(training)
     if not torch.isfinite(theirs).all():
         return  # broken weights are the loop's affair, which names whose loss is not finite

@@ -2,7 +2,7 @@
 
 `checkpoints/step-00000100/` holds `optimizer.safetensors` (AdamW's moments by parameter name), `rng.safetensors`
 (generators' states), `state.json` (step, counts, configs) and the model as its task keeps it: for a vision-language
-model `model.safetensors` (every parameter, fp32), `tokenizer/`, and the encoder's and decoder's own Hugging Face
+model `model.safetensors` (all that is kept, fp32), `tokenizer/`, and the encoder's and decoder's own Hugging Face
 configs. There is no pickle in it. Of a model that FSDP shards, each process writes its part of model and optimiser, as
 `model-00001-of-00002.safetensors` (`sharded.py`, by DCP); all else is written by the first process, as one file, whose
 bytes are the same from run to run. `open_tensors` reads either, whatever the number of processes now. A folder appears
@@ -26,10 +26,10 @@ import torch
 from mmcorpus.curation.store import storage
 from mmcorpus.packing.chat import CHATML
 from mmcorpus.training.config import TrainingConfig, model_config_from_dict
-from mmcorpus.training.exchange.tensors import Loaded, Tensors, planned, read_file, read_shards, write_file
 from mmcorpus.training.folder import STATE, new_folder, remove_folder, shard_name
 from mmcorpus.training.model import VisionLanguageModel, build_model
 from mmcorpus.training.settings import Settings
+from mmcorpus.training.tensors import Loaded, Tensors, planned, read_file, read_shards, write_file
 from mmcorpus.training.vision import empty_vision
 
 if TYPE_CHECKING:
@@ -345,8 +345,8 @@ def load_model(path: str) -> tuple[VisionLanguageModel, "PreTrainedTokenizerFast
 
 
 def load_weights(model: VisionLanguageModel, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Copy a checkpoint's parameters into a model; raises ValueError naming what does not fit."""
-    parameters = dict(model.named_parameters())
+    """Copy a checkpoint's tensors into a model; raises ValueError naming what does not fit."""
+    parameters = model.kept()
     wrong = sorted(parameters.keys() ^ tensors.keys())
     with torch.no_grad():
         for name in sorted(parameters.keys() & tensors.keys()):

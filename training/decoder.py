@@ -1,4 +1,4 @@
-"""What decoders of transformers do beyond a plain one: scaled or capped logits, layers with a sliding window.
+"""Features of transformers' decoders beyond a plain one: scaled or capped logits, layers with a sliding window.
 
 All of it is told by their configs, under the same names in every architecture that has it; `certificate.check_decoder`
 compares the outcome with transformers' own forward pass before a run, so that what is not known here is refused.

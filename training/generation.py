@@ -29,7 +29,7 @@ Picture = Image.Image | bytes | str
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Prompt:
-    """What is said before the answer."""
+    """The prompt of an answer: text and images."""
 
     turns: tuple[tuple[str, str], ...]
     """(role, text), roles being `system`, `user` and `assistant`; the last is a user's. `<image>` marks in users' texts

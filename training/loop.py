@@ -21,7 +21,6 @@ from mmcorpus.curation.engine.progress import Progress
 from mmcorpus.curation.store import storage
 from mmcorpus.training import checkpoint
 from mmcorpus.training.config import TrainingConfig
-from mmcorpus.training.exchange.tensors import Loaded
 from mmcorpus.training.folder import STATE
 from mmcorpus.training.metrics import MetricsLog
 from mmcorpus.training.optim import gradient_norm, scale_and_clip
@@ -29,6 +28,7 @@ from mmcorpus.training.parallel import World
 from mmcorpus.training.signals import Interrupts, TrainingInterrupted, deferred_interrupts
 from mmcorpus.training.sinks import Sinks
 from mmcorpus.training.speed import memory_gigabytes
+from mmcorpus.training.tensors import Loaded
 
 _log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ class Task(Protocol[Batch]):
     overlapped: bool = False  # whether gradients have been reduced over the devices when the backward pass is over
 
     def micro_batch(self, *, last: bool) -> contextlib.AbstractContextManager[None]:
-        """Entered for the forward and backward pass of a micro-batch; does nothing unless a task overrides it."""
+        """A context for the forward and backward pass of a micro-batch; does nothing unless a task overrides it."""
         return contextlib.nullcontext()
 
     def suspects(self) -> list[str]:

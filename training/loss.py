@@ -26,7 +26,7 @@ CHUNK = 2048
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Head:
-    """What makes logits of hidden states."""
+    """The LM head: makes logits of hidden states."""
 
     weight_VD: torch.Tensor
     bias_V: torch.Tensor | None = None

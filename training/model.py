@@ -80,10 +80,6 @@ class VisionLanguageModel(nn.Module):
         self.projector.set_layout(layout)
         self.config = dataclasses.replace(self.config, layout=layout)
 
-    def set_tokens_per_image(self, tokens: int) -> None:
-        """Pool a square image to so many tokens from now on; raises ValueError as `set_layout`."""
-        self.set_layout(tokens)
-
     def _check_layout(self, layout: PerImage) -> None:
         vision = self.vision
         if isinstance(layout, int):
@@ -110,6 +106,13 @@ class VisionLanguageModel(nn.Module):
         for name, parameter in self.named_parameters():
             parameter.requires_grad_(name in trained)
         self.train_vision = any(parameter.requires_grad for parameter in self.vision.parameters())
+
+    def kept(self) -> dict[str, torch.Tensor]:
+        """What a checkpoint keeps, by name: every parameter, tied ones once, and the buffers that some decoders are
+        loaded with beside them (Gemma 4's layer scalars, the biases of DeepSeek's router)."""
+        parameters = {name for name, _ in self.named_parameters(remove_duplicate=False)}
+        buffers = {name: value for name, value in self.state_dict().items() if name not in parameters}
+        return {**dict(self.named_parameters()), **buffers}
 
     def encode_images(self, images_NCHW: torch.Tensor) -> torch.Tensor:
         """Square images, uint8 N×3×H×H → N×T×D."""

@@ -1,4 +1,4 @@
-"""How processes that train together find each other.
+"""Rendezvous of processes that train together.
 
 Those of one machine that `launch.py` starts meet in a file of its private folder and talk over the loopback interface:
 nobody else can join them, and no port is open to other machines. Those that torchrun starts meet as it says.

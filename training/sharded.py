@@ -3,7 +3,7 @@
 Of weights on a GPU a process has one tensor at a time in the host's memory; in the background (`async_save`) it first
 copies its part there, and training goes on while that is written. DCP plans who writes what, carries errors to every
 process, and calls `finish` in the first once all have written: there the folder is committed. The files are safetensors
-with the place of each part in them (`exchange/tensors.py`), so any number of processes reads them, as DCP's own
+with the place of each part in them (`tensors.py`), so any number of processes reads them, as DCP's own
 HuggingFaceStorageReader does; its writer is not used, since it makes up each file in memory, twice, and its bytes
 differ from time to time.
 """
@@ -24,8 +24,8 @@ from torch.futures import Future
 
 from mmcorpus.curation.store import storage
 from mmcorpus.training.errors import carriable
-from mmcorpus.training.exchange.tensors import Planned, in_order, write_file
 from mmcorpus.training.folder import abandon, clear, commit, part_of_folder, shard_name
+from mmcorpus.training.tensors import Planned, in_order, write_file
 
 Arguments = ParamSpec("Arguments")
 T = TypeVar("T")

@@ -1,4 +1,4 @@
-"""Where metrics go beside metrics.jsonl: the terminal, TensorBoard, Weights & Biases; each imported when it is used."""
+"""Sinks for metrics beside metrics.jsonl: the terminal, TensorBoard, Weights & Biases; each imported when used."""
 
 import secrets
 import sys

@@ -22,8 +22,8 @@ import torch
 from mmcorpus.curation.engine.made_from import digest, file_digest
 from mmcorpus.curation.store import storage
 from mmcorpus.training.checkpoint import open_tensors, read_state, resolve_checkpoint
-from mmcorpus.training.exchange.tensors import Planned, Read, Tensors, in_order, write_file
 from mmcorpus.training.folder import STATE, new_folder
+from mmcorpus.training.tensors import Planned, Read, Tensors, in_order, write_file
 
 Method = Literal["average", "maximum", "greedy"]
 Score = Callable[[str], float]

@@ -1,4 +1,4 @@
-"""How well the hardware is used: FLOPs of a batch, useful and padded, against what the device gives at best.
+"""Model FLOPs utilisation (MFU): FLOPs of a batch, useful and padded, against the device's peak.
 
 Useful work is that of positions that are not padding, of attention within samples, of the LM head at target tokens, and
 of encoding every crop (twice forward where the encoder is frozen, three times as much where it is trained). Padded work

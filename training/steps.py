@@ -1,4 +1,4 @@
-"""Which sequences a step takes, where a batch is so many samples or target tokens.
+"""The sequences of each step, where a batch is so many samples or target tokens.
 
 The stream of all epochs' permutations is measured in that unit and cut into shares of the batch's size; a sequence
 belongs to the step in whose share it begins. So every step has its size in the mean, without drift, and is a function

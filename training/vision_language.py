@@ -106,7 +106,8 @@ def train(
                     check_whole(read)
                 _check_annotations(stage, read)
         if resumed is None:
-            check_decoder(net, max(read.manifest["context_length"] for read in (reader, heldout) if read is not None))
+            longest = max(read.manifest["context_length"] for read in (reader, heldout) if read is not None)
+            check_decoder(net, longest, stage.compute.attention)
         task = PackTask(stage, reader, heldout, data, net, tokenizer, world, begun)
         if stage.certify and resumed is None:
             report = task.certified()
@@ -335,7 +336,7 @@ class PackTask(Task[PackedBatch]):
         return {name: loss, **_named(f"{name}_by_source", by_source), **_named(f"{name}_by_tag", by_tag)}
 
     def weights(self) -> dict[str, torch.Tensor]:
-        return dict(self.model.named_parameters())  # tied ones once
+        return self.model.kept()
 
     def save_model(self, folder: str, weights: Mapping[str, torch.Tensor] | None) -> None:
         checkpoint.save_model(folder, self.model, self.tokenizer, weights)

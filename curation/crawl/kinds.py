@@ -1,4 +1,4 @@
-"""What kind of file an input is, by its first bytes rather than by its name."""
+"""Kinds of input files, told by their first bytes rather than by their names."""
 
 import contextlib
 import io

@@ -1,4 +1,4 @@
-"""Where a picture lies within another that it was cut from: a change of scale and place, from coarse to fine."""
+"""Alignment of a picture with another that it was cut from: scale and offset, from coarse to fine."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Final

@@ -2,7 +2,7 @@
 
 Candidates share the bits of one of several tables (`filters/hamming.py`), so no image is compared with all others; a
 finer fingerprint and the shape sort most of them out. What is left is aligned and compared block by block
-(`same_picture`), from the files in the shards: a fingerprint cannot hold a digit. Measured on planted copies and on
+(`same_picture.py`), from the files in the shards: a fingerprint cannot hold a digit. Measured on planted copies and on
 pictures that differ in a part by `benchmarks/near_images`.
 """
 

@@ -1,4 +1,4 @@
-"""What a deduplication method is: it says which samples are duplicates, and nothing of files, workers or clusters.
+"""The interface of a deduplication method: it says which samples are duplicates, and nothing of files or workers.
 
 One driver (`curation/dedup/run.py`) finds the duplicates for every method:
 
@@ -27,7 +27,7 @@ Learned = Mapping[str, npt.NDArray[Any]]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Keys:
-    """What the rows of one shard are found by. N rows, T tables."""
+    """Keys by which the rows of one shard are found. N rows, T tables."""
 
     keys: Hashes
     """[N, T]. Two rows are candidates if they agree in a column of this array; columns are not compared with each

@@ -32,7 +32,7 @@ _UNIT: Final = 16_000.0
 
 
 def _signs() -> npt.NDArray[np.float64]:
-    """Of each projection [48, tables * bits], 1 and -1 by chance, the same on every machine."""
+    """Random signs, 1 or -1, of each projection [48, tables * bits]; the same on every machine."""
     count = 3 * _SIDE * _SIDE * TABLES * _BITS
     chance = np.frombuffer(hashlib.shake_256(b"thumbnails").digest(count // 8), np.uint8)
     signs = np.unpackbits(chance).astype(np.float64) * 2 - 1

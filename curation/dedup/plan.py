@@ -1,4 +1,4 @@
-"""What a deduplication runs over: shards in a fixed order, so that every sample has a number, and where files lie."""
+"""The inputs of a deduplication: shards in a fixed order, so that every sample has a number, and where files lie."""
 
 import itertools
 from collections.abc import Sequence
@@ -132,7 +132,7 @@ def sweep(work: str, prefix: str, kept: str) -> None:
 
 
 def identity_of(method: Method) -> list[Any]:
-    """What decides a method's answers."""
+    """Everything that decides a method's answers."""
     return [type(method).__name__, method.version, method.parameters()]
 
 

@@ -1,4 +1,4 @@
-"""How many of the similar texts the bands find, measured: every pair compared, beside what the S-curve promises."""
+"""Recall of MinHash's bands, measured by comparing every pair, beside what the S-curve promises."""
 
 from dataclasses import dataclass
 from typing import Any, Final

@@ -56,7 +56,7 @@ LOCAL_ROWS: Final = 20_000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DedupReport:
-    """What was found; a resumed run reports what an undisturbed one does."""
+    """The counts of a pass; a resumed run reports the same as an uninterrupted one."""
 
     samples: int
     unknown: int

@@ -1,4 +1,4 @@
-"""Whether two files show one picture: aligned, their tones matched, compared block by block where a digit is seen.
+"""Decides whether two files show one picture: aligned, tones matched, compared in blocks small enough to see a digit.
 
 A copy may be encoded anew, resized, cropped, brighter, of more contrast, of another gamma or saturation. All of that
 changes a picture everywhere alike; what differs in a part alone – a digit, a lamp, a clock's hand – is another picture.
@@ -61,14 +61,9 @@ class Picture:
         return cls(pixels)
 
 
-def same_picture(first: Picture, second: Picture) -> bool:
-    """Whether one is a copy of the other. Symmetric."""
-    return difference(first, second) <= 1
-
-
 def difference(first: Picture, second: Picture) -> float:
-    """How much the worst block differs, as a multiple of what copying explains; 0 for equal pixels, inf where the two
-    cannot be aligned."""
+    """The difference of the worst block, as a multiple of what copying explains: at most 1 between copies. Symmetric;
+    0 for equal pixels, inf where the two cannot be aligned."""
     if np.array_equal(first.pixels, second.pixels):
         return 0.0
     # The smaller one first; of one size, by what they hold, so that the order in which they are given decides nothing.

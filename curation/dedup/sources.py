@@ -1,4 +1,4 @@
-"""Where a deduplication's samples come from: the columns of a shard's rows, from its parquet, scores and embeddings."""
+"""A deduplication's sources: the columns of a shard's rows, from its parquet, scores and embeddings."""
 
 import hashlib
 import json

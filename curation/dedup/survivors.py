@@ -57,7 +57,7 @@ def columns_read(*expressions: str | None) -> tuple[str, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Settle:
-    """Which of each cluster survives."""
+    """Chooses the survivor of each cluster."""
 
     plan: Plan
     folder: str

@@ -36,7 +36,7 @@ _ALONE: Final = (
 
 @dataclass(frozen=True, kw_only=True)
 class Shingles:
-    """How a text becomes a set of shingles.
+    """Settings by which a text becomes a set of shingles.
 
     Words are what white space separates; in scripts written without spaces (Chinese, Japanese, Thai, Lao, Khmer,
     Burmese) each character is a word. A text of fewer words or characters than `size` is one shingle, itself, so that

@@ -1,4 +1,4 @@
-"""How the tones of a copy follow from its original's: one curve and one saturation for the whole picture."""
+"""A tone curve from an original to its copy: one curve and one saturation for the whole picture."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -27,7 +27,7 @@ _LUMA: Final = np.array([0.299, 0.587, 0.114], np.float32)
 
 @dataclass(frozen=True, slots=True)
 class Tones:
-    """How a copy's tones follow from its original's."""
+    """The change of tones from an original to its copy."""
 
     gamma: float = 1.0
     offset: float = 0.0

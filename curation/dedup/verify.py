@@ -141,7 +141,7 @@ class Verify:
         return self.plan.compared(unit).take(positions)
 
     def compare(self, number: int) -> dict[str, int]:
-        """Which candidates are duplicates."""
+        """Compare candidates, and keep those that are duplicates; returns counts."""
         wanted = numpy_of(read_parts(self._path("wanted", number))["row"])
         brought = (self._part(self._path("values", span), number) for span in range(len(self.plan.spans)))
         tables = [table for table in brought if table.num_rows]

@@ -158,7 +158,7 @@ def _reading(path: str) -> Iterator[IO[bytes]]:
 
 
 def inspect(path: str, url_col: str) -> ListFile:
-    """What a list file is. Raises ListError for what is no list."""
+    """Identify a list file: its format, delimiter and columns. Raises ListError for what is no list."""
     named = _format_or_none(path) or ""
     with _reading(path) as file:
         raw = file.read(HEAD)

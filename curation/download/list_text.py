@@ -197,7 +197,7 @@ def _not_utf8(line: str) -> str:
 
 
 def fields(line: str, delimiter: str) -> list[str]:
-    """What is between the delimiters of one line, such as a header, quoted or not."""
+    """The fields of one line, such as a header, quoted or not."""
     csv.field_size_limit(2 * MAX_LINE)
     try:
         return next(csv.reader([line], delimiter=delimiter), [])

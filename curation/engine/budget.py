@@ -11,7 +11,7 @@ DIED: Final = "worker_died: twice"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SampleBudget:
-    """How much one sample – a page, an image, a row that a scorer judges – may cost before it is set aside.
+    """Limits on the cost of one sample – a page, an image, a row that a scorer judges – before it is set aside.
 
     What is set aside has a reason instead of a result (`cpu_limit`, `time_limit`, `memory_limit`, `worker_died`), and
     its shard is finished without it. The budget is far above what any sane sample takes: it decides nothing else.

@@ -1,4 +1,4 @@
-"""What stages committed, kept in their manifests, also where one writes into, or cannot read, what another made."""
+"""Manifests of what stages committed, also where one stage writes into another's folder or cannot read its files."""
 
 import contextlib
 import dataclasses

@@ -58,7 +58,7 @@ class DeadlyStep(RuntimeError):
 def guarded(
     step: str, sample: str, work: Callable[Arguments, Made], *args: Arguments.args, **options: Arguments.kwargs
 ) -> Made:
-    """What `work` makes of one sample, within its budget where this process is a guarded worker.
+    """Run `work` on one sample, within the sample's budget where this process is a guarded worker.
 
     Args:
         step, sample: names, the sample's unique in its item. With other code or parameters a step needs another name.
@@ -72,7 +72,8 @@ def guarded(
 def guarded_batch(
     step: str, samples: Sequence[str], judge: Callable[[Sequence[int], dict[int, str]], Made]
 ) -> Made | list[Made]:
-    """What `judge` makes of some samples together, or, where they cannot be judged together, of each.
+    """Run `judge` on some samples together, or on each alone where together they went over their budget or killed the
+    worker.
 
     Args:
         judge: given the rows to be judged together, and of those that are set aside the reasons, by row. It is not

@@ -13,7 +13,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ran:
-    """What became of the items of a stage."""
+    """The outcome of a stage's items."""
 
     resumed: int
     """Items that were committed before."""

@@ -1,4 +1,4 @@
-"""What output is made from – config, version of the code, contents of the inputs – as a digest, and changes in words.
+"""The origin of an output – config, code version, contents of the inputs – as a digest, and changes in words.
 
 Equal `MadeFrom`, equal bytes: by it a stage knows whether what it finds is its own, and the runner whether a stage is
 up to date.
@@ -124,7 +124,7 @@ class MadeFrom:
         return {"config": plain(self.config), "version": self.version, "inputs": dict(self.inputs)}
 
     def changes_from(self, before: "MadeFrom") -> str:
-        """What differs from an earlier one, in words; of many changes of the config the first three."""
+        """The differences from an earlier one, in words; of many changes of the config the first three."""
         changes = differences(before.config, plain(self.config))
         if changes:
             return "; ".join(changes[:3] + ([f"{len(changes) - 3} more"] if len(changes) > 3 else []))
@@ -146,7 +146,7 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def differences(before: Any, after: Any) -> list[str]:
-    """What changed between two configs: `keep changed from 'a' to 'b'`, `same_image added`, `url removed`."""
+    """The changes between two configs: `keep changed from 'a' to 'b'`, `same_image added`, `url removed`."""
     found = []
     if isinstance(before, Mapping) and isinstance(after, Mapping):  # what is new or gone as a whole is said once
         found += [f"{key} added" for key in sorted(after.keys() - before.keys()) if isinstance(after[key], Mapping)]

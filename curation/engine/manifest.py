@@ -54,7 +54,7 @@ class Finding:
 
 
 def manifest_path(root: str, stage: str) -> str:
-    """Where a stage's manifest lies."""
+    """The path of a stage's manifest."""
     return storage.join(root, FOLDER, f"{stage.replace('/', '-')}.jsonl")
 
 
@@ -153,7 +153,7 @@ def compare(
     hashed: Sequence[str] | None = None,
     scratch: Sequence[str] = (),
 ) -> Iterator[Finding]:
-    """How a stage's outputs differ from its manifest: what is missing, has another size or other bytes, or is foreign.
+    """Compare a stage's outputs with its manifest: what is missing, has another size or other bytes, or is foreign.
 
     Args:
         hashed: the paths that are read and hashed; None for all. Of the others the size alone is seen.

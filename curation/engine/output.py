@@ -14,8 +14,9 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from mmcorpus.curation.engine.made_from import MadeFrom
+from mmcorpus.curation.engine.made_from import MadeFrom, digest, plain
 from mmcorpus.curation.store import storage
+from mmcorpus.curation.store.references import REFERENCES_FILE
 from mmcorpus.curation.store.shards import list_shards
 
 RECORD: Final = "made_from.json"
@@ -162,6 +163,15 @@ def _clear_below(folder: str, writes: Collection[str]) -> list[str]:
     if not left:
         storage.remove(folder)
     return left
+
+
+def indexed_from(folder: str) -> str:
+    """32 hex digits of the files and settings that a folder of references was indexed from: these are replaced once
+    files have changed, and then others under the same names. Empty of other shards, which nothing replaces."""
+    if not storage.exists(storage.join(folder, REFERENCES_FILE)):
+        return ""
+    record = read_record(folder)
+    return digest({"config": plain(record.config), "inputs": dict(record.inputs)}) if record is not None else ""
 
 
 def read_record(folder: str) -> MadeFrom | None:

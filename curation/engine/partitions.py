@@ -106,7 +106,7 @@ def numpy_of(column: pa.ChunkedArray | pa.Array) -> npt.NDArray[Any]:
 
 
 def says(path: str) -> dict[str, Any]:
-    """What a file says of itself; empty if it is no work file of ours."""
+    """A work file's own metadata; empty if it is no work file of ours."""
     try:
         with _open(path) as file, storage.reading(path, "work file"):
             text = (pa.ipc.open_file(file).schema.metadata or {}).get(_COUNTS)

@@ -10,7 +10,7 @@ from mmcorpus.curation.store.tars import has_end, read_tar
 
 
 def unreadable(path: str) -> str:
-    """What is wrong with a file, by what its format has in itself; empty if nothing can be seen.
+    """A file's damage, as far as its format's own checks show it; empty if nothing can be seen.
 
     Of parquet the pages are read (and compared with their checksums), of Arrow the batches, of a tar the headers up to
     its end, of JSON the values. Other formats tell nothing.

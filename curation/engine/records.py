@@ -12,7 +12,7 @@ Status = Literal["clearing", "running", "done", "partial", "failed", "interrupte
 
 @dataclass(frozen=True, kw_only=True)
 class StageRecord:
-    """What is kept of a stage once it has begun."""
+    """The record of a stage that has begun."""
 
     fingerprint: str
     """Of the stage's config, its code's version and its inputs' contents."""
@@ -57,7 +57,7 @@ class StageRecord:
 
 
 class Records(Protocol):
-    """Where the records of a run's stages are kept; every change is written at once, atomically."""
+    """The store of a run's stage records; every change is written at once, atomically."""
 
     root: str
     """The run's folder."""

@@ -36,7 +36,7 @@ UNREAD: Final = "the stage that made it makes it again, and this one goes on fro
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What a stage returns."""
+    """The return value of a stage's work."""
 
     counts: Mapping[str, Any] = field(default_factory=dict)
     """Samples, bytes, steps: what the summary and the report show."""
@@ -85,7 +85,7 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """What is to be done with a stage, and why."""
+    """A decision about a stage: keep, run or blocked, and why."""
 
     stage: Stage
     action: Literal["keep", "run", "blocked"]
@@ -216,5 +216,5 @@ def perform(decision: Decision, records: Records, *, debug: bool = False) -> Sta
 
 
 def error_path(root: str, stage: str) -> str:
-    """Where the full account of a stage's error is kept."""
+    """The path of a stage's full error."""
     return storage.join(root, "errors", f"{stage.replace('/', '-')}.txt")

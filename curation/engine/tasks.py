@@ -69,7 +69,7 @@ class Failure:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """What became of one item."""
+    """The outcome of one item."""
 
     name: str
     """The item's name, e.g. the shard's."""
@@ -301,7 +301,7 @@ class Setup:
 
     @classmethod
     def of(cls, parts: tuple[Any, ...]) -> "Setup":
-        """Parts put where every worker can fetch them."""
+        """Put the parts into Ray's object store, where every worker can fetch them."""
         import ray
 
         return cls(token=uuid.uuid4().hex, parts=(ray.put(ray.cloudpickle.dumps(parts)),))

@@ -134,7 +134,7 @@ def parse_note(note: bytes) -> tuple[str, int, str] | None:
 
 
 def limit_of(note: bytes) -> Literal["cpu", "wall"] | None:
-    """Which limit ended the worker that left a note."""
+    """The limit that ended the worker which left a note."""
     if note[_WALL_TRACE:]:
         return "wall"
     return "cpu" if note[_CPU_TRACE:] else None

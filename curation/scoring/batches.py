@@ -42,7 +42,7 @@ class ShardRows:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batched:
-    """What a judge gets, and which of the shard's samples they are."""
+    """A batch for a scorer, and the positions of its samples in the shard."""
 
     positions: list[int]
     batch: Batch

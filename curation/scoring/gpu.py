@@ -58,7 +58,7 @@ class FeedConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Result:
-    """What the models made of one batch."""
+    """The models' result for one batch."""
 
     shard: str
     index: int

@@ -43,7 +43,7 @@ _BLOCK: Final = 4096
 
 @dataclass(frozen=True, kw_only=True)
 class ImageBasedConfig:
-    """How the pool is clustered."""
+    """Settings of DataComp's image-based filter: how the pool is clustered."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
@@ -66,7 +66,7 @@ class ImageBasedConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageBasedReport:
-    """What the filter did."""
+    """The filter's counts."""
 
     shards: int
     samples: int

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from mmcorpus.curation.engine.output import indexed_from
 from mmcorpus.curation.engine.tasks import cluster_resource, run_shards
 from mmcorpus.curation.scoring.gpu import FeedConfig, feed_models
 from mmcorpus.curation.scoring.shard import Outputs, ScoreShard, ShardWork
@@ -22,7 +23,7 @@ ROWS_PER_BATCH: Final = 256
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScoreReport:
-    """What scoring did, what was committed before included: a resumed run reports what an uninterrupted one does."""
+    """The counts of scoring, earlier runs' shards included: a resumed run reports the same as an uninterrupted one."""
 
     shards: int
     """Committed shards found."""
@@ -87,14 +88,15 @@ def score(
         raise no_shards(shards_root)
     scorers, gpus = _settled(scorers)
     sizes = _sizes(shards)
-    tables = _clear(out_root, embeddings_root, sizes, scorers)
+    indexed = indexed_from(shards_root)
+    tables = _clear(out_root, embeddings_root, tables_done(out_root, sizes, scorers, indexed), sizes, scorers)
     todo = [
         ShardWork(shard=shard, samples=sizes[shard.name], scorers=lacking)
         for shard in shards
         if (lacking := tuple(name for name, done in tables.items() if shard.name not in done))
     ]
     needed = [scorer for scorer in scorers if any(scorer.name in work.scorers for work in todo)]
-    outputs = Outputs.of(needed, scores=out_root, embeddings=embeddings_root)
+    outputs = Outputs.of(needed, scores=out_root, embeddings=embeddings_root, indexed=indexed)
     fed = [
         scorer
         for scorer in needed
@@ -187,7 +189,11 @@ def _sizes(shards: Sequence[Shard]) -> dict[str, int]:
 
 
 def _clear(
-    out_root: str, embeddings_root: str | None, sizes: dict[str, int], scorers: Sequence[Scorer]
+    out_root: str,
+    embeddings_root: str | None,
+    done: dict[str, dict[str, TableInfo]],
+    sizes: dict[str, int],
+    scorers: Sequence[Scorer],
 ) -> dict[str, dict[str, TableInfo]]:
     """Remove the tables that must not be read: stale ones, and those of shards that are gone, whoever made them.
 
@@ -196,7 +202,6 @@ def _clear(
     Returns:
         by scorer and shard, the tables that are kept.
     """
-    done = tables_done(out_root, sizes, scorers)
     for scorer in scorers:
         if scorer.embeddings() is not None:
             assert embeddings_root is not None

@@ -44,7 +44,7 @@ class ShardWork:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outputs:
-    """Where tables go, and what made them."""
+    """Destinations of score tables, and what made them."""
 
     scores: str
     """`scores/<source>`."""
@@ -52,11 +52,16 @@ class Outputs:
     """`embeddings/<source>`; needed by scorers that save embeddings."""
     origins: dict[str, Origin]
     """By scorer; settled once a run, because a model's revision may take reading its weights."""
+    indexed: str = ""
+    """What the shards were indexed from, if they are references (`engine/output.py:indexed_from`)."""
 
     @classmethod
-    def of(cls, scorers: Iterable[Scorer], *, scores: str, embeddings: str | None = None) -> "Outputs":
+    def of(
+        cls, scorers: Iterable[Scorer], *, scores: str, embeddings: str | None = None, indexed: str = ""
+    ) -> "Outputs":
         """The outputs of scorers whose origins are asked of them now."""
-        return cls(scores=scores, embeddings=embeddings, origins={one.name: Origin.of(one) for one in scorers})
+        origins = {one.name: Origin.of(one) for one in scorers}
+        return cls(scores=scores, embeddings=embeddings, origins=origins, indexed=indexed)
 
     def commit(self, scorer: Scorer, shard: str, table: Any) -> TableInfo:
         """Write what a scorer made of a shard: its embeddings, if it saves any, then the scores, which commit both."""
@@ -65,7 +70,7 @@ class Outputs:
             assert self.embeddings is not None
             write_embeddings(self.embeddings, shard, table.select(["uid", *saved.names]), origin)
             table = table.drop_columns(saved.names)
-        return write_scores(self.scores, shard, table, origin)
+        return write_scores(self.scores, shard, table, origin, self.indexed)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -210,7 +215,7 @@ class ScoreShard:
 
 
 def scorer_error(scorer: str, error: str, shard: str) -> str:
-    """How a report names what stopped a scorer on a shard."""
+    """A report's text for what stopped a scorer on a shard."""
     return f"scorer {scorer}: {error} (in shard {shard})"
 
 

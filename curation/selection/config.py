@@ -1,4 +1,4 @@
-"""What a selection is asked to keep, and how often."""
+"""The settings of a selection: what to keep, and how often."""
 
 import json
 from dataclasses import dataclass, field

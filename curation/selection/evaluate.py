@@ -1,4 +1,4 @@
-"""What an expression means: columns in, one truth value a sample out, in three-valued logic.
+"""Evaluation of expressions: columns in, one truth value a sample out, in three-valued logic.
 
 Null (and NaN) is "not scored". It passes through arithmetic and comparisons; `and`/`or` follow Kleene: `null or true`
 is true, `null and true` is null. Arithmetic is done in doubles; dividing by zero and the logarithm of what is not

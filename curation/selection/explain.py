@@ -1,4 +1,4 @@
-"""What each clause of a selection does: alone, in order, and for want of a score."""
+"""The effect of each clause of a selection: alone, in order, and for want of a score."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -26,7 +26,7 @@ class ClauseEffect:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SelectReport:
-    """What a selection kept, and what it removed by which clause."""
+    """The samples that a selection kept, and those that each clause removed."""
 
     samples: int
     """Samples judged: kept + heldout + the sum of the clauses' `in_order`."""

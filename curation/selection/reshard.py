@@ -24,7 +24,7 @@ import pyarrow.compute
 
 from mmcorpus.curation.engine.items import run_pending
 from mmcorpus.curation.engine.made_from import MadeFrom
-from mmcorpus.curation.engine.output import Output
+from mmcorpus.curation.engine.output import Output, indexed_from
 from mmcorpus.curation.selection.blur_faces import FaceBlurring, blur_sample
 from mmcorpus.curation.selection.tables import read_selection, selection_pairs
 from mmcorpus.curation.store import storage
@@ -48,7 +48,7 @@ pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Part:
-    """What an output shard takes from one input shard: K samples."""
+    """The K samples that an output shard takes from one input shard."""
 
     shard: Shard
     pairs: uids.Pairs
@@ -75,7 +75,7 @@ class OutputShard:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReshardReport:
-    """What was written."""
+    """Counts of what was written."""
 
     shards: int
     """Output shards that are there now."""
@@ -125,7 +125,8 @@ def reshard(
     table = read_selection(selection) if isinstance(selection, str) else selection
     outputs, missing, unreadable = plan_outputs(shards_root, table, out, samples_per_shard)
     view = storage.join(shards_root, VIEW_FILE)
-    _output(out, outputs, samples_per_shard, blur, storage.read_bytes(view) if storage.exists(view) else b"").claim()
+    decisions = storage.read_bytes(view) if storage.exists(view) else b""
+    _output(out, outputs, samples_per_shard, blur, decisions, indexed_from(shards_root)).claim()
     committed = {shard.name for shard in list_shards(out)}
     work = functools.partial(write_output, blur=blur)
     ran = run_pending(lambda: work, outputs, committed=committed, title="reshard", workers=workers)
@@ -203,11 +204,12 @@ def _usable_pairs(shard: Shard) -> uids.Pairs:
 
 
 def _output(
-    out: str, outputs: list[OutputShard], samples_per_shard: int, blur: FaceBlurring | None, view: bytes
+    out: str, outputs: list[OutputShard], samples_per_shard: int, blur: FaceBlurring | None, view: bytes, indexed: str
 ) -> Output:
     """The folder that the plan fills.
 
     A view's file says by which decisions its documents were trimmed: other decisions, other samples of the same uids.
+    So has what was `indexed` from other files.
     """
     digest = hashlib.blake2b(digest_size=8)
     for output in outputs:
@@ -217,6 +219,8 @@ def _output(
                 digest.update(np.ascontiguousarray(array).tobytes())
     config = {"samples_per_shard": samples_per_shard, "blur": blur.scores if blur is not None else None}
     inputs = {"selected samples": digest.hexdigest(), "view": hashlib.blake2b(view, digest_size=8).hexdigest()}
+    if indexed:
+        inputs["indexed"] = indexed
     # Of references, samples without images came last once.
     version = "2" if any(part.shard.references for output in outputs for part in output.parts) else "1"
     return Output(

@@ -1,4 +1,4 @@
-"""What of somebody's data is a sample: its kind, the columns that hold it, and the folder of its images."""
+"""Settings for reading data that is here: the kind of its samples, their columns, and the folder of their images."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ USUAL: Final[dict[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class IndexConfig:
-    """How data that lies somewhere is read as samples."""
+    """Settings by which existing data is read as samples."""
 
     kind: Literal["pair", "conversation"] = "pair"
     """`pair`: an image and its caption. `conversation`: turns, with no, one or several images."""

@@ -1,4 +1,4 @@
-"""What the readers of all formats give: a row, with its images as they are told there, before these are looked at."""
+"""The rows that readers of all formats give: a sample, with its images as the row names them, not yet looked at."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

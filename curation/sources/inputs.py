@@ -1,4 +1,4 @@
-"""Which files there are, and what each is by its first bytes: tars, tables, JSON, or images beside their texts."""
+"""The files of a source, each identified by its first bytes: tars, tables, JSON, or images beside their texts."""
 
 import contextlib
 import itertools
@@ -56,7 +56,7 @@ class Input:
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """What of an input one shard is made of."""
+    """The part of an input from which one shard is made."""
 
     name: str
     """The shard's."""

@@ -31,7 +31,7 @@ class Readable(Protocol):
 
 
 class BadJson(ValueError):
-    """What is no JSON, and cannot be passed over."""
+    """Text that is not JSON, so that reading cannot go on behind it."""
 
 
 def layout_of(head: bytes) -> Layout | None:

@@ -49,7 +49,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class IndexReport:
-    """What became of a source's rows. Counts are of the whole source."""
+    """The outcome of a source's rows. Counts are of the whole source."""
 
     rows: int
     samples: int
@@ -93,19 +93,17 @@ def index(
         MadeOtherwise: `out` holds something else.
         RuntimeError: Ray is needed and not initialised.
     """
-    image_root = None if config.image_root is None else _absolute(config.image_root)
+    image_root = None if config.image_root is None else absolute(config.image_root)
     addresses = [path for path in (*paths, image_root or "") if "://" in path]
     secret = next((path for path in addresses if masked(path) != path), None)
     if secret is not None:
         raise SourceError(
             f"{masked(secret)} has a secret in it, which the references would keep; give credentials by the environment"
         )
-    found = find_inputs([_absolute(path) for path in paths], formats)
+    found = find_inputs([absolute(path) for path in paths], formats)
     roots = tuple(dict.fromkeys([*(one.root for one in found), *([image_root] if image_root else [])]))
-    described = [[one.root, one.file, one.format, digest(one.identity)] for one in found]
     Output(
-        folder=out, holds="references to somebody's images",
-        made_from=MadeFrom(config=plain(config), version=VERSION, inputs={"files": digest(masked(described))}),
+        folder=out, holds="references to somebody's images", made_from=made_from_of(config, found),
         stale="replace", writes=(references.REFERENCES_FILE, f"*{references.SUFFIX}", TO_DOWNLOAD),
     ).claim()  # fmt: skip
     storage.sweep(out)
@@ -133,6 +131,12 @@ def index(
     return _report(out, out_ledger, found, of_shard, failed)
 
 
+def made_from_of(config: IndexConfig, found: Sequence[Input]) -> MadeFrom:
+    """What an index of some files is made from."""
+    described = [[one.root, one.file, one.format, digest(one.identity)] for one in found]
+    return MadeFrom(config=plain(config), version=VERSION, inputs={"files": digest(masked(described))})
+
+
 def known_columns(
     config: IndexConfig, paths: Sequence[str], formats: Sequence[Format]
 ) -> dict[str, pa.DataType | None]:
@@ -145,7 +149,7 @@ def known_columns(
     return {**{name: None for name in others if name not in COLUMNS}, **always}
 
 
-def _absolute(path: str) -> str:
+def absolute(path: str) -> str:
     """A path as workers know it, whatever folder they are in."""
     return path if "://" in path or "::" in path else os.path.abspath(path)
 
@@ -250,7 +254,7 @@ def _nothing_in(count: int, example: str, listed: int, out: str) -> str:
 
 
 def download_command(out: str) -> str:
-    """What downloads the images of the rows that have addresses."""
+    """The command that downloads the images of rows which have only addresses."""
     path = storage.join(out, TO_DOWNLOAD)
     turns = "conversations" in storage.read_schema(path).names
     more = " --set caption_col=null --set 'save_additional_columns=[conversations]'" if turns else ""

@@ -1,1 +1,1 @@
-"""What lies on disk: identity, storage, shards, score tables, embeddings, the ledger, arrays of uids."""
+"""The data on disk: identity, storage, shards, score tables, embeddings, the ledger, arrays of uids."""

@@ -52,7 +52,7 @@ def is_storage_error(error: BaseException) -> bool:
 
 
 class Readable(Protocol):
-    """What bytes can be read from."""
+    """Anything that bytes can be read from."""
 
     def read(self, size: int, /) -> bytes:
         """Up to so many bytes; none at the end."""

@@ -96,7 +96,7 @@ class Imbalance:
 
 
 def funnel(roots: str | Sequence[str]) -> list[StageCount]:
-    """How many samples entered, stayed and left at each stage, summed over the sources' ledger folders."""
+    """Counts of samples that entered, stayed and left at each stage, summed over the sources' ledger folders."""
     sources = [read_stages(root) for root in ([roots] if isinstance(roots, str) else roots)]
     rows = []
     for stage in STAGES:

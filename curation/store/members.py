@@ -67,7 +67,7 @@ def image_order(ending: str) -> tuple[list[int], str]:
 
 
 def meta_of(path: str, parts: Mapping[str, bytes]) -> dict[str, Any]:
-    """What a sample's json holds; nothing if there is none. Raises `storage.Damaged` for what is no JSON object."""
+    """The contents of a sample's json; empty if there is none. Raises `storage.Damaged` for what is no JSON object."""
     if "json" not in parts:
         return {}
     with storage.reading(path, TAR):

@@ -4,8 +4,7 @@ import functools
 import os
 import posixpath
 import re
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from mmcorpus.curation.store import storage
 
@@ -16,8 +15,7 @@ class Outside(ValueError):
     """A path that leads out of the folder that was named."""
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(NamedTuple):
     """A file as it is, to be known again."""
 
     size: int
@@ -55,6 +53,26 @@ def path_below(root: str, file: str) -> str:
     if "://" in file or inner.startswith(("/", "..")):
         raise Outside(f"{file!r} leads out of {root}")
     return storage.join(root, inner)
+
+
+def read_whole(path: str, state: State) -> bytes | None:
+    """A file that is as it was; None for one that is not, cannot be read, or lies elsewhere than on this machine."""
+    if not is_plain(path):
+        return None
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        there = os.fstat(file)
+        if there.st_size != state.size or str(there.st_mtime_ns) != state.modified:
+            return None
+        data = os.pread(file, state.size, 0)
+        return data if len(data) == state.size else None
+    except OSError:
+        return None
+    finally:
+        os.close(file)
 
 
 def read_range(path: str, offset: int, size: int) -> bytes:

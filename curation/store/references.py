@@ -14,6 +14,7 @@ import collections
 import contextlib
 import errno
 import functools
+import hashlib
 import itertools
 import logging
 import os
@@ -21,13 +22,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import IO, Any, Final
+from typing import IO, Any, Final, NamedTuple
 
 import pyarrow as pa
 
 from mmcorpus.curation.store import storage
-from mmcorpus.curation.store.named_files import Outside, State, is_plain, path_below, read_range, state_of
+from mmcorpus.curation.store.named_files import Outside, State, is_plain, path_below, read_range, read_whole, state_of
 from mmcorpus.curation.store.row_tables import images_of_rows
 
 REFERENCES_FILE: Final = "references.json"
@@ -50,6 +50,7 @@ SCHEMA: Final = pa.schema(
         ("modified", pa.string()),  # nanoseconds since 1970, or the store's ETag or date; null for OWN
     ]
 )
+_ROW: Final = SCHEMA.get_field_index("row")
 MISSING_IMAGE: Final = "missing_image"
 _SPAN: Final = 8 << 20
 """Bytes that are asked of a remote file at once, of images that lie close to each other."""
@@ -96,8 +97,17 @@ def images_path(folder: str, name: str) -> str:
     return storage.join(folder, f"{name}{SUFFIX}")
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+def places_digest(folder: str, name: str) -> str:
+    """32 hex digits of where a shard's images lie, but for the times of their files: those of rows whose uid and sizes
+    stay the same may be others."""
+    path = images_path(folder, name)
+    table = storage.read_table(path, columns=[field.name for field in SCHEMA if field.name != "modified"])
+    with storage.reading(path, storage.PARQUET):
+        text = repr(table.to_pydict()).encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(text, digest_size=16).hexdigest()
+
+
+class Place(NamedTuple):
     """An image's row of the table."""
 
     key: str
@@ -129,8 +139,10 @@ class References:
         self._folder, self._roots = folder, read_roots(folder)
         table = storage.read_table(self.path, columns=SCHEMA.names)
         with storage.reading(self.path, storage.PARQUET):
-            self._rows: dict[str, list[Any]] = table.cast(SCHEMA).to_pydict()
-        self._keys = self._rows["key"]
+            values: dict[str, list[Any]] = table.cast(SCHEMA).to_pydict()
+        self._rows = list(zip(*values.values(), strict=True))
+        """In the order of SCHEMA's columns."""
+        self._keys, self._sizes = values["key"], values["size"]
         self._by_key: dict[str, list[int]] = {}
         for index, key in enumerate(self._keys):
             self._by_key.setdefault(key, []).append(index)
@@ -151,7 +163,7 @@ class References:
     def first(self, key: str) -> tuple[int, int] | None:
         """The row of a sample's first image, and its size in bytes (1 if that is not known); None without one."""
         found = self._by_key.get(key)
-        return None if not found else (found[0], self._rows["size"][found[0]] or 1)
+        return None if not found else (found[0], self._sizes[found[0]] or 1)
 
     def images(self, key: str, numbers: Sequence[int] | None = None) -> list[tuple[str, bytes]]:
         """Extension and bytes of a sample's images, all or those of these numbers; raises LookupError saying what is
@@ -254,22 +266,19 @@ class References:
             yield from ((place, error) for place in rest)
 
     def _place(self, index: int) -> Place:
-        row = {name: values[index] for name, values in self._rows.items()}
-        own = row["root"] == OWN
-        if not own and not 0 <= row["root"] < len(self._roots):
-            what = f"speaks of root {row['root']}, which {REFERENCES_FILE} does not have; index again"
+        key, number, extension, root, file, offset, size, row, item, columns, file_size, modified = self._rows[index]
+        own = root == OWN
+        if not own and not 0 <= root < len(self._roots):
+            what = f"speaks of root {root}, which {REFERENCES_FILE} does not have; index again"
             raise Moved(self.path, what, os.path.basename(self.path))
         try:
-            path = _path(self._folder if own else self._roots[row["root"]], row["file"])
+            path = _path(self._folder if own else self._roots[root], file)
         except Outside:
-            what = f"speaks of {row['file']!r}, which leads out of its folder; index again"
+            what = f"speaks of {file!r}, which leads out of its folder; index again"
             raise Moved(self.path, what, os.path.basename(self.path)) from None
-        return Place(
-            key=row["key"], number=row["number"], extension=row["extension"], path=path, file=row["file"],
-            offset=row["offset"], size=row["size"], row=row["row"], item=row["item"],
-            columns=tuple((row["columns"] or "").split("\n")),
-            state=None if own else State(row["file_size"], row["modified"]),
-        )  # fmt: skip
+        names = tuple(columns.split("\n")) if columns else ()
+        state = None if own else State(file_size, modified)
+        return Place(key, number, extension, path, file, offset, size, row, item, names, state)
 
     def _check(self, place: Place) -> None:
         """Raises Moved for a file that is not as it was indexed: at every reading, until it is mended."""
@@ -282,6 +291,8 @@ class References:
             self._right[place.path] = now + _SURE
 
     def _read(self, place: Place) -> bytes:
+        if place.alone and place.state is not None and (whole := read_whole(place.path, place.state)) is not None:
+            return whole
         self._check(place)
         if place.row is not None:
             return self._from_spool(place)
@@ -307,7 +318,7 @@ class References:
         if self._spool_file is None:
             self._spool_file = tempfile.TemporaryFile()  # noqa: SIM115 - stays open as long as these references
         file, spool = self._spool_file, {}
-        in_tables = (index for index, row in enumerate(self._rows["row"]) if row is not None)
+        in_tables = (index for index, row in enumerate(self._rows) if row[_ROW] is not None)
         indices = [index for index in in_tables if self._place(index).path == path]
         with storage.naming_full_disk(tempfile.gettempdir()):
             for index, (_, data) in zip(indices, self._in_order(indices), strict=True):

@@ -6,15 +6,18 @@ lists of either.
 
 import contextlib
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Final, Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.parquet_rows import ParquetRows, row_sizes
+
+pc: Any = pyarrow.compute  # its stubs do not know nested columns
 
 PARQUET: Final = "parquet"
 ARROW: Final = "arrow"
@@ -127,6 +130,14 @@ def rows_of(
 ) -> Iterator[tuple[int, dict[str, Any] | str]]:
     """The rows from `first` up to `end` with their numbers, each as Python's values; in place of one of more than
     `MAX_ROW` bytes, why it is not read. Groups without any of these rows are not touched."""
+    for row, cells in _cells(table, columns, first, end, _values):
+        yield row, cells if isinstance(cells, str) else dict(zip(columns, cells, strict=True))
+
+
+def _cells(
+    table: RowTable, columns: Sequence[str], first: int, end: int | None, values_of: Callable[[Any], list[Any]]
+) -> Iterator[tuple[int, tuple[Any, ...] | str]]:
+    """As `rows_of`, of each row the values of its columns as `values_of` makes them of an array."""
     at = 0
     for group, length in enumerate(table.groups):
         start, at = at, at + length
@@ -140,10 +151,9 @@ def rows_of(
                 if sizes[first_row] > MAX_ROW:
                     yield start + first_row, f"a row of {sizes[first_row]:,} bytes; at most {MAX_ROW:,} are read"
                     continue
-                values = [_values(batch.column(name).slice(first_row, last - first_row)) for name in columns]
+                values = [values_of(batch.column(name).slice(first_row, last - first_row)) for name in columns]
                 rows = zip(*values, strict=True) if values else itertools.repeat((), last - first_row)
-                for row, cells in enumerate(rows, start + first_row):
-                    yield row, dict(zip(columns, cells, strict=True))
+                yield from enumerate(rows, start + first_row)
             start += len(batch)
             if end is not None and start >= end:
                 return
@@ -225,11 +235,38 @@ def images_of_rows(
     with open_table(path) as table:
         for number, row in _some_rows(table, columns, rows):
             if number in left and not isinstance(row, str):
-                yield number, [image.data for name in columns for image in image_values(row[name])]
+                yield number, [data for images in row for data in images]
 
 
-def _some_rows(table: RowTable, columns: Sequence[str], rows: Sequence[int]) -> Iterator[tuple[int, Any]]:
-    """The rows of the groups that hold any that is wanted; between those of one group all are read."""
+def _images_of(array: Any) -> list[list[bytes | None]]:
+    """Of each cell the bytes of its images; what lies elsewhere, or is none, is None.
+
+    Of `{bytes, path}`, and of lists of it, the bytes are taken by themselves: a dict a cell costs more than its image.
+    """
+    kind = array.type
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        inner = iter(_images_of(array.flatten()))
+        lengths = pc.fill_null(pc.list_value_length(array), 0).to_pylist()
+        return [[data for images in itertools.islice(inner, length) for data in images] for length in lengths]
+    if not (pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0):
+        return [_bytes_of(value) for value in _values(array)]
+    found = _values(pc.struct_field(array, "bytes"))
+    return [
+        [data] if isinstance(data, bytes) and data else _bytes_of(_value(array[row])) for row, data in enumerate(found)
+    ]
+
+
+def _bytes_of(value: Any) -> list[bytes | None]:
+    try:
+        return [image.data for image in image_values(value)]
+    except ValueError:  # nobody refers to it
+        return []
+
+
+def _some_rows(
+    table: RowTable, columns: Sequence[str], rows: Sequence[int]
+) -> Iterator[tuple[int, tuple[list[bytes | None], ...] | str]]:
+    """The images of the rows of the groups that hold any that is wanted; between those of one group all are read."""
     at, place = 0, 0
     for length in table.groups:
         start, at = at, at + length
@@ -238,4 +275,4 @@ def _some_rows(table: RowTable, columns: Sequence[str], rows: Sequence[int]) -> 
             inside.append(rows[place])
             place += 1
         if inside:
-            yield from rows_of(table, columns, max(start, inside[0]), inside[-1] + 1)
+            yield from _cells(table, columns, max(start, inside[0]), inside[-1] + 1, _images_of)

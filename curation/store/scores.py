@@ -23,7 +23,7 @@ _SUFFIX: Final = ".parquet"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Origin:
-    """What made a table: enough to make it again."""
+    """The origin of a table: enough to make it again."""
 
     scorer: str
     version: str
@@ -45,25 +45,28 @@ class Origin:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TableInfo:
-    """What a table on disk says of itself."""
+    """The metadata of a table on disk."""
 
     fingerprint: str
     rows: int
     reasons: dict[str, int]
     """How many rows could not be scored, by the code that the reason begins with."""
+    indexed: str = ""
+    """Of a shard of references what it was indexed from (`engine/output.py:indexed_from`); empty of others."""
 
 
 def table_path(root: str, scorer: str, shard: str) -> str:
-    """Where the table of a scorer for a shard lies."""
+    """The path of a scorer's table for a shard."""
     return storage.join(root, scorer, shard + _SUFFIX)
 
 
-def write_scores(root: str, shard: str, table: pa.Table, origin: Origin) -> TableInfo:
+def write_scores(root: str, shard: str, table: pa.Table, origin: Origin, indexed: str = "") -> TableInfo:
     """Commit the table of one shard atomically: `uid`, the scorer's columns, `reason` (added, all null, if absent).
 
     Args:
         root: the source's scores, `scores/<source>`.
         table: one row a sample, in the shard's key order. Equal tables give equal bytes.
+        indexed: see `TableInfo`.
     """
     if "uid" not in table.column_names:
         raise ValueError(f"scores of {origin.scorer} for shard {shard}: the table has no column uid")
@@ -72,8 +75,10 @@ def write_scores(root: str, shard: str, table: pa.Table, origin: Origin) -> Tabl
     names = [name for name in table.column_names if name not in ("uid", REASON)]
     table = table.select(["uid", *names, REASON]).combine_chunks()
     counts = Counter(str(reason).partition(":")[0] for reason in table[REASON].drop_null().to_pylist())
-    info = TableInfo(fingerprint=origin.fingerprint, rows=table.num_rows, reasons=dict(sorted(counts.items())))
-    table = table.replace_schema_metadata(metadata({**asdict(origin), **asdict(info)}))
+    reasons = dict(sorted(counts.items()))
+    info = TableInfo(fingerprint=origin.fingerprint, rows=table.num_rows, reasons=reasons, indexed=indexed)
+    says = {name: value for name, value in asdict(info).items() if name != "indexed" or value}
+    table = table.replace_schema_metadata(metadata({**asdict(origin), **says}))
     storage.write_table(table_path(root, origin.scorer, shard), table)
     return info
 
@@ -113,14 +118,18 @@ def list_tables(root: str) -> dict[str, list[str]]:
     return {name: found for name, found in zip(names, shards, strict=True) if found}
 
 
-def tables_done(root: str, shards: dict[str, int], scorers: Sequence[Scorer]) -> dict[str, dict[str, TableInfo]]:
+def tables_done(
+    root: str, shards: dict[str, int], scorers: Sequence[Scorer], indexed: str = ""
+) -> dict[str, dict[str, TableInfo]]:
     """By scorer and shard, the tables that are up to date; only their footers are read.
 
-    Left out are tables made with other parameters, and those with fewer or more rows than the shard has samples now.
+    Left out are tables made with other parameters, those with fewer or more rows than the shard has samples now, and
+    those of shards that have been indexed from other files since.
 
     Args:
         root: the source's scores, `scores/<source>`.
         shards: how many samples each shard has, by name (the `successes` of its stats file).
+        indexed: what shards of references are indexed from now; see `TableInfo`.
     """
     done = {}
     for scorer in scorers:
@@ -129,7 +138,10 @@ def tables_done(root: str, shards: dict[str, int], scorers: Sequence[Scorer]) ->
         done[scorer.name] = {
             shard: info
             for shard, info in zip(there, infos, strict=True)
-            if info is not None and info.fingerprint == fingerprint and info.rows == shards[shard]
+            if info is not None
+            and info.fingerprint == fingerprint
+            and info.rows == shards[shard]
+            and info.indexed in ("", indexed)  # earlier versions' say nothing
         }
     return done
 
@@ -138,7 +150,8 @@ def _read_info(path: str) -> TableInfo | None:
     """What a table says of itself; None if there is none, or it is no score table of ours, which makes it stale."""
     try:
         says = read_origin(storage.read_schema(path))
-        return TableInfo(fingerprint=says["fingerprint"], rows=says["rows"], reasons=says["reasons"])
+        indexed = says.get("indexed", "")
+        return TableInfo(fingerprint=says["fingerprint"], rows=says["rows"], reasons=says["reasons"], indexed=indexed)
     except (FileNotFoundError, pa.ArrowInvalid, KeyError, ValueError):
         return None
 

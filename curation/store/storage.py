@@ -38,11 +38,6 @@ TEMPORARY_SUFFIX: Final = ".partial"
 DISK_FULL: Final = "the disk is full; what was finished is kept. Free space and run the same command again"
 _LEFT = re.compile(rf".+\.[0-9a-f]{{12}}{re.escape(TEMPORARY_SUFFIX)}|step-\d{{8}}{re.escape(TEMPORARY_SUFFIX)}")
 """What `atomic_write` and the trainer's checkpoints are called before they are whole."""
-_UNREADABLE: Final = (
-    *(OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError, MemoryError),
-    *(pa.ArrowException, tarfile.TarError),
-)
-"""What readers raise of bytes that they cannot make sense of."""
 _BUCKETS: Final = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"})
 """Where `makedirs` would make a bucket of a mistyped name; they need no folders."""
 
@@ -284,7 +279,7 @@ def write_json(path: str, value: Any) -> None:
 
 
 def json_bytes(value: Any) -> bytes:
-    """What `write_json` writes."""
+    """The bytes that `write_json` writes."""
     return (json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False) + "\n").encode()
 
 

@@ -65,8 +65,8 @@ class Item:
 
 
 def kind_of(shard: Shard) -> Kind:
-    """What a shard's samples are, by its columns: pairs where nothing else is said. A column of `conversations` without
-    any is what tables of several sources have of pairs."""
+    """The kind of a shard's samples, by its columns: pairs where nothing else is said. A column `conversations`
+    without any is what tables of several sources have of pairs."""
     schema = read_schema(shard)
     if "nodes" in schema.names:
         return "document"

@@ -19,7 +19,7 @@ import pyarrow.compute
 from mmcorpus.curation.documents.read_extracted import digest_of_shards
 from mmcorpus.curation.engine.items import run_pending
 from mmcorpus.curation.engine.made_from import MadeFrom, digest, plain
-from mmcorpus.curation.engine.output import Output
+from mmcorpus.curation.engine.output import Output, indexed_from
 from mmcorpus.curation.selection.tables import read_selection, selection_pairs
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store import uid_arrays as uids
@@ -151,6 +151,7 @@ def export_samples(
                 "shards": digest_of_shards(shards),
                 "decisions": digest(storage.read_json(view) if storage.exists(view) else None),
                 "selection": "" if table is None else _digest_of(table),
+                **({"indexed": indexed} if (indexed := indexed_from(shards)) else {}),
             },
         ),
     )

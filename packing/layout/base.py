@@ -1,4 +1,4 @@
-"""What an image becomes for a model: the crops its encoder sees, the tokens of the sequence, which patches make which.
+"""The interface of an image layout: the crops that the encoder sees, the tokens of the sequence, and their patches.
 
 A layout's config is its arithmetic. `lengths` and `crop_counts` go over arrays of widths and heights without building
 anything, for planners; `layout` builds the one ImageLayout that a loader renders and a model gathers by. Both ask
@@ -27,7 +27,7 @@ _CHUNK: Final = 1 << 16
 
 
 class Token(enum.IntEnum):
-    """What stands at a position of an image."""
+    """The content of one position of an image."""
 
     IMAGE = 0
     """Filled with pooled features, a row of ImageLayout.pool each, in order."""

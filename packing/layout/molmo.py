@@ -56,7 +56,7 @@ class MolmoLayout(LayoutBase):
 
     @property
     def _window(self) -> int:
-        """Patches a side that a crop adds to the canvas."""
+        """Patches along a side that a crop adds to the canvas."""
         return self.crop // self.patch - sum(self.margins)
 
     def _grids(self, widths: Ints, heights: Ints) -> tuple[Ints, Ints]:
@@ -139,7 +139,7 @@ class MolmoLayout(LayoutBase):
         return (first + crop * side * side + y[:, None] * side + x).astype(np.int32)
 
     def _taken(self, crops: int) -> tuple[Ints, Ints]:
-        """Along one side of the canvas: of each patch the crop that keeps it, and its place there."""
+        """Along one side of the canvas: for each patch, the crop that keeps it and its place in that crop."""
         place = np.arange(crops * self._window + sum(self.margins))
         crop = np.clip((place - self.margins[0]) // self._window, 0, crops - 1)
         return crop, place - crop * self._window

@@ -1,4 +1,4 @@
-"""What every command shares: exit codes, messages in place of tracebacks, Ctrl-C, options that mean the same."""
+"""Shared by all commands: exit codes, messages in place of tracebacks, Ctrl-C, options that mean the same."""
 
 import contextlib
 import dataclasses
@@ -41,8 +41,10 @@ def settings_option(about: str, metavar: str = "KEY=VALUE") -> Any:
 
 
 SettingsOption = Annotated[list[str] | None, settings_option("A setting of the stage's config, as in a recipe.")]
-ShardsArgument = Annotated[str, typer.Argument(metavar="SHARDS", help="A folder of shards.")]
-DeviceOption = Annotated[str | None, typer.Option(help="cpu or cuda; by default what is there.")]
+ShardsArgument = Annotated[
+    str, typer.Argument(metavar="SHARDS", help="A folder of shards, or data that is indexed first.")
+]
+DeviceOption = Annotated[str | None, typer.Option(help="cpu or cuda; by default cuda if there is a GPU.")]
 RetryOption = Annotated[
     bool, typer.Option("--retry-failed", help="Fetch again what failed to download for reasons that can pass.")
 ]

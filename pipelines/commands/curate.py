@@ -1,5 +1,6 @@
 """`mmcorpus web`, `render`, `download`, `select`, `reshard`: the stages of curation, each on its own."""
 
+import dataclasses
 import os
 import tempfile
 from typing import Annotated
@@ -24,6 +25,7 @@ from mmcorpus.pipelines.commands.common import (
     read_config,
     say,
 )
+from mmcorpus.pipelines.commands.data import are_scores, beside, scores_for, shards_for
 
 
 def web(
@@ -151,11 +153,14 @@ def index(
     out: Annotated[str, typer.Option("--out", help="Makes shards/ and ledger/ in this folder.", callback=a_folder)],
     kind: Annotated[str, typer.Option("--kind", help="`pair` or `conversation`.")] = "pair",
     image_root: Annotated[
-        str | None, typer.Option("--image-root", metavar="FOLDER", help="Below which paths of images lie.")
+        str | None,
+        typer.Option("--image-root", metavar="FOLDER", help="The folder that paths of images are relative to."),
     ] = None,
     columns: Annotated[
         list[str] | None,
-        typer.Option("--column", metavar="ROLE=NAME", help="Which column is the image, caption, conversations, …"),
+        typer.Option(
+            "--column", metavar="ROLE=NAME", help="The column that holds the image, caption, conversations, …"
+        ),
     ] = None,
     settings: SettingsOption = None,
     sample_budget: BudgetOption = None,
@@ -164,8 +169,8 @@ def index(
 ) -> None:
     """Make shards of data that you have, where it lies: images are not copied, but referred to.
 
-    Read are WebDataset tars of anybody, img2dataset's formats, folders of images and texts, Hugging Face parquet and
-    Arrow, LLaVA's and ShareGPT's JSON, chat messages. What a file is, its first bytes tell. All commands that take a
+    Reads any WebDataset tars, img2dataset's formats, folders of images and texts, Hugging Face parquet and Arrow,
+    LLaVA's and ShareGPT's JSON, chat messages; a file's format is told by its first bytes. All commands that take a
     folder of shards take OUT/shards.
 
     **Examples**
@@ -180,12 +185,14 @@ def index(
     """
     from mmcorpus.curation.sources import IndexConfig
     from mmcorpus.curation.sources import index as run
-    from mmcorpus.curation.sources.run import download_command
+    from mmcorpus.curation.sources.run import absolute, download_command
     from mmcorpus.curation.store.storage import join
 
     data = {"kind": kind, "columns": named(columns, "--column")}
     data |= {} if image_root is None else {"image_root": image_root}
     config = read_config(IndexConfig, settings, data)
+    if config.image_root is not None:  # so that others know it, whatever folder they are in
+        config = dataclasses.replace(config, image_root=absolute(config.image_root))
     shards = join(out, "shards")
     with budget_of(sample_budget), Cluster(num_cpus, lazy=True) as cluster:
         report = run(config, paths, shards, join(out, "ledger"), workers=workers, start=cluster.start)
@@ -201,7 +208,10 @@ def index(
 
 
 def select(
-    scores: Annotated[str, typer.Argument(metavar="SCORES", help="A source's scores, e.g. runs/demo/scores/pairs.")],
+    scores: Annotated[
+        str,
+        typer.Argument(metavar="SCORES", help="A source's scores, e.g. runs/demo/scores/pairs; or data, judged first."),
+    ],
     keep: Annotated[
         list[str] | None, typer.Option("--keep", metavar="EXPR", help="What must be true; repeatable.")
     ] = None,
@@ -209,7 +219,9 @@ def select(
     settings: SettingsOption = None,
     out: Annotated[
         str | None,
-        typer.Option("--out", help="The selection: .parquet, .npy (DataComp's) or .txt; without, only count."),
+        typer.Option(
+            "--out", help="The selection: .parquet, .npy (DataComp's) or .txt; without it, samples are only counted."
+        ),
     ] = None,
     heldout_out: Annotated[str | None, typer.Option("--heldout-out", help="Where the held-out samples go.")] = None,
     explain: Annotated[
@@ -218,8 +230,11 @@ def select(
 ) -> None:
     """Choose samples by their scores; cheap, and done again whenever a threshold moves.
 
-    An expression speaks of `scorer.column`: comparisons, `and or not`, `in`, arithmetic, `top(x, 0.3)`,
+    An expression reads scores as `scorer.column`: comparisons, `and or not`, `in`, arithmetic, `top(x, 0.3)`,
     `bottom(x, 1000)`, `is_null(x)`, `selected("other.parquet")`.
+
+    Of shards, or data that is indexed first (into shards/ beside --out), what the expression asks of the rules that
+    ship is judged into scores/ beside --out.
 
     **Examples**
 
@@ -228,17 +243,30 @@ def select(
         mmcorpus select runs/demo/scores/pairs --profile datacomp_basic --out basic.npy
 
         mmcorpus select scores/ --keep 'top(image.entropy, 0.3)' --set 'subtract=[seen.npy]' --out new.parquet
+
+        mmcorpus select cc12m/ --keep 'image.min_side >= 200' --out data/basic.parquet
     """
     from mmcorpus.curation.selection import SelectConfig
     from mmcorpus.curation.selection import select as run
     from mmcorpus.curation.selection.tables import check_name
+    from mmcorpus.curation.store.storage import exists, join
 
     data = {**({"keep": keep} if keep else {}), **({} if profile is None else {"profile": profile})}
     config = read_config(SelectConfig, settings, data)
     for path in filter(None, (out, heldout_out)):
         check_name(path)
-    if not os.path.isdir(scores) and "://" not in scores:
-        raise FileNotFoundError(f"{scores}: there is no such folder of scores; `mmcorpus score` makes one")
+    unread: list[str] = []
+    if not are_scores(scores):
+        if not exists(scores) and not any(sign in scores for sign in "*?["):
+            raise FileNotFoundError(f"{scores}: there is no such folder of scores; `mmcorpus score` makes one")
+        if out is None:
+            raise UsageError(
+                f"{scores} holds no scores; give --out, beside which they are made, or `mmcorpus score` it"
+            )
+        with Cluster(lazy=True) as cluster:
+            found, unread = shards_for(scores, out, start=cluster.start)
+            scores = join(beside(out), "scores" + found.suffix)
+            scores_for(config.columns, found.folder, scores, start=cluster.start)
     with tempfile.TemporaryDirectory() as nowhere:
         report = run(
             config,
@@ -252,6 +280,7 @@ def select(
         say(f"{report.samples:,} judged: {report.kept:,} kept, {report.heldout:,} held out, {report.dropped:,} dropped")
     if out:
         say(f"Selection: {out}")
+    fail_if(unread)
 
 
 def reshard(
@@ -284,13 +313,14 @@ def reshard(
 
     blur = FaceBlurring(scores=blur_faces) if blur_faces else None
     with Cluster(num_cpus):
-        report = run(shards, selection, out, samples_per_shard=samples_per_shard, blur=blur, workers=workers)
+        found, unread = shards_for(shards, out, workers=workers)
+        report = run(found.folder, selection, out, samples_per_shard=samples_per_shard, blur=blur, workers=workers)
     say(f"{out}: {counted(report)}")
     if report.missing:
         say(f"{len(report.missing):,} samples of the selection are in no shard that can be read: {report.missing[0]} …")
     if report.unreadable:
-        for name, error in report.unreadable.items():
-            say(f"failed: input shard {name}: {error}")
+        for failure in (*unread, *(f"input shard {name}: {error}" for name, error in report.unreadable.items())):
+            say(f"failed: {failure}")
         say("Their samples are not in the new shards. Once they are mended, give another --out: all are laid out anew.")
         raise typer.Exit(FAILED)
-    fail_if(f"shard {name}: {error}" for name, error in report.failed.items())
+    fail_if([*unread, *(f"shard {name}: {error}" for name, error in report.failed.items())])

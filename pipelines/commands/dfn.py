@@ -1,5 +1,6 @@
 """`mmcorpus dfn`: train a data filtering network on pairs that are trusted. `mmcorpus score` scores with it."""
 
+import os
 from typing import Annotated
 
 import typer
@@ -8,10 +9,12 @@ from mmcorpus.pipelines.commands.common import (
     DeviceOption,
     ShardsArgument,
     UsageError,
+    fail_if,
     read_config,
     say,
     settings_option,
 )
+from mmcorpus.pipelines.commands.data import shards_for
 
 
 def dfn(
@@ -42,16 +45,23 @@ def dfn(
         torchrun --nproc-per-node 8 -m mmcorpus.pipelines.cli dfn data/shards --trusted trusted.parquet --out dfn/
     """
     from mmcorpus.curation.store import storage
+    from mmcorpus.curation.store.shards import list_shards
     from mmcorpus.training.clip import ContrastiveConfig, PairSource, train_contrastive
 
     for path in (trusted, *([heldout] if heldout else [])):
         if not storage.exists(path):
             raise UsageError(f"there is no selection at {path}; mmcorpus select --out writes one")
+    config = read_config(ContrastiveConfig, settings)
+    if not list_shards(shards) and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError(
+            f"{shards} holds no shards; under torchrun, make them before: mmcorpus index {shards} --out DIR"
+        )
+    found, unread = shards_for(shards, out, workers=0)
     report = train_contrastive(
-        read_config(ContrastiveConfig, settings),
-        {"shards": PairSource(shards=shards, selection=trusted)},
+        config,
+        {"shards": PairSource(shards=found.folder, selection=trusted)},
         out,
-        heldout={"shards": PairSource(shards=shards, selection=heldout)} if heldout else None,
+        heldout={"shards": PairSource(shards=found.folder, selection=heldout)} if heldout else None,
         device=device,
     )
     totals = report.totals
@@ -62,3 +72,4 @@ def dfn(
         recalls = ", ".join(f"{name} {value:.3f}" for name, value in totals.heldout.items())
         say(f"Held out, {report.heldout_pairs:,} pairs: {recalls}")
     say(f"Model: {report.model}")
+    fail_if(unread)

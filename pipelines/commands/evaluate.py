@@ -37,7 +37,7 @@ def evaluate(
         str | None, typer.Option("--key-variable", metavar="NAME", help="The environment variable with its API key.")
     ] = None,
     selection: Annotated[
-        str | None, typer.Option("--selection", metavar="FILE", help="Of shards, the samples to ask about.")
+        str | None, typer.Option("--selection", metavar="FILE", help="With shards: the samples to ask about.")
     ] = None,
     device: DeviceOption = None,
     settings: SettingsOption = None,

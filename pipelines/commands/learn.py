@@ -2,7 +2,7 @@
 
 import os
 import time
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
@@ -21,33 +21,40 @@ from mmcorpus.pipelines.commands.common import (
     read_config,
     say,
 )
+from mmcorpus.pipelines.commands.data import every_sample, shards_for
 
 if TYPE_CHECKING:
     from mmcorpus.training import ModelConfig
 
 SourceOption = Annotated[
     list[str],
-    typer.Option("--source", metavar="NAME=SHARDS", help="A source's name and the folder of its shards; repeatable."),
+    typer.Option(
+        "--source",
+        metavar="NAME=SHARDS",
+        help="A source's name and the folder of its shards, or data that is indexed first; repeatable.",
+    ),
 ]
 TokenizerOption = Annotated[str, typer.Option("--tokenizer", help="A Hugging Face name, or a folder.")]
 
 
 def plan(
     source: SourceOption,
-    selection: Annotated[
-        list[str],
-        typer.Option(
-            "--selection", metavar="NAME=FILE", help="A source's selection (.parquet, .npy, .txt); repeatable."
-        ),
-    ],
     tokenizer: TokenizerOption,
     out: Annotated[str, typer.Option("--out", help="The plan's parquet.")],
+    selection: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--selection",
+            metavar="NAME=FILE",
+            help="A source's selection (.parquet, .npy, .txt); repeatable. Every sample of a source without.",
+        ),
+    ] = None,
     kind: Annotated[
         list[str] | None,
         typer.Option(
             "--kind",
             metavar="NAME=KIND",
-            help="`pair` (the default), `conversation`, `document` or `text`; repeatable.",
+            help="`pair`, `conversation`, `document` or `text`; repeatable. Of shards `pair` by default.",
         ),
     ] = None,
     annotations: Annotated[
@@ -66,7 +73,9 @@ def plan(
             "template and layout read it there.",
         ),
     ] = None,
-    ledger: Annotated[str | None, typer.Option("--ledger", help="Folder for what became of each sample.")] = None,
+    ledger: Annotated[
+        str | None, typer.Option("--ledger", help="Folder of the ledger: what became of each sample.")
+    ] = None,
     settings: SettingsOption = None,
     num_cpus: CpusOption = None,
 ) -> None:
@@ -83,6 +92,8 @@ def plan(
         mmcorpus plan --source web=data/shards --selection web=basic.parquet --tokenizer tok/ --out plan.parquet
         --lengths data/lengths
 
+        mmcorpus plan --source chat=llava/llava.json --tokenizer tok/ --out data/plan.parquet
+
         mmcorpus plan --source web=data/shards --selection web=unique.parquet --tokenizer tok/ --out plan.parquet
         --annotations web=data/dedup/same_image/annotations.parquet
     """
@@ -97,17 +108,27 @@ def plan(
     unknown = sorted(set(captions) - set(folders))
     if unknown:
         raise UsageError(f"--annotations names {', '.join(unknown)}; give it for a source that --source names")
-    if set(folders) != set(selections):
-        raise UsageError(
-            f"--source names {sorted(folders)}, --selection {sorted(selections)}; give both for each source"
-        )
+    if not set(selections) <= set(folders):
+        raise UsageError(f"--source names {sorted(folders)}, --selection {sorted(selections)}; give each its source")
     wrong = {name: value for name, value in kinds.items() if name not in folders or value not in get_args(Kind)}
     if wrong:
         kinds_known = ", ".join(get_args(Kind))
         raise UsageError(f"--kind {wrong}: give NAME=KIND, of {kinds_known}, for a source that --source names")
     config = read_config(PlanConfig, settings)
     tables = {name: f"{lengths}/{name}" for name in folders if lengths is not None and name not in captions}
+    unread: list[str] = []
     with Cluster(num_cpus, lazy=True) as cluster:
+        for name, data in folders.items():
+            asked = kinds.get(name)
+            as_indexed: dict[str | None, Literal["pair", "conversation"]] = {
+                "pair": "pair",
+                "text": "pair",
+                "conversation": "conversation",
+            }
+            found, failed = shards_for(data, out, name=name, kind=as_indexed.get(asked), start=cluster.start)
+            folders[name], unread = found.folder, unread + failed
+            if found.kind is not None:
+                kinds.setdefault(name, found.kind)
         for name, out_of in tables.items():
             spread = over_ray(cluster.start, out_of)
             kept = measure_lengths(
@@ -126,7 +147,7 @@ def plan(
         sources={
             name: PlanSource(
                 shards=folder,
-                selection=selections[name],
+                selection=selections[name] if name in selections else every_sample(folder),
                 kind=kinds.get(name, "pair"),  # type: ignore[arg-type]
                 annotations=captions.get(name),
                 lengths=tables.get(name),
@@ -150,6 +171,7 @@ def plan(
         most = f" ({report.most_seen[name]} at most)" if report.most_seen[name] > 1 else ""
         say(f"  {name}: " + ", ".join(f"{count:,} {rule}" for rule, count in verdicts.items()) + often + most)
     say(f"Plan: {out}")
+    fail_if(unread)
 
 
 def pack(
@@ -177,12 +199,15 @@ def pack(
     from mmcorpus.pipelines.stages.packing import FEW_JOBS, over_ray
 
     config = read_config(PackConfig, settings)
+    folders = named(source, "--source")
     with budget_of(sample_budget), Cluster(num_cpus, lazy=True) as cluster:
+        for name, data in folders.items():
+            folders[name] = shards_for(data, out, name=name, start=cluster.start)[0].folder
         report = write_packs(
             config,
             plan=plan_path,
             tokenizer=tokenizer,
-            shards=named(source, "--source"),
+            shards=folders,
             out=out,
             map_fn=over_ray(cluster.start, out, few=0 if config.images == "resized" else FEW_JOBS),
         )
@@ -213,7 +238,7 @@ def train(
     ] = None,
     heldout: Annotated[str | None, typer.Option("--heldout", help="Packs to evaluate on.")] = None,
     tokenizer: Annotated[
-        str | None, typer.Option("--tokenizer", help="Of Open-Qwen2VL's packs: theirs; the model's by default.")
+        str | None, typer.Option("--tokenizer", help="The tokenizer of Open-Qwen2VL's packs; the model's by default.")
     ] = None,
     processes: Annotated[
         int | None, typer.Option("--processes", help="Processes on this machine; one a GPU if not given.")

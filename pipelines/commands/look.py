@@ -121,7 +121,7 @@ def verify(
         bool, typer.Option("--sample", help="Read a few files of each stage; of the others compare the sizes.")
     ] = False,
 ) -> None:
-    """Read what a run committed, and tell which files are damaged, missing or nobody's, and what mends them.
+    """Read what a run committed, and tell which files are damaged, missing or unknown, and what mends them.
 
     Every file is compared with the hash that was taken when it was written. What is damaged is noted, so that the next
     `mmcorpus run` sets it aside in RUN/damaged and makes it again from what it came from; nothing is removed. Exits

@@ -14,7 +14,7 @@ CheckpointArgument = Annotated[
 
 def export_model(
     checkpoint: CheckpointArgument,
-    out: Annotated[str, typer.Argument(metavar="OUT", help="The model's folder; new.", callback=a_folder)],
+    out: Annotated[str, typer.Argument(metavar="OUT", help="A new folder for the model.", callback=a_folder)],
     dtype: Annotated[
         str, typer.Option("--dtype", help="Of the weights: `fp32` as they are, `bf16` or `fp16` half as large.")
     ] = "fp32",
@@ -28,7 +28,7 @@ def export_model(
         mmcorpus export-model training/sft exports/model --dtype bf16
     """
     from mmcorpus.training.exchange.export import export_model as run
-    from mmcorpus.training.exchange.tensors import Dtype
+    from mmcorpus.training.tensors import Dtype
 
     if dtype not in get_args(Dtype):
         raise UsageError(f"--dtype is {dtype!r}; give one of {', '.join(get_args(Dtype))}")
@@ -41,7 +41,7 @@ def export_model(
 
 def import_model(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="A released checkpoint: a folder, URL or hub id.")],
-    out: Annotated[str, typer.Argument(metavar="OUT", help="The checkpoint's folder; new.", callback=a_folder)],
+    out: Annotated[str, typer.Argument(metavar="OUT", help="A new folder for the checkpoint.", callback=a_folder)],
     vision: Annotated[
         str | None, typer.Option("--vision", help="The encoder's hub id or folder, in place of what the release names.")
     ] = None,
@@ -78,7 +78,7 @@ def chat(
         str | None,
         typer.Option("--server", metavar="URL", help="Ask a served model in its place: `http://host:8000/v1`."),
     ] = None,
-    model: Annotated[str | None, typer.Option("--model", help="Which of the server's models; its first.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="The server's model; its first by default.")] = None,
     key_variable: Annotated[
         str | None, typer.Option("--key-variable", help="The environment variable with the server's API key.")
     ] = None,

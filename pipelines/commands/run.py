@@ -57,7 +57,7 @@ def run(
     """Run a recipe: download, score, select, pack, train, report – whatever of it the recipe asks for.
 
     The recipe is checked whole first. Stages that are up to date are kept; a changed parameter redoes what depends on
-    it and nothing else. A run that was stopped, however, goes on where it was when the same command is given again.
+    it and nothing else. A run that was stopped, in whatever way, goes on when the same command is given again.
     Ray runs on this machine, or on the cluster that RAY_ADDRESS names.
 
     **Examples**

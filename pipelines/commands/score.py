@@ -19,6 +19,7 @@ from mmcorpus.pipelines.commands.common import (
     say,
     settings_option,
 )
+from mmcorpus.pipelines.commands.data import beside, shards_for
 
 
 def score(
@@ -39,7 +40,8 @@ def score(
     ] = None,
     workers: WorkersOption = None,
     model_workers: Annotated[
-        int | None, typer.Option("--model-workers", help="Processes that hold models apart; one a GPU by default.")
+        int | None,
+        typer.Option("--model-workers", help="Processes for scorers that are models; one per GPU by default."),
     ] = None,
     sample_budget: BudgetOption = None,
     num_cpus: CpusOption = None,
@@ -50,7 +52,8 @@ def score(
     are kept; others are made anew. Scorers that ask a model server (`mllm`) start one, or use the endpoints given; its
     answers are kept beside the scores, in answers/, so that nothing is asked twice.
 
-    Tars that nobody indexed yet (CC3M's, say) are indexed first, into shards/ beside the scores; see `mmcorpus index`.
+    Data that nobody indexed yet (CC3M's tars, say, or parquet) is indexed first, into shards/ beside the scores; see
+    `mmcorpus index`.
 
     **Examples**
 
@@ -70,42 +73,21 @@ def score(
     from mmcorpus.pipelines.recipe.load import read_scorers
 
     judges = read_scorers(scorers, settings or [])
-    beside = posixpath.dirname(out.rstrip("/"))
+    root = beside(out)
     with budget_of(sample_budget), Cluster(num_cpus):
-        shards, unread = _indexed(shards, beside)
+        found, unread = shards_for(shards, out, workers=workers)
         report = score_shards(
-            shards,
+            found.folder,
             out,
             judges,
-            embeddings=embeddings or posixpath.join(beside, "embeddings"),
+            embeddings=embeddings or posixpath.join(root, "embeddings"),
             workers=workers,
             model_workers=model_workers,
-            logs=posixpath.join(beside, "logs"),
-            answers=posixpath.join(beside, "answers"),
+            logs=posixpath.join(root, "logs"),
+            answers=posixpath.join(root, "answers"),
         )
     say(f"{out}: {report.samples:,} samples, {report.shards:,} shards, {report.skipped:,} of them scored before")
     fail_if([*unread, *(f"shard {name}: {error}" for name, error in report.failed.items())])
-
-
-def _indexed(folder: str, beside: str) -> tuple[str, list[str]]:
-    """A folder of shards, or the one that is made of a folder's tars, which hold pairs, and why some cannot be read."""
-    from mmcorpus.curation.engine.output import read_record
-    from mmcorpus.curation.sources import IndexConfig, SourceError, index
-    from mmcorpus.curation.sources.inputs import find_inputs
-    from mmcorpus.curation.store.shards import list_shards, no_shards
-
-    if list_shards(folder):
-        return folder, []
-    try:
-        find_inputs([folder], ("tar",))
-    except SourceError:
-        raise no_shards(folder) from None
-    if read_record(folder) is not None:  # a download that was not finished
-        raise no_shards(folder)
-    made = posixpath.join(beside, "shards")
-    report = index(IndexConfig(), [folder], made, posixpath.join(beside, "ledger"), formats=("tar",))
-    say(f"{made}: {report.samples:,} samples of {report.rows:,} rows of {folder}, whose images stay there")
-    return made, [f"{name}: {error}" for name, error in report.failed.items()]
 
 
 def evaluations(
@@ -115,7 +97,7 @@ def evaluations(
         list[str] | None, settings_option("n, min_words, max_items; sets.NAME.texts, .images, .id.")
     ] = None,
 ) -> None:
-    """Read evaluation sets into an index, so that scoring can say which samples they have too.
+    """Read evaluation sets into an index, so that scoring can find the samples that also occur in them.
 
     A set is a .jsonl, .parquet or .arrow file, or a folder: of such files, of a dataset saved by Hugging Face
     `datasets`, of WebDataset shards, or of pictures with texts beside them. Every text and picture in a row is
@@ -145,10 +127,10 @@ def image_based(
     target: Annotated[
         str,
         typer.Option(
-            "--target", help="Embeddings to be like: a .npy [targets, dimensions], or another embeddings/SOURCE."
+            "--target", help="The target set's embeddings: a .npy [targets, dimensions], or another embeddings/SOURCE."
         ),
     ],
-    name: Annotated[str, typer.Option("--name", help="Of the score table.")] = "image_based",
+    name: Annotated[str, typer.Option("--name", help="Name of the score table.")] = "image_based",
     settings: Annotated[
         list[str] | None, settings_option("scorer, clusters, samples_per_cluster, iterations, seed.")
     ] = None,

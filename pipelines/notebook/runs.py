@@ -125,7 +125,7 @@ class Run:
         ]
 
     def _located(self) -> dict[str, tuple[str, Place]]:
-        """The source and place of each downloaded sample, and of each node of a document."""
+        """The source and the `Place` of each downloaded sample, and of each node of a document."""
         if self._places is None:
             self._places = {
                 uid: (source, place)

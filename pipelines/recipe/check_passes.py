@@ -1,4 +1,4 @@
-"""What the recipe's passes of deduplication name must be there: sources, columns, scorers, each other."""
+"""Checks that everything named by the recipe's deduplication passes is there: sources, columns, scorers, each other."""
 
 import keyword
 from collections.abc import Iterable, Mapping

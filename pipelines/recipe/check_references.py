@@ -1,4 +1,4 @@
-"""What a recipe refers to must be there: sources, packs, stages, columns, profiles, files."""
+"""Checks that everything a recipe refers to is there: sources, packs, stages, columns, profiles, files."""
 
 import glob
 import os

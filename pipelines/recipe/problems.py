@@ -1,4 +1,4 @@
-"""What is wrong with a recipe, said so that it can be put right: where, what, and the nearest valid name."""
+"""Mistakes in a recipe, reported so that they can be put right: where, what, and the nearest valid name."""
 
 import difflib
 from collections.abc import Iterable

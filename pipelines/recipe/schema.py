@@ -150,7 +150,7 @@ class SourceConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreConfig:
-    """Which scorers judge the samples."""
+    """The scorers that judge the samples, and how they run."""
 
     workers: int | None = None
     """Worker processes; null for as many as Ray has CPUs."""

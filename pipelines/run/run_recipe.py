@@ -33,7 +33,7 @@ _PASSES: Final = 3
 
 @dataclass(frozen=True, kw_only=True)
 class RunResult:
-    """What `run_recipe` did."""
+    """The result of `run_recipe`."""
 
     outcome: Outcome
     summary: dict[str, Any]

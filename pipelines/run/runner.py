@@ -33,7 +33,7 @@ _FIRST: Final = (
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a run did."""
+    """The outcome of a run."""
 
     ran: tuple[str, ...]
     kept: tuple[str, ...]

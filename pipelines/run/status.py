@@ -1,4 +1,4 @@
-"""How a run stands: each stage's state, progress, failures and size, read from its folder alone."""
+"""The status of a run: each stage's state, progress, failures and size, read from its folder alone."""
 
 import contextlib
 import os
@@ -41,7 +41,7 @@ class RunStatus:
 
 
 def read_status(run: str) -> RunStatus:
-    """How the run in a folder stands. Raises `FileNotFoundError` if there is none."""
+    """Read the status of the run in a folder. Raises `FileNotFoundError` if there is none."""
     if not storage.exists(storage.join(run, FILE)):
         raise FileNotFoundError(f"{run} holds no run (no {FILE}); give the --out folder of a `mmcorpus run`")
     state = RunState.load(run)

@@ -69,7 +69,7 @@ class Fault:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What a verification found."""
+    """The findings of a verification."""
 
     files: int
     """Read and compared with their hashes."""

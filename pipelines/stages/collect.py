@@ -12,6 +12,7 @@ from mmcorpus.curation.download.lists import MANIFEST, has_grown
 from mmcorpus.curation.engine.made_from import digest, file_digest, plain
 from mmcorpus.curation.engine.stage import Result, Stage
 from mmcorpus.curation.store import storage
+from mmcorpus.curation.store.references import places_digest
 from mmcorpus.curation.store.shards import SUCCESS, list_shards, read_rows
 from mmcorpus.curation.synthetic.miniweb import generate_site, read_site, serve_site
 from mmcorpus.curation.synthetic.miniweb.generate import VERSION, site_fingerprint
@@ -147,5 +148,7 @@ def shards_content(shards: str, failed: Collection[str] = ()) -> str:
         for row in rows.select(wanted).to_pylist():
             if row["status"] == SUCCESS:
                 state.update(repr([row[name] for name in wanted]).encode("utf-8", "surrogatepass"))
+        if shard.references:
+            state.update(places_digest(shard.root, shard.name).encode())
     state.update(repr(list(failed)).encode())
     return state.hexdigest()

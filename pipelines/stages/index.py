@@ -15,6 +15,8 @@ def index_source(run: RunContext, source: str) -> Stage:
     config, formats = entry.index_config(), FORMATS[str(entry.indexed_as)]
     files = [[one.path, one.format, digest(one.identity)] for one in find_inputs(entry.inputs, formats)]
     described = {"files": files, **plain(config)}
+    # As records before version 2 have it, so that scores of the same files outlive indexing them again.
+    made_with = digest({"files": {path: told for path, *told in files}, **plain(config)})
 
     def work() -> Result:
         from mmcorpus.curation.sources import index
@@ -28,7 +30,7 @@ def index_source(run: RunContext, source: str) -> Stage:
         content = shards_content(run.at("shards", source), failed)
         return Result(
             counts=shown | {"dropped": report.rows - report.samples}, failures=failed, content=content,
-            parts={MADE_WITH: digest(described)},
+            parts={MADE_WITH: made_with},
         )  # fmt: skip
 
     return Stage(

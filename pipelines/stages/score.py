@@ -23,6 +23,7 @@ def score_stage(run: RunContext, population: Population) -> Stage | None:
         config={
             as_key(scorer.name): {
                 "version": scorer.version, "model": scorer.model(), "parameters": plain(scorer.parameters()),
+                **({"uses": kind} if (kind := scorer.kind()) else {}),
             }
             for scorer in scorers
         },

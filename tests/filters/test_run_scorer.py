@@ -127,3 +127,15 @@ def test_only_what_it_asks_for_is_shown_to_a_scorer() -> None:
         return {"length": [0] * len(batch["caption"])}
 
     judge_batch(Length(), judge, {"caption": ["a"], "image": [DecodeFailure(reason="empty")], "uid": ["u"]})
+
+
+def test_scores_are_known_by_the_class_of_a_scorer_that_is_called_otherwise() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Words(Length):
+        name: ClassVar[str] = "words"
+
+    one, other = Length().named("x"), Words().named("x")
+    assert one.parameters() == other.parameters()
+    assert one.fingerprint() != other.fingerprint()
+    assert one.fingerprint() == Length().named("x").fingerprint()
+    assert Length().named("length").fingerprint() == Length().fingerprint() == "f747f3332cd498d0"

@@ -2,6 +2,9 @@
 
 import json
 import re
+import shlex
+import subprocess
+import sys
 import tarfile
 import textwrap
 from pathlib import Path
@@ -26,21 +29,48 @@ from tests.curation.sources.conftest import as_tar, pairs, picture, write_tar
 README = Path(__file__).parents[2] / "README.md"
 
 
-def corpora(folder: Path) -> dict[str, bytes]:
-    """CC12M's shards, LLaVA's JSON and COCO's folder, small; the images by their texts."""
+def corpora(folder: Path, *, size: tuple[int, int] = (40, 30)) -> dict[str, bytes]:
+    """CC12M's shards, of images of a size, LLaVA's JSON and COCO's folder, small; the images by their texts."""
+    own = [{**pair, "image": picture(number, size=size)} for number, pair in enumerate(pairs(40))]
     for number in range(2):
-        write_tar(folder / "cc12m" / f"cc12m-train-{number:04d}.tar", as_tar(pairs(20, first=20 * number)))
+        write_tar(folder / "cc12m" / f"cc12m-train-{number:04d}.tar", as_tar(own[20 * number : 20 * number + 20]))
     images = folder / "data" / "coco" / "train2017"
     images.mkdir(parents=True)
-    rows, known = [], {pair["caption"]: pair["image"] for pair in pairs(40)}
+    rows: list[dict[str, Any]] = []
+    known = {pair["caption"]: pair["image"] for pair in own}
     for number in range(20):
         name, answer = f"coco/train2017/{number:012d}.jpg", f"It is thing number {number}."
         known[answer] = picture(1000 + number, size=(64, 48))
         (folder / "data" / name).write_bytes(known[answer])
         turns = [{"from": "human", "value": "<image>\nWhat is it?"}, {"from": "gpt", "value": answer}]
         rows.append({"id": f"{number:012d}", "image": name, "conversations": turns})
+    said = [{"from": "human", "value": "Hello?"}, {"from": "gpt", "value": "Hello."}]
+    rows.append({"id": "text", "model": "", "conversations": said})  # 665k has some without an image
     (folder / "llava_v1_5_mix665k.json").write_text(json.dumps(rows))
     return known
+
+
+@pytest.mark.soak
+def test_what_readme_says_to_type_takes_what_people_have_to_a_trained_model(tmp_path: Path) -> None:
+    """The recipe, and the commands below it that name the file, as they stand there."""
+    images = corpora(tmp_path, size=(64, 48))
+    recipe = re.search(r"```yaml\n(name: own-data.*?)```", README.read_text(), re.DOTALL)
+    assert recipe is not None
+    (tmp_path / "own.yaml").write_text(recipe[1])
+    before = {path for path in tmp_path.rglob("*") if path.is_file()}
+    commands = re.findall(r"^    (mmcorpus \w+ own\.yaml.*)$", README.read_text(), re.MULTILINE)
+    assert [command.split()[1] for command in commands] == ["run"]
+    for command in commands:
+        words = [sys.executable, "-m", "mmcorpus.pipelines.cli", *shlex.split(command)[1:]]
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert "Every sample is accounted for." in done.stdout
+    run = tmp_path / "runs" / "own"
+    packed = {data for name in ("pretrain", "sft") for data in _packed(run / "packs" / name)}
+    assert packed == set(images.values()), "the bytes that they arrived in"
+    assert not list((run / "shards").rglob("*.tar")), "no image was copied"
+    assert len((run / "training" / "sft" / "metrics.jsonl").read_text().splitlines()) == 10
+    assert {path for path in tmp_path.rglob("*") if path.is_file() and run not in path.parents} == before
 
 
 @pytest.mark.slow
@@ -72,6 +102,10 @@ def test_tars_of_anybody_are_scored_as_they_are(tmp_path: Path, ray_local: None)
     uids = [uid for shard in shards for uid in read_rows(shard)["uid"].to_pylist()]
     assert sorted(uids) == sorted(load_scores(str(tmp_path / "out" / "scores"))["uid"].to_pylist())
     assert len(uids) == 40
+    write_tar(tmp_path / "cc12m" / "cc12m-train-0000.tar", as_tar(pairs(20, first=50)))
+    assert ", 0 of them scored before" in CliRunner().invoke(app, words, env={"COLUMNS": "400"}).output
+    uids = [uid for shard in shards for uid in read_rows(shard)["uid"].to_pylist()]
+    assert sorted(uids) == sorted(load_scores(str(tmp_path / "out" / "scores"))["uid"].to_pylist())
 
 
 def _packed(pack: Path) -> list[bytes]:

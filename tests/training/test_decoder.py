@@ -12,7 +12,7 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 from mmcorpus.packing.sequence import PackedSequence
 from mmcorpus.packing.tokens import load_tokenizer
 from mmcorpus.training import train
-from mmcorpus.training.attention import Attention
+from mmcorpus.training.attention import Attention, block_causal_mask
 from mmcorpus.training.certificate import check_decoder
 from mmcorpus.training.config import ModelConfig, StageConfig
 from mmcorpus.training.decoder import LogitShape
@@ -107,6 +107,27 @@ def test_a_window_that_the_mask_does_not_have_is_refused(tmp_path: Path, monkeyp
     with pytest.raises(ValueError, match="does more than is known here"):
         check_decoder(net, 41)
     assert net.decoder.config.sliding_window == 40
+
+
+def test_two_texts_that_see_each_other_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a decoder that makes a mask of its own."""
+    net = build_model(saved("qwen2", {}, tmp_path), 300).eval()
+    open_mask = lambda samples, *_: block_causal_mask(samples.clamp(max=0))  # noqa: E731
+    monkeypatch.setattr("mmcorpus.training.model.attention_mask", open_mask)
+    with pytest.raises(ValueError, match="does more than is known here"):
+        check_decoder(net, 64)
+    assert net.attention == "sdpa"
+    assert net.isolated
+
+
+def test_a_decoder_that_does_not_take_the_kernel_is_refused_by_name(tmp_path: Path) -> None:
+    """Doge has attention masks of its own making, which segments are none of."""
+    net = build_model(saved("doge", {}, tmp_path), 300).eval()
+    check_decoder(net, 64)
+    with pytest.raises(
+        ValueError, match=r"\(doge\) cannot be run on packed samples with compute.attention varlen .*sdpa"
+    ):
+        check_decoder(net, 64, "varlen")
 
 
 def test_capped_logits_have_their_own_losses_and_gradients() -> None:

@@ -1,8 +1,11 @@
 """`mmcorpus train` on a folder of Open-Qwen2VL's pickles: no plan, a step, and what is wrong said before it."""
 
+import base64
 import io
+import json
 import pickle
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -44,6 +47,18 @@ def pickles(folder: Path, tokenizer_folder: str) -> None:
         (folder / f"{number}.pkl").write_bytes(pickle.dumps(content))
 
 
+def packed_json(folder: Path, tokenizer_folder: str) -> None:
+    """As their packer leaves it before it is pickled: documents, and how long each is."""
+    tokenizer, data, lengths = extended(load_tokenizer(tokenizer_folder)), [], []
+    folder.mkdir(parents=True)
+    for number, words in enumerate(["a red dog", "a blue house", "two", "one"]):
+        image = {"image_base64": base64.b64encode(noise(number)).decode()}
+        data.append({"image_info": [image, None], "texts": [None, words], "uid": f"{number:032x}"})
+        lengths.append(len(encode_texts(tokenizer, [f"\n{words}"])[0]) + 3 + 144 - 1)
+    for half in (slice(2), slice(2, 4)):
+        (folder / f"{half.stop}_packed.json").write_text(json.dumps({"data": data[half], "lengths": lengths[half]}))
+
+
 def call(*arguments: str, code: int = 0) -> str:
     result = CliRunner().invoke(app, list(arguments), env={"COLUMNS": "300", "TERM": "dumb"})
     assert result.exit_code == code, result.output
@@ -51,9 +66,13 @@ def call(*arguments: str, code: int = 0) -> str:
 
 
 @pytest.mark.slow
-def test_their_pickles_are_trained_on(tmp_path: Path, tokenizer_folder: str) -> None:
-    pickles(tmp_path / "pkl" / "0", tokenizer_folder)
-    command = ["train", str(tmp_path / "pkl"), "--out", str(tmp_path / "out"), *MODEL, *STEP, "--device", "cpu"]
+@pytest.mark.parametrize(("write", "each", "side"), [(pickles, EACH, 16), (packed_json, 144, 48)])
+def test_their_packs_are_trained_on(
+    tmp_path: Path, tokenizer_folder: str, write: Callable[[Path, str], None], each: int, side: int
+) -> None:
+    write(tmp_path / "their" / "0", tokenizer_folder)
+    model = [*MODEL[:-1], f"tokens_per_image={each}", "--model", f"vision.image_size={side}"]
+    command = ["train", str(tmp_path / "their"), "--out", str(tmp_path / "out"), *model, *STEP, "--device", "cpu"]
     assert "say with --tokenizer which tokenizer they are of" in call(*command, code=2)
     assert "1 steps" in call(*command, "--tokenizer", tokenizer_folder)
     _, tokenizer, _ = load_model(str(tmp_path / "out"))

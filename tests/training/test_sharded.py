@@ -16,10 +16,10 @@ from mmcorpus.training import StageConfig
 from mmcorpus.training.checkpoint import load_model, open_tensors, read_tensors
 from mmcorpus.training.config import ModelConfig
 from mmcorpus.training.exchange.checkpoint import read_parts
-from mmcorpus.training.exchange.tensors import Planned, write_file
 from mmcorpus.training.folder import part_of_folder, shard_name
 from mmcorpus.training.launch import launch
 from mmcorpus.training.sharded import _waited, _Writer
+from mmcorpus.training.tensors import Planned, write_file
 
 WHOLE = {"rows": torch.arange(15.0).reshape(5, 3), "columns": torch.randn(2, 6).bfloat16(), "step": torch.tensor(7.0)}
 

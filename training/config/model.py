@@ -101,7 +101,7 @@ class EncoderConfig(Settings):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ConnectorConfig(Settings):
-    """What makes tokens of the language model from the encoders' patches."""
+    """The connector: makes tokens of the language model from the encoders' patches."""
 
     kind: Literal["average_mlp", "linear", "shuffle_mlp", "attention_mlp", "attention_pool", "c_abstractor"] = (
         "average_mlp"

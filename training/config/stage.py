@@ -1,4 +1,4 @@
-"""What every run of training is told, and one stage over packs."""
+"""Settings of every training run, and of one stage over packs."""
 
 import dataclasses
 import json
@@ -38,7 +38,7 @@ class CheckpointConfig(Settings):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LogConfig(Settings):
-    """Where metrics go beside metrics.jsonl and the report."""
+    """Destinations of metrics beside metrics.jsonl and the report."""
 
     terminal: int = 0
     """Steps between lines on the terminal; 0 for the progress bar alone."""

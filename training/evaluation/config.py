@@ -1,4 +1,4 @@
-"""How an evaluation is held. Imports nothing heavy."""
+"""Settings of an evaluation. Imports nothing heavy."""
 
 import dataclasses
 import re
@@ -44,7 +44,7 @@ MetricName = Literal[
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluationConfig(Settings):
-    """How questions are read, asked and judged."""
+    """Settings of how questions are read, asked and judged."""
 
     SPEED: ClassVar[frozenset[str]] = frozenset({"batch_size"})
     """Settings that change no answer."""

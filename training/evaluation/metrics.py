@@ -36,7 +36,7 @@ class Metric(Protocol):
 
     @property
     def title(self) -> str:
-        """As a table calls it."""
+        """The metric's name in tables."""
 
     @property
     def fractions(self) -> bool:

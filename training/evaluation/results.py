@@ -1,4 +1,4 @@
-"""What answers come to: metrics with intervals, over all questions and by category."""
+"""Results of an evaluation: metrics with intervals, over all questions and by category."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""How a checkpoint of ours is laid out, for those who read it apart or write one: the one file here that knows.
+"""The layout of our checkpoints, for modules here that read one apart or write one; no other file knows it.
 
 A tower of Hugging Face's has the blocks that ours runs, and one more that changes nothing: its branches are zero, so
 that it hands on what it gets. The layer that is read is then always -2, and no reader – some of which put the last norm
@@ -18,8 +18,8 @@ from mmcorpus.packing.tokens import load_tokenizer
 from mmcorpus.training.checkpoint import chat_template_of, open_tensors, read_state, resolve_checkpoint
 from mmcorpus.training.config import ModelConfig, model_config_from_dict
 from mmcorpus.training.decoder import LogitShape
-from mmcorpus.training.exchange.tensors import Planned, Tensors, write_file
 from mmcorpus.training.folder import STATE, new_folder
+from mmcorpus.training.tensors import Planned, Tensors, write_file
 from mmcorpus.training.vision import square_side
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ LANGUAGE: Final = "language."
 """Before the names of the decoder's parameters, which are those of transformers' causal language model."""
 EMBEDDINGS: Final = "language.model.embed_tokens.weight"
 LM_HEAD: Final = "language.lm_head.weight"
+HEAD_BIAS: Final = "language.lm_head.bias"
 _BLOCK: Final = "encoder.layers.{}."
 
 
@@ -69,7 +70,7 @@ class Parts:
     @property
     def is_llava(self) -> bool:
         """Whether Hugging Face's Llava is the same model: one SigLIP, one layer of it, all patches through two linear
-        layers of the decoder's width, and a decoder whose logits are the LM head's product."""
+        layers of the decoder's width, and a decoder whose logits are the LM head's product without a bias."""
         config, width = self.config, self.weights.shapes[EMBEDDINGS][1]
         return (
             self.vision["model_type"] == "siglip_vision_model"
@@ -78,6 +79,7 @@ class Parts:
             and config.connector.kind == "average_mlp"
             and config.connector.hidden in (None, width)
             and LogitShape.of(self.language) == LogitShape()
+            and HEAD_BIAS not in self.weights
         )
 
     def tower(self) -> Iterator[Planned]:

@@ -14,10 +14,10 @@ from mmcorpus.curation.store import storage
 from mmcorpus.packing.conversations import chat_template
 from mmcorpus.packing.tokens import special_ids
 from mmcorpus.training.config.model import layout_name
-from mmcorpus.training.exchange.checkpoint import EMBEDDINGS, LANGUAGE, LM_HEAD, PROJECTOR, Parts, read_parts
+from mmcorpus.training.exchange.checkpoint import EMBEDDINGS, HEAD_BIAS, LANGUAGE, LM_HEAD, PROJECTOR, Parts, read_parts
 from mmcorpus.training.exchange.own import ARCHITECTURE, classes
-from mmcorpus.training.exchange.tensors import DTYPES, Dtype, Planned, Read, write_file
 from mmcorpus.training.folder import new_folder
+from mmcorpus.training.tensors import DTYPES, Dtype, Planned, Read, write_file
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +36,7 @@ _ROWS: Final = 64
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Exported:
-    """What was written."""
+    """Report of an exported checkpoint."""
 
     folder: str
     architecture: str
@@ -137,6 +137,7 @@ def _config(parts: Parts, rows: int, image: int, dtype: Dtype) -> Any:
             vision_config=CONFIG_MAPPING[parts.vision["model_type"]].from_dict(parts.vision),
             image_side=model,
             vision_configs=list(parts.visions),
+            head_bias=HEAD_BIAS in parts.weights,
         )
     config.architectures = [LLAVA if parts.is_llava else ARCHITECTURE]
     for one in (config, text, config.vision_config):
@@ -163,8 +164,8 @@ def _processor(parts: Parts, template: str) -> Any:
 
 
 def _llava_image_side(parts: Parts) -> Iterator[Planned]:
-    """By the names of transformers before 4.52, which all of its releases and vLLM read; vLLM's tower has one level
-    more than that of today's transformers, which takes both."""
+    """LLaVA's image side by the names of transformers before 4.52, which all releases and vLLM read; vLLM's tower has
+    one level more than that of today's transformers, which takes both."""
     for planned in parts.tower():
         yield Planned(f"vision_tower.vision_model.{planned.name}", planned.shape, planned.read)
     for name, linear in (("fc1", "linear_1"), ("fc2", "linear_2")):
@@ -185,7 +186,7 @@ def _decoder(parts: Parts, rows: int) -> Iterator[Planned]:
     for name, read in parts.weights.items():
         if name.startswith(LANGUAGE):
             shape = parts.weights.shapes[name]
-            if name in (EMBEDDINGS, LM_HEAD) and shape[0] < rows:
+            if name in (EMBEDDINGS, LM_HEAD, HEAD_BIAS) and shape[0] < rows:
                 shape, read = (rows, *shape[1:]), _grown(read, rows)
             part, _, rest = name.removeprefix(LANGUAGE).partition(".")
             yield Planned((head if part == "lm_head" else body) + rest, shape, read)
@@ -198,6 +199,6 @@ def _grown(read: Read, rows: int) -> Read:
         from torch.nn.functional import pad
 
         tensor = read()
-        return pad(tensor, (0, 0, 0, rows - tensor.shape[0]))
+        return pad(tensor, (*(0, 0) * (tensor.dim() - 1), 0, rows - tensor.shape[0]))
 
     return grown

@@ -17,12 +17,12 @@ from mmcorpus.training.exchange.checkpoint import write_checkpoint
 from mmcorpus.training.exchange.release import Release, Sources, fetched
 
 if TYPE_CHECKING:
-    from mmcorpus.training.exchange.tensors import Tensors
+    from mmcorpus.training.tensors import Tensors
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Imported:
-    """What was written."""
+    """Report of an imported checkpoint."""
 
     checkpoint: str
     layout: str

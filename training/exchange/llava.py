@@ -23,7 +23,7 @@ from mmcorpus.training.exchange.release import (
     tower_weights,
     untied,
 )
-from mmcorpus.training.exchange.tensors import read_folder
+from mmcorpus.training.tensors import read_folder
 
 LAYOUT: Final = "llava"
 DECODERS: Final = {"llava_qwen": "qwen2", "llava_qwen3": "qwen3", "llava_llama": "llama", "llava_mistral": "mistral"}

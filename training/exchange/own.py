@@ -21,7 +21,8 @@ class Classes(NamedTuple):
     """transformers' classes of the architecture, made once a process."""
 
     config: Any
-    """LlavaConfig with `image_side`, the settings of encoders, connector and layout, and `vision_configs`."""
+    """LlavaConfig with `image_side`, the settings of encoders, connector and layout, `vision_configs`, and
+    `head_bias`: whether the LM head has one."""
     processor: Any
     """Prepares images by `layout`, and writes as many marks for each as it has positions."""
     model: Any
@@ -67,6 +68,7 @@ def classes() -> Classes:
 
         image_side: dict[str, Any] | None = None
         vision_configs: list[dict[str, Any]] | None = None
+        head_bias: bool = False
 
     class MmcorpusModel(LlavaPreTrainedModel):
         config: MmcorpusConfig
@@ -115,7 +117,7 @@ def classes() -> Classes:
             super().__init__(config)
             text: Any = config.text_config
             self.model = MmcorpusModel(config)
-            self.lm_head = torch.nn.Linear(text.hidden_size, text.vocab_size, bias=False)
+            self.lm_head = torch.nn.Linear(text.hidden_size, text.vocab_size, bias=config.head_bias)
             self.logit_shape = LogitShape.of(text.to_dict())
             self.post_init()
 

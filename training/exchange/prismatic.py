@@ -25,7 +25,7 @@ from mmcorpus.training.exchange.release import (
     tower_weights,
     untied,
 )
-from mmcorpus.training.exchange.tensors import Read, Tensors, read_file
+from mmcorpus.training.tensors import Read, Tensors, read_file
 
 LAYOUT: Final = "prismatic"
 ENCODERS: Final = {

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mmcorpus.filters.weights import is_hub_id, local_copy
 from mmcorpus.training.exchange.checkpoint import EMBEDDINGS, LANGUAGE, LM_HEAD, VISION
-from mmcorpus.training.exchange.tensors import Read, Tensors, read_folder
+from mmcorpus.training.tensors import Read, Tensors, read_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -111,11 +111,6 @@ def decide_page(url: str, *signals: Any) -> str | None:
     return page_decider(*signals)(url)
 
 
-def decide_image(url: str, *signals: Any) -> str | None:
-    """The opt-out signal of one image; `signals` as `image_decider` takes them."""
-    return image_decider(*signals)(url)
-
-
 def _stated(
     metas: Iterable[tuple[str, str]], headers: Iterable[tuple[str, str]], wanted: frozenset[str], config: OptOutConfig
 ) -> str | None:
@@ -130,7 +125,7 @@ def _stated(
         elif robot == "x-robots-tag":  # `<meta http-equiv="X-Robots-Tag">`
             directive = _header_directive(content.lower(), ours, wanted)
         else:
-            directive = _directive(content.lower().split(","), _heard(robot, ours, wanted))
+            directive = _directive(content.lower().split(","), _applicable(robot, ours, wanted))
         if directive:
             return f"meta {robot}: {directive}"
     for name, value in headers:
@@ -142,7 +137,7 @@ def _stated(
     return None
 
 
-def _heard(robot: str, ours: frozenset[str], wanted: frozenset[str]) -> frozenset[str]:
+def _applicable(robot: str, ours: frozenset[str], wanted: frozenset[str]) -> frozenset[str]:
     """The wanted directives that count where they are addressed to a robot.
 
     What is addressed to another robot than ours counts where it speaks of AI, as no search engine's index is meant.
@@ -163,14 +158,14 @@ def _directive(parts: Iterable[str], wanted: frozenset[str]) -> str | None:
 
 def _header_directive(value: str, ours: frozenset[str], wanted: frozenset[str]) -> str | None:
     """The first wanted directive of a header's value: `directive, …` or `robot: directive, …`, with its robot."""
-    robot, heard = "robots", wanted
+    robot, applicable = "robots", wanted
     for part in value.split(","):
         name, colon, rest = (piece.strip() for piece in part.partition(":"))
         if colon and name in _VALUED:
             continue
         if colon:  # a robot's name holds for the directives that follow it, too
-            robot, part, heard = name, rest, _heard(name, ours, wanted)
-        if directive := _directive((part,), heard):
+            robot, part, applicable = name, rest, _applicable(name, ours, wanted)
+        if directive := _directive((part,), applicable):
             return directive if robot == "robots" else f"{robot}: {directive}"
     return None
 

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 
+from mmcorpus.curation.engine.output import indexed_from
 from mmcorpus.curation.scoring import run as scoring
 from mmcorpus.curation.scoring.run import ScoreReport
 from mmcorpus.curation.scoring.servers.run import served, server_key
@@ -64,7 +65,8 @@ def score(
 
 def _is_done(shards_root: str, out_root: str, scorers: Sequence[Scorer]) -> bool:
     sizes = {shard.name: storage.read_json(shard.stats)["successes"] for shard in list_shards(shards_root)}
-    return all(set(done) == set(sizes) for done in tables_done(out_root, sizes, scorers).values())
+    tables = tables_done(out_root, sizes, scorers, indexed_from(shards_root))
+    return all(set(done) == set(sizes) for done in tables.values())
 
 
 def _merged(first: ScoreReport, second: ScoreReport) -> ScoreReport:

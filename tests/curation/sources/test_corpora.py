@@ -1,8 +1,12 @@
 """The commands of docs/data.md, each on a small file of that corpus's layout."""
 
+import base64
+import gzip
+import io
 import json
 import re
 import shlex
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,9 +14,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
+from mmcorpus.curation.download import DownloadConfig
+from mmcorpus.curation.download.lists import normalise
 from mmcorpus.curation.store.shards import list_shards, read_rows, read_samples
+from mmcorpus.curation.synthetic.write_warc import Capture, write_warc
 from mmcorpus.pipelines.cli import app
 from tests.curation.sources.conftest import as_tar, pairs, picture, write_tar
 
@@ -97,6 +105,11 @@ MADE: dict[str, Callable[[Path], None]] = {
         {"images": [[one] for one in STRUCTS], "texts": [[{"user": "What?", "assistant": "A boat."}]] * 3,
          "source": ["ai2d"] * 3, "relevance_ratings": [[5]] * 3},
     ),
+    "the_cauldron/vqav2": parquet(
+        "the_cauldron/vqav2/train-00000-of-00033.parquet",
+        {"images": [[one] for one in STRUCTS],
+         "texts": [[{"user": "What?", "assistant": "A boat.", "source": "VQAv2"}]] * 3},
+    ),
     "LLaVA-OneVision-Data/": parquet(
         "LLaVA-OneVision-Data/ai2d/train-00000.parquet",
         {"id": ["a", "b", "c"], "image": STRUCTS, "conversations": [TURNS] * 3, "data_source": ["ai2d"] * 3},
@@ -104,6 +117,10 @@ MADE: dict[str, Callable[[Path], None]] = {
     "llava_v1_5_mix665k.json": instructions(
         "llava_v1_5_mix665k.json", "playground/data/coco",
         [{"id": str(n), "image": f"coco/{n}.jpg", "conversations": TURNS} for n in range(3)],
+    ),
+    "sharegpt4v_instruct_gpt4-vision_cap100k.json": instructions(
+        "sharegpt4v_instruct_gpt4-vision_cap100k.json", "sharegpt4v/data/sam/images",
+        [{"id": f"sa_{n}", "image": f"sam/images/{n}.jpg", "conversations": TURNS} for n in range(3)],
     ),
     "mammoth_si_10M.json": instructions(
         "mammoth_si_10M.json", "mammoth/a",
@@ -156,3 +173,121 @@ def test_what_a_command_says_and_how_it_ends(tmp_path: Path) -> None:
     assert "3 samples of 4 rows in 2 shards, 3 images, 0 of them copied" in result.output
     assert "Dropped: 1 missing_image" in result.output
     assert f"failed: {bad}: none of its 1 rows is a sample; the first: missing_image: gone.jpg" in result.output
+
+
+DOCUMENTS = dict.fromkeys(re.findall(r"`(mmcorpus extract [^`]+)`", DOCS.read_text()))
+URL = "http://a.test/page"
+IMAGE = "http://a.test/a.jpg"
+OBELICS = {
+    "images": [None, IMAGE], "texts": ["It stands.", None], "metadata": json.dumps([None, {"alt_text": "A tower"}]),
+    "general_metadata": json.dumps({"url": URL}),
+}  # fmt: skip
+PAGE = b"<html><body><article><p>It stands. " + b"And it stood there for many years, says the guide. " * 20
+HTML = Capture(URL, PAGE + b"<p><img src=/a.jpg width=640 height=480 alt='A tower'></article></body></html>")
+
+
+def table(path: str, *rows: dict[str, Any]) -> Callable[[Path], None]:
+    def make(root: Path) -> None:
+        (root / path).parent.mkdir(parents=True)
+        pq.write_table(pa.Table.from_pylist(list(rows)), root / path)
+
+    return make
+
+
+def mmc4(root: Path) -> None:
+    (root / "mmc4").mkdir()
+    about = {"image_name": "x.jpg", "raw_url": IMAGE, "matched_text_index": 0, "matched_sim": 0.3}
+    row = {"url": URL, "text_list": ["It stands."], "image_info": [about], "similarity_matrix": [[0.3]]}
+    with zipfile.ZipFile(root / "mmc4" / "docs_no_face_shard_0_v2.jsonl.zip", "w") as archive:
+        archive.writestr("docs_no_face_shard_0_v2.jsonl", json.dumps(row) + "\n")
+
+
+def obelics_tar(root: Path) -> None:
+    held = {"image_base64": base64.b64encode(picture(0)).decode()}
+    row = {"texts": ["It stands.", None], "image_info": [None, held]}
+    write_tar(root / "obelics_tars" / "00000.tar", [("0.json", json.dumps(row).encode())])
+
+
+def mint_pdf(root: Path) -> None:
+    pages = io.BytesIO()
+    Image.open(io.BytesIO(picture(0))).save(pages, "TIFF")
+    row = {"texts": ["It stands.", None], "images": [None, "page_1_image_1"], "url": URL, "pdf_name": "x.pdf"}
+    members = [("0.json", json.dumps(row).encode()), ("0.pdf", b"%PDF-1.4"), ("0.tiff", pages.getvalue())]
+    write_tar(root / "MINT-1T-PDF" / "CC-MAIN-0.tar", members)
+
+
+def path_list(root: Path) -> None:
+    (root / "crawl-data").mkdir()
+    write_warc(str(root / "crawl-data" / "CC-MAIN-0.warc.gz"), [HTML])
+    (root / "warc.paths.gz").write_bytes(gzip.compress(b"crawl-data/CC-MAIN-0.warc.gz\n"))
+
+
+def wet(root: Path) -> None:
+    (root / "wet").mkdir()
+    text = "It stands.\nAnd it stood."
+    head = f"WARC/1.0\r\nWARC-Type: conversion\r\nWARC-Target-URI: {URL}\r\nWARC-Date: 2024-01-01T00:00:00Z\r\n"
+    head += f"Content-Type: text/plain\r\nContent-Length: {len(text)}\r\n\r\n"
+    (root / "wet" / "CC-MAIN-0.warc.wet.gz").write_bytes(gzip.compress(f"{head}{text}\r\n\r\n".encode()))
+
+
+def arc(root: Path) -> None:
+    (root / "arc").mkdir()
+    first = b"1 0 InternetArchive\nURL IP-address Archive-date Content-type Archive-length\n\n"
+    answer = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n" + HTML.body
+    records = [
+        f"filedesc://0.arc 0.0.0.0 20040101000000 text/plain {len(first)}\n".encode() + first,
+        f"{URL} 1.2.3.4 20040102030405 text/html {len(answer)}\n".encode() + answer + b"\n",
+    ]
+    (root / "arc" / "0.arc.gz").write_bytes(b"".join(map(gzip.compress, records)))
+
+
+DOCUMENT_FILES: dict[str, Callable[[Path], None]] = {
+    "OBELICS/data/*.parquet": table("OBELICS/data/train-00000-of-01335.parquet", OBELICS),
+    "obelics_tars/*.tar": obelics_tar,
+    "mmc4/*.jsonl.zip": mmc4,
+    "MINT-1T-HTML/*.parquet": table(
+        "MINT-1T-HTML/data_v1_1_00000.parquet",
+        {"images": OBELICS["images"], "texts": OBELICS["texts"], "url": URL, "metadata": "[]", "language_id": "en"},
+    ),
+    "MINT-1T-PDF/*.tar": mint_pdf,
+    "OmniCorpus-CC/*.parquet": table("OmniCorpus-CC/shard_0.parquet", {**OBELICS, "uid": "x", "safety": "{}"}),
+    "warc.paths.gz": path_list,
+    "wet/*.warc.wet.gz": wet,
+    "arc/*.arc.gz": arc,
+}
+
+
+@pytest.mark.slow
+def test_the_docs_commands_of_documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_local: None) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert set(DOCUMENT_FILES) == {shlex.split(command)[2] for command in DOCUMENTS}
+    for command in DOCUMENTS:
+        words = shlex.split(command.replace("prefix=https://data.commoncrawl.org/", f"prefix={tmp_path}/"))
+        DOCUMENT_FILES[words[2]](tmp_path)
+        here = ["--set", "workers=0"]  # the session's Ray works in another folder
+        result = CliRunner().invoke(app, [*words[1:], *here], env={"COLUMNS": "200", "TERM": "dumb"})
+        assert result.exit_code == 0, result.output
+        shards = list_shards(str(tmp_path / words[words.index("--out") + 1] / "documents"))
+        rows = [row for shard in shards for row in read_rows(shard).to_pylist()]
+        assert len(rows) == 1, f"{command}: {result.output}"
+        (row,) = rows
+        nodes = json.loads(row["nodes"])
+        assert next(node["text"] for node in nodes if "text" in node).startswith("It stands."), command
+        assert [node for node in nodes if "url" in node] or "--kind" in words, "and its image"
+        assert row["url"] == URL or words[2] == "obelics_tars/*.tar"
+
+
+def test_pixmo_s_table_is_a_list_to_download(tmp_path: Path) -> None:
+    (command,) = re.findall(r"`(mmcorpus download pixmo[^`]+)`", DOCS.read_text())
+    (tmp_path / "pixmo").mkdir()
+    rows = {
+        "image_url": [f"http://a.test/{n}.jpg" for n in range(3)],
+        "caption": ["a", "b", "c"],
+        "transcripts": [["x"]] * 3,
+    }
+    pq.write_table(pa.table(rows), tmp_path / "pixmo" / "train-00000-of-00001.parquet")
+    settings = dict(word.split("=") for word in shlex.split(command) if "=" in word)
+    listed = normalise(DownloadConfig(**settings), str(tmp_path / "pixmo"), f"{tmp_path}/lists", f"{tmp_path}/ledger")
+    assert pq.read_table(listed.path(0)).select(["url", "caption"]).to_pydict() == {
+        "url": rows["image_url"], "caption": rows["caption"],
+    }  # fmt: skip

@@ -1,11 +1,14 @@
 """Rows of others' tables: no more is read than was asked for."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from mmcorpus.curation.store.row_tables import rows_of
+from mmcorpus.curation.store.row_tables import image_values, images_of_rows, rows_of
 
 
 class Counted:
@@ -33,3 +36,42 @@ def test_rows_past_the_end_are_not_read(first: int, end: int | None, most: int) 
     expected = range(first, 200 if end is None else end)
     assert found == [(number, {"number": number}) for number in expected]
     assert table.taken <= most
+
+
+STRUCTS = [
+    {"bytes": b"one", "path": "1.jpg"}, {"bytes": None, "path": "there.jpg"}, None, {"bytes": b"", "path": "empty.jpg"},
+    {"bytes": b"two", "path": None}, {"bytes": None, "path": None},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        STRUCTS,
+        [STRUCTS[:2], None, [], STRUCTS[2:5], [None], [STRUCTS[4]]],
+        [one and one["bytes"] for one in STRUCTS],
+        ["a.jpg", None, "", "b.jpg", "http://a.test/c.jpg", "x"],
+        [{"bytes": one and one["bytes"]} for one in STRUCTS],
+        [{"url": "http://a.test/1.jpg"}, None] * 3,
+        [1, 2, None, 4, 5, 6],
+    ],
+    ids=["structs", "lists", "bytes", "paths", "bytes alone", "addresses", "none at all"],
+)
+@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+def test_the_images_of_rows_are_those_of_their_values(tmp_path: Path, values: list[Any], kind: str) -> None:
+    table, path = pa.table({"other": range(6), "image": values}), tmp_path / f"a.{kind}"
+    if kind == "parquet":
+        pq.write_table(table, path, row_group_size=4)
+    else:
+        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as sink:
+            sink.write_table(table, max_chunksize=4)
+    for wanted in (range(6), [1, 3, 4], [5]):
+        found = list(images_of_rows(str(path), ["image"], wanted))
+        assert found == [(row, expected(table["image"][row].as_py())) for row in wanted]
+
+
+def expected(value: Any) -> list[bytes | None]:
+    try:
+        return [image.data for image in image_values(value)]
+    except ValueError:  # what is none, nothing refers to
+        return []

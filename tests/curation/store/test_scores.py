@@ -68,6 +68,16 @@ def test_only_tables_of_the_same_parameters_and_samples_are_done(tmp_path: Path)
     assert list(tables_done(root, sizes, [scorer])["caption"]) == ["00000"]
 
 
+def test_tables_of_what_was_indexed_from_other_files_are_not_done(tmp_path: Path) -> None:
+    scorer, root = SCORERS["caption"](), str(tmp_path)
+    for shard, indexed in (("00000", ""), ("00001", "now"), ("00002", "before")):
+        write_scores(root, shard, pa.table({"uid": UIDS[:2]}), Origin.of(scorer), indexed)
+    says = read_origin(storage.read_schema(table_path(root, "caption", "00000")))
+    assert "indexed" not in says, "tables of downloads are as they were"
+    sizes = dict.fromkeys(["00000", "00001", "00002"], 2)
+    assert list(tables_done(root, sizes, [scorer], "now")["caption"]) == ["00000", "00001"]
+
+
 def test_scorers_join_by_uid_whatever_the_order(tmp_path: Path) -> None:
     root = str(tmp_path)
     write(root, "a", "00000", UIDS[:3], x=[0, 1, 2])

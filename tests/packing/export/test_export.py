@@ -1,9 +1,11 @@
 """Exports: what other programs find in them, and that what goes out comes in again under the same uids."""
 
-import importlib.util
+import importlib
 import io
+import itertools
 import json
 import random
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,9 +40,11 @@ from mmcorpus.packing.export.datacomp import DatacompExporter
 from mmcorpus.packing.export.energon import EnergonExporter
 from mmcorpus.packing.export.huggingface import ParquetExporter
 from mmcorpus.packing.export.llava import LlavaExporter
+from mmcorpus.packing.export.mds import MdsExporter
 from mmcorpus.packing.export.webdataset import WebdatasetExporter
 from mmcorpus.packing.turns import parse_conversation
 from tests.curation.documents.test_export_obelics import build
+from tests.curation.sources.conftest import as_tar, pairs, picture, write_tar
 from tests.packing.conftest import image_bytes
 
 
@@ -270,6 +274,32 @@ def test_an_image_that_is_gone_since_it_was_indexed_costs_its_sample(photos: str
         assert (report.samples, report.images, report.left_out) == (2, 2, {"missing_image": 1})
 
 
+def test_what_was_indexed_from_other_files_is_another_export(photos: str, tmp_path: Path) -> None:
+    """Though uids, rows and the sizes of tables are the same."""
+
+    def index_again() -> None:
+        assert (
+            index(IndexConfig(), [f"{tmp_path}/tars"], f"{tmp_path}/of_tars", f"{tmp_path}/l", workers=0).samples == 2
+        )
+
+    def write_tars(seed: int) -> None:
+        pictured = [{**pair, "image": picture(seed + number)} for number, pair in enumerate(pairs(2))]
+        write_tar(tmp_path / "tars" / "0.tar", as_tar(pictured))
+
+    write_tars(10)
+    index_again()
+    out = tmp_path / "out"
+    assert export(WebdatasetExporter(), f"{tmp_path}/of_tars", out).samples == 2
+    index_again()
+    assert export(WebdatasetExporter(), f"{tmp_path}/of_tars", out).resumed == 1
+    uids_before = [uid for uid, _ in _image_of(f"{tmp_path}/of_tars")]
+    write_tars(20)
+    index_again()
+    assert [uid for uid, _ in _image_of(f"{tmp_path}/of_tars")] == uids_before
+    with pytest.raises(ValueError, match=r"made from something else .*indexed"):
+        export(WebdatasetExporter(), f"{tmp_path}/of_tars", out)
+
+
 def test_pairs_that_were_indexed_go_out_to_llava_and_come_in_again(photos: str, tmp_path: Path) -> None:
     export(LlavaExporter(), photos, tmp_path / "out")
     (first, *_) = json.loads((tmp_path / "out" / "llava.json").read_text())
@@ -378,7 +408,9 @@ def test_a_bad_conversation_costs_itself(tmp_path: Path) -> None:
     assert report.left_out == {"bad_conversation": 1}
 
 
-@pytest.mark.parametrize("exporter", [LlavaExporter(), ParquetExporter(), WebdatasetExporter(), DatacompExporter()])
+@pytest.mark.parametrize(
+    "exporter", [LlavaExporter(), ParquetExporter(), WebdatasetExporter(), MdsExporter(), DatacompExporter()]
+)
 def test_a_killed_export_goes_on_to_the_same_bytes(
     exporter: Exporter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -408,17 +440,57 @@ def test_to_s3_and_from_there(s3_root: str, tmp_path: Path) -> None:
     assert table["uid"].to_pylist() == [sample.uid for sample in samples[3:]]
 
 
+@pytest.mark.parametrize("chat", [False, True])
+def test_mosaicml_s_own_reader_finds_the_samples_and_so_does_its_loader(tmp_path: Path, chat: bool) -> None:
+    from streaming import LocalDataset, StreamingDataset
+    from streaming.base.util import merge_index
+
+    samples = write(tmp_path / "in", images=lambda index: index if chat else 1, chat=chat)
+    chosen = pa.table({"uid": [s.uid for s in samples], "count": pa.array([1, 2, 1, 1, 1, 1], pa.int32())})
+    report = export(MdsExporter(), tmp_path / "in", tmp_path / "out", selection=chosen)
+    assert (report.samples, report.left_out) == (7, {})
+    expected = [samples[0], samples[1], *samples[1:]]
+    theirs = list(LocalDataset(str(tmp_path / "out")))
+    assert [row["uid"] for row in theirs] == [sample.uid for sample in expected]
+    for row, sample in zip(theirs, expected, strict=True):
+        assert row["about"]["url"] == sample.meta["url"]
+        images = [image.data for image in sample.images]
+        if not chat:
+            assert ([row["image"]], row["caption"]) == (images, sample.caption)
+            continue
+        ends = list(itertools.accumulate(row["image_sizes"], initial=0))
+        assert [row["images"][start:end] for start, end in itertools.pairwise(ends)] == images
+        assert parse_conversation(row["conversations"]) == parse_conversation(sample.meta["conversations"])
+    loaded = StreamingDataset(local=str(tmp_path / "out"), batch_size=1, shuffle=False)
+    assert [row["uid"] for row in loaded] == [row["uid"] for row in theirs]
+    merge_index([str(tmp_path / "out" / name / "index.json") for name in ("00000", "00001")], str(tmp_path / "merged"))
+    merged, ours = (json.loads((tmp_path / name / "index.json").read_text()) for name in ("merged", "out"))
+    assert merged == ours
+
+
+@pytest.mark.parametrize(
+    ("exporter", "package", "said"),
+    [
+        (MdsExporter(), "streaming", "pip install --no-deps mosaicml-streaming"),
+        (EnergonExporter(), "megatron.energon", r"pip install 'mmcorpus\[energon\]'"),
+    ],
+)
+def test_without_the_package_that_writes_it_nothing_is_begun(
+    exporter: Exporter, package: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "in")
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(RuntimeError, match=said):
+        export(exporter, tmp_path / "in", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_energon_s_own_reader_finds_the_samples(tmp_path: Path) -> None:
     samples = write(tmp_path / "in")
-    if importlib.util.find_spec("megatron") is None:
-        with pytest.raises(RuntimeError, match=r"pip install 'mmcorpus\[energon\]'"):
-            export(EnergonExporter(), tmp_path / "in", tmp_path / "out")
-        assert not (tmp_path / "out").exists(), "said before anything is written"
-        return
-    energon = importlib.import_module("megatron.energon")
+    energon: Any = importlib.import_module("megatron.energon")
     export(EnergonExporter(), tmp_path / "in", tmp_path / "out")
 
-    class Encoder(energon.DefaultTaskEncoder):  # type: ignore[misc, name-defined]
+    class Encoder(energon.DefaultTaskEncoder):  # type: ignore[misc]
         def batch(self, found: list[Any]) -> Any:
             return found[0]
 

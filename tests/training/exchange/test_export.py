@@ -23,16 +23,17 @@ from mmcorpus.packing.layout import read_layout
 from mmcorpus.training import Generator
 from mmcorpus.training.batch import collate, expand
 from mmcorpus.training.caption_perplexity import CheckpointPerplexityScorer
-from mmcorpus.training.checkpoint import save_model
+from mmcorpus.training.checkpoint import load_model, save_model
 from mmcorpus.training.config import ConnectorConfig, EncoderConfig, ModelConfig, RandomVision
 from mmcorpus.training.exchange.export import export_model, exported_template
 from mmcorpus.training.exchange.image_side import INPUTS
 from mmcorpus.training.exchange.own import each_image, register
-from mmcorpus.training.exchange.tensors import Planned, read_file, write_file
 from mmcorpus.training.folder import STATE, new_folder
 from mmcorpus.training.images import lay_out_images
 from mmcorpus.training.model import build_model
+from mmcorpus.training.tensors import Planned, read_file, write_file
 from tests.training.conftest import TINY
+from tests.training.test_decoder import saved
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -67,8 +68,16 @@ MODELS: dict[str, dict[str, Any]] = {
         "connector": ConnectorConfig(kind="linear"),
         "tokens_per_image": 4,
     },
+    "attention of crops": {
+        "connector": ConnectorConfig(kind="attention_pool", heads=4),
+        "layout": read_layout({"kind": "catty", "tile": 16, "patch": 4, "max_tiles": 3}),
+    },
+    "convolutions": {"connector": ConnectorConfig(kind="c_abstractor", depth=1, hidden=16), "tokens_per_image": 4},
     "shuffled": {"connector": ConnectorConfig(kind="shuffle_mlp"), "tokens_per_image": 4},
-    "molmo": {"layout": read_layout({"kind": "molmo", "crop": 16, "patch": 4, "margins": [1, 1], "max_crops": 4})},
+    "molmo": {
+        "layout": read_layout({"kind": "molmo", "crop": 16, "patch": 4, "margins": [1, 1], "max_crops": 4}),
+        "connector": ConnectorConfig(kind="attention_mlp", heads=4, width=8),
+    },
     "native": {"layout": read_layout({"kind": "native", "patch": 4, "min_pixels": 256, "max_pixels": 1024})},
 }
 OF_LLAVA = ("all patches", "last layer", "first layer")
@@ -134,6 +143,43 @@ def test_logits_and_answers_are_those_of_the_checkpoint(case: Case) -> None:
         assert torch.allclose(found[..., : expected.shape[-1]], expected, atol=1e-4, rtol=0)
         answer = processor.decode(model.generate(**inputs, max_new_tokens=12)[0, length:], skip_special_tokens=True)
         assert answer.strip() == generator.generate(image, QUESTION, max_new_tokens=12)
+
+
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [
+        ("phi", {"partial_rotary_factor": 0.5}),  # its head has a bias
+        ("gemma4_text", {"hidden_size_per_layer_input": 0, "layer_types": ["sliding_attention", "full_attention"]}),
+        ("glm4_moe", {"n_routed_experts": 4, "moe_intermediate_size": 16, "first_k_dense_replace": 1,
+                      "num_experts_per_tok": 2}),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("tokens", [4, 16])
+def test_nothing_of_a_decoder_is_lost(
+    kind: str, more: dict[str, Any], tokens: int, tokenizer: "PreTrainedTokenizerFast", tmp_path: Path
+) -> None:
+    """Neither in a checkpoint nor in its export: buffers that it is loaded with, and the bias of its head."""
+    config = dataclasses.replace(saved(kind, more, tmp_path / "language"), tokens_per_image=tokens)
+    model = build_model(config, len(tokenizer)).eval()
+    torch.manual_seed(7)
+    for name, value in model.kept().items():
+        if name not in dict(model.named_parameters()) or name.endswith("lm_head.bias"):
+            value.detach().uniform_(0.5, 1.5)
+    state = {"kind": "pretrain", "step": 1, "model": dataclasses.asdict(config)}
+    with new_folder(str(tmp_path / "checkpoint")) as inner:
+        save_model(inner, model, tokenizer, model.kept())
+        Path(inner, STATE).write_text(json.dumps(state))
+    exported = export_model(str(tmp_path / "checkpoint"), str(tmp_path / "hf"))
+    register()
+    theirs = AutoModelForImageTextToText.from_pretrained(exported.folder, dtype=torch.float32).eval()
+    ids = np.arange(5, 25)
+    batch = collate([expand(ids, [20], [20], [[]], np.zeros((0, 3, 16, 16), np.uint8), [], 1)], multiple=1)
+    with torch.no_grad():
+        expected = model.logits(batch)
+        reloaded = load_model(str(tmp_path / "checkpoint"))[0].logits(batch)
+        found = theirs(input_ids=torch.from_numpy(ids)[None]).logits[..., : expected.shape[-1]]
+    torch.testing.assert_close(reloaded, expected)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_two_pictures_of_different_shapes_in_one_text(case: Case) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mmcorpus.curation.crawl.optout.decide import OptOutConfig, decide_image, decide_page, decide_site
+from mmcorpus.curation.crawl.optout.decide import OptOutConfig, decide_page, decide_site, image_decider
 from mmcorpus.curation.crawl.optout.site_rules import BlockLists, SiteFile, SiteRules
 
 NONE = SiteRules()
@@ -39,7 +39,7 @@ def test_meta_tags(name: str, content: str, page: str | None, image: str | None)
     metas = [("viewport", "width=device-width"), (name, content)]
     said = f"meta {name.lower()}: "
     assert decide_page(URL, metas, [], NONE, OptOutConfig()) == (page and said + page)
-    assert decide_image(IMAGE, metas, [], NONE, OptOutConfig()) == (image and said + image)
+    assert image_decider(metas, [], NONE, OptOutConfig())(IMAGE) == (image and said + image)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_headers(value: str, page: str | None, image: str | None) -> None:
     headers = [("Content-Type", "text/html"), ("X-Robots-Tag", value)]
     said = "header x-robots-tag: "
     assert decide_page(URL, [], headers, NONE, OptOutConfig()) == (page and said + page)
-    assert decide_image(IMAGE, [], headers, NONE, OptOutConfig()) == (image and said + image)
+    assert image_decider([], headers, NONE, OptOutConfig())(IMAGE) == (image and said + image)
 
 
 def test_a_header_reserves_mining() -> None:
@@ -81,8 +81,8 @@ def test_the_first_that_objects_is_named(tmp_path: Path) -> None:
     assert decide_page(URL, [], headers, sites, config) == "header x-robots-tag: noindex"
     assert decide_page(URL, [], [], sites, config) == "robots.txt: Disallow: /p (gptbot)"
     assert decide_page("https://a.org/", [], [], sites, config) is None
-    assert decide_image(IMAGE, [], [], sites, config) == "ai.txt: Disallow: *.jpg (*)"
-    assert decide_image("data:image/gif;base64,R0", [], [], every, config) is None
+    assert image_decider([], [], sites, config)(IMAGE) == "ai.txt: Disallow: *.jpg (*)"
+    assert image_decider([], [], every, config)("data:image/gif;base64,R0") is None
     assert decide_site(URL, sites, config) == "robots.txt: Disallow: /p (gptbot)"
 
 

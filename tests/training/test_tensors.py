@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from mmcorpus.training.exchange.tensors import read_folder
+from mmcorpus.training.tensors import read_folder
 
 
 @pytest.mark.parametrize(
