@@ -48,6 +48,7 @@ PACKAGES: Final = {
     "data-juicer": ["py-data-juicer", "aiohttp"],
     "datasets": ["datasets", "pillow"],
     "energon": ["megatron-energon"],
+    "nanovlm": ["torch", "torchvision", "transformers<5", "einops", "pillow", "pyarrow"],
 }
 SCRIPTS: Final = {
     "text-dedup": "text_dedup_dedup.py",

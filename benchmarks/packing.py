@@ -6,12 +6,14 @@
     python -m benchmarks.packing --only fill --lengths RUN/plans/pretrain.parquet   # the lengths of a plan
     python -m benchmarks.packing --items 10000 --pairs 500
     python -m benchmarks.packing --only loader balance      # what a trainer reads, and how devices share a step
+    python -m benchmarks.packing --only loader --small --nanovlm CHECKOUT   # beside nanoVLM's, its environment made too
     python -m benchmarks.packing --only whole --samples 1000000 --captions FILE   # lengths, plan, packs; a line each
     python -m benchmarks.packing --only many --samples 10000000   # conversations planned and opened: memory
 
 Fill is described in `benchmarks/packing_fill.py`, the peers in `benchmarks/packing_peers.py`, loader and balance in
 `benchmarks/packing_loader.py` (Energon's environment is made under `--envs` at the first run; if that fails it is left
-out, and the reason printed), the whole way in `benchmarks/packing_whole.py`, millions of conversations in
+out, and the reason printed; nanoVLM, which is no package, is run where `--nanovlm` says that it lies, in such an
+environment), the whole way in `benchmarks/packing_whole.py`, millions of conversations in
 `benchmarks/packing_many.py`.
 
 The textbook version probes bins one by one. In plain Python it is quadratic, so beyond `--plain` items its probing is
@@ -33,7 +35,7 @@ import pyarrow as pa
 
 from benchmarks.common import show, timed, write_result
 from benchmarks.packing_fill import CAPACITY, CROPS, LENGTHS, MIXTURES, OURS, compare
-from benchmarks.packing_loader import measure_balance, measure_loader, photograph
+from benchmarks.packing_loader import measure_balance, measure_loader, nanovlm_command, photograph
 from benchmarks.packing_many import measure_many
 from benchmarks.packing_peers import PEERS
 from benchmarks.packing_whole import drawn_captions, measure_whole, write_shards
@@ -178,9 +180,13 @@ def measure_packs(pairs: int, side: int) -> list[dict[str, Any]]:
 
 
 def loader_rows(
-    sizes: tuple[int, int], energon: Path | None, images: int = 240, side: int = 384
+    sizes: tuple[int, int],
+    energon: Path | None,
+    nanovlm: tuple[Path, Path] | None = None,
+    images: int = 240,
+    side: int = 384,
 ) -> list[dict[str, Any]]:
-    """The loaders on packs of some images of this width and height."""
+    """The loaders on packs of some images of this width and height; `nanovlm`: its Python and its checkout."""
     rng = np.random.default_rng(0)
     made = [photograph(*sizes, rng) for _ in range(24)]
     with tempfile.TemporaryDirectory() as root:
@@ -191,7 +197,9 @@ def loader_rows(
         source = PlanSource(shards=shards, selection=selection, kind="pair")
         make_plan(PlanConfig(), tokenizer=tokenizer, sources={"web": source}, out=plan)
         write_packs(PackConfig(), plan=plan, tokenizer=tokenizer, shards={"web": shards}, out=f"{root}/packs")
-        return measure_loader(f"{root}/packs", side, f"{sizes[0]}x{sizes[1]}, {len(made[0]) // 1000} kB", energon)
+        command = nanovlm_command(*nanovlm, root, captions, made, tokenizer, side) if nanovlm else None
+        shown = f"{sizes[0]}x{sizes[1]}, {len(made[0]) // 1000} kB"
+        return measure_loader(f"{root}/packs", side, shown, energon, command)
 
 
 def _rate(step: str, pairs: int, size: int, seconds: float) -> dict[str, Any]:
@@ -219,6 +227,8 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=3000, help="pairs for packs and pickles")
     parser.add_argument("--side", type=int, default=384, help="pixels of an image's sides")
     parser.add_argument("--envs", type=Path, default=Path.home() / ".cache" / "mmcorpus" / "peers", help="for loader")
+    parser.add_argument("--nanovlm", type=Path, help="for loader: a checkout of huggingface/nanoVLM, with data/ in it")
+    parser.add_argument("--small", action="store_true", help="for loader: images of 512 x 384 alone")
     arguments = parser.parse_args()
     result: dict[str, Any] = {}
     if "fill" in arguments.only:
@@ -244,7 +254,10 @@ def main() -> None:
         from benchmarks.dedup import environment
 
         energon = environment("energon", arguments.envs)
-        result["loader"] = [row for sizes in ((512, 384), (2048, 1536)) for row in loader_rows(sizes, energon)]
+        python = environment("nanovlm", arguments.envs) if arguments.nanovlm else None
+        nanovlm = (python, arguments.nanovlm) if python else None
+        sizes = ((512, 384), (2048, 1536))[: 1 if arguments.small else 2]
+        result["loader"] = [row for size in sizes for row in loader_rows(size, energon, nanovlm)]
         show("Loader, per core", result["loader"])
     if "balance" in arguments.only:
         result["balance"] = measure_balance()

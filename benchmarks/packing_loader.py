@@ -2,7 +2,8 @@
 
 The loader is measured beside webdataset and Megatron-Energon (in an environment of its own, `peers/energon_load.py`) on
 the same tars, which decode with Pillow (`pilrgb`), resize as we do and stack; they do not check CRCs, lengths and loss
-spans, or expand images. One thread each, processor seconds, best of `ROUNDS`.
+spans, or expand images; and beside nanoVLM's, of a checkout, which tokenizes and packs as it goes
+(`peers/nanovlm_load.py`). One thread each, processor seconds, best of `ROUNDS`.
 
 Balance is simulated: tiled conversations and texts packed as a plan packs them, the FLOPs of Qwen2.5-1.5B with a
 trained SigLIP-SO400M, eight devices; max / mean of their work is how much longer a step takes than it need.
@@ -18,14 +19,18 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from benchmarks.packing_fill import CAPACITY
+from mmcorpus.packing import PlanConfig
 from mmcorpus.packing.best import pack_items
 from mmcorpus.training.balance import Work, assign
 from mmcorpus.training.data import Order, PackLoader
 
 ROUNDS: Final = 3
 ENERGON: Final = Path(__file__).parent / "peers" / "energon_load.py"
+NANOVLM: Final = Path(__file__).parent / "peers" / "nanovlm_load.py"
 TILE: Final = 256
 """Positions of a tile of 448 pixels (InternVL)."""
 
@@ -60,9 +65,11 @@ def best(work: Callable[[], Any]) -> float:
     return min(found)
 
 
-def measure_loader(packs: str, side: int, images: str, energon: Path | None = None) -> list[dict[str, Any]]:
+def measure_loader(
+    packs: str, side: int, images: str, energon: Path | None = None, nanovlm: list[str] | None = None
+) -> list[dict[str, Any]]:
     """Rows of ours, plain and scaled, of webdataset and, by the Python that has it, of Energon over the packs in a
-    folder; `images` says what they are."""
+    folder, and of nanoVLM by its command (`nanovlm_command`); `images` says what they are."""
     import torch
 
     from mmcorpus.packing.packs import PackReader
@@ -73,8 +80,8 @@ def measure_loader(packs: str, side: int, images: str, energon: Path | None = No
     counts = reader.manifest["counts"]
     rows = []
 
-    def row(name: str, seconds: float) -> None:
-        rates = {f"{unit}/s": counts[unit] / seconds for unit in ("images", "positions")}
+    def row(name: str, seconds: float, positions: int = counts["positions"]) -> None:
+        rates = {"images/s": counts["images"] / seconds, "positions/s": positions / seconds}
         rows.append({"loader": name, "images": images, "ms an image": 1000 * seconds / counts["images"], **rates})
 
     for name, scaled in (("PackLoader", False), ("PackLoader, jpeg_scaling", True)):
@@ -83,6 +90,9 @@ def measure_loader(packs: str, side: int, images: str, energon: Path | None = No
     row("webdataset, Pillow", best(lambda: _webdataset(reader, side)))
     if energon is not None:
         row("Megatron-Energon, Pillow", _energon(packs, side, counts["images"], energon))
+    if nanovlm is not None:
+        found = _peer(nanovlm, counts["images"])
+        row("nanoVLM, tokenizing and packing", found["seconds"], found["positions"])
     row("plain loop: Pillow on bytes in memory", _plain(reader, side))
     return rows
 
@@ -110,9 +120,28 @@ def _webdataset(reader: Any, side: int) -> None:
 
 def _energon(packs: str, side: int, images: int, python: Path) -> float:
     command = [str(python), str(ENERGON), packs, f"{packs}-energon", str(side), str(ROUNDS)]
-    said = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
-    assert said["images"] == images, "Energon gave other images than the packs have"
-    return float(said["seconds"])
+    return float(_peer(command, images)["seconds"])
+
+
+def nanovlm_command(
+    python: Path, checkout: Path, root: str, captions: list[str], images: list[bytes], tokenizer: str, side: int
+) -> list[str]:
+    """What runs nanoVLM's loader over pairs, the images by turns, in sequences and tokens of `PlanConfig`."""
+    pairs, config = f"{root}/pairs.parquet", PlanConfig()
+    data = [images[number % len(images)] for number in range(len(captions))]
+    pq.write_table(pa.table({"image": data, "caption": captions}), pairs)
+    numbers = (side, config.context_length, config.tokens_per_image, ROUNDS)
+    return [str(python), str(NANOVLM), str(checkout), pairs, tokenizer, *map(str, numbers)]
+
+
+def _peer(command: list[str], images: int) -> dict[str, Any]:
+    """What a peer's script found. Raises RuntimeError with its last words if it fails."""
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{command[1]}: {done.stderr.strip().splitlines()[-1]}")
+    said: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    assert said["images"] == images, f"{command[1]} gave {said['images']} images, the packs have {images}"
+    return said
 
 
 def _plain(reader: Any, side: int) -> float:

@@ -26,7 +26,7 @@ import torch
 from mmcorpus.curation.store import storage
 from mmcorpus.packing.chat import CHATML
 from mmcorpus.training.config import TrainingConfig, model_config_from_dict
-from mmcorpus.training.folder import STATE, clear, new_folder, remove_folder, shard_name
+from mmcorpus.training.folder import STATE, new_folder, remove_folder, shard_name
 from mmcorpus.training.model import VisionLanguageModel, build_model
 from mmcorpus.training.settings import Settings
 from mmcorpus.training.tensors import Loaded, Tensors, planned, read_file, read_shards, write_file
@@ -207,7 +207,6 @@ def begin_checkpoint(
         weights, moments = _copied(weights), _copied(moments)
 
     def work() -> None:
-        clear(path)
         with new_folder(path) as folder:
             write_tensors(folder, "optimizer", moments)
             write_rest(folder, weights)

@@ -24,9 +24,12 @@ def shard_name(kind: str, rank: int, ranks: int) -> str:
 
 @contextlib.contextmanager
 def new_folder(path: str) -> Iterator[str]:
-    """A local folder that becomes `path` when the block ends; nothing is there if it raises."""
-    if storage.is_local(path):
-        storage.remove(_temporary(path))
+    """A local folder that becomes `path` when the block ends; nothing is there if it raises.
+
+    What is at `path` before gives way: a local folder when the block ends, a remote one, whose files would be replaced
+    one after the other, at its beginning. So that is for the caller to refuse where it is worth something.
+    """
+    clear(path)
     try:
         with part_of_folder(path) as folder:
             yield folder
@@ -60,7 +63,7 @@ def commit(path: str) -> None:
     if storage.is_local(path):
         inner = storage.filesystem(path)[1]
         with storage.naming_full_disk(inner):
-            storage.remove(inner)
+            remove_folder(inner)
             os.replace(_temporary(path), inner)
 
 

@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from mmcorpus.training.errors import carriable
 from mmcorpus.training.rendezvous import environments
 from mmcorpus.training.signals import TrainingInterrupted, deferred_interrupts
 
@@ -111,16 +112,6 @@ def _error(folder: str, codes: list[int], *, stopped: bool) -> BaseException:
     return RuntimeError(f"training process {rank} of {len(codes)} ended with code {code} and without a word")
 
 
-def _told(error: BaseException) -> bytes:
-    """An error to be raised elsewhere; one that cannot be carried over as its text."""
-    try:
-        data = pickle.dumps(error)
-        pickle.loads(data)
-    except Exception:
-        return pickle.dumps(RuntimeError(f"{type(error).__name__}: {error}"))
-    return data
-
-
 def _worker(folder: str) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     arguments, named = pickle.loads(Path(folder, "call").read_bytes())
@@ -131,7 +122,7 @@ def _worker(folder: str) -> None:
         report = train(*arguments, **named)
     except BaseException as error:
         part = Path(folder, f"part-{rank}")
-        part.write_bytes(_told(error))
+        part.write_bytes(pickle.dumps(carriable(error)))
         part.rename(Path(folder, f"error-{rank}"))
         sys.stderr.flush()
         os._exit(1)  # the others wait in a collective: no farewell to them

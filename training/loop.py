@@ -140,8 +140,11 @@ class Trainer(Generic[Batch]):
         FloatingPointError if the gradient is not finite in more steps than may be skipped.
         """
         task, config, totals, main = self.task, self.task.config, self.task.totals, self.world.is_main
-        if self.saved and main:
-            checkpoint.remove_old(storage.join(self.out, "checkpoints"), config.checkpoints.keep_last)
+        if main:
+            root = storage.join(self.out, "checkpoints")
+            storage.sweep(root)  # of a step at which this run may never save: a kill's, after a request to stop
+            if self.saved:
+                checkpoint.remove_old(root, config.checkpoints.keep_last)
         if totals.step >= task.steps and self.saved and not self.owed:
             return self.saved
         with contextlib.ExitStack() as stack:

@@ -12,7 +12,7 @@ import datetime
 import functools
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, ParamSpec, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -23,8 +23,12 @@ from torch.distributed.checkpoint.storage import StorageWriter, WriteResult
 from torch.futures import Future
 
 from mmcorpus.curation.store import storage
+from mmcorpus.training.errors import carriable
 from mmcorpus.training.folder import abandon, clear, commit, part_of_folder, shard_name
 from mmcorpus.training.tensors import Planned, in_order, write_file
+
+Arguments = ParamSpec("Arguments")
+T = TypeVar("T")
 
 _KINDS: Final = ("model", "optimizer")
 _PATIENCE: Final = datetime.timedelta(hours=2)
@@ -79,6 +83,22 @@ def _group() -> dist.ProcessGroup:
     return group
 
 
+def _carried(work: Callable[Arguments, T]) -> Callable[Arguments, T]:
+    """Its errors can be sent: DCP sends them as they are; where that fails, the others wait, and its words are lost."""
+
+    @functools.wraps(work)
+    def does(*arguments: Arguments.args, **named: Arguments.kwargs) -> T:
+        try:
+            return work(*arguments, **named)
+        except BaseException as error:
+            sent = carriable(error)
+            if sent is error:
+                raise
+            raise sent from error
+
+    return does
+
+
 class _Writer(StorageWriter):
     """Writes a process's part of each kind of tensors into one file, and the first process the rest."""
 
@@ -94,6 +114,7 @@ class _Writer(StorageWriter):
     def prepare_local_plan(self, plan: SavePlan) -> SavePlan:
         return plan
 
+    @_carried
     def prepare_global_plan(self, plans: list[SavePlan]) -> list[SavePlan]:
         clear(self.path)
         self.ranks = len(plans)
@@ -102,6 +123,7 @@ class _Writer(StorageWriter):
             for rank, plan in enumerate(plans)
         ]
 
+    @_carried
     def write_data(self, plan: SavePlan, planner: SavePlanner) -> Future[list[WriteResult]]:
         rank, ranks = plan.storage_data
         kinds: dict[str, list[WriteItem]] = {kind: [] for kind in _KINDS}
@@ -114,6 +136,7 @@ class _Writer(StorageWriter):
         done.set_result([])  # nothing that `finish` needs
         return done
 
+    @_carried
     def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
         with part_of_folder(self.path) as folder:
             if storage.is_local(self.path):

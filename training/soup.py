@@ -68,12 +68,15 @@ def soup(
         scored_by: names the score, so that another one's are not taken for it.
 
     Raises:
-        ValueError: too few checkpoints, models that differ (named, and by what), a method without its score.
+        ValueError: too few checkpoints, models that differ (named, and by what), a method without its score, something
+            at `out` that is no earlier soup, or is one of `checkpoints`.
         FileNotFoundError: there is no checkpoint at a path.
     """
     paths = [resolve_checkpoint(path) for path in checkpoints]
     if len(set(paths)) < 2:
         raise ValueError(f"a soup is made of two checkpoints or more, and there are {len(set(paths))}")
+    if storage.list_names(out) and (_place(out) in map(_place, paths) or not _is_soup(out)):
+        raise ValueError(f"{out} is not empty, and no earlier soup to be replaced; give another folder, or remove it")
     if len(set(paths)) < len(paths):
         raise ValueError(f"{next(path for path in paths if paths.count(path) > 1)} is named twice; name each once")
     if method == "average":
@@ -102,6 +105,15 @@ def soup(
     _write(members, out, method, {"scores": scores, "score": best})
     storage.remove(storage.join(kept.folder, _TRIAL))
     return SoupReport(checkpoint=out, members=members, scores=scores, score=best)
+
+
+def _is_soup(path: str) -> bool:
+    return storage.exists(storage.join(path, STATE)) and "soup" in read_state(path)
+
+
+def _place(path: str) -> str:
+    """One name for all names of a folder."""
+    return storage.whole(os.path.realpath(storage.filesystem(path)[1]) if storage.is_local(path) else path.rstrip("/"))
 
 
 class _Scores:

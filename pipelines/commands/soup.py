@@ -42,7 +42,7 @@ def soup(
 
         mmcorpus soup training/base training/base+charts training/base+ocr --out training/soup
 
-        mmcorpus soup training/* --out training/soup --method greedy --data questions.jsonl --set limit=500
+        mmcorpus soup training/base* --out training/soup --method greedy --data questions.jsonl --set limit=500
     """
     from mmcorpus.training.evaluation import Checkpoint, EvaluationConfig, evaluate
     from mmcorpus.training.soup import soup as make

@@ -1,6 +1,7 @@
 """Two processes train as one does (invariant 7); sharding changes nothing."""
 
 import os
+import pickle
 import signal
 import subprocess
 import threading
@@ -17,7 +18,7 @@ from mmcorpus.curation.store import storage
 from mmcorpus.training import StageConfig, TrainingInterrupted, read_metrics
 from mmcorpus.training.checkpoint import list_checkpoints, read_tensors
 from mmcorpus.training.config import ModelConfig
-from mmcorpus.training.launch import _error, _told, launch, processes_here
+from mmcorpus.training.launch import _error, launch, processes_here
 from mmcorpus.training.parallel import World, open_world
 from mmcorpus.training.rendezvous import environments
 from mmcorpus.training.vision_language import _check_split
@@ -148,7 +149,7 @@ def test_a_request_to_stop_before_the_first_step_is_no_crash(monkeypatch: pytest
     monkeypatch.setattr(subprocess, "Popen", Interrupted)
     with pytest.raises(TrainingInterrupted, match="no step was under way; run again"):
         launch(2, "a stage", "packs", str(tmp_path), device="cpu")
-    (tmp_path / "error-1").write_bytes(_told(RuntimeError("connection reset")))
+    (tmp_path / "error-1").write_bytes(pickle.dumps(RuntimeError("connection reset")))
     assert isinstance(_error(str(tmp_path), [-signal.SIGTERM, 1], stopped=True), TrainingInterrupted)
     assert "connection reset" in str(_error(str(tmp_path), [-signal.SIGTERM, 1], stopped=False))
 

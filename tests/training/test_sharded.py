@@ -1,6 +1,7 @@
 """Checkpoints of sharded models: each process its part, read by any number, and the errors of one raised in all."""
 
 import filecmp
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,25 @@ def test_dcp_writes_a_whole_checkpoint_or_none(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=storage.DISK_FULL):
         _waited(other, lambda: dcp.save(state, storage_writer=_Writer(other, full, lambda: None), no_dist=True))
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
+
+
+class OfAStore(Exception):
+    """As clients of stores have them: pickled, but not read again."""
+
+    def __init__(self, code: int, words: str) -> None:
+        super().__init__(f"{code}: {words}")
+
+
+def test_an_error_that_cannot_be_sent_is_told_all_the_same(tmp_path: Path) -> None:
+    """One process could not read what another sent, failed of that, and left the rest waiting."""
+
+    def refused(folder: str) -> None:
+        raise OfAStore(403, "not allowed")
+
+    root = str(tmp_path / "step-00000001")
+    with pytest.raises(RuntimeError, match="OfAStore: 403: not allowed") as found:
+        _waited(root, lambda: dcp.save({}, storage_writer=_Writer(root, refused, lambda: None), no_dist=True))
+    assert str(pickle.loads(pickle.dumps(found.value))) == str(found.value)
 
 
 def test_a_part_on_another_machines_disk_is_told(tmp_path: Path) -> None:

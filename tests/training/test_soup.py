@@ -1,6 +1,7 @@
 """Soups are the formula's, greedy ones as POINTS describes them, and no score is asked for twice."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -129,3 +130,22 @@ def test_what_cannot_be_mixed_is_refused(models: list[str], tmp_path: Path) -> N
     with pytest.raises(ValueError, match=r"other is no model of the same kind as .*model0: "):
         soup([models[0], other], out)
     assert not os.path.exists(out)
+
+
+def test_what_else_is_at_its_place_is_left_alone(models: list[str], tmp_path: Path) -> None:
+    """A training folder, one of the models, notes: none of them is taken for an earlier soup."""
+    run = tmp_path / "run"
+    member = run / "checkpoints" / "step-00000001"
+    shutil.copytree(models[0], member)
+    (run / "metrics.jsonl").write_text("{}")
+    for out in (str(run), str(member), f"{member}/"):
+        with pytest.raises(ValueError, match=r"is not empty.*another folder"):
+            soup([str(run), models[1]], out)
+    assert (run / "metrics.jsonl").exists()
+    assert read_tensors(str(member), "model").keys() == read_tensors(models[0], "model").keys()
+    out = str(tmp_path / "soup")
+    soup(models[:2], out)
+    with pytest.raises(ValueError, match=r"is not empty.*another folder"):
+        soup([out, models[2]], out)
+    soup(models[2:], out)  # an earlier soup gives way
+    assert same(out, models[2:])
