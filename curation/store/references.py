@@ -216,21 +216,25 @@ class References:
 
     def _in_order(self, wanted: Sequence[int]) -> Iterator[tuple[Place, bytes | Moved]]:
         """The images of some rows, whatever is close together read at once."""
-        places = map(self._place, wanted)
-        for (path, in_table), group in itertools.groupby(places, lambda place: (place.path, place.row is not None)):
-            if in_table:
-                yield from self._of_table(list(group))
-            elif is_plain(path):
-                for place in group:
-                    yield place, self._tried(place)
-            else:
-                yield from self._of_remote(list(group))
+        together: list[Place] = []
+        for index in wanted:
+            place = self._place(index)
+            if together and (place.path, place.row is None) != (together[0].path, together[0].row is None):
+                yield from self._together(together)
+                together = []
+            if place.row is not None or not is_plain(place.path):
+                together.append(place)
+                continue
+            try:
+                yield place, self._read(place)
+            except Moved as error:
+                yield place, error
+        if together:
+            yield from self._together(together)
 
-    def _tried(self, place: Place) -> bytes | Moved:
-        try:
-            return self._read(place)
-        except Moved as error:
-            return error
+    def _together(self, places: Sequence[Place]) -> Iterator[tuple[Place, bytes | Moved]]:
+        """The images of rows of one file."""
+        return self._of_remote(places) if places[0].row is None else self._of_table(places)
 
     def _of_table(self, places: Sequence[Place]) -> Iterator[tuple[Place, bytes | Moved]]:
         left = collections.deque(places)

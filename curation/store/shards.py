@@ -14,13 +14,12 @@ import heapq
 import io
 import json
 import logging
-import operator
 import os
 import posixpath
 import re
 import tarfile
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Final, Literal, get_args
@@ -224,14 +223,17 @@ def _read_references(shard: Shard, uids: Collection[str] | None) -> Iterator[Sam
     if not wanted:
         return
     lying = references.References(shard.root, shard.name)
-    places = {key: place for place, key in enumerate(wanted)}
-    with_images = ((places[key], key, images) for key, images in lying.samples(wanted.keys()))
-    having = set(lying.keyed())
-    without: Iterator[tuple[int, str, list[tuple[str, bytes]]]] = (
-        (place, key, []) for key, place in places.items() if key not in having
-    )
-    for _, key, images in heapq.merge(with_images, without, key=operator.itemgetter(0)):
-        encoded = tuple(EncodedImage(extension=extension, data=data) for extension, data in images)
+    found: Iterable[tuple[str, list[tuple[str, bytes]]]] = lying.samples(wanted.keys())
+    without: list[tuple[str, list[tuple[str, bytes]]]] = [(key, []) for key in wanted.keys() - set(lying.keyed())]
+    if without:
+        places = {key: place for place, key in enumerate(wanted)}
+
+        def place(one: tuple[str, list[tuple[str, bytes]]]) -> int:
+            return places[one[0]]
+
+        found = heapq.merge(found, sorted(without, key=place), key=place)
+    for key, images in found:
+        encoded = tuple([EncodedImage(extension=extension, data=data) for extension, data in images])
         yield _viewed(wanted[key], encoded)
 
 
