@@ -109,11 +109,12 @@ def test_a_request_to_stop_reaches_every_process_once_and_leaves_a_checkpoint(
 ) -> None:
     """And what is raised in one is raised here. Meanwhile nobody else can talk to them."""
     metrics, heard = tmp_path / "out" / "metrics.jsonl", list[str]()
+    others = children()  # Ray's, of other tests
 
     def stop() -> None:
         while not metrics.exists() or metrics.read_bytes().count(b"\n") < 2:
             time.sleep(0.02)
-        heard.extend(listening_of_children())
+        heard.extend(listening(children() - others))
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=stop, daemon=True).start()
@@ -125,10 +126,14 @@ def test_a_request_to_stop_reaches_every_process_once_and_leaves_a_checkpoint(
     assert set(heard) <= {"0100007F", "0" * 24 + "01000000"}, "beyond loopback"
 
 
-def listening_of_children() -> list[str]:
-    """The addresses, as Linux writes them, at which this process's children listen."""
-    children = {pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()}
-    links = [os.readlink(link) for pid in children for link in Path(f"/proc/{pid}/fd").iterdir()]
+def children() -> set[str]:
+    """The processes that this one has started."""
+    return {pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()}
+
+
+def listening(processes: set[str]) -> list[str]:
+    """The addresses, as Linux writes them, at which these listen."""
+    links = [os.readlink(link) for pid in processes for link in Path(f"/proc/{pid}/fd").iterdir()]
     tables = [Path(f"/proc/self/net/{name}").read_text().splitlines()[1:] for name in ("tcp", "tcp6")]
     rows = [line.split() for table in tables for line in table]
     return [row[1].partition(":")[0] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in links]
