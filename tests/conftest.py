@@ -197,3 +197,14 @@ def s3_root(s3_endpoint: str, request: pytest.FixtureRequest) -> str:
     bucket = f"test-{abs(hash(request.node.nodeid)) % 10**12}"
     boto3.client("s3").create_bucket(Bucket=bucket)
     return f"s3://{bucket}"
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs the work in this process, so that the plan and the writing are tested without Ray."""
+    from mmcorpus.curation.engine.tasks import attempt
+
+    def run(make_work, items, *, name, **_):  # type: ignore[no-untyped-def]
+        return [attempt(lambda item=item: dict(make_work()(item)), name(item)) for item in items]
+
+    monkeypatch.setattr("mmcorpus.curation.engine.items.run_shards", run)

@@ -144,30 +144,6 @@ class Saving:
         return self.path
 
 
-def save_checkpoint(
-    root: str,
-    state: dict[str, Any],
-    model: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
-    weights: Mapping[str, torch.Tensor],
-    save_model: Callable[[str, Mapping[str, torch.Tensor] | None], None],
-    *,
-    keep_last: int,
-    write: bool,
-    device: torch.device,
-) -> str:
-    """Write `root/step-…` atomically and remove the oldest beyond `keep_last`; returns its path.
-
-    Every process calls it; of what is not sharded, only the one with `write` writes. `save_model` writes the model's
-    files into a local folder: the weights, which are whole but may lie on the device, and what else a model is; None
-    for weights that are sharded, of which each process has written its part.
-    """
-    return begin_checkpoint(
-        root, state, model, optimizer, weights, save_model,
-        keep_last=keep_last, write=write, device=device, background=False,
-    ).wait()  # fmt: skip
-
-
 def begin_checkpoint(
     root: str,
     state: dict[str, Any],
@@ -181,9 +157,12 @@ def begin_checkpoint(
     device: torch.device,
     background: bool,
 ) -> Saving:
-    """What `save_checkpoint` does; with `background` it returns once it has a copy of all tensors in the host's memory.
+    """Write `root/step-…` atomically and remove the oldest beyond `keep_last`; with `background` while the caller goes
+    on, once all tensors are copied to the host's memory. Wait for it before the next.
 
-    Wait for it before the next.
+    Every process calls it; of what is not sharded, only the one with `write` writes. `save_model` writes the model's
+    files into a local folder: the weights, which are whole but may lie on the device, and what else a model is; None
+    for weights that are sharded, of which each process has written its part.
     """
     path = storage.join(root, f"step-{state['step']:08d}")
     moments, generators = optimizer_tensors(model, optimizer), rng_tensors(device)

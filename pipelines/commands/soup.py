@@ -1,6 +1,6 @@
 """`mmcorpus soup`: one model of the mean of several."""
 
-from typing import Annotated
+from typing import Annotated, cast, get_args
 
 import typer
 
@@ -45,9 +45,10 @@ def soup(
         mmcorpus soup training/base* --out training/soup --method greedy --data questions.jsonl --set limit=500
     """
     from mmcorpus.training.evaluation import Checkpoint, EvaluationConfig, evaluate
+    from mmcorpus.training.soup import Method
     from mmcorpus.training.soup import soup as make
 
-    if method not in ("average", "maximum", "greedy"):
+    if method not in get_args(Method):
         raise UsageError(f"--method is {method!r}; give average, maximum or greedy")
     if method != "average" and data is None:
         raise UsageError(f"--method {method} needs --data: the questions that judge the models")
@@ -64,7 +65,7 @@ def soup(
     report = make(
         checkpoints,
         out,
-        method=method,  # type: ignore[arg-type]
+        method=cast(Method, method),
         top=top,
         score=score if data else None,
         scored_by=repr((data, selection, config)),

@@ -12,7 +12,6 @@ from typer.testing import CliRunner
 from mmcorpus.curation.store import storage
 from mmcorpus.pipelines.cli import app
 from mmcorpus.pipelines.commands.common import Cluster
-from tests.curation.selection.test_reshard import in_process  # noqa: F401 - a fixture
 from tests.packing.conftest import make_shards, select, tokenizer_folder  # noqa: F401 - fixtures
 
 
@@ -28,7 +27,7 @@ def web(
     make_shards: Callable[..., Any],  # noqa: F811
     select: Callable[..., pa.Table],  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
-    in_process: None,  # noqa: F811
+    in_process: None,
 ) -> Path:
     """Shards `web`, and a selection of all their samples; Ray is not started."""
     monkeypatch.setattr(Cluster, "start", lambda self: None)

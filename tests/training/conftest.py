@@ -21,6 +21,7 @@ from mmcorpus.packing.packs import PackShardWriter
 from mmcorpus.packing.sequence import PackedSequence
 from mmcorpus.packing.tokens import TokenizedSample, encode_captions, load_tokenizer
 from mmcorpus.packing.vocabulary import train_tokenizer
+from mmcorpus.training.attention import block_causal_mask
 from mmcorpus.training.config import ModelConfig, RandomLanguage, RandomVision, StageConfig, TrainingConfig
 from mmcorpus.training.model import VisionLanguageModel, build_model
 
@@ -29,6 +30,11 @@ if TYPE_CHECKING:
 
 Item = tuple[TokenizedSample, list[bytes]]
 Config = TypeVar("Config", bound=TrainingConfig)
+
+
+def open_mask(samples: torch.Tensor, *_: Any) -> torch.Tensor:
+    """A mask through which the samples of a sequence see each other, in place of `attention_mask`."""
+    return block_causal_mask(samples.clamp(max=0))
 
 
 def configured(kind: type[Config], **settings: Any) -> Config:

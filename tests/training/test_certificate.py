@@ -12,13 +12,13 @@ import torch
 from mmcorpus.packing.packs import PackReader
 from mmcorpus.packing.tokens import encode_captions
 from mmcorpus.training import certificate, train
-from mmcorpus.training.attention import block_causal_mask
 from mmcorpus.training.batch import PackedBatch, collate
 from mmcorpus.training.certificate import CertificateError, alone, certify
 from mmcorpus.training.config import ModelConfig, StageConfig
 from mmcorpus.training.data import PackLoader
 from mmcorpus.training.model import VisionLanguageModel, build_model
 from mmcorpus.training.parallel import World
+from tests.training.conftest import open_mask
 
 ONE = World(rank=0, size=1, device=torch.device("cpu"))
 Stages = Callable[..., StageConfig]
@@ -56,7 +56,6 @@ def test_a_mask_that_lets_samples_see_each_other_is_found_before_a_step(
     loader = PackLoader(PackReader(packs), image_size=16)
     assert certify(model, loader, [0, 1], ONE, precision="fp32", micro=2)["packed_against_alone"] < 1e-5
     monkeypatch.setattr("mmcorpus.training.certificate.TOLERANCE", {"fp32": 1e-5})
-    open_mask = lambda samples, *_: block_causal_mask(samples.clamp(max=0))  # noqa: E731
     monkeypatch.setattr("mmcorpus.training.model.attention_mask", open_mask)
     with pytest.raises(CertificateError, match="between packed and alone"):
         certify(model, loader, [0, 1], ONE, precision="fp32", micro=2)
@@ -87,7 +86,6 @@ def test_in_bf16_a_wrong_mask_is_found_and_a_short_answer_far_off_is_told(
     told = certify(model, loader, [0, 1, 2, 3], ONE, precision="bf16", micro=2)
     assert told["packed_against_alone"] < 0.05 < 0.39 < told["packed_against_alone_worst"]
     monkeypatch.undo()
-    open_mask = lambda samples, *_: block_causal_mask(samples.clamp(max=0))  # noqa: E731
     monkeypatch.setattr("mmcorpus.training.model.attention_mask", open_mask)
     with pytest.raises(CertificateError, match=r"in the mean between packed and alone, more than 0\.05"):
         certify(model, loader, [0, 1], ONE, precision="bf16", micro=2)

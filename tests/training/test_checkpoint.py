@@ -21,7 +21,6 @@ from mmcorpus.training.checkpoint import (
     optimizer_tensors,
     read_tensors,
     resolve_checkpoint,
-    save_checkpoint,
     save_model,
 )
 from mmcorpus.training.config import ModelConfig, StageConfig
@@ -33,11 +32,11 @@ from mmcorpus.training.vision_language import train
 def save(root: str, model: VisionLanguageModel, tokenizer: Any, step: int) -> str:
     state = {"step": step, "kind": "pretrain", "model": dataclasses.asdict(model.config)}
     optimizer = OptimizerConfig().build(model)
-    return save_checkpoint(
+    return begin_checkpoint(
         root, state, model, optimizer, dict(model.named_parameters()),
         lambda folder, weights: save_model(folder, model, tokenizer, weights),
-        keep_last=2, write=True, device=torch.device("cpu"),
-    )  # fmt: skip
+        keep_last=2, write=True, device=torch.device("cpu"), background=False,
+    ).wait()  # fmt: skip
 
 
 def test_what_is_saved_is_loaded(model: VisionLanguageModel, tokenizer_folder: str, tmp_path: Path) -> None:

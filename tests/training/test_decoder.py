@@ -12,13 +12,13 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 from mmcorpus.packing.sequence import PackedSequence
 from mmcorpus.packing.tokens import load_tokenizer
 from mmcorpus.training import train
-from mmcorpus.training.attention import Attention, block_causal_mask
+from mmcorpus.training.attention import Attention
 from mmcorpus.training.certificate import check_decoder
 from mmcorpus.training.config import ModelConfig, StageConfig
 from mmcorpus.training.decoder import LogitShape
 from mmcorpus.training.loss import Head, token_losses
 from mmcorpus.training.model import build_model
-from tests.training.conftest import TINY
+from tests.training.conftest import TINY, open_mask
 from tests.training.test_model import batch_of
 
 SIZES: dict[str, Any] = {
@@ -112,7 +112,6 @@ def test_a_window_that_the_mask_does_not_have_is_refused(tmp_path: Path, monkeyp
 def test_two_texts_that_see_each_other_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As of a decoder that makes a mask of its own."""
     net = build_model(saved("qwen2", {}, tmp_path), 300).eval()
-    open_mask = lambda samples, *_: block_causal_mask(samples.clamp(max=0))  # noqa: E731
     monkeypatch.setattr("mmcorpus.training.model.attention_mask", open_mask)
     with pytest.raises(ValueError, match="does more than is known here"):
         check_decoder(net, 64)

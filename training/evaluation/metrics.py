@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmcorpus.training.evaluation.cider import cider
-from mmcorpus.training.evaluation.points import Point, matched, read_points
+from mmcorpus.training.evaluation.points import NO_POINTS, Point, matched, read_points
 from mmcorpus.training.evaluation.question import Question
 from mmcorpus.training.evaluation.words import first_number, plain, time_of_day, vqa_words
 from mmcorpus.training.settings import require
@@ -270,6 +270,12 @@ def check(question: Question) -> None:
         require(bool(question.choices), "the metric choice needs `choices`")
     if question.metric == "pope":
         require(plain(question.answers[0]) in ("yes", "no"), f"POPE asks for yes or no, not {question.answers[0]!r}")
+    if question.metric in ("points", "point_precision", "point_recall"):
+        placed = all(read_points(answer) or plain(answer) == NO_POINTS for answer in question.answers)
+        require(
+            told,
+            f"the metric {question.metric} needs points in Molmo's syntax or 'There are none.', not {question.answers}",
+        )
     if question.metric in ("clock", "clock_hour"):
         times = all(time_of_day(answer) is not None for answer in question.answers)
         require(times, f"the metric {question.metric} needs times such as 4:04, not {question.answers}")

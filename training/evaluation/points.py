@@ -7,6 +7,8 @@ from typing import Final
 Point = tuple[float, float]
 """x and y, per cent of the image's width and height."""
 
+NO_POINTS: Final = "there are none"
+"""The answer where there is nothing to point at, without case and full stop."""
 RADIUS: Final = 5.0
 """Per cent: a point counts within this distance of a right one. Molmo asks whether it lies in the object's mask; where
 there are no masks, a radius stands for them."""

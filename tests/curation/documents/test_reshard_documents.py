@@ -19,7 +19,6 @@ from mmcorpus.curation.store.storage import Damaged
 from mmcorpus.curation.store.views import read_kept
 from mmcorpus.packing.inputs import open_tar, read_texts
 from tests.curation.documents.test_export_obelics import PAGES, build
-from tests.curation.selection.test_reshard import in_process  # noqa: F401 - a fixture
 
 UIDS = [row["uid"] for shard in PAGES for row in shard]
 

@@ -13,7 +13,6 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from mmcorpus.curation.engine.tasks import attempt
 from mmcorpus.curation.selection.reshard import plan_outputs, reshard, write_output
 from mmcorpus.curation.sources import IndexConfig, index
 from mmcorpus.curation.store import storage
@@ -60,16 +59,6 @@ def digest(root: str) -> dict[str, str]:
         name: hashlib.sha256(storage.read_bytes(storage.join(root, name))).hexdigest()
         for name in storage.list_names(root)
     }
-
-
-@pytest.fixture
-def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs the work in this process, so that the plan and the writing are tested without Ray."""
-
-    def run(make_work, items, *, name, **_):  # type: ignore[no-untyped-def]
-        return [attempt(lambda item=item: dict(make_work()(item)), name(item)) for item in items]
-
-    monkeypatch.setattr("mmcorpus.curation.engine.items.run_shards", run)
 
 
 @pytest.mark.usefixtures("in_process")

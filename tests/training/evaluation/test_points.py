@@ -2,9 +2,10 @@
 
 import pytest
 
+from mmcorpus.training.evaluation.metrics import check
 from mmcorpus.training.evaluation.points import matched, read_points
 from tests.linear import assert_linear
-from tests.training.evaluation.test_metrics import judged
+from tests.training.evaluation.test_metrics import judged, question
 
 TWO = '<points x1="10.0" y1="20.0" x2="50.0" y2="60.0" alt="dogs">dogs</points>'
 
@@ -45,6 +46,14 @@ def test_metrics() -> None:
     for metric in ("points", "point_precision", "point_recall"):
         assert judged(metric, "There are none.", "There are none.") == 1.0
         assert judged(metric, one, "There are none.") == judged(metric, "None.", TWO) == 0.0
+
+
+@pytest.mark.parametrize("metric", ["points", "point_precision", "point_recall"])
+def test_what_is_no_answer_with_points_is_refused(metric: str) -> None:
+    check(question(TWO, metric=metric))
+    check(question("There are none.", metric=metric))
+    with pytest.raises(ValueError, match=f"the metric {metric} needs points in Molmo's syntax"):
+        check(question("two dogs", metric=metric))
 
 
 def test_reading_is_linear() -> None:
