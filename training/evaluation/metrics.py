@@ -272,10 +272,8 @@ def check(question: Question) -> None:
         require(plain(question.answers[0]) in ("yes", "no"), f"POPE asks for yes or no, not {question.answers[0]!r}")
     if question.metric in ("points", "point_precision", "point_recall"):
         placed = all(read_points(answer) or plain(answer) == NO_POINTS for answer in question.answers)
-        require(
-            told,
-            f"the metric {question.metric} needs points in Molmo's syntax or 'There are none.', not {question.answers}",
-        )
+        syntax = "points in Molmo's syntax or 'There are none.'"
+        require(placed, f"the metric {question.metric} needs {syntax}, not {question.answers}")
     if question.metric in ("clock", "clock_hour"):
         times = all(time_of_day(answer) is not None for answer in question.answers)
         require(times, f"the metric {question.metric} needs times such as 4:04, not {question.answers}")
