@@ -9,6 +9,7 @@ import collections
 import contextlib
 import gc
 import math
+import os
 import pickle
 import threading
 import time
@@ -298,18 +299,22 @@ class Setup:
     token: str
     parts: tuple[Any, ...]
     """An object reference, in a tuple so that Ray does not fetch it for each task."""
+    folder: str
+    """Of the process that gives the work: what its relative paths are of."""
 
     @classmethod
     def of(cls, parts: tuple[Any, ...]) -> "Setup":
         """Put the parts into Ray's object store, where every worker can fetch them."""
         import ray
 
-        return cls(token=uuid.uuid4().hex, parts=(ray.put(ray.cloudpickle.dumps(parts)),))
+        return cls(token=uuid.uuid4().hex, parts=(ray.put(ray.cloudpickle.dumps(parts)),), folder=os.getcwd())
 
     def fetch(self) -> tuple[Any, ...]:
-        """The parts, in a worker."""
+        """The parts, in a worker, which goes into the folder: a cluster's are where its nodes were started."""
         import ray
 
+        with contextlib.suppress(FileNotFoundError):  # of a driver whose disk the node does not share
+            os.chdir(self.folder)
         parts: tuple[Any, ...] = pickle.loads(ray.get(self.parts[0]))
         return parts
 

@@ -67,6 +67,21 @@ def test_an_exception_is_its_items_error_alone(capfd: pytest.CaptureFixture[str]
 
 
 @pytest.mark.usefixtures("ray_local")
+def test_relative_paths_are_of_the_driver_s_folder_wherever_the_nodes_were_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # Ray's own folder is the one in which it was started before
+
+    def make() -> Callable[[int], dict[str, Any]]:
+        Path("set-up").touch()
+        return lambda number: {"kept": Path(f"{number}.txt").write_text("here")}
+
+    outcomes = run_shards(make, [1, 2], name=named, title="relative", workers=2)
+    assert [outcome.error for outcome in outcomes] == [None, None]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1.txt", "2.txt", "set-up"]
+
+
+@pytest.mark.usefixtures("ray_local")
 def test_a_worker_that_cannot_be_set_up_ends_the_run_with_its_own_message() -> None:
     def make() -> Callable[[int], dict[str, Any]]:
         raise OSError("there is no model here")
