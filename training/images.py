@@ -10,7 +10,9 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image
+from torch.nn import functional
 
 from mmcorpus.filters.decode import DecodeFailure, decode_rgb
 from mmcorpus.packing.layout import LayoutConfig, PerImage
@@ -26,9 +28,16 @@ hides the difference. Measured on noise with a photograph's spectrum, text and e
 
 
 def square(image: Image.Image, size: int) -> npt.NDArray[np.uint8]:
-    """An RGB image as uint8 3×size×size, a view of rows of pixels."""
-    resized = image.resize((size, size), Image.Resampling.BICUBIC)
-    return np.asarray(resized, dtype=np.uint8).transpose(2, 0, 1)
+    """An RGB image as uint8 3×size×size, a view of rows of pixels.
+
+    By PyTorch's filter, as transformers' processors are: Pillow's arithmetic (a value in some hundred is 1 of 255 off)
+    with AVX2, in less than half of the time.
+    """
+    pixels_1CHW = torch.from_numpy(np.array(image, dtype=np.uint8)).permute(2, 0, 1)[None]
+    if image.size != (size, size):
+        pixels_1CHW = functional.interpolate(pixels_1CHW, size=(size, size), mode="bicubic", antialias=True)
+    pixels: npt.NDArray[np.uint8] = pixels_1CHW[0].numpy()
+    return pixels
 
 
 def load_square(data: bytes, size: int, *, scaled: bool = False) -> npt.NDArray[np.uint8] | None:

@@ -19,7 +19,7 @@ from mmcorpus.packing.packs import PackReader
 from mmcorpus.packing.tokens import load_tokenizer
 from mmcorpus.packing.vocabulary import train_tokenizer
 from mmcorpus.training.data import Order, PackLoader, check_packs, check_whole, micro_batches
-from mmcorpus.training.images import load_square
+from mmcorpus.training.images import load_square, square
 from mmcorpus.training.optim import ScheduleConfig
 
 
@@ -122,6 +122,15 @@ def photograph(width: int, height: int) -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(file, "JPEG", quality=88)
     return file.getvalue()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 7), (64, 64), (50, 60), (512, 384), (1, 3000), (3000, 1)])
+def test_squares_are_pillow_s_but_for_rounding(size: tuple[int, int]) -> None:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*reversed(size), 3), dtype=np.uint8))
+    theirs = np.asarray(image.resize((64, 64), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+    difference = np.abs(square(image, 64).astype(int) - theirs)
+    assert difference.max() <= 2
+    assert (difference > 0).mean() < 0.02
 
 
 @pytest.mark.parametrize(("size", "scale"), [((800, 600), 4), ((600, 800), 4), ((300, 280), 2), ((200, 127), 1)])
