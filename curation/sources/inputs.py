@@ -1,4 +1,4 @@
-"""The files of a source, each identified by its first bytes: tars, tables, JSON, or images beside their texts."""
+"""The files of a source, each identified by its first bytes: tars, MDS, tables, JSON, or images beside their texts."""
 
 import contextlib
 import itertools
@@ -14,13 +14,14 @@ from typing import Any, Final, Literal, cast
 from mmcorpus.curation.sources.json_rows import BadJson, Layout, Readable, layout_of, ranges
 from mmcorpus.curation.sources.links import followed, leads_out
 from mmcorpus.curation.store import compressed, storage
+from mmcorpus.curation.store.mds import Header, header_of
 from mmcorpus.curation.store.members import IMAGE_EXTENSIONS
 from mmcorpus.curation.store.named_files import State, state_of
 from mmcorpus.curation.store.row_tables import binary_columns, open_table, table_kind
 
-Format = Literal["tar", "files", "parquet", "arrow", "json", "jsonl"]
+Format = Literal["tar", "files", "mds", "parquet", "arrow", "json", "jsonl"]
 FORMATS: Final[dict[str, tuple[Format, ...]]] = {
-    "shards": ("tar", "files"), "parquet": ("parquet", "arrow"), "json": ("json", "jsonl"),
+    "shards": ("tar", "files", "mds"), "parquet": ("parquet", "arrow"), "json": ("json", "jsonl"),
 }  # fmt: skip
 """By the recipe's word, what is read."""
 _PARTS: Final = IMAGE_EXTENSIONS | {"txt", "json", "caption"}
@@ -137,12 +138,13 @@ def _among(root: str, inner: str, names: list[str], formats: Sequence[Format], *
         if base.rpartition(".")[2].lower() in IMAGE_EXTENSIONS:
             loose.setdefault(folder, set()).add(base.partition(".")[0])
     kinds = {name: _sniff(storage.join(root, name)) for name in below if not _is_part(name, loose)}
+    indexes = {"index.json"} if any(kind == "mds" for kind, _ in kinds.values()) else set()
     stems = {_stem(name) for name, (kind, _) in kinds.items() if kind == "tar"} | set(loose)
     passed: list[str] = []
     chosen: list[Input] = []
     for name, (kind, compression) in kinds.items():
         beside = kind in ("parquet", "arrow", "json", "jsonl") and _stem(name).removesuffix("_stats") in stems
-        about = posixpath.basename(name) in _ABOUT or name.endswith("_stats.json")
+        about = posixpath.basename(name) in _ABOUT | indexes or name.endswith("_stats.json")
         if kind is None or (formats and kind not in formats) or ((beside or about) and not named):
             if not (beside or about):
                 passed.append(name)
@@ -171,7 +173,7 @@ def _what(kind: Format | None, formats: Sequence[Format]) -> str:
     if kind is not None:
         word = next((word for word, those in FORMATS.items() if kind in those), kind)
         return f"{kind}, not {' or '.join(formats)}; give it as `{word}`"
-    return "neither a tar, parquet, Arrow, nor JSON: an array of objects, or an object a line"
+    return "neither a tar, parquet, Arrow, MDS, nor JSON: an array of objects, or an object a line"
 
 
 def _stem(name: str) -> str:
@@ -224,11 +226,17 @@ def _sniff(path: str) -> tuple[Format | None, str | None]:
                 head = next(compressed.chunks(file, kind, compressed.HEAD), b"")[: compressed.HEAD]
             except compressed.DecodeError:
                 head = b""
+        is_mds = False
+        if head[3:4] == b"\0":  # of the number of samples, which comes first
+            with contextlib.suppress(compressed.DecodeError):
+                is_mds = header_of(compressed.decompressed(path, file, 0)[0]) is not None
     table = table_kind(head)
     if table is not None:
         return (None if kind else table), kind  # type: ignore[return-value]
     if _is_tar(head):
         return "tar", kind
+    if is_mds:
+        return "mds", kind
     return layout_of(head), kind
 
 
@@ -254,8 +262,8 @@ def parts_of(one: Input, number: int, rows: int) -> list[Part]:
     spans: list[tuple[int, int | None, int]]
     if one.format == "tar":
         spans = [(0, None, 0)]
-    elif one.format == "files":
-        count = len({name.partition(".")[0] for name in sample_files(one.root, one.file)})
+    elif one.format in ("files", "mds"):
+        count = len(read_header(one.path)) if one.format == "mds" else len(_keys(one))
         spans = [(start, min(start + rows, count), min(rows, count - start)) for start in range(0, count, rows)]
     elif one.format in ("parquet", "arrow"):
         spans = list(_groups(one.path, rows))
@@ -269,6 +277,11 @@ def parts_of(one: Input, number: int, rows: int) -> list[Part]:
         Part(name=f"{number:05d}{place:04d}", input=one, start=start, end=end, rows=count)
         for place, (start, end, count) in enumerate(spans)
     ]
+
+
+def _keys(one: Input) -> set[str]:
+    """The samples of a folder of files."""
+    return {name.partition(".")[0] for name in sample_files(one.root, one.file)}
 
 
 def in_runs(parts: Sequence[Part]) -> list[Run]:
@@ -294,7 +307,10 @@ def open_json(one: Input) -> Iterator[Readable | None]:
 
 
 def column_names(one: Input) -> list[str]:
-    """The columns of a table, or of the parquet beside a tar, but for those of bytes; none for others."""
+    """The columns of a table, of MDS, or of the parquet beside a tar, but for those of bytes; none for others."""
+    if one.format == "mds":
+        header = read_header(one.path)
+        return [column.name for column in header.columns if column.encoding not in ("bytes", "jpeg", "png")]
     path = one.path if one.format in ("parquet", "arrow") else beside(one)
     if path is None:
         return []
@@ -310,6 +326,23 @@ def beside(one: Input) -> str | None:
     path = f"{one.path.removesuffix(base)}{stem}.parquet"
     there = one.format in ("tar", "files") and bool(one.file) and storage.exists(path)
     return path if there and not leads_out(one.root, path.removeprefix(one.root.rstrip("/") + "/")) else None
+
+
+def read_header(path: str) -> Header:
+    """Of an MDS shard.
+
+    Raises:
+        SourceError: it is none any more, or damaged.
+    """
+    fs, inner = storage.filesystem(path)
+    with fs.open(inner, "rb") as file:
+        try:
+            header = header_of(compressed.decompressed(path, file, 0)[0])
+        except compressed.DecodeError as error:
+            raise SourceError(f"{path}: {error}; fetch or write it again") from None
+    if header is None:
+        raise SourceError(f"{path} is no MDS shard any more; fetch or write it again")
+    return header
 
 
 def _groups(path: str, rows: int) -> Iterator[tuple[int, int, int]]:

@@ -105,14 +105,20 @@ def _is_image(kind: Any) -> bool:
     }
 
 
+def sample_of(row: dict[str, Any], config: IndexConfig, images: Sequence[FoundImage]) -> Found:
+    """A row whose images are at hand, beside it."""
+    return _tried(row, config, images=images)
+
+
 def _tried(
     row: dict[str, Any],
     config: IndexConfig,
     chosen: Mapping[str, Sequence[str]] | None = None,
     place: Where | None = None,
+    images: Sequence[FoundImage] = (),
 ) -> Found:
     try:
-        return _found(row, config, chosen or _keys(row, config), place)
+        return _found(row, config, chosen or _keys(row, config), place, images)
     except BadSample as error:
         return Found(error=str(error), url=_text(row.get("url")), meta=_plain(row, ()))
 
@@ -130,7 +136,13 @@ def _keys(row: Mapping[str, Any], config: IndexConfig) -> dict[str, list[str]]:
     return found
 
 
-def _found(row: dict[str, Any], config: IndexConfig, chosen: Mapping[str, Sequence[str]], place: Where | None) -> Found:
+def _found(
+    row: dict[str, Any],
+    config: IndexConfig,
+    chosen: Mapping[str, Sequence[str]],
+    place: Where | None,
+    given: Sequence[FoundImage],
+) -> Found:
     def value(role: str) -> Any:
         names = chosen[role]
         return row.get(names[0]) if names else None
@@ -147,7 +159,7 @@ def _found(row: dict[str, Any], config: IndexConfig, chosen: Mapping[str, Sequen
         except BadValue as error:
             raise BadSample(BAD_CAPTION, error) from None
         found.conversations = value("conversations")
-    images = _row_images(row, chosen["image"], place)
+    images = [*given] or _row_images(row, chosen["image"], place)
     if config.kind == "conversation":
         found.conversations, named = conversation_images(_parsed(value("conversations")))
         # Of a text the usual `url` is where it was found.

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from mmcorpus.curation.sources import members, rows
+from mmcorpus.curation.sources import mds, members, rows
 from mmcorpus.curation.sources.config import IndexConfig
 from mmcorpus.curation.sources.found import (
     BAD_CAPTION,
@@ -53,6 +53,15 @@ COLUMNS: Final[dict[str, Any]] = {
 first one's, `widths` and `heights` all; sizes are of the image as it is shown."""
 
 
+def read_part(part: Part, config: IndexConfig, file: Readable | None) -> Iterator[Found]:
+    """The rows of a part of a file of any format; of JSON it is open (`inputs.open_json`)."""
+    if part.input.format in ("tar", "files"):
+        return members.read_part(part, config)
+    if part.input.format == "mds":
+        return mds.read_part(part, config)
+    return rows.read_part(part, config, file)
+
+
 @dataclass(frozen=True, kw_only=True)
 class IndexRun:
     """Makes the shards of a run of parts; picklable."""
@@ -85,7 +94,7 @@ class IndexRun:
         held = 0
         copies = _Copies(shard)
         with copies:
-            for number, found in enumerate(self._read(part, file)):
+            for number, found in enumerate(read_part(part, self.config, file)):
                 key = f"{part.name}{number:07d}"
                 if len(names | found.meta.keys()) > MAX_COLUMNS:
                     why = f"it names {len(found.meta):,} values, and its shard {len(names):,} already"
@@ -108,11 +117,6 @@ class IndexRun:
         stats = commit_shard(shard, table, failures=(FAILED,), copied=copies.count, copied_bytes=copies.bytes)
         drops = {code: count for code, count in stats["status_dict"].items() if code != SUCCESS}
         return {"kept": stats["successes"], **drops}
-
-    def _read(self, part: Part, file: Readable | None) -> Iterator[Found]:
-        if part.input.format in ("tar", "files"):
-            return members.read_part(part, self.config)
-        return rows.read_part(part, self.config, file)
 
     def _row(self, found: Found, key: str, finder: Finder) -> tuple[dict[str, Any], list[KnownImage]]:
         """A row of the shard, and the images of one that is a sample."""

@@ -66,6 +66,14 @@ def arrow(root: Path) -> None:
     (folder / "state.json").write_text('{"_data_files": [{"filename": "data-00000-of-00001.arrow"}]}')
 
 
+def mds(root: Path) -> None:
+    from streaming import MDSWriter
+
+    with MDSWriter(out=str(root / "mds"), columns={"image": "bytes", "caption": "str"}) as writer:
+        for pair in PAIRS:
+            writer.write({"image": pair["image"], "caption": pair["caption"]})
+
+
 def loose(root: Path) -> None:
     (root / "laion_files" / "00000").mkdir(parents=True)
     for name, data in as_tar(PAIRS):
@@ -100,6 +108,7 @@ MADE: dict[str, Callable[[Path], None]] = {
     "laion_files/": loose,
     "photos/": parquet("photos/data/train-00000-of-00001.parquet", {"image": STRUCTS, "text": ["a", "b", "c"]}),
     "photos_on_disk/": arrow,
+    "mds/": mds,
     "FineVision/ai2d": parquet(
         "FineVision/ai2d/train-00000-of-00001.parquet",
         {"images": [[one] for one in STRUCTS], "texts": [[{"user": "What?", "assistant": "A boat."}]] * 3,

@@ -77,7 +77,7 @@ def test_what_is_no_source_is_refused_by_name(tmp_path: Path, indexed: Any, capl
     (folder / "notes.txt").write_text("not a sample")
     with pytest.raises(SourceError, match="nothing there can be read as samples"):
         indexed(folder)
-    with pytest.raises(SourceError, match=r"notes\.txt is neither a tar, parquet, Arrow, nor JSON"):
+    with pytest.raises(SourceError, match=r"notes\.txt is neither a tar, parquet, Arrow, MDS, nor JSON"):
         indexed(folder / "notes.txt")
     with pytest.raises(SourceError, match="there is no such file or folder"):
         indexed(folder / "gone")
