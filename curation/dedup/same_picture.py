@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmcorpus.curation.dedup.alignment import SMALLEST, Floats, alignments, centred, in_place, rescaled, resized
-from mmcorpus.curation.dedup.tones import Tones, fit_tones
+from mmcorpus.curation.dedup.tones import Tones, averaged, fit_tones
 
 SIDE: Final = 512
 """Pixels of the longer side at which pictures are compared, at most: a digit of a scanned form is some 10 high."""
@@ -123,8 +123,9 @@ def _compare(one: Floats, other: Floats) -> float:
         one, other = (_enlarged(each, size) for each in (one, other))
     best = float("inf")
     known: Tones | None = None
-    for source, target in ((one, other), (other, one)):
-        tones = fit_tones(source, target)
+    small, small_other = averaged(one), averaged(other)
+    for source, target, *averages in ((one, other, small, small_other), (other, one, small_other, small)):
+        tones = fit_tones(source, target, *averages)
         if tones == Tones() == known:  # the other way round it is the same comparison
             break
         best, known = min(best, _unexplained(source, target, tones)), tones

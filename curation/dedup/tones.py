@@ -42,15 +42,25 @@ class Tones:
             return pixels
         if self.gamma != 1:
             pixels = np.power(pixels, np.float32(self.gamma))
-        luma = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[..., None]
         result = pixels * np.float32(self.scale * self.saturation)
-        result += luma * np.float32(self.scale * (1 - self.saturation)) + np.float32(self.offset)
+        if self.saturation != 1:
+            luma = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[..., None]
+            result += luma * np.float32(self.scale * (1 - self.saturation)) + np.float32(self.offset)
+        elif self.offset:
+            result += np.float32(self.offset)
         return np.clip(result, 0, 1, out=result)
 
 
-def fit_tones(source: Floats, target: Floats) -> Tones:
-    """The tones that make the one of the other."""
-    coarse = _coarse_tones(source, target)
+def averaged(pixels: Floats) -> Floats:
+    """A picture of few pixels, which a misalignment of one of its own does not disturb."""
+    height, width = pixels.shape[:2]
+    share = min(1.0, _COARSE / max(height, width))
+    return resized(pixels, max(4, round(width * share)), max(4, round(height * share)))
+
+
+def fit_tones(source: Floats, target: Floats, small_source: Floats, small_target: Floats) -> Tones:
+    """The tones that make the one of the other; both also `averaged`."""
+    coarse = _coarse_tones(small_source, small_target)
     if coarse == Tones():
         return coarse
     # Single pixels: averages hide by how much thin lines on a paper that is clipped have become brighter.
@@ -73,11 +83,7 @@ def _balanced(first: Floats, second: Floats) -> tuple[Floats, Floats]:
 
 
 def _coarse_tones(source: Floats, target: Floats) -> Tones:
-    """By small averaged pictures, which a misalignment of a pixel does not disturb."""
-    height, width = source.shape[:2]
-    share = min(1.0, _COARSE / max(height, width))
-    size = (max(4, round(width * share)), max(4, round(height * share)))
-    first, second = _balanced(*(resized(pixels, *size).reshape(-1, 3) for pixels in (source, target)))
+    first, second = _balanced(*(pixels.reshape(-1, 3) for pixels in (source, target)))
     best, least = Tones(), _misfit(first, second, Tones())
     if least < _FITS:
         return best
