@@ -1,171 +1,225 @@
-"""Kinds kept for measuring: no limit of the comparison was chosen by them."""
+"""Kinds kept for measuring: drawn before the comparison was last changed, and looked at only after that."""
 
 import math
 import random
+from typing import Final
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
-from benchmarks.lookalikes.canvas import WORDS, Canvas, backdrop, hue
+from benchmarks.lookalikes.canvas import TWICE, WORDS, Canvas, backdrop, hue
 
 
-def speed_sign(style: random.Random, own: random.Random, number: int) -> Image.Image:
-    """A road sign with another limit."""
-    side = style.randint(160, 300)
-    canvas = Canvas(side, side, hue(style, 90, 220))
-    canvas.ellipse([side * 0.06, side * 0.06, side * 0.94, side * 0.94], fill=(200, 25, 35))
-    canvas.ellipse([side * 0.17, side * 0.17, side * 0.83, side * 0.83], fill=(250, 250, 248))
-    canvas.text(side / 2, side / 2, str(10 * (1 + number % 13)), side * 0.34, anchor="mm")
+def domino(style: random.Random, own: random.Random, number: int) -> Image.Image:
+    """A domino, other eyes."""
+    wide = style.choice([70, 90, 110])
+    canvas = Canvas(2 * wide + 40, wide + 40, hue(style, 40, 160))
+    canvas.rounded_rectangle(
+        [20, 20, 20 + 2 * wide, 20 + wide], 10 * TWICE, fill=(246, 244, 236), outline=(70, 60, 50), width=2
+    )
+    canvas.line([20 + wide, 28, 20 + wide, 12 + wide], fill=(70, 60, 50), width=2)
+    places = {0: [], 1: [4], 2: [0, 8], 3: [0, 4, 8], 4: [0, 2, 6, 8], 5: [0, 2, 4, 6, 8], 6: [0, 3, 6, 2, 5, 8]}
+    for half, eyes in enumerate((number % 7, number * 3 // 7 % 7)):
+        for place in places[eyes]:
+            x, y = 20 + half * wide + wide * (0.22 + 0.28 * (place % 3)), 20 + wide * (0.22 + 0.28 * (place // 3))
+            canvas.ellipse([x - wide * 0.07, y - wide * 0.07, x + wide * 0.07, y + wide * 0.07], fill=(25, 25, 25))
     return canvas.done()
 
 
-def pie(style: random.Random, own: random.Random, number: int) -> Image.Image:
-    """A pie of which one slice has grown."""
-    side = style.randint(240, 360)
-    canvas = Canvas(side, side)
-    shares = [style.uniform(1, 3) for _ in range(style.randint(3, 6))]
-    shares[own.randrange(len(shares))] *= own.choice([1.3, 1.6, 2.0])
-    colours, start = [hue(style, 40, 230) for _ in shares], 0.0
-    for share, colour in zip(shares, colours, strict=True):
-        end = start + 360 * share / sum(shares)
-        canvas.pieslice([20, 20, side - 20, side - 20], start, end, fill=colour, outline="white")
-        start = end
+_SEGMENTS: Final = ("abcdef", "bc", "abged", "abgcd", "fgbc", "afgcd", "afgedc", "abc", "abcdefg", "abcdfg")
+
+
+def display(style: random.Random, own: random.Random, number: int) -> Image.Image:
+    """A display of seven segments: one digit is another."""
+    size, dark = style.randint(40, 70), style.random() < 0.6
+    lit, ground = ((240, 60, 40), (24, 20, 20)) if dark else ((30, 40, 30), (170, 190, 160))
+    off = tuple(round(0.9 * under + 0.1 * over) for under, over in zip(ground, lit, strict=True))
+    digits = [style.randrange(10) for _ in range(4)]
+    place = own.randrange(4)
+    digits[place] = (digits[place] + 1 + number % 9) % 10
+    canvas = Canvas(5 * size + 20, 2 * size + 20, ground)
+    width, height, thick = size * 0.75, size * 0.9, size * 0.13
+    for column, digit in enumerate(digits):
+        x, y = 16 + column * size * 1.25, 14
+        ends = {
+            "a": (0, 0, 1, 0), "b": (1, 0, 1, 1), "c": (1, 1, 1, 2), "d": (0, 2, 1, 2), "e": (0, 1, 0, 2),
+            "f": (0, 0, 0, 1), "g": (0, 1, 1, 1),
+        }  # fmt: skip
+        for name, (x1, y1, x2, y2) in ends.items():
+            where = [x + x1 * width, y + y1 * height, x + x2 * width, y + y2 * height]
+            canvas.line(where, fill=lit if name in _SEGMENTS[digit] else off, width=thick)
     return canvas.done()
 
 
-def line_chart(style: random.Random, own: random.Random, number: int) -> Image.Image:
-    """A line of which one point lies elsewhere."""
-    width, height, points = style.randint(340, 520), style.randint(220, 320), style.randint(7, 12)
-    canvas, values = Canvas(width, height, (252, 252, 252)), [style.uniform(0.15, 0.85) for _ in range(points)]
-    changed = own.randrange(points)
-    values[changed] = (values[changed] + own.choice([0.2, 0.35, 0.5, 0.65])) % 0.9 + 0.05
-    for grid in range(5):
-        canvas.line([30, 20 + grid * (height - 50) / 4, width - 15, 20 + grid * (height - 50) / 4], fill=(215,) * 3,
-                    width=1)  # fmt: skip
-    spots = [
-        (30 + place * (width - 45) / (points - 1), 20 + (1 - value) * (height - 50))
-        for place, value in enumerate(values)
+def pin(style: random.Random, own: random.Random, number: int) -> Image.Image:
+    """A map of streets with the pin elsewhere."""
+    width, height = style.randint(320, 460), style.randint(240, 340)
+    canvas = Canvas(width, height, (236, 234, 226))
+    canvas.ellipse([width * 0.55, height * 0.1, width * 0.95, height * 0.45], fill=(200, 226, 190))
+    canvas.polygon([0, height, width * 0.4, height * 0.75, width * 0.5, height, 0, height], fill=(165, 200, 230))
+    for _ in range(14):
+        ends = [style.uniform(-0.1, 1.1) for _ in range(4)]
+        wide = style.choice([3, 3, 5, 8])
+        where = [ends[0] * width, ends[1] * height, ends[2] * width, ends[3] * height]
+        canvas.line(where, fill=(205, 200, 190), width=wide + 2)
+        canvas.line(where, fill=(255, 255, 255) if wide < 8 else (250, 220, 130), width=wide)
+    for _ in range(6):
+        canvas.text(
+            style.uniform(0, 0.8) * width, style.uniform(0, 0.9) * height, style.choice(WORDS), 11, (90, 90, 90)
+        )
+    x, y, r = own.uniform(0.1, 0.9) * width, own.uniform(0.15, 0.9) * height, 9
+    canvas.polygon([x - r, y - 2 * r, x + r, y - 2 * r, x, y], fill=(215, 50, 45))
+    canvas.ellipse([x - r, y - 3 * r, x + r, y - r], fill=(215, 50, 45))
+    canvas.ellipse([x - 3, y - 2 * r - 3, x + 3, y - 2 * r + 3], fill=(110, 20, 20))
+    return canvas.done()
+
+
+def departures(style: random.Random, own: random.Random, number: int) -> Image.Image:
+    """A board of departures on which a time or a platform is another."""
+    canvas = Canvas(440, 300, (12, 20, 48))
+    rows = [
+        (style.randint(0, 23), style.randint(0, 59), style.choice(WORDS).title(), style.randint(1, 9)) for _ in range(8)
     ]
-    colour = hue(style, 0, 170)
-    canvas.line([each for spot in spots for each in spot], fill=colour, width=2.5)
-    for x, y in spots:
-        canvas.ellipse([x - 3.5, y - 3.5, x + 3.5, y + 3.5], fill=colour)
+    changed, which = own.randrange(8), number % 2
+    for row, (hour, minute, name, track) in enumerate(rows):
+        if row == changed and which:
+            track = track % 9 + 1
+        if row == changed and not which:
+            minute = (minute + own.randint(1, 58)) % 60
+        y = 16 + row * 34
+        canvas.text(20, y, f"{hour:02d}:{minute:02d}", 18, (250, 210, 60))
+        canvas.text(110, y, name, 18, "white")
+        canvas.text(410, y, str(track), 18, "white", anchor="ra")
     return canvas.done()
 
 
-def gauge(style: random.Random, own: random.Random, number: int) -> Image.Image:
-    """A pressure gauge that reads otherwise."""
-    side = style.randint(200, 340)
-    canvas, middle = Canvas(side, side, hue(style, 120, 240)), side / 2
-    canvas.ellipse([side * 0.05, side * 0.05, side * 0.95, side * 0.95], fill=(245, 245, 240), outline=(70, 70, 75),
-                   width=side * 0.03)  # fmt: skip
-    for tick in range(11):
-        angle = math.radians(135 + 27 * tick)
-        inner, outer = side * 0.34, side * 0.40
-        canvas.line([middle + inner * math.cos(angle), middle + inner * math.sin(angle),
-                     middle + outer * math.cos(angle), middle + outer * math.sin(angle)], fill="black",
-                    width=side * 0.012)  # fmt: skip
-        canvas.text(middle + side * 0.27 * math.cos(angle), middle + side * 0.27 * math.sin(angle), str(tick),
-                    side * 0.055, anchor="mm")  # fmt: skip
-    angle = math.radians(135 + 270 * ((number * 5) % 23) / 23)
-    end = (middle + side * 0.3 * math.cos(angle), middle + side * 0.3 * math.sin(angle))
-    canvas.line([middle, middle, *end], fill=(190, 20, 20), width=side * 0.018)
-    return canvas.done()
-
-
-def sudoku(style: random.Random, own: random.Random, number: int) -> Image.Image:
-    """A grid with one more digit, or another."""
-    cell = style.randint(24, 34)
-    side = 9 * cell + 16
-    canvas = Canvas(side, side)
-    cells = {place: style.randint(1, 9) for place in style.sample(range(81), 30)}
-    cells[own.randrange(81)] = own.randint(1, 9)
-    for place in range(10):
-        for ends in (
-            (8, 8 + place * cell, side - 8, 8 + place * cell),
-            (8 + place * cell, 8, 8 + place * cell, side - 8),
-        ):
-            canvas.line(list(ends), fill="black", width=2 if place % 3 == 0 else 0.8)
-    for place, digit in cells.items():
-        canvas.text(8 + (place % 9 + 0.5) * cell, 8 + (place // 9 + 0.5) * cell, str(digit), cell * 0.6, anchor="mm")
-    return canvas.done()
-
-
-def score(style: random.Random, own: random.Random, number: int) -> Image.Image:
-    """Music of which two notes are others."""
-    canvas = Canvas(420, 150, (253, 251, 244))
-    notes = [style.randrange(9) for _ in range(14)]
-    for place in own.sample(range(14), 2):
-        notes[place] = (notes[place] + own.randint(1, 7)) % 9
-    for line in range(5):
-        canvas.line([15, 50 + line * 12, 405, 50 + line * 12], fill="black", width=1)
-    for place, note in enumerate(notes):
-        x, y = 40 + place * 26, 98 - note * 6
-        canvas.ellipse([x - 6.5, y - 5, x + 6.5, y + 5], fill="black")
-        canvas.line([x + 6, y, x + 6, y - 34], fill="black", width=1.5)
-    return canvas.done()
-
-
-def face(style: random.Random, own: random.Random, number: int) -> Image.Image:
-    """A drawn face of another mood."""
-    side = style.randint(140, 280)
-    canvas, skin = Canvas(side, side, hue(style, 130, 255)), hue(style, 150, 250)
-    canvas.ellipse([side * 0.08, side * 0.08, side * 0.92, side * 0.92], fill=skin, outline=(60, 50, 30),
-                   width=side * 0.015)  # fmt: skip
-    mouth, eyes = number % 3, number // 3 % 3
-    for x in (0.35, 0.65):
-        if eyes == 0 or (eyes == 2 and x > 0.5):
-            canvas.ellipse([side * (x - 0.05), side * 0.32, side * (x + 0.05), side * 0.44], fill=(30, 25, 20))
-        else:
-            canvas.line([side * (x - 0.06), side * 0.39, side * (x + 0.06), side * 0.39], fill=(30, 25, 20),
-                        width=side * 0.02)  # fmt: skip
-    if mouth == 2:
-        canvas.line([side * 0.34, side * 0.68, side * 0.66, side * 0.68], fill=(120, 20, 20), width=side * 0.02)
-    else:
-        top, turn = (0.5, (20, 160)) if mouth == 0 else (0.62, (200, 340))
-        canvas.arc([side * 0.32, side * top, side * 0.68, side * (top + 0.25)], *turn, fill=(120, 20, 20),
-                   width=side * 0.02)  # fmt: skip
-    return canvas.done()
-
-
-def table(style: random.Random, own: random.Random, number: int) -> Image.Image:
-    """A table with a number or two of its cells changed."""
-    rows, columns = style.randint(6, 12), style.randint(3, 5)
-    canvas = Canvas(60 + columns * 90, 30 + rows * 26)
-    values = [[style.randint(10, 9999) / 10 for _ in range(columns)] for _ in range(rows)]
-    for _ in range(own.randint(1, 2)):
-        values[own.randrange(rows)][own.randrange(columns)] += own.choice([0.3, 2, 40]) * (1 + number % 5)
-    shade = hue(style, 215, 245)
-    for row in range(rows):
-        if row % 2:
-            canvas.rectangle([10, 15 + row * 26, 50 + columns * 90, 41 + row * 26], fill=shade)
-        canvas.text(16, 20 + row * 26, style.choice(WORDS)[:5], 13)
-        for column in range(columns):
-            canvas.text(130 + column * 90, 20 + row * 26, f"{values[row][column]:.1f}", 13, anchor="ra")
-    return canvas.done()
-
-
-def plate(style: random.Random, own: random.Random, number: int) -> Image.Image:
-    """A licence plate of a car: one character is another."""
-    width, height = style.randint(300, 420), style.randint(200, 280)
+def subtitle(style: random.Random, own: random.Random, number: int) -> Image.Image:
+    """A frame of a film with another subtitle."""
+    width, height = style.randint(360, 520), style.randint(200, 280)
     image = backdrop(style, width, height)
-    letters = [style.choice("ABCDEFGHKLMNPRSTUVXYZ0123456789") for _ in range(7)]
-    place = own.randrange(7)
-    letters[place] = own.choice("ABCDEFGHKLMNPRSTUVXYZ0123456789".replace(letters[place], ""))
-    sign = Canvas(170, 40, (245, 245, 240))
-    sign.rectangle([1, 1, 168, 38], outline="black", width=2)
-    sign.text(85, 20, "".join(letters), 26, anchor="mm")
-    image.paste(sign.done(), (style.randint(10, width - 180), style.randint(10, height - 50)))
+    pen = ImageDraw.Draw(image)
+    pen.ellipse([width * 0.4, height * 0.15, width * 0.58, height * 0.55], fill=(205, 165, 140))
+    pen.rectangle([width * 0.34, height * 0.55, width * 0.64, height], fill=hue(style, 0, 120))
+    text = " ".join(own.choice(WORDS) for _ in range(3)).capitalize() + "."
+    pen.text((width / 2, height - 12), text, "white", ImageFont.load_default(17), anchor="ms", stroke_width=1,
+             stroke_fill="black")  # fmt: skip
     return image
 
 
-def burst(style: random.Random, own: random.Random, number: int) -> Image.Image:
-    """A scene with the grain of a camera in which somebody is elsewhere."""
-    width, height = style.randint(300, 440), style.randint(220, 320)
-    image = backdrop(style, width, height)
-    pen, coat, size = ImageDraw.Draw(image), hue(style), height * 0.13
-    x, y = size + number % 7 * (width - 2 * size) / 6, height * style.uniform(0.5, 0.7)
-    pen.ellipse([x - size * 0.4, y - size * 1.8, x + size * 0.4, y - size], fill=(224, 180, 150))
-    pen.rounded_rectangle([x - size * 0.6, y - size, x + size * 0.6, y + size], size * 0.3, fill=coat)
-    grain = np.random.default_rng(own.getrandbits(32)).normal(0, 2.5, (height, width, 1))
-    return Image.fromarray(np.clip(np.asarray(image, np.float32) + grain, 0, 255).astype(np.uint8))
+def thermometer(style: random.Random, own: random.Random, number: int) -> Image.Image:
+    """A thermometer that shows another temperature."""
+    width, height = style.randint(110, 170), style.randint(300, 420)
+    canvas, middle = Canvas(width, height, hue(style, 200)), width * 0.4
+    canvas.rounded_rectangle([middle - 9, 20, middle + 9, height - 50], 9 * TWICE, fill="white", outline=(90, 90, 90),
+                             width=2)  # fmt: skip
+    canvas.ellipse([middle - 18, height - 66, middle + 18, height - 30], fill=(200, 30, 30))
+    top = height - 60 - (height - 100) * (0.1 + 0.85 * (number * 5 % 17) / 17)
+    canvas.rectangle([middle - 5, top, middle + 5, height - 50], fill=(200, 30, 30))
+    for tick in range(9):
+        y = height - 75 - tick * (height - 110) / 8
+        canvas.line([middle + 12, y, middle + 22, y], fill="black", width=1.5)
+        canvas.text(middle + 26, y, str(tick * 10 - 20), 11, anchor="lm")
+    return canvas.done()
+
+
+def price(style: random.Random, own: random.Random, number: int) -> Image.Image:
+    """A shelf label with another price."""
+    canvas = Canvas(style.randint(260, 360), style.randint(150, 190), style.choice([(255, 236, 90), (255, 255, 255)]))
+    canvas.rectangle([0, 0, 400, 34], fill=hue(style, 0, 150))
+    canvas.text(12, 7, " ".join(style.choice(WORDS) for _ in range(2)).title(), 18, "white")
+    euros, cents = style.randint(1, 9), own.choice([9, 19, 29, 49, 59, 69, 79, 89, 95, 99])
+    canvas.text(24, 52, f"{euros}.{cents:02d}", 62, (170, 15, 25))
+    canvas.text(14, 128, f"{style.randint(100, 900)} g, {style.randint(10, 99)} a kilogram", 11)
+    return canvas.done()
+
+
+def crossword(style: random.Random, own: random.Random, number: int) -> Image.Image:
+    """A crossword in which one more letter is filled in, or another."""
+    cell, count = style.randint(24, 32), 11
+    canvas = Canvas(cell * count + 8, cell * count + 8)
+    black = set(style.sample(range(count * count), 28))
+    free = [square for square in range(count * count) if square not in black]
+    letters = {square: style.choice("ABCDEGHILMNOPRSTU") for square in style.sample(free, 40)}
+    changed = own.choice(free)
+    letters[changed] = own.choice("ABCDEGHILMNOPRSTU".replace(letters.get(changed, "A"), ""))
+    for square in range(count * count):
+        x, y = 4 + square % count * cell, 4 + square // count * cell
+        canvas.rectangle([x, y, x + cell, y + cell], fill="black" if square in black else "white", outline="black",
+                         width=1)  # fmt: skip
+        if square in letters:
+            canvas.text(x + cell / 2, y + cell / 2, letters[square], cell * 0.6, (20, 30, 90), anchor="mm")
+    return canvas.done()
+
+
+def switches(style: random.Random, own: random.Random, number: int) -> Image.Image:
+    """A page of settings of which one switch is turned."""
+    canvas, rows = Canvas(300, 400, (242, 242, 247)), 8
+    on = [style.random() < 0.5 for _ in range(rows)]
+    turned = own.randrange(rows)
+    on[turned] = not on[turned]
+    for row in range(rows):
+        y = 20 + row * 46
+        canvas.rounded_rectangle([10, y, 290, y + 40], 8 * TWICE, fill="white")
+        canvas.text(24, y + 12, f"{style.choice(WORDS)} {style.choice(WORDS)}", 14)
+        canvas.rounded_rectangle([234, y + 9, 274, y + 31], 11 * TWICE, fill=(52, 199, 89) if on[row] else (225,) * 3)
+        x = 254 if on[row] else 236
+        canvas.ellipse([x, y + 11, x + 18, y + 29], fill="white", outline=(200, 200, 200))
+    return canvas.done()
+
+
+def arrow(style: random.Random, own: random.Random, number: int) -> Image.Image:
+    """A sign that points another way."""
+    side = style.randint(140, 260)
+    canvas, ground = (
+        Canvas(side, side, hue(style, 90, 220)),
+        style.choice([(20, 80, 170), (240, 240, 235), (250, 200, 20)]),
+    )
+    ink = (255, 255, 255) if ground[0] == 20 else (20, 20, 25)
+    canvas.rounded_rectangle([side * 0.08, side * 0.08, side * 0.92, side * 0.92], side * 0.1 * TWICE, fill=ground)
+    turn = number % 8 * math.pi / 4
+    shape = [(0.32, 0), (0.05, -0.22), (0.05, -0.08), (-0.3, -0.08), (-0.3, 0.08), (0.05, 0.08), (0.05, 0.22)]
+    turned = [
+        side * (0.5 + part)
+        for x, y in shape
+        for part in (x * math.cos(turn) - y * math.sin(turn), x * math.sin(turn) + y * math.cos(turn))
+    ]
+    canvas.polygon(turned, fill=ink)
+    return canvas.done()
+
+
+def heatmap(style: random.Random, own: random.Random, number: int) -> Image.Image:
+    """A grid of coloured cells of which two are others."""
+    columns, rows, cell = style.randint(8, 12), style.randint(6, 9), style.randint(26, 34)
+    canvas = Canvas(columns * cell + 40, rows * cell + 40)
+    values = [style.randrange(6) for _ in range(columns * rows)]
+    for place in own.sample(range(columns * rows), 2):
+        values[place] = (values[place] + own.randint(1, 5)) % 6
+    low, high = hue(style, 200, 255), hue(style, 0, 90)
+    for place, value in enumerate(values):
+        x, y = 30 + place % columns * cell, 10 + place // columns * cell
+        colour = tuple(round(a + (b - a) * value / 5) for a, b in zip(low, high, strict=True))
+        canvas.rectangle([x, y, x + cell, y + cell], fill=colour)
+    for column in range(columns):
+        canvas.text(30 + (column + 0.5) * cell, 16 + rows * cell, "ABCDEFGHIJKL"[column], 12, anchor="ma")
+    return canvas.done()
+
+
+def go(style: random.Random, own: random.Random, number: int) -> Image.Image:
+    """A board of Go with one stone elsewhere, on wood with grain."""
+    cell = style.randint(22, 30)
+    side = cell * 13
+    grain = np.random.default_rng(style.getrandbits(32)).normal(0, 6, (1, side, 1))
+    wood = np.clip(np.array([218, 176, 110]) + np.repeat(grain, side, axis=0), 0, 255).astype(np.uint8)
+    canvas = Canvas(side, side)
+    canvas.image.paste(Image.fromarray(wood).resize(canvas.image.size))
+    for line in range(13):
+        at, far = cell * (line + 0.5), side - cell / 2
+        canvas.line([cell / 2, at, far, at], fill=(60, 45, 30), width=1)
+        canvas.line([at, cell / 2, at, far], fill=(60, 45, 30), width=1)
+    stones = {place: index % 2 for index, place in enumerate(style.sample(range(169), 40))}
+    moved = own.choice(list(stones))
+    stones[own.choice([place for place in range(169) if place not in stones])] = stones.pop(moved)
+    for place, white in stones.items():
+        x, y, r = cell * (place % 13 + 0.5), cell * (place // 13 + 0.5), cell * 0.46
+        canvas.ellipse([x - r, y - r, x + r, y + r], fill=(245,) * 3 if white else (25,) * 3, outline=(60,) * 3)
+    return canvas.done()

@@ -9,6 +9,7 @@ pictures that differ in a part by `benchmarks/near_images`.
 import functools
 import hashlib
 import math
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -31,6 +32,8 @@ _BLOCK: Final = 1 << 18
 """Pairs whose fingerprints are compared at a time."""
 _HELD: Final = 128
 """Decoded pictures that are kept for their next pair; 100 MB."""
+_BY_A_THIRD: Final = 1.5
+"""What two pictures that were compared may differ from a third together, to be one picture because of it."""
 _SPREAD: Final = np.uint64(0x9E3779B97F4A7C15)
 """Odd, so that different hashes stay different."""
 
@@ -42,7 +45,7 @@ class NearImages(Method):
     Defaults by the numbers in `filters/fingerprint.py` and `benchmarks/near_images`.
     """
 
-    version: ClassVar[str] = "3"
+    version: ClassVar[str] = "4"
     chains: ClassVar[bool] = False
     bucket_limit: ClassVar[int] = 128
     survivor: ClassVar[str] = "image.min_side"
@@ -157,6 +160,8 @@ class NearImages(Method):
         # Of each copy the first picture that it was found to be one of, and how much it differs from that. Two that
         # differ so little from the same one are not compared: a picture's copies cost their number, not its square.
         known: dict[int, tuple[int, float]] = {}
+        found: defaultdict[int, dict[int, float]] = defaultdict(dict)
+        refused = []
         for place, (one, other) in enumerate(zip(first.tolist(), second.tolist(), strict=True)):
             of_one, of_other = known.get(one, (one, 0.0)), known.get(other, (other, 0.0))
             if of_one[0] == of_other[0] and of_one[1] + of_other[1] <= 1:
@@ -166,8 +171,16 @@ class NearImages(Method):
             if pair[0] is not None and pair[1] is not None:
                 differs = difference(pair[0], pair[1])
                 result[place] = differs <= 1
-                if differs <= 1 and one not in known:
+                if differs > 1:
+                    refused.append((place, one, other))
+                    continue
+                found[one][other] = found[other][one] = differs
+                if one not in known:
                     known.setdefault(other, (one, differs))
+        # Two crops of which neither lies within the other, or two that were compressed hard, are copies of a third.
+        for place, one, other in refused:
+            thirds = found[one].keys() & found[other].keys()
+            result[place] = any(found[one][third] + found[other][third] <= _BY_A_THIRD for third in thirds)
         return result
 
     def _near_hashes(self, rows: pa.Table, first: Indices, second: Indices, most: int) -> Bools:

@@ -23,7 +23,7 @@ _SIDE: Final = 4
 _ODD: Final = 0.08
 """Of the amplitude about the mean, the share that may be odd across an axis of a mirrored picture, or vary along a
 side that it is constant in."""
-_FAINT: Final = 4.0
+_FAINT: Final = 2.5
 """Amplitude, 0-255, below which a thumbnail shows too little."""
 _ANGLE: Final = np.cos(np.radians(15))
 _LUMA: Final = np.array([299.0, 587.0, 114.0])

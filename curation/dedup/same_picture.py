@@ -10,7 +10,7 @@ changes a picture everywhere alike; what differs in a part alone – a digit, a 
    to the other, robustly, so that parts that differ do not bend it; values are clipped at 0 and 255 as a copy's are.
 3. What remains is measured in blocks, luma and chroma apart, each block at the best of small shifts: the standard
    deviation of the difference against what encoding leaves (by the pair's own noise, and a share of the block's
-   contrast), and its mean. The worst block decides.
+   contrast), and its mean, also of all blocks together. The worst decides.
 """
 
 import math
@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmcorpus.curation.dedup.alignment import SMALLEST, Floats, alignments, centred, in_place, rescaled, resized
-from mmcorpus.curation.dedup.tones import Tones, fit_tones
+from mmcorpus.curation.dedup.tones import Tones, averaged, fit_tones
 
 SIDE: Final = 512
 """Pixels of the longer side at which pictures are compared, at most: a digit of a scanned form is some 10 high."""
@@ -35,10 +35,14 @@ _FLOOR: Final = ((2.5, 7.0), (4.0, 9.0))
 """What may be left of a block of luma, and of chroma, 0-255, from the least noise of a pair to the most."""
 _SHARE: Final = ((0.12, 0.26), (0.4, 0.5))
 """And beside that, of the block's contrast: of chroma much, thin lines lose it or have it changed unlike areas."""
+_TEXTURE: Final = 1.25
 _RING: Final = 0.08
 _MOST_RING: Final = 6.0
-_MEAN: Final = 10.0
+_MEAN: Final = 12.0
 """Of the mean of a wider block, 0-255: what encoding and an ill-fitted tone leave of a smooth colour."""
+_OVERALL: Final = 2.5
+"""And of all such means together, their root mean square: copies leave 1.7 at most of 155, a picture of the same shapes
+whose paper is of another blue 4 and more, though no block of it is far off once saturation takes up the most."""
 _PLAIN: Final = 2.5
 _SHIFTS: Final = tuple((y, x) for y in (0, -1, 1) for x in (0, -1, 1))
 
@@ -118,10 +122,14 @@ def _compare(one: Floats, other: Floats) -> float:
         size = (2 * width, 2 * height)
         one, other = (_enlarged(each, size) for each in (one, other))
     best = float("inf")
-    for source, target in ((one, other), (other, one)):
-        tones = fit_tones(source, target)
-        best = min(best, _unexplained(source, target, tones))
-        if best <= 1 or tones == Tones():
+    known: Tones | None = None
+    small, small_other = averaged(one), averaged(other)
+    for source, target, *averages in ((one, other, small, small_other), (other, one, small_other, small)):
+        tones = fit_tones(source, target, *averages)
+        if tones == Tones() == known:  # the other way round it is the same comparison
+            break
+        best, known = min(best, _unexplained(source, target, tones)), tones
+        if best <= 1:
             break
     return best
 
@@ -154,7 +162,11 @@ def _blocks(first: Floats, second: Floats, gain: float, block: int, mean_block: 
     size, wide = ((min(side, first.shape[1]), min(side, first.shape[0])) for side in (block, mean_block))
     left, means = _left(first - second, size, wide)
     contrast = np.maximum(_deviation(first, size), _deviation(second, size))
-    floor = float(np.clip(2.5 * np.median(left) + 2, *_FLOOR[chroma]))
+    noisy = 2.5 * float(np.median(left))
+    textured = (contrast > 2) & (contrast <= 12)
+    if not chroma and textured.any():  # encoders smooth faint texture away, also where most of a picture is plain paper
+        noisy = max(noisy, _TEXTURE * float(np.median(left[textured])))
+    floor = float(np.clip(noisy + 2, *_FLOOR[chroma]))
     busy = contrast > 12
     noise = float(np.median(left[busy] / contrast[busy])) if busy.any() else 0.0
     share = float(np.clip(2 * noise + 0.1, *_SHARE[chroma]))
@@ -164,8 +176,9 @@ def _blocks(first: Floats, second: Floats, gain: float, block: int, mean_block: 
     allowed = (floor + share * contrast + ring) / gain
     limit = _MEAN / gain
     scores = np.maximum(left / allowed, means / limit)
-    worst = float(scores.max())
-    if worst <= 1:
+    overall = gain / _OVERALL * math.sqrt(float(np.square(means).mean()))
+    worst = max(float(scores.max()), overall)
+    if worst <= 1 or overall > 1:
         return worst
     # Blocks that do not fit where they are may fit a pixel beside it: the worst one first, it mostly decides.
     y, x = divmod(int(scores.argmax()), scores.shape[1])

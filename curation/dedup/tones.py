@@ -23,6 +23,9 @@ _SATURATION: Final = (0.3, 3.0)
 _OFFSET: Final = 0.35
 _GAMMA: Final = (0.55, 1.8)
 _LUMA: Final = np.array([0.299, 0.587, 0.114], np.float32)
+_LEVELS: Final = 16
+_LEAST: Final = 48
+"""Pixels of the most frequent tone that are kept, at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,30 +42,48 @@ class Tones:
             return pixels
         if self.gamma != 1:
             pixels = np.power(pixels, np.float32(self.gamma))
-        luma = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[..., None]
         result = pixels * np.float32(self.scale * self.saturation)
-        result += luma * np.float32(self.scale * (1 - self.saturation)) + np.float32(self.offset)
+        if self.saturation != 1:
+            luma = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[..., None]
+            result += luma * np.float32(self.scale * (1 - self.saturation)) + np.float32(self.offset)
+        elif self.offset:
+            result += np.float32(self.offset)
         return np.clip(result, 0, 1, out=result)
 
 
-def fit_tones(source: Floats, target: Floats) -> Tones:
-    """The tones that make the one of the other."""
-    coarse = _coarse_tones(source, target)
+def averaged(pixels: Floats) -> Floats:
+    """A picture of few pixels, which a misalignment of one of its own does not disturb."""
+    height, width = pixels.shape[:2]
+    share = min(1.0, _COARSE / max(height, width))
+    return resized(pixels, max(4, round(width * share)), max(4, round(height * share)))
+
+
+def fit_tones(source: Floats, target: Floats, small_source: Floats, small_target: Floats) -> Tones:
+    """The tones that make the one of the other; both also `averaged`."""
+    coarse = _coarse_tones(small_source, small_target)
     if coarse == Tones():
         return coarse
     # Single pixels: averages hide by how much thin lines on a paper that is clipped have become brighter.
     step = max(1, source.shape[0] * source.shape[1] // _POINTS) | 1
-    first, second = (pixels.reshape(-1, 3)[::step] for pixels in (source, target))
+    first, second = _balanced(*(pixels.reshape(-1, 3)[::step] for pixels in (source, target)))
     fine = _finer(first, second, coarse)
     return fine if _misfit(first, second, fine) < _misfit(first, second, coarse) else coarse
 
 
+def _balanced(first: Floats, second: Floats) -> tuple[Floats, Floats]:
+    """The pixels [N, 3] without most of the most frequent tone, so that it counts for no more than all the others: of
+    a stamp or a line on much white paper the paper says nothing of the tones, and hides that the rest does not fit."""
+    levels = ((first @ _LUMA) * np.float32(_LEVELS - 1) + np.float32(0.5)).astype(np.int64)
+    counts = np.bincount(levels, minlength=_LEVELS)
+    most = int(counts.argmax())
+    others = len(levels) - int(counts[most])
+    keep = levels != most
+    keep[np.flatnonzero(~keep)[:: max(1, int(counts[most]) // max(others, _LEAST))]] = True
+    return first[keep], second[keep]
+
+
 def _coarse_tones(source: Floats, target: Floats) -> Tones:
-    """By small averaged pictures, which a misalignment of a pixel does not disturb."""
-    height, width = source.shape[:2]
-    share = min(1.0, _COARSE / max(height, width))
-    size = (max(4, round(width * share)), max(4, round(height * share)))
-    first, second = (resized(pixels, *size).reshape(-1, 3) for pixels in (source, target))
+    first, second = _balanced(*(pixels.reshape(-1, 3) for pixels in (source, target)))
     best, least = Tones(), _misfit(first, second, Tones())
     if least < _FITS:
         return best

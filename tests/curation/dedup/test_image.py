@@ -93,6 +93,20 @@ def test_copies_of_one_picture_are_not_all_compared_with_all(monkeypatch: pytest
     assert sum(value <= 1 for value in compared) < 9, "of the 12 pairs of copies"
 
 
+def test_crops_of_which_neither_holds_the_other_are_one_picture_by_a_third() -> None:
+    image, other = lookalikes("meme", 3, 2)
+    width, height = image.size
+    crops = [image.crop((width // 25, 0, width, height)), image.crop((0, 0, width, height - height // 25))]
+    files = [encode(each, 80) for each in (*crops, image, other)]
+    shape = {"image.phash": ["00" * 8] * 4, "fingerprint.dct": ["00" * 32] * 4, "fingerprint.color": ["00" * 48] * 4}
+    rows = pa.table({**shape, "image": pa.array(files, pa.binary())})
+    apart, together = np.triu_indices(2, 1), np.triu_indices(4, 1)
+    assert not NearImages().same_images(rows, *apart).any()
+    assert (NearImages().same_images(rows, *together) == (together[1] < 3)).all()
+    backwards = tuple(side[::-1] for side in together)
+    assert (NearImages().same_images(rows, *backwards) == (together[1] < 3)[::-1]).all()
+
+
 def test_crops_whose_hashes_are_further_apart_are_candidates_only_where_pictures_decide() -> None:
     shape = {"image.stored_width": [80] * 3, "image.stored_height": [60] * 3, "fingerprint.dct": ["00" * 32] * 3}
     rows = pa.table({"image.phash": [f"{value:016x}" for value in (0, 0x3FFF, 0x7FFF)], **shape})

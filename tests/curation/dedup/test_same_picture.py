@@ -62,6 +62,51 @@ def test_thin_lines_on_light_paper_are_found_brightened_and_cropped(kind: str) -
         assert difference(picture(image), picture(encoded(copy, quality=85))) <= 1, number
 
 
+def stamp() -> Image.Image:
+    """A drawing with faint texture on much white paper."""
+    image = Image.new("RGB", (400, 400), "white")
+    drawing = lookalikes("go", 5, 1)[0].resize((110, 110))
+    grain = np.random.default_rng(0).normal(0, 9, (150, 100, 1))
+    rock = Image.fromarray(np.clip(np.array([140, 120, 100]) + grain, 0, 255).astype(np.uint8))
+    image.paste(drawing, (150, 70))
+    image.paste(rock, (40, 200))
+    return image
+
+
+@pytest.mark.parametrize("factor", [0.84, 0.9, 1.1, 1.19])
+def test_what_stands_on_much_white_paper_is_found_of_other_tones(factor: float) -> None:
+    image = stamp()
+    for change in (ImageEnhance.Brightness, ImageEnhance.Contrast):
+        assert difference(picture(image), picture(encoded(change(image).enhance(factor), quality=85))) <= 1
+
+
+def test_faint_texture_on_white_paper_may_be_smoothed_away() -> None:
+    image = stamp()
+    for kind, quality in (("WEBP", 40), ("AVIF", 40), ("JPEG", 35)):
+        assert difference(picture(image), picture(encoded(image, kind, quality=quality))) <= 1, kind
+    marked = image.copy()
+    ImageDraw.Draw(marked).text((250, 250), "7", fill=(200, 200, 200), font=ImageFont.load_default(16))
+    assert difference(picture(image), picture(marked)) > 1
+
+
+@pytest.mark.parametrize("other", [(163, 183, 254), (150, 190, 200), (142, 160, 216)])
+def test_the_same_shapes_on_paper_of_another_colour_are_another_picture(other: tuple[int, int, int]) -> None:
+    def light(sky: tuple[int, int, int]) -> Image.Image:
+        image = Image.new("RGB", (190, 390), sky)
+        pen = ImageDraw.Draw(image)
+        pen.rectangle([38, 24, 152, 366], fill=(45, 45, 50))
+        for y, lamp in ((86, (235, 40, 30)), (195, (95, 80, 20)), (304, (20, 80, 35))):
+            pen.ellipse([53, y - 42, 137, y + 42], fill=lamp)
+        return image
+
+    one, another = light((142, 175, 216)), light(other)
+    for change, factors in ((ImageEnhance.Brightness, (0.84, 1.19)), (ImageEnhance.Color, (0.7, 1.4))):
+        for factor in factors:
+            copy = picture(encoded(change(another).enhance(factor), quality=85))
+            assert difference(picture(one), copy) > 1, (change, factor)
+            assert difference(picture(another), copy) <= 1, (change, factor)
+
+
 def digits(text: str, ink: str = "black", ground: str = "white") -> Image.Image:
     image = Image.new("RGB", (300, 80), ground)
     ImageDraw.Draw(image).text((20, 20), text, fill=ink, font=ImageFont.load_default(36))
