@@ -78,7 +78,9 @@ def reading(path: str, kind: str) -> Iterator[None]:
         MemoryError,
         *(pa.ArrowException, tarfile.TarError),
     ) as error:
-        if isinstance(error, OSError) and error.errno is not None:
+        if (broken := web.explained(error, os.fspath(path))) is not None:
+            raise broken from None
+        if isinstance(error, OSError) and (error.errno is not None or isinstance(error, TimeoutError)):
             error.filename = error.filename or os.fspath(path)
             raise
         if isinstance(error, pa.ArrowInvalid) and "No match for FieldRef" in str(error):  # a column that is not there
@@ -95,6 +97,8 @@ def _naming(function: Callable[Call, Result]) -> Callable[Call, Result]:
         try:
             return function(*args, **kwargs)
         except OSError as error:
+            if (found := web.explained(error, str(args[0]))) is not None:
+                raise found from None
             if error.errno is not None:
                 error.filename = error.filename or str(args[0])
             raise
@@ -149,7 +153,16 @@ def exists(path: str) -> bool:
     """True if a file or folder is there now (listings are not cached)."""
     fs, inner = filesystem(path)
     fs.invalidate_cache()
-    return bool(fs.exists(inner))
+    if not {"http", "https"} & _protocols(path):
+        return bool(fs.exists(inner))
+    from mmcorpus.filters import listings
+
+    try:
+        return bool(fs.exists(inner, strict=True))  # else a server that does not answer is one that has nothing
+    except Exception as error:
+        if getattr(error, "status", None) in listings.NOT_THERE:
+            return False
+        raise
 
 
 @_naming
