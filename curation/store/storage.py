@@ -38,6 +38,8 @@ TEMPORARY_SUFFIX: Final = ".partial"
 DISK_FULL: Final = "the disk is full; what was finished is kept. Free space and run the same command again"
 _LEFT = re.compile(rf".+\.[0-9a-f]{{12}}{re.escape(TEMPORARY_SUFFIX)}|step-\d{{8}}{re.escape(TEMPORARY_SUFFIX)}")
 """What `atomic_write` and the trainer's checkpoints are called before they are whole."""
+_SEVERAL: Final = re.compile(r"Multiple matches for FieldRef\.Name\(([^)]*)\)|Field \"([^\"]*)\" exists \d+ times")
+"""What Arrow says of a column's name that is there more than once."""
 _BUCKETS: Final = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"})
 """Where `makedirs` would make a bucket of a mistyped name; they need no folders."""
 
@@ -60,13 +62,24 @@ class Damaged(ValueError):
         return Damaged, (self.path, self.kind, self.why)
 
 
+class SeveralColumns(Damaged):
+    """A table in which several columns have the name that is asked for: whole, but nobody can say which is meant."""
+
+    def __str__(self) -> str:
+        return f"{self.path} has {self.why}; rename or remove all but one"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return SeveralColumns, (self.path, self.kind, self.why)
+
+
 @contextlib.contextmanager
 def reading(path: str, kind: str) -> Iterator[None]:
     """What cannot be read in this block is `Damaged`, with its path; what the disk or the store says stays as it is."""
     try:
         yield
     except Damaged as error:
-        written.note_damaged(filesystem(error.path)[1], error.why)
+        if not isinstance(error, SeveralColumns):
+            written.note_damaged(filesystem(error.path)[1], error.why)
         raise
     except (
         OSError,
@@ -85,6 +98,8 @@ def reading(path: str, kind: str) -> Iterator[None]:
             raise
         if isinstance(error, pa.ArrowInvalid) and "No match for FieldRef" in str(error):  # a column that is not there
             raise pa.ArrowInvalid(f"{path}: {error}") from None
+        if (several := _SEVERAL.search(str(error))) is not None:
+            raise SeveralColumns(path, kind, f"several columns named {several[1] or several[2]!r}") from error
         written.note_damaged(filesystem(path)[1], str(error))
         raise Damaged(path, kind, error) from error
 
