@@ -22,7 +22,7 @@ def unreadable(path: str) -> str:
                 for _ in opened.iter_batches():
                     pass
             if path.endswith(places.SUFFIX) and (wrong := places.wrong_rows(path)):
-                return f"{len(wrong)} of its rows are of no image: the first {wrong[0]}"
+                return f"cannot be read: {len(wrong)} of its rows are of no image: the first {wrong[0]}"
         elif path.endswith((".json", ".jsonl")):
             data = storage.read_bytes(path)
             for text in data.splitlines() if path.endswith("l") else [data]:
