@@ -14,11 +14,13 @@ from typing import Any, Final
 
 from mmcorpus.filters import paced
 from mmcorpus.filters.addresses import refusal
-from mmcorpus.filters.secrets import masked_text
+from mmcorpus.filters.secrets import masked, masked_text
 
 ALLOW_PRIVATE: Final = "MMCORPUS_ALLOW_PRIVATE"
 """The environment variable of hosts and networks that may be read though they are private: `mirror.lab,10.1.0.0/16`."""
 
+BUCKETS: Final = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"})
+"""Object stores, whose addresses begin with a bucket."""
 _STORES: Final = {
     "http": "listings.Http",
     "https": "listings.Http",
@@ -68,6 +70,22 @@ def install() -> None:
     for protocol, name in _STORES.items():
         needs = known_implementations[protocol].get("err", "")
         fsspec.register_implementation(protocol, f"{__package__}.{name}", clobber=True, errtxt=needs)
+
+
+def refuse_credentials(path: str) -> None:
+    """Raise ValueError for an address of an object store with user and password in it, which stores take for its bucket.
+
+    It names the place without them.
+    """
+    protocol, separator, rest = path.partition("://")
+    user, at, _ = rest.partition("/")[0].rpartition("@")
+    protocol = protocol.rpartition("::")[2]
+    is_container = protocol.startswith(("abfs", "az")) and ":" not in user  # abfs://CONTAINER@ACCOUNT…
+    if separator and at and protocol in BUCKETS and not is_container:
+        raise ValueError(
+            f"{masked(path)} has credentials in it, and {protocol} takes none there: give them by the environment "
+            "(e.g. AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY) or the store's own configuration"
+        )
 
 
 def explained(error: BaseException | None, path: str) -> PrivateAddress | paced.GivenUp | None:

@@ -262,6 +262,7 @@ def _opened(url: str) -> tuple[Any, str]:
     import fsspec
 
     web.install()
+    web.refuse_credentials(url)
     fs, inner = fsspec.core.url_to_fs(url)
     return fs, str(inner)
 

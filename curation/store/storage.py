@@ -40,8 +40,6 @@ _LEFT = re.compile(rf".+\.[0-9a-f]{{12}}{re.escape(TEMPORARY_SUFFIX)}|step-\d{{8
 """What `atomic_write` and the trainer's checkpoints are called before they are whole."""
 _SEVERAL: Final = re.compile(r"Multiple matches for FieldRef\.Name\(([^)]*)\)|Field \"([^\"]*)\" exists \d+ times")
 """What Arrow says of a column's name that is there more than once."""
-_BUCKETS: Final = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"})
-"""Where `makedirs` would make a bucket of a mistyped name; they need no folders."""
 
 
 class Damaged(ValueError):
@@ -132,7 +130,11 @@ def threaded(function: Callable[[Item], Result], items: Iterable[Item]) -> list[
 
 
 def filesystem(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """The fsspec filesystem of a path or URL and the path on it; credentials come from the environment."""
+    """The fsspec filesystem of a path or URL and the path on it; credentials come from the environment.
+
+    Raises ValueError for an object store's address that has some in it.
+    """
+    web.refuse_credentials(os.fspath(path))
     fs, inner = fsspec.core.url_to_fs(os.fspath(path))
     return fs, inner
 
@@ -243,7 +245,7 @@ def upload(local: str, path: str) -> None:
 
 def _put(local: str, path: str) -> None:
     fs, inner = filesystem(path)
-    if not _BUCKETS & _protocols(path):
+    if not web.BUCKETS & _protocols(path):  # `makedirs` would make a bucket of a mistyped name
         with contextlib.suppress(Exception):
             fs.makedirs(posixpath.dirname(inner), exist_ok=True)  # sftp and the like need it
     try:
