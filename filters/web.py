@@ -73,7 +73,7 @@ def install() -> None:
 
 
 def refuse_credentials(path: str) -> None:
-    """Raise ValueError for an address of an object store with user and password in it, which stores take for its bucket.
+    """Raise ValueError for an object store's address with user and password in it, which stores take for a bucket.
 
     It names the place without them.
     """

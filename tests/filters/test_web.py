@@ -66,7 +66,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_credentials_in_a_buckets_address_are_refused_and_not_told(url: str) -> None:
     for ask in (storage.exists, storage.filesystem, local_copy):
-        with pytest.raises(ValueError, match="has credentials in it.*by the environment") as caught:
+        with pytest.raises(ValueError, match=r"has credentials in it.*by the environment") as caught:
             ask(url)
         assert "hidden-word" not in str(caught.value)
     web.refuse_credentials("abfs://container@account.dfs.core.windows.net/x")
