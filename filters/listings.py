@@ -53,7 +53,7 @@ class Listing:
 _current: contextvars.ContextVar[Listing | None] = contextvars.ContextVar("listing", default=None)
 
 
-class Http(HTTPFileSystem):  # type: ignore[misc]
+class Http(HTTPFileSystem):
     """fsspec's filesystem of web servers, whose folders may hold themselves."""
 
     async def _info(self, url: str, **kwargs: Any) -> Any:

@@ -27,7 +27,7 @@ class _Session(aiobotocore.httpsession.AIOHTTPSession):
         return session
 
 
-class S3(s3fs.S3FileSystem):  # type: ignore[misc]
+class S3(s3fs.S3FileSystem):
     """s3fs's filesystem with bounded listings and paced answers."""
 
     def _prepare_config_kwargs(self) -> Any:

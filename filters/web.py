@@ -127,7 +127,7 @@ async def guarded_client(**kwargs: Any) -> Any:
 
     if "connector" not in kwargs:
         kwargs["connector"] = aiohttp.TCPConnector(resolver=Resolver(), socket_factory=make_socket)
-    limits = {"response_class": paced.response_class(), "timeout": paced.timeout()}
+    limits: dict[str, Any] = {"response_class": paced.response_class(), "timeout": paced.timeout()}
     return aiohttp.ClientSession(**limits | kwargs)
 
 

@@ -105,8 +105,8 @@ class Place(NamedTuple):
     columns: tuple[str, ...]
     state: State | None
     """Of the file when it was indexed; None for the shard's own."""
-    index: int
-    """Of the row."""
+    at: int
+    """Which row of the table."""
     others: bool
     """Whether the shard has more images in the file."""
 
@@ -122,16 +122,16 @@ class Place(NamedTuple):
 
 
 def place_of(
-    row: Sequence[Any], table: str, folder: str, roots: Sequence[str], *, index: int = 0, others: bool = False
+    row: Sequence[Any], table: str, folder: str, roots: Sequence[str], *, at: int = 0, others: bool = False
 ) -> Place:
     """What a row of the table at a path says, its values in the order of `SCHEMA`; the last two as `Place` has them.
 
     Raises Moved, of the table, for a row that cannot be of an image within a file below one of the roots.
     """
-    key, number, extension, root, file, offset, size, at, item, columns, file_size, modified = row
+    key, number, extension, root, file, offset, size, of_row, item, columns, file_size, modified = row
     name = os.path.basename(table)
-    if None in (key, number, extension) or not _makes_sense(root, file, offset, size, at, item, file_size):
-        said = f"root {root}, offset {offset}, size {size}, row {at}, item {item}, of {file!r}"
+    if None in (key, number, extension) or not _makes_sense(root, file, offset, size, of_row, item, file_size):
+        said = f"root {root}, offset {offset}, size {size}, row {of_row}, item {item}, of {file!r}"
         of = f"image {number} of sample {key}"
         raise Moved(table, f"says of {of} what cannot be ({said}); index again", name, wrong=True)
     if root != OWN and not 0 <= root < len(roots):
@@ -145,7 +145,7 @@ def place_of(
         ) from None
     names = tuple(columns.split("\n")) if columns else ()
     state = None if root == OWN else State(file_size, modified)
-    return Place(key, number, extension, path, file, offset, size, at, item, names, state, index, others)
+    return Place(key, number, extension, path, file, offset, size, of_row, item, names, state, at, others)
 
 
 def read_places(folder: str, name: str) -> list[tuple[Any, ...]]:

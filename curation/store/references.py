@@ -141,13 +141,12 @@ class References:
                 place = self._place(index)
             except Moved as error:
                 place = error
-            mine = isinstance(place, Place) and (place.row is not None or not is_plain(place.path))
-            if together and not (mine and _goes_on(together[-1][1], place)):
+            if together and (isinstance(place, Moved) or not _goes_on(together[-1][1], place)):
                 yield from self._together(together)
                 together = []
             if isinstance(place, Moved):
                 yield index, place
-            elif mine:
+            elif place.row is not None or not is_plain(place.path):
                 together.append((index, place))
             else:
                 yield index, self._tried(place)
@@ -211,7 +210,7 @@ class References:
     def _place(self, index: int) -> Place:
         row = self._rows[index]
         inside = self._in_file[row[_ROOT : _FILE + 1]]
-        place = place_of(row, self.path, self._folder, self._roots, index=index, others=inside > 1)
+        place = place_of(row, self.path, self._folder, self._roots, at=index, others=inside > 1)
         if 2 * self._alike[_file_state(row)] < inside:
             what = f"says of {place.file!r} another size or time than its other rows; index again"
             raise Moved(self.path, what, os.path.basename(self.path), wrong=True)
@@ -244,7 +243,7 @@ class References:
         with self._lock:
             if place.path not in self._spooled:
                 self._fill_spool(place.path)
-        found = self._spool.get(place.index)
+        found = self._spool.get(place.at)
         if found is None:
             raise lacking(place)
         assert self._spool_file is not None
