@@ -61,10 +61,18 @@ class References:
         self._by_key: dict[str, list[int]] = {}
         for index, row in enumerate(self._rows):
             self._by_key.setdefault(row[_KEY], []).append(index)
-        self._in_file = collections.Counter(row[_ROOT : _FILE + 1] for row in self._rows)
-        """Images of each file."""
-        self._alike = collections.Counter(map(_file_state, self._rows))
-        """Rows that say the same of a file as it was indexed."""
+        files = [row[_ROOT : _FILE + 1] for row in self._rows]
+        inside, alike = collections.Counter(files), collections.Counter(map(_file_state, self._rows))
+        self._single = {index for index, file in enumerate(files) if inside[file] == 1}
+        """Rows whose file has no other image."""
+        self._odd = set[int]()
+        """Rows that say another size or time of their file than most of its rows."""
+        if len(alike) > len(inside):
+            self._odd = {
+                index
+                for index, (file, row) in enumerate(zip(files, self._rows, strict=True))
+                if 2 * alike[_file_state(row)] < inside[file]
+            }
         self._right: dict[str, float] = {}
         """By path, until when a file need not be looked at again."""
         self._lock = threading.Lock()
@@ -117,15 +125,15 @@ class References:
             whole = True
             for index, data in itertools.islice(found, len(self._by_key[key])):
                 row = self._rows[index]
-                if isinstance(data, bytes) and row[_NUMBER] in images:
-                    data = Moved(self.path, f"has image {row[_NUMBER]} of sample {key} twice; index again", row[_FILE])
-                if isinstance(data, bytes):
+                if isinstance(data, bytes) and row[_NUMBER] not in images:
                     images[row[_NUMBER]] = row[_EXTENSION], data
-                elif data.shared:
+                    continue
+                if isinstance(data, bytes):
+                    data = Moved(self.path, f"has image {row[_NUMBER]} of sample {key} twice; index again", row[_FILE])
+                if data.shared:
                     raise data
-                else:
-                    lost.append(data)
-                    whole = False
+                lost.append(data)
+                whole = False
             yield key, list(images.values()) if whole else []
         if lost and len(lost) == len(self):
             raise lost[0]
@@ -136,9 +144,8 @@ class References:
         """The images of some rows, whatever is close together read at once."""
         together: list[tuple[int, Place]] = []
         for index in wanted:
-            place: Place | Moved
             try:
-                place = self._place(index)
+                place: Place | Moved = self._place(index)
             except Moved as error:
                 place = error
             if together and (isinstance(place, Moved) or not _goes_on(together[-1][1], place)):
@@ -208,10 +215,9 @@ class References:
             yield from ((place, error) for place in rest)
 
     def _place(self, index: int) -> Place:
-        row = self._rows[index]
-        inside = self._in_file[row[_ROOT : _FILE + 1]]
-        place = place_of(row, self.path, self._folder, self._roots, at=index, others=inside > 1)
-        if 2 * self._alike[_file_state(row)] < inside:
+        others = index not in self._single
+        place = place_of(self._rows[index], self.path, self._folder, self._roots, at=index, others=others)
+        if index in self._odd:
             what = f"says of {place.file!r} another size or time than its other rows; index again"
             raise Moved(self.path, what, os.path.basename(self.path), wrong=True)
         return place

@@ -191,8 +191,8 @@ def _look(root: str, name: str, record: StageRecord, wanted: bool, again: str, s
     if not sample:
         named = {fault.path for fault in faults}
         tables = [path for path in entries if path.endswith(SUFFIX) and path not in named]
-        read = zip(tables, storage.threaded(lambda path: unreadable(storage.join(root, path)), tables), strict=True)
-        faults += [_fault(path, "changed", why, name, mend) for path, why in read if why]
+        said = storage.threaded(lambda path: unreadable(storage.join(root, path)), tables)
+        faults += [_fault(path, "changed", why, name, mend) for path, why in zip(tables, said, strict=True) if why]
     return Verdict(
         files=len(entries), bytes=sum(entry.size for entry in entries.values()), unknown=0,
         unfinished=() if finished else (name,), faults=tuple(faults), noted=False,
