@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mmcorpus.filters import web
 from mmcorpus.filters.decode import DecodedImage
 from mmcorpus.filters.fingerprint import FingerprintScorer
 from mmcorpus.filters.hamming import BITS, NearHashes, check_distances
@@ -70,14 +71,18 @@ def read_manifest(index: str) -> dict[str, Any]:
 
     if not index:
         raise ValueError("index is empty; name the folder that `mmcorpus evaluations` made")
+    web.install()
     fs, inner = fsspec.core.url_to_fs(index)
     try:
-        manifest: dict[str, Any] = json.loads(fs.cat_file(f"{inner}/{MANIFEST}"))
+        with web.reading(index, allow_private=False):
+            manifest: dict[str, Any] = json.loads(fs.cat_file(f"{inner}/{MANIFEST}"))
     except FileNotFoundError:
         raise ValueError(
             f"index {index} holds no {MANIFEST}; make one with: mmcorpus evaluations NAME=PATH … --out {index}"
         ) from None
-    if manifest.get("format") != FORMAT:
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"index {index}: its {MANIFEST} is no JSON ({error}); make it again") from None
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise ValueError(f"index {index} is of another format; make it again with: mmcorpus evaluations")
     return manifest
 
@@ -107,7 +112,7 @@ def read_index_table(index: str, name: str) -> pa.Table:
     """One of the index's tables."""
     import fsspec
 
-    with fsspec.open(f"{index}/{name}", "rb") as file:
+    with web.reading(index, allow_private=False), fsspec.open(f"{index}/{name}", "rb") as file:
         return pq.read_table(file, page_checksum_verification=True)
 
 

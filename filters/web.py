@@ -1,4 +1,4 @@
-"""The address guard for what is read by http(s) through fsspec: URL lists, WARC files, weights, and their redirects.
+"""What is read by http(s) through fsspec – lists, WARC files, weights: from checked addresses alone, and with an end.
 
 `install` makes it fsspec's default in this process. The address is checked where the socket is made, so that a name, a
 redirect or a name server that changes its answer leads nowhere that was not checked; aiohttp sends credentials to the
@@ -12,12 +12,22 @@ import os
 from collections.abc import Iterator
 from typing import Any, Final
 
+from mmcorpus.filters import paced
 from mmcorpus.filters.addresses import refusal
-from mmcorpus.filters.secrets import masked_text
+from mmcorpus.filters.secrets import masked, masked_text
 
 ALLOW_PRIVATE: Final = "MMCORPUS_ALLOW_PRIVATE"
 """The environment variable of hosts and networks that may be read though they are private: `mirror.lab,10.1.0.0/16`."""
 
+BUCKETS: Final = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"})
+"""Object stores, whose addresses begin with a bucket."""
+_STORES: Final = {
+    "http": "listings.Http",
+    "https": "listings.Http",
+    "s3": "object_stores.S3",
+    "s3a": "object_stores.S3",
+}
+"""The filesystems with bounded listings, imported when they are asked for."""
 _open: int = 0
 """How many blocks of `reading` with `allow_private` this process is in."""
 
@@ -30,7 +40,8 @@ class PrivateAddress(OSError):
 def reading(path: str, *, allow_private: bool) -> Iterator[None]:
     """A block in which this process reads from a place; with `allow_private` any address may be read from.
 
-    Raises PrivateAddress, which names the place, for a connection that was refused.
+    Raises PrivateAddress and paced.GivenUp, which name the place, for a connection that was refused and an answer that
+    did not end.
     """
     global _open
     _open += allow_private
@@ -40,22 +51,52 @@ def reading(path: str, *, allow_private: bool) -> Iterator[None]:
         if (refused := explained(error, path)) is not None:
             raise refused from None
         raise
+    except Exception as error:
+        if not type(error).__module__.startswith("aiohttp"):  # the connection's, of no kind that Python knows
+            raise
+        refused = explained(error, path)
+        raise refused or OSError(errno.EIO, f"the server broke off: {error}", masked_text(path)) from error
     finally:
         _open -= allow_private
 
 
 def install() -> None:
-    """Make fsspec read http(s) by guarded clients, unless the user has set one (fsspec's own configuration)."""
+    """Make fsspec read http(s) by guarded clients, unless the user has set one (fsspec's own configuration), and list
+    web servers and S3 with an end."""
     import fsspec
+    from fsspec.registry import known_implementations
 
     fsspec.config.conf.setdefault("http", {}).setdefault("get_client", guarded_client)
+    for protocol, name in _STORES.items():
+        needs = known_implementations[protocol].get("err", "")
+        fsspec.register_implementation(protocol, f"{__package__}.{name}", clobber=True, errtxt=needs)
 
 
-def explained(error: BaseException | None, path: str) -> PrivateAddress | None:
-    """The refused connection behind an error met at `path`; fsspec says of it that there is no such file."""
+def refuse_credentials(path: str) -> None:
+    """Raise ValueError for an object store's address with user and password in it, which stores take for a bucket.
+
+    It names the place without them.
+    """
+    protocol, separator, rest = path.partition("://")
+    user, at, _ = rest.partition("/")[0].rpartition("@")
+    protocol = protocol.rpartition("::")[2]
+    is_container = protocol.startswith(("abfs", "az")) and ":" not in user  # abfs://CONTAINER@ACCOUNT…
+    if separator and at and protocol in BUCKETS and not is_container:
+        raise ValueError(
+            f"{masked(path)} has credentials in it, and {protocol} takes none there: give them by the environment "
+            "(e.g. AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY) or the store's own configuration"
+        )
+
+
+def explained(error: BaseException | None, path: str) -> PrivateAddress | paced.GivenUp | None:
+    """The connection that was refused, or the answer that was given up, behind an error met at `path`; fsspec says of
+    both that there is no such file."""
     for _ in range(16):
         if isinstance(error, PrivateAddress):
             return PrivateAddress(error.errno, error.strerror, masked_text(path))
+        if isinstance(error, paced.GivenUp):
+            named = masked_text(path)
+            return error if named in str(error) else paced.GivenUp(f"{named}: {error}")
         if error is None:
             return None
         inner = getattr(error, "os_error", None)
@@ -64,7 +105,7 @@ def explained(error: BaseException | None, path: str) -> PrivateAddress | None:
 
 
 async def guarded_client(**kwargs: Any) -> Any:
-    """An aiohttp session that connects to public addresses, and to those that ALLOW_PRIVATE names."""
+    """An aiohttp session that connects to public addresses, and to those that ALLOW_PRIVATE names; its answers end."""
     import aiohttp
 
     named: set[str] = set()
@@ -86,7 +127,8 @@ async def guarded_client(**kwargs: Any) -> Any:
 
     if "connector" not in kwargs:
         kwargs["connector"] = aiohttp.TCPConnector(resolver=Resolver(), socket_factory=make_socket)
-    return aiohttp.ClientSession(**kwargs)
+    limits: dict[str, Any] = {"response_class": paced.response_class(), "timeout": paced.timeout()}
+    return aiohttp.ClientSession(**limits | kwargs)
 
 
 def check(address: str, named: set[str] | frozenset[str] = frozenset()) -> None:

@@ -12,7 +12,7 @@ import tempfile
 from typing import Any, Final
 
 from mmcorpus.filters import web
-from mmcorpus.filters.secrets import masked
+from mmcorpus.filters.secrets import masked, masked_text
 
 SAMPLED_OVER: Final = 256 << 20
 """Files up to this many bytes are known by all their bytes, larger ones by their size and a sample of blocks."""
@@ -107,7 +107,19 @@ def _fetch(fs: Any, inner: str, fetched: str, url: str) -> None:
     """Copy a file or folder; every file has the size that its storage tells."""
     found = _found(fs, inner, url)
     folder = [*found] != [inner]
-    fs.get(inner, fetched, recursive=folder)
+    bytes_, free = (
+        sum(info.get("size") or 0 for info in found.values()),
+        shutil.disk_usage(os.path.dirname(fetched)).free,
+    )
+    if bytes_ > free:
+        raise ValueError(
+            f"{masked(url)} has {bytes_:,} bytes, and where copies lie {free:,} are free; set XDG_CACHE_HOME"
+        )
+    with web.reading(url, allow_private=False):
+        if folder:
+            fs.get(inner, fetched, recursive=True)
+        else:
+            fs.get_file(inner, fetched)  # `get` reads a web server's file once more, to see whether it lists others
     for path, info in found.items():
         size = info.get("size")
         copy = os.path.join(fetched, os.path.relpath(path, inner)) if folder else fetched
@@ -250,6 +262,7 @@ def _opened(url: str) -> tuple[Any, str]:
     import fsspec
 
     web.install()
+    web.refuse_credentials(url)
     fs, inner = fsspec.core.url_to_fs(url)
     return fs, str(inner)
 
@@ -259,10 +272,12 @@ def _found(fs: Any, inner: str, url: str) -> dict[str, dict[str, Any]]:
     try:
         info: dict[str, Any] = fs.info(inner)
         found: dict[str, dict[str, Any]] = fs.find(inner, detail=True) if info["type"] == "directory" else {inner: info}
+    except FileNotFoundError:
+        found = {}
     except OSError as error:
         if (refused := web.explained(error, url)) is not None:
             raise refused from None
-        found = {}
+        raise ValueError(f"what is at {masked(url)} cannot be read: {masked_text(str(error))}") from None
     if not found:
         raise ValueError(f"there are no weights at {masked(url)}")
     return found

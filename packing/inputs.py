@@ -19,7 +19,8 @@ import pyarrow.compute as pc
 from mmcorpus.curation.engine.made_from import file_digest
 from mmcorpus.curation.store import storage, written
 from mmcorpus.curation.store.named_files import state_of
-from mmcorpus.curation.store.references import Moved, References, open_references
+from mmcorpus.curation.store.places import Moved
+from mmcorpus.curation.store.references import References, open_references
 from mmcorpus.curation.store.shards import IMAGE_EXTENSIONS, SUCCESS, EncodedImage, Shard, read_rows, read_schema
 from mmcorpus.curation.store.tars import is_readable, read_tar, sample_of
 
@@ -183,7 +184,7 @@ class Referred:
 
     references: References
     moved: list[str] = field(default_factory=list)
-    """What was wrong with files that hold many images, as it was met."""
+    """What was wrong with files that hold many images, and with the table of places, as it was met."""
 
     @property
     def path(self) -> str:
@@ -198,7 +199,7 @@ class Referred:
         try:
             found = self.references.images(key, numbers)
         except Moved as error:
-            if error.shared and not self.moved:
+            if (error.shared or error.wrong) and not self.moved:
                 self.moved.append(str(error))
             raise
         return tuple(EncodedImage(extension=extension, data=data) for extension, data in found)

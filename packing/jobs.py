@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from mmcorpus.curation.engine.guard import SetAside, guarded
 from mmcorpus.curation.store import storage
-from mmcorpus.curation.store.references import Moved
+from mmcorpus.curation.store.places import Moved
 from mmcorpus.curation.store.shards import EncodedImage, shard_at
 from mmcorpus.packing import manifest, packs
 from mmcorpus.packing.annotations import captions_of

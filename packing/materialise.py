@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from mmcorpus.curation.engine.made_from import table_digest
 from mmcorpus.curation.engine.progress import Progress
 from mmcorpus.curation.store import ledger, storage
-from mmcorpus.curation.store.references import REFERENCES_FILE
+from mmcorpus.curation.store.places import REFERENCES_FILE
 from mmcorpus.curation.store.shards import shard_at
 from mmcorpus.packing import manifest
 from mmcorpus.packing.config import PlanConfig

@@ -2,12 +2,14 @@
 
 import contextlib
 import io
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
 from typing import IO, Any, Final
 
 from mmcorpus.curation.store import storage
+from mmcorpus.filters import web
 
 CHUNK: Final = 64 * 1024
 FIRST: Final = 4096
@@ -23,10 +25,13 @@ def open_input(path: str) -> Iterator[IO[bytes]]:
     """
     fs, inner = storage.filesystem(path)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(web.reading(path, allow_private=False))
         file: Any = stack.enter_context(fs.open(inner, "rb"))
         if path.startswith(("http://", "https://")) and not _served_in_parts(file):
             file = stack.enter_context(tempfile.NamedTemporaryFile())
             with storage.naming_full_disk(tempfile.gettempdir()):
+                if (fs.info(inner).get("size") or 0) > shutil.disk_usage(tempfile.gettempdir()).free:
+                    raise storage.full_disk(tempfile.gettempdir())
                 fs.get_file(inner, file.name)
         yield file
 

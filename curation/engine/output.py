@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 
 from mmcorpus.curation.engine.made_from import MadeFrom, digest, plain
 from mmcorpus.curation.store import storage
-from mmcorpus.curation.store.references import REFERENCES_FILE
+from mmcorpus.curation.store.places import REFERENCES_FILE
 from mmcorpus.curation.store.shards import list_shards
 
 RECORD: Final = "made_from.json"

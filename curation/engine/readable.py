@@ -5,15 +5,15 @@ import tarfile
 
 import pyarrow as pa
 
-from mmcorpus.curation.store import storage
+from mmcorpus.curation.store import places, storage
 from mmcorpus.curation.store.tars import has_end, read_tar
 
 
 def unreadable(path: str) -> str:
     """A file's damage, as far as its format's own checks show it; empty if nothing can be seen.
 
-    Of parquet the pages are read (and compared with their checksums), of Arrow the batches, of a tar the headers up to
-    its end, of JSON the values. Other formats tell nothing.
+    Of parquet the pages are read (and compared with their checksums), of a table of places what its rows say, of Arrow
+    the batches, of a tar the headers up to its end, of JSON the values. Other formats tell nothing.
     """
     fs, inner = storage.filesystem(path)
     try:
@@ -21,6 +21,8 @@ def unreadable(path: str) -> str:
             with storage.open_parquet(path) as opened:
                 for _ in opened.iter_batches():
                     pass
+            if path.endswith(places.SUFFIX) and (wrong := places.wrong_rows(path)):
+                return f"cannot be read: {len(wrong)} of its rows are of no image: the first {wrong[0]}"
         elif path.endswith((".json", ".jsonl")):
             data = storage.read_bytes(path)
             for text in data.splitlines() if path.endswith("l") else [data]:

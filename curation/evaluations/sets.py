@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from mmcorpus.curation.evaluations.config import EvaluationSet
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.shards import IMAGE_EXTENSIONS, list_shards, read_samples
+from mmcorpus.filters import web
 from mmcorpus.filters.contamination import texts_of
 
 ROWS: Final = 256
@@ -47,8 +48,13 @@ def read_items(name: str, entry: EvaluationSet) -> Iterator[Item]:
         FileNotFoundError: there is nothing at its path.
         ValueError: nothing there can be read as an evaluation set, or a column that the entry names is missing.
     """
+    with web.reading(entry.path, allow_private=False):
+        yield from _read_items(name, entry)
+
+
+def _read_items(name: str, entry: EvaluationSet) -> Iterator[Item]:
     fs, inner = storage.filesystem(entry.path)
-    if not fs.exists(inner):
+    if not storage.exists(entry.path):
         raise FileNotFoundError(f"evaluation set {name}: there is nothing at {entry.path}")
     if not fs.isdir(inner):
         if not _TABLE.fullmatch(inner):

@@ -30,7 +30,7 @@ from mmcorpus.curation.selection.tables import read_selection, selection_pairs
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store import uid_arrays as uids
 from mmcorpus.curation.store.members import is_whole
-from mmcorpus.curation.store.references import lost_images
+from mmcorpus.curation.store.places import lost_images
 from mmcorpus.curation.store.shards import (
     SUCCESS,
     VIEW_FILE,

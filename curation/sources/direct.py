@@ -19,11 +19,11 @@ from mmcorpus.curation.sources.inputs import Input, Part, SourceError, find_inpu
 from mmcorpus.curation.sources.json_rows import BadJson
 from mmcorpus.curation.sources.run import IndexReport, absolute, index, made_from_of
 from mmcorpus.curation.sources.shard import read_part
-from mmcorpus.curation.store import compressed, references, storage
+from mmcorpus.curation.store import compressed, places, storage
 from mmcorpus.curation.store.shards import VIEW_FILE, list_shards, no_shards
 
 SHARDS: Final = "shards"
-_OURS: Final = frozenset({"run.json", "manifest.json", VIEW_FILE, references.REFERENCES_FILE})
+_OURS: Final = frozenset({"run.json", "manifest.json", VIEW_FILE, places.REFERENCES_FILE})
 """Files of folders that are ours, and no data."""
 _LOOKED_AT: Final = 20
 """Rows that tell a kind."""
@@ -114,7 +114,7 @@ def _indexed_as(folder: str, path: str) -> IndexConfig | None:
 
 
 def _config_of(folder: str) -> IndexConfig | None:
-    if not storage.exists(storage.join(folder, references.REFERENCES_FILE)):
+    if not storage.exists(storage.join(folder, places.REFERENCES_FILE)):
         return None
     record = read_record(folder)
     config = None if record is None else IndexConfig(**record.config)
@@ -125,7 +125,7 @@ def _config_of(folder: str) -> IndexConfig | None:
 
 def _speaks_of(folder: str, path: str) -> bool:
     """Whether a folder is an index of a folder, or of files beside a file."""
-    about = storage.join(folder, references.REFERENCES_FILE)
+    about = storage.join(folder, places.REFERENCES_FILE)
     if not storage.exists(about):
         return False
     fs, inner = storage.filesystem(path)

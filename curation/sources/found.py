@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from mmcorpus.curation.store.named_files import State
-from mmcorpus.curation.store.references import MISSING_IMAGE as MISSING_IMAGE
+from mmcorpus.curation.store.places import MISSING_IMAGE as MISSING_IMAGE
 
 BAD_ROW: Final = "bad_row"
 BAD_CAPTION: Final = "bad_caption"
@@ -27,7 +27,7 @@ class BadSample(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Where:
-    """The place of an image's bytes; see `references.SCHEMA`."""
+    """The place of an image's bytes; see `places.SCHEMA`."""
 
     root: str
     file: str

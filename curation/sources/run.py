@@ -31,7 +31,8 @@ from mmcorpus.curation.sources.inputs import (
     parts_of,
 )
 from mmcorpus.curation.sources.shard import ADDRESS, COLUMNS, FAILED, IndexRun, columns_of, dropped
-from mmcorpus.curation.store import ledger, references, storage, uid_arrays
+from mmcorpus.curation.store import ledger, storage, uid_arrays
+from mmcorpus.curation.store.places import REFERENCES_FILE, SUFFIX
 from mmcorpus.curation.store.shards import SUCCESS, Shard, commit_shard, list_shards, read_rows
 from mmcorpus.filters.secrets import masked
 
@@ -104,10 +105,10 @@ def index(
     roots = tuple(dict.fromkeys([*(one.root for one in found), *([image_root] if image_root else [])]))
     Output(
         folder=out, holds="references to somebody's images", made_from=made_from_of(config, found),
-        stale="replace", writes=(references.REFERENCES_FILE, f"*{references.SUFFIX}", TO_DOWNLOAD),
+        stale="replace", writes=(REFERENCES_FILE, f"*{SUFFIX}", TO_DOWNLOAD),
     ).claim()  # fmt: skip
     storage.sweep(out)
-    storage.write_json(storage.join(out, references.REFERENCES_FILE), {"roots": list(roots)})
+    storage.write_json(storage.join(out, REFERENCES_FILE), {"roots": list(roots)})
     here = workers == 0 or (workers is None and sum(_bytes(one) for one in found) <= _FEW)
     if not here:
         start()

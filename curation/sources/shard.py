@@ -27,9 +27,10 @@ from mmcorpus.curation.sources.images import Finder, KnownImage
 from mmcorpus.curation.sources.inputs import Part, Run, open_json
 from mmcorpus.curation.sources.json_rows import Readable
 from mmcorpus.curation.sources.parts import conversation_images
-from mmcorpus.curation.store import references, storage
+from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.bare import column_of
 from mmcorpus.curation.store.members import hashed_uid, json_text, row_uid, storable
+from mmcorpus.curation.store.places import OWN, SCHEMA
 from mmcorpus.curation.store.shards import SUCCESS, Shard, add_member, commit_shard, open_tar
 from mmcorpus.curation.store.uid import pair_uid
 
@@ -191,7 +192,7 @@ class IndexRun:
             if image.where is None:
                 assert image.data is not None
                 offset = copies.add(f"{key}.{number:03d}.{image.extension}", image.data)
-                row |= {"root": references.OWN, "file": copies.name, "offset": offset, "size": len(image.data)}
+                row |= {"root": OWN, "file": copies.name, "offset": offset, "size": len(image.data)}
                 row["file_size"] = 0
             else:
                 where = image.where
@@ -260,7 +261,7 @@ def _table(told: Sequence[Mapping[str, Any]], always: Mapping[str, Any]) -> pa.T
 
 
 def _places_table(places: Sequence[Mapping[str, Any]]) -> pa.Table:
-    fields = references.SCHEMA
+    fields = SCHEMA
     columns = [pa.array([place.get(field.name) for place in places], field.type) for field in fields]
     return pa.table(columns, schema=fields)
 

@@ -252,6 +252,7 @@ def images_of_rows(
     """The images of some rows of a table, which come in order of the rows: all those of `columns`, column by column.
 
     Raises:
+        LookupError: it has no such column.
         storage.Damaged: the file cannot be read.
     """
     rows = sorted(set(wanted))
@@ -259,6 +260,8 @@ def images_of_rows(
         return
     left = set(rows)
     with open_table(path) as table:
+        if missing := [name for name in columns if name not in table.names]:
+            raise LookupError(f"has no column {missing[0]!r}")
         for number, row in _some_rows(table, columns, rows):
             if number in left and not isinstance(row, str):
                 yield number, [data for images in row for data in images]

@@ -20,6 +20,7 @@ from mmcorpus.filters.secrets import masked
 
 METADATA_KEY: Final = b"mmcorpus"
 _SUFFIX: Final = ".parquet"
+_STATS: Final = "_stats.json"
 _log = logging.getLogger(__name__)
 
 
@@ -174,6 +175,7 @@ def load_scores(root: str, scorers: Sequence[str] | None = None, columns: Sequen
     on_disk = list_tables(root)
     wanted = _wanted(root, on_disk, scorers, columns)
     shards = sorted(set().union(*on_disk.values()))
+    every = sorted({*shards, *_shards_beside(root)})
     schemas = {name: storage.read_schema(table_path(root, name, on_disk[name][0])) for name in wanted}
     for name, names in wanted.items():
         there = [column for column in schemas[name].names if column != "uid"]
@@ -185,14 +187,28 @@ def load_scores(root: str, scorers: Sequence[str] | None = None, columns: Sequen
         wanted[name] = there if names is None else names
     places = {name: set(found) for name, found in on_disk.items()}
     for name in wanted:
-        if lacking := [shard for shard in shards if shard not in places[name]]:
+        if lacking := [shard for shard in every if shard not in places[name]]:
             _log.warning(
                 "%s: of %s shards %s have no table of the scorer %s, and their samples no score: %s%s; `mmcorpus "
-                "score` makes it", root, f"{len(shards):,}", f"{len(lacking):,}", name, ", ".join(lacking[:5]),
+                "score` makes it", root, f"{len(every):,}", f"{len(lacking):,}", name, ", ".join(lacking[:5]),
                 " …" if len(lacking) > 5 else "",
             )  # fmt: skip
+    if unseen := len(every) - len(shards):
+        _log.warning(
+            "%s: of %s of them nobody has a table, so that their samples are not even looked at", root, f"{unseen:,}"
+        )
     parts = storage.threaded(lambda shard: _load_shard(root, shard, wanted, schemas, places), shards)
     return pa.concat_tables(parts)
+
+
+def _shards_beside(root: str) -> list[str]:
+    """The shards that lie in `shards/<source>` where the scores are a run's `scores/<source>`; empty elsewhere."""
+    above, _, source = root.rstrip("/").rpartition("/")
+    folder, _, scores = above.rpartition("/")
+    if scores != "scores":
+        return []
+    names = storage.list_names(storage.join(folder, "shards", source))
+    return [name.removesuffix(_STATS) for name in names if name.endswith(_STATS)]
 
 
 def _wanted(

@@ -27,7 +27,7 @@ from typing import Any, Final, Literal, get_args
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mmcorpus.curation.store import bare, members, references, storage
+from mmcorpus.curation.store import bare, members, places, references, storage
 from mmcorpus.curation.store.members import Parts, content_uid, images_in, own_uid, read_members
 
 IMAGE_EXTENSIONS: Final = members.IMAGE_EXTENSIONS
@@ -93,14 +93,14 @@ class Shard:
     @property
     def images(self) -> str:
         """The file that has the images, or the table that says where they lie."""
-        return references.images_path(self.root, self.name) if self.references else self.tar
+        return places.images_path(self.root, self.name) if self.references else self.tar
 
 
 def list_shards(root: str) -> list[Shard]:
     """The committed shards under `root`, by name."""
     names = storage.list_names(root)
     level, of = _view(root) if VIEW_FILE in names else ("", "")
-    referring = references.REFERENCES_FILE in names
+    referring = places.REFERENCES_FILE in names
     matches = (_STATS.match(name) for name in names)
     return sorted(
         Shard(root=os.fspath(root), name=match[1], level=level, of=of, references=referring)
@@ -142,7 +142,7 @@ def no_shards(root: str) -> ValueError:
 def shard_at(root: str, name: str) -> Shard:
     """The shard of a name under `root`, committed or not, which may be a view's."""
     level, of = _view(root) if storage.exists(storage.join(root, VIEW_FILE)) else ("", "")
-    referring = not level and storage.exists(references.images_path(root, name))
+    referring = not level and storage.exists(places.images_path(root, name))
     return Shard(root=os.fspath(root), name=name, level=level, of=of, references=referring)
 
 
@@ -180,7 +180,7 @@ def read_samples(shard: Shard, uids: Collection[str] | None = None) -> Iterator[
 
     Of references: its `success` rows, each with its row as `meta`, and its images; none where these are lost.
 
-    Raises `tarfile.ReadError` for a damaged tar, `references.Moved` for files that are not as they were indexed, and
+    Raises `tarfile.ReadError` for a damaged tar, `places.Moved` for files that are not as they were indexed, and
     `storage.Damaged` for a view's rows whose `view.json` is gone.
     """
     if shard.level:

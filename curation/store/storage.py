@@ -38,8 +38,8 @@ TEMPORARY_SUFFIX: Final = ".partial"
 DISK_FULL: Final = "the disk is full; what was finished is kept. Free space and run the same command again"
 _LEFT = re.compile(rf".+\.[0-9a-f]{{12}}{re.escape(TEMPORARY_SUFFIX)}|step-\d{{8}}{re.escape(TEMPORARY_SUFFIX)}")
 """What `atomic_write` and the trainer's checkpoints are called before they are whole."""
-_BUCKETS: Final = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"})
-"""Where `makedirs` would make a bucket of a mistyped name; they need no folders."""
+_SEVERAL: Final = re.compile(r"Multiple matches for FieldRef\.Name\(([^)]*)\)|Field \"([^\"]*)\" exists \d+ times")
+"""What Arrow says of a column's name that is there more than once."""
 
 
 class Damaged(ValueError):
@@ -60,13 +60,24 @@ class Damaged(ValueError):
         return Damaged, (self.path, self.kind, self.why)
 
 
+class SeveralColumns(Damaged):
+    """A table in which several columns have the name that is asked for: whole, but nobody can say which is meant."""
+
+    def __str__(self) -> str:
+        return f"{self.path} has {self.why}; rename or remove all but one"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return SeveralColumns, (self.path, self.kind, self.why)
+
+
 @contextlib.contextmanager
 def reading(path: str, kind: str) -> Iterator[None]:
     """What cannot be read in this block is `Damaged`, with its path; what the disk or the store says stays as it is."""
     try:
         yield
     except Damaged as error:
-        written.note_damaged(filesystem(error.path)[1], error.why)
+        if not isinstance(error, SeveralColumns):
+            written.note_damaged(filesystem(error.path)[1], error.why)
         raise
     except (
         OSError,
@@ -78,11 +89,15 @@ def reading(path: str, kind: str) -> Iterator[None]:
         MemoryError,
         *(pa.ArrowException, tarfile.TarError),
     ) as error:
-        if isinstance(error, OSError) and error.errno is not None:
+        if (broken := web.explained(error, os.fspath(path))) is not None:
+            raise broken from None
+        if isinstance(error, OSError) and (error.errno is not None or isinstance(error, TimeoutError)):
             error.filename = error.filename or os.fspath(path)
             raise
         if isinstance(error, pa.ArrowInvalid) and "No match for FieldRef" in str(error):  # a column that is not there
             raise pa.ArrowInvalid(f"{path}: {error}") from None
+        if (several := _SEVERAL.search(str(error))) is not None:
+            raise SeveralColumns(path, kind, f"several columns named {several[1] or several[2]!r}") from error
         written.note_damaged(filesystem(path)[1], str(error))
         raise Damaged(path, kind, error) from error
 
@@ -95,6 +110,8 @@ def _naming(function: Callable[Call, Result]) -> Callable[Call, Result]:
         try:
             return function(*args, **kwargs)
         except OSError as error:
+            if (found := web.explained(error, str(args[0]))) is not None:
+                raise found from None
             if error.errno is not None:
                 error.filename = error.filename or str(args[0])
             raise
@@ -113,7 +130,11 @@ def threaded(function: Callable[[Item], Result], items: Iterable[Item]) -> list[
 
 
 def filesystem(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """The fsspec filesystem of a path or URL and the path on it; credentials come from the environment."""
+    """The fsspec filesystem of a path or URL and the path on it; credentials come from the environment.
+
+    Raises ValueError for an object store's address that has some in it.
+    """
+    web.refuse_credentials(os.fspath(path))
     fs, inner = fsspec.core.url_to_fs(os.fspath(path))
     return fs, inner
 
@@ -149,7 +170,16 @@ def exists(path: str) -> bool:
     """True if a file or folder is there now (listings are not cached)."""
     fs, inner = filesystem(path)
     fs.invalidate_cache()
-    return bool(fs.exists(inner))
+    if not {"http", "https"} & _protocols(path):
+        return bool(fs.exists(inner))
+    from mmcorpus.filters import listings
+
+    try:
+        return bool(fs.exists(inner, strict=True))  # else a server that does not answer is one that has nothing
+    except Exception as error:
+        if getattr(error, "status", None) in listings.NOT_THERE:
+            return False
+        raise
 
 
 @_naming
@@ -215,7 +245,7 @@ def upload(local: str, path: str) -> None:
 
 def _put(local: str, path: str) -> None:
     fs, inner = filesystem(path)
-    if not _BUCKETS & _protocols(path):
+    if not web.BUCKETS & _protocols(path):  # `makedirs` would make a bucket of a mistyped name
         with contextlib.suppress(Exception):
             fs.makedirs(posixpath.dirname(inner), exist_ok=True)  # sftp and the like need it
     try:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import yaml
 
+from mmcorpus.filters import web
 from mmcorpus.filters.yaml_data import MOST_CHARACTERS, read_text
 
 CAPTION: Final = "{caption}"
@@ -62,8 +63,9 @@ def read_rubric(path: str | None = None) -> Rubric:
         return _checked(read_text(text), "prompts.yaml")
     import fsspec
 
+    web.install()
     try:
-        with fsspec.open(path, "rt", encoding="utf-8") as file:
+        with web.reading(path, allow_private=False), fsspec.open(path, "rt", encoding="utf-8") as file:
             data = read_text(file.read(MOST_CHARACTERS + 1))
     except FileNotFoundError:
         raise ValueError(f"prompts: there is no file {path}") from None

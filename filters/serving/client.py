@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
+from mmcorpus.filters import paced
 from mmcorpus.filters.scorer import Unavailable
 from mmcorpus.filters.serving.config import ClientConfig
 from mmcorpus.filters.serving.endpoints import LONGEST_WAIT, Endpoint, Pool, pause
@@ -68,7 +69,11 @@ class ModelClient:
         timeout = aiohttp.ClientTimeout(total=self._config.timeout, sock_connect=self._config.connect_timeout)
         # The servers named in a recipe are asked themselves, whatever proxy the environment has for the web.
         self._session = aiohttp.ClientSession(
-            headers=headers, timeout=timeout, connector=aiohttp.TCPConnector(limit=0), trust_env=False
+            headers=headers,
+            timeout=timeout,
+            connector=aiohttp.TCPConnector(limit=0),
+            response_class=paced.response_class(answer=True),
+            trust_env=False,
         )
         return self
 
@@ -140,7 +145,7 @@ class ModelClient:
                 return _Failure(error=f"malformed answer ({type(error).__name__}: {error}): {_shorten(text)}")
             self._pool.succeeded(endpoint)
             return value
-        said = f"{status} {_message(text)}"
+        said = f"{status} {message(text)}"
         if status in _RESTING:
             self._pool.failed(endpoint, said, wait=wait)
             return _Failure(error=said, wait=wait, counts=counts)
@@ -151,6 +156,38 @@ class ModelClient:
         if status in _MISCONFIGURED:
             raise Unavailable(f"{url} refuses every request: {said}. Check the endpoint, the model's name and the key")
         raise Rejected(said)
+
+
+def ask_once(
+    url: str, body: dict[str, Any] | None = None, *, key: str | None, seconds: float, proxies: bool = False
+) -> tuple[int, bytes]:
+    """Status and body of one GET, or of one POST of JSON, without retries.
+
+    Args:
+        key: sent as a bearer token, and to no other host that a redirect names.
+        seconds: for all of the answer.
+        proxies: go by the environment's proxies.
+
+    Raises:
+        OSError: no answer, or none that ends in time or within `paced.MOST_OF_AN_ANSWER` bytes.
+    """
+    import aiohttp
+
+    async def ask() -> tuple[int, bytes]:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        timeout, answers = aiohttp.ClientTimeout(total=seconds), paced.response_class(answer=True)
+        async with (
+            aiohttp.ClientSession(timeout=timeout, response_class=answers, trust_env=proxies) as session,
+            session.request("GET" if body is None else "POST", url, json=body, headers=headers) as response,
+        ):
+            return response.status, await response.read()
+
+    try:
+        return run(ask())
+    except TimeoutError:
+        raise OSError(f"no whole answer within {seconds:g} s") from None
+    except (aiohttp.ClientError, ValueError) as error:
+        raise OSError(str(error) or type(error).__name__) from error
 
 
 def run(coroutine: Coroutine[Any, Any, Read]) -> Read:
@@ -171,7 +208,7 @@ def _seconds(header: str | None) -> float | None:
         return None
 
 
-def _message(text: bytes) -> str:
+def message(text: bytes) -> str:
     """The server's complaint, from the two usual shapes of an error."""
     try:
         data = json.loads(text)

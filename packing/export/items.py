@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 import pyarrow as pa
 import pyarrow.compute
 
-from mmcorpus.curation.store.references import MISSING_IMAGE, lost_images
+from mmcorpus.curation.store.places import MISSING_IMAGE, lost_images
 from mmcorpus.curation.store.shards import SUCCESS, EncodedImage, Sample, Shard, read_rows, read_samples, read_schema
 from mmcorpus.curation.store.views import Nodes, read_kept
 from mmcorpus.packing.turns import IMAGE_MARK, count_marks, parse_conversation, with_marks

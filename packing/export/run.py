@@ -23,6 +23,7 @@ from mmcorpus.curation.engine.output import Output, indexed_from
 from mmcorpus.curation.selection.tables import read_selection, selection_pairs
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store import uid_arrays as uids
+from mmcorpus.curation.store.places import MISSING_IMAGE
 from mmcorpus.curation.store.shards import SUCCESS, VIEW_FILE, Shard, list_shards, no_shards, read_rows
 from mmcorpus.packing.export.items import Item, Kind, read_items
 
@@ -158,6 +159,8 @@ def export_samples(
     prepared = exporter.prepare(out, listed)
     committed = {name.removesuffix(".json") for name in storage.list_names(storage.join(out, DONE))}
     output.claim(bool(committed))
+    referring = [(out, shard.name) for shard in listed if shard.references and shard.name in committed]
+    committed -= {*storage.threaded(_lost_some, referring)}
     storage.sweep(out)
     chosen, missing = _choose(listed, table)
     work = ExportShard(exporter=prepared, out=out)
@@ -178,6 +181,13 @@ def export_samples(
         images=sum(one["images"] for one in said), left_out=dict(left_out.most_common()), missing=missing,
         failed=failed,
     )  # fmt: skip
+
+
+def _lost_some(one: tuple[str, str]) -> str:
+    """The name of a shard that left out samples because files of others were gone, which may be back; else empty."""
+    out, name = one
+    left_out = storage.read_json(storage.join(out, DONE, f"{name}.json"))["left_out"]
+    return name if any(reason.startswith(MISSING_IMAGE) for reason in left_out) else ""
 
 
 def _digest_of(selection: pa.Table) -> str:

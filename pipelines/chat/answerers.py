@@ -3,18 +3,16 @@
 import dataclasses
 import json
 import threading
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
+
+from mmcorpus.filters.serving.client import ask_once, message
 
 if TYPE_CHECKING:
     from mmcorpus.filters.decode import DecodedImage
 
 TIMEOUT: Final = 600.0
 """Seconds that a server may take for an answer."""
-_MOST: Final = 4 << 20
-"""Bytes of a server's answer that are read."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -105,15 +103,13 @@ def server(url: str, model: str | None = None, key: str | None = None) -> Answer
 
 def _ask(url: str, body: dict[str, Any] | None, key: str | None) -> Any:
     """The JSON that a server answers; ValueError where it refuses the question, RuntimeError where it fails."""
-    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
-    data = None if body is None else json.dumps(body).encode()
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=TIMEOUT) as answer:
-            return json.loads(answer.read(_MOST))
-    except urllib.error.HTTPError as error:
-        told = error.read(2000).decode("utf-8", "replace")
-        if 400 <= error.code < 500:
-            raise ValueError(f"the server refuses it: {error.code} {told}") from error
-        raise RuntimeError(f"the server fails: {error.code} {told}") from error
-    except (OSError, ValueError) as error:
+        status, text = ask_once(url, body, key=key, seconds=TIMEOUT, proxies=True)
+        answer = json.loads(text) if status == 200 else None
+    except (OSError, ValueError, RecursionError) as error:
         raise RuntimeError(f"{url} does not answer: {error}") from error
+    if 400 <= status < 500:
+        raise ValueError(f"the server refuses it: {status} {message(text)}")
+    if status != 200:
+        raise RuntimeError(f"the server fails: {status} {message(text)}")
+    return answer

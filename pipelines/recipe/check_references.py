@@ -1,15 +1,16 @@
 """Checks that everything a recipe refers to is there: sources, packs, stages, columns, profiles, files."""
 
 import glob
-import os
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
 
 from mmcorpus.curation.selection.config import SelectConfig
 from mmcorpus.curation.store import storage
-from mmcorpus.packing.layout import PerImage
+from mmcorpus.pipelines.recipe.check_packs import findings as _packs
 from mmcorpus.pipelines.recipe.check_passes import findings as _passes
 from mmcorpus.pipelines.recipe.check_passes import missing_score
+from mmcorpus.pipelines.recipe.check_training import findings as _training
+from mmcorpus.pipelines.recipe.named_places import absolute, nothing_at
 from mmcorpus.pipelines.recipe.populations import (
     IMAGES,
     URLS,
@@ -18,13 +19,11 @@ from mmcorpus.pipelines.recipe.populations import (
     passes_of,
     populations,
     scored,
-    sources_of,
     trusted,
 )
-from mmcorpus.pipelines.recipe.problems import Path, Problem, suggestion
+from mmcorpus.pipelines.recipe.problems import Finding, Path, Problem, suggestion
 from mmcorpus.pipelines.recipe.schema import DFN, NAME, ON, WEB, Recipe
 from mmcorpus.pipelines.recipe.yaml_source import YamlSource
-from mmcorpus.training.config.model import layout_name, same_layout
 
 
 def problems(recipe: Recipe, source: YamlSource) -> list[Problem]:
@@ -33,7 +32,6 @@ def problems(recipe: Recipe, source: YamlSource) -> list[Problem]:
     return [source.problem(path, message) for check in checks for path, message in check(recipe)]
 
 
-Finding = tuple[Path, str]
 _NO_WEB: Final = f"{WEB} is the site's folder, and this recipe has no `web`; give a path, or add `web`"
 
 
@@ -58,10 +56,10 @@ def _names(recipe: Recipe) -> Iterable[Finding]:
 def _sources(recipe: Recipe) -> Iterable[Finding]:
     web = recipe.file.web
     if web and web.folder and not storage.exists(storage.join(web.folder, "site.json")):
-        yield ("web", "folder"), f"{_absolute(web.folder)} holds no site (no site.json); `mmcorpus web` makes one"
+        yield ("web", "folder"), f"{absolute(web.folder)} holds no site (no site.json); `mmcorpus web` makes one"
     for index, folder in enumerate(web.also if web else ()):
         if not storage.exists(storage.join(folder, "site.json")):
-            yield ("web", "also", index), f"{_absolute(folder)} holds no site (no site.json)"
+            yield ("web", "also", index), f"{absolute(folder)} holds no site (no site.json)"
     for name, entry in recipe.file.sources.items():
         path: Path = ("sources", name, "urls")
         if entry.is_indexed:
@@ -69,7 +67,7 @@ def _sources(recipe: Recipe) -> Iterable[Finding]:
         elif entry.urls is None:
             yield from _pages(recipe, name)
         elif not entry.urls.startswith(WEB):
-            yield from _nothing_at(path, entry.urls)
+            yield from nothing_at(path, entry.urls)
         elif web is None:
             yield path, _NO_WEB
         else:
@@ -84,11 +82,11 @@ def _here(recipe: Recipe, name: str) -> Iterable[Finding]:
         single = isinstance(getattr(entry, key), str)
         path: Path = ("sources", name, key, *([] if single else [index]))
         if not any(sign in given for sign in "*?["):
-            yield from _nothing_at(path, given)
+            yield from nothing_at(path, given)
         elif storage.is_local(given) and not glob.glob(given, recursive=True):
-            yield path, f"there is nothing at {_absolute(given)}"
+            yield path, f"there is nothing at {absolute(given)}"
     if entry.image_root is not None:
-        yield from _nothing_at(("sources", name, "image_root"), entry.image_root)
+        yield from nothing_at(("sources", name, "image_root"), entry.image_root)
 
 
 def _pages(recipe: Recipe, name: str) -> Iterable[Finding]:
@@ -121,7 +119,7 @@ def _site_list(recipe: Recipe, path: Path, urls: str) -> Iterable[Finding]:
     if web and web.generate and name not in lists:
         yield path, f"a generated site has no {name!r}; {suggestion(name, lists, listed='it has')}"
     elif web and web.folder and not storage.exists(storage.join(web.folder, name)):
-        yield path, f"there is nothing at {_absolute(storage.join(web.folder, name))}"
+        yield path, f"there is nothing at {absolute(storage.join(web.folder, name))}"
 
 
 def available_columns(recipe: Recipe, source: str) -> list[str]:
@@ -205,10 +203,10 @@ def _selections(recipe: Recipe) -> Iterable[Finding]:
                     told.add(column)
                     yield (*path, key), missing_score(column, columns, [name], recipe)
             for named in selections_of(clause):
-                yield from _nothing_at((*path, key), named, f"selected({named!r}): ")
+                yield from nothing_at((*path, key), named, f"selected({named!r}): ")
         for key in ("intersect", "subtract", "union"):
             for index, named in enumerate(getattr(config, key)):
-                yield from _nothing_at((*path, key, index), named)
+                yield from nothing_at((*path, key, index), named)
 
 
 def _known(name: str, places: Iterable[str]) -> str:
@@ -230,130 +228,6 @@ def _of_level(path: Path, level: str, config: SelectConfig) -> Iterable[Finding]
         yield (*path, "require"), "drops the document of a node: say it of images or paragraphs; here use keep"
 
 
-def _packs(recipe: Recipe) -> Iterable[Finding]:
-    file = recipe.file
-    if file.pack and file.tokenizer is None:
-        text = "missing; packs need one: `name: Qwen/Qwen2.5-1.5B`, a folder, or `train: {vocab_size: …}`"
-        yield ("tokenizer",), text
-    if file.tokenizer and file.tokenizer.name and _missing_local(file.tokenizer.name):
-        yield ("tokenizer", "name"), f"there is nothing at {_absolute(file.tokenizer.name)}"
-    for name, config in file.pack.items():
-        for index, source in enumerate(config.sources):
-            if source not in file.sources:
-                where: Path = ("pack", name, "sources", index)
-                yield where, f"unknown source {source!r}; {suggestion(source, file.sources, listed='sources')}"
-        for source, share in config.mix.items():
-            if source not in config.sources:
-                yield ("pack", name, "mix", source), _not_packed(source, config.sources)
-            elif share <= 0:
-                yield ("pack", name, "mix", source), f"{share}; give more than 0, or take it out of `sources`"
-        for group, own in config.mix_groups.items():
-            for source in own.sources:
-                if source not in config.sources:
-                    yield ("pack", name, "mix_groups", group), _not_packed(source, config.sources)
-        missing = [source for source in config.sources if config.mixed and source not in config.mixed]
-        if missing:
-            key = "mix" if config.mix else "mix_groups"
-            yield ("pack", name, key), f"says nothing of {', '.join(missing)}; give each source a share"
-        yield from _annotations(recipe, name)
-        yield from _layout(recipe, name)
-        yield from _images(recipe, name)
-
-
-def _layout(recipe: Recipe, name: str) -> Iterable[Finding]:
-    """What does not fit of a pack's `layout`."""
-    config = recipe.file.pack[name]
-    if config.layout is not None and config.layout.kind != "square" and config.format == "both":
-        yield ("pack", name, "format"), "Open-Qwen2VL's pickles hold squares; leave the layout out, or the pickles"
-
-
-def _images(recipe: Recipe, name: str) -> Iterable[Finding]:
-    """Sources whose images are references themselves, in packs that would refer to them."""
-    config = recipe.file.pack[name]
-    referring = [source for source in config.sources if source in recipe.file.sources]
-    indexed = [source for source in referring if recipe.file.sources[source].is_indexed]
-    if config.images == "reference" and indexed:
-        text = f"reference, but the images of {', '.join(indexed)} lie in files of others: give original or resized"
-        yield ("pack", name, "images"), text
-
-
-def _not_packed(source: str, sources: Iterable[str]) -> str:
-    return f"{source!r} is not packed here; {suggestion(source, sources, listed='sources')}"
-
-
-def _annotations(recipe: Recipe, name: str) -> Iterable[Finding]:
-    """What does not fit of a pack's `annotations`: sources, passes, and passes that write none."""
-    config = recipe.file.pack[name]
-    if config.annotations and config.format == "both":
-        text = "Open-Qwen2VL's pickles cannot say that an image has several captions; leave one of the two out"
-        yield ("pack", name, "format"), text
-    for source, own in config.annotations.items():
-        path: Path = ("pack", name, "annotations", source)
-        entry, found = recipe.file.sources.get(source), recipe.passes.get(own)
-        if source not in config.sources:
-            yield path, _not_packed(source, config.sources)
-        elif entry is not None and entry.kind != "pair":
-            yield path, f"annotations are captions of images, and {source!r} is of kind {entry.kind}"
-        elif found is None:
-            yield path, f"unknown pass {own!r}; {suggestion(own, recipe.passes, listed='passes of dedup')}"
-        elif not found.config.annotations:
-            yield path, f"the pass {own!r} writes no annotations; give it `annotations: true`"
-        elif source not in sources_of(found, recipe):
-            yield path, f"the pass {own!r} does not look through the source {source!r}"
-
-
-def _training(recipe: Recipe) -> Iterable[Finding]:
-    file, stages = recipe.file, recipe.stages
-    if recipe.model is not None:
-        for part in ("vision", "language"):
-            value = getattr(recipe.model, part)
-            if isinstance(value, str) and _missing_local(value):
-                yield ("train", "model", part), f"there is nothing at {_absolute(value)}"
-    for name, stage in stages.items():
-        path: Path = ("train", "stages", name)
-        pack, init = stage.links.pack, stage.links.init
-        if pack not in file.pack:
-            yield (*path, "pack"), f"unknown pack {pack!r}; {suggestion(pack, file.pack, listed='packs')}"
-        else:
-            yield from _fit(recipe, name, pack)
-        if init is not None and init not in stages:
-            others = [other for other in stages if other != name]
-            yield (*path, "init"), f"unknown stage {init!r}; {suggestion(init, others, listed='stages')}"
-        elif init is not None and _circular(name, {key: entry.links.init for key, entry in stages.items()}):
-            yield (*path, "init"), "starts from itself, by way of the stages that it starts from"
-
-
-def _fit(recipe: Recipe, stage: str, pack: str) -> Iterable[Finding]:
-    config = recipe.file.pack[pack]
-    layout, place = _image_layout(recipe, stage)
-    packed = config.per_image if config.layout is None else config.layout
-    if layout is None or same_layout(packed, layout):
-        return
-    if isinstance(layout, int) and isinstance(config.per_image, int) and config.layout is None:
-        numbers = f"{layout}, but pack {pack!r} has {config.per_image}"
-        yield place, f"{numbers}; planner and model must agree, or the stage takes a `tokens_per_image` of its own"
-    else:
-        text = f"{layout_name(layout)}, but pack {pack!r} has {layout_name(packed)}"
-        yield place, f"{text}; planner and model must agree, or the stage takes a `layout` of its own"
-
-
-def _image_layout(recipe: Recipe, stage: str) -> tuple[PerImage | None, Path]:
-    """What an image becomes in a stage, and the setting that says so: its own, its predecessors' or the model's."""
-    stages, seen, name = recipe.stages, set[str](), stage
-    while name in stages and name not in seen:
-        seen.add(name)
-        config = stages[name].config
-        if (own := config.image_layout) is not None:
-            return own, ("train", "stages", name, "layout" if config.tokens_per_image is None else "tokens_per_image")
-        if stages[name].links.init is None:
-            break
-        name = str(stages[name].links.init)
-    if recipe.model is None:
-        return None, ("train", "model")
-    layout = recipe.model.layout
-    return layout, ("train", "model", "tokens_per_image" if isinstance(layout, int) else "layout")
-
-
 def _evaluations(recipe: Recipe) -> Iterable[Finding]:
     file = recipe.file
     for name, entry in file.evaluate.items():
@@ -363,7 +237,7 @@ def _evaluations(recipe: Recipe) -> Iterable[Finding]:
             yield (*path, "stage"), f"unknown stage {entry.stage!r}; {told}"
         for key in ("data", "demonstrations", "annotations", "images"):
             if (place := getattr(entry, key)) is not None:
-                yield from _nothing_at((*path, key), place)
+                yield from nothing_at((*path, key), place)
         if entry.source is None:
             continue
         source = file.sources.get(entry.source)
@@ -375,33 +249,3 @@ def _evaluations(recipe: Recipe) -> Iterable[Finding]:
         elif entry.source not in file.select or not file.select[entry.source].heldout_fraction:
             fix = f"give select.{entry.source}.heldout_fraction a share, e.g. 0.1"
             yield (*path, "source"), f"{entry.source!r} keeps nothing aside from training; {fix}"
-
-
-def _circular(name: str, parents: dict[str, Any]) -> bool:
-    seen, parent = {name}, parents.get(name)
-    while parent is not None and parent not in seen:
-        seen.add(parent)
-        parent = parents.get(parent)
-    return parent is not None
-
-
-def _missing_local(name: str) -> bool:
-    """True for what can only be a path, and is not there; a Hugging Face name cannot be judged offline."""
-    looks_local = name.startswith(("/", "./", "../", "~")) or name.count("/") > 1
-    return looks_local and "://" not in name and not os.path.exists(os.path.expanduser(name))
-
-
-def _nothing_at(path: Path, place: str, before: str = "") -> Iterable[Finding]:
-    """A finding if nothing is at a path or URL; a place that cannot be asked (no network) passes until it is used."""
-    try:
-        there = storage.exists(place)
-    except Exception:
-        if storage.is_local(place):
-            raise
-        there = True
-    if not there:
-        yield path, f"{before}there is nothing at {_absolute(place)}"
-
-
-def _absolute(path: str) -> str:
-    return path if "://" in path else os.path.abspath(path)

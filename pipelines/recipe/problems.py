@@ -12,6 +12,8 @@ MOST_TOLD: Final = 100
 
 Path = tuple[str | int, ...]
 """The keys that lead to a value: `("select", "pairs", "keep")`."""
+Finding = tuple[Path, str]
+"""What is wrong, and where."""
 
 
 def dotted(path: Path) -> str:

@@ -14,6 +14,7 @@ from mmcorpus.curation.engine.readable import unreadable
 from mmcorpus.curation.engine.records import StageRecord
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.lock import RunLocked, lock
+from mmcorpus.curation.store.places import SUFFIX
 from mmcorpus.curation.store.storage import Damaged
 from mmcorpus.pipelines.run.state import DIGEST, FILE, OWN, OWN_FILES, RunState
 
@@ -187,6 +188,11 @@ def _look(root: str, name: str, record: StageRecord, wanted: bool, again: str, s
                 faults.append(_fault(one.path, one.problem, one.detail, name, advice))
         elif finished or one.problem == "changed":
             faults.append(_fault(one.path, one.problem, one.detail, name, mend))
+    if not sample:
+        named = {fault.path for fault in faults}
+        tables = [path for path in entries if path.endswith(SUFFIX) and path not in named]
+        said = storage.threaded(lambda path: unreadable(storage.join(root, path)), tables)
+        faults += [_fault(path, "changed", why, name, mend) for path, why in zip(tables, said, strict=True) if why]
     return Verdict(
         files=len(entries), bytes=sum(entry.size for entry in entries.values()), unknown=0,
         unfinished=() if finished else (name,), faults=tuple(faults), noted=False,

@@ -12,7 +12,7 @@ from mmcorpus.curation.download.lists import MANIFEST, has_grown
 from mmcorpus.curation.engine.made_from import digest, file_digest, plain
 from mmcorpus.curation.engine.stage import Result, Stage
 from mmcorpus.curation.store import storage
-from mmcorpus.curation.store.references import places_digest
+from mmcorpus.curation.store.places import places_digest
 from mmcorpus.curation.store.shards import SUCCESS, list_shards, read_rows
 from mmcorpus.curation.synthetic.miniweb import generate_site, read_site, serve_site
 from mmcorpus.curation.synthetic.miniweb.generate import VERSION, site_fingerprint

@@ -14,6 +14,7 @@ import pytest
 from mmcorpus.curation.store import storage
 from mmcorpus.filters import web
 from mmcorpus.filters.web import ALLOW_PRIVATE, PrivateAddress, check, reading
+from mmcorpus.filters.weights import local_copy
 
 
 class Server:
@@ -58,6 +59,18 @@ def servers() -> Iterator[tuple[Server, Server]]:
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(ALLOW_PRIVATE, raising=False)
     fsspec.get_filesystem_class("http").clear_instance_cache()
+
+
+@pytest.mark.parametrize(
+    "url", ["s3://user:hidden-word@bucket/x", "s3://hidden-word@bucket", "abfs://a:hidden-word@b/x"]
+)
+def test_credentials_in_a_buckets_address_are_refused_and_not_told(url: str) -> None:
+    for ask in (storage.exists, storage.filesystem, local_copy):
+        with pytest.raises(ValueError, match=r"has credentials in it.*by the environment") as caught:
+            ask(url)
+        assert "hidden-word" not in str(caught.value)
+    web.refuse_credentials("abfs://container@account.dfs.core.windows.net/x")
+    web.refuse_credentials("s3://bucket/a@b:c@d")
 
 
 def read(url: str) -> bytes:

@@ -156,7 +156,7 @@ def test_what_arrives_incomplete_is_not_kept(model: str, monkeypatch: pytest.Mon
         Path(target).write_bytes(b"gen")
 
     with monkeypatch.context() as patched:
-        patched.setattr("fsspec.implementations.memory.MemoryFileSystem.get", cut)
+        patched.setattr("fsspec.implementations.memory.MemoryFileSystem.get_file", cut)
         with pytest.raises(ValueError, match="arrived with 3 of 7 bytes; try again"):
             local_copy(model)
     assert Path(local_copy(model)).read_bytes() == b"genuine"

@@ -4,8 +4,6 @@ import dataclasses
 import io
 import json
 import os
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
@@ -15,7 +13,7 @@ from mmcorpus.filters.decode import DecodeFailure, decode_image
 from mmcorpus.filters.mllm.images import data_url, image_bytes
 from mmcorpus.filters.scorer import Unavailable
 from mmcorpus.filters.secrets import masked_text
-from mmcorpus.filters.serving.client import ModelClient, NoAnswer, Rejected, run
+from mmcorpus.filters.serving.client import ModelClient, NoAnswer, Rejected, ask_once, message, run
 from mmcorpus.filters.serving.config import ClientConfig
 from mmcorpus.filters.serving.endpoints import Pool
 from mmcorpus.packing.turns import IMAGE_MARK
@@ -142,14 +140,12 @@ class Server:
         return os.environ.get(self.client.key_variable) if self.client.key_variable else None
 
     def _served(self) -> str:
-        request = urllib.request.Request(f"{self.url}/models")
-        if self._key:
-            request.add_header("Authorization", f"Bearer {self._key}")
-        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
-            with direct.open(request, timeout=_SECONDS) as answer:
-                names = [str(one["id"]) for one in json.load(answer)["data"]]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            status, text = ask_once(f"{self.url}/models", key=self._key, seconds=_SECONDS)
+            if status != 200:
+                raise OSError(f"{status} {message(text)}")
+            names = [str(one["id"]) for one in json.loads(text)["data"]]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise Unavailable(f"{self.url}/models does not say what is served: {error}; is the server up?") from None
         if len(names) != 1:
             raise ValueError(f"{self.url} serves {', '.join(names) or 'nothing'}; name one by --model")

@@ -16,10 +16,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from mmcorpus.curation.engine.readable import unreadable
 from mmcorpus.curation.sources import IndexConfig, index
-from mmcorpus.curation.store import references, storage
+from mmcorpus.curation.store import places, references, storage
 from mmcorpus.curation.store.named_files import Outside, path_below
-from mmcorpus.curation.store.references import Moved, open_references
+from mmcorpus.curation.store.places import Moved
+from mmcorpus.curation.store.references import open_references
 from mmcorpus.curation.store.shards import list_shards, read_rows, read_samples, shard_at
 from mmcorpus.packing.inputs import open_images
 from tests.curation.sources.conftest import as_tar, pairs, write_tar
@@ -143,13 +145,13 @@ def test_no_thread_reads_a_file_before_it_was_looked_at(tmp_path: Path, monkeypa
     os.utime(path, ns=(0, path.stat().st_mtime_ns + 10**9))
     looking, answered = threading.Event(), threading.Event()
 
-    def slow(path: str, real: Any = references.state_of) -> Any:
+    def slow(path: str, real: Any = places.state_of) -> Any:
         if not looking.is_set():
             looking.set()
             answered.wait(10)
         return real(path)
 
-    monkeypatch.setattr(references, "state_of", slow)
+    monkeypatch.setattr(places, "state_of", slow)
     found = open_references(shard.root, shard.name)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(found.image, 0)
@@ -169,7 +171,8 @@ def test_a_file_that_cannot_be_read_costs_its_sample(
     out = made("files", str(tmp_path / "in"), str(tmp_path / "out"))
     (shard,) = list_shards(out)
     (bad,) = (path for path in (tmp_path / "in").rglob("*.jpg") if path.read_bytes() == PAIRS[3]["image"])
-    real = getattr(references, where)
+    reader = places if where == "state_of" else references
+    real = getattr(reader, where)
 
     def failing(path: str, *more: int) -> Any:
         if path == str(bad):
@@ -177,7 +180,7 @@ def test_a_file_that_cannot_be_read_costs_its_sample(
         return real(path, *more)
 
     monkeypatch.setattr(references, "read_whole", lambda *_: None)  # which says nothing of what it cannot open
-    monkeypatch.setattr(references, where, failing)
+    monkeypatch.setattr(reader, where, failing)
     if number == errno.EMFILE:
         with pytest.raises(OSError, match="Too many open files"):  # the process's, which is no sample's
             list(read_samples(shard))
@@ -230,7 +233,7 @@ def test_a_table_that_was_tampered_with_leads_nowhere(tmp_path: Path) -> None:
     storage.write_table(shard.images, table.set_column(place, "file", files))
     with pytest.raises(Moved, match="leads out of"):
         open_references(shard.root, shard.name).image(0)
-    storage.write_json(storage.join(out, references.REFERENCES_FILE), {"roots": "here"})
+    storage.write_json(storage.join(out, places.REFERENCES_FILE), {"roots": "here"})
     with pytest.raises(ValueError, match="is not of mmcorpus"):
         list(read_samples(shard))
 
@@ -256,12 +259,53 @@ def test_a_row_of_the_table_that_cannot_be_is_told_with_the_tables_name(
     with pytest.raises(Moved, match=rf"{re.escape(shard.images)} .*index again"):
         open_references(shard.root, shard.name).image(1)
     assert open_references(shard.root, shard.name).image(0)
-    with pytest.raises(Moved, match=re.escape(shard.images)):
-        list(read_samples(shard))
+    assert [len(sample.images) for sample in read_samples(shard)] == [1, 0, 1, 1, 1]
+    assert "what cannot be" in unreadable(shard.images) or "which" in unreadable(shard.images)
+
+
+@pytest.mark.parametrize(
+    ("form", "changed"),
+    [
+        ("tar", {"file": "gone.tar"}), ("tar", {"file_size": 10**6}), ("tar", {"modified": "0"}), ("tar", {"root": -1}),
+        ("tar", {"key": None}),
+        ("tar", {"number": None}), ("tar", {"extension": None}), ("tar", {"root": 7}), ("tar", {"key": "another"}),
+        ("parquet", {"row": 10**6}), ("parquet", {"item": 5}), ("parquet", {"columns": "nowhere"}),
+        ("parquet", {"columns": "text"}), ("parquet", {"root": 7}), ("files", {"file": "data/gone.jpg"}),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_row_that_is_of_no_image_costs_its_sample(tmp_path: Path, form: str, changed: dict[str, Any]) -> None:
+    out = made(form, str(tmp_path / "in"), str(tmp_path / "out"))
+    (shard,) = list_shards(out)
+    table = storage.read_table(shard.images)
+    rows = table.to_pylist()
+    rows[1] |= changed
+    storage.write_table(shard.images, pa.Table.from_pylist(rows, schema=table.schema))
+    assert [len(sample.images) for sample in read_samples(shard)] == [1, 0, 1, 1, 1]
+    images, keys = open_images(shard), read_rows(shard, ["key"])["key"].to_pylist()
+    for key in keys[:1] + keys[2:]:
+        assert len(images.images(key)) == 1
+    assert not images.damage
+    if rows[1]["key"] != keys[1]:
+        assert images.images(keys[1]) == ()  # which the packer counts
+        return
+    with pytest.raises(LookupError):
+        images.images(keys[1])
+    assert bool(images.damage) == (changed.keys().isdisjoint({"file"}) and changed != {"root": -1})
+
+
+def test_a_row_of_another_sample_is_not_read_as_its_image(tmp_path: Path) -> None:
+    out = made("tar", str(tmp_path / "in"), str(tmp_path / "out"))
+    (shard,) = list_shards(out)
+    table = storage.read_table(shard.images)
+    rows = table.to_pylist()
+    rows[3]["key"] = rows[0]["key"]
+    storage.write_table(shard.images, pa.Table.from_pylist(rows, schema=table.schema))
+    assert [len(sample.images) for sample in read_samples(shard)] == [0, 1, 1, 0, 1]
 
 
 @pytest.mark.parametrize("root", ["a\0b", "\ud800"])
 def test_roots_that_are_no_paths_are_told_with_their_file(tmp_path: Path, root: str) -> None:
-    (tmp_path / references.REFERENCES_FILE).write_text(json.dumps({"roots": [root]}))
+    (tmp_path / places.REFERENCES_FILE).write_text(json.dumps({"roots": [root]}))
     with pytest.raises(ValueError, match=r"references\.json names the folder"):
-        references.read_roots(str(tmp_path))
+        places.read_roots(str(tmp_path))

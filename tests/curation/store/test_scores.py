@@ -144,3 +144,13 @@ def test_scores_live_on_s3(s3_root: str) -> None:
     write(s3_root, "a", "00000", UIDS[:2], x=[0, 1])
     assert load_scores(s3_root)["a.x"].to_pylist() == [0, 1]
     assert list_tables(s3_root) == {"a": ["00000"]}
+
+
+def test_a_shard_of_which_nobody_has_a_table_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = str(tmp_path / "scores" / "pairs")
+    write(root, "a", "00000", UIDS[:2], x=[0, 1])
+    for name in ("00000", "00001"):
+        storage.write_json(str(tmp_path / "shards" / "pairs" / f"{name}_stats.json"), {})
+    assert load_scores(root, columns=["a.x"])["a.x"].to_pylist() == [0, 1]
+    assert "of 2 shards 1 have no table of the scorer a, and their samples no score: 00001; `mmcorpus" in caplog.text
+    assert "of 1 of them nobody has a table" in caplog.text

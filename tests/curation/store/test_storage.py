@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mmcorpus.curation.store import storage
+from mmcorpus.curation.store.row_tables import open_table, rows_of
 from mmcorpus.curation.store.written import noting
 
 
@@ -225,6 +226,32 @@ def test_what_cannot_be_read_is_named_and_noted(tmp_path: Path, read: Callable[[
     assert list(notes.damaged) == [str(path)]
     again = pickle.loads(pickle.dumps(raised.value))
     assert (str(again), again.path) == (str(raised.value), str(path))
+
+
+@pytest.mark.parametrize("form", ["parquet", "arrow"])
+def test_columns_of_one_name_are_not_called_damage(tmp_path: Path, form: str) -> None:
+    table = pa.Table.from_arrays([pa.array(["1"]), pa.array(["a"]), pa.array(["b"])], names=["n", "text", "text"])
+    path = str(tmp_path / f"x.{form}")
+    if form == "parquet":
+        storage.write_table(path, table)
+    else:
+        with pa.ipc.new_file(path, table.schema) as file:
+            file.write_table(table)
+
+    def read(columns: list[str]) -> int:
+        with open_table(path) as opened:
+            return len(list(rows_of(opened, columns)))
+
+    assert read(["n"]) == 1
+    with (
+        noting() as notes,
+        pytest.raises(storage.SeveralColumns, match=r"x\.\w+ has several columns named 'text'; rename"),
+    ):
+        read(["n", "text"])
+    if form == "parquet":
+        with pytest.raises(storage.SeveralColumns, match="several columns named 'text'"):
+            storage.read_table(path, columns=["text"])
+    assert not notes.damaged
 
 
 def test_what_is_not_there_is_not_called_damaged(tmp_path: Path) -> None:

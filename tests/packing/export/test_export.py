@@ -24,6 +24,7 @@ from mmcorpus.curation.sources.config import IndexConfig
 from mmcorpus.curation.sources.run import index
 from mmcorpus.curation.store import row_tables, storage
 from mmcorpus.curation.store import uid_arrays as uids
+from mmcorpus.curation.store.places import MISSING_IMAGE
 from mmcorpus.curation.store.scores import Origin, write_scores
 from mmcorpus.curation.store.shards import (
     EncodedImage,
@@ -367,6 +368,23 @@ def test_references_are_read_once_and_keep_their_order(tmp_path: Path, monkeypat
     assert [row["conversations"][0]["value"].split("\n")[-1] for row in rows] == [f"{n}?" for n in range(count)]
     assert [len(row["images"]) for row in rows] == [number % 3 for number in range(count)]
     assert len(opened) == 1
+
+
+def test_an_image_that_is_back_is_exported(tmp_path: Path) -> None:
+    folder, shards = tmp_path / "in", str(tmp_path / "shards")
+    folder.mkdir()
+    for number in range(3):
+        (folder / f"{number}.png").write_bytes(image_bytes(random.Random(number)))
+        (folder / f"{number}.txt").write_text(f"Number {number}.")
+    index(IndexConfig(), [str(folder)], shards, str(tmp_path / "l"), workers=0, shown=False)
+    away = (folder / "1.png").rename(tmp_path / "away.png")
+    first = export(ParquetExporter(), shards, tmp_path / "out")
+    assert (first.samples, first.left_out) == (2, {MISSING_IMAGE: 1})
+    away.rename(folder / "1.png")
+    again = export(ParquetExporter(), shards, tmp_path / "out")
+    assert (again.samples, again.left_out, again.resumed) == (3, {}, 0)
+    assert len(rows_of(tmp_path / "out")) == 3
+    assert export(ParquetExporter(), shards, tmp_path / "out").resumed == 1
 
 
 @pytest.mark.parametrize("exporter", [LlavaExporter(), ParquetExporter(), WebdatasetExporter()])

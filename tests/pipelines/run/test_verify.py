@@ -15,6 +15,7 @@ from mmcorpus.curation.engine.records import StageRecord
 from mmcorpus.curation.engine.stage import Result, Stage, decide, perform
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.lock import lock
+from mmcorpus.curation.store.places import SCHEMA
 from mmcorpus.pipelines.cli import app
 from mmcorpus.pipelines.run.state import RunState
 from mmcorpus.pipelines.run.verify import verify_run
@@ -168,3 +169,23 @@ def test_what_is_no_run_is_said(tmp_path: Path) -> None:
     assert code == 2
     assert "is not the record of a run" in told
     assert "move the file away" in told
+
+
+def test_rows_of_a_references_table_that_are_of_no_image_are_named(tmp_path: Path) -> None:
+    good = {"key": "0", "number": 0, "extension": "png", "root": 0, "file": "a.tar", "offset": 0, "size": 5}
+    rows = [good | {"file_size": 10}, good | {"file_size": 10, "offset": 8}, good | {"file_size": 10, "root": 3}]
+
+    def index() -> Result:
+        storage.write_json(str(tmp_path / "shards/photos/references.json"), {"roots": ["/data"]})
+        table = pa.Table.from_pylist(rows, schema=SCHEMA)
+        storage.write_table(str(tmp_path / "shards/photos/00000.images.parquet"), table)
+        return Result()
+
+    state = RunState(str(tmp_path), name="small")
+    perform(decide(Stage(name="photos/index", config={}, outputs=("shards/photos",), run=index), state), state)
+    code, told = command(tmp_path)
+    assert code == 1
+    assert (
+        "00000.images.parquet (the places of a shard's images, of photos/index) cannot be read: 2 of its rows" in told
+    )
+    assert "offset 8, size 5" in told
