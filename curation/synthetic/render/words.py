@@ -15,7 +15,9 @@ def number(value: int) -> str:
 
 
 def plural(noun: str) -> str:
-    """The plural of a regular noun: `circles`, `crosses`."""
+    """The plural of a regular noun, `circles`, `crosses`, and of `fish`."""
+    if noun == "fish":
+        return noun
     return noun + ("es" if noun.endswith(("s", "x", "ch", "sh")) else "s")
 
 
