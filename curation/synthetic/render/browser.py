@@ -85,12 +85,12 @@ class Browser:
         self._session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         self._frame = self._call("Page.getFrameTree")["frameTree"]["frame"]["id"]
 
-    def picture(self, html: str, width: int, scale: float) -> tuple[bytes, list[list[Any]]]:
-        """A page of `width` CSS pixels as a PNG of all of its height, and the elements with `data-mark`.
+    def picture(self, html: str, width: int) -> tuple[bytes, list[list[Any]]]:
+        """A page `width` pixels wide as a PNG of all of its height, and the elements with `data-mark`.
 
-        A mark is [name, left, top, right, bottom] in CSS pixels.
+        A mark is [name, left, top, right, bottom] in pixels.
         """
-        self._call("Emulation.setDeviceMetricsOverride", width=width, height=200, deviceScaleFactor=scale, mobile=False)
+        self._call("Emulation.setDeviceMetricsOverride", width=width, height=200, deviceScaleFactor=1, mobile=False)
         self._call("Page.setDocumentContent", frameId=self._frame, html=html)
         said = json.loads(self._call("Runtime.evaluate", expression=_MARKS)["result"]["value"])
         clip = {"x": 0, "y": 0, "width": width, "height": max(1, said["size"][1]), "scale": 1}

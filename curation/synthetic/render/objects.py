@@ -186,7 +186,7 @@ def _ring(rng: random.Random, things: Sequence[_Kind], size: tuple[int, int]) ->
         radius = min(reach * math.sin(math.pi / len(things)) / (1 + math.sin(math.pi / len(things))), 0.2 * min(size))
         x = size[0] / 2 + (size[0] / min(size)) ** 0.7 * (reach - radius) * math.cos(angle)
         y = size[1] / 2 + (size[1] / min(size)) ** 0.7 * (reach - radius) * math.sin(angle)
-        kind.places.append((x, y, radius * 0.9))
+        kind.places.append((x, y, radius * 0.8))  # the corners of some reach beyond the radius
 
 
 def _where(kind: _Kind, size: tuple[int, int], *, alone: bool) -> str:

@@ -58,8 +58,10 @@ def draw_page(rng: random.Random) -> Drawing:
     code = _document(rng, site, accent)
     width = rng.randint(320, 420) if rng.random() < 0.4 else rng.randint(480, 760)
     scale = rng.uniform(0.6, 1.1)
-    data, found = browser.running().picture(code, width, scale)
+    data, found = browser.running().picture(code, width)
+    # Scaled here: at scales of its own a browser's pixels depend a little on what it showed before.
     picture = Image.open(io.BytesIO(data)).convert("RGB")
+    picture = picture.resize((round(picture.width * scale), round(picture.height * scale)), Image.Resampling.LANCZOS)
     marks = [Mark(name, *(edge * scale for edge in box)) for name, *box in found]
     picture, marks, _ = laid(rng, picture, marks, desk=rng.random() < 0.15)
     captions = [f"a web page of {site.who.firm}", *described]

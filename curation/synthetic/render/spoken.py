@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-from mmcorpus.curation.synthetic.render.words import article, capital, counted, number, plural
+from mmcorpus.curation.synthetic.render.words import article, capital, counted, number
 
 _FILLERS: Final = ("um", "uh", "let's see", "well", "you know", "I mean", "hmm", "okay")
 _OPENINGS: Final = (
@@ -94,10 +94,7 @@ def _of_thing(rng: random.Random, thing: Thing) -> str:
             [color for color in ("red", "orange", "blue", "green", "pink") if color != thing.color]
         )
         lead = article(wrong_color) if thing.count == 1 else f"{number(thing.count)} {wrong_color}"
-        words = (
-            f"{lead}, {rng.choice(CORRECTIONS)}, {thing.color} "
-            f"{thing.shape if thing.count == 1 else plural(thing.shape)}"
-        )
+        words = f"{lead}, {rng.choice(CORRECTIONS)}, {words}"
     verb = "is" if thing.count == 1 else "are"
     forms: tuple[Callable[[], str], ...] = (
         lambda: f"there {verb} {words} {thing.where}",
