@@ -8,13 +8,14 @@ from typing import Any, ClassVar, Final, Literal
 from mmcorpus.curation.synthetic.common import stream
 from mmcorpus.curation.synthetic.render.canvas import check_size, draw_size
 from mmcorpus.curation.synthetic.render.charts import draw_chart
-from mmcorpus.curation.synthetic.render.clocks import draw_clock
+from mmcorpus.curation.synthetic.render.clocks import draw_clock, draw_dated_clock
 from mmcorpus.curation.synthetic.render.diagrams import draw_diagram
 from mmcorpus.curation.synthetic.render.documents import draw_document
 from mmcorpus.curation.synthetic.render.engines import ENGINES
 from mmcorpus.curation.synthetic.render.matplotlib_charts import draw_matplotlib_chart
 from mmcorpus.curation.synthetic.render.objects import draw_objects
 from mmcorpus.curation.synthetic.render.pages import draw_page
+from mmcorpus.curation.synthetic.render.photo import photographed
 from mmcorpus.curation.synthetic.render.placing import fitted
 from mmcorpus.curation.synthetic.render.rendered import Drawing, Rendered
 from mmcorpus.curation.synthetic.render.scenes import draw_scene, scene_transcripts
@@ -29,6 +30,7 @@ _DRAW: Final[dict[str, Callable[[random.Random, tuple[int, int]], Drawing]]] = {
     "chart": draw_chart,
     "table": draw_table,
     "scene": draw_scene,
+    "dated_clock": draw_dated_clock,
     "objects": draw_objects,
 }
 _ENGINE_DRAW: Final[dict[str, tuple[str, Callable[[random.Random], Drawing]]]] = {
@@ -50,7 +52,7 @@ def engine_of(kind: str) -> str | None:
     return _ENGINE_DRAW[kind][0] if kind in _ENGINE_DRAW else None
 
 
-def render(kind: str, seed: int, *, size: tuple[int, int] | None = None) -> Rendered:
+def render(kind: str, seed: int, *, size: tuple[int, int] | None = None, photo: bool = False) -> Rendered:
     """Render one picture.
 
     Args:
@@ -59,6 +61,8 @@ def render(kind: str, seed: int, *, size: tuple[int, int] | None = None) -> Rend
         size: (width, height) in pixels, 64 to 4096 each. If None, drawn by the seed: sides of 200 to 512, aspect
             ratios from 1:2 to 2:1; what an engine draws is as large as its content asks for. It may change what is
             shown (a narrow chart has fewer bars); what an engine has drawn is scaled into it.
+        photo: whether it looks photographed: askew, unevenly lit, unsharp, noisy. Captions, questions and points are
+            true of it; places among the facts are those of the drawing.
 
     Raises:
         ValueError: the kind is unknown or the size cannot be drawn.
@@ -82,6 +86,10 @@ def render(kind: str, seed: int, *, size: tuple[int, int] | None = None) -> Rend
     spoken = drawing.transcripts
     if kind == "scene":
         spoken = scene_transcripts(stream(kind, seed, "transcripts"), drawing.facts)
+    facts = drawing.facts
+    if photo:
+        drawing = photographed(stream(kind, seed, "photo"), drawing)
+        facts = {**facts, "photo": True}
     return Rendered(
         image=drawing.image,
         caption=caption,
@@ -91,7 +99,7 @@ def render(kind: str, seed: int, *, size: tuple[int, int] | None = None) -> Rend
         transcripts=tuple(spoken),
         explained=tuple(drawing.explained),
         kind=kind,
-        facts={"kind": kind, "seed": seed, "size": list(drawing.image.size), **drawing.facts},
+        facts={"kind": kind, "seed": seed, "size": list(drawing.image.size), **facts},
     )
 
 
@@ -108,6 +116,8 @@ class RenderConfig:
     """Another seed gives other pictures."""
     size: tuple[int, int] | None = None
     """(width, height) of every picture in pixels; None for web-like variety, 200-512 a side."""
+    photos: float = 0.0
+    """The share of pictures, 0-1, that look photographed: askew, unevenly lit, unsharp, noisy."""
     conversations: Literal["turns", "annotations"] = "turns"
     """What the column of that name holds: a conversation, or Molmo's annotations, which packs train on as branches."""
     caption: Literal["drawn", "shortest", "detailed", "text"] = "drawn"
@@ -132,6 +142,8 @@ class RenderConfig:
             raise ValueError(f"count: must be at least 1, got {self.count}")
         if self.size is not None:
             check_size(self.size)
+        if not 0 <= self.photos <= 1:
+            raise ValueError(f"photos: must be 0 to 1, got {self.photos}")
         for name, choices in (("conversations", ("turns", "annotations")), ("caption", _CAPTIONS)):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name}: must be {', '.join(choices)}, got {getattr(self, name)!r}")
@@ -155,3 +167,7 @@ class RenderConfig:
         rng = stream("sample", self.seed, str(index))
         weights = [self.kinds.get(kind, 0.0) for kind in KINDS]
         return rng.choices(KINDS, weights)[0], rng.getrandbits(48)
+
+    def is_photo(self, index: int) -> bool:
+        """Whether the picture number `index` looks photographed."""
+        return stream("photo", self.seed, str(index)).random() < self.photos

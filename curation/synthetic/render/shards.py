@@ -29,8 +29,10 @@ def to_sample(rendered: Rendered, config: RenderConfig, key: str) -> Sample:
     data = saved(rendered.image, _FORMATS[config.image_format].upper(), **options)
     width, height = rendered.image.size
     caption = _caption(rendered, config.caption)
-    # The address names the picture's content: kind and seed, and the size where the seed did not choose it.
-    url = f"render:{rendered.kind}/{rendered.facts['seed']}" + (f"?size={width}x{height}" if config.size else "")
+    # The address names the picture's content: kind and seed, and what the seed did not choose.
+    asked = [f"size={width}x{height}"] if config.size else []
+    asked += ["photo"] if rendered.facts.get("photo") else []
+    url = f"render:{rendered.kind}/{rendered.facts['seed']}" + (f"?{'&'.join(asked)}" if asked else "")
     meta = {
         "url": url,
         "width": width, "height": height, "original_width": width, "original_height": height,
@@ -116,7 +118,7 @@ def render_shard(config: RenderConfig, out: str, number: int) -> dict[str, int]:
         for index in range(first, last):
             kind, seed = config.sample(index)
             key = f"{shard_name(number)}{index - first:0{digits}d}"
-            writer.write(to_sample(render(kind, seed, size=config.size), config, key))
+            writer.write(to_sample(render(kind, seed, size=config.size, photo=config.is_photo(index)), config, key))
             kinds[kind] += 1
     return dict(kinds)
 

@@ -86,15 +86,19 @@ def _spec(rng: random.Random, plot: Plot) -> dict[str, Any]:
             "legend": {"labelColor": ink, "titleColor": ink, "orient": rng.choice(("right", "top", "bottom"))},
         },
     }
-    spec |= _round(plot, ink, rng, min(width, height)) if plot.form in ROUND else _on_axes(plot, ink, rng)
+    spec |= _round(plot, ink, rng, min(width, height)) if plot.form in ROUND else _on_axes(plot, ink, rng, width)
     return spec
 
 
-def _on_axes(plot: Plot, ink: str, rng: random.Random) -> dict[str, Any]:
+def _on_axes(plot: Plot, ink: str, rng: random.Random, width: int) -> dict[str, Any]:
     lying = plot.form == "horizontal bar"
     along, across = ("y", "x") if lying else ("x", "y")
-    category: dict[str, Any] = {"field": "category", "type": "ordinal", "sort": None, "title": None,
-                                "axis": {"labelAngle": rng.choice((0, -45, -90))} if not lying else {}}  # fmt: skip
+    tight = 9 * max(map(len, plot.categories)) * len(plot.categories) > width
+    angle = rng.choice((-45, -90) if tight else (0, -45, -90))
+    category: dict[str, Any] = {
+        "field": "category", "type": "ordinal", "sort": None, "title": None,
+        "axis": {} if lying else {"labelAngle": angle},
+    }  # fmt: skip
     value: dict[str, Any] = {
         "field": "value",
         "type": "quantitative",
@@ -180,7 +184,7 @@ def _heatmap(plot: Plot, ink: str, rng: random.Random) -> dict[str, Any]:
                     "description": {"value": "text"},
                     "color": {
                         "condition": {
-                            "test": f"datum.value > {plot.top // 2}",
+                            "test": f"datum.value > {plot.top * 0.7:g}",
                             "value": "white" if dark_at_top else "black",
                         },
                         "value": "black",

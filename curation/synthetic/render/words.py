@@ -48,3 +48,9 @@ def capital(text: str) -> str:
 def sentence(text: str) -> str:
     """The text with a capital first letter and a full stop."""
     return capital(text) + ("" if text.endswith((".", "!", "?")) else ".")
+
+
+def ordinal(value: int) -> str:
+    """`1st`, `22nd`, `13th`."""
+    ending = "th" if value % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(value % 10, "th")
+    return f"{value}{ending}"

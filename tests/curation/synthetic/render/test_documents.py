@@ -1,7 +1,6 @@
 """Documents: answers found in the text, sums that come out, ink where the points are, and the text read by an OCR."""
 
 import re
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +14,7 @@ MONEY = re.compile(r"[$€£]([\d,]+\.\d\d)")
 
 @pytest.fixture(scope="module")
 def documents() -> list[Rendered]:
-    return [render("document", seed) for seed in range(48)]
+    return [render("document", seed) for seed in range(40)]
 
 
 def cents(text: str) -> list[int]:
@@ -92,20 +91,3 @@ def test_texts_are_data_and_never_markup() -> None:
         picture, _ = draw_typst(f"#set page(width: 300pt, height: auto)\n#{literal(text)}\n", 72)
         assert np.ptp(np.asarray(picture)) > 100
     assert render("document", random.Random(1).getrandbits(48)).facts["language"] == "typst"
-
-
-@pytest.mark.slow
-def test_an_ocr_reads_what_the_text_says(documents: list[Rendered]) -> None:
-    from rapidocr_onnxruntime import RapidOCR
-
-    reader: Any = RapidOCR()
-    found = wanted = 0
-    for rendered in documents[:6]:
-        picture = rendered.image.resize((rendered.image.width * 2, rendered.image.height * 2))
-        result, _ = reader(np.asarray(picture)[..., ::-1])
-        read = re.sub(r"\W", "", "".join(line[1] for line in result or ()).lower())
-        words = [re.sub(r"\W", "", word.lower()) for word in rendered.facts["text"].split()]
-        words = [word for word in words if len(word) > 2]
-        found += sum(word in read for word in words)
-        wanted += len(words)
-    assert found > 0.8 * wanted, (found, wanted)

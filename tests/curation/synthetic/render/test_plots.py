@@ -20,7 +20,7 @@ KINDS = ("vega_chart", "matplotlib_chart")
 
 @pytest.fixture(scope="module")
 def charts() -> dict[str, list[Rendered]]:
-    return {kind: [render(kind, seed) for seed in range(30)] for kind in KINDS}
+    return {kind: [render(kind, seed) for seed in range(16)] for kind in KINDS}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -63,7 +63,7 @@ def test_marks_stand_at_their_values(kind: str, charts: dict[str, list[Rendered]
         assert np.abs(np.polyval([slope, start], values) - places).max() < 0.35, facts["seed"]
         assert slope > 0 if lying else slope < 0
         fitted += 1
-    assert fitted > 10
+    assert fitted > 5
 
 
 def data(seed: int) -> tuple[Plot, Mapping[str, str]]:
@@ -77,17 +77,33 @@ def of_row(plot: Plot, named: str | None) -> dict[str, int]:
     return dict(zip(plot.categories, row.values, strict=True))
 
 
+def _difference(values: dict[str, int], a: str, b: str) -> int:
+    return abs(values[a] - values[b])
+
+
+def _larger(values: dict[str, int], a: str, b: str) -> str:
+    return max((a, b), key=values.__getitem__)
+
+
+def _second(values: dict[str, int], a: None, b: None) -> str:
+    return sorted(values, key=values.__getitem__)[-2]
+
+
+def _above(values: dict[str, int], a: str, b: None) -> int:
+    return sum(value > int(a) for value in values.values())
+
+
 def test_answers_are_computed_from_the_data() -> None:
     checks: dict[str, Any] = {
         r"What is the value of (?P<a>.+?)(?: for (?P<row>.+))?\?": lambda v, a, b: v[a],
-        r"What is the difference between (?P<a>.+?) and (?P<b>.+?)(?: for (?P<row>.+))?\?": lambda v, a, b: abs(v[a] - v[b]),
+        r"What is the difference between (?P<a>.+?) and (?P<b>.+?)(?: for (?P<row>.+))?\?": _difference,
         r"What is the sum of (?P<a>.+?) and (?P<b>.+?)(?: for (?P<row>.+))?\?": lambda v, a, b: v[a] + v[b],
-        r"Which is larger(?: for (?P<row>.+?))?, (?P<a>.+?) or (?P<b>.+?)\?": lambda v, a, b: max((a, b), key=v.__getitem__),
+        r"Which is larger(?: for (?P<row>.+?))?, (?P<a>.+?) or (?P<b>.+?)\?": _larger,
         r"Which category has the highest value(?: for (?P<row>.+))?\?": lambda v, a, b: max(v, key=v.__getitem__),
         r"Which category has the lowest value(?: for (?P<row>.+))?\?": lambda v, a, b: min(v, key=v.__getitem__),
-        r"Which category has the second highest value(?: for (?P<row>.+))?\?": lambda v, a, b: sorted(v, key=v.__getitem__)[-2],
+        r"Which category has the second highest value(?: for (?P<row>.+))?\?": _second,
         r"What is the total of all values(?: for (?P<row>.+))?\?": lambda v, a, b: sum(v.values()),
-        r"How many categories are above (?P<a>\d+)(?: for (?P<row>.+))?\?": lambda v, a, b: sum(x > int(a) for x in v.values()),
+        r"How many categories are above (?P<a>\d+)(?: for (?P<row>.+))?\?": _above,
     }  # fmt: skip
     numeric: dict[str, Any] = {
         r"What is the average of all values(?: for (?P<row>.+))?\?": lambda v, a, b: sum(v.values()) / len(v),

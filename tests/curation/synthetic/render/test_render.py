@@ -20,7 +20,7 @@ from mmcorpus.curation.synthetic.render.config import RENDER_VERSION
 WRONG_ARTICLE = re.compile(r"\ba [aeiou]|\ban [^aeiou\W]|^A [aeiou]|^An [^aeiou]")
 
 
-OWN = (*BASIC_KINDS, "objects")
+OWN = (*BASIC_KINDS, "dated_clock", "objects")
 """Those that need no engine."""
 
 
@@ -163,6 +163,7 @@ def test_config_errors_name_the_key() -> None:
         ({"samples_per_shard": 0}, "samples_per_shard"),
         ({"image_format": "gif"}, "image_format"),
         ({"size": (8, 8)}, "size 8x8"),
+        ({"photos": 1.5}, "photos: must be 0 to 1, got 1.5"),
         ({"conversations": "trees"}, "conversations: must be turns, annotations, got 'trees'"),
         ({"caption": "long"}, "caption: must be drawn, shortest, detailed, text, got 'long'"),
     ):
