@@ -105,8 +105,9 @@ def _dot(rng: random.Random, graph: _Graph, look: dict[str, Any], fill: Color) -
     ink = hex_color(
         blend(ink_on(ground), COLORS[rng.choice(("blue", "green", "purple", "brown"))], rng.uniform(0, 0.35))
     )
-    # A label would run over an edge that is drawn in right angles.
-    splines = "true" if any(label for *_, label in graph.edges) else look["splines"]
+    # Edges in right angles run over labels, and over each other where many come from one box.
+    labelled = any(label for *_, label in graph.edges)
+    splines = "true" if labelled or (graph.directed and look["splines"] == "ortho") else look["splines"]
     wide = _STRETCH.get(look["font"], 1.05)
     name = f"fontname={_quoted(look['font'])}"
     lines = [
@@ -116,7 +117,7 @@ def _dot(rng: random.Random, graph: _Graph, look: dict[str, Any], fill: Color) -
         f"  node [shape={look['shape']}, style={_quoted(look['style'])}, fillcolor={_quoted(hex_color(fill))}, "
         f"fontcolor={_quoted(hex_color(ink_on(fill)))}, color={_quoted(ink)}, {name}, fontsize={look['size']}]",
         f"  edge [color={_quoted(ink)}, fontcolor={_quoted(ink)}, {name}, fontsize={look['size'] - 2}, "
-        f"arrowhead={look['arrow']}, style={look['line']}, penwidth={look['pen']}]",
+        f"arrowhead={look['arrow']}, style={look['line']}, penwidth={look['pen']}, len=1.4]",
     ]  # fmt: skip
     for label, attributes in graph.nodes.items():
         # Boxes are as wide as their text is in the font that draws it, which Graphviz does not know.
@@ -234,7 +235,7 @@ def _mind_map(rng: random.Random, graph: _Graph) -> None:
 
 def _road_map(rng: random.Random, graph: _Graph) -> None:
     """Towns, and how far they are along the roads between them."""
-    graph.layout, graph.directed = rng.choice(("neato", "dot")), False
+    graph.directed = False  # laid out by dot: the others put lengths on the roads
     towns: list[str] = []
     while len(towns) < rng.randint(4, 7):
         if (town := draw_town(rng)) not in towns:

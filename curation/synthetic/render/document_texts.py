@@ -9,6 +9,7 @@ from mmcorpus.curation.synthetic.render.people import (
     draw_date,
     draw_hour,
     draw_items,
+    draw_later,
     draw_lines,
     draw_name,
     draw_street,
@@ -41,7 +42,7 @@ def letter(rng: random.Random, page: Page) -> list[str]:
     lines = draw_lines(rng, who, rng.randint(2, 4))
     for line in lines:
         page.add(f"#{page.say(line)}" + ("\n" if rng.random() < 0.5 else ""))
-    hour, day = draw_hour(rng), draw_date(rng)
+    hour, day = draw_hour(rng), draw_later(rng, date)
     phone = f"{rng.randint(100, 999)} {rng.randint(1000, 9999)}"
     page.add(
         f"\n#{page.say(f'We meet on {day} at {hour}.')} #{page.say(f'If you have questions, please call {phone}.')}\n"

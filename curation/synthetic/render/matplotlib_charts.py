@@ -10,9 +10,8 @@ from mmcorpus.curation.synthetic.render.canvas import COLORS, blend, hex_color, 
 from mmcorpus.curation.synthetic.render.engines import Mark
 from mmcorpus.curation.synthetic.render.people import draw_persona
 from mmcorpus.curation.synthetic.render.placing import laid
-from mmcorpus.curation.synthetic.render.plot_data import ROUND, Plot, describe, draw_plot_data, questions
+from mmcorpus.curation.synthetic.render.plot_data import ROUND, Plot, describe, draw_plot_data, questions, written
 from mmcorpus.curation.synthetic.render.rendered import Drawing, make_point
-from mmcorpus.curation.synthetic.render.vega_charts import plot_text
 
 _STYLES: Final = (
     "default", "default", "classic", "ggplot", "bmh", "fivethirtyeight", "dark_background", "grayscale",
@@ -31,7 +30,7 @@ def draw_matplotlib_chart(rng: random.Random) -> Drawing:
     picture, marks = run_script(code, plot)
     picture, marks, _ = laid(rng, picture, marks, desk=rng.random() < 0.2)
     points = [make_point(mark.name, *mark.center, picture.size) for mark in marks]
-    facts = {**plot.facts(), "persona": who.facts(), "topic": who.topic, "text": plot_text(plot), "language": "python",
+    facts = {**plot.facts(), "persona": who.facts(), "topic": who.topic, "text": written(plot), "language": "python",
              "code": code}  # fmt: skip
     return Drawing(picture, describe(plot), questions(rng, plot), points, facts)
 

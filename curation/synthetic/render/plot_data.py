@@ -226,3 +226,8 @@ def questions(rng: random.Random, plot: Plot) -> list[tuple[str, str]]:
         asked.append((f"In how many categories is {one.name} above {other.name}?", str(wins)))
     asked.append(("How many categories are there?", str(len(plot.categories))))
     return asked
+
+
+def written(plot: Plot) -> str:
+    """The texts that surely stand in a chart: title, categories, names of series."""
+    return "\n".join([plot.title, *plot.categories, *(row.name for row in plot.series if row.name)])

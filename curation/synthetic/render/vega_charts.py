@@ -8,7 +8,7 @@ from mmcorpus.curation.synthetic.render.canvas import COLORS, blend, hex_color, 
 from mmcorpus.curation.synthetic.render.engines import draw_vega
 from mmcorpus.curation.synthetic.render.people import draw_persona
 from mmcorpus.curation.synthetic.render.placing import laid
-from mmcorpus.curation.synthetic.render.plot_data import ROUND, Plot, describe, draw_plot_data, questions
+from mmcorpus.curation.synthetic.render.plot_data import ROUND, Plot, describe, draw_plot_data, questions, written
 from mmcorpus.curation.synthetic.render.rendered import Drawing, make_point
 
 _FONTS: Final = ("DejaVu Sans", "DejaVu Serif", "STIXGeneral", "DejaVu Sans Mono", "Liberation Sans")
@@ -28,16 +28,11 @@ def draw_vega_chart(rng: random.Random) -> Drawing:
         **plot.facts(),
         "persona": who.facts(),
         "topic": who.topic,
-        "text": plot_text(plot),
+        "text": written(plot),
         "language": "vega-lite",
         "code": json.dumps(spec, ensure_ascii=False, indent=1),
     }
     return Drawing(picture, describe(plot), questions(rng, plot), points, facts)
-
-
-def plot_text(plot: Plot) -> str:
-    """The texts that surely stand in a chart: title, categories, names of series."""
-    return "\n".join([plot.title, *plot.categories, *(row.name for row in plot.series if row.name)])
 
 
 def _key(series: int, category: int) -> str:
