@@ -129,8 +129,8 @@ def _dot(rng: random.Random, graph: _Graph, look: dict[str, Any], fill: Color) -
         lines.append(f"  {_quoted(label)} [{listing}]")
     arrow = "->" if graph.directed else "--"
     for start, end, label in graph.edges:
-        labelled = f" [label={_quoted(f' {label} ')}]" if label else ""
-        lines.append(f"  {_quoted(start)} {arrow} {_quoted(end)}{labelled}")
+        said = f" [label={_quoted(f' {label} ')}]" if label else ""
+        lines.append(f"  {_quoted(start)} {arrow} {_quoted(end)}{said}")
     return "\n".join([*lines, "}", ""])
 
 
@@ -247,8 +247,7 @@ def _road_map(rng: random.Random, graph: _Graph) -> None:
     extra = [pair for pair in pairs if pair not in roads]
     roads += rng.sample(extra, min(len(extra), rng.randint(0, 2)))
     lengths = rng.sample(range(3, 98), len(roads))
-    for (one, other), length in zip(roads, lengths, strict=True):
-        graph.edges.append((one, other, str(length)))
+    graph.edges += [(*road, str(length)) for road, length in zip(roads, lengths, strict=True)]
     one, other, length = rng.choice(graph.edges)
     graph.ask(f"How long is the road between {one} and {other}?", length)
     graph.ask("How many roads are there?", str(len(roads)))

@@ -214,9 +214,8 @@ def poster(rng: random.Random, page: Page) -> list[str]:
 def timetable(rng: random.Random, page: Page) -> list[str]:
     """Days across, hours down."""
     who = page.who
-    days = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday")
     first = rng.randint(0, 2)
-    days = days[first : first + rng.randint(2, 3)]
+    days = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday")[first : first + rng.randint(2, 3)]
     hours = [f"{hour}:00" for hour in sorted(rng.sample(range(8, 19), rng.randint(3, 6)))]
     cells = {(hour, day): rng.choice(who.words["things"]) for hour in hours for day in days if rng.random() < 0.85}
     cells[hours[0], days[0]] = rng.choice(who.words["things"])

@@ -41,7 +41,9 @@ def run_script(code: str, plot: Plot) -> tuple[Image.Image, list[Mark]]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     # Matplotlib's own defaults, whatever the user's matplotlibrc says; `style.use` in a script ends with the script.
-    with matplotlib.rc_context({**matplotlib.rcParamsDefault, "backend": "agg", **_SETTINGS}):
+    settings: dict[Any, Any] = {**matplotlib.rcParamsDefault, **_SETTINGS}
+    settings.pop("backend")  # which a context would not give back
+    with matplotlib.rc_context(settings):
         made: dict[str, Any] = {}
         exec(compile(code, "chart.py", "exec"), made)
         canvas = FigureCanvasAgg(made["fig"])

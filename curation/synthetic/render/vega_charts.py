@@ -122,8 +122,10 @@ def _on_axes(plot: Plot, ink: str, rng: random.Random, width: int) -> dict[str, 
             encoding["order"] = {"field": "key", "type": "nominal", "sort": "ascending"}
         else:
             value["stack"] = None
-        layers = [{"mark": mark, "encoding": {}}]
-        shift = {"align": "left", "dx": 3, "baseline": "middle"} if lying else {"baseline": "bottom", "dy": -3}
+        layers: list[dict[str, Any]] = [{"mark": mark, "encoding": {}}]
+        shift: dict[str, Any] = (
+            {"align": "left", "dx": 3, "baseline": "middle"} if lying else {"baseline": "bottom", "dy": -3}
+        )
     else:
         dot = {"type": "point", "filled": True, "size": rng.randint(40, 130), "opacity": 1,
                "shape": rng.choice(("circle", "square")) if plot.form == "dot" else "circle"}  # fmt: skip
