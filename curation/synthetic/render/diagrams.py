@@ -16,6 +16,7 @@ from mmcorpus.curation.synthetic.render.words import article, listed, number, se
 _FONTS: Final = ("DejaVu Sans", "DejaVu Serif", "STIXGeneral", "DejaVu Sans Mono", "Liberation Sans")
 # How wide Graphviz, which knows no font, thinks that letters are, in what it draws for them.
 _STRETCH: Final = {"DejaVu Sans": 1.22, "DejaVu Serif": 1.22, "DejaVu Sans Mono": 1.35}
+_GROUNDS: Final = ("white", "white", "white", *COLORS)
 _FILLS: Final = ("yellow", "blue", "green", "pink", "orange", "purple", "gray", "white", "beige")
 
 
@@ -60,7 +61,7 @@ def draw_diagram(rng: random.Random) -> Drawing:
     fill = rng.choice([name for name in _FILLS if name != look["background"]])
     code = _dot(rng, graph, look, jittered(rng, fill))
     picture, marks = draw_graph(code, graph.layout, rng.uniform(0.75, 1.5))
-    picture, marks, _ = laid(rng, picture, marks, desk=rng.random() < 0.25)
+    picture, marks, _ = laid(rng, picture, marks, desk=rng.random() < 0.4)
     count = f"{number(len(graph.nodes))} {'boxes' if boxed else 'places'}"
     graph.ask("What kind of diagram is this?", form)
     graph.ask(f"How many {'boxes' if boxed else 'places'} are there?", str(len(graph.nodes)))
@@ -85,12 +86,12 @@ def draw_diagram(rng: random.Random) -> Drawing:
 
 def _draw_look(rng: random.Random) -> dict[str, Any]:
     return {
-        "background": rng.choice(("white", "white", "white", "beige", "gray", "black")),
+        "background": rng.choice(_GROUNDS),
         "font": rng.choice(_FONTS),
         "size": rng.randint(10, 15),
         "shape": rng.choice(("box", "box", "ellipse", "component", "note", "folder")),
         "style": rng.choice(("filled", "filled,rounded", "filled,bold")),
-        "splines": rng.choice(("true", "ortho", "line")),
+        "splines": rng.choice(("true", "line")),
         "rankdir": rng.choice(("TB", "TB", "LR", "RL", "BT")),
         "arrow": rng.choice(("normal", "vee", "empty", "dot")),
         "line": rng.choice(("solid", "solid", "dashed")),
@@ -105,14 +106,11 @@ def _dot(rng: random.Random, graph: _Graph, look: dict[str, Any], fill: Color) -
     ink = hex_color(
         blend(ink_on(ground), COLORS[rng.choice(("blue", "green", "purple", "brown"))], rng.uniform(0, 0.35))
     )
-    # Edges in right angles run over labels, and over each other where many come from one box.
-    labelled = any(label for *_, label in graph.edges)
-    splines = "true" if labelled or (graph.directed and look["splines"] == "ortho") else look["splines"]
     wide = _STRETCH.get(look["font"], 1.05)
     name = f"fontname={_quoted(look['font'])}"
     lines = [
         f"{'digraph' if graph.directed else 'graph'} {{",
-        f"  graph [bgcolor={_quoted(hex_color(ground))}, rankdir={look['rankdir']}, splines={splines}, overlap=false, "
+        f"  graph [bgcolor={_quoted(hex_color(ground))}, rankdir={look['rankdir']}, splines={look['splines']}, overlap=false, "
         f"nodesep={look['gaps'][0]:.2f}, ranksep={look['gaps'][1]:.2f}, pad=0.25]",
         f"  node [shape={look['shape']}, style={_quoted(look['style'])}, fillcolor={_quoted(hex_color(fill))}, "
         f"fontcolor={_quoted(hex_color(ink_on(fill)))}, color={_quoted(ink)}, {name}, fontsize={look['size']}]",

@@ -28,7 +28,7 @@ def draw_matplotlib_chart(rng: random.Random) -> Drawing:
     plot = draw_plot_data(rng, who)
     code = _script(rng, plot)
     picture, marks = run_script(code, plot)
-    picture, marks, _ = laid(rng, picture, marks, desk=rng.random() < 0.2)
+    picture, marks, _ = laid(rng, picture, marks, desk=rng.random() < 0.3)
     points = [make_point(mark.name, *mark.center, picture.size) for mark in marks]
     facts = {**plot.facts(), "persona": who.facts(), "topic": who.topic, "text": written(plot), "language": "python",
              "code": code}  # fmt: skip
@@ -98,8 +98,8 @@ def _script(rng: random.Random, plot: Plot) -> str:
         f"categories = {list(plot.categories)!r}",
         f"values = {json.dumps({row.name: list(row.values) for row in plot.series}, ensure_ascii=False)}",
     ]
-    if style not in ("dark_background", "grayscale") and rng.random() < 0.5:
-        ground = hex_color(blend(jittered(rng, "white", 3), COLORS[rng.choice(tuple(COLORS))], rng.uniform(0, 0.25)))
+    if style not in ("dark_background", "grayscale") and rng.random() < 0.65:
+        ground = hex_color(blend(jittered(rng, "white", 3), COLORS[rng.choice(tuple(COLORS))], rng.uniform(0, 0.35)))
         lines.append(f"fig.set_facecolor({ground!r})")
         lines.append(f"ax.set_facecolor({ground!r})")
     lines += _round(rng, plot) if plot.form in ROUND else _drawn(rng, plot)

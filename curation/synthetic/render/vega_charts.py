@@ -21,7 +21,7 @@ def draw_vega_chart(rng: random.Random) -> Drawing:
     plot = draw_plot_data(rng, who)
     spec = _spec(rng, plot)
     picture, marks = draw_vega(spec, rng.uniform(0.8, 1.6))
-    picture, marks, _ = laid(rng, picture, marks, desk=rng.random() < 0.2)
+    picture, marks, _ = laid(rng, picture, marks, desk=rng.random() < 0.3)
     names = {_key(n, i): plot.label(row, c) for n, row in enumerate(plot.series) for i, c in enumerate(plot.categories)}
     points = [make_point(names[mark.name], *mark.center, picture.size) for mark in marks]
     facts = {
@@ -41,9 +41,9 @@ def _key(series: int, category: int) -> str:
 
 def _spec(rng: random.Random, plot: Plot) -> dict[str, Any]:
     ground = jittered(rng, rng.choice(("white", "white", "white", "beige", "gray", "black")), 4)
-    if rng.random() < 0.3:
+    if rng.random() < 0.5:
         ground = blend(
-            ground, COLORS[rng.choice(("blue", "green", "pink", "yellow", "purple"))], rng.uniform(0.05, 0.2)
+            ground, COLORS[rng.choice(("blue", "green", "pink", "yellow", "purple"))], rng.uniform(0.05, 0.3)
         )
     ink = hex_color(blend(ink_on(ground), ground, rng.uniform(0, 0.25)))
     rows = [
