@@ -110,8 +110,8 @@ def _dot(rng: random.Random, graph: _Graph, look: dict[str, Any], fill: Color) -
     name = f"fontname={_quoted(look['font'])}"
     lines = [
         f"{'digraph' if graph.directed else 'graph'} {{",
-        f"  graph [bgcolor={_quoted(hex_color(ground))}, rankdir={look['rankdir']}, splines={look['splines']}, overlap=false, "
-        f"nodesep={look['gaps'][0]:.2f}, ranksep={look['gaps'][1]:.2f}, pad=0.25]",
+        f"  graph [bgcolor={_quoted(hex_color(ground))}, rankdir={look['rankdir']}, splines={look['splines']}, "
+        f"overlap=false, nodesep={look['gaps'][0]:.2f}, ranksep={look['gaps'][1]:.2f}, pad=0.25]",
         f"  node [shape={look['shape']}, style={_quoted(look['style'])}, fillcolor={_quoted(hex_color(fill))}, "
         f"fontcolor={_quoted(hex_color(ink_on(fill)))}, color={_quoted(ink)}, {name}, fontsize={look['size']}]",
         f"  edge [color={_quoted(ink)}, fontcolor={_quoted(ink)}, {name}, fontsize={look['size'] - 2}, "
