@@ -66,6 +66,12 @@ def _installed(name: str) -> str | None:
         return None
 
 
+@functools.cache
+def check(name: str) -> None:
+    """Raises RuntimeError, with what to install, if an engine is not installed; looks once a process for one that is."""
+    ENGINES[name].version()
+
+
 def versions(names: Collection[str]) -> dict[str, str]:
     """The engines' versions, for what a set of pictures is made from. Raises RuntimeError if one is not installed."""
     return {name: ENGINES[name].version() for name in sorted(names)}
