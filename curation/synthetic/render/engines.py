@@ -68,7 +68,7 @@ def _installed(name: str) -> str | None:
 
 @functools.cache
 def check(name: str) -> None:
-    """Raises RuntimeError, with what to install, if an engine is not installed; looks once a process for one that is."""
+    """Raises RuntimeError, with what to install, if an engine is not there; one that is, is looked for once."""
     ENGINES[name].version()
 
 
