@@ -37,7 +37,7 @@ def _evaluate(run: RunContext, name: str, entry: EvaluateEntry, device: str | No
         assert data is not None, "an entry has either `data` or `source`"
         report = evaluate(
             config,
-            Checkpoint(run.at("training", entry.stage), device),
+            Checkpoint(run.at("training", entry.stage), device, config.layout),
             data,
             run.at(out),
             selection=None if source is None else run.selection(source, HELDOUT),

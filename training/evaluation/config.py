@@ -4,6 +4,7 @@ import dataclasses
 import re
 from typing import ClassVar, Literal
 
+from mmcorpus.packing.layout import PerImage
 from mmcorpus.training.settings import Settings, require
 
 Format = Literal[
@@ -76,6 +77,9 @@ class EvaluationConfig(Settings):
     """The file or folder that they are drawn from, read as the questions are; never the question's own image."""
     demonstration_seeds: tuple[int, ...] = (0,)
     """Each draws demonstrations anew for all questions; the result is the mean over them (Open-Qwen2VL: five)."""
+    layout: PerImage | None = None
+    """What an image becomes for a checkpoint, if another than in training (docs/layouts.md): `{kind: molmo, max_crops:
+    36}` reads finer print, and counts and captions get worse by it; a warning says so. Null for that of training."""
     blank: bool = False
     """Ask once more with every image grey: what prompts give away by themselves."""
     max_new_tokens: int | None = None
