@@ -52,7 +52,7 @@ def _evaluate(run: RunContext, name: str, entry: EvaluateEntry, device: str | No
 
     return Stage(
         name=f"evaluate/{name}",
-        config={**plain(config, leave_out=config.SPEED), "stage": entry.stage, "data": entry.data, "source": source,
+        config={**plain(config, leave_out=config.unsaid), "stage": entry.stage, "data": entry.data, "source": source,
                 "files": [_identity(path) for path in files]},
         needs=(f"train/{entry.stage}", *asked),
         outputs=(out,),
