@@ -87,11 +87,15 @@ def render(
 ) -> None:
     """Render pictures with true captions, questions and points: clocks, charts, tables, counted scenes; as shards.
 
+    Kinds: clock, dated_clock, chart, table, scene and objects need nothing more; document (Typst), diagram (Graphviz),
+    vega_chart (Vega-Lite) and matplotlib_chart need `pip install 'mmcorpus[render]'`, page (HTML) a Chromium or Chrome.
     The work is spread over Ray and resumes where it stopped; picture n of a seed is the same on any machine.
 
     **Examples**
 
         mmcorpus render clocks/ --set count=10000 --set 'kinds={clock: 1}'
+
+        mmcorpus render papers/ --set 'kinds={document: 2, diagram: 1}' --set conversations=annotations
 
         mmcorpus render s3://bucket/rendered --set count=1000000 --set seed=7
     """

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Final, Literal
 
 from mmcorpus.curation.synthetic.miniweb.corruptions import CORRUPTIONS
-from mmcorpus.curation.synthetic.render import KINDS
+from mmcorpus.curation.synthetic.render import BASIC_KINDS as KINDS
 
 LONGEST_SIDE: Final = 2048
 _PAGES_A_PAIR: Final = 1.5

@@ -9,7 +9,7 @@ from mmcorpus.curation.synthetic.common import stream
 from mmcorpus.curation.synthetic.miniweb.config import MiniWebConfig
 from mmcorpus.curation.synthetic.miniweb.corruptions import CORRUPTIONS
 from mmcorpus.curation.synthetic.miniweb.truth import CLEAN
-from mmcorpus.curation.synthetic.render import KINDS
+from mmcorpus.curation.synthetic.render import BASIC_KINDS as KINDS
 from mmcorpus.curation.synthetic.render.canvas import ASPECTS, draw_size
 
 _SMALLEST_COPY: Final = 0.7

@@ -77,6 +77,11 @@ def blend(first: Color, second: Color, share: float) -> Color:
     return red, green, blue
 
 
+def hex_color(color: Color) -> str:
+    """`#dc2626`."""
+    return "#{:02x}{:02x}{:02x}".format(*color)
+
+
 def luminance(color: Color) -> float:
     """Rec. 601 luma, 0-255."""
     return 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2]

@@ -2,12 +2,12 @@
 
 import math
 import random
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Final
 
 from mmcorpus.curation.synthetic.render.canvas import COLORS, XY, Canvas, Color, blend, ink_on, jittered, luminance
 from mmcorpus.curation.synthetic.render.rendered import Drawing, make_point
-from mmcorpus.curation.synthetic.render.words import article, capital, number
+from mmcorpus.curation.synthetic.render.words import article, capital, number, ordinal
 
 BODIES: Final = {"clock": 65, "wristwatch": 18, "alarm clock": 17}
 SHAPES: Final = {"round": 70, "square": 18, "octagonal": 12}
@@ -34,6 +34,8 @@ class _Clock:
     second_hand: str
     background: str
     tilt: float
+    day: int | None = None
+    """The day of the month in its window, of clocks that have one."""
 
     @property
     def time(self) -> str:
@@ -46,9 +48,14 @@ class _Clock:
         return tuple((angle + self.tilt) % 360 for angle in (hour, 6 * self.minute + seconds / 10, 6 * seconds))  # type: ignore[return-value]
 
 
-def draw_clock(rng: random.Random, size: tuple[int, int]) -> Drawing:
+def draw_dated_clock(rng: random.Random, size: tuple[int, int]) -> Drawing:
+    """A clock that shows the day of the month in a window."""
+    return draw_clock(rng, size, day=rng.randint(1, 31))
+
+
+def draw_clock(rng: random.Random, size: tuple[int, int], day: int | None = None) -> Drawing:
     """A clock."""
-    clock = _draw_facts(rng)
+    clock = replace(_draw_facts(rng), day=day)
     background, face = jittered(rng, clock.background), jittered(rng, clock.face, 6)
     hands, second_hand = jittered(rng, clock.hands, 6), jittered(rng, clock.second_hand, 6)
     canvas = Canvas(size, background)
@@ -67,13 +74,19 @@ def draw_clock(rng: random.Random, size: tuple[int, int]) -> Drawing:
     _body(canvas, clock, center, radius, rim, rng)
     _face(canvas, clock, center, radius, face, rim, rng)
     _dial(canvas, clock, center, radius * 0.92, face, rng)
+    window = _date_window(canvas, clock, center, radius * 0.92, rng) if day else None
     tips = _hands(canvas, clock, center, radius * 0.92, hands, second_hand, rng)
 
     labels = ["hour hand", "minute hand", "second hand"][: len(tips)]
     points = [make_point(label, *tip, size) for label, tip in zip(labels, tips, strict=True)]
+    said = asdict(clock)
+    if window is None:
+        del said["day"]
+    else:
+        points.append(make_point("date window", *window, size))
     facts = {
         "time": clock.time,
-        **asdict(clock),
+        **said,
         "second_hand": None if clock.second is None else clock.second_hand,
         "center": [round(x, 1), round(y, 1)],
         "radius": round(radius * 0.92, 1),
@@ -186,6 +199,29 @@ def _dial(canvas: Canvas, clock: _Clock, center: XY, radius: float, face: Color,
         canvas.text(_at(center, angle, radius * 0.77), text, text_size, ink, turn=turn)
 
 
+def _date_window(canvas: Canvas, clock: _Clock, center: XY, radius: float, rng: random.Random) -> XY:
+    """The day in a window at 3, 6 or 9 o'clock, whichever is farthest from the hands; returns its middle."""
+    angles = clock.angles()[: 2 if clock.second is None else 3]
+
+    def free(angle: float) -> float:
+        return min(abs((angle + clock.tilt - hand + 180) % 360 - 180) for hand in angles)
+
+    angle = max((90.0, 180.0, 270.0), key=free) + clock.tilt
+    middle = _at(center, angle, radius * 0.5)
+    half = radius * 0.115
+    corners = [(1.25, 1.0), (1.25, -1.0), (-1.25, -1.0), (-1.25, 1.0)]
+    turn = math.radians(clock.tilt)
+    outline = [
+        (middle[0] + half * (x * math.cos(turn) - y * math.sin(turn)),
+         middle[1] + half * (x * math.sin(turn) + y * math.cos(turn)))
+        for x, y in corners
+    ]  # fmt: skip
+    paper = rng.choice(((250, 250, 248), (24, 24, 27)))
+    canvas.polygon(outline, paper, outline=(128, 128, 130), width=max(1.0, radius * 0.012))
+    canvas.text(middle, str(clock.day), half * 1.75, ink_on(paper), turn=clock.tilt)
+    return middle
+
+
 def _hands(
     canvas: Canvas, clock: _Clock, center: XY, radius: float, hands: Color, second_hand: Color, rng: random.Random
 ) -> list[XY]:
@@ -253,7 +289,7 @@ def _captions(clock: _Clock) -> list[str]:
     if clock.second is not None:
         unit = "second" if clock.second == 1 else "seconds"
         detailed += f" and the {clock.second_hand} second hand is at {clock.second} {unit}"
-    captions.append(detailed + ".")
+    captions.append(detailed + (f", and the window shows the {ordinal(clock.day)}" if clock.day else "") + ".")
     return captions
 
 
@@ -269,4 +305,6 @@ def _questions(clock: _Clock) -> list[tuple[str, str]]:
     ]
     if clock.second is not None:
         questions.append(("How many seconds does the second hand show?", str(clock.second)))
+    if clock.day:
+        questions.append(("Which day of the month does the clock show?", str(clock.day)))
     return questions

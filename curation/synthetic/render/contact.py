@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from mmcorpus.curation.synthetic.render.config import KINDS, render
+from mmcorpus.curation.synthetic.render.config import BASIC_KINDS, render
 
 _GAP = 8
 _GROUND = (228, 230, 234)
 
 
 def contact_sheet(
-    kinds: Sequence[str] = KINDS, *, first_seed: int = 0, width: int = 1200, height: int = 150, rows: int = 2
+    kinds: Sequence[str] = BASIC_KINDS, *, first_seed: int = 0, width: int = 1200, height: int = 150, rows: int = 2
 ) -> Image.Image:
     """`rows` rows of each kind, `height` pixels high and filled to `width`; the seeds count up from `first_seed`."""
     lines: list[list[Image.Image]] = []

@@ -2,7 +2,7 @@
 
 import html
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from mmcorpus.curation.synthetic.common import stream
 from mmcorpus.curation.synthetic.render.rendered import Point, Rendered
@@ -22,7 +22,7 @@ def conversations(rendered: Rendered, short: int | None = None) -> list[dict[str
 
     `[{"from": "human", "value": "<image>\\nQ"}, {"from": "gpt", "value": "A"}, …]`. A picture with points gets a turn
     that points to one of its labels. Scenes, whose points are countable things, also get a turn that counts by
-    pointing and, for some seeds, one that asks for what is not there.
+    pointing and, for some seeds, one that asks for what is not there. What an explanation is known of is explained.
     """
     if short is not None:
         drawn = stream(rendered.kind, rendered.facts["seed"], "questions")
@@ -48,7 +48,36 @@ def conversations(rendered: Rendered, short: int | None = None) -> list[dict[str
             absent = rendered.facts["absent"]
             many = f"{absent['color']} {plural(absent['shape'])}"
             turns.append((f"Point to the {many}.", pointing_answer((), many)))
-    return _messages(turns)
+    return _messages([*turns, *rendered.explained])
+
+
+def annotations(rendered: Rendered) -> dict[str, list[dict[str, Any]]]:
+    """The same as Molmo's annotations of an image, each of which becomes a branch of a pack (`packing/render.py`).
+
+    `{"annotations": […]}`: the most detailed caption (`long_caption`) and the shortest, each transcript, the questions
+    as one conversation (`clock_qa`, `document_qa`, …), for every label of points to point (`pointing`), of countable
+    things to count by pointing (`point_count`), what is not there, and explanations that point (`point_qa`).
+    """
+    listing: list[dict[str, Any]] = [{"style": "long_caption", "text": rendered.captions[-1]}]
+    listing.append({"style": "short_caption", "text": rendered.captions[0]})
+    listing += [{"style": "transcript", "text": text} for text in rendered.transcripts]
+    messages = [
+        {"role": role, "content": text}
+        for turn in rendered.qa
+        for role, text in zip(("user", "assistant"), turn, strict=True)
+    ]
+    listing.append({"style": f"{rendered.kind}_qa", "messages": messages})
+    by_label: dict[str, list[list[float]]] = {}
+    for point in rendered.points:
+        by_label.setdefault(point.label, []).append([point.x, point.y])
+    if (absent := rendered.facts.get("absent")) is not None:
+        by_label[f"{absent['color']} {plural(absent['shape'])}"] = []
+    for label, points in by_label.items():
+        listing.append({"style": "pointing", "label": label, "points": points})
+        if absent is not None and points:
+            listing.append({"style": "point_count", "label": label, "points": points})
+    listing += [{"style": "point_qa", "question": asked, "answer": answer} for asked, answer in rendered.explained]
+    return {"annotations": listing}
 
 
 def _messages(turns: Sequence[tuple[str, str]]) -> list[dict[str, str]]:

@@ -1,5 +1,6 @@
 """A rendered picture and everything that is true of it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -25,6 +26,8 @@ class Drawing(NamedTuple):
     qa: list[tuple[str, str]]
     points: list[Point]
     facts: dict[str, Any]
+    transcripts: Sequence[str] = ()
+    explained: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,10 +44,23 @@ class Rendered:
     """Questions with short answers; three or more."""
     points: tuple[Point, ...]
     """Top-down, then left to right."""
+    transcripts: tuple[str, ...]
+    """What several speakers say of it, each true in the end; none of some kinds."""
+    explained: tuple[tuple[str, str], ...]
+    """Questions with answers that point at what they speak of, in Molmo's syntax; none of some kinds."""
     kind: str
     """One of `KINDS`."""
     facts: dict[str, Any]
-    """The ground truth, JSON-able; `kind`, `seed` and `size` ([width, height]) are always there."""
+    """The ground truth, JSON-able; `kind`, `seed` and `size` ([width, height]) are always there. What an engine drew
+    has `language` and `code`, who made it (`persona`, `topic`) and `text`, what is written in it in reading order."""
+
+    @property
+    def text(self) -> str:
+        """All that is written in the picture, a line each, in reading order; empty where that is nothing."""
+        if self.kind == "table":
+            title = [self.facts["title"]] if self.facts["title"] else []
+            return "\n".join([*title, *(" ".join(row) for row in (self.facts["columns"], *self.facts["rows"]))])
+        return str(self.facts.get("text", ""))
 
 
 def make_point(label: str, x: float, y: float, size: tuple[int, int]) -> Point:

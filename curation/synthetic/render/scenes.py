@@ -8,10 +8,11 @@ import itertools
 import math
 import random
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from mmcorpus.curation.synthetic.render.canvas import BRIGHT, Canvas, Color, blend, jittered
 from mmcorpus.curation.synthetic.render.rendered import Drawing, Point, make_point
+from mmcorpus.curation.synthetic.render.spoken import Thing, transcripts
 from mmcorpus.curation.synthetic.render.words import counted, listed, number, plural, sentence
 
 SHAPES: Final = ("circle", "square", "triangle", "star", "diamond", "cross")
@@ -183,6 +184,15 @@ def _captions(rng: random.Random, groups: list[Group], background: str, shaded: 
         sentence(f"{placed}, on {ground}"),
         sentence(f"a picture of {shapes} on {ground}: {placed}"),
     ]
+
+
+def scene_transcripts(rng: random.Random, facts: dict[str, Any]) -> list[str]:
+    """What three speakers say of a scene with these facts."""
+    things = [
+        Thing(group["count"], group["color"], group["shape"], WHERE[group["place"]])
+        for group in sorted(facts["groups"], key=lambda group: -group["count"])
+    ]
+    return transcripts(rng, things, ("shaded " if facts["shaded"] else "") + facts["background"])
 
 
 def _questions(

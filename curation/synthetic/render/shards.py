@@ -16,7 +16,8 @@ from mmcorpus.curation.store.shards import EncodedImage, Sample, Shard, ShardWri
 from mmcorpus.curation.store.uid import pair_uid
 from mmcorpus.curation.synthetic.common import saved
 from mmcorpus.curation.synthetic.render.config import RENDER_VERSION, RenderConfig, render
-from mmcorpus.curation.synthetic.render.conversations import conversations
+from mmcorpus.curation.synthetic.render.conversations import annotations, conversations
+from mmcorpus.curation.synthetic.render.engines import versions
 from mmcorpus.curation.synthetic.render.rendered import Rendered
 
 _FORMATS: Final = {"jpg": "jpeg", "png": "png", "webp": "webp"}
@@ -27,8 +28,11 @@ def to_sample(rendered: Rendered, config: RenderConfig, key: str) -> Sample:
     options = {} if config.image_format == "png" else {"quality": config.quality}
     data = saved(rendered.image, _FORMATS[config.image_format].upper(), **options)
     width, height = rendered.image.size
-    # The address names the picture's content: kind and seed, and the size where the seed did not choose it.
-    url = f"render:{rendered.kind}/{rendered.facts['seed']}" + (f"?size={width}x{height}" if config.size else "")
+    caption = _caption(rendered, config.caption)
+    # The address names the picture's content: kind and seed, and what the seed did not choose.
+    asked = [f"size={width}x{height}"] if config.size else []
+    asked += ["photo"] if rendered.facts.get("photo") else []
+    url = f"render:{rendered.kind}/{rendered.facts['seed']}" + (f"?{'&'.join(asked)}" if asked else "")
     meta = {
         "url": url,
         "width": width, "height": height, "original_width": width, "original_height": height,
@@ -36,17 +40,27 @@ def to_sample(rendered: Rendered, config: RenderConfig, key: str) -> Sample:
         "frames": 1, "has_alpha": False, "orientation": 1, "sha256": hashlib.sha256(data).hexdigest(),
         "kind": rendered.kind,
         "captions": _text(rendered.captions),
-        "conversations": _text(conversations(rendered)),
+        "conversations": _text(conversations(rendered) if config.conversations == "turns" else annotations(rendered)),
+        "transcripts": _text(rendered.transcripts),
         "points": _text([point._asdict() for point in rendered.points]),
         "facts": _text(rendered.facts),
     }  # fmt: skip
     return Sample(
         key=key,
-        uid=pair_uid(url, rendered.caption),
-        caption=rendered.caption,
+        uid=pair_uid(url, caption),
+        caption=caption,
         images=(EncodedImage(extension=config.image_format, data=data),),
         meta=meta,
     )
+
+
+def _caption(rendered: Rendered, which: str) -> str:
+    """The caption that a configuration asks for."""
+    if which == "drawn":
+        return rendered.caption
+    if which == "shortest":
+        return rendered.captions[0]
+    return (rendered.text if which == "text" else "") or rendered.captions[-1]
 
 
 def _text(value: Any) -> str:
@@ -104,7 +118,7 @@ def render_shard(config: RenderConfig, out: str, number: int) -> dict[str, int]:
         for index in range(first, last):
             kind, seed = config.sample(index)
             key = f"{shard_name(number)}{index - first:0{digits}d}"
-            writer.write(to_sample(render(kind, seed, size=config.size), config, key))
+            writer.write(to_sample(render(kind, seed, size=config.size, photo=config.is_photo(index)), config, key))
             kinds[kind] += 1
     return dict(kinds)
 
@@ -112,6 +126,8 @@ def render_shard(config: RenderConfig, out: str, number: int) -> dict[str, int]:
 def _prepare(config: RenderConfig, out: str) -> set[str]:
     """The names of the shards that are done; those beyond `count`, and the last one of another count, are removed."""
     settings = {name: value for name, value in asdict(config).items() if name != "count"}
+    if engines := versions(config.engines()):
+        settings["engines"] = engines
     Output(
         folder=out, holds="rendered shards", made_from=MadeFrom(config=settings, version=str(RENDER_VERSION)),
         stale="replace", earlier=("render.json",),

@@ -15,7 +15,9 @@ def number(value: int) -> str:
 
 
 def plural(noun: str) -> str:
-    """The plural of a regular noun: `circles`, `crosses`."""
+    """The plural of a regular noun, `circles`, `crosses`, and of `fish`."""
+    if noun == "fish":
+        return noun
     return noun + ("es" if noun.endswith(("s", "x", "ch", "sh")) else "s")
 
 
@@ -46,3 +48,9 @@ def capital(text: str) -> str:
 def sentence(text: str) -> str:
     """The text with a capital first letter and a full stop."""
     return capital(text) + ("" if text.endswith((".", "!", "?")) else ".")
+
+
+def ordinal(value: int) -> str:
+    """`1st`, `22nd`, `13th`."""
+    ending = "th" if value % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(value % 10, "th")
+    return f"{value}{ending}"

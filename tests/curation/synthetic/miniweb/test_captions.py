@@ -8,7 +8,8 @@ import pytest
 from mmcorpus.curation.synthetic.miniweb.captions import LANGUAGES, describe, small_edit
 from mmcorpus.curation.synthetic.miniweb.corruptions import CORRUPTIONS
 from mmcorpus.curation.synthetic.miniweb.page import clean_page
-from mmcorpus.curation.synthetic.render import KINDS, render
+from mmcorpus.curation.synthetic.render import BASIC_KINDS as KINDS
+from mmcorpus.curation.synthetic.render import render
 
 SCRIPTS = {"ru": r"[а-яё]", "zh": r"[一-鿿]", "ja": r"[ぁ-ヿ]", "ar": r"[؀-ۿ]"}
 

@@ -21,7 +21,8 @@ from mmcorpus.curation.synthetic.miniweb.pages.make import make_pages
 from mmcorpus.curation.synthetic.miniweb.pages.plan import plan_pages
 from mmcorpus.curation.synthetic.miniweb.pages.templates import TEMPLATES
 from mmcorpus.curation.synthetic.miniweb.site import read_site
-from mmcorpus.curation.synthetic.render import KINDS, render
+from mmcorpus.curation.synthetic.render import BASIC_KINDS as KINDS
+from mmcorpus.curation.synthetic.render import render
 
 CONFIG = MiniWebConfig(pairs=110, instructions=0, pages=90, spoil=0.45, waits=0, sides=(96, 128), seed=3)
 

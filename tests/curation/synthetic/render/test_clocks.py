@@ -5,6 +5,7 @@ import pytest
 
 from mmcorpus.curation.synthetic.render import Rendered, render
 from mmcorpus.curation.synthetic.render.clocks import HOUR_LENGTH, time_in_words
+from mmcorpus.curation.synthetic.render.words import ordinal
 
 
 def hand_pixels(rendered: Rendered, rgb: list[int], inner: float, outer: float) -> np.ndarray:
@@ -118,3 +119,25 @@ def test_time_in_words(hour: int, minute: int, words: str) -> None:
 def test_only_fives_have_words() -> None:
     with pytest.raises(ValueError, match="multiple of five"):
         time_in_words(3, 7)
+
+
+def test_the_date_stands_in_its_window() -> None:
+    """The window is where its point is, on paper of its own; a clock without one says nothing of it."""
+    days = set()
+    for seed in range(60):
+        rendered = render("dated_clock", seed)
+        facts, answers = rendered.facts, dict(rendered.qa)
+        days.add(facts["day"])
+        assert answers["Which day of the month does the clock show?"] == str(facts["day"])
+        assert f"the window shows the {facts['day']}" in rendered.captions[-1]
+        (window,) = [point for point in rendered.points if point.label == "date window"]
+        pixels = np.asarray(rendered.image).astype(int)
+        x, y = window.x * facts["size"][0] / 100, window.y * facts["size"][1] / 100
+        half = max(2, round(0.09 * facts["radius"]))
+        around = pixels[round(y) - half : round(y) + half, round(x) - half : round(x) + half]
+        assert np.ptp(around.mean(axis=2)) > 120, seed
+    assert len(days) > 20
+    assert [ordinal(day) for day in (1, 2, 3, 4, 11, 12, 13, 21, 22, 23, 30, 31, 111)] == [
+        "1st", "2nd", "3rd", "4th", "11th", "12th", "13th", "21st", "22nd", "23rd", "30th", "31st", "111th",
+    ]  # fmt: skip
+    assert "day" not in render("clock", 1).facts

@@ -1,9 +1,13 @@
 """Conversations: LLaVA's turns, Molmo's points."""
 
+import json
 import re
 
-from mmcorpus.curation.synthetic.render import KINDS, Point, conversations, render
+from mmcorpus.curation.synthetic.render import BASIC_KINDS, Point, annotations, conversations, render
 from mmcorpus.curation.synthetic.render.conversations import DESCRIBE, counting_answer, pointing_answer
+from mmcorpus.packing.render import RenderConfig as PackRenderConfig
+from mmcorpus.packing.render import parse_annotations
+from mmcorpus.packing.render import render as render_branches
 
 ONE = re.compile(r'<point x="([\d.]+)" y="([\d.]+)" alt="([^"]*)">([^<]*)</point>')
 MANY = re.compile(r'<points ((?:[xy]\d+="[\d.]+" ?)+) alt="([^"]*)">([^<]*)</points>')
@@ -23,7 +27,7 @@ def parse(answer: str) -> list[tuple[float, float]]:
 
 
 def test_turns_alternate_and_the_image_comes_first() -> None:
-    for kind in KINDS:
+    for kind in (*BASIC_KINDS, "objects"):
         for seed in range(40):
             rendered = render(kind, seed)
             turns = conversations(rendered)
@@ -90,3 +94,30 @@ def test_short_questions_are_drawn_for_each_picture_and_a_description_comes_last
         firsts.add(asked[0][0])
     assert firsts == {question for seed in range(60) for question, _ in render("clock", seed).qa}
     assert len(conversations(render("clock", 1), short=100)) == 2 * (len(render("clock", 1).qa) + 1)
+
+
+def test_annotations_are_branches_that_packing_renders_as_we_say_them() -> None:
+    """Every group of things to point at and to count, nothing where nothing is, each text and each question."""
+    for kind in ("objects", "scene", "clock"):
+        for seed in range(20):
+            rendered = render(kind, seed)
+            parsed = parse_annotations(json.dumps(annotations(rendered)))
+            assert parsed is not None
+            styles = [one.style for one in parsed]
+            assert styles.count("transcript") == len(rendered.transcripts) == (0 if kind == "clock" else 3)
+            assert styles.count("point_qa") == len(rendered.explained)
+            labels = {point.label for point in rendered.points}
+            pointed = {one.label: one.points for one in parsed if one.style == "pointing"}
+            countable = kind != "clock"
+            assert len(pointed) == len(labels) + countable
+            assert sum(len(points or ()) for points in pointed.values()) == len(rendered.points)
+            assert styles.count("point_count") == (len(labels) if countable else 0)
+            branches = render_branches(parsed, PackRenderConfig(point_order="reading"), seed)
+            said = {branch.turns[-1][1] for branch in branches}
+            for label in labels:
+                points = [point for point in rendered.points if point.label == label]
+                assert pointing_answer(points, label) in said
+                assert counting_answer(points, label) in said or not countable
+            assert ("There are none." in said) == countable
+            assert {answer for _, answer in rendered.explained} <= said
+            assert rendered.captions[-1] in said
