@@ -59,8 +59,8 @@ class RenderConfig:
     point_order: Literal["xy", "reading"] = "xy"
     """Points from left to right, as Molmo's code has them, or from the top down, as its paper says."""
     draw: dict[str, int] = field(default_factory=dict)
-    """By style, how many of a sample's annotations are drawn for each copy, where there are more; Molmo has one
-    transcript beside the caption: `{transcript: 1}`."""
+    """By style, how many of a sample's annotations are drawn for each copy, where there are more; 0 leaves a style out.
+    Molmo has one transcript beside the caption in pretraining, `{transcript: 1}`, and none in SFT."""
     restyle: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """By style, the styles of which one is drawn in its place, each as often: `{pointing: [pointing, point_count]}` has
     half of the points counted."""
@@ -87,8 +87,8 @@ class RenderConfig:
                 if not given or isinstance(given, str):
                     raise ValueError(f"pack.render.{name} gives {style!r} {given!r}; give a list of {name}")
         for style, most in self.draw.items():
-            if most < 1:
-                raise ValueError(f"pack.render.draw gives {style!r} {most}; give a number of at least 1")
+            if most < 0:
+                raise ValueError(f"pack.render.draw gives {style!r} {most}; give a number of at least 0")
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON has it, without what came after others had packed, where it is not said."""
@@ -208,10 +208,12 @@ class _Dice:
 
 
 def render(annotations: Sequence[Annotation], config: RenderConfig, word: int) -> list[Branch]:
-    """The branches of a copy; `word` are its 64 bits, from uid, copy and seed."""
+    """The branches of a copy; `word` are its 64 bits, from uid, copy and seed. Raises ValueError if there is none."""
     dice = _Dice(word)
     order = dice.order(len(annotations)) if config.shuffle else range(len(annotations))
     chosen = set(_drawn(annotations, config, dice))
+    if not chosen:
+        raise ValueError(f"none of its annotations is wanted: {', '.join(sorted({own.style for own in annotations}))}")
     kept = [_restyled(annotations[number], config, dice) for number in order if number in chosen]
     return [Branch(style=own.style, turns=_turns(own, config, dice), weight=own.weight) for own in kept]
 

@@ -136,8 +136,12 @@ def test_what_is_no_annotation(given: Any, message: str) -> None:
 
 
 def test_conversations_are_none_and_settings_are_checked() -> None:
-    with pytest.raises(ValueError, match=r"pack\.render\.draw gives 'transcript' 0"):
-        RenderConfig(draw={"transcript": 0})
+    with pytest.raises(ValueError, match=r"pack\.render\.draw gives 'transcript' -1"):
+        RenderConfig(draw={"transcript": -1})
+    annotations = parse_annotations(json.dumps(GIVEN)) or []
+    assert "vqa2" not in {branch.style for branch in render(annotations, RenderConfig(draw={"vqa2": 0}), 0)}
+    with pytest.raises(ValueError, match="none of its annotations is wanted: vqa2"):
+        render(annotations[1:2], RenderConfig(draw={"vqa2": 0}), 0)
     with pytest.raises(ValueError, match=r"pack\.render\.openings gives 'user_qa' 'No'; give a list"):
         RenderConfig(openings={"user_qa": "No"})  # type: ignore[dict-item]
     for text in ('[{"from": "human"}]', '{"messages": []}', "no json", "{no json", "[" * 99_999):

@@ -21,7 +21,7 @@ from typing import Any, Final
 from mmcorpus.curation.selection.tables import read_selection
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.shards import Sample, list_shards, read_samples
-from mmcorpus.packing.chat import ANSWERS
+from mmcorpus.packing.chat import ANSWERS, Turns
 from mmcorpus.packing.render import COUNTS, POINTING, Annotation, RenderConfig, parse_annotations, render
 from mmcorpus.packing.turns import IMAGE_MARK, parse_conversation
 from mmcorpus.training.evaluation.config import EvaluationConfig
@@ -129,22 +129,31 @@ def _of_annotations(
     """Each annotation's questions, alone, in all styles that it may have, as the packs' rendering puts them, drawn by
     uid and place; the category is the style."""
     styled = [
-        dataclasses.replace(one, style=style)
+        dataclasses.replace(one, style=style, turns=list(turns))
         for one in annotations
+        if config.draw.get(one.style) != 0
         for style in config.restyle.get(one.style, (one.style,))
+        for turns in _alone(one)
     ]
     whole = dataclasses.replace(config, restyle={}, draw={}, shuffle=False)
     for number, one in enumerate(styled):
         word = int.from_bytes(hashlib.blake2b(f"{uid}.{number}".encode(), digest_size=8).digest(), "big")
         (branch,) = render([one], whole, word)
         text = one.points is None and len(one.turns) == 1
-        for place, ((role, asked), (other, answer)) in enumerate(itertools.pairwise(branch.turns)):
-            if role == "user" and other == ANSWERS:
-                yield Question(
-                    id=f"{uid}.{number}.{place // 2}", images=images, prompt=asked, answers=(answer,),
-                    metric=_METRICS.get(branch.style, "cider" if text else "exact"), category=branch.style,
-                    cluster=uid,
-                )  # fmt: skip
+        (_, asked), (_, answer) = branch.turns
+        yield Question(
+            id=f"{uid}.{number}", images=images, prompt=asked, answers=(answer,),
+            metric=_METRICS.get(branch.style, "cider" if text else "exact"), category=branch.style, cluster=uid,
+        )  # fmt: skip
+
+
+def _alone(annotation: Annotation) -> Iterator[Turns]:
+    """Of a conversation each question with its answer; of points and texts what there is."""
+    if len(annotation.turns) < 2:
+        yield annotation.turns
+    for first, second in itertools.pairwise(annotation.turns):
+        if (first[0], second[0]) == ("user", ANSWERS):
+            yield [first, second]
 
 
 def _image(folder: str, image: Picture) -> Picture:
