@@ -221,7 +221,7 @@ def render(annotations: Sequence[Annotation], config: RenderConfig, word: int) -
 def _drawn(annotations: Sequence[Annotation], config: RenderConfig, dice: _Dice) -> list[int]:
     """The numbers of the annotations of a copy: of the styles in `draw` so many of each, of others all."""
     found = list(range(len(annotations)))
-    for style, most in config.draw.items():
+    for style, most in sorted(config.draw.items()):  # settings come back from JSON in another order
         own = [number for number in found if annotations[number].style == style]
         if len(own) > most:
             left_out = {own[place] for place in dice.order(len(own))[most:]}

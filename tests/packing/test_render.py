@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -90,6 +91,9 @@ def test_of_transcripts_one_is_drawn_points_are_counted_at_times_and_how_many_is
     )  # fmt: skip
     copies = [render(annotations, config, word) for word in range(300)]
     assert copies == [render(annotations, config, word) for word in range(300)]
+    other = replace(config, draw=dict(reversed(config.draw.items())))
+    more = [*annotations, *annotations[3:4] * 5]
+    assert [render(more, other, word) for word in range(40)] == [render(more, config, word) for word in range(40)]
     told = [branch.turns[1][1] for copy in copies for branch in copy if branch.style == "transcript"]
     assert len(told) == 300
     assert all(70 < told.count(f"so number {number}") < 130 for number in range(3))
