@@ -198,6 +198,23 @@ def test_documents_bring_their_images(tmp_path: Path) -> None:
     assert (row["width"], row["image_id"]) == (40, "a")
 
 
+@pytest.mark.usefixtures("ray_local")
+def test_annotations_of_ones_own_are_indexed_as_they_are(tmp_path: Path) -> None:
+    """The academic sets of the recipe: a line an image."""
+    (tmp_path / "1.jpg").write_bytes(encoded(picture(30, 20)))
+    said = {"annotations": [{"style": "vqa2", "question": "What?", "answer": "a boat"}]}
+    lines = [
+        {"image": "1.jpg", "conversations": said}, {"image": "1.jpg", "conversations": {"annotations": []}},
+        {"url": "http://a.test/2.jpg", "conversations": said},
+    ]  # fmt: skip
+    (tmp_path / "vqa2.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    config = IndexConfig(kind="conversation")
+    report = index(config, [str(tmp_path / "vqa2.jsonl")], str(tmp_path / "s"), str(tmp_path / "g"), shown=False)
+    assert (report.samples, report.dropped) == (1, {"bad_conversation": 1, "image_url": 1})
+    rows = [row for row in read_rows(list_shards(str(tmp_path / "s"))[0]).to_pylist() if row["status"] == "success"]
+    assert [json.loads(row["conversations"]) for row in rows] == [said]
+
+
 def test_what_cannot_be_is_said(tmp_path: Path) -> None:
     with pytest.raises(ListError, match=r"has no column 'image_url'.*watchface_id"):
         listed(pa.table({"watchface_id": ["a"], "text": ["4:05"]}), tmp_path, "pixmo-clocks")
