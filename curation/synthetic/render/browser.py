@@ -121,7 +121,7 @@ class Browser:
                 continue  # an event
             if "error" in answer:
                 raise RuntimeError(f"the browser refused {method}: {answer['error'].get('message')}")
-            return answer["result"]  # type: ignore[no-any-return]
+            return answer["result"]
 
     def _next(self) -> bytes:
         """The next message: what stands before a zero byte."""

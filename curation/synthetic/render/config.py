@@ -11,7 +11,7 @@ from mmcorpus.curation.synthetic.render.charts import draw_chart
 from mmcorpus.curation.synthetic.render.clocks import draw_clock, draw_dated_clock
 from mmcorpus.curation.synthetic.render.diagrams import draw_diagram
 from mmcorpus.curation.synthetic.render.documents import draw_document
-from mmcorpus.curation.synthetic.render.engines import ENGINES
+from mmcorpus.curation.synthetic.render.engines import check
 from mmcorpus.curation.synthetic.render.matplotlib_charts import draw_matplotlib_chart
 from mmcorpus.curation.synthetic.render.objects import draw_objects
 from mmcorpus.curation.synthetic.render.pages import draw_page
@@ -77,7 +77,7 @@ def render(kind: str, seed: int, *, size: tuple[int, int] | None = None, photo: 
         drawing = _DRAW[kind](rng, size or draw_size(stream(kind, seed, "size")))
     else:
         engine, draw = _ENGINE_DRAW[kind]
-        ENGINES[engine].version()
+        check(engine)
         drawing = draw(rng)
         if size is not None:
             drawing = fitted(drawing, size)

@@ -16,6 +16,7 @@ from mmcorpus.curation.synthetic.render.words import article, listed, number, se
 _FONTS: Final = ("DejaVu Sans", "DejaVu Serif", "STIXGeneral", "DejaVu Sans Mono", "Liberation Sans")
 # How wide Graphviz, which knows no font, thinks that letters are, in what it draws for them.
 _STRETCH: Final = {"DejaVu Sans": 1.22, "DejaVu Serif": 1.22, "DejaVu Sans Mono": 1.35}
+_GROUNDS: Final = ("white", "white", "white", *COLORS)
 _FILLS: Final = ("yellow", "blue", "green", "pink", "orange", "purple", "gray", "white", "beige")
 
 
@@ -60,7 +61,7 @@ def draw_diagram(rng: random.Random) -> Drawing:
     fill = rng.choice([name for name in _FILLS if name != look["background"]])
     code = _dot(rng, graph, look, jittered(rng, fill))
     picture, marks = draw_graph(code, graph.layout, rng.uniform(0.75, 1.5))
-    picture, marks, _ = laid(rng, picture, marks, desk=rng.random() < 0.25)
+    picture, marks, _ = laid(rng, picture, marks, desk=rng.random() < 0.4)
     count = f"{number(len(graph.nodes))} {'boxes' if boxed else 'places'}"
     graph.ask("What kind of diagram is this?", form)
     graph.ask(f"How many {'boxes' if boxed else 'places'} are there?", str(len(graph.nodes)))
@@ -85,12 +86,12 @@ def draw_diagram(rng: random.Random) -> Drawing:
 
 def _draw_look(rng: random.Random) -> dict[str, Any]:
     return {
-        "background": rng.choice(("white", "white", "white", "beige", "gray", "black")),
+        "background": rng.choice(_GROUNDS),
         "font": rng.choice(_FONTS),
         "size": rng.randint(10, 15),
         "shape": rng.choice(("box", "box", "ellipse", "component", "note", "folder")),
         "style": rng.choice(("filled", "filled,rounded", "filled,bold")),
-        "splines": rng.choice(("true", "ortho", "line")),
+        "splines": rng.choice(("true", "line")),
         "rankdir": rng.choice(("TB", "TB", "LR", "RL", "BT")),
         "arrow": rng.choice(("normal", "vee", "empty", "dot")),
         "line": rng.choice(("solid", "solid", "dashed")),
@@ -105,18 +106,16 @@ def _dot(rng: random.Random, graph: _Graph, look: dict[str, Any], fill: Color) -
     ink = hex_color(
         blend(ink_on(ground), COLORS[rng.choice(("blue", "green", "purple", "brown"))], rng.uniform(0, 0.35))
     )
-    # A label would run over an edge that is drawn in right angles.
-    splines = "true" if any(label for *_, label in graph.edges) else look["splines"]
     wide = _STRETCH.get(look["font"], 1.05)
     name = f"fontname={_quoted(look['font'])}"
     lines = [
         f"{'digraph' if graph.directed else 'graph'} {{",
-        f"  graph [bgcolor={_quoted(hex_color(ground))}, rankdir={look['rankdir']}, splines={splines}, overlap=false, "
-        f"nodesep={look['gaps'][0]:.2f}, ranksep={look['gaps'][1]:.2f}, pad=0.25]",
+        f"  graph [bgcolor={_quoted(hex_color(ground))}, rankdir={look['rankdir']}, splines={look['splines']}, "
+        f"overlap=false, nodesep={look['gaps'][0]:.2f}, ranksep={look['gaps'][1]:.2f}, pad=0.25]",
         f"  node [shape={look['shape']}, style={_quoted(look['style'])}, fillcolor={_quoted(hex_color(fill))}, "
         f"fontcolor={_quoted(hex_color(ink_on(fill)))}, color={_quoted(ink)}, {name}, fontsize={look['size']}]",
         f"  edge [color={_quoted(ink)}, fontcolor={_quoted(ink)}, {name}, fontsize={look['size'] - 2}, "
-        f"arrowhead={look['arrow']}, style={look['line']}, penwidth={look['pen']}]",
+        f"arrowhead={look['arrow']}, style={look['line']}, penwidth={look['pen']}, len=1.4]",
     ]  # fmt: skip
     for label, attributes in graph.nodes.items():
         # Boxes are as wide as their text is in the font that draws it, which Graphviz does not know.
@@ -128,8 +127,8 @@ def _dot(rng: random.Random, graph: _Graph, look: dict[str, Any], fill: Color) -
         lines.append(f"  {_quoted(label)} [{listing}]")
     arrow = "->" if graph.directed else "--"
     for start, end, label in graph.edges:
-        labelled = f" [label={_quoted(f' {label} ')}]" if label else ""
-        lines.append(f"  {_quoted(start)} {arrow} {_quoted(end)}{labelled}")
+        said = f" [label={_quoted(f' {label} ')}]" if label else ""
+        lines.append(f"  {_quoted(start)} {arrow} {_quoted(end)}{said}")
     return "\n".join([*lines, "}", ""])
 
 
@@ -234,7 +233,7 @@ def _mind_map(rng: random.Random, graph: _Graph) -> None:
 
 def _road_map(rng: random.Random, graph: _Graph) -> None:
     """Towns, and how far they are along the roads between them."""
-    graph.layout, graph.directed = rng.choice(("neato", "dot")), False
+    graph.directed = False  # laid out by dot: the others put lengths on the roads
     towns: list[str] = []
     while len(towns) < rng.randint(4, 7):
         if (town := draw_town(rng)) not in towns:
@@ -246,8 +245,7 @@ def _road_map(rng: random.Random, graph: _Graph) -> None:
     extra = [pair for pair in pairs if pair not in roads]
     roads += rng.sample(extra, min(len(extra), rng.randint(0, 2)))
     lengths = rng.sample(range(3, 98), len(roads))
-    for (one, other), length in zip(roads, lengths, strict=True):
-        graph.edges.append((one, other, str(length)))
+    graph.edges += [(*road, str(length)) for road, length in zip(roads, lengths, strict=True)]
     one, other, length = rng.choice(graph.edges)
     graph.ask(f"How long is the road between {one} and {other}?", length)
     graph.ask("How many roads are there?", str(len(roads)))

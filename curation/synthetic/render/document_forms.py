@@ -8,6 +8,7 @@ from mmcorpus.curation.synthetic.render.people import (
     draw_date,
     draw_hour,
     draw_items,
+    draw_later,
     draw_month,
     draw_name,
     draw_street,
@@ -23,7 +24,8 @@ def invoice(rng: random.Random, page: Page) -> list[str]:
     """A bill with its lines, tax and total."""
     who, sign = page.who, rng.choice(_SIGNS)
     code = f"{rng.choice(('INV', 'R', 'A', 'B'))}-{rng.randint(1000, 99999)}"
-    customer, date, due = draw_name(rng), draw_date(rng), draw_date(rng)
+    customer, date = draw_name(rng), draw_date(rng)
+    due = draw_later(rng, date)
     letterhead(rng, page)
     page.add(f"#{page.bold(rng.choice(('Invoice', 'INVOICE', 'Bill', 'Tax Invoice')), 1.5)}")
     page.add(

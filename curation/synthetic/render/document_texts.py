@@ -9,6 +9,7 @@ from mmcorpus.curation.synthetic.render.people import (
     draw_date,
     draw_hour,
     draw_items,
+    draw_later,
     draw_lines,
     draw_name,
     draw_street,
@@ -41,7 +42,7 @@ def letter(rng: random.Random, page: Page) -> list[str]:
     lines = draw_lines(rng, who, rng.randint(2, 4))
     for line in lines:
         page.add(f"#{page.say(line)}" + ("\n" if rng.random() < 0.5 else ""))
-    hour, day = draw_hour(rng), draw_date(rng)
+    hour, day = draw_hour(rng), draw_later(rng, date)
     phone = f"{rng.randint(100, 999)} {rng.randint(1000, 9999)}"
     page.add(
         f"\n#{page.say(f'We meet on {day} at {hour}.')} #{page.say(f'If you have questions, please call {phone}.')}\n"
@@ -213,9 +214,8 @@ def poster(rng: random.Random, page: Page) -> list[str]:
 def timetable(rng: random.Random, page: Page) -> list[str]:
     """Days across, hours down."""
     who = page.who
-    days = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday")
     first = rng.randint(0, 2)
-    days = days[first : first + rng.randint(2, 3)]
+    days = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday")[first : first + rng.randint(2, 3)]
     hours = [f"{hour}:00" for hour in sorted(rng.sample(range(8, 19), rng.randint(3, 6)))]
     cells = {(hour, day): rng.choice(who.words["things"]) for hour in hours for day in days if rng.random() < 0.85}
     cells[hours[0], days[0]] = rng.choice(who.words["things"])

@@ -35,12 +35,10 @@ class Engine:
 
     def version(self) -> str:
         """`typst 0.15.2`. Raises RuntimeError, with what to install, where it is not there."""
-        if not self.packages:
-            found = browser.version()
-        else:
-            found = ", ".join(f"{name} {version}" for name in self.packages if (version := _installed(name)))
-            missing = [name for name in self.packages if not _installed(name)]
-            found = "" if missing else found
+        versions = [_installed(name) for name in self.packages]
+        if self.packages and all(versions):
+            return ", ".join(f"{name} {version}" for name, version in zip(self.packages, versions, strict=True))
+        found = "" if self.packages else browser.version()
         if not found:
             raise RuntimeError(f"{self.title} is not installed; install it with: {self.install}")
         return found
@@ -66,6 +64,12 @@ def _installed(name: str) -> str | None:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+@functools.cache
+def check(name: str) -> None:
+    """Raises RuntimeError, with what to install, if an engine is not there; one that is, is looked for once."""
+    ENGINES[name].version()
 
 
 def versions(names: Collection[str]) -> dict[str, str]:

@@ -10,9 +10,8 @@ from mmcorpus.curation.synthetic.render.canvas import COLORS, blend, hex_color, 
 from mmcorpus.curation.synthetic.render.engines import Mark
 from mmcorpus.curation.synthetic.render.people import draw_persona
 from mmcorpus.curation.synthetic.render.placing import laid
-from mmcorpus.curation.synthetic.render.plot_data import ROUND, Plot, describe, draw_plot_data, questions
+from mmcorpus.curation.synthetic.render.plot_data import ROUND, Plot, describe, draw_plot_data, questions, written
 from mmcorpus.curation.synthetic.render.rendered import Drawing, make_point
-from mmcorpus.curation.synthetic.render.vega_charts import plot_text
 
 _STYLES: Final = (
     "default", "default", "classic", "ggplot", "bmh", "fivethirtyeight", "dark_background", "grayscale",
@@ -29,9 +28,9 @@ def draw_matplotlib_chart(rng: random.Random) -> Drawing:
     plot = draw_plot_data(rng, who)
     code = _script(rng, plot)
     picture, marks = run_script(code, plot)
-    picture, marks, _ = laid(rng, picture, marks, desk=rng.random() < 0.2)
+    picture, marks, _ = laid(rng, picture, marks, desk=rng.random() < 0.3)
     points = [make_point(mark.name, *mark.center, picture.size) for mark in marks]
-    facts = {**plot.facts(), "persona": who.facts(), "topic": who.topic, "text": plot_text(plot), "language": "python",
+    facts = {**plot.facts(), "persona": who.facts(), "topic": who.topic, "text": written(plot), "language": "python",
              "code": code}  # fmt: skip
     return Drawing(picture, describe(plot), questions(rng, plot), points, facts)
 
@@ -42,7 +41,9 @@ def run_script(code: str, plot: Plot) -> tuple[Image.Image, list[Mark]]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     # Matplotlib's own defaults, whatever the user's matplotlibrc says; `style.use` in a script ends with the script.
-    with matplotlib.rc_context({**matplotlib.rcParamsDefault, "backend": "agg", **_SETTINGS}):
+    settings: dict[Any, Any] = {**matplotlib.rcParamsDefault, **_SETTINGS}
+    settings.pop("backend")  # which a context would not give back
+    with matplotlib.rc_context(settings):
         made: dict[str, Any] = {}
         exec(compile(code, "chart.py", "exec"), made)
         canvas = FigureCanvasAgg(made["fig"])
@@ -97,8 +98,8 @@ def _script(rng: random.Random, plot: Plot) -> str:
         f"categories = {list(plot.categories)!r}",
         f"values = {json.dumps({row.name: list(row.values) for row in plot.series}, ensure_ascii=False)}",
     ]
-    if style not in ("dark_background", "grayscale") and rng.random() < 0.5:
-        ground = hex_color(blend(jittered(rng, "white", 3), COLORS[rng.choice(tuple(COLORS))], rng.uniform(0, 0.25)))
+    if style not in ("dark_background", "grayscale") and rng.random() < 0.65:
+        ground = hex_color(blend(jittered(rng, "white", 3), COLORS[rng.choice(tuple(COLORS))], rng.uniform(0, 0.35)))
         lines.append(f"fig.set_facecolor({ground!r})")
         lines.append(f"ax.set_facecolor({ground!r})")
     lines += _round(rng, plot) if plot.form in ROUND else _drawn(rng, plot)

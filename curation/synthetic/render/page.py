@@ -21,8 +21,11 @@ class Style:
     paper: Color
     ink: Color
     width: int
-    """In points, as margin."""
-    margin: int
+    """In points."""
+    margins: tuple[int, int, int, int]
+    """Top, right, bottom and left, in points."""
+    decoration: str
+    """What is printed under the text, as Typst."""
     leading: float
 
     @property

@@ -78,8 +78,8 @@ def _document(rng: random.Random, site: _Site, accent: str) -> str:
     """The page with one of many looks."""
     dark = rng.random() < 0.2
     ground = jittered(rng, "black" if dark else "white", 3)
-    if rng.random() < 0.4:
-        ground = blend(ground, COLORS[rng.choice(tuple(COLORS))], rng.uniform(0.03, 0.15))
+    if rng.random() < 0.7:
+        ground = blend(ground, COLORS[rng.choice(tuple(COLORS))], rng.uniform(0.03, 0.3))
     color = jittered(rng, accent)
     card = blend(ground, (255, 255, 255), 0.12 if dark else 0.6)
     ink, strong = hex_color(ink_on(ground)), hex_color(blend(color, ink_on(ground), 0.35))

@@ -62,6 +62,14 @@ def draw_date(rng: random.Random) -> str:
     return f"{rng.randint(1, 28)} {draw_month(rng)} {rng.randint(1995, 2026)}"
 
 
+def draw_later(rng: random.Random, date: str) -> str:
+    """A day of the month that follows a date."""
+    _, month, year = date.split()
+    months = _PEOPLE["months"]
+    place = months.index(month) + 1
+    return f"{rng.randint(1, 28)} {months[place % 12]} {int(year) + place // 12}"
+
+
 def draw_hour(rng: random.Random) -> str:
     """`9:45`."""
     return f"{rng.randint(8, 20)}:{rng.choice(('00', '15', '30', '45'))}"

@@ -61,6 +61,6 @@ def _lit(rng: random.Random, picture: Image.Image) -> Image.Image:
     warmth = rng.uniform(-0.06, 0.06)
     tint = np.array([1 + warmth, 1.0, 1 - warmth], np.float32)
     # Nearly normal, of whole numbers alone, which are the same everywhere: three bytes have a deviation of 128.
-    bytes_ = np.random.default_rng(rng.getrandbits(64)).integers(0, 256, (3, height, width, 1))
-    noise = (bytes_.sum(axis=0) - 382.5).astype(np.float32) * (rng.uniform(0.5, 5.0) / 128)
+    bytes_ = np.random.default_rng(rng.getrandbits(64)).integers(0, 256, (3, height, width, 1), np.uint8)
+    noise = (bytes_.sum(axis=0, dtype=np.float32) - 382.5) * (rng.uniform(0.5, 5.0) / 128)
     return Image.fromarray(np.clip(pixels * light[..., None] * tint + noise + 0.5, 0, 255).astype(np.uint8))

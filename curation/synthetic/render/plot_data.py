@@ -81,12 +81,11 @@ def draw_plot_data(rng: random.Random, who: Persona) -> Plot:
     times = form in ("line", "area") or (form not in ROUND and rng.random() < 0.3)
     count = rng.randint(3, 5 if form in ROUND else 8 if form in ("line", "area", "horizontal bar") else 6)
     categories, over = _categories(rng, words, count, times)
+    names: tuple[str, ...] = ("",)
     if form in ("grouped bar", "stacked bar", "heatmap"):
         names = rng.choice((*_PAIRS, *_TRIPLES))
     elif form == "line" and rng.random() < 0.5:
         names = rng.choice(_PAIRS)
-    else:
-        names = ("",)
     roomy = form not in ("stacked bar", "area") and len(names) < (2 if form == "line" else 3)
     labelled = form in (*ROUND, "heatmap") or (roomy and rng.random() < 0.5)
     top = next((top for top in (10, 20, 50, 100, 200, 500, 1000) if top >= min(high, rng.randint(low, high))), 1000)
@@ -226,3 +225,8 @@ def questions(rng: random.Random, plot: Plot) -> list[tuple[str, str]]:
         asked.append((f"In how many categories is {one.name} above {other.name}?", str(wins)))
     asked.append(("How many categories are there?", str(len(plot.categories))))
     return asked
+
+
+def written(plot: Plot) -> str:
+    """The texts that surely stand in a chart: title, categories, names of series."""
+    return "\n".join([plot.title, *plot.categories, *(row.name for row in plot.series if row.name)])

@@ -29,7 +29,7 @@ CORRECTIONS: Final = ("no", "sorry", "no wait", "I mean", "actually")
 class Thing(NamedTuple):
     """Like things of a picture."""
 
-    count: int
+    many: int
     color: str
     shape: str
     where: str
@@ -84,18 +84,18 @@ def _transcript(rng: random.Random, things: Sequence[Thing], ground: str, asides
 
 def _of_thing(rng: random.Random, thing: Thing) -> str:
     """`there are two, no wait, three red stars on the left`."""
-    words = counted(thing.count, thing.color, thing.shape)
+    words = counted(thing.many, thing.color, thing.shape)
     slip = rng.random()
-    if slip < 0.12 and thing.count > 1:
-        wrong = thing.count + rng.choice((-1, 1)) if thing.count > 2 else thing.count + 1
+    if slip < 0.12 and thing.many > 1:
+        wrong = thing.many + rng.choice((-1, 1)) if thing.many > 2 else thing.many + 1
         words = f"{number(wrong)}, {rng.choice(CORRECTIONS)}, {words}"
     elif slip < 0.2:
         wrong_color = rng.choice(
             [color for color in ("red", "orange", "blue", "green", "pink") if color != thing.color]
         )
-        lead = article(wrong_color) if thing.count == 1 else f"{number(thing.count)} {wrong_color}"
+        lead = article(wrong_color) if thing.many == 1 else f"{number(thing.many)} {wrong_color}"
         words = f"{lead}, {rng.choice(CORRECTIONS)}, {words}"
-    verb = "is" if thing.count == 1 else "are"
+    verb = "is" if thing.many == 1 else "are"
     forms: tuple[Callable[[], str], ...] = (
         lambda: f"there {verb} {words} {thing.where}",
         lambda: f"{thing.where} there {verb} {words}",

@@ -117,6 +117,6 @@ def draw_sprite(canvas: Canvas, name: str, center: XY, radius: float, color: Col
             ink = blend(color, (0, 0, 0) if fill > 0 else (255, 255, 255), abs(fill))
         if isinstance(where, tuple) and len(where) == 3 and not isinstance(where[0], tuple):
             across, down, reach = where
-            canvas.ellipse((x + across * radius, y + down * radius), max(0.5, reach * radius), ink)  # type: ignore[operator]
+            canvas.ellipse((x + across * radius, y + down * radius), max(0.5, reach * radius), ink)
         else:
-            canvas.polygon([(x + dx * radius, y + dy * radius) for dx, dy in where], ink)  # type: ignore[misc]
+            canvas.polygon([(x + dx * radius, y + dy * radius) for dx, dy in where], ink)

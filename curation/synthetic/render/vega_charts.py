@@ -8,7 +8,7 @@ from mmcorpus.curation.synthetic.render.canvas import COLORS, blend, hex_color, 
 from mmcorpus.curation.synthetic.render.engines import draw_vega
 from mmcorpus.curation.synthetic.render.people import draw_persona
 from mmcorpus.curation.synthetic.render.placing import laid
-from mmcorpus.curation.synthetic.render.plot_data import ROUND, Plot, describe, draw_plot_data, questions
+from mmcorpus.curation.synthetic.render.plot_data import ROUND, Plot, describe, draw_plot_data, questions, written
 from mmcorpus.curation.synthetic.render.rendered import Drawing, make_point
 
 _FONTS: Final = ("DejaVu Sans", "DejaVu Serif", "STIXGeneral", "DejaVu Sans Mono", "Liberation Sans")
@@ -21,23 +21,18 @@ def draw_vega_chart(rng: random.Random) -> Drawing:
     plot = draw_plot_data(rng, who)
     spec = _spec(rng, plot)
     picture, marks = draw_vega(spec, rng.uniform(0.8, 1.6))
-    picture, marks, _ = laid(rng, picture, marks, desk=rng.random() < 0.2)
+    picture, marks, _ = laid(rng, picture, marks, desk=rng.random() < 0.3)
     names = {_key(n, i): plot.label(row, c) for n, row in enumerate(plot.series) for i, c in enumerate(plot.categories)}
     points = [make_point(names[mark.name], *mark.center, picture.size) for mark in marks]
     facts = {
         **plot.facts(),
         "persona": who.facts(),
         "topic": who.topic,
-        "text": plot_text(plot),
+        "text": written(plot),
         "language": "vega-lite",
         "code": json.dumps(spec, ensure_ascii=False, indent=1),
     }
     return Drawing(picture, describe(plot), questions(rng, plot), points, facts)
-
-
-def plot_text(plot: Plot) -> str:
-    """The texts that surely stand in a chart: title, categories, names of series."""
-    return "\n".join([plot.title, *plot.categories, *(row.name for row in plot.series if row.name)])
 
 
 def _key(series: int, category: int) -> str:
@@ -46,9 +41,9 @@ def _key(series: int, category: int) -> str:
 
 def _spec(rng: random.Random, plot: Plot) -> dict[str, Any]:
     ground = jittered(rng, rng.choice(("white", "white", "white", "beige", "gray", "black")), 4)
-    if rng.random() < 0.3:
+    if rng.random() < 0.5:
         ground = blend(
-            ground, COLORS[rng.choice(("blue", "green", "pink", "yellow", "purple"))], rng.uniform(0.05, 0.2)
+            ground, COLORS[rng.choice(("blue", "green", "pink", "yellow", "purple"))], rng.uniform(0.05, 0.3)
         )
     ink = hex_color(blend(ink_on(ground), ground, rng.uniform(0, 0.25)))
     rows = [
@@ -127,8 +122,10 @@ def _on_axes(plot: Plot, ink: str, rng: random.Random, width: int) -> dict[str, 
             encoding["order"] = {"field": "key", "type": "nominal", "sort": "ascending"}
         else:
             value["stack"] = None
-        layers = [{"mark": mark, "encoding": {}}]
-        shift = {"align": "left", "dx": 3, "baseline": "middle"} if lying else {"baseline": "bottom", "dy": -3}
+        layers: list[dict[str, Any]] = [{"mark": mark, "encoding": {}}]
+        shift: dict[str, Any] = (
+            {"align": "left", "dx": 3, "baseline": "middle"} if lying else {"baseline": "bottom", "dy": -3}
+        )
     else:
         dot = {"type": "point", "filled": True, "size": rng.randint(40, 130), "opacity": 1,
                "shape": rng.choice(("circle", "square")) if plot.form == "dot" else "circle"}  # fmt: skip

@@ -64,6 +64,7 @@ def test_what_lacks_is_named_before_anything_is_written(tmp_path: Path, monkeypa
         return real(name)
 
     monkeypatch.setattr("importlib.metadata.version", without)
+    module.check.cache_clear()
     with pytest.raises(
         RuntimeError, match=r"Typst is not installed; install it with: pip install 'mmcorpus\[render\]'"
     ):
