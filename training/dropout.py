@@ -45,6 +45,8 @@ class ResidualDropout:
         self._generators: dict[torch.device, torch.Generator] = {}
         self._rows: list[tuple[torch.Tensor, torch.Tensor, np.uint64]] = []
         self._all = False
+        # Not a decorator: it would load the compiler on import. Seeded generators are nothing that it can trace.
+        self._drop: Any = torch.compiler.disable(self._dropped)
         kind = model.language.config.model_type
         sites = [site for block in model.blocks for site in _sites(block, kind)]
         for number, site in enumerate(sites):
@@ -76,12 +78,11 @@ class ResidualDropout:
             if not module.training or not (self._rows or self._all):
                 return None
             if isinstance(output, tuple):
-                return self._dropped(output[0], site), *output[1:]
-            return self._dropped(output, site)
+                return self._drop(output[0], site), *output[1:]
+            return self._drop(output, site)
 
         return hook
 
-    @torch.compiler.disable
     def _dropped(self, added_BLD: torch.Tensor, site: int) -> torch.Tensor:
         if self._all:
             return torch.zeros_like(added_BLD)
