@@ -135,12 +135,13 @@ class PlanConfig:
     def settings(self) -> dict[str, Any]:
         """Every setting as JSON-able values, for what records what it was made with; what was added later only if set,
         so that the records of plans without it stay as they were. `read` makes the config of them."""
-        fields = {**dataclasses.asdict(self), "layout": self.layout.as_dict() if self.layout is not None else None}
+        layout = self.layout.as_dict() if self.layout is not None else None
+        fields = {**dataclasses.asdict(self), "layout": layout, "render": self.render.as_dict()}
         later: dict[str, Any] = {
             "layout": None,
             "chat_template": "chatml",
             "max_crops": None,
-            "render": dataclasses.asdict(RenderConfig()),
+            "render": RenderConfig().as_dict(),
             "target_weights": (),
             "mix_groups": {},
             "mix_by": "positions",
@@ -156,8 +157,13 @@ class PlanConfig:
         layout = settings.get("layout")
         given = {**settings, "layout": read_layout(layout) if layout is not None else None}
         if "render" in given:
-            prompts = {style: tuple(asked) for style, asked in given["render"]["prompts"].items()}
-            given["render"] = RenderConfig(**{**given["render"], "prompts": prompts})
+            render = {
+                name: {style: tuple(one) if isinstance(one, list) else one for style, one in value.items()}
+                if isinstance(value, Mapping)
+                else value
+                for name, value in given["render"].items()
+            }
+            given["render"] = RenderConfig(**render)
         given["mix_groups"] = {
             name: MixGroup(**{**group, "sources": tuple(group["sources"])})
             for name, group in given.get("mix_groups", {}).items()

@@ -15,7 +15,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar, Final, Literal
 
 from mmcorpus.packing.chat import ANSWERS, Turns
@@ -25,6 +25,7 @@ from mmcorpus.packing.turns import IMAGE_MARK, parse_conversation
 Points = tuple[tuple[float, float], ...]
 
 _OPENING: Final = re.compile(rf"\A(?:{re.escape(IMAGE_MARK)}\n)+")
+_HOW_MANY: Final = re.compile(r"how many", re.IGNORECASE)
 COUNTS: Final = "point_count"
 """The style whose answer counts while it points."""
 POINTING: Final = "pointing"
@@ -57,6 +58,15 @@ class RenderConfig:
     """Standard deviation of what is added to the text's characters before that."""
     point_order: Literal["xy", "reading"] = "xy"
     """Points from left to right, as Molmo's code has them, or from the top down, as its paper says."""
+    draw: dict[str, int] = field(default_factory=dict)
+    """By style, how many of a sample's annotations are drawn for each copy, where there are more; 0 leaves a style out.
+    Molmo has one transcript beside the caption in pretraining, `{transcript: 1}`, and none in SFT."""
+    restyle: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """By style, the styles of which one is drawn in its place, each as often: `{pointing: [pointing, point_count]}` has
+    half of the points counted."""
+    openings: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """By style, what opens a question that begins with `how many`, one of which is drawn; Molmo's answers without
+    points are asked so, `{user_qa: ["No pointing: "]}`, so that all other counting is pointed."""
     shuffle: bool = True
     """Whether branches come in another order in each copy; those that a sequence has no room for are the last."""
 
@@ -72,9 +82,18 @@ class RenderConfig:
             raise ValueError(f"pack.render.hint_noise is {self.hint_noise}; give a number of at least 0")
         if self.point_order not in ("xy", "reading"):
             raise ValueError(f"pack.render.point_order is {self.point_order!r}; give 'xy' or 'reading'")
-        for style, prompts in self.prompts.items():
-            if not prompts or isinstance(prompts, str):
-                raise ValueError(f"pack.render.prompts gives {style!r} {prompts!r}; give a list of prompts")
+        for name in ("prompts", "restyle", "openings"):
+            for style, given in getattr(self, name).items():
+                if not given or isinstance(given, str):
+                    raise ValueError(f"pack.render.{name} gives {style!r} {given!r}; give a list of {name}")
+        for style, most in self.draw.items():
+            if most < 0:
+                raise ValueError(f"pack.render.draw gives {style!r} {most}; give a number of at least 0")
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON has it, without what came after others had packed, where it is not said."""
+        later = {"draw", "restyle", "openings"}
+        return {name: value for name, value in asdict(self).items() if value or name not in later}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -189,13 +208,30 @@ class _Dice:
 
 
 def render(annotations: Sequence[Annotation], config: RenderConfig, word: int) -> list[Branch]:
-    """The branches of a copy; `word` are its 64 bits, from uid, copy and seed."""
+    """The branches of a copy; `word` are its 64 bits, from uid, copy and seed. Raises ValueError if there is none."""
     dice = _Dice(word)
     order = dice.order(len(annotations)) if config.shuffle else range(len(annotations))
-    return [
-        Branch(style=own.style, turns=_turns(own, config, dice), weight=own.weight)
-        for own in (annotations[number] for number in order)
-    ]
+    chosen = set(_drawn(annotations, config, dice))
+    if not chosen:
+        raise ValueError(f"none of its annotations is wanted: {', '.join(sorted({own.style for own in annotations}))}")
+    kept = [_restyled(annotations[number], config, dice) for number in order if number in chosen]
+    return [Branch(style=own.style, turns=_turns(own, config, dice), weight=own.weight) for own in kept]
+
+
+def _drawn(annotations: Sequence[Annotation], config: RenderConfig, dice: _Dice) -> list[int]:
+    """The numbers of the annotations of a copy: of the styles in `draw` so many of each, of others all."""
+    found = list(range(len(annotations)))
+    for style, most in sorted(config.draw.items()):  # settings come back from JSON in another order
+        own = [number for number in found if annotations[number].style == style]
+        if len(own) > most:
+            left_out = {own[place] for place in dice.order(len(own))[most:]}
+            found = [number for number in found if number not in left_out]
+    return found
+
+
+def _restyled(annotation: Annotation, config: RenderConfig, dice: _Dice) -> Annotation:
+    styles = config.restyle.get(annotation.style)
+    return annotation if styles is None else replace(annotation, style=dice.choice(styles))
 
 
 def _turns(annotation: Annotation, config: RenderConfig, dice: _Dice) -> Turns:
@@ -210,6 +246,12 @@ def _turns(annotation: Annotation, config: RenderConfig, dice: _Dice) -> Turns:
         if not prompts:
             return [("user", _hint(style, turns[0][1], config, dice)), *turns]
         turns = [("user", dice.choice(prompts)), *turns]
+    openings = config.openings.get(style)
+    if openings:
+        turns = [
+            (role, dice.choice(openings) + text if role == "user" and _HOW_MANY.match(text) else text)
+            for role, text in turns
+        ]
     if style and dice.chance() < config.style_tags.get(style, 1.0):
         place = next((number for number, (role, _) in enumerate(turns) if role == "user"), None)
         if place is not None:

@@ -125,6 +125,8 @@ class PackedBatch:
     """int64: of each target, the place of its tag in `tag_names`; None where no target has one."""
     tag_names: tuple[str, ...] = ()
     """The tags of the batch's targets, each once; "" is that of those without."""
+    sequences: tuple[int, ...] = ()
+    """The rows' numbers among the packs; empty if not known."""
     corrupt: tuple[str, ...] = ()
     """Why sequences that should be here could not be read (`PackLoader.skip`)."""
 

@@ -194,7 +194,7 @@ class PackLoader:
         read = [self._read(index) for index in indices]
         pieces = [self.piece(_NOTHING if isinstance(one, PackError) else one) for one in read or [_NOTHING]]
         corrupt = tuple(str(one) for one in read if isinstance(one, PackError))
-        return dataclasses.replace(collate(pieces, length=self.length), corrupt=corrupt)
+        return dataclasses.replace(collate(pieces, length=self.length), sequences=tuple(indices), corrupt=corrupt)
 
     def _read(self, index: int) -> PackedSequence | PackError:
         try:

@@ -21,6 +21,12 @@ _BLOCK: Final = re.compile(r"^(.*\.(?:layers|layer|h|blocks))\.(\d+)\.")
 """A parameter of a transformer block: the stack of blocks, and the block's number."""
 
 
+def require_warmup(warmup: float | None) -> None:
+    """Raise ValueError unless it is a share of the steps, or from 2 on a whole number of them: one is none."""
+    fits = warmup is None or 0 <= warmup < 1 or (warmup >= 2 and float(warmup).is_integer())
+    require(fits, f"warmup is {warmup}; give a share in [0, 1) of the steps, or a whole number of them from 2 on")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GroupConfig(Settings):
     """Parameters that are trained alike. What is not said here is as in `optimizer` and `schedule`."""
@@ -33,7 +39,7 @@ class GroupConfig(Settings):
     learning_rate: float | None = None
     """Peak learning rate."""
     warmup: float | None = None
-    """Share of the steps over which the rate rises."""
+    """Share of the steps over which the rate rises; from 2 on their number."""
     weight_decay: float | None = None
     """Decay of matrices."""
     gradient_clip: float | None = None
@@ -44,7 +50,7 @@ class GroupConfig(Settings):
         given = [name for name in ("last_blocks", "learning_rate", "gradient_clip") if getattr(self, name) is not None]
         self._require_positive(*given)
         self._require_not_negative(*(["weight_decay"] if self.weight_decay is not None else []))
-        require(self.warmup is None or 0 <= self.warmup < 1, f"warmup is {self.warmup}; give a share in [0, 1)")
+        require_warmup(self.warmup)
 
     @property
     def label(self) -> str:
@@ -144,7 +150,7 @@ class ScheduleConfig(Settings):
     epochs: float = 1.0
     """Passes over the data. Not used when `steps` is given."""
     warmup: float = 0.03
-    """Share of the steps over which the rate rises linearly from 0."""
+    """Share of the steps over which the rate rises linearly from 0; from 2 on their number (Molmo: 2000)."""
     shape: Literal["cosine", "wsd", "constant"] = "cosine"
     """What follows: `cosine` to the floor; `wsd`, the peak and then a straight decay to the floor (warm-up, stable,
     decay; arXiv 2404.06395); `constant`, the peak."""
@@ -158,7 +164,7 @@ class ScheduleConfig(Settings):
         require(0 <= self.floor <= 1, f"floor is {self.floor}; give a share of the peak in [0, 1]")
         require(0 < self.decay <= 1, f"decay is {self.decay}; give a share of the steps in (0, 1]")
         require(self.steps is None or self.steps > 0, f"steps is {self.steps}; give 1 or more, or null")
-        require(0 <= self.warmup < 1, f"warmup is {self.warmup}; give a share in [0, 1)")
+        require_warmup(self.warmup)
 
     def total_steps(self, items: int, batch: int) -> int:
         """Optimiser steps of a run over that many items, so many a step."""
@@ -167,10 +173,11 @@ class ScheduleConfig(Settings):
     def learning_rate(self, peak: float, step: int, steps: int, warmup: float | None = None) -> float:
         """The rate of step 0 … steps-1: linear warm-up to the peak, then what would reach the floor at `steps`.
 
-        The first step has peak/warmup steps, not 0, so that no step is spent on moving nothing. `warmup`: another share
-        of the steps than the schedule's own.
+        The first step has peak/warmup steps, not 0, so that no step is spent on moving nothing. `warmup`: another than
+        the schedule's own, likewise a share of the steps or a number.
         """
-        rising = round((self.warmup if warmup is None else warmup) * steps)
+        wanted = self.warmup if warmup is None else warmup
+        rising = round(wanted * steps if wanted < 1 else wanted)
         if step < rising:
             return peak * (step + 1) / rising
         if self.shape == "cosine":

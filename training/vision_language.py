@@ -21,6 +21,7 @@ from mmcorpus.training.begun import begun_from
 from mmcorpus.training.certificate import certify, check_decoder, write_certificate
 from mmcorpus.training.config import BatchUnit, ModelConfig, StageConfig
 from mmcorpus.training.data import Order, PackLoader, check_packs, check_whole, micro_batches
+from mmcorpus.training.dropout import ResidualDropout
 from mmcorpus.training.heldout import heldout_loss
 from mmcorpus.training.loop import NAMED, Task, Totals, Trainer
 from mmcorpus.training.loss import LossBySource, LossByTag, tag_means, weighted_sum
@@ -203,6 +204,8 @@ class PackTask(Task[PackedBatch]):
         self.step_flops = np.zeros(2)
         self.peak = peak_flops(self.world.device, config.compute.precision) * self.world.size
         self.model.set_attention(isolated=config.data.isolated, implementation=config.compute.attention)
+        drops = max(config.dropout.residual, config.dropout.at_targets) > 0
+        self.dropout = ResidualDropout(self.model, config.dropout, config.seed) if drops else None
         self.called = parallelize(self.model, config.compute, self.world).train()
         self.overlapped = self.called is not self.model
 
@@ -254,6 +257,8 @@ class PackTask(Task[PackedBatch]):
         z = self.config.z_loss
         with self.world.autocast(self.config.compute.precision):
             batch = batch.to(self.world.device)
+            if self.dropout is not None:
+                self.dropout.begin(batch, self.totals.step)
             found: torch.Tensor = self.called(batch, z=z > 0)
         losses_M = found[0] if z else found
         self.step_flops += batch_flops(self.work, batch, self.model.vision.patches)

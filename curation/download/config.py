@@ -4,6 +4,7 @@ import ipaddress
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from mmcorpus.curation.download.published import Published
 from mmcorpus.curation.download.robots import DEFAULT_DIRECTIVES
 
 VOLATILE: Final = frozenset(
@@ -13,6 +14,10 @@ VOLATILE: Final = frozenset(
     }
 )  # fmt: skip
 """Options that change how fast or over which road bytes arrive, never which bytes: a fingerprint ignores them."""
+
+LATER: Final = ("verify_hash", "published", "where")
+"""Options that came after others had downloaded: at their defaults no fingerprint names them."""
+CONVERSATIONS: Final = "conversations"
 
 RESERVED_COLUMNS: Final = frozenset(
     {
@@ -46,6 +51,15 @@ class DownloadConfig:
     """The list's column of 32-hex-digit uids (DataComp's `uid`); null makes them from url and caption."""
     save_additional_columns: tuple[str, ...] = ()
     """More columns of the list to carry into the shards; nested values are kept as JSON text."""
+
+    where: dict[str, str] = field(default_factory=dict)
+    """Only the list's rows whose columns have these values: `{collection_method: counting}`."""
+    published: Published | None = None
+    """A published layout (`curation/download/published.py`) whose columns say things of an image: those of all its rows
+    become one sample, annotations in the column `conversations`."""
+    verify_hash: tuple[str, Literal["md5", "sha256", "sha512"]] | None = None
+    """img2dataset's: the list's column with the hash that a response body must have, and its kind:
+    `[image_sha256, sha256]`. Another body costs the row (`hash_mismatch`); rows without a hash are not checked."""
 
     image_size: int = 512
     """The side to resize to."""
@@ -143,7 +157,21 @@ class DownloadConfig:
             )
         if len(set(columns)) != len(columns):
             raise ValueError(f"save_additional_columns names a column twice: {list(columns)}")
+        if self.published is not None and self.uid_col is not None:
+            raise ValueError("published makes a sample of several rows, which have no uid_col; leave that out")
         _ = self.routes  # raises for an entry that is no address
+
+    @property
+    def kept_columns(self) -> tuple[str, ...]:
+        """The list's columns, url and caption aside, that shards have."""
+        more = [CONVERSATIONS] if self.published is not None else []
+        more += [self.verify_hash[0]] if self.verify_hash is not None else []
+        return tuple(dict.fromkeys([*self.save_additional_columns, *more]))
+
+    @property
+    def unsaid(self) -> frozenset[str]:
+        """The options that fingerprints leave out."""
+        return VOLATILE | {name for name in LATER if not getattr(self, name)}
 
     @property
     def routes(self) -> dict[str, tuple[str, int]]:

@@ -8,8 +8,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from mmcorpus.curation.download.config import DownloadConfig
+from mmcorpus.curation.download.config import CONVERSATIONS, DownloadConfig
 from mmcorpus.curation.download.formats import ListError, ListFile, column_types, nested_type
+from mmcorpus.curation.download.published import LAYOUTS
 from mmcorpus.curation.store import storage
 
 
@@ -19,9 +20,11 @@ class BadValue(ValueError):
 
 def wanted_columns(config: DownloadConfig, file: ListFile) -> list[str]:
     """The columns to read of a file."""
-    caption_col = None if file.kind == "txt" else config.caption_col
-    names = (config.url_col, caption_col, config.uid_col, *config.save_additional_columns)
-    return list(dict.fromkeys(name for name in names if name))
+    caption_col = None if file.kind == "txt" or config.published else config.caption_col
+    more = [name for name in config.kept_columns if name != CONVERSATIONS] if config.published else config.kept_columns
+    names = (config.url_col, caption_col, config.uid_col, *more, *config.where)
+    told = LAYOUTS[config.published].columns if config.published else ()
+    return list(dict.fromkeys(name for name in (*names, *told) if name))
 
 
 def list_schema(config: DownloadConfig, files: Sequence[ListFile]) -> pa.Schema:
@@ -37,8 +40,11 @@ def list_schema(config: DownloadConfig, files: Sequence[ListFile]) -> pa.Schema:
         raise ListError(f"{texts[0]} is a list of URLs alone, and others have captions: lists with and without "
                         "captions cannot be one source; take it away, or make two sources of them")  # fmt: skip
     fields = [pa.field("uid", pa.string()), pa.field("url", pa.string())]
-    fields += [pa.field("caption", pa.string())] if config.caption_col and not texts else []
-    for name in config.save_additional_columns:
+    fields += [pa.field("caption", pa.string())] if config.caption_col and not (texts or config.published) else []
+    for name in config.kept_columns:
+        if name == CONVERSATIONS and config.published:  # made of the others
+            fields.append(pa.field(name, pa.string()))
+            continue
         known = pa.null()
         for file, found in there:
             try:

@@ -5,13 +5,13 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 import pyarrow as pa
 
 from mmcorpus.curation.download import urls as url_rules
-from mmcorpus.curation.download.config import DownloadConfig
+from mmcorpus.curation.download.config import CONVERSATIONS, LATER, DownloadConfig
 from mmcorpus.curation.download.formats import MAX_TEXT, ListError, find_lists, inspect, read_list
 from mmcorpus.curation.download.list_columns import (
     BadValue,
@@ -22,6 +22,7 @@ from mmcorpus.curation.download.list_columns import (
     wanted_columns,
 )
 from mmcorpus.curation.download.list_text import Row
+from mmcorpus.curation.download.published import BadRow, annotated, conversation
 from mmcorpus.curation.download.writer import shard_name
 from mmcorpus.curation.engine.made_from import plain
 from mmcorpus.curation.store import ledger, storage
@@ -32,7 +33,6 @@ from mmcorpus.filters.web import reading
 MANIFEST: Final = "list.json"
 """Written last into the lists' folder: what they were made from, and that they are complete."""
 BLOCK_ROWS: Final = 65_536
-CONVERSATIONS: Final = "conversations"
 LIST_OPTIONS: Final = ("url_col", "caption_col", "uid_col", "save_additional_columns", "number_sample_per_shard")
 """The options that decide what the list shards hold."""
 MAX_SHARD: Final = 256 * 2**20
@@ -64,7 +64,7 @@ class NormalisedList:
     """Of the published list."""
     kept: int
     dropped: dict[str, int]
-    """Rows dropped, by rule: `no_url`, `bad_url`, `bad_uid`, `bad_row`, `listed_twice`."""
+    """Rows dropped, by rule: `no_url`, `bad_url`, `bad_uid`, `bad_row`, `listed_twice`, `where`, `joined`."""
     columns: tuple[str, ...]
     """Of the list shards: uid, url, caption if there is one, then the additional ones."""
     digest: str
@@ -88,8 +88,10 @@ def normalise(
     """Write `out_lists/00000.parquet …` and the ledger's stage `list`; what is there and still true is kept.
 
     A row is dropped as `no_url`, `bad_url`, `bad_uid` (the source's own is not 32 hex digits), `bad_row` (it cannot
-    be read as a row, is too long, or its caption is no text), or `listed_twice` (its uid came before). List shards
-    depend on the lists' content alone. In memory are the uids and the ledger, about 250 bytes a row.
+    be read as a row, is too long, or its caption is no text), `listed_twice` (its uid came before), `where` (it has
+    other values than the config wants), or `joined` (with `published`: it says something of the image of a row before,
+    whose sample it is part of). List shards depend on the lists' content alone. In memory are the uids and the ledger,
+    about 250 bytes a row, with `published` all that is said as well.
 
     Args:
         expected: the digest that the list must have; a list file that changed is read once more to know.
@@ -109,7 +111,7 @@ def _normalise(
 ) -> NormalisedList:
     paths = find_lists(urls)
     made_from = {
-        "options": {name: plain(getattr(config, name)) for name in LIST_OPTIONS},
+        "options": _options(config),
         "files": [_identity(path) for path in paths],
     }
     manifest = storage.join(out_lists, MANIFEST)
@@ -146,13 +148,18 @@ def has_grown(config: DownloadConfig, urls: str | Sequence[str], out_lists: str)
     if not storage.exists(manifest):
         return False
     known = storage.read_json(manifest)
-    if known["made_from"]["options"] != {name: plain(getattr(config, name)) for name in LIST_OPTIONS}:
+    if known["made_from"]["options"] != _options(config):
         return False
     with reading(str(urls), allow_private=config.allow_private):
         reader = _Normaliser(config, out_lists, find_lists(urls), write=False)
         reader.watched = known["kept"]
         reader.read()
     return reader.watched_digest == known["digest"]
+
+
+def _options(config: DownloadConfig) -> dict[str, Any]:
+    """The options that decide what the list shards hold, those that came later if they are said."""
+    return {name: plain(getattr(config, name)) for name in (*LIST_OPTIONS, *LATER) if name not in config.unsaid}
 
 
 def _identity(path: str) -> dict[str, Any]:
@@ -162,6 +169,17 @@ def _identity(path: str) -> dict[str, Any]:
     marks = ("mtime", "ETag", "LastModified", "last_modified", "etag")
     found = {mark: str(info[mark]) for mark in marks if info.get(mark) is not None}
     return {"name": masked(path), "size": info.get("size"), **found}
+
+
+@dataclass(kw_only=True)
+class _Group:
+    """What a published list says of one image."""
+
+    path: str
+    row: dict[str, Any]
+    """The first of its rows."""
+    rows: list[int] = field(default_factory=list)
+    annotations: list[dict[str, Any]] = field(default_factory=list)
 
 
 class _Normaliser:
@@ -185,7 +203,9 @@ class _Normaliser:
         self.files = storage.threaded(functools.partial(inspect, url_col=config.url_col), paths)
         self.schema = list_schema(config, self.files)
         self.caption_col = config.caption_col if "caption" in self.schema.names else None
-        additional = {name: self.schema.field(name).type for name in config.save_additional_columns}
+        self.groups: dict[str, _Group] = {}
+        self.kept_columns = config.kept_columns
+        additional = {name: self.schema.field(name).type for name in self.kept_columns}
         self.as_text = [name for name, kind in additional.items() if pa.types.is_string(kind)]
         self.as_float = [name for name, kind in additional.items() if pa.types.is_floating(kind)]
 
@@ -195,13 +215,16 @@ class _Normaliser:
             rows, bad = self.rows, self.dropped["bad_row"]
             texts = [name for name in (self.config.url_col, self.caption_col) if name]
             for row in read_list(file, wanted_columns(self.config, file), self.config.url_col, texts):
-                self._add(row, file.path)
+                self._read(row, file.path)
                 found = self.dropped["bad_row"] - bad
                 if isinstance(row, str) and found >= max(MAX_BAD_ROWS, 0.99 * (self.rows - rows)):
                     raise ListError(f"{file.path} is no list: of its first {self.rows - rows:,} rows {found:,} cannot "
                                     f"be read; the last: {row[:200]!r}")  # fmt: skip
             if self.rows > rows and self.dropped["bad_row"] - bad == self.rows - rows:
                 self.unreadable.append(masked(file.path))
+        for group in self.groups.values():
+            self._add(group.row | {CONVERSATIONS: conversation(group.annotations)}, group.path, group.rows)
+        self.groups = {}
         self._write_shard(self.files[-1].path)
         self._flush_ledger()
         return self.digest.hexdigest()
@@ -219,10 +242,34 @@ class _Normaliser:
             digest=digest, unreadable=tuple(self.unreadable),
         )  # fmt: skip
 
-    def _add(self, row: Row, path: str) -> None:
+    def _read(self, row: Row, path: str) -> None:
+        """Add a row, or with `published` what it says to what others say of its image."""
         index, self.rows = self.rows, self.rows + 1
         if isinstance(row, str):
             return self._drop(pair_uid(as_text(row) or "", ""), index, "bad_row", masked_text(as_text(row[:200]) or ""))
+        where = self.config.where
+        other = next((name for name, value in where.items() if as_text(row[name]) != value), None) if where else None
+        if other is not None:
+            uid = pair_uid(as_text(row[self.config.url_col]) or "", str(index))
+            return self._drop(uid, index, "where", f"{other}={as_text(row[other])}"[:200])
+        if self.config.published is None:
+            return self._add(row, path, [index])
+        address = as_text(row[self.config.url_col]) or ""
+        try:
+            annotations = annotated(self.config.published, row)
+        except BadRow as error:
+            return self._drop(pair_uid(address, str(index)), index, "bad_row", str(error))
+        group = self.groups.get(address.strip())
+        if group is None:
+            kept = {name: row[name] for name in (self.config.url_col, *self.kept_columns) if name != CONVERSATIONS}
+            group = self.groups[address.strip()] = _Group(path=path, row=kept)
+        group.rows.append(index)
+        group.annotations += annotations
+        return None
+
+    def _add(self, row: dict[str, Any], path: str, indices: Sequence[int]) -> None:
+        """Take a sample in, or drop it: of the row with the first of these numbers, the others being `joined` to it."""
+        index = indices[0]
         url: Any = row[self.config.url_col]
         if isinstance(url, bytes):
             url = url.decode("utf-8", "surrogateescape")
@@ -235,11 +282,13 @@ class _Normaliser:
             if isinstance(text, str) and len(text) > MAX_TEXT:
                 long = f"{name} of {len(text):,} characters; at most {MAX_TEXT:,} are read"
                 return self._drop(pair_uid(str(url)[:MAX_TEXT], long), index, "bad_row", long)
-        extra = {name: row[name] for name in self.config.save_additional_columns}
+        extra = {name: row[name] for name in self.kept_columns}
         extra.update({name: as_text(extra[name]) for name in self.as_text})
         extra.update({name: float(extra[name]) for name in self.as_float if isinstance(extra[name], int)})
         words = caption if caption is not None else extra.get(CONVERSATIONS)
         uid = pair_uid(str(url), words if isinstance(words, str) else "")
+        for joined in indices[1:]:
+            self._drop(uid, joined, "joined", None)
         if url == "":
             return self._drop(uid, index, "no_url", None)
         if not isinstance(url, str):

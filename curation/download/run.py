@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from mmcorpus.curation.download.config import VOLATILE, DownloadConfig, connect_address
+from mmcorpus.curation.download.config import DownloadConfig, connect_address
 from mmcorpus.curation.download.formats import ListError
 from mmcorpus.curation.download.lists import GrownList, NormalisedList, OtherList, normalise
 from mmcorpus.curation.download.shard import ShardDownloader, transient_positions
@@ -212,7 +212,7 @@ def _verdicts(
 
 
 def _output(config: DownloadConfig, out_shards: str, list_digest: str) -> Output:
-    made_from = MadeFrom(config=plain(config, VOLATILE), inputs={"list": list_digest})
+    made_from = MadeFrom(config=plain(config, config.unsaid), inputs={"list": list_digest})
     return Output(folder=out_shards, holds="downloaded shards", made_from=made_from, writes=(RETRY_FOLDER,))
 
 
@@ -227,7 +227,7 @@ def _claimed(config: DownloadConfig, out_shards: str, out_lists: str) -> str | N
     digest = "" if known is None else known.inputs["list"]
     if known is None and storage.exists(earlier):
         stored = storage.read_json(earlier)
-        options = {name: value for name, value in asdict(config).items() if name not in VOLATILE}
+        options = {name: value for name, value in asdict(config).items() if name not in config.unsaid}
         options_digest = hashlib.blake2b(json.dumps(options, sort_keys=True).encode(), digest_size=16).hexdigest()
         if stored["options"] != options_digest:
             raise MadeOtherwise(f"{out_shards} holds shards made with other options; {OTHER}")

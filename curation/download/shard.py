@@ -10,9 +10,10 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from mmcorpus.curation.download.config import DownloadConfig
+from mmcorpus.curation.download.config import CONVERSATIONS, DownloadConfig
 from mmcorpus.curation.download.fetch import TRANSIENT_CODES, FetchFailure, FetchResult
 from mmcorpus.curation.download.hosts import fetch_all
+from mmcorpus.curation.download.published import in_per_cent
 from mmcorpus.curation.download.resize import UprightResizer
 from mmcorpus.curation.download.writer import RETRY_FOLDER, SampleWriter, keys_of, shard_name
 from mmcorpus.curation.engine.guard import SetAside, guarded
@@ -29,6 +30,8 @@ IMG2DATASET_FIELDS: Final = (
     ("original_height", pa.int32()),
 )
 """The columns that img2dataset adds to the list's, before `exif` and the hash."""
+HASH_MISMATCH: Final = "hash_mismatch"
+"""The code of bodies that are not those that the list's hash is of."""
 SIZES: Final = ("width", "height", "original_width", "original_height")
 Outcome = FetchResult | FetchFailure
 
@@ -74,7 +77,10 @@ class ShardDownloader:
         rows = table.to_pylist()
         writer = SampleWriter(target, self._schema(table.schema), previous)
         for index, outcome in fetch_all([row["url"] for row in rows], self.config):
-            image, made = self._made(keys[index], outcome, resizer)
+            image, made = self._made(keys[index], self._verified(outcome, rows[index]), resizer)
+            if image is not None and self.config.published is not None:
+                sides = (made["original_width"], made["original_height"])
+                made[CONVERSATIONS] = in_per_cent(rows[index][CONVERSATIONS], *sides)
             writer.write(image, {**rows[index], "key": keys[index], **made})
         for address in self.served:  # a worker outlives its killed driver by a moment, and must not commit then
             socket.create_connection(address, timeout=self.config.timeout).close()
@@ -85,6 +91,17 @@ class ShardDownloader:
         more += [self.config.compute_hash] if self.config.compute_hash is not None else []
         fields: list[Any] = [*schema, *IMG2DATASET_FIELDS, *((name, pa.string()) for name in more)]
         return pa.schema(fields)
+
+    def _verified(self, outcome: Outcome, row: dict[str, Any]) -> Outcome:
+        """A body, or that it has another hash than its row says."""
+        if self.config.verify_hash is None or isinstance(outcome, FetchFailure):
+            return outcome
+        column, kind = self.config.verify_hash
+        wanted = str(row[column] or "").strip().lower()
+        found = hashlib.new(kind, outcome.data).hexdigest()
+        if wanted in ("", found):
+            return outcome
+        return FetchFailure(code=HASH_MISMATCH, detail=f"{kind} {found}, and {column} says {wanted}", url=outcome.url)
 
     def _made(self, key: str, outcome: Outcome, resizer: UprightResizer) -> tuple[bytes | None, dict[str, Any]]:
         """`_sample`, within a sample's budget."""

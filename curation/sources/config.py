@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from mmcorpus.curation.download.published import Published
+
 ROLES: Final = ("image", "url", "caption", "conversations", "uid")
 """What a column can be."""
 
@@ -31,6 +33,9 @@ class IndexConfig:
     folder of the file that names them."""
     strip: str = ""
     """What is taken off the beginning of such paths: `coco/` where `image_root` is COCO's own folder."""
+    published: Published | None = None
+    """A published layout (`curation/download/published.py`) of tables or JSON that hold the images themselves
+    (PixMo-Docs): what its columns say of an image becomes its annotations, a conversation."""
     samples_per_shard: int = 10_000
     """Rows of one shard, about; a tar, and a row group of a table, is never divided."""
 
@@ -41,5 +46,12 @@ class IndexConfig:
         empty = [role for role, name in self.columns.items() if not name]
         if empty:
             raise ValueError(f"columns.{empty[0]} is empty; name a column")
+        if self.published is not None and (self.kind != "conversation" or "conversations" in self.columns):
+            raise ValueError(f"published {self.published} makes the conversations: say kind: conversation, no column")
         if self.samples_per_shard < 1:
             raise ValueError(f"samples_per_shard is {self.samples_per_shard}; give 1 or more")
+
+    @property
+    def unsaid(self) -> frozenset[str]:
+        """Settings that came after others had indexed, at their defaults: no fingerprint names them."""
+        return frozenset() if self.published is not None else frozenset({"published"})

@@ -16,12 +16,15 @@ def conversation_images(value: Any) -> tuple[Any, list[str | None]]:
     """A conversation without the images in it, and what its parts call these, in order: a path, an address, base64, or
     None for a part that says only that an image stands there.
 
-    Read are lists of turns, and objects that hold one as `messages` or `conversations`. What a turn says is left to
+    Read are lists of turns, and objects that hold one as `messages` or `conversations`; an object of `annotations`
+    stays as it is (docs/packing.md). What a turn says is left to
     those who lay it out (`packing/turns.py`); nulls, which tables put where JSON has nothing, are taken out.
 
     Raises:
         BadSample: it is no list of turns.
     """
+    if isinstance(value, Mapping) and isinstance(value.get("annotations"), list) and value["annotations"]:
+        return value, []
     if isinstance(value, Mapping):
         value = next((value[name] for name in ("messages", "conversations", "conversation") if name in value), None)
     if not isinstance(value, list) or not value:
@@ -31,8 +34,9 @@ def conversation_images(value: Any) -> tuple[Any, list[str | None]]:
 
 
 def marks_image(turns: Any) -> bool:
-    """Whether a user's turn of a conversation, as `conversation_images` gives it, says that an image stands there."""
-    return any(map(_is_marked, map(_of_user, turns)))
+    """Whether a user's turn of a conversation, as `conversation_images` gives it, says that an image stands there;
+    annotations are always of one."""
+    return isinstance(turns, Mapping) or any(map(_is_marked, map(_of_user, turns)))
 
 
 def _of_user(turn: Mapping[str, Any]) -> Any:

@@ -14,8 +14,18 @@ from typing import Any, Final, cast
 import pyarrow as pa
 
 from mmcorpus.curation.download.list_columns import BadValue, caption_text
+from mmcorpus.curation.download.published import LAYOUTS, BadRow, annotated
 from mmcorpus.curation.sources.config import USUAL, IndexConfig
-from mmcorpus.curation.sources.found import BAD_CAPTION, BAD_IMAGE, BAD_ROW, BadSample, Found, FoundImage, Where
+from mmcorpus.curation.sources.found import (
+    BAD_CAPTION,
+    BAD_CONVERSATION,
+    BAD_IMAGE,
+    BAD_ROW,
+    BadSample,
+    Found,
+    FoundImage,
+    Where,
+)
 from mmcorpus.curation.sources.inputs import Part, SourceError
 from mmcorpus.curation.sources.json_rows import Layout, Readable, read_rows
 from mmcorpus.curation.sources.parts import conversation_images, marks_image
@@ -73,7 +83,8 @@ def _columns(path: str, schema: pa.Schema, config: IndexConfig) -> dict[str, lis
     Raises:
         SourceError: it lacks one that the config names, or has none with images and none with texts.
     """
-    lacking = [name for name in config.columns.values() if name not in schema.names]
+    told = LAYOUTS[config.published].columns if config.published is not None else ()
+    lacking = [name for name in (*config.columns.values(), *told) if name not in schema.names]
     if lacking:
         raise SourceError(f"{path} has no column {lacking[0]!r}; it has {', '.join(schema.names)}")
     there = {role: [name for name in usual if name in schema.names] for role, usual in USUAL.items()}
@@ -81,6 +92,8 @@ def _columns(path: str, schema: pa.Schema, config: IndexConfig) -> dict[str, lis
     chosen = {role: [config.columns[role]] if role in config.columns else names[:1] for role, names in there.items()}
     if not chosen["image"]:
         chosen["image"] = [field.name for field in schema if _is_image(field.type)]
+    if config.published is not None:
+        return {**chosen, "caption": [], "conversations": list(told)}
     text = "caption" if config.kind == "pair" else "conversations"
     if not chosen[text] and (config.kind == "conversation" or not (chosen["image"] or chosen["url"])):
         raise SourceError(
@@ -159,9 +172,12 @@ def _found(
         except BadValue as error:
             raise BadSample(BAD_CAPTION, error) from None
         found.conversations = value("conversations")
+    said = value("conversations")
+    if config.published is not None:
+        found.url, said = None, {"annotations": _annotations(config.published, row)}
     images = [*given] or _row_images(row, chosen["image"], place)
     if config.kind == "conversation":
-        found.conversations, named = conversation_images(_parsed(value("conversations")))
+        found.conversations, named = conversation_images(_parsed(said))
         # Of a text the usual `url` is where it was found.
         asked = "url" in config.columns or marks_image(found.conversations)
         if not images and found.url is not None and asked and not any(named):
@@ -174,6 +190,13 @@ def _found(
         images = [FoundImage(name=found.url)]
     found.images = images
     return found
+
+
+def _annotations(layout: str, row: Mapping[str, Any]) -> Any:
+    try:
+        return annotated(layout, {name: row.get(name) for name in LAYOUTS[layout].columns})
+    except BadRow as error:
+        raise BadSample(BAD_CONVERSATION, error) from None
 
 
 def _parsed(value: Any) -> Any:

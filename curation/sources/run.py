@@ -135,7 +135,7 @@ def index(
 def made_from_of(config: IndexConfig, found: Sequence[Input]) -> MadeFrom:
     """What an index of some files is made from."""
     described = [[one.root, one.file, one.format, digest(one.identity)] for one in found]
-    return MadeFrom(config=plain(config), version=VERSION, inputs={"files": digest(masked(described))})
+    return MadeFrom(config=plain(config, config.unsaid), version=VERSION, inputs={"files": digest(masked(described))})
 
 
 def known_columns(

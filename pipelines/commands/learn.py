@@ -324,6 +324,9 @@ def generate(
     ] = "",
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Stop after so many tokens.")] = 128,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest token each time.")] = 0.0,
+    layout: Annotated[
+        str | None, typer.Option("--layout", help="Other crops than in training: {kind: molmo, max_crops: 36}.")
+    ] = None,
     device: DeviceOption = None,
 ) -> None:
     """Answer about an image, or several, with a trained checkpoint.
@@ -337,6 +340,16 @@ def generate(
         mmcorpus generate training/sft a.jpg b.jpg --prompt 'Is <image> brighter than <image>?'
     """
     from mmcorpus.training import generate as run
+    from mmcorpus.training.evaluation.config import EvaluationConfig
 
-    answer = run(checkpoint, image, prompt, max_new_tokens=max_new_tokens, temperature=temperature, device=device)
+    shown = read_config(EvaluationConfig, [f"layout={layout}"]).layout if layout else None
+    answer = run(
+        checkpoint,
+        image,
+        prompt,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        device=device,
+        layout=shown,
+    )
     say(answer or "(the model ended its answer at once)")

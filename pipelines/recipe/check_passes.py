@@ -158,4 +158,4 @@ def row_columns(download: "DownloadConfig") -> dict[str, pa.DataType | None]:
     absent = HASHES - {download.compute_hash} | (set() if download.extract_exif else {"exif"})
     kinds: dict[str, pa.DataType | None] = {name: pa.string() for name in RESERVED_COLUMNS - absent}
     kinds |= dict.fromkeys(_NUMBERS, pa.int64()) | {"has_alpha": pa.bool_()}
-    return kinds | dict.fromkeys(download.save_additional_columns)
+    return kinds | dict.fromkeys(download.kept_columns)

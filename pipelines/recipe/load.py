@@ -194,6 +194,8 @@ class _Loader:
         for name, settings in _mapping(data, "sources").items():
             own = _mapping(settings, "download")
             merged = {**shared, **own}
+            if (published := _mapping(settings).get("published")) is not None:
+                merged["published"] = published
             extra = merged.get("save_additional_columns", [])
             if _mapping(settings).get("kind") == "conversation" and isinstance(extra, list):
                 merged["save_additional_columns"] = [*extra, *(c for c in ("conversations",) if c not in extra)]

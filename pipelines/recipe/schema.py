@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from mmcorpus.curation.crawl.config import PagesConfig
 from mmcorpus.curation.documents.config import ImageListConfig, PlaceConfig
 from mmcorpus.curation.download.config import DownloadConfig
+from mmcorpus.curation.download.published import Published
 from mmcorpus.curation.engine.budget import SampleBudget
 from mmcorpus.curation.selection.config import SelectConfig
 from mmcorpus.curation.sources.config import IndexConfig
@@ -85,6 +86,9 @@ class SourceConfig:
     """Of these: the folder below which paths of images lie; null for that of the file."""
     strip: str = ""
     """Of these: what is taken off the beginning of such paths."""
+    published: Published | None = None
+    """Of `urls` (there a setting of its download), `parquet` and `json`: a published layout whose columns become
+    annotations of the image, for `kind: conversation`."""
     kind: Literal["pair", "conversation", "document", "text"] = "pair"
     """Of `urls`: an image and its caption, or an image and a conversation (column `conversations`, LLaVA's turns). Of
     `pages`: a document of texts and images, or its text alone. Of `shards`, `parquet`, `json`: an image and its
@@ -111,6 +115,10 @@ class SourceConfig:
             raise ValueError(f"{given[0]} is empty; name at least one file, folder or glob")
         if not self.is_indexed and (self.columns or self.image_root is not None or self.strip):
             raise ValueError("`columns`, `image_root` and `strip` are of `shards`, `parquet` and `json`")
+        if self.published is not None and self.shards is not None:
+            raise ValueError("published: these layouts are of `urls`, `parquet` and `json`, not of `shards`")
+        if self.published is not None and self.kind != "conversation":
+            raise ValueError(f"published: {self.published} gives conversations; say `kind: conversation`")
         if self.is_indexed and self.kind in DOCUMENTS:
             raise ValueError(f"kind: a {self.kind} is read from `pages`; name these files there")
         if self.is_indexed:
@@ -145,6 +153,7 @@ class SourceConfig:
             columns=self.columns,
             image_root=self.image_root,
             strip=self.strip,
+            published=self.published,
         )
 
 

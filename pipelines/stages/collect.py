@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
-from mmcorpus.curation.download.config import VOLATILE, DownloadConfig
+from mmcorpus.curation.download.config import DownloadConfig
 from mmcorpus.curation.download.formats import find_lists
 from mmcorpus.curation.download.lists import MANIFEST, has_grown
 from mmcorpus.curation.engine.made_from import digest, file_digest, plain
@@ -54,7 +54,7 @@ def download_pairs(run: RunContext, source: str) -> Stage:
             identity = {path: file_identity(path, LIST_HASHED_WHOLE) for path in find_lists(urls)}
     elif not run.generates_web:
         identity = {"list": urls, "site": read_site(run.site or "").fingerprint}
-    described = {"urls": identity, **plain(config, VOLATILE)}
+    described = {"urls": identity, **plain(config, config.unsaid)}
     needs = ("web/generate",) if run.generates_web else ()
 
     def goes_on(before: Mapping[str, Any]) -> bool:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from mmcorpus.curation.crawl.config import VOLATILE, PagesConfig
 from mmcorpus.curation.documents.image_list import DECIDED_FOLDER
 from mmcorpus.curation.documents.site_optout import COUNT
-from mmcorpus.curation.download.config import VOLATILE as DOWNLOAD_VOLATILE
 from mmcorpus.curation.download.lists import MANIFEST as LIST
 from mmcorpus.curation.engine.made_from import digest, plain, table_digest
 from mmcorpus.curation.engine.stage import Result, Stage
@@ -136,7 +135,7 @@ class _Documents:
         web = run.file.web
         made = [folder for folder in (web.folder, *web.also) if folder] if web is not None else []
         described = {
-            **plain(config, DOWNLOAD_VOLATILE),
+            **plain(config, config.unsaid),
             **({"sites": [read_site(folder).fingerprint for folder in made]} if made else {}),
         }
         listed = run.at("documents", urls)
@@ -180,7 +179,7 @@ class _Documents:
         shards = [f"shards/{name}" for name in (source, self.paragraphs, self.images)]
         return Stage(
             name=f"{source}/place",
-            config={**plain(config), "download": plain(self.config, DOWNLOAD_VOLATILE)},
+            config={**plain(config), "download": plain(self.config, self.config.unsaid)},
             version="2",  # nodes say the sizes of the images that are there
             needs=(f"{source}/extract", f"{source}/capture", *needs),
             outputs=(*shards, f"ledger/{self.images}/download.parquet"),

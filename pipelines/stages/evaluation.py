@@ -37,7 +37,7 @@ def _evaluate(run: RunContext, name: str, entry: EvaluateEntry, device: str | No
         assert data is not None, "an entry has either `data` or `source`"
         report = evaluate(
             config,
-            Checkpoint(run.at("training", entry.stage), device),
+            Checkpoint(run.at("training", entry.stage), device, config.layout),
             data,
             run.at(out),
             selection=None if source is None else run.selection(source, HELDOUT),
@@ -52,7 +52,7 @@ def _evaluate(run: RunContext, name: str, entry: EvaluateEntry, device: str | No
 
     return Stage(
         name=f"evaluate/{name}",
-        config={**plain(config, leave_out=config.SPEED), "stage": entry.stage, "data": entry.data, "source": source,
+        config={**plain(config, leave_out=config.unsaid), "stage": entry.stage, "data": entry.data, "source": source,
                 "files": [_identity(path) for path in files]},
         needs=(f"train/{entry.stage}", *asked),
         outputs=(out,),

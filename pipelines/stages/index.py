@@ -14,9 +14,9 @@ def index_source(run: RunContext, source: str) -> Stage:
     entry = run.file.sources[source]
     config, formats = entry.index_config(), FORMATS[str(entry.indexed_as)]
     files = [[one.path, one.format, digest(one.identity)] for one in find_inputs(entry.inputs, formats)]
-    described = {"files": files, **plain(config)}
+    described = {"files": files, **plain(config, config.unsaid)}
     # As records before version 2 have it, so that scores of the same files outlive indexing them again.
-    made_with = digest({"files": {path: told for path, *told in files}, **plain(config)})
+    made_with = digest({"files": {path: told for path, *told in files}, **plain(config, config.unsaid)})
 
     def work() -> Result:
         from mmcorpus.curation.sources import index

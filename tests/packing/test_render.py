@@ -2,10 +2,12 @@
 
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from mmcorpus.packing.config import PlanConfig
 from mmcorpus.packing.render import POINTING, PROMPTS, RenderConfig, parse_annotations, pointed, render
 
 TEXT = "A red clock hangs on a white wall, and its hands say noon. " * 6
@@ -72,6 +74,41 @@ def test_style_tags_and_prompts_are_drawn_as_the_recipe_says() -> None:
     assert copies[0]["pointing"][0][1] == "pointing: hands!"
 
 
+def test_of_transcripts_one_is_drawn_points_are_counted_at_times_and_how_many_is_opened() -> None:
+    """Molmo's caption with one transcript, its points as pointing and counting alike, its answers without points."""
+    spoken = [{"style": "transcript", "text": f"so number {number}"} for number in range(3)]
+    asked = [
+        {"style": "user_qa", "question": "How many cats?", "answer": "2"},
+        {"style": "user_qa", "question": "And how many dogs?", "answer": "1"},
+        {"style": "vqa2", "question": "How many?", "answer": "1"},
+        {"style": "pointing", "label": "cats", "points": [[1, 2], [3, 4]]},
+    ]
+    annotations = parse_annotations(json.dumps({"annotations": spoken + asked}))
+    assert annotations is not None
+    config = RenderConfig(
+        draw={"transcript": 1, "user_qa": 5}, restyle={"pointing": ("pointing", "point_count")},
+        openings={"user_qa": ("No pointing: ", "no points\n")}, style_tags={"user_qa": 0.0},
+    )  # fmt: skip
+    copies = [render(annotations, config, word) for word in range(300)]
+    assert copies == [render(annotations, config, word) for word in range(300)]
+    other = replace(config, draw=dict(reversed(config.draw.items())))
+    more = [*annotations, *annotations[3:4] * 5]
+    assert [render(more, other, word) for word in range(40)] == [render(more, config, word) for word in range(40)]
+    told = [branch.turns[1][1] for copy in copies for branch in copy if branch.style == "transcript"]
+    assert len(told) == 300
+    assert all(70 < told.count(f"so number {number}") < 130 for number in range(3))
+    styles = [branch.style for copy in copies for branch in copy]
+    assert styles.count("pointing") + styles.count("point_count") == 300
+    assert 120 < styles.count("point_count") < 180
+    questions = {b.turns[0][1] for copy in copies for b in copy if b.style in ("user_qa", "vqa2")}
+    assert questions == {
+        "No pointing: How many cats?", "no points\nHow many cats?", "And how many dogs?", "vqa2: How many?"
+    }  # fmt: skip
+    assert not {"draw", "restyle", "openings"} & set(RenderConfig().as_dict()), "records of before stay as they were"
+    plan = PlanConfig(context_length=64, tokens_per_image=4, render=config)
+    assert PlanConfig.read(json.loads(json.dumps(plan.settings()))) == plan
+
+
 def test_points_are_ordered_as_the_code_or_as_the_paper_has_them() -> None:
     points = ((10.0, 90.0), (80.0, 5.0))
     assert pointed(points, "a").index("90.0") < pointed(points, "a").index("5.0")
@@ -103,6 +140,14 @@ def test_what_is_no_annotation(given: Any, message: str) -> None:
 
 
 def test_conversations_are_none_and_settings_are_checked() -> None:
+    with pytest.raises(ValueError, match=r"pack\.render\.draw gives 'transcript' -1"):
+        RenderConfig(draw={"transcript": -1})
+    annotations = parse_annotations(json.dumps(GIVEN)) or []
+    assert "vqa2" not in {branch.style for branch in render(annotations, RenderConfig(draw={"vqa2": 0}), 0)}
+    with pytest.raises(ValueError, match="none of its annotations is wanted: vqa2"):
+        render(annotations[1:2], RenderConfig(draw={"vqa2": 0}), 0)
+    with pytest.raises(ValueError, match=r"pack\.render\.openings gives 'user_qa' 'No'; give a list"):
+        RenderConfig(openings={"user_qa": "No"})  # type: ignore[dict-item]
     for text in ('[{"from": "human"}]', '{"messages": []}', "no json", "{no json", "[" * 99_999):
         assert parse_annotations(text) is None
     for wrong in (

@@ -35,6 +35,7 @@ from mmcorpus.training.optim import GroupConfig, OptimizerConfig, ScheduleConfig
         (OptimizerConfig, {"betas": (0.9, 1.0)}, "betas"),
         (CheckpointConfig, {"keep_last": 0}, "keep_last"),
         (ScheduleConfig, {"warmup": 1.0}, "share in"),
+        (GroupConfig, {"match": "vision", "warmup": 20.5}, "whole number of them from 2 on"),
         (ScheduleConfig, {"steps": 0}, "steps is 0"),
         (PackData, {"micro_batch_sequences": 0}, "micro_batch_sequences"),
         (FreezeConfig, {"projector": True, "language": True}, "nothing is left to train"),

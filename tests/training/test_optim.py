@@ -67,6 +67,10 @@ def test_other_shapes_of_the_schedule() -> None:
     assert (rates[90], rates[100]) == (pytest.approx(1.5), pytest.approx(1.0))
     assert [ScheduleConfig(shape="constant", warmup=0.0).learning_rate(3.0, step, 9) for step in (0, 8)] == [3.0, 3.0]
     assert ScheduleConfig().learning_rate(1.0, 4, 10, warmup=0.5) == 1.0, "a group's own warm-up"
+    counted = ScheduleConfig(warmup=200)
+    assert [counted.learning_rate(1.0, step, 22_000) for step in (0, 99, 199)] == [1 / 200, 0.5, 1.0]
+    assert [counted.learning_rate(1.0, step, 22_000, warmup=2000) for step in (199, 1999)] == [0.1, 1.0]
+    assert counted.learning_rate(1.0, 9, 10) == 0.05, "of a run that is shorter"
 
 
 def test_mm1s_law_gives_the_rates_that_the_paper_names() -> None:

@@ -17,7 +17,7 @@ from torch import nn
 from mmcorpus.curation.store import storage
 from mmcorpus.training import StageConfig, TrainingInterrupted, read_metrics
 from mmcorpus.training.checkpoint import list_checkpoints, read_tensors
-from mmcorpus.training.config import ModelConfig
+from mmcorpus.training.config import DropoutConfig, ModelConfig
 from mmcorpus.training.launch import _error, launch, processes_here
 from mmcorpus.training.parallel import World, open_world
 from mmcorpus.training.rendezvous import environments
@@ -49,9 +49,10 @@ def test_batches_that_cannot_be_shared_are_refused(
 def test_two_processes_are_one(
     packs: str, tiny: ModelConfig, stage: Callable[..., StageConfig], tmp_path: Path
 ) -> None:
-    """Also where the batch is counted in samples, so that one device may have more micro-batches than the other, and
-    where a run goes on with another number of processes."""
+    """Also where the batch is counted in samples, so that one device may have more micro-batches than the other, where
+    some values are dropped, and where a run goes on with another number of processes."""
     settings: dict[str, Any] = {"batch_sequences": None, "batch_samples": 9, "checkpoint_every": 2, "heldout_every": 2}
+    settings |= {"dropout": DropoutConfig(residual=0.05, response=0.2)}
     held = {"model": tiny, "heldout_packs": packs, "device": "cpu"}
     alone = launch(1, stage(**settings, steps=4), packs, str(tmp_path / "alone"), **held)
     one = read_metrics(f"{tmp_path}/alone/metrics.jsonl")

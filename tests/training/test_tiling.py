@@ -21,11 +21,15 @@ from mmcorpus.packing.tokens import encode_captions, load_tokenizer
 from mmcorpus.training import Generator, ModelConfig, read_metrics, train
 from mmcorpus.training.batch import collate, expand
 from mmcorpus.training.checkpoint import read_state, read_tensors
-from mmcorpus.training.config import ConnectorConfig, RandomVision, StageConfig
+from mmcorpus.training.config import ConnectorConfig, PackCompute, RandomVision, StageConfig
 from mmcorpus.training.connector import build_connector
 from mmcorpus.training.data import PackLoader
+from mmcorpus.training.evaluation.answering import Checkpoint
+from mmcorpus.training.evaluation.asking import Asked
+from mmcorpus.training.generation import Prompt
 from mmcorpus.training.images import tile
 from mmcorpus.training.model import build_model
+from mmcorpus.training.optim import ScheduleConfig
 from tests.training.conftest import TINY
 
 if TYPE_CHECKING:
@@ -270,3 +274,27 @@ def test_a_shuffle_keeps_its_tokens() -> None:
     )
     with pytest.raises(ValueError, match="as many patches a token as it was begun with"):
         net.set_layout(16)
+
+
+def test_other_crops_than_in_training_are_shown_with_a_warning(
+    tokenizer_folder: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    packs = write(str(tmp_path / "packs"), settings("molmo"), tokenizer_folder, [[0, 1]])
+    stage = StageConfig(schedule=ScheduleConfig(steps=1), certify=0, compute=PackCompute(precision="fp32"))
+    made = train(stage, packs, str(tmp_path / "run"), model=model_config("molmo")).checkpoint
+    generator = Generator.load(made, "cpu", settings("molmo"))
+    assert not caplog.records
+    asked = Prompt(turns=(("user", "a"),), images=(picture(1)[0],))
+    before = len(generator.prepare(asked).input_ids)
+    finer = dataclasses.replace(settings("molmo"), max_crops=1)
+    other = Generator.load(made, "cpu", finer)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "was trained with the layout" in caplog.text
+    assert "counts and captions get worse" in caplog.text
+    assert len(other.prepare(asked).input_ids) < before
+    answers = Checkpoint(made, "cpu", finer).answer([Asked(turns=asked.turns, images=asked.images)], 2, 1)
+    assert answers == [other.generate(picture(1)[0], "a", max_new_tokens=2)]
+    catty = write(str(tmp_path / "catty"), settings("catty"), tokenizer_folder, [[0]])
+    made = train(stage, catty, str(tmp_path / "plain"), model=model_config("catty")).checkpoint
+    with pytest.raises(ValueError, match="has not learnt the marks of the layout"):
+        Generator.load(made, "cpu", finer)

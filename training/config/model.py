@@ -86,7 +86,8 @@ class EncoderConfig(Settings):
     which the image side is taken), or a random one's sizes."""
     layers: tuple[int, ...] = (-2,)
     """Blocks, counted from the end: -1 the last, -2 the one before (Open-Qwen2VL). Of several the outputs are
-    concatenated (Molmo: [-2, -9])."""
+    concatenated in this order (Molmo: [-3, -10] of CLIP's 24, which its code, built without the last, calls -2 and
+    -9)."""
 
     def __post_init__(self) -> None:
         require(len(self.layers) > 0, "an encoder's layers are empty; give one or more, such as [-2]")

@@ -237,6 +237,27 @@ class FreezeConfig(Settings):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class DropoutConfig(Settings):
+    """Residual dropout of the language model: of what attention and feed-forward of each block add (`dropout.py`)."""
+
+    residual: float = 0.0
+    """The share that is dropped, at every position (Molmo's instruction tuning: 0.1)."""
+    response: float | None = None
+    """The share at positions that predict a target; null for that of all others. Molmo's pretraining drops 0.1 there
+    and nothing elsewhere, so that the model leans on the image."""
+
+    def __post_init__(self) -> None:
+        for name in ("residual", "response"):
+            rate = getattr(self, name)
+            require(rate is None or 0 <= rate < 1, f"dropout.{name} is {rate}; give a share in [0, 1)")
+
+    @property
+    def at_targets(self) -> float:
+        """The share at positions that predict a target."""
+        return self.residual if self.response is None else self.response
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class StageConfig(TrainingConfig):
     """One stage of training over packs. The defaults are Open-Qwen2VL's pretraining.
 
@@ -263,6 +284,8 @@ class StageConfig(TrainingConfig):
     train: tuple[GroupConfig, ...] = ()
     """Groups of parameters, each with its own learning rate and so on. A parameter is in the first that matches it; one
     that none matches is frozen. Empty: what `freeze` leaves."""
+    dropout: DropoutConfig = dataclasses.field(default_factory=DropoutConfig)
+    """Residual dropout of the language model, in training alone."""
     certify: int = 32
     """Sequences of its own on which a run shows, before its first step, that packed is alone, that devices agree, and
     that a step can be repeated to the bit (certificate.json); 0 for none."""

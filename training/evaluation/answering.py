@@ -16,6 +16,7 @@ from mmcorpus.filters.secrets import masked_text
 from mmcorpus.filters.serving.client import ModelClient, NoAnswer, Rejected, ask_once, message, run
 from mmcorpus.filters.serving.config import ClientConfig
 from mmcorpus.filters.serving.endpoints import Pool
+from mmcorpus.packing.layout import PerImage
 from mmcorpus.packing.turns import IMAGE_MARK
 from mmcorpus.training.evaluation.asking import Asked
 
@@ -56,8 +57,9 @@ def grey() -> bytes:
 class Checkpoint:
     """A checkpoint of ours, loaded when it is first asked."""
 
-    def __init__(self, path: str, device: str | None = None) -> None:
-        self.path, self.device = path, device
+    def __init__(self, path: str, device: str | None = None, layout: PerImage | None = None) -> None:
+        """`layout`: what an image becomes, if another than in training; a warning says what that costs."""
+        self.path, self.device, self.layout = path, device, layout
         self.name = path
         self._generator: Any = None
 
@@ -81,7 +83,7 @@ class Checkpoint:
         from mmcorpus.training.generation import Generator, Prompt
 
         if self._generator is None:
-            self._generator = Generator.load(self.path, self.device)
+            self._generator = Generator.load(self.path, self.device, self.layout)
         room = getattr(self._generator.model.language.config, "max_position_embeddings", None)
         found: list[Any] = []
         for one in asked:

@@ -4,6 +4,8 @@ import dataclasses
 import re
 from typing import ClassVar, Literal
 
+from mmcorpus.packing.layout import PerImage
+from mmcorpus.packing.render import RenderConfig
 from mmcorpus.training.settings import Settings, require
 
 Format = Literal[
@@ -76,6 +78,11 @@ class EvaluationConfig(Settings):
     """The file or folder that they are drawn from, read as the questions are; never the question's own image."""
     demonstration_seeds: tuple[int, ...] = (0,)
     """Each draws demonstrations anew for all questions; the result is the mean over them (Open-Qwen2VL: five)."""
+    render: RenderConfig = dataclasses.field(default_factory=RenderConfig)
+    """Of samples with annotations, how these are asked for: as the packs' own `render`."""
+    layout: PerImage | None = None
+    """What an image becomes for a checkpoint, if another than in training (docs/layouts.md): `{kind: molmo, max_crops:
+    36}` reads finer print, and counts and captions get worse by it; a warning says so. Null for that of training."""
     blank: bool = False
     """Ask once more with every image grey: what prompts give away by themselves."""
     max_new_tokens: int | None = None
@@ -102,6 +109,12 @@ class EvaluationConfig(Settings):
                 re.compile(pattern)
             except re.error as error:
                 raise ValueError(f"{name} is no regular expression: {error}") from None
+
+    @property
+    def unsaid(self) -> frozenset[str]:
+        """Settings that records of answers leave out: those of speed, and later ones where they say nothing."""
+        later = {"layout": None, "render": RenderConfig()}
+        return self.SPEED | {name for name, value in later.items() if getattr(self, name) == value}
 
     @property
     def longest(self) -> int:

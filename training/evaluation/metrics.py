@@ -200,9 +200,19 @@ def chosen(answer: str, question: Question) -> str | None:
 
 
 def counting(answer: str, question: Question) -> float:
-    """1 if the first number that it says, in digits or as a word, is right."""
-    said = first_number(answer)
-    return float(said is not None and said in {first_number(right) for right in question.answers})
+    """1 if the number that it says is right (`count_of`)."""
+    said = count_of(answer)
+    return float(said is not None and said in {count_of(right) for right in question.answers})
+
+
+def count_of(text: str) -> float | None:
+    """The first number in a text, in digits or as a word. Of one that points what it says behind its points, else how
+    many there are (Molmo's `Counting the <points …> shows a total of 3.`); None where there is no number."""
+    pointed = read_points(text)
+    if not pointed:
+        return first_number(text)
+    said = first_number(text.rpartition(">")[2])
+    return float(len(pointed)) if said is None else said
 
 
 def clock_time(answer: str, question: Question) -> float:
@@ -278,5 +288,5 @@ def check(question: Question) -> None:
         times = all(time_of_day(answer) is not None for answer in question.answers)
         require(times, f"the metric {question.metric} needs times such as 4:04, not {question.answers}")
     if question.metric == "count":
-        numbers = all(first_number(answer) is not None for answer in question.answers)
+        numbers = all(count_of(answer) is not None for answer in question.answers)
         require(numbers, f"the metric count needs numbers, not {question.answers}")

@@ -8,19 +8,21 @@ import base64
 import binascii
 import csv
 import dataclasses
+import hashlib
 import io
 import itertools
 import json
 import posixpath
 import random
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from mmcorpus.curation.selection.tables import read_selection
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.shards import Sample, list_shards, read_samples
-from mmcorpus.packing.chat import ANSWERS
+from mmcorpus.packing.chat import ANSWERS, Turns
+from mmcorpus.packing.render import COUNTS, POINTING, Annotation, RenderConfig, parse_annotations, render
 from mmcorpus.packing.turns import IMAGE_MARK, parse_conversation
 from mmcorpus.training.evaluation.config import EvaluationConfig
 from mmcorpus.training.evaluation.layouts import LAYOUTS, Entry
@@ -29,6 +31,8 @@ from mmcorpus.training.evaluation.question import Picture, Question
 
 _ENCODED: Final = re.compile(r"(?:data:image/[a-z+.-]+;base64,)?([A-Za-z0-9+/\s]{64,}={0,2})")
 _ROWS: Final = 64
+_METRICS: Final = {POINTING: "points", COUNTS: "count"}
+"""By an annotation's style; of others texts are judged by cider, answers by exact."""
 _CELL: Final = 1 << 28
 """Characters of a tsv's cell, at most: an image in base64."""
 
@@ -82,7 +86,7 @@ def _questions(data: str, config: EvaluationConfig, wanted: set[str] | None) -> 
     if config.format == "shards" or (config.format == "auto" and list_shards(data)):
         for shard in list_shards(data):
             for sample in read_samples(shard, wanted):
-                yield from _of_sample(sample)
+                yield from _of_sample(sample, config.render)
         return
     files = [storage.join(data, name) for name in storage.list_names(data)] or [data]
     for file in sorted(file for file in files if len(files) == 1 or file.endswith((".parquet", ".jsonl", ".tsv"))):
@@ -97,10 +101,16 @@ def _questions(data: str, config: EvaluationConfig, wanted: set[str] | None) -> 
             yield dataclasses.replace(question, images=images)
 
 
-def _of_sample(sample: Sample) -> Iterator[Question]:
-    """Of a conversation each of its questions, alone; of a pair its caption (CIDEr)."""
+def _of_sample(sample: Sample, config: RenderConfig) -> Iterator[Question]:
+    """Of a conversation each of its questions, alone; of annotations each as `config` asks for it; of a pair its
+    caption (CIDEr)."""
     images = tuple(image.data for image in sample.images)
-    turns = parse_conversation(sample.meta["conversations"]) if sample.meta.get("conversations") else None
+    said = sample.meta.get("conversations")
+    annotations = parse_annotations(said) if said else None
+    if annotations is not None:
+        yield from _of_annotations(sample.uid, images, annotations, config)
+        return
+    turns = parse_conversation(said) if said else None
     if turns is None:
         if sample.caption:
             yield Question(id=sample.uid, images=images, prompt="", answers=(sample.caption,), metric="cider",
@@ -111,6 +121,39 @@ def _of_sample(sample: Sample) -> Iterator[Question]:
             prompt = asked.replace(IMAGE_MARK, "").strip() if len(images) <= 1 else asked
             yield Question(id=f"{sample.uid}.{number // 2}", images=images, prompt=prompt, answers=(said,),
                            metric="exact", cluster=sample.uid)  # fmt: skip
+
+
+def _of_annotations(
+    uid: str, images: tuple[bytes, ...], annotations: Sequence[Annotation], config: RenderConfig
+) -> Iterator[Question]:
+    """Each annotation's questions, alone, in all styles that it may have, as the packs' rendering puts them, drawn by
+    uid and place; the category is the style."""
+    styled = [
+        dataclasses.replace(one, style=style, turns=list(turns))
+        for one in annotations
+        if config.draw.get(one.style) != 0
+        for style in config.restyle.get(one.style, (one.style,))
+        for turns in _alone(one)
+    ]
+    whole = dataclasses.replace(config, restyle={}, draw={}, shuffle=False)
+    for number, one in enumerate(styled):
+        word = int.from_bytes(hashlib.blake2b(f"{uid}.{number}".encode(), digest_size=8).digest(), "big")
+        (branch,) = render([one], whole, word)
+        text = one.points is None and len(one.turns) == 1
+        (_, asked), (_, answer) = branch.turns
+        yield Question(
+            id=f"{uid}.{number}", images=images, prompt=asked, answers=(answer,),
+            metric=_METRICS.get(branch.style, "cider" if text else "exact"), category=branch.style, cluster=uid,
+        )  # fmt: skip
+
+
+def _alone(annotation: Annotation) -> Iterator[Turns]:
+    """Of a conversation each question with its answer; of points and texts what there is."""
+    if len(annotation.turns) < 2:
+        yield annotation.turns
+    for first, second in itertools.pairwise(annotation.turns):
+        if (first[0], second[0]) == ("user", ANSWERS):
+            yield [first, second]
 
 
 def _image(folder: str, image: Picture) -> Picture:

@@ -44,7 +44,7 @@ def evaluate(
         alone = dataclasses.replace(config, limit=None, metric=None, categories={}, only=None)
         shown = read_questions(config.demonstrations, alone)
     made_from = MadeFrom(
-        config=plain(config, leave_out=config.SPEED),
+        config=plain(config, leave_out=config.unsaid),
         version=VERSION,
         inputs={
             "questions": digest([_told(question) for question in questions]),

@@ -34,9 +34,10 @@ class MiniWebConfig:
     captions: Literal["varied", "short"] = "varied"
     """`short`: each picture's shortest true caption, nearly all of it things to be seen: a tiny model learns from
     far fewer of them."""
-    questions: Literal["all", "short"] = "all"
+    questions: Literal["all", "short", "annotations"] = "all"
     """Of `instructions`. `short`: four questions with short answers about each picture, in an order drawn for it, and
-    a description, but none that asks to point: a tiny model learns to look from some thousands of them."""
+    a description, but none that asks to point: a tiny model learns to look from some thousands of them. `annotations`:
+    in Molmo's form, each a branch of a pack (docs/packing.md): captions, transcripts, the questions, points."""
     weights: dict[str, float] = field(default_factory=dict)
     """Relative shares of corruptions, by name, in place of their own; 0 leaves one out, others come at least once."""
     waits: int = 4

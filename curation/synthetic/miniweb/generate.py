@@ -33,7 +33,7 @@ from mmcorpus.curation.synthetic.miniweb.site import (
     write_file,
 )
 from mmcorpus.curation.synthetic.miniweb.truth import CLEAN, SCHEMA, truth_row
-from mmcorpus.curation.synthetic.render import conversations, render
+from mmcorpus.curation.synthetic.render import annotations, conversations, render
 
 VERSION: Final = "5"
 """Raised whenever the same configuration would give other bytes."""
@@ -138,8 +138,10 @@ def make_row(slot: Slot) -> tuple[Page, dict[str, Any]]:
         row["shown"] = {name: getattr(page.rendered, name) for name in ("facts", "captions", "qa")}
     if slot.list == "instructions":
         rendered = render(slot.kind, slot.seed, size=slot.size)
-        turns = conversations(rendered, _SHORT if slot.questions == "short" else None)
-        row["conversations"] = json.dumps(turns, ensure_ascii=False)
+        said: Any = conversations(rendered, _SHORT if slot.questions == "short" else None)
+        if slot.questions == "annotations":
+            said = annotations(rendered)
+        row["conversations"] = json.dumps(said, ensure_ascii=False)
     return page, row
 
 

@@ -10,12 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from mmcorpus.curation.download.published import LAYOUTS
 from mmcorpus.curation.engine.stage import Stage
 from mmcorpus.packing.layout import MolmoLayout
 from mmcorpus.pipelines.recipe.load import load_recipe
 from mmcorpus.pipelines.recipe.problems import RecipeError
 from mmcorpus.pipelines.stages.order import build_stages
-from mmcorpus.training.config import ModelConfig
+from mmcorpus.training.config import DropoutConfig, ModelConfig
 
 ROOT = Path(__file__).parent.parent.parent.parent
 DEMO = ROOT / "pipelines" / "recipes" / "demo.yaml"
@@ -100,6 +101,57 @@ def test_open_qwen2vls_recipes_are_valid_where_what_they_name_is_there(
     if name == "open_qwen2vl":
         assert pretrain.data.batch == ("sequences", 512)
         assert pretrain.checkpoints.asynchronous
+
+
+def test_molmos_recipe_is_the_papers_where_what_it_names_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And says what is missing where nothing is."""
+    monkeypatch.chdir(tmp_path)
+    told = complaints_of("molmo")
+    for name in ("sources.points_many.urls", "sources.charts.parquet", "sources.vqa2.json", "evaluate.docvqa.images"):
+        assert f"{name}: there is nothing at {tmp_path}" in told
+    given = yaml.safe_load((ROOT / "pipelines" / "recipes" / "molmo.yaml").read_text())
+    for source in given["sources"].values():
+        path = Path(source.get("urls") or source.get("parquet") or source["json"])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".jsonl":
+            path.write_text('{"image": "a.jpg", "conversations": {"annotations": [{"style": "a", "text": "b"}]}}')
+        elif not path.exists():
+            path.mkdir()
+            columns = [*LAYOUTS[source["published"]].columns, "image_url", "image_sha256", "collection_method"]
+            pq.write_table(pa.table({"image": [b""], **{name: ["x"] for name in columns}}), path / "0.parquet")
+    for one in given["evaluate"].values():
+        for key in ("data", "annotations", "images"):
+            if key in one:
+                Path(one[key]).mkdir(parents=True, exist_ok=True)
+    recipe = load_recipe("molmo")
+    pretrain, sft = recipe.stages["pretrain"].config, recipe.stages["sft"].config
+    rates = [[(group.match, group.learning_rate or stage.optimizer.learning_rate) for group in stage.train]
+             for stage in (pretrain, sft)]  # fmt: skip
+    assert rates == [
+        [("projector", 2e-4), ("vision", 6e-6), ("language", 2e-5)],
+        [("projector", 5e-6), ("vision", 5e-6), ("language", 1e-5)],
+    ]
+    assert [group.warmup or pretrain.schedule.warmup for group in pretrain.train] == [200, 2000, 2000]
+    assert (sft.schedule.warmup, sft.schedule.steps, sft.schedule.floor) == (200, 30_000, 0.1)
+    assert (pretrain.dropout, sft.dropout) == (DropoutConfig(response=0.1), DropoutConfig(residual=0.1))
+    assert recipe.model is not None
+    assert (recipe.model.encoders[0].layers, recipe.model.layout) == ((-3, -10), MolmoLayout())
+    assert recipe.downloads["points"].verify_hash == ("image_sha256", "sha256")
+    assert recipe.downloads["points_many"].where == {"collection_method": "counting"}
+    assert (recipe.downloads["cap"].published, recipe.downloads["cap"].verify_hash) == ("pixmo-cap", None)
+    groups = recipe.file.pack["sft"].mix_groups
+    assert {name: group.rate for name, group in groups.items()} == {"demo": 0.15, "academic": 0.5, "pointing": 0.35}
+    assert sorted(name for group in groups.values() for name in group.sources) == sorted(
+        recipe.file.pack["sft"].sources
+    )
+
+
+def complaints_of(name: str) -> str:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(name)
+    return str(caught.value)
 
 
 def test_sections_reach_the_stages_configs(tmp_path: Path) -> None:

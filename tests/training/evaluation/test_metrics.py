@@ -146,6 +146,11 @@ def test_counts_are_read_in_digits_and_words() -> None:
     assert first_number("nothing to see") is None
     assert judged("count", "I see Three circles.", "3") == 1.0
     assert judged("count", "4 or 3", "3") == 0.0
+    pointed = 'Counting the <points x1="4.0" y1="9.5" x2="70.0" y2="51.0" alt="4 cats">4 cats</points>'
+    assert judged("count", f"{pointed} shows a total of 2.", "2") == 1.0
+    assert judged("count", pointed, f"{pointed} shows a total of 2.") == 1.0
+    assert judged("count", f"{pointed} shows a total of 3.", "2") == 0.0, "what it says, not what it points at"
+    assert judged("count", "There are none.", "0") == judged("count", "0", "There are none.") == 1.0
 
 
 def test_pope_is_the_f1_of_yes() -> None:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mmcorpus.curation.store.shards import EncodedImage, Sample, Shard, ShardWriter
+from mmcorpus.packing.render import RenderConfig
 from mmcorpus.training.evaluation import EvaluationConfig, read_questions
 from mmcorpus.training.evaluation.question import Question
 from tests.training.conftest import png
@@ -262,3 +263,42 @@ def test_nothing_there_and_no_text(tmp_path: Path, shards: Callable[[], str]) ->
     (tmp_path / "x.bin").write_bytes(b"\xff\xfe\x00\x01" * 9)
     with pytest.raises(ValueError, match="is neither text nor parquet"):
         read(str(tmp_path / "x.bin"))
+
+
+def test_annotations_are_asked_one_by_one_as_the_packs_render_them(tmp_path: Path) -> None:
+    """Each in all styles that it may have, with the metric of its style; texts by their tag or a prompt."""
+    annotations = [
+        {"style": "long_caption", "text": "A red clock on a wall."},
+        {"style": "transcript", "text": "so a clock um it is red"},
+        {"style": "clock_qa", "messages": [
+            {"role": "user", "content": "What time is it?"}, {"role": "assistant", "content": "4:05"},
+            {"role": "user", "content": "Which colour?"}, {"role": "assistant", "content": "red"}]},
+        {"style": "pointing", "label": "hands", "points": [[48, 20.5], [70, 51]]},
+        {"style": "pointing", "label": "cats", "points": []},
+    ]  # fmt: skip
+    meta = {"conversations": json.dumps({"annotations": annotations})}
+    with ShardWriter(Shard(root=str(tmp_path / "s"), name="00000")) as writer:
+        image = EncodedImage(extension="jpg", data=b"1")
+        writer.write(Sample(key="0", uid="0" * 32, caption=None, images=(image,), meta=meta))
+    render = RenderConfig(
+        style_tags={"clock_qa": 0.0}, restyle={"pointing": ("pointing", "point_count")}, draw={"transcript": 1},
+        prompts={"pointing": ("Point to the {label}.",), "point_count": ("Count the {label}.",),
+                 "transcript": ("Speak.",)}, hint_noise=0.0, length_hint=1.0,
+    )  # fmt: skip
+    found = read(str(tmp_path / "s"), render=render)
+    asked = [(one.category, one.metric, one.prompt, one.answers[0]) for one in found]
+    points = 'points x1="48.0" y1="20.5" x2="70.0" y2="51.0" alt="hands">hands</points>'
+    assert asked == [
+        ("long_caption", "cider", "long_caption 1:", "A red clock on a wall."),
+        ("transcript", "cider", "transcript: Speak.", "so a clock um it is red"),
+        ("clock_qa", "exact", "What time is it?", "4:05"),
+        ("clock_qa", "exact", "Which colour?", "red"),
+        ("pointing", "points", "pointing: Point to the hands.", f"<{points}"),
+        ("point_count", "count", "point_count: Count the hands.", f"Counting the <{points} shows a total of 2."),
+        ("pointing", "points", "pointing: Point to the cats.", "There are none."),
+        ("point_count", "count", "point_count: Count the cats.", "There are none."),
+    ]
+    assert len({one.id for one in found}) == len(found)
+    assert {one.cluster for one in found} == {"0" * 32}
+    timed = read(str(tmp_path / "s"), render=render, only="What time", metric="clock")
+    assert [one.metric for one in timed] == ["clock"]
