@@ -15,11 +15,12 @@ from torch import nn
 from mmcorpus.packing.layout import PerImage, SquareLayout
 from mmcorpus.training.attention import NAMES, Attention, attention_mask, register_varlen
 from mmcorpus.training.batch import PackedBatch
-from mmcorpus.training.config import ModelConfig, RandomLanguage
+from mmcorpus.training.config import ModelConfig, MoEConfig, RandomLanguage
 from mmcorpus.training.config.model import layout_name
 from mmcorpus.training.connector import build_connector
 from mmcorpus.training.decoder import LogitShape, check_layers, masks
 from mmcorpus.training.loss import Head, token_losses
+from mmcorpus.training.moe import MixtureOfExperts, sparse_layers, upcycle
 from mmcorpus.training.optim import GroupConfig, grouped
 from mmcorpus.training.vision import GREY, VisionEncoder, build_vision
 
@@ -28,7 +29,7 @@ class VisionLanguageModel(nn.Module):
     """Encoders, connector and causal language model over packed batches."""
 
     def __init__(self, config: ModelConfig, vision: VisionEncoder, language: Any) -> None:
-        """`language`: a causal language model of transformers."""
+        """`language`: a causal language model of transformers, dense where `config` makes it one of experts."""
         super().__init__()
         self.config = config
         self.vision = vision
@@ -41,6 +42,8 @@ class VisionLanguageModel(nn.Module):
         self.attention: Attention = "sdpa"
         self.train_vision = True
         self._check_layout(config.layout)
+        if config.moe is not None:
+            upcycle(self.blocks, config.moe)
 
     @property
     def decoder(self) -> Any:
@@ -57,6 +60,11 @@ class VisionLanguageModel(nn.Module):
                 f"no list of {count} blocks in a language model of the type {self.language.config.model_type}"
             )
         return found[0]
+
+    @property
+    def sparse(self) -> dict[int, MixtureOfExperts]:
+        """Its mixtures of experts by layer, from 0; none in a dense decoder, or one that transformers has as sparse."""
+        return sparse_layers(self.blocks)
 
     @property
     def head(self) -> Head:
@@ -79,6 +87,19 @@ class VisionLanguageModel(nn.Module):
         self._check_layout(layout)
         self.projector.set_layout(layout)
         self.config = dataclasses.replace(self.config, layout=layout)
+
+    def set_moe(self, moe: MoEConfig) -> None:
+        """Make a dense language model one of experts that computes the same, or weigh their losses otherwise from now
+        on. Raises ValueError for other experts than there are, or a decoder that has none to make."""
+        before = self.config.moe
+        if before is None:
+            upcycle(self.blocks, moe)
+        elif not before.same_shape(moe):
+            raise ValueError(
+                f"the stage wants {moe.experts} experts, top-{moe.top_k}, in every layer of {moe.every}, and the model "
+                f"has {before.experts}, top-{before.top_k}, of {before.every}; upcycle a dense model, or keep them"
+            )
+        self.config = dataclasses.replace(self.config, moe=moe)
 
     def _check_layout(self, layout: PerImage) -> None:
         vision = self.vision

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Final, Literal
 
 from mmcorpus.packing.layout import PerImage
 from mmcorpus.training.config.model import require_square
+from mmcorpus.training.config.moe import MoEConfig
 from mmcorpus.training.optim import GroupConfig, OptimizerConfig, ScheduleConfig
 from mmcorpus.training.settings import Settings, require
 
@@ -252,6 +253,9 @@ class StageConfig(TrainingConfig):
     layout: PerImage | None = None
     """What an image becomes in this stage and those after it, if another than before; a number is as tokens_per_image.
     Vectors for marks that were not there before are drawn anew."""
+    moe: MoEConfig | None = None
+    """Make the dense language model that the stage begins with one of experts, which stages after it keep (upcycling).
+    Where it has experts already, other weights of their losses; null changes nothing."""
     data: PackData = dataclasses.field(default_factory=PackData)
     """Batches of packed sequences."""
     compute: PackCompute = dataclasses.field(default_factory=PackCompute)
