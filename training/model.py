@@ -22,6 +22,7 @@ from mmcorpus.training.decoder import LogitShape, check_layers, masks
 from mmcorpus.training.loss import Head, token_losses
 from mmcorpus.training.moe import MixtureOfExperts, sparse_layers, upcycle
 from mmcorpus.training.optim import GroupConfig, grouped
+from mmcorpus.training.resolution import resized, resized_configs
 from mmcorpus.training.vision import GREY, VisionEncoder, build_vision
 
 
@@ -87,6 +88,27 @@ class VisionLanguageModel(nn.Module):
         self._check_layout(layout)
         self.projector.set_layout(layout)
         self.config = dataclasses.replace(self.config, layout=layout)
+
+    def set_image_size(self, side: int) -> None:
+        """Have the encoders see squares of `side` pixels from now on, their position embeddings interpolated. Raises
+        ValueError for a size that they cannot have, or a connector whose weights depend on it."""
+        if side == self.vision.image_size:
+            return
+        vision = resized(self.vision, self.config.encoders, side)
+        encoders = resized_configs(self.config.encoders, side)
+        connector = build_connector(
+            self.config.connector, vision.width, self.language.config.hidden_size, self.config.layout, vision.patches
+        )
+        try:
+            connector.load_state_dict(self.projector.state_dict())
+        except RuntimeError as error:
+            raise ValueError(
+                f"the connector {self.config.connector.kind} has weights for {self.vision.patches} patches an image, "
+                f"and image_size {side} gives {vision.patches}; take a connector that averages or attends to them"
+            ) from error
+        self.vision, self.projector = vision, connector
+        self.config = dataclasses.replace(self.config, encoders=encoders)
+        self._check_layout(self.config.layout)
 
     def set_moe(self, moe: MoEConfig) -> None:
         """Make a dense language model one of experts that computes the same, or weigh their losses otherwise from now

@@ -96,14 +96,7 @@ def train(
         net, tokenizer = _load(resumed or init, model, reader, stage.seed)
         if "conversation" in reader.manifest.get("parameters", {}).get("sources", {}).values():
             tokenizer.chat_template = load_tokenizer(storage.join(reader.root, "tokenizer")).chat_template
-        if stage.image_layout is not None:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(stage.seed)  # of vectors for marks that were not there
-                net.set_layout(stage.image_layout)
-        if stage.moe is not None:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(stage.seed)  # of routers that were not there
-                net.set_moe(stage.moe)
+        _adapt(net, stage)
         for read in (reader, heldout):
             if read is not None and len(read):
                 check_packs(read, tokenizer, net.config.layout)
@@ -120,6 +113,20 @@ def train(
                 write_certificate(out, report)
         saved = Trainer(task, out, world, resumed).run()
         return TrainReport(checkpoint=saved, totals=task.totals)
+
+
+def _adapt(net: VisionLanguageModel, stage: StageConfig) -> None:
+    """What the stage changes of the model that it begins with; nothing of one that it has trained."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stage.seed)  # of routers and vectors for marks that were not there
+        if stage.image_size is not None:
+            net.set_image_size(stage.image_size)
+        if stage.image_layout is not None:
+            net.set_layout(stage.image_layout)
+    if stage.moe is not None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(stage.seed)
+            net.set_moe(stage.moe)
 
 
 def _check_split(stage: StageConfig, world: World) -> None:
