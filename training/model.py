@@ -123,6 +123,11 @@ class VisionLanguageModel(nn.Module):
             )
         self.config = dataclasses.replace(self.config, moe=moe)
 
+    def check_beside(self, layout: PerImage) -> None:
+        """Raise ValueError unless images of this layout may stand beside those of the model's."""
+        self._check_layout(layout)
+        self.projector.check_beside(layout)
+
     def _check_layout(self, layout: PerImage) -> None:
         vision = self.vision
         if isinstance(layout, int):

@@ -2,8 +2,9 @@
 
 import dataclasses
 import re
-from typing import ClassVar, Literal
+from typing import ClassVar, Final, Literal
 
+from mmcorpus.packing.layout import PerImage
 from mmcorpus.training.settings import Settings, require
 
 Format = Literal[
@@ -23,6 +24,9 @@ Format = Literal[
 ]
 """How a set's file is read (`readers.py`); `auto` tells by its content."""
 
+
+OTHERS: Final = "others"
+"""Demonstrations that are the other questions."""
 
 MetricName = Literal[
     "exact",
@@ -73,7 +77,11 @@ class EvaluationConfig(Settings):
     shots: int = 0
     """Questions with their answers, each with its images, that stand before the one that is asked."""
     demonstrations: str | None = None
-    """The file or folder that they are drawn from, read as the questions are; never the question's own image."""
+    """The file or folder that they are drawn from, read as the questions are; never the question's own image. `others`
+    draws them from the other questions of the set, where it has no training split."""
+    demonstration_layout: PerImage | None = None
+    """What the images of demonstrations become, if something else than the question's: fewer tokens, so that more of
+    them fit (MM1's mixed resolution); null for the model's layout. Of a checkpoint alone."""
     demonstration_seeds: tuple[int, ...] = (0,)
     """Each draws demonstrations anew for all questions; the result is the mean over them (Open-Qwen2VL: five)."""
     blank: bool = False
@@ -96,12 +104,21 @@ class EvaluationConfig(Settings):
             self.shots == 0 or self.demonstrations is not None,
             f"shots is {self.shots} without demonstrations; name the file they are drawn from (a training split)",
         )
+        require(
+            self.demonstration_layout is None or self.shots > 0,
+            "demonstration_layout is given without shots; say how many demonstrations there are",
+        )
         for name, pattern in {**{f"categories.{name}": one for name, one in self.categories.items()},
                               "only": self.only or ""}.items():  # fmt: skip
             try:
                 re.compile(pattern)
             except re.error as error:
                 raise ValueError(f"{name} is no regular expression: {error}") from None
+
+    @property
+    def left_out(self) -> frozenset[str]:
+        """Settings that no answer depends on, those of today's that an earlier evaluation did without among them."""
+        return self.SPEED | ({"demonstration_layout"} if self.demonstration_layout is None else set())
 
     @property
     def longest(self) -> int:
