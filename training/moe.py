@@ -114,7 +114,8 @@ class MixtureOfExperts(nn.Module):
         gates_NK, chosen_NK = route(logits_NE, self.top_k)
         chosen_S = chosen_NK.flatten()
         order_S = chosen_S.argsort(stable=True)
-        ends_E = torch.bincount(chosen_S, minlength=logits_NE.shape[1]).cumsum(0)
+        counts_E = torch.zeros(logits_NE.shape[1], dtype=torch.int64, device=chosen_S.device)
+        ends_E = counts_E.scatter_add(0, chosen_S, torch.ones_like(chosen_S)).cumsum(0)
         # A row a slot before the permutation: its gradient is then a permutation too, the same to the bit each time.
         slots_SD = hidden_ND.repeat_interleave(self.top_k, dim=0)[order_S]
         back_S = torch.empty_like(order_S).index_copy(0, order_S, torch.arange(len(order_S), device=order_S.device))

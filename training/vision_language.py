@@ -215,7 +215,8 @@ class PackTask(Task[PackedBatch]):
         self.step_flops = np.zeros(2)
         self.sparse = self.model.sparse
         moe = self.model.config.moe
-        self.expert_loads_YE = torch.zeros(len(self.sparse), moe.experts if moe else 0, dtype=torch.float64)
+        loads = torch.zeros(len(self.sparse), moe.experts if moe else 0, dtype=torch.float64)
+        self.expert_loads_YE = loads.to(self.world.device)
         self.peak = peak_flops(self.world.device, config.compute.precision) * self.world.size
         self.model.set_attention(isolated=config.data.isolated, implementation=config.compute.attention)
         self.called = parallelize(self.model, config.compute, self.world).train()
@@ -287,7 +288,7 @@ class PackTask(Task[PackedBatch]):
             terms["z_loss"] = z * weighted_sum(found[1], batch.weights_M)
         if moe := self.model.config.moe:
             terms |= routed.losses(batch, moe)
-            self.expert_loads_YE += routed.loads(batch, moe).cpu()
+            self.expert_loads_YE += routed.loads(batch, moe)
         return terms, batch.target_weight, counts
 
     def micro_batch(self, *, last: bool) -> contextlib.AbstractContextManager[None]:
