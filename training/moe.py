@@ -68,21 +68,31 @@ class Experts(nn.Module):
 def grouped_linear(rows_SX: torch.Tensor, weights_EYX: torch.Tensor, ends_E: torch.Tensor) -> torch.Tensor:
     """Rows times the weight of the group that each stands in, S×X → S×Y; a group's rows end before `ends_E`.
 
-    One kernel where there is one (torch's grouped_mm: rows of a multiple of 16 bytes; bf16 in compiled code), else a
-    product a group.
+    On a GPU one kernel, where torch has it (rows of a multiple of 16 bytes; bf16 in compiled code). Else a product a
+    group, which is no slower on a CPU.
     """
     kind = rows_SX.device.type
     if torch.is_autocast_enabled(kind):
         rows_SX, weights_EYX = (one.to(torch.get_autocast_dtype(kind)) for one in (rows_SX, weights_EYX))
     dtype = rows_SX.dtype
-    aligned = all(width * dtype.itemsize % _ALIGNED == 0 for width in weights_EYX.shape[1:])
     if (
-        aligned
-        and (kind != "cuda" or torch.cuda.get_device_capability(rows_SX.device) >= (8, 0))
+        kind == "cuda"
+        and torch.cuda.get_device_capability(rows_SX.device) >= (8, 0)
+        and all(width * dtype.itemsize % _ALIGNED == 0 for width in weights_EYX.shape[1:])
         and (dtype == torch.bfloat16 or not torch.compiler.is_compiling())
     ):
-        found: torch.Tensor = F.grouped_mm(rows_SX, weights_EYX.transpose(1, 2), offs=ends_E.to(torch.int32))
-        return found
+        return in_one(rows_SX, weights_EYX, ends_E)
+    return by_turns(rows_SX, weights_EYX, ends_E)
+
+
+def in_one(rows_SX: torch.Tensor, weights_EYX: torch.Tensor, ends_E: torch.Tensor) -> torch.Tensor:
+    """`grouped_linear` by one kernel."""
+    found: torch.Tensor = F.grouped_mm(rows_SX, weights_EYX.transpose(1, 2), offs=ends_E.to(torch.int32))
+    return found
+
+
+def by_turns(rows_SX: torch.Tensor, weights_EYX: torch.Tensor, ends_E: torch.Tensor) -> torch.Tensor:
+    """`grouped_linear` by a product a group."""
     edges = itertools.pairwise([0, *ends_E.tolist()])
     return torch.cat([F.linear(rows_SX[a:b], weight) for (a, b), weight in zip(edges, weights_EYX, strict=True)])
 

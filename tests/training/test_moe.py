@@ -13,13 +13,13 @@ from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeMLP, Qwen3M
 
 from mmcorpus.curation.store import storage
 from mmcorpus.packing.sequence import PackedSequence
-from mmcorpus.training import StageConfig, generate, read_metrics, train
+from mmcorpus.training import StageConfig, generate, moe, read_metrics, train
 from mmcorpus.training.certificate import check_decoder
 from mmcorpus.training.checkpoint import load_model, read_tensors
 from mmcorpus.training.config import ModelConfig, MoEConfig, model_config_from_dict
 from mmcorpus.training.launch import launch
 from mmcorpus.training.model import VisionLanguageModel, build_model
-from mmcorpus.training.moe import MixtureOfExperts, Routed, load_metrics
+from mmcorpus.training.moe import MixtureOfExperts, Routed, by_turns, in_one, load_metrics
 from mmcorpus.training.soup import soup
 from tests.training.conftest import TINY
 from tests.training.test_decoder import saved
@@ -62,9 +62,11 @@ def test_what_is_upcycled_computes_what_the_dense_decoder_does(
         first += len(own)
 
 
-@pytest.mark.parametrize("width", [48, 42], ids=["one kernel", "a product an expert"])
-def test_dispatch_is_transformers_own(width: int) -> None:
-    """Values and gradients, also where an expert gets no token."""
+@pytest.mark.parametrize("product", [by_turns, in_one])
+def test_dispatch_is_transformers_own(product: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values and gradients, also where an expert gets no token; by the GPU's kernel, which runs on a CPU too."""
+    monkeypatch.setattr(moe, "grouped_linear", product)
+    width = 48
     torch.manual_seed(0)
     config = Qwen3MoeConfig(
         hidden_size=32, intermediate_size=width, moe_intermediate_size=width, num_experts=6, num_experts_per_tok=2,
@@ -240,7 +242,7 @@ def test_bf16_routes_in_fp32(mixed: list[Any], sequence: Callable[..., PackedSeq
 
 
 @pytest.mark.parametrize(
-    ("kind", "more", "moe", "message"),
+    ("kind", "more", "experts", "message"),
     [
         ("gpt2", {"n_embd": 32, "n_layer": 2, "n_head": 4}, MOE, "GPT2MLP.* are not gated ones without biases"),
         ("llama", {"mlp_bias": True}, MOE, "LlamaMLP.* are not gated ones without biases"),
@@ -249,10 +251,10 @@ def test_bf16_routes_in_fp32(mixed: list[Any], sequence: Callable[..., PackedSeq
     ],
 )
 def test_what_cannot_be_upcycled_is_refused(
-    kind: str, more: dict[str, Any], moe: MoEConfig, message: str, tmp_path: Path
+    kind: str, more: dict[str, Any], experts: MoEConfig, message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        build_model(dataclasses.replace(saved(kind, more, tmp_path), moe=moe), 300)
+        build_model(dataclasses.replace(saved(kind, more, tmp_path), moe=experts), 300)
 
 
 @pytest.mark.parametrize(
