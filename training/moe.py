@@ -156,11 +156,8 @@ def upcycle(blocks: nn.ModuleList, config: MoEConfig) -> None:
 
 def sparse_layers(blocks: nn.ModuleList) -> dict[int, MixtureOfExperts]:
     """The mixtures of experts by the number of their block, from 0."""
-    return {
-        number: block.mlp
-        for number, block in enumerate(blocks)
-        if isinstance(getattr(block, "mlp", None), MixtureOfExperts)
-    }
+    networks = ((number, getattr(block, "mlp", None)) for number, block in enumerate(blocks))
+    return {number: network for number, network in networks if isinstance(network, MixtureOfExperts)}
 
 
 @torch.no_grad()
