@@ -100,10 +100,11 @@ class Generator:
         layouts = [own if one is None else one for one in prompt.layouts]
         for one in {id(one): one for one in layouts}.values():
             self.model.check_beside(one)
-        if layouts:
-            pixels, per_image, broken = lay_out_each(shown, layouts, vision.image_size, vision.patch)
-        else:
-            pixels, per_image, broken = lay_out_images(shown, own, vision.image_size)
+        pixels, per_image, broken = (
+            lay_out_each(shown, layouts, vision.image_size, vision.patch)
+            if layouts
+            else lay_out_images(shown, own, vision.image_size)
+        )
         if broken:
             image = prompt.images[broken[0]]
             raise ValueError(f"{image if isinstance(image, str) else 'the image'} cannot be decoded as an image")
