@@ -39,7 +39,7 @@ class Work:
         language: Any = model.language
         config = language.config
         head = language.get_output_embeddings().weight
-        blocks = _weights(model.blocks)
+        blocks = _weights(model.blocks) - sum(layer.idle for layer in model.sparse.values())
         whole, encoder = _weights(model), _weights(language)
         encoder = whole - encoder
         trained = any(weight.requires_grad for weight in language.parameters())

@@ -22,7 +22,7 @@ from mmcorpus.training.batch import Piece, collate, expand
 from mmcorpus.training.checkpoint import chat_template_of, load_model
 from mmcorpus.training.config.model import layout_name, same_layout
 from mmcorpus.training.connector.base import PROBE
-from mmcorpus.training.images import lay_out_images
+from mmcorpus.training.images import lay_out_each, lay_out_images
 from mmcorpus.training.model import VisionLanguageModel
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ class Prompt:
     are the places of the images, in order."""
     images: tuple[Picture, ...] = ()
     """Those that have no mark stand before the first user's text, a line each."""
+    layouts: tuple[PerImage | None, ...] = ()
+    """Of each image, what it becomes in place of what the model's layout says, or None; empty if that holds for all."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -116,7 +118,15 @@ class Generator:
         if marks != len(prompt.images):
             raise ValueError(f"the prompt has {marks} marks of images and {len(prompt.images)} images")
         shown = [_shown(image) for image in prompt.images]
-        pixels, per_image, broken = lay_out_images(shown, self.model.config.layout, self.model.vision.image_size)
+        own, vision = self.model.config.layout, self.model.vision
+        layouts = [own if one is None else one for one in prompt.layouts]
+        for one in {id(one): one for one in layouts}.values():
+            self.model.check_beside(one)
+        pixels, per_image, broken = (
+            lay_out_each(shown, layouts, vision.image_size, vision.patch)
+            if layouts
+            else lay_out_images(shown, own, vision.image_size)
+        )
         if broken:
             image = prompt.images[broken[0]]
             raise ValueError(f"{image if isinstance(image, str) else 'the image'} cannot be decoded as an image")

@@ -15,7 +15,7 @@ from PIL import Image
 from torch.nn import functional
 
 from mmcorpus.filters.decode import DecodeFailure, decode_rgb
-from mmcorpus.packing.layout import LayoutConfig, PerImage
+from mmcorpus.packing.layout import LayoutConfig, PerImage, SquareLayout
 from mmcorpus.packing.layout.base import Size
 from mmcorpus.packing.layout.render import render
 from mmcorpus.training.batch import Tiling, widened
@@ -61,20 +61,25 @@ class Tiled:
 
 
 def tile(
-    images: Sequence[bytes | Image.Image], layout: LayoutConfig, sizes: Sequence[Size] = (), *, blank: bool = False
+    images: Sequence[bytes | Image.Image],
+    layout: LayoutConfig | Sequence[LayoutConfig],
+    sizes: Sequence[Size] = (),
+    *,
+    blank: bool = False,
 ) -> Tiled:
-    """Images, encoded or decoded (upright RGB), as the crops of `layout`.
+    """Images, encoded or decoded (upright RGB), as the crops of `layout`, or of one for each.
 
     `sizes` are the widths and heights that their lengths were planned by; without them, which is right where no length
     depends on the size, or nothing was planned, each image says its own. `blank` makes every crop mid-grey.
     """
+    layouts, least = (layout, 1) if isinstance(layout, Sequence) else ([layout] * len(images), layout.patch)
     crops, templates, pools, paddings = list[npt.NDArray[np.uint8]](), [], [], []
     broken = []
     patches = 0
     for number, image in enumerate(images):
         pixels = np.asarray(image, dtype=np.uint8) if isinstance(image, Image.Image) else _decoded(image)
         size = sizes[number] if sizes else (1, 1) if pixels is None else (pixels.shape[1], pixels.shape[0])
-        one = layout.layout(*size)
+        one = layouts[number].layout(*size)
         if pixels is None or pixels.shape[:2] != (size[1], size[0]):
             broken.append(number)
             pixels = None
@@ -89,7 +94,7 @@ def tile(
     most = max((pool.shape[1] for pool in pools), default=1)
     pools = [widened(pool, most) for pool in pools]
     shapes = [(crop.shape[1], crop.shape[0]) for crop in crops]
-    width, height = (max((shape[axis] for shape in shapes), default=layout.patch) for axis in (0, 1))
+    width, height = (max((shape[axis] for shape in shapes), default=least) for axis in (0, 1))
     pixels_NCHW = np.zeros((len(crops), 3, height, width), dtype=np.uint8)
     for row, crop in zip(pixels_NCHW, crops, strict=True):
         row[:, : crop.shape[0], : crop.shape[1]] = crop.transpose(2, 0, 1)
@@ -116,6 +121,15 @@ def lay_out_images(
         if one is not None:
             row[:] = one
     return pixels, per_image, [number for number, one in enumerate(found) if one is None]
+
+
+def lay_out_each(
+    images: Sequence[bytes | Image.Image], layouts: Sequence[PerImage], side: int, patch: int
+) -> tuple[npt.NDArray[np.uint8], Tiling, list[int]]:
+    """As `lay_out_images`, each image by a layout of its own; `patch` is the encoder's."""
+    crops = [SquareLayout(tokens=one, side=side, patch=patch) if isinstance(one, int) else one for one in layouts]
+    tiled = tile(images, crops)
+    return tiled.pixels, tiled.tiling, tiled.broken
 
 
 def _decoded(data: bytes) -> npt.NDArray[np.uint8] | None:

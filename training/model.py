@@ -15,12 +15,14 @@ from torch import nn
 from mmcorpus.packing.layout import PerImage, SquareLayout
 from mmcorpus.training.attention import NAMES, Attention, attention_mask, register_varlen
 from mmcorpus.training.batch import PackedBatch
-from mmcorpus.training.config import ModelConfig, RandomLanguage
+from mmcorpus.training.config import ModelConfig, MoEConfig, RandomLanguage
 from mmcorpus.training.config.model import layout_name
 from mmcorpus.training.connector import build_connector
 from mmcorpus.training.decoder import LogitShape, check_layers, masks
 from mmcorpus.training.loss import Head, token_losses
+from mmcorpus.training.moe import MixtureOfExperts, sparse_layers, upcycle
 from mmcorpus.training.optim import GroupConfig, grouped
+from mmcorpus.training.resolution import resized, resized_configs
 from mmcorpus.training.vision import GREY, VisionEncoder, build_vision
 
 
@@ -28,7 +30,7 @@ class VisionLanguageModel(nn.Module):
     """Encoders, connector and causal language model over packed batches."""
 
     def __init__(self, config: ModelConfig, vision: VisionEncoder, language: Any) -> None:
-        """`language`: a causal language model of transformers."""
+        """`language`: a causal language model of transformers, dense where `config` makes it one of experts."""
         super().__init__()
         self.config = config
         self.vision = vision
@@ -41,6 +43,8 @@ class VisionLanguageModel(nn.Module):
         self.attention: Attention = "sdpa"
         self.train_vision = True
         self._check_layout(config.layout)
+        if config.moe is not None:
+            upcycle(self.blocks, config.moe)
 
     @property
     def decoder(self) -> Any:
@@ -57,6 +61,11 @@ class VisionLanguageModel(nn.Module):
                 f"no list of {count} blocks in a language model of the type {self.language.config.model_type}"
             )
         return found[0]
+
+    @property
+    def sparse(self) -> dict[int, MixtureOfExperts]:
+        """Its mixtures of experts by layer, from 0; none in a dense decoder, or one that transformers has as sparse."""
+        return sparse_layers(self.blocks)
 
     @property
     def head(self) -> Head:
@@ -79,6 +88,45 @@ class VisionLanguageModel(nn.Module):
         self._check_layout(layout)
         self.projector.set_layout(layout)
         self.config = dataclasses.replace(self.config, layout=layout)
+
+    def set_image_size(self, side: int) -> None:
+        """Have the encoders see squares of `side` pixels from now on, their position embeddings interpolated. Raises
+        ValueError for a size that they cannot have, or a connector whose weights depend on it."""
+        if side == self.vision.image_size:
+            return
+        vision = resized(self.vision, self.config.encoders, side)
+        encoders = resized_configs(self.config.encoders, side)
+        connector = build_connector(
+            self.config.connector, vision.width, self.language.config.hidden_size, self.config.layout, vision.patches
+        )
+        try:
+            connector.load_state_dict(self.projector.state_dict())
+        except RuntimeError as error:
+            raise ValueError(
+                f"the connector {self.config.connector.kind} has weights for {self.vision.patches} patches an image, "
+                f"and image_size {side} gives {vision.patches}; take a connector that averages or attends to them"
+            ) from error
+        self.vision, self.projector = vision, connector
+        self.config = dataclasses.replace(self.config, encoders=encoders)
+        self._check_layout(self.config.layout)
+
+    def set_moe(self, moe: MoEConfig) -> None:
+        """Make a dense language model one of experts that computes the same, or weigh their losses otherwise from now
+        on. Raises ValueError for other experts than there are, or a decoder that has none to make."""
+        before = self.config.moe
+        if before is None:
+            upcycle(self.blocks, moe)
+        elif not before.same_shape(moe):
+            raise ValueError(
+                f"the stage wants {moe.experts} experts, top-{moe.top_k}, in every layer of {moe.every}, and the model "
+                f"has {before.experts}, top-{before.top_k}, of {before.every}; upcycle a dense model, or keep them"
+            )
+        self.config = dataclasses.replace(self.config, moe=moe)
+
+    def check_beside(self, layout: PerImage) -> None:
+        """Raise ValueError unless images of this layout may stand beside those of the model's."""
+        self._check_layout(layout)
+        self.projector.check_beside(layout)
 
     def _check_layout(self, layout: PerImage) -> None:
         vision = self.vision

@@ -9,6 +9,7 @@ Weights are read, summed in fp32 and written tensor by tensor, so that a soup of
 of its largest tensor a few times over.
 """
 
+import dataclasses
 import functools
 import logging
 import math
@@ -22,6 +23,7 @@ import torch
 from mmcorpus.curation.engine.made_from import digest, file_digest
 from mmcorpus.curation.store import storage
 from mmcorpus.training.checkpoint import open_tensors, read_state, resolve_checkpoint
+from mmcorpus.training.config import model_config_from_dict
 from mmcorpus.training.folder import STATE, new_folder
 from mmcorpus.training.tensors import Planned, Read, Tensors, in_order, write_file
 
@@ -150,23 +152,30 @@ def _identity(path: str) -> str:
 def _open_alike(paths: Sequence[str]) -> list[Tensors]:
     """The tensors of checkpoints of one model and tokenizer; raises ValueError where they differ, by path and name."""
     opened = [open_tensors(path, "model") for path in paths]
-    states = [read_state(path) for path in paths]
+    models = [_model(read_state(path)) for path in paths]
     tokenizers = [_tokenizer(path) for path in paths]
-    for path, tensors, state, tokenizer in zip(paths[1:], opened[1:], states[1:], tokenizers[1:], strict=True):
+    for path, tensors, model, tokenizer in zip(paths[1:], opened[1:], models[1:], tokenizers[1:], strict=True):
         why = ""
         if tensors.shapes != opened[0].shapes:
             names = sorted(
                 name for name in {*tensors, *opened[0]} if tensors.shapes.get(name) != opened[0].shapes.get(name)
             )
             why = f"{names[0]} is {tensors.shapes.get(names[0])}, there {opened[0].shapes.get(names[0])}"
-        elif state["model"] != states[0]["model"]:
-            differing = [name for name in state["model"] if state["model"][name] != states[0]["model"].get(name)]
+        elif model != models[0]:
+            differing = [name for name in model if model[name] != models[0][name]]
             why = f"its model's {', '.join(differing)} differ"
         elif tokenizer != tokenizers[0]:
             why = "its tokenizer differs"
         if why:
             raise ValueError(f"{path} is no model of the same kind as {paths[0]}: {why}")
     return opened
+
+
+def _model(state: dict[str, Any]) -> dict[str, Any]:
+    """What decides what a checkpoint's weights are, and no weights of losses."""
+    config = model_config_from_dict(state["model"])
+    moe = config.moe and dataclasses.replace(config.moe, load_balance=0.0, z_loss=0.0)
+    return dataclasses.asdict(dataclasses.replace(config, moe=moe))
 
 
 def _tokenizer(path: str) -> str:

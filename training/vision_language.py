@@ -26,6 +26,7 @@ from mmcorpus.training.heldout import heldout_loss
 from mmcorpus.training.loop import NAMED, Task, Totals, Trainer
 from mmcorpus.training.loss import LossBySource, LossByTag, tag_means, weighted_sum
 from mmcorpus.training.model import VisionLanguageModel, build_model
+from mmcorpus.training.moe import Routed, load_metrics
 from mmcorpus.training.parallel import World, open_world, parallelize, synchronized
 from mmcorpus.training.speed import batch_flops, peak_flops
 from mmcorpus.training.steps import CountedOrder
@@ -96,10 +97,7 @@ def train(
         net, tokenizer = _load(resumed or init, model, reader, stage.seed)
         if "conversation" in reader.manifest.get("parameters", {}).get("sources", {}).values():
             tokenizer.chat_template = load_tokenizer(storage.join(reader.root, "tokenizer")).chat_template
-        if stage.image_layout is not None:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(stage.seed)  # of vectors for marks that were not there
-                net.set_layout(stage.image_layout)
+        _adapt(net, stage)
         for read in (reader, heldout):
             if read is not None and len(read):
                 check_packs(read, tokenizer, net.config.layout)
@@ -116,6 +114,20 @@ def train(
                 write_certificate(out, report)
         saved = Trainer(task, out, world, resumed).run()
         return TrainReport(checkpoint=saved, totals=task.totals)
+
+
+def _adapt(net: VisionLanguageModel, stage: StageConfig) -> None:
+    """What the stage changes of the model that it begins with; nothing of one that it has trained."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stage.seed)  # of routers and vectors for marks that were not there
+        if stage.image_size is not None:
+            net.set_image_size(stage.image_size)
+        if stage.image_layout is not None:
+            net.set_layout(stage.image_layout)
+    if stage.moe is not None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(stage.seed)
+            net.set_moe(stage.moe)
 
 
 def _check_split(stage: StageConfig, world: World) -> None:
@@ -202,6 +214,10 @@ class PackTask(Task[PackedBatch]):
         self.work = Work.of(self.model)
         self.costs = self.work.costs(self.reader.index)
         self.step_flops = np.zeros(2)
+        self.sparse = self.model.sparse
+        moe = self.model.config.moe
+        loads = torch.zeros(len(self.sparse), moe.experts if moe else 0, dtype=torch.float64)
+        self.expert_loads_YE = loads.to(self.world.device)
         self.peak = peak_flops(self.world.device, config.compute.precision) * self.world.size
         self.model.set_attention(isolated=config.data.isolated, implementation=config.compute.attention)
         drops = max(config.dropout.residual, config.dropout.at_targets) > 0
@@ -255,7 +271,7 @@ class PackTask(Task[PackedBatch]):
             _log.warning("left out of step %d: %s", self.totals.step + 1, reason)
         self.step_corrupt += batch.corrupt
         z = self.config.z_loss
-        with self.world.autocast(self.config.compute.precision):
+        with self.world.autocast(self.config.compute.precision), Routed.of(self.sparse) as routed:
             batch = batch.to(self.world.device)
             if self.dropout is not None:
                 self.dropout.begin(batch, self.totals.step)
@@ -275,6 +291,9 @@ class PackTask(Task[PackedBatch]):
         terms = {"loss": weighted_sum(losses_M, batch.weights_M)}
         if z:
             terms["z_loss"] = z * weighted_sum(found[1], batch.weights_M)
+        if moe := self.model.config.moe:
+            terms |= routed.losses(batch, moe)
+            self.expert_loads_YE += routed.loads(batch, moe)
         return terms, batch.target_weight, counts
 
     def micro_batch(self, *, last: bool) -> contextlib.AbstractContextManager[None]:
@@ -294,6 +313,7 @@ class PackTask(Task[PackedBatch]):
         self.step_losses.clear()
         self.step_corrupt.clear()
         self.step_flops[:] = 0.0
+        self.expert_loads_YE.zero_()
 
     def suspects(self) -> list[str]:
         found: dict[str, None] = {}
@@ -303,10 +323,13 @@ class PackTask(Task[PackedBatch]):
         return list(found)
 
     def sums(self) -> list[float]:
-        return [*self.by_source.values(), float(bool(self.by_tag)), *self.step_flops.tolist()]
+        loads = self.expert_loads_YE.flatten().tolist()
+        return [*loads, *self.by_source.values(), float(bool(self.by_tag)), *self.step_flops.tolist()]
 
     def metrics(self, sums: Sequence[float], seconds: float) -> dict[str, Any]:
-        *sums, tagged, useful, padded = sums
+        experts = self.expert_loads_YE.numel()
+        loads_YE = torch.tensor(sums[:experts], dtype=torch.float64).view(self.expert_loads_YE.shape)
+        *sums, tagged, useful, padded = sums[experts:]
         by_tag = tag_means(self.world.sums_by_name(self.by_tag.values())) if tagged else {}
         totals = {name: getattr(self.totals, name) for name in ("positions", "images", "broken_images")}
         if self.totals.corrupt_sequences:
@@ -320,6 +343,7 @@ class PackTask(Task[PackedBatch]):
             **shares,
             **_named("loss_by_source", by_source),
             **_named("loss_by_tag", by_tag),
+            **load_metrics(self.sparse, loads_YE),
         }
 
     def evaluate(self) -> dict[str, Any]:

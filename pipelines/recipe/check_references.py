@@ -24,6 +24,7 @@ from mmcorpus.pipelines.recipe.populations import (
 from mmcorpus.pipelines.recipe.problems import Finding, Path, Problem, suggestion
 from mmcorpus.pipelines.recipe.schema import DFN, NAME, ON, WEB, Recipe
 from mmcorpus.pipelines.recipe.yaml_source import YamlSource
+from mmcorpus.training.evaluation.config import OTHERS
 
 
 def problems(recipe: Recipe, source: YamlSource) -> list[Problem]:
@@ -236,7 +237,7 @@ def _evaluations(recipe: Recipe) -> Iterable[Finding]:
             told = suggestion(entry.stage, recipe.stages, listed="stages")
             yield (*path, "stage"), f"unknown stage {entry.stage!r}; {told}"
         for key in ("data", "demonstrations", "annotations", "images"):
-            if (place := getattr(entry, key)) is not None:
+            if (place := getattr(entry, key)) is not None and (key, place) != ("demonstrations", OTHERS):
                 yield from nothing_at((*path, key), place)
         if entry.source is None:
             continue

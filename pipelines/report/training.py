@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow.compute as pc
@@ -12,6 +12,9 @@ from mmcorpus.curation.store import storage
 from mmcorpus.packing.manifest import read_manifest
 from mmcorpus.pipelines.report import svg
 from mmcorpus.training.metrics import read_metrics
+
+_EXPERTS: Final = 8
+"""Experts of a layer whose loads the report tells, the busiest."""
 
 
 def packs(run: str, stages: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
@@ -108,6 +111,7 @@ def training(run: str, order: Sequence[str] = ()) -> dict[str, Any] | None:
             told = [(line["step"], line[key]) for line in found if key in line]
             curves = (curve(name, [{"step": step, name: one.get(name)} for step, one in told], name) for name in names)
             charts += curve_chart(f"{stage}: training loss by {what}", "nats per target token", curves)
+        charts += _evenness(stage, found)
     stages = []
     for stage, found in metrics.items():
         steps = [line for line in found if "loss" in line]
@@ -125,7 +129,42 @@ def training(run: str, order: Sequence[str] = ()) -> dict[str, Any] | None:
                 "wait": sum(waits) / len(waits) if waits else None,
             }
         )
-    return {"charts": charts, "stages": stages, "lead": _lead({stage["name"]: stage["heldout"] for stage in stages})}
+    return {
+        "charts": charts,
+        "stages": stages,
+        "experts": [row for stage, found in metrics.items() for row in _experts(stage, found)],
+        "lead": _lead({stage["name"]: stage["heldout"] for stage in stages}),
+    }
+
+
+def _evenness(stage: str, lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """How evenly tokens were spread over the experts of a stage that has some: the layers' mean, and the worst."""
+    told = [
+        {"step": line["step"], "mean": sum(evenness) / len(evenness), "worst": min(evenness)}
+        for line in lines
+        for evenness in [list(line.get("expert_entropy", {}).values())]
+        if evenness
+    ]
+    curves = [curve("mean of its layers", told, "mean"), curve("least even layer", told, "worst")]
+    text = "entropy of the experts' shares of tokens: 1 if each has the same, 0 if one has all"
+    return curve_chart(f"{stage}: evenness of the experts' load", text, curves)
+
+
+def _experts(stage: str, lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """By layer, the load of its experts in the last step."""
+    last: dict[str, Any] = next((line for line in reversed(lines) if "expert_load" in line), {"expert_load": {}})
+    return [
+        {
+            "stage": stage,
+            "step": last["step"],
+            "layer": layer,
+            "evenness": last["expert_entropy"][layer],
+            "shares": " ".join(f"{share:.1%}" for share in sorted(shares, reverse=True)[:_EXPERTS]),
+            "more": max(0, len(shares) - _EXPERTS),
+            "least": min(shares),
+        }
+        for layer, shares in last["expert_load"].items()
+    ]
 
 
 def _heldout(lines: Sequence[dict[str, Any]]) -> float | None:

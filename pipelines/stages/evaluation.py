@@ -9,7 +9,7 @@ from mmcorpus.curation.engine.stage import Result, Stage
 from mmcorpus.curation.store import storage
 from mmcorpus.pipelines.recipe.schema import EvaluateEntry
 from mmcorpus.pipelines.stages.context import HELDOUT, RunContext
-from mmcorpus.training.evaluation.config import EvaluationConfig
+from mmcorpus.training.evaluation.config import OTHERS, EvaluationConfig
 
 FOLDER: Final = "evaluation"
 """In the run's folder: a folder an evaluation, with its answers and `results.json`."""
@@ -61,6 +61,8 @@ def _evaluate(run: RunContext, name: str, entry: EvaluateEntry, device: str | No
 
 
 def _identity(path: str) -> Any:
-    """A file's content; of a folder the names and sizes in it."""
+    """A file's content; of a folder the names and sizes in it; where there is none, of demonstrations, its name."""
+    if path == OTHERS:
+        return path
     listed = storage.list_files(path) if storage.list_names(path) else {}
     return {name: stat.size for name, stat in listed.items()} or file_digest(path)

@@ -1,5 +1,6 @@
 """Generation from checkpoints: the cache is exact, prompts are those of training."""
 
+import dataclasses
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -11,15 +12,17 @@ from PIL import Image
 
 from mmcorpus.packing.chat import CHATML
 from mmcorpus.packing.conversations import encode_conversation
+from mmcorpus.packing.layout import read_layout
 from mmcorpus.packing.tokens import encode_pair
 from mmcorpus.training import Generator, SFTConfig, StageConfig, generate, train
 from mmcorpus.training.batch import collate, expand
-from mmcorpus.training.config import ModelConfig
+from mmcorpus.training.config import ConnectorConfig, ModelConfig
 from mmcorpus.training.evaluation.answering import Checkpoint, Unanswered, grey
 from mmcorpus.training.evaluation.asking import Asked
 from mmcorpus.training.generation import Prompt
 from mmcorpus.training.images import square
-from tests.training.conftest import configured, noise
+from mmcorpus.training.model import build_model
+from tests.training.conftest import TINY, configured, noise, png
 
 Stages = Callable[..., StageConfig]
 
@@ -161,3 +164,53 @@ def test_a_checkpoint_answers_evaluations_and_a_bad_question_costs_itself(learnt
     assert "cannot be decoded" in lost[0]
     assert "missing.png" in lost[1]
     assert "positions and an answer are more than" in lost[2]
+
+
+@pytest.mark.parametrize(
+    ("layout", "low"),
+    [
+        (16, 4),
+        ({"kind": "mm1", "side": 16, "patch": 4, "tokens": 4}, {"kind": "square", "side": 16, "patch": 4, "tokens": 4}),
+        (
+            {"kind": "mm1", "side": 16, "patch": 4, "tokens": 4},
+            {"kind": "mm1", "side": 24, "grid": 1, "patch": 4, "tokens": 1},
+        ),
+    ],
+)
+@torch.no_grad()
+def test_images_of_one_prompt_may_have_layouts_of_their_own(layout: Any, low: Any, tokenizer: Any) -> None:
+    """Each has the tokens that it has alone, whatever is beside it."""
+    given = [one if isinstance(one, int) else read_layout(one) for one in (layout, low)]
+    net = build_model(dataclasses.replace(TINY, layout=given[0]), len(tokenizer)).eval()
+    own = Generator(model=net, tokenizer=tokenizer, chat_template=None)
+    images = tuple(png((40 * n, 200, 9 * n)) for n in range(3))
+    several = Prompt(turns=(("user", "<image><image><image>what"),), images=images, layouts=(given[1], None, given[1]))
+    found = net.image_tokens(collate([own.prepare(several)], multiple=1))
+    parts = []
+    for image, one in zip(images, several.layouts, strict=True):
+        net.set_layout(given[0] if one is None else one)
+        alone = own.prepare(Prompt(turns=(("user", "<image>"),), images=(image,)))
+        parts.append(net.image_tokens(collate([alone], multiple=1)))
+        net.set_layout(given[0])
+    torch.testing.assert_close(found, torch.cat(parts), rtol=1e-5, atol=1e-5)
+    assert len(own.answer([several], max_new_tokens=2)) == 1
+
+
+@pytest.mark.parametrize(
+    ("connector", "low", "message"),
+    [
+        ("shuffle_mlp", 4, "was not made for images of 4 tokens beside those of 16 tokens"),
+        ("c_abstractor", 4, "was not made for images of 4 tokens beside those of 16 tokens"),
+        ("average_mlp", {"kind": "molmo", "crop": 16, "patch": 4, "margins": [1, 1]}, "was not made for images of the"),
+        ("average_mlp", {"kind": "square", "patch": 8, "side": 16, "tokens": 4}, "has patches of 8 pixels"),
+    ],
+)
+def test_a_layout_that_cannot_stand_beside_the_models_is_refused(
+    connector: Any, low: Any, message: str, tokenizer: Any
+) -> None:
+    kind = ConnectorConfig(kind=connector, **({"depth": 1} if connector == "c_abstractor" else {}))
+    net = build_model(dataclasses.replace(TINY, layout=16, connector=kind), len(tokenizer)).eval()
+    layout = low if isinstance(low, int) else read_layout(low)
+    prompt = Prompt(turns=(("user", "x"),), images=(png((1, 2, 3)),), layouts=(layout,))
+    with pytest.raises(ValueError, match=message):
+        Generator(model=net, tokenizer=tokenizer, chat_template=None).prepare(prompt)

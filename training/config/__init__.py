@@ -8,6 +8,7 @@ from mmcorpus.training.config.model import (
     RandomVision,
     model_config_from_dict,
 )
+from mmcorpus.training.config.moe import MoEConfig
 from mmcorpus.training.config.stage import (
     BatchUnit,
     CheckpointConfig,
@@ -36,6 +37,7 @@ __all__ = [
     "FreezeConfig",
     "HeldoutConfig",
     "LogConfig",
+    "MoEConfig",
     "ModelConfig",
     "PackCompute",
     "PackData",

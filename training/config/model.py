@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 
 from mmcorpus.packing.layout import PerImage, SquareLayout, read_layout
 from mmcorpus.packing.layout.base import LayoutBase
+from mmcorpus.training.config.moe import MoEConfig
 from mmcorpus.training.settings import Settings, require
 
 
@@ -163,6 +164,7 @@ class _Written(Settings):
     connector: ConnectorConfig | None = None
     language: str | RandomLanguage | None = None
     layout: PerImage | None = None
+    moe: MoEConfig | None = None
     vision: str | RandomVision | None = None
     vision_layer: int | None = None
     tokens_per_image: int | None = None
@@ -190,6 +192,8 @@ class ModelConfig(Settings):
     layout: PerImage = 144
     """What an image becomes (docs/layouts.md); a number n is a square of the encoder's size with n tokens. Must be the
     packs'. Where no weights depend on it, a stage may take another."""
+    moe: MoEConfig | None = None
+    """Make a dense language model one of experts before the first step (upcycling); a stage may do it later."""
 
     def __init__(
         self,
@@ -198,6 +202,7 @@ class ModelConfig(Settings):
         connector: ConnectorConfig | None = None,
         language: str | RandomLanguage | None = None,
         layout: PerImage | None = None,
+        moe: MoEConfig | None = None,
         vision: str | RandomVision | None = None,
         vision_layer: int | None = None,
         tokens_per_image: int | None = None,
@@ -224,6 +229,7 @@ class ModelConfig(Settings):
             "connector": connector,
             "language": language or RandomLanguage(),
             "layout": layout,
+            "moe": moe,
         }
         for name, part in parts.items():
             object.__setattr__(self, name, part)
@@ -266,7 +272,8 @@ class ModelConfig(Settings):
 def model_config_from_dict(data: Mapping[str, Any]) -> ModelConfig:
     """The ModelConfig that `dataclasses.asdict` wrote, as a checkpoint keeps it; those of before as well."""
     given = dict(data)
-    for name, kind in (("vision", RandomVision), ("language", RandomLanguage), ("connector", ConnectorConfig)):
+    parts = {"vision": RandomVision, "language": RandomLanguage, "connector": ConnectorConfig, "moe": MoEConfig}
+    for name, kind in parts.items():
         if isinstance(given.get(name), Mapping):
             given[name] = kind(**given[name])
     if "encoders" in given:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Final, Literal
 
 from mmcorpus.packing.layout import PerImage
 from mmcorpus.training.config.model import require_square
+from mmcorpus.training.config.moe import MoEConfig
 from mmcorpus.training.optim import GroupConfig, OptimizerConfig, ScheduleConfig
 from mmcorpus.training.settings import Settings, require
 
@@ -273,6 +274,12 @@ class StageConfig(TrainingConfig):
     layout: PerImage | None = None
     """What an image becomes in this stage and those after it, if another than before; a number is as tokens_per_image.
     Vectors for marks that were not there before are drawn anew."""
+    image_size: int | None = None
+    """Pixels a side of the square that the encoder sees in this stage and those after it, if others than before (MM1:
+    336 in pretraining, up to 672 in SFT). Its position embeddings are interpolated once, before the first step."""
+    moe: MoEConfig | None = None
+    """Make the dense language model that the stage begins with one of experts, which stages after it keep (upcycling).
+    Where it has experts already, other weights of their losses; null changes nothing."""
     data: PackData = dataclasses.field(default_factory=PackData)
     """Batches of packed sequences."""
     compute: PackCompute = dataclasses.field(default_factory=PackCompute)
@@ -297,7 +304,8 @@ class StageConfig(TrainingConfig):
         if self.tokens_per_image is not None:
             require_square("tokens_per_image", self.tokens_per_image)
             require(self.layout is None, "tokens_per_image and layout are both given; give one of them")
-
+        if self.image_size is not None:
+            self._require_positive("image_size")
         require(
             not self.train or self.freeze == FreezeConfig(),
             "train and freeze are both given; leave out freeze: what no group of train matches is frozen",

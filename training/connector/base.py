@@ -5,7 +5,7 @@ T tokens, K patches a token, D the language model's width.
 """
 
 import abc
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import nn
@@ -46,6 +46,19 @@ class Connector(nn.Module, abc.ABC):
         elif self.padded is None:
             self.padded = nn.Parameter(torch.zeros(2, vision_width))
 
+    def check_beside(self, layout: PerImage) -> None:
+        """Raise ValueError unless an image may have this layout beside images of the connector's own."""
+        has_marks = not isinstance(layout, int) and any(k != Token.IMAGE for k, _ in layout.layout(*PROBE).tokens)
+        if (has_marks and self.marks is None) or self._needs(layout) != self._needs(self.layout):
+            raise ValueError(
+                f"the model's connector was not made for images of {_name(layout)} beside those of "
+                f"{_name(self.layout)}: give a layout of the same marks and crops, and of as many patches a token"
+            )
+
+    def _needs(self, layout: PerImage) -> Any:
+        """What must be the same in all layouts of a batch."""
+        return None
+
     def mark(self, kinds: torch.Tensor) -> torch.Tensor:
         """The vectors of Tokens other than IMAGE: [n] → [n]×D."""
         if self.marks is None:
@@ -64,6 +77,10 @@ class Connector(nn.Module, abc.ABC):
     @abc.abstractmethod
     def sample(self, features_NPE: torch.Tensor) -> torch.Tensor:
         """Some tokens of these images, in which every weight but the marks' has a hand."""
+
+
+def _name(layout: PerImage) -> str:
+    return f"{layout} tokens" if isinstance(layout, int) else f"the layout {layout.as_dict()}"
 
 
 def require_heads(width: int, heads: int) -> int:

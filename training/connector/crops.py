@@ -29,18 +29,22 @@ class CropConnector(Connector):
         """As `Connector.set_layout`; raises ValueError for layouts whose tokens are of several crops or of parts of
         them, or whose crops are no squares."""
         super().set_layout(layout)
+        self.patches, self.tokens = self._needs(layout)
+
+    def _needs(self, layout: PerImage) -> tuple[int, int]:
+        """Patches and tokens of a crop."""
         if isinstance(layout, int):
-            self.patches, self.tokens = self._square_patches, layout
-        else:
-            probe = layout.layout(*PROBE)
-            self.patches, self.tokens = len(probe.padding) // len(probe.crops), len(probe.pool) // len(probe.crops)
-            crops = np.repeat(np.arange(len(probe.crops)), self.tokens)
-            own = len(crops) == len(probe.pool) and (probe.pool.max(1) // self.patches == crops).all()
-            if not own or len({crop.size for crop in probe.crops}) > 1 or math.isqrt(self.patches) ** 2 != self.patches:
-                raise ValueError(
-                    f"this connector makes tokens of a crop as a whole, and the layout {layout.kind!r} makes them of "
-                    "parts of crops: take one that pools a token's patches, such as average_mlp or attention_mlp"
-                )
+            return self._square_patches, layout
+        probe = layout.layout(*PROBE)
+        patches, tokens = len(probe.padding) // len(probe.crops), len(probe.pool) // len(probe.crops)
+        crops = np.repeat(np.arange(len(probe.crops)), tokens)
+        own = len(crops) == len(probe.pool) and (probe.pool.max(1) // patches == crops).all()
+        if not own or len({crop.size for crop in probe.crops}) > 1 or math.isqrt(patches) ** 2 != patches:
+            raise ValueError(
+                f"this connector makes tokens of a crop as a whole, and the layout {layout.kind!r} makes them of "
+                "parts of crops: take one that pools a token's patches, such as average_mlp or attention_mlp"
+            )
+        return patches, tokens
 
     def forward(
         self, features: torch.Tensor, pool_TK: torch.Tensor | None = None, padding_Q: torch.Tensor | None = None

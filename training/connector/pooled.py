@@ -132,6 +132,9 @@ class ShuffleProjector(TokenConnector):
             )
         return (grid // side) ** 2
 
+    def _needs(self, layout: PerImage) -> Any:
+        return self._joined(layout)
+
     def set_layout(self, layout: PerImage) -> None:
         joined = self._joined(layout)
         weights: Any = getattr(self, "norm", None)

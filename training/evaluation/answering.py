@@ -88,7 +88,7 @@ class Checkpoint:
         found: list[Any] = []
         for one in asked:
             try:
-                piece = self._generator.prepare(Prompt(turns=one.turns, images=one.images))
+                piece = self._generator.prepare(Prompt(turns=one.turns, images=one.images, layouts=one.layouts))
                 if room is not None and len(piece.input_ids) + longest > room:
                     raise ValueError(f"{len(piece.input_ids)} positions and an answer are more than its {room}")
                 found.append(piece)
@@ -114,6 +114,10 @@ class Server:
 
     def answer(self, asked: Sequence[Asked], longest: int, batch_size: int) -> list[str | Unanswered]:
         """Over HTTP, so many at once as the client's concurrency. Raises Unavailable if the server is of no use."""
+        if any(one.layouts for one in asked):
+            raise ValueError(
+                "demonstration_layout is for checkpoints: a server lays images out as it does; leave it out"
+            )
         return run(self._all(asked, longest))
 
     async def _all(self, asked: Sequence[Asked], longest: int) -> list[str | Unanswered]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from mmcorpus.packing.chat import ANSWERS
+from mmcorpus.packing.layout import PerImage
 from mmcorpus.packing.turns import IMAGE_MARK
 from mmcorpus.training.evaluation.config import EvaluationConfig
 from mmcorpus.training.evaluation.question import Picture, Question
@@ -23,6 +24,8 @@ class Asked:
 
     turns: tuple[tuple[str, str], ...]
     images: tuple[Picture, ...]
+    layouts: tuple[PerImage | None, ...] = ()
+    """Of each image, what it becomes if something else than the model's layout says; empty if none does."""
 
 
 def ask(
@@ -38,7 +41,10 @@ def ask(
     for one in shown:
         turns += [("user", _text(one, config)), (ANSWERS, _answer(one, config))]
     turns.append(("user", _text(question, config)))
-    return Asked(turns=tuple(turns), images=tuple(image for one in (*shown, question) for image in one.images))
+    images = tuple(image for one in (*shown, question) for image in one.images)
+    low, own = config.demonstration_layout, len(question.images)
+    layouts = () if low is None else (low,) * (len(images) - own) + (None,) * own
+    return Asked(turns=tuple(turns), images=images, layouts=layouts)
 
 
 def draw(question: Question, demonstrations: Sequence[Question], shots: int, seed: int) -> list[Question]:
@@ -71,6 +77,8 @@ def _text(question: Question, config: EvaluationConfig) -> str:
 
 
 def _answer(question: Question, config: EvaluationConfig) -> str:
-    """What a demonstration answers: of several humans the most frequent."""
+    """What a demonstration answers: of several humans the most frequent; with a chain of thought its thoughts first."""
     answer = max(question.answers, key=question.answers.count)
-    return f"Answer: {answer}" if config.chain_of_thought else answer
+    if not config.chain_of_thought:
+        return answer
+    return "\n".join(part for part in (question.thoughts, f"Answer: {answer}") if part)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from typing import ClassVar, Literal
+from typing import ClassVar, Final, Literal
 
 from mmcorpus.packing.layout import PerImage
 from mmcorpus.packing.render import RenderConfig
@@ -25,6 +25,9 @@ Format = Literal[
 ]
 """How a set's file is read (`readers.py`); `auto` tells by its content."""
 
+
+OTHERS: Final = "others"
+"""Demonstrations that are the other questions."""
 
 MetricName = Literal[
     "exact",
@@ -75,7 +78,11 @@ class EvaluationConfig(Settings):
     shots: int = 0
     """Questions with their answers, each with its images, that stand before the one that is asked."""
     demonstrations: str | None = None
-    """The file or folder that they are drawn from, read as the questions are; never the question's own image."""
+    """The file or folder that they are drawn from, read as the questions are; never the question's own image. `others`
+    draws them from the other questions of the set, where it has no training split."""
+    demonstration_layout: PerImage | None = None
+    """What the images of demonstrations become, if something else than the question's: fewer tokens, so that more of
+    them fit (MM1's mixed resolution); null for the model's layout. Of a checkpoint alone."""
     demonstration_seeds: tuple[int, ...] = (0,)
     """Each draws demonstrations anew for all questions; the result is the mean over them (Open-Qwen2VL: five)."""
     render: RenderConfig = dataclasses.field(default_factory=RenderConfig)
@@ -103,6 +110,10 @@ class EvaluationConfig(Settings):
             self.shots == 0 or self.demonstrations is not None,
             f"shots is {self.shots} without demonstrations; name the file they are drawn from (a training split)",
         )
+        require(
+            self.demonstration_layout is None or self.shots > 0,
+            "demonstration_layout is given without shots; say how many demonstrations there are",
+        )
         for name, pattern in {**{f"categories.{name}": one for name, one in self.categories.items()},
                               "only": self.only or ""}.items():  # fmt: skip
             try:
@@ -113,7 +124,7 @@ class EvaluationConfig(Settings):
     @property
     def unsaid(self) -> frozenset[str]:
         """Settings that records of answers leave out: those of speed, and later ones where they say nothing."""
-        later = {"layout": None, "render": RenderConfig()}
+        later = {"layout": None, "render": RenderConfig(), "demonstration_layout": None}
         return self.SPEED | {name for name, value in later.items() if getattr(self, name) == value}
 
     @property

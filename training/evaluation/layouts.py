@@ -23,8 +23,8 @@ _ID: Final = ("id", "question_id", "questionId", "index", "pid", "qid")
 
 
 def jsonl(row: Entry) -> Question:
-    """Ours: id, images, prompt, answers, metric, choices, category, cluster; the first four and metric are needed."""
-    known = {"id", "images", "prompt", "answers", "metric", "choices", "category", "cluster"}
+    """Ours: the fields of Question; id, images, prompt, answers and metric are needed."""
+    known = {field.name for field in dataclasses.fields(Question)}
     unknown = sorted(set(row) - known)
     if unknown:
         raise ValueError(f"unknown key {unknown[0]!r}; there are {', '.join(sorted(known))}")
@@ -34,7 +34,7 @@ def jsonl(row: Entry) -> Question:
     return Question(
         id=str(row["id"]), images=texts(row["images"]), prompt=text(row["prompt"]), answers=answers,
         metric=text(row["metric"]), choices=choices, category=text(row.get("category", "")),
-        cluster=text(row.get("cluster", "")),
+        cluster=text(row.get("cluster", "")), thoughts=text(row.get("thoughts", "")),
     )  # fmt: skip
 
 
@@ -82,14 +82,15 @@ def seed(row: Entry) -> Question:
 
 
 def scienceqa(row: Entry) -> Question:
-    """ScienceQA's problems.json: question, choices, answer (a number from 0), hint, image, split."""
+    """ScienceQA's problems.json: question, choices, answer (a number from 0), hint, image, split, solution."""
     choices = texts(row["choices"])
     image = row.get("image")
     hint = text(row.get("hint") or "")
     prompt = "\n".join(part for part in (hint, text(row["question"])) if part)
     images = (f"{row['split']}/{row['id']}/{image}",) if image else ()
     question = _make(row, images, prompt, (LETTERS[int(row["answer"])],), "choice", choices)
-    return dataclasses.replace(question, category=text(row.get("subject") or ""))
+    thoughts = text(row.get("solution") or "")
+    return dataclasses.replace(question, category=text(row.get("subject") or ""), thoughts=thoughts)
 
 
 def mmbench(row: Entry) -> Question:

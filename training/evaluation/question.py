@@ -35,6 +35,9 @@ class Question:
     cluster: str = ""
     """Questions of one image (or page) share it: they are not independent, and intervals know it. Empty: alone."""
 
+    thoughts: str = ""
+    """What leads to the answer: said before it where it is a demonstration of a chain of thought."""
+
     def __post_init__(self) -> None:
         require(bool(self.answers), "it has no answers")
         require(len(self.choices) <= len(LETTERS), f"it has {len(self.choices)} choices; {len(LETTERS)} can be named")

@@ -18,7 +18,7 @@ from mmcorpus.curation.engine.output import Output
 from mmcorpus.curation.store import storage
 from mmcorpus.training.evaluation.answering import Model, Unanswered, grey
 from mmcorpus.training.evaluation.asking import ask
-from mmcorpus.training.evaluation.config import EvaluationConfig
+from mmcorpus.training.evaluation.config import OTHERS, EvaluationConfig
 from mmcorpus.training.evaluation.question import Question
 from mmcorpus.training.evaluation.readers import read_questions
 from mmcorpus.training.evaluation.results import BLANK, EvaluationReport, summarise
@@ -39,7 +39,9 @@ def evaluate(
     """
     questions = read_questions(data, config, selection=selection)
     shown: list[Question] = []
-    if config.shots:
+    if config.shots and config.demonstrations == OTHERS:
+        shown = questions
+    elif config.shots:
         assert config.demonstrations is not None
         alone = dataclasses.replace(config, limit=None, metric=None, categories={}, only=None)
         shown = read_questions(config.demonstrations, alone)
@@ -74,7 +76,8 @@ def _committed(out: str) -> set[str]:
 def _told(question: Question) -> Any:
     """A question as what decides its answer: images in the row by their bytes, others by their place."""
     images = [image if isinstance(image, str) else digest(image.hex()) for image in question.images]
-    return {**dataclasses.asdict(question), "images": images}
+    told = {**dataclasses.asdict(question), "images": images}
+    return told if question.thoughts else {name: value for name, value in told.items() if name != "thoughts"}
 
 
 def _answer_shard(

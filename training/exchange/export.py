@@ -15,6 +15,7 @@ from mmcorpus.packing.conversations import chat_template
 from mmcorpus.packing.tokens import special_ids
 from mmcorpus.training.config.model import layout_name
 from mmcorpus.training.exchange.checkpoint import EMBEDDINGS, HEAD_BIAS, LANGUAGE, LM_HEAD, PROJECTOR, Parts, read_parts
+from mmcorpus.training.exchange.moe import as_native
 from mmcorpus.training.exchange.own import ARCHITECTURE, classes
 from mmcorpus.training.folder import new_folder
 from mmcorpus.training.tensors import DTYPES, Dtype, Planned, Read, write_file
@@ -60,7 +61,7 @@ def export_model(checkpoint: str, out: str, *, dtype: Dtype = "fp32") -> Exporte
     """
     if storage.list_names(out):
         raise ValueError(f"{out} is not empty; give another folder, or remove it")
-    parts = read_parts(checkpoint)
+    parts = as_native(read_parts(checkpoint))
     template = exported_template(parts.chat_template)
     eos = special_ids(parts.tokenizer)
     ends = [eos.eos]

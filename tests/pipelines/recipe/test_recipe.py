@@ -12,11 +12,12 @@ import yaml
 
 from mmcorpus.curation.download.published import LAYOUTS
 from mmcorpus.curation.engine.stage import Stage
-from mmcorpus.packing.layout import MolmoLayout
+from mmcorpus.packing.layout import MM1Layout, MolmoLayout
 from mmcorpus.pipelines.recipe.load import load_recipe
 from mmcorpus.pipelines.recipe.problems import RecipeError
 from mmcorpus.pipelines.stages.order import build_stages
-from mmcorpus.training.config import DropoutConfig, ModelConfig
+from mmcorpus.training.config import DropoutConfig, ModelConfig, MoEConfig
+from mmcorpus.training.optim import mm1_learning_rate
 
 ROOT = Path(__file__).parent.parent.parent.parent
 DEMO = ROOT / "pipelines" / "recipes" / "demo.yaml"
@@ -152,6 +153,41 @@ def complaints_of(name: str) -> str:
     with pytest.raises(RecipeError) as caught:
         load_recipe(name)
     return str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["mm1", "mm1_small"])
+def test_mm1s_recipes_are_valid_where_what_they_name_is_there(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """45/45/10 with at most 16 images, the learning rate of its law, SFT by sub-images at the encoder's new size."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("crawl", "text", "sft", "lists/captions", "lists/vecap"):
+        Path(folder).mkdir(parents=True)
+    rows = pa.table({"url": ["http://a.example/b.jpg"], "caption": ["a dog"], "text": ["One. Two."]})
+    for path in ("lists/captions/0.parquet", "lists/vecap/0.parquet", "text/0.parquet"):
+        pq.write_table(rows, path)
+    Path("crawl/0.warc.gz").write_bytes(b"")
+    Path("sft/mixture.json").write_text('[{"image": "a.jpg", "conversations": []}]')
+    asked = yaml.safe_load((ROOT / "pipelines" / "recipes" / f"{name}.yaml").read_text())["evaluate"].values()
+    for place in (entry.get(key) for entry in asked for key in ("data", "annotations", "images", "demonstrations")):
+        if place and place != "others":
+            Path(place).mkdir(parents=True, exist_ok=True)
+    recipe = load_recipe(name)
+    mix = recipe.file.pack["pretrain"].mix
+    assert mix["pages"] == 45
+    assert sum(share for source, share in mix.items() if source in ("captions", "synthetic")) == pytest.approx(45)
+    assert mix["texts"] == 10
+    assert recipe.file.pack["pretrain"].max_images == 16
+    pretrain, sft = recipe.stages["pretrain"].config, recipe.stages["sft"].config
+    assert isinstance(sft.layout, MM1Layout)
+    assert (sft.image_size, sft.layout.constant) == (sft.layout.side, 5 * sft.layout.tokens)
+    assert pretrain.optimizer.weight_decay == 0.1
+    if name == "mm1":
+        assert pretrain.optimizer.learning_rate == pytest.approx(mm1_learning_rate(2_770_000_000), rel=0.01)
+        assert pretrain.data.batch == ("sequences", 512)
+        assert (pretrain.schedule.steps, sft.image_size) == (200_000, 672)
+    else:
+        assert recipe.stages["experts"].config.moe == MoEConfig(experts=4)
 
 
 def test_sections_reach_the_stages_configs(tmp_path: Path) -> None:

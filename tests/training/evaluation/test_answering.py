@@ -62,6 +62,22 @@ def test_after_a_chain_of_thought_the_answer_alone_is_judged() -> None:
     assert config.longest == 512
 
 
+def test_demonstrations_think_first_and_may_be_of_lower_resolution() -> None:
+    """MM1's few-shot prompts: a chain of thought in each demonstration that has one, few tokens for its image."""
+    config = EvaluationConfig(shots=2, demonstrations="x", chain_of_thought=True, demonstration_layout=9)
+    pool = [question(2, thoughts="Two hands,\nfour fingers."), question(6)]
+    asked = ask(question(1, images=2), config, pool, seed=0)
+    said = {text for role, text in asked.turns if role == "assistant"}
+    assert said == {"Two hands,\nfour fingers.\nAnswer: b", "Answer: b"}
+    assert asked.layouts == (9, 9, None, None)
+    assert len(asked.images) == 4
+    plain = ask(question(1), EvaluationConfig(shots=1, demonstrations="x"), pool[:1], seed=0)
+    assert plain.turns[1][1] == "b"
+    assert plain.layouts == ()
+    with pytest.raises(ValueError, match="demonstration_layout is given without shots"):
+        EvaluationConfig(demonstration_layout=9)
+
+
 class Fake(BaseHTTPRequestHandler):
     """An OpenAI-compatible server that says what it was asked; `bad` is refused, `busy` is not answered."""
 

@@ -107,6 +107,22 @@ def test_five_seeds_of_demonstrations_are_averaged(questions: str, tmp_path: Pat
     assert whole.found.low <= whole.found.value <= whole.found.high
 
 
+def test_demonstrations_may_be_the_other_questions(questions: str, tmp_path: Path) -> None:
+    """Where there is no training split: never the question itself, nor another of its image."""
+    asked = list[Asked]()
+
+    class Listener(Oracle):
+        def answer(self, prompts: Sequence[Asked], longest: int, batch_size: int) -> list[str | Unanswered]:
+            asked.extend(prompts)
+            return super().answer(prompts, longest, batch_size)
+
+    evaluate(EvaluationConfig(shots=2, demonstrations="others"), Listener(), questions, str(tmp_path / "out"))
+    assert len(asked) == 20
+    for one in asked:
+        assert len(one.turns) == 5
+        assert one.images[-1] not in one.images[:-1]
+
+
 class Forgetful(Oracle):
     """Has no answer to question 3 at one seed, nor to question 5 when its image is grey."""
 

@@ -24,16 +24,17 @@ from mmcorpus.training import Generator
 from mmcorpus.training.batch import collate, expand
 from mmcorpus.training.caption_perplexity import CheckpointPerplexityScorer
 from mmcorpus.training.checkpoint import load_model, save_model
-from mmcorpus.training.config import ConnectorConfig, EncoderConfig, ModelConfig, RandomVision
+from mmcorpus.training.config import ConnectorConfig, EncoderConfig, ModelConfig, MoEConfig, RandomVision
 from mmcorpus.training.exchange.export import export_model, exported_template
 from mmcorpus.training.exchange.image_side import INPUTS
 from mmcorpus.training.exchange.own import each_image, register
 from mmcorpus.training.folder import STATE, new_folder
 from mmcorpus.training.images import lay_out_images
-from mmcorpus.training.model import build_model
+from mmcorpus.training.model import VisionLanguageModel, build_model
 from mmcorpus.training.tensors import Planned, read_file, write_file
 from tests.training.conftest import TINY
 from tests.training.test_decoder import saved
+from tests.training.test_moe import drawn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -80,6 +81,10 @@ MODELS: dict[str, dict[str, Any]] = {
     },
     "native": {"layout": read_layout({"kind": "native", "patch": 4, "min_pixels": 256, "max_pixels": 1024})},
 }
+LLAMA3 = {
+    "rope_type": "llama3", "rope_theta": 1e4, "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 16,
+}  # fmt: skip
 OF_LLAVA = ("all patches", "last layer", "first layer")
 
 
@@ -145,6 +150,14 @@ def test_logits_and_answers_are_those_of_the_checkpoint(case: Case) -> None:
         assert answer.strip() == generator.generate(image, QUESTION, max_new_tokens=12)
 
 
+def write_checkpoint(folder: Path, model: VisionLanguageModel, tokenizer: Any) -> None:
+    """A pretrained model as training leaves it."""
+    state = {"kind": "pretrain", "step": 1, "model": dataclasses.asdict(model.config)}
+    with new_folder(str(folder)) as inner:
+        save_model(inner, model, tokenizer, model.kept())
+        Path(inner, STATE).write_text(json.dumps(state))
+
+
 @pytest.mark.parametrize(
     ("kind", "more"),
     [
@@ -165,10 +178,7 @@ def test_nothing_of_a_decoder_is_lost(
     for name, value in model.kept().items():
         if name not in dict(model.named_parameters()) or name.endswith("lm_head.bias"):
             value.detach().uniform_(0.5, 1.5)
-    state = {"kind": "pretrain", "step": 1, "model": dataclasses.asdict(config)}
-    with new_folder(str(tmp_path / "checkpoint")) as inner:
-        save_model(inner, model, tokenizer, model.kept())
-        Path(inner, STATE).write_text(json.dumps(state))
+    write_checkpoint(tmp_path / "checkpoint", model, tokenizer)
     exported = export_model(str(tmp_path / "checkpoint"), str(tmp_path / "hf"))
     register()
     theirs = AutoModelForImageTextToText.from_pretrained(exported.folder, dtype=torch.float32).eval()
@@ -180,6 +190,57 @@ def test_nothing_of_a_decoder_is_lost(
         found = theirs(input_ids=torch.from_numpy(ids)[None]).logits[..., : expected.shape[-1]]
     torch.testing.assert_close(reloaded, expected)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "every", "tokens", "native"),
+    [
+        ("qwen2", {}, 2, 4, "qwen2_moe"),
+        ("llama", {"rope_parameters": LLAMA3}, 1, 16, "qwen2_moe"),
+        ("qwen3", {"rms_norm_eps": 1e-3}, 2, 16, "qwen3_moe"),
+    ],
+)
+def test_experts_become_a_sparse_decoder_of_transformers(
+    kind: str, more: dict[str, Any], every: int, tokens: int, native: str, tokenizer: Any, tmp_path: Path
+) -> None:
+    config = dataclasses.replace(
+        saved(kind, more, tmp_path / "language"), tokens_per_image=tokens, moe=MoEConfig(experts=3, every=every)
+    )
+    model = drawn(build_model(config, len(tokenizer)).eval())
+    write_checkpoint(tmp_path / "checkpoint", model, tokenizer)
+    exported = export_model(str(tmp_path / "checkpoint"), str(tmp_path / "hf"))
+    assert exported.architecture == (LLAVA if tokens == 16 else OWN)
+    register()
+    theirs, told = AutoModelForImageTextToText.from_pretrained(
+        exported.folder, dtype=torch.float32, output_loading_info=True
+    )
+    assert not any(told.values()), told
+    assert theirs.config.text_config.model_type == native
+    ids = np.arange(5, 25)
+    batch = collate([expand(ids, [20], [20], [[]], np.zeros((0, 3, 16, 16), np.uint8), [], 1)], multiple=1)
+    with torch.no_grad():
+        expected = model.logits(batch)
+        found = theirs.eval()(input_ids=torch.from_numpy(ids)[None]).logits[..., : expected.shape[-1]]
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "message"),
+    [
+        ("gemma3_text", {"sliding_window": 5}, "decoders of the type 'gemma3_text' have no sparse kin in transformers"),
+        ("mistral", {"sliding_window": 5}, "its layers have a sliding window"),
+        ("qwen2", {"sliding_window": 5, "use_sliding_window": True, "max_window_layers": 1}, "have a sliding window"),
+        ("llama", {"attention_bias": True}, r"its attention's output has a bias \(attention_bias\)"),
+    ],
+)
+def test_experts_that_transformers_does_not_have_are_not_exported(
+    kind: str, more: dict[str, Any], message: str, tokenizer: Any, tmp_path: Path
+) -> None:
+    config = dataclasses.replace(saved(kind, more, tmp_path / "language"), moe=MoEConfig(experts=3, every=2))
+    write_checkpoint(tmp_path / "checkpoint", build_model(config, len(tokenizer)), tokenizer)
+    with pytest.raises(ValueError, match=message):
+        export_model(str(tmp_path / "checkpoint"), str(tmp_path / "hf"))
+    assert not (tmp_path / "hf").exists()
 
 
 def test_two_pictures_of_different_shapes_in_one_text(case: Case) -> None:
