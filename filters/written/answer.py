@@ -106,7 +106,7 @@ def _text(text: str, rules: AnswerRules) -> Checked:
 
 
 def _turns(text: str, rules: AnswerRules) -> Checked:
-    found = _json_list(text)
+    found = json_list(text)
     if found is None:
         return Checked(reason=NOT_JSON)
     first, last = rules.keys[0], rules.keys[-1]
@@ -126,7 +126,8 @@ def _is_turn(turn: Any, rules: AnswerRules) -> bool:
     return isinstance(turn, dict) and all(isinstance(turn.get(k), str) and turn[k].strip() for k in rules.keys)
 
 
-def _json_list(text: str) -> list[Any] | None:
+def json_list(text: str) -> list[Any] | None:
+    """The JSON list that an answer is or holds, an object alone as a list of it; None if there is none."""
     for part in _candidates(text):
         try:
             found = json.loads(part)
