@@ -104,7 +104,7 @@ def write_source(
         start: called before there is work for Ray.
 
     Raises:
-        ValueError: there are no shards, or the scorer has no table of some of them, or no such column.
+        ValueError: there are no shards, or the scorer has no table of some of them, or no such column of texts.
         MadeOtherwise: `out` holds something else.
     """
     listed = list_shards(shards)
@@ -115,6 +115,12 @@ def write_source(
     lacking = [one.name for one in listed if not storage.exists(table_path(scores, config.scorer, one.name))]
     if lacking:
         raise ValueError(f"scores of {config.scorer!r} lack shard {lacking[0]} under {scores}; score it first")
+    schema = storage.read_schema(table_path(scores, config.scorer, listed[0].name))
+    texts = [field.name for field in schema if pa.types.is_string(field.type) and field.name != "uid"]
+    if config.column.partition(".")[2] not in texts:
+        raise ValueError(
+            f"scores of {config.scorer} under {scores} have no texts {config.column!r}; they have {', '.join(texts)}"
+        )
     told = {one.name: _identity(one, scores, config.scorer) for one in listed}
     chosen = table_digest(selection) if selection is not None else ""
     Output(
@@ -219,8 +225,6 @@ def _rows(
             text, original = caption, original + 1
         elif text is None:
             why = own[f"{config.scorer}.{REASON}"] or NOTHING
-        elif not isinstance(text, str):
-            raise ValueError(f"{config.column} is no text, but {type(text).__name__}; name a column of texts")
         texts.append(text)
         reasons.append(why)
     parents = rows["uid"].to_pylist()

@@ -108,8 +108,8 @@ def _blocked(scorers: Sequence[ServedScorer], reports: Sequence[ScoreReport]) ->
     """The report of scorers that read tables of which not one could be made; None for others."""
     read = {column.partition(".")[0] for scorer in scorers for column in scorer.reads()}
     for report in reports:
-        there = {name: count + sum(report.unscored[name].values()) for name, count in report.scored.items()}
-        failing = [name for name in read & there.keys() if not there[name]]
+        names = sorted(read & report.scored.keys())
+        failing = [name for name in names if not report.scored[name] + sum(report.unscored[name].values())]
         if failing and report.failed:
             why = f"it waits for {', '.join(sorted(failing))}, which failed"
             names = [scorer.name for scorer in scorers]

@@ -12,7 +12,8 @@ from mmcorpus.curation.scoring.servers import score as scoring
 from mmcorpus.filters import SCORERS
 from mmcorpus.filters.mllm import MllmScorer
 from mmcorpus.filters.scorer import Scorer
-from mmcorpus.filters.serving import ServerConfig
+from mmcorpus.filters.serving import ServedScorer, ServerConfig
+from mmcorpus.filters.written import WrittenScorer
 
 
 def judge(name: str, **more: Any) -> Scorer:
@@ -61,3 +62,24 @@ def test_servers_of_different_models_run_one_after_the_other(monkeypatch: pytest
     assert report.scored == dict.fromkeys(["caption", "one", "two", "other", "given", "apart"], 9)
     assert report.failed == {"00001": "one failed; other failed; given failed; apart failed"}
     assert report.seconds == 5.0
+
+
+def test_who_reads_a_table_comes_after_it_and_a_server_stays_for_rounds() -> None:
+    def writes(name: str, prompt: str, model: str) -> ServedScorer:
+        scorer = WrittenScorer(prompt=prompt, model_name=model)
+        object.__setattr__(scorer, "_model", model)
+        return scorer.named(name)
+
+    fuse, caption = writes("capfusion", "capfusion", "llm"), writes("recaption", "recaption", "vlm")
+    other, asks = writes("other", "recaption", "vlm"), writes("capqa", "capqa", "llm")
+
+    def names(*scorers: ServedScorer) -> list[list[list[str]]]:
+        return [[[one.name for one in now] for now in rounds] for rounds in scoring.in_turn(scorers)]
+
+    assert names(fuse, caption, other) == [[["recaption", "other"]], [["capfusion"]]]
+    assert names(asks, fuse, caption) == [[["capqa"]], [["recaption"]], [["capfusion"]]]
+    own = writes("capfusion", "capfusion", "vlm")
+    assert names(own, caption, other) == [[["recaption", "other"], ["capfusion"]]], "one start of one server"
+    assert names(writes("capfusion", "capfusion", "llm")) == [[["capfusion"]]], "the table may be there already"
+    with pytest.raises(ValueError, match="read each other's tables in a circle"):
+        names(writes("recaption", "capfusion", "llm"))
