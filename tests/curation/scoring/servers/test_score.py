@@ -83,3 +83,30 @@ def test_who_reads_a_table_comes_after_it_and_a_server_stays_for_rounds() -> Non
     assert names(writes("capfusion", "capfusion", "llm")) == [[["capfusion"]]], "the table may be there already"
     with pytest.raises(ValueError, match="read each other's tables in a circle"):
         names(writes("recaption", "capfusion", "llm"))
+
+
+def test_who_reads_tables_that_could_not_be_made_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def score(_: str, __: str, scorers: Sequence[Scorer], **___: Any) -> ScoreReport:
+        (scorer,) = scorers
+        asked.append(scorer.name)
+        return ScoreReport(
+            shards=1, skipped=0, samples=9, scored={scorer.name: 0}, unscored={scorer.name: {}},
+            fingerprints={scorer.name: "f"}, failed={"00000": "no model server has answered"},
+        )  # fmt: skip
+
+    monkeypatch.setattr(scoring, "served", lambda scorers, **_: contextlib.nullcontext(scorers))
+    monkeypatch.setattr(scoring.scoring, "score", score)
+    monkeypatch.setattr(scoring, "_is_done", lambda *_: False)
+    monkeypatch.setattr(scoring, "_tell_costs", lambda *_: None)
+    one = {"model_name": "m", "endpoints": ("http://127.0.0.1:1/v1",)}
+    judges = [WrittenScorer(prompt="capfusion", **one).named("capfusion"),  # type: ignore[arg-type]
+              WrittenScorer(prompt="recaption", **one).named("recaption")]  # type: ignore[arg-type]  # fmt: skip
+    report = scoring.score("shards", "scores", judges, logs="logs", answers="answers")
+    assert asked == ["recaption"]
+    assert report.scored == {"recaption": 0, "capfusion": 0}
+    assert report.failed["00000"] == (
+        "no model server has answered; scorers capfusion: it waits for recaption, which failed"
+    )
+    assert report.fingerprints.keys() == {"recaption", "capfusion"}
