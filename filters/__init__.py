@@ -36,6 +36,7 @@ from mmcorpus.filters.run_scorer import judge_batch
 from mmcorpus.filters.scorer import Scorer
 from mmcorpus.filters.served_perplexity import ServedPerplexityScorer
 from mmcorpus.filters.url import UrlScorer
+from mmcorpus.filters.written import WrittenScorer
 
 __all__ = [
     "ABOVE",
@@ -77,6 +78,7 @@ SCORERS: Final[dict[str, type[Scorer]]] = {
         PerplexityScorer,
         ServedPerplexityScorer,
         UrlScorer,
+        WrittenScorer,
     )
 }
 """The scorers that ship, by the name that recipes use."""

@@ -31,6 +31,7 @@ INPUTS: Final[dict[str, str]] = {
     "image": "filters.decode.DecodedImage; rows whose image could not be decoded are not shown (filters/run_scorer.py)",
     "encoded": "bytes, the image file as the shard holds it; empty where there is none",
     "meta": "dict, the sample's other columns (original_width, original_height, … as the download stage recorded them)",
+    "scores": "dict, the columns of other scorers' tables that the scorer `reads`, by `SCORER.column`",
 }
 
 
@@ -77,6 +78,16 @@ class Scorer(ABC):
         """
         return None
 
+    def reads(self) -> tuple[str, ...]:
+        """The columns of other scorers' tables that it needs, as `SCORER.column`: those scorers come before it."""
+        return ()
+
+    def reading(self, tables: Mapping[str, str]) -> Self:
+        """The same scorer, told the fingerprints of the tables that it reads, by scorer: its own depends on them."""
+        other = copy.copy(self)
+        object.__setattr__(other, "_tables", dict(sorted(tables.items())))
+        return other
+
     def check(self) -> None:  # noqa: B027 (most scorers need nothing)
         """Raise ValueError if what it needs is not there (a package, a file). Cheap: recipes are checked with it."""
 
@@ -116,5 +127,6 @@ def fingerprint_of(scorer: Scorer, parameters: Mapping[str, Any]) -> str:
         "model": scorer.model(),
         "parameters": masked(parameters),
         **({"kind": kind} if (kind := scorer.kind()) else {}),
+        **({"reads": tables} if (tables := getattr(scorer, "_tables", None)) else {}),
     }
     return hashlib.blake2b(json.dumps(identity, sort_keys=True).encode(), digest_size=8).hexdigest()

@@ -25,7 +25,8 @@ from mmcorpus.pipelines.commands import (
 
 COMMANDS: Final[tuple[Callable[..., None], ...]] = (
     *(run.run, run.validate),
-    *(curate.web, curate.render, curate.download, curate.index, score.score, curate.select, curate.reshard),
+    *(curate.web, curate.render, curate.download, curate.index),
+    *(score.score, score.recaption, curate.select, curate.reshard),
     *(dedup.dedup, dedup.methods, documents.extract, documents.export_documents),
     *(score.evaluations, score.image_based, dfn.dfn),
     *(learn.plan, learn.pack, learn.train, learn.generate, evaluate.evaluate),

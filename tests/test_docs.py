@@ -368,6 +368,7 @@ DEFAULTS_OF = {
     "layouts.md": "packing/layout",
     "packing.md": "packing",
     "training.md": "training",
+    "written.md": "filters/written",
 }
 """Where the settings lie whose defaults a page states."""
 

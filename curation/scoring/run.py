@@ -10,6 +10,7 @@ from typing import Final
 from mmcorpus.curation.engine.output import indexed_from
 from mmcorpus.curation.engine.tasks import cluster_resource, run_shards
 from mmcorpus.curation.scoring.gpu import FeedConfig, feed_models
+from mmcorpus.curation.scoring.reads import with_tables_read
 from mmcorpus.curation.scoring.shard import Outputs, ScoreShard, ShardWork
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.scores import TableInfo, list_tables, shards_of, table_path, tables_done
@@ -88,6 +89,7 @@ def score(
         raise no_shards(shards_root)
     warn_of_unfinished(shards_root)
     scorers, gpus = _settled(scorers)
+    scorers = with_tables_read(scorers, out_root)
     sizes = _sizes(shards)
     indexed = indexed_from(shards_root)
     tables = _clear(out_root, embeddings_root, tables_done(out_root, sizes, scorers, indexed), sizes, scorers)

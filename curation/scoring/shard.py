@@ -20,6 +20,7 @@ from mmcorpus.curation.scoring.batches import (
     read_shard_rows,
     slices,
 )
+from mmcorpus.curation.scoring.reads import read_columns
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.embeddings import write_embeddings
 from mmcorpus.curation.store.scores import Origin, TableInfo, write_scores
@@ -139,6 +140,9 @@ class ScoreShard:
         scorers = [self._scorers[name] for name in work.scorers]
         inputs = {name for scorer in scorers for name in scorer.inputs}
         rows = read_shard_rows(work.shard, inputs)
+        if reads := dict.fromkeys(column for scorer in scorers for column in scorer.reads()):
+            uids = rows.columns["uid"]
+            rows.columns["scores"] = read_columns(self._outputs.scores, work.shard.name, list(reads), uids)
         if len(rows.keys) != work.samples:
             raise ValueError(f"{work.shard.stats} counts {work.samples} successes, the parquet {len(rows.keys)}")
         scored = ShardScores(shard=work.shard.name, samples=len(rows.keys))

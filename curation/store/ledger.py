@@ -13,7 +13,7 @@ pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 
 _TEXTS: Final[dict[str, Any]] = dict.fromkeys(("uid", "stage", "verdict", "rule", "value"), pa.string())
 SCHEMA: Final = pa.schema({**_TEXTS, "row": pa.int64()})
-STAGES: Final = ("index", "extract", "capture", "list", "download", "trim", "select", "split", "pack")
+STAGES: Final = ("index", "extract", "capture", "list", "download", "write", "trim", "select", "split", "pack")
 KEPT: Final = "kept"
 DROPPED: Final = "dropped"
 HELDOUT: Final = "heldout"

@@ -17,6 +17,8 @@ from mmcorpus.curation.store.tars import MAX_MEMBER_BYTES
 
 REFERENCES_FILE: Final = "references.json"
 SUFFIX: Final = ".images.parquet"
+BESIDE: Final = "../"
+"""What the name of a root begins with that lies beside the folder of the shards and moves with it."""
 OWN: Final = -1
 """In place of a root: the folder of the shards themselves."""
 SCHEMA: Final = pa.schema(
@@ -32,7 +34,7 @@ SCHEMA: Final = pa.schema(
         ("item", pa.int32()),  # which of the row's images
         ("columns", pa.string()),  # that hold images, separated by line breaks
         ("file_size", pa.int64()),  # when it was indexed
-        ("modified", pa.string()),  # nanoseconds since 1970, or the store's ETag or date; null for OWN
+        ("modified", pa.string()),  # nanoseconds since 1970, or the store's ETag or date; null: known by its size alone
     ]
 )
 MISSING_IMAGE: Final = "missing_image"
@@ -71,7 +73,8 @@ def read_roots(folder: str) -> tuple[str, ...]:
     for root in roots:
         if "\0" in root or storable(root) != root:
             raise ValueError(f"{path} names the folder {root!a}, which is no path; index again")
-    return tuple(roots)
+    parent = os.fspath(folder).rstrip("/").rpartition("/")[0]
+    return tuple(storage.join(parent, root.removeprefix(BESIDE)) if root.startswith(BESIDE) else root for root in roots)
 
 
 def images_path(folder: str, name: str) -> str:
@@ -228,7 +231,7 @@ def difference(place: Place) -> str:
         now = state_of(place.path)
     except FileNotFoundError:
         return "is gone since it was indexed; put it back, or index again"
-    if now == place.state:
+    if now == place.state or place.state == State(now.size, None):
         return ""
     if now.size != place.state.size:
         sizes = f"{place.state.size:,} bytes then, {now.size:,} now"

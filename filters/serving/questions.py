@@ -71,6 +71,8 @@ class Questions(ABC):
         self._in_flight = asyncio.Semaphore(self._config.concurrency)
         self._identity = json.dumps(identity, sort_keys=True)
         self._kept: dict[str, Mapping[str, Any]] = {}
+        self._asking: dict[str, asyncio.Future[Any]] = {}
+        """By what is asked, the requests under way."""
 
     @abstractmethod
     async def ask(self, sample: Row) -> Row:
@@ -136,7 +138,16 @@ class Questions(ABC):
             for place in (None,) if self._servers is None else self._servers:
                 if (found := kept.get(self._key(asked, place))) is not None:
                     return restore(found), prefer
-        answer, server = await self._client.ask(path, body, read=read, prefer=prefer)
+        # Samples that ask the same at the same time pay for it once.
+        key = self._key(asked, None)
+        if (other := self._asking.get(key)) is not None:
+            answer, server = await asyncio.shield(other)
+            return restore(save(answer)), server
+        self._asking[key] = asyncio.ensure_future(self._client.ask(path, body, read=read, prefer=prefer))
+        try:
+            answer, server = await self._asking[key]
+        finally:
+            del self._asking[key]
         if self._answers is not None:
             place = None
             if self._servers is not None:  # one name for all, or the endpoint that answered

@@ -1,7 +1,8 @@
-"""`mmcorpus score`, `evaluations`, `image-based`: judging samples, and what some of them are compared with."""
+"""`mmcorpus score`, `recaption`, `evaluations`, `image-based`: judging samples, using what was written about them, and
+what some of them are compared with."""
 
 import posixpath
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +11,7 @@ from mmcorpus.pipelines.commands.common import (
     Cluster,
     CpusOption,
     ShardsArgument,
+    UsageError,
     WorkersOption,
     a_folder,
     budget_of,
@@ -20,6 +22,11 @@ from mmcorpus.pipelines.commands.common import (
     settings_option,
 )
 from mmcorpus.pipelines.commands.data import beside, shards_for
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mmcorpus.filters.scorer import Scorer
 
 
 def score(
@@ -43,6 +50,9 @@ def score(
         int | None,
         typer.Option("--model-workers", help="Processes for scorers that are models; one per GPU by default."),
     ] = None,
+    cost: Annotated[
+        bool, typer.Option("--cost", help="Only say what asking for texts (`written`) would cost, and ask nothing.")
+    ] = False,
     sample_budget: BudgetOption = None,
     num_cpus: CpusOption = None,
 ) -> None:
@@ -68,12 +78,18 @@ def score(
 
         mmcorpus score data/shards --out data/scores --scorer mllm --set mllm.model_name=Qwen/Qwen2.5-VL-7B-Instruct \
             --set 'mllm.endpoints=["http://gpu1:8000/v1"]'
+
+        mmcorpus score data/shards --out data/scores --scorer written --set written.prompt=recaption \
+            --set written.model_name=Qwen/Qwen2.5-VL-7B-Instruct --cost
     """
     from mmcorpus.curation.scoring.servers.score import score as score_shards
     from mmcorpus.pipelines.recipe.load import read_scorers
 
     judges = read_scorers(scorers, settings or [])
     root = beside(out)
+    if cost:
+        _say_cost(judges, shards_for(shards, out, workers=0)[0].folder, out)
+        return
     with budget_of(sample_budget), Cluster(num_cpus):
         found, unread = shards_for(shards, out, workers=workers)
         report = score_shards(
@@ -88,6 +104,60 @@ def score(
         )
     say(f"{out}: {report.samples:,} samples, {report.shards:,} shards, {report.skipped:,} of them scored before")
     fail_if([*unread, *(f"shard {name}: {error}" for name, error in report.failed.items())])
+
+
+def _say_cost(judges: "Sequence[Scorer]", shards: str, out: str) -> None:
+    from mmcorpus.curation.scoring.servers.cost import estimate
+    from mmcorpus.filters.written import WrittenScorer
+
+    writing = [scorer for scorer in judges if isinstance(scorer, WrittenScorer)]
+    if not writing:
+        raise UsageError("--cost says what having texts written costs, and no scorer here writes: --scorer written")
+    for scorer in writing:
+        say(estimate(scorer, shards, out).said())
+
+
+def recaption(
+    shards: Annotated[str, typer.Argument(metavar="SHARDS", help="The shards that were written about.")],
+    scores: Annotated[str, typer.Argument(metavar="SCORES", help="Their scores, with the table of the texts.")],
+    column: Annotated[str, typer.Argument(metavar="COLUMN", help="The texts: SCORER.COLUMN, such as written.text.")],
+    out: Annotated[str, typer.Option("--out", help="Makes shards/ and ledger/ in this folder.", callback=a_folder)],
+    kind: Annotated[str, typer.Option("--kind", help="`pair`, or `conversation` for turns.")] = "pair",
+    fallback: Annotated[
+        str, typer.Option("--fallback", help="Samples without a text: `drop` them, or use their `original` caption.")
+    ] = "drop",
+    selection: Annotated[
+        str | None, typer.Option("--selection", metavar="FILE", help="Of these samples alone.")
+    ] = None,
+    num_cpus: CpusOption = None,
+) -> None:
+    """Make shards of what a model wrote about others: its captions, or conversations, with the same images.
+
+    The images stay where they are, and are referred to. All commands that take a folder of shards take OUT/shards.
+
+    **Examples**
+
+        mmcorpus recaption data/shards data/scores written.text --out data/recaptioned --fallback original
+
+        mmcorpus recaption data/shards data/scores capqa.text --kind conversation --out data/capqa
+    """
+    from mmcorpus.curation.sources.written import WrittenConfig, write_source
+    from mmcorpus.curation.store.storage import join
+
+    if kind not in ("pair", "conversation"):
+        raise UsageError(f"--kind is {kind}; give pair or conversation")
+    given = {"source": posixpath.basename(shards.rstrip("/")), "column": column, "fallback": fallback}
+    config = read_config(WrittenConfig, None, given)
+    made = join(out, "shards")
+    with Cluster(num_cpus, lazy=True) as cluster:
+        report = write_source(
+            config, "pair" if kind == "pair" else "conversation", shards, scores, made, join(out, "ledger"),
+            selection=selection, start=cluster.start,
+        )  # fmt: skip
+    original = f", {report.original:,} of them with their original caption" if report.original else ""
+    say(f"{made}: {report.samples:,} samples in {report.shards:,} shards{original}")
+    if report.dropped:
+        say("Dropped: " + ", ".join(f"{count:,} {rule}" for rule, count in report.dropped.items()))
 
 
 def evaluations(

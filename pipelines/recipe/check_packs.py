@@ -50,7 +50,7 @@ def _images(recipe: Recipe, name: str) -> Iterable[Finding]:
     """Sources whose images are references themselves, in packs that would refer to them."""
     config = recipe.file.pack[name]
     referring = [source for source in config.sources if source in recipe.file.sources]
-    indexed = [source for source in referring if recipe.file.sources[source].is_indexed]
+    indexed = [own for own in referring if (entry := recipe.file.sources[own]).is_indexed or entry.written]
     if config.images == "reference" and indexed:
         text = f"reference, but the images of {', '.join(indexed)} lie in files of others: give original or resized"
         yield ("pack", name, "images"), text

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Final
 import pyarrow as pa
 
 from mmcorpus.curation.store import storage
-from mmcorpus.pipelines.recipe.populations import Population, dfn_columns, populations, scored, sources_of
+from mmcorpus.pipelines.recipe.populations import (
+    Population,
+    dfn_columns,
+    populations,
+    scored,
+    sources_of,
+    written_about,
+)
 from mmcorpus.pipelines.recipe.problems import Path, suggestion
 from mmcorpus.pipelines.recipe.schema import DEDUP, DFN, Recipe
 
@@ -138,6 +145,13 @@ def columns_of_rows(population: Population, recipe: Recipe) -> dict[str, pa.Data
     from mmcorpus.curation.documents.views import PARAGRAPHS, images_schema
 
     entry = recipe.file.sources[population.source]
+    if entry.written is not None:
+        from mmcorpus.curation.sources.written import ORIGINAL, PARENT
+
+        # None if it is made of itself, or of a source that is not there: told elsewhere.
+        first = populations(recipe.file).get(written_about(population.source, recipe.file) or "")
+        added = ("caption", PARENT, ORIGINAL, *(["conversations"] if entry.kind == "conversation" else []))
+        return {**(columns_of_rows(first, recipe) if first else {}), **dict.fromkeys(added, pa.string())}
     if entry.is_indexed:
         from mmcorpus.curation.sources.inputs import FORMATS
         from mmcorpus.curation.sources.run import known_columns

@@ -20,9 +20,10 @@ from mmcorpus.pipelines.recipe.populations import (
     populations,
     scored,
     trusted,
+    written_about,
 )
 from mmcorpus.pipelines.recipe.problems import Finding, Path, Problem, suggestion
-from mmcorpus.pipelines.recipe.schema import DFN, NAME, ON, WEB, Recipe
+from mmcorpus.pipelines.recipe.schema import DFN, DOCUMENTS, NAME, ON, WEB, Recipe
 from mmcorpus.pipelines.recipe.yaml_source import YamlSource
 from mmcorpus.training.evaluation.config import OTHERS
 
@@ -63,7 +64,9 @@ def _sources(recipe: Recipe) -> Iterable[Finding]:
             yield ("web", "also", index), f"{absolute(folder)} holds no site (no site.json)"
     for name, entry in recipe.file.sources.items():
         path: Path = ("sources", name, "urls")
-        if entry.is_indexed:
+        if entry.written is not None:
+            yield from _written(recipe, name)
+        elif entry.is_indexed:
             yield from _here(recipe, name)
         elif entry.urls is None:
             yield from _pages(recipe, name)
@@ -73,6 +76,25 @@ def _sources(recipe: Recipe) -> Iterable[Finding]:
             yield path, _NO_WEB
         else:
             yield from _site_list(recipe, path, entry.urls)
+
+
+def _written(recipe: Recipe, name: str) -> Iterable[Finding]:
+    """What a source of written texts is made of: another source, and a column that a scorer gives of that."""
+    sources = recipe.file.sources
+    entry = sources[name].written
+    assert entry is not None
+    path: Path = ("sources", name, "written")
+    if entry.source not in sources:
+        told = suggestion(entry.source, [one for one in sources if one != name], listed="sources")
+        yield (*path, "source"), f"unknown source {entry.source!r}; {told}"
+    elif sources[entry.source].kind in DOCUMENTS:
+        yield (*path, "source"), f"a {sources[entry.source].kind} has no one image; name a source of pairs"
+    elif written_about(name, recipe.file) is None:
+        yield (*path, "source"), "is made of itself, by way of the sources that it is made of"
+    else:
+        columns = available_columns(recipe, entry.source)
+        if entry.column not in columns:
+            yield (*path, "column"), missing_score(entry.column, columns, [entry.source], recipe)
 
 
 def _here(recipe: Recipe, name: str) -> Iterable[Finding]:
@@ -172,6 +194,12 @@ def _scorers(recipe: Recipe) -> Iterable[Finding]:
             elif "image" in scorer.inputs and places[population].level in ("paragraph", "document"):
                 text = f"{name} looks at an image, and a {places[population].level} is a text"
                 yield (*on, index), f"{text}; name the images, e.g. {places[population].source}.{IMAGES}"
+            else:
+                judged = [one for one in available_columns(recipe, population) if one.partition(".")[0] in recipe.on]
+                for column in scorer.reads():
+                    if column not in judged:
+                        told = missing_score(column, judged, [population], recipe)
+                        yield ("score", "scorers", name, "prompt"), told
         try:
             scorer.check()
         except (ValueError, FileNotFoundError) as error:

@@ -56,8 +56,8 @@ def populations(file: "RecipeFile") -> dict[str, Population]:
     found: list[Population] = []
     for name, entry in file.sources.items():
         if entry.kind not in DOCUMENTS:
-            made = f"{name}/{'index' if entry.is_indexed else 'download'}"
-            rows = f"{made}#{MADE_WITH}"
+            made = f"{name}/{'write' if entry.written else 'index' if entry.is_indexed else 'download'}"
+            rows = made if entry.written else f"{made}#{MADE_WITH}"
             found.append(Population(name=name, level="sample", shards=name, made_by=made, rows_of=rows))
             continue
         nodes: dict[str, Level] = {f"{name}.{IMAGES}": "image"} if entry.kind == "document" else {}
@@ -70,8 +70,21 @@ def populations(file: "RecipeFile") -> dict[str, Population]:
 
 
 def samples(file: "RecipeFile") -> tuple[str, ...]:
-    """The sources of pairs and conversations: what scorers and passes take that name no population."""
-    return tuple(name for name, entry in file.sources.items() if entry.kind not in DOCUMENTS)
+    """The sources of pairs and conversations: what scorers and passes take that name no population. Those that a model
+    wrote are taken by name alone: they have the images of others, and cost again what judging those did."""
+    return tuple(name for name, entry in file.sources.items() if entry.kind not in DOCUMENTS and entry.written is None)
+
+
+def written_about(source: str, file: "RecipeFile") -> str | None:
+    """The source whose samples texts are about at last, itself if it is none of texts; None if there is no such one."""
+    seen: set[str] = set()
+    while source in file.sources and source not in seen:
+        seen.add(source)
+        written = file.sources[source].written
+        if written is None:
+            return source
+        source = written.source
+    return None
 
 
 def folders(file: "RecipeFile") -> dict[str, tuple[str, ...]]:
@@ -106,9 +119,10 @@ def dfn_columns() -> list[str]:
 
 
 def scored(recipe: "Recipe") -> tuple[str, ...]:
-    """The sources that the network scores: none without one."""
+    """The sources that the network scores: none without one, and none that a model wrote."""
     sources = recipe.file.sources
-    return tuple(name for name in sources if sources[name].kind == "pair") if recipe.file.dfn else ()
+    pairs = [name for name in samples(recipe.file) if sources[name].kind == "pair"]
+    return tuple(pairs) if recipe.file.dfn else ()
 
 
 def trusted(recipe: "Recipe") -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from mmcorpus.curation.download.published import Published
 from mmcorpus.curation.engine.budget import SampleBudget
 from mmcorpus.curation.selection.config import SelectConfig
 from mmcorpus.curation.sources.config import IndexConfig
+from mmcorpus.curation.sources.written import WrittenConfig
 from mmcorpus.curation.synthetic.miniweb.config import MiniWebConfig
 from mmcorpus.filters.dfn import DfnScorer
 from mmcorpus.filters.model import Device, Dtype
@@ -79,6 +80,9 @@ class SourceConfig:
     json: str | tuple[str, ...] | None = None
     """Likewise JSON (an array, or an object a line) that names its images or holds them: LLaVA's, ShareGPT's, chat
     messages."""
+    written: WrittenConfig | None = None
+    """In place of `urls`, texts that a served model wrote about the samples of another source: `{source: pairs, column:
+    capfusion.text}`. Scorers and passes judge them only where they name this source."""
     columns: dict[str, str] = field(default_factory=dict)
     """Of `shards`, `parquet`, `json`: which column is the `image`, `caption`, `conversations`, `url`, `uid`, where it
     has none of the usual names."""
@@ -91,8 +95,8 @@ class SourceConfig:
     annotations of the image, for `kind: conversation`."""
     kind: Literal["pair", "conversation", "document", "text"] = "pair"
     """Of `urls`: an image and its caption, or an image and a conversation (column `conversations`, LLaVA's turns). Of
-    `pages`: a document of texts and images, or its text alone. Of `shards`, `parquet`, `json`: an image and its
-    caption, or a conversation with any number of images."""
+    `pages`: a document of texts and images, or its text alone. Of `shards`, `parquet`, `json`, `written`: an image and
+    its caption, or a conversation with any number of images."""
     download: dict[str, Any] = field(default_factory=dict)
     """Download settings of this source, over those of the recipe's `download`."""
     extract: PagesConfig = field(default_factory=PagesConfig)
@@ -105,12 +109,17 @@ class SourceConfig:
     """Drop documents that ask not to be used (`extract.opt_out` says whose wishes count)."""
 
     def __post_init__(self) -> None:
-        given = [name for name in ("urls", "pages", *INDEXED) if getattr(self, name) is not None]
+        given = [name for name in ("urls", "pages", *INDEXED, "written") if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(
                 "give one of `urls` (a list of images), `pages` (WARC, HTML, documents, texts), `shards`, `parquet` "
-                f"and `json` (samples that are here); it has {' and '.join(given) or 'none'}"
+                "and `json` (samples that are here), and `written` (texts about those of another source); it has "
+                f"{' and '.join(given) or 'none'}"
             )
+        if self.written is not None and self.kind in DOCUMENTS:
+            raise ValueError(f"kind: a {self.kind} is read from `pages`; a model writes captions and conversations")
+        if self.written is not None and self.kind == "conversation" and self.written.fallback == "original":
+            raise ValueError("written.fallback is original, and a caption is no conversation; leave it out")
         if self.is_indexed and not getattr(self, given[0]):
             raise ValueError(f"{given[0]} is empty; name at least one file, folder or glob")
         if not self.is_indexed and (self.columns or self.image_root is not None or self.strip):

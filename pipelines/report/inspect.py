@@ -17,8 +17,9 @@ from mmcorpus.pipelines.report.pages import read_page
 
 Lines = Iterator[str]
 _SHOWN_META: Final = (
-    "url", "final_url", "caption", "conversations", "status", "error_message", "original_format", "original_mode",
-    "original_width", "original_height", "width", "height", "original_bytes", "orientation", "frames",
+    "url", "final_url", "caption", "original_caption", "parent", "conversations", "status", "error_message",
+    "original_format", "original_mode", "original_width",
+    "original_height", "width", "height", "original_bytes", "orientation", "frames",
     "has_alpha", "sha256", "document", "node", "tag", "alt", "image", "domain", "title", "date", "charset", "language",
     "opt_out", "file", "offset", "length",
 )  # fmt: skip

@@ -33,7 +33,7 @@ _SECTIONS: Final = {
 """Titles of the sections in page order, by what the template calls them."""
 _STAGE_NAMES: Final = {
     "index": "found", "extract": "extracted", "capture": "latest captures", "trim": "with nodes left", "list": "listed",
-    "download": "downloaded", "select": "selected", "split": "split", "pack": "packed",
+    "download": "downloaded", "write": "written", "select": "selected", "split": "split", "pack": "packed",
 }  # fmt: skip
 
 

@@ -25,7 +25,7 @@ def _evaluate(run: RunContext, name: str, entry: EvaluateEntry, device: str | No
     config = EvaluationConfig(
         **{field.name: getattr(entry, field.name) for field in dataclasses.fields(EvaluationConfig)}
     )
-    source, out = entry.source, f"{FOLDER}/{name}"
+    source, out, judge = entry.source, f"{FOLDER}/{name}", entry.judge
     files = [path for path in (entry.data, entry.demonstrations, entry.annotations) if path is not None]
 
     asked = () if source is None else (run.populations[source].made_by, f"{source}/select")
@@ -35,12 +35,16 @@ def _evaluate(run: RunContext, name: str, entry: EvaluateEntry, device: str | No
 
         data = entry.data if source is None else run.at("shards", run.populations[source].shards)
         assert data is not None, "an entry has either `data` or `source`"
+        if judge is not None and judge.serving() is not None:
+            run.start_ray()
         report = evaluate(
             config,
             Checkpoint(run.at("training", entry.stage), device, config.layout),
             data,
             run.at(out),
             selection=None if source is None else run.selection(source, HELDOUT),
+            answers=run.at("answers", FOLDER),
+            logs=run.at("logs"),
         )
         counts: dict[str, Any] = {"questions": report.questions, "unanswered": sum(report.unanswered.values())}
         for result in report.results:
@@ -53,9 +57,11 @@ def _evaluate(run: RunContext, name: str, entry: EvaluateEntry, device: str | No
     return Stage(
         name=f"evaluate/{name}",
         config={**plain(config, leave_out=config.unsaid), "stage": entry.stage, "data": entry.data, "source": source,
-                "files": [_identity(path) for path in files]},
+                "files": [_identity(path) for path in files],
+                **({"judge": {"model": judge.model(), **plain(judge.parameters())}} if judge is not None else {})},
         needs=(f"train/{entry.stage}", *asked),
         outputs=(out,),
+        ray="no" if judge is None else "maybe",
         run=work,
     )  # fmt: skip
 

@@ -16,6 +16,7 @@ from mmcorpus.pipelines.stages.packing import packing_stages
 from mmcorpus.pipelines.stages.score import score_stage
 from mmcorpus.pipelines.stages.select import select_stage
 from mmcorpus.pipelines.stages.training import training_stages
+from mmcorpus.pipelines.stages.written import write_texts
 
 
 def build_stages(
@@ -37,7 +38,8 @@ def build_stages(
         if entry.kind in DOCUMENTS:
             stages += document_stages(run, source)
         else:
-            stages.append(index_source(run, source) if entry.is_indexed else download_pairs(run, source))
+            make = write_texts if entry.written else index_source if entry.is_indexed else download_pairs
+            stages.append(make(run, source))
     stages += [score_stage(run, population) for population in run.populations.values()]
     stages += [dedup_stage(run, found) for found in recipe.passes.values()]
     stages += dfn_stages(run)

@@ -6,6 +6,7 @@ from typing import ClassVar, Final, Literal
 
 from mmcorpus.packing.layout import PerImage
 from mmcorpus.packing.render import RenderConfig
+from mmcorpus.training.evaluation.judge import CaptionJudge
 from mmcorpus.training.settings import Settings, require
 
 Format = Literal[
@@ -43,6 +44,7 @@ MetricName = Literal[
     "point_recall",
     "pope",
     "cider",
+    "cap_f1",
 ]
 """The keys of `metrics.METRICS`."""
 
@@ -51,7 +53,7 @@ MetricName = Literal[
 class EvaluationConfig(Settings):
     """Settings of how questions are read, asked and judged."""
 
-    SPEED: ClassVar[frozenset[str]] = frozenset({"batch_size"})
+    SPEED: ClassVar[frozenset[str]] = frozenset({"batch_size", "judge"})
     """Settings that change no answer."""
 
     format: Format = "auto"
@@ -96,6 +98,8 @@ class EvaluationConfig(Settings):
     """Longest answer; null for 32, and 512 with a chain of thought."""
     batch_size: int = 16
     """Questions answered side by side; greedy answers are the same for any number."""
+    judge: CaptionJudge | None = None
+    """The served model that judges captions, for the metric `cap_f1`: `{model_name: Qwen/Qwen2.5-7B-Instruct}`."""
     questions_per_shard: int = 256
     """Questions whose answers are committed together: what an interruption costs at most."""
 

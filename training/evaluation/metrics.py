@@ -8,13 +8,14 @@ import dataclasses
 import functools
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from mmcorpus.training.evaluation.cider import cider
+from mmcorpus.training.evaluation.judge import Statements
 from mmcorpus.training.evaluation.points import NO_POINTS, Point, matched, read_points
 from mmcorpus.training.evaluation.question import Question
 from mmcorpus.training.evaluation.words import first_number, plain, time_of_day, vqa_words
@@ -103,6 +104,31 @@ class Cider:
     def value(self, sums_NK: Array) -> Array:
         """Scores over numbers."""
         return _ratio(sums_NK[:, 0], sums_NK[:, 1])
+
+
+@dataclasses.dataclass(frozen=True)
+class CapF1:
+    """cap F1 of captions by what a judge found of their statements (`judge.py`), or its precision or recall."""
+
+    title: str = "cap F1"
+    of: Literal["precision", "recall", "F1"] = "F1"
+    judged: Mapping[tuple[str, str], Statements] = dataclasses.field(default_factory=dict)
+    """By what is judged of an answer, and the question."""
+    fractions: bool = True
+
+    def judge(self, answers: Sequence[str], questions: Sequence[Question]) -> Array:
+        """Precision, whether it has one, recall, whether it has one; zeros where nothing was judged."""
+        found = [self.judged.get((said, one.id), Statements()) for said, one in zip(answers, questions, strict=True)]
+        rows = [(own.precision or 0.0, own.precision is not None, own.recall or 0.0, own.recall is not None)
+                for own in found]  # fmt: skip
+        return np.array(rows, dtype=np.float64).reshape(-1, 4)
+
+    def value(self, sums_NK: Array) -> Array:
+        """The mean precision, the mean recall, or their harmonic mean."""
+        precision, recall = _ratio(sums_NK[:, 0], sums_NK[:, 1]), _ratio(sums_NK[:, 2], sums_NK[:, 3])
+        if self.of != "F1":
+            return precision if self.of == "precision" else recall
+        return np.where(precision + recall == 0, 0.0, _ratio(2 * precision * recall, precision + recall))
 
 
 def _ratio(above: Array, below: Array) -> Array:
@@ -266,6 +292,7 @@ METRICS: Final[dict[str, Metric]] = {
     "point_recall": Mean("point recall", functools.partial(points, which="recall")),
     "pope": Pope(),
     "cider": Cider(),
+    "cap_f1": CapF1(),
 }
 """By the name that questions give them."""
 

@@ -12,7 +12,8 @@ import pyarrow as pa
 from mmcorpus.training.evaluation.asking import read
 from mmcorpus.training.evaluation.config import EvaluationConfig
 from mmcorpus.training.evaluation.intervals import Estimate, estimate
-from mmcorpus.training.evaluation.metrics import METRICS, Array, Metric
+from mmcorpus.training.evaluation.judge import Statements
+from mmcorpus.training.evaluation.metrics import METRICS, Array, CapF1, Metric
 from mmcorpus.training.evaluation.question import Question
 
 ALL: Final = ""
@@ -73,9 +74,18 @@ def _without_nan(value: Any) -> Any:
 
 
 def summarise(
-    model: str, config: EvaluationConfig, questions: Sequence[Question], answers: pa.Table
+    model: str,
+    config: EvaluationConfig,
+    questions: Sequence[Question],
+    answers: pa.Table,
+    judged: Mapping[tuple[str, str], Statements] | None = None,
 ) -> EvaluationReport:
-    """The results of answers, as `run.py` commits them: the mean over seeds, a line a metric and one a category."""
+    """The results of answers, as `run.py` commits them: the mean over seeds, a line a metric and one a category.
+
+    `judged`: what a judge found of captions, by what is judged of an answer, and the question; those that it could not
+    judge are unanswered.
+    """
+    kinds: dict[str, Metric] = {**METRICS, "cap_f1": CapF1(judged=judged or {})}
     by_id = {question.id: question for question in questions}
     rows = [row for row in answers.to_pylist() if row["id"] in by_id]
     # A question counts in every column or in none, so that columns can be compared: the first reason counts.
@@ -83,33 +93,49 @@ def summarise(
     for row in rows:
         if row["answer"] is None:
             lost.setdefault(row["id"], row["reason"])
-    judged: dict[int, dict[str, Array]] = {}
+        elif judged and (why := judged.get((read(row["answer"], config), row["id"]), Statements()).reason):
+            lost.setdefault(row["id"], f"judge: {why}")
+    numbers: dict[int, dict[str, Array]] = {}
     for seed in sorted({row["seed"] for row in rows}):
-        judged[seed] = _judged(config, by_id, [row for row in rows if row["seed"] == seed and row["id"] not in lost])
+        own = [row for row in rows if row["seed"] == seed and row["id"] not in lost]
+        numbers[seed] = _judged(config, by_id, own, kinds)
     results = []
     for metric in dict.fromkeys(question.metric for question in questions):
         asked = [question for question in questions if question.metric == metric]
         named = dict.fromkeys(question.category for question in asked if question.category)
         for category in (ALL, *(named if len(named) > 1 else ())):
-            results.append(_result(config, metric, category, asked, judged))
+            results += [_result(config, line, category, asked, numbers) for line in _lines(metric, kinds[metric])]
     unanswered = dict(Counter(lost.values()))
     return EvaluationReport(model=model, questions=len(questions), unanswered=unanswered, results=results)
 
 
-def _judged(config: EvaluationConfig, by_id: Mapping[str, Question], rows: Sequence[Any]) -> dict[str, Array]:
+def _lines(name: str, kind: Metric) -> list[tuple[str, Metric]]:
+    """What a metric is shown as: itself; of captions also the precision and recall that it is made of."""
+    if not isinstance(kind, CapF1):
+        return [(name, kind)]
+    parts: list[tuple[str, Metric]] = [
+        ("cap_precision", dataclasses.replace(kind, title="cap precision", of="precision")),
+        ("cap_recall", dataclasses.replace(kind, title="cap recall", of="recall")),
+    ]
+    return [(name, kind), *parts]
+
+
+def _judged(
+    config: EvaluationConfig, by_id: Mapping[str, Question], rows: Sequence[Any], kinds: Mapping[str, Metric]
+) -> dict[str, Array]:
     """The numbers of each question, by id, from its answers at one seed."""
     found: dict[str, Array] = {}
-    for metric in METRICS:
+    for metric in kinds:
         own = [row for row in rows if by_id[row["id"]].metric == metric]
         said = [read(row["answer"], config) for row in own]
-        numbers = METRICS[metric].judge(said, [by_id[row["id"]] for row in own])
+        numbers = kinds[metric].judge(said, [by_id[row["id"]] for row in own])
         found |= {row["id"]: number for row, number in zip(own, numbers, strict=True)}
     return found
 
 
 def _result(
     config: EvaluationConfig,
-    metric: str,
+    line: tuple[str, Metric],
     category: str,
     asked: Sequence[Question],
     judged: Mapping[int, Mapping[str, Array]],
@@ -117,7 +143,7 @@ def _result(
     own = [question for question in asked if category in (ALL, question.category)]
     answered = [question for question in own if all(question.id in numbers for numbers in judged.values())]
     clusters = [question.cluster for question in answered]
-    kind = METRICS[metric]
+    metric, kind = line
     columns = len(kind.judge(["0"], own[:1])[0])
     of_seed = {seed: _rows([judged[seed][question.id] for question in answered], columns) for seed in judged}
     grey = of_seed.pop(BLANK, None)

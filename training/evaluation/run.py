@@ -17,8 +17,9 @@ from mmcorpus.curation.engine.made_from import MadeFrom, digest, plain
 from mmcorpus.curation.engine.output import Output
 from mmcorpus.curation.store import storage
 from mmcorpus.training.evaluation.answering import Model, Unanswered, grey
-from mmcorpus.training.evaluation.asking import ask
+from mmcorpus.training.evaluation.asking import ask, read
 from mmcorpus.training.evaluation.config import OTHERS, EvaluationConfig
+from mmcorpus.training.evaluation.judge import CaptionJudge, Statements
 from mmcorpus.training.evaluation.question import Question
 from mmcorpus.training.evaluation.readers import read_questions
 from mmcorpus.training.evaluation.results import BLANK, EvaluationReport, summarise
@@ -30,14 +31,25 @@ _SHARD: Final = re.compile(r"(\d{5,})\.parquet\Z")
 
 
 def evaluate(
-    config: EvaluationConfig, model: Model, data: str, out: str, *, selection: str | None = None
+    config: EvaluationConfig,
+    model: Model,
+    data: str,
+    out: str,
+    *,
+    selection: str | None = None,
+    answers: str | None = None,
+    logs: str | None = None,
 ) -> EvaluationReport:
     """Ask a model the questions of a file or folder and judge its answers, under `out`; goes on where it stopped.
 
-    `selection`: of shards, the samples to ask about. Raises FileNotFoundError and ValueError for data that cannot be
+    `selection`: of shards, the samples to ask about. `answers`: where a judge's answers are kept, `logs`: those of its
+    servers; below `out` by default. Raises FileNotFoundError and ValueError for data that cannot be
     read, `engine.output.MadeOtherwise` where `out` holds something else, Unavailable for a server that is of no use.
     """
     questions = read_questions(data, config, selection=selection)
+    judge = config.judge
+    if judge is None and any(question.metric == "cap_f1" for question in questions):
+        raise ValueError("the metric cap_f1 asks a model about captions: give judge.model_name (docs/evaluation.md)")
     shown: list[Question] = []
     if config.shots and config.demonstrations == OTHERS:
         shown = questions
@@ -63,10 +75,37 @@ def evaluate(
         lambda: functools.partial(_answer_shard, config, model, shards, shown, out), list(shards),
         committed=_committed(out), title="evaluate", workers=0, unit="question", size=lambda name: len(shards[name]),
     ).or_raise()  # fmt: skip
-    answers = pa.concat_tables([storage.read_table(storage.join(out, f"{name}.parquet")) for name in shards])
-    report = summarise(model.name, config, questions, answers)
+    said = pa.concat_tables([storage.read_table(storage.join(out, f"{name}.parquet")) for name in shards])
+    judged: dict[tuple[str, str], Statements] = {}
+    if judge is not None:
+        kept, told = answers or storage.join(out, "judge"), logs or storage.join(out, "logs")
+        judged = _judge(judge, config, questions, said, answers=kept, logs=told)
+    report = summarise(model.name, config, questions, said, judged)
     storage.write_json(storage.join(out, RESULTS), report.as_dict())
     return report
+
+
+def _judge(
+    judge: CaptionJudge,
+    config: EvaluationConfig,
+    questions: Sequence[Question],
+    said: pa.Table,
+    *,
+    answers: str,
+    logs: str,
+) -> dict[tuple[str, str], Statements]:
+    """What a judge finds of captions, as `summarise` takes it; its server runs while it is asked."""
+    from mmcorpus.curation.scoring.servers.run import served
+
+    captions = {question.id: question.answers for question in questions if question.metric == "cap_f1"}
+    rows = said.filter(said["answer"].is_valid()).select(["id", "answer"]).to_pylist()
+    asked = list(dict.fromkeys((read(row["answer"], config), row["id"]) for row in rows if row["id"] in captions))
+    if not asked:
+        return {}
+    with served([judge], logs=logs, answers=answers) as (connected,):
+        assert isinstance(connected, CaptionJudge)
+        found = connected.judged([caption for caption, _ in asked], [captions[name] for _, name in asked])
+    return dict(zip(asked, found, strict=True))
 
 
 def _committed(out: str) -> set[str]:

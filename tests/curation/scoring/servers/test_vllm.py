@@ -4,6 +4,8 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +28,7 @@ from mmcorpus.filters.serving import ClientConfig, Connection
 from tests.curation.scoring.servers.conftest import jpeg, until, write_shard
 from tests.curation.scoring.servers.vllm import vllm_server
 from tests.filters.serving.protocol import Handler, serving
+from tests.processes import kill, wait_until
 
 SHARDS, SAMPLES = 2, 12
 RATED = SHARDS * (SAMPLES - 2)
@@ -235,3 +238,51 @@ def test_a_server_killed_in_mid_run_is_started_again_and_no_answer_is_paid_for_t
     assert len(paid) == len(set(paid)) == 4 * RATED
     kept = [AnswerLog(log.root).read(f"{number:05d}") for number in range(SHARDS)]
     assert sum(map(len, kept)) == 4 * RATED
+
+
+def test_texts_are_written_and_merged_through_kills_and_no_answer_is_paid_for_twice(judged: Judged) -> None:
+    """The command is killed (SIGKILL, with its whole group) while a real server writes, and run again until it ends."""
+    root = judged.root / "written"
+    root.mkdir()
+    (root / "caption.yaml").write_text("image: true\ntemplate: Caption the image in a few words.\n")
+    (root / "merge.yaml").write_text('template: "Merge {caption} and {recaption.text} into one."\n')
+    relay, shards, scores, answers = judged.relay(), judged.root / "shards", root / "scores", root / "answers"
+    asked: list[str] = []
+
+    async def handler(body: dict[str, Any], number: int) -> web.StreamResponse:
+        asked.append(json.dumps(body))
+        return await relay(body, number)
+
+    def kept() -> int:
+        return sum(path.read_bytes().count(b"\n") for path in answers.rglob("*.jsonl"))
+
+    with serving(handler) as proxy:
+        client = {"concurrency": 2, "timeout": 120.0}
+        settings = {"uses": "written", "model_name": judged.scorer.model_name, "endpoints": [proxy.url],
+                    "max_tokens": 8, "client": client}  # fmt: skip
+        command = [sys.executable, "-m", "mmcorpus.pipelines.cli", "score", str(shards), "--out", str(scores),
+                   "--workers", "1", "--num-cpus", "1"]  # fmt: skip
+        for name, prompt in (("merged", "merge"), ("recaption", "caption")):
+            own = {**settings, "prompt": str(root / f"{prompt}.yaml")}
+            command += ["--scorer", name, *(part for key, value in own.items()
+                                            for part in ("--set", f"{name}.{key}={json.dumps(value)}"))]  # fmt: skip
+        for least in (3, SHARDS * (SAMPLES - 1) + 2):  # amid the captions, and amid what is made of them
+            process = subprocess.Popen(command, start_new_session=True)
+            wait_until(lambda least=least: kept() >= least, process, 300)  # type: ignore[misc]
+            kill(process, group=True)
+        subprocess.run(command, check=True, timeout=600)
+        paid, needed = len(asked), len(set(asked))
+        subprocess.run(command, check=True, timeout=600)
+    assert len(asked) == paid, "what is done is not asked again"
+    table = load_scores(str(scores))
+    assert table.num_rows == SHARDS * SAMPLES
+    rows = table.to_pylist()
+    assert {str(row["recaption.reason"]) for row in rows} == {"None", "truncated", "cut_off"}
+    fit = [row for row in rows if row["recaption.text"] and row["merged.reason"] != "no_caption"]
+    assert len(fit) > RATED // 4
+    assert sum(row["merged.text"] is not None for row in fit) > 0
+    assert all(row["merged.raw"] is None for row in rows if row not in fit), "of nothing nothing is made"
+    assert needed == SHARDS * (SAMPLES - 1) + len(fit)
+    # A kill loses the answers that were on their way, two at most: all others were kept, and asked for once.
+    assert paid - needed <= 2 * 2
+    assert kept() == needed

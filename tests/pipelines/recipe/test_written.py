@@ -1,0 +1,80 @@
+"""Sources of written texts in a recipe: what they need, who judges them, and what is wrong is said before any work."""
+
+from pathlib import Path
+
+import pytest
+
+from mmcorpus.filters.written import WrittenScorer
+from mmcorpus.pipelines.recipe.load import load_recipe
+from mmcorpus.pipelines.recipe.populations import populations, samples
+from mmcorpus.pipelines.recipe.problems import RecipeError
+from mmcorpus.pipelines.stages.order import build_stages
+
+RECIPE = """\
+name: fused
+web: {generate: {pairs: 12, instructions: 0}}
+sources:
+  asked: {kind: conversation, written: {source: fused, column: capqa.text}}
+  fused: {written: {source: pairs, column: capfusion.text, fallback: original}}
+  pairs: {urls: "${web}/pairs.parquet"}
+score:
+  scorers:
+    caption: {}
+    capfusion: {uses: written, prompt: capfusion, model_name: llm, endpoints: ["http://127.0.0.1:1/v1"]}
+    recaption: {uses: written, prompt: recaption, model_name: vlm, endpoints: ["http://127.0.0.1:1/v1"]}
+    capqa: {uses: written, prompt: capqa, model_name: llm, endpoints: ["http://127.0.0.1:1/v1"], on: [fused]}
+dedup:
+  same_caption: {by: columns, on: [caption]}
+  same_parent: {by: columns, on: [original_caption], sources: [fused]}
+select:
+  pairs: {keep: caption.words > 2}
+tokenizer: {train: {vocab_size: 300}}
+pack:
+  all: {sources: [pairs, fused], context_length: 128, tokens_per_image: 4}
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> str:
+    (tmp_path / "r.yaml").write_text(RECIPE)
+    return str(tmp_path / "r.yaml")
+
+
+def test_a_written_source_comes_after_the_texts_and_the_selection_that_it_is_made_of(recipe: str) -> None:
+    found = load_recipe(recipe)
+    order = [stage.name for stage in build_stages(found, "run")]
+    needed = ["pairs/download", "pairs/score", "pairs/select", "fused/write", "fused/score", "fused/select",
+              "asked/write", "asked/select"]  # fmt: skip
+    assert [name for name in order if name in needed] == needed
+    assert "asked/score" not in order
+    assert samples(found.file) == ("pairs",), "who names no population judges none that a model wrote"
+    assert found.on["caption"] == found.on["recaption"] == ("pairs",)
+    assert populations(found.file)["fused"].needs == ("fused/write",)
+    capfusion = found.scorers["capfusion"]
+    assert isinstance(capfusion, WrittenScorer)
+    assert capfusion.name == "capfusion"
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("sources.fused.written.source=pears", r"sources\.fused\.written\.source.*unknown source 'pears'"),
+        ("sources.fused.written.source=asked", "is made of itself, by way of the sources that it is made of"),
+        ("sources.fused.written.column=capfusion.txt", r"capfusion gives no column 'capfusion\.txt'"),
+        ("sources.fused.written.column=caption.words", None),
+        ("sources.fused.written.column=mllm.text", "needs the scorer 'mllm', which the recipe does not run"),
+        ("sources.fused.written.fallback=keep", "fallback"),
+        ("sources.asked.written.fallback=original", "a caption is no conversation"),
+        ("sources.asked.kind=document", "a model writes captions and conversations"),
+        ("sources.fused.urls=list.parquet", "it has urls and written"),
+        ("score.scorers.capfusion.on=[fused]", "the scorer 'recaption' does not judge 'fused'"),
+        ("score.scorers.capfusion.prompt=capfuse", "there is no file capfuse; those that ship: ask, capfusion"),
+        ("pack.all.images=reference", "the images of fused lie in files of others"),
+    ],
+)
+def test_what_is_wrong_is_told(recipe: str, setting: str, message: str | None) -> None:
+    if message is None:  # a number, which nobody can know here: the stage says it
+        load_recipe(recipe, [setting])
+        return
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(recipe, [setting])
