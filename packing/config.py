@@ -157,7 +157,7 @@ class PlanConfig:
         layout = settings.get("layout")
         given = {**settings, "layout": read_layout(layout) if layout is not None else None}
         if "render" in given:
-            render = {
+            render: dict[str, Any] = {
                 name: {style: tuple(one) if isinstance(one, list) else one for style, one in value.items()}
                 if isinstance(value, Mapping)
                 else value

@@ -23,18 +23,22 @@ _LISTS: Final = {"list[jpeg]": 4, "list[png]": 4, "jpeg_array": 0, "jpegarray": 
 _IMAGES: Final = frozenset({"jpeg", "png", *_LISTS})
 _SIZES: Final = "image_sizes"
 """The column that divides `images`, as our own export has them."""
+
+
+def _number(kind: str, data: bytes) -> Any:
+    return np.frombuffer(data, np.dtype(kind).newbyteorder("<"))[0].item()
+
+
 _VALUES: Final[dict[str, Callable[[bytes], Any]]] = {
     "str": lambda data: data.decode("utf-8"),
     "json": json.loads,
-    "int": lambda data: int(np.frombuffer(data, "<i8")[0]),
+    "int": functools.partial(_number, "int64"),
     "str_int": lambda data: int(data.decode()),
     "str_float": lambda data: float(data.decode()),
     "str_decimal": lambda data: data.decode(),
-    **{
-        kind: (lambda data, kind=kind: np.frombuffer(data, np.dtype(kind).newbyteorder("<"))[0].item())
-        for kind in ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float16", "float32",
-                     "float64")
-    },
+    **{kind: functools.partial(_number, kind) for kind in (
+        "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float16", "float32", "float64",
+    )},
 }  # fmt: skip
 """How values are read. Pickles are not, as they run code, nor pixels and arrays, which are no encoded image."""
 _log = logging.getLogger(__name__)

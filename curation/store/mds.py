@@ -80,8 +80,9 @@ def _columns(text: bytes) -> tuple[Column, ...] | None:
         said: Any = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    lists = [said.get(f"column_{part}") for part in ("names", "encodings", "sizes")] if isinstance(said, dict) else []
-    if len(lists) != 3 or not all(isinstance(one, list) for one in lists) or len({len(one) for one in lists}) > 1:
+    given = [said.get(f"column_{part}") for part in ("names", "encodings", "sizes")] if isinstance(said, dict) else []
+    lists = [one for one in given if isinstance(one, list)]
+    if len(lists) != 3 or len({len(one) for one in lists}) > 1:
         return None
     told = [Column(name=name, encoding=encoding, size=size) for name, encoding, size in zip(*lists, strict=True)]
     sound = (
