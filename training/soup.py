@@ -9,6 +9,7 @@ Weights are read, summed in fp32 and written tensor by tensor, so that a soup of
 of its largest tensor a few times over.
 """
 
+import dataclasses
 import functools
 import logging
 import math
@@ -22,6 +23,7 @@ import torch
 from mmcorpus.curation.engine.made_from import digest, file_digest
 from mmcorpus.curation.store import storage
 from mmcorpus.training.checkpoint import open_tensors, read_state, resolve_checkpoint
+from mmcorpus.training.config import ModelConfig, model_config_from_dict
 from mmcorpus.training.folder import STATE, new_folder
 from mmcorpus.training.tensors import Planned, Read, Tensors, in_order, write_file
 
@@ -159,14 +161,18 @@ def _open_alike(paths: Sequence[str]) -> list[Tensors]:
                 name for name in {*tensors, *opened[0]} if tensors.shapes.get(name) != opened[0].shapes.get(name)
             )
             why = f"{names[0]} is {tensors.shapes.get(names[0])}, there {opened[0].shapes.get(names[0])}"
-        elif state["model"] != states[0]["model"]:
-            differing = [name for name in state["model"] if state["model"][name] != states[0]["model"].get(name)]
+        elif differing := _differing(*(model_config_from_dict(one["model"]) for one in (state, states[0]))):
             why = f"its model's {', '.join(differing)} differ"
         elif tokenizer != tokenizers[0]:
             why = "its tokenizer differs"
         if why:
             raise ValueError(f"{path} is no model of the same kind as {paths[0]}: {why}")
     return opened
+
+
+def _differing(one: ModelConfig, other: ModelConfig) -> list[str]:
+    names = [field.name for field in dataclasses.fields(one)]
+    return [name for name in names if getattr(one, name) != getattr(other, name)]
 
 
 def _tokenizer(path: str) -> str:
