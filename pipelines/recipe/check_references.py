@@ -23,13 +23,15 @@ from mmcorpus.pipelines.recipe.populations import (
 )
 from mmcorpus.pipelines.recipe.problems import Path, Problem, suggestion
 from mmcorpus.pipelines.recipe.schema import DFN, NAME, ON, WEB, Recipe
+from mmcorpus.pipelines.recipe.trained import findings as _trained
+from mmcorpus.pipelines.recipe.trained import is_trained, names_run, names_trained
 from mmcorpus.pipelines.recipe.yaml_source import YamlSource
 from mmcorpus.training.config.model import layout_name, same_layout
 
 
 def problems(recipe: Recipe, source: YamlSource) -> list[Problem]:
     """Everything that a well-formed recipe names and that does not exist or does not fit."""
-    checks = (_names, _sources, _scorers, _passes, _dfn, _selections, _packs, _training, _evaluations)
+    checks = (_names, _sources, _scorers, _passes, _dfn, _selections, _packs, _training, _trained, _evaluations)
     return [source.problem(path, message) for check in checks for path, message in check(recipe)]
 
 
@@ -173,6 +175,8 @@ def _scorers(recipe: Recipe) -> Iterable[Finding]:
             elif "image" in scorer.inputs and places[population].level in ("paragraph", "document"):
                 text = f"{name} looks at an image, and a {places[population].level} is a text"
                 yield (*on, index), f"{text}; name the images, e.g. {places[population].source}.{IMAGES}"
+        if is_trained(scorer):
+            continue  # the run makes what it reads
         try:
             scorer.check()
         except (ValueError, FileNotFoundError) as error:
@@ -235,6 +239,10 @@ def _packs(recipe: Recipe) -> Iterable[Finding]:
     if file.pack and file.tokenizer is None:
         text = "missing; packs need one: `name: Qwen/Qwen2.5-1.5B`, a folder, or `train: {vocab_size: …}`"
         yield ("tokenizer",), text
+    for index, source in enumerate(file.tokenizer.train.sources if file.tokenizer and file.tokenizer.train else ()):
+        if source not in file.sources:
+            told = suggestion(source, file.sources, listed="sources")
+            yield ("tokenizer", "train", "sources", index), f"unknown source {source!r}; {told}"
     if file.tokenizer and file.tokenizer.name and _missing_local(file.tokenizer.name):
         yield ("tokenizer", "name"), f"there is nothing at {_absolute(file.tokenizer.name)}"
     for name, config in file.pack.items():
@@ -307,7 +315,7 @@ def _training(recipe: Recipe) -> Iterable[Finding]:
     if recipe.model is not None:
         for part in ("vision", "language"):
             value = getattr(recipe.model, part)
-            if isinstance(value, str) and _missing_local(value):
+            if isinstance(value, str) and not names_run(value) and _missing_local(value):
                 yield ("train", "model", part), f"there is nothing at {_absolute(value)}"
     for name, stage in stages.items():
         path: Path = ("train", "stages", name)
@@ -316,8 +324,8 @@ def _training(recipe: Recipe) -> Iterable[Finding]:
             yield (*path, "pack"), f"unknown pack {pack!r}; {suggestion(pack, file.pack, listed='packs')}"
         else:
             yield from _fit(recipe, name, pack)
-        if init is not None and init not in stages:
-            others = [other for other in stages if other != name]
+        if init is not None and init not in names_trained(recipe):
+            others = [other for other in names_trained(recipe) if other != name]
             yield (*path, "init"), f"unknown stage {init!r}; {suggestion(init, others, listed='stages')}"
         elif init is not None and _circular(name, {key: entry.links.init for key, entry in stages.items()}):
             yield (*path, "init"), "starts from itself, by way of the stages that it starts from"
@@ -348,18 +356,22 @@ def _image_layout(recipe: Recipe, stage: str) -> tuple[PerImage | None, Path]:
         if stages[name].links.init is None:
             break
         name = str(stages[name].links.init)
-    if recipe.model is None:
-        return None, ("train", "model")
-    layout = recipe.model.layout
-    return layout, ("train", "model", "tokens_per_image" if isinstance(layout, int) else "layout")
+        if (soups := recipe.file.train.soups if recipe.file.train else {}) and name in soups:
+            name = soups[name].stages[0]
+    model, path = recipe.model, ("train", "model")
+    if name in stages and (own_model := stages[name].model) is not None:
+        model, path = own_model, ("train", "stages", name, "model")
+    if model is None:
+        return None, path
+    return model.layout, (*path, "tokens_per_image" if isinstance(model.layout, int) else "layout")
 
 
 def _evaluations(recipe: Recipe) -> Iterable[Finding]:
     file = recipe.file
     for name, entry in file.evaluate.items():
         path: Path = ("evaluate", name)
-        if entry.stage not in recipe.stages:
-            told = suggestion(entry.stage, recipe.stages, listed="stages")
+        if entry.stage not in names_trained(recipe):
+            told = suggestion(entry.stage, names_trained(recipe), listed="stages")
             yield (*path, "stage"), f"unknown stage {entry.stage!r}; {told}"
         for key in ("data", "demonstrations", "annotations", "images"):
             if (place := getattr(entry, key)) is not None:
