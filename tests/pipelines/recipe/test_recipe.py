@@ -1,5 +1,6 @@
 """Recipes: what is read, what is refused, and how it is said."""
 
+import dataclasses
 import re
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import yaml
 
 from mmcorpus.curation.engine.stage import Stage
-from mmcorpus.packing.layout import MolmoLayout
+from mmcorpus.packing.layout import CattyLayout, MolmoLayout
 from mmcorpus.pipelines.recipe.load import load_recipe
 from mmcorpus.pipelines.recipe.problems import RecipeError
 from mmcorpus.pipelines.stages.order import build_stages
@@ -100,6 +101,48 @@ def test_open_qwen2vls_recipes_are_valid_where_what_they_name_is_there(
     if name == "open_qwen2vl":
         assert pretrain.data.batch == ("sequences", 512)
         assert pretrain.checkpoints.asynchronous
+
+
+@pytest.mark.parametrize("name", ["points", "points_small"])
+def test_points_recipes_are_valid_where_what_they_name_is_there(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both of its stages, the encoder's own before them, with the published numbers; the small one has their shape."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("reading", "scenes", "clocks"):
+        Path("data/points", folder).mkdir(parents=True)
+        Path("data/points", folder, "00000.tar").touch()
+    asked = ("mmstar", "mmmu", "ai2d", "textvqa/images", "textvqa/val.json", "mmbench_dev_en.tsv")
+    for folder in ("lists", "instructions/images", *(f"benchmarks/{one}" for one in asked)):
+        Path(folder).mkdir(parents=True)
+    for file in ("paddleocr", "natural", "capfusion"):
+        pq.write_table(pa.table({"url": ["http://a.example/b.jpg"], "caption": ["a dog"]}), f"lists/{file}.parquet")
+    for file in ("pool", "charts", "documents", "geometry"):
+        Path(f"instructions/{file}.json").write_text('[{"image": "a.jpg", "conversations": []}]')
+    recipe = load_recipe(name)
+    order = [stage.name for stage in build_stages(recipe, "RUN")]
+    assert order.index("train/reading") < order.index("train/pretrain") < order.index("soup/soup")
+    assert isinstance(recipe.model, ModelConfig)
+    general, reading = recipe.model.encoders
+    assert general.weight is not None
+    assert reading == dataclasses.replace(general, source="${run}/training/reading", weight=1 - general.weight)
+    assert recipe.model.connector.kind == "shuffle_mlp"
+    for stage in ("reading", "pretrain", "sft"):
+        config = recipe.file.pack[recipe.stages[stage].links.pack].per_image
+        assert isinstance(config, CattyLayout)
+    tuned = recipe.stages["sft"].config
+    assert [group.match for group in tuned.train] == ["projector", "language"], "both encoders are frozen"
+    if name == "points":
+        assert config == CattyLayout(tile=336, patch=14, merge=2, max_tiles=8)
+        pretrain = recipe.stages["pretrain"].config
+        assert [(group.match, group.last_blocks) for group in pretrain.train] == [
+            ("vision.clip", 3),
+            ("projector", None),
+        ]
+        assert {group.match for group in recipe.stages["reading"].config.train} == {"vision", "projector"}
+        assert recipe.file.select["pairs"].keep == "bottom(ppl.ppl, 0.2)"
+        assert (pretrain.optimizer.learning_rate, tuned.optimizer.learning_rate) == (2e-4, 2e-5)
+        assert (pretrain.schedule.warmup, tuned.schedule.warmup) == (0.03, 0.03)
 
 
 def test_sections_reach_the_stages_configs(tmp_path: Path) -> None:
