@@ -205,6 +205,8 @@ def test_encoders_are_averaged_all_or_none() -> None:
         ModelConfig(encoders=(EncoderConfig(weight=1.0), EncoderConfig()))
     with pytest.raises(ValueError, match="do not sum to 1"):
         ModelConfig(encoders=(EncoderConfig(weight=0.5), EncoderConfig(weight=0.6)))
+    with pytest.raises(ValueError, match="features are 128 and 256 wide cannot be averaged"):
+        ModelConfig(encoders=(EncoderConfig(weight=0.5), EncoderConfig(weight=0.5, layers=(-1, -2))))
     with pytest.raises(ValueError, match=r"weight is 1\.5"):
         EncoderConfig(weight=1.5)
     before = dataclasses.asdict(ModelConfig())

@@ -298,7 +298,8 @@ def average_weights(encoders: Sequence[EncoderConfig]) -> tuple[float, ...] | No
 
 
 def _check_weights(encoders: Sequence[EncoderConfig]) -> None:
-    """Raise ValueError unless all encoders have weights that sum to 1, or none has one."""
+    """Raise ValueError unless all encoders have weights that sum to 1, and features of one width as far as that is
+    known here, or none has one."""
     given = [one.weight for one in encoders if one.weight is not None]
     require(
         len(given) in (0, len(encoders)),
@@ -306,6 +307,12 @@ def _check_weights(encoders: Sequence[EncoderConfig]) -> None:
         "(they are concatenated)",
     )
     require(not given or math.isclose(sum(given), 1.0, abs_tol=1e-6), f"the encoders' weights {given} do not sum to 1")
+    widths = [one.source.hidden_size * len(one.layers) for one in encoders if isinstance(one.source, RandomVision)]
+    require(
+        not given or len(set(widths)) < 2,
+        f"encoders whose features are {' and '.join(map(str, widths))} wide cannot be averaged; give them one "
+        "hidden_size and as many layers, or leave out their weights",
+    )
 
 
 def same_layout(one: PerImage, other: PerImage) -> bool:
