@@ -3,6 +3,7 @@
 import dataclasses
 import re
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -111,7 +112,9 @@ def test_points_recipes_are_valid_where_what_they_name_is_there(
     monkeypatch.chdir(tmp_path)
     for folder in ("reading", "scenes", "clocks"):
         Path("data/points", folder).mkdir(parents=True)
-        Path("data/points", folder, "00000.tar").touch()
+        with tarfile.open(f"data/points/{folder}/00000.tar", "w") as tar:
+            for member in ("0.jpg", "0.txt"):
+                tar.addfile(tarfile.TarInfo(member))
     asked = ("mmstar", "mmmu", "ai2d", "textvqa/images", "textvqa/val.json", "mmbench_dev_en.tsv")
     for folder in ("lists", "instructions/images", *(f"benchmarks/{one}" for one in asked)):
         Path(folder).mkdir(parents=True)
@@ -120,12 +123,14 @@ def test_points_recipes_are_valid_where_what_they_name_is_there(
     for file in ("pool", "charts", "documents", "geometry"):
         Path(f"instructions/{file}.json").write_text('[{"image": "a.jpg", "conversations": []}]')
     recipe = load_recipe(name)
-    order = [stage.name for stage in build_stages(recipe, "RUN")]
-    assert order.index("train/reading") < order.index("train/pretrain") < order.index("soup/soup")
+    if name == "points_small":  # the other asks the Hub for its judge's revision
+        order = [stage.name for stage in build_stages(recipe, "RUN")]
+        assert order.index("train/reading") < order.index("pairs/score-ppl") < order.index("train/pretrain")
     assert isinstance(recipe.model, ModelConfig)
     general, reading = recipe.model.encoders
     assert general.weight is not None
-    assert reading == dataclasses.replace(general, source="${run}/training/reading", weight=1 - general.weight)
+    assert reading.weight == pytest.approx(1 - general.weight)
+    assert reading == dataclasses.replace(general, source="${run}/training/reading", weight=reading.weight)
     assert recipe.model.connector.kind == "shuffle_mlp"
     for stage in ("reading", "pretrain", "sft"):
         config = recipe.file.pack[recipe.stages[stage].links.pack].per_image
