@@ -237,7 +237,7 @@ def _of(settings: Mapping[str, Any]) -> Any:
     import transformers
     from transformers import CONFIG_MAPPING
 
-    config = CONFIG_MAPPING[settings["model_type"]].from_dict(settings)
+    config = CONFIG_MAPPING[settings["model_type"]].from_dict(dict(settings))
     return getattr(transformers, FAMILIES[family_of(config)].model)(config)
 
 
