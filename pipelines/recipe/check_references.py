@@ -36,6 +36,7 @@ def problems(recipe: Recipe, source: YamlSource) -> list[Problem]:
 
 
 Finding = tuple[Path, str]
+_MODEL: Final[Path] = ("train", "model")
 _NO_WEB: Final = f"{WEB} is the site's folder, and this recipe has no `web`; give a path, or add `web`"
 
 
@@ -358,7 +359,7 @@ def _image_layout(recipe: Recipe, stage: str) -> tuple[PerImage | None, Path]:
         name = str(stages[name].links.init)
         if (soups := recipe.file.train.soups if recipe.file.train else {}) and name in soups:
             name = soups[name].stages[0]
-    model, path = recipe.model, ("train", "model")
+    model, path = recipe.model, _MODEL
     if name in stages and (own_model := stages[name].model) is not None:
         model, path = own_model, ("train", "stages", name, "model")
     if model is None:

@@ -39,7 +39,7 @@ from mmcorpus.training import Generator, RandomLanguage, RandomVision
 from mmcorpus.training.batch import collate, expand
 from mmcorpus.training.caption_perplexity import CheckpointPerplexityScorer
 from mmcorpus.training.checkpoint import save_model
-from mmcorpus.training.config import EncoderConfig, ModelConfig
+from mmcorpus.training.config import ModelConfig
 from mmcorpus.training.exchange.export import export_model
 from mmcorpus.training.exchange.image_side import positions
 from mmcorpus.training.folder import STATE, new_folder
@@ -57,8 +57,7 @@ KINDS: dict[str, PerImage] = {
     "llava": 16,
     "tiled": read_layout({"kind": "molmo", "crop": 32, "patch": 8, "margins": [1, 1], "max_crops": 4}),
 }
-"""All patches of a square, which is Llava; crops of the image with marks around them, as many as its shape wants, seen
-by two encoders whose features are averaged."""
+"""All patches of a square, which is Llava; crops of the image with marks around them, as many as its shape wants."""
 SIZES = ((32, 32), (70, 40), (36, 90))
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(1200)]
@@ -87,10 +86,8 @@ def png(image: Image.Image) -> bytes:
 def trained(folder: Path, kind: str, tokenizer: "PreTrainedTokenizerFast") -> str:
     """A checkpoint that names colours, and rates captions by them."""
     torch.set_num_threads(1)
-    vision = RandomVision(image_size=32, patch_size=8, hidden_size=64, layers=3, heads=2, intermediate_size=128)
-    two = [EncoderConfig(source=vision, weight=weight) for weight in (0.75, 0.25)]  # POINTS' dual encoder
     config = ModelConfig(
-        encoders=(EncoderConfig(source=vision),) if kind == "llava" else tuple(two),
+        vision=RandomVision(image_size=32, patch_size=8, hidden_size=64, layers=3, heads=2, intermediate_size=128),
         language=RandomLanguage(hidden_size=64, layers=2, heads=2, key_value_heads=1, intermediate_size=128),
         layout=KINDS[kind],
     )
