@@ -21,6 +21,7 @@ from mmcorpus.pipelines.commands import (
     run,
     score,
     soup,
+    trials,
 )
 
 COMMANDS: Final[tuple[Callable[..., None], ...]] = (
@@ -30,7 +31,7 @@ COMMANDS: Final[tuple[Callable[..., None], ...]] = (
     *(dedup.dedup, dedup.methods, documents.extract, documents.export_documents),
     *(score.evaluations, score.image_based, dfn.dfn),
     *(learn.plan, learn.pack, learn.train, learn.generate, evaluate.evaluate),
-    *(soup.soup, models.export_model, models.import_model, models.chat),
+    *(soup.soup, trials.individual_select, models.export_model, models.import_model, models.chat),
     *(look.status, look.inspect, look.report, look.verify, look.profiles, look.scorers),
 )
 """As the help lists them; each by its function's name."""

@@ -5,13 +5,14 @@ Each of the run's checkpoints keeps it, since a folder holds one run: it is not 
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from mmcorpus.curation.engine.made_from import digest
 from mmcorpus.filters.secrets import masked
 from mmcorpus.training.checkpoint import OTHER_FOLDER, read_state, resolve_checkpoint
 from mmcorpus.training.config import ModelConfig, model_config_from_dict
+from mmcorpus.training.taken import checkpoints_of
 
 _TOLD: Final = ("step", "kind", "identity", "model", "chat_template", "begun", "origin")
 """What in a checkpoint's state decides its weights; the same run made again is the same."""
@@ -38,8 +39,10 @@ def begun_from(out: str, resumed: str | None, model: ModelConfig | None, init: s
 
 
 def _of_model(model: ModelConfig | None) -> dict[str, Any]:
+    """By its settings, and what tells the checkpoints apart that its encoders are taken from."""
     assert model is not None
-    return {"model": json.loads(json.dumps(dataclasses.asdict(model)))}
+    taken = {str(place): digest(_told(read_state(path))) for place, path in checkpoints_of(model).items()}
+    return {"model": json.loads(json.dumps(dataclasses.asdict(model))), **({"taken": taken} if taken else {})}
 
 
 def _of_checkpoint(init: str, may_be_gone: bool) -> dict[str, Any]:
@@ -51,14 +54,18 @@ def _of_checkpoint(init: str, may_be_gone: bool) -> dict[str, Any]:
         if not may_be_gone:
             raise
         return {"init": name}
-    told = {key: state.get(key) for key in _TOLD} | {"loss": state.get("totals", {}).get("loss")}
-    return {"init": name, "step": state["step"], "digest": digest(told)}
+    return {"init": name, "step": state["step"], "digest": digest(_told(state))}
+
+
+def _told(state: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: state.get(key) for key in _TOLD} | {"loss": state.get("totals", {}).get("loss")}
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """What differs, in words; empty if nothing does."""
     if "model" in before and "model" in now:
-        old, new = (model_config_from_dict(one["model"]) for one in (before, now))
+        both = before.get("taken", {}).keys() & now.get("taken", {}).keys()  # of what is gone the name alone is known
+        old, new = (_known_by_content(one, both) for one in (before, now))
         pairs = ((field.name, getattr(old, field.name), getattr(new, field.name)) for field in dataclasses.fields(old))
         return ", ".join(f"model.{name} {was!r} → {given!r}" for name, was, given in pairs if was != given)
     known = "digest" in before and "digest" in now
@@ -67,6 +74,16 @@ def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     if known and before["digest"] == now["digest"]:
         return ""
     return f"{_shown(before)} → {_shown(now)}"
+
+
+def _known_by_content(begun: Mapping[str, Any], places: Collection[str]) -> ModelConfig:
+    """The model that was begun with; the checkpoints that encoders at `places` are of by content, wherever they lie."""
+    model = model_config_from_dict(begun["model"])
+    encoders = [
+        dataclasses.replace(one, source=f"checkpoint {begun['taken'][str(place)]}") if str(place) in places else one
+        for place, one in enumerate(model.encoders)
+    ]
+    return dataclasses.replace(model, encoders=tuple(encoders))
 
 
 def _shown(begun: Mapping[str, Any]) -> str:

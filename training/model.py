@@ -6,7 +6,7 @@ tokens, V the vocabulary's size, P patches of an image, Q those of all crops, E 
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -278,10 +278,13 @@ def build_language(source: str | RandomLanguage, vocabulary: int) -> Any:
     return language
 
 
-def build_model(config: ModelConfig, vocabulary: int, seed: int = 0) -> VisionLanguageModel:
-    """The model that `config` names. Random weights depend on `seed` alone; the global generator is left as it was."""
+def build_model(
+    config: ModelConfig, vocabulary: int, seed: int = 0, taken: Mapping[int, Mapping[str, Any]] | None = None
+) -> VisionLanguageModel:
+    """The model that `config` names. Random weights depend on `seed` alone; the global generator is left as it was.
+    `taken`: as for `build_vision`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        vision = build_vision(config.encoders)
+        vision = build_vision(config.encoders, taken or {})
         language = build_language(config.language, vocabulary)
         return VisionLanguageModel(config, vision, language)

@@ -4,6 +4,7 @@ Shape legend: N images or crops, C channels, H×W pixels, P patches, Q patches o
 """
 
 import dataclasses
+import types
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from torch import nn
 
 from mmcorpus.packing.layout.base import Size
 from mmcorpus.training.config import EncoderConfig, RandomVision
+from mmcorpus.training.config.model import average_weights
 
 GREY = 128
 """The value that normalises to (almost) zero: a blank image, and one that could not be decoded."""
@@ -53,26 +55,36 @@ image processors, ImageNet's for DINOv2)."""
 
 
 class VisionEncoder(nn.Module):
-    """Patch features of one or several encoders, from the blocks that `layers` name, side by side.
+    """Patch features of one or several encoders, from the blocks that `layers` name, side by side or averaged.
 
     The blocks after the last of them, the last norm and the pooling head are not built into the model at all: with
     layer -2 (the reference's choice) they would cost time and memory and never be read. Images of another size than an
     encoder was trained on get its position embeddings interpolated.
     """
 
-    def __init__(self, models: Sequence[tuple[Any, tuple[int, ...]]]) -> None:
-        """`models`: encoders of transformers, each with the layers to read."""
+    def __init__(self, models: Sequence[tuple[Any, tuple[int, ...]]], weights: Sequence[float] | None = None) -> None:
+        """`models`: encoders of transformers, each with the layers to read; `weights`: of each, its share in the
+        average of their features (POINTS, arXiv 2409.04828, dual vision encoder), None for features side by side.
+        Raises ValueError for encoders whose grids differ, or whose features cannot be averaged."""
         super().__init__()
         self.names: list[str] = []
         self._depths: list[list[int]] = []
-        self.width = 0
+        self.weights = None if weights is None else tuple(weights)
+        widths: dict[str, int] = {}
         for model, layers in models:
             family = family_of(model.config)
             name = family if family not in self.names else f"{family}_{len(self.names)}"
             self.add_module(name, model)
             self.names.append(name)
             self._depths.append(_shorten(model, layers, FAMILIES[family]))
-            self.width += model.config.hidden_size * len(layers)
+            widths[name] = model.config.hidden_size * len(layers)
+        self.width = sum(widths.values()) if weights is None else next(iter(widths.values()))
+        if weights is not None and len(set(widths.values())) > 1:
+            raise ValueError(
+                "features of different widths cannot be averaged "
+                f"({', '.join(f'{name} has {width}' for name, width in widths.items())}): take encoders of one width "
+                "and as many layers of each, or leave out their weights"
+            )
         first: Any = models[0][0].config
         self.patch: int = first.patch_size
         """Pixels a side of a patch."""
@@ -113,7 +125,11 @@ class VisionEncoder(nn.Module):
     def _encoded(self, images_NCHW: torch.Tensor) -> torch.Tensor:
         found = []
         for (name, tower), depths in zip(self.towers(), self._depths, strict=True):
-            found += _features(tower, FAMILIES[name.partition("_")[0]], images_NCHW, depths)
+            read = _features(tower, FAMILIES[name.partition("_")[0]], images_NCHW, depths)
+            found.append(read[0] if len(read) == 1 else torch.cat(read, dim=-1))
+        if self.weights is not None:
+            parts = [weight * features for weight, features in zip(self.weights, found, strict=True)]
+            return sum(parts[1:], start=parts[0])
         return found[0] if len(found) == 1 else torch.cat(found, dim=-1)
 
     def crops(self, images_NCHW: torch.Tensor, sizes: Sequence[Size] | None) -> torch.Tensor:
@@ -200,21 +216,28 @@ def _as_patches(pixels_NCHW: torch.Tensor, patch: int) -> dict[str, torch.Tensor
     }
 
 
-def build_vision(encoders: Sequence[EncoderConfig]) -> VisionEncoder:
-    """The encoders from Hugging Face ids, local folders, or the sizes of random ones; weights fp32."""
-    return VisionEncoder([(_build(encoder.source), encoder.layers) for encoder in encoders])
+def build_vision(
+    encoders: Sequence[EncoderConfig], taken: Mapping[int, Mapping[str, Any]] = types.MappingProxyType({})
+) -> VisionEncoder:
+    """The encoders from Hugging Face ids, local folders, or the sizes of random ones; weights fp32. `taken` has, by the
+    encoder's number, transformers' configs of those whose weights are to be loaded."""
+    models = [_of(taken[place]) if place in taken else _build(one.source) for place, one in enumerate(encoders)]
+    layers = [encoder.layers for encoder in encoders]
+    return VisionEncoder(list(zip(models, layers, strict=True)), average_weights(encoders))
 
 
-def empty_vision(encoders: Sequence[EncoderConfig], configs: Sequence[dict[str, Any]]) -> VisionEncoder:
+def empty_vision(encoders: Sequence[EncoderConfig], configs: Sequence[Mapping[str, Any]]) -> VisionEncoder:
     """The encoders of a checkpoint with weights to be loaded, by transformers' configs as it keeps them."""
-    return VisionEncoder([(_of(settings), encoder.layers) for encoder, settings in zip(encoders, configs, strict=True)])
+    if len(configs) != len(encoders):
+        raise ValueError(f"{len(encoders)} encoders and {len(configs)} configs of them")
+    return build_vision(encoders, dict(enumerate(configs)))
 
 
-def _of(settings: dict[str, Any]) -> Any:
+def _of(settings: Mapping[str, Any]) -> Any:
     import transformers
     from transformers import CONFIG_MAPPING
 
-    config = CONFIG_MAPPING[settings["model_type"]].from_dict(settings)
+    config = CONFIG_MAPPING[settings["model_type"]].from_dict(dict(settings))
     return getattr(transformers, FAMILIES[family_of(config)].model)(config)
 
 

@@ -25,11 +25,12 @@ from mmcorpus.training.dropout import ResidualDropout
 from mmcorpus.training.heldout import heldout_loss
 from mmcorpus.training.loop import NAMED, Task, Totals, Trainer
 from mmcorpus.training.loss import LossBySource, LossByTag, tag_means, weighted_sum
-from mmcorpus.training.model import VisionLanguageModel, build_model
+from mmcorpus.training.model import VisionLanguageModel
 from mmcorpus.training.moe import Routed, load_metrics
 from mmcorpus.training.parallel import World, open_world, parallelize, synchronized
 from mmcorpus.training.speed import batch_flops, peak_flops
 from mmcorpus.training.steps import CountedOrder
+from mmcorpus.training.taken import begin_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -159,7 +160,7 @@ def _load(
     assert config is not None
     own = config.language if isinstance(config.language, str) else storage.join(reader.root, "tokenizer")
     tokenizer = with_added(load_tokenizer(own), reader.root)
-    return build_model(config, len(tokenizer), seed), tokenizer
+    return begin_model(config, len(tokenizer), seed), tokenizer
 
 
 def _added(

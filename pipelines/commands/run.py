@@ -86,7 +86,7 @@ def run(
             until=until,
             retry_failed=retry_failed,
             fresh=fresh or (),
-            say=_event,
+            say=event,
             start_ray=cluster.start,
             stop_ray=cluster.stop,
             debug=common.debug,
@@ -140,7 +140,8 @@ def _show_plan(decisions: "list[Decision]", *, always: bool) -> None:
 _STYLES = {"keep": "dim", "start": "bold", "done": "green", "failed": "red", "blocked": "yellow"}
 
 
-def _event(kind: str, stage: str, text: str) -> None:
+def event(kind: str, stage: str, text: str) -> None:
+    """Say what a run does, as `run_recipe` tells it."""
     from rich.text import Text
 
     line = Text(told(f"{stage}: "), style=_STYLES.get(kind, "")).append(

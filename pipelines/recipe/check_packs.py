@@ -14,6 +14,10 @@ def findings(recipe: Recipe) -> Iterable[Finding]:
     if file.pack and file.tokenizer is None:
         text = "missing; packs need one: `name: Qwen/Qwen2.5-1.5B`, a folder, or `train: {vocab_size: …}`"
         yield ("tokenizer",), text
+    for index, source in enumerate(file.tokenizer.train.sources if file.tokenizer and file.tokenizer.train else ()):
+        if source not in file.sources:
+            told = suggestion(source, file.sources, listed="sources")
+            yield ("tokenizer", "train", "sources", index), f"unknown source {source!r}; {told}"
     if file.tokenizer and file.tokenizer.name and missing_local(file.tokenizer.name):
         yield ("tokenizer", "name"), f"there is nothing at {absolute(file.tokenizer.name)}"
     for name, config in file.pack.items():

@@ -24,13 +24,15 @@ from mmcorpus.pipelines.recipe.populations import (
 )
 from mmcorpus.pipelines.recipe.problems import Finding, Path, Problem, suggestion
 from mmcorpus.pipelines.recipe.schema import DFN, DOCUMENTS, NAME, ON, WEB, Recipe
+from mmcorpus.pipelines.recipe.trained import findings as _trained
+from mmcorpus.pipelines.recipe.trained import is_trained, names_trained
 from mmcorpus.pipelines.recipe.yaml_source import YamlSource
 from mmcorpus.training.evaluation.config import OTHERS
 
 
 def problems(recipe: Recipe, source: YamlSource) -> list[Problem]:
     """Everything that a well-formed recipe names and that does not exist or does not fit."""
-    checks = (_names, _sources, _scorers, _passes, _dfn, _selections, _packs, _training, _evaluations)
+    checks = (_names, _sources, _scorers, _passes, _dfn, _selections, _packs, _training, _trained, _evaluations)
     return [source.problem(path, message) for check in checks for path, message in check(recipe)]
 
 
@@ -200,6 +202,8 @@ def _scorers(recipe: Recipe) -> Iterable[Finding]:
                     if column not in judged:
                         told = missing_score(column, judged, [population], recipe)
                         yield ("score", "scorers", name, "prompt"), told
+        if is_trained(scorer):
+            continue  # the run makes what it reads
         try:
             scorer.check()
         except (ValueError, FileNotFoundError) as error:
@@ -261,8 +265,8 @@ def _evaluations(recipe: Recipe) -> Iterable[Finding]:
     file = recipe.file
     for name, entry in file.evaluate.items():
         path: Path = ("evaluate", name)
-        if entry.stage not in recipe.stages:
-            told = suggestion(entry.stage, recipe.stages, listed="stages")
+        if entry.stage not in names_trained(recipe):
+            told = suggestion(entry.stage, names_trained(recipe), listed="stages")
             yield (*path, "stage"), f"unknown stage {entry.stage!r}; {told}"
         for key in ("data", "demonstrations", "annotations", "images"):
             if (place := getattr(entry, key)) is not None and (key, place) != ("demonstrations", OTHERS):

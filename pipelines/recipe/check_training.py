@@ -1,13 +1,16 @@
 """Checks of what a recipe's model and stages of training refer to, and that packs fit them."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from mmcorpus.packing.layout import PerImage
 from mmcorpus.pipelines.recipe.named_places import absolute, missing_local
 from mmcorpus.pipelines.recipe.problems import Finding, Path, suggestion
 from mmcorpus.pipelines.recipe.schema import Recipe
+from mmcorpus.pipelines.recipe.trained import names_run, names_trained
 from mmcorpus.training.config.model import layout_name, same_layout
+
+_MODEL: Final[Path] = ("train", "model")
 
 
 def findings(recipe: Recipe) -> Iterable[Finding]:
@@ -16,7 +19,7 @@ def findings(recipe: Recipe) -> Iterable[Finding]:
     if recipe.model is not None:
         for part in ("vision", "language"):
             value = getattr(recipe.model, part)
-            if isinstance(value, str) and missing_local(value):
+            if isinstance(value, str) and not names_run(value) and missing_local(value):
                 yield ("train", "model", part), f"there is nothing at {absolute(value)}"
     for name, stage in stages.items():
         path: Path = ("train", "stages", name)
@@ -25,8 +28,8 @@ def findings(recipe: Recipe) -> Iterable[Finding]:
             yield (*path, "pack"), f"unknown pack {pack!r}; {suggestion(pack, file.pack, listed='packs')}"
         else:
             yield from _fit(recipe, name, pack)
-        if init is not None and init not in stages:
-            others = [other for other in stages if other != name]
+        if init is not None and init not in names_trained(recipe):
+            others = [other for other in names_trained(recipe) if other != name]
             yield (*path, "init"), f"unknown stage {init!r}; {suggestion(init, others, listed='stages')}"
         elif init is not None and _circular(name, {key: entry.links.init for key, entry in stages.items()}):
             yield (*path, "init"), "starts from itself, by way of the stages that it starts from"
@@ -57,10 +60,14 @@ def _image_layout(recipe: Recipe, stage: str) -> tuple[PerImage | None, Path]:
         if stages[name].links.init is None:
             break
         name = str(stages[name].links.init)
-    if recipe.model is None:
-        return None, ("train", "model")
-    layout = recipe.model.layout
-    return layout, ("train", "model", "tokens_per_image" if isinstance(layout, int) else "layout")
+        if (soups := recipe.file.train.soups if recipe.file.train else {}) and name in soups:
+            name = soups[name].stages[0]
+    model, path = recipe.model, _MODEL
+    if name in stages and (own_model := stages[name].model) is not None:
+        model, path = own_model, ("train", "stages", name, "model")
+    if model is None:
+        return None, path
+    return model.layout, (*path, "tokens_per_image" if isinstance(model.layout, int) else "layout")
 
 
 def _circular(name: str, parents: dict[str, Any]) -> bool:

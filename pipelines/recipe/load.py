@@ -25,6 +25,7 @@ _LEADS_TO: dict[str, set[str]] = {
     "dfn": {"score", "dedup", "sources"},
     "train": {"pack"},
     "evaluate": {"train", "sources", "select"},
+    "individual_select": {"train", "pack", "evaluate"},
     "tokenizer": {"tokenizer"},
 }
 """By section, those whose names it refers to."""
@@ -279,5 +280,7 @@ class _Loader:
             kind = SFTConfig if settings["kind"] == "sft" else StageConfig
             links, config = self._check_beside(StageLinks, kind, settings, ("train", "stages", name))
             if links is not None and config is not None:
-                stages[name] = TrainStage(links=links, config=config)
+                path = ("train", "stages", name, "model")
+                own = None if links.model is None else self._check(ModelConfig, links.model, path)
+                stages[name] = TrainStage(links=links, config=config, model=own)
         return model, stages

@@ -224,6 +224,9 @@ class TrainTokenizerConfig:
 
     vocab_size: int = 4096
     """Ids, the 256 bytes and 4 control tokens among them."""
+    sources: tuple[str, ...] = ()
+    """Whose selected texts it is made from; empty for those of all packs. Name some where a selection waits for a model
+    of this run (`${run}/training/…`), which itself waits for the tokenizer."""
 
     def __post_init__(self) -> None:
         if self.vocab_size < 260:
@@ -281,13 +284,38 @@ class PackEntry(PlanConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SoupEntry:
+    """A mean of what several stages trained, which begin with the same weights (POINTS' model soups)."""
+
+    stages: tuple[str, ...]
+    """The stages of training whose last checkpoints are the candidates."""
+    method: Literal["average", "maximum", "greedy"] = "average"
+    """`average`: all; `maximum`: the best; `greedy`: the best, then each that makes it no worse, by turns."""
+    top: int | None = None
+    """How many `maximum` takes; null for half."""
+    judge: str | None = None
+    """The evaluation whose questions, and whose first result, `maximum` and `greedy` go by."""
+
+    def __post_init__(self) -> None:
+        if len(set(self.stages)) < 2 or len(set(self.stages)) < len(self.stages):
+            raise ValueError(f"stages is {list(self.stages)}; name two or more, each once")
+        if (self.method == "average") == (self.judge is not None):
+            raise ValueError("average takes all and has no `judge`; maximum and greedy need one, an evaluation")
+        if self.top is not None and not (self.method == "maximum" and 1 <= self.top <= len(self.stages)):
+            raise ValueError(f"top is {self.top}; it is how many stages maximum takes, 1 to {len(self.stages)}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """The model and the stages that train it."""
 
     model: dict[str, Any] = field(default_factory=dict)
     """training.ModelConfig: the encoder, the language model and what joins them."""
     stages: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """By name: `pack`, `init`, and the settings of training.StageConfig (of SFTConfig, for conversations)."""
+    """By name: `pack`, `init` or `model`, and the settings of training.StageConfig (of SFTConfig, for
+    conversations)."""
+    soups: dict[str, SoupEntry] = field(default_factory=dict)
+    """By name: means of stages' checkpoints. An evaluation's `stage` and a stage's `init` may be one."""
     device: str | None = None
     """cpu or cuda; null for what is there."""
     processes: int | None = None
@@ -303,7 +331,7 @@ class EvaluateEntry(EvaluationConfig):
     """An evaluation of what a training stage has learnt. How it is held stands beside these."""
 
     stage: str
-    """The training stage whose last checkpoint answers."""
+    """The training stage, or soup, whose last checkpoint answers."""
     data: str | None = None
     """The questions: a file or folder (docs/evaluation.md)."""
     source: str | None = None
@@ -317,6 +345,37 @@ class EvaluateEntry(EvaluationConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class IndividualSelectEntry:
+    """POINTS' choice of instruction sources, by `mmcorpus individual-select`: from a base, round for round the
+    candidate is added whose addition helps most."""
+
+    stage: str
+    """The training stage that is tried, each time on other sources of its pack."""
+    base: tuple[str, ...]
+    """Sources of its pack that are always in."""
+    candidates: tuple[str, ...]
+    """Sources of its pack of which each is tried."""
+    judge: str
+    """The evaluation whose questions each trial is asked; its first result decides."""
+    rounds: int | None = None
+    """The most candidates that are added; null goes on until none helps."""
+    gain: float = 0.0
+    """What an addition must gain at least, in the evaluation's own unit (0.01 is one per cent of answers); it must be
+    better in any case."""
+
+    def __post_init__(self) -> None:
+        if not self.base or not self.candidates:
+            raise ValueError("base and candidates name one source or more each")
+        named = [*self.base, *self.candidates]
+        if len(set(named)) < len(named):
+            raise ValueError(f"base and candidates name a source twice: {named}")
+        if self.rounds is not None and self.rounds < 1:
+            raise ValueError(f"rounds is {self.rounds}; give 1 or more, or null")
+        if self.gain < 0:
+            raise ValueError(f"gain is {self.gain}; give 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
 class StageLinks:
     """What joins a training stage to the rest of the recipe."""
 
@@ -324,6 +383,12 @@ class StageLinks:
     """Which of the recipe's packs it learns from."""
     init: str | None = None
     """The stage whose last checkpoint it starts from; null begins with `train.model`."""
+    model: dict[str, Any] | None = None
+    """The model that it begins with, in place of `train.model`."""
+
+    def __post_init__(self) -> None:
+        if self.init is not None and self.model is not None:
+            raise ValueError("init and model are both given: a stage goes on with a model, or begins with one")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -332,6 +397,8 @@ class TrainStage:
 
     links: StageLinks
     config: "StageConfig"
+    model: "ModelConfig | None" = None
+    """Of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -375,6 +442,8 @@ class RecipeFile:
     """What learns from them."""
     evaluate: dict[str, EvaluateEntry] = field(default_factory=dict)
     """What the model answers, by a name of your own."""
+    individual_select: IndividualSelectEntry | None = None
+    """Which sources of a pack are worth it, for `mmcorpus individual-select`; a run does not look at it."""
     report: ReportConfig = field(default_factory=ReportConfig)
     """What the run shows at the end."""
     sample_budget: SampleBudget = field(default_factory=SampleBudget)

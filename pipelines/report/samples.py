@@ -1,13 +1,18 @@
-"""The report's pictures: samples kept, and samples dropped by each rule."""
+"""The report's pictures: samples kept, both ends of what is ranked, and samples dropped by each rule."""
 
 import re
+from collections.abc import Iterator
 from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mmcorpus.curation.selection.expression import ranked_column
 from mmcorpus.curation.store import ledger, storage
+from mmcorpus.curation.store.scores import list_tables, load_scores, table_path
+from mmcorpus.pipelines.recipe.schema import DFN
 from mmcorpus.pipelines.report.gallery import cards, load_samples, texts_by_uid, uids_at_hand
+from mmcorpus.pipelines.report.scores import explained
 
 CARDS_PER_RULE: Final = 7
 KEPT_CARDS: Final = 14
@@ -24,6 +29,7 @@ def galleries(run: str, source: str, max_shards: int) -> tuple[list[dict[str, An
         kept = stages["select"].filter(pc.field("verdict") == ledger.KEPT)
         shown = dict.fromkeys(_notes(kept, at_hand, KEPT_CARDS), "")
         chosen.append((f"{source}: kept", f"{kept.num_rows:,} samples", shown))
+    chosen += _ends(run, source, at_hand)
     urls = texts_by_uid(root, "url", max_shards)
     for stage, table in stages.items():
         for rule, dropped in by_rule(table):
@@ -44,6 +50,25 @@ def galleries(run: str, source: str, max_shards: int) -> tuple[list[dict[str, An
                 )
     loaded = load_samples(root, {uid for *_, notes in chosen for uid in notes}, max_shards)
     return [{"title": title, "text": text, "cards": cards(loaded, notes)} for title, text, notes in chosen], lost
+
+
+def _ends(run: str, source: str, at_hand: pa.Array) -> Iterator[tuple[str, str, dict[str, str]]]:
+    """Both ends of each perplexity, and of what the selection ranks: what a share cuts off is to be seen. The filtering
+    network's are shown with it."""
+    root = storage.join(run, "scores", source)
+    there = list_tables(root)
+    ranked = [found[0] for clause in (explained(run, source) or {"clauses": ()})["clauses"]
+              if (found := ranked_column(clause["clause"]))]  # fmt: skip
+    ranked += [f"{name}.ppl" for name, shards in there.items()
+               if "ppl" in storage.read_schema(table_path(root, name, shards[0])).names]  # fmt: skip
+    for column in dict.fromkeys(ranked):
+        if column.partition(".")[0] not in there or column.startswith(f"{DFN}."):
+            continue
+        table = load_scores(root, columns=[column]).drop_null()
+        table = table.filter(pc.is_in(table["uid"], value_set=at_hand))
+        for order, title in (("ascending", "lowest"), ("descending", "highest")):
+            rows = table.sort_by([(column, order), ("uid", "ascending")]).slice(0, CARDS_PER_RULE).to_pylist()
+            yield f"{source}: {title} {column}", "", {row["uid"]: f"{row[column]:.4g}" for row in rows}
 
 
 def short(value: str) -> str:

@@ -12,6 +12,7 @@ from mmcorpus.curation.store.scores import list_tables, read_scores
 from mmcorpus.curation.store.shards import list_shards
 from mmcorpus.pipelines.recipe.populations import Population, scored, sources_of
 from mmcorpus.pipelines.recipe.schema import DEDUP, DFN
+from mmcorpus.pipelines.recipe.trained import is_trained
 from mmcorpus.pipelines.stages.context import RunContext, counts, failures
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ def maker(scorer: str, source: str, recipe: "Recipe") -> str:
     """The stage, or part of one, that makes a source's tables of a scorer, a pass or the data filtering network."""
     if scorer in recipe.passes:
         return f"{DEDUP}/{scorer}#{source}"
+    if any(own.name == scorer and is_trained(own) for own in recipe.scorers.values()):
+        return f"{source}/score-{scorer}"
     return f"{source}/{DFN}" if scorer == DFN and scored(recipe) else f"{source}/score#{scorer}"
 
 

@@ -2,14 +2,18 @@
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mmcorpus.curation.engine.made_from import file_digest, plain
 from mmcorpus.curation.engine.stage import Result, Stage
 from mmcorpus.curation.store import storage
 from mmcorpus.pipelines.recipe.schema import EvaluateEntry
+from mmcorpus.pipelines.recipe.trained import trained_stage
 from mmcorpus.pipelines.stages.context import HELDOUT, RunContext
 from mmcorpus.training.evaluation.config import OTHERS, EvaluationConfig
+
+if TYPE_CHECKING:
+    from mmcorpus.training.evaluation.results import EvaluationReport
 
 FOLDER: Final = "evaluation"
 """In the run's folder: a folder an evaluation, with its answers and `results.json`."""
@@ -21,31 +25,68 @@ def evaluation_stages(run: RunContext) -> Iterator[Stage]:
     yield from (_evaluate(run, name, entry, device) for name, entry in run.file.evaluate.items())
 
 
-def _evaluate(run: RunContext, name: str, entry: EvaluateEntry, device: str | None) -> Stage:
-    config = EvaluationConfig(
-        **{field.name: getattr(entry, field.name) for field in dataclasses.fields(EvaluationConfig)}
-    )
-    source, out, judge = entry.source, f"{FOLDER}/{name}", entry.judge
-    files = [path for path in (entry.data, entry.demonstrations, entry.annotations) if path is not None]
+@dataclasses.dataclass(frozen=True)
+class Held:
+    """How an evaluation is held, whoever answers."""
 
-    asked = () if source is None else (run.populations[source].made_by, f"{source}/select")
+    run: RunContext
+    entry: EvaluateEntry
+    device: str | None
 
-    def work() -> Result:
+    @property
+    def config(self) -> EvaluationConfig:
+        """Its settings without what the recipe adds."""
+        names = [field.name for field in dataclasses.fields(EvaluationConfig)]
+        return EvaluationConfig(**{name: getattr(self.entry, name) for name in names})
+
+    def ask(self, checkpoint: str, out: str) -> "EvaluationReport":
+        """Ask a checkpoint, its answers under `out`."""
         from mmcorpus.training.evaluation import Checkpoint, evaluate
 
-        data = entry.data if source is None else run.at("shards", run.populations[source].shards)
+        source, run = self.entry.source, self.run
+        data = self.entry.data if source is None else run.at("shards", run.populations[source].shards)
         assert data is not None, "an entry has either `data` or `source`"
+        selection = None if source is None else run.selection(source, HELDOUT)
+        judge = self.entry.judge
         if judge is not None and judge.serving() is not None:
             run.start_ray()
-        report = evaluate(
-            config,
-            Checkpoint(run.at("training", entry.stage), device, config.layout),
+        return evaluate(
+            self.config,
+            Checkpoint(checkpoint, self.device, self.config.layout),
             data,
-            run.at(out),
-            selection=None if source is None else run.selection(source, HELDOUT),
+            out,
+            selection=selection,
             answers=run.at("answers", FOLDER),
             logs=run.at("logs"),
         )
+
+    def first(self, checkpoint: str, out: str) -> float:
+        """A checkpoint's first result, by which models are compared."""
+        return self.ask(checkpoint, out).results[0].found.value
+
+    def needs(self) -> tuple[str, ...]:
+        """The stages that make its questions."""
+        source = self.entry.source
+        return () if source is None else (self.run.populations[source].made_by, f"{source}/select")
+
+    def described(self) -> dict[str, Any]:
+        """What decides its results beside the model."""
+        entry, config, judge = self.entry, self.config, self.entry.judge
+        files = [path for path in (entry.data, entry.demonstrations, entry.annotations) if path is not None]
+        return {
+            **plain(config, leave_out=config.unsaid),
+            "data": entry.data,
+            "source": entry.source,
+            "files": [_identity(path) for path in files],
+            **({"judge": {"model": judge.model(), **plain(judge.parameters())}} if judge is not None else {}),
+        }
+
+
+def _evaluate(run: RunContext, name: str, entry: EvaluateEntry, device: str | None) -> Stage:
+    held, out = Held(run, entry, device), f"{FOLDER}/{name}"
+
+    def work() -> Result:
+        report = held.ask(run.at("training", entry.stage), run.at(out))
         counts: dict[str, Any] = {"questions": report.questions, "unanswered": sum(report.unanswered.values())}
         for result in report.results:
             if not result.category:
@@ -56,14 +97,12 @@ def _evaluate(run: RunContext, name: str, entry: EvaluateEntry, device: str | No
 
     return Stage(
         name=f"evaluate/{name}",
-        config={**plain(config, leave_out=config.unsaid), "stage": entry.stage, "data": entry.data, "source": source,
-                "files": [_identity(path) for path in files],
-                **({"judge": {"model": judge.model(), **plain(judge.parameters())}} if judge is not None else {})},
-        needs=(f"train/{entry.stage}", *asked),
+        config={**held.described(), "stage": entry.stage},
+        needs=(trained_stage(run.recipe, entry.stage), *held.needs()),
         outputs=(out,),
-        ray="no" if judge is None else "maybe",
+        ray="no" if entry.judge is None else "maybe",
         run=work,
-    )  # fmt: skip
+    )
 
 
 def _identity(path: str) -> Any:

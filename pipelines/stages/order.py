@@ -1,6 +1,7 @@
 """A recipe's stages in order: this is where to read what a run does, one after the other."""
 
 from collections.abc import Callable
+from graphlib import CycleError
 
 from mmcorpus.curation.engine.order import in_order
 from mmcorpus.curation.engine.stage import Stage
@@ -13,8 +14,9 @@ from mmcorpus.pipelines.stages.documents import document_stages
 from mmcorpus.pipelines.stages.evaluation import evaluation_stages
 from mmcorpus.pipelines.stages.index import index_source
 from mmcorpus.pipelines.stages.packing import packing_stages
-from mmcorpus.pipelines.stages.score import score_stage
+from mmcorpus.pipelines.stages.score import score_stage, trained_score_stages
 from mmcorpus.pipelines.stages.select import select_stage
+from mmcorpus.pipelines.stages.soup import soup_stages
 from mmcorpus.pipelines.stages.training import training_stages
 from mmcorpus.pipelines.stages.written import write_texts
 
@@ -46,10 +48,20 @@ def build_stages(
     stages += [select_stage(run, population) for population in run.populations.values()]
     stages += packing_stages(run)
     stages += training_stages(run)
+    for population in run.populations.values():
+        stages += trained_score_stages(run, population)
+    stages += soup_stages(run)
     stages += evaluation_stages(run)
     named = {stage.name: stage for stage in stages if stage is not None}
     needs = {name: [need.partition("#")[0] for need in stage.needs] for name, stage in named.items()}
     missing = {need for wanted in needs.values() for need in wanted} - named.keys()
     if missing:
         raise ValueError(f"some stages need {', '.join(sorted(missing))}, which the recipe does not have")
-    return [named[name] for name in in_order(needs)]
+    try:
+        return [named[name] for name in in_order(needs)]
+    except CycleError as error:
+        circle = " needs ".join(reversed(error.args[1]))
+        raise ValueError(
+            f"{circle}: no stage can be the first. A model that judges samples is trained on what is selected without "
+            "it, such as another source"
+        ) from None

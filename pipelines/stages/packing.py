@@ -21,7 +21,7 @@ from mmcorpus.packing.measure import measure_lengths, measuring
 from mmcorpus.packing.plan import PlanReport, PlanSource, make_plan
 from mmcorpus.packing.turns import parse_conversation
 from mmcorpus.packing.vocabulary import train_tokenizer
-from mmcorpus.pipelines.recipe.schema import DEDUP, PackEntry
+from mmcorpus.pipelines.recipe.schema import DEDUP, PackEntry, TrainTokenizerConfig
 from mmcorpus.pipelines.stages.context import HELDOUT, RunContext, counts
 
 FEW_JOBS: Final = 2
@@ -35,7 +35,7 @@ def packing_stages(run: RunContext) -> Iterator[Stage]:
     """The tokenizer, and of each pack its sources' lengths, the plan and the shards, then those of what is held out."""
     config = run.file.tokenizer
     if config is not None and config.train is not None and run.file.pack:
-        yield _tokenizer(run, config.train.vocab_size)
+        yield _tokenizer(run, config.train)
     ledgered: set[str] = set()
     measured: set[str] = set()
     for name, pack in run.file.pack.items():
@@ -73,8 +73,9 @@ def _shards(run: RunContext, source: str) -> str:
     return run.at("shards", run.populations[source].shards)
 
 
-def _tokenizer(run: RunContext, vocab_size: int) -> Stage:
-    sources = list(dict.fromkeys(source for pack in run.file.pack.values() for source in pack.sources))
+def _tokenizer(run: RunContext, config: TrainTokenizerConfig) -> Stage:
+    packed = dict.fromkeys(source for pack in run.file.pack.values() for source in pack.sources)
+    vocab_size, sources = config.vocab_size, list(config.sources or packed)
 
     def work() -> Result:
         texts: list[str] = []

@@ -1,12 +1,13 @@
 """Scoring: every sample of a population judged by all the scorers that the recipe names for it, one decode an image."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from mmcorpus.curation.engine.made_from import digest, plain
 from mmcorpus.curation.engine.stage import Result, Stage
 from mmcorpus.filters.scorer import Scorer
 from mmcorpus.filters.secrets import as_key
 from mmcorpus.pipelines.recipe.populations import Population
+from mmcorpus.pipelines.recipe.trained import is_trained, scorer_in, stages_of_scorer, trained_stage
 from mmcorpus.pipelines.stages.collect import shards_content
 from mmcorpus.pipelines.stages.context import RunContext, counts, failures
 
@@ -14,7 +15,7 @@ from mmcorpus.pipelines.stages.context import RunContext, counts, failures
 def score_stage(run: RunContext, population: Population) -> Stage | None:
     """The stage of a population; None if nothing judges it."""
     name = population.name
-    scorers = [scorer for scorer in run.recipe.scorers.values() if name in run.recipe.on[scorer.name]]
+    scorers = [own for own in _judging(run, name) if not is_trained(own)]
     if not scorers:
         return None
     saving = [scorer.name for scorer in scorers if scorer.embeddings()]
@@ -37,6 +38,28 @@ def score_stage(run: RunContext, population: Population) -> Stage | None:
         ray="yes",
         run=lambda: score_population(run, population, scorers),
     )  # fmt: skip
+
+
+def _judging(run: RunContext, population: str) -> list[Scorer]:
+    """The scorers that judge a population."""
+    return [scorer for scorer in run.recipe.scorers.values() if population in run.recipe.on[scorer.name]]
+
+
+def trained_score_stages(run: RunContext, population: Population) -> Iterator[Stage]:
+    """A stage for each scorer that judges a population by what this run has trained."""
+    for scorer in filter(is_trained, _judging(run, population.name)):
+        yield Stage(
+            name=f"{population.name}/score-{scorer.name}",
+            config={
+                "version": scorer.version, "parameters": plain(scorer.parameters()),
+                **({"uses": kind} if (kind := scorer.kind()) else {}),
+            },
+            needs=(*(trained_stage(run.recipe, stage) for stage in stages_of_scorer(scorer)), *population.needs),
+            outputs=(f"scores/{population.name}/{scorer.name}",),
+            invalidated_by=(population.rows_of,),
+            ray="yes",
+            run=lambda scorer=scorer: score_population(run, population, [scorer_in(scorer, run.root)]),  # type: ignore[misc]
+        )  # fmt: skip
 
 
 def score_population(run: RunContext, population: Population, scorers: Sequence[Scorer]) -> Result:

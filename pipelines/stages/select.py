@@ -10,6 +10,7 @@ from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.shards import SUCCESS, list_shards, read_rows
 from mmcorpus.pipelines.recipe.populations import Population, after_dfn, passes_of, scored
 from mmcorpus.pipelines.recipe.schema import DFN
+from mmcorpus.pipelines.recipe.trained import is_trained
 from mmcorpus.pipelines.stages.context import HELDOUT, REQUIRED, RunContext, counts
 from mmcorpus.pipelines.stages.dedup import maker
 
@@ -32,7 +33,9 @@ def selection_stage(
     """
     source, recipe = population.name, run.recipe
     later = after_dfn(recipe) if trust else ()
-    judges = sorted(own.name for own in recipe.scorers.values() if source in recipe.on[own.name])
+    own_scorers = [own for own in recipe.scorers.values() if source in recipe.on[own.name]]
+    # Of those that train first none is waited for unless it is asked.
+    judges = [own.name for own in sorted(own_scorers, key=lambda own: (is_trained(own), own.name))]
     judges += [own.name for own in passes_of(source, recipe) if own.name not in later]
     judges += [DFN] if not trust and source in scored(recipe) else []
     read = list(dict.fromkeys(column.partition(".")[0] for column in config.columns))

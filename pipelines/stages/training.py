@@ -7,6 +7,7 @@ from typing import Any
 
 from mmcorpus.curation.engine.made_from import plain
 from mmcorpus.curation.engine.stage import Result, Stage
+from mmcorpus.pipelines.recipe.trained import model_in, stages_of_model, trained_stage
 from mmcorpus.pipelines.stages.context import HELDOUT, RunContext
 from mmcorpus.pipelines.stages.packing import has_heldout
 from mmcorpus.training.config import model_config_from_dict
@@ -32,7 +33,7 @@ def _model_of(before: dict[str, Any]) -> Any:
 def _train(run: RunContext, name: str, device: str | None, processes: int | None) -> Stage:
     stage = run.recipe.stages[name]
     pack, init = stage.links.pack, stage.links.init
-    model = run.recipe.model if init is None else None
+    model = None if init is not None else stage.model or run.recipe.model
     heldout = has_heldout(run, pack)
 
     def work() -> Result:
@@ -43,7 +44,7 @@ def _train(run: RunContext, name: str, device: str | None, processes: int | None
             stage.config,
             run.at("packs", pack),
             run.at("training", name),
-            model=model,
+            model=None if model is None else model_in(model, run.root),
             init=run.at("training", init) if init else None,
             heldout_packs=run.at("packs", f"{pack}.{HELDOUT}") if heldout else None,
             device=device,
@@ -63,7 +64,8 @@ def _train(run: RunContext, name: str, device: str | None, processes: int | None
         needs=(
             f"{pack}/packs",
             *([f"{pack}.{HELDOUT}/packs"] if heldout else []),
-            *([f"train/{init}"] if init else []),
+            *([trained_stage(run.recipe, init)] if init else []),
+            *(trained_stage(run.recipe, taken) for taken in (stages_of_model(model) if model else ())),
         ),
         outputs=(f"training/{name}",),
         translate=lambda before: {

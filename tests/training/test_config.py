@@ -196,3 +196,20 @@ def test_a_recipe_names_groups_in_order() -> None:
     settings = json.loads(json.dumps(stage.result_settings()))
     assert settings["train"][1]["last_blocks"] == 2
     assert settings["data.batch_sequences"] == 512
+
+
+def test_encoders_are_averaged_all_or_none() -> None:
+    dual = ModelConfig(encoders=(EncoderConfig(weight=0.25), EncoderConfig(weight=0.75)))
+    assert model_config_from_dict(json.loads(json.dumps(dataclasses.asdict(dual)))) == dual
+    assert dataclasses.replace(dual, layout=9).encoders == dual.encoders
+    with pytest.raises(ValueError, match="1 of 2 encoders have a weight"):
+        ModelConfig(encoders=(EncoderConfig(weight=1.0), EncoderConfig()))
+    with pytest.raises(ValueError, match="do not sum to 1"):
+        ModelConfig(encoders=(EncoderConfig(weight=0.5), EncoderConfig(weight=0.6)))
+    with pytest.raises(ValueError, match="features are 128 and 256 wide cannot be averaged"):
+        ModelConfig(encoders=(EncoderConfig(weight=0.5), EncoderConfig(weight=0.5, layers=(-1, -2))))
+    with pytest.raises(ValueError, match=r"weight is 1\.5"):
+        EncoderConfig(weight=1.5)
+    before = dataclasses.asdict(ModelConfig())
+    del before["encoders"][0]["weight"]
+    assert model_config_from_dict(before) == ModelConfig(), "a checkpoint from before there were weights"

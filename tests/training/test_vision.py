@@ -74,6 +74,24 @@ def test_features_of_several_encoders_stand_side_by_side() -> None:
     assert [name for name, _ in both.towers()] == ["siglip", "dinov2"]
 
 
+@pytest.mark.parametrize("other", ["siglip", "clip"])
+def test_dual_encoders_are_averaged_as_points_does(other: str) -> None:
+    """α·general + (1-α)·OCR of their second-last layers, also of images of another size."""
+    images = torch.randint(0, 256, (2, 3, 24, 16), dtype=torch.uint8)
+    general, _, general_states = own("siglip", images)
+    ocr, pixels, _ = own(other, images)
+    with torch.no_grad():
+        for parameter in ocr.parameters():
+            parameter.mul_(1.5)  # `own` draws all alike
+        given = {"pixel_values": pixels, "interpolate_pos_encoding": True, "output_hidden_states": True}
+        ocr_states = ocr(**given).hidden_states
+        dual = VisionEncoder([(general, (-2,)), (ocr, (-2,))], weights=(0.3, 0.7))
+        found = dual(images)
+    expected = 0.3 * general_states[-2] + 0.7 * ocr_states[-2][:, FAMILIES[other].prefix :]
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert dual.width == 16, "one connector's width, not two"
+
+
 def test_crops_of_several_sizes_are_each_seen_alone() -> None:
     vision = build_vision([EncoderConfig(source=small("siglip"))]).eval()
     images = torch.randint(0, 256, (3, 3, 16, 24), dtype=torch.uint8)
@@ -91,5 +109,10 @@ def test_crops_of_several_sizes_are_each_seen_alone() -> None:
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="vision_layer -5 asks for more blocks than the encoder's 3"):
         VisionEncoder([(own("clip", torch.zeros(1, 3, 16, 16))[0], (-5,))])
+    with pytest.raises(ValueError, match="siglip has 16, clip has 32"):
+        build_vision(
+            [EncoderConfig(source=small("siglip"), weight=0.5),
+             EncoderConfig(source=small("clip", hidden_size=32), weight=0.5)]
+        )  # fmt: skip
     with pytest.raises(ValueError, match="grids of different sizes"):
         build_vision([EncoderConfig(source=small("siglip")), EncoderConfig(source=small("clip", patch_size=8))])

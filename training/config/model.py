@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
 from mmcorpus.packing.layout import PerImage, SquareLayout, read_layout
@@ -84,14 +84,20 @@ class EncoderConfig(Settings):
 
     source: str | RandomVision = dataclasses.field(default_factory=RandomVision)
     """A Hugging Face id or local folder of a SigLIP, SigLIP 2, CLIP or DINOv2 model (also a whole CLIP or SigLIP, of
-    which the image side is taken), or a random one's sizes."""
+    which the image side is taken), a checkpoint or training folder of a model trained here, of which the encoder is
+    taken, or a random one's sizes."""
     layers: tuple[int, ...] = (-2,)
     """Blocks, counted from the end: -1 the last, -2 the one before (Open-Qwen2VL). Of several the outputs are
     concatenated in this order (Molmo: [-3, -10] of CLIP's 24, which its code, built without the last, calls -2 and
     -9)."""
+    weight: float | None = None
+    """Its share in the average of the encoders' features, in [0, 1]; all have one, and they sum to 1 (POINTS: α of a
+    general encoder, 1-α of one that has learned to read). Null, for all: features are concatenated."""
 
     def __post_init__(self) -> None:
         require(len(self.layers) > 0, "an encoder's layers are empty; give one or more, such as [-2]")
+        weight = self.weight
+        require(weight is None or 0 <= weight <= 1, f"an encoder's weight is {weight}; give a share in [0, 1], or null")
         for layer in self.layers:
             require(layer <= -1, f"model.vision_layer is {layer}; count from the end: -1, -2, …")
             if isinstance(self.source, RandomVision):
@@ -184,7 +190,8 @@ class ModelConfig(Settings):
     """
 
     encoders: tuple[EncoderConfig, ...] = (EncoderConfig(),)
-    """Image encoders; of several, the features of a patch are concatenated, so that their grids must be equal."""
+    """Image encoders; of several, a patch's features are concatenated, or averaged by `weight`, so that their grids
+    must be equal."""
     connector: ConnectorConfig = ConnectorConfig()
     """From patches to the language model's tokens."""
     language: str | RandomLanguage = RandomLanguage()
@@ -215,7 +222,8 @@ class ModelConfig(Settings):
                 len(encoders) == 1, f"vision is short for one encoder, there are {len(encoders)}; name it in encoders"
             )
             layers = encoders[0].layers if vision_layer is None else (vision_layer,)
-            encoders = (EncoderConfig(source=encoders[0].source if vision is None else vision, layers=layers),)
+            source = encoders[0].source if vision is None else vision
+            encoders = (dataclasses.replace(encoders[0], source=source, layers=layers),)
         connector = connector or ConnectorConfig()
         if projector_hidden is not None:
             connector = dataclasses.replace(connector, hidden=projector_hidden)
@@ -234,6 +242,7 @@ class ModelConfig(Settings):
         for name, part in parts.items():
             object.__setattr__(self, name, part)
         require(len(encoders) > 0, "model.encoders is empty; give one or more")
+        _check_weights(encoders)
         if isinstance(layout, int):
             require_square("model.tokens_per_image", layout)
 
@@ -281,12 +290,37 @@ def model_config_from_dict(data: Mapping[str, Any]) -> ModelConfig:
             EncoderConfig(
                 source=RandomVision(**one["source"]) if isinstance(one["source"], Mapping) else one["source"],
                 layers=tuple(one["layers"]),
+                weight=one.get("weight"),
             )
             for one in given["encoders"]
         )
     if isinstance(given.get("layout"), Mapping):
         given["layout"] = read_layout(given["layout"])
     return ModelConfig(**given)
+
+
+def average_weights(encoders: Sequence[EncoderConfig]) -> tuple[float, ...] | None:
+    """The encoders' shares in the average of their features; None where these are concatenated."""
+    weights = tuple(one.weight for one in encoders if one.weight is not None)
+    return weights if len(weights) == len(encoders) else None
+
+
+def _check_weights(encoders: Sequence[EncoderConfig]) -> None:
+    """Raise ValueError unless all encoders have weights that sum to 1, and features of one width as far as that is
+    known here, or none has one."""
+    given = [one.weight for one in encoders if one.weight is not None]
+    require(
+        len(given) in (0, len(encoders)),
+        f"{len(given)} of {len(encoders)} encoders have a weight; give each one (their features are averaged), or none "
+        "(they are concatenated)",
+    )
+    require(not given or math.isclose(sum(given), 1.0, abs_tol=1e-6), f"the encoders' weights {given} do not sum to 1")
+    widths = [one.source.hidden_size * len(one.layers) for one in encoders if isinstance(one.source, RandomVision)]
+    require(
+        not given or len(set(widths)) < 2,
+        f"encoders whose features are {' and '.join(map(str, widths))} wide cannot be averaged; give them one "
+        "hidden_size and as many layers, or leave out their weights",
+    )
 
 
 def same_layout(one: PerImage, other: PerImage) -> bool:

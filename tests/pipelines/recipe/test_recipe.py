@@ -1,7 +1,9 @@
 """Recipes: what is read, what is refused, and how it is said."""
 
+import dataclasses
 import re
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ import yaml
 
 from mmcorpus.curation.download.published import LAYOUTS
 from mmcorpus.curation.engine.stage import Stage
-from mmcorpus.packing.layout import MM1Layout, MolmoLayout
+from mmcorpus.packing.layout import CattyLayout, MM1Layout, MolmoLayout
 from mmcorpus.pipelines.recipe.load import load_recipe
 from mmcorpus.pipelines.recipe.problems import RecipeError
 from mmcorpus.pipelines.stages.order import build_stages
@@ -188,6 +190,52 @@ def test_mm1s_recipes_are_valid_where_what_they_name_is_there(
         assert (pretrain.schedule.steps, sft.image_size) == (200_000, 672)
     else:
         assert recipe.stages["experts"].config.moe == MoEConfig(experts=4)
+
+
+@pytest.mark.parametrize("name", ["points", "points_small"])
+def test_points_recipes_are_valid_where_what_they_name_is_there(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both of its stages, the encoder's own before them, with the published numbers; the small one has their shape."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("reading", "scenes", "clocks"):
+        Path("data/points", folder).mkdir(parents=True)
+        with tarfile.open(f"data/points/{folder}/00000.tar", "w") as tar:
+            for member in ("0.jpg", "0.txt"):
+                tar.addfile(tarfile.TarInfo(member))
+    asked = ("mmstar", "mmmu", "ai2d", "textvqa/images", "textvqa/val.json", "mmbench_dev_en.tsv")
+    for folder in ("lists", "instructions/images", *(f"benchmarks/{one}" for one in asked)):
+        Path(folder).mkdir(parents=True)
+    for file in ("paddleocr", "natural", "capfusion"):
+        pq.write_table(pa.table({"url": ["http://a.example/b.jpg"], "caption": ["a dog"]}), f"lists/{file}.parquet")
+    for file in ("pool", "charts", "documents", "geometry"):
+        Path(f"instructions/{file}.json").write_text('[{"image": "a.jpg", "conversations": []}]')
+    recipe = load_recipe(name)
+    if name == "points_small":  # the other asks the Hub for its judge's revision
+        order = [stage.name for stage in build_stages(recipe, "RUN")]
+        assert order.index("train/reading") < order.index("pairs/score-ppl") < order.index("train/pretrain")
+    assert isinstance(recipe.model, ModelConfig)
+    general, reading = recipe.model.encoders
+    assert general.weight is not None
+    assert reading.weight == pytest.approx(1 - general.weight)
+    assert reading == dataclasses.replace(general, source="${run}/training/reading", weight=reading.weight)
+    assert recipe.model.connector.kind == "shuffle_mlp"
+    for stage in ("reading", "pretrain", "sft"):
+        config = recipe.file.pack[recipe.stages[stage].links.pack].per_image
+        assert isinstance(config, CattyLayout)
+    tuned = recipe.stages["sft"].config
+    assert [group.match for group in tuned.train] == ["projector", "language"], "both encoders are frozen"
+    if name == "points":
+        assert config == CattyLayout(tile=336, patch=14, merge=2, max_tiles=8)
+        pretrain = recipe.stages["pretrain"].config
+        assert [(group.match, group.last_blocks) for group in pretrain.train] == [
+            ("vision.clip", 3),
+            ("projector", None),
+        ]
+        assert {group.match for group in recipe.stages["reading"].config.train} == {"vision", "projector"}
+        assert recipe.file.select["pairs"].keep == "bottom(ppl.ppl, 0.2)"
+        assert (pretrain.optimizer.learning_rate, tuned.optimizer.learning_rate) == (2e-4, 2e-5)
+        assert (pretrain.schedule.warmup, tuned.schedule.warmup) == (0.03, 0.03)
 
 
 def test_sections_reach_the_stages_configs(tmp_path: Path) -> None:

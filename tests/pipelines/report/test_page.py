@@ -174,3 +174,32 @@ def test_the_policy_forbids_all_that_the_page_does_not_do(run: str) -> None:
     assert not found.fetched
     assert text.index("Content-Security-Policy") < text.index("<style>")
     assert "url(" not in text.partition("<style>")[2].partition("</style>")[0]
+
+
+def test_both_ends_of_a_perplexity_and_of_what_is_ranked_are_shown(run: str) -> None:
+    """Of what has a score; a column that is only compared with a number has no gallery."""
+    perplexities = pa.table(
+        {
+            "uid": [uid(n) for n in range(4)],
+            "ppl": pa.array([9.0, None, 3.0, 1234.5678]),
+            "reason": pa.array([None, "blank", None, None], pa.string()),
+        }
+    )
+    write_scores(
+        f"{run}/scores/pairs", "00000", perplexities, Origin(scorer="judge", version="1", fingerprint="a" * 16)
+    )
+    path = f"{run}/selections/pairs.explain.json"
+    explain = storage.read_json(path)
+    clause = {**explain["clauses"][0], "clause": "top(image.min_side, 0.5)", "thresholds": []}
+    storage.write_json(path, {**explain, "clauses": [*explain["clauses"], clause]})
+    page = render_page(run)
+
+    def notes(title: str) -> list[str]:
+        gallery = page.split(f"<h3>pairs: {title}</h3>")[1].split("<h3>")[0]
+        return re.findall(r'<div class="why">([^<]*)</div>', gallery)
+
+    assert notes("lowest judge.ppl") == ["3", "9", "1235"]
+    assert notes("highest judge.ppl") == ["1235", "9", "3"]
+    assert notes("highest image.min_side") == ["500", "40", "30"]
+    storage.write_json(path, explain)
+    assert "lowest image.min_side" not in render_page(run)

@@ -73,6 +73,14 @@ MODELS: dict[str, dict[str, Any]] = {
         "connector": ConnectorConfig(kind="attention_pool", heads=4),
         "layout": read_layout({"kind": "catty", "tile": 16, "patch": 4, "max_tiles": 3}),
     },
+    "averaged encoders": {
+        "encoders": (
+            EncoderConfig(source=VISION, weight=0.25),
+            EncoderConfig(source=VISION, weight=0.0),
+            EncoderConfig(source=CLIP, weight=0.75, layers=(-3,)),
+        ),
+        "layout": read_layout({"kind": "catty", "tile": 16, "patch": 4, "max_tiles": 3}),
+    },
     "convolutions": {"connector": ConnectorConfig(kind="c_abstractor", depth=1, hidden=16), "tokens_per_image": 4},
     "shuffled": {"connector": ConnectorConfig(kind="shuffle_mlp"), "tokens_per_image": 4},
     "molmo": {
