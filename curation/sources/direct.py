@@ -92,8 +92,9 @@ def kind_of(path: str) -> Literal["pair", "conversation"]:
             for found in islice(_first_rows(one), _LOOKED_AT):
                 if found.caption is not None or found.conversations is not None:
                     return "pair" if found.caption is not None else "conversation"
-        except SourceError:  # a table without a column that a pair has
-            return "conversation"
+        except SourceError:  # a table without a column that a pair has; another file is damaged
+            if one.format in ("parquet", "arrow"):
+                return "conversation"
         except (BadJson, compressed.DecodeError, tarfile.TarError, storage.Damaged):  # said where it is indexed
             continue
     return "pair"

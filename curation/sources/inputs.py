@@ -28,6 +28,11 @@ _PARTS: Final = IMAGE_EXTENSIONS | {"txt", "json", "caption"}
 """Endings of the files of a sample."""
 _ABOUT: Final = frozenset({"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"})
 """JSON that says something about the data beside it."""
+_NAMED: Final[dict[str, Format]] = {
+    "tar": "tar", "tgz": "tar", "tbz2": "tar", "txz": "tar", "mds": "mds", "parquet": "parquet", "arrow": "arrow",
+}  # fmt: skip
+"""What a file should be by its ending, which may stand before that of a compression."""
+_COMPRESSIONS: Final = frozenset({"gz", "bz2", "xz", "zst", "zstd", "br", "snappy"})
 _RUNS: Final = 8
 """Into how many runs a compressed file's parts are put, at most."""
 _log = logging.getLogger(__name__)
@@ -87,7 +92,8 @@ def find_inputs(paths: Sequence[str], formats: Sequence[Format] = ()) -> list[In
     A link that is named is followed. One that is found is, too, where it leads to a file below the folder that was
     named, or to a blob of the same repository of the Hugging Face cache; others are logged, and not read. What begins
     with a dot or an underscore is passed over, as are tables beside a tar or a folder of the same name,
-    which say more about its samples, and in a folder what is of no format asked for: this is logged.
+    which say more about its samples, and in a folder what is of no format asked for: this is logged. A file that is
+    not what its name says (`.tar`, `.mds`) is there, and fails when it is read.
 
     Raises:
         SourceError: there is nothing, or nothing but links that lead elsewhere, or a file that was named is of no
@@ -138,11 +144,14 @@ def _among(root: str, inner: str, names: list[str], formats: Sequence[Format], *
         if base.rpartition(".")[2].lower() in IMAGE_EXTENSIONS:
             loose.setdefault(folder, set()).add(base.partition(".")[0])
     kinds = {name: _sniff(storage.join(root, name)) for name in below if not _is_part(name, loose)}
-    indexes = {"index.json"} if any(kind == "mds" for kind, _ in kinds.values()) else set()
-    stems = {_stem(name) for name, (kind, _) in kinds.items() if kind == "tar"} | set(loose)
+    damaged = [name for name, (kind, _) in kinds.items() if kind is None and _by_name(name) is not None and not named]
+    meant = {name: _by_name(name) if name in damaged else kind for name, (kind, _) in kinds.items()}
+    indexes = {"index.json"} if "mds" in meant.values() else set()
+    stems = {_stem(name) for name, kind in meant.items() if kind == "tar"} | set(loose)
     passed: list[str] = []
     chosen: list[Input] = []
-    for name, (kind, compression) in kinds.items():
+    for name, (_, compression) in kinds.items():
+        kind = meant[name]
         beside = kind in ("parquet", "arrow", "json", "jsonl") and _stem(name).removesuffix("_stats") in stems
         about = posixpath.basename(name) in _ABOUT | indexes or name.endswith("_stats.json")
         if kind is None or (formats and kind not in formats) or ((beside or about) and not named):
@@ -153,8 +162,13 @@ def _among(root: str, inner: str, names: list[str], formats: Sequence[Format], *
         chosen.append(
             Input(root=root, file=name, format=kind, compression=compression, identity=(state.size, state.modified))
         )
-    if (not formats and not chosen) or "files" in formats:
+    if (not formats and all(one.file in damaged for one in chosen)) or "files" in formats:
         chosen += [_folder(root, folder) for folder in sorted(loose) if not named]
+    if chosen and all(one.file in damaged for one in chosen):
+        raise SourceError(
+            f"{root}: nothing there can be read as samples; {chosen[0].file} is no {chosen[0].format}, or damaged, or "
+            "compressed otherwise than by gzip, bz2, xz or zstd; fetch or write it again"
+        )
     if elsewhere:
         more = f" and {len(elsewhere) - 5} more" if len(elsewhere) > 5 else ""
         links = f"links that lead to nothing, or to what was not named: {', '.join(elsewhere[:5])}{more}"
@@ -167,6 +181,12 @@ def _among(root: str, inner: str, names: list[str], formats: Sequence[Format], *
         more = f" and {len(passed) - 5} more" if len(passed) > 5 else ""
         _log.warning("%s: passed over, as no samples: %s%s", root, ", ".join(passed[:5]), more)
     yield from sorted(chosen, key=lambda one: one.file)
+
+
+def _by_name(name: str) -> Format | None:
+    """What a file should be."""
+    *_, before, last = ("", "", *posixpath.basename(name).lower().split(".")[1:])
+    return _NAMED.get(before if last in _COMPRESSIONS else last)
 
 
 def _what(kind: Format | None, formats: Sequence[Format]) -> str:
@@ -341,7 +361,9 @@ def read_header(path: str) -> Header:
         except compressed.DecodeError as error:
             raise SourceError(f"{path}: {error}; fetch or write it again") from None
     if header is None:
-        raise SourceError(f"{path} is no MDS shard any more; fetch or write it again")
+        raise SourceError(
+            f"{path} is no MDS shard, or compressed otherwise than by gzip, bz2, xz or zstd; fetch or write it again"
+        )
     return header
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from mmcorpus.curation.engine.output import MadeOtherwise
 from mmcorpus.curation.sources import IndexConfig, SourceError, index, run
+from mmcorpus.curation.sources.direct import kind_of
 from mmcorpus.curation.store import compressed, ledger, storage
 from mmcorpus.curation.store.shards import Shard, list_shards, read_rows
 from tests.curation.sources.conftest import as_tar, pairs, write_tar
@@ -86,6 +87,19 @@ def test_what_is_no_source_is_refused_by_name(tmp_path: Path, indexed: Any, capl
         indexed(tar, formats=("parquet", "arrow"))
     assert indexed(folder).report.samples == 1
     assert "passed over, as no samples: notes.txt" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["part-9.tar", "part-9.tar.gz", "part-0.tgz", "shard.00001.mds.br", "part-9.parquet"])
+@pytest.mark.parametrize("data", [b"", b"\x1f\x8b\x08\x00damaged"])
+def test_a_file_that_is_not_what_its_name_says_fails_and_the_others_are_read(
+    tmp_path: Path, indexed: Any, name: str, data: bytes
+) -> None:
+    folder = corpus(tmp_path / "in")
+    (folder / name).write_bytes(data)
+    (folder / "part-9.tar.md5").write_text("0")
+    report = indexed(folder).report
+    assert (report.samples, [os.path.basename(path) for path in report.failed]) == (10, [name])
+    assert kind_of(str(folder)) == "pair"
 
 
 def test_sparks_folder_is_read_and_the_others_are_named(
