@@ -80,9 +80,14 @@ def _image_columns(path: str, header: Header, config: IndexConfig) -> list[str]:
     lacking = [name for name in config.columns.values() if name not in names]
     if lacking:
         raise SourceError(f"{path} has no column {lacking[0]!r}; it has {', '.join(names)}")
-    if "image" in config.columns:
-        return [config.columns["image"]]
     able = [column.name for column in header.columns if column.encoding in {*_IMAGES, "bytes"}]
+    if "image" in config.columns:
+        if (name := config.columns["image"]) not in able:
+            encoding = next(column.encoding for column in header.columns if column.name == name)
+            raise SourceError(
+                f"{path}: column {name!r} ({encoding}) has no encoded images; write them as jpeg, png or bytes"
+            )
+        return [name]
     usual = [name for name in USUAL["image"] if name in able]
     return usual[:1] or [column.name for column in header.columns if column.encoding in _IMAGES]
 

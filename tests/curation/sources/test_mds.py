@@ -99,6 +99,8 @@ def test_damage_costs_its_sample_and_what_is_no_image_is_named(
     assert [error.partition(": ")[2].partition(":")[0] for error in errors] == ["sample 1", "sample 2", "sample 3"]
     assert "the file ends inside it" in errors[2]
     assert "pixels (pil), thing (pkl)" in caplog.text
+    (error,) = indexed(folder, out="pil", columns={"image": "pixels"}).report.failed.values()
+    assert "column 'pixels' (pil) has no encoded images; write them as jpeg, png or bytes" in error
 
 
 def test_a_text_of_nul_bytes_is_no_shard(tmp_path: Path, indexed: Any) -> None:
