@@ -26,7 +26,9 @@ FORMATS: Final[dict[str, tuple[Format, ...]]] = {
 """By the recipe's word, what is read."""
 _PARTS: Final = IMAGE_EXTENSIONS | {"txt", "json", "caption"}
 """Endings of the files of a sample."""
-_ABOUT: Final = frozenset({"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "made_from.json"})
+_ABOUT: Final = frozenset({
+    "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "made_from.json",
+})  # fmt: skip
 """JSON that says something about the data beside it."""
 _NAMED: Final[dict[str, Format]] = {
     "tar": "tar", "tgz": "tar", "tbz2": "tar", "txz": "tar", "mds": "mds", "parquet": "parquet", "arrow": "arrow",

@@ -75,7 +75,7 @@ def read_part(part: Part, config: IndexConfig) -> Iterator[Found]:
 
 
 def _image_columns(path: str, header: Header, config: IndexConfig) -> list[str]:
-    """Those that the config names, else of the usual names, else all of images."""
+    """Those that the config names, else of the usual names, else all of images; of pairs, which have one, the first."""
     names = [column.name for column in header.columns]
     lacking = [name for name in config.columns.values() if name not in names]
     if lacking:
@@ -89,7 +89,8 @@ def _image_columns(path: str, header: Header, config: IndexConfig) -> list[str]:
             )
         return [name]
     usual = [name for name in USUAL["image"] if name in able]
-    return usual[:1] or [column.name for column in header.columns if column.encoding in _IMAGES]
+    others = [column.name for column in header.columns if column.encoding in _IMAGES]
+    return usual[:1] or (others[:1] if config.kind == "pair" else others)
 
 
 def _say_what_is_left(path: str, header: Header, images: Sequence[str]) -> None:
@@ -99,7 +100,9 @@ def _say_what_is_left(path: str, header: Header, images: Sequence[str]) -> None:
         if one.encoding not in _VALUES and one.name not in images
     ]
     if left:
-        _log.warning("%s: no part of the samples, as neither values nor encoded images: %s", path, ", ".join(left))
+        _log.warning(
+            "%s: no part of the samples, as neither values nor the samples' encoded images: %s", path, ", ".join(left)
+        )
 
 
 def _sample(

@@ -62,6 +62,20 @@ def test_conversations_with_several_images_or_none(tmp_path: Path, indexed: Any,
         assert [image.data for image in found.samples[0].images] == files
 
 
+def test_of_two_columns_of_images_a_pair_has_the_first_and_a_conversation_both(
+    tmp_path: Path, indexed: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    turns = [{"from": "human", "value": "Which?"}, {"from": "gpt", "value": "Both."}]
+    left, right = (Image.open(io.BytesIO(picture(number))) for number in (1, 2))
+    columns = {"left": "jpeg", "right": "jpeg", "caption": "str", "messages": "json"}
+    folder = write(
+        tmp_path / "in", columns, [{"left": left, "right": right, "caption": "a harbour", "messages": turns}]
+    )
+    assert [len(sample.images) for sample in indexed(folder).samples] == [1]
+    assert "right (jpeg)" in caplog.text
+    assert [len(one.images) for one in indexed(folder, out="chat", kind="conversation").samples] == [2]
+
+
 @pytest.mark.parametrize("chat", [False, True])
 def test_out_and_in_again(tmp_path: Path, indexed: Any, chat: bool) -> None:
     """Uids, bytes, order and texts of an export are those that went out."""
