@@ -139,6 +139,8 @@ def check_commands(text: str) -> Iterator[str]:
             for _, line in command_lines(block):
                 if line.startswith("mmcorpus "):
                     yield from wrong_command(line, whole=True)
+                elif line.startswith("--"):
+                    yield f"{line!r}: the line before it lacks a backslash"
     for line in prose(text).splitlines():
         named = [span for span in spans(line) if span.startswith("mmcorpus ")]
         for span in named:
