@@ -19,7 +19,7 @@ from mmcorpus.curation.engine.items import run_pending
 from mmcorpus.curation.engine.made_from import MadeFrom, digest, plain
 from mmcorpus.curation.engine.output import Output
 from mmcorpus.curation.sources.config import IndexConfig
-from mmcorpus.curation.sources.found import IMAGE_URL, LISTED_TWICE
+from mmcorpus.curation.sources.found import IMAGE_URL, LISTED_TWICE, MISSING_IMAGE
 from mmcorpus.curation.sources.inputs import (
     Format,
     Input,
@@ -217,7 +217,7 @@ def _report(
     tables, lists = [], []
     rows_of: dict[str, list[int]] = {}
     examples: dict[str, str] = {}
-    images = 0
+    images, missing = 0, ""
     for shard, one in zip(shards, stats, strict=True):
         table = read_rows(shard)
         tables.append(ledger.verdicts_of(table, STAGE))
@@ -226,11 +226,17 @@ def _report(
         counted = rows_of.setdefault(path, [0, 0])
         repeated = one["status_dict"].get(LISTED_TWICE, 0)
         counted[0], counted[1] = counted[0] + one["count"], counted[1] + one["successes"] + repeated
-        message = table["error_message"].drop_null().slice(0, 1).to_pylist()
-        examples.setdefault(path, *(message or [""]))
+        messages = table["error_message"].drop_null()
+        examples.setdefault(path, *(messages.slice(0, 1).to_pylist() or [""]))
+        missing = missing or next(iter(messages.filter(pc.starts_with(messages, MISSING_IMAGE)).to_pylist()), "")
         if ADDRESS in table.column_names:
             lists.append(_addresses(table))
     ledger.write_stage(out_ledger, STAGE, pa.concat_tables(tables) if tables else [])
+    if missing and not images:
+        _log.warning(
+            "no image is where its row says; the first: %s. Is this the folder below which such paths lie (image_root)?",
+            missing,
+        )
     listed = _write_list(out, lists)
     for path, (count, kept) in rows_of.items():
         if count and not kept:

@@ -102,6 +102,18 @@ def test_a_file_that_is_not_what_its_name_says_fails_and_the_others_are_read(
     assert kind_of(str(folder)) == "pair"
 
 
+def test_a_root_below_which_no_image_lies_is_asked_about(
+    tmp_path: Path, indexed: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    turns = [{"from": "human", "value": "Which?"}, {"from": "gpt", "value": "Both."}]
+    with_image = {"image": "coco/1.jpg", "conversations": [{**turns[0], "value": "<image> Which?"}, turns[1]]}
+    (tmp_path / "a.json").write_text(json.dumps([{"conversations": turns}, with_image]))
+    (tmp_path / "data" / "coco").mkdir(parents=True)
+    root = str(tmp_path / "data")
+    assert indexed(tmp_path / "a.json", kind="conversation", image_root=root).report.dropped == {"missing_image": 1}
+    assert f"the first: missing_image: coco/1.jpg is not below {root}. Is this the folder" in caplog.text
+
+
 def test_sparks_folder_is_read_and_the_others_are_named(
     tmp_path: Path, indexed: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
