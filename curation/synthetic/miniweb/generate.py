@@ -138,7 +138,8 @@ def make_row(slot: Slot) -> tuple[Page, dict[str, Any]]:
         row["shown"] = {name: getattr(page.rendered, name) for name in ("facts", "captions", "qa")}
     if slot.list == "instructions":
         rendered = render(slot.kind, slot.seed, size=slot.size)
-        turns = conversations(rendered, _SHORT if slot.questions == "short" else None)
+        short = None if slot.questions == "all" else _SHORT
+        turns = conversations(rendered, short, seen=slot.questions == "seen")
         row["conversations"] = json.dumps(turns, ensure_ascii=False)
     return page, row
 
@@ -169,7 +170,11 @@ def _commit(config: MiniWebConfig, out: str, fingerprint: str, paths: Sequence[s
         out,
         fingerprint=fingerprint,
         routes=routes,
-        tables={**list_tables(pairs, instructions), "truth": pa.Table.from_pylist(rows, schema=SCHEMA), **pages},
+        tables={
+            **list_tables(pairs, instructions, config.listed_kinds),
+            "truth": pa.Table.from_pylist(rows, schema=SCHEMA),
+            **pages,
+        },
         counts={
             "pairs": len(pairs),
             "instructions": len(instructions),

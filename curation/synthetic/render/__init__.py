@@ -8,13 +8,14 @@ A picture is a pure function of its kind, seed and size; a set of pictures, of i
 writes such a set on Ray.
 """
 
-from mmcorpus.curation.synthetic.render.config import KINDS, RenderConfig, render
+from mmcorpus.curation.synthetic.render.config import ALL_KINDS, KINDS, RenderConfig, render
 from mmcorpus.curation.synthetic.render.contact import contact_sheet
 from mmcorpus.curation.synthetic.render.conversations import conversations
 from mmcorpus.curation.synthetic.render.rendered import Point, Rendered
 from mmcorpus.curation.synthetic.render.shards import render_shards
 
 __all__ = [
+    "ALL_KINDS",
     "KINDS",
     "Point",
     "RenderConfig",

@@ -2,7 +2,7 @@
 
 import math
 import random
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Final
 
 from mmcorpus.curation.synthetic.render.canvas import COLORS, XY, Canvas, Color, blend, ink_on, jittered, luminance
@@ -48,7 +48,20 @@ class _Clock:
 
 def draw_clock(rng: random.Random, size: tuple[int, int]) -> Drawing:
     """A clock."""
-    clock = _draw_facts(rng)
+    return _draw(rng, size, _draw_facts(rng))
+
+
+def draw_dial(rng: random.Random, size: tuple[int, int]) -> Drawing:
+    """A clock of the plainest look: round, upright, white without numerals, with two black hands. What a model that has
+    seen nothing learns to read first: on all clocks it long learns nothing."""
+    clock = replace(
+        _draw_facts(rng), second=None, body="clock", shape="round", numerals="none", face="white", hands="black",
+        tilt=0.0,
+    )  # fmt: skip
+    return _draw(rng, size, clock)
+
+
+def _draw(rng: random.Random, size: tuple[int, int], clock: _Clock) -> Drawing:
     background, face = jittered(rng, clock.background), jittered(rng, clock.face, 6)
     hands, second_hand = jittered(rng, clock.hands, 6), jittered(rng, clock.second_hand, 6)
     canvas = Canvas(size, background)

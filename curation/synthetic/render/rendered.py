@@ -42,7 +42,7 @@ class Rendered:
     points: tuple[Point, ...]
     """Top-down, then left to right."""
     kind: str
-    """One of `KINDS`."""
+    """One of `ALL_KINDS`."""
     facts: dict[str, Any]
     """The ground truth, JSON-able; `kind`, `seed` and `size` ([width, height]) are always there."""
 

@@ -118,3 +118,20 @@ def test_time_in_words(hour: int, minute: int, words: str) -> None:
 def test_only_fives_have_words() -> None:
     with pytest.raises(ValueError, match="multiple of five"):
         time_in_words(3, 7)
+
+
+def test_a_dial_is_the_plainest_of_clocks_at_any_time() -> None:
+    hours = set()
+    for seed in range(60):
+        rendered = render("dial", seed, size=(320, 320))
+        facts = rendered.facts
+        look = {name: facts[name] for name in ("second", "body", "shape", "numerals", "face", "hands", "tilt")}
+        assert look == {
+            "second": None, "body": "clock", "shape": "round", "numerals": "none", "face": "white", "hands": "black",
+            "tilt": 0.0,
+        }  # fmt: skip
+        assert rendered.captions[0] == f"A clock showing {facts['time']}."
+        angle = mean_angle(hand_pixels(rendered, facts["rgb"]["hands"], HOUR_LENGTH + 0.04, 0.7))
+        assert apart(angle, 6 * facts["minute"]) < 4.0, (seed, facts["time"])
+        hours.add(facts["hour"])
+    assert hours == set(range(1, 13))
