@@ -53,12 +53,13 @@ def draw_clock(rng: random.Random, size: tuple[int, int]) -> Drawing:
 
 def draw_dial(rng: random.Random, size: tuple[int, int]) -> Drawing:
     """A clock of the plainest look: round, upright, white without numerals, with two black hands. What a model that has
-    seen nothing learns to read first: on all clocks it long learns nothing."""
+    seen nothing learns to read first: on all clocks it long learns nothing. Its shortest caption is the time alone."""
     clock = replace(
         _draw_facts(rng), second=None, body="clock", shape="round", numerals="none", face="white", hands="black",
         tilt=0.0,
     )  # fmt: skip
-    return _draw(rng, size, clock)
+    drawing = _draw(rng, size, clock)
+    return drawing._replace(captions=[f"{clock.time}.", *drawing.captions])
 
 
 def _draw(rng: random.Random, size: tuple[int, int], clock: _Clock) -> Drawing:
