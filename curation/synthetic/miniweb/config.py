@@ -80,7 +80,9 @@ class MiniWebConfig:
         if not any(self.kinds.values()):
             raise ValueError(f"kinds is {self.kinds}: at least one must have a weight above 0")
         if self.instruction_kinds and not any(self.instruction_kinds.values()):
-            raise ValueError(f"instruction_kinds is {self.instruction_kinds}: give one a weight above 0, or leave it out")
+            raise ValueError(
+                f"instruction_kinds is {self.instruction_kinds}: give one a weight above 0, or leave it out"
+            )
         shortest, longest = self.sides
         if not 64 <= shortest <= longest <= LONGEST_SIDE:
             raise ValueError(f"sides is {self.sides}: must be (shortest, longest) from 64 to {LONGEST_SIDE} pixels")
