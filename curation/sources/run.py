@@ -234,7 +234,7 @@ def _report(
     ledger.write_stage(out_ledger, STAGE, pa.concat_tables(tables) if tables else [])
     if missing and not images:
         _log.warning(
-            "no image is where its row says; the first: %s. Is this the folder below which such paths lie (image_root)?",
+            "no image is where its row says; the first: %s. Is this the folder below which they lie (image_root)?",
             missing,
         )
     listed = _write_list(out, lists)
