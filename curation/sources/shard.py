@@ -108,10 +108,14 @@ class IndexRun:
                     why = f"it names {len(found.meta):,} values, and its shard {len(names):,} already"
                     found.meta, found.error = {}, f"{BAD_ROW}: {why}; at most {MAX_COLUMNS:,} columns are kept"
                 names |= found.meta.keys()
-                row, images = self._row(found, key, finder)
-                length = _length(row)
-                if held + length > MAX_SHARD and length > MAX_SHARD // self.config.samples_per_shard:
-                    row, length = self._too_long(row, length, held), 0
+                images: list[KnownImage] = []
+                # What a table's dictionary has once, any number of rows may have: it is not hashed for each of them.
+                length = _length([found.url, found.caption, found.conversations, found.meta])
+                if not self._is_too_long(length, held):
+                    row, images = self._row(found, key, finder)
+                    length = _length(row)
+                if self._is_too_long(length, held):
+                    row, length = self._too_long(key, length, held), 0
                 held += length
                 if row["status"] == SUCCESS and row["uid"] in taken:
                     row |= {"status": FAILED, "error_message": LISTED_TWICE}
@@ -166,10 +170,13 @@ class IndexRun:
             }  # fmt: skip
         return row, images
 
-    def _too_long(self, row: Mapping[str, Any], length: int, held: int) -> dict[str, Any]:
+    def _is_too_long(self, length: int, held: int) -> bool:
+        return held + length > MAX_SHARD and length > MAX_SHARD // self.config.samples_per_shard
+
+    def _too_long(self, key: str, length: int, held: int) -> dict[str, Any]:
         why = f"{length:,} characters; its shard has {held:,} already: give a lower samples_per_shard"
         error = {"status": FAILED, "error_message": f"{BAD_ROW}: {why}"}
-        return {"key": row["key"], "uid": row["uid"], "images": 0, **error}
+        return {"key": key, "uid": pair_uid(key, why), "images": 0, **error}
 
     def _words(self, found: Found) -> str | None:
         """A conversation as text, without what its turns call their images. Raises BadSample."""

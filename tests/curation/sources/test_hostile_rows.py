@@ -6,6 +6,8 @@ import struct
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from mmcorpus.curation.sources.found import MAX_IMAGES
@@ -94,3 +96,24 @@ def test_samples_that_lie_over_each_other(tmp_path: Path, indexed: Any, packed: 
     data = mds(columns, [sample], [0, len(sample)] * 20_000)
     found = indexed(shard(tmp_path / "more", gzip.compress(data) if packed else data), out="out2")
     assert "lie over each other" in str(found.report.failed)
+
+
+def test_a_text_that_a_dictionary_has_once_is_not_hashed_for_every_row(
+    tmp_path: Path, indexed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mmcorpus.curation.sources import shard as module
+
+    hashed: list[int] = []
+    known = module.row_uid
+    monkeypatch.setattr(module, "row_uid", lambda *told: (hashed.append(len(told[1] or "")), known(*told))[1])
+    monkeypatch.setattr(module, "MAX_SHARD", 10 << 20)
+    count, text = 2_000, "x" * (1 << 20)
+    numbers = pa.array([0] * count, pa.int32())
+    columns = {name: pa.DictionaryArray.from_arrays(numbers, pa.array([one]))
+               for name, one in (("image", picture(0)), ("caption", text))}  # fmt: skip
+    (tmp_path / "in").mkdir()
+    pq.write_table(pa.table(columns), tmp_path / "in" / "a.parquet")
+    found = indexed(tmp_path / "in")
+    assert found.report.dropped == {"bad_row": count - 9, "listed_twice": 8}
+    assert sum(hashed) < 30 << 20
+    assert len({row["uid"] for row in found.rows if row["error_message"] != "listed_twice"}) == count - 8
