@@ -8,6 +8,7 @@ vocabulary holds `</s>` and `[SEP]` as it holds words). All other text gets the 
 """
 
 import json
+import re
 import secrets
 import weakref
 from collections.abc import Sequence
@@ -18,6 +19,15 @@ if TYPE_CHECKING:
 
 _COPIES: Final[weakref.WeakKeyDictionary[Any, tuple[dict[int, str], "Tokenizer"]]] = weakref.WeakKeyDictionary()
 """By tokenizer, the added tokens that it had and its copy."""
+
+
+_BEGINS: Final = re.compile(r"<(?=[\w/|｜])|\[(?=/?(?:INST|IMG|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_|THINK)\w*\])")
+"""Of tags and of special tokens: `</caption>`, `<|im_end|>`, DeepSeek's `<｜User｜>`, Mistral's `[/INST]`."""
+
+
+def apart(text: str) -> str:
+    """The text for a chat, whose server looks for special tokens in it: a space stands in those that it spells out."""
+    return _BEGINS.sub(r"\g<0> ", text)
 
 
 def clean(text: str) -> str:

@@ -18,11 +18,21 @@ NO_IMAGE: Final = "no_image"
 OUTSIDE_ROOT: Final = "outside_root"
 
 
+MAX_IMAGES: Final = 10_000
+"""Of a sample."""
+
+
 class BadSample(ValueError):
     """Why a row is no sample: `code: detail`, as the ledger says it."""
 
     def __init__(self, code: str, detail: object) -> None:
         super().__init__(f"{code}: {str(detail)[:500]}")
+
+
+def check_count(images: int) -> None:
+    """Raises BadSample for more images than a sample can have."""
+    if images > MAX_IMAGES:
+        raise BadSample(BAD_IMAGE, f"there are {images:,} images; at most {MAX_IMAGES:,} are read")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

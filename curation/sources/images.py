@@ -21,6 +21,7 @@ from mmcorpus.curation.sources.found import (
     Where,
 )
 from mmcorpus.curation.store import storage
+from mmcorpus.curation.store.members import storable
 from mmcorpus.curation.store.named_files import Outside, path_below, read_range, state_of
 from mmcorpus.curation.store.tars import MAX_MEMBER_BYTES
 from mmcorpus.filters.decode import Unreadable, open_image
@@ -139,7 +140,8 @@ class Finder:
             except OSError as error:
                 raise BadSample(MISSING_IMAGE, f"{file}: {error.strerror or error}") from None
 
-        return FoundImage(read=read, where=Where(root=root, file=file, state=state, offset=0, size=state.size))
+        where = Where(root=root, file=file, state=state, offset=0, size=state.size)
+        return FoundImage(read=read, where=where if storable(file) == file else None)
 
 
 def measured(data: bytes, key: str) -> tuple[str, int, int]:

@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final, Literal, Protocol
 
+from mmcorpus.curation.store.json_values import json_value
+
 MAX_VALUE: Final = 128 << 20
 """Bytes of a row, images in base64 included."""
 _READ: Final = 1 << 20
@@ -72,10 +74,10 @@ def _row(data: bytes) -> dict[str, Any] | str:
     if len(data) > MAX_VALUE:
         return f"a row of {len(data):,} bytes; at most {MAX_VALUE:,} are read"
     try:
-        value = json.loads(data)
+        value = json_value(data)
     except UnicodeDecodeError as error:
         return f"it is not UTF-8: {error.reason} at byte {error.start}"
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         return f"it is no JSON: {error}"
     return value if isinstance(value, dict) else f"it is {type(value).__name__}, not an object"
 

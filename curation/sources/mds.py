@@ -1,7 +1,6 @@
 """The samples of MosaicML streaming's shards (MDS), whose images are ranges of their bytes."""
 
 import functools
-import json
 import logging
 import struct
 from collections.abc import Callable, Iterator, Sequence
@@ -11,9 +10,10 @@ import numpy as np
 
 from mmcorpus.curation.sources import rows
 from mmcorpus.curation.sources.config import USUAL, IndexConfig
-from mmcorpus.curation.sources.found import BAD_ROW, Found, FoundImage, Where
+from mmcorpus.curation.sources.found import BAD_ROW, Found, FoundImage, Where, check_count
 from mmcorpus.curation.sources.inputs import Part, SourceError
 from mmcorpus.curation.store import compressed, storage
+from mmcorpus.curation.store.json_values import json_value
 from mmcorpus.curation.store.mds import Column, Header, header_of
 from mmcorpus.curation.store.named_files import state_of
 from mmcorpus.curation.store.tars import MAX_MEMBER_BYTES
@@ -21,6 +21,8 @@ from mmcorpus.curation.store.tars import MAX_MEMBER_BYTES
 _LISTS: Final = {"list[jpeg]": 4, "list[png]": 4, "jpeg_array": 0, "jpegarray": 0}
 """Encodings of several images: their number and sizes, after so many bytes that mean nothing."""
 _IMAGES: Final = frozenset({"jpeg", "png", *_LISTS})
+_MOST_READ: Final = 16 << 30
+"""Bytes of all samples; offsets reach to 4 GiB, and each damaged one may add as much as a sample may have."""
 _SIZES: Final = "image_sizes"
 """The column that divides `images`, as our own export has them."""
 
@@ -31,7 +33,7 @@ def _number(kind: str, data: bytes) -> Any:
 
 _VALUES: Final[dict[str, Callable[[bytes], Any]]] = {
     "str": lambda data: data.decode("utf-8"),
-    "json": json.loads,
+    "json": json_value,
     "int": functools.partial(_number, "int64"),
     "str_int": lambda data: int(data.decode()),
     "str_float": lambda data: float(data.decode()),
@@ -59,6 +61,7 @@ def read_part(part: Part, config: IndexConfig) -> Iterator[Found]:
             if header is None:
                 raise SourceError(f"{path} is no MDS shard any more; fetch or write it again")
             images = _image_columns(path, header, config)
+            _check_places(path, header, seeks_back=not part.input.compression)
             if part.start == 0:
                 _say_what_is_left(path, header, images)
             place = None if part.input.compression else Where(
@@ -72,6 +75,19 @@ def read_part(part: Part, config: IndexConfig) -> Iterator[Found]:
                     yield Found(error=f"{BAD_ROW}: sample {number}: {error}")
         except compressed.DecodeError as error:
             raise SourceError(f"{path}: {error}; fetch or write it again") from None
+
+
+def _check_places(path: str, header: Header, *, seeks_back: bool) -> None:
+    """Raises SourceError if reading all samples where they are said to lie takes more than any sane shard does."""
+    begins, ends = header.begins[:-1].astype(np.int64), header.begins[1:].astype(np.int64)
+    read = (begins <= ends) & (ends - begins <= MAX_MEMBER_BYTES)
+    begins, ends = begins[read], ends[read]
+    total = int((ends - begins).sum())
+    if not seeks_back and len(begins):
+        back = begins[1:] < np.maximum.accumulate(ends)[:-1]
+        total += int(begins[1:][back].sum())  # decompressed again
+    if total > _MOST_READ:
+        raise SourceError(f"{path} is damaged: its samples lie over each other; fetch or write it again")
 
 
 def _image_columns(path: str, header: Header, config: IndexConfig) -> list[str]:
@@ -124,7 +140,7 @@ def _sample(
         elif column.encoding in _VALUES:
             try:
                 row[column.name] = _VALUES[column.encoding](value)
-            except (ValueError, IndexError, RecursionError) as error:
+            except (ValueError, IndexError) as error:
                 raise ValueError(f"{column.name!r} is no {column.encoding}: {error}") from None
     sizes = row.pop(_SIZES, None)
     if isinstance(sizes, list) and len(pictures) == 1:
@@ -159,6 +175,7 @@ def _images(column: Column, value: bytes) -> list[tuple[int, bytes]]:
     if len(value) < skipped + 4:
         raise ValueError(f"{column.name!r} ends inside its sizes")
     (count,) = struct.unpack_from("<I", value, skipped)
+    check_count(count)
     first = skipped + 4 + 4 * count
     if len(value) < first:
         raise ValueError(f"{column.name!r} ends inside its sizes")
@@ -166,6 +183,7 @@ def _images(column: Column, value: bytes) -> list[tuple[int, bytes]]:
 
 
 def _divided(value: bytes, sizes: Sequence[Any], at: int) -> list[tuple[int, bytes]]:
+    check_count(len(sizes))
     found = []
     for size in sizes:
         if type(size) is not int or size < 0 or at + size > len(value):

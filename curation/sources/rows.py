@@ -5,7 +5,6 @@ So read are the layouts of The Cauldron and FineVision (`images`, `texts`), LLaV
 parts name their images, img2dataset's parquet (`jpg`, `caption`), PixMo-Cap (`image_url`, `caption`).
 """
 
-import json
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,11 +24,13 @@ from mmcorpus.curation.sources.found import (
     Found,
     FoundImage,
     Where,
+    check_count,
 )
 from mmcorpus.curation.sources.inputs import Part, SourceError
 from mmcorpus.curation.sources.json_rows import Layout, Readable, read_rows
 from mmcorpus.curation.sources.parts import conversation_images, marks_image
 from mmcorpus.curation.store.bare import SUCCESS
+from mmcorpus.curation.store.json_values import json_value
 from mmcorpus.curation.store.members import own_uid
 from mmcorpus.curation.store.named_files import state_of
 from mmcorpus.curation.store.row_tables import binary_columns, image_values, open_table, rows_of
@@ -182,6 +183,7 @@ def _found(
         asked = "url" in config.columns or marks_image(found.conversations)
         if not images and found.url is not None and asked and not any(named):
             images = [FoundImage(name=found.url)]
+        check_count(len(named))
         if named:
             waiting = iter(images)
             images = [next(waiting, None) or FoundImage() if name is None else FoundImage(name=name) for name in named]
@@ -203,8 +205,8 @@ def _parsed(value: Any) -> Any:
     """A conversation that is kept as JSON's text."""
     if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
         try:
-            return json.loads(value)
-        except (ValueError, RecursionError):
+            return json_value(value)
+        except ValueError:
             return value
     return value
 
@@ -216,6 +218,7 @@ def _row_images(row: Mapping[str, Any], columns: Sequence[str], place: Where | N
         values = [image for name in columns for image in image_values(row.get(name))]
     except ValueError as error:
         raise BadSample(BAD_IMAGE, error) from None
+    check_count(len(values))
     for number, image in enumerate(values):
         if image.data is None:
             images.append(FoundImage(name=image.path))

@@ -1,7 +1,6 @@
 """A part of somebody's data as a shard of references: its rows, the table of its images, and those that were copied."""
 
 import contextlib
-import json
 import posixpath
 import tarfile
 from collections import Counter
@@ -29,6 +28,7 @@ from mmcorpus.curation.sources.json_rows import Readable
 from mmcorpus.curation.sources.parts import conversation_images
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.bare import column_of
+from mmcorpus.curation.store.json_values import json_value
 from mmcorpus.curation.store.members import hashed_uid, json_text, row_uid, storable
 from mmcorpus.curation.store.places import OWN, SCHEMA
 from mmcorpus.curation.store.shards import SUCCESS, Shard, add_member, commit_shard, open_tar
@@ -42,6 +42,8 @@ MAX_WORDS: Final = 4 << 20
 """Characters of a caption or conversation."""
 MAX_COLUMNS: Final = 1_000
 """Of a shard, those that its rows name; it holds a value of each for every row."""
+MAX_NAME: Final = 1_000
+"""Characters of a column's name."""
 MAX_SHARD: Final = 512 << 20
 """Characters of a shard's rows, about: in a fuller one, rows longer than their even share of it are dropped."""
 COLUMNS: Final[dict[str, Any]] = {
@@ -97,14 +99,23 @@ class IndexRun:
         with copies:
             for number, found in enumerate(read_part(part, self.config, file)):
                 key = f"{part.name}{number:07d}"
+                longest = max(map(len, found.meta), default=0)
+                if longest > MAX_NAME:
+                    why = f"it names a value in {longest:,} characters; at most {MAX_NAME:,} are read"
+                    found.meta, found.error = {}, f"{BAD_ROW}: {why}"
+                found.meta = {storable(name): value for name, value in found.meta.items()}
                 if len(names | found.meta.keys()) > MAX_COLUMNS:
                     why = f"it names {len(found.meta):,} values, and its shard {len(names):,} already"
                     found.meta, found.error = {}, f"{BAD_ROW}: {why}; at most {MAX_COLUMNS:,} columns are kept"
                 names |= found.meta.keys()
-                row, images = self._row(found, key, finder)
-                length = _length(row)
-                if held + length > MAX_SHARD and length > MAX_SHARD // self.config.samples_per_shard:
-                    row, length = self._too_long(row, length, held), 0
+                images: list[KnownImage] = []
+                # What a table's dictionary has once, any number of rows may have: it is not hashed for each of them.
+                length = _length([found.url, found.caption, found.conversations, found.meta])
+                if not self._is_too_long(length, held):
+                    row, images = self._row(found, key, finder)
+                    length = _length(row)
+                if self._is_too_long(length, held):
+                    row, length = self._too_long(key, length, held), 0
                 held += length
                 if row["status"] == SUCCESS and row["uid"] in taken:
                     row |= {"status": FAILED, "error_message": LISTED_TWICE}
@@ -138,11 +149,11 @@ class IndexRun:
             uid = found.uid or row_uid(found.url, found.caption, words)
             images = finder.find(found.images, key=key, hashed=uid is None)
         except _Failed as failed:
-            row |= {"status": failed.status, "error_message": failed.message}
+            row |= {"status": _text(failed.status), "error_message": _text(failed.message)}
         except BadSample as error:
-            row |= {"status": FAILED, "error_message": str(error)}
+            row |= {"status": FAILED, "error_message": _text(str(error))}
             if str(error).startswith(IMAGE_URL):
-                row[ADDRESS] = found.images[0].name if len(found.images) == 1 else None
+                row[ADDRESS] = _text(found.images[0].name) if len(found.images) == 1 else None
         hashes = [image.sha256 for image in images if image.sha256]
         row["uid"] = found.uid or row_uid(found.url, found.caption, words)
         if row["uid"] is None and row["status"] == SUCCESS:
@@ -159,10 +170,13 @@ class IndexRun:
             }  # fmt: skip
         return row, images
 
-    def _too_long(self, row: Mapping[str, Any], length: int, held: int) -> dict[str, Any]:
+    def _is_too_long(self, length: int, held: int) -> bool:
+        return held + length > MAX_SHARD and length > MAX_SHARD // self.config.samples_per_shard
+
+    def _too_long(self, key: str, length: int, held: int) -> dict[str, Any]:
         why = f"{length:,} characters; its shard has {held:,} already: give a lower samples_per_shard"
         error = {"status": FAILED, "error_message": f"{BAD_ROW}: {why}"}
-        return {"key": row["key"], "uid": row["uid"], "images": 0, **error}
+        return {"key": key, "uid": pair_uid(key, why), "images": 0, **error}
 
     def _words(self, found: Found) -> str | None:
         """A conversation as text, without what its turns call their images. Raises BadSample."""
@@ -174,8 +188,8 @@ class IndexRun:
             return None
         turns = found.conversations
         if isinstance(turns, str):
-            with contextlib.suppress(ValueError, RecursionError):
-                turns = json.loads(turns)
+            with contextlib.suppress(ValueError):
+                turns = json_value(turns)
         if turns is None:
             raise BadSample(BAD_CONVERSATION, "there is none")
         try:

@@ -17,6 +17,8 @@ from mmcorpus.curation.store.compressed import Readable
 
 MAX_HEADER: Final = 64 << 20
 """Bytes: 16 million samples, in a shard that its writer ends at 64 MiB."""
+MAX_COLUMNS: Final = 1_000
+"""More make no shard; each sample has them all."""
 _NUMBER: Final = 4
 
 
@@ -82,7 +84,7 @@ def _columns(text: bytes) -> tuple[Column, ...] | None:
         return None
     given = [said.get(f"column_{part}") for part in ("names", "encodings", "sizes")] if isinstance(said, dict) else []
     lists = [one for one in given if isinstance(one, list)]
-    if len(lists) != 3 or len({len(one) for one in lists}) > 1:
+    if len(lists) != 3 or len({len(one) for one in lists}) > 1 or len(lists[0]) > MAX_COLUMNS:
         return None
     told = [Column(name=name, encoding=encoding, size=size) for name, encoding, size in zip(*lists, strict=True)]
     sound = (

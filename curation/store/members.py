@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from mmcorpus.curation.store import storage, written
+from mmcorpus.curation.store.json_values import json_value
 from mmcorpus.curation.store.tars import has_end, is_readable, read_tar, sample_of
 from mmcorpus.curation.store.uid import is_uid, pair_uid
 
@@ -71,7 +72,7 @@ def meta_of(path: str, parts: Mapping[str, bytes]) -> dict[str, Any]:
     if "json" not in parts:
         return {}
     with storage.reading(path, TAR):
-        meta = json.loads(parts["json"])
+        meta = json_value(parts["json"])
         if not isinstance(meta, dict):
             raise ValueError(f"the json of a sample holds {type(meta).__name__}, not an object")
     return meta

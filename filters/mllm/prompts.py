@@ -11,14 +11,13 @@ from typing import Any, Final
 import yaml
 
 from mmcorpus.filters import web
+from mmcorpus.filters.plain_tokens import apart
 from mmcorpus.filters.yaml_data import MOST_CHARACTERS, read_text
 
 CAPTION: Final = "{caption}"
 CRITERION: Final = "{criterion}"
 _KEYS: Final = ("system", "template", "metrics")
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]*\Z")
-_TAG: Final = re.compile(r"<(?=[\w/|])")
-"""The beginning of a tag of the prompt or a special token of the model: `</caption>`, `<|im_end|>`, `<image>`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,7 +34,7 @@ class Rubric:
     def prompt(self, metric: str, caption: str) -> str:
         """The user's text for a metric. The caption goes in last, so that braces in it mean nothing; tags and special
         tokens that it spells out get a space into them, so that they mean nothing either."""
-        return self.template.replace(CRITERION, self.criteria[metric]).replace(CAPTION, _TAG.sub("< ", caption))
+        return self.template.replace(CRITERION, self.criteria[metric]).replace(CAPTION, apart(caption))
 
     def messages(self, metric: str, caption: str, image_url: str) -> list[dict[str, Any]]:
         """The chat: the image first, so that a prefix cache holds it for all the metrics."""

@@ -13,6 +13,7 @@ from mmcorpus.filters.mllm.answer import Answer, expected, open_digits, parse
 from mmcorpus.filters.mllm.images import data_url, image_bytes
 from mmcorpus.filters.mllm.in_process import InProcessClient
 from mmcorpus.filters.mllm.prompts import Rubric, read_rubric
+from mmcorpus.filters.plain_tokens import clean
 from mmcorpus.filters.scorer import REASON
 from mmcorpus.filters.serving import (
     DECIDING,
@@ -250,4 +251,4 @@ def read_answer(data: Any) -> Answer:
         raise ValueError("the answer's content is no text")
     content = (choice.get("logprobs") or {}).get("content") or ()
     tokens = [(str(t["token"]), [(str(o["token"]), float(o["logprob"])) for o in t["top_logprobs"]]) for t in content]
-    return Answer(text=text, finish=choice.get("finish_reason"), tokens=tokens)
+    return Answer(text=clean(text), finish=choice.get("finish_reason"), tokens=tokens)

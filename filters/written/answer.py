@@ -5,6 +5,7 @@ objects, or an object that holds one, whatever stands around it; what is no such
 """
 
 import functools
+import itertools
 import json
 import re
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Any, Final, Literal
 
 from mmcorpus.filters.language import LANGUAGES, load_predictor
 from mmcorpus.filters.mllm.answer import CUT_OFF, EMPTY
+from mmcorpus.filters.plain_tokens import clean
 
 REFUSAL: Final = "refusal"
 """The model says that it will not, or cannot, or that there is nothing to see."""
@@ -110,15 +112,15 @@ def _turns(text: str, rules: AnswerRules) -> Checked:
     if found is None:
         return Checked(reason=NOT_JSON)
     first, last = rules.keys[0], rules.keys[-1]
-    good = [(turn[first].strip(), turn[last].strip()) for turn in found if _is_turn(turn, rules)]
-    good = [(asked, said) for asked, said in good if not _wrong_length(said, rules) and not _refuses(said, rules)]
+    told = ((turn[first].strip(), turn[last].strip()) for turn in found if _is_turn(turn, rules))
+    usable = ((asked, said) for asked, said in told if not _wrong_length(said, rules) and not _refuses(said, rules))
+    good = list(itertools.islice(usable, rules.max_turns))
     if len(good) < rules.min_turns:
         return Checked(reason=f"{TOO_FEW_TURNS}: {len(good)} of {len(found)} can be used")
-    good = good[: rules.max_turns]
     if (reason := _wrong_language(" ".join(f"{asked} {said}" for asked, said in good), rules)) is not None:
         return Checked(reason=reason)
     turns = [{"from": who, "value": value} for turn in good for who, value in zip(("human", "gpt"), turn, strict=True)]
-    return Checked(text=json.dumps(turns, ensure_ascii=False))
+    return Checked(text=clean(json.dumps(turns, ensure_ascii=False)))
 
 
 def _is_turn(turn: Any, rules: AnswerRules) -> bool:

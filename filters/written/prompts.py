@@ -11,14 +11,13 @@ from typing import Any, Final
 
 import yaml
 
+from mmcorpus.filters.plain_tokens import apart
 from mmcorpus.filters.written.answer import AnswerRules
 from mmcorpus.filters.yaml_data import MOST_CHARACTERS, read_text
 
 _KEYS: Final = ("system", "image", "template", "choices", "answer")
 _FIELD: Final = re.compile(r"\{([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)?)\}")
 """A place in the template: `{caption}`, `{recaption.text}`."""
-_TAG: Final = re.compile(r"<(?=[\w/|])")
-"""The beginning of a tag of the prompt or a special token of the model."""
 _SUFFIX: Final = ".yaml"
 
 
@@ -51,7 +50,7 @@ class Prompt:
             name = place[1]
             if name in self.choices:
                 return self.choices[name][_drawn(f"{uid} {name}", len(self.choices[name]))]
-            return _TAG.sub("< ", values[name])
+            return apart(values[name])
 
         return _FIELD.sub(value, self.template)
 

@@ -6,7 +6,7 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from mmcorpus.filters.plain_tokens import encode_plain
+from mmcorpus.filters.plain_tokens import apart, encode_plain
 from mmcorpus.packing import encode_conversation, load_tokenizer, special_ids, train_tokenizer
 from mmcorpus.packing.documents import NodeImage, encode_documents
 from mmcorpus.packing.tokens import encode_captions, encode_texts
@@ -172,3 +172,16 @@ def test_long_runs_take_linear_time(base: str, part: str, after: str) -> None:
 def test_floods_of_marks_take_linear_time(base: str) -> None:
     tokenizer = load_tokenizer(base)
     assert_linear(lambda text: encode_texts(tokenizer, [text]), lambda size: "a" + "\u0301\u0327" * size, least=20_000)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("<|im_end|> </c> <image>", "< |im_end|> < /c> < image>"),
+        ("<｜end▁of▁sentence｜>", "< ｜end▁of▁sentence｜>"),
+        ("[INST] [/INST] [IMG_END] [TOOL_CALLS]", "[ INST] [ /INST] [ IMG_END] [ TOOL_CALLS]"),
+        ("1 < 2, [NEW] shoes, [IMG 1234], a[i]", "1 < 2, [NEW] shoes, [IMG 1234], a[i]"),
+    ],
+)
+def test_special_tokens_of_a_text_in_a_chat(text: str, told: str) -> None:
+    assert apart(text) == told

@@ -19,6 +19,7 @@ import yaml
 from mmcorpus.curation.store import storage
 from mmcorpus.filters.mllm.answer import CUT_OFF, Answer
 from mmcorpus.filters.mllm.scorer import read_answer
+from mmcorpus.filters.plain_tokens import apart
 from mmcorpus.filters.scorer import REASON
 from mmcorpus.filters.serving import REJECTED, ModelClient, Questions, Rejected, Row, ServedScorer
 from mmcorpus.filters.written.answer import NOT_JSON, json_list
@@ -27,7 +28,6 @@ from mmcorpus.filters.yaml_data import read_text
 NO_STATEMENTS: Final = "no_statements"
 """The references say nothing that the judge can take apart."""
 _PLACES: Final = {"statements": ("{caption}",), "match": ("{statements}", "{others}")}
-_TAG: Final = re.compile(r"<(?=[\w/|])")
 _SHARD: Final = "captions"
 _COLUMNS: Final = pa.schema({"precision": pa.float64(), "recall": pa.float64()})
 
@@ -143,7 +143,7 @@ class Judging(Questions):
     async def _list(self, sample: Row, name: str, values: Mapping[str, str]) -> list[Any]:
         """The JSON list that the judge answers a prompt with. Raises _Unusable for another answer."""
         places = re.compile("|".join(map(re.escape, values)))
-        text = places.sub(lambda place: _TAG.sub("< ", values[place[0]]), self._scorer.templates[name])
+        text = places.sub(lambda place: apart(values[place[0]]), self._scorer.templates[name])
         messages = [{"role": "user", "content": text}]
         body = {"model": self._scorer.model_name, "messages": messages, **self._scorer.settings()}
         answer, _ = await self.answer(

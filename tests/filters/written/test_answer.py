@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from mmcorpus.filters.mllm.scorer import read_answer
 from mmcorpus.filters.written import AnswerRules, check_answer
 
 TURNS = AnswerRules(form="turns")
@@ -107,3 +108,24 @@ def test_what_has_no_turns_says_so(said: str, reason: str) -> None:
 def test_rules_that_make_no_sense_are_refused(given: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         AnswerRules(**given)  # type: ignore[arg-type]
+
+
+def test_lone_surrogates_that_json_escapes_are_no_part_of_a_text() -> None:
+    """No table takes them, so that one answer would cost its shard."""
+    said = '[{"question": "What \\ud83d is it?", "answer": "A clock\\udfff."}]'
+    text = check_answer(said, "stop", TURNS).text
+    assert text is not None
+    assert text.encode()
+    assert [turn["value"] for turn in json.loads(text)] == ["What \ufffd is it?", "A clock\ufffd."]
+    answer = read_answer({"choices": [{"message": {"content": json.loads('"A \\ud800 clock"')}}]})
+    assert answer.text == "A \ufffd clock"
+
+
+def test_turns_after_the_last_that_is_taken_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mmcorpus.filters.written import answer
+
+    looked: list[str] = []
+    refuses = answer._refuses
+    monkeypatch.setattr(answer, "_refuses", lambda text, rules: looked.append(text) or refuses(text, rules))
+    assert check_answer(json.dumps(GOOD * 1000), "stop", AnswerRules(form="turns", max_turns=3)).text is not None
+    assert len(looked) == 4  # the whole, and three answers
