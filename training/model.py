@@ -89,26 +89,33 @@ class VisionLanguageModel(nn.Module):
         self.projector.set_layout(layout)
         self.config = dataclasses.replace(self.config, layout=layout)
 
-    def set_image_size(self, side: int) -> None:
-        """Have the encoders see squares of `side` pixels from now on, their position embeddings interpolated. Raises
-        ValueError for a size that they cannot have, or a connector whose weights depend on it."""
+    def set_image_size(self, side: int, layout: PerImage | None = None) -> None:
+        """Have the encoders see squares of `side` pixels from now on, their position embeddings interpolated; `layout`
+        is what an image becomes then, if another than before (`set_layout`). Raises ValueError for a size that they
+        cannot have, or a connector whose weights depend on it."""
         if side == self.vision.image_size:
+            if layout is not None:
+                self.set_layout(layout)
             return
-        vision = resized(self.vision, self.config.encoders, side)
+        layout = self.config.layout if layout is None else layout
+        layout = layout.tokens if isinstance(layout, SquareLayout) else layout
+        vision = self.vision = resized(self.vision, self.config.encoders, side)
         encoders = resized_configs(self.config.encoders, side)
-        connector = build_connector(
-            self.config.connector, vision.width, self.language.config.hidden_size, self.config.layout, vision.patches
-        )
+        self._check_layout(layout)
         try:
-            connector.load_state_dict(self.projector.state_dict())
+            connector = build_connector(
+                self.config.connector, vision.width, self.language.config.hidden_size, layout, vision.patches
+            )
+            # Of one kind they differ in shapes, and in the marks that a layout sets.
+            connector.load_state_dict(self.projector.state_dict(), strict=False)
         except RuntimeError as error:
             raise ValueError(
-                f"the connector {self.config.connector.kind} has weights for {self.vision.patches} patches an image, "
-                f"and image_size {side} gives {vision.patches}; take a connector that averages or attends to them"
+                f"the connector {self.config.connector.kind} has weights for other patches a token than image_size "
+                f"{side} gives with {layout_name(layout)}; take a connector that averages or attends to them, or "
+                "another number of tokens"
             ) from error
-        self.vision, self.projector = vision, connector
-        self.config = dataclasses.replace(self.config, encoders=encoders)
-        self._check_layout(self.config.layout)
+        self.projector = connector
+        self.config = dataclasses.replace(self.config, encoders=encoders, layout=layout)
 
     def set_moe(self, moe: MoEConfig) -> None:
         """Make a dense language model one of experts that computes the same, or weigh their losses otherwise from now

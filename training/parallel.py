@@ -134,6 +134,8 @@ def parallelize(model: VisionLanguageModel, compute: PackCompute, world: World) 
     if compute.activation_checkpointing:
         model.language.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if compute.compile:
+        # Compiled code is kept by the blocks' class, and does not see hooks: an earlier run's would be taken for ours.
+        torch.compiler.reset()
         for block in (*model.vision.blocks(), *model.blocks):
             block.compile()
     if compute.parallel == "shard" and world.size > 1:

@@ -122,7 +122,7 @@ def _adapt(net: VisionLanguageModel, stage: StageConfig) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stage.seed)  # of routers and vectors for marks that were not there
         if stage.image_size is not None:
-            net.set_image_size(stage.image_size)
+            net.set_image_size(stage.image_size, stage.image_layout)
         if stage.image_layout is not None:
             net.set_layout(stage.image_layout)
     if stage.moe is not None:

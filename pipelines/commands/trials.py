@@ -1,5 +1,6 @@
 """`mmcorpus individual-select`: which sources are worth training on."""
 
+import shlex
 from typing import Annotated
 
 import typer
@@ -29,7 +30,7 @@ def individual_select(
     """
     from mmcorpus.pipelines.recipe.load import load_recipe
     from mmcorpus.pipelines.report import write_report
-    from mmcorpus.pipelines.run.individual_select import FILE, TrialFailed
+    from mmcorpus.pipelines.run.individual_select import FILE, TrialFailed, settings_of
     from mmcorpus.pipelines.run.individual_select import individual_select as choose
 
     loaded = load_recipe(recipe, settings or [])
@@ -47,6 +48,6 @@ def individual_select(
     console().print(shown)
     entry = loaded.file.individual_select
     assert entry is not None, "else nothing was chosen"
-    pack = loaded.stages[entry.stage].links.pack
-    say(f"Train on {', '.join(found.sources)}: --set 'pack.{pack}.sources=[{', '.join(found.sources)}]'")
+    sets = " ".join(f"--set {shlex.quote(setting)}" for setting in settings_of(loaded, entry, found.sources))
+    say(f"Train on {', '.join(found.sources)}: {sets}")
     say(f"Checkpoint: {out}/training/{found.taken[-1].name}. Trials: {out}/{FILE}. Report: {write_report(out)}")

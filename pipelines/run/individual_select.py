@@ -7,9 +7,12 @@ any others: what is up to date is kept, and a trial that was stopped goes on. Al
 """
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
+
+import yaml
 
 from mmcorpus.curation.store import storage
 from mmcorpus.pipelines.recipe.load import read_recipe
@@ -123,6 +126,16 @@ def with_trials(recipe: Recipe, entry: IndividualSelectEntry, trials: dict[str, 
         data["train"]["stages"][name] = {**data["train"]["stages"][entry.stage], **said}
         data["evaluate"][name] = {**data["evaluate"][entry.judge], "stage": name}
     return read_recipe(YamlSource(name="individual-select", data=data))
+
+
+def settings_of(recipe: Recipe, entry: IndividualSelectEntry, sources: Sequence[str]) -> list[str]:
+    """The `--set` settings with which the recipe trains its stage on these sources, and chooses no more."""
+    name = recipe.stages[entry.stage].links.pack
+    pack = recipe.data["pack"][name]
+    changed = {key: value for key, value in _packed(pack, sources).items() if value != pack.get(key)}
+    texts = {key: yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=math.inf).strip()
+             for key, value in changed.items()}  # fmt: skip
+    return ["individual_select=null", *(f"pack.{name}.{key}={text}" for key, text in texts.items())]
 
 
 def _packed(pack: dict[str, Any], sources: Sequence[str]) -> dict[str, Any]:

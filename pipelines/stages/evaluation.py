@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from mmcorpus.curation.engine.made_from import file_digest, plain
 from mmcorpus.curation.engine.stage import Result, Stage
@@ -69,6 +69,11 @@ class Held:
         source = self.entry.source
         return () if source is None else (self.run.populations[source].made_by, f"{source}/select")
 
+    @property
+    def ray(self) -> Literal["no", "maybe"]:
+        """Whether it may start Ray: a judge of captions is served by it, unless it is asked where it runs already."""
+        return "no" if self.entry.judge is None else "maybe"
+
     def described(self) -> dict[str, Any]:
         """What decides its results beside the model."""
         entry, config, judge = self.entry, self.config, self.entry.judge
@@ -100,7 +105,7 @@ def _evaluate(run: RunContext, name: str, entry: EvaluateEntry, device: str | No
         config={**held.described(), "stage": entry.stage},
         needs=(trained_stage(run.recipe, entry.stage), *held.needs()),
         outputs=(out,),
-        ray="no" if entry.judge is None else "maybe",
+        ray=held.ray,
         run=work,
     )
 

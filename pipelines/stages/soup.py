@@ -53,5 +53,6 @@ def _soup(run: RunContext, name: str, entry: SoupEntry) -> Stage:
         },
         needs=(*(f"train/{stage}" for stage in entry.stages), *(held.needs() if held is not None else ())),
         outputs=(out, f"{out}{TRIALS}") if held is not None else (out,),
+        ray="no" if held is None else held.ray,
         run=work,
     )  # fmt: skip

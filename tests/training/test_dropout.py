@@ -1,5 +1,6 @@
 """Residual dropout: Molmo's arithmetic at the places where it has it, and the same for any way of computing a step."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,16 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from mmcorpus.curation.store import storage
 from mmcorpus.packing.packs import PackReader
-from mmcorpus.training import StageConfig, train
+from mmcorpus.training import StageConfig, read_metrics, train
 from mmcorpus.training.batch import PackedBatch
 from mmcorpus.training.checkpoint import list_checkpoints, read_tensors
 from mmcorpus.training.config import DropoutConfig, ModelConfig
 from mmcorpus.training.data import PackLoader
 from mmcorpus.training.dropout import ResidualDropout
 from mmcorpus.training.model import VisionLanguageModel
+from tests.training.conftest import TINY
 from tests.training.test_loop import curve
 
 Stages = Callable[..., StageConfig]
@@ -169,3 +172,21 @@ def test_rates_are_shares(rate: float) -> None:
     with pytest.raises(ValueError, match=r"dropout\.response is"):
         DropoutConfig(response=rate)
     assert DropoutConfig(residual=np.float64(0.2)).at_targets == 0.2
+
+
+@pytest.mark.slow
+def test_compiled_stages_after_one_another_drop_what_each_says(
+    packs: str, stage: Callable[..., StageConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one process, as a recipe's are: code compiled without dropout is not taken for one with it."""
+    compiled = nn.Module.compile
+    monkeypatch.setattr(nn.Module, "compile", functools.partialmethod(compiled, backend="eager"))
+    losses: dict[tuple[float, bool], list[float]] = {}
+    for number, (rate, compiles) in enumerate([(0.3, False), (0.0, False), (0.0, True), (0.3, True)]):
+        out = str(tmp_path / str(number))
+        settings = stage(steps=1, dropout=DropoutConfig(residual=rate), compile=compiles)
+        train(settings, packs, out, model=TINY, device="cpu")
+        losses.setdefault((rate, compiles), []).append(read_metrics(f"{out}/metrics.jsonl")[0]["loss"])
+    for rate in (0.0, 0.3):
+        assert losses[rate, True] == pytest.approx(losses[rate, False] * len(losses[rate, True]), rel=1e-5)
+    assert abs(losses[0.3, False][0] - losses[0.0, False][0]) > 1e-3

@@ -59,10 +59,23 @@ def test_a_stage_and_those_after_it_see_more(
     ("side", "connector", "message"),
     [
         (3, "average_mlp", "image_size 3 is less than 4, the pixels a side of siglip's patches"),
-        (32, "shuffle_mlp", "shuffle_mlp has weights for 16 patches an image, and image_size 32 gives 64"),
+        (32, "shuffle_mlp", "shuffle_mlp has weights for other patches a token than image_size 32 gives with"),
         (4, "average_mlp", "tokens_per_image is 4, but the encoder gives 1 patches"),
     ],
 )
 def test_sizes_that_it_cannot_have_are_refused(side: int, connector: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         built(encoder("siglip"), connector=connector).set_image_size(side)
+
+
+@pytest.mark.parametrize(
+    ("side", "tokens", "connector"), [(4, 1, "average_mlp"), (32, 16, "shuffle_mlp"), (32, 1, "attention_mlp")]
+)
+def test_a_size_and_what_an_image_becomes_change_together(side: int, tokens: int, connector: str) -> None:
+    """Each alone would be refused: more tokens than there are patches, or other patches a token."""
+    net = built(encoder("siglip"), connector=connector)
+    before = {name: value.clone() for name, value in net.projector.state_dict().items()}
+    net.set_image_size(side, tokens)
+    assert (net.vision.image_size, net.config.layout, net.projector.layout) == (side, tokens, tokens)
+    assert net.encode_images(IMAGES[..., :side, :side]).shape[1] == tokens
+    assert all(torch.equal(value, before[name]) for name, value in net.projector.state_dict().items())

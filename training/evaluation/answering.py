@@ -79,12 +79,15 @@ class Checkpoint:
         }
 
     def answer(self, asked: Sequence[Asked], longest: int, batch_size: int) -> list[str | Unanswered]:
-        """In this process, on its device."""
+        """In this process, on its device. Raises ValueError for a layout of demonstrations that it cannot have."""
         from mmcorpus.training.generation import Generator, Prompt
 
         if self._generator is None:
             self._generator = Generator.load(self.path, self.device, self.layout)
         room = getattr(self._generator.model.language.config, "max_position_embeddings", None)
+        layouts = {id(layout): layout for one in asked for layout in one.layouts if layout is not None}
+        for layout in layouts.values():
+            self._generator.model.check_beside(layout)
         found: list[Any] = []
         for one in asked:
             try:

@@ -16,7 +16,13 @@ from mmcorpus.pipelines.cli import app
 from mmcorpus.pipelines.recipe.load import load_recipe
 from mmcorpus.pipelines.recipe.problems import RecipeError
 from mmcorpus.pipelines.run import individual_select as module
-from mmcorpus.pipelines.run.individual_select import FILE, TrialFailed, individual_select, with_trials
+from mmcorpus.pipelines.run.individual_select import (
+    FILE,
+    TrialFailed,
+    individual_select,
+    settings_of,
+    with_trials,
+)
 from mmcorpus.pipelines.run.run_recipe import RunResult
 from mmcorpus.pipelines.run.runner import Outcome
 from tests.training.conftest import COLORS, png
@@ -194,6 +200,20 @@ def test_a_trial_of_groups_keeps_what_it_has_of_them(tmp_path: Path, written: di
     assert list(groups) == ["good"]
     assert (groups["good"].sources, groups["good"].sizes) == (("base",), {})
     assert list(whole.file.pack["sft"].mix_groups) == ["good", "other"], "the recipe stays as it was"
+
+
+def test_the_settings_that_it_tells_train_on_what_was_chosen(tmp_path: Path, written: dict[str, Any]) -> None:
+    """A mix says nothing of what is left out, and the recipe chooses no more."""
+    path = write(tmp_path, written)
+    entry = load_recipe(path).file.individual_select
+    assert entry is not None
+    settings = settings_of(load_recipe(path), entry, ("base", "colors"))
+    assert settings == [
+        "individual_select=null", "pack.sft.sources=[base, colors]", "pack.sft.mix={base: 1, colors: 2}"
+    ]  # fmt: skip
+    chosen = load_recipe(path, settings)
+    assert chosen.file.pack["sft"].sources == ("base", "colors")
+    assert chosen.file.pack["sft"].mix == {"base": 1, "colors": 2}
 
 
 @pytest.mark.soak

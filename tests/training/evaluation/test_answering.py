@@ -1,6 +1,7 @@
 """Prompts as models get them, demonstrations, answers over HTTP, and what fails told apart."""
 
 import base64
+import dataclasses
 import json
 import threading
 from collections.abc import Iterator
@@ -12,9 +13,11 @@ import pytest
 
 from mmcorpus.filters.scorer import Unavailable
 from mmcorpus.filters.serving.config import ClientConfig
-from mmcorpus.training.evaluation import EvaluationConfig, Question, Server
+from mmcorpus.training import Generator
+from mmcorpus.training.evaluation import Checkpoint, EvaluationConfig, Question, Server
 from mmcorpus.training.evaluation.answering import Unanswered, messages
 from mmcorpus.training.evaluation.asking import Asked, ask, draw, read
+from mmcorpus.training.model import VisionLanguageModel
 from tests.training.conftest import png
 
 RED = png((200, 0, 0))
@@ -51,6 +54,18 @@ def test_demonstrations_are_fixed_by_seed_and_question_and_show_other_images() -
     assert asked == ask(question(5), config, pool, seed=1)
     with pytest.raises(ValueError, match="3 demonstrations are wanted, and there are 2 of other images"):
         ask(question(5), config, pool[:4][:2] + pool[4:6], seed=1)
+
+
+def test_a_layout_of_demonstrations_that_a_checkpoint_cannot_have_costs_no_question(
+    model: VisionLanguageModel, tokenizer: Any
+) -> None:
+    """It is refused: no question could be answered with it."""
+    asker = Checkpoint("somewhere", "cpu")
+    asker._generator = Generator(model=model, tokenizer=tokenizer, chat_template=None)
+    asked = Asked(turns=(("user", "<image>\nQ?"),), images=(RED,), layouts=(1000,))
+    with pytest.raises(ValueError, match="tokens_per_image is 1000, but the encoder gives 16 patches"):
+        asker.answer([asked], 2, 1)
+    assert isinstance(asker.answer([dataclasses.replace(asked, layouts=(1,))], 2, 1)[0], str)
 
 
 def test_after_a_chain_of_thought_the_answer_alone_is_judged() -> None:
