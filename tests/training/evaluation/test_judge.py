@@ -115,6 +115,8 @@ def test_a_model_that_says_nothing_has_an_f1_of_zero(tmp_path: Path) -> None:
 def test_without_a_judge_and_with_prompts_that_are_none_it_says_so(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"cap_f1 asks a model about captions: give judge\.model_name"):
         evaluate(EvaluationConfig(), Says(), questions(tmp_path / "q.jsonl"), str(tmp_path / "out"))
+    with pytest.raises(ValueError, match=r"metric is cap_f1.*give judge\.model_name"):
+        EvaluationConfig(metric="cap_f1")
     (tmp_path / "p.yaml").write_text("statements: 'List {caption}'\nmatch: '{statements} of it'\n")
     with pytest.raises(ValueError, match=r"match in .*p\.yaml must be a text that holds \{statements\} and \{others\}"):
         CaptionJudge(model_name="m", endpoints=("http://127.0.0.1:1/v1",), prompts=str(tmp_path / "p.yaml"))
