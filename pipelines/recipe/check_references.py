@@ -10,6 +10,7 @@ import pyarrow as pa
 from mmcorpus.curation.engine.order import in_order
 from mmcorpus.curation.selection.config import SelectConfig
 from mmcorpus.curation.store import storage
+from mmcorpus.filters.written import WrittenScorer
 from mmcorpus.pipelines.recipe.check_packs import findings as _packs
 from mmcorpus.pipelines.recipe.check_passes import findings as _passes
 from mmcorpus.pipelines.recipe.check_passes import missing_score
@@ -106,6 +107,11 @@ def _written(recipe: Recipe, name: str) -> Iterable[Finding]:
             scorers[entry.scorer].schema().field(entry.column.partition(".")[2]).type
         ):
             yield (*path, "column"), f"{entry.column!r} is no text; name one that a scorer writes"
+        elif isinstance(writer := scorers[entry.scorer], WrittenScorer) and entry.column.endswith(".text"):
+            kind = "conversation" if writer.asked.answer.form == "turns" else "pair"
+            if sources[name].kind != kind:
+                told = f"the prompt {writer.prompt} of {writer.name} asks for {writer.asked.answer.form}"
+                yield ("sources", name, "kind"), f"{told}; say `kind: {kind}`"
 
 
 def _here(recipe: Recipe, name: str) -> Iterable[Finding]:

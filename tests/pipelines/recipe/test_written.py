@@ -67,6 +67,8 @@ def test_a_written_source_comes_after_the_texts_and_the_selection_that_it_is_mad
         ("sources.fused.written.fallback=keep", "fallback"),
         ("sources.asked.written.fallback=original", "a caption is no conversation"),
         ("sources.asked.kind=document", "a model writes captions and conversations"),
+        ("sources.asked.kind=pair", "the prompt capqa of capqa asks for turns; say `kind: conversation`"),
+        ("score.scorers.capqa.prompt=recaption", "the prompt recaption of capqa asks for text; say `kind: pair`"),
         ("sources.fused.urls=list.parquet", "it has urls and written"),
         ("score.scorers.capfusion.on=[fused]", "the scorer 'recaption' does not judge 'fused'"),
         ("score.scorers.capfusion.prompt=capfuse", "there is no file capfuse; those that ship: ask, capfusion"),
