@@ -156,6 +156,7 @@ def _site_list(recipe: Recipe, path: Path, urls: str) -> Iterable[Finding]:
 
     web, name = recipe.file.web, urls.removeprefix(WEB).strip("/")
     lists = [f"{entry}.parquet" for entry in LISTS if entry != "truth"]
+    lists += [f"pairs.{kind}.parquet" for kind in (web.generate.listed_kinds if web and web.generate else ())]
     if web and web.generate and name not in lists:
         yield path, f"a generated site has no {name!r}; {suggestion(name, lists, listed='it has')}"
     elif web and web.folder and not storage.exists(storage.join(web.folder, name)):

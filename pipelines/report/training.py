@@ -133,7 +133,7 @@ def training(run: str, order: Sequence[str] = ()) -> dict[str, Any] | None:
         "charts": charts,
         "stages": stages,
         "experts": [row for stage, found in metrics.items() for row in _experts(stage, found)],
-        "lead": _lead({stage["name"]: stage["heldout"] for stage in stages}),
+        "lead": _lead(metrics),
     }
 
 
@@ -172,13 +172,15 @@ def _heldout(lines: Sequence[dict[str, Any]]) -> float | None:
     return losses[-1] if losses else None
 
 
-def _lead(heldout: dict[str, float | None]) -> str:
-    """A comparison of held-out losses, if a stage and its blank-image baseline were both trained."""
-    seeing, blank = heldout.get("pretrain"), heldout.get("baseline")
-    if seeing is None or blank is None:
-        return "Loss is the mean over all target tokens of a step; held-out samples are never trained on."
-    return (
-        f"Held-out captions cost {seeing:.3f} nats a token with their images, and "
-        f"{blank:.3f} for the same model trained on blank images: "
-        f"{blank - seeing:.3f} nats ({(blank - seeing) / blank:.0%}) come from seeing."
-    )
+def _lead(stages: Mapping[str, Sequence[dict[str, Any]]]) -> str:
+    """What seeing is worth to the first stage whose held-out loss was taken with grey images as well."""
+    text = "Loss is the mean over all target tokens of a step; held-out samples are never trained on."
+    for name, lines in stages.items():
+        both = [line for line in lines if None not in (line.get("heldout_loss"), line.get("heldout_loss_blank"))]
+        if both:
+            seeing, blank = both[-1]["heldout_loss"], both[-1]["heldout_loss_blank"]
+            return (
+                f"{text} After {name} they cost {seeing:.3f} nats a token with their images, and {blank:.3f} with grey "
+                f"ones in their place: {blank - seeing:.3f} nats ({(blank - seeing) / blank:.0%}) come from seeing."
+            )
+    return text

@@ -21,7 +21,6 @@ SMALL = {
     "web.generate.pages": 40,
     "web.generate.weights": "{drip: 0, endless: 0, slow: 0}",
     "train.stages.pretrain.schedule.steps": 3,
-    "train.stages.baseline.schedule.steps": 3,
     "train.stages.interleaved.schedule.steps": 3,
     "train.stages.sft.schedule.steps": 3,
 }

@@ -138,9 +138,10 @@ def make_row(slot: Slot) -> tuple[Page, dict[str, Any]]:
         row["shown"] = {name: getattr(page.rendered, name) for name in ("facts", "captions", "qa")}
     if slot.list == "instructions":
         rendered = render(slot.kind, slot.seed, size=slot.size)
-        said: Any = conversations(rendered, _SHORT if slot.questions == "short" else None)
-        if slot.questions == "annotations":
-            said = annotations(rendered)
+        said: Any = annotations(rendered)
+        if slot.questions != "annotations":
+            short = None if slot.questions == "all" else _SHORT
+            said = conversations(rendered, short, seen=slot.questions == "seen")
         row["conversations"] = json.dumps(said, ensure_ascii=False)
     return page, row
 
@@ -171,7 +172,11 @@ def _commit(config: MiniWebConfig, out: str, fingerprint: str, paths: Sequence[s
         out,
         fingerprint=fingerprint,
         routes=routes,
-        tables={**list_tables(pairs, instructions), "truth": pa.Table.from_pylist(rows, schema=SCHEMA), **pages},
+        tables={
+            **list_tables(pairs, instructions, config.listed_kinds),
+            "truth": pa.Table.from_pylist(rows, schema=SCHEMA),
+            **pages,
+        },
         counts={
             "pairs": len(pairs),
             "instructions": len(instructions),

@@ -6,10 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from mmcorpus.curation.synthetic.common import stream
-from mmcorpus.curation.synthetic.miniweb.config import MiniWebConfig
+from mmcorpus.curation.synthetic.miniweb.config import KINDS, MiniWebConfig
 from mmcorpus.curation.synthetic.miniweb.corruptions import CORRUPTIONS
 from mmcorpus.curation.synthetic.miniweb.truth import CLEAN
-from mmcorpus.curation.synthetic.render import BASIC_KINDS as KINDS
 from mmcorpus.curation.synthetic.render.canvas import ASPECTS, draw_size
 
 _SMALLEST_COPY: Final = 0.7
@@ -33,7 +32,7 @@ class Slot:
     captions: str
     """The true captions that it may be listed with: `varied` (any) or `short`."""
     questions: str = "all"
-    """Of an instruction: `all` or `short`."""
+    """Of an instruction: `all`, `short` or `seen`."""
     on_pages: bool = False
     """Web pages may show its picture: what is known of it is needed again."""
     partner: "Slot | None" = None
@@ -92,11 +91,12 @@ def _share(counts: dict[str, int], weights: Mapping[str, float], rest: int) -> N
 
 def _slot(config: MiniWebConfig, listed_in: str, row: int, spoil: str) -> Slot:
     rng = stream(config.seed, listed_in, row)
+    kinds = (listed_in == "instructions" and config.instruction_kinds) or config.kinds
     return Slot(
         list=listed_in,
         row=row,
         spoil=spoil,
-        kind=rng.choices(KINDS, [config.kinds.get(kind, 0.0) for kind in KINDS])[0],
+        kind=rng.choices(KINDS, [kinds.get(kind, 0.0) for kind in KINDS])[0],
         seed=rng.getrandbits(48),
         size=draw_size(rng, config.sides, ASPECTS[:-1]),
         captions=config.captions,

@@ -220,9 +220,16 @@ def build_site(
     )
 
 
-def list_tables(pairs: Sequence[Mapping[str, Any]], instructions: Sequence[Mapping[str, Any]]) -> dict[str, pa.Table]:
-    """The two lists of a site as tables, by name; rows may have more than they show."""
+def list_tables(
+    pairs: Sequence[Mapping[str, Any]], instructions: Sequence[Mapping[str, Any]], kinds: Sequence[str] = ()
+) -> dict[str, pa.Table]:
+    """The two lists of a site as tables, by name; rows may have more than they show. Of `kinds` also the
+    pairs of each by themselves."""
     return {
+        **{
+            f"pairs.{kind}": pa.Table.from_pylist([p for p in pairs if p["kind"] == kind], schema=PAIRS_SCHEMA)
+            for kind in kinds
+        },
         "pairs": pa.Table.from_pylist(pairs, schema=PAIRS_SCHEMA),
         "instructions": pa.Table.from_pylist(instructions, schema=INSTRUCTIONS_SCHEMA),
     }

@@ -1,7 +1,7 @@
 """Bar, line and pie charts, with their captions and questions (after PixMo-Docs; Molmo, §3)."""
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from mmcorpus.curation.synthetic.render.canvas import BRIGHT, jittered
@@ -172,4 +172,29 @@ def _questions(rng: random.Random, chart: Chart) -> list[tuple[str, str]]:
         questions.append(
             (f"By how much is {chart.categories[more]} above {chart.categories[less]}{of_row}?", difference)
         )
+    return questions
+
+
+def chart_questions_by_color(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Questions about a chart, of its facts, whose answers are seen where its print cannot be read: its kind, how many
+    marks it has, and of marks each of its own colour which is the largest and smallest, what share of a pie one is, and
+    how many tenths of the axis one reaches, where that is clear by more than a fifth of a tenth."""
+    form, rows, mark = facts["chart"], facts["series"], _MARKS[facts["chart"]]
+    questions = [("What kind of chart is this?", f"{form} chart")]
+    if form == "line":
+        questions.append(("How many lines are there?", str(len(rows))))
+        return [*questions, *([("What color is the line?", rows[0]["colors"][0])] if len(rows) == 1 else [])]
+    questions.append((f"How many {mark}s are there?", str(sum(len(row["values"]) for row in rows))))
+    values, colors = rows[0]["values"], rows[0]["colors"]
+    if len(rows) > 1 or len(set(colors)) < len(colors):
+        return questions if len(rows) > 1 else [*questions, ("What color are the bars?", colors[0])]
+    largest, smallest = ("largest", "smallest") if form == "pie" else ("longest", "shortest")
+    for word, value in ((largest, max(values)), (smallest, min(values))):
+        questions.append((f"What color is the {word} {mark}?", colors[values.index(value)]))
+    for color, value in zip(colors, values, strict=True):
+        tenths = 10 * value / facts["top"]
+        if form == "pie":
+            questions.append((f"What is the value of the {color} slice?", f"{value}%"))
+        elif abs(tenths - round(tenths)) < 0.3:
+            questions.append((f"How many tenths of the axis is the {color} bar?", str(round(tenths))))
     return questions

@@ -55,7 +55,21 @@ def draw_dated_clock(rng: random.Random, size: tuple[int, int]) -> Drawing:
 
 def draw_clock(rng: random.Random, size: tuple[int, int], day: int | None = None) -> Drawing:
     """A clock."""
-    clock = replace(_draw_facts(rng), day=day)
+    return _draw(rng, size, replace(_draw_facts(rng), day=day))
+
+
+def draw_dial(rng: random.Random, size: tuple[int, int]) -> Drawing:
+    """A clock of the plainest look: round, upright, white without numerals, with two black hands. What a model that has
+    seen nothing learns to read first: on all clocks it long learns nothing. Its shortest caption is the time alone."""
+    clock = replace(
+        _draw_facts(rng), second=None, body="clock", shape="round", numerals="none", face="white", hands="black",
+        tilt=0.0,
+    )  # fmt: skip
+    drawing = _draw(rng, size, clock)
+    return drawing._replace(captions=[f"{clock.time}.", *drawing.captions])
+
+
+def _draw(rng: random.Random, size: tuple[int, int], clock: _Clock) -> Drawing:
     background, face = jittered(rng, clock.background), jittered(rng, clock.face, 6)
     hands, second_hand = jittered(rng, clock.hands, 6), jittered(rng, clock.second_hand, 6)
     canvas = Canvas(size, background)
@@ -74,7 +88,7 @@ def draw_clock(rng: random.Random, size: tuple[int, int], day: int | None = None
     _body(canvas, clock, center, radius, rim, rng)
     _face(canvas, clock, center, radius, face, rim, rng)
     _dial(canvas, clock, center, radius * 0.92, face, rng)
-    window = _date_window(canvas, clock, center, radius * 0.92, rng) if day else None
+    window = _date_window(canvas, clock, center, radius * 0.92, rng) if clock.day else None
     tips = _hands(canvas, clock, center, radius * 0.92, hands, second_hand, rng)
 
     labels = ["hour hand", "minute hand", "second hand"][: len(tips)]

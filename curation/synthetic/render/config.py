@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final, Literal
 from mmcorpus.curation.synthetic.common import stream
 from mmcorpus.curation.synthetic.render.canvas import check_size, draw_size
 from mmcorpus.curation.synthetic.render.charts import draw_chart
-from mmcorpus.curation.synthetic.render.clocks import draw_clock, draw_dated_clock
+from mmcorpus.curation.synthetic.render.clocks import draw_clock, draw_dated_clock, draw_dial
 from mmcorpus.curation.synthetic.render.diagrams import draw_diagram
 from mmcorpus.curation.synthetic.render.documents import draw_document
 from mmcorpus.curation.synthetic.render.engines import check
@@ -32,6 +32,7 @@ _DRAW: Final[dict[str, Callable[[random.Random, tuple[int, int]], Drawing]]] = {
     "scene": draw_scene,
     "dated_clock": draw_dated_clock,
     "objects": draw_objects,
+    "dial": draw_dial,
 }
 _ENGINE_DRAW: Final[dict[str, tuple[str, Callable[[random.Random], Drawing]]]] = {
     "document": ("typst", draw_document),

@@ -1,10 +1,12 @@
 """Conversations in LLaVA's format, with pointing and counting answers in Molmo's syntax."""
 
 import html
+import random
 from collections.abc import Sequence
 from typing import Any, Final
 
 from mmcorpus.curation.synthetic.common import stream
+from mmcorpus.curation.synthetic.render.charts import chart_questions_by_color
 from mmcorpus.curation.synthetic.render.rendered import Point, Rendered
 from mmcorpus.curation.synthetic.render.words import plural
 
@@ -14,11 +16,12 @@ _ASK_POINTS = ("Point to the {}.", "Point at the {}.", "Where are the {}? Point 
 _ASK_POINT = ("Point to the {}.", "Point at the {}.", "Where is the {}? Point to it.", "Show me the {}.")
 
 
-def conversations(rendered: Rendered, short: int | None = None) -> list[dict[str, str]]:
+def conversations(rendered: Rendered, short: int | None = None, *, seen: bool = False) -> list[dict[str, str]]:
     """The picture's questions and answers as LLaVA turns.
 
     With `short` at most so many of the questions with short answers, drawn and ordered by the seed, so that any of them
-    may come first, as when it is asked alone; a description comes last, so that no answer can be read off it.
+    may come first, as when it is asked alone; a description comes last, so that no answer can be read off it. With
+    `seen` these are drawn from the questions that need no print to be read, and a clock's time is always among them.
 
     `[{"from": "human", "value": "<image>\\nQ"}, {"from": "gpt", "value": "A"}, …]`. A picture with points gets a turn
     that points to one of its labels. Scenes, whose points are countable things, also get a turn that counts by
@@ -26,7 +29,7 @@ def conversations(rendered: Rendered, short: int | None = None) -> list[dict[str
     """
     if short is not None:
         drawn = stream(rendered.kind, rendered.facts["seed"], "questions")
-        asked = drawn.sample(rendered.qa, min(short, len(rendered.qa)))
+        asked = _seen(rendered, short, drawn) if seen else drawn.sample(rendered.qa, min(short, len(rendered.qa)))
         return _messages([*asked, (DESCRIBE, rendered.captions[0])])
     rng = stream(rendered.kind, rendered.facts["seed"], "conversation")
     turns = list(rendered.qa)
@@ -78,6 +81,14 @@ def annotations(rendered: Rendered) -> dict[str, list[dict[str, Any]]]:
             listing.append({"style": "point_count", "label": label, "points": points})
     listing += [{"style": "point_qa", "question": asked, "answer": answer} for asked, answer in rendered.explained]
     return {"annotations": listing}
+
+
+def _seen(rendered: Rendered, most: int, rng: random.Random) -> list[tuple[str, str]]:
+    """At most so many of the questions that can be answered where print cannot be read, in an order drawn."""
+    questions = chart_questions_by_color(rendered.facts) if rendered.kind == "chart" else list(rendered.qa)
+    first = [questions.pop(0)] if rendered.kind in ("clock", "dial") else []
+    asked = [*first, *rng.sample(questions, min(most - len(first), len(questions)))]
+    return rng.sample(asked, len(asked))
 
 
 def _messages(turns: Sequence[tuple[str, str]]) -> list[dict[str, str]]:

@@ -64,7 +64,7 @@ def complaints(folder: Path, text: str, *settings: str) -> str:
 
 def test_the_shipped_recipes_are_valid_and_open_with_their_command() -> None:
     recipe = load_recipe(str(DEMO))
-    assert set(recipe.stages) == {"pretrain", "baseline", "interleaved", "sft"}
+    assert set(recipe.stages) == {"pretrain", "interleaved", "sft"}
     for path in (ROOT / "pipelines" / "recipes").glob("*.yaml"):
         head = path.read_text().split("\nname:")[0]
         assert f"mmcorpus run {path.stem} --out" in head

@@ -34,3 +34,21 @@ def test_losses_by_source_and_by_tag_have_a_chart_each(tmp_path: Path) -> None:
         ("1", "70.0% 20.0% 10.0%", 0.1), ("3", "40.0% 30.0% 30.0%", 0.3)
     ]  # fmt: skip
     assert not any(title.startswith("pretrain:") for title in labels)
+
+
+def test_what_seeing_is_worth_leads(tmp_path: Path) -> None:
+    for stage, lines in {
+        "pretrain": [
+            {"step": 1, "loss": 3.0},
+            {"step": 2, "heldout_loss": 2.0, "heldout_loss_blank": 2.5},
+            {"step": 4, "heldout_loss": 1.5, "heldout_loss_blank": 2.0},
+        ],
+        "sft": [{"step": 1, "loss": 1.0}],
+    }.items():
+        folder = tmp_path / "training" / stage
+        folder.mkdir(parents=True)
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = training(str(tmp_path))
+    assert found is not None
+    assert "After pretrain they cost 1.500 nats a token with their images, and 2.000 with grey ones" in found["lead"]
+    assert "0.500 nats (25%) come from seeing" in found["lead"]

@@ -263,6 +263,27 @@ def test_kinds_that_make_no_sense_are_refused(kinds: dict[str, float]) -> None:
         MiniWebConfig(kinds=kinds)
 
 
+def test_instructions_may_show_other_kinds_than_pairs() -> None:
+    with pytest.raises(ValueError, match="instruction_kinds"):
+        MiniWebConfig(instruction_kinds={"scene": 0.0})
+    config = MiniWebConfig(pairs=40, instructions=40, spoil=0.0, kinds={"dial": 1.0}, instruction_kinds={"clock": 1.0})
+    shown = {(slot.list, slot.kind) for slot in plan_site(config)}
+    assert shown == {("pairs", "dial"), ("instructions", "clock")}
+    same = dataclasses.replace(config, instruction_kinds={})
+    assert {slot.kind for slot in plan_site(same)} == {"dial"}
+
+
+def test_pairs_are_listed_by_kind_if_asked(tmp_path: Path) -> None:
+    kinds = {"dial": 1.0, "scene": 1.0, "chart": 0.0}
+    config = MiniWebConfig(pairs=16, instructions=4, spoil=0.0, kinds=kinds, questions="seen", by_kind=True)
+    generate_site(config, str(tmp_path / "web"), workers=1)
+    truth = pq.read_table(tmp_path / "web/truth.parquet").to_pylist()
+    for kind in ("dial", "scene"):
+        listed = pq.read_table(tmp_path / f"web/pairs.{kind}.parquet").column("url").to_pylist()
+        assert listed == [row["url"] for row in truth if row["list"] == "pairs" and row["kind"] == kind]
+    assert not (tmp_path / "web/pairs.chart.parquet").exists()
+
+
 def test_short_captions_are_the_shortest_true_ones(tmp_path: Path) -> None:
     config = MiniWebConfig(pairs=12, instructions=0, spoil=0.0, captions="short")
     generate_site(config, str(tmp_path / "web"), workers=1)

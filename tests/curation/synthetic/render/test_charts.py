@@ -5,6 +5,7 @@ import pytest
 
 from mmcorpus.curation.synthetic.render import Rendered, render
 from mmcorpus.curation.synthetic.render.canvas import ink_on
+from mmcorpus.curation.synthetic.render.charts import chart_questions_by_color
 
 
 def same(pixels: np.ndarray, rgb: list[int] | list[float], tolerance: int = 6) -> np.ndarray:
@@ -130,3 +131,41 @@ def test_nothing_is_cut_at_the_edges() -> None:
         pixels = np.asarray(rendered.image).astype(int)
         edge = np.concatenate([pixels[:2].reshape(-1, 3), pixels[-2:].reshape(-1, 3), pixels[:, 0], pixels[:, -1]])
         assert np.abs(edge - pixels[0, 0]).max() <= 2, rendered.facts["seed"]
+
+
+def test_questions_by_color_are_answered_by_the_lengths_of_the_marks() -> None:
+    tenths = shares = 0
+    for rendered in charts({"bar", "horizontal bar", "pie"}, 150, (128, 128)):
+        facts, asked = rendered.facts, dict(chart_questions_by_color(rendered.facts))
+        row = facts["series"][0]
+        if len(facts["series"]) > 1 or len(set(row["colors"])) < len(row["colors"]):
+            assert not any(question.startswith(("What is the value", "How many tenths")) for question in asked)
+            continue
+        value = dict(zip(row["colors"], row["values"], strict=True))
+        if facts["chart"] == "pie":
+            assert asked["What color is the largest slice?"] == max(value, key=lambda color: value[color])
+            assert asked.items() >= {f"What is the value of the {c} slice?": f"{v}%" for c, v in value.items()}.items()
+            shares += len(value)
+            continue
+        lying = facts["chart"] == "horizontal bar"
+        length = {
+            color: right - left if lying else bottom - top
+            for color, (left, top, right, bottom) in zip(row["colors"], row["extents"], strict=True)
+        }
+        assert asked["What color is the longest bar?"] == max(length, key=lambda color: length[color])
+        assert asked["What color is the shortest bar?"] == min(length, key=lambda color: length[color])
+        for color, one in value.items():
+            said = asked.get(f"How many tenths of the axis is the {color} bar?")
+            assert (said is None) == (abs(10 * one / facts["top"] - round(10 * one / facts["top"])) >= 0.3)
+            if said is not None:
+                assert abs(int(said) / 10 - one / facts["top"]) < 0.03
+                tenths += 1
+    assert tenths > 30
+    assert shares > 50
+
+
+def test_lines_are_asked_for_by_kind_and_number() -> None:
+    for rendered in charts({"line"}, 60, (128, 128)):
+        asked = dict(chart_questions_by_color(rendered.facts))
+        assert asked["What kind of chart is this?"] == "line chart"
+        assert asked["How many lines are there?"] == str(len(rendered.facts["series"]))

@@ -141,3 +141,20 @@ def test_the_date_stands_in_its_window() -> None:
         "1st", "2nd", "3rd", "4th", "11th", "12th", "13th", "21st", "22nd", "23rd", "30th", "31st", "111th",
     ]  # fmt: skip
     assert "day" not in render("clock", 1).facts
+
+
+def test_a_dial_is_the_plainest_of_clocks_at_any_time() -> None:
+    hours = set()
+    for seed in range(60):
+        rendered = render("dial", seed, size=(320, 320))
+        facts = rendered.facts
+        look = {name: facts[name] for name in ("second", "body", "shape", "numerals", "face", "hands", "tilt")}
+        assert look == {
+            "second": None, "body": "clock", "shape": "round", "numerals": "none", "face": "white", "hands": "black",
+            "tilt": 0.0,
+        }  # fmt: skip
+        assert rendered.captions[:2] == (f"{facts['time']}.", f"A clock showing {facts['time']}.")
+        angle = mean_angle(hand_pixels(rendered, facts["rgb"]["hands"], HOUR_LENGTH + 0.04, 0.7))
+        assert apart(angle, 6 * facts["minute"]) < 4.0, (seed, facts["time"])
+        hours.add(facts["hour"])
+    assert hours == set(range(1, 13))

@@ -121,3 +121,23 @@ def test_annotations_are_branches_that_packing_renders_as_we_say_them() -> None:
             assert ("There are none." in said) == countable
             assert {answer for _, answer in rendered.explained} <= said
             assert rendered.captions[-1] in said
+
+
+def test_seen_questions_need_no_print_and_every_clock_is_asked_for_the_time() -> None:
+    asked: set[str] = set()
+    for kind in ("clock", "dial", "chart", "scene"):
+        for seed in range(40):
+            rendered = render(kind, seed, size=(128, 128))
+            turns = conversations(rendered, short=3, seen=True)
+            told = [
+                (q["value"].removeprefix("<image>\n"), a["value"]) for q, a in zip(turns[::2], turns[1::2], strict=True)
+            ]
+            assert told[-1] == (DESCRIBE, rendered.captions[0])
+            assert 2 <= len(told) == len(set(told)) <= 4
+            if kind in ("clock", "dial"):
+                assert ("What time is it?", rendered.facts["time"]) in told[:-1]
+            if kind == "chart":
+                names = {*rendered.facts["categories"], rendered.facts["title"]}
+                assert not any(name in text for pair in told[:-1] for text in pair for name in names)
+            asked |= {question for question, _ in told[:1]}
+    assert {"What time is it?", "What kind of chart is this?", "How many shapes are there?"} <= asked, "in any order"
