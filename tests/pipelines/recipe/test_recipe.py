@@ -404,9 +404,7 @@ def test_recipes_that_ship_are_found_by_name_from_anywhere(tmp_path: Path, monke
 def test_no_recipe(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"there is no recipe at .*; those that ship: demo, dfn, "):
         load_recipe(str(tmp_path / "missing.yaml"))
-    with pytest.raises(
-        FileNotFoundError, match=r"no recipe at dmo; did you mean 'demo'\?"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"no recipe at dmo; did you mean 'demo'\?"):
         load_recipe("dmo")
     assert "a recipe is a mapping" in complaints(tmp_path, "- a\n- b\n")
 
