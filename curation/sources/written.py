@@ -7,6 +7,7 @@ the sample that it was written about, and `original_caption` the caption that th
 """
 
 import functools
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from mmcorpus.curation.engine.items import run_pending
 from mmcorpus.curation.engine.made_from import MadeFrom, digest, file_digest, plain, table_digest
 from mmcorpus.curation.engine.output import Output
 from mmcorpus.curation.scoring.reads import read_columns
+from mmcorpus.curation.sources.found import BAD_CONVERSATION
+from mmcorpus.curation.sources.parts import conversation_images
 from mmcorpus.curation.sources.run import absolute
 from mmcorpus.curation.store import ledger, places, storage, uid_arrays
 from mmcorpus.curation.store.members import IMAGE_EXTENSIONS, image_order
@@ -225,6 +228,8 @@ def _rows(
             text, original = caption, original + 1
         elif text is None:
             why = own[f"{config.scorer}.{REASON}"] or NOTHING
+        elif kind == "conversation" and not _has_turns(text):
+            text, why = None, BAD_CONVERSATION
         texts.append(text)
         reasons.append(why)
     parents = rows["uid"].to_pylist()
@@ -246,6 +251,14 @@ def _rows(
         there = name in rows.column_names
         rows = rows.set_column(rows.column_names.index(name), name, array) if there else rows.append_column(name, array)
     return rows, original
+
+
+def _has_turns(text: str) -> bool:
+    try:
+        conversation_images(json.loads(text))
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _places(shard: Shard, keys: Sequence[str]) -> pa.Table:

@@ -35,7 +35,7 @@ _REFUSALS: Final = (
     r"\W*(?:unfortunately,? )?(?:i'm|i’m) (?:not able|unable) to\b",
     r"\W*there (?:is|was) no (?:\w+ )?(?:image|caption|description)\b",
     r"\W*i (?:do not|don't|don’t) (?:see|have) (?:any|an|the|access to) (?:\w+ )?(?:image|caption|description)\b",
-    r".*\bas an? (?:ai|artificial intelligence|(?:large )?language model)\b",
+    r".*\bas an? (?:ai|artificial intelligence|(?:large )?language model)(?: \w+){0,2},? (?:i|my)\b",
 )
 
 

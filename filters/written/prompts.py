@@ -16,8 +16,10 @@ from mmcorpus.filters.written.answer import AnswerRules
 from mmcorpus.filters.yaml_data import MOST_CHARACTERS, read_text
 
 _KEYS: Final = ("system", "image", "template", "choices", "answer")
-_FIELD: Final = re.compile(r"\{([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)?)\}")
+_FIELD: Final = re.compile(r"\{([A-Za-z_][\w-]*(?:\.[A-Za-z_]\w*)?)\}")
 """A place in the template: `{caption}`, `{recaption.text}`."""
+_ALMOST: Final = re.compile(r"\{\s*[A-Za-z_][\w.-]*\s*\}")
+"""What was meant for one."""
 _SUFFIX: Final = ".yaml"
 
 
@@ -109,6 +111,9 @@ def _checked(data: Any, path: str) -> Prompt:
         raise ValueError(f"prompt: system in {path} must be a text, or null")
     if not isinstance(image, bool):
         raise ValueError(f"prompt: image in {path} must be true or false")
+    if (almost := _ALMOST.search(_FIELD.sub("", template))) is not None:
+        fix = "write {caption}, or {recaption.text} for a column of another scorer"
+        raise ValueError(f"prompt: template in {path} has {almost[0]}, which names no column; {fix}")
     choices = data.get("choices") or {}
     if not isinstance(choices, dict):
         raise ValueError(f"prompt: choices in {path} must be a mapping of names to lists of texts")

@@ -2,10 +2,15 @@
 
 import glob
 from collections.abc import Iterable
+from graphlib import CycleError
 from typing import Final
 
+import pyarrow as pa
+
+from mmcorpus.curation.engine.order import in_order
 from mmcorpus.curation.selection.config import SelectConfig
 from mmcorpus.curation.store import storage
+from mmcorpus.filters.written import WrittenScorer
 from mmcorpus.pipelines.recipe.check_packs import findings as _packs
 from mmcorpus.pipelines.recipe.check_passes import findings as _passes
 from mmcorpus.pipelines.recipe.check_passes import missing_score
@@ -95,8 +100,18 @@ def _written(recipe: Recipe, name: str) -> Iterable[Finding]:
         yield (*path, "source"), "is made of itself, by way of the sources that it is made of"
     else:
         columns = available_columns(recipe, entry.source)
+        scorers = {own.name: own for own in recipe.scorers.values()}
         if entry.column not in columns:
             yield (*path, "column"), missing_score(entry.column, columns, [entry.source], recipe)
+        elif entry.scorer not in scorers or not pa.types.is_string(
+            scorers[entry.scorer].schema().field(entry.column.partition(".")[2]).type
+        ):
+            yield (*path, "column"), f"{entry.column!r} is no text; name one that a scorer writes"
+        elif isinstance(writer := scorers[entry.scorer], WrittenScorer) and entry.column.endswith(".text"):
+            kind = "conversation" if writer.asked.answer.form == "turns" else "pair"
+            if sources[name].kind != kind:
+                told = f"the prompt {writer.prompt} of {writer.name} asks for {writer.asked.answer.form}"
+                yield ("sources", name, "kind"), f"{told}; say `kind: {kind}`"
 
 
 def _here(recipe: Recipe, name: str) -> Iterable[Finding]:
@@ -187,6 +202,8 @@ def _dfn(recipe: Recipe) -> Iterable[Finding]:
 
 def _scorers(recipe: Recipe) -> Iterable[Finding]:
     places = populations(recipe.file)
+    trained = {scorer.name for scorer in recipe.scorers.values() if is_trained(scorer)}
+    yield from _circle(recipe)
     for name, scorer in recipe.scorers.items():
         on: Path = ("score", "scorers", name, ON)
         if not recipe.on[scorer.name]:
@@ -203,12 +220,26 @@ def _scorers(recipe: Recipe) -> Iterable[Finding]:
                     if column not in judged:
                         told = missing_score(column, judged, [population], recipe)
                         yield ("score", "scorers", name, "prompt"), told
+                    elif column.partition(".")[0] in trained:
+                        told = f"{column!r} is there only once the run has trained its model; {name} is asked before"
+                        yield ("score", "scorers", name, "prompt"), told
         if is_trained(scorer):
             continue  # the run makes what it reads
         try:
             scorer.check()
         except (ValueError, FileNotFoundError) as error:
             yield ("score", "scorers", name), str(error)
+
+
+def _circle(recipe: Recipe) -> Iterable[Finding]:
+    """Scorers that read each other's tables, so that none can be the first."""
+    reads = {own.name: [column.partition(".")[0] for column in own.reads()] for own in recipe.scorers.values()}
+    try:
+        in_order(reads)
+    except CycleError as error:
+        circle = list(reversed(error.args[1]))
+        named = next(name for name, own in recipe.scorers.items() if own.name == circle[0])
+        yield ("score", "scorers", named, "prompt"), f"{' reads '.join(circle)}: none of them can be the first"
 
 
 def _selections(recipe: Recipe) -> Iterable[Finding]:

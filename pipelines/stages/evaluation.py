@@ -1,6 +1,7 @@
 """The recipe's `evaluate:` section: a stage each, from a checkpoint and questions to a table of results."""
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -95,9 +96,9 @@ def _evaluate(run: RunContext, name: str, entry: EvaluateEntry, device: str | No
         counts: dict[str, Any] = {"questions": report.questions, "unanswered": sum(report.unanswered.values())}
         for result in report.results:
             if not result.category:
-                counts[result.metric] = round(result.found.value, 4)
-                if result.blank is not None:
-                    counts[f"{result.metric}_blank"] = round(result.blank.value, 4)
+                found = {result.metric: result.found, f"{result.metric}_blank": result.blank}
+                # What has no value, such as the precision of captions that say nothing, is no number of JSON's.
+                counts |= {key: round(own.value, 4) for key, own in found.items() if own and not math.isnan(own.value)}
         return Result(counts=counts)
 
     return Stage(

@@ -61,7 +61,7 @@ def build_stages(
         return [named[name] for name in in_order(needs)]
     except CycleError as error:
         circle = " needs ".join(reversed(error.args[1]))
-        raise ValueError(
-            f"{circle}: no stage can be the first. A model that judges samples is trained on what is selected without "
-            "it, such as another source"
-        ) from None
+        fix = "A model that judges samples is trained on what is selected without it, such as another source"
+        if "tokenizer/train" in error.args[1]:
+            fix = "Name sources in tokenizer.train.sources that are selected without a model of this run"
+        raise ValueError(f"{circle}: no stage can be the first. {fix}") from None

@@ -118,6 +118,10 @@ class EvaluationConfig(Settings):
             self.demonstration_layout is None or self.shots > 0,
             "demonstration_layout is given without shots; say how many demonstrations there are",
         )
+        require(
+            self.metric != "cap_f1" or self.judge is not None,
+            "metric is cap_f1, which asks a model about captions; give judge.model_name (docs/evaluation.md)",
+        )
         for name, pattern in {**{f"categories.{name}": one for name, one in self.categories.items()},
                               "only": self.only or ""}.items():  # fmt: skip
             try:

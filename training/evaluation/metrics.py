@@ -128,7 +128,8 @@ class CapF1:
         precision, recall = _ratio(sums_NK[:, 0], sums_NK[:, 1]), _ratio(sums_NK[:, 2], sums_NK[:, 3])
         if self.of != "F1":
             return precision if self.of == "precision" else recall
-        return np.where(precision + recall == 0, 0.0, _ratio(2 * precision * recall, precision + recall))
+        # Of models that say nothing the precision is not defined; they find nothing.
+        return np.where(recall == 0, 0.0, _ratio(2 * precision * recall, precision + recall))
 
 
 def _ratio(above: Array, below: Array) -> Array:

@@ -8,7 +8,7 @@ from mmcorpus.curation.engine.output import indexed_from
 from mmcorpus.curation.scoring.batches import read_shard_rows
 from mmcorpus.curation.scoring.reads import read_columns, with_tables_read
 from mmcorpus.curation.store import storage
-from mmcorpus.curation.store.scores import tables_done
+from mmcorpus.curation.store.scores import table_path, tables_done
 from mmcorpus.curation.store.shards import Shard, list_shards, no_shards
 from mmcorpus.filters.scorer import Scorer
 from mmcorpus.filters.written import WrittenScorer
@@ -28,7 +28,7 @@ class Cost:
     scorer: str
     model: str
     samples: int
-    """In shards that have no table of it yet."""
+    """In shards that have no table of it yet, and have the texts that it reads."""
     requests: int
     """Of these, those that can be asked about, as far as those looked at tell."""
     images: int
@@ -65,6 +65,9 @@ def estimate(scorer: WrittenScorer, shards_root: str, out_root: str) -> Cost:
     except ValueError:  # what it reads is not there yet
         known, done = scorer, {}
     lacking = [shard for shard in shards if shard.name not in done]
+    if known is not scorer:  # elsewhere what it reads could not be written, and it is not asked
+        read = {column.partition(".")[0] for column in scorer.reads()}
+        lacking = [one for one in lacking if all(storage.exists(table_path(out_root, own, one.name)) for own in read)]
     samples = sum(sizes[shard.name] for shard in lacking)
     looked, asked, characters = 0, 0, 0
     for shard in lacking[:: max(1, -(-len(lacking) // _SHARDS))]:

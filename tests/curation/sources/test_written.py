@@ -121,6 +121,12 @@ def test_of_references_and_of_what_was_written_itself_and_all_of_it_moves(run: P
     assert images(Path(f"{run}-moved"), "asked") == images(Path(f"{run}-moved"), "own")[1:]
 
 
+def test_a_text_that_is_no_conversation_is_dropped_as_one(run: Path) -> None:
+    report = write(run, WrittenConfig(source="pairs", column="capfusion.text"), "conversation")
+    assert report.samples == 0
+    assert report.dropped == {"bad_conversation": 2 * (SAMPLES - 1), "refusal": 2}
+
+
 def test_what_cannot_be_is_said(run: Path) -> None:
     with pytest.raises(ValueError, match=r"have no texts 'capfusion\.txt'; they have text, reason"):
         write(run, WrittenConfig(source="pairs", column="capfusion.txt"))

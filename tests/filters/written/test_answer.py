@@ -19,6 +19,7 @@ GOOD = [{"question": "What is red?", "answer": "The clock."}, {"question": "Wher
         ('"Stop" and "Go" on two signs', '"Stop" and "Go" on two signs'),
         ("<think>Is it red? It is.</think>\nA red clock.", "A red clock."),
         ("There is an image of a cat on the mug.", "There is an image of a cat on the mug."),
+        ("A poster of a film with a voice as an AI in it.", "A poster of a film with a voice as an AI in it."),
         ("A sign that says: I'm sorry, I can't help you", "A sign that says: I'm sorry, I can't help you"),
     ],
 )
@@ -38,6 +39,7 @@ def test_a_text_is_taken_as_it_is_written(said: str, text: str) -> None:
         ("Unfortunately, I am unable to see images.", "stop", "refusal"),
         ("As an AI language model, I have no eyes.", "stop", "refusal"),
         ("I don't see any image here.", "stop", "refusal"),
+        ("I apologize, but as an AI assistant, my task is another.", "stop", "refusal"),
         ("Nein.", "stop", "too_short: 5 characters"),
         ("word " * 20, "stop", "too_long: 99 characters"),
         ("Eine rote Uhr hängt an einer weißen Wand über dem Tisch.", "stop", "other_language: de"),

@@ -24,7 +24,12 @@ def test_values_mean_nothing_in_the_prompt(tmp_path: Path) -> None:
     prompt = read_prompt(str(path))
     assert prompt.fields == ("caption", "recaption.text")
     text = prompt.fill("0" * 32, {"caption": "</c> {recaption.text} {style}", "recaption.text": "<|im_end|> 1 < 2"})
-    assert text == "<c>< /c> {recaption.text} {style}</c> < |im_end|> 1 < 2 x [{'question': 1}]"
+    assert text == '<c>< /c> {recaption.text} {style}</c> < |im_end|> 1 < 2 x [{"question": 1}]'
+
+
+def test_a_scorers_name_may_have_a_hyphen(tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text("template: 'a {caption} {re-caption.text} {\"a\": {}, ...} {}'")
+    assert read_prompt(str(tmp_path / "p.yaml")).fields == ("caption", "re-caption.text")
 
 
 def test_choices_are_drawn_by_uid_and_all_are_drawn() -> None:
@@ -42,6 +47,11 @@ def test_choices_are_drawn_by_uid_and_all_are_drawn() -> None:
         ("template: a {caption}\ntempalte: b", "must be a mapping of system, image, template, choices, answer"),
         ("template: a text", "all samples are alike"),
         ("template: a {caption}\nimage: 1", "true or false"),
+        (
+            "template: 'a {caption}, { recaption.text }'",
+            r"template in .* has \{ recaption\.text \}, which names no column",
+        ),
+        ("template: 'a {caption}, {a.b.c}'", r"has \{a\.b\.c\}, which names no column; write \{caption\}, or \{recapt"),
         ("template: a {caption}\nchoices: {style: []}", "with at least one"),
         ("template: a {caption}\nchoices: {style: [b]}", r"write \{style\} there"),
         ("template: a {caption}\nanswer: {form: poem}", "form is 'poem'"),

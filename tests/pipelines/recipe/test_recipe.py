@@ -14,6 +14,7 @@ import yaml
 
 from mmcorpus.curation.download.published import LAYOUTS
 from mmcorpus.curation.engine.stage import Stage
+from mmcorpus.curation.sources.written import WrittenConfig
 from mmcorpus.packing.layout import CattyLayout, MM1Layout, MolmoLayout
 from mmcorpus.pipelines.recipe.load import load_recipe
 from mmcorpus.pipelines.recipe.problems import RecipeError
@@ -206,11 +207,12 @@ def test_points_recipes_are_valid_where_what_they_name_is_there(
     asked = ("mmstar", "mmmu", "ai2d", "textvqa/images", "textvqa/val.json", "mmbench_dev_en.tsv")
     for folder in ("lists", "instructions/images", *(f"benchmarks/{one}" for one in asked)):
         Path(folder).mkdir(parents=True)
-    for file in ("paddleocr", "natural", "capfusion"):
+    for file in ("paddleocr", "natural", "pairs"):
         pq.write_table(pa.table({"url": ["http://a.example/b.jpg"], "caption": ["a dog"]}), f"lists/{file}.parquet")
     for file in ("pool", "charts", "documents", "geometry"):
         Path(f"instructions/{file}.json").write_text('[{"image": "a.jpg", "conversations": []}]')
-    recipe = load_recipe(name)
+    servers = [f"score.scorers.{one}.server.python={sys.executable}" for one in ("recaption", "capfusion")]
+    recipe = load_recipe(name, servers if name == "points" else [])
     if name == "points_small":  # the other asks the Hub for its judge's revision
         order = [stage.name for stage in build_stages(recipe, "RUN")]
         assert order.index("train/reading") < order.index("pairs/score-ppl") < order.index("train/pretrain")
@@ -233,6 +235,9 @@ def test_points_recipes_are_valid_where_what_they_name_is_there(
             ("projector", None),
         ]
         assert {group.match for group in recipe.stages["reading"].config.train} == {"vision", "projector"}
+        assert recipe.file.sources["pairs"].written == WrittenConfig(source="published", column="capfusion.text")
+        assert (recipe.on["recaption"], recipe.on["capfusion"], recipe.on["ppl"]) == (*[("published",)] * 2, ("pairs",))
+        assert recipe.scorers["capfusion"].reads() == ("recaption.text",)
         assert recipe.file.select["pairs"].keep == "bottom(ppl.ppl, 0.2)"
         assert (pretrain.optimizer.learning_rate, tuned.optimizer.learning_rate) == (2e-4, 2e-5)
         assert (pretrain.schedule.warmup, tuned.schedule.warmup) == (0.03, 0.03)
@@ -399,9 +404,7 @@ def test_recipes_that_ship_are_found_by_name_from_anywhere(tmp_path: Path, monke
 def test_no_recipe(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"there is no recipe at .*; those that ship: demo, dfn, "):
         load_recipe(str(tmp_path / "missing.yaml"))
-    with pytest.raises(
-        FileNotFoundError, match=r"no recipe at dmo; did you mean 'demo'\? \(those that ship: demo, dfn"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"no recipe at dmo; did you mean 'demo'\?"):
         load_recipe("dmo")
     assert "a recipe is a mapping" in complaints(tmp_path, "- a\n- b\n")
 

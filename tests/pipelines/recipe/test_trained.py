@@ -107,6 +107,9 @@ def test_a_judge_of_its_own_pupils_is_refused(tmp_path: Path) -> None:
     recipe = load(tmp_path, RECIPE.replace("judge: {pack: first}", "judge: {pack: pairs}"))
     with pytest.raises(ValueError, match=r"train/judge needs .*no stage can be the first.*another source"):
         build_stages(recipe, "RUN")
+    recipe = load(tmp_path, RECIPE.replace("sources: [first, talk]", "sources: [pairs]"))
+    with pytest.raises(ValueError, match=r"no stage can be the first. Name sources in tokenizer\.train\.sources"):
+        build_stages(recipe, "RUN")
 
 
 def test_paths_are_the_runs_own_when_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

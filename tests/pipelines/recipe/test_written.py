@@ -61,20 +61,28 @@ def test_a_written_source_comes_after_the_texts_and_the_selection_that_it_is_mad
         ("sources.fused.written.source=pears", r"sources\.fused\.written\.source.*unknown source 'pears'"),
         ("sources.fused.written.source=asked", "is made of itself, by way of the sources that it is made of"),
         ("sources.fused.written.column=capfusion.txt", r"capfusion gives no column 'capfusion\.txt'"),
-        ("sources.fused.written.column=caption.words", None),
+        ("sources.fused.written.column=caption.words", r"'caption\.words' is no text; name one that a scorer writes"),
+        ("sources.fused.written.column=same_caption.rank", r"'same_caption\.rank' is no text"),
         ("sources.fused.written.column=mllm.text", "needs the scorer 'mllm', which the recipe does not run"),
         ("sources.fused.written.fallback=keep", "fallback"),
         ("sources.asked.written.fallback=original", "a caption is no conversation"),
         ("sources.asked.kind=document", "a model writes captions and conversations"),
+        ("sources.asked.kind=pair", "the prompt capqa of capqa asks for turns; say `kind: conversation`"),
+        ("score.scorers.capqa.prompt=recaption", "the prompt recaption of capqa asks for text; say `kind: pair`"),
         ("sources.fused.urls=list.parquet", "it has urls and written"),
         ("score.scorers.capfusion.on=[fused]", "the scorer 'recaption' does not judge 'fused'"),
         ("score.scorers.capfusion.prompt=capfuse", "there is no file capfuse; those that ship: ask, capfusion"),
+        ("score.scorers.recaption.prompt=fuses.yaml", "recaption reads capfusion.*none of them can be the first"),
+        ("score.scorers.recaption.prompt=itself.yaml", "recaption reads recaption: none of them can be the first"),
+        ("score.scorers.recaption.prompt=judged.yaml", r"'ppl\.ppl' is there only once the run has trained its model"),
         ("pack.all.images=reference", "the images of fused lie in files of others"),
     ],
 )
-def test_what_is_wrong_is_told(recipe: str, setting: str, message: str | None) -> None:
-    if message is None:  # a number, which nobody can know here: the stage says it
-        load_recipe(recipe, [setting])
-        return
+def test_what_is_wrong_is_told(recipe: str, setting: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(recipe).parent)
+    for name, column in {"fuses": "capfusion.text", "itself": "recaption.text", "judged": "ppl.ppl"}.items():
+        Path(f"{name}.yaml").write_text(f"image: true\ntemplate: Say it better than {{{column}}}\n")
+    judge = 'score.scorers.ppl={uses: checkpoint_perplexity, checkpoint: "${run}/training/judge"}'
+    stage = "train={model: {tokens_per_image: 4}, stages: {judge: {pack: all, schedule: {steps: 1}}}}"
     with pytest.raises(RecipeError, match=message):
-        load_recipe(recipe, [setting])
+        load_recipe(recipe, [judge, stage, setting])

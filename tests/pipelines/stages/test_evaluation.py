@@ -1,6 +1,8 @@
 """The recipe's section `evaluate`: what is refused, what its stages do, their rows of the report, and the command."""
 
+import dataclasses
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +18,11 @@ from mmcorpus.pipelines.cli import app
 from mmcorpus.pipelines.recipe.load import load_recipe
 from mmcorpus.pipelines.recipe.problems import RecipeError
 from mmcorpus.pipelines.report import render_page
+from mmcorpus.pipelines.stages.evaluation import Held
 from mmcorpus.pipelines.stages.order import build_stages
 from mmcorpus.training import ModelConfig, SFTConfig, train
+from mmcorpus.training.evaluation.intervals import Estimate
+from mmcorpus.training.evaluation.results import EvaluationReport, Result
 from tests.training.conftest import chats, configured, make_packs, pairs, png, tiny, tokenizer, tokenizer_folder
 
 __all__ = ["chats", "make_packs", "pairs", "tiny", "tokenizer", "tokenizer_folder"]  # fixtures of the trainer's tests
@@ -64,7 +69,7 @@ def write(folder: Path, text: str) -> str:
         (
             "max_new_tokens: 4",
             "metric: bleu",
-            'evaluate.sees.metric: "bleu" is none of its values; valid: anls, choice',
+            'evaluate.sees.metric: "bleu" is none of its values; valid: anls, cap_f1',
         ),
         ("max_new_tokens: 4", "shots: 4", "shots is 4 without demonstrations"),
         ("max_new_tokens: 4", "shot: 4", "evaluate.sees.shot: unknown key; did you mean 'shots'"),
@@ -121,3 +126,19 @@ def test_what_is_kept_aside_is_asked_and_reported(
     assert "2 unanswered: the image cannot be decoded" in ran.output.replace("\n", " ")
     refused = CliRunner().invoke(app, ["evaluate", "--data", "x", "--out", str(tmp_path / "no")])
     assert refused.exit_code == 2
+
+
+def test_what_has_no_value_is_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The precision of captions that say nothing is not defined, and NaN is no number of JSON's."""
+    questions, nothing = Estimate(questions=2, clusters=2, value=0.0, low=0.0, high=0.0), math.nan
+    lines = {"cap_f1": questions, "cap_precision": dataclasses.replace(questions, value=nothing, low=nothing)}
+    results = [
+        Result(
+            metric=name, title=name, fractions=True, category="", found=found, by_seed=(), blank=None, constant=nothing
+        )
+        for name, found in lines.items()
+    ]
+    report = EvaluationReport(model="m", questions=2, unanswered={}, results=results)
+    monkeypatch.setattr(Held, "ask", lambda *_: report)
+    stages = {one.name: one for one in build_stages(load_recipe(write(tmp_path, RECIPE)), str(tmp_path / "run"))}
+    assert stages["evaluate/sees"].run().counts == {"questions": 2, "unanswered": 0, "cap_f1": 0.0}

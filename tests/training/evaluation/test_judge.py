@@ -97,9 +97,26 @@ def test_the_table_has_f1_precision_and_recall_with_intervals(tmp_path: Path) ->
     assert (tmp_path / "out/judge/cap_f1/captions").is_dir()
 
 
+def test_a_model_that_says_nothing_has_an_f1_of_zero(tmp_path: Path) -> None:
+    """It can be compared with others: a soup, say, goes by the first result."""
+
+    class Silent(Says):
+        captions = ("",) * 4
+
+    with serving(judges) as server:
+        report = evaluate(
+            EvaluationConfig(judge=judge(server)), Silent(), questions(tmp_path / "q.jsonl"), str(tmp_path / "out")
+        )
+    f1, precision, recall = (one["found"] for one in report.as_dict()["results"])
+    assert (f1["value"], f1["low"], f1["high"]) == (0.0, 0.0, 0.0)
+    assert (precision["value"], recall["value"]) == (None, 0.0)
+
+
 def test_without_a_judge_and_with_prompts_that_are_none_it_says_so(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"cap_f1 asks a model about captions: give judge\.model_name"):
         evaluate(EvaluationConfig(), Says(), questions(tmp_path / "q.jsonl"), str(tmp_path / "out"))
+    with pytest.raises(ValueError, match=r"metric is cap_f1.*give judge\.model_name"):
+        EvaluationConfig(metric="cap_f1")
     (tmp_path / "p.yaml").write_text("statements: 'List {caption}'\nmatch: '{statements} of it'\n")
     with pytest.raises(ValueError, match=r"match in .*p\.yaml must be a text that holds \{statements\} and \{others\}"):
         CaptionJudge(model_name="m", endpoints=("http://127.0.0.1:1/v1",), prompts=str(tmp_path / "p.yaml"))

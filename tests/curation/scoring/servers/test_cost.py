@@ -49,3 +49,14 @@ def test_what_is_done_costs_nothing_and_a_text_that_is_not_written_yet_is_left_o
     assert estimate(fuses, shards, scores).samples == 10
     storage.remove(list_shards(shards)[1].stats)
     assert estimate(fuses, shards, scores).requests == 0
+
+
+def test_a_shard_of_which_the_texts_that_are_read_could_not_be_written_is_not_asked_about(
+    shards: str, tmp_path: Path
+) -> None:
+    scores = str(tmp_path / "scores")
+    uids = read_rows(list_shards(shards)[0], ["uid"])
+    origin = Origin(scorer="recaption", version="1", fingerprint="one")
+    write_scores(scores, "00000", uids.append_column("text", [["A clock on a wall."] * 10]), origin)
+    found = estimate(WrittenScorer(prompt="capfusion", model_name="m", endpoints=ONE), shards, scores)
+    assert (found.samples, found.requests) == (10, 9)
