@@ -163,7 +163,9 @@ def test_a_soup_of_the_run_is_its_greedy_one(tmp_path: Path, monkeypatch: pytest
 
 def test_a_soups_judge_may_start_ray_as_an_evaluations_does(tmp_path: Path) -> None:
     """A judge of captions is served on it."""
-    asks = RECIPE.replace("source: talk}", "source: talk, judge: {model_name: judge, endpoints: ['http://127.0.0.1:9/v1']}}")
+    asks = RECIPE.replace(
+        "source: talk}", "source: talk, judge: {model_name: judge, endpoints: ['http://127.0.0.1:9/v1']}}"
+    )
     for text, ray in ((RECIPE, "no"), (asks, "maybe")):
         stages = {stage.name: stage for stage in build_stages(load(tmp_path, text), "RUN")}
         assert [stages[name].ray for name in ("soup/soup", "evaluate/sees")] == [ray, ray]
