@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, cast
 
+from mmcorpus.curation.engine.output import RECORD
 from mmcorpus.curation.sources.json_rows import BadJson, Layout, Readable, layout_of, ranges
 from mmcorpus.curation.sources.links import followed, leads_out
 from mmcorpus.curation.store import compressed, storage
@@ -26,9 +27,7 @@ FORMATS: Final[dict[str, tuple[Format, ...]]] = {
 """By the recipe's word, what is read."""
 _PARTS: Final = IMAGE_EXTENSIONS | {"txt", "json", "caption"}
 """Endings of the files of a sample."""
-_ABOUT: Final = frozenset({
-    "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "made_from.json",
-})  # fmt: skip
+_ABOUT: Final = frozenset({"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", RECORD})
 """JSON that says something about the data beside it."""
 _NAMED: Final[dict[str, Format]] = {
     "tar": "tar", "tgz": "tar", "tbz2": "tar", "txz": "tar", "mds": "mds", "parquet": "parquet", "arrow": "arrow",

@@ -23,6 +23,7 @@ ROOT = Path(__file__).parent.parent.parent
 COMMANDS = [
     *(
         "run",
+        "individual-select",
         "validate",
         "web",
         "render",
@@ -31,6 +32,7 @@ COMMANDS = [
         "evaluations",
         "extract",
         "score",
+        "recaption",
         "dedup",
         "dfn",
         "image-based",

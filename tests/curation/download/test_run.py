@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from mmcorpus.curation.download import DownloadConfig, ListError, download
-from mmcorpus.curation.download.config import VOLATILE
 from mmcorpus.curation.download.lists import normalise
 from mmcorpus.curation.download.shard import ShardDownloader
 from mmcorpus.curation.engine.output import RECORD
@@ -192,7 +191,7 @@ def test_a_folder_begun_before_records_were_kept_with_shards_is_gone_on_with(
     shards, lists, _ = places(tmp_path)
     listed = json.loads(Path(shards, RECORD).read_text())["inputs"]["list"]
     Path(shards, RECORD).unlink()
-    options = {name: value for name, value in asdict(config).items() if name not in VOLATILE}
+    options = {name: value for name, value in asdict(config).items() if name not in config.unsaid}
     digest = hashlib.blake2b(json.dumps(options, sort_keys=True).encode(), digest_size=16).hexdigest()
     Path(lists, "download.json").write_text(json.dumps({"list": listed, "options": digest}))
     with pytest.raises(ValueError, match="made with other options"):
