@@ -21,7 +21,7 @@ def unreadable(path: str) -> str:
             with storage.open_parquet(path) as opened:
                 for _ in opened.iter_batches():
                     pass
-            if path.endswith(places.SUFFIX) and (wrong := places.wrong_rows(path)):
+            if places.is_table(path) and (wrong := places.wrong_rows(path)):
                 return f"cannot be read: {len(wrong)} of its rows are of no image: the first {wrong[0]}"
         elif path.endswith((".json", ".jsonl")):
             data = storage.read_bytes(path)

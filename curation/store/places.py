@@ -159,6 +159,11 @@ def read_places(folder: str, name: str) -> list[tuple[Any, ...]]:
         return list(zip(*table.cast(SCHEMA).to_pydict().values(), strict=True))
 
 
+def is_table(path: str) -> bool:
+    """Whether a file is a table of places: a selection of the images of pages is called so, too, and lies elsewhere."""
+    return path.endswith(SUFFIX) and storage.exists(storage.join(os.path.dirname(path), REFERENCES_FILE))
+
+
 def wrong_rows(path: str) -> list[str]:
     """What the rows of a table of places say that cannot be, in order of the rows; the images are not looked at."""
     folder, _, file = path.rpartition("/")

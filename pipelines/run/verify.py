@@ -14,7 +14,7 @@ from mmcorpus.curation.engine.readable import unreadable
 from mmcorpus.curation.engine.records import StageRecord
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.lock import RunLocked, lock
-from mmcorpus.curation.store.places import SUFFIX
+from mmcorpus.curation.store.places import is_table
 from mmcorpus.curation.store.storage import Damaged
 from mmcorpus.pipelines.run.state import DIGEST, FILE, OWN, OWN_FILES, RunState
 
@@ -190,7 +190,7 @@ def _look(root: str, name: str, record: StageRecord, wanted: bool, again: str, s
             faults.append(_fault(one.path, one.problem, one.detail, name, mend))
     if not sample:
         named = {fault.path for fault in faults}
-        tables = [path for path in entries if path.endswith(SUFFIX) and path not in named]
+        tables = [path for path in entries if path not in named and is_table(storage.join(root, path))]
         said = storage.threaded(lambda path: unreadable(storage.join(root, path)), tables)
         faults += [_fault(path, "changed", why, name, mend) for path, why in zip(tables, said, strict=True) if why]
     return Verdict(
