@@ -33,6 +33,7 @@ def test_every_package_is_listed_and_no_other() -> None:
     assert table["package-dir"] == {f"mmcorpus.{floor}": floor for floor in FLOORS}
     for name in tracked():
         assert not name.endswith(".py") or Path(name).parent in folders, f"{name} lies in no package"
+        assert not (ROOT / name).with_suffix("").is_dir() or not name.endswith(".py"), f"{name} has a folder's name"
 
 
 def test_what_is_installed_has_the_entry_points_of_this_tree() -> None:

@@ -6,7 +6,7 @@
 """
 
 from mmcorpus.filters.written.answer import AnswerRules, check_answer
-from mmcorpus.filters.written.prompts import Prompt, read_prompt, shipped_prompts
+from mmcorpus.filters.written.prompt import Prompt, read_prompt, shipped_prompts
 from mmcorpus.filters.written.scorer import WrittenScorer
 
 __all__ = ["AnswerRules", "Prompt", "WrittenScorer", "check_answer", "read_prompt", "shipped_prompts"]

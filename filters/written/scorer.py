@@ -17,7 +17,7 @@ from mmcorpus.filters.scorer import REASON
 from mmcorpus.filters.serving import REJECTED, ModelClient, Questions, Rejected, Row, ServedScorer
 from mmcorpus.filters.texts import NO_CAPTION
 from mmcorpus.filters.written.answer import check_answer
-from mmcorpus.filters.written.prompts import Prompt, read_prompt
+from mmcorpus.filters.written.prompt import Prompt, read_prompt
 
 NO_FIELD: Final = "no_field"
 """A column that the prompt wants has nothing for this sample: an earlier text that was not taken, say."""
