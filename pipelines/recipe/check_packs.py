@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from mmcorpus.pipelines.recipe.named_places import absolute, missing_local
-from mmcorpus.pipelines.recipe.populations import sources_of
+from mmcorpus.pipelines.recipe.populations import judged_as, sources_of
 from mmcorpus.pipelines.recipe.problems import Finding, Path, suggestion
 from mmcorpus.pipelines.recipe.schema import Recipe
 
@@ -53,8 +53,8 @@ def _layout(recipe: Recipe, name: str) -> Iterable[Finding]:
 def _images(recipe: Recipe, name: str) -> Iterable[Finding]:
     """Sources whose images are references themselves, in packs that would refer to them."""
     config = recipe.file.pack[name]
-    referring = [source for source in config.sources if source in recipe.file.sources]
-    indexed = [own for own in referring if (entry := recipe.file.sources[own]).is_indexed or entry.written]
+    firsts = {source: recipe.file.sources.get(judged_as(source, recipe.file) or "") for source in config.sources}
+    indexed = [own for own, entry in firsts.items() if entry is not None and (entry.is_indexed or entry.written)]
     if config.images == "reference" and indexed:
         text = f"reference, but the images of {', '.join(indexed)} lie in files of others: give original or resized"
         yield ("pack", name, "images"), text
@@ -81,5 +81,5 @@ def _annotations(recipe: Recipe, name: str) -> Iterable[Finding]:
             yield path, f"unknown pass {own!r}; {suggestion(own, recipe.passes, listed='passes of dedup')}"
         elif not found.config.annotations:
             yield path, f"the pass {own!r} writes no annotations; give it `annotations: true`"
-        elif source not in sources_of(found, recipe):
+        elif judged_as(source, recipe.file) not in sources_of(found, recipe):
             yield path, f"the pass {own!r} does not look through the source {source!r}"
