@@ -61,10 +61,10 @@ def makers_of_scorer(recipe: "Recipe", scorer: Scorer) -> list[str]:
 def scorer_in(scorer: Scorer, root: str) -> Scorer:
     """The scorer of the run in the folder `root`. Its scores are known by what lies there, and not by where the run
     does, so that they outlive moving it."""
-    found = copy.copy(scorer)
+    found, root = copy.copy(scorer), root.rstrip("/")
     for name, value in _run_fields(scorer).items():
         object.__setattr__(found, name, value.replace(RUN, root))
-    return found.placed({root.rstrip("/") + "/": f"{RUN}/"})
+    return found.placed({f"{root}/": f"{RUN}/"})
 
 
 def stages_of_model(model: "ModelConfig") -> list[str]:
