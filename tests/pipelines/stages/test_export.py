@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ def test_what_reads_it_knows_it_by_its_content_wherever_the_run_lies(
 
 
 def test_the_loop_in_small_waits_for_what_each_round_makes() -> None:
-    recipe = load_recipe("loop_small")
+    recipe = load_recipe("loop_small", [f"score.scorers.rating.server.python={sys.executable}"])
     stages = {stage.name: stage for stage in build_stages(recipe, "RUN")}
     order = list(stages)
     chain = ["pairs/select", "first/packs", "train/first", "export/first", "pairs/score-rating", "again/select",
