@@ -21,8 +21,8 @@ class Answered:
 
     def __init__(self, root: str) -> None:
         self._root = root
-        self._numbers: dict[str, int] = {}
-        """By file, what entries call it."""
+        self._files: list[str] = []
+        """Those that entries name by their place here."""
         self._read: dict[str, int] = {}
         """By file, how many of its bytes are known."""
         self._entries = np.empty(0, _ENTRY)
@@ -31,19 +31,21 @@ class Answered:
     def refresh(self) -> None:
         """Take up what was written since the last time, by whatever process; of each file the new bytes are read."""
         found: list[tuple[int, int, int]] = []
+        places = {path: place for place, path in enumerate(self._files)}
         for path, there in storage.list_files(self._root).items():
             known = self._read.get(path, 0)
             if not path.endswith(SUFFIX) or there.size <= known:
                 continue
-            if path not in self._numbers:
-                self._numbers[path] = len(self._numbers)
+            if path not in places:
+                places[path] = len(self._files)
+                self._files.append(path)
             fs, _ = storage.filesystem(self._root)
             content: bytes = fs.cat_file(path, start=known, end=there.size)
             whole = content[: content.rfind(b"\n") + 1]  # the rest is being written, or was cut off
             at = known
             for line in whole.splitlines(keepends=True):
                 if (key := _KEY.match(line)) is not None:
-                    found.append((_number(key[1]), self._numbers[path], at))
+                    found.append((_number(key[1]), places[path], at))
                 at += len(line)
             self._read[path] = at
         if found:
@@ -52,14 +54,14 @@ class Answered:
 
     def find(self, key: str) -> Mapping[str, Any] | None:
         """The answer of a key as `AnswerLog.read` gives it; None if there was none at the last `refresh`."""
-        number, files = np.uint64(_number(key.encode())), list(self._numbers)
+        number = np.uint64(_number(key.encode()))
         first = int(np.searchsorted(self._entries["key"], number))
         for entry in self._entries[first:]:
             if entry["key"] != number:
                 return None
             fs, _ = storage.filesystem(self._root)
             with contextlib.suppress(FileNotFoundError, ValueError):  # taken away, or damaged: it is asked for again
-                with fs.open(files[entry["file"]], "rb") as file:
+                with fs.open(self._files[entry["file"]], "rb") as file:
                     file.seek(int(entry["at"]))
                     value: dict[str, Any] = json.loads(file.readline())
                 if value.pop("key", None) == key:
