@@ -25,6 +25,7 @@ from mmcorpus.curation.store.shards import VIEW_FILE, list_shards, no_shards
 SHARDS: Final = "shards"
 _OURS: Final = frozenset({"run.json", "manifest.json", VIEW_FILE, places.REFERENCES_FILE})
 """Files of folders that are ours, and no data."""
+_SAID_WHERE_IT_IS_INDEXED: Final = (OSError, BadJson, compressed.DecodeError, tarfile.TarError, storage.Damaged)
 _LOOKED_AT: Final = 20
 """Rows that tell a kind."""
 
@@ -95,7 +96,7 @@ def kind_of(path: str) -> Literal["pair", "conversation"]:
         except SourceError:  # a table without a column that a pair has; another file is damaged
             if one.format in ("parquet", "arrow"):
                 return "conversation"
-        except (BadJson, compressed.DecodeError, tarfile.TarError, storage.Damaged):  # said where it is indexed
+        except _SAID_WHERE_IT_IS_INDEXED:
             continue
     return "pair"
 
