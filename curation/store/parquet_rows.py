@@ -19,8 +19,8 @@ MAX_ENTRIES: Final = 2**26
 """Values in the lists of one column and row group: one row may hold them all."""
 BATCH_BYTES: Final = 64 * 2**20
 """Of rows turned into Python's values at a time."""
-_SMALL_DICTIONARY: Final = 2 * 2**20
-"""Bytes; writers end a dictionary at one or two MiB. To look for its longest value costs its decompression."""
+_SMALL_DICTIONARY: Final = BATCH_BYTES // 4
+"""Bytes; rows of one are read four at a time at least. To look for its longest value costs its decompression."""
 _ENTRY: Final = 16
 """Bytes that a list's entry takes besides its own."""
 Sizes = npt.NDArray[np.int64]

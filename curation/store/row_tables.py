@@ -223,10 +223,15 @@ class ImageValue:
     path: str | None = None
 
 
+_NAMES: Final = ("bytes", "path", "url", "file_name", "image", "base64", "data")
+"""What JSON's objects call an image: in base64 (`bytes` too, as JSON has none), or its path or address."""
+
+
 def image_values(value: Any) -> list[ImageValue]:
     """The images of a cell, in order; nulls are none. Raises ValueError for what is no image.
 
-    Read are bytes, texts (paths, addresses, data URLs), `{bytes, path}` of which one may be null, `{url}`, and lists.
+    Read are bytes, texts (paths, addresses, base64, data URLs), `{bytes, path}` of which one may be null, `{url}` and
+    what else is called so, and lists.
     """
     if value is None or value == "":
         return []
@@ -238,9 +243,9 @@ def image_values(value: Any) -> list[ImageValue]:
         return [ImageValue(path=value)]
     if isinstance(value, Mapping):
         data = value.get("bytes")
-        where = next((value[name] for name in ("path", "url", "file_name") if isinstance(value.get(name), str)), None)
         if isinstance(data, bytes) and data:
             return [ImageValue(data=data)]
+        where = next((told for name in _NAMES if isinstance(told := value.get(name), str) and told), None)
         if where:
             return [ImageValue(path=where)]
         if data is None and set(value) <= {"bytes", "path", "url"}:

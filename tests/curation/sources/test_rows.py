@@ -179,6 +179,30 @@ def test_images_in_base64_are_copied_and_those_at_addresses_listed(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
+    ("image", "count"),
+    [
+        ("a\\b c.png", 1), (".\\a\\b c.png", 1), ("a/b%20c.png", 1), ("file:a", 0), ("a\\b%20c.png", 1),
+        ("a/100%25.png", 1), ("a/100%.png", 1), ("..\\secret.png", 0), ("%2e%2e/secret.png", 0), (["a/100%.png", "a\\b c.png"], 2),
+        ({"base64": base64.b64encode(IMAGES[0]).decode()}, 1), ({"image": "a/b c.png"}, 1),
+        ({"bytes": base64.b64encode(IMAGES[0]).decode(), "path": None}, 1), ({"bytes": None, "path": "a/b c.png"}, 1),
+        (base64.encodebytes(IMAGES[0]).decode(), 1),
+        ("data:image/png;base64,\r\n" + base64.encodebytes(IMAGES[0]).decode().replace("\n", "\r\n"), 1),
+        ("data:image/svg+xml,%3Csvg/%3E", 0), ({"what": 3}, 0),
+    ],
+)  # fmt: skip
+def test_an_image_is_found_as_others_write_it(tmp_path: Path, indexed: Any, image: Any, count: int) -> None:
+    folder = tmp_path / "in" / "a"
+    folder.mkdir(parents=True)
+    for name in ("b c.png", "100%.png", "../../secret.png"):
+        (folder / name).write_bytes(IMAGES[1])
+    (tmp_path / "in" / "x.json").write_text(json.dumps([{"image": image, "conversations": TURNS}]))
+    found = indexed(tmp_path / "in" / "x.json", kind="conversation")
+    assert found.report.images == count
+    assert found.report.dropped == ({} if count else {next(iter(found.report.dropped)): 1})
+    assert "missing_image" not in found.report.dropped or not str(image).startswith("data:")
+
+
+@pytest.mark.parametrize(
     "name", ["../secret.png", "/etc/hostname", "a/../../secret.png", "link.png", "folder/secret.png", "x\0.png"]
 )
 def test_nothing_outside_of_the_root_is_read(tmp_path: Path, indexed: Any, name: str) -> None:
