@@ -397,7 +397,7 @@ def beside(one: Input) -> str | None:
     base = one.path.rpartition("/")[2]
     stem = base.partition(".")[0] if one.format == "tar" else base
     path = f"{one.path.removesuffix(base)}{stem}.parquet"
-    there = one.format in ("tar", "files") and bool(one.file) and storage.exists(path)
+    there = one.format in ("tar", "files") and bool(one.file) and path != one.path and storage.exists(path)
     return path if there and not leads_out(one.root, path.removeprefix(one.root.rstrip("/") + "/")) else None
 
 
