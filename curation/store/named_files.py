@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from mmcorpus.curation.store import storage
 
+_NO_LINK: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 _SNAPSHOT: Final = re.compile(r"(.*/(?:datasets|models|spaces)--[^/]+)/snapshots(?:/|\Z)")
 
 
@@ -55,7 +56,7 @@ def path_below(root: str, file: str) -> str:
     return storage.join(root, inner)
 
 
-def read_whole(root: str, file: str, state: State) -> bytes | None:
+def read_whole(root: str, file: str, size: int, modified: str | None) -> bytes | None:
     """A file below a folder of this machine that is as it was; None for one that is not, is a link, cannot be read, or
     may lie elsewhere: `path_below` and `state_of` say what is the matter."""
     inside, _, base = file.rpartition("/")
@@ -63,15 +64,15 @@ def read_whole(root: str, file: str, state: State) -> bytes | None:
     if folder is None or base in ("", ".", ".."):
         return None
     try:
-        opened = os.open(f"{folder}/{base}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        opened = os.open(f"{folder}/{base}", _NO_LINK)
     except (OSError, ValueError):
         return None
     try:
         there = os.fstat(opened)
-        if there.st_size != state.size or str(there.st_mtime_ns) != state.modified:
+        if there.st_size != size or str(there.st_mtime_ns) != modified:
             return None
-        data = os.read(opened, state.size)
-        return data if len(data) == state.size else None
+        data = os.read(opened, size)
+        return data if len(data) == size else None
     except OSError:
         return None
     finally:

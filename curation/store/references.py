@@ -24,7 +24,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import IO, Final
 
 from mmcorpus.curation.store import storage
-from mmcorpus.curation.store.named_files import State, is_plain, read_range, read_whole
+from mmcorpus.curation.store.named_files import is_plain, read_range, read_whole
 from mmcorpus.curation.store.places import (
     SCHEMA,
     Moved,
@@ -169,11 +169,11 @@ class References:
         """The image of a row that is a file of its own and as it was: no more is done than to open and read it. None
         for others, and where something is the matter."""
         key, number, extension, root, file, offset, size, row, _, _, file_size, modified = self._rows[index]
-        alone = row is None and offset == 0 and size == file_size and root is not None and 0 <= root < len(self._roots)
-        known = file is not None and size is not None and None not in (key, number, extension)
-        if not alone or not known or not 0 <= size <= MAX_MEMBER_BYTES or index in self._odd:
+        if row is not None or offset != 0 or size != file_size or index in self._odd:
             return None
-        return read_whole(self._roots[root], file, State(file_size, modified))
+        if None in (key, number, extension, root, file, size) or not 0 <= root < len(self._roots):
+            return None
+        return read_whole(self._roots[root], file, size, modified) if 0 <= size <= MAX_MEMBER_BYTES else None
 
     def _tried(self, place: Place) -> bytes | Moved:
         try:
