@@ -307,7 +307,7 @@ def _sniff(path: str) -> _Sniffed:
     if is_mds:
         return _Sniffed("mds", kind)
     if head.startswith(_UTF16):
-        unreadable = "is UTF-16; write it as UTF-8 (iconv -f UTF-16 -t UTF-8)"
+        unreadable = "is UTF-16 or UTF-32; write it as UTF-8 (iconv -f UTF-16 -t UTF-8)"
     return _Sniffed(layout_of(head), kind, unreadable)
 
 

@@ -120,7 +120,7 @@ def test_json_that_cannot_be_looked_into_fails_by_name(tmp_path: Path, indexed: 
     said = {Path(path).name: error for path, error in found.report.failed.items()}
     assert set(said) == {"cut.jsonl.gz", "cut.json.xz", "wide.json"}
     assert "cut short" in said["cut.jsonl.gz"]
-    assert "is UTF-16; write it as UTF-8" in said["wide.json"]
+    assert "is UTF-16 or UTF-32; write it as UTF-8" in said["wide.json"]
     for name, why in (("cut.jsonl.gz", "cut short"), ("wide.json", "is UTF-16")):
         with pytest.raises(SourceError, match=why):
             indexed(folder / name, kind="conversation")
