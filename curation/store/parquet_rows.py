@@ -72,8 +72,7 @@ class ParquetRows:
             rows = min(rows, BATCH_BYTES // max(1, others))
         if entries > about.num_rows or longest * rows > BATCH_BYTES:
             first = next(self._coded.iter_batches(batch_size=1, **options), None)
-            names = [] if first is None else first.schema.names
-            longest = max((_longest(first.column(name)) for name in names), default=0)
+            longest = max(map(_longest, [] if first is None else first.columns), default=0)
         at_once = rows if entries == about.num_rows else entries  # one row's lists may hold all
         table = self._plain if longest * at_once <= BATCH_BYTES else self._coded
         yield from table.iter_batches(batch_size=rows, **options)
