@@ -145,7 +145,7 @@ class References:
         """The images of some rows, whatever is close together read at once."""
         together: list[Place] = []
         for index in wanted:
-            data = self._whole(index)
+            data: bytes | Moved | None = self._whole(index)
             place: Place | None = None
             if data is None:
                 try:
