@@ -32,7 +32,7 @@ def section(run: str, evaluations: Sequence[Mapping[str, Any]], max_shards: int)
     Args:
         evaluations: the rows of the report's section on evaluation, of which each model gets its own.
     """
-    found, of = [], sources(run)
+    found, of = list[dict[str, Any]](), sources(run)
     truth = read_truth(run) if of else {}
     for again, before in of.items():
         first, second = (_verdicts(run, name) for name in (before, again))
@@ -44,7 +44,7 @@ def section(run: str, evaluations: Sequence[Mapping[str, Any]], max_shards: int)
         kept = [{uid for uid, row in one.items() if row["verdict"] == ledger.KEPT} for one in (first, second)]
         only_first, only_second = sorted(kept[0] - kept[1]), sorted(kept[1] - kept[0])
         root = storage.join(run, "shards", rows)
-        galleries = []
+        galleries = list[dict[str, Any]]()
         for title, uids, why in (
             (f"kept by {before} alone", only_first, second),
             (f"kept by {again} alone", only_second, first),
@@ -141,7 +141,7 @@ def _metrics(run: str, stage: str) -> str:
 
 def _heldout(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Held-out losses with the positions that had been learned from by then."""
-    seen, found = 0, []
+    seen, found = 0, list[dict[str, Any]]()
     for line in lines:
         seen = line.get("positions", seen)
         if line.get("heldout_loss") is not None:
