@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from mmcorpus.pipelines.recipe.named_places import absolute, missing_local
-from mmcorpus.pipelines.recipe.populations import judged_as, sources_of
+from mmcorpus.pipelines.recipe.populations import judged_as, sources_of, written_about
 from mmcorpus.pipelines.recipe.problems import Finding, Path, suggestion
 from mmcorpus.pipelines.recipe.schema import Recipe
 
@@ -20,6 +20,7 @@ def findings(recipe: Recipe) -> Iterable[Finding]:
             yield ("tokenizer", "train", "sources", index), f"unknown source {source!r}; {told}"
     if file.tokenizer and file.tokenizer.name and missing_local(file.tokenizer.name):
         yield ("tokenizer", "name"), f"there is nothing at {absolute(file.tokenizer.name)}"
+    yield from _kept_aside(recipe)
     for name, config in file.pack.items():
         for index, source in enumerate(config.sources):
             if source not in file.sources:
@@ -41,6 +42,21 @@ def findings(recipe: Recipe) -> Iterable[Finding]:
         yield from _annotations(recipe, name)
         yield from _layout(recipe, name)
         yield from _images(recipe, name)
+
+
+def _kept_aside(recipe: Recipe) -> Iterable[Finding]:
+    """Written texts that are kept aside, though their pictures are learned from by another source."""
+    file = recipe.file
+    packed = dict.fromkeys(source for config in file.pack.values() for source in config.sources)
+    about = {source: written_about(source, file) for source in packed}
+    for source in packed:
+        entry, own = file.sources.get(source), file.select.get(source)
+        others = [other for other in packed if other != source and about[other] == about[source] is not None]
+        if entry is not None and entry.written is not None and own is not None and own.heldout_fraction and others:
+            first = about[source]
+            fix = f"keep aside of {first!r}: of what that keeps aside nothing is written"
+            told = f"their pictures are also those of {' and '.join(map(repr, others))}, which is learned from; {fix}"
+            yield ("select", source, "heldout_fraction"), told
 
 
 def _layout(recipe: Recipe, name: str) -> Iterable[Finding]:

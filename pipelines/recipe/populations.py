@@ -109,14 +109,15 @@ def samples(file: "RecipeFile") -> tuple[str, ...]:
 
 
 def written_about(source: str, file: "RecipeFile") -> str | None:
-    """The source whose samples texts are about at last, itself if it is none of texts; None if there is no such one."""
+    """The source whose samples texts are about at last, or are selected from once more, itself of any other; None if
+    there is no such one. Sources of which it is the same show the same pictures."""
     seen: set[str] = set()
     while source in file.sources and source not in seen:
         seen.add(source)
-        written = file.sources[source].written
-        if written is None:
+        written, again = file.sources[source].written, file.sources[source].reselect
+        if written is None and again is None:
             return source
-        source = written.source
+        source = again or (written.source if written else "")
     return None
 
 

@@ -108,7 +108,7 @@ def _models(run: str, of: Sequence[str], evaluations: Sequence[Mapping[str, Any]
         last = next((line for line in reversed(found) if "loss" in line), {})
         # Of each model the loss that was measured nearest to where the one that saw least has ended.
         at = min(held[name], key=lambda point: abs(point["positions"] - most), default={})
-        asked = {one: entry for one, entry in (recipe.get("evaluate") or {}).items() if entry.get("stage") == name}
+        asked = {one for one, entry in (recipe.get("evaluate") or {}).items() if entry.get("stage") == name}
         rows.append(
             {
                 "name": name,

@@ -5,7 +5,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 
@@ -13,7 +13,8 @@ from mmcorpus.curation.store import storage
 
 SUFFIX: Final = ".jsonl"
 _KEY: Final = re.compile(rb'\{"key": "([^"\\]+)"')
-_ENTRY: Final = np.dtype([("key", "u8"), ("file", "u4"), ("at", "u8")], align=False)
+_SIDES: Final[tuple[Literal["left"], Literal["right"]]] = ("left", "right")
+_PLACE: Final = np.dtype([("file", "u4"), ("at", "u8")])
 
 
 class Answered:
@@ -21,46 +22,51 @@ class Answered:
 
     def __init__(self, root: str) -> None:
         self._root = root
-        self._numbers: dict[str, int] = {}
-        """By file, what entries call it."""
+        self._files: list[str] = []
+        """Those that entries name by their place here."""
         self._read: dict[str, int] = {}
         """By file, how many of its bytes are known."""
-        self._entries = np.empty(0, _ENTRY)
-        """Sorted by key."""
+        self._keys = np.empty(0, np.uint64)
+        """The keys' numbers, sorted."""
+        self._places = np.empty(0, _PLACE)
+        """Of each its file and its place there."""
 
     def refresh(self) -> None:
         """Take up what was written since the last time, by whatever process; of each file the new bytes are read."""
-        found: list[tuple[int, int, int]] = []
+        keys, found = list[int](), list[tuple[int, int]]()
+        numbers = {path: number for number, path in enumerate(self._files)}
         for path, there in storage.list_files(self._root).items():
             known = self._read.get(path, 0)
             if not path.endswith(SUFFIX) or there.size <= known:
                 continue
-            if path not in self._numbers:
-                self._numbers[path] = len(self._numbers)
+            if path not in numbers:
+                numbers[path] = len(self._files)
+                self._files.append(path)
             fs, _ = storage.filesystem(self._root)
             content: bytes = fs.cat_file(path, start=known, end=there.size)
             whole = content[: content.rfind(b"\n") + 1]  # the rest is being written, or was cut off
             at = known
             for line in whole.splitlines(keepends=True):
                 if (key := _KEY.match(line)) is not None:
-                    found.append((_number(key[1]), self._numbers[path], at))
+                    keys.append(_number(key[1]))
+                    found.append((numbers[path], at))
                 at += len(line)
             self._read[path] = at
         if found:
-            entries = np.concatenate([self._entries, np.array(found, _ENTRY)])
-            self._entries = np.sort(entries, order=["key", "file", "at"])
+            merged = np.concatenate([self._keys, np.array(keys, np.uint64)])
+            order = np.argsort(merged, kind="stable")
+            self._keys = merged[order]
+            self._places = np.concatenate([self._places, np.array(found, _PLACE)])[order]
 
     def find(self, key: str) -> Mapping[str, Any] | None:
         """The answer of a key as `AnswerLog.read` gives it; None if there was none at the last `refresh`."""
-        number, files = np.uint64(_number(key.encode())), list(self._numbers)
-        first = int(np.searchsorted(self._entries["key"], number))
-        for entry in self._entries[first:]:
-            if entry["key"] != number:
-                return None
-            fs, _ = storage.filesystem(self._root)
+        number = np.uint64(_number(key.encode()))
+        first, last = (int(np.searchsorted(self._keys, number, side)) for side in _SIDES)
+        fs, _ = storage.filesystem(self._root)
+        for place in self._places[first:last]:
             with contextlib.suppress(FileNotFoundError, ValueError):  # taken away, or damaged: it is asked for again
-                with fs.open(files[entry["file"]], "rb") as file:
-                    file.seek(int(entry["at"]))
+                with fs.open(self._files[place["file"]], "rb") as file:
+                    file.seek(int(place["at"]))
                     value: dict[str, Any] = json.loads(file.readline())
                 if value.pop("key", None) == key:
                     return value

@@ -1,5 +1,6 @@
 """A source that is selected from once more: the other's rows, scores and held-out samples, a selection of its own."""
 
+import json
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,7 +11,7 @@ from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.scores import Origin, write_scores
 from mmcorpus.pipelines.recipe.load import load_recipe
 from mmcorpus.pipelines.recipe.problems import RecipeError
-from mmcorpus.pipelines.report import reselected
+from mmcorpus.pipelines.report import render_page, reselected
 from mmcorpus.pipelines.run.state import RunState
 from mmcorpus.pipelines.run.summary import make_summary
 from mmcorpus.pipelines.stages.order import build_stages
@@ -116,6 +117,28 @@ def test_both_selections_are_accounted_for_and_compared(run: Path) -> None:
     titles = [gallery["title"] for gallery in found["third"]["galleries"]]
     assert titles == ["kept by again alone", "kept by third alone"]
     assert ledger.check_balance(str(run / "ledger" / "again")) == []
+
+
+def test_the_models_are_compared_where_the_one_that_saw_least_has_ended(run: Path) -> None:
+    for name, seen in (("first", [(1, 1000, 2.0), (2, 2000, 1.5)]), ("second", [(1, 1100, 1.75)])):
+        lines = []
+        for step, positions, loss in seen:
+            lines.append({"step": step, "loss": 3.0, "positions": positions, "tokens": positions // 2, "seconds": 1.0})
+            lines.append({"step": step, "heldout_loss": loss, "heldout_loss_blank": loss + 1})
+        path = str(run / "training" / name / "metrics.jsonl")
+        storage.write_bytes(path, "".join(json.dumps(line) + "\n" for line in lines).encode())
+    asked = [{"name": "second", "category": "all", "metric": "CIDEr", "value": "12.00"}]
+    found = {one["source"]: one for one in reselected.section(str(run), asked, 8)}["again"]
+    first, second = found["models"]
+    assert (first["steps"], first["positions"], first["loss"], first["blank"]) == (2, 1000, 2.0, 3.0)
+    assert (second["steps"], second["positions"], second["loss"], second["tokens"]) == (1, 1100, 1.75, 550)
+    assert (first["samples"], second["samples"]) == (len(chosen(run, "pairs")), len(chosen(run, "again")))
+    assert (first["answers"], second["answers"]) == ([], ["second: CIDEr 12.00"])
+    page = render_page(str(run))
+    for shown in ("again: pairs once more", "pairs keeps 50 samples, again 45", "<td>second</td>"):
+        assert shown in page
+    assert page.count("pairs alone") >= 2
+    assert "again, select: caption.words" not in page, "its pictures are those of the section"
 
 
 @pytest.mark.parametrize(
