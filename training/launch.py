@@ -35,12 +35,17 @@ def processes_here(device: str | None, wanted: int | None) -> int:
     if wanted is not None:
         if wanted < 1:
             raise ValueError(f"processes is {wanted}; give 1 or more, or leave it out for one a GPU")
-        return wanted
-    if device not in (None, "cuda"):
-        return 1
+    if device not in (None, "cuda") or wanted == 1:
+        return wanted or 1
     import torch
 
-    return max(1, torch.cuda.device_count())
+    gpus = torch.cuda.device_count()
+    if wanted is not None and 0 < gpus < wanted:
+        raise ValueError(
+            f"processes is {wanted}, and each has a GPU of its own, of which there are {gpus} here; leave it out for "
+            "one a GPU, or say that the device is the cpu"
+        )
+    return wanted or max(1, gpus)
 
 
 def launch(processes: int | None, *arguments: Any, device: str | None = None, **named: Any) -> "TrainReport":

@@ -51,7 +51,9 @@ def _kept_aside(recipe: Recipe) -> Iterable[Finding]:
     about = {source: written_about(source, file) for source in packed}
     for source in packed:
         entry, own = file.sources.get(source), file.select.get(source)
-        others = [other for other in packed if other != source and about[other] == about[source] is not None]
+        # What is selected from it once more keeps aside the same.
+        firsts = {other: judged_as(other, file) for other in packed if about[other] == about[source] is not None}
+        others = [other for other, first in firsts.items() if first != source]
         if entry is not None and entry.written is not None and own is not None and own.heldout_fraction and others:
             first = about[source]
             fix = f"keep aside of {first!r}: of what that keeps aside nothing is written"

@@ -339,8 +339,11 @@ def _evaluations(recipe: Recipe) -> Iterable[Finding]:
         if source is None:
             told = suggestion(entry.source, file.sources, listed="sources")
             yield (*path, "source"), f"unknown source {entry.source!r}; {told}"
-        elif source.kind not in ("pair", "conversation"):
+            continue
+        if source.kind not in ("pair", "conversation"):
             yield (*path, "source"), f"a {source.kind} asks nothing; name a source of pairs or conversations"
-        elif not file.select.get(first := judged_as(entry.source, file) or "", SelectConfig()).heldout_fraction:
+            continue
+        first = judged_as(entry.source, file) or entry.source  # of a circle, which is told elsewhere, itself
+        if not file.select.get(first, SelectConfig()).heldout_fraction:
             fix = f"give select.{first}.heldout_fraction a share, e.g. 0.1"
             yield (*path, "source"), f"{entry.source!r} keeps nothing aside from training; {fix}"

@@ -173,7 +173,9 @@ def test_processes_of_one_machine_meet_in_a_private_file(monkeypatch: pytest.Mon
 def test_how_many_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     assert [processes_here(device, None) for device in (None, "cuda", "cpu")] == [4, 4, 1]
-    assert processes_here("cuda", 2) == 2
+    assert [processes_here(*asked) for asked in (("cuda", 2), (None, 4), ("cpu", 8))] == [2, 4, 8]
+    with pytest.raises(ValueError, match="processes is 5, and each has a GPU of its own, of which there are 4 here"):
+        processes_here(None, 5)
     with pytest.raises(ValueError, match="processes is 0"):
         processes_here(None, 0)
     monkeypatch.setenv("RANK", "1")

@@ -47,6 +47,10 @@ def test_what_is_kept_aside_is_so_by_the_picture(recipe: str) -> None:
     assert "pairs/select" in stages["fused/write"].needs, "of the pictures kept aside nothing is written"
     alone = ["select.fused={heldout_fraction: 0.1}", "pack.all.sources=[fused]"]
     assert load_recipe(recipe, alone).file.select["fused"].heldout_fraction == 0.1
+    # A second selection of the texts keeps the same aside: it is no other source of their pictures.
+    again = ["sources.again={reselect: fused}", alone[0], "pack.all.sources=[fused]"]
+    again.append("pack.second={sources: [again], context_length: 128, tokens_per_image: 4}")
+    assert load_recipe(recipe, again).file.sources["again"].reselect == "fused"
     beside = ["sources.more={reselect: pairs}", alone[0], "pack.all.sources=[fused, more]"]
     with pytest.raises(RecipeError, match=r"their pictures are also those of 'more'.*keep aside of 'pairs'"):
         load_recipe(recipe, beside)
