@@ -112,7 +112,8 @@ def local_copy(checkpoint: str) -> str:
 
 def _in_package(checkpoint: str) -> str:
     name, _, file = checkpoint.removeprefix(_PACKAGE).partition("/")
-    found = importlib.util.find_spec(name) if name.isidentifier() else None
+    module = name.replace("-", "_")  # as packages are imported that pip calls by dashes
+    found = importlib.util.find_spec(module) if module.isidentifier() else None
     if found is None or not found.submodule_search_locations:
         raise ValueError(
             f"{checkpoint} is a file of a Python package that is not installed here: "

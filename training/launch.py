@@ -32,9 +32,8 @@ def processes_here(device: str | None, wanted: int | None) -> int:
     """How many processes to start: `wanted`, or one a GPU; 1 inside a process that was started already."""
     if "RANK" in os.environ:
         return 1
-    if wanted is not None:
-        if wanted < 1:
-            raise ValueError(f"processes is {wanted}; give 1 or more, or leave it out for one a GPU")
+    if wanted is not None and wanted < 1:
+        raise ValueError(f"processes is {wanted}; give 1 or more, or leave it out for one a GPU")
     if device not in (None, "cuda") or wanted == 1:
         return wanted or 1
     import torch

@@ -9,6 +9,7 @@ from mmcorpus.curation.selection.select import load_columns
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.scores import list_tables, load_scores
 from mmcorpus.curation.store.shards import list_shards
+from mmcorpus.pipelines.report import reselected
 from mmcorpus.pipelines.report.gallery import Place, places
 from mmcorpus.pipelines.report.scores import thresholds
 from mmcorpus.pipelines.report.svg import Threshold
@@ -80,12 +81,12 @@ class Run:
         """
         import pandas as pd
 
-        names = [source] if source else [name for name in self.sources if list_tables(self.path("scores", name))]
+        names = [source] if source else [name for name in self.sources if list_tables(self._scores(name))]
         if not names:
             raise ValueError(f"{self.folder} has no scores yet; its recipe needs a `score` section")
         frames = []
         for name in names:
-            table = load_scores(self.path("scores", name), columns=columns)
+            table = load_scores(self._scores(name), columns=columns)
             frames.append(table.to_pandas().set_index("uid").assign(source=name))
         return pd.concat(frames)
 
@@ -96,7 +97,7 @@ class Run:
         """
         import pandas as pd
 
-        table = load_columns(SelectConfig(keep=expression), self.path("scores", source))
+        table = load_columns(SelectConfig(keep=expression), self._scores(source))
         passed = evaluate(expression, table).fill_null(False)
         return pd.Index(table.filter(passed)["uid"].to_pylist(), name="uid")
 
@@ -123,6 +124,10 @@ class Run:
         return [
             Picture(uid=uid, source=source, caption=place.caption, data=place.image()) for uid, source, place in found
         ]
+
+    def _scores(self, source: str) -> str:
+        """The folder of a source's scores, which one that selects from another once more shares with that."""
+        return self.path("scores", reselected.judged_as(source, reselected.sources(self.folder)))
 
     def _located(self) -> dict[str, tuple[str, Place]]:
         """The source and the `Place` of each downloaded sample, and of each node of a document."""

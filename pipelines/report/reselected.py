@@ -27,6 +27,13 @@ def sources(run: str) -> dict[str, str]:
     return {name: one["reselect"] for name, one in given.items() if isinstance(one, dict) and one.get("reselect")}
 
 
+def judged_as(source: str, of: Mapping[str, str]) -> str:
+    """The source whose rows and scores one has, by what selects from what (`sources`); of others itself."""
+    while source in of:
+        source = of[source]
+    return source
+
+
 def section(run: str, evaluations: Sequence[Mapping[str, Any]], max_shards: int) -> list[dict[str, Any]]:
     """One entry for each source that was selected from once more.
 
@@ -39,12 +46,9 @@ def section(run: str, evaluations: Sequence[Mapping[str, Any]], max_shards: int)
         first, second = (_verdicts(run, name) for name in (before, again))
         if not first or not second:
             continue
-        rows = again
-        while rows in of:
-            rows = of[rows]
         kept = [{uid for uid, row in one.items() if row["verdict"] == ledger.KEPT} for one in (first, second)]
         only_first, only_second = sorted(kept[0] - kept[1]), sorted(kept[1] - kept[0])
-        root = storage.join(run, "shards", rows)
+        root = storage.join(run, "shards", judged_as(again, of))
         galleries = list[dict[str, Any]]()
         for title, uids, why in (
             (f"kept by {before} alone", only_first, second),

@@ -71,6 +71,7 @@ def _selections(
     """A verdict on each selection from a list of the site that is selected from more than once."""
     for source, listed in lists.items():
         others = [name for name in sources if name != source and _first(name, sources) == source]
+        others = [name for name in others if storage.exists(storage.join(run, "ledger", name, "select.parquet"))]
         for name in (source, *others) if others else ():
             again = None if name == source else name
             yield SelectionVerdict.of(name, compare_with_truth(run, truth, {source: listed}, again))

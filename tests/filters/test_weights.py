@@ -35,6 +35,7 @@ def test_what_a_package_brings_along_is_named_by_the_package(tmp_path: Path, mon
     monkeypatch.syspath_prepend(str(tmp_path))
     name = "package:some_weights/model.gguf"
     assert local_copy(name) == str(folder / "model.gguf")
+    assert local_copy("package:some-weights/model.gguf") == local_copy(name), "the name that pip has"
     assert weights_identity(name).startswith(f"{name}@"), "no path of this machine"
     assert not is_hub_id(name)
     with pytest.raises(ValueError, match=r"there are no weights at .*other\.gguf"):

@@ -1,6 +1,7 @@
 """A source that is selected from once more: the other's rows, scores and held-out samples, a selection of its own."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,6 +10,7 @@ import pytest
 from mmcorpus.curation.engine.stage import Stage
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.scores import Origin, write_scores
+from mmcorpus.pipelines.notebook import Run
 from mmcorpus.pipelines.recipe.load import load_recipe
 from mmcorpus.pipelines.recipe.problems import RecipeError
 from mmcorpus.pipelines.report import render_page, reselected
@@ -83,6 +85,16 @@ def test_the_second_selection_reads_the_scores_of_the_first_and_keeps_its_own(ru
     assert kept == set(uids[10:])
     assert chosen(run, "again") | chosen(run, "again.heldout") == set(uids[15:])
     assert chosen(run, "third") | chosen(run, "third.heldout") == set(uids[:14])
+
+
+def test_a_notebook_has_the_scores_of_the_first_under_either_name(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run" / "run.json").write_text("{}")
+    seen = Run(str(tmp_path / "run"))
+    for source in ("pairs", "again", "third"):
+        assert len(seen.scores(source)) == COUNT
+        assert len(seen.keep("caption.words > 19", source)) == COUNT - 20
+    assert len(seen.scores()) == COUNT, "no sample twice"
 
 
 def test_what_the_first_keeps_aside_is_learned_from_by_neither(run: Path) -> None:

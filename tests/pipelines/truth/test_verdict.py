@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.synthetic.miniweb.truth import SCHEMA
+from mmcorpus.pipelines.truth.run_verdict import judge_run
 from mmcorpus.pipelines.truth.verdict import CorruptionVerdict, SelectionVerdict, compare_with_truth
 
 
@@ -108,3 +109,10 @@ def test_another_selection_from_the_same_samples_counts_in_place_of_the_first(tm
     )
     assert (first.clean, first.swapped, first.spoiled) == ((0, 2), (0, 2), (1, 1))
     assert (again.clean, again.swapped, again.spoiled) == ((1, 2), (2, 2), (0, 1))
+    # Of a run that is under way, a selection that is not made yet has no verdict.
+    (tmp_path / "ledger" / "by_model" / "select.parquet").rename(tmp_path / "ledger" / "by_model" / "pack.parquet")
+    sources = "{web: {urls: '${web}/pairs.parquet'}, by_model: {reselect: web}}"
+    (tmp_path / "recipe.yaml").write_text(f"web: {{folder: {tmp_path}}}\nsources: {sources}\n")
+    assert [found.selection for found in judge_run(str(tmp_path)).selections] == []
+    (tmp_path / "ledger" / "by_model" / "pack.parquet").rename(tmp_path / "ledger" / "by_model" / "select.parquet")
+    assert judge_run(str(tmp_path)).selections == [first, again]
