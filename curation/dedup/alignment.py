@@ -25,8 +25,6 @@ _PATCH: Final = (16, 16)
 _BUSY: Final = 0.05
 _MOST_CROPPED: Final = 0.25
 """Of a length, by which the scale may differ from 1."""
-_STRETCH: Final = (0.003, 0.012)
-"""How far the two scales may differ beside what rounding explains: found, and where profiles say it in steps."""
 
 
 def alignments(one: Floats, other: Floats) -> Iterator[Any]:
@@ -52,26 +50,8 @@ def alignments(one: Floats, other: Floats) -> Iterator[Any]:
             # Without the shear, about the middle.
             place[:, 2] += (place[0, 1] * one.shape[0] / 2, place[1, 0] * one.shape[1] / 2)
             place[0, 1] = place[1, 0] = 0
-            yield _in_proportion(place, one, other, _STRETCH[0])
-    yield _in_proportion(start, one, other, _STRETCH[1])
-
-
-def _in_proportion(place: Any, one: Floats, other: Floats, slack: float) -> Any:
-    """The map with scales that differ by no more than a crop's do which was resized to whole pixels, about the middle.
-    The side along which more changes says the scale: along a stripe any fits."""
-    smaller = min(one.shape[:2], other.shape[:2])
-    most = slack + sum(0.5 / side for side in smaller)
-    scales = np.log(np.diag(place[:, :2]))
-    if abs(scales[0] - scales[1]) <= most:
-        return place
-    grey, *_ = _reduced(one, other, place, _LEVELS[1][0])[0]
-    changes = np.array([np.abs(np.diff(grey, axis=axis)).mean() for axis in (1, 0)]) + 1e-6
-    towards = scales @ changes / changes.sum()
-    result = np.array(place)
-    for axis, (scale, side) in enumerate(zip(scales, one.shape[1::-1], strict=True)):
-        result[axis, axis] = np.exp(np.clip(scale, towards - most / 2, towards + most / 2))
-        result[axis, 2] += (place[axis, axis] - result[axis, axis]) * side / 2
-    return result
+            yield place
+    yield start
 
 
 def _reduced(one: Floats, other: Floats, place: Any, side: int) -> tuple[tuple[Floats, Floats, Floats], Any]:
