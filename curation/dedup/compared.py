@@ -1,5 +1,6 @@
 """What the comparisons of a task say together: pairs that agree by a third picture, copies that fit two pictures."""
 
+import math
 from collections import defaultdict
 from typing import Final
 
@@ -29,7 +30,7 @@ class Compared:
         if differs.worst <= 1:
             self._same[one][other] = self._same[other][one] = differs
         else:
-            self._apart.add((min(pair), max(pair)))
+            self._apart.add(_pair(one, other))
 
     def tells(self, third: int, one: int, other: int) -> bool:
         """Whether a third picture shows enough to say that two are one: a smaller one fits several."""
@@ -48,11 +49,28 @@ class Compared:
         lost = []
         for small, same in self._same.items():
             larger = [each for each in same if self._sides[each] >= _MUCH_LARGER * self._sides[small]]
-            best = min(larger, key=lambda each: (same[each].rest, each), default=small)
-            lost += [(small, each) for each in larger if (min(best, each), max(best, each)) in self._apart]
+            rivals = {each: [other for other in larger if _pair(each, other) in self._apart] for each in larger}
+            behind = {
+                each: max((_behind(same[each], same[other]) for other in others), default=-math.inf)
+                for each, others in rivals.items()
+            }
+            best = min(larger, key=lambda each: behind[each], default=small)
+            lost += [(small, each) for each in rivals.get(best, ())]
         for small, each in lost:
-            del self._same[small][each], self._same[each][small]
+            self._same[small].pop(each, None)
+            self._same[each].pop(small, None)
 
     def same(self, one: int, other: int) -> bool:
         """Whether two are one picture, by a look at both."""
-        return one == other or other in self._same[one] or (min(one, other), max(one, other)) in self._by_a_third
+        return one == other or other in self._same[one] or _pair(one, other) in self._by_a_third
+
+
+def _pair(one: int, other: int) -> tuple[int, int]:
+    return min(one, other), max(one, other)
+
+
+def _behind(one: Difference, other: Difference) -> float:
+    """By how much one leaves more in its worst place than another there, beyond the reverse. Where two pictures differ
+    stands out; what encoding leaves of the one and not of the other lies everywhere."""
+    more = one.rest - other.rest
+    return float(more.max() + more.min())

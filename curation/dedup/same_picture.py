@@ -14,8 +14,8 @@ changes a picture everywhere alike; what differs in a part alone – a digit, a 
 """
 
 import math
-from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -49,6 +49,7 @@ _OVERALL: Final = 2.5
 whose paper is of another blue 4 and more, though no block of it is far off once saturation takes up the most."""
 _CLIPPED: Final = 0.5
 """How much more a difference counts where tones clip all of a picture: they make one white of many papers."""
+_CELLS: Final = 24
 _PLAIN: Final = 2.5
 _SHIFTS: Final = tuple((y, x) for y in (0, -1, 1) for x in (0, -1, 1))
 
@@ -71,17 +72,22 @@ class Picture:
         return cls(pixels)
 
 
-class Difference(NamedTuple):
-    """How far two pictures are from being one; ordered by the worst block."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Difference:
+    """How far two pictures are from being one."""
 
     worst: float
-    """The worst block's, as a multiple of what copying explains: at most 1 between copies."""
-    rest: float
-    """Mean square of what is left of all blocks' luma, 0-255 squared; inf where colours decided before it was asked.
-    Of two pictures that a smaller one fits it is less for the one that it was made of."""
+    """The worst block's, as a multiple of what copying explains: at most 1 between copies, inf where not aligned."""
+    rest: Floats = field(default_factory=lambda: np.zeros((_CELLS, _CELLS), np.float32))
+    """Where it lies: the mean square of what is left of luma, 0-255 squared, in the cells of a grid over the
+    picture."""
 
 
-_NOT_ALIGNED: Final = Difference(math.inf, math.inf)
+_NOT_ALIGNED: Final = Difference(math.inf)
+
+
+def _nearer(*found: Difference) -> Difference:
+    return min(found, key=lambda each: each.worst)
 
 
 def difference(first: Picture, second: Picture) -> float:
@@ -93,7 +99,7 @@ def compare(first: Picture, second: Picture) -> Difference:
     """How two pictures differ, aligned as well as can be and tones matched. Symmetric; 0 for equal pixels, inf where
     the two cannot be aligned."""
     if np.array_equal(first.pixels, second.pixels):
-        return Difference(0.0, 0.0)
+        return Difference(0.0)
     # The smaller one first; of one size, by what they hold, so that the order in which they are given decides nothing.
     one, other = (
         each.astype(np.float32) / np.float32(255)
@@ -106,14 +112,14 @@ def compare(first: Picture, second: Picture) -> Difference:
     # What lies in place but for a part that plainly differs is no crop.
     if direct.worst <= 1 or (direct.worst > _PLAIN and in_place(one, there)):
         return direct
-    return min(direct, _cropped(one, other))
+    return _nearer(direct, _cropped(one, other))
 
 
 def _cropped(one: Floats, other: Floats) -> Difference:
     """The difference once one is found within the other, whichever is the larger cut."""
     best = _NOT_ALIGNED
     for found in alignments(one, other):
-        best = min(best, _within(one, other, found), _within(other, one, cv2.invertAffineTransform(found)))
+        best = _nearer(best, _within(one, other, found), _within(other, one, cv2.invertAffineTransform(found)))
         if best.worst <= 1:
             break
     return best
@@ -154,7 +160,7 @@ def _compare(one: Floats, other: Floats) -> Difference:
             break
         # A copy of less contrast shows less of a difference, and so does one that is white where the other is not.
         gain = max(1.0, 1 / tones.scale) * (1 + _CLIPPED * tones.clipped(averages[0]))
-        best, known = min(best, _unexplained(source, target, tones, gain)), tones
+        best, known = _nearer(best, _unexplained(source, target, tones, gain)), tones
         if best.worst <= 1:
             break
     return best
@@ -169,7 +175,7 @@ def _unexplained(source: Floats, target: Floats, tones: Tones, gain: float) -> D
     """What the tones leave, taken so many times."""
     made = tones.apply(source)
     first, second = (cv2.cvtColor(pixels, cv2.COLOR_RGB2YCrCb) * np.float32(255) for pixels in (made, target))
-    worst, rest = 0.0, math.inf
+    worst = 0.0
     # Colour is encoded, and seen, at less resolution.
     quarter = (max(SMALLEST, first.shape[1] // 4), max(SMALLEST, first.shape[0] // 4))
     for channel in (1, 2):
@@ -177,8 +183,8 @@ def _unexplained(source: Floats, target: Floats, tones: Tones, gain: float) -> D
         worst = max(worst, _blocks(coarse, there, gain, 4, 4, chroma=True).worst)
     if worst <= 1:
         luma = _blocks(first[..., 0], second[..., 0], gain, _BLOCK, _MEAN_BLOCK)
-        worst, rest = max(worst, luma.worst), luma.rest
-    return Difference(worst, rest)
+        return Difference(max(worst, luma.worst), luma.rest)
+    return Difference(worst)
 
 
 def _blocks(
@@ -204,7 +210,7 @@ def _blocks(
     limit = np.where(near < _PLAIN_CONTRAST, np.float32(_PLAIN_MEAN[chroma]), np.float32(_MEAN)) / np.float32(gain)
     scores = np.maximum(left / allowed, means / limit)
     overall = gain / _OVERALL * math.sqrt(float(np.square(means).mean()))
-    worst, rest = max(float(scores.max()), overall), float(np.square(left).mean())
+    worst, rest = max(float(scores.max()), overall), resized(left * left, _CELLS, _CELLS)
     if worst <= 1 or overall > 1:
         return Difference(worst, rest)
     # Blocks that do not fit where they are may fit a pixel beside it: the worst one first, it mostly decides.
