@@ -57,21 +57,21 @@ TUNED: Final[dict[str, Draw]] = {
     "arrow": looked_at.arrow,
     "heatmap": looked_at.heatmap,
     "go": looked_at.go,
+    "game": kept.game,
+    "weather": kept.weather,
+    "road sign": kept.road_sign,
 }
 """The kinds by which the limits of `curation.dedup.same_picture` were chosen, or that were looked at for it."""
 HELD_OUT: Final[dict[str, Draw]] = {
     "receipt": kept.receipt,
-    "game": kept.game,
     "ticket": kept.ticket,
     "circuit": kept.circuit,
     "molecule": kept.molecule,
     "seats": kept.seats,
     "piano": kept.piano,
     "abacus": kept.abacus,
-    "weather": kept.weather,
     "scatter": kept.scatter,
     "frets": kept.frets,
-    "road sign": kept.road_sign,
 }
 """Kinds that were looked at only once the limits stood."""
 KINDS: Final = TUNED | HELD_OUT

@@ -207,7 +207,8 @@ def _blocks(
     near = cv2.dilate(contrast, np.ones((2 * block + 1, 2 * block + 1), np.uint8))
     ring = np.minimum(min(1.5 * noise + 0.02, _RING) * near, _MOST_RING)
     allowed = (floor + share * contrast + ring) / gain
-    limit = np.where(near < _PLAIN_CONTRAST, np.float32(_PLAIN_MEAN[chroma]), np.float32(_MEAN)) / np.float32(gain)
+    plain, beside_edges = (np.float32(value / gain) for value in (_PLAIN_MEAN[chroma], _MEAN))
+    limit = np.where(near < _PLAIN_CONTRAST, plain, beside_edges)
     scores = np.maximum(left / allowed, means / limit)
     overall = gain / _OVERALL * math.sqrt(float(np.square(means).mean()))
     worst, rest = max(float(scores.max()), overall), resized(left * left, _CELLS, _CELLS)
