@@ -40,6 +40,8 @@ class Mask:
 
 def read_mask(given: Any) -> Mask:
     """A mask of `{"size": [height, width], "counts": [run, run, …]}`. Raises ValueError for anything else."""
+    size: Any
+    counts: Any
     size, counts = (given.get(name) if isinstance(given, Mapping) else None for name in ("size", "counts"))
     whole = all(isinstance(part, list | tuple) and all(type(one) is int and one >= 0 for one in part)
                 for part in (size, counts))  # fmt: skip
