@@ -58,7 +58,7 @@ def fill_exactly(
     sizes = [np.asarray(lengths, dtype=np.int64), *(np.asarray(limit.sizes, dtype=np.int64) for limit in limits)]
     most = [capacity, *(limit.most for limit in limits)]
     large = len(lengths) > LARGE and len(most) <= 2
-    kinds, kind_of, left = _kinds(_rounded(sizes, most) if large else sizes, most)
+    kinds, kind_of, left = kinds_of(_rounded(sizes, most) if large else sizes, most)
     placed, bins, at = _Pools(kinds, left, most, seed, LARGE_SPARE if large else SPARE).pack()
     items, places = np.argsort(kind_of, kind="stable"), np.argsort(placed, kind="stable")
     bin_of, position = np.empty_like(sizes[0]), np.empty_like(sizes[0])
@@ -80,7 +80,9 @@ def _rounded(sizes: Sequence[IntArray], most: Sequence[int]) -> list[IntArray]:
     return rounded
 
 
-def _kinds(sizes: Sequence[IntArray], most: Sequence[int]) -> tuple[list[IntArray], npt.NDArray[np.integer], IntArray]:
+def kinds_of(
+    sizes: Sequence[IntArray], most: Sequence[int]
+) -> tuple[list[IntArray], npt.NDArray[np.integer], IntArray]:
     """The distinct sizes, an array of shape (kinds,) a limit; which kind each item is; how many items each kind has."""
     keys, radix = np.zeros_like(sizes[0]), 1
     for own, limit in zip(sizes, most, strict=True):
