@@ -11,8 +11,8 @@ from mmcorpus.packing import exact
 from mmcorpus.packing.balanced import fill_balanced
 from mmcorpus.packing.binpack import Bins, Limit, first_fit_decreasing
 from mmcorpus.packing.bounds import Mixing, lower_bound
-from mmcorpus.packing.columns import MISSED, fill_by_columns, is_small
-from mmcorpus.packing.exact import fill_exactly, kinds_of
+from mmcorpus.packing.columns import MISSED, fill_by_columns
+from mmcorpus.packing.exact import fill_exactly
 
 TIE: Final = 0.001
 """Sequences, of all, that are not worth mixing less."""
@@ -49,10 +49,7 @@ def pack_items(lengths: npt.NDArray[np.integer], capacity: int, *, limits: Seque
     fewest = min(packed, key=len)
     if len(fewest) > (1 + MISSED) * bound:
         sizes = [np.asarray(lengths, dtype=np.int64), *(np.asarray(limit.sizes, dtype=np.int64) for limit in limits)]
-        most_of = [capacity, *(limit.most for limit in limits)]
-        kinds, kind_of, _ = kinds_of(sizes, most_of)
-        if is_small(len(kinds[0]), most_of):
-            packed.append(fill_by_columns(np.stack(kinds), kind_of, most_of, fewest))
+        packed.append(fill_by_columns(sizes, [capacity, *(limit.most for limit in limits)], fewest))
     most = int((1 + TIE) * min(map(len, packed)))
     return max((bins for bins in packed if len(bins) <= most), key=lambda bins: mixing(lengths, bins))
 

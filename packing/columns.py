@@ -1,4 +1,4 @@
-"""Column generation: as few bins as a linear program needs, for windows of few kinds of items.
+"""Column generation: as few bins as a linear program needs, for windows whose items are of few kinds.
 
 Gilmore and Gomory 1961 ("A linear programming approach to the cutting-stock problem"): a pattern is what one bin may
 hold, so many items of each kind. How often each pattern is used, not in whole numbers, so that all items are held by
@@ -26,11 +26,16 @@ import numpy.typing as npt
 
 from mmcorpus.packing.binpack import Bins, IntArray
 from mmcorpus.packing.bounds import Bound
+from mmcorpus.packing.exact import kinds_of, place, rounded
 
 MISSED: Final = 0.01
 """From where on, of the bins that a simpler bound asks for, the linear program is worth its time."""
-MOST_KINDS: Final = 512
-"""A step of the simplex method takes the square of the number of kinds."""
+MOST_SEEN: Final = 4096
+"""Of so many bins of another packing, about, patterns are taken."""
+MOST_TOLD: Final = 1 << 17
+"""Kinds of items that a bound is asked of."""
+COARSEST: Final = 64
+"""A limit of fewer units is not rounded."""
 WORK: Final = 1_000_000_000
 """Cells of knapsacks and of the simplex method that a window may take: some 3 s of one core."""
 _CALL: Final = 4_000
@@ -51,43 +56,56 @@ Solution = list[tuple[float, IntArray]]
 
 def is_small(kinds: int, most: Sequence[int]) -> bool:
     """Whether so many kinds of items, in bins of these limits, are few enough: about as many knapsacks are solved as
-    there are kinds, each of which goes through all cells for each kind."""
-    return kinds <= MOST_KINDS and kinds * kinds * int(np.prod([own + 1.0 for own in most])) <= WORK
+    there are kinds, each of which goes through half of the cells for twice as many items."""
+    return kinds * kinds * (int(np.prod([own + 1.0 for own in most])) + 2 * _CALL) <= WORK
 
 
-def fill_by_columns(sizes: IntArray, kind_of: npt.NDArray[np.integer], most: Sequence[int], start: Bins) -> Bins:
-    """Bins of items of the kinds `kind_of`, shape (items,), of which `sizes`, shape (limits, kinds), tells what each
-    takes, positions first; within `most`, a number a limit.
+def fill_by_columns(sizes: Sequence[IntArray], most: Sequence[int], start: Bins) -> Bins:
+    """Bins of items of `sizes`, an array of shape (items,) a limit, positions first; within `most`, a number a limit.
 
-    `start` is a packing of the same items, which is given back if there is none of fewer bins, or none is found before
-    the work is spent. Equal inputs give equal bins. Of items of one kind those that come first are placed first.
+    `start` is a packing of the same items, which is given back if there is none of fewer bins, if none is found before
+    the work is spent, or if kinds are many, even with sizes rounded up in limits that are not the scarcest.
+    Equal inputs give equal bins. Of items of one kind those that come first are placed first.
     """
-    kinds = sizes.shape[1]
-    used = np.zeros((len(start), kinds), dtype=np.int64)
-    np.add.at(used, (start.bin, kind_of), 1)
-    program = _Program(sizes, most, np.unique(used, axis=0))
-    patterns = program.patterns(np.bincount(kind_of, minlength=kinds))
-    if patterns is None or len(patterns) >= len(start):
+    kinds, kind_of, counts = kinds_of(sizes, most)
+    if not is_small(len(counts), most):
+        kinds, kind_of, counts = kinds_of(rounded(sizes, most), most)
+        if not is_small(len(counts), most):
+            return start
+    # Rounded up, a bin's items may be beyond its limits; what fits of them is a pattern, too.
+    seen = start.bin % -(-len(start) // MOST_SEEN) == 0
+    bins, number = np.unique(start.bin[seen], return_inverse=True)
+    patterns = np.zeros((len(bins), len(counts)), dtype=np.int64)
+    np.add.at(patterns, (number, kind_of[seen]), 1)
+    inside = np.all([patterns @ own <= limit for own, limit in zip(kinds, most, strict=True)], axis=0)
+    program = _Program(np.stack(kinds), most, np.unique(patterns[inside], axis=0))
+    filled = program.fill(counts)
+    if filled is None or sum(times for times, _ in filled) >= len(start):
         return start
-    bins, which = np.nonzero(patterns)
-    times = patterns[bins, which]
-    bins, which = np.repeat(bins, times), np.repeat(which, times)
-    at = np.arange(len(bins)) - np.searchsorted(bins, bins)
-    items, places = np.argsort(kind_of, kind="stable"), np.argsort(which, kind="stable")
-    bin_of, position = np.empty_like(bins), np.empty_like(bins)
-    bin_of[items], position[items] = bins[places], at[places]
-    used_positions = (patterns * sizes[0]).sum(axis=1)
-    return Bins(bin=bin_of, position=position, used=used_positions, capacity=most[0])
+    recipes = [np.repeat(np.arange(len(counts)), pattern) for _, pattern in filled]
+    lengths, times = np.array([len(own) for own in recipes]), np.array([times for times, _ in filled])
+    return place(np.concatenate(recipes), lengths, times, kind_of, sizes[0], most[0])
 
 
 def tighter(bound: Bound, bins: int, limits: Mapping[str, int], sizes: IntArray, counts: IntArray) -> Bound:
     """The bound of the linear program, if a packing of `bins` bins misses the one at hand and the program says more.
 
-    `limits` are by name; `sizes`, shape (limits, kinds), is what the items take, `counts` how many there are.
+    `limits` are by name; `sizes`, shape (limits, kinds), is what the items take, `counts` how many there are. Of many
+    kinds the sizes in the limit of most units are rounded down, so that they are fewer.
     """
-    most = list(limits.values())
-    if bins <= (1 + MISSED) * bound.bins or not is_small(len(counts), most):
+    if bins <= (1 + MISSED) * bound.bins:
         return bound
+    most = list(limits.values())
+    finest = int(np.argmax(most))
+    sizes = sizes.copy()
+    while not is_small(len(counts), most):
+        if most[finest] < COARSEST:
+            return bound
+        sizes[finest] //= 2
+        most[finest] //= 2
+        takes = sizes.any(axis=0)
+        sizes, same = np.unique(sizes[:, takes], axis=1, return_inverse=True)
+        counts = np.bincount(same.ravel(), weights=counts[takes], minlength=sizes.shape[1]).astype(np.int64)
     program = _Program(sizes, most, np.zeros((0, len(counts)), dtype=np.int64))
     program.solve(counts)
     return max(bound, Bound(bins=program.least, name=f"{' and '.join(limits)} (LP)"), key=lambda one: one.bins)
@@ -113,27 +131,28 @@ class _Program:
     def _fits(self, sizes: Sequence[int]) -> int:
         return min(most // own for own, most in zip(sizes, self._most, strict=True) if own)
 
-    def patterns(self, counts: IntArray) -> IntArray | None:
-        """Of each bin, how many of each kind it holds, shape (bins, kinds); None if the work is spent before."""
-        left, bins = counts.copy(), list[IntArray]()
+    def fill(self, counts: IntArray) -> list[tuple[int, IntArray]] | None:
+        """How many bins are filled by which pattern; None if the work is spent before."""
+        left, filled = counts.copy(), list[tuple[int, IntArray]]()
         while left.any():
             solution = sorted(self.solve(left), key=lambda one: -one[0])
             if self._left < 0:
                 return None
             wanted = max(1, int(sum(times for times, _ in solution) * _STEP))
-            before = len(bins)
+            decided = 0
             for times, pattern in solution:
                 whole = int(times + _EPSILON)
-                if not whole and len(bins) > before and len(bins) - before >= wanted:
+                if not whole and decided >= wanted:
                     break
                 own = np.minimum(pattern, left)
                 holds = own > 0
                 # Of those that are used in part, the first is cut to what is left, the others must fit.
-                if holds.any() and (whole or len(bins) == before or (own == pattern).all()):
+                if holds.any() and (whole or not decided or (own == pattern).all()):
                     number = min(max(1, whole), int((left[holds] // own[holds]).min()))
-                    bins += [own] * number
+                    filled.append((number, own))
                     left -= own * number
-        return np.array(bins, dtype=np.int64).reshape(-1, len(counts))
+                    decided += number
+        return filled
 
     def solve(self, counts: IntArray) -> Solution:
         """How often which pattern is used, so that `counts` of each kind are held by the fewest bins.

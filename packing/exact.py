@@ -58,16 +58,36 @@ def fill_exactly(
     sizes = [np.asarray(lengths, dtype=np.int64), *(np.asarray(limit.sizes, dtype=np.int64) for limit in limits)]
     most = [capacity, *(limit.most for limit in limits)]
     large = len(lengths) > LARGE and len(most) <= 2
-    kinds, kind_of, left = kinds_of(_rounded(sizes, most) if large else sizes, most)
-    placed, bins, at = _Pools(kinds, left, most, seed, LARGE_SPARE if large else SPARE).pack()
+    kinds, kind_of, left = kinds_of(rounded(sizes, most) if large else sizes, most)
+    recipes = _Pools(kinds, left, most, seed, LARGE_SPARE if large else SPARE).pack()
+    return place(*recipes, kind_of, sizes[0], capacity)
+
+
+def place(
+    recipes: IntArray,
+    lengths: IntArray,
+    times: IntArray,
+    kind_of: npt.NDArray[np.integer],
+    sizes: IntArray,
+    capacity: int,
+) -> Bins:
+    """Bins of items of the kinds `kind_of` and of `sizes`, both of shape (items,).
+
+    `recipes` are the kinds of each recipe's bins, one recipe after the other, `lengths` how many those are, `times` how
+    many bins it fills. Of items of one kind those that come first are placed first.
+    """
+    held = np.repeat(lengths, times)
+    bins = np.repeat(np.arange(len(held)), held)
+    at = np.arange(len(bins)) - np.repeat(np.cumsum(held) - held, held)
+    placed = recipes[np.repeat(np.repeat(np.cumsum(lengths) - lengths, times), held) + at]
     items, places = np.argsort(kind_of, kind="stable"), np.argsort(placed, kind="stable")
-    bin_of, position = np.empty_like(sizes[0]), np.empty_like(sizes[0])
+    bin_of, position = np.empty_like(sizes), np.empty_like(sizes)
     bin_of[items], position[items] = bins[places], at[places]
-    used = np.bincount(bin_of, weights=sizes[0]).astype(np.int64)
+    used = np.bincount(bin_of, weights=sizes).astype(np.int64)
     return Bins(bin=bin_of, position=position, used=used, capacity=capacity)
 
 
-def _rounded(sizes: Sequence[IntArray], most: Sequence[int]) -> list[IntArray]:
+def rounded(sizes: Sequence[IntArray], most: Sequence[int]) -> list[IntArray]:
     """The sizes, in limits that are not the scarcest rounded up to a unit, so that there are fewer kinds of items.
 
     On average that takes a fourth of what each bin leaves empty of such a limit.
@@ -123,8 +143,8 @@ class _Pools:
         """What was drawn into the pool and not taken yet."""
         self._recipes, self._lengths, self._times = array("q"), array("q"), array("q")
 
-    def pack(self) -> tuple[IntArray, IntArray, IntArray]:
-        """Per placement, in order, its kind, its bin and its place there."""
+    def pack(self) -> tuple[IntArray, ...]:
+        """Recipes, their lengths and their times, as `place` takes them."""
         while self._total:
             recipe = self._recipe()
             need = Counter(recipe)
@@ -137,11 +157,7 @@ class _Pools:
             self._recipes.extend(recipe)
             self._lengths.append(len(recipe))
             self._times.append(times)
-        kinds, lengths, repeats = (np.array(own, dtype=np.int64) for own in (self._recipes, self._lengths, self._times))
-        held = np.repeat(lengths, repeats)
-        bins = np.repeat(np.arange(len(held)), held)
-        at = np.arange(len(bins)) - np.repeat(np.cumsum(held) - held, held)
-        return kinds[np.repeat(np.repeat(np.cumsum(lengths) - lengths, repeats), held) + at], bins, at
+        return tuple(np.array(own, dtype=np.int64) for own in (self._recipes, self._lengths, self._times))
 
     def _recipe(self) -> list[int]:
         """The kinds that fill one bin."""

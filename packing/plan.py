@@ -21,7 +21,7 @@ from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.shards import Shard, list_shards
 from mmcorpus.packing.annotations import CAPTIONS, Annotations, with_captions
 from mmcorpus.packing.bounds import Bound, Mixing, lower_bound
-from mmcorpus.packing.columns import MOST_KINDS, tighter
+from mmcorpus.packing.columns import MOST_TOLD, tighter
 from mmcorpus.packing.config import PlanConfig
 from mmcorpus.packing.exact import kinds_of
 from mmcorpus.packing.inputs import Kind, read_texts, stored_images, uid_bytes
@@ -183,7 +183,7 @@ class _Packed:
         self.limits = {name: most for name, most in config.limits.items() if most}
         self.histograms = {name: np.zeros(most + 1, dtype=np.int64) for name, most in self.limits.items()}
         self.kinds = Counter[tuple[int, ...]]()
-        """How many samples there are of each kind, by what they take of the limits; of at most some `MOST_KINDS`."""
+        """How many samples there are of each kind, by what they take of the limits; told of up to `MOST_TOLD`."""
         self.counts_crops = config.counts_crops
         self.mixing = Mixing()
 
@@ -194,7 +194,7 @@ class _Packed:
             self.by_source[own] += int(pc.sum(window.filter(pc.field("source") == own)["length"]).as_py())
         for name, histogram in self.histograms.items():
             histogram += np.bincount(columns[name], minlength=len(histogram))
-        if len(self.kinds) <= MOST_KINDS:
+        if len(self.kinds) <= MOST_TOLD:
             sizes, _, counts = kinds_of(
                 [columns[name].astype(np.int64) for name in self.limits], [*self.limits.values()]
             )
