@@ -87,8 +87,8 @@ class PlanReport:
     captions_left_out: int
     """Of captions of such samples, copies not counted, those that do not fit into a sequence."""
     lower_bound: int
-    """No plan of these samples has fewer sequences: the largest bound over all limits (`bounds.py`), or, of samples of
-    few kinds, that of a linear program over all limits together (`columns.py`)."""
+    """No plan of these samples has fewer sequences: the largest bound over all limits (`bounds.py`), or, where the plan
+    misses that, the one of a linear program over all limits together (`columns.py`)."""
     bound: str
     """Which limit that is: `positions`, `images` or `crops`, with ` (L2)` or ` (DFF)` where it is more than their sum
     asks for; or all of them, with ` (LP)`."""
