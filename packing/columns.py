@@ -121,8 +121,10 @@ class _Program:
         self._most = [int(most[number]) for number in order]
         self._fit = np.array([self._fits(own) for own in self._sizes.T.tolist()], dtype=np.int64)
         """Of each kind, how many a bin holds."""
-        whole = int(self._fit.max(initial=1)) * _PRICE
-        self._words = np.int32 if whole < 2**31 else np.int64
+        self._items = sum(
+            most // int(own[own > 0].min()) for own, most in zip(self._sizes, self._most, strict=True) if own.any()
+        )
+        """No pattern has more items, as each takes something of some limit."""
         self._patterns = patterns
         self._left = WORK
         self.least = 0
@@ -197,7 +199,8 @@ class _Program:
 
     def _knapsack(self, kinds: IntArray, prices: IntArray, counts: IntArray) -> tuple[IntArray, int]:
         """The pattern of `kinds` that is worth most, of each at most `counts`, and its worth."""
-        best = np.zeros([most + 1 for most in self._most], dtype=self._words)
+        short = int(prices.max()) * self._items < 2**31
+        best = np.zeros([most + 1 for most in self._most], dtype=np.int32 if short else np.int64)
         taken: list[tuple[int, int, list[int], npt.NDArray[np.bool_]]] = []
         for number in np.flatnonzero(prices > 0).tolist():
             sizes = self._sizes[:, kinds[number]].tolist()
