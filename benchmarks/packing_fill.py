@@ -3,8 +3,9 @@
 Each runs in a process of its own, which reads the lengths that another drew, so that its peak of memory is its own.
 
 Fill of the bound is the fewest sequences that any packing could have (`mmcorpus.packing.bounds`, or `columns`, where
-that is missed) over those there are. Where a peer leaves samples out, the bound is that of the samples it packs. Mixing is the share of the variance of
-lengths that lies within sequences. Seconds are processor time, so that other work on the machine counts little.
+that is missed) over those there are. Where a peer leaves samples out, the bound is that of the samples it packs. Mixing
+is the share of the variance of lengths that lies within sequences. Seconds are processor time, so that other work on
+the machine counts little.
 """
 
 import multiprocessing
