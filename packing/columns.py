@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from mmcorpus.packing.binpack import Bins, IntArray
 from mmcorpus.packing.bounds import Bound
-from mmcorpus.packing.exact import kinds_of, place, rounded
+from mmcorpus.packing.exact import kinds_of, place
 
 MISSED: Final = 0.01
 """From where on, of the bins that a simpler bound asks for, the linear program is worth its time."""
@@ -64,21 +64,17 @@ def fill_by_columns(sizes: Sequence[IntArray], most: Sequence[int], start: Bins)
     """Bins of items of `sizes`, an array of shape (items,) a limit, positions first; within `most`, a number a limit.
 
     `start` is a packing of the same items, which is given back if there is none of fewer bins, if none is found before
-    the work is spent, or if kinds are many, even with sizes rounded up in limits that are not the scarcest.
-    Equal inputs give equal bins. Of items of one kind those that come first are placed first.
+    the work is spent, or if kinds are many. Equal inputs give equal bins. Of items of one kind those that come first
+    are placed first.
     """
     kinds, kind_of, counts = kinds_of(sizes, most)
     if not is_small(len(counts), most):
-        kinds, kind_of, counts = kinds_of(rounded(sizes, most), most)
-        if not is_small(len(counts), most):
-            return start
-    # Rounded up, a bin's items may be beyond its limits; what fits of them is a pattern, too.
+        return start
     seen = start.bin % -(-len(start) // MOST_SEEN) == 0
     bins, number = np.unique(start.bin[seen], return_inverse=True)
     patterns = np.zeros((len(bins), len(counts)), dtype=np.int64)
     np.add.at(patterns, (number, kind_of[seen]), 1)
-    inside = np.all([patterns @ own <= limit for own, limit in zip(kinds, most, strict=True)], axis=0)
-    program = _Program(np.stack(kinds), most, np.unique(patterns[inside], axis=0))
+    program = _Program(np.stack(kinds), most, np.unique(patterns, axis=0))
     filled = program.fill(counts)
     if filled is None or sum(times for times, _ in filled) >= len(start):
         return start

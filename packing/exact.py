@@ -58,7 +58,7 @@ def fill_exactly(
     sizes = [np.asarray(lengths, dtype=np.int64), *(np.asarray(limit.sizes, dtype=np.int64) for limit in limits)]
     most = [capacity, *(limit.most for limit in limits)]
     large = len(lengths) > LARGE and len(most) <= 2
-    kinds, kind_of, left = kinds_of(rounded(sizes, most) if large else sizes, most)
+    kinds, kind_of, left = kinds_of(_rounded(sizes, most) if large else sizes, most)
     recipes = _Pools(kinds, left, most, seed, LARGE_SPARE if large else SPARE).pack()
     return place(*recipes, kind_of, sizes[0], capacity)
 
@@ -87,7 +87,7 @@ def place(
     return Bins(bin=bin_of, position=position, used=used, capacity=capacity)
 
 
-def rounded(sizes: Sequence[IntArray], most: Sequence[int]) -> list[IntArray]:
+def _rounded(sizes: Sequence[IntArray], most: Sequence[int]) -> list[IntArray]:
     """The sizes, in limits that are not the scarcest rounded up to a unit, so that there are fewer kinds of items.
 
     On average that takes a fourth of what each bin leaves empty of such a limit.

@@ -189,7 +189,7 @@ def test_of_very_many_items_the_other_packers_are_tried_on_some(monkeypatch: pyt
     monkeypatch.setattr(exact, "LARGE", 2000)
     monkeypatch.setattr(best, "TRIED", 1000)
     monkeypatch.setattr(exact, "LARGE_SPARE", exact.SPARE)
-    monkeypatch.setattr(exact, "rounded", lambda sizes, most: list(sizes))
+    monkeypatch.setattr(exact, "_rounded", lambda sizes, most: list(sizes))
     for name in ("fill_exactly", "first_fit_decreasing", "fill_balanced"):
         counted(name)
     bins = pack_items(lengths, 1024, limits=limits)
