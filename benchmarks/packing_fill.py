@@ -149,10 +149,10 @@ def measured(name: str, method: str, folder: str, capacity: int, limited: Sequen
     counted = {"positions": np.bincount(lengths[packed], minlength=capacity + 1)}
     for limit in limits:
         held = np.bincount(bins[packed], weights=limit.sizes[packed])
-        if method in OURS and held.max() > limit.most:
+        if method in OURS and held.max(initial=0) > limit.most:
             raise AssertionError(f"{method}: a sequence of {name} has {held.max():.0f} {limit.name}")
         counted[limit.name] = np.bincount(limit.sizes[packed], minlength=limit.most + 1)
-    if np.bincount(bins[packed], weights=lengths[packed]).max() > capacity:
+    if np.bincount(bins[packed], weights=lengths[packed]).max(initial=0) > capacity:
         raise AssertionError(f"{method}: a sequence of {name} is longer than {capacity}")
     mixing = Mixing()
     mixing.add(lengths[packed], bins[packed])
@@ -167,8 +167,8 @@ def measured(name: str, method: str, folder: str, capacity: int, limited: Sequen
         "sequences": sequences,
         "bound": bound.bins,
         "by": bound.name,
-        "of bound (%)": 100 * bound.bins / sequences,
-        "fill (%)": 100 * float(lengths[packed].sum()) / (sequences * capacity),
+        "of bound (%)": 100 * bound.bins / max(1, sequences),
+        "fill (%)": 100 * float(lengths[packed].sum()) / (max(1, sequences) * capacity),
         "left out (%)": 100 * float(1 - packed.mean()),
         "mixing": mixing.share,
         "CPU (s)": seconds,
