@@ -196,7 +196,8 @@ class _Program:
     def _knapsack(self, kinds: IntArray, prices: IntArray, counts: IntArray) -> tuple[IntArray, int]:
         """The pattern of `kinds` that is worth most, of each at most `counts`, and its worth."""
         short = int(prices.max()) * self._items < 2**31
-        best = np.zeros([most + 1 for most in self._most], dtype=np.int32 if short else np.int64)
+        words = np.int32 if short else np.int64
+        best: npt.NDArray[np.integer] = np.zeros([most + 1 for most in self._most], dtype=words)
         taken: list[tuple[int, int, list[int], npt.NDArray[np.bool_]]] = []
         for number in np.flatnonzero(prices > 0).tolist():
             sizes = self._sizes[:, kinds[number]].tolist()

@@ -143,7 +143,7 @@ class _Pools:
         """What was drawn into the pool and not taken yet."""
         self._recipes, self._lengths, self._times = array("q"), array("q"), array("q")
 
-    def pack(self) -> tuple[IntArray, ...]:
+    def pack(self) -> tuple[IntArray, IntArray, IntArray]:
         """Recipes, their lengths and their times, as `place` takes them."""
         while self._total:
             recipe = self._recipe()
@@ -157,7 +157,8 @@ class _Pools:
             self._recipes.extend(recipe)
             self._lengths.append(len(recipe))
             self._times.append(times)
-        return tuple(np.array(own, dtype=np.int64) for own in (self._recipes, self._lengths, self._times))
+        kinds, lengths, repeats = (np.array(own, dtype=np.int64) for own in (self._recipes, self._lengths, self._times))
+        return kinds, lengths, repeats
 
     def _recipe(self) -> list[int]:
         """The kinds that fill one bin."""
