@@ -19,6 +19,8 @@ MAX_ENTRIES: Final = 2**26
 """Values in the lists of one column and row group: one row may hold them all."""
 BATCH_BYTES: Final = 64 * 2**20
 """Of rows turned into Python's values at a time."""
+_SMALL_DICTIONARY: Final = BATCH_BYTES // 4
+"""Bytes; rows of one are read four at a time at least. To look for its longest value costs its decompression."""
 _ENTRY: Final = 16
 """Bytes that a list's entry takes besides its own."""
 Sizes = npt.NDArray[np.int64]
@@ -52,17 +54,25 @@ class ParquetRows:
         """
         about = self.metadata.row_group(group)
         prefixes = tuple(f"{name}." for name in columns)
-        entries = about.num_rows
+        entries, texts, others = about.num_rows, 0, 0
         for number, leaf in enumerate(self._leaves):
             chunk = about.column(number)
             if f"{leaf.path}.".startswith(prefixes):
                 rows = min(rows, _rows_at_once(self._file, chunk, leaf))
+                if leaf.logical_type.type == "NONE":
+                    others = max(others, _dictionary_bytes(self._file, chunk, leaf))
+                else:
+                    texts = max(texts, _dictionary_bytes(self._file, chunk, leaf))
                 entries = max(entries, chunk.num_values)
                 if chunk.num_values - about.num_rows > MAX_ENTRIES:
                     raise TooLarge(f"column {leaf.path} has lists of {chunk.num_values:,} values")
         options: Any = {"row_groups": [group], "columns": list(columns), "use_threads": False}
-        first = next(self._coded.iter_batches(batch_size=1, **options), None)
-        longest = 0 if first is None else max((_longest(first.column(name)) for name in first.schema.names), default=0)
+        longest = max(texts, others)
+        if entries == about.num_rows and others <= _SMALL_DICTIONARY:  # what images have, read a few rows at a time
+            rows = min(rows, BATCH_BYTES // max(1, others))
+        if entries > about.num_rows or longest * rows > BATCH_BYTES:
+            first = next(self._coded.iter_batches(batch_size=1, **options), None)
+            longest = max(map(_longest, [] if first is None else first.columns), default=0)
         at_once = rows if entries == about.num_rows else entries  # one row's lists may hold all
         table = self._plain if longest * at_once <= BATCH_BYTES else self._coded
         yield from table.iter_batches(batch_size=rows, **options)
@@ -170,12 +180,26 @@ def _rows_at_once(file: IO[bytes], chunk: Any, column: Any) -> int:
     return max(1, BATCH_BYTES // per_row)
 
 
+def _dictionary_bytes(file: IO[bytes], chunk: Any, column: Any) -> int:
+    """The bytes of a column chunk's dictionary of texts or bytes, which bound its longest value; those of the whole
+    chunk where the first page cannot be told."""
+    if column.physical_type != "BYTE_ARRAY":
+        return 0
+    kind, size, _ = next(_pages(file, chunk), (_DICTIONARY, int(chunk.total_uncompressed_size), 0))
+    return size if kind == _DICTIONARY else 0
+
+
 def pages(file: IO[bytes], chunk: Any) -> Iterator[tuple[int, int]]:
     """The pages of a column chunk: bytes once decompressed, and values (of a dictionary 0, as its rows are unknown).
 
     Only their headers are read (the Parquet format, parquet.thrift, PageHeader, in Thrift's compact protocol). It ends
     at a damaged one; Arrow, which reads the same, says what is wrong.
     """
+    return ((size, values) for _, size, values in _pages(file, chunk))
+
+
+def _pages(file: IO[bytes], chunk: Any) -> Iterator[tuple[int, int, int]]:
+    """As `pages`, before it the page's type."""
     at = chunk.dictionary_page_offset or chunk.data_page_offset
     at = min(at, chunk.data_page_offset)
     end = at + chunk.total_compressed_size
@@ -184,17 +208,19 @@ def pages(file: IO[bytes], chunk: Any) -> Iterator[tuple[int, int]]:
         header = _Thrift(file.read(_HEADER))
         try:
             fields = header.struct()
-            size, packed = fields[2], fields[3]
+            kind, size, packed = fields[1], fields[2], fields[3]
             page = fields.get(5) or fields.get(8) or {}
             values = page.get(1, 0)
             if size < 0 or packed < 0:
                 raise ValueError("a negative size")
         except (KeyError, IndexError, TypeError, AttributeError, ValueError):
             return
-        yield size, values or size
+        yield kind, size, values or size
         at += header.at + packed
 
 
+_DICTIONARY: Final = 2
+"""The type of a page."""
 _HEADER: Final = 64 * 1024
 """Bytes of a page header, at most; statistics in it may hold texts."""
 
