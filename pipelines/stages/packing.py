@@ -257,8 +257,8 @@ def _pack(
             **({"annotations": annotated} if annotated else {}),
         },
         # 3: sequences are filled exactly. 4: conversations have their rows' images, tiled images a column of crops, and
-        # a mixture holds in each window.
-        version="4" if config.counts_crops or config.mixed or "conversation" in kinds.values() else "3",
+        # a mixture holds in each window. 5: samples of few kinds are packed by column generation.
+        version="5",
         needs=(
             *_selected(run, sources, heldout=heldout),
             *(f"{DEDUP}/{own}#{FILE}" for own in dict.fromkeys(annotated.values())),
