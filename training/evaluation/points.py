@@ -48,7 +48,8 @@ def read_mask(given: Any) -> Mask:
     told = f"a mask is {str(given)[:80]!r}; give COCO's run lengths as numbers, {{size: [height, width], counts: […]}}"
     require(whole and len(size) == 2 and min(size) > 0, told)
     require(sum(counts) == size[0] * size[1], f"a mask of {size[0]} x {size[1]} pixels has runs of {sum(counts)}")
-    return Mask(*size, tuple(itertools.accumulate(counts)))
+    height, width = size
+    return Mask(height, width, tuple(itertools.accumulate(counts)))
 
 
 def read_points(text: str) -> list[Point]:
