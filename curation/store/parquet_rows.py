@@ -200,7 +200,11 @@ _HEADER: Final = 64 * 1024
 
 
 class _Thrift:
-    """Thrift's compact protocol: structs as dicts by field number, of which only whole numbers and structs are kept."""
+    """Thrift's compact protocol: structs as dicts by field number, of which only whole numbers and structs are kept.
+
+    Every value takes bytes that are there, so that work is bounded by the data, whatever its lengths say. Raises
+    IndexError where it ends, ValueError for what is not of the protocol.
+    """
 
     def __init__(self, data: bytes) -> None:
         self.data, self.at = data, 0
@@ -223,9 +227,9 @@ class _Thrift:
         if kind == 12:
             return self.struct(depth)
         if kind in (3, 7):
-            self.at += {3: 1, 7: 8}[kind]
+            self._skip({3: 1, 7: 8}[kind])
         elif kind == 8:
-            self.at += self._varint()
+            self._skip(self._varint())
         elif kind in (9, 10):
             head = self._byte()
             for _ in range(self._varint() if head >> 4 == 15 else head >> 4):
@@ -238,12 +242,19 @@ class _Thrift:
         self.at += 1
         return self.data[self.at - 1]
 
+    def _skip(self, size: int) -> None:
+        self.at += size
+        if self.at > len(self.data):
+            raise IndexError
+
     def _varint(self) -> int:
-        value = shift = 0
-        while (byte := self._byte()) & 128:
+        value = 0
+        for shift in range(0, 64, 7):
+            byte = self._byte()
             value |= (byte & 127) << shift
-            shift += 7
-        return value | byte << shift
+            if byte < 128:
+                return value
+        raise ValueError("a number of more than 64 bits")
 
     def _zigzag(self) -> int:
         value = self._varint()

@@ -1,0 +1,49 @@
+"""Page headers of parquet files that lie about their lengths cost what their bytes do, and no more."""
+
+import io
+from types import SimpleNamespace
+
+import pytest
+
+from mmcorpus.curation.store.parquet_rows import pages
+
+
+def varint(number: int) -> bytes:
+    digits = bytearray()
+    while number > 127:
+        digits.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*digits, number])
+
+
+def found(headers: bytes) -> list[tuple[int, int]]:
+    """The pages that Thrift's bytes speak of, as a column chunk."""
+    chunk = SimpleNamespace(dictionary_page_offset=None, data_page_offset=0, total_compressed_size=len(headers))
+    return list(pages(io.BytesIO(headers), chunk))
+
+
+PAGE = bytes([0x15, 0, 0x15, 20, 0x15, 0, 0x2C, 0x15, 6, 0, 0])
+"""A data page of 10 bytes once decompressed, none of them here, with 3 values."""
+LIES = {
+    "a list of 2^60 numbers of 8 bytes": b"\x19\xf7" + varint(1 << 60),
+    "a list of 2^60 bytes": b"\x19\xf3" + varint(1 << 60),
+    "a list of 2^60 truth values": b"\x19\xf1" + varint(1 << 60),
+    "a text of 2^62 bytes": b"\x18" + varint(1 << 62),
+    "lists in lists": b"\x19\xf9" * 5000,
+    "a number that does not end": b"\x15" + b"\xff" * 60_000,
+    "structs in structs": b"\x1c" * 60_000,
+    "a negative size": bytes([0x15, 0, 0x15, 21, 0x15, 0, 0]),
+    "negative compressed bytes": bytes([0x15, 0, 0x15, 20, 0x15, 1, 0]),
+    "no sizes": b"\x15\0\0",
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_page_header_that_lies_ends_the_pages(lie: str) -> None:
+    assert found(PAGE + LIES[lie] + PAGE) == [(10, 3)]
+
+
+def test_pages_that_say_what_they_are_are_told() -> None:
+    with_statistics = PAGE[:8] + bytes([6, 0x4C, 0x18, 2, 65, 66, 0x15, 0, 0, 0, 0])
+    assert found(PAGE * 3) == [(10, 3)] * 3
+    assert found(with_statistics + PAGE) == [(10, 3)] * 2
