@@ -162,12 +162,22 @@ def row_sizes(array: Any) -> Sizes:
 def _rows_at_once(file: IO[bytes], chunk: Any, column: Any) -> int:
     """The rows of a column chunk that fit into `BATCH_BYTES`, about; raises TooLarge for a page that is too large."""
     per_row = max(1, column.length if column.physical_type == "FIXED_LEN_BYTE_ARRAY" else 1)
-    if chunk.total_uncompressed_size > BATCH_BYTES:
+    # A footer may say that there is little in pages that are large. In a file that is not here, looking at each page
+    # fetches most of what lies between them, too: there it is believed.
+    if chunk.total_uncompressed_size > BATCH_BYTES or _is_here(file):
         for size, values in pages(file, chunk):
             if size > MAX_PAGE:
                 raise TooLarge(f"column {chunk.path_in_schema} has a page of {size:,} bytes (at most {MAX_PAGE:,})")
             per_row = max(per_row, size // max(1, values))
     return max(1, BATCH_BYTES // per_row)
+
+
+def _is_here(file: IO[bytes]) -> bool:
+    try:
+        file.fileno()
+    except OSError:
+        return False
+    return True
 
 
 def pages(file: IO[bytes], chunk: Any) -> Iterator[tuple[int, int]]:
@@ -179,11 +189,10 @@ def pages(file: IO[bytes], chunk: Any) -> Iterator[tuple[int, int]]:
     at = chunk.dictionary_page_offset or chunk.data_page_offset
     at = min(at, chunk.data_page_offset)
     end = at + chunk.total_compressed_size
-    while at < end:
+    while 0 <= at < end:
         file.seek(at)
-        header = _Thrift(file.read(_HEADER))
         try:
-            fields = header.struct()
+            fields, length = _page_header(file)
             size, packed = fields[2], fields[3]
             page = fields.get(5) or fields.get(8) or {}
             values = page.get(1, 0)
@@ -192,11 +201,26 @@ def pages(file: IO[bytes], chunk: Any) -> Iterator[tuple[int, int]]:
         except (KeyError, IndexError, TypeError, AttributeError, ValueError):
             return
         yield size, values or size
-        at += header.at + packed
+        at += length + packed
 
 
-_HEADER: Final = 64 * 1024
-"""Bytes of a page header, at most; statistics in it may hold texts."""
+_HEADERS: Final = (1024, 64 * 1024, 16 * 2**20)
+"""Bytes that are looked at for a page header: it is short, but that statistics in it may hold texts. Arrow reads no
+longer one."""
+
+
+def _page_header(file: IO[bytes]) -> tuple[dict[int, Any], int]:
+    """Its fields, and its length in bytes. Raises IndexError, ValueError."""
+    data = b""
+    for most in _HEADERS:
+        data += file.read(most - len(data))
+        header = _Thrift(data)
+        try:
+            return header.struct(), header.at
+        except IndexError:  # it is longer, or the file ends
+            if len(data) < most:
+                break
+    raise IndexError
 
 
 class _Thrift:

@@ -1,11 +1,15 @@
 """Page headers of parquet files that lie about their lengths cost what their bytes do, and no more."""
 
 import io
+from pathlib import Path
 from types import SimpleNamespace
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from mmcorpus.curation.store.parquet_rows import pages
+from mmcorpus.curation.store import parquet_rows
+from mmcorpus.curation.store.parquet_rows import ParquetRows, TooLarge, pages
 
 
 def varint(number: int) -> bytes:
@@ -47,3 +51,24 @@ def test_pages_that_say_what_they_are_are_told() -> None:
     with_statistics = PAGE[:8] + bytes([6, 0x4C, 0x18, 2, 65, 66, 0x15, 0, 0, 0, 0])
     assert found(PAGE * 3) == [(10, 3)] * 3
     assert found(with_statistics + PAGE) == [(10, 3)] * 2
+
+
+def test_statistics_of_any_length_are_passed() -> None:
+    long = PAGE[:8] + bytes([6, 0x4C, 0x18]) + varint(200_000) + b"a" * 200_000 + bytes([0x15, 0, 0, 0, 0])
+    assert found(long + PAGE) == [(10, 3)] * 2
+
+
+def test_a_page_that_is_larger_than_the_footer_says_is_not_decompressed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.parquet"
+    texts = pa.array([b"a" * (1 << 19)] * 8, pa.binary())
+    pq.write_table(pa.table({"url": texts}), path, compression="zstd", use_dictionary=False, data_page_size=1 << 30)
+    said = varint(2 * pq.read_metadata(path).row_group(0).column(0).total_uncompressed_size)
+    path.write_bytes(path.read_bytes().replace(said, bytes([200, *[128] * (len(said) - 2), 0])))  # 36, as long
+    monkeypatch.setattr(parquet_rows, "MAX_PAGE", 1 << 20)
+    with open(path, "rb") as file:
+        rows = ParquetRows(file)
+        assert rows.metadata.row_group(0).column(0).total_uncompressed_size == 36
+        with pytest.raises(TooLarge, match="has a page of 4,1"):
+            next(rows.batches(0, ["url"], 10))
