@@ -1,6 +1,8 @@
 """Rows of a parquet file in memory that is bounded by bytes, whatever its pages, dictionaries and lists expand to."""
 
+import contextlib
 import functools
+import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import IO, Any, Final
@@ -19,6 +21,9 @@ MAX_ENTRIES: Final = 2**26
 """Values in the lists of one column and row group: one row may hold them all."""
 BATCH_BYTES: Final = 64 * 2**20
 """Of rows turned into Python's values at a time."""
+MAX_ROWS, MAX_ROWS_PER_BYTE = 1_000_000, 64
+"""Of a file: so many, and for each of its bytes so many more. Rows that differ take more than a bit each; of equal
+ones a file of a kilobyte may say that it has as many as can be counted."""
 _ENTRY: Final = 16
 """Bytes that a list's entry takes besides its own."""
 Sizes = npt.NDArray[np.int64]
@@ -32,10 +37,19 @@ class ParquetRows:
     """A parquet file, read in batches of bounded size."""
 
     def __init__(self, file: IO[bytes]) -> None:
-        """Raises pa.ArrowException for what is no parquet file."""
+        """Raises pa.ArrowException for what is no parquet file, or says of its rows what cannot be."""
         self._file = file
-        self._plain = pq.ParquetFile(file)
+        try:
+            self._plain = pq.ParquetFile(file)
+        except UnicodeDecodeError:
+            raise pa.ArrowInvalid("the name of a column is not UTF-8") from None
         self.metadata: Any = self._plain.metadata
+        size = file.seek(0, io.SEEK_END)
+        rows = sum(self.metadata.row_group(group).num_rows for group in range(self.metadata.num_row_groups))
+        if rows > MAX_ROWS + MAX_ROWS_PER_BYTE * size:
+            raise pa.ArrowInvalid(f"it says that it has {rows:,} rows in {size:,} bytes")
+        if rows != self.metadata.num_rows:
+            raise pa.ArrowInvalid(f"it says that it has {self.metadata.num_rows:,} rows, and its row groups {rows:,}")
         self.names: list[str] = list(self._plain.schema_arrow.names)
         about = self._plain.schema
         self._leaves = [about.column(number) for number in range(len(about))]
@@ -54,8 +68,8 @@ class ParquetRows:
         prefixes = tuple(f"{name}." for name in columns)
         entries = about.num_rows
         for number, leaf in enumerate(self._leaves):
-            chunk = about.column(number)
             if f"{leaf.path}.".startswith(prefixes):
+                chunk = column_chunk(self._plain, group, number)
                 rows = min(rows, _rows_at_once(self._file, chunk, leaf))
                 entries = max(entries, chunk.num_values)
                 if chunk.num_values - about.num_rows > MAX_ENTRIES:
@@ -65,7 +79,55 @@ class ParquetRows:
         longest = 0 if first is None else max((_longest(first.column(name)) for name in first.schema.names), default=0)
         at_once = rows if entries == about.num_rows else entries  # one row's lists may hold all
         table = self._plain if longest * at_once <= BATCH_BYTES else self._coded
-        yield from table.iter_batches(batch_size=rows, **options)
+        left = about.num_rows
+        for batch in table.iter_batches(batch_size=rows, **options):
+            left -= len(batch)
+            yield batch
+        if left and columns:
+            raise pa.ArrowInvalid(
+                f"row group {group} says that it has {about.num_rows:,} rows, and {left:,} are not there"
+            )
+
+
+class _Reached(Exception):
+    """Arrow wants a file's data, and has found nothing wrong with its footer."""
+
+
+class _Footer(io.RawIOBase):
+    """A file of which no more than the footer is there; it is as long as that may say."""
+
+    _at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + (1 << 62 if whence == io.SEEK_END else 0)
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        raise _Reached
+
+
+def column_chunk(table: pq.ParquetFile, group: int, number: int) -> Any:
+    """What a footer says of a column in a row group.
+
+    A footer that contradicts itself ends the process there (std::terminate, with pyarrow 26: `ColumnChunk` is called as
+    if it could not throw). So Arrow begins to read the column first, which raises what is wrong.
+
+    Raises pa.ArrowException, OSError.
+    """
+    with contextlib.suppress(_Reached):
+        pq.ParquetFile(_Footer(), metadata=table.metadata).reader.read_row_group(
+            group, column_indices=[number], use_threads=False
+        )
+    return table.metadata.row_group(group).column(number)
 
 
 def _longest(array: Any) -> int:
@@ -98,12 +160,17 @@ def python_rows(
         if name in own:
             over |= own[name] > limit
     if sizes.sum() <= BATCH_BYTES and not over.any():
-        yield from zip(*map(_decoded, arrays), strict=True)
-        return
+        with contextlib.suppress(UnicodeDecodeError):  # a row's, which costs itself
+            decoded = list(map(_decoded, arrays))
+            yield from zip(*decoded, strict=True)
+            return
     values = [_by_row(array) for array in arrays]
     for index, (size, long) in enumerate(zip(sizes.tolist(), over.tolist(), strict=True)):
         if not long:
-            yield tuple(value(index) for value in values)
+            try:
+                yield tuple(value(index) for value in values)
+            except UnicodeDecodeError as error:
+                yield f"not UTF-8: {error.object.decode('utf-8', 'replace')[:200]}"
         elif size > most:
             yield f"a row of {size:,} bytes; at most {most:,} are read"
         else:
