@@ -152,12 +152,12 @@ class Body:
             if self._seconds is None:
                 raise
             raise GivenUp(f"no byte of a body within {self._seconds:g} s") from None
-        limits = {} if self._seconds is None else {self._seconds: self._own, PARTS_SECONDS: self._all}
-        for account in (self._own, self._all):
+        for most, account in ((self._seconds, self._own), (PARTS_SECONDS, self._all)):
             account.bytes += len(part)
             account.seconds += loop.time() - start
-        for most, account in limits.items():
-            if account.seconds > most and account.bytes < self._rate * account.seconds:
+            if self._seconds is None or most is None or account.seconds <= most:
+                continue
+            if account.bytes < self._rate * account.seconds:
                 raise GivenUp(
                     f"a body that drips: {account.bytes:,} bytes in {account.seconds:.0f} s; at its size "
                     f"{self._rate:,.0f} bytes a second are the least"

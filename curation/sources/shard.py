@@ -62,8 +62,12 @@ Opened = Readable | mds.OpenShard | None
 @contextlib.contextmanager
 def opened(one: Input) -> Iterator[Opened]:
     """An input from which one part is read after the other; None of a format whose parts are found again at once."""
-    with mds.open_shard(one) if one.format == "mds" else open_json(one) as file:
-        yield file
+    if one.format == "mds":
+        with mds.open_shard(one) as shard:
+            yield shard
+    else:
+        with open_json(one) as file:
+            yield file
 
 
 def read_part(part: Part, config: IndexConfig, file: Opened) -> Iterator[Found]:

@@ -106,7 +106,7 @@ class _Member(tarfile.TarInfo):
 
     def _passed_over(self, tar: "_Tar") -> tarfile.TarInfo:
         """The member behind extended headers that are not read; it has the name in its own header, often a cut one."""
-        file: Any = tar.fileobj  # type: ignore[attr-defined]
+        file: Any = tar.fileobj
         head: Any = self
         while head.type in _EXTENDED:
             end = file.tell() + head._block(head.size)
@@ -121,7 +121,7 @@ class _Member(tarfile.TarInfo):
         tar.headers = 0
         member: tarfile.TarInfo = head._proc_member(tar)
         member.offset = self.offset
-        member.sparse = b""  # type: ignore[attr-defined]  # only that it is set is looked at
+        member.sparse = b""  # only that it is set is looked at
         return member
 
     def _proc_pax(self, tar: "_Tar") -> tarfile.TarInfo:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from mmcorpus.curation.sources import inputs, mds
+from mmcorpus.curation.sources import inputs
+from mmcorpus.curation.store import compressed
 from mmcorpus.curation.store.shards import Sample
 from mmcorpus.packing.export.mds import MdsExporter
 from mmcorpus.packing.export.run import export_samples
@@ -134,10 +135,13 @@ def test_parts_of_a_shard_are_read_in_one_go(
     """Or the time were quadratic in the shard: what lies before a part has to be decompressed, too."""
     folder = write(tmp_path / "in", COLUMNS, captioned(24), compression)
     opened: list[str] = []
-    decompressed = mds.compressed.decompressed
-    monkeypatch.setattr(
-        mds.compressed, "decompressed", lambda path, *rest: opened.append(path) or decompressed(path, *rest)
-    )
+    decompressed = compressed.decompressed
+
+    def noted(path: str, *rest: Any) -> Any:
+        opened.append(path)
+        return decompressed(path, *rest)
+
+    monkeypatch.setattr(compressed, "decompressed", noted)
     monkeypatch.setattr(inputs, "_RUNS", 1)
     found = indexed(folder, samples_per_shard=2)
     assert [sample.caption for sample in found.samples] == [f"harbour number {number}" for number in range(24)]
