@@ -114,7 +114,7 @@ class _Member(tarfile.TarInfo):
                 raise _refused(f"an extended header of {head.size} bytes, which do not lie in it")
             file.seek(end)
             try:
-                head = self.frombuf(file.read(tarfile.BLOCKSIZE), tar.encoding, tar.errors)  # type: ignore[arg-type]
+                head = self.frombuf(file.read(tarfile.BLOCKSIZE), tar.encoding, tar.errors)
             except (tarfile.HeaderError, ValueError):
                 raise _no_member(end) from None
             head.offset = end
