@@ -101,6 +101,18 @@ class Scorer(ABC):
         object.__setattr__(other, "name", name)
         return other
 
+    def placed(self, places: Mapping[str, str]) -> Self:
+        """The same scorer, told the names of folders, by folder: its scores are known by these, so that they outlive
+        moving what it reads there."""
+        other = copy.copy(self)
+        object.__setattr__(other, "_places", dict(places))
+        return other
+
+    def known_as(self, text: str) -> str:
+        """A text that begins with a folder which has a name (`placed`), with that instead; any other as it is."""
+        places: Mapping[str, str] = getattr(self, "_places", {})
+        return next((name + text[len(folder) :] for folder, name in places.items() if text.startswith(folder)), text)
+
     def model(self) -> str:
         """The model's name and revision; empty for a rule."""
         return ""
@@ -119,13 +131,20 @@ class Scorer(ABC):
         return fingerprint_of(self, self.parameters())
 
 
+def origin_of(scorer: Scorer, parameters: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The model and the parameters as scores are known by them: without secrets, named folders by their names."""
+    named = {key: scorer.known_as(value) if isinstance(value, str) else value for key, value in parameters.items()}
+    return scorer.known_as(scorer.model()), masked(named)
+
+
 def fingerprint_of(scorer: Scorer, parameters: Mapping[str, Any]) -> str:
     """`Scorer.fingerprint` with the parameters that decide, for scorers of which not all do."""
+    model, told = origin_of(scorer, parameters)
     identity = {
         "name": scorer.name,
         "version": scorer.version,
-        "model": scorer.model(),
-        "parameters": masked(parameters),
+        "model": model,
+        "parameters": told,
         **({"kind": kind} if (kind := scorer.kind()) else {}),
         **({"reads": tables} if (tables := getattr(scorer, "_tables", None)) else {}),
     }

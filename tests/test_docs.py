@@ -166,7 +166,7 @@ def all_options() -> frozenset[str]:
 
 THEIR_OPTIONS = {
     *("--object-store-memory", "--runtime-env-json"),  # Ray's
-    *("--quantization", "--dtype", "--chat-template", "--mm-processor-kwargs"),  # vLLM's
+    *("--quantization", "--dtype", "--chat-template", "--mm-processor-kwargs", "--logprobs-mode"),  # vLLM's
     *("--connect-to", "--env", "--privileged"),  # curl's, docker's
 }
 

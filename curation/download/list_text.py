@@ -180,7 +180,7 @@ def json_objects(lines: Iterable[str | None]) -> Iterator[Row]:
         if not text:
             continue
         try:
-            row = json.loads(text)
+            row = json.loads(text.removesuffix(","))  # of an array without its brackets
         except (ValueError, RecursionError):
             row = None
         if _ESCAPED.search(text):

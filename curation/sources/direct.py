@@ -25,6 +25,7 @@ from mmcorpus.curation.store.shards import VIEW_FILE, list_shards, no_shards
 SHARDS: Final = "shards"
 _OURS: Final = frozenset({"run.json", "manifest.json", VIEW_FILE, places.REFERENCES_FILE})
 """Files of folders that are ours, and no data."""
+_SAID_WHERE_IT_IS_INDEXED: Final = (OSError, BadJson, compressed.DecodeError, tarfile.TarError, storage.Damaged)
 _LOOKED_AT: Final = 20
 """Rows that tell a kind."""
 
@@ -65,14 +66,16 @@ def shards_of(
         SourceError: it is nothing that can be read.
         ValueError: it is a folder of ours without shards, such as a download that was not finished.
     """
-    if list_shards(data):
-        return Direct(folder=data)
-    if read_record(data) is not None or not _OURS.isdisjoint(storage.list_names(data)):
-        raise no_shards(data)
-    if list_shards(inner := storage.join(data, SHARDS)):
-        raise ValueError(f"{data} holds no shards itself; give {inner}")
     path = absolute(data)
-    suffix = f".{name or path.rstrip('/').rpartition('/')[2]}"
+    address = path.partition("?")[0] if "://" in path else path
+    if address == path:  # what an address with a query names is a file
+        if list_shards(data):
+            return Direct(folder=data)
+        if read_record(data) is not None or not _OURS.isdisjoint(storage.list_names(data)):
+            raise no_shards(data)
+        if list_shards(inner := storage.join(data, SHARDS)):
+            raise ValueError(f"{data} holds no shards itself; give {inner}")
+    suffix = f".{name or address.rstrip('/').rpartition('/')[2]}"
     usual, own = storage.join(beside, SHARDS), storage.join(beside, f"{SHARDS}{suffix}")
     config = _indexed_as(usual, path)
     at_usual = config is not None or (name is None and (not storage.list_names(usual) or _speaks_of(usual, path)))
@@ -95,7 +98,7 @@ def kind_of(path: str) -> Literal["pair", "conversation"]:
         except SourceError:  # a table without a column that a pair has; another file is damaged
             if one.format in ("parquet", "arrow"):
                 return "conversation"
-        except (BadJson, compressed.DecodeError, tarfile.TarError, storage.Damaged):  # said where it is indexed
+        except _SAID_WHERE_IT_IS_INDEXED:
             continue
     return "pair"
 

@@ -2,12 +2,14 @@
 
 import base64
 import binascii
+import contextlib
 import hashlib
 import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import unquote
 
 from mmcorpus.curation.engine.guard import SetAside, guarded
 from mmcorpus.curation.sources.found import (
@@ -100,15 +102,28 @@ class Finder:
         if not name:
             raise BadSample(NO_IMAGE, "the row says that there is one, and not which")
         inline = _DATA.match(name)
+        if inline is None and name[:5].lower() == "data:":
+            raise BadSample(BAD_IMAGE, f"a data URL that is no base64: {name[:80]!r}")
         if inline or (len(name) > 64 and name.startswith(_BASE64)):
             try:
-                data = base64.b64decode(name[inline.end() if inline else 0 :], validate=True)
+                text = "".join(name[inline.end() if inline else 0 :].split())  # encoders break lines
+                data = base64.b64decode(text, validate=True)
             except (binascii.Error, ValueError) as error:
                 raise BadSample(BAD_IMAGE, f"it is no base64: {error}") from None
             return FoundImage(read=lambda: data)
         if len(name) > _PATH_LENGTH:
             raise BadSample(BAD_IMAGE, f"neither a path nor base64: {name[:80]!r}")
-        return self._at(name)
+        try:
+            return self._at(name)
+        except BadSample as error:
+            if not str(error).startswith(MISSING_IMAGE):
+                raise
+            # Windows' separators, and an address's escapes.
+            for other in dict.fromkeys((name.replace("\\", "/"), unquote(name), unquote(name.replace("\\", "/")))):
+                if other != name:
+                    with contextlib.suppress(BadSample):
+                        return self._at(other)
+            raise
 
     def _at(self, name: str) -> FoundImage:
         """The image of a path below the root."""

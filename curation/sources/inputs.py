@@ -7,15 +7,16 @@ import math
 import os
 import posixpath
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal, NamedTuple, cast
 
 from mmcorpus.curation.engine.output import RECORD
 from mmcorpus.curation.sources.json_rows import BadJson, Layout, Readable, layout_of, ranges
 from mmcorpus.curation.sources.links import followed, leads_out
 from mmcorpus.curation.store import compressed, storage
-from mmcorpus.curation.store.mds import Header, header_of
+from mmcorpus.curation.store.json_values import json_value
+from mmcorpus.curation.store.mds import Header, header_of, shards_named
 from mmcorpus.curation.store.members import IMAGE_EXTENSIONS
 from mmcorpus.curation.store.named_files import State, state_of
 from mmcorpus.curation.store.row_tables import binary_columns, open_table, table_kind
@@ -33,6 +34,15 @@ _NAMED: Final[dict[str, Format]] = {
     "tar": "tar", "tgz": "tar", "tbz2": "tar", "txz": "tar", "mds": "mds", "parquet": "parquet", "arrow": "arrow",
 }  # fmt: skip
 """What a file should be by its ending, which may stand before that of a compression."""
+_NAMED_JSON: Final[dict[str, Format]] = {"json": "json", "jsonl": "jsonl", "ndjson": "jsonl"}
+"""The same of files that cannot be looked into: what JSON can be read need not be of samples."""
+_INDEX: Final = "index.json"
+"""Of MDS: it names the shards."""
+_MAX_INDEX: Final = 64 << 20
+"""Bytes of it."""
+_DONE: Final = "done"
+"""Beside a record: what our own exports say of their shards."""
+_UTF16: Final = (b"\xff\xfe", b"\xfe\xff")
 _COMPRESSIONS: Final = frozenset({"gz", "bz2", "xz", "zst", "zstd", "br", "snappy"})
 _RUNS: Final = 8
 """Into how many runs a compressed file's parts are put, at most."""
@@ -145,24 +155,27 @@ def _among(root: str, inner: str, names: list[str], formats: Sequence[Format], *
         if base.rpartition(".")[2].lower() in IMAGE_EXTENSIONS:
             loose.setdefault(folder, set()).add(base.partition(".")[0])
     kinds = {name: _sniff(storage.join(root, name)) for name in below if not _is_part(name, loose)}
-    damaged = [name for name, (kind, _) in kinds.items() if kind is None and _by_name(name) is not None and not named]
-    meant = {name: _by_name(name) if name in damaged else kind for name, (kind, _) in kinds.items()}
-    indexes = {"index.json"} if "mds" in meant.values() else set()
+    damaged = [name for name, found in kinds.items() if found.format is None and _meant(name, found) and not named]
+    meant = {name: _meant(name, found) if name in damaged else found.format for name, found in kinds.items()}
+    lost = [] if named else _lost_shards(root, kinds)
+    indexes = {_INDEX} if lost or "mds" in meant.values() else set()
+    done = {posixpath.join(posixpath.dirname(name), _DONE) for name in below if posixpath.basename(name) == RECORD}
     stems = {_stem(name) for name, kind in meant.items() if kind == "tar"} | set(loose)
     passed: list[str] = []
     chosen: list[Input] = []
-    for name, (_, compression) in kinds.items():
+    for name, found in kinds.items():
         kind = meant[name]
         beside = kind in ("parquet", "arrow", "json", "jsonl") and _stem(name).removesuffix("_stats") in stems
         about = posixpath.basename(name) in _ABOUT | indexes or name.endswith("_stats.json")
+        about = about or posixpath.dirname(name) in done
         if kind is None or (formats and kind not in formats) or ((beside or about) and not named):
             if not (beside or about):
                 passed.append(name)
             continue
         state = state_of(storage.join(root, name))
-        chosen.append(
-            Input(root=root, file=name, format=kind, compression=compression, identity=(state.size, state.modified))
-        )
+        chosen.append(Input(root=root, file=name, format=kind, compression=found.compression, identity=(*state,)))
+    if not formats or "mds" in formats:
+        chosen += [Input(root=root, file=name, format="mds", compression=None, identity=(0, None)) for name in lost]
     if (not formats and all(one.file in damaged for one in chosen)) or "files" in formats:
         chosen += [_folder(root, folder) for folder in sorted(loose) if not named]
     if chosen and all(one.file in damaged for one in chosen):
@@ -177,24 +190,58 @@ def _among(root: str, inner: str, names: list[str], formats: Sequence[Format], *
             raise SourceError(f"{root} has {links}; name the files, or the folder that they lie in")
         _log.warning("%s: passed over, as %s", root, links)
     if passed and named:
-        raise SourceError(f"{storage.join(root, passed[0])} is {_what(kinds[passed[0]][0], formats)}")
+        raise SourceError(f"{storage.join(root, passed[0])} {_what(kinds[passed[0]], formats)}")
     if passed:
         more = f" and {len(passed) - 5} more" if len(passed) > 5 else ""
         _log.warning("%s: passed over, as no samples: %s%s", root, ", ".join(passed[:5]), more)
     yield from sorted(chosen, key=lambda one: one.file)
 
 
-def _by_name(name: str) -> Format | None:
-    """What a file should be."""
+class _Sniffed(NamedTuple):
+    """What a file is by its first bytes."""
+
+    format: Format | None
+    compression: str | None
+    unreadable: str = ""
+    """Why these tell nothing, of a file that may well be of samples."""
+
+
+def _meant(name: str, found: _Sniffed) -> Format | None:
+    """What a file should be by its name."""
     *_, before, last = ("", "", *posixpath.basename(name).lower().split(".")[1:])
-    return _NAMED.get(before if last in _COMPRESSIONS else last)
+    names = {**_NAMED, **_NAMED_JSON} if found.unreadable else _NAMED
+    return names.get(before if last in _COMPRESSIONS else last)
 
 
-def _what(kind: Format | None, formats: Sequence[Format]) -> str:
-    if kind is not None:
+def _lost_shards(root: str, names: Iterable[str]) -> list[str]:
+    """The shards of MDS that an index names and that are not there."""
+    lost: list[str] = []
+    for name in names:
+        path = storage.join(root, name)
+        if posixpath.basename(name) != _INDEX or state_of(path).size > _MAX_INDEX:
+            continue
+        fs, inner = storage.filesystem(path)
+        try:
+            told = shards_named(json_value(fs.cat_file(inner)))
+        except ValueError:
+            continue
+        folder = posixpath.dirname(name)
+        files = [[posixpath.normpath(posixpath.join(folder, file)) for file in one] for one in told]
+        lost += [
+            one[0]
+            for one in files
+            if not any(file.startswith(("/", "..")) or storage.exists(storage.join(root, file)) for file in one)
+        ]
+    return sorted(set(lost))
+
+
+def _what(found: _Sniffed, formats: Sequence[Format]) -> str:
+    if found.unreadable:
+        return found.unreadable
+    if (kind := found.format) is not None:
         word = next((word for word, those in FORMATS.items() if kind in those), kind)
-        return f"{kind}, not {' or '.join(formats)}; give it as `{word}`"
-    return "neither a tar, parquet, Arrow, MDS, nor JSON: an array of objects, or an object a line"
+        return f"is {kind}, not {' or '.join(formats)}; give it as `{word}`"
+    return "is neither a tar, parquet, Arrow, MDS, nor JSON: an array of objects, or an object a line"
 
 
 def _stem(name: str) -> str:
@@ -235,9 +282,10 @@ def sample_files(root: str, folder: str = "") -> dict[str, State]:
     return dict(sorted(found.items()))
 
 
-def _sniff(path: str) -> tuple[Format | None, str | None]:
+def _sniff(path: str) -> _Sniffed:
     """What a file is, and how it is compressed."""
     fs, inner = storage.filesystem(path)
+    unreadable = ""
     with fs.open(inner, "rb") as file:
         head = file.read(compressed.HEAD)
         kind = compressed.compression_of(head)
@@ -245,20 +293,22 @@ def _sniff(path: str) -> tuple[Format | None, str | None]:
             file.seek(0)
             try:
                 head = next(compressed.chunks(file, kind, compressed.HEAD), b"")[: compressed.HEAD]
-            except compressed.DecodeError:
-                head = b""
+            except compressed.DecodeError as error:
+                head, unreadable = b"", f"cannot be read: {error}; fetch or write it again"
         is_mds = False
         if head[3:4] == b"\0":  # of the number of samples, which comes first
             with contextlib.suppress(compressed.DecodeError):
                 is_mds = header_of(compressed.decompressed(path, file, 0)[0]) is not None
     table = table_kind(head)
     if table is not None:
-        return (None if kind else table), kind  # type: ignore[return-value]
+        return _Sniffed(None if kind else table, kind)  # type: ignore[arg-type]
     if _is_tar(head):
-        return "tar", kind
+        return _Sniffed("tar", kind)
     if is_mds:
-        return "mds", kind
-    return layout_of(head), kind
+        return _Sniffed("mds", kind)
+    if head.startswith(_UTF16):
+        unreadable = "is UTF-16 or UTF-32; write it as UTF-8 (iconv -f UTF-16 -t UTF-8)"
+    return _Sniffed(layout_of(head), kind, unreadable)
 
 
 def _is_tar(head: bytes) -> bool:
@@ -289,6 +339,8 @@ def parts_of(one: Input, number: int, rows: int) -> list[Part]:
     elif one.format in ("parquet", "arrow"):
         spans = list(_groups(one.path, rows))
     else:
+        if (found := _sniff(one.path)).unreadable:
+            raise SourceError(f"{one.path} {found.unreadable}")
         try:
             with open_json(one) as file:
                 spans = list(ranges(cast(Readable, file), cast(Layout, one.format), rows))
@@ -345,7 +397,7 @@ def beside(one: Input) -> str | None:
     base = one.path.rpartition("/")[2]
     stem = base.partition(".")[0] if one.format == "tar" else base
     path = f"{one.path.removesuffix(base)}{stem}.parquet"
-    there = one.format in ("tar", "files") and bool(one.file) and storage.exists(path)
+    there = one.format in ("tar", "files") and bool(one.file) and path != one.path and storage.exists(path)
     return path if there and not leads_out(one.root, path.removeprefix(one.root.rstrip("/") + "/")) else None
 
 
@@ -356,6 +408,8 @@ def read_header(path: str) -> Header:
         SourceError: it is none any more, or damaged.
     """
     fs, inner = storage.filesystem(path)
+    if not storage.exists(path):
+        raise SourceError(f"{path} is named by {_INDEX}, and not there; fetch or write it again")
     with fs.open(inner, "rb") as file:
         try:
             header = header_of(compressed.decompressed(path, file, 0)[0])

@@ -173,7 +173,7 @@ def _lines(file: Readable, start: int, end: int | None) -> Iterator[tuple[int, i
 def _line(at: int, length: int, line: bytes) -> Iterator[tuple[int, int, bytes]]:
     text = line.removeprefix(b"\xef\xbb\xbf") if at == 0 else line
     if text.strip(_SPACE):
-        yield at, at + length, text
+        yield at, at + length, text.rstrip(_SPACE).removesuffix(b",")  # of an array without its brackets
 
 
 def _elements(file: Readable, start: int, end: int | None) -> Iterator[tuple[int, int, bytes]]:

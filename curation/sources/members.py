@@ -5,6 +5,7 @@ Of a sample the images, the caption (`.txt`, `.caption`, else the json's) and th
 in the parquet that lies beside a tar or folder of the same name.
 """
 
+import codecs
 import logging
 import tarfile
 from collections.abc import Callable, Iterator
@@ -102,6 +103,8 @@ def _found(
     parts: dict[str, bytes] = {ending: files[ending].read() for ending in _TEXTS if ending in files}
     if "caption" in parts:
         parts.setdefault("txt", parts.pop("caption"))
+    if "txt" in parts:
+        parts["txt"] = parts["txt"].removeprefix(codecs.BOM_UTF8)
     meta, caption, errors = read_sample(path, parts)
     meta = {**row, **{name: value for name, value in meta.items() if value is not None}}
     images = [files[ending] for ending in sorted(files, key=image_order) if _extension(ending) in IMAGE_EXTENSIONS]

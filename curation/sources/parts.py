@@ -16,9 +16,9 @@ def conversation_images(value: Any) -> tuple[Any, list[str | None]]:
     """A conversation without the images in it, and what its parts call these, in order: a path, an address, base64, or
     None for a part that says only that an image stands there.
 
-    Read are lists of turns, and objects that hold one as `messages` or `conversations`; an object of `annotations`
-    stays as it is (docs/packing.md). What a turn says is left to
-    those who lay it out (`packing/turns.py`); nulls, which tables put where JSON has nothing, are taken out.
+    Read are lists of turns, objects that hold one as `messages` or `conversations`, and objects of parallel lists; an
+    object of `annotations` stays as it is (docs/packing.md). What a turn says is left to those who lay it out
+    (`packing/turns.py`); nulls, which tables put where JSON has nothing, are taken out.
 
     Raises:
         BadSample: it is no list of turns.
@@ -26,11 +26,22 @@ def conversation_images(value: Any) -> tuple[Any, list[str | None]]:
     if isinstance(value, Mapping) and isinstance(value.get("annotations"), list) and value["annotations"]:
         return value, []
     if isinstance(value, Mapping):
-        value = next((value[name] for name in ("messages", "conversations", "conversation") if name in value), None)
+        value = next((value[name] for name in ("messages", "conversations", "conversation") if name in value), value)
+    if isinstance(value, Mapping):
+        value = _by_turn(value)
     if not isinstance(value, list) or not value:
         raise BadSample(BAD_CONVERSATION, "there is no list of turns")
     named: list[str | None] = []
     return [_turn(turn, named) for turn in value], named
+
+
+def _by_turn(value: Mapping[Any, Any]) -> list[dict[Any, Any]] | None:
+    """The turns of an object of parallel lists, as Hugging Face stores a `Sequence` of objects; None for others."""
+    told = {name: said for name, said in value.items() if said is not None}
+    alike = all(isinstance(said, list) for said in told.values()) and len({len(said) for said in told.values()}) == 1
+    if not alike or not {"from", "role", "user"} & told.keys():
+        return None
+    return [dict(zip(told, turn, strict=True)) for turn in zip(*told.values(), strict=True)]
 
 
 def marks_image(turns: Any) -> bool:

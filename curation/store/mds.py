@@ -77,6 +77,16 @@ def header_of(file: Readable) -> Header | None:
     return None if columns is None else Header(columns=columns, begins=begins)
 
 
+def shards_named(index: object) -> list[tuple[str, ...]]:
+    """The shards that an `index.json` names: of each the paths, beside the index, at which it may lie, compressed or
+    not; none of what is no such index."""
+    shards = index.get("shards") if isinstance(index, dict) else None
+    told = [one for one in shards if isinstance(one, dict)] if isinstance(shards, list) else []
+    files = [[one.get(part) for part in ("raw_data", "zip_data")] for one in told if one.get("format") == "mds"]
+    named = [[file["basename"] for file in one if isinstance(file, dict) and "basename" in file] for one in files]
+    return [tuple(name for name in names if isinstance(name, str) and name) for names in named if names]
+
+
 def _columns(text: bytes) -> tuple[Column, ...] | None:
     try:
         said: Any = json.loads(text)

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from mmcorpus.curation.store import storage
 
+_NO_LINK: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 _SNAPSHOT: Final = re.compile(r"(.*/(?:datasets|models|spaces)--[^/]+)/snapshots(?:/|\Z)")
 
 
@@ -55,24 +56,37 @@ def path_below(root: str, file: str) -> str:
     return storage.join(root, inner)
 
 
-def read_whole(path: str, state: State) -> bytes | None:
-    """A file that is as it was; None for one that is not, cannot be read, or lies elsewhere than on this machine."""
-    if not is_plain(path):
+def read_whole(root: str, file: str, size: int, modified: str | None) -> bytes | None:
+    """A file below a folder of this machine that is as it was; None for one that is not, is a link, cannot be read, or
+    may lie elsewhere: `path_below` and `state_of` say what is the matter."""
+    inside, _, base = file.rpartition("/")
+    folder = _folder_below(root, inside)
+    if folder is None or base in ("", ".", ".."):
         return None
     try:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+        opened = os.open(f"{folder}/{base}", _NO_LINK)
+    except (OSError, ValueError):
         return None
     try:
-        there = os.fstat(file)
-        if there.st_size != state.size or str(there.st_mtime_ns) != state.modified:
+        there = os.fstat(opened)
+        if there.st_size != size or str(there.st_mtime_ns) != modified:
             return None
-        data = os.pread(file, state.size, 0)
-        return data if len(data) == state.size else None
+        data = os.read(opened, size)
+        return data if len(data) == size else None
     except OSError:
         return None
     finally:
-        os.close(file)
+        os.close(opened)
+
+
+@functools.lru_cache(maxsize=4096)
+def _folder_below(root: str, inside: str) -> str | None:
+    """A folder below one of this machine, without symbolic links and the last slash; None for one that is not below
+    it."""
+    if not storage.is_local(root) or "\0" in inside:
+        return None
+    below, folder = _real_folder(root, ""), _real_folder(root, inside)
+    return folder.rstrip("/") if f"{folder}/".startswith(f"{below.rstrip('/')}/") else None
 
 
 def read_range(path: str, offset: int, size: int) -> bytes:

@@ -24,6 +24,8 @@ BATCH_BYTES: Final = 64 * 2**20
 MAX_ROWS, MAX_ROWS_PER_BYTE = 1_000_000, 64
 """Of a file: so many, and for each of its bytes so many more. Rows that differ take more than a bit each; of equal
 ones a file of a kilobyte may say that it has as many as can be counted."""
+_SMALL_DICTIONARY: Final = BATCH_BYTES // 4
+"""Bytes; rows of one are read four at a time at least. To look for its longest value costs its decompression."""
 _ENTRY: Final = 16
 """Bytes that a list's entry takes besides its own."""
 Sizes = npt.NDArray[np.int64]
@@ -66,17 +68,25 @@ class ParquetRows:
         """
         about = self.metadata.row_group(group)
         prefixes = tuple(f"{name}." for name in columns)
-        entries = about.num_rows
+        entries, texts, others = about.num_rows, 0, 0
         for number, leaf in enumerate(self._leaves):
             if f"{leaf.path}.".startswith(prefixes):
                 chunk = column_chunk(self._plain, group, number)
                 rows = min(rows, _rows_at_once(self._file, chunk, leaf))
+                if leaf.logical_type.type == "NONE":
+                    others = max(others, _dictionary_bytes(self._file, chunk, leaf))
+                else:
+                    texts = max(texts, _dictionary_bytes(self._file, chunk, leaf))
                 entries = max(entries, chunk.num_values)
                 if chunk.num_values - about.num_rows > MAX_ENTRIES:
                     raise TooLarge(f"column {leaf.path} has lists of {chunk.num_values:,} values")
         options: Any = {"row_groups": [group], "columns": list(columns), "use_threads": False}
-        first = next(self._coded.iter_batches(batch_size=1, **options), None)
-        longest = 0 if first is None else max((_longest(first.column(name)) for name in first.schema.names), default=0)
+        longest = max(texts, others)
+        if entries == about.num_rows and others <= _SMALL_DICTIONARY:  # what images have, read a few rows at a time
+            rows = min(rows, BATCH_BYTES // max(1, others))
+        if entries > about.num_rows or longest * rows > BATCH_BYTES:
+            first = next(self._coded.iter_batches(batch_size=1, **options), None)
+            longest = max(map(_longest, [] if first is None else first.columns), default=0)
         at_once = rows if entries == about.num_rows else entries  # one row's lists may hold all
         table = self._plain if longest * at_once <= BATCH_BYTES else self._coded
         left = about.num_rows
@@ -247,12 +257,26 @@ def _is_here(file: IO[bytes]) -> bool:
     return True
 
 
+def _dictionary_bytes(file: IO[bytes], chunk: Any, column: Any) -> int:
+    """The bytes of a column chunk's dictionary of texts or bytes, which bound its longest value; those of the whole
+    chunk where the first page cannot be told."""
+    if column.physical_type != "BYTE_ARRAY":
+        return 0
+    kind, size, _ = next(_pages(file, chunk), (_DICTIONARY, int(chunk.total_uncompressed_size), 0))
+    return size if kind == _DICTIONARY else 0
+
+
 def pages(file: IO[bytes], chunk: Any) -> Iterator[tuple[int, int]]:
     """The pages of a column chunk: bytes once decompressed, and values (of a dictionary 0, as its rows are unknown).
 
     Only their headers are read (the Parquet format, parquet.thrift, PageHeader, in Thrift's compact protocol). It ends
     at a damaged one; Arrow, which reads the same, says what is wrong.
     """
+    return ((size, values) for _, size, values in _pages(file, chunk))
+
+
+def _pages(file: IO[bytes], chunk: Any) -> Iterator[tuple[int, int, int]]:
+    """As `pages`, before it the page's type."""
     at = chunk.dictionary_page_offset or chunk.data_page_offset
     at = min(at, chunk.data_page_offset)
     end = at + chunk.total_compressed_size
@@ -260,14 +284,14 @@ def pages(file: IO[bytes], chunk: Any) -> Iterator[tuple[int, int]]:
         file.seek(at)
         try:
             fields, length = _page_header(file)
-            size, packed = fields[2], fields[3]
+            kind, size, packed = fields[1], fields[2], fields[3]
             page = fields.get(5) or fields.get(8) or {}
             values = page.get(1, 0)
             if size < 0 or packed < 0:
                 raise ValueError("a negative size")
         except (KeyError, IndexError, TypeError, AttributeError, ValueError):
             return
-        yield size, values or size
+        yield kind, size, values or size
         at += length + packed
 
 
@@ -288,6 +312,10 @@ def _page_header(file: IO[bytes]) -> tuple[dict[int, Any], int]:
             if len(data) < most:
                 break
     raise IndexError
+
+
+_DICTIONARY: Final = 2
+"""The type of a page."""
 
 
 class _Thrift:

@@ -132,23 +132,28 @@ def place_of(
     Raises Moved, of the table, for a row that cannot be of an image within a file below one of the roots.
     """
     key, number, extension, root, file, offset, size, of_row, item, columns, file_size, modified = row
-    name = os.path.basename(table)
     if None in (key, number, extension) or not _makes_sense(root, file, offset, size, of_row, item, file_size):
         said = f"root {root}, offset {offset}, size {size}, row {of_row}, item {item}, of {file!r}"
         of = f"image {number} of sample {key}"
-        raise Moved(table, f"says of {of} what cannot be ({said}); index again", name, wrong=True)
+        raise _impossible(table, f"says of {of} what cannot be ({said})")
     if root != OWN and not 0 <= root < len(roots):
-        what = f"speaks of root {root}, which {REFERENCES_FILE} does not have; index again"
-        raise Moved(table, what, name, wrong=True)
+        raise _impossible(table, f"speaks of root {root}, which {REFERENCES_FILE} does not have")
     try:
         path = _path(folder if root == OWN else roots[root], file)
     except Outside:
-        raise Moved(
-            table, f"speaks of {file!r}, which leads out of its folder; index again", name, wrong=True
-        ) from None
-    names = tuple(columns.split("\n")) if columns else ()
+        raise _impossible(table, f"speaks of {file!r}, which leads out of its folder") from None
+    names = _names(columns) if columns else ()
     state = None if root == OWN else State(file_size, modified)
     return Place(key, number, extension, path, file, offset, size, of_row, item, names, state, at, others)
+
+
+def _impossible(table: str, what: str) -> Moved:
+    return Moved(table, f"{what}; index again", os.path.basename(table), wrong=True)
+
+
+@functools.lru_cache(maxsize=64)
+def _names(columns: str) -> tuple[str, ...]:
+    return tuple(columns.split("\n"))
 
 
 def read_places(folder: str, name: str) -> list[tuple[Any, ...]]:

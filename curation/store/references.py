@@ -15,12 +15,13 @@ import contextlib
 import functools
 import itertools
 import logging
+import operator
 import os
 import tempfile
 import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
-from typing import IO, Any, Final
+from typing import IO, Final
 
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.named_files import is_plain, read_range, read_whole
@@ -38,10 +39,11 @@ from mmcorpus.curation.store.places import (
     read_roots,
 )
 from mmcorpus.curation.store.row_tables import images_of_rows
+from mmcorpus.curation.store.tars import MAX_MEMBER_BYTES
 
-_KEY, _NUMBER, _EXTENSION, _ROOT, _FILE, _SIZE, _ROW, _FILE_SIZE = (
-    SCHEMA.get_field_index(name) for name in ("key", "number", "extension", "root", "file", "size", "row", "file_size")
-)
+_KEY, _NUMBER, _EXTENSION, _ROOT, _FILE, _, _SIZE, _ROW, _, _, _FILE_SIZE, _MODIFIED = range(len(SCHEMA))
+_FILE_OF: Final = operator.itemgetter(_ROOT, _FILE)
+_STATE_OF: Final = operator.itemgetter(_ROOT, _FILE, _FILE_SIZE, _MODIFIED)
 _SPAN: Final = 8 << 20
 """Bytes that are asked of a remote file at once, of images that lie close to each other."""
 _SURE: Final = 10.0
@@ -61,18 +63,17 @@ class References:
         self._by_key: dict[str, list[int]] = {}
         for index, row in enumerate(self._rows):
             self._by_key.setdefault(row[_KEY], []).append(index)
-        files = [row[_ROOT : _FILE + 1] for row in self._rows]
-        inside, alike = collections.Counter(files), collections.Counter(map(_file_state, self._rows))
-        self._single = {index for index, file in enumerate(files) if inside[file] == 1}
+        inside = collections.Counter(map(_FILE_OF, self._rows))
+        self._single = {index for index, row in enumerate(self._rows) if inside[_FILE_OF(row)] == 1}
         """Rows whose file has no other image."""
         self._odd = set[int]()
         """Rows that say another size or time of their file than most of its rows."""
-        if len(alike) > len(inside):
-            self._odd = {
-                index
-                for index, (file, row) in enumerate(zip(files, self._rows, strict=True))
-                if 2 * alike[_file_state(row)] < inside[file]
-            }
+        if len(inside) < len(self._rows):
+            alike = collections.Counter(map(_STATE_OF, self._rows))
+            if len(alike) > len(inside):
+                self._odd = {
+                    index for index, row in enumerate(self._rows) if 2 * alike[_STATE_OF(row)] < inside[_FILE_OF(row)]
+                }
         self._right: dict[str, float] = {}
         """By path, until when a file need not be looked at again."""
         self._lock = threading.Lock()
@@ -123,8 +124,8 @@ class References:
         for key in chosen:
             images: dict[int, tuple[str, bytes]] = {}
             whole = True
-            for index, data in itertools.islice(found, len(self._by_key[key])):
-                row = self._rows[index]
+            for index in self._by_key[key]:
+                data, row = next(found), self._rows[index]
                 if isinstance(data, bytes) and row[_NUMBER] not in images:
                     images[row[_NUMBER]] = row[_EXTENSION], data
                     continue
@@ -140,25 +141,39 @@ class References:
         if lost:
             _log.warning("%s: %s of %s images are lost: %s", self.path, len(lost), len(wanted), lost[0])
 
-    def _in_order(self, wanted: Sequence[int]) -> Iterator[tuple[int, bytes | Moved]]:
+    def _in_order(self, wanted: Sequence[int]) -> Iterator[bytes | Moved]:
         """The images of some rows, whatever is close together read at once."""
-        together: list[tuple[int, Place]] = []
+        together: list[Place] = []
         for index in wanted:
-            try:
-                place: Place | Moved = self._place(index)
-            except Moved as error:
-                place = error
-            if together and (isinstance(place, Moved) or not _goes_on(together[-1][1], place)):
+            data: bytes | Moved | None = self._whole(index)
+            place: Place | None = None
+            if data is None:
+                try:
+                    place = self._place(index)
+                except Moved as error:
+                    data = error
+            if together and (place is None or not _goes_on(together[-1], place)):
                 yield from self._together(together)
                 together = []
-            if isinstance(place, Moved):
-                yield index, place
+            if place is None:
+                assert data is not None
+                yield data
             elif place.row is not None or not is_plain(place.path):
-                together.append((index, place))
+                together.append(place)
             else:
-                yield index, self._tried(place)
+                yield self._tried(place)
         if together:
             yield from self._together(together)
+
+    def _whole(self, index: int) -> bytes | None:
+        """The image of a row that is a file of its own and as it was: no more is done than to open and read it. None
+        for others, and where something is the matter."""
+        key, number, extension, root, file, offset, size, row, _, _, file_size, modified = self._rows[index]
+        if row is not None or offset != 0 or size != file_size or index in self._odd:
+            return None
+        if None in (key, number, extension, root, file, size) or not 0 <= root < len(self._roots):
+            return None
+        return read_whole(self._roots[root], file, size, modified) if 0 <= size <= MAX_MEMBER_BYTES else None
 
     def _tried(self, place: Place) -> bytes | Moved:
         try:
@@ -166,13 +181,11 @@ class References:
         except Moved as error:
             return error
 
-    def _together(self, rows: Sequence[tuple[int, Place]]) -> Iterator[tuple[int, bytes | Moved]]:
+    def _together(self, places: Sequence[Place]) -> Iterator[bytes | Moved]:
         """The images of rows of one file."""
-        places = [place for _, place in rows]
-        found = self._of_remote(places) if places[0].row is None else self._of_table(places)
-        yield from ((index, data) for (index, _), (_, data) in zip(rows, found, strict=True))
+        return self._of_remote(places) if places[0].row is None else self._of_table(places)
 
-    def _of_table(self, places: Sequence[Place]) -> Iterator[tuple[Place, bytes | Moved]]:
+    def _of_table(self, places: Sequence[Place]) -> Iterator[bytes | Moved]:
         left = collections.deque(places)
         path, columns = left[0].path, left[0].columns
         try:
@@ -180,19 +193,19 @@ class References:
             with naming(left[0]):
                 for row, images in images_of_rows(path, columns, [place.row or 0 for place in places]):
                     while left and (left[0].row or 0) < row:
-                        yield (place := left.popleft()), lacking(place)
+                        yield lacking(left.popleft())
                     while left and left[0].row == row:
                         place = left.popleft()
                         data = images[place.item] if place.item is not None and place.item < len(images) else None
-                        yield place, lacking(place) if data is None else data
+                        yield lacking(place) if data is None else data
         except Moved as error:
-            yield from ((place, error) for place in left)
+            yield from itertools.repeat(error, len(left))
         except LookupError as error:
-            yield from ((place, Moved(path, f"{error}; index again", place.file, wrong=True)) for place in left)
+            yield from (Moved(path, f"{error}; index again", place.file, wrong=True) for place in left)
         else:
-            yield from ((place, lacking(place)) for place in left)
+            yield from map(lacking, left)
 
-    def _of_remote(self, places: Sequence[Place]) -> Iterator[tuple[Place, bytes | Moved]]:
+    def _of_remote(self, places: Sequence[Place]) -> Iterator[bytes | Moved]:
         rest = list(places)
         try:
             self._check(rest[0])
@@ -210,9 +223,9 @@ class References:
                 for place in chosen:
                     own = (place.offset or 0) - start
                     found = data[own : own + (place.size or 0)]
-                    yield place, found if len(found) == place.size else ending(place)
+                    yield found if len(found) == place.size else ending(place)
         except Moved as error:
-            yield from ((place, error) for place in rest)
+            yield from itertools.repeat(error, len(rest))
 
     def _place(self, index: int) -> Place:
         others = index not in self._single
@@ -233,7 +246,7 @@ class References:
             self._right[place.path] = now + _SURE
 
     def _read(self, place: Place) -> bytes:
-        if place.alone and place.state is not None and (whole := read_whole(place.path, place.state)) is not None:
+        if place.alone and (whole := self._whole(place.at)) is not None:
             return whole
         self._check(place)
         if place.row is not None:
@@ -266,7 +279,7 @@ class References:
                 if row[_ROW] is not None and self._place(index).path == path:
                     indices.append(index)
         with storage.naming_full_disk(tempfile.gettempdir()):
-            for index, data in self._in_order(indices):
+            for index, data in zip(indices, self._in_order(indices), strict=True):
                 if isinstance(data, bytes):
                     spool[index] = file.tell(), len(data)
                     file.write(data)
@@ -275,10 +288,6 @@ class References:
             file.flush()
         self._spool |= spool
         self._spooled.add(path)
-
-
-def _file_state(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    return (*row[_ROOT : _FILE + 1], *row[_FILE_SIZE:])
 
 
 def _goes_on(before: Place, place: Place) -> bool:

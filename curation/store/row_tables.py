@@ -155,11 +155,13 @@ def _cells(
     columns: Sequence[str],
     first: int,
     end: int | None,
-    values_of: Callable[[Any], list[Any]],
+    values_of: Callable[[Any], Iterable[Any]],
     most: int = MAX_ROW,
     limits: Mapping[str, int] = MappingProxyType({}),
+    piece: int = _PIECE,
 ) -> Iterator[tuple[int, tuple[Any, ...] | str]]:
-    """As `rows_of`, of each row the values of its columns as `values_of` makes them of an array."""
+    """As `rows_of`, of each row the values of its columns as `values_of` makes them of an array, of so many bytes of
+    rows at a time."""
     at = 0
     for group, length in enumerate(table.groups):
         start, at = at, at + length
@@ -173,7 +175,7 @@ def _cells(
             over = {name: own[name] > limit for name, limit in limits.items() if name in own}
             for column in over.values():
                 sizes[column] = np.maximum(sizes[column], most + 1)  # a piece of its own
-            for first_row, last in _pieces(sizes, skipped, left, most):
+            for first_row, last in _pieces(sizes, skipped, left, min(piece, most)):
                 long = next((name for name, column in over.items() if column[first_row]), None)
                 if long is not None:
                     why = f"{long} of {own[long][first_row]:,} bytes; at most {limits[long]:,} are read"
@@ -193,11 +195,11 @@ def _cells(
 def _pieces(sizes: Any, first: int, end: int, most: int) -> Iterator[tuple[int, int]]:
     """Ranges of rows that are turned into Python's values at once; one that is too long stands alone."""
     held = 0
-    for row in range(first, end):
-        if row > first and held + sizes[row] > min(_PIECE, most):
+    for row, size in enumerate(sizes[first:end].tolist(), first):
+        if row > first and held + size > most:
             yield first, row
             first, held = row, 0
-        held += int(sizes[row])
+        held += size
     if end > first:
         yield first, end
 
@@ -229,10 +231,15 @@ class ImageValue:
     path: str | None = None
 
 
+_NAMES: Final = ("bytes", "path", "url", "file_name", "image", "base64", "data")
+"""What JSON's objects call an image: in base64 (`bytes` too, as JSON has none), or its path or address."""
+
+
 def image_values(value: Any) -> list[ImageValue]:
     """The images of a cell, in order; nulls are none. Raises ValueError for what is no image.
 
-    Read are bytes, texts (paths, addresses, data URLs), `{bytes, path}` of which one may be null, `{url}`, and lists.
+    Read are bytes, texts (paths, addresses, base64, data URLs), `{bytes, path}` of which one may be null, `{url}` and
+    what else is called so, and lists.
     """
     if value is None or value == "":
         return []
@@ -244,9 +251,9 @@ def image_values(value: Any) -> list[ImageValue]:
         return [ImageValue(path=value)]
     if isinstance(value, Mapping):
         data = value.get("bytes")
-        where = next((value[name] for name in ("path", "url", "file_name") if isinstance(value.get(name), str)), None)
         if isinstance(data, bytes) and data:
             return [ImageValue(data=data)]
+        where = next((told for name in _NAMES if isinstance(told := value.get(name), str) and told), None)
         if where:
             return [ImageValue(path=where)]
         if data is None and set(value) <= {"bytes", "path", "url"}:
@@ -275,22 +282,23 @@ def images_of_rows(
                 yield number, [data for images in row for data in images]
 
 
-def _images_of(array: Any) -> list[list[bytes | None]]:
-    """Of each cell the bytes of its images; what lies elsewhere, or is none, is None.
+def _images_of(array: Any) -> Iterator[list[bytes | None]]:
+    """Of each cell the bytes of its images, copied when it comes: what lies elsewhere, or is none, is None.
 
     Of `{bytes, path}`, and of lists of it, the bytes are taken by themselves: a dict a cell costs more than its image.
     """
     kind = array.type
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        inner = iter(_images_of(array.flatten()))
+        inner = _images_of(array.flatten())
         lengths = pc.fill_null(pc.list_value_length(array), 0).to_pylist()
-        return [[data for images in itertools.islice(inner, length) for data in images] for length in lengths]
-    if not (pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0):
-        return [_bytes_of(value) for value in _values(array)]
-    found = _values(pc.struct_field(array, "bytes"))
-    return [
-        [data] if isinstance(data, bytes) and data else _bytes_of(_value(array[row])) for row, data in enumerate(found)
-    ]
+        for length in lengths:
+            yield [data for images in itertools.islice(inner, length) for data in images]
+    elif not (pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0):
+        yield from map(_bytes_of, map(_value, array))
+    else:
+        cells = pc.struct_field(array, "bytes")
+        for row, data in enumerate(map(_value, cells)):
+            yield [data] if isinstance(data, bytes) and data else _bytes_of(_value(array[row]))
 
 
 def _bytes_of(value: Any) -> list[bytes | None]:
@@ -312,4 +320,4 @@ def _some_rows(
             inside.append(rows[place])
             place += 1
         if inside:
-            yield from _cells(table, columns, max(start, inside[0]), inside[-1] + 1, _images_of)
+            yield from _cells(table, columns, max(start, inside[0]), inside[-1] + 1, _images_of, piece=MAX_ROW)

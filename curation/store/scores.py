@@ -15,8 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmcorpus.curation.store import storage
-from mmcorpus.filters.scorer import REASON, Scorer
-from mmcorpus.filters.secrets import masked
+from mmcorpus.filters.scorer import REASON, Scorer, origin_of
 
 METADATA_KEY: Final = b"mmcorpus"
 _SUFFIX: Final = ".parquet"
@@ -37,11 +36,12 @@ class Origin:
     @classmethod
     def of(cls, scorer: Scorer) -> "Origin":
         """The origin of the tables of a scorer with its parameters."""
+        model, parameters = origin_of(scorer, scorer.parameters())
         return cls(
             scorer=scorer.name,
             version=scorer.version,
-            model=scorer.model(),
-            parameters=masked(scorer.parameters()),
+            model=model,
+            parameters=parameters,
             fingerprint=scorer.fingerprint(),
         )
 

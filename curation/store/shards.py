@@ -218,8 +218,11 @@ def _read_references(shard: Shard, uids: Collection[str] | None) -> Iterator[Sam
     """The samples of a shard of references in the order of its rows, which is that of their images."""
     rows = read_rows(shard)
     with storage.reading(shard.parquet, storage.PARQUET):
-        kept = rows.filter(pc.equal(rows["status"], SUCCESS)).to_pylist()
-    wanted = {row["key"]: row for row in kept if uids is None or row["uid"] in uids}
+        kept = rows.filter(pc.equal(rows["status"], SUCCESS))
+        names, columns = kept.column_names, [column.to_pylist() for column in kept.columns]
+    key_at, uid_at = names.index("key"), names.index("uid")
+    # A tuple a row: dicts are made one by one, as many at once would be gone through whenever memory is tidied.
+    wanted = {row[key_at]: row for row in zip(*columns, strict=True) if uids is None or row[uid_at] in uids}
     if not wanted:
         return
     lying = references.References(shard.root, shard.name)
@@ -233,8 +236,8 @@ def _read_references(shard: Shard, uids: Collection[str] | None) -> Iterator[Sam
 
         found = heapq.merge(found, sorted(without, key=place), key=place)
     for key, images in found:
-        encoded = tuple([EncodedImage(extension=extension, data=data) for extension, data in images])
-        yield _viewed(wanted[key], encoded)
+        row = dict(zip(names, wanted[key], strict=True))
+        yield _viewed(row, tuple([EncodedImage(extension=extension, data=data) for extension, data in images]))
 
 
 def _rows_by_key(shard: Shard) -> dict[str, dict[str, Any]]:

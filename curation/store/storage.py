@@ -60,14 +60,18 @@ class Damaged(ValueError):
         return Damaged, (self.path, self.kind, self.why)
 
 
-class SeveralColumns(Damaged):
-    """A table in which several columns have the name that is asked for: whole, but nobody can say which is meant."""
+class Unclear(Damaged):
+    """A table that holds what was written, and cannot be read all the same."""
 
     def __str__(self) -> str:
-        return f"{self.path} has {self.why}; rename or remove all but one"
+        return f"{self.path} has {self.why}"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return SeveralColumns, (self.path, self.kind, self.why)
+        return type(self), (self.path, self.kind, self.why)
+
+
+class SeveralColumns(Unclear):
+    """One in which several columns have the name that is asked for: nobody can say which is meant."""
 
 
 @contextlib.contextmanager
@@ -76,7 +80,7 @@ def reading(path: str, kind: str) -> Iterator[None]:
     try:
         yield
     except Damaged as error:
-        if not isinstance(error, SeveralColumns):
+        if not isinstance(error, Unclear):
             written.note_damaged(filesystem(error.path)[1], error.why)
         raise
     except (
@@ -97,7 +101,11 @@ def reading(path: str, kind: str) -> Iterator[None]:
         if isinstance(error, pa.ArrowInvalid) and "No match for FieldRef" in str(error):  # a column that is not there
             raise pa.ArrowInvalid(f"{path}: {error}") from None
         if (several := _SEVERAL.search(str(error))) is not None:
-            raise SeveralColumns(path, kind, f"several columns named {several[1] or several[2]!r}") from error
+            why = f"several columns named {several[1] or several[2]!r}; rename or remove all but one"
+            raise SeveralColumns(path, kind, why) from error
+        if "too deeply nested" in str(error):
+            why = "columns that are nested more than 100 deep, which are not read; write it without them"
+            raise Unclear(path, kind, why) from error
         written.note_damaged(filesystem(path)[1], str(error))
         raise Damaged(path, kind, error) from error
 

@@ -16,6 +16,7 @@ DECIDING: Final = frozenset(
         "generation_config",
         "hf_overrides",
         "kv_cache_dtype",
+        "logprobs_mode",
         "media_io_kwargs",
         "mm_processor_kwargs",
         "override_generation_config",

@@ -30,6 +30,9 @@ class Answers(Protocol):
     def read(self, shard: str) -> Mapping[str, Any]:
         """The answers kept for a shard, by key."""
 
+    def find(self, key: str) -> Mapping[str, Any] | None:
+        """An answer that is kept for any other shard."""
+
     def keep(self, shard: str, key: str, value: Mapping[str, Any]) -> None:
         """Keep one; at the latest once `flush` returns, it outlives the process."""
 
@@ -133,11 +136,9 @@ class Questions(ABC):
         prefer: Endpoint | None = None,
     ) -> tuple[Read, Endpoint | None]:
         """The answer that is kept to what is `asked`, else a server's, which is kept; and the server to go on with."""
-        kept = self._kept.get(sample["shard"], {})
-        if kept:
-            for place in (None,) if self._servers is None else self._servers:
-                if (found := kept.get(self._key(asked, place))) is not None:
-                    return restore(found), prefer
+        for place in (None,) if self._servers is None else self._servers:
+            if (found := self._known(self._key(asked, place))) is not None:
+                return restore(found), prefer
         # Samples that ask the same at the same time pay for it once.
         key = self._key(asked, None)
         if (other := self._asking.get(key)) is not None:
@@ -154,6 +155,13 @@ class Questions(ABC):
                 place = server.url if server is not None and server.url in self._servers else self._servers[0]
             self._answers.keep(sample["shard"], self._key(asked, place), {"uid": sample["uid"], **save(answer)})
         return answer, server
+
+    def _known(self, key: str) -> Mapping[str, Any] | None:
+        """The answer that is kept under a key, for one of the batch's shards or for another."""
+        if self._answers is None:
+            return None
+        here = (kept[key] for kept in self._kept.values() if key in kept)
+        return next(here, None) or self._answers.find(key)
 
     def _key(self, asked: str, server: str | None) -> str:
         """The key of the answer to what is asked; of given servers, each has its own."""

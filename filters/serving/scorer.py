@@ -122,7 +122,7 @@ class ServedScorer(Scorer):
         """The questions about one batch's samples; `model` is `self.model()`, found out once."""
 
     def load(self) -> Callable[[Batch], Columns]:
-        clients, model = self.clients(), self.model()
+        clients, model = self.clients(), self.known_as(self.model())
 
         async def ask(batch: Batch) -> Columns:
             async with clients() as client:

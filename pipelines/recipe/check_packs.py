@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from mmcorpus.pipelines.recipe.named_places import absolute, missing_local
-from mmcorpus.pipelines.recipe.populations import sources_of
+from mmcorpus.pipelines.recipe.populations import judged_as, sources_of, written_about
 from mmcorpus.pipelines.recipe.problems import Finding, Path, suggestion
 from mmcorpus.pipelines.recipe.schema import Recipe
 
@@ -20,6 +20,7 @@ def findings(recipe: Recipe) -> Iterable[Finding]:
             yield ("tokenizer", "train", "sources", index), f"unknown source {source!r}; {told}"
     if file.tokenizer and file.tokenizer.name and missing_local(file.tokenizer.name):
         yield ("tokenizer", "name"), f"there is nothing at {absolute(file.tokenizer.name)}"
+    yield from _kept_aside(recipe)
     for name, config in file.pack.items():
         for index, source in enumerate(config.sources):
             if source not in file.sources:
@@ -43,6 +44,21 @@ def findings(recipe: Recipe) -> Iterable[Finding]:
         yield from _images(recipe, name)
 
 
+def _kept_aside(recipe: Recipe) -> Iterable[Finding]:
+    """Written texts that are kept aside, though their pictures are learned from by another source."""
+    file = recipe.file
+    packed = dict.fromkeys(source for config in file.pack.values() for source in config.sources)
+    about = {source: written_about(source, file) for source in packed}
+    for source in packed:
+        entry, own = file.sources.get(source), file.select.get(source)
+        others = [other for other in packed if other != source and about[other] == about[source] is not None]
+        if entry is not None and entry.written is not None and own is not None and own.heldout_fraction and others:
+            first = about[source]
+            fix = f"keep aside of {first!r}: of what that keeps aside nothing is written"
+            told = f"their pictures are also those of {' and '.join(map(repr, others))}, which is learned from; {fix}"
+            yield ("select", source, "heldout_fraction"), told
+
+
 def _layout(recipe: Recipe, name: str) -> Iterable[Finding]:
     """What does not fit of a pack's `layout`."""
     config = recipe.file.pack[name]
@@ -53,8 +69,8 @@ def _layout(recipe: Recipe, name: str) -> Iterable[Finding]:
 def _images(recipe: Recipe, name: str) -> Iterable[Finding]:
     """Sources whose images are references themselves, in packs that would refer to them."""
     config = recipe.file.pack[name]
-    referring = [source for source in config.sources if source in recipe.file.sources]
-    indexed = [own for own in referring if (entry := recipe.file.sources[own]).is_indexed or entry.written]
+    firsts = {source: recipe.file.sources.get(judged_as(source, recipe.file) or "") for source in config.sources}
+    indexed = [own for own, entry in firsts.items() if entry is not None and (entry.is_indexed or entry.written)]
     if config.images == "reference" and indexed:
         text = f"reference, but the images of {', '.join(indexed)} lie in files of others: give original or resized"
         yield ("pack", name, "images"), text
@@ -81,5 +97,5 @@ def _annotations(recipe: Recipe, name: str) -> Iterable[Finding]:
             yield path, f"unknown pass {own!r}; {suggestion(own, recipe.passes, listed='passes of dedup')}"
         elif not found.config.annotations:
             yield path, f"the pass {own!r} writes no annotations; give it `annotations: true`"
-        elif source not in sources_of(found, recipe):
+        elif judged_as(source, recipe.file) not in sources_of(found, recipe):
             yield path, f"the pass {own!r} does not look through the source {source!r}"

@@ -40,6 +40,8 @@ def findings(recipe: Recipe) -> Iterable[tuple[Path, str]]:
             if source not in places:
                 text = f"unknown source {source!r}; {suggestion(source, places, listed='sources')}"
                 yield (*path, "sources", index), text
+            elif first := places[source].of:
+                yield (*path, "sources", index), f"{source!r} has the rows of {first!r}; name that"
         if not sources_of(found, recipe) and not found.config.sources:
             text = f"missing; the recipe has no pairs, so say which documents or nodes: {', '.join(places)}"
             yield (*path, "sources"), text
@@ -144,12 +146,13 @@ def columns_of_rows(population: Population, recipe: Recipe) -> dict[str, pa.Data
     from mmcorpus.curation.documents.shards import SCHEMA
     from mmcorpus.curation.documents.views import PARAGRAPHS, images_schema
 
-    entry = recipe.file.sources[population.source]
+    source = population.judged_as.partition(".")[0]
+    entry = recipe.file.sources[source]
     if entry.written is not None:
         from mmcorpus.curation.sources.written import ORIGINAL, PARENT
 
         # None if it is made of itself, or of a source that is not there: told elsewhere.
-        first = populations(recipe.file).get(written_about(population.source, recipe.file) or "")
+        first = populations(recipe.file).get(written_about(source, recipe.file) or "")
         added = ("caption", PARENT, ORIGINAL, *(["conversations"] if entry.kind == "conversation" else []))
         return {**(columns_of_rows(first, recipe) if first else {}), **dict.fromkeys(added, pa.string())}
     if entry.is_indexed:
@@ -158,7 +161,7 @@ def columns_of_rows(population: Population, recipe: Recipe) -> dict[str, pa.Data
 
         return known_columns(entry.index_config(), entry.inputs, FORMATS[str(entry.indexed_as)])
     if population.level == "sample":
-        return row_columns(recipe.downloads[population.source])
+        return row_columns(recipe.downloads[source])
     if population.level == "document":
         return {column.name: column.type for column in SCHEMA} | {"caption": pa.string(), "image_set": pa.string()}
     view = PARAGRAPHS if population.level == "paragraph" else images_schema(recipe.downloads[population.source])

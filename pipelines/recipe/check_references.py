@@ -10,6 +10,7 @@ import pyarrow as pa
 from mmcorpus.curation.engine.order import in_order
 from mmcorpus.curation.selection.config import SelectConfig
 from mmcorpus.curation.store import storage
+from mmcorpus.filters.serving import ServedScorer
 from mmcorpus.filters.written import WrittenScorer
 from mmcorpus.pipelines.recipe.check_packs import findings as _packs
 from mmcorpus.pipelines.recipe.check_passes import findings as _passes
@@ -21,6 +22,7 @@ from mmcorpus.pipelines.recipe.populations import (
     URLS,
     after_dfn,
     dfn_columns,
+    judged_as,
     passes_of,
     populations,
     scored,
@@ -28,7 +30,7 @@ from mmcorpus.pipelines.recipe.populations import (
     written_about,
 )
 from mmcorpus.pipelines.recipe.problems import Finding, Path, Problem, suggestion
-from mmcorpus.pipelines.recipe.schema import DFN, DOCUMENTS, NAME, ON, WEB, Recipe
+from mmcorpus.pipelines.recipe.schema import DFN, DOCUMENTS, KEPT_ASIDE_BY, NAME, ON, WEB, Recipe
 from mmcorpus.pipelines.recipe.trained import findings as _trained
 from mmcorpus.pipelines.recipe.trained import is_trained, names_trained
 from mmcorpus.pipelines.recipe.yaml_source import YamlSource
@@ -52,6 +54,7 @@ def _names(recipe: Recipe) -> Iterable[Finding]:
         (("sources",), file.sources),
         (("pack",), file.pack),
         (("train", "stages"), recipe.stages),
+        (("export",), file.export),
         (("evaluate",), file.evaluate),
     ]
     for path, names in sections:
@@ -73,6 +76,8 @@ def _sources(recipe: Recipe) -> Iterable[Finding]:
         path: Path = ("sources", name, "urls")
         if entry.written is not None:
             yield from _written(recipe, name)
+        elif entry.reselect is not None:
+            yield from _reselected(recipe, name)
         elif entry.is_indexed:
             yield from _here(recipe, name)
         elif entry.urls is None:
@@ -112,6 +117,28 @@ def _written(recipe: Recipe, name: str) -> Iterable[Finding]:
             if sources[name].kind != kind:
                 told = f"the prompt {writer.prompt} of {writer.name} asks for {writer.asked.answer.form}"
                 yield ("sources", name, "kind"), f"{told}; say `kind: {kind}`"
+
+
+def _reselected(recipe: Recipe, name: str) -> Iterable[Finding]:
+    """What a source that selects from another once more is made of, and what it cannot say itself."""
+    file = recipe.file
+    entry, path = file.sources[name], ("sources", name)
+    assert entry.reselect is not None
+    other, first = file.sources.get(entry.reselect), judged_as(name, file)
+    if other is None:
+        told = suggestion(entry.reselect, [one for one in file.sources if one != name], listed="sources")
+        yield (*path, "reselect"), f"unknown source {entry.reselect!r}; {told}"
+    elif first is None:
+        yield (*path, "reselect"), "selects from itself, by way of the sources that it selects from"
+    elif other.kind in DOCUMENTS:
+        yield (*path, "reselect"), f"a {other.kind} is trimmed by its selections; name a source of pairs, conversations"
+    elif entry.kind != other.kind:
+        yield (*path, "kind"), f"{entry.kind}, and {entry.reselect!r} is of kind {other.kind}: say `kind: {other.kind}`"
+    own = file.select.get(name, SelectConfig())
+    for key in KEPT_ASIDE_BY:
+        if getattr(own, key) != getattr(SelectConfig(), key):
+            text = f"what is kept aside is what {first} keeps aside, so that neither is learned from; leave it out"
+            yield ("select", name, key), text
 
 
 def _here(recipe: Recipe, name: str) -> Iterable[Finding]:
@@ -167,6 +194,7 @@ def available_columns(recipe: Recipe, source: str) -> list[str]:
     """The columns that the recipe's scorers and passes give of a population, as expressions name them."""
     from mmcorpus.curation.dedup.passes import COLUMNS
 
+    source = judged_as(source, recipe.file) or source
     scorers = [scorer for scorer in recipe.scorers.values() if source in recipe.on[scorer.name]]
     found = [f"{scorer.name}.{column}" for scorer in scorers for column in scorer.schema().names]
     found += [f"{own.name}.{column}" for own in passes_of(source, recipe) for column in COLUMNS]
@@ -211,6 +239,8 @@ def _scorers(recipe: Recipe) -> Iterable[Finding]:
         for index, population in enumerate(recipe.on[scorer.name]):
             if population not in places:
                 yield (*on, index), f"unknown population {population!r}; {_known(population, places)}"
+            elif first := places[population].of:
+                yield (*on, index), f"{population!r} has the scores of {first!r}; name that"
             elif "image" in scorer.inputs and places[population].level in ("paragraph", "document"):
                 text = f"{name} looks at an image, and a {places[population].level} is a text"
                 yield (*on, index), f"{text}; name the images, e.g. {places[population].source}.{IMAGES}"
@@ -223,8 +253,8 @@ def _scorers(recipe: Recipe) -> Iterable[Finding]:
                     elif column.partition(".")[0] in trained:
                         told = f"{column!r} is there only once the run has trained its model; {name} is asked before"
                         yield ("score", "scorers", name, "prompt"), told
-        if is_trained(scorer):
-            continue  # the run makes what it reads
+        if is_trained(scorer) and not isinstance(scorer, ServedScorer):
+            continue  # the run makes what it reads; of one that is served all else can be seen now
         try:
             scorer.check()
         except (ValueError, FileNotFoundError) as error:
@@ -311,6 +341,6 @@ def _evaluations(recipe: Recipe) -> Iterable[Finding]:
             yield (*path, "source"), f"unknown source {entry.source!r}; {told}"
         elif source.kind not in ("pair", "conversation"):
             yield (*path, "source"), f"a {source.kind} asks nothing; name a source of pairs or conversations"
-        elif entry.source not in file.select or not file.select[entry.source].heldout_fraction:
-            fix = f"give select.{entry.source}.heldout_fraction a share, e.g. 0.1"
+        elif not file.select.get(first := judged_as(entry.source, file) or "", SelectConfig()).heldout_fraction:
+            fix = f"give select.{first}.heldout_fraction a share, e.g. 0.1"
             yield (*path, "source"), f"{entry.source!r} keeps nothing aside from training; {fix}"

@@ -24,6 +24,7 @@ _LEADS_TO: dict[str, set[str]] = {
     "pack": {"sources", "dedup"},
     "dfn": {"score", "dedup", "sources"},
     "train": {"pack"},
+    "export": {"train"},
     "evaluate": {"train", "sources", "select"},
     "individual_select": {"train", "pack", "evaluate"},
     "tokenizer": {"tokenizer"},

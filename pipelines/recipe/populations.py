@@ -2,10 +2,11 @@
 
 A source of pairs or conversations is one population. A source read from pages has three: its documents (`pages`), and
 their nodes, the images (`pages.images`) and the paragraphs (`pages.paragraphs`). The addresses of the images
-(`pages.urls`) are downloaded, and judged where they stand: as `pages.images`.
+(`pages.urls`) are downloaded, and judged where they stand: as `pages.images`. A source that is selected from once more
+(`reselect`) is a population without rows, scores and passes of its own: it has the other's.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
 from mmcorpus.filters.dfn import DfnScorer
@@ -39,6 +40,13 @@ class Population:
     """The stage that makes them."""
     rows_of: str
     """The stage, or part of one, whose change makes all that was found out about the rows stale."""
+    of: str = ""
+    """The population whose rows are selected from once more; empty for one with rows of its own."""
+
+    @property
+    def judged_as(self) -> str:
+        """The population whose scores, deduplication and held-out samples are its own."""
+        return self.of or self.name
 
     @property
     def source(self) -> str:
@@ -55,6 +63,8 @@ def populations(file: "RecipeFile") -> dict[str, Population]:
     """Every population of a recipe, by name; a source's nodes stand before its documents."""
     found: list[Population] = []
     for name, entry in file.sources.items():
+        if entry.reselect is not None:
+            continue
         if entry.kind not in DOCUMENTS:
             made = f"{name}/{'write' if entry.written else 'index' if entry.is_indexed else 'download'}"
             rows = made if entry.written else f"{made}#{MADE_WITH}"
@@ -66,24 +76,48 @@ def populations(file: "RecipeFile") -> dict[str, Population]:
         found += [Population(name=own, level=nodes[own], shards=own, made_by=made, rows_of=made) for own in nodes]
         made = f"{name}/trim"
         found.append(Population(name=name, level="document", shards=f"{name}.{TRIMMED}", made_by=made, rows_of=made))
-    return {population.name: population for population in found}
+    there = {population.name: population for population in found}
+    for name, entry in file.sources.items():
+        first = judged_as(name, file) if entry.reselect is not None else None
+        if first is not None and first in there and there[first].level == "sample":
+            there[name] = replace(there[first], name=name, of=first)
+    return there
+
+
+def judged_as(source: str, file: "RecipeFile") -> str | None:
+    """The source that has the scores of one that is selected from once more, and itself of any other name; None where
+    sources are selected from each other in a circle."""
+    seen: set[str] = set()
+    while source not in seen:
+        seen.add(source)
+        entry = file.sources.get(source)
+        if entry is None or entry.reselect is None:
+            return source
+        source = entry.reselect
+    return None
 
 
 def samples(file: "RecipeFile") -> tuple[str, ...]:
     """The sources of pairs and conversations: what scorers and passes take that name no population. Those that a model
-    wrote are taken by name alone: they have the images of others, and cost again what judging those did."""
-    return tuple(name for name, entry in file.sources.items() if entry.kind not in DOCUMENTS and entry.written is None)
+    wrote are taken by name alone: they have the images of others, and cost again what judging those did. Those that are
+    selected from once more are judged as what they are."""
+    return tuple(
+        name
+        for name, entry in file.sources.items()
+        if entry.kind not in DOCUMENTS and entry.written is None and entry.reselect is None
+    )
 
 
 def written_about(source: str, file: "RecipeFile") -> str | None:
-    """The source whose samples texts are about at last, itself if it is none of texts; None if there is no such one."""
+    """The source whose samples texts are about at last, or are selected from once more, itself of any other; None if
+    there is no such one. Sources of which it is the same show the same pictures."""
     seen: set[str] = set()
     while source in file.sources and source not in seen:
         seen.add(source)
-        written = file.sources[source].written
-        if written is None:
+        written, again = file.sources[source].written, file.sources[source].reselect
+        if written is None and again is None:
             return source
-        source = written.source
+        source = again or (written.source if written else "")
     return None
 
 

@@ -42,6 +42,8 @@ WEB: Final = "${web}"
 """In a path: the folder of the run's site."""
 INDEXED: Final = ("shards", "parquet", "json")
 """The keys of sources whose samples are here already."""
+KEPT_ASIDE_BY: Final = ("heldout_fraction", "heldout_by", "salt")
+"""The settings of a selection that say which samples are kept aside, whatever else it says."""
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\Z")
 """Names become folders."""
 
@@ -83,6 +85,9 @@ class SourceConfig:
     written: WrittenConfig | None = None
     """In place of `urls`, texts that a served model wrote about the samples of another source: `{source: pairs, column:
     capfusion.text}`. Scorers and passes judge them only where they name this source."""
+    reselect: str | None = None
+    """In place of `urls`, another source whose samples are selected from once more: `select` may say something else
+    of this name, by the same scores. What that one keeps aside is kept aside here too."""
     columns: dict[str, str] = field(default_factory=dict)
     """Of `shards`, `parquet`, `json`: which column is the `image`, `caption`, `conversations`, `url`, `uid`, where it
     has none of the usual names."""
@@ -109,11 +114,12 @@ class SourceConfig:
     """Drop documents that ask not to be used (`extract.opt_out` says whose wishes count)."""
 
     def __post_init__(self) -> None:
-        given = [name for name in ("urls", "pages", *INDEXED, "written") if getattr(self, name) is not None]
+        given = [name for name in ("urls", "pages", *INDEXED, "written", "reselect") if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(
                 "give one of `urls` (a list of images), `pages` (WARC, HTML, documents, texts), `shards`, `parquet` "
-                "and `json` (samples that are here), and `written` (texts about those of another source); it has "
+                "and `json` (samples that are here), `written` (texts about those of another source), and `reselect` "
+                "(those of another source, selected from once more); it has "
                 f"{' and '.join(given) or 'none'}"
             )
         if self.written is not None and self.kind in DOCUMENTS:
@@ -327,6 +333,16 @@ class TrainConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExportEntry:
+    """A checkpoint of the run as a folder that transformers and vLLM load: `${run}/exports/NAME`."""
+
+    stage: str
+    """The training stage, or soup, whose last checkpoint is written."""
+    dtype: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Of the weights; fp32 is what the checkpoint holds, bf16 and fp16 are half the size."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluateEntry(EvaluationConfig):
     """An evaluation of what a training stage has learnt. How it is held stands beside these."""
 
@@ -440,6 +456,8 @@ class RecipeFile:
     """Sets of packs, by name."""
     train: TrainConfig | None = None
     """What learns from them."""
+    export: dict[str, ExportEntry] = field(default_factory=dict)
+    """Checkpoints for other programs, by name. A scorer's `model_name` may be one: `${run}/exports/NAME`."""
     evaluate: dict[str, EvaluateEntry] = field(default_factory=dict)
     """What the model answers, by a name of your own."""
     individual_select: IndividualSelectEntry | None = None

@@ -1,7 +1,8 @@
-"""What a recipe takes of its own run: `${run}/training/STAGE`, the checkpoint that one of its stages trains.
+"""What a recipe takes of its own run: `${run}/training/STAGE`, the checkpoint that one of its stages trains, and
+`${run}/exports/NAME`, one as other programs load it.
 
-An encoder's source may be one (POINTS' encoder that has learned to read first), and a scorer's checkpoint (the judge
-that the run itself trains). Stages that read it wait for that stage.
+An encoder's source may be the first (POINTS' encoder that has learned to read first), and a scorer's checkpoint (the
+judge that the run itself trains); the second a scorer's model, which the run serves. Stages that read it wait for it.
 """
 
 import copy
@@ -19,7 +20,13 @@ if TYPE_CHECKING:
 
 RUN: Final = "${run}"
 """The run's own folder, in a path."""
-_TRAINED: Final = re.compile(r"\$\{run\}/training/([A-Za-z0-9][A-Za-z0-9_-]*)")
+TRAINING: Final = "training"
+EXPORTS: Final = "exports"
+"""The run's folders of what it trains, and of that as others load it."""
+_FORMS: Final = {TRAINING: f"{RUN}/{TRAINING}/STAGE", EXPORTS: f"{RUN}/{EXPORTS}/NAME (of the recipe's `export`)"}
+_READS: Final = {"checkpoint": TRAINING, "source": TRAINING, "model_name": EXPORTS}
+"""By key, the folder that it takes something of; scorers of one's own may have others, which take of either."""
+_PLACE: Final = re.compile(rf"\$\{{run\}}/({TRAINING}|{EXPORTS})/([A-Za-z0-9][A-Za-z0-9_-]*)")
 
 
 def names_run(value: Any) -> bool:
@@ -27,10 +34,10 @@ def names_run(value: Any) -> bool:
     return isinstance(value, str) and RUN in value
 
 
-def _stage_of(value: Any) -> str | None:
-    """The stage whose checkpoint a value names; None if it names none."""
-    found = _TRAINED.fullmatch(value) if isinstance(value, str) else None
-    return found[1] if found else None
+def _named(value: Any) -> tuple[str, str] | None:
+    """Which folder of the run a value names, `training` or `exports`, and what in it; None if it names neither."""
+    found = _PLACE.fullmatch(value) if isinstance(value, str) else None
+    return (found[1], found[2]) if found else None
 
 
 def _run_fields(scorer: Scorer) -> dict[str, str]:
@@ -45,22 +52,24 @@ def is_trained(scorer: Scorer) -> bool:
     return bool(_run_fields(scorer))
 
 
-def stages_of_scorer(scorer: Scorer) -> list[str]:
-    """The stages whose checkpoints a scorer reads."""
-    return [stage for value in _run_fields(scorer).values() if (stage := _stage_of(value))]
+def makers_of_scorer(recipe: "Recipe", scorer: Scorer) -> list[str]:
+    """The run's stages that write what a scorer reads."""
+    named = [found for value in _run_fields(scorer).values() if (found := _named(value))]
+    return [f"export/{name}" if place == EXPORTS else trained_stage(recipe, name) for place, name in named]
 
 
 def scorer_in(scorer: Scorer, root: str) -> Scorer:
-    """The scorer of the run in the folder `root`."""
-    found = copy.copy(scorer)
+    """The scorer of the run in the folder `root`. Its scores are known by what lies there, and not by where the run
+    does, so that they outlive moving it."""
+    found, root = copy.copy(scorer), root.rstrip("/")
     for name, value in _run_fields(scorer).items():
         object.__setattr__(found, name, value.replace(RUN, root))
-    return found
+    return found.placed({f"{root}/": f"{RUN}/"})
 
 
 def stages_of_model(model: "ModelConfig") -> list[str]:
     """The stages whose encoders a model begins with."""
-    return [stage for encoder in model.encoders if (stage := _stage_of(encoder.source))]
+    return [found[1] for encoder in model.encoders if (found := _named(encoder.source))]
 
 
 def model_in(model: "ModelConfig", root: str) -> "ModelConfig":
@@ -95,16 +104,25 @@ def findings(recipe: "Recipe") -> Iterable[tuple[Path, str]]:
                 yield from _unknown(recipe, (*path, "encoders", place, "source"), str(encoder.source))
         if model is not None and names_run(model.language):
             yield (*path, "language"), "only encoders are taken from a stage; a stage's whole model is its `init`"
+    for name, entry in recipe.file.export.items():
+        if entry.stage not in names_trained(recipe):
+            told = suggestion(entry.stage, names_trained(recipe), listed="stages")
+            yield ("export", name, "stage"), f"unknown stage {entry.stage!r}; {told}"
     yield from _soups(recipe)
     yield from _individual_select(recipe)
 
 
 def _unknown(recipe: "Recipe", path: Path, value: str) -> Iterable[tuple[Path, str]]:
-    stage, known = _stage_of(value), names_trained(recipe)
-    if stage is None:
-        yield path, f"{value!r}; of the run's folder, {RUN}/training/STAGE can be named"
-    elif stage not in known:
-        yield path, f"unknown stage {stage!r}; {suggestion(stage, known, listed='stages')}"
+    """What is wrong with a path in the run's folder; of a checkpoint and an export no reader takes the other."""
+    known = {TRAINING: names_trained(recipe), EXPORTS: [*recipe.file.export]}
+    only = _READS.get(str(path[-1]))
+    place, name = _named(value) or ("", "")
+    if place not in (known if only is None else (only,)):
+        shown = [form for folder, form in _FORMS.items() if only in (None, folder)]
+        yield path, f"{value!r}; of the run's folder, {' and '.join(shown)} can be named"
+    elif name not in known[place]:
+        what = "stage" if place == TRAINING else "export"
+        yield path, f"unknown {what} {name!r}; {suggestion(name, known[place], listed=f'{what}s')}"
 
 
 def _soups(recipe: "Recipe") -> Iterable[tuple[Path, str]]:

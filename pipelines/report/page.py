@@ -15,6 +15,7 @@ from mmcorpus.pipelines.report import (
     documents,
     duplicates,
     evaluation,
+    reselected,
     samples,
     scores,
     training,
@@ -26,7 +27,8 @@ MAX_SHARDS: Final = 8
 """Galleries draw from the first shards of a source only, so that a report of a hundred million samples stays cheap."""
 _SECTIONS: Final = {
     "funnel": "Funnel", "truth": "Truth", "rules": "Rules", "scores": "Scores", "documents": "Documents",
-    "lost": "Failures", "galleries": "Samples", "duplicates": "Duplicates", "evaluations": "Evaluations",
+    "lost": "Failures", "galleries": "Samples", "reselected": "Selected once more", "duplicates": "Duplicates",
+    "evaluations": "Evaluations",
     "dfn": "Filtering network", "packing": "Packing", "training": "Training", "evaluation": "Evaluation",
     "stages": "Time", "provenance": "Provenance", "recipe": "Recipe",
 }  # fmt: skip
@@ -52,7 +54,7 @@ def render_page(run: str, verdict: RunVerdict | None = None) -> str:
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, finalize=_without_secrets
     )
     environment.filters |= {"n": _formatted(","), "share": _formatted(".1%"), "nats": _formatted(".3f")}
-    parts = ("template", "macros", "documents", "duplicates", "dfn")
+    parts = ("template", "macros", "documents", "duplicates", "dfn", "reselected")
     texts = {f"{name}.html.jinja": (files / f"{name}.html.jinja").read_text("utf-8") for name in parts}
     environment.loader = jinja2.DictLoader(texts)
     style = "".join((files / name).read_text("utf-8") for name in ("style.css", "documents.css", "duplicates.css"))
@@ -75,6 +77,8 @@ def _content(run: str, verdict: RunVerdict) -> dict[str, Any]:
     sources = _sources(run, state)
     of_pages = documents.document_sources(run, sources)
     populations = {source: documents.population_of(source, of_pages) for source in sources}
+    populations |= dict.fromkeys(populations.keys() & reselected.sources(run).keys(), reselected.RESELECTED)
+    asked = evaluation.section(run, [name.removeprefix("evaluate/") for name in state.get("order", [])])
     funnels = {source: ledger.funnel(storage.join(run, "ledger", source)) for source in sources}
     # Of documents the images alone are shown one by one.
     drawn = {
@@ -94,12 +98,13 @@ def _content(run: str, verdict: RunVerdict) -> dict[str, Any]:
         "documents": [documents.section(run, source, MAX_SHARDS) for source in of_pages],
         "lost": [row for source, (_, lost) in drawn.items() if populations[source] is None for row in lost],
         "galleries": [gallery for shown, _ in drawn.values() for gallery in shown],
+        "reselected": reselected.section(run, asked, MAX_SHARDS),
         "duplicates": [duplicates.section(run, one, MAX_SHARDS) for one in duplicates.passes(run, sources)],
         "evaluations": contamination.section(run, sources, MAX_SHARDS),
         "dfn": dfn.section(run, sources, MAX_SHARDS),
         "packing": training.packs(run, state["stages"]),
         "training": training.training(run, [name.removeprefix("train/") for name in state.get("order", [])]),
-        "evaluation": evaluation.section(run, [name.removeprefix("evaluate/") for name in state.get("order", [])]),
+        "evaluation": asked,
         "stages": [_stage(name, state["stages"][name]) for name in state.get("order", state["stages"])],
         "provenance": [row for source in sources for row in scores.scorers(run, source)],
         "recipe": _text(run, "recipe.yaml"),

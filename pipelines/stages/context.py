@@ -44,6 +44,10 @@ class RunContext:
         """The place of a selection: `selections/<name>.parquet`, `selections/<name>.heldout.parquet`."""
         return self.at("selections", ".".join((name, *more, "parquet")))
 
+    def heldout(self, source: str) -> str:
+        """The place of the samples that a source keeps aside: those of the source that it selects from once more."""
+        return self.selection(self.populations[source].judged_as, HELDOUT)
+
     @property
     def site(self) -> str | None:
         """The folder of the site that stands in for the web; None if the run downloads from the web itself."""
@@ -63,7 +67,7 @@ class RunContext:
 
     def keeps_aside(self, source: str) -> bool:
         """Whether a source keeps samples aside from training."""
-        entry = self.file.select.get(source)
+        entry = self.file.select.get(self.populations[source].judged_as)
         return entry is not None and entry.heldout_fraction > 0
 
 

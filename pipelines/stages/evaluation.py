@@ -10,7 +10,7 @@ from mmcorpus.curation.engine.stage import Result, Stage
 from mmcorpus.curation.store import storage
 from mmcorpus.pipelines.recipe.schema import EvaluateEntry
 from mmcorpus.pipelines.recipe.trained import trained_stage
-from mmcorpus.pipelines.stages.context import HELDOUT, RunContext
+from mmcorpus.pipelines.stages.context import RunContext
 from mmcorpus.training.evaluation.config import OTHERS, EvaluationConfig
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Held:
         source, run = self.entry.source, self.run
         data = self.entry.data if source is None else run.at("shards", run.populations[source].shards)
         assert data is not None, "an entry has either `data` or `source`"
-        selection = None if source is None else run.selection(source, HELDOUT)
+        selection = None if source is None else run.heldout(source)
         judge = self.entry.judge
         if judge is not None and judge.serving() is not None:
             run.start_ray()
@@ -68,7 +68,10 @@ class Held:
     def needs(self) -> tuple[str, ...]:
         """The stages that make its questions."""
         source = self.entry.source
-        return () if source is None else (self.run.populations[source].made_by, f"{source}/select")
+        if source is None:
+            return ()
+        population = self.run.populations[source]
+        return population.made_by, f"{population.judged_as}/select"
 
     @property
     def ray(self) -> Literal["no", "maybe"]:

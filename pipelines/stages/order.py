@@ -12,6 +12,7 @@ from mmcorpus.pipelines.stages.dedup import dedup_stage
 from mmcorpus.pipelines.stages.dfn import dfn_stages
 from mmcorpus.pipelines.stages.documents import document_stages
 from mmcorpus.pipelines.stages.evaluation import evaluation_stages
+from mmcorpus.pipelines.stages.export import export_stages
 from mmcorpus.pipelines.stages.index import index_source
 from mmcorpus.pipelines.stages.packing import packing_stages
 from mmcorpus.pipelines.stages.score import score_stage, trained_score_stages
@@ -37,6 +38,8 @@ def build_stages(
     run = RunContext(recipe=recipe, root=root, retry_failed=retry_failed, start_ray=start_ray)
     stages: list[Stage | None] = [web(run)] if run.generates_web else []
     for source, entry in run.file.sources.items():
+        if entry.reselect is not None:
+            continue  # its rows are another's
         if entry.kind in DOCUMENTS:
             stages += document_stages(run, source)
         else:
@@ -51,6 +54,7 @@ def build_stages(
     for population in run.populations.values():
         stages += trained_score_stages(run, population)
     stages += soup_stages(run)
+    stages += export_stages(run)
     stages += evaluation_stages(run)
     named = {stage.name: stage for stage in stages if stage is not None}
     needs = {name: [need.partition("#")[0] for need in stage.needs] for name, stage in named.items()}

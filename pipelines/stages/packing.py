@@ -64,9 +64,10 @@ def _rows(run: RunContext, sources: Sequence[str]) -> list[str]:
     return [run.populations[source].made_by for source in sources]
 
 
-def _selected(run: RunContext, sources: Sequence[str]) -> list[str]:
-    """The stages that make and select the sources' rows."""
-    return [stage for source in sources for stage in (*_rows(run, [source]), f"{source}/select")]
+def _selected(run: RunContext, sources: Sequence[str], *, heldout: bool = False) -> list[str]:
+    """The stages that make and select the sources' rows, or what they keep aside."""
+    by = {source: run.populations[source].judged_as if heldout else source for source in sources}
+    return [stage for source in sources for stage in (*_rows(run, [source]), f"{by[source]}/select")]
 
 
 def _shards(run: RunContext, source: str) -> str:
@@ -134,7 +135,7 @@ def _measured(run: RunContext, source: str, pack: PackEntry) -> tuple[str, str, 
     """The stage that measures a pack's source, its folder, and the settings that it measures by, which packs share."""
     _, named, _ = _tokenizer_of(run)
     settings = {**measuring(run.file.sources[source].kind, pack), **named}
-    name = f"{source}/lengths-{digest(settings)[:8]}"
+    name = f"{run.populations[source].judged_as}/lengths-{digest(settings)[:8]}"
     return name, f"lengths/{name.replace('/lengths', '')}", settings
 
 
@@ -190,7 +191,7 @@ def _pack(
         given = {
             source: PlanSource(
                 shards=_shards(run, source),
-                selection=run.selection(source, *([HELDOUT] if heldout else [])),
+                selection=run.heldout(source) if heldout else run.selection(source),
                 kind=kind,
                 annotations=run.at(DEDUP, annotated[source], FILE) if source in annotated else None,
                 lengths=run.at(lengths[source][1]) if source in lengths else None,
@@ -253,7 +254,7 @@ def _pack(
         # a mixture holds in each window.
         version="4" if config.counts_crops or config.mixed or "conversation" in kinds.values() else "3",
         needs=(
-            *_selected(run, sources),
+            *_selected(run, sources, heldout=heldout),
             *(f"{DEDUP}/{own}#{FILE}" for own in dict.fromkeys(annotated.values())),
             *made_by,
             *(stage for stage, *_ in lengths.values()),

@@ -7,7 +7,7 @@ from mmcorpus.curation.engine.stage import Result, Stage
 from mmcorpus.filters.scorer import Scorer
 from mmcorpus.filters.secrets import as_key
 from mmcorpus.pipelines.recipe.populations import Population
-from mmcorpus.pipelines.recipe.trained import is_trained, scorer_in, stages_of_scorer, trained_stage
+from mmcorpus.pipelines.recipe.trained import is_trained, makers_of_scorer, scorer_in
 from mmcorpus.pipelines.stages.collect import shards_content
 from mmcorpus.pipelines.stages.context import RunContext, counts, failures
 
@@ -54,7 +54,7 @@ def trained_score_stages(run: RunContext, population: Population) -> Iterator[St
                 "version": scorer.version, "parameters": plain(scorer.parameters()),
                 **({"uses": kind} if (kind := scorer.kind()) else {}),
             },
-            needs=(*(trained_stage(run.recipe, stage) for stage in stages_of_scorer(scorer)), *population.needs),
+            needs=(*makers_of_scorer(run.recipe, scorer), *population.needs),
             outputs=(f"scores/{population.name}/{scorer.name}",),
             invalidated_by=(population.rows_of,),
             ray="yes",

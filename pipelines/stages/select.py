@@ -1,5 +1,7 @@
 """Selection: score columns to uids and counts, by the recipe's `select:` section; and which stages it reads."""
 
+import dataclasses
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -9,7 +11,7 @@ from mmcorpus.curation.selection.config import SelectConfig
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.shards import SUCCESS, list_shards, read_rows
 from mmcorpus.pipelines.recipe.populations import Population, after_dfn, passes_of, scored
-from mmcorpus.pipelines.recipe.schema import DFN
+from mmcorpus.pipelines.recipe.schema import DFN, KEPT_ASIDE_BY
 from mmcorpus.pipelines.recipe.trained import is_trained
 from mmcorpus.pipelines.stages.context import HELDOUT, REQUIRED, RunContext, counts
 from mmcorpus.pipelines.stages.dedup import maker
@@ -20,7 +22,12 @@ def select_stage(run: RunContext, population: Population) -> Stage | None:
     source = population.name
     if population.level in ("image", "paragraph") and source not in run.file.select:
         return None
-    return selection_stage(run, population, run.file.select.get(source, SelectConfig()), source)
+    config = run.file.select.get(source, SelectConfig())
+    if population.of:  # what the first selection keeps aside must not be learned from here
+        first = run.file.select.get(population.of, SelectConfig())
+        drawn = {key: getattr(first, key) for key in KEPT_ASIDE_BY}
+        config = dataclasses.replace(config, **drawn)
+    return selection_stage(run, population, config, source)
 
 
 def selection_stage(
@@ -31,13 +38,13 @@ def selection_stage(
     With `trust` it is the selection that a data filtering network learns from, before there are scores of that, and no
     verdict on the samples.
     """
-    source, recipe = population.name, run.recipe
+    source, judged, recipe = population.name, population.judged_as, run.recipe
     later = after_dfn(recipe) if trust else ()
-    own_scorers = [own for own in recipe.scorers.values() if source in recipe.on[own.name]]
+    own_scorers = [own for own in recipe.scorers.values() if judged in recipe.on[own.name]]
     # Of those that train first none is waited for unless it is asked.
     judges = [own.name for own in sorted(own_scorers, key=lambda own: (is_trained(own), own.name))]
-    judges += [own.name for own in passes_of(source, recipe) if own.name not in later]
-    judges += [DFN] if not trust and source in scored(recipe) else []
+    judges += [own.name for own in passes_of(judged, recipe) if own.name not in later]
+    judges += [DFN] if not trust and judged in scored(recipe) else []
     read = list(dict.fromkeys(column.partition(".")[0] for column in config.columns))
     read = read or judges[:1]  # of no scores the uids alone, which all tables have
     files = selection_files(name, config)
@@ -51,7 +58,7 @@ def selection_stage(
         places = {f"{part}_out": out.get(part) for part in (HELDOUT, REQUIRED, "explain")}
         places["ledger_root"] = None if trust else run.at("ledger", source)
         if judges:
-            report = select(config, run.at("scores", source), out["selection"], **places)
+            report = select(config, run.at("scores", judged), out["selection"], **places)
         else:
             rows = [read_rows(shard, ["uid", "status"]) for shard in list_shards(run.at("shards", population.shards))]
             table = pa.concat_tables(rows) if rows else pa.table({"uid": pa.array([], pa.string()), "status": []})
@@ -68,7 +75,7 @@ def selection_stage(
     return Stage(
         name=f"{source}/{'trust' if trust else 'select'}",
         config=_described(config),
-        needs=(population.made_by, *(maker(table, source, recipe) for table in read)),
+        needs=(population.made_by, *(maker(table, judged, recipe) for table in read)),
         outputs=(*files.values(), *([] if trust else [f"ledger/{source}/select.parquet"])),
         run=work,
     )

@@ -18,7 +18,7 @@ def write_texts(run: RunContext, source: str) -> Stage:
 
     def work() -> Result:
         report = write_source(
-            config, kind, run.at("shards", about.shards), run.at("scores", about.name), run.at("shards", source),
+            config, kind, run.at("shards", about.shards), run.at("scores", about.judged_as), run.at("shards", source),
             run.at("ledger", source), selection=run.selection(about.name), start=run.start_ray,
         )  # fmt: skip
         shown = {**counts(report, "samples", "shards"), "dropped": sum(report.dropped.values())}
@@ -30,7 +30,7 @@ def write_texts(run: RunContext, source: str) -> Stage:
         name=f"{source}/write",
         config={**plain(config), "kind": kind},
         version=VERSION,
-        needs=(*about.needs, f"{about.name}/select", maker(config.scorer, about.name, run.recipe)),
+        needs=(*about.needs, f"{about.name}/select", maker(config.scorer, about.judged_as, run.recipe)),
         outputs=(f"shards/{source}", f"ledger/{source}/write.parquet"),
         ray="maybe",
         run=work,

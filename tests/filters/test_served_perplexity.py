@@ -75,6 +75,9 @@ class Kept:
     def read(self, shard: str) -> Mapping[str, Any]:
         return dict(self.answers.get(shard, {}))
 
+    def find(self, key: str) -> Mapping[str, Any] | None:
+        return None
+
     def keep(self, shard: str, key: str, value: Mapping[str, Any]) -> None:
         self.answers.setdefault(shard, {})[key] = value
 

@@ -3,16 +3,16 @@
 `ROOT/<shard>/<random>.jsonl`: every process that scores a shard appends to a file of its own, a line an answer, and
 reads all the others of that shard when it begins. So nothing is locked, which network storage would not keep, and a
 line that a crash cut off costs one answer. Object storage cannot append; there a file is written after every batch.
+What other shards have asked is found in their files (`answered.py`), but for what they ask at the same time.
 """
 
 import json
 import uuid
 from collections.abc import Mapping
-from typing import IO, Any, Final
+from typing import IO, Any
 
+from mmcorpus.curation.scoring.servers.answered import SUFFIX, Answered
 from mmcorpus.curation.store import storage
-
-_SUFFIX: Final = ".jsonl"
 
 
 class AnswerLog:
@@ -23,6 +23,7 @@ class AnswerLog:
         self._kept: dict[str, dict[str, Any]] = {}
         self._files: dict[str, IO[bytes]] = {}
         self._lines: dict[str, list[bytes]] = {}
+        self._elsewhere = Answered(root)
 
     def __reduce__(self) -> tuple[type["AnswerLog"], tuple[str]]:
         return AnswerLog, (self.root,)
@@ -34,8 +35,13 @@ class AnswerLog:
         of those that the flushed batch did not ask for.
         """
         if shard not in self._kept:
+            self._elsewhere.refresh()
             self._kept[shard] = _read_folder(storage.join(self.root, shard))
         return self._kept[shard]
+
+    def find(self, key: str) -> Mapping[str, Any] | None:
+        """The answer of a key that any shard has kept by when one was last read; None if none has."""
+        return self._elsewhere.find(key)
 
     def keep(self, shard: str, key: str, value: Mapping[str, Any]) -> None:
         """Append an answer. On a local or network filesystem it outlives this process at once."""
@@ -63,11 +69,11 @@ class AnswerLog:
                 self._files.pop(shard).close()
 
     def _new(self, shard: str) -> str:
-        return storage.join(self.root, shard, uuid.uuid4().hex[:12] + _SUFFIX)
+        return storage.join(self.root, shard, uuid.uuid4().hex[:12] + SUFFIX)
 
 
 def _read_folder(folder: str) -> dict[str, Any]:
-    names = [name for name in storage.list_names(folder) if name.endswith(_SUFFIX)]
+    names = [name for name in storage.list_names(folder) if name.endswith(SUFFIX)]
     found: dict[str, Any] = {}
     for content in storage.threaded(lambda name: storage.read_bytes(storage.join(folder, name)), names):
         for line in content.splitlines():

@@ -57,6 +57,7 @@ def two_frames(data: bytes) -> bytes:
         ("l.csv.xz", bz2.compress(LINES[:9]) + bz2.compress(LINES[9:])),
         ("l.csv", parquet(pa.Table.from_pylist(ROWS))),
         ("l.csv", b"".join(json.dumps(row).encode() + b"\n" for row in ROWS)),
+        ("l.jsonl", b" ,\r\n".join(json.dumps(row).encode() for row in ROWS)),
         ("l.jsonl", LINES),
         ("l.tsv", LINES),
         ("l.csv", LINES.replace(b",", b";")),

@@ -67,6 +67,14 @@ def test_a_line_that_is_no_row_costs_itself() -> None:
     ]  # fmt: skip
 
 
+def test_lines_may_end_with_a_comma_as_those_of_an_array_without_brackets() -> None:
+    data = b'{"a": 1},\n{"b": 2} , \r\n\n{"c": ","}\n,\n{"d": 4},,'
+    (part,) = ranges(io.BytesIO(data), "jsonl", 10)
+    rows = list(read_rows(io.BytesIO(data), "jsonl", part))
+    assert [row for row in rows if isinstance(row, dict)] == [{"a": 1}, {"b": 2}, {"c": ","}]
+    assert [row.split(":")[0] for row in rows if isinstance(row, str)] == ["it is no JSON", "it is no JSON"]
+
+
 @pytest.mark.parametrize(
     "value",
     [

@@ -1,6 +1,7 @@
 """MosaicML streaming's shards: its own writer's, read in place; damage costs its sample."""
 
 import io
+import json
 import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from PIL import Image
 
 from mmcorpus.curation.sources import inputs
 from mmcorpus.curation.store import compressed
+from mmcorpus.curation.store.mds import shards_named
 from mmcorpus.curation.store.shards import Sample
 from mmcorpus.packing.export.mds import MdsExporter
 from mmcorpus.packing.export.run import export_samples
@@ -79,13 +81,14 @@ def test_of_two_columns_of_images_a_pair_has_the_first_and_a_conversation_both(
 
 
 @pytest.mark.parametrize("chat", [False, True])
-def test_out_and_in_again(tmp_path: Path, indexed: Any, chat: bool) -> None:
+def test_out_and_in_again(tmp_path: Path, indexed: Any, chat: bool, caplog: pytest.LogCaptureFixture) -> None:
     """Uids, bytes, order and texts of an export are those that went out."""
     from tests.packing.export.test_export import write as write_samples
 
     samples: list[Sample] = write_samples(tmp_path / "in", images=lambda index: index if chat else 1, chat=chat)
     export_samples(MdsExporter(), str(tmp_path / "in"), str(tmp_path / "mds"), workers=0)
     again = indexed(tmp_path / "mds", kind="conversation" if chat else "pair").samples
+    assert "passed over" not in caplog.text, "what the export says of itself is known"
     assert [one.uid for one in again] == [one.uid for one in samples]
     assert [[image.data for image in one.images] for one in again] == [[i.data for i in one.images] for one in samples]
     assert [one.meta["url"] for one in again] == [one.meta["url"] for one in samples]
@@ -117,6 +120,36 @@ def test_damage_costs_its_sample_and_what_is_no_image_is_named(
     assert "pixels (pil), thing (pkl)" in caplog.text
     (error,) = indexed(folder, out="pil", columns={"image": "pixels"}).report.failed.values()
     assert "column 'pixels' (pil) has no encoded images; write them as jpeg, png or bytes" in error
+
+
+@pytest.mark.parametrize("compression", [None, "gz"])
+def test_shards_that_the_index_names_and_that_are_not_there_fail_by_name(
+    tmp_path: Path, indexed: Any, compression: str | None
+) -> None:
+    for part in ("a", "b"):
+        write(tmp_path / "in" / part, COLUMNS, captioned(2 if part == "a" else 4), compression)
+    index = json.loads((tmp_path / "in" / "b" / "index.json").read_text())
+    (gone,) = (tmp_path / "in" / "b").glob("*.mds*")
+    kept = gone.read_bytes()
+    gone.unlink()
+    found = indexed(tmp_path / "in")
+    assert len(found.samples) == 2
+    ((path, error),) = found.report.failed.items()
+    assert path.startswith(str(tmp_path / "in" / "b" / "shard.00000.mds")), path
+    assert "named by index.json, and not there" in error
+    gone.write_bytes(kept)
+    assert indexed(tmp_path / "in").report.failed == {}, "it has come since"
+    assert shards_named(index) != []
+    (tmp_path / "in" / "a" / "index.json").write_text(json.dumps({"shards": [3, {"format": "mds", "raw_data": 5}]}))
+    assert indexed(tmp_path / "in").report.failed == {}
+
+
+def test_an_index_without_any_of_its_shards(tmp_path: Path, indexed: Any) -> None:
+    folder = write(tmp_path / "in", COLUMNS, captioned(2))
+    (folder / "shard.00000.mds").unlink()
+    found = indexed(folder)
+    assert found.report.samples == 0
+    assert list(found.report.failed) == [str(folder / "shard.00000.mds")]
 
 
 def test_a_text_of_nul_bytes_is_no_shard(tmp_path: Path, indexed: Any) -> None:

@@ -212,3 +212,15 @@ def test_a_tar_without_an_end_is_read_and_it_is_said(
     path.write_bytes(path.read_bytes().rstrip(b"\0") + b"\0" * (-len(path.read_bytes().rstrip(b"\0")) % 512))
     assert indexed(path).report.samples == 2
     assert "has no end" in caplog.text
+
+
+def test_a_tar_that_is_called_parquet_has_none_beside_it(tmp_path: Path, indexed: Any) -> None:
+    path = write_tar(tmp_path / "in" / "a.parquet", as_tar(pairs(2)))
+    assert len(indexed(path).samples) == 2
+    assert len(indexed(tmp_path / "in", out="folder").samples) == 2
+
+
+def test_a_mark_of_utf8_is_no_character_of_a_caption(tmp_path: Path, indexed: Any) -> None:
+    members = [("a.jpg", picture(1)), ("a.txt", b"\xef\xbb\xbfa harbour"), ("b.jpg", picture(2))]
+    path = write_tar(tmp_path / "in" / "a.tar", [*members, ("b.caption", b"\xef\xbb\xbfa pier")])
+    assert [sample.caption for sample in indexed(path).samples] == ["a harbour", "a pier"]

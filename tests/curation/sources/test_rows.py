@@ -179,6 +179,31 @@ def test_images_in_base64_are_copied_and_those_at_addresses_listed(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
+    ("image", "count"),
+    [
+        ("a\\b c.png", 1), (".\\a\\b c.png", 1), ("a/b%20c.png", 1), ("file:a", 0), ("a\\b%20c.png", 1),
+        ("a/100%25.png", 1), ("a/100%.png", 1), ("..\\secret.png", 0), ("%2e%2e/secret.png", 0),
+        (["a/100%.png", "a\\b c.png"], 2),
+        ({"base64": base64.b64encode(IMAGES[0]).decode()}, 1), ({"image": "a/b c.png"}, 1),
+        ({"bytes": base64.b64encode(IMAGES[0]).decode(), "path": None}, 1), ({"bytes": None, "path": "a/b c.png"}, 1),
+        (base64.encodebytes(IMAGES[0]).decode(), 1),
+        ("data:image/png;base64,\r\n" + base64.encodebytes(IMAGES[0]).decode().replace("\n", "\r\n"), 1),
+        ("data:image/svg+xml,%3Csvg/%3E", 0), ({"what": 3}, 0),
+    ],
+)  # fmt: skip
+def test_an_image_is_found_as_others_write_it(tmp_path: Path, indexed: Any, image: Any, count: int) -> None:
+    folder = tmp_path / "in" / "a"
+    folder.mkdir(parents=True)
+    for name in ("b c.png", "100%.png", "../../secret.png"):
+        (folder / name).write_bytes(IMAGES[1])
+    (tmp_path / "in" / "x.json").write_text(json.dumps([{"image": image, "conversations": TURNS}]))
+    found = indexed(tmp_path / "in" / "x.json", kind="conversation")
+    assert found.report.images == count
+    assert found.report.dropped == ({} if count else {next(iter(found.report.dropped)): 1})
+    assert "missing_image" not in found.report.dropped or not str(image).startswith("data:")
+
+
+@pytest.mark.parametrize(
     "name", ["../secret.png", "/etc/hostname", "a/../../secret.png", "link.png", "folder/secret.png", "x\0.png"]
 )
 def test_nothing_outside_of_the_root_is_read(tmp_path: Path, indexed: Any, name: str) -> None:
@@ -263,6 +288,32 @@ def test_a_number_of_images_is_none(tmp_path: Path, indexed: Any, form: str) -> 
     else:
         pq.write_table(pa.Table.from_pylist(rows), path)
     assert indexed(path).captions == dict.fromkeys(["one", "two"][: 1 + (form == "json")], (IMAGES[0],))
+
+
+def test_turns_as_parallel_lists_are_those_of_a_list(tmp_path: Path, indexed: Any) -> None:
+    """Hugging Face stores a `Sequence` of objects so."""
+    turns = [TURNS, [{"role": turn["from"], "content": turn["value"]} for turn in TURNS]]
+    told: list[Any] = [{name: [turn[name] for turn in one] for name in one[0]} for one in turns]
+    for place, one in enumerate([*told, {**told[0], "weight": None}, {**told[0], "value": ["?"]}]):
+        path = tmp_path / f"{place}.parquet"
+        pq.write_table(pa.table({"image": [IMAGES[0]], "conversations": [one]}), path)
+        found = indexed(path, out=f"out{place}", kind="conversation")
+        if place == 3:
+            assert found.report.dropped == {"bad_conversation": 1}
+        else:
+            assert json.loads(found.rows[0]["conversations"]) == turns[place % 2]
+
+
+def test_columns_beyond_what_arrow_reads_are_no_damage(tmp_path: Path, indexed: Any) -> None:
+    kind: Any = pa.int32()
+    for _ in range(120):
+        kind = pa.struct([("x", kind)])
+    pq.write_table(
+        pa.table({"image": [IMAGES[0]], "text": ["a"], "deep": pa.array([None], kind)}), tmp_path / "a.parquet"
+    )
+    (error,) = indexed(tmp_path / "a.parquet").report.failed.values()
+    assert "has columns that are nested more than 100 deep" in error
+    assert "damaged" not in error
 
 
 def test_turns_are_no_caption(tmp_path: Path, indexed: Any) -> None:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import lzma
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,8 @@ from mmcorpus.curation.sources.direct import kind_of
 from mmcorpus.curation.store import compressed, ledger, storage
 from mmcorpus.curation.store.shards import Shard, list_shards, read_rows
 from tests.curation.sources.conftest import as_tar, pairs, write_tar
+
+CHAT = [{"from": "human", "value": "What is a port?"}, {"from": "gpt", "value": "A harbour."}]
 
 
 def corpus(folder: Path) -> Path:
@@ -100,6 +103,27 @@ def test_a_file_that_is_not_what_its_name_says_fails_and_the_others_are_read(
     report = indexed(folder).report
     assert (report.samples, [os.path.basename(path) for path in report.failed]) == (10, [name])
     assert kind_of(str(folder)) == "pair"
+
+
+def test_json_that_cannot_be_looked_into_fails_by_name(tmp_path: Path, indexed: Any) -> None:
+    """Compressed, and cut before anything of it can be unpacked; and in an encoding of two bytes a character."""
+    rows = "".join(json.dumps({"id": str(n), "conversations": CHAT}) + "\n" for n in range(200))
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "good.jsonl").write_text(rows)
+    (folder / "cut.jsonl.gz").write_bytes(gzip.compress(rows.encode())[:20])
+    (folder / "cut.json.xz").write_bytes(lzma.compress(rows.encode())[:40])
+    (folder / "wide.json").write_bytes(json.dumps([{"id": "1", "conversations": CHAT}]).encode("utf-16"))
+    (folder / "notes.json").write_text('{\n "no": "samples"\n}\n')
+    found = indexed(folder, kind="conversation")
+    assert len(found.samples) == 1
+    said = {Path(path).name: error for path, error in found.report.failed.items()}
+    assert set(said) == {"cut.jsonl.gz", "cut.json.xz", "wide.json"}
+    assert "cut short" in said["cut.jsonl.gz"]
+    assert "is UTF-16 or UTF-32; write it as UTF-8" in said["wide.json"]
+    for name, why in (("cut.jsonl.gz", "cut short"), ("wide.json", "is UTF-16")):
+        with pytest.raises(SourceError, match=why):
+            indexed(folder / name, kind="conversation")
 
 
 def test_a_root_below_which_no_image_lies_is_asked_about(

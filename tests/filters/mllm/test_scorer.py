@@ -189,6 +189,9 @@ class Kept:
     def read(self, shard: str) -> Mapping[str, Any]:
         return self.answers.setdefault(shard, {})
 
+    def find(self, key: str) -> Mapping[str, Any] | None:
+        return next((kept[key] for kept in self.answers.values() if key in kept), None)
+
     def keep(self, shard: str, key: str, value: Mapping[str, Any]) -> None:
         assert key not in self.answers[shard]
         self.answers[shard][key] = json.loads(json.dumps(value))
@@ -210,6 +213,8 @@ def test_answers_are_kept_and_never_asked_for_twice() -> None:
         columns = judged(one, given)
         assert len(server.bodies) == asked + 4
         assert columns["reason"] == [None] * 6
+        assert judged(one, {**given, "shard": ["00001"] * 6}) == columns, "of another shard the question is the same"
+        assert len(server.bodies) == asked + 4
         assert judged(one, given) == columns
         assert len(server.bodies) == asked + 4
 

@@ -1,7 +1,10 @@
 """Every command that takes a folder of shards takes data of anybody: indexed beside its output, once, in place."""
 
 import json
+import re
+import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -171,3 +174,46 @@ def test_scores_of_other_samples_are_left_alone(tmp_path: Path) -> None:
     words = ("select", tars(tmp_path), "--keep", "image.min_side > 1", "--out", tmp_path / "out" / "a.parquet")
     assert "holds scores of other samples" in mmcorpus(*words, code=2)
     assert pq.read_table(tmp_path / "out" / "scores" / "image" / "000000000.parquet").equals(table)
+
+
+class _Files(BaseHTTPRequestHandler):
+    """A server that gives a file only by its whole address, query and all, and refuses everything else."""
+
+    served: dict[str, bytes]
+
+    def do_GET(self) -> None:
+        data = self.served.get(self.path)
+        asked = re.match(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
+        if data is None:
+            self.send_response(403)
+            self.end_headers()
+            return
+        if asked is not None:
+            first, last = int(asked[1]), min(int(asked[2] or len(data)), len(data) - 1)
+            whole, data = len(data), data[first : last + 1]
+        self.send_response(200 if asked is None else 206)
+        if asked is not None:
+            self.send_header("Content-Range", f"bytes {first}-{last}/{whole}")
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(data)
+
+    do_HEAD = do_GET
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def test_the_query_of_an_address_is_part_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = next((parquet(tmp_path) / "data").iterdir())
+    handler = type("Handler", (_Files,), {"served": {"/a/b.parquet?download=true": path.read_bytes()}})
+    monkeypatch.setenv("MMCORPUS_ALLOW_PRIVATE", "127.0.0.1")
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/a/b.parquet?download=true"
+        found = shards_of(address, str(tmp_path / "out"), workers=0)
+        assert {sample.images[0].data for shard in list_shards(found.folder) for sample in read_samples(shard)} == BYTES
+        assert shards_of(address, str(tmp_path / "out"), name="web", workers=0).folder.endswith("/out/shards")
+        server.shutdown()

@@ -1,6 +1,7 @@
 """What a recipe takes of its own run: encoders, a judge's checkpoint, soups – in the order in which they come to be."""
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ score:
   scorers:
     caption: {on: [pairs]}
     ppl: {uses: checkpoint_perplexity, checkpoint: "${run}/training/judge", on: [pairs]}
+    rating: {uses: mllm, model_name: "${run}/exports/judge", server: {python: PYTHON}, on: [pairs]}
 dedup:
   ranked: {by: columns, on: [caption], survivor: -ppl.ppl, sources: [pairs]}
 select:
@@ -49,9 +51,11 @@ train:
     more: {pack: talk, init: soup}
   soups:
     soup: {stages: [one, two], method: greedy, judge: sees}
+export:
+  judge: {stage: judge, dtype: bf16}
 evaluate:
   sees: {stage: soup, source: talk}
-"""
+""".replace("PYTHON", sys.executable)
 
 
 def load(folder: Path, text: str = RECIPE) -> Recipe:
@@ -64,6 +68,12 @@ def load(folder: Path, text: str = RECIPE) -> Recipe:
     [
         ("training/judge", "training/jugde", "ppl.checkpoint: unknown stage 'jugde'; did you mean 'judge'"),
         ("training/judge", "packs/judge", "'${run}/packs/judge'; of the run's folder, ${run}/training/STAGE can be"),
+        ("training/judge", "exports/judge", "'${run}/exports/judge'; of the run's folder, ${run}/training/STAGE can"),
+        ("exports/judge", "training/judge", "rating.model_name: '${run}/training/judge'; of the run's folder, $"),
+        ("exports/judge", "exports/jugde", "rating.model_name: unknown export 'jugde'; did you mean 'judge'"),
+        ("stage: judge, dtype", "stage: jugde, dtype", "export.judge.stage: unknown stage 'jugde'; did you mean"),
+        ("dtype: bf16", "dtype: int8", "valid: bf16, fp16, fp32 – Of the weights"),
+        (sys.executable, "/nowhere/python", "score.scorers.rating: server.python: /nowhere/python is no program here"),
         ("training/reading", "training/raeding", "train.model.encoders[1].source: unknown stage 'raeding'; did you"),
         ("vision_layer: -1", "language: '${run}/training/judge'", "stages.reading.model.language: only encoders are"),
         ("pack: first, model:", "pack: first, init: judge, model:", "init and model are both given"),
@@ -91,6 +101,10 @@ def test_each_stage_waits_for_what_it_reads(tmp_path: Path) -> None:
     assert "train/reading" in stages["train/judge"].needs
     assert "train/reading" not in stages["train/reading"].needs
     assert "train/judge" in stages["pairs/score-ppl"].needs
+    assert stages["export/judge"].needs == ("train/judge",)
+    assert stages["export/judge"].outputs == ("exports/judge",)
+    assert "export/judge" in stages["pairs/score-rating"].needs
+    assert "train/judge" not in stages["pairs/score-rating"].needs
     assert {"pairs/score#caption", "pairs/score-ppl"} <= set(stages["pairs/select"].needs)
     assert "pairs/score-ppl" in stages["dedup/ranked"].needs
     assert stages["soup/soup"].needs == ("train/one", "train/two", "talk/download", "talk/select")
@@ -119,6 +133,8 @@ def test_paths_are_the_runs_own_when_it_runs(tmp_path: Path, monkeypatch: pytest
     assert isinstance(model_in(recipe.model, "RUN").encoders[0].source, RandomVision)
     found: Any = scorer_in(recipe.scorers["ppl"], "RUN")
     assert (found.checkpoint, found.name) == ("RUN/training/judge", "ppl")
+    served: Any = scorer_in(recipe.scorers["rating"], "RUN/")
+    assert served.model_name == "RUN/exports/judge"
     began: list[Any] = []
 
     def launch(*_: Any, model: Any, init: Any, **__: Any) -> TrainReport:

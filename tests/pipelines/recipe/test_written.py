@@ -40,6 +40,18 @@ def recipe(tmp_path: Path) -> str:
     return str(tmp_path / "r.yaml")
 
 
+def test_what_is_kept_aside_is_so_by_the_picture(recipe: str) -> None:
+    """A caption and the text fused from it show one picture: one is not learned from where the other is a test."""
+    aside = ["select.pairs.heldout_fraction=0.1"]
+    stages = {stage.name: stage for stage in build_stages(load_recipe(recipe, aside), "run")}
+    assert "pairs/select" in stages["fused/write"].needs, "of the pictures kept aside nothing is written"
+    alone = ["select.fused={heldout_fraction: 0.1}", "pack.all.sources=[fused]"]
+    assert load_recipe(recipe, alone).file.select["fused"].heldout_fraction == 0.1
+    beside = ["sources.more={reselect: pairs}", alone[0], "pack.all.sources=[fused, more]"]
+    with pytest.raises(RecipeError, match=r"their pictures are also those of 'more'.*keep aside of 'pairs'"):
+        load_recipe(recipe, beside)
+
+
 def test_a_written_source_comes_after_the_texts_and_the_selection_that_it_is_made_of(recipe: str) -> None:
     found = load_recipe(recipe)
     order = [stage.name for stage in build_stages(found, "run")]
@@ -76,6 +88,11 @@ def test_a_written_source_comes_after_the_texts_and_the_selection_that_it_is_mad
         ("score.scorers.recaption.prompt=itself.yaml", "recaption reads recaption: none of them can be the first"),
         ("score.scorers.recaption.prompt=judged.yaml", r"'ppl\.ppl' is there only once the run has trained its model"),
         ("pack.all.images=reference", "the images of fused lie in files of others"),
+        (
+            "select.fused={heldout_fraction: 0.1}",
+            "select.fused.heldout_fraction: their pictures are also those of 'pairs'",
+        ),
+        ("sources.pairs={reselect: fused}", "is made of itself, by way of the sources that it is made of"),
     ],
 )
 def test_what_is_wrong_is_told(recipe: str, setting: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:

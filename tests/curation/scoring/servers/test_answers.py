@@ -36,6 +36,29 @@ def test_a_line_that_a_crash_cut_off_costs_one_answer(tmp_path: Path) -> None:
     assert set(AnswerLog(str(tmp_path)).read("00000")) == {"0", "1", "mine"}
 
 
+def test_what_another_shard_has_asked_is_found(tmp_path: Path) -> None:
+    """As of the last reading of a shard, and no longer where the file is gone or a line was cut off."""
+    log, other = AnswerLog(str(tmp_path)), AnswerLog(str(tmp_path))
+    for number in range(300):
+        other.keep(f"{number % 3:05d}", f"{number:032x}", {"text": f"– {number} \u2028", "uid": str(number)})
+    assert log.find(f"{5:032x}") is None
+    assert log.read("00009") == {}
+    assert all(
+        log.find(f"{number:032x}") == {"text": f"– {number} \u2028", "uid": str(number)} for number in range(300)
+    )
+    assert log.find(f"{300:032x}") is None
+    other.keep("00000", f"{300:032x}", {"text": "new"})
+    log.read("00008")
+    assert log.find(f"{300:032x}") == {"text": "new"}
+    (file,) = (tmp_path / "00000").iterdir()
+    file.write_bytes(file.read_bytes()[:-5])
+    assert log.find(f"{300:032x}") is None
+    (file,) = (tmp_path / "00002").iterdir()
+    file.unlink()
+    assert log.find(f"{2:032x}") is None
+    assert log.find(f"{1:032x}") is not None
+
+
 def test_only_the_latest_shard_is_held(tmp_path: Path) -> None:
     log = AnswerLog(str(tmp_path))
     for shard in ("00000", "00001"):
@@ -55,5 +78,8 @@ def test_object_storage_gets_a_file_a_batch(s3_root: str) -> None:
     assert AnswerLog(root).read("00000") == {}
     log.flush()
     log.flush()
+    later = AnswerLog(root)
+    later.read("00001")
+    assert later.find("1") == {"text": "x"}
     assert set(AnswerLog(root).read("00000")) == {"0", "1", "2"}
     assert len(storage.list_names(storage.join(root, "00000"))) == 1

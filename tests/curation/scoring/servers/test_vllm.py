@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -206,38 +205,6 @@ def test_slow_and_malformed_answers(judged: Judged) -> None:
     assert len(asked) == 4 * RATED
     assert len(proxy.bodies) >= 4 * RATED * 1.5
     judged.same(table)
-
-
-def test_a_server_killed_in_mid_run_is_started_again_and_no_answer_is_paid_for_twice(judged: Judged) -> None:
-    log = AnswerLog(str(judged.root / "answers"))
-    relay, reached = judged.relay(), 0
-    paid: list[str] = []
-
-    async def handler(body: dict[str, Any], number: int) -> web.StreamResponse:
-        nonlocal reached
-        reached += 1
-        try:
-            answer = await relay(body, number)
-        except aiohttp.ClientError:
-            return web.Response(status=502)
-        if answer.status == 200:
-            paid.append(json.dumps(body))
-        return answer
-
-    results: list[tuple[ScoreReport, pa.Table]] = []
-    with serving(handler) as proxy:
-        scorer = judged.through(proxy.url, answers=log)
-        thread = threading.Thread(target=lambda: results.append(judged.rate("killed", scorer)))
-        thread.start()
-        until(lambda: reached >= 10, 300)
-        os.kill(server_process(judged.lent), signal.SIGKILL)
-        thread.join(1000)
-    report, table = results[0]
-    assert report.ok
-    judged.same(table)
-    assert len(paid) == len(set(paid)) == 4 * RATED
-    kept = [AnswerLog(log.root).read(f"{number:05d}") for number in range(SHARDS)]
-    assert sum(map(len, kept)) == 4 * RATED
 
 
 def test_texts_are_written_and_merged_through_kills_and_no_answer_is_paid_for_twice(judged: Judged) -> None:
