@@ -115,7 +115,7 @@ def _models(run: str, of: Sequence[str], evaluations: Sequence[Mapping[str, Any]
     most = min((points[-1]["positions"] for points in held.values() if points), default=0)
     rows = []
     for name, found in lines.items():
-        last = next((line for line in reversed(found) if "loss" in line), {})
+        last: Mapping[str, Any] = next((line for line in reversed(found) if "loss" in line), {})
         # Of each model the loss that was measured nearest to where the one that saw least has ended.
         at = min(held[name], key=lambda point: abs(point["positions"] - most), default={})
         asked = {one for one, entry in (recipe.get("evaluate") or {}).items() if entry.get("stage") == name}
