@@ -1,7 +1,7 @@
 """Reading ARC files, the Internet Archive's format before WARC (Burner and Kahle 1996; Heritrix wrote version 1 too).
 
 A record is a line – address, IP address, date, type, length; in version 2 five fields more before the length – and the
-HTTP answer as it was sent. In an `.arc.gz` each record is a gzip member, unless the file was compressed as a whole. What
+HTTP answer as it was sent. In an `.arc.gz` each record is a gzip member, unless the file was compressed whole. What
 a record holds is judged as WARC's responses are.
 """
 
