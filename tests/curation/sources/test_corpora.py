@@ -139,6 +139,14 @@ MADE: dict[str, Callable[[Path], None]] = {
         "sharegpt.json", "none",
         [{"id": str(n), "conversations": [{"from": "human", "value": str(n)}, TURNS[1]]} for n in range(3)],
     ),
+    "alpaca_data.json": instructions(
+        "alpaca_data.json", "none",
+        [{"instruction": f"Translate {n}", "input": "Boot" * n, "output": "A boat."} for n in range(3)],
+    ),
+    "swift.jsonl": instructions(
+        "swift.jsonl", "images",
+        [{"query": f"<image>What? {n}", "response": "A boat.", "images": [f"{n}.jpg"]} for n in range(3)],
+    ),
     "chat.jsonl": instructions(
         "chat.jsonl", "images",
         [{"messages": answered("Hi")}, {"messages": answered("<image>What?"), "images": ["0.jpg"]},
@@ -163,7 +171,7 @@ def test_the_docs_command_of_each_corpus(tmp_path: Path, monkeypatch: pytest.Mon
     images = {image.data for shard in shards for sample in read_samples(shard) for image in sample.images}
     texts = [row["conversations"] if "conversation" in words else row["caption"] for row in rows]
     assert all(texts)
-    expected = {"sharegpt.json": 0, "chat.jsonl": 2}.get(words[2], 3)
+    expected = {"sharegpt.json": 0, "alpaca_data.json": 0, "chat.jsonl": 2}.get(words[2], 3)
     assert len(images) == expected
     assert images <= {picture(number) for number in range(3)}
     assert not list(tmp_path.rglob("data/*/shards/*.tar")), "nothing was copied"

@@ -137,6 +137,24 @@ def test_what_was_said_before_a_question_comes_before_it(tmp_path: Path, indexed
     assert found.report.dropped == {"bad_conversation": 3}
 
 
+def test_what_an_address_served_may_lie_in_a_folder(tmp_path: Path, indexed: Any) -> None:
+    for number in range(2):
+        (tmp_path / "got" / "a").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "got" / "a" / f"{number}.png").write_bytes(IMAGES[number])
+    path = tmp_path / "x.json"
+    addresses = ["https://i.test/a/0.png", "https://i.test/a/1.png"]
+    rows = [
+        {"image": addresses, "conversations": TURNS},
+        {"image": [addresses[0], "https://j.test/a/1.png"], "conversations": TURNS},
+        {"image": "https://i.test//etc/hostname", "conversations": TURNS},
+    ]
+    path.write_text(json.dumps(rows))
+    found = indexed(path, kind="conversation", image_root=str(tmp_path / "got"), strip="https://i.test/")
+    assert [[image.data for image in sample.images] for sample in found.samples] == [IMAGES[:2]]
+    assert found.report.dropped == {"image_url": 1, "outside_root": 1}
+    assert found.report.to_download == 1, "what an address has is fetched one a row"
+
+
 def test_a_caption_of_an_image_is_a_pair_whatever_is_asked_beside_it(tmp_path: Path, indexed: Any) -> None:
     path = tmp_path / "x.json"
     (tmp_path / "a.png").write_bytes(IMAGES[0])
