@@ -192,6 +192,24 @@ def test_what_a_command_says_and_how_it_ends(tmp_path: Path) -> None:
     assert f"failed: {bad}: none of its 1 rows is a sample; the first: missing_image: gone.jpg" in result.output
 
 
+def test_rows_with_several_addresses_are_said_to_be_on_no_list(tmp_path: Path) -> None:
+    rows = [{"image": [f"https://i.test/{n}.jpg" for n in range(count)], "conversations": TURNS} for count in (1, 2, 3)]
+    (tmp_path / "x.json").write_text(json.dumps(rows))
+    said = CliRunner().invoke(
+        app, ["index", str(tmp_path / "x.json"), "--kind", "conversation", "--out", str(tmp_path / "out")],
+        env={"COLUMNS": "400", "TERM": "dumb"},
+    ).output  # fmt: skip
+    assert "1 rows have their image at an address; to get these: mmcorpus download" in said
+    assert "2 rows have several images, some at addresses" in said
+    words = ["index", str(tmp_path / "x.json"), "--kind", "conversation", "--out", str(tmp_path / "again")]
+    for number in range(3):
+        (tmp_path / "got" / "i.test").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "got" / "i.test" / f"{number}.jpg").write_bytes(picture(number))
+    result = CliRunner().invoke(app, [*words, "--image-root", str(tmp_path / "got"), "--set", "strip=https://"])
+    assert result.exit_code == 0, result.output
+    assert "3 samples of 3 rows" in result.output
+
+
 DOCUMENTS = dict.fromkeys(re.findall(r"`(mmcorpus extract [^`]+)`", DOCS.read_text()))
 URL = "http://a.test/page"
 IMAGE = "http://a.test/a.jpg"
