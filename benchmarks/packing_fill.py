@@ -2,9 +2,10 @@
 
 Each runs in a process of its own, which reads the lengths that another drew, so that its peak of memory is its own.
 
-Fill of the bound is the fewest sequences that any packing could have (`mmcorpus.packing.bounds`) over those there are.
-Where a peer leaves samples out, the bound is that of the samples it packs. Mixing is the share of the variance of
-lengths that lies within sequences. Seconds are processor time, so that other work on the machine counts little.
+Fill of the bound is the fewest sequences that any packing could have (`mmcorpus.packing.bounds`, or `columns`, where
+that is missed) over those there are. Where a peer leaves samples out, the bound is that of the samples it packs. Mixing
+is the share of the variance of lengths that lies within sequences. Seconds are processor time, so that other work on
+the machine counts little.
 """
 
 import multiprocessing
@@ -22,7 +23,8 @@ from benchmarks.packing_peers import LENGTHS_ALONE, PEERS
 from mmcorpus.packing.best import pack_items
 from mmcorpus.packing.binpack import Limit, first_fit_decreasing
 from mmcorpus.packing.bounds import Mixing, lower_bound
-from mmcorpus.packing.exact import fill_exactly
+from mmcorpus.packing.columns import tighter
+from mmcorpus.packing.exact import fill_exactly, kinds_of
 
 Ints = npt.NDArray[np.int64]
 T = TypeVar("T")
@@ -147,14 +149,17 @@ def measured(name: str, method: str, folder: str, capacity: int, limited: Sequen
     counted = {"positions": np.bincount(lengths[packed], minlength=capacity + 1)}
     for limit in limits:
         held = np.bincount(bins[packed], weights=limit.sizes[packed])
-        if method in OURS and held.max() > limit.most:
+        if method in OURS and held.max(initial=0) > limit.most:
             raise AssertionError(f"{method}: a sequence of {name} has {held.max():.0f} {limit.name}")
         counted[limit.name] = np.bincount(limit.sizes[packed], minlength=limit.most + 1)
-    if np.bincount(bins[packed], weights=lengths[packed]).max() > capacity:
+    if np.bincount(bins[packed], weights=lengths[packed]).max(initial=0) > capacity:
         raise AssertionError(f"{method}: a sequence of {name} is longer than {capacity}")
     mixing = Mixing()
     mixing.add(lengths[packed], bins[packed])
-    bound = lower_bound(counted)
+    most = {"positions": capacity, **{limit.name: limit.most for limit in limits}}
+    sizes = [own[packed].astype(np.int64) for own in (lengths, *(limit.sizes for limit in limits))]
+    kinds, _, counts = kinds_of(sizes, [*most.values()])
+    bound = tighter(lower_bound(counted), sequences, most, np.stack(kinds), counts)
     return {
         "lengths": name,
         "samples": len(lengths),
@@ -162,8 +167,8 @@ def measured(name: str, method: str, folder: str, capacity: int, limited: Sequen
         "sequences": sequences,
         "bound": bound.bins,
         "by": bound.name,
-        "of bound (%)": 100 * bound.bins / sequences,
-        "fill (%)": 100 * float(lengths[packed].sum()) / (sequences * capacity),
+        "of bound (%)": 100 * bound.bins / max(1, sequences),
+        "fill (%)": 100 * float(lengths[packed].sum()) / (max(1, sequences) * capacity),
         "left out (%)": 100 * float(1 - packed.mean()),
         "mixing": mixing.share,
         "CPU (s)": seconds,

@@ -2,14 +2,16 @@
 
 aiohttp's own limits are a time for the whole answer, which a large file on a slow line exceeds, and one between two
 bytes, which a byte a second never does. Here the head has a time of its own, interim answers included; the body has a
-least rate over the time that was spent waiting for it, so that a reader may take its time; and there is a most number
-of bytes wherever a server does not have to say one, or is not asked for more.
+least rate over the time that was spent waiting for it, so that a reader may take its time; a file that is said to be
+large has to come faster, so that a day is waited for any, read whole or in parts; and there is a most number of bytes
+wherever a server does not have to say one, or is not asked for more.
 """
 
 import asyncio
 import functools
 import re
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -28,11 +30,20 @@ MOST_OF_AN_ANSWER: Final = 64 << 20
 """Bytes of what a model server answers."""
 MOST: Final = 1 << 40
 """Bytes of any body."""
+MOST_SECONDS: Final = 86_400.0
+"""For all of a file whose length the server says: its least rate is what brings it in that time, if that is more."""
+PARTS_SECONDS: Final = 3600.0
+"""For parts of a file, each of which may be too short for a least rate of its own; then they have to keep it."""
 MOST_UNSIZED: Final = 4 << 30
 """Bytes of a body whose length the server does not say."""
 UNSIZED_SECONDS: Final = 3600.0
 """For such a body, what its reader does meanwhile included."""
 _RANGE: Final = re.compile(r"bytes=(\d+)-(\d+)")
+_WHOLE: Final = re.compile(r"bytes \d{1,18}-\d{1,18}/(\d{1,18})")
+_PART: Final = 1 << 20
+"""Bytes. Who asks for less reads here and there, and waits for each answer to begin rather than for bytes."""
+_ADDRESSES: Final = 10_000
+"""Of which it is known how long their parts were waited for."""
 
 
 class GivenUp(OSError):
@@ -47,6 +58,8 @@ def response_class(*, answer: bool = False) -> "type[aiohttp.ClientResponse]":
     own time.
     """
     import aiohttp
+
+    waited: dict[str, Waited] = {}
 
     class PacedResponse(aiohttp.ClientResponse):
         async def start(self, connection: Any) -> aiohttp.ClientResponse:
@@ -64,11 +77,17 @@ def response_class(*, answer: bool = False) -> "type[aiohttp.ClientResponse]":
             asked = _RANGE.fullmatch(self.request_info.headers.get("Range", ""))
             part = int(asked[2]) - int(asked[1]) + 1 if asked and self.status == 206 else MOST_AT_ONCE
             sized = length is not None and not {"Transfer-Encoding", "Content-Encoding"} & self.headers.keys()
+            parted = self.status == 206 and part >= _PART
+            whole = _WHOLE.fullmatch(self.headers.get("Content-Range", ""))
+            if len(waited) > _ADDRESSES:
+                del waited[next(iter(waited))]
             body = Body(
                 self.content,
                 at_once=MOST_OF_AN_ANSWER if answer else part,
                 sized=sized,
                 seconds=None if answer else GRACE_SECONDS,
+                size=int(whole[1]) if whole else length or 0,
+                of=waited.setdefault(str(self.url), Waited()) if parted else None,
             )
             self.content = body  # type: ignore[assignment]
             return self
@@ -76,15 +95,33 @@ def response_class(*, answer: bool = False) -> "type[aiohttp.ClientResponse]":
     return PacedResponse
 
 
+@dataclass(slots=True)
+class Waited:
+    """What came of an address in this process, and how long it was waited for."""
+
+    bytes: int = 0
+    seconds: float = 0.0
+
+
 class Body:
     """A body's reader (`aiohttp.StreamReader`) that counts bytes, and the seconds for which it waits."""
 
-    def __init__(self, content: "aiohttp.StreamReader", *, at_once: int, sized: bool, seconds: float | None) -> None:
+    def __init__(
+        self,
+        content: "aiohttp.StreamReader",
+        *,
+        at_once: int,
+        sized: bool,
+        seconds: float | None,
+        size: int = 0,
+        of: Waited | None = None,
+    ) -> None:
         """at_once: the most bytes of a body that is read whole; sized: whether the server says how many there are;
-        seconds: None for no least rate."""
+        seconds: None for no least rate; size: of the whole file, as far as it is known; of: the file's account."""
         self._content, self._at_once, self._sized, self._seconds = content, at_once, sized, seconds
         self._began = time.monotonic()
-        self._bytes, self._waited = 0, 0.0
+        self._own, self._all = Waited(), of or Waited()
+        self._rate = max(LEAST_RATE, size / MOST_SECONDS)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._content, name)
@@ -115,11 +152,17 @@ class Body:
             if self._seconds is None:
                 raise
             raise GivenUp(f"no byte of a body within {self._seconds:g} s") from None
-        self._waited += loop.time() - start
-        self._bytes += len(part)
-        if self._seconds is not None and self._waited > self._seconds and self._bytes < LEAST_RATE * self._waited:
-            raise GivenUp(f"a body that drips: {self._bytes:,} bytes in {self._waited:.0f} s")
-        if not self._sized and self._bytes > MOST_UNSIZED:
+        for most, account in ((self._seconds, self._own), (PARTS_SECONDS, self._all)):
+            account.bytes += len(part)
+            account.seconds += loop.time() - start
+            if self._seconds is None or most is None or account.seconds <= most:
+                continue
+            if account.bytes < self._rate * account.seconds:
+                raise GivenUp(
+                    f"a body that drips: {account.bytes:,} bytes in {account.seconds:.0f} s; at its size "
+                    f"{self._rate:,.0f} bytes a second are the least"
+                )
+        if not self._sized and self._own.bytes > MOST_UNSIZED:
             raise GivenUp(f"a body of no stated length, of more than {MOST_UNSIZED:,} bytes")
         if not self._sized and time.monotonic() > self._began + UNSIZED_SECONDS:
             raise GivenUp(f"a body of no stated length, that did not end within {UNSIZED_SECONDS:g} s")

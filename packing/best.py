@@ -11,6 +11,7 @@ from mmcorpus.packing import exact
 from mmcorpus.packing.balanced import fill_balanced
 from mmcorpus.packing.binpack import Bins, Limit, first_fit_decreasing
 from mmcorpus.packing.bounds import Mixing, lower_bound
+from mmcorpus.packing.columns import MISSED, fill_by_columns
 from mmcorpus.packing.exact import fill_exactly
 
 TIE: Final = 0.001
@@ -26,11 +27,13 @@ def pack_items(lengths: npt.NDArray[np.integer], capacity: int, *, limits: Seque
 
     From pools; by first-fit-decreasing too, unless these are within `TIE` of the bound; and in balance too, where there
     is one limit besides the length, unless they are within `NEAR`. Of more than `exact.LARGE` items these two are tried
-    on some first, and pack all only if on those they come as near to the bound as the pools do on all.
+    on some first, and pack all only if on those they come as near to the bound as the pools do on all. Where the best
+    of these is still beyond `columns.MISSED` and kinds of items are few, by column generation.
     Equal inputs give equal bins. Raises ValueError as `first_fit_decreasing` does.
     """
     packed = [fill_exactly(lengths, capacity, limits=limits, seed=seed)]
-    over = len(packed[0]) / max(1, _least(lengths, capacity, limits))
+    bound = max(1, _least(lengths, capacity, limits))
+    over = len(packed[0]) / bound
     others: list[Callable[[npt.NDArray[np.integer], Sequence[Limit]], Bins]] = []
     if over > 1 + TIE:
         others.append(lambda sizes, limits: first_fit_decreasing(sizes, capacity, limits=limits))
@@ -43,6 +46,10 @@ def pack_items(lengths: npt.NDArray[np.integer], capacity: int, *, limits: Seque
         least = _least(lengths[::step], capacity, some)
         others = [other for other in others if len(other(lengths[::step], some)) <= (1 + TIE) * over * least]
     packed += [other(lengths, limits) for other in others]
+    fewest = min(packed, key=len)
+    if len(fewest) > (1 + MISSED) * bound:
+        sizes = [np.asarray(lengths, dtype=np.int64), *(np.asarray(limit.sizes, dtype=np.int64) for limit in limits)]
+        packed.append(fill_by_columns(sizes, [capacity, *(limit.most for limit in limits)], fewest))
     most = int((1 + TIE) * min(map(len, packed)))
     return max((bins for bins in packed if len(bins) <= most), key=lambda bins: mixing(lengths, bins))
 

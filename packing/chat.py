@@ -121,14 +121,16 @@ class ChatTemplate:
     def _pieces(self, roles: tuple[str, ...], *, prompt: bool = False) -> tuple[Piece, ...]:
         """What the template writes for turns of these roles; with `prompt` up to where the next answer begins.
 
-        Raises ValueError where it refuses their order, leaves a turn out or moves it.
+        What a system turn says may stand elsewhere (Mistral's: at the beginning of the last question). Raises
+        ValueError where it refuses their order, leaves a turn out or moves another.
         """
         marks = [f"\ue000{turn}\ue001" for turn in range(len(roles))]
         text = self.written(list(zip(roles, marks, strict=True)), prompt=prompt)
         padded = [f"{_LEFT}{mark}{_RIGHT}" for mark in marks]
         wide = self.written(list(zip(roles, padded, strict=True)), prompt=prompt)
         told = [int(turn) for turn in _MARK.findall(text)]
-        if told != list(range(len(roles))):
+        talk = [turn for turn in told if roles[turn] != "system"]
+        if sorted(told) != list(range(len(roles))) or talk != sorted(talk):
             lost = next((turn for turn in range(len(roles)) if turn not in told), 0)
             raise ValueError(f"the chat template leaves out, repeats or moves what turn {lost} ({roles[lost]}) says")
         pieces: list[Piece] = []

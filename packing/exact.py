@@ -58,12 +58,32 @@ def fill_exactly(
     sizes = [np.asarray(lengths, dtype=np.int64), *(np.asarray(limit.sizes, dtype=np.int64) for limit in limits)]
     most = [capacity, *(limit.most for limit in limits)]
     large = len(lengths) > LARGE and len(most) <= 2
-    kinds, kind_of, left = _kinds(_rounded(sizes, most) if large else sizes, most)
-    placed, bins, at = _Pools(kinds, left, most, seed, LARGE_SPARE if large else SPARE).pack()
+    kinds, kind_of, left = kinds_of(_rounded(sizes, most) if large else sizes, most)
+    recipes = _Pools(kinds, left, most, seed, LARGE_SPARE if large else SPARE).pack()
+    return place(*recipes, kind_of, sizes[0], capacity)
+
+
+def place(
+    recipes: IntArray,
+    lengths: IntArray,
+    times: IntArray,
+    kind_of: npt.NDArray[np.integer],
+    sizes: IntArray,
+    capacity: int,
+) -> Bins:
+    """Bins of items of the kinds `kind_of` and of `sizes`, both of shape (items,).
+
+    `recipes` are the kinds of each recipe's bins, one recipe after the other, `lengths` how many those are, `times` how
+    many bins it fills. Of items of one kind those that come first are placed first.
+    """
+    held = np.repeat(lengths, times)
+    bins = np.repeat(np.arange(len(held)), held)
+    at = np.arange(len(bins)) - np.repeat(np.cumsum(held) - held, held)
+    placed = recipes[np.repeat(np.repeat(np.cumsum(lengths) - lengths, times), held) + at]
     items, places = np.argsort(kind_of, kind="stable"), np.argsort(placed, kind="stable")
-    bin_of, position = np.empty_like(sizes[0]), np.empty_like(sizes[0])
+    bin_of, position = np.empty_like(sizes), np.empty_like(sizes)
     bin_of[items], position[items] = bins[places], at[places]
-    used = np.bincount(bin_of, weights=sizes[0]).astype(np.int64)
+    used = np.bincount(bin_of, weights=sizes).astype(np.int64)
     return Bins(bin=bin_of, position=position, used=used, capacity=capacity)
 
 
@@ -80,7 +100,9 @@ def _rounded(sizes: Sequence[IntArray], most: Sequence[int]) -> list[IntArray]:
     return rounded
 
 
-def _kinds(sizes: Sequence[IntArray], most: Sequence[int]) -> tuple[list[IntArray], npt.NDArray[np.integer], IntArray]:
+def kinds_of(
+    sizes: Sequence[IntArray], most: Sequence[int]
+) -> tuple[list[IntArray], npt.NDArray[np.integer], IntArray]:
     """The distinct sizes, an array of shape (kinds,) a limit; which kind each item is; how many items each kind has."""
     keys, radix = np.zeros_like(sizes[0]), 1
     for own, limit in zip(sizes, most, strict=True):
@@ -122,7 +144,7 @@ class _Pools:
         self._recipes, self._lengths, self._times = array("q"), array("q"), array("q")
 
     def pack(self) -> tuple[IntArray, IntArray, IntArray]:
-        """Per placement, in order, its kind, its bin and its place there."""
+        """Recipes, their lengths and their times, as `place` takes them."""
         while self._total:
             recipe = self._recipe()
             need = Counter(recipe)
@@ -136,10 +158,7 @@ class _Pools:
             self._lengths.append(len(recipe))
             self._times.append(times)
         kinds, lengths, repeats = (np.array(own, dtype=np.int64) for own in (self._recipes, self._lengths, self._times))
-        held = np.repeat(lengths, repeats)
-        bins = np.repeat(np.arange(len(held)), held)
-        at = np.arange(len(bins)) - np.repeat(np.cumsum(held) - held, held)
-        return kinds[np.repeat(np.repeat(np.cumsum(lengths) - lengths, repeats), held) + at], bins, at
+        return kinds, lengths, repeats
 
     def _recipe(self) -> list[int]:
         """The kinds that fill one bin."""

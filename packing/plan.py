@@ -20,8 +20,10 @@ from mmcorpus.curation.engine.progress import Progress
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.shards import Shard, list_shards
 from mmcorpus.packing.annotations import CAPTIONS, Annotations, with_captions
-from mmcorpus.packing.bounds import Mixing, lower_bound
+from mmcorpus.packing.bounds import Bound, Mixing, lower_bound
+from mmcorpus.packing.columns import MOST_TOLD, tighter
 from mmcorpus.packing.config import PlanConfig
+from mmcorpus.packing.exact import kinds_of
 from mmcorpus.packing.inputs import Kind, read_texts, stored_images, uid_bytes
 from mmcorpus.packing.measure import fit_measured, origin
 from mmcorpus.packing.mixture import Amount, factors, over_cap
@@ -85,10 +87,11 @@ class PlanReport:
     captions_left_out: int
     """Of captions of such samples, copies not counted, those that do not fit into a sequence."""
     lower_bound: int
-    """No plan of these samples has fewer sequences: the largest bound over all limits (`bounds.py`)."""
+    """No plan of these samples has fewer sequences: the largest bound over all limits (`bounds.py`), or, where the plan
+    misses that, the one of a linear program over all limits together (`columns.py`)."""
     bound: str
     """Which limit that is: `positions`, `images` or `crops`, with ` (L2)` or ` (DFF)` where it is more than their sum
-    asks for."""
+    asks for; or all of them, with ` (LP)`."""
     of_bound: float
     """lower_bound / sequences: 1 is as full as any plan can be."""
     mixing: float
@@ -177,7 +180,10 @@ class _Packed:
     def __init__(self, config: PlanConfig) -> None:
         self.by_source = Counter[str]()
         """Positions."""
-        self.histograms = {name: np.zeros(most + 1, dtype=np.int64) for name, most in config.limits.items() if most}
+        self.limits = {name: most for name, most in config.limits.items() if most}
+        self.histograms = {name: np.zeros(most + 1, dtype=np.int64) for name, most in self.limits.items()}
+        self.kinds = Counter[tuple[int, ...]]()
+        """How many samples there are of each kind, by what they take of the limits; told of up to `MOST_TOLD`."""
         self.counts_crops = config.counts_crops
         self.mixing = Mixing()
 
@@ -188,8 +194,22 @@ class _Packed:
             self.by_source[own] += int(pc.sum(window.filter(pc.field("source") == own)["length"]).as_py())
         for name, histogram in self.histograms.items():
             histogram += np.bincount(columns[name], minlength=len(histogram))
+        if len(self.kinds) <= MOST_TOLD:
+            sizes, _, counts = kinds_of(
+                [columns[name].astype(np.int64) for name in self.limits], [*self.limits.values()]
+            )
+            self.kinds.update(
+                dict(zip(zip(*(own.tolist() for own in sizes), strict=True), counts.tolist(), strict=True))
+            )
         sequences = window["sequence"].to_numpy()
         self.mixing.add(columns["positions"], sequences - sequences[0])
+
+    def bound(self, sequences: int) -> Bound:
+        """The fewest sequences that any plan has of what so many hold."""
+        kinds = sorted(self.kinds)
+        sizes = np.array(kinds, dtype=np.int64).T
+        counts = np.array([self.kinds[kind] for kind in kinds], dtype=np.int64)
+        return tighter(lower_bound(self.histograms), sequences, self.limits, sizes, counts)
 
 
 def _mix(
@@ -259,7 +279,7 @@ def _report(
     for state in verdicts.values():
         totals.update(state.totals)
     positions, sequences = totals["positions"], totals["sequences"]
-    bound = lower_bound(packed.histograms)
+    bound = packed.bound(sequences)
     return PlanReport(
         **{name: totals[name] for name in _TOTALS},
         lower_bound=bound.bins,

@@ -107,6 +107,8 @@ class Annotation:
     """x and y from 0 to 100."""
     label: str = ""
     """What is pointed to."""
+    masks: tuple[Any, ...] = ()
+    """Of points, where the thing of each is, as evaluations read it; nothing that is trained on."""
     weight: float = 1.0
     """What its targets' losses are multiplied by."""
 
@@ -145,9 +147,13 @@ def _annotation(number: int, given: Any) -> Annotation:
         raise ValueError(f"{where} has the weight {weight!r}; a weight is a number of at least 0")
     common: dict[str, Any] = {"style": given.get("style", ""), "weight": float(weight)}
     if "points" in given:
+        masks = given.get("masks", [])
+        if not isinstance(masks, list):
+            raise ValueError(f"{where} has masks that are no list, one of each point")
         return Annotation(
-            turns=[], points=_points(where, given["points"]), label=_words(where, given, "label"), **common
-        )
+            turns=[], points=_points(where, given["points"]), label=_words(where, given, "label"), masks=tuple(masks),
+            **common,
+        )  # fmt: skip
     if "text" in given:
         return Annotation(turns=[(ANSWERS, _words(where, given, "text"))], **common)
     if "question" in given:

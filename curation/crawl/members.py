@@ -128,24 +128,25 @@ class ZstdMembers(Members):
             limits: dict[str, Any] = {} if self._dictionary is None else {"dict_data": self._dictionary}
             self._frames = zstandard.ZstdDecompressor(max_window_size=WINDOW, **limits)
         self._decoder: Any = self._frames.decompressobj()
+        self._rest = memoryview(b"")
         return super().start()
 
     def read(self) -> bytes:
         import zstandard
 
-        while not self._decoder.eof:
+        while not self._rest and not self._decoder.eof:
             data = _take_all(self.source, ZSTD_PIECE)
             if not data:
                 raise DecodeError("the file ends within a zstd frame", ended=True)
             try:
-                decoded: bytes = self._decoder.decompress(data)
+                self._rest = memoryview(self._decoder.decompress(data))
             except (zstandard.ZstdError, MemoryError) as error:
                 raise DecodeError(f"zstd: {error}") from None
             if self._decoder.eof:
                 self.source.go_back(self.source.offset - len(self._decoder.unused_data))
-            if decoded:
-                return decoded
-        return b""
+        # A few bytes may decode to megabytes: who reads records from them copies what is left after each.
+        decoded, self._rest = bytes(self._rest[:CHUNK]), self._rest[CHUNK:]
+        return decoded
 
     def _skip_frames(self) -> None:
         """Pass frames without data; keep the dictionary if the first has it. One that says to be longer than the file

@@ -9,7 +9,6 @@ pictures that differ in a part by `benchmarks/near_images`.
 import functools
 import hashlib
 import math
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -32,8 +31,6 @@ _BLOCK: Final = 1 << 18
 """Pairs whose fingerprints are compared at a time."""
 _HELD: Final = 128
 """Decoded pictures that are kept for their next pair; 100 MB."""
-_BY_A_THIRD: Final = 1.5
-"""What two pictures that were compared may differ from a third together, to be one picture because of it."""
 _SPREAD: Final = np.uint64(0x9E3779B97F4A7C15)
 """Odd, so that different hashes stay different."""
 
@@ -45,7 +42,7 @@ class NearImages(Method):
     Defaults by the numbers in `filters/fingerprint.py` and `benchmarks/near_images`.
     """
 
-    version: ClassVar[str] = "4"
+    version: ClassVar[str] = "5"
     chains: ClassVar[bool] = False
     bucket_limit: ClassVar[int] = 128
     survivor: ClassVar[str] = "image.min_side"
@@ -143,7 +140,8 @@ class NearImages(Method):
         return result
 
     def same_images(self, rows: pa.Table, first: Indices, second: Indices) -> Bools:
-        from mmcorpus.curation.dedup.same_picture import Picture, difference  # OpenCV, only where it is needed
+        from mmcorpus.curation.dedup.compared import Compared
+        from mmcorpus.curation.dedup.same_picture import Picture, compare  # OpenCV, only where it is needed
 
         files = rows["image"].combine_chunks()
 
@@ -160,27 +158,25 @@ class NearImages(Method):
         # Of each copy the first picture that it was found to be one of, and how much it differs from that. Two that
         # differ so little from the same one are not compared: a picture's copies cost their number, not its square.
         known: dict[int, tuple[int, float]] = {}
-        found: defaultdict[int, dict[int, float]] = defaultdict(dict)
-        refused = []
+        looks = Compared()
+        looked, spared = [], []
         for place, (one, other) in enumerate(zip(first.tolist(), second.tolist(), strict=True)):
-            of_one, of_other = known.get(one, (one, 0.0)), known.get(other, (other, 0.0))
-            if of_one[0] == of_other[0] and of_one[1] + of_other[1] <= 1:
-                result[place] = True
+            (third, of_one), (same, of_other) = known.get(one, (one, 0.0)), known.get(other, (other, 0.0))
+            if third == same and of_one + of_other <= 1 and looks.tells(third, one, other):
+                spared.append((place, one, other, third))
                 continue
             pair = picture(one), picture(other)
             if pair[0] is not None and pair[1] is not None:
-                differs = difference(pair[0], pair[1])
-                result[place] = differs <= 1
-                if differs > 1:
-                    refused.append((place, one, other))
-                    continue
-                found[one][other] = found[other][one] = differs
-                if one not in known:
-                    known.setdefault(other, (one, differs))
-        # Two crops of which neither lies within the other, or two that were compressed hard, are copies of a third.
-        for place, one, other in refused:
-            thirds = found[one].keys() & found[other].keys()
-            result[place] = any(found[one][third] + found[other][third] <= _BY_A_THIRD for third in thirds)
+                differs = compare(pair[0], pair[1])
+                looks.add((one, other), (max(pair[0].pixels.shape), max(pair[1].pixels.shape)), differs)
+                looked.append((place, one, other))
+                if differs.worst <= 1 and one not in known:
+                    known.setdefault(other, (one, differs.worst))
+        looks.settle()
+        for place, one, other in looked:
+            result[place] = looks.same(one, other)
+        for place, one, other, third in spared:
+            result[place] = looks.same(one, third) and looks.same(other, third)
         return result
 
     def _near_hashes(self, rows: pa.Table, first: Indices, second: Indices, most: int) -> Bools:

@@ -14,7 +14,7 @@ changes a picture everywhere alike; what differs in a part alone – a digit, a 
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import cv2
@@ -39,10 +39,17 @@ _TEXTURE: Final = 1.25
 _RING: Final = 0.08
 _MOST_RING: Final = 6.0
 _MEAN: Final = 12.0
-"""Of the mean of a wider block, 0-255: what encoding and an ill-fitted tone leave of a smooth colour."""
+"""Of the mean of a wider block, 0-255: what encoding, resampling and an ill-fitted tone leave beside an edge."""
+_PLAIN_MEAN: Final = (4.0, 8.0)
+_PLAIN_CONTRAST: Final = 3.0
+"""The same of luma, and of chroma, where no block around has more contrast than that: neither resampling nor an error
+of alignment changes a plain colour. Of 449 pairs of copies luma is 2.0 off at most, chroma 5.7."""
 _OVERALL: Final = 2.5
 """And of all such means together, their root mean square: copies leave 1.7 at most of 155, a picture of the same shapes
 whose paper is of another blue 4 and more, though no block of it is far off once saturation takes up the most."""
+_CLIPPED: Final = 0.5
+"""How much more a difference counts where tones clip all of a picture: they make one white of many papers."""
+_CELLS: Final = 24
 _PLAIN: Final = 2.5
 _SHIFTS: Final = tuple((y, x) for y in (0, -1, 1) for x in (0, -1, 1))
 
@@ -65,43 +72,66 @@ class Picture:
         return cls(pixels)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Difference:
+    """How far two pictures are from being one."""
+
+    worst: float
+    """The worst block's, as a multiple of what copying explains: at most 1 between copies, inf where not aligned."""
+    rest: Floats = field(default_factory=lambda: np.zeros((_CELLS, _CELLS), np.float32))
+    """Where it lies: the mean square of what is left of luma, 0-255 squared, in the cells of a grid over the
+    picture."""
+
+
+_NOT_ALIGNED: Final = Difference(math.inf)
+
+
+def _nearer(*found: Difference) -> Difference:
+    return min(found, key=lambda each: each.worst)
+
+
 def difference(first: Picture, second: Picture) -> float:
-    """The difference of the worst block, as a multiple of what copying explains: at most 1 between copies. Symmetric;
-    0 for equal pixels, inf where the two cannot be aligned."""
+    """The worst block of `compare`: at most 1 between copies."""
+    return compare(first, second).worst
+
+
+def compare(first: Picture, second: Picture) -> Difference:
+    """How two pictures differ, aligned as well as can be and tones matched. Symmetric; 0 for equal pixels, inf where
+    the two cannot be aligned."""
     if np.array_equal(first.pixels, second.pixels):
-        return 0.0
+        return Difference(0.0)
     # The smaller one first; of one size, by what they hold, so that the order in which they are given decides nothing.
     one, other = (
         each.astype(np.float32) / np.float32(255)
         for each in sorted((first.pixels, second.pixels), key=lambda each: (each.size, each.shape, each.tobytes()))
     )
     if min(one.shape[:2]) < SMALLEST:
-        return float("inf")
+        return _NOT_ALIGNED
     there = resized(other, one.shape[1], one.shape[0])
     direct = _compare(one, there)
     # What lies in place but for a part that plainly differs is no crop.
-    if direct <= 1 or (direct > _PLAIN and in_place(one, there)):
+    if direct.worst <= 1 or (direct.worst > _PLAIN and in_place(one, there)):
         return direct
-    return min(direct, _cropped(one, other))
+    return _nearer(direct, _cropped(one, other))
 
 
-def _cropped(one: Floats, other: Floats) -> float:
+def _cropped(one: Floats, other: Floats) -> Difference:
     """The difference once one is found within the other, whichever is the larger cut."""
-    best = float("inf")
+    best = _NOT_ALIGNED
     for found in alignments(one, other):
-        best = min(best, _within(one, other, found), _within(other, one, cv2.invertAffineTransform(found)))
-        if best <= 1:
+        best = _nearer(best, _within(one, other, found), _within(other, one, cv2.invertAffineTransform(found)))
+        if best.worst <= 1:
             break
     return best
 
 
-def _within(part: Floats, whole: Floats, place: Any) -> float:
+def _within(part: Floats, whole: Floats, place: Any) -> Difference:
     """The difference of a picture from the place of another that it is said to be cut from."""
     height, width = part.shape[:2]
     corners = place[:, :2] @ np.array([[0, width], [0, height]], np.float64) + place[:, 2:]
     limits = np.array([[whole.shape[1]], [whole.shape[0]]]) * np.array([[-_OUTSIDE, 1 + _OUTSIDE]])
     if (corners[:, 0] < limits[:, 0]).any() or (corners[:, 1] > limits[:, 1]).any():
-        return float("inf")
+        return _NOT_ALIGNED
     # At the coarser of the two resolutions, so that nothing is compared that one of them cannot show.
     step = float(np.sqrt(place[0, 0] * place[1, 1]))
     if step < 1:
@@ -114,22 +144,24 @@ def _within(part: Floats, whole: Floats, place: Any) -> float:
     return _compare(part, np.clip(warped, 0, 1))
 
 
-def _compare(one: Floats, other: Floats) -> float:
+def _compare(one: Floats, other: Floats) -> Difference:
     """The difference of aligned pictures of one size, from whichever side it is explained better: a copy that was
     clipped at white is explained from the other, not the other from it."""
     height, width = one.shape[:2]
     if max(height, width) < _SMALL:  # of a small one, a pixel and a block are half as large
         size = (2 * width, 2 * height)
         one, other = (_enlarged(each, size) for each in (one, other))
-    best = float("inf")
+    best = _NOT_ALIGNED
     known: Tones | None = None
     small, small_other = averaged(one), averaged(other)
     for source, target, *averages in ((one, other, small, small_other), (other, one, small_other, small)):
         tones = fit_tones(source, target, *averages)
         if tones == Tones() == known:  # the other way round it is the same comparison
             break
-        best, known = min(best, _unexplained(source, target, tones)), tones
-        if best <= 1:
+        # A copy of less contrast shows less of a difference, and so does one that is white where the other is not.
+        gain = max(1.0, 1 / tones.scale) * (1 + _CLIPPED * tones.clipped(averages[0]))
+        best, known = _nearer(best, _unexplained(source, target, tones, gain)), tones
+        if best.worst <= 1:
             break
     return best
 
@@ -139,25 +171,26 @@ def _enlarged(pixels: Floats, size: tuple[int, int]) -> Floats:
     return result
 
 
-def _unexplained(source: Floats, target: Floats, tones: Tones) -> float:
-    """The worst block of what the tones leave, as a multiple of what encoding explains."""
+def _unexplained(source: Floats, target: Floats, tones: Tones, gain: float) -> Difference:
+    """What the tones leave, taken so many times."""
     made = tones.apply(source)
     first, second = (cv2.cvtColor(pixels, cv2.COLOR_RGB2YCrCb) * np.float32(255) for pixels in (made, target))
-    # A copy of less contrast shows less of a difference.
-    gain = max(1.0, 1 / tones.scale)
     worst = 0.0
     # Colour is encoded, and seen, at less resolution.
     quarter = (max(SMALLEST, first.shape[1] // 4), max(SMALLEST, first.shape[0] // 4))
     for channel in (1, 2):
         coarse, there = (resized(each[..., channel], *quarter) for each in (first, second))
-        worst = max(worst, _blocks(coarse, there, gain, 4, 4, chroma=True))
+        worst = max(worst, _blocks(coarse, there, gain, 4, 4, chroma=True).worst)
     if worst <= 1:
-        worst = max(worst, _blocks(first[..., 0], second[..., 0], gain, _BLOCK, _MEAN_BLOCK))
-    return worst
+        luma = _blocks(first[..., 0], second[..., 0], gain, _BLOCK, _MEAN_BLOCK)
+        return Difference(max(worst, luma.worst), luma.rest)
+    return Difference(worst)
 
 
-def _blocks(first: Floats, second: Floats, gain: float, block: int, mean_block: int, *, chroma: bool = False) -> float:
-    """The worst block of one channel, 0-255."""
+def _blocks(
+    first: Floats, second: Floats, gain: float, block: int, mean_block: int, *, chroma: bool = False
+) -> Difference:
+    """The difference in one channel, 0-255."""
     first, second = (np.asarray(cv2.GaussianBlur(each, (0, 0), 0.7), np.float32) for each in (first, second))
     size, wide = ((min(side, first.shape[1]), min(side, first.shape[0])) for side in (block, mean_block))
     left, means = _left(first - second, size, wide)
@@ -174,19 +207,20 @@ def _blocks(first: Floats, second: Floats, gain: float, block: int, mean_block: 
     near = cv2.dilate(contrast, np.ones((2 * block + 1, 2 * block + 1), np.uint8))
     ring = np.minimum(min(1.5 * noise + 0.02, _RING) * near, _MOST_RING)
     allowed = (floor + share * contrast + ring) / gain
-    limit = _MEAN / gain
+    plain, beside_edges = (np.float32(value / gain) for value in (_PLAIN_MEAN[chroma], _MEAN))
+    limit = np.where(near < _PLAIN_CONTRAST, plain, beside_edges)
     scores = np.maximum(left / allowed, means / limit)
     overall = gain / _OVERALL * math.sqrt(float(np.square(means).mean()))
-    worst = max(float(scores.max()), overall)
+    worst, rest = max(float(scores.max()), overall), resized(left * left, _CELLS, _CELLS)
     if worst <= 1 or overall > 1:
-        return worst
+        return Difference(worst, rest)
     # Blocks that do not fit where they are may fit a pixel beside it: the worst one first, it mostly decides.
     y, x = divmod(int(scores.argmax()), scores.shape[1])
     for places in ((y, y + 1, x, x + 1), _box(scores > 1)):
         worst = _shifted(first, second, allowed, limit, places, size, wide)
         if worst > 1:
             break
-    return worst
+    return Difference(worst, rest)
 
 
 def _box(where: npt.NDArray[np.bool_]) -> tuple[int, int, int, int]:
@@ -199,7 +233,7 @@ def _shifted(
     first: Floats,
     second: Floats,
     allowed: Floats,
-    limit: float,
+    limit: Floats,
     places: tuple[int, int, int, int],
     size: tuple[int, int],
     wide: tuple[int, int],
@@ -211,13 +245,14 @@ def _shifted(
     reach = max(*size, *wide)
     top, bottom = max(1, top - reach), min(height - 1, bottom + reach)
     before, after = max(1, before - reach), min(width - 1, after + reach)
-    inner = second[top:bottom, before:after]
+    inside = np.s_[top:bottom, before:after]
+    inner = second[inside]
     if not inner.size:
         return float("inf")
     best: Floats | None = None
     for y, x in _SHIFTS:
         left, means = _left(first[top + y : bottom + y, before + x : after + x] - inner, size, wide)
-        scores = np.maximum(left / allowed[top:bottom, before:after], means / limit)
+        scores = np.maximum(left / allowed[inside], means / limit[inside])
         best = scores if best is None else np.minimum(best, scores)
     assert best is not None
     rows = slice(max(0, places[0] - top), max(1, places[1] - top))

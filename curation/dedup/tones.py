@@ -24,6 +24,7 @@ _OFFSET: Final = 0.35
 _GAMMA: Final = (0.55, 1.8)
 _LUMA: Final = np.array([0.299, 0.587, 0.114], np.float32)
 _LEVELS: Final = 16
+_WHITE: Final = 0.97
 _LEAST: Final = 48
 """Pixels of the most frequent tone that are kept, at least."""
 
@@ -49,6 +50,12 @@ class Tones:
         elif self.offset:
             result += np.float32(self.offset)
         return np.clip(result, 0, 1, out=result)
+
+    def clipped(self, pixels: Floats) -> float:
+        """The share of pixels of which a channel is cut off at white that was not white."""
+        if self == Tones():
+            return 0.0
+        return float(((self.apply(pixels) >= 1) & (pixels < _WHITE)).any(axis=2).mean())
 
 
 def averaged(pixels: Floats) -> Floats:

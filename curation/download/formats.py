@@ -150,8 +150,8 @@ def _reading(path: str) -> Iterator[IO[bytes]]:
             yield file
     except compressed.DecodeError as error:
         raise ListError(f"{path} is damaged: {error}; fetch or write it again") from None
-    except (pa.ArrowException, OSError) as error:
-        if not isinstance(error, pa.ArrowException) and (type(error) is not OSError or error.errno is not None):
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
             raise  # the storage's; Arrow's own have no number
         said = str(error).splitlines()[0][:200]
         raise ListError(f"{path} is not a readable parquet file: {said}; fetch or write it again") from None

@@ -4,7 +4,8 @@ Each host has a queue of its own. Threads take from the queues in turn, never mo
 fetch that waits (for a retry, for what Retry-After asks) holds no thread. A circuit breaker per host: after
 `max_host_failures` requests in a row without an answer the host rests, is then asked by one request at a time, and
 given up for these URLs if that fails as well: those left fail at once, as `host_unavailable`, which `retry_failed`
-fetches again.
+fetches again. So is a host that answers now and then, and lets most of its requests run out of time, once as much time
+went by as `max_host_failures` requests may take.
 """
 
 import collections
@@ -25,6 +26,7 @@ Outcome = FetchResult | FetchFailure
 
 _UNANSWERED: Final = frozenset({"dns", "connection", "tls", "timeout", "total_time"})
 """Failures without a whole answer: these in a row speak of the host, not of a URL."""
+_LATE: Final = frozenset({"timeout", "total_time"})
 _TICK: Final = 0.25
 """Seconds: the longest that something that is due waits for a thread that sleeps."""
 
@@ -50,6 +52,12 @@ class _Host:
     """When the first request of that row was made."""
     trials: int = 0
     """Requests that it got one at a time, in a row."""
+    answered: int = 0
+    """Requests in all, late ones aside."""
+    late: int = 0
+    """Requests that ran out of time."""
+    lost: float = 0.0
+    """Seconds that these took."""
     given_up: str = ""
     """Why, once it is."""
 
@@ -177,6 +185,13 @@ class _Line:
     def _judge(self, host: _Host, job: _Job, now: float) -> None:
         """The circuit breaker, told of a request that has ended."""
         failure, backoff = job.fetch.failure, self._config.backoff
+        if failure is not None and failure.code in _LATE:
+            host.late, host.lost = host.late + 1, host.lost + now - job.started
+            if self._is_mostly_late(host):
+                self._give_up(host, f"{host.late} of its {host.late + host.answered} requests ran out of time")
+                return
+        else:
+            host.answered += 1
         asked = failure.wait if failure is not None and failure.retry else None  # by Retry-After
         if failure is None or (failure.code not in _UNANSWERED and asked is None):
             host.failures = host.trials = 0
@@ -192,12 +207,16 @@ class _Line:
         patience = backoff * (2**self._config.retries - 1)
         tried = host.trials > 0 or failure.code == "total_time"
         if tried and not host.active and now - host.failing_since >= patience:
-            self._give_up(host, failure)
+            self._give_up(host, f"no answer to its other URLs, the last: {failure.message}")
         else:
             host.rest_until = max(host.rest_until, now + min(MAX_WAIT, backoff * 2**host.trials))
 
-    def _give_up(self, host: _Host, failure: FetchFailure) -> None:
-        host.given_up = f"no answer to its other URLs, the last: {failure.message}"
+    def _is_mostly_late(self, host: _Host) -> bool:
+        most = self._config.max_host_failures * self._config.total_timeout
+        return not host.given_up and host.late > host.answered and 0 < most <= host.lost
+
+    def _give_up(self, host: _Host, why: str) -> None:
+        host.given_up = why
         jobs = [job for _, _, other, job in self._later if other is host and job is not None]
         self._later = [entry for entry in self._later if entry[2] is not host]
         heapq.heapify(self._later)

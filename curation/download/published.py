@@ -5,6 +5,7 @@
 |---|---|
 | pixmo-cap | caption, transcripts |
 | pixmo-points | label, points (x and y in per cent), collection_method |
+| pixmo-points-eval | as pixmo-points, with masks: of each point, the pixels of its thing, true or false |
 | pixmo-count | label, points (x and y in pixels; null in its test sets), count |
 | pixmo-ask-model-anything | question, answer |
 | pixmo-cap-qa | messages (question, answer, question, …) |
@@ -17,14 +18,18 @@ Labels are in lower case, as Molmo writes them.
 
 import functools
 import html
+import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
+import numpy as np
+
 Published = Literal[
     "pixmo-cap",
     "pixmo-points",
+    "pixmo-points-eval",
     "pixmo-count",
     "pixmo-ask-model-anything",
     "pixmo-cap-qa",
@@ -71,6 +76,26 @@ def _cap(row: Row) -> Annotations:
 def _points(row: Row) -> Annotations:
     pairs = [[point["x"], point["y"]] for point in _records(row["points"], "points")]
     return [{"style": "pointing", "label": _label(row), "points": _within(pairs)}]
+
+
+def _masked(row: Row) -> Annotations:
+    (said,) = _points(row)
+    masks = [_run_lengths(mask) for mask in _listed(row["masks"], "masks")] if said["points"] else []
+    if len(masks) != len(said["points"]):
+        raise BadRow(f"it has {len(said['points'])} points and {len(masks)} masks")
+    return [{**said, "masks": masks}]
+
+
+def _run_lengths(mask: Any) -> dict[str, list[int]]:
+    """COCO's uncompressed RLE of a mask's rows: how many pixels, down the columns from the left, are outside, then
+    inside, and so on."""
+    pixels = np.array(mask, dtype=bool)
+    if pixels.ndim != 2 or not pixels.size:
+        raise BadRow("a mask is no rows of true and false, as many in each")
+    flat = np.concatenate([[False], pixels.T.reshape(-1)])
+    turns = np.flatnonzero(flat[1:] != flat[:-1]).tolist()
+    counts = [after - before for before, after in itertools.pairwise([0, *turns, pixels.size])]
+    return {"size": list(pixels.shape), "counts": counts}
 
 
 def _count(row: Row) -> Annotations:
@@ -122,6 +147,7 @@ def _clock(row: Row) -> Annotations:
 LAYOUTS: Final[dict[str, Layout]] = {
     "pixmo-cap": Layout(columns=("caption", "transcripts"), annotate=_cap),
     "pixmo-points": Layout(columns=("label", "points"), annotate=_points),
+    "pixmo-points-eval": Layout(columns=("label", "points", "masks"), annotate=_masked),
     "pixmo-count": Layout(columns=("label", "points", "count"), annotate=_count),
     "pixmo-ask-model-anything": Layout(columns=("question", "answer"), annotate=_asked),
     "pixmo-cap-qa": Layout(columns=("messages",), annotate=_conversed),

@@ -15,6 +15,7 @@ from typing import Any, Final
 import pyarrow.parquet as pq
 
 from mmcorpus.curation.store import storage
+from mmcorpus.curation.store.parquet_rows import column_chunk
 from mmcorpus.filters.secrets import masked
 
 WIDTH: Final = 80
@@ -88,7 +89,7 @@ def _has_checksums(path: str, table: pq.ParquetFile) -> bool:
     """Whether the first page's header has a fourth field, its CRC, after three numbers (Thrift's compact protocol)."""
     if not table.num_row_groups or not table.metadata.num_columns:
         return True  # no page, nothing that differs
-    column = table.metadata.row_group(0).column(0)
+    column = column_chunk(table, 0, 0)
     start = column.dictionary_page_offset if column.has_dictionary_page else column.data_page_offset
     header, place = storage.read_bytes(path, start, start + 64), 0
     for _ in range(3):

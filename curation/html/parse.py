@@ -24,6 +24,10 @@ _DECLARING: Final = frozenset(["html", "base", "meta", "title"])
 
 _AGAIN: Final = re.compile(r"<(?:[bB][oO][dD][yY]|[hH][tT][mM][lL])[\s/]")
 _MOST: Final = 20
+_REST: Final = re.compile(r"""(?:[^>=]++|=\s*+(?:"[^"]*+"|'[^']*+')?)*+""")
+"""Of a tag, without the bracket that ends it: one in a value in quotes does not."""
+_VALUE: Final = re.compile(r"""=\s*+(?:"[^"]*+"|'[^']*+')""")
+_MOST_ATTRIBUTES: Final = 1_000
 
 Attributes = Sequence[tuple[str, str | None]]
 
@@ -155,9 +159,21 @@ def parse(text: str, config: ExtractConfig) -> Tree:
     from turbohtml.saxparse import sax_parse
 
     # Each further <body> and <html> lends its attributes to the first, by a search through all of them.
-    if len(_AGAIN.findall(text)) > _MOST:
-        first = list(islice(_AGAIN.finditer(text), _MOST))[-1].end()
+    again = list(islice(_AGAIN.finditer(text), _MOST + 1))
+    if len(again) > _MOST:
+        first = again[_MOST - 1].end()
         text = text[:first] + _AGAIN.sub("<span ", text[first:])
+    for found in reversed(again[:_MOST]):
+        if _has_many_attributes(text, found.end()):
+            text = f"{text[: found.start()]}<span {text[found.end() :]}"
     tree = Tree()
     sax_parse(text, _Handler(tree, config.max_nodes))  # type: ignore[arg-type]  # has all the methods, if no base
     return tree
+
+
+def _has_many_attributes(text: str, at: int) -> bool:
+    """Whether a tag has more attributes than any that somebody wrote; `at` is where they begin."""
+    rest = _REST.match(text, at)
+    assert rest is not None
+    given = rest[0]
+    return len(given) > _MOST_ATTRIBUTES and len(_VALUE.sub("", given).replace("/", " ").split()) > _MOST_ATTRIBUTES

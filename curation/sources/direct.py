@@ -15,11 +15,11 @@ from typing import Final, Literal
 from mmcorpus.curation.engine.output import read_record
 from mmcorpus.curation.sources.config import IndexConfig
 from mmcorpus.curation.sources.found import Found
-from mmcorpus.curation.sources.inputs import Input, Part, SourceError, find_inputs, open_json
+from mmcorpus.curation.sources.inputs import Input, Part, SourceError, find_inputs
 from mmcorpus.curation.sources.json_rows import BadJson
 from mmcorpus.curation.sources.parts import question_columns
 from mmcorpus.curation.sources.run import IndexReport, absolute, index, made_from_of
-from mmcorpus.curation.sources.shard import read_part
+from mmcorpus.curation.sources.shard import opened, read_part
 from mmcorpus.curation.store import compressed, places, storage
 from mmcorpus.curation.store.shards import VIEW_FILE, list_shards, no_shards
 
@@ -109,7 +109,7 @@ def kind_of(path: str) -> Literal["pair", "conversation"]:
 
 def _first_rows(one: Input) -> Iterator[Found]:
     part = Part(name="", input=one, start=0, end=sys.maxsize, rows=_LOOKED_AT)
-    with open_json(one) as file:
+    with opened(one) as file:
         yield from read_part(part, IndexConfig(), file)
 
 

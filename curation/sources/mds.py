@@ -1,5 +1,6 @@
 """The samples of MosaicML streaming's shards (MDS), whose images are ranges of their bytes."""
 
+import contextlib
 import functools
 import logging
 import struct
@@ -11,7 +12,7 @@ import numpy as np
 from mmcorpus.curation.sources import rows
 from mmcorpus.curation.sources.config import USUAL, IndexConfig
 from mmcorpus.curation.sources.found import BAD_ROW, Found, FoundImage, Where, check_count
-from mmcorpus.curation.sources.inputs import Part, SourceError
+from mmcorpus.curation.sources.inputs import Input, Part, SourceError
 from mmcorpus.curation.store import compressed, storage
 from mmcorpus.curation.store.json_values import json_value
 from mmcorpus.curation.store.mds import Column, Header, header_of
@@ -46,35 +47,54 @@ _VALUES: Final[dict[str, Callable[[bytes], Any]]] = {
 _log = logging.getLogger(__name__)
 
 
-def read_part(part: Part, config: IndexConfig) -> Iterator[Found]:
+class OpenShard:
+    """A shard whose parts are read one after the other: if it is compressed, each goes on where the last one ended."""
+
+    def __init__(self, one: Input, file: Any) -> None:
+        self._path, self._compressed, self.file = one.path, bool(one.compression), file
+
+    @functools.cached_property
+    def header(self) -> Header:
+        """Raises SourceError for what is no such shard, and compressed.DecodeError."""
+        self.file.seek(0)
+        header = header_of(self.file)
+        if header is None:
+            raise SourceError(f"{self._path} is no MDS shard any more; fetch or write it again")
+        _check_places(self._path, header, seeks_back=not self._compressed)
+        return header
+
+
+@contextlib.contextmanager
+def open_shard(one: Input) -> Iterator[OpenShard]:
+    """A shard, decompressed, for one part after the other."""
+    fs, inner = storage.filesystem(one.path)
+    with fs.open(inner, "rb") as raw:
+        yield OpenShard(one, compressed.decompressed(one.path, raw, 0)[0])
+
+
+def read_part(part: Part, config: IndexConfig, shard: OpenShard) -> Iterator[Found]:
     """The samples of a part of a shard; one that is damaged costs itself.
 
     Raises:
         SourceError: a column that the config names is not there, or the shard's compression is damaged.
     """
     path = part.input.path
-    fs, inner = storage.filesystem(path)
-    with fs.open(inner, "rb") as raw:
-        file, _ = compressed.decompressed(path, raw, 0)
-        try:
-            header = header_of(file)
-            if header is None:
-                raise SourceError(f"{path} is no MDS shard any more; fetch or write it again")
-            images = _image_columns(path, header, config)
-            _check_places(path, header, seeks_back=not part.input.compression)
-            if part.start == 0:
-                _say_what_is_left(path, header, images)
-            place = None if part.input.compression else Where(
-                root=part.input.root, file=part.input.file, state=state_of(path)
-            )  # fmt: skip
-            for number in range(part.start, len(header) if part.end is None else part.end):
-                begin, end = map(int, header.begins[number : number + 2])
-                try:
-                    yield _sample(file, header, (begin, end), images, config, place)
-                except ValueError as error:
-                    yield Found(error=f"{BAD_ROW}: sample {number}: {error}")
-        except compressed.DecodeError as error:
-            raise SourceError(f"{path}: {error}; fetch or write it again") from None
+    try:
+        header = shard.header
+        images = _image_columns(path, header, config)
+        if part.start == 0:
+            _say_what_is_left(path, header, images)
+        place = None if part.input.compression else Where(
+            root=part.input.root, file=part.input.file, state=state_of(path)
+        )  # fmt: skip
+        for number in range(part.start, len(header) if part.end is None else min(part.end, len(header))):
+            begin, end = map(int, header.begins[number : number + 2])
+            try:
+                yield _sample(shard.file, header, (begin, end), images, config, place)
+            except ValueError as error:
+                yield Found(error=f"{BAD_ROW}: sample {number}: {error}")
+    except compressed.DecodeError as error:
+        raise SourceError(f"{path}: {error}; fetch or write it again") from None
 
 
 def _check_places(path: str, header: Header, *, seeks_back: bool) -> None:

@@ -27,6 +27,7 @@ from mmcorpus.curation.store.tars import is_readable, read_tar, sample_of
 MAX_TEXT: Final = 4 << 20
 """Bytes of a caption, json or row beside it that is read."""
 _TEXTS: Final = ("json", "txt", "caption")
+_UNREADABLE: Final = "a file of the tar that is sparse, too large, or has headers that make no sense"
 _log = logging.getLogger(__name__)
 
 
@@ -38,6 +39,8 @@ class _File:
     size: int
     read: Callable[[], bytes]
     where: Where | None
+    unreadable: bool = False
+    """It is no plain file, too large, or has headers that make no sense."""
 
 
 Group = tuple[str, str, dict[str, _File]]
@@ -60,6 +63,8 @@ def read_part(part: Part, config: IndexConfig) -> Iterator[Found]:
     rows = _rows_beside(part, config)
     for folder, key, files in groups:
         if not any(ending in _TEXTS or _extension(ending) in IMAGE_EXTENSIONS for ending in files):
+            if all(file.unreadable for file in files.values()):  # its name may be cut: nobody knows what it was
+                yield Found(key=f"{folder}/{key}" if folder else key, error=f"{BAD_ROW}: {_UNREADABLE}")
             continue
         row = rows.pop(key, {})
         if isinstance(row, str):
@@ -192,24 +197,16 @@ def _of_tar(part: Part) -> list[Group]:
 
 
 def _check_end(tar: tarfile.TarFile, file: IO[bytes], path: str) -> None:
-    """Whether a tar's members end where it does: tarfile takes a header that it cannot read for the end.
-
-    Raises:
-        tarfile.ReadError: there is more.
-    """
-    at: int = tar.offset
-    file.seek(at)
-    block = file.read(tarfile.BLOCKSIZE)
-    if block.strip(b"\0"):
-        raise tarfile.ReadError(f"what follows at byte {at:,} is no file of a tar")
-    if len(block) < tarfile.BLOCKSIZE:
+    """Say so where a tar ends without its end."""
+    file.seek(tar.offset)
+    if len(file.read(tarfile.BLOCKSIZE)) < tarfile.BLOCKSIZE:
         _log.warning("%s has no end: it may have been cut between two of its files", path)
 
 
 def _file(ending: str, member: tarfile.TarInfo, read: Callable[[], bytes], where: Where | None) -> _File:
     if is_readable(member):
         return _File(ending, member.size, read, where)
-    return _File(ending, 0, lambda: b"", None)
+    return _File(ending, 0, lambda: b"", None, unreadable=True)
 
 
 def _of_stream(part: Part) -> Iterator[Group]:

@@ -23,7 +23,7 @@ from mmcorpus.curation.sources.found import (
     Found,
 )
 from mmcorpus.curation.sources.images import Finder, KnownImage
-from mmcorpus.curation.sources.inputs import Part, Run, open_json
+from mmcorpus.curation.sources.inputs import Input, Part, Run, open_json
 from mmcorpus.curation.sources.json_rows import Readable
 from mmcorpus.curation.sources.parts import conversation_images
 from mmcorpus.curation.store import storage
@@ -56,12 +56,26 @@ COLUMNS: Final[dict[str, Any]] = {
 first one's, `widths` and `heights` all; sizes are of the image as it is shown."""
 
 
-def read_part(part: Part, config: IndexConfig, file: Readable | None) -> Iterator[Found]:
-    """The rows of a part of a file of any format; of JSON it is open (`inputs.open_json`)."""
+Opened = Readable | mds.OpenShard | None
+
+
+@contextlib.contextmanager
+def opened(one: Input) -> Iterator[Opened]:
+    """An input from which one part is read after the other; None of a format whose parts are found again at once."""
+    if one.format == "mds":
+        with mds.open_shard(one) as shard:
+            yield shard
+    else:
+        with open_json(one) as file:
+            yield file
+
+
+def read_part(part: Part, config: IndexConfig, file: Opened) -> Iterator[Found]:
+    """The rows of a part of a file of any format, which is `opened`."""
     if part.input.format in ("tar", "files"):
         return members.read_part(part, config)
-    if part.input.format == "mds":
-        return mds.read_part(part, config)
+    if isinstance(file, mds.OpenShard):
+        return mds.read_part(part, config, file)
     return rows.read_part(part, config, file)
 
 
@@ -79,14 +93,14 @@ class IndexRun:
         """Commit the shards that are not there yet; returns how many of their rows are `kept`, and the others by their
         codes."""
         counts: Counter[str] = Counter()
-        with open_json(run.parts[0].input) as file:
+        with opened(run.parts[0].input) as file:
             for part in run.parts:
                 shard = Shard(root=self.out, name=part.name, references=True)
                 if not storage.exists(shard.stats):
                     counts.update(self._make(shard, part, file))
         return dict(counts)
 
-    def _make(self, shard: Shard, part: Part, file: Readable | None) -> dict[str, int]:
+    def _make(self, shard: Shard, part: Part, file: Opened) -> dict[str, int]:
         own = posixpath.dirname(part.input.file)
         where = (part.input.root, own) if self.image_root is None else (self.image_root, "")
         finder = Finder(root=where[0], folder=where[1], strip=self.config.strip)

@@ -1,6 +1,8 @@
 """Rows of a parquet file in memory that is bounded by bytes, whatever its pages, dictionaries and lists expand to."""
 
+import contextlib
 import functools
+import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import IO, Any, Final
@@ -19,6 +21,9 @@ MAX_ENTRIES: Final = 2**26
 """Values in the lists of one column and row group: one row may hold them all."""
 BATCH_BYTES: Final = 64 * 2**20
 """Of rows turned into Python's values at a time."""
+MAX_ROWS, MAX_ROWS_PER_BYTE = 1_000_000, 64
+"""Of a file: so many, and for each of its bytes so many more. Rows that differ take more than a bit each; of equal
+ones a file of a kilobyte may say that it has as many as can be counted."""
 _SMALL_DICTIONARY: Final = BATCH_BYTES // 4
 """Bytes; rows of one are read four at a time at least. To look for its longest value costs its decompression."""
 _ENTRY: Final = 16
@@ -34,10 +39,19 @@ class ParquetRows:
     """A parquet file, read in batches of bounded size."""
 
     def __init__(self, file: IO[bytes]) -> None:
-        """Raises pa.ArrowException for what is no parquet file."""
+        """Raises pa.ArrowException for what is no parquet file, or says of its rows what cannot be."""
         self._file = file
-        self._plain = pq.ParquetFile(file)
+        try:
+            self._plain = pq.ParquetFile(file)
+        except UnicodeDecodeError:
+            raise pa.ArrowInvalid("the name of a column is not UTF-8") from None
         self.metadata: Any = self._plain.metadata
+        size = file.seek(0, io.SEEK_END)
+        rows = sum(self.metadata.row_group(group).num_rows for group in range(self.metadata.num_row_groups))
+        if rows > MAX_ROWS + MAX_ROWS_PER_BYTE * size:
+            raise pa.ArrowInvalid(f"it says that it has {rows:,} rows in {size:,} bytes")
+        if rows != self.metadata.num_rows:
+            raise pa.ArrowInvalid(f"it says that it has {self.metadata.num_rows:,} rows, and its row groups {rows:,}")
         self.names: list[str] = list(self._plain.schema_arrow.names)
         about = self._plain.schema
         self._leaves = [about.column(number) for number in range(len(about))]
@@ -56,8 +70,8 @@ class ParquetRows:
         prefixes = tuple(f"{name}." for name in columns)
         entries, texts, others = about.num_rows, 0, 0
         for number, leaf in enumerate(self._leaves):
-            chunk = about.column(number)
             if f"{leaf.path}.".startswith(prefixes):
+                chunk = column_chunk(self._plain, group, number)
                 rows = min(rows, _rows_at_once(self._file, chunk, leaf))
                 if leaf.logical_type.type == "NONE":
                     others = max(others, _dictionary_bytes(self._file, chunk, leaf))
@@ -75,7 +89,55 @@ class ParquetRows:
             longest = max(map(_longest, [] if first is None else first.columns), default=0)
         at_once = rows if entries == about.num_rows else entries  # one row's lists may hold all
         table = self._plain if longest * at_once <= BATCH_BYTES else self._coded
-        yield from table.iter_batches(batch_size=rows, **options)
+        left = about.num_rows
+        for batch in table.iter_batches(batch_size=rows, **options):
+            left -= len(batch)
+            yield batch
+        if left and columns:
+            raise pa.ArrowInvalid(
+                f"row group {group} says that it has {about.num_rows:,} rows, and {left:,} are not there"
+            )
+
+
+class _Reached(Exception):
+    """Arrow wants a file's data, and has found nothing wrong with its footer."""
+
+
+class _Footer(io.RawIOBase):
+    """A file of which no more than the footer is there; it is as long as that may say."""
+
+    _at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + (1 << 62 if whence == io.SEEK_END else 0)
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        raise _Reached
+
+
+def column_chunk(table: pq.ParquetFile, group: int, number: int) -> Any:
+    """What a footer says of a column in a row group.
+
+    A footer that contradicts itself ends the process there (std::terminate, with pyarrow 26: `ColumnChunk` is called as
+    if it could not throw). So Arrow begins to read the column first, which raises what is wrong.
+
+    Raises pa.ArrowException, OSError.
+    """
+    with contextlib.suppress(_Reached):
+        pq.ParquetFile(_Footer(), metadata=table.metadata).reader.read_row_group(
+            group, column_indices=[number], use_threads=False
+        )
+    return table.metadata.row_group(group).column(number)
 
 
 def _longest(array: Any) -> int:
@@ -108,12 +170,17 @@ def python_rows(
         if name in own:
             over |= own[name] > limit
     if sizes.sum() <= BATCH_BYTES and not over.any():
-        yield from zip(*map(_decoded, arrays), strict=True)
-        return
+        with contextlib.suppress(UnicodeDecodeError):  # a row's, which costs itself
+            decoded = list(map(_decoded, arrays))
+            yield from zip(*decoded, strict=True)
+            return
     values = [_by_row(array) for array in arrays]
     for index, (size, long) in enumerate(zip(sizes.tolist(), over.tolist(), strict=True)):
         if not long:
-            yield tuple(value(index) for value in values)
+            try:
+                yield tuple(value(index) for value in values)
+            except UnicodeDecodeError as error:
+                yield f"not UTF-8: {error.object.decode('utf-8', 'replace')[:200]}"
         elif size > most:
             yield f"a row of {size:,} bytes; at most {most:,} are read"
         else:
@@ -172,12 +239,22 @@ def row_sizes(array: Any) -> Sizes:
 def _rows_at_once(file: IO[bytes], chunk: Any, column: Any) -> int:
     """The rows of a column chunk that fit into `BATCH_BYTES`, about; raises TooLarge for a page that is too large."""
     per_row = max(1, column.length if column.physical_type == "FIXED_LEN_BYTE_ARRAY" else 1)
-    if chunk.total_uncompressed_size > BATCH_BYTES:
+    # A footer may say that there is little in pages that are large. In a file that is not here, looking at each page
+    # fetches most of what lies between them, too: there it is believed.
+    if chunk.total_uncompressed_size > BATCH_BYTES or _is_here(file):
         for size, values in pages(file, chunk):
             if size > MAX_PAGE:
                 raise TooLarge(f"column {chunk.path_in_schema} has a page of {size:,} bytes (at most {MAX_PAGE:,})")
             per_row = max(per_row, size // max(1, values))
     return max(1, BATCH_BYTES // per_row)
+
+
+def _is_here(file: IO[bytes]) -> bool:
+    try:
+        file.fileno()
+    except OSError:
+        return False
+    return True
 
 
 def _dictionary_bytes(file: IO[bytes], chunk: Any, column: Any) -> int:
@@ -203,11 +280,10 @@ def _pages(file: IO[bytes], chunk: Any) -> Iterator[tuple[int, int, int]]:
     at = chunk.dictionary_page_offset or chunk.data_page_offset
     at = min(at, chunk.data_page_offset)
     end = at + chunk.total_compressed_size
-    while at < end:
+    while 0 <= at < end:
         file.seek(at)
-        header = _Thrift(file.read(_HEADER))
         try:
-            fields = header.struct()
+            fields, length = _page_header(file)
             kind, size, packed = fields[1], fields[2], fields[3]
             page = fields.get(5) or fields.get(8) or {}
             values = page.get(1, 0)
@@ -216,17 +292,38 @@ def _pages(file: IO[bytes], chunk: Any) -> Iterator[tuple[int, int, int]]:
         except (KeyError, IndexError, TypeError, AttributeError, ValueError):
             return
         yield kind, size, values or size
-        at += header.at + packed
+        at += length + packed
+
+
+_HEADERS: Final = (1024, 64 * 1024, 16 * 2**20)
+"""Bytes that are looked at for a page header: it is short, but that statistics in it may hold texts. Arrow reads no
+longer one."""
+
+
+def _page_header(file: IO[bytes]) -> tuple[dict[int, Any], int]:
+    """Its fields, and its length in bytes. Raises IndexError, ValueError."""
+    data = b""
+    for most in _HEADERS:
+        data += file.read(most - len(data))
+        header = _Thrift(data)
+        try:
+            return header.struct(), header.at
+        except IndexError:  # it is longer, or the file ends
+            if len(data) < most:
+                break
+    raise IndexError
 
 
 _DICTIONARY: Final = 2
 """The type of a page."""
-_HEADER: Final = 64 * 1024
-"""Bytes of a page header, at most; statistics in it may hold texts."""
 
 
 class _Thrift:
-    """Thrift's compact protocol: structs as dicts by field number, of which only whole numbers and structs are kept."""
+    """Thrift's compact protocol: structs as dicts by field number, of which only whole numbers and structs are kept.
+
+    Every value takes bytes that are there, so that work is bounded by the data, whatever its lengths say. Raises
+    IndexError where it ends, ValueError for what is not of the protocol.
+    """
 
     def __init__(self, data: bytes) -> None:
         self.data, self.at = data, 0
@@ -249,9 +346,9 @@ class _Thrift:
         if kind == 12:
             return self.struct(depth)
         if kind in (3, 7):
-            self.at += {3: 1, 7: 8}[kind]
+            self._skip({3: 1, 7: 8}[kind])
         elif kind == 8:
-            self.at += self._varint()
+            self._skip(self._varint())
         elif kind in (9, 10):
             head = self._byte()
             for _ in range(self._varint() if head >> 4 == 15 else head >> 4):
@@ -264,12 +361,19 @@ class _Thrift:
         self.at += 1
         return self.data[self.at - 1]
 
+    def _skip(self, size: int) -> None:
+        self.at += size
+        if self.at > len(self.data):
+            raise IndexError
+
     def _varint(self) -> int:
-        value = shift = 0
-        while (byte := self._byte()) & 128:
+        value = 0
+        for shift in range(0, 64, 7):
+            byte = self._byte()
             value |= (byte & 127) << shift
-            shift += 7
-        return value | byte << shift
+            if byte < 128:
+                return value
+        raise ValueError("a number of more than 64 bits")
 
     def _zigzag(self) -> int:
         value = self._varint()

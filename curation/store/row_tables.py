@@ -121,9 +121,17 @@ class _Arrow:
 
     def batches(self, group: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         batch = self._batch(group).select(list(columns))
-        batch.validate(full=True)
+        try:
+            batch.validate(full=True)
+        except pa.ArrowInvalid:  # a text that is not UTF-8 costs its row; anything else is damage
+            pa.RecordBatch.from_arrays(list(map(_as_bytes, batch.columns)), batch.schema.names).validate(full=True)
         for start in range(0, len(batch), BATCH_ROWS):
             yield batch.slice(start, BATCH_ROWS)
+
+
+def _as_bytes(array: Any) -> Any:
+    kinds = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary()}
+    return array.view(kinds[array.type]) if array.type in kinds else array
 
 
 def rows_of(

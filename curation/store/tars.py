@@ -1,8 +1,9 @@
 """Tars that others wrote, read with bounds: tarfile takes every number in a header at its word.
 
 A sparse member of some bytes may say that it is exabytes of zeros, a size may be negative (and reading never ends), an
-extended header may fill the memory, and a chain of them the stack. What such a header says is refused before anything
-is allocated, as `tarfile.ReadError`, which is what a damaged tar gives.
+extended header may fill the memory, and a chain of them the stack. Such extended headers are passed over, and the one
+member that they speak of is not readable. Where nobody can tell where the next member lies, the tar is damaged:
+`tarfile.ReadError`, before anything is allocated. So it is where a header is none, which tarfile takes for the end.
 """
 
 import contextlib
@@ -45,7 +46,8 @@ def read_tar(file: IO[bytes], mode: Literal["r:", "r|"]) -> Iterator[tarfile.Tar
 
 
 def is_readable(member: tarfile.TarInfo) -> bool:
-    """Whether a member is a file whose bytes lie in the tar as they are, and not too many of them to read."""
+    """Whether a member is a file whose bytes lie in the tar as they are, and not too many of them to read, behind
+    extended headers that make sense."""
     return member.isreg() and not member.issparse() and member.size <= MAX_MEMBER_BYTES
 
 
@@ -68,6 +70,10 @@ def sample_of(name: str) -> tuple[str, str]:
     return key, ending
 
 
+_InvalidHeader: Any = tarfile.InvalidHeaderError  # type: ignore[attr-defined]  # unknown to its stubs
+_TruncatedHeader: Any = tarfile.TruncatedHeaderError  # type: ignore[attr-defined]
+
+
 class _Member(tarfile.TarInfo):
     """A member whose headers are checked. The steps overridden here are those that tarfile means to be."""
 
@@ -77,13 +83,17 @@ class _Member(tarfile.TarInfo):
             return super().fromtarfile(tarfile)
         except (ValueError, IndexError, OverflowError) as error:
             raise _refused(f"a damaged header ({error})") from None
+        except (_InvalidHeader, _TruncatedHeader):
+            if not tarfile.offset:
+                raise  # no tar at all, says tarfile
+            raise _no_member(tarfile.offset) from None
 
     def _proc_member(self, tar: "_Tar") -> tarfile.TarInfo:
         if self.size < 0:
             raise _refused(f"a member of {self.size} bytes")
         if self.type in _EXTENDED:
             if self.size > _MAX_HEADER_BYTES or tar.headers >= _MAX_HEADERS:
-                raise _refused(f"an extended header of {self.size} bytes, {tar.headers} others before it")
+                return self._passed_over(tar)
             tar.headers += 1
         member: tarfile.TarInfo = super()._proc_member(tar)  # type: ignore[misc]
         tar.headers = 0
@@ -94,9 +104,36 @@ class _Member(tarfile.TarInfo):
             raise _refused(f"a member of {stored} bytes, which do not lie in it")
         return member
 
+    def _passed_over(self, tar: "_Tar") -> tarfile.TarInfo:
+        """The member behind extended headers that are not read; it has the name in its own header, often a cut one."""
+        file: Any = tar.fileobj
+        head: Any = self
+        while head.type in _EXTENDED:
+            end = file.tell() + head._block(head.size)
+            if head.size < 0 or end > tar.most:
+                raise _refused(f"an extended header of {head.size} bytes, which do not lie in it")
+            file.seek(end)
+            try:
+                head = self.frombuf(file.read(tarfile.BLOCKSIZE), tar.encoding, tar.errors)
+            except (tarfile.HeaderError, ValueError):
+                raise _no_member(end) from None
+            head.offset = end
+        tar.headers = 0
+        member: tarfile.TarInfo = head._proc_member(tar)
+        member.offset = self.offset
+        member.sparse = b""  # only that it is set is looked at
+        return member
+
     def _proc_pax(self, tar: "_Tar") -> tarfile.TarInfo:
-        """Only name and size are taken: tarfile's own way is quadratic in what the records hold."""
-        records = dict(_pax_records(tar.fileobj.read(self._block(self.size))[: self.size]))  # type: ignore[attr-defined]
+        """Only name and size are taken: tarfile's own way is quadratic in what the records hold. The member behind
+        records that make no sense is taken to be as long as its own header says."""
+        data = tar.fileobj.read(self._block(self.size))[: self.size]  # type: ignore[attr-defined]
+        records: dict[str, str] = {}
+        damaged = False
+        try:
+            records.update(_pax_records(data))
+        except tarfile.ReadError:
+            damaged = True
         try:
             member = self.fromtarfile(tar)
         except tarfile.HeaderError as error:
@@ -104,11 +141,14 @@ class _Member(tarfile.TarInfo):
         if self.type == tarfile.XGLTYPE:
             return member  # what it says of all members is nothing that a member of a shard needs
         member.offset = self.offset
-        if any(name.startswith("GNU.sparse.") for name in records):
+        stated = records.get("size", "0")
+        size = int(stated) if stated.isascii() and stated.isdigit() and len(stated) < 20 else -1
+        damaged = damaged or not 0 <= size <= tar.most - member.offset_data
+        if damaged or any(name.startswith("GNU.sparse.") for name in records):
             member.sparse = b""  # only that it is set is looked at
         member.name = records.get("path", member.name)
-        if "size" in records:
-            member.size = int(records["size"])
+        if "size" in records and not damaged:
+            member.size = size
             tar.offset = member.offset_data
             if member.isreg() or member.type not in tarfile.SUPPORTED_TYPES:
                 tar.offset += -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
@@ -142,3 +182,7 @@ def _pax_records(data: bytes) -> Iterator[tuple[str, str]]:
 
 def _refused(what: str) -> tarfile.ReadError:
     return tarfile.ReadError(f"the tar has {what}")
+
+
+def _no_member(place: int) -> tarfile.ReadError:
+    return tarfile.ReadError(f"what follows at byte {place:,} is no file of a tar")

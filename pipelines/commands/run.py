@@ -206,5 +206,15 @@ def _show_truth(out: str) -> None:
         cells = [numbered.get(name, "") for name in ("caught", "caught_otherwise", "missed", "kept", "wrongly_dropped")]
         shown.add_row(entry["spoil"], f"{entry['listed']:,}", meant, *cells, style=style)
     console().print(shown)
+    if found["selections"]:
+        shown = table(
+            "Each selection by itself: dropped of those listed",
+            ("selection", "captions of other pictures", "spoiled otherwise", "clean (wrongly)"),
+            left=("selection",),
+        )
+        for entry in found["selections"]:
+            counts = (f"{lost:,} of {listed:,}" for lost, listed in map(entry.get, ("swapped", "spoiled", "clean")))
+            shown.add_row(entry["selection"], *counts)
+        console().print(shown)
     for source, means in found["extraction"].items():
         say(f"{source}: text F1 {means['text']:.3f}, images in order F1 {means['images']:.3f} against the pages' truth")

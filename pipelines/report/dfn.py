@@ -9,11 +9,11 @@ from mmcorpus.pipelines.report.gallery import cards, load_samples, uids_at_hand
 from mmcorpus.pipelines.report.training import curve, curve_chart
 from mmcorpus.pipelines.stages.dfn import DFN, TRUSTED
 from mmcorpus.pipelines.truth.run_verdict import read_truth
+from mmcorpus.pipelines.truth.verdict import SWAPPED
 from mmcorpus.training.clip.separation import auc
 from mmcorpus.training.metrics import read_metrics
 
 CARDS: Final = 10
-SWAPPED: Final = "swapped_caption"
 _FIGURES: Final = {
     "heldout_loss": "held-out loss",
     "image_to_text_r1": "image → text R@1",

@@ -13,6 +13,7 @@ from mmcorpus.pipelines.report import svg
 from mmcorpus.pipelines.report.gallery import cards, load_samples, uids_at_hand
 from mmcorpus.pipelines.report.samples import short
 from mmcorpus.pipelines.truth.run_verdict import read_truth
+from mmcorpus.pipelines.truth.verdict import CLEAN
 from mmcorpus.training.metrics import read_metrics
 
 CARDS: Final = 14
@@ -32,7 +33,7 @@ def section(run: str, evaluations: Sequence[Mapping[str, Any]], max_shards: int)
     Args:
         evaluations: the rows of the report's section on evaluation, of which each model gets its own.
     """
-    found, of = [], sources(run)
+    found, of = list[dict[str, Any]](), sources(run)
     truth = read_truth(run) if of else {}
     for again, before in of.items():
         first, second = (_verdicts(run, name) for name in (before, again))
@@ -44,7 +45,7 @@ def section(run: str, evaluations: Sequence[Mapping[str, Any]], max_shards: int)
         kept = [{uid for uid, row in one.items() if row["verdict"] == ledger.KEPT} for one in (first, second)]
         only_first, only_second = sorted(kept[0] - kept[1]), sorted(kept[1] - kept[0])
         root = storage.join(run, "shards", rows)
-        galleries = []
+        galleries = list[dict[str, Any]]()
         for title, uids, why in (
             (f"kept by {before} alone", only_first, second),
             (f"kept by {again} alone", only_second, first),
@@ -86,26 +87,31 @@ def _why(row: Mapping[str, Any]) -> str:
 def _truth(
     truth: Mapping[str, Mapping[str, Any]], judged: Iterable[str], kept: Sequence[set[str]]
 ) -> list[tuple[str, int, list[int]]]:
-    """(What was done to samples, how many they are, how many of them each selection kept): clean ones first."""
+    """(What was done to samples, how many they are, how many of them each selection kept): clean ones first, then those
+    of which the selections keep different numbers."""
     of = {uid: str(truth[uid]["spoil"]) for uid in judged if uid in truth}
     there = Counter(of.values())
     each = [Counter(of[uid] for uid in one if uid in of) for one in kept]
-    order = sorted(there, key=lambda spoil: (spoil != "clean", -there[spoil], spoil))
-    return [(spoil, there[spoil], [one[spoil] for one in each]) for spoil in order]
+    order = sorted(there, key=lambda spoil: (spoil != CLEAN, -there[spoil], spoil))
+    differ = (spoil for spoil in order if spoil == CLEAN or each[0][spoil] != each[1][spoil])
+    return [(spoil, there[spoil], [one[spoil] for one in each]) for spoil in differ]
 
 
 def _models(run: str, of: Sequence[str], evaluations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The stages that learn from the packs of these sources: each by itself, and their losses at equal positions."""
+    """The stages that learn from the packs of these sources: each by itself, and their losses at equal positions. None
+    where nothing learns from the second: there is nothing to compare."""
     recipe = read_stored(storage.join(run, "recipe.yaml"))
     packs = {name: one.get("sources") or [] for name, one in (recipe.get("pack") or {}).items()}
     stages = ((recipe.get("train") or {}).get("stages") or {}).items()
     learned = {name: one["pack"] for name, one in stages if set(of) & set(packs.get(one.get("pack"), ()))}
+    if not any(of[1] in packs[pack] for pack in learned.values()):
+        return {"models": [], "charts": []}
     lines = {name: found for name in learned if (found := read_metrics(_metrics(run, name)))}
     held = {name: _heldout(found) for name, found in lines.items()}
     most = min((points[-1]["positions"] for points in held.values() if points), default=0)
     rows = []
     for name, found in lines.items():
-        last = next((line for line in reversed(found) if "loss" in line), {})
+        last: Mapping[str, Any] = next((line for line in reversed(found) if "loss" in line), {})
         # Of each model the loss that was measured nearest to where the one that saw least has ended.
         at = min(held[name], key=lambda point: abs(point["positions"] - most), default={})
         asked = {one for one, entry in (recipe.get("evaluate") or {}).items() if entry.get("stage") == name}
@@ -141,7 +147,7 @@ def _metrics(run: str, stage: str) -> str:
 
 def _heldout(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Held-out losses with the positions that had been learned from by then."""
-    seen, found = 0, []
+    seen, found = 0, list[dict[str, Any]]()
     for line in lines:
         seen = line.get("positions", seen)
         if line.get("heldout_loss") is not None:

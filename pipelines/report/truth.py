@@ -19,6 +19,7 @@ def section(verdict: RunVerdict) -> dict[str, Any] | None:
     if not verdict.verdicts:
         return None
     return {
+        "selections": verdict.selections,
         "rows": [(one, _outcome(one)) for one in verdict.verdicts],
         "right": sum(one.right for one in verdict.verdicts),
         "listed": sum(one.listed for one in verdict.verdicts),

@@ -19,6 +19,7 @@ from mmcorpus.packing.inputs import read_texts
 from mmcorpus.packing.materialise import PackConfig, files_below, write_packs
 from mmcorpus.packing.measure import measure_lengths, measuring
 from mmcorpus.packing.plan import PlanReport, PlanSource, make_plan
+from mmcorpus.packing.render import RenderConfig, parse_annotations, render
 from mmcorpus.packing.turns import parse_conversation
 from mmcorpus.packing.vocabulary import train_tokenizer
 from mmcorpus.pipelines.recipe.schema import DEDUP, PackEntry, TrainTokenizerConfig
@@ -82,13 +83,14 @@ def _tokenizer(run: RunContext, config: TrainTokenizerConfig) -> Stage:
         texts: list[str] = []
         for source in sources:
             chosen = set(storage.read_table(run.selection(source), columns=["uid"])["uid"].to_pylist())
-            texts.extend(_texts(_shards(run, source), run.file.sources[source].kind, chosen))
+            texts.extend(tokenizer_texts(_shards(run, source), run.file.sources[source].kind, chosen))
         out = run.at("tokenizer")
         train_tokenizer(texts, vocab_size, out)
         return Result(counts={"texts": len(texts)}, content=file_digest(storage.join(out, "tokenizer.json")))
 
     return Stage(
         name=TOKENIZER,
+        version="2",  # 1 read nothing of annotations
         config={"vocab_size": vocab_size, "sources": sources},
         needs=tuple(_selected(run, sources)),
         outputs=("tokenizer",),
@@ -96,7 +98,8 @@ def _tokenizer(run: RunContext, config: TrainTokenizerConfig) -> Stage:
     )
 
 
-def _texts(shards: str, kind: Any, chosen: set[str]) -> Iterator[str]:
+def tokenizer_texts(shards: str, kind: Any, chosen: set[str]) -> Iterator[str]:
+    """What a tokenizer learns from: the captions, texts of conversations or documents of the chosen samples."""
     for shard in list_shards(shards):
         for text in read_texts(shard, kind, chosen)["text"].to_pylist():
             if text is None:
@@ -105,7 +108,10 @@ def _texts(shards: str, kind: Any, chosen: set[str]) -> Iterator[str]:
                 yield text
                 continue
             with contextlib.suppress(ValueError):  # the planner drops it, with the reason
-                if kind == "conversation":
+                if kind == "conversation" and (annotations := parse_annotations(text)) is not None:
+                    branches = render(annotations, RenderConfig(), 0)
+                    yield from (content for branch in branches for _, content in branch.turns)
+                elif kind == "conversation":
                     yield from (content for _, content in parse_conversation(text))
                 else:
                     yield from (node for node in parse_nodes(text) if isinstance(node, str))
@@ -251,8 +257,8 @@ def _pack(
             **({"annotations": annotated} if annotated else {}),
         },
         # 3: sequences are filled exactly. 4: conversations have their rows' images, tiled images a column of crops, and
-        # a mixture holds in each window.
-        version="4" if config.counts_crops or config.mixed or "conversation" in kinds.values() else "3",
+        # a mixture holds in each window. 5: samples of few kinds are packed by column generation.
+        version="5",
         needs=(
             *_selected(run, sources, heldout=heldout),
             *(f"{DEDUP}/{own}#{FILE}" for own in dict.fromkeys(annotated.values())),

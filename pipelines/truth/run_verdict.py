@@ -1,5 +1,7 @@
 """A run held against the truth of the generated site that it collected; there is none for the web's own."""
 
+import dataclasses
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -8,7 +10,7 @@ from mmcorpus.curation.synthetic.miniweb.site import PAGES_TRUTH
 from mmcorpus.pipelines.recipe.schema import WEB
 from mmcorpus.pipelines.recipe.yaml_source import read_stored
 from mmcorpus.pipelines.truth.page_verdict import compare_pages_with_truth
-from mmcorpus.pipelines.truth.verdict import CorruptionVerdict, compare_with_truth
+from mmcorpus.pipelines.truth.verdict import CorruptionVerdict, SelectionVerdict, compare_with_truth
 
 TRUTH_FILE: Final = "truth.json"
 """In a run's folder, beside the report that wrote it."""
@@ -20,12 +22,18 @@ class RunVerdict:
 
     verdicts: list[CorruptionVerdict] = field(default_factory=list)
     """Of listed rows by what was done to them, then of pages and their nodes."""
+    selections: list[SelectionVerdict] = field(default_factory=list)
+    """Where others select from a source once more, what each of the selections drops, the first one's before."""
     extraction: dict[str, dict[str, float]] = field(default_factory=dict)
     """By source of documents, the means of its pages' scores (`PagesVerdict.means`)."""
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able, for truth.json."""
-        return {"truth": [verdict.as_dict() for verdict in self.verdicts], "extraction": self.extraction}
+        return {
+            "truth": [verdict.as_dict() for verdict in self.verdicts],
+            "selections": [dataclasses.asdict(selection) for selection in self.selections],
+            "extraction": self.extraction,
+        }
 
 
 def judge_run(run: str) -> RunVerdict:
@@ -45,6 +53,7 @@ def judge_run(run: str) -> RunVerdict:
     }
     if lists and storage.exists(truth):
         found.verdicts += compare_with_truth(run, truth, lists)
+        found.selections += _selections(run, truth, lists, sources)
     for name, given in sources.items():
         pages = given.get("pages") or []
         from_site = any(path.startswith(WEB) for path in ([pages] if isinstance(pages, str) else pages))
@@ -54,6 +63,24 @@ def judge_run(run: str) -> RunVerdict:
             if own.pages:
                 found.extraction[name] = own.means()
     return found
+
+
+def _selections(
+    run: str, truth: str, lists: Mapping[str, str], sources: Mapping[str, Mapping[str, Any]]
+) -> Iterator[SelectionVerdict]:
+    """A verdict on each selection from a list of the site that is selected from more than once."""
+    for source, listed in lists.items():
+        others = [name for name in sources if name != source and _first(name, sources) == source]
+        for name in (source, *others) if others else ():
+            again = None if name == source else name
+            yield SelectionVerdict.of(name, compare_with_truth(run, truth, {source: listed}, again))
+
+
+def _first(name: str, sources: Mapping[str, Mapping[str, Any]]) -> str:
+    """The source whose samples a source selects from."""
+    while name in sources and (before := sources[name].get("reselect")):
+        name = before
+    return name
 
 
 def read_truth(run: str) -> dict[str, dict[str, Any]]:

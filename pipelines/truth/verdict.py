@@ -1,7 +1,7 @@
 """Recall and precision of the rules, against the ground truth of every row that a generated site lists."""
 
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -10,6 +10,8 @@ import pyarrow.compute as pc
 from mmcorpus.curation.store import ledger, storage
 
 CLEAN: Final = "clean"
+SWAPPED: Final = "swapped_caption"
+"""The caption belongs to another picture."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,7 +93,39 @@ class CorruptionVerdict:
         return {**vars(self), "other_rules": dict(self.other_rules.most_common())}
 
 
-def compare_with_truth(run_dir: str, truth: str, lists: Mapping[str, str]) -> list[CorruptionVerdict]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SelectionVerdict:
+    """What one selection drops of a list's samples, as (dropped, listed)."""
+
+    selection: str
+    """The source whose selection it is."""
+    clean: tuple[int, int]
+    """Good pairs: all that are dropped are lost for nothing."""
+    swapped: tuple[int, int]
+    """Pairs whose caption belongs to another picture."""
+    spoiled: tuple[int, int]
+    """What else a selection is to drop."""
+
+    @classmethod
+    def of(cls, selection: str, verdicts: Sequence[CorruptionVerdict]) -> "SelectionVerdict":
+        """What the verdicts on a list's rows (`compare_with_truth`) come to."""
+
+        def summed(chosen: Callable[[CorruptionVerdict], bool]) -> tuple[int, int]:
+            there = [one for one in verdicts if chosen(one)]
+            lost = sum(one.caught + one.caught_otherwise + one.wrongly_dropped for one in there)
+            return lost, sum(one.listed for one in there)
+
+        return cls(
+            selection=selection,
+            clean=summed(lambda one: one.spoil == CLEAN),
+            swapped=summed(lambda one: one.spoil == SWAPPED),
+            spoiled=summed(lambda one: one.spoil != SWAPPED and one.expect_stage == "select"),
+        )
+
+
+def compare_with_truth(
+    run_dir: str, truth: str, lists: Mapping[str, str], selected_by: str | None = None
+) -> list[CorruptionVerdict]:
     """Compare a run's ledger with the truth of the site it downloaded; a verdict for each corruption, clean rows first.
 
     Of a picture and its copies one is to survive, whichever the rule prefers: an original that was dropped for a copy
@@ -100,9 +134,11 @@ def compare_with_truth(run_dir: str, truth: str, lists: Mapping[str, str]) -> li
     Args:
         truth: the site's `truth.parquet`.
         lists: by source of the run, the list of the site (`pairs`, `instructions`) it was read from.
+        selected_by: the source that selects from that one once more, whose selection counts in its place.
     """
     rows = [row for row in storage.read_table(truth).to_pylist() if row["list"] in lists.values()]
-    lost = {listed: dropped(storage.join(run_dir, "ledger", source)) for source, listed in lists.items()}
+    again = selected_by and storage.join(run_dir, "ledger", selected_by)
+    lost = {listed: dropped(storage.join(run_dir, "ledger", source), again) for source, listed in lists.items()}
     fates = [lost[row["list"]].get(row["row"]) or lost[row["list"]].get(row["uid"], KEPT) for row in rows]
     settle_copies(rows, fates, "uid")
     verdicts: dict[str, CorruptionVerdict] = {}
@@ -111,13 +147,17 @@ def compare_with_truth(run_dir: str, truth: str, lists: Mapping[str, str]) -> li
     return sorted(verdicts.values(), key=lambda verdict: (verdict.spoil != CLEAN, verdict.expect, verdict.spoil))
 
 
-def dropped(root: str) -> dict[Hashable, Fate]:
+def dropped(root: str, selected_by: str | None = None) -> dict[Hashable, Fate]:
     """The fate of each uid that a ledger's stages dropped; what `list` dropped has no uid yet and goes by its row.
+    `selected_by` is the ledger whose selection counts in place of this one's.
 
     What does not fit a pack was judged good all the same, and is left out.
     """
     found: dict[Hashable, Fate] = {}
-    for stage, table in ledger.read_stages(root).items():
+    stages = dict(ledger.read_stages(root))
+    if selected_by is not None:
+        stages["select"] = ledger.read_stages(selected_by)["select"]
+    for stage, table in stages.items():
         if stage == "pack":
             continue
         for entry in table.filter(pc.field("verdict") == ledger.DROPPED).to_pylist():

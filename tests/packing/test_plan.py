@@ -126,6 +126,22 @@ def test_limits_hold_and_positions_are_in_order(tmp_path: Path, make_shards: Mak
     assert report.lower_bound == max(-(-report.positions // 128), -(-report.images // 2))
 
 
+def test_the_bound_is_of_all_limits_together_over_all_windows(
+    tmp_path: Path, make_shards: Make, select: Select, plan: Any
+) -> None:
+    """Long pairs leave no room for short ones, which run out of images: no limit by itself tells."""
+    root, words = str(tmp_path / "web"), {True: "red " * 70, False: "red " * 2}
+    samples = make_shards(root, 4, 12)
+    places = {sample.uid: number for number, sample in enumerate(samples)}
+    change_rows(root, lambda row: row.update(caption=words[places[row["uid"]] % 3 == 0]))
+    source = PlanSource(shards=root, selection=select(samples), kind="pair")
+    config = dataclasses.replace(CONFIG, context_length=96, max_images=3)
+    report, rows = plan(config, web=source)
+    alone = max(-(-report.positions // 96), -(-report.images // 3))
+    assert report.bound == "positions and images (LP)"
+    assert alone < report.lower_bound == 27 <= report.sequences == 1 + max(row["sequence"] for row in rows)
+
+
 def test_windows_hold_a_share_of_every_source(tmp_path: Path, make_shards: Make, select: Select, plan: Any) -> None:
     web, talk = make_shards(tmp_path / "web", 4, 10), make_shards(tmp_path / "talk", 2, 10, conversations=True, seed=1)
     report, rows = plan(

@@ -67,6 +67,8 @@ class EvaluationConfig(Settings):
     categories: dict[str, str] = dataclasses.field(default_factory=dict)
     """Names of categories and the regular expression that a prompt matches, the first one counting:
     `{count: "^How many", time: "^What time"}`. Empty takes the file's own."""
+    by_count: bool = False
+    """Name the category of each question by the number that its answer says or points at: counts by bucket."""
     only: str | None = None
     """Ask the questions alone whose prompts this regular expression finds; null for all."""
     limit: int | None = None
@@ -122,6 +124,7 @@ class EvaluationConfig(Settings):
             self.metric != "cap_f1" or self.judge is not None,
             "metric is cap_f1, which asks a model about captions; give judge.model_name (docs/evaluation.md)",
         )
+        require(not (self.by_count and self.categories), "by_count and categories both name categories: give one")
         for name, pattern in {**{f"categories.{name}": one for name, one in self.categories.items()},
                               "only": self.only or ""}.items():  # fmt: skip
             try:
@@ -132,7 +135,7 @@ class EvaluationConfig(Settings):
     @property
     def unsaid(self) -> frozenset[str]:
         """Settings that records of answers leave out: those of speed, and later ones where they say nothing."""
-        later = {"layout": None, "render": RenderConfig(), "demonstration_layout": None}
+        later = {"by_count": False, "layout": None, "render": RenderConfig(), "demonstration_layout": None}
         return self.SPEED | {name for name, value in later.items() if getattr(self, name) == value}
 
     @property

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from mmcorpus.training.evaluation.points import read_mask
 from mmcorpus.training.evaluation.question import LETTERS, Question, as_letter
 
 Entry = Mapping[str, Any]
@@ -17,7 +18,7 @@ _NUMBERED: Final = re.compile(r"<image (\d+)>")
 _INLINE: Final = re.compile(r"Options:\s*(?=A[:.]\s)", re.IGNORECASE)
 _OPTION: Final = re.compile(r"(?:^|[,\n])\s*([A-Z])[:.]\s")
 _QUESTION: Final = ("question", "prompt", "query")
-_ANSWER: Final = ("answer", "answers", "label", "gt_answer")
+_ANSWER: Final = ("answer", "answers", "label", "gt_answer", "number")
 _CATEGORY: Final = ("category", "question_type", "answer_type", "type", "subject", "subfield")
 _ID: Final = ("id", "question_id", "questionId", "index", "pid", "qid")
 
@@ -35,6 +36,7 @@ def jsonl(row: Entry) -> Question:
         id=str(row["id"]), images=texts(row["images"]), prompt=text(row["prompt"]), answers=answers,
         metric=text(row["metric"]), choices=choices, category=text(row.get("category", "")),
         cluster=text(row.get("cluster", "")), thoughts=text(row.get("thoughts", "")),
+        masks=tuple(map(read_mask, row.get("masks", []))),
     )  # fmt: skip
 
 
@@ -108,11 +110,12 @@ def mmbench(row: Entry) -> Question:
 
 
 def rows(row: Entry) -> Question:
-    """Rows of Hugging Face datasets (AI2D, ScienceQA, MMStar, MMMU, POPE, ChartQA, … as parquet): by their columns.
+    """Rows of Hugging Face datasets (AI2D, ScienceQA, MMStar, MMMU, POPE, ChartQA, CountBenchQA, … as parquet), by
+    their columns.
 
     An image is `image`, `decoded_image`, `images`, or `image_1`, `image_2`, …, the numbers of which may stand in the
     text as `<image 1>`; choices are `options` or `choices`, a list or the text of one, or stand in the question after
-    `Options:` (MMStar).
+    `Options:` (MMStar). An answer that stands under `number` alone is a count (CountBenchQA).
     """
     prompt = text(first(row, _QUESTION))
     given = first(row, _ANSWER)
@@ -124,6 +127,8 @@ def rows(row: Entry) -> Question:
             prompt, choices = prompt[: inline.start()].rstrip(), tuple(part.strip() for part in parts[2::2])
     answers = texts(given) if isinstance(given, list | tuple) else (text(given),)
     metric = "choice" if choices else "vqa" if len(answers) >= 4 else "exact"
+    if metric == "exact" and not any(filled(row.get(name)) for name in _ANSWER if name != "number"):
+        metric = "count"
     images = _row_images(row)
     prompt, choices, order = _numbered(prompt, choices, len(images))
     return _make(row, tuple(images[number] for number in order), prompt, answers, metric, choices)

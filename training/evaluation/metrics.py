@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from mmcorpus.training.evaluation.cider import cider
 from mmcorpus.training.evaluation.judge import Statements
-from mmcorpus.training.evaluation.points import NO_POINTS, Point, matched, read_points
+from mmcorpus.training.evaluation.points import NO_POINTS, Mask, Point, inside, matched, read_points
 from mmcorpus.training.evaluation.question import Question
 from mmcorpus.training.evaluation.words import first_number, plain, time_of_day, vqa_words
 from mmcorpus.training.settings import require
@@ -257,17 +257,17 @@ def clock_hour(answer: str, question: Question) -> float:
 
 def points(answer: str, question: Question, which: Literal["precision", "recall", "F1"] = "F1") -> float:
     """How many of the points said lie at right ones, how many of the right ones were said, or their F1: each question's
-    own, so that the mean over questions is allenai/molmo's (evaluators.py). Where there is nothing to point at, only no
-    point is right.
+    own, so that the mean over questions is allenai/molmo's (evaluators.py). A point lies at a right one in its mask, or
+    without masks within a radius. Where there is nothing to point at, only no point is right.
     """
     said = read_points(answer)[:_MOST_POINTS]
-    return max(_points(said, read_points(right), which) for right in question.answers)
+    return max(_points(said, read_points(right), question.masks, which) for right in question.answers)
 
 
-def _points(said: Sequence[Point], right: Sequence[Point], which: str) -> float:
+def _points(said: Sequence[Point], right: Sequence[Point], masks: Sequence[Mask], which: str) -> float:
     if not said or not right:
         return float(not said and not right)
-    hits = matched(said, right)
+    hits = inside(said, masks) if masks else matched(said, right)
     return {"precision": hits / len(said), "recall": hits / len(right), "F1": 2 * hits / (len(said) + len(right))}[
         which
     ]
@@ -312,6 +312,8 @@ def check(question: Question) -> None:
         placed = all(read_points(answer) or plain(answer) == NO_POINTS for answer in question.answers)
         syntax = "points in Molmo's syntax or 'There are none.'"
         require(placed, f"the metric {question.metric} needs {syntax}, not {question.answers}")
+        own, masks = [len(read_points(answer)) for answer in question.answers], len(question.masks)
+        require(not masks or own == [masks], f"it has {masks} masks, and answers of {own} points: give one a point")
     if question.metric in ("clock", "clock_hour"):
         times = all(time_of_day(answer) is not None for answer in question.answers)
         require(times, f"the metric {question.metric} needs times such as 4:04, not {question.answers}")

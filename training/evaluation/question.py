@@ -5,6 +5,7 @@ import string
 from collections.abc import Sequence
 from typing import Final
 
+from mmcorpus.training.evaluation.points import Mask
 from mmcorpus.training.settings import require
 
 LETTERS: Final = string.ascii_uppercase
@@ -37,6 +38,8 @@ class Question:
 
     thoughts: str = ""
     """What leads to the answer: said before it where it is a demonstration of a chain of thought."""
+    masks: tuple[Mask, ...] = ()
+    """Of an answer with points, where the thing of each of them is; without any a radius stands for them."""
 
     def __post_init__(self) -> None:
         require(bool(self.answers), "it has no answers")

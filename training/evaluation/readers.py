@@ -26,7 +26,8 @@ from mmcorpus.packing.render import COUNTS, POINTING, Annotation, RenderConfig, 
 from mmcorpus.packing.turns import IMAGE_MARK, parse_conversation
 from mmcorpus.training.evaluation.config import EvaluationConfig
 from mmcorpus.training.evaluation.layouts import LAYOUTS, Entry
-from mmcorpus.training.evaluation.metrics import check
+from mmcorpus.training.evaluation.metrics import check, count_of
+from mmcorpus.training.evaluation.points import read_mask
 from mmcorpus.training.evaluation.question import Picture, Question
 
 _ENCODED: Final = re.compile(r"(?:data:image/[a-z+.-]+;base64,)?([A-Za-z0-9+/\s]{64,}={0,2})")
@@ -68,6 +69,8 @@ def _numbered(found: Iterator[Question], data: str, config: EvaluationConfig) ->
         category = question.category
         if names:
             category = next((name for name, pattern in names.items() if pattern.search(question.prompt)), "other")
+        if config.by_count:
+            category = f"{count_of(question.answers[0]) or 0:g}"
         made = dataclasses.replace(
             question,
             id=own if seen[own] == 1 else f"{own}#{seen[own]}",
@@ -144,6 +147,7 @@ def _of_annotations(
         yield Question(
             id=f"{uid}.{number}", images=images, prompt=asked, answers=(answer,),
             metric=_METRICS.get(branch.style, "cider" if text else "exact"), category=branch.style, cluster=uid,
+            masks=tuple(map(read_mask, one.masks)) if branch.style == POINTING else (),
         )  # fmt: skip
 
 

@@ -116,7 +116,7 @@ def _told(question: Question) -> Any:
     """A question as what decides its answer: images in the row by their bytes, others by their place."""
     images = [image if isinstance(image, str) else digest(image.hex()) for image in question.images]
     told = {**dataclasses.asdict(question), "images": images}
-    return told if question.thoughts else {name: value for name, value in told.items() if name != "thoughts"}
+    return {name: value for name, value in told.items() if value or name not in ("thoughts", "masks")}
 
 
 def _answer_shard(

@@ -35,7 +35,7 @@ from mmcorpus.curation.synthetic.miniweb.site import (
 from mmcorpus.curation.synthetic.miniweb.truth import CLEAN, SCHEMA, truth_row
 from mmcorpus.curation.synthetic.render import annotations, conversations, render
 
-VERSION: Final = "5"
+VERSION: Final = "6"
 """Raised whenever the same configuration would give other bytes."""
 _CHUNK: Final = 64
 _SHORT: Final = 4

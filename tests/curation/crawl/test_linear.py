@@ -20,12 +20,13 @@ from mmcorpus.curation.crawl.http import (
     mime_of,
     parse_answer,
 )
+from mmcorpus.curation.crawl.members import ZstdMembers
 from mmcorpus.curation.crawl.optout.decide import OptOutConfig, decide_page
 from mmcorpus.curation.crawl.optout.robots_txt import RobotsTxt
 from mmcorpus.curation.crawl.optout.site_rules import SiteRules, host_of, site_file
 from mmcorpus.curation.crawl.published import read_table_items
 from mmcorpus.curation.crawl.records import START
-from mmcorpus.curation.crawl.streams import Source
+from mmcorpus.curation.crawl.streams import CHUNK, Source
 from mmcorpus.curation.crawl.warc import read_warc
 from mmcorpus.curation.store.compressed import decompressed
 from tests.linear import assert_linear
@@ -238,3 +239,12 @@ def test_headers_are_read_in_linear_time(name: str) -> None:
         decide_page("https://e.test/", [], found.headers, SiteRules(), OptOutConfig())
 
     assert_linear(read, lambda n: answer(b"A: b\r\n" + HEADS[name] * (n // len(HEADS[name]))), most=8_000)
+
+
+def test_what_a_few_bytes_of_zstd_decode_to_is_handed_out_in_pieces() -> None:
+    """Or each of the records in it would copy all that follow."""
+    members = ZstdMembers(Source(io.BytesIO(zstandard.compress(bytes(5 << 20)))))
+    assert members.start()
+    sizes = list(map(len, iter(members.read, b"")))
+    assert sum(sizes) == 5 << 20
+    assert max(sizes) <= CHUNK

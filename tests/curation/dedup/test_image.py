@@ -81,16 +81,16 @@ def test_copies_of_one_picture_are_not_all_compared_with_all(monkeypatch: pytest
     rows = pa.table({**shape, "image": pa.array(files, pa.binary())})
     compared = []
 
-    def counted(first: same_picture.Picture, second: same_picture.Picture) -> float:
+    def counted(first: same_picture.Picture, second: same_picture.Picture) -> same_picture.Difference:
         compared.append(measure(first, second))
         return compared[-1]
 
-    measure = same_picture.difference
-    monkeypatch.setattr(same_picture, "difference", counted)
+    measure = same_picture.compare
+    monkeypatch.setattr(same_picture, "compare", counted)
     first, second = np.triu_indices(8, 1)
     assert (NearImages().same_images(rows, first, second) == (first % 2 == second % 2)).all()
-    assert sum(value > 1 for value in compared) == 16, "no two of different pictures are spared the comparison"
-    assert sum(value <= 1 for value in compared) < 9, "of the 12 pairs of copies"
+    assert sum(value.worst > 1 for value in compared) == 16, "no two of different pictures are spared the comparison"
+    assert sum(value.worst <= 1 for value in compared) < 9, "of the 12 pairs of copies"
 
 
 def test_crops_of_which_neither_holds_the_other_are_one_picture_by_a_third() -> None:
@@ -105,6 +105,21 @@ def test_crops_of_which_neither_holds_the_other_are_one_picture_by_a_third() -> 
     assert (NearImages().same_images(rows, *together) == (together[1] < 3)).all()
     backwards = tuple(side[::-1] for side in together)
     assert (NearImages().same_images(rows, *backwards) == (together[1] < 3)[::-1]).all()
+
+
+@pytest.mark.parametrize(("kind", "group"), [("departures", 1), ("table", 1)])
+def test_a_copy_too_small_for_its_digits_is_of_the_picture_that_it_was_made_of(kind: str, group: int) -> None:
+    images = lookalikes(kind, group, 3)
+    small = [image.resize((image.width // 4, image.height // 4), Image.Resampling.LANCZOS) for image in images]
+    files = [encode(each, 85) for each in (*images, *small)]
+    count = len(files)
+    shape = {"image.phash": ["00" * 8], "fingerprint.dct": ["00" * 32], "fingerprint.color": ["00" * 48]}
+    rows = pa.table({**{name: own * count for name, own in shape.items()}, "image": pa.array(files, pa.binary())})
+    first, second = np.triu_indices(count, 1)
+    same = NearImages().same_images(rows, first, second)
+    of = np.arange(count) % len(images)
+    large = first < len(images)
+    assert (same == (of[first] == of[second]))[large].all()
 
 
 def test_crops_whose_hashes_are_further_apart_are_candidates_only_where_pictures_decide() -> None:

@@ -107,6 +107,35 @@ def test_the_same_shapes_on_paper_of_another_colour_are_another_picture(other: t
             assert difference(picture(another), copy) <= 1, (change, factor)
 
 
+def test_plain_colours_that_no_tone_explains_are_others() -> None:
+    """One reading of two thermometers on papers of their own, the one so bright that its paper is white."""
+    one, other = (lookalikes("thermometer", group, 2)[1] for group in (0, 1))
+    for factor in (1.15, 1.2, 1.24):
+        brighter = ImageEnhance.Brightness(other).enhance(factor)
+        assert difference(picture(one), picture(encoded(brighter, quality=85))) > 1, factor
+        assert difference(picture(other), picture(encoded(brighter, quality=85))) <= 1, factor
+
+
+def patches(*colours: tuple[int, int, int]) -> Image.Image:
+    image = Image.new("RGB", (320, 240), (200, 196, 188))
+    pen = ImageDraw.Draw(image)
+    for number, colour in enumerate(colours):
+        x, y = 20 + number % 3 * 100, 20 + number // 3 * 110
+        pen.rectangle([x, y, x + 80, y + 90], fill=colour)
+    return image
+
+
+def test_one_plain_patch_a_little_darker_is_another_picture() -> None:
+    colours = [(180, 60, 50), (60, 140, 70), (50, 80, 170), (210, 190, 60), (120, 120, 120), (90, 160, 180)]
+    darker = [tuple(value - 8 for value in colour) if colour[0] == 60 else colour for colour in colours]
+    one, other = patches(*colours), patches(*darker)
+    for change in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
+        for factor in (0.87, 1.15):
+            copy = picture(encoded(change(other).enhance(factor), quality=70))
+            assert difference(picture(one), copy) > 1, (change, factor)
+            assert difference(picture(other), copy) <= 1, (change, factor)
+
+
 def digits(text: str, ink: str = "black", ground: str = "white") -> Image.Image:
     image = Image.new("RGB", (300, 80), ground)
     ImageDraw.Draw(image).text((20, 20), text, fill=ink, font=ImageFont.load_default(36))

@@ -91,6 +91,33 @@ def test_drip_hosts_hold_up_neither_others_nor_the_shard(web: Web) -> None:
     assert set(codes([found[index] for index in range(200)])) == {"total_time", "host_unavailable"}
 
 
+def test_a_drip_host_that_answers_now_and_then_does_not_hold_up_the_shard(web: Web) -> None:
+    web.add("/a", DATA)
+    for number in range(200):
+        web.drip(f"/drip{number}", b"HTTP/1.1 200 OK\r\nContent-Length: 90000\r\n\r\n")
+    config = config_for(web, "drip.test", thread_count=8, max_per_host=4, total_timeout=0.5, max_host_failures=4)
+    # No four in a row, and one in three of the others' is a picture.
+    urls = [f"http://drip.test/{'a' if number % 3 == 0 else f'drip{number}'}" for number in range(200)]
+    start = time.monotonic()
+    found = outcomes(urls, config)
+    assert time.monotonic() - start < 6, "133 times 0.5 s, four at a time, would be 17 s"
+    assert set(codes(found)) == {"body", "total_time", "host_unavailable"}
+    assert codes(found).count("total_time") < 20
+    last = found[199]
+    assert isinstance(last, FetchFailure)
+    assert "requests ran out of time" in last.message
+
+
+def test_a_slow_host_that_answers_mostly_is_asked_for_all(web: Web) -> None:
+    web.add("/a", DATA)
+    for number in range(10):
+        web.drip(f"/drip{number}", b"HTTP/1.1 200 OK\r\nContent-Length: 90000\r\n\r\n")
+    config = config_for(web, max_per_host=3, total_timeout=0.3, max_host_failures=4)
+    paths = [path for number in range(10) for path in ("/a", f"/drip{number}", "/a")]
+    found = codes(outcomes([web.url(path) for path in paths], config))
+    assert [found.count(code) for code in ("body", "total_time", "host_unavailable")] == [20, 10, 0]
+
+
 def test_hosts_take_turns(web: Web) -> None:
     order: list[str] = []
 

@@ -12,6 +12,7 @@ import pytest
 
 from mmcorpus.curation.download import DownloadConfig, ListError, download
 from mmcorpus.curation.download.lists import normalise
+from mmcorpus.curation.download.published import BadRow, annotated
 from mmcorpus.curation.sources import IndexConfig, index
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.ledger import read_stages
@@ -99,7 +100,17 @@ def test_points_of_an_image_come_together_and_rows_can_be_chosen(tmp_path: Path)
 QUESTIONS = pa.struct([("question", pa.list_(pa.string())), ("answer", pa.list_(pa.string()))])
 GROUPS = pa.list_(pa.list_(XY))
 EXPLAINED = "The <|POINT|> rings, and <|POINT|> wait."
+MASKS = pa.list_(pa.list_(pa.list_(pa.bool_())))
 OTHERS: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
+    "pixmo-points-eval": (
+        {
+            "label": ["Top Corner", "too few"],
+            "points": pa.array([[{"x": 90.0, "y": 10.0}], [{"x": 1.0, "y": 1.0}] * 2], pa.list_(XY)),
+            "masks": pa.array([[[[False, False, True], [False, False, False]]], [[[True]]]], MASKS),
+        },
+        [{"style": "pointing", "label": "top corner", "points": [[90.0, 10.0]],
+          "masks": [{"size": [2, 3], "counts": [4, 1, 1]}]}],
+    ),
     "pixmo-ask-model-anything": (
         {"question": ["Why?", " "], "answer": ["Because.", "No question."]},
         [{"style": "user_qa", "question": "Why?", "answer": "Because."}],
@@ -141,6 +152,21 @@ def test_other_layouts_are_read_and_a_bad_row_costs_itself(layout: str, tmp_path
     said, dropped = listed(table, tmp_path, layout)
     assert said == {URL: wanted}
     assert dropped == {"bad_row": 1}
+
+
+def test_masks_are_run_lengths_down_the_columns() -> None:
+    row = {"label": "dog", "points": [{"x": 1.0, "y": 1.0}]}
+
+    def runs(mask: list[list[bool]]) -> object:
+        return annotated("pixmo-points-eval", {**row, "masks": [mask]})[0]["masks"]
+
+    assert runs([[True, True], [False, True]]) == [{"size": [2, 2], "counts": [0, 1, 1, 2]}]
+    assert runs([[False, False]]) == [{"size": [1, 2], "counts": [2]}]
+    none = annotated("pixmo-points-eval", {**row, "points": [], "masks": [[[False]]]})
+    assert none == [{"style": "pointing", "label": "dog", "points": [], "masks": []}]
+    for ragged in ([[True], []], [], [True]):
+        with pytest.raises(BadRow, match=r"pixmo-points-eval|no rows of true and false"):
+            runs(ragged)  # type: ignore[arg-type]
 
 
 @pytest.mark.usefixtures("ray_local")

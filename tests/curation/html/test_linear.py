@@ -175,6 +175,12 @@ PAGES: dict[str, tuple[Callable[[Any], object], Callable[[int], Any]]] = {
     "white space between tags": (read, fill(" <b> </b>", "<p>x")),
     "breaks": (read, fill("<br> ", "<p>x")),
     "bodies": (read, lambda n: "".join(f"<body a{i}=1>" for i in range(n // 14)) + "x"),
+    "attributes of html and of html again": (
+        read,
+        lambda n: "".join("<html " + " ".join(f"{tag}{i}='>'" for i in range(n // 20)) + ">" for tag in "ab") + "x",
+    ),
+    "attributes of a body after text": (read, lambda n: "x<body " + " ".join(f"a{i}" for i in range(n // 7)) + ">y"),
+    "quotes in html": (read, lambda n: "<html " + "='\"" * (n // 3) + ">x"),
     "forms": (read, fill("<form><input>x")),
     "options": (read, fill("<select><option>x")),
     "end tags": (read, fill("</p></span>", "<div>")),

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from mmcorpus.curation.sources import inputs
+from mmcorpus.curation.store import compressed
 from mmcorpus.curation.store.mds import shards_named
 from mmcorpus.curation.store.shards import Sample
 from mmcorpus.packing.export.mds import MdsExporter
@@ -157,3 +159,25 @@ def test_a_text_of_nul_bytes_is_no_shard(tmp_path: Path, indexed: Any) -> None:
     (tmp_path / "in" / "a.mds").write_bytes(struct.pack("<4I", 1, 30, 60, 0) + b'{"column_names": 3}' + bytes(64))
     with pytest.raises(SourceError, match="nothing there can be read"):
         indexed(tmp_path / "in")
+
+
+@pytest.mark.parametrize("compression", [None, "zstd"])
+def test_parts_of_a_shard_are_read_in_one_go(
+    tmp_path: Path, indexed: Any, monkeypatch: pytest.MonkeyPatch, compression: str | None
+) -> None:
+    """Or the time were quadratic in the shard: what lies before a part has to be decompressed, too."""
+    folder = write(tmp_path / "in", COLUMNS, captioned(24), compression)
+    opened: list[str] = []
+    decompressed = compressed.decompressed
+
+    def noted(path: str, *rest: Any) -> Any:
+        opened.append(path)
+        return decompressed(path, *rest)
+
+    monkeypatch.setattr(compressed, "decompressed", noted)
+    monkeypatch.setattr(inputs, "_RUNS", 1)
+    found = indexed(folder, samples_per_shard=2)
+    assert [sample.caption for sample in found.samples] == [f"harbour number {number}" for number in range(24)]
+    if compression:
+        # To be identified, for its header, and for all of its 12 parts together.
+        assert len(opened) <= 4

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mmcorpus.curation.store.row_tables import image_values, images_of_rows, rows_of
+from mmcorpus.curation.store.row_tables import image_values, images_of_rows, open_table, rows_of
 
 
 class Counted:
@@ -75,3 +75,22 @@ def expected(value: Any) -> list[bytes | None]:
         return [image.data for image in image_values(value)]
     except ValueError:  # what is none, nothing refers to
         return []
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string()])
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_text_that_is_not_utf8_costs_its_row_of_an_arrow_file(tmp_path: Path, kind: Any, stream: bool) -> None:
+    bytes_kind = pa.large_binary() if kind == pa.large_string() else pa.binary()
+    texts = pa.array([b"one", b"caf\xe9", None, b"four"], bytes_kind).view(kind)
+    table = pa.table({"text": texts, "n": [1, 2, 3, 4]})
+    path = str(tmp_path / "a.arrow")
+    with (
+        pa.OSFile(path, "wb") as file,
+        (pa.ipc.new_stream if stream else pa.ipc.new_file)(file, table.schema) as writer,
+    ):
+        writer.write_table(table)
+    with open_table(path) as opened:
+        found = [row for _, row in rows_of(opened, ["text", "n"])]
+    assert [row["text"] if isinstance(row, dict) else None for row in found][::3] == ["one", "four"]
+    assert [row["n"] for row in found if isinstance(row, dict)] == [1, 2, 3, 4]
+    assert found[1] == {"text": b"caf\xe9", "n": 2}

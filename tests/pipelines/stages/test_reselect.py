@@ -121,7 +121,7 @@ def test_both_selections_are_accounted_for_and_compared(run: Path) -> None:
 
 def test_the_models_are_compared_where_the_one_that_saw_least_has_ended(run: Path) -> None:
     for name, seen in (("first", [(1, 1000, 2.0), (2, 2000, 1.5)]), ("second", [(1, 1100, 1.75)])):
-        lines = []
+        lines: list[dict[str, float]] = []
         for step, positions, loss in seen:
             lines.append({"step": step, "loss": 3.0, "positions": positions, "tokens": positions // 2, "seconds": 1.0})
             lines.append({"step": step, "heldout_loss": loss, "heldout_loss_blank": loss + 1})

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.synthetic.miniweb.truth import SCHEMA
-from mmcorpus.pipelines.truth.verdict import CorruptionVerdict, compare_with_truth
+from mmcorpus.pipelines.truth.verdict import CorruptionVerdict, SelectionVerdict, compare_with_truth
 
 
 def truth_row(
@@ -84,3 +84,27 @@ def test_of_a_picture_and_its_copies_any_one_may_live(tmp_path: Path) -> None:
     found = verdicts(tmp_path, rows, {0: ("select", rule), 1: ("select", rule)})
     assert (found["clean"].kept, found["clean"].wrongly_dropped) == (2, 0)
     assert (found["copy"].caught, found["copy"].missed) == (2, 1)
+
+
+def test_another_selection_from_the_same_samples_counts_in_place_of_the_first(tmp_path: Path) -> None:
+    rows = [
+        truth_row(0, "clean"),
+        truth_row(1, "clean"),
+        truth_row(2, "http_404", "download", "http_404"),
+        truth_row(3, "swapped_caption", "select"),
+        truth_row(4, "swapped_caption", "select"),
+        truth_row(5, "icon", "select", "image.min_side"),
+    ]
+    verdicts(tmp_path, rows, {2: ("download", "http_404"), 5: ("select", "image.min_side >= 100")})
+    judge = "bottom(seen.ppl, 0.95)"
+    entries = [
+        ledger.entry(f"{row:032x}", "select", rule=judge if row in (1, 3, 4) else None) for row in (0, 1, 3, 4, 5)
+    ]
+    ledger.write_stage(str(tmp_path / "ledger" / "by_model"), "select", entries)
+    truth, lists = str(tmp_path / "truth.parquet"), {"web": "pairs"}
+    first, again = (
+        SelectionVerdict.of(name, compare_with_truth(str(tmp_path), truth, lists, by))
+        for name, by in (("web", None), ("by_model", "by_model"))
+    )
+    assert (first.clean, first.swapped, first.spoiled) == ((0, 2), (0, 2), (1, 1))
+    assert (again.clean, again.swapped, again.spoiled) == ((1, 2), (2, 2), (0, 1))

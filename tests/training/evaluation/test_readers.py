@@ -179,8 +179,17 @@ def test_mmbench_tsv_with_images_and_with_numbers_of_images(tmp_path: Path) -> N
             {"question_id": "9", "question": "Dog?", "answer": "no", "image": {"bytes": RED, "path": None}},
             ((RED,), "Dog?", ("no",), "exact", ()),
         ),
+        (
+            {"image": {"bytes": RED, "path": None}, "text": "Six cups.", "question": "How many cups are there?",
+             "number": 6},
+            ((RED,), "How many cups are there?", ("6",), "count", ()),
+        ),
+        (
+            {"question": "How long?", "answer": "6 m", "number": 6, "image": {"bytes": RED, "path": None}},
+            ((RED,), "How long?", ("6 m",), "exact", ()),
+        ),
     ],
-    ids=["AI2D", "MMMU", "MMStar", "VQAv2", "POPE"],
+    ids=["AI2D", "MMMU", "MMStar", "VQAv2", "POPE", "CountBenchQA", "a column number of another"],
 )  # fmt: skip
 def test_rows_of_parquet(row: dict[str, Any], expected: tuple[Any, ...], tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist([row, row]), tmp_path / "test-00000-of-00001.parquet")
@@ -302,3 +311,26 @@ def test_annotations_are_asked_one_by_one_as_the_packs_render_them(tmp_path: Pat
     assert {one.cluster for one in found} == {"0" * 32}
     timed = read(str(tmp_path / "s"), render=render, only="What time", metric="clock")
     assert [one.metric for one in timed] == ["clock"]
+    counted = read(str(tmp_path / "s"), render=render, only="^point_count: ", by_count=True)
+    assert [one.category for one in counted] == ["2", "0"]
+
+
+MASKS = [{"size": [2, 2], "counts": [0, 2, 2]}, {"size": [2, 2], "counts": [2, 2]}]
+
+
+def test_masks_come_with_points(tmp_path: Path) -> None:
+    """Of samples by their annotations, of our lines by their key; not for counts, which no mask is asked about."""
+    annotation = {"style": "pointing", "label": "hands", "points": [[20, 20.5], [70, 51]], "masks": MASKS}
+    meta = {"conversations": json.dumps({"annotations": [annotation]})}
+    with ShardWriter(Shard(root=str(tmp_path / "s"), name="00000")) as writer:
+        image = EncodedImage(extension="jpg", data=b"1")
+        writer.write(Sample(key="0", uid="0" * 32, caption=None, images=(image,), meta=meta))
+    both = RenderConfig(restyle={"pointing": ("pointing", "point_count")})
+    pointed, counted = read(str(tmp_path / "s"), render=both)
+    assert [mask.holds((20.0, 20.0)) for mask in pointed.masks] == [True, False]
+    assert counted.masks == ()
+    line = {**OURS, "answers": list(pointed.answers), "metric": "points", "masks": MASKS}
+    (ours,) = read(written(tmp_path, "q.jsonl", line))
+    assert ours.masks == pointed.masks
+    with pytest.raises(ValueError, match=r"q\.jsonl, entry 1, read as jsonl: a mask is"):
+        read(written(tmp_path, "q.jsonl", {**line, "masks": [[[True, False]]]}))

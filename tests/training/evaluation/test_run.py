@@ -160,6 +160,7 @@ def test_bad_settings_are_refused() -> None:
         ({"limit": 0}, "limit is 0"),
         ({"categories": {"a": "("}}, r"categories\.a is no regular expression"),
         ({"only": "["}, "only is no regular expression"),
+        ({"by_count": True, "categories": {"a": "b"}}, "by_count and categories both name categories"),
         ({"demonstration_seeds": ()}, "demonstration_seeds is empty"),
         ({"max_new_tokens": 0}, "max_new_tokens is 0"),
         ({"questions_per_shard": 0}, "questions_per_shard is 0"),

@@ -1,4 +1,4 @@
-"""Kinds kept for measuring: drawn before the comparison was last changed, and looked at only after that."""
+"""Yet more kinds, kept for measuring first; boards and thermometers that were merged mended the comparison since."""
 
 import math
 import random
