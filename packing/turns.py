@@ -13,9 +13,11 @@ IMAGE_MARK: Final = "<image>"
 """How LLaVA's conversations write the place of an image."""
 
 _ROLES: Final = {
-    "human": "user", "user": "user", "gpt": ANSWERS, "assistant": ANSWERS, "chatgpt": ANSWERS, "bard": ANSWERS,
-    "bing": ANSWERS, "system": "system",
-}  # fmt: skip
+    **dict.fromkeys(("human", "user"), "user"),
+    **dict.fromkeys(("gpt", "assistant", "chatgpt", "bard", "bing", "claude", "model", "bot"), ANSWERS),
+    **dict.fromkeys(("system", "developer"), "system"),
+}
+"""Of LLaVA, ShareGPT (which names the assistant that was asked), OpenAI (`developer`), Gemini and Gemma (`model`)."""
 _TOOLS: Final = frozenset({"tool", "function", "function_call", "function-call", "observation", "ipython"})
 _LISTS: Final = ("messages", "conversations", "conversation")
 """The keys of an object that holds the list."""

@@ -1,8 +1,8 @@
 """Reading ARC files, the Internet Archive's format before WARC (Burner and Kahle 1996; Heritrix wrote version 1 too).
 
 A record is a line – address, IP address, date, type, length; in version 2 five fields more before the length – and the
-HTTP answer as it was sent. In an `.arc.gz` each record is a gzip member. What a record holds is judged as WARC's
-responses are.
+HTTP answer as it was sent. In an `.arc.gz` each record is a gzip member, unless the file was compressed whole. What
+a record holds is judged as WARC's responses are.
 """
 
 import re
@@ -15,7 +15,7 @@ from mmcorpus.curation.crawl.members import GzipMembers, Members, PlainMembers, 
 from mmcorpus.curation.crawl.records import Item, Other, Position
 from mmcorpus.curation.crawl.streams import Source
 from mmcorpus.curation.crawl.warc import item_of
-from mmcorpus.curation.crawl.warc_records import BAD_RECORD, TRUNCATED, RawRecord
+from mmcorpus.curation.crawl.warc_records import BAD_RECORD, TRUNCATED, Block, RawRecord
 from mmcorpus.curation.store.compressed import HEAD, DecodeError, compression_of
 
 ARC_HEAD: Final = b"filedesc://"
@@ -47,7 +47,8 @@ def read_arc(path: str, source: Source, position: Position, max_page_bytes: int)
     if kind is None:
         raws = _plain(PlainMembers(source), limit)
     else:
-        raws = _compressed(_ArcGzip(source) if kind == "gzip" else ZstdMembers(source), limit)
+        members = _ArcGzip(source) if kind == "gzip" else ZstdMembers(source)
+        raws = _compressed(members, position.skip, limit)
     for raw in raws:
         if raw.headers.get("warc-target-uri", "").startswith(ARC_HEAD.decode()):
             yield Other(file=path, offset=raw.offset, length=raw.length, position=raw.position, what="filedesc")
@@ -83,30 +84,49 @@ def _record(raw: RawRecord, line: bytes) -> bool:
     return True
 
 
-def _compressed(members: Members, limit: int) -> Iterator[RawRecord]:
-    """A record a member."""
+def _compressed(members: Members, skip: int, limit: int) -> Iterator[RawRecord]:
+    """The records of compressed members; of the first, so many are passed."""
     while members.start():
-        raw = RawRecord(offset=members.begin, number=0)
-        try:
-            data, size = b"", 0
-            while part := members.read():
-                size += len(part)
-                if len(data) < limit + _MAX_LINE:
-                    data += part
-            stripped = data.lstrip(_NEWLINES)
-            line, newline, block = stripped.partition(b"\n")
-            if _record(raw, line):
-                there = size - (len(data) - len(stripped)) - len(line) - len(newline)
-                raw.block = block[: min(raw.size, limit)]
-                if there < raw.size:
-                    raw.fail(TRUNCATED, f"its length is {raw.size}, and {there} bytes are there")
-            raw.position = Position(members.source.offset)
-            raw.length = members.source.offset - raw.offset
-        except DecodeError as error:
-            found = members.find_next(members.begin + 1)
-            raw.fail(TRUNCATED if error.ended and not found else BAD_RECORD, str(error))
-            raw.position = Position(members.source.offset)
+        for raw in _member(members, limit):
+            if skip:
+                skip -= 1
+            else:
+                yield raw
+        skip = 0
+
+
+def _member(members: Members, limit: int) -> Iterator[RawRecord]:
+    """The records of a member: one as the Archive writes them, all where a whole file was compressed."""
+    begin, number = members.begin, 0
+    block = Block(members)
+    held: RawRecord | None = None  # until it is known that the member is whole, or that another record follows
+    try:
+        while not block.at_end():
+            if held is not None:
+                held.position = Position(begin, number)
+                yield held
+            held, number = RawRecord(offset=begin, number=number), number + 1
+            block.want(_MAX_LINE)
+            line, newline, _ = block.ahead[:_MAX_LINE].partition(b"\n")
+            if not _record(held, line):
+                break  # where the next record would begin is not known
+            block.take(len(line) + len(newline))
+            held.block = block.take(min(held.size, limit))
+            there = len(held.block) + block.skip(held.size - len(held.block))
+            if there < held.size:
+                held.fail(TRUNCATED, f"its length is {held.size}, and {there} bytes are there")
+        block.skip()
+    except DecodeError as error:
+        found = members.find_next(begin + 1)
+        raw = held or RawRecord(offset=begin, number=number)
+        raw.fail(TRUNCATED if error.ended and not found else BAD_RECORD, str(error))
+        raw.position = Position(members.source.offset)
         yield raw
+        return
+    if held is not None:
+        held.position = Position(members.source.offset)
+        held.length = members.source.offset - begin if number == 1 else None
+        yield held
 
 
 def _plain(members: PlainMembers, limit: int) -> Iterator[RawRecord]:

@@ -50,7 +50,7 @@ class RawRecord:
         return self
 
 
-class _Block:
+class Block:
     """The decoded bytes of a member, with some ahead."""
 
     def __init__(self, members: Members) -> None:
@@ -135,7 +135,7 @@ class RecordReader:
     def _member(self) -> Iterator[RawRecord]:
         """The records of a compressed member: mostly one."""
         begin, number = self.members.begin, 0
-        block = _Block(self.members)
+        block = Block(self.members)
         held: RawRecord | None = None  # until it is known that the member is whole, or that another record follows
         try:
             while not block.at_end():
@@ -177,7 +177,7 @@ class RecordReader:
 
     def _plain(self) -> Iterator[RawRecord]:
         """The records of a file that is not compressed."""
-        block = _Block(self.members)
+        block = Block(self.members)
         held: RawRecord | None = None
         body_at = 0
         while True:
@@ -199,7 +199,7 @@ class RecordReader:
                 raw = held or RawRecord(offset=begin, number=0).fail(code, _NO_RECORD)
                 # What a wrong length has swallowed is read again: from the end of the record's own header on.
                 found = self.members.find_next(body_at if held is not None else begin + 1)
-                block = _Block(self.members)
+                block = Block(self.members)
                 after = self.members.source.offset
                 raw.length, raw.position = after - raw.offset, Position(after)
                 if found and raw.problem and raw.problem[0] == TRUNCATED:
@@ -216,7 +216,7 @@ class RecordReader:
             body_at = begin + held.length if held.length else begin + 1
             held.length = self.members.source.offset - len(block.ahead) - begin
 
-    def _record(self, block: _Block, begin: int, number: int) -> RawRecord:
+    def _record(self, block: Block, begin: int, number: int) -> RawRecord:
         """The record that begins ahead. Its `length` is that of its header."""
         raw = RawRecord(offset=begin, number=number)
         searched = 1  # past the beginning of its own first line

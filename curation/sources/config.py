@@ -32,7 +32,8 @@ class IndexConfig:
     """The folder below which JSON's and tables' paths of images lie, and outside of which nothing is read; null for the
     folder of the file that names them."""
     strip: str = ""
-    """What is taken off the beginning of such paths: `coco/` where `image_root` is COCO's own folder."""
+    """What is taken off the beginning of such paths: `coco/` where `image_root` is COCO's own folder. Of addresses
+    too: `https://images.example/` where what was served there lies in `image_root`."""
     published: Published | None = None
     """A published layout (`curation/download/published.py`) of tables or JSON that hold the images themselves
     (PixMo-Docs): what its columns say of an image becomes its annotations, a conversation."""

@@ -17,6 +17,7 @@ from mmcorpus.curation.sources.config import IndexConfig
 from mmcorpus.curation.sources.found import Found
 from mmcorpus.curation.sources.inputs import Input, Part, SourceError, find_inputs
 from mmcorpus.curation.sources.json_rows import BadJson
+from mmcorpus.curation.sources.parts import question_columns
 from mmcorpus.curation.sources.run import IndexReport, absolute, index, made_from_of
 from mmcorpus.curation.sources.shard import opened, read_part
 from mmcorpus.curation.store import compressed, places, storage
@@ -89,12 +90,15 @@ def shards_of(
 
 
 def kind_of(path: str) -> Literal["pair", "conversation"]:
-    """What the first rows of data are: conversations, if they have turns and no captions. Raises SourceError."""
+    """What the first rows of data are: conversations, if they have turns, or questions and answers, and no captions.
+    Raises SourceError."""
     for one in find_inputs([path]):
         try:
             for found in islice(_first_rows(one), _LOOKED_AT):
-                if found.caption is not None or found.conversations is not None:
-                    return "pair" if found.caption is not None else "conversation"
+                if found.caption is not None and (found.images or not question_columns(found.meta)):
+                    return "pair"
+                if found.conversations is not None or question_columns(found.meta):
+                    return "conversation"
         except SourceError:  # a table without a column that a pair has; another file is damaged
             if one.format in ("parquet", "arrow"):
                 return "conversation"

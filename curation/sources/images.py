@@ -71,7 +71,8 @@ class Finder:
         Raises:
             BadSample: one of them cannot be had.
         """
-        addresses = [image.name for image in images if image.name and _ADDRESS.match(image.name)]
+        names = [image.name for image in images if image.name]
+        addresses = [name for name in names if _ADDRESS.match(name.removeprefix(self.strip))]
         if addresses:
             others = f" and {len(addresses) - 1} more" if len(addresses) > 1 else ""
             raise BadSample(IMAGE_URL, addresses[0] + others)

@@ -49,7 +49,7 @@ _RUNS: Final = 8
 _log = logging.getLogger(__name__)
 
 
-class SourceError(ValueError):
+class SourceError(storage.Refused):
     """Data that cannot be read as a source; its text says which file, why, and what to do."""
 
 

@@ -1,6 +1,7 @@
-"""Images that a conversation's turns name themselves: parts of chat messages, as the model servers' APIs have them."""
+"""Conversations of rows: the images that turns name themselves (parts of chat messages, as the model servers' APIs have
+them), and turns made of columns with a question and its answer."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from mmcorpus.curation.sources.found import BAD_CONVERSATION, BadSample
@@ -9,6 +10,12 @@ _IMAGE_TYPES: Final = frozenset({"image", "image_url", "input_image"})
 _IMAGE: Final = {"type": "image"}
 _MARK: Final = "<image>"
 _USERS: Final = ("human", "user")
+_ASKED: Final = (
+    ("instruction", "output"), ("query", "response"), ("instruction", "response"), ("prompt", "response"),
+    ("prompt", "completion"), ("question", "answer"),
+)  # fmt: skip
+_BESIDE: Final = ("input", "system", "history")
+"""Alpaca's columns, and ms-swift's, that say more about a question."""
 _NAMES: Final = ("image", "image_url", "url", "path", "base64", "data", "source")
 
 
@@ -42,6 +49,45 @@ def _by_turn(value: Mapping[Any, Any]) -> list[dict[Any, Any]] | None:
     if not alike or not {"from", "role", "user"} & told.keys():
         return None
     return [dict(zip(told, turn, strict=True)) for turn in zip(*told.values(), strict=True)]
+
+
+def question_columns(names: Collection[str]) -> list[str]:
+    """Of a row without turns, the columns of a question, its answer and what belongs to them (Alpaca's `instruction`,
+    `output`, `input`; ms-swift's `query`, `response`, `system`, `history`); none where there are no such."""
+    for question, answer in _ASKED:
+        if question in names and answer in names:
+            return [question, answer, *(name for name in _BESIDE if name in names)]
+    return []
+
+
+def asked_turns(row: Mapping[str, Any], columns: Sequence[str]) -> list[dict[str, Any]] | None:
+    """The turns of a row's question and answer, in the columns that `question_columns` found; None where either is
+    missing. `input` is what the question is about, below it; `history` has the questions and answers before.
+
+    Raises:
+        BadSample: one of them is no text.
+    """
+    question, answer = (_said(row, name) for name in columns[:2])
+    more, system = (_said(row, name) if name in columns else None for name in ("input", "system"))
+    before = (row.get("history") if "history" in columns else None) or []
+    if question is None or answer is None:
+        return None
+    if not isinstance(before, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in before):
+        raise BadSample(BAD_CONVERSATION, "history is no list of questions and answers")
+    asked = [*before, ["\n".join(filter(None, (question, more))), answer]]
+    turns = [turn for user, reply in asked for turn in ({"role": "user", "content": user}, _reply(reply))]
+    return [{"role": "system", "content": system}, *turns] if system else turns
+
+
+def _reply(text: Any) -> dict[str, Any]:
+    return {"role": "assistant", "content": text}
+
+
+def _said(row: Mapping[str, Any], name: str) -> str | None:
+    value = row.get(name)
+    if value is not None and not isinstance(value, str):
+        raise BadSample(BAD_CONVERSATION, f"{name} is {type(value).__name__}, not a text")
+    return value
 
 
 def marks_image(turns: Any) -> bool:

@@ -28,7 +28,7 @@ from mmcorpus.curation.sources.found import (
 )
 from mmcorpus.curation.sources.inputs import Part, SourceError
 from mmcorpus.curation.sources.json_rows import Layout, Readable, read_rows
-from mmcorpus.curation.sources.parts import conversation_images, marks_image
+from mmcorpus.curation.sources.parts import asked_turns, conversation_images, marks_image, question_columns
 from mmcorpus.curation.store.bare import SUCCESS
 from mmcorpus.curation.store.json_values import json_value
 from mmcorpus.curation.store.members import own_uid
@@ -96,6 +96,8 @@ def _columns(path: str, schema: pa.Schema, config: IndexConfig) -> dict[str, lis
     if config.published is not None:
         return {**chosen, "caption": [], "conversations": list(told)}
     text = "caption" if config.kind == "pair" else "conversations"
+    if not chosen[text] and config.kind == "conversation":
+        chosen[text] = question_columns(schema.names)
     if not chosen[text] and (config.kind == "conversation" or not (chosen["image"] or chosen["url"])):
         raise SourceError(
             f"{path}: which column has the {text} is not clear; it has {', '.join(schema.names)}. Name it: "
@@ -147,6 +149,8 @@ def _keys(row: Mapping[str, Any], config: IndexConfig) -> dict[str, list[str]]:
             # A number is how many images there are, not which.
             names = [name for name in usual if role != "image" or not isinstance(row.get(name), int | float)]
         found[role] = [name for name in names if row.get(name) is not None][:1]
+    if config.kind == "conversation" and not found["conversations"] and "conversations" not in config.columns:
+        found["conversations"] = question_columns([name for name, value in row.items() if value is not None])
     return found
 
 
@@ -159,6 +163,8 @@ def _found(
 ) -> Found:
     def value(role: str) -> Any:
         names = chosen[role]
+        if len(names) > 1:
+            return asked_turns(row, names)
         return row.get(names[0]) if names else None
 
     used = [name for names in chosen.values() for name in names]

@@ -41,7 +41,7 @@ pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 STAGE: Final = "index"
 TO_DOWNLOAD: Final = "to_download.parquet"
 """In the shards' folder: the rows whose image is at an address, as a list for `mmcorpus download`."""
-VERSION: Final = "3"  # images by Windows' and escaped paths, base64 of several lines; lines with a comma after
+VERSION: Final = "4"  # questions and answers in columns; addresses of what lies in a folder
 """Raised whenever the same files would be indexed otherwise."""
 _FEW: Final = 16 << 20
 """So many bytes of inputs are read here sooner than workers have started."""

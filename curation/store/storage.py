@@ -74,6 +74,10 @@ class SeveralColumns(Unclear):
     """One in which several columns have the name that is asked for: nobody can say which is meant."""
 
 
+class Refused(ValueError):
+    """What is said of a file that is whole, and not what was asked for: `reading` lets it pass."""
+
+
 @contextlib.contextmanager
 def reading(path: str, kind: str) -> Iterator[None]:
     """What cannot be read in this block is `Damaged`, with its path; what the disk or the store says stays as it is."""
@@ -82,6 +86,8 @@ def reading(path: str, kind: str) -> Iterator[None]:
     except Damaged as error:
         if not isinstance(error, Unclear):
             written.note_damaged(filesystem(error.path)[1], error.why)
+        raise
+    except Refused:
         raise
     except (
         OSError,

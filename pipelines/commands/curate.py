@@ -208,6 +208,11 @@ def index(
         say("Dropped: " + ", ".join(f"{count:,} {rule}" for rule, count in report.dropped.items()))
     if report.to_download:
         say(f"{report.to_download:,} rows have their image at an address; to get these: {download_command(shards)}")
+    if (several := report.dropped.get("image_url", 0) - report.to_download) > 0:
+        say(
+            f"{several:,} rows have several images, some at addresses, which no list has: fetch the files "
+            "(wget -x), and give --image-root FOLDER and --set strip=https://"
+        )
     fail_if(f"{name}: {error}" for name, error in report.failed.items())
 
 

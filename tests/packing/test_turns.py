@@ -29,6 +29,8 @@ MESSAGES = [
         {"messages": MESSAGES},
         [MESSAGES[0], {"user": "<image>\nwhat is it?", "assistant": "a clock", "source": "cauldron"}],
         [*SHARE_GPT[:2], {"from": "ChatGPT", "value": "a clock"}],
+        [*SHARE_GPT[:2], {"from": "claude", "value": "a clock"}],
+        [{**MESSAGES[0], "role": "developer"}, MESSAGES[1], {"role": "model", "content": "a clock"}],
         [MESSAGES[0], {"role": "user", "content": [{"type": "image_url"}, "\nwhat is it?"]}, MESSAGES[2]],
     ],
 )

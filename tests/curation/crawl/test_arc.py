@@ -2,9 +2,12 @@
 
 import gzip
 import io
+import itertools
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+import zstandard
 from warcio.archiveiterator import ArchiveIterator
 
 from mmcorpus.curation.crawl.arc import read_arc
@@ -50,6 +53,27 @@ def test_the_records_of_an_arc_file(zipped: bool) -> None:
     assert failure.code == "http_404"
     for number, item in enumerate(items):
         assert read(data, "x.arc", item.position) == read(data, "x.arc")[number + 1 :], "goes on anywhere"
+
+
+@pytest.mark.parametrize("divided", [[6], [1, 5], [3, 3], [2, 1, 3]])
+@pytest.mark.parametrize("compress", [gzip.compress, zstandard.compress])
+def test_several_records_in_a_member_are_all_read(compress: Callable[[bytes], bytes], divided: list[int]) -> None:
+    """As `gzip` or `zstd` of a whole file leaves them."""
+    ends = list(itertools.accumulate(divided, initial=0))
+    data = b"".join(compress(b"".join(RECORDS[start:end])) for start, end in itertools.pairwise(ends))
+    items, plain = read(data, "x.arc"), read(b"".join(RECORDS), "x.arc")
+    assert [type(item) for item in items] == [type(item) for item in plain]
+    bodies = [[item.body for item in each if isinstance(item, Page)] for each in (items, plain)]
+    assert bodies[0] == bodies[1]
+    for number, item in enumerate(items):
+        assert read(data, "x.arc", item.position) == items[number + 1 :], "goes on anywhere"
+
+
+def test_what_follows_a_record_in_its_member_and_is_none_is_said() -> None:
+    items = read(gzip.compress(b"".join(RECORDS[:2]) + b"no record\n" + RECORDS[-1]), "x.arc.gz")
+    assert [type(item) for item in items] == [Other, Page, Failure]
+    assert isinstance(items[-1], Failure)
+    assert items[-1].code == "bad_record"
 
 
 def test_warcio_finds_the_same_records() -> None:

@@ -139,6 +139,14 @@ MADE: dict[str, Callable[[Path], None]] = {
         "sharegpt.json", "none",
         [{"id": str(n), "conversations": [{"from": "human", "value": str(n)}, TURNS[1]]} for n in range(3)],
     ),
+    "alpaca_data.json": instructions(
+        "alpaca_data.json", "none",
+        [{"instruction": f"Translate {n}", "input": "Boot" * n, "output": "A boat."} for n in range(3)],
+    ),
+    "swift.jsonl": instructions(
+        "swift.jsonl", "images",
+        [{"query": f"<image>What? {n}", "response": "A boat.", "images": [f"{n}.jpg"]} for n in range(3)],
+    ),
     "chat.jsonl": instructions(
         "chat.jsonl", "images",
         [{"messages": answered("Hi")}, {"messages": answered("<image>What?"), "images": ["0.jpg"]},
@@ -163,7 +171,7 @@ def test_the_docs_command_of_each_corpus(tmp_path: Path, monkeypatch: pytest.Mon
     images = {image.data for shard in shards for sample in read_samples(shard) for image in sample.images}
     texts = [row["conversations"] if "conversation" in words else row["caption"] for row in rows]
     assert all(texts)
-    expected = {"sharegpt.json": 0, "chat.jsonl": 2}.get(words[2], 3)
+    expected = {"sharegpt.json": 0, "alpaca_data.json": 0, "chat.jsonl": 2}.get(words[2], 3)
     assert len(images) == expected
     assert images <= {picture(number) for number in range(3)}
     assert not list(tmp_path.rglob("data/*/shards/*.tar")), "nothing was copied"
@@ -182,6 +190,24 @@ def test_what_a_command_says_and_how_it_ends(tmp_path: Path) -> None:
     assert "3 samples of 4 rows in 2 shards, 3 images, 0 of them copied" in result.output
     assert "Dropped: 1 missing_image" in result.output
     assert f"failed: {bad}: none of its 1 rows is a sample; the first: missing_image: gone.jpg" in result.output
+
+
+def test_rows_with_several_addresses_are_said_to_be_on_no_list(tmp_path: Path) -> None:
+    rows = [{"image": [f"https://i.test/{n}.jpg" for n in range(count)], "conversations": TURNS} for count in (1, 2, 3)]
+    (tmp_path / "x.json").write_text(json.dumps(rows))
+    said = CliRunner().invoke(
+        app, ["index", str(tmp_path / "x.json"), "--kind", "conversation", "--out", str(tmp_path / "out")],
+        env={"COLUMNS": "400", "TERM": "dumb"},
+    ).output  # fmt: skip
+    assert "1 rows have their image at an address; to get these: mmcorpus download" in said
+    assert "2 rows have several images, some at addresses" in said
+    words = ["index", str(tmp_path / "x.json"), "--kind", "conversation", "--out", str(tmp_path / "again")]
+    for number in range(3):
+        (tmp_path / "got" / "i.test").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "got" / "i.test" / f"{number}.jpg").write_bytes(picture(number))
+    result = CliRunner().invoke(app, [*words, "--image-root", str(tmp_path / "got"), "--set", "strip=https://"])
+    assert result.exit_code == 0, result.output
+    assert "3 samples of 3 rows" in result.output
 
 
 DOCUMENTS = dict.fromkeys(re.findall(r"`(mmcorpus extract [^`]+)`", DOCS.read_text()))

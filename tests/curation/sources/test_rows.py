@@ -10,8 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mmcorpus.curation.sources import SourceError, rows
+from mmcorpus.curation.sources import rows
+from mmcorpus.curation.sources.direct import kind_of
 from mmcorpus.curation.store.uid import pair_uid
+from mmcorpus.packing.turns import parse_conversation
 from tests.curation.sources.conftest import picture
 
 IMAGES = [picture(number, "PNG") for number in range(6)]
@@ -90,12 +92,83 @@ def test_published_layouts_need_no_mapping(tmp_path: Path, indexed: Any, layout:
     assert [row["images"] for row in found.rows][:2] == [len(one) for one in expected][:2]
 
 
+ASKED: dict[str, tuple[list[dict[str, Any]], list[tuple[str, str]]]] = {
+    "alpaca": (
+        [{"instruction": "Translate", "input": "Hund", "output": "dog", "text": "### Instruction: …"},
+         {"instruction": "Count", "input": "", "output": "1, 2", "text": "### Instruction: …"}],
+        [("Translate\nHund", "dog"), ("Count", "1, 2")],
+    ),
+    "ms-swift": ([{"query": "Hi", "response": "Ho"}, {"query": "Why?", "response": "So"}],
+                 [("Hi", "Ho"), ("Why?", "So")]),
+    "vqa": ([{"question": "What?", "answer": "A boat", "image": "a.png"}], [("What?", "A boat")]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["json", "parquet"])
+@pytest.mark.parametrize("layout", ASKED)
+def test_a_question_and_its_answer_are_a_conversation(tmp_path: Path, indexed: Any, layout: str, form: str) -> None:
+    told, expected = ASKED[layout]
+    (tmp_path / "a.png").write_bytes(IMAGES[0])
+    path = tmp_path / f"x.{form}"
+    if form == "json":
+        path.write_text(json.dumps(told))
+    else:
+        pq.write_table(pa.Table.from_pylist(told), path)
+    assert kind_of(str(path)) == "conversation"
+    found = indexed(path, kind="conversation")
+    turns = [parse_conversation(sample.meta["conversations"]) for sample in found.samples]
+    assert turns == [[("user", asked), ("assistant", answer)] for asked, answer in expected]
+    assert [row["images"] for row in found.rows] == [int("image" in row) for row in told]
+
+
+def test_what_was_said_before_a_question_comes_before_it(tmp_path: Path, indexed: Any) -> None:
+    path = tmp_path / "x.jsonl"
+    rows = [
+        {"system": "be brief", "query": "And 3?", "response": "9", "history": [["2?", "4"]]},
+        {"query": "no answer", "response": None},
+        {"query": ["no text"], "response": "x"},
+        {"query": "x", "response": "y", "history": "none"},
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    found = indexed(path, kind="conversation")
+    said = [parse_conversation(sample.meta["conversations"]) for sample in found.samples]
+    asked = [("user", "2?"), ("assistant", "4"), ("user", "And 3?"), ("assistant", "9")]
+    assert said == [[("system", "be brief"), *asked]]
+    assert found.report.dropped == {"bad_conversation": 3}
+
+
+def test_what_an_address_served_may_lie_in_a_folder(tmp_path: Path, indexed: Any) -> None:
+    for number in range(2):
+        (tmp_path / "got" / "a").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "got" / "a" / f"{number}.png").write_bytes(IMAGES[number])
+    path = tmp_path / "x.json"
+    addresses = ["https://i.test/a/0.png", "https://i.test/a/1.png"]
+    rows = [
+        {"image": addresses, "conversations": TURNS},
+        {"image": [addresses[0], "https://j.test/a/1.png"], "conversations": TURNS},
+        {"image": "https://i.test//etc/hostname", "conversations": TURNS},
+    ]
+    path.write_text(json.dumps(rows))
+    found = indexed(path, kind="conversation", image_root=str(tmp_path / "got"), strip="https://i.test/")
+    assert [[image.data for image in sample.images] for sample in found.samples] == [IMAGES[:2]]
+    assert found.report.dropped == {"image_url": 1, "outside_root": 1}
+    assert found.report.to_download == 0, "a download has an image a row"
+
+
+def test_a_caption_of_an_image_is_a_pair_whatever_is_asked_beside_it(tmp_path: Path, indexed: Any) -> None:
+    path = tmp_path / "x.json"
+    (tmp_path / "a.png").write_bytes(IMAGES[0])
+    path.write_text(json.dumps([{"image": "a.png", "caption": "a boat", "question": "What?", "answer": "A boat"}]))
+    assert kind_of(str(path)) == "pair"
+    assert indexed(path).rows[0]["answer"] == "A boat"
+
+
 def test_columns_are_named_where_they_are_called_otherwise(tmp_path: Path, indexed: Any) -> None:
     path = tmp_path / "x.parquet"
     table = pa.table({"picture": [hf(IMAGES[0])], "alt": ["a boat"], "uid": ["AB" * 16], "note": ["n"]})
     pq.write_table(table, path)
-    with pytest.raises(SourceError, match="no column 'caption_en'; it has picture, alt, uid, note"):
-        raise SourceError(indexed(path, columns={"caption": "caption_en"}).report.failed[str(path)])
+    failed = indexed(path, columns={"caption": "caption_en"}).report.failed
+    assert failed == {str(path): f"{path} has no column 'caption_en'; it has picture, alt, uid, note"}
     found = indexed(path, columns={"image": "picture", "caption": "alt"}, out="again")
     assert found.captions == {"a boat": (IMAGES[0],)}
     assert (found.rows[0]["uid"], found.rows[0]["note"]) == ("ab" * 16, "n")
