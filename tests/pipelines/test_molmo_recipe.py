@@ -11,9 +11,8 @@ from mmcorpus.pipelines.cli import app
 from mmcorpus.training import read_metrics
 
 SMALLER = {
-    "web.generate.instructions": 90, "web.generate.pairs": 40, "select.pixmo.heldout_fraction": 0.2,
-    "select.dials.heldout_fraction": 0.2, "tokenizer.train.vocab_size": 400, "pack.pretrain.epochs": 1,
-    "pack.sft.epochs": 1, "evaluate.points.limit": 6, "train.stages.encoder.schedule.steps": 2,
+    "web.generate.instructions": 90, "web.generate.kinds": "{scene: 3, clock: 2}", "select.pixmo.heldout_fraction": 0.2,
+    "tokenizer.train.vocab_size": 400, "pack.pretrain.epochs": 1, "pack.sft.epochs": 1, "evaluate.points.limit": 6,
     "train.stages.pretrain.schedule.steps": 4, "train.stages.sft.schedule.steps": 4,
     "train.stages.pretrain.schedule.warmup": 2, "train.stages.sft.schedule.warmup": 2,
     "train.stages.pretrain.data.batch_samples": 8, "train.stages.sft.data.batch_samples": 8,
@@ -32,7 +31,7 @@ def test_the_small_one_runs_whole(tmp_path: Path) -> None:
     assert set(tags) <= {"long_caption", "transcript"}
     assert len(tags) == 2
     line = read_metrics(str(tmp_path / "training" / "sft" / "metrics.jsonl"))[0]
-    assert {"pointing", "point_count", "scene_qa", "dial_qa"} <= set(line["loss_by_tag"])
+    assert {"pointing", "point_count", "scene_qa", "clock_qa"} <= set(line["loss_by_tag"])
     assert set(line["learning_rate_by_group"]) == {"projector", "vision", "language"}
     metrics = {}
     for name in ("points", "point_then_count", "count_alone", "clocks", "clocks_hour"):
