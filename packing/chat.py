@@ -4,7 +4,8 @@
     # (151644, "user\n", Said(turn=0), 151645, "\n", 151644, "assistant\n", Said(turn=1), 151645, "\n")
 
 A template is a program, so it is run, once for each order of roles, on marks in place of what is said. What it writes
-itself may be control tokens; what is said in a turn comes from the web and never is.
+itself may be control tokens; what is said in a turn comes from the web and never is. The program comes from the web
+too: `rendering` bounds its time and memory.
 """
 
 import datetime
@@ -15,6 +16,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+from mmcorpus.packing.rendering import render
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -34,7 +37,9 @@ Turns = list[tuple[str, str]]
 _CHATML_TOKENS: Final = ("<|im_start|>", "<|im_end|>")
 _DAY: Final = datetime.datetime(2024, 7, 26)
 """What Llama 3 says the day is where nobody says it; templates would write the day of the run."""
-_TODAY: Final = re.compile(r"""strftime_now\(\s*(["'])(.+?)\1\s*\)""")
+_TODAY: Final = re.compile(r"""strftime_now\(\s{0,99}(["'])((?:(?!\1).){1,99})\1\s{0,99}\)""")
+_LONGEST: Final = 2**20
+"""Characters of a template; the longest published have some 30,000."""
 _LEFT, _RIGHT = "\u2003", "\u2002"
 """White space that no template writes itself."""
 _MARK: Final = re.compile("\ue000([0-9]+)\ue001")
@@ -68,6 +73,11 @@ class ChatTemplate:
         """
         own = tokenizer.chat_template
         told = template or (own.get("default") if isinstance(own, dict) else own) or ""
+        if not isinstance(told, str) or len(told) > _LONGEST:
+            raise ValueError(
+                f"the chat template of the tokenizer {tokenizer.name_or_path!r} is no text of at most {_LONGEST:,} "
+                "characters; say `chat_template: chatml`, or give the tokenizer another"
+            )
         self.template = _TODAY.sub(lambda call: repr(_DAY.strftime(call[2])), told)
         """Its text, in which a fixed day stands where it asks for that of the run."""
         self._tokenizer, self._name = tokenizer, tokenizer.name_or_path
@@ -106,17 +116,17 @@ class ChatTemplate:
     def written(self, turns: Sequence[tuple[str, str]], *, prompt: bool = False) -> str:
         """What the template writes; raises ValueError with its own words where it refuses the turns."""
         messages = [{"role": role, "content": text} for role, text in turns]
-        try:
-            text = self._tokenizer.apply_chat_template(
-                messages,
-                tokenize=False,
-                chat_template=self.template,
-                add_generation_prompt=prompt,
-                date_string=_DAY.strftime("%d %b %Y"),
+        if self.template == CHATML:
+            return str(
+                self._tokenizer.apply_chat_template(
+                    messages, tokenize=False, chat_template=CHATML, add_generation_prompt=prompt
+                )
             )
-        except Exception as error:  # templates raise what they like: jinja2's errors, TypeError, KeyError
+        given = {"messages": messages, "add_generation_prompt": prompt, "date_string": _DAY.strftime("%d %b %Y")}
+        try:
+            return render(self.template, self._tokenizer.special_tokens_map | given)
+        except ValueError as error:
             raise ValueError(f"the chat template refuses it: {error}") from None
-        return str(text)
 
     def _pieces(self, roles: tuple[str, ...], *, prompt: bool = False) -> tuple[Piece, ...]:
         """What the template writes for turns of these roles; with `prompt` up to where the next answer begins.
@@ -129,8 +139,9 @@ class ChatTemplate:
         padded = [f"{_LEFT}{mark}{_RIGHT}" for mark in marks]
         wide = self.written(list(zip(roles, padded, strict=True)), prompt=prompt)
         told = [int(turn) for turn in _MARK.findall(text)]
-        talk = [turn for turn in told if roles[turn] != "system"]
-        if sorted(told) != list(range(len(roles))) or talk != sorted(talk):
+        whole = sorted(told) == list(range(len(roles)))
+        talk = [turn for turn in told if roles[turn] != "system"] if whole else []
+        if not whole or talk != sorted(talk):
             lost = next((turn for turn in range(len(roles)) if turn not in told), 0)
             raise ValueError(f"the chat template leaves out, repeats or moves what turn {lost} ({roles[lost]}) says")
         pieces: list[Piece] = []

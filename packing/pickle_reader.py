@@ -21,6 +21,8 @@ from mmcorpus.curation.store import storage
 from mmcorpus.packing.errors import PackError
 
 _MOST_PIXELS: Final = 1 << 28
+_MOST_OPCODES: Final = 1 << 19
+"""Some three seconds' work. A sample takes a few hundred, and some twenty more for each of its images."""
 _EXPANSION: Final = 4
 """What a pickle makes, counted as often as it is used, may be so many times its bytes; their own are below 1."""
 _SHORT: Final = 1 << 12
@@ -105,7 +107,9 @@ def _check(file: _Views) -> None:
     memo: dict[int, _Made] = {}
     spent = 0
     argument: Any
-    for opcode, argument, _ in pickletools.genops(cast("IO[bytes]", file)):
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(cast("IO[bytes]", file))):
+        if count == _MOST_OPCODES:
+            raise ValueError(f"it has more than {_MOST_OPCODES:,} opcodes")
         name = opcode.name
         if name in _SETS:
             raise ValueError("it holds a set")

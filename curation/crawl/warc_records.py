@@ -94,10 +94,12 @@ class Block:
     def ends_a_record(self, size: int) -> bool:
         """True if a record may end after so many bytes of a plain file: what is read then goes on from there."""
         at = self._members.source.offset - len(self.ahead) + size
+        if at > self._members.source.size():  # files cannot even be told to go to what a wrong length may say
+            return False
         found = self._members.source.peek(at, _PEEK)
         rest = found.lstrip(_NEWLINES)
-        if not rest and len(found) < _PEEK:  # the file ends here, or did before
-            return at <= self._members.source.size()
+        if not rest and len(found) < _PEEK:  # the file ends here
+            return True
         return found.count(b"\n", 0, len(found) - len(rest)) > 1 or RECORD.match(rest) is not None
 
     def at_end(self) -> bool:

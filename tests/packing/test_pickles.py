@@ -29,6 +29,7 @@ from mmcorpus.packing import (
     PlanSource,
     load_tokenizer,
     make_plan,
+    pickle_reader,
     pickles,
     write_packs,
 )
@@ -362,6 +363,14 @@ def test_a_pickle_takes_no_more_than_its_own_bytes_warrant(name: str, tmp_path: 
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
     assert time.process_time() - start < 10
+
+
+def test_a_pickle_of_very_many_opcodes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each costs some microseconds, so that 100 MB of them would cost ten minutes."""
+    monkeypatch.setattr(pickle_reader, "_MOST_OPCODES", 1000)
+    (tmp_path / "many.pkl").write_bytes(b"\x80\x04N" + b"20" * 499 + b".")
+    with pytest.raises(PackError, match="more than 1,000 opcodes"):
+        read_pickle(str(tmp_path / "many.pkl"))
 
 
 def test_a_part_of_a_storage_is_read(tmp_path: Path) -> None:

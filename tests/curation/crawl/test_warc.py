@@ -15,7 +15,7 @@ import zstandard
 
 from mmcorpus.curation.crawl.kinds import UnknownKind
 from mmcorpus.curation.crawl.records import START, Failure, Item, Other, Page, Position, Ready
-from mmcorpus.curation.crawl.streams import Source
+from mmcorpus.curation.crawl.streams import Source, open_input
 from mmcorpus.curation.crawl.warc import read_warc
 from mmcorpus.curation.html.nodes import TextNode
 from mmcorpus.curation.synthetic.write_warc import Capture, write_warc
@@ -276,6 +276,18 @@ def test_lengths_that_are_none_cost_their_record(stated: bytes, doubtful: bool) 
         assert read(data, position=item.position) == items[number + 1 :]
     packed = [gzip.compress(part) for part in (right, wrong, right)]
     assert len(urls(read(b"".join(packed), ".warc.gz"))) == 2
+
+
+def test_a_length_beyond_what_a_file_can_have_costs_its_record(tmp_path: Path) -> None:
+    """A disk refuses to seek there (EINVAL), and what lies in memory does not."""
+    page = HTTP + b"\r\n<p>x"
+    path = tmp_path / "a.warc"
+    for stated in (b"9" * 40, b"9" * 17):
+        path.write_bytes(record(page) + record(page, length=b"-1") + record(page, length=stated) + record(page))
+        with open_input(str(path)) as file:
+            items = list(read_warc(str(path), Source(file), START, LIMIT))
+        assert urls(items) == ["0", "0"]
+        assert codes(items) == ["bad_record"] * 2
 
 
 def test_a_length_is_stated_once_or_the_first_counts() -> None:
