@@ -18,13 +18,14 @@ Example, 10 positions and 2 images a bin, four texts of 4 positions, six caption
 times and a text left over are 4 bins; six captions need 3 by their images, 34 positions 4, so it is the best.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from mmcorpus.packing.binpack import Bins, IntArray
+from mmcorpus.packing.binpack import Bins, IntArray, Limit, first_fit_decreasing
 from mmcorpus.packing.bounds import Bound
 from mmcorpus.packing.exact import kinds_of, place
 
@@ -63,9 +64,9 @@ def is_small(kinds: int, most: Sequence[int]) -> bool:
 def fill_by_columns(sizes: Sequence[IntArray], most: Sequence[int], start: Bins) -> Bins:
     """Bins of items of `sizes`, an array of shape (items,) a limit, positions first; within `most`, a number a limit.
 
-    `start` is a packing of the same items, which is given back if there is none of fewer bins, if none is found before
-    the work is spent, or if kinds are many. Equal inputs give equal bins. Of items of one kind those that come first
-    are placed first.
+    `start` is a packing of the same items, which is given back if none of fewer bins is found, or if kinds are many.
+    What is undecided when the work is spent is packed by first-fit-decreasing. Equal inputs give equal bins. Of items
+    of one kind those that come first are placed first.
     """
     kinds, kind_of, counts = kinds_of(sizes, most)
     if not is_small(len(counts), most):
@@ -75,11 +76,18 @@ def fill_by_columns(sizes: Sequence[IntArray], most: Sequence[int], start: Bins)
     patterns = np.zeros((len(bins), len(counts)), dtype=np.int64)
     np.add.at(patterns, (number, kind_of[seen]), 1)
     program = _Program(np.stack(kinds), most, np.unique(patterns, axis=0))
-    filled = program.fill(counts)
-    if filled is None or sum(times for times, _ in filled) >= len(start):
+    filled, left = program.fill(counts)
+    rest = np.repeat(np.arange(len(counts)), left)
+    limits = [Limit(name=str(n), sizes=kinds[n][rest], most=most[n]) for n in range(1, len(most))]
+    others = first_fit_decreasing(kinds[0][rest], most[0], limits=limits)
+    if sum(times for times, _ in filled) + len(others) >= len(start):
         return start
     recipes = [np.repeat(np.arange(len(counts)), pattern) for _, pattern in filled]
-    lengths, times = np.array([len(own) for own in recipes]), np.array([times for times, _ in filled])
+    recipes += np.split(rest[np.argsort(others.bin, kind="stable")], np.cumsum(np.bincount(others.bin)))[: len(others)]
+    lengths, times = (
+        np.array([len(own) for own in recipes]),
+        np.array([times for times, _ in filled] + [1] * len(others)),
+    )
     return place(np.concatenate(recipes), lengths, times, kind_of, sizes[0], most[0])
 
 
@@ -129,14 +137,12 @@ class _Program:
     def _fits(self, sizes: Sequence[int]) -> int:
         return min(most // own for own, most in zip(sizes, self._most, strict=True) if own)
 
-    def fill(self, counts: IntArray) -> list[tuple[int, IntArray]] | None:
-        """How many bins are filled by which pattern; None if the work is spent before."""
+    def fill(self, counts: IntArray) -> tuple[list[tuple[int, IntArray]], IntArray]:
+        """How many bins are filled by which pattern, and of each kind how many items are left as the work is spent."""
         left, filled = counts.copy(), list[tuple[int, IntArray]]()
-        while left.any():
+        while left.any() and self._left >= 0:
             solution = sorted(self.solve(left), key=lambda one: -one[0])
-            if self._left < 0:
-                return None
-            wanted = max(1, int(sum(times for times, _ in solution) * _STEP))
+            wanted = max(1, int(math.fsum(times for times, _ in solution) * _STEP)) if self._left >= 0 else 0
             decided = 0
             for times, pattern in solution:
                 whole = int(times + _EPSILON)
@@ -150,7 +156,7 @@ class _Program:
                     filled.append((number, own))
                     left -= own * number
                     decided += number
-        return filled
+        return filled, left
 
     def solve(self, counts: IntArray) -> Solution:
         """How often which pattern is used, so that `counts` of each kind are held by the fewest bins.
@@ -166,7 +172,7 @@ class _Program:
         """The best bound so far, as a fraction, and its prices."""
         halfway = False
         while True:
-            self._left -= simplex.improve(known)
+            self._left -= simplex.improve(known, self._left)
             prices = simplex.prices
             own = (prices + best) // 2 if halfway else prices
             pattern, worth = self._knapsack(kinds, own, asked)
@@ -235,7 +241,7 @@ class _Simplex:
 
     @property
     def bins(self) -> float:
-        return float(sum(self._times[self._costs].tolist()))
+        return math.fsum(self._times[self._costs].tolist())
 
     @property
     def solution(self) -> Solution:
@@ -252,10 +258,13 @@ class _Simplex:
         values: Floats = self._inverse[self._costs].sum(axis=0)
         return values
 
-    def improve(self, known: IntArray) -> int:
-        """Solve the program of the patterns known, shape (patterns, kinds); returns the cells that it took."""
+    def improve(self, known: IntArray, most: int) -> int:
+        """Solve the program of the patterns known, shape (patterns, kinds); returns the cells that it took.
+
+        Beyond `most` it ends unsolved: where many bases are as good as each other, nothing keeps it from going round.
+        """
         work = 0
-        while True:
+        while work <= most:
             work += self._inverse.size + known.size + 4 * _CALL
             values = self._values()
             if values.min() < -_EPSILON:
@@ -265,8 +274,9 @@ class _Simplex:
                 continue
             worth = known @ self.prices
             if worth.max(initial=0) <= _PRICE + _ROUNDING:
-                return work
+                break
             self._enter(known[int(worth.argmax())], costs=True)
+        return work
 
     def _enter(self, pattern: IntArray, *, costs: bool) -> None:
         by = np.zeros(len(pattern))

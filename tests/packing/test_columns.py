@@ -142,6 +142,36 @@ def test_where_the_work_is_spent_there_are_no_more_bins_than_before(monkeypatch:
         assert bins is start
 
 
+@pytest.mark.parametrize("work", [70_000_000, 150_000_000])
+def test_what_is_decided_when_the_work_is_spent_is_kept(monkeypatch: pytest.MonkeyPatch, work: int) -> None:
+    rng = np.random.default_rng(0)
+    kinds = np.stack([rng.integers(42, 320, 60), rng.integers(0, 9, 60)], axis=1)
+    items = kinds[rng.integers(0, 60, 4000)]
+    start, _, bound = by_columns(items, [512, 16])
+    monkeypatch.setattr(columns, "WORK", work)
+    ended = list[bool]()
+    fill = columns._Program.fill
+
+    def watched(program: columns._Program, counts: Ints) -> tuple[list[tuple[int, Ints]], Ints]:
+        filled, left = fill(program, counts)
+        ended.append(bool(left.any()))
+        return filled, left
+
+    monkeypatch.setattr(columns._Program, "fill", watched)
+    bins = fill_by_columns(list(items.T), [512, 16], start)
+    assert ended == [True]
+    check(bins, items, [512, 16])
+    assert len(bins) <= 1.03 * bound.bins < 0.97 * len(start)
+
+
+def test_a_simplex_method_that_goes_round_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(columns._Simplex, "_enter", lambda *_args, **_keys: None)
+    items = np.array([(4, 0)] * 4 + [(3, 1)] * 6)
+    start, bins, bound = by_columns(items, [10, 2])
+    check(bins, items, [10, 2])
+    assert bound.bins <= len(bins) <= len(start)
+
+
 def test_the_bound_of_many_kinds_is_of_sizes_rounded_down() -> None:
     """Captions and long texts: those leave no room for eight images, and are of 1,400 lengths."""
     rng = np.random.default_rng(2)
