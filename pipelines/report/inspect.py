@@ -77,6 +77,7 @@ def _checkpoint(path: str) -> Lines:
 
 
 def _packs(path: str) -> Lines:
+    from mmcorpus.packing.errors import PackError
     from mmcorpus.packing.packs import PackReader
 
     reader = PackReader(path)
@@ -92,6 +93,11 @@ def _packs(path: str) -> Lines:
     yield f"  tokenizer {manifest['tokenizer']['name']}, {manifest['tokenizer']['vocabulary_size']:,} ids"
     for source, folder in manifest.get("references", {}).items():
         yield f"  images of {source} are referred to in {folder}, seen from here"
+    try:
+        reader.check_files()
+    except PackError as error:
+        yield f"  damaged: {error}"
+        return
     if len(reader):
         first = reader[0]
         lengths = ", ".join(map(str, first.lengths[:12])) + (" …" if len(first.lengths) > 12 else "")

@@ -1,6 +1,8 @@
 """A pack drawn: runs of tokens are those of the sequence, and the page stands alone and is safe."""
 
 import io
+import os
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -153,3 +155,14 @@ def test_how_often_samples_are_seen_is_the_plans(tmp_path: Path) -> None:
         {"source": "texts", "samples": 1, "mean": 1.0, "times": [[1, 1]]},
     ]
     assert seen(str(tmp_path), "nowhere") == []
+
+
+def test_inspect_says_which_tar_was_cut(packs: str, tmp_path: Path) -> None:
+    cut = tmp_path / "cut"
+    shutil.copytree(packs, cut)
+    (tar,) = cut.glob("*.tar")
+    size = tar.stat().st_size
+    assert "damaged" not in CliRunner().invoke(app, ["inspect", str(cut)]).output
+    os.truncate(tar, size - 512)
+    said = " ".join(CliRunner().invoke(app, ["inspect", str(cut)]).output.split())
+    assert f"damaged: {tar} has {size - 512:,} of the {size:,} bytes" in said
