@@ -6,44 +6,31 @@ import logging
 import math
 import os
 import posixpath
-import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple, cast
+from typing import Any, Final, cast
 
 from mmcorpus.curation.engine.output import RECORD
-from mmcorpus.curation.sources.json_rows import BadJson, Layout, Readable, layout_of, ranges
+from mmcorpus.curation.sources.first_bytes import Format, meant, sniff, unlike
+from mmcorpus.curation.sources.json_rows import BadJson, Layout, Readable, ranges
 from mmcorpus.curation.sources.links import followed, leads_out
 from mmcorpus.curation.store import compressed, storage
 from mmcorpus.curation.store.json_values import json_value
 from mmcorpus.curation.store.mds import Header, header_of, shards_named
 from mmcorpus.curation.store.members import IMAGE_EXTENSIONS
 from mmcorpus.curation.store.named_files import State, state_of
-from mmcorpus.curation.store.row_tables import binary_columns, open_table, table_kind
+from mmcorpus.curation.store.row_tables import binary_columns, open_table
 
-Format = Literal["tar", "files", "mds", "parquet", "arrow", "json", "jsonl"]
-FORMATS: Final[dict[str, tuple[Format, ...]]] = {
-    "shards": ("tar", "files", "mds"), "parquet": ("parquet", "arrow"), "json": ("json", "jsonl"),
-}  # fmt: skip
-"""By the recipe's word, what is read."""
 _PARTS: Final = IMAGE_EXTENSIONS | {"txt", "json", "caption"}
 """Endings of the files of a sample."""
 _ABOUT: Final = frozenset({"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", RECORD})
 """JSON that says something about the data beside it."""
-_NAMED: Final[dict[str, Format]] = {
-    "tar": "tar", "tgz": "tar", "tbz2": "tar", "txz": "tar", "mds": "mds", "parquet": "parquet", "arrow": "arrow",
-}  # fmt: skip
-"""What a file should be by its ending, which may stand before that of a compression."""
-_NAMED_JSON: Final[dict[str, Format]] = {"json": "json", "jsonl": "jsonl", "ndjson": "jsonl"}
-"""The same of files that cannot be looked into: what JSON can be read need not be of samples."""
 _INDEX: Final = "index.json"
 """Of MDS: it names the shards."""
 _MAX_INDEX: Final = 64 << 20
 """Bytes of it."""
 _DONE: Final = "done"
 """Beside a record: what our own exports say of their shards."""
-_UTF16: Final = (b"\xff\xfe", b"\xfe\xff")
-_COMPRESSIONS: Final = frozenset({"gz", "bz2", "xz", "zst", "zstd", "br", "snappy"})
 _RUNS: Final = 8
 """Into how many runs a compressed file's parts are put, at most."""
 _log = logging.getLogger(__name__)
@@ -154,17 +141,17 @@ def _among(root: str, inner: str, names: list[str], formats: Sequence[Format], *
         folder, _, base = name.rpartition("/")
         if base.rpartition(".")[2].lower() in IMAGE_EXTENSIONS:
             loose.setdefault(folder, set()).add(base.partition(".")[0])
-    kinds = {name: _sniff(storage.join(root, name)) for name in below if not _is_part(name, loose)}
-    damaged = [name for name, found in kinds.items() if found.format is None and _meant(name, found) and not named]
-    meant = {name: _meant(name, found) if name in damaged else found.format for name, found in kinds.items()}
+    kinds = {name: sniff(storage.join(root, name)) for name in below if not _is_part(name, loose)}
+    damaged = [name for name, found in kinds.items() if found.format is None and meant(name, found) and not named]
+    kind_of = {name: meant(name, found) if name in damaged else found.format for name, found in kinds.items()}
     lost = [] if named else _lost_shards(root, kinds)
-    indexes = {_INDEX} if lost or "mds" in meant.values() else set()
+    indexes = {_INDEX} if lost or "mds" in kind_of.values() else set()
     done = {posixpath.join(posixpath.dirname(name), _DONE) for name in below if posixpath.basename(name) == RECORD}
-    stems = {_stem(name) for name, kind in meant.items() if kind == "tar"} | set(loose)
+    stems = {_stem(name) for name, kind in kind_of.items() if kind == "tar"} | set(loose)
     passed: list[str] = []
     chosen: list[Input] = []
     for name, found in kinds.items():
-        kind = meant[name]
+        kind = kind_of[name]
         beside = kind in ("parquet", "arrow", "json", "jsonl") and _stem(name).removesuffix("_stats") in stems
         about = posixpath.basename(name) in _ABOUT | indexes or name.endswith("_stats.json")
         about = about or posixpath.dirname(name) in done
@@ -190,27 +177,11 @@ def _among(root: str, inner: str, names: list[str], formats: Sequence[Format], *
             raise SourceError(f"{root} has {links}; name the files, or the folder that they lie in")
         _log.warning("%s: passed over, as %s", root, links)
     if passed and named:
-        raise SourceError(f"{storage.join(root, passed[0])} {_what(kinds[passed[0]], formats)}")
+        raise SourceError(f"{storage.join(root, passed[0])} {unlike(kinds[passed[0]], formats)}")
     if passed:
         more = f" and {len(passed) - 5} more" if len(passed) > 5 else ""
         _log.warning("%s: passed over, as no samples: %s%s", root, ", ".join(passed[:5]), more)
     yield from sorted(chosen, key=lambda one: one.file)
-
-
-class _Sniffed(NamedTuple):
-    """What a file is by its first bytes."""
-
-    format: Format | None
-    compression: str | None
-    unreadable: str = ""
-    """Why these tell nothing, of a file that may well be of samples."""
-
-
-def _meant(name: str, found: _Sniffed) -> Format | None:
-    """What a file should be by its name."""
-    *_, before, last = ("", "", *posixpath.basename(name).lower().split(".")[1:])
-    names = {**_NAMED, **_NAMED_JSON} if found.unreadable else _NAMED
-    return names.get(before if last in _COMPRESSIONS else last)
 
 
 def _lost_shards(root: str, names: Iterable[str]) -> list[str]:
@@ -233,15 +204,6 @@ def _lost_shards(root: str, names: Iterable[str]) -> list[str]:
             if not any(file.startswith(("/", "..")) or storage.exists(storage.join(root, file)) for file in one)
         ]
     return sorted(set(lost))
-
-
-def _what(found: _Sniffed, formats: Sequence[Format]) -> str:
-    if found.unreadable:
-        return found.unreadable
-    if (kind := found.format) is not None:
-        word = next((word for word, those in FORMATS.items() if kind in those), kind)
-        return f"is {kind}, not {' or '.join(formats)}; give it as `{word}`"
-    return "is neither a tar, parquet, Arrow, MDS, nor JSON: an array of objects, or an object a line"
 
 
 def _stem(name: str) -> str:
@@ -282,48 +244,6 @@ def sample_files(root: str, folder: str = "") -> dict[str, State]:
     return dict(sorted(found.items()))
 
 
-def _sniff(path: str) -> _Sniffed:
-    """What a file is, and how it is compressed."""
-    fs, inner = storage.filesystem(path)
-    unreadable = ""
-    with fs.open(inner, "rb") as file:
-        head = file.read(compressed.HEAD)
-        kind = compressed.compression_of(head)
-        if kind is not None:
-            file.seek(0)
-            try:
-                head = next(compressed.chunks(file, kind, compressed.HEAD), b"")[: compressed.HEAD]
-            except compressed.DecodeError as error:
-                head, unreadable = b"", f"cannot be read: {error}; fetch or write it again"
-        is_mds = False
-        if head[3:4] == b"\0":  # of the number of samples, which comes first
-            with contextlib.suppress(compressed.DecodeError):
-                is_mds = header_of(compressed.decompressed(path, file, 0)[0]) is not None
-    table = table_kind(head)
-    if table is not None:
-        return _Sniffed(None if kind else table, kind)  # type: ignore[arg-type]
-    if _is_tar(head):
-        return _Sniffed("tar", kind)
-    if is_mds:
-        return _Sniffed("mds", kind)
-    if head.startswith(_UTF16):
-        unreadable = "is UTF-16 or UTF-32; write it as UTF-8 (iconv -f UTF-16 -t UTF-8)"
-    return _Sniffed(layout_of(head), kind, unreadable)
-
-
-def _is_tar(head: bytes) -> bool:
-    """By the first header, whose sum is checked."""
-    if len(head) < tarfile.BLOCKSIZE:
-        return False
-    if not head.strip(b"\0"):  # the end, at once
-        return True
-    try:
-        tarfile.TarInfo.frombuf(head[: tarfile.BLOCKSIZE], "utf-8", "surrogateescape")
-    except tarfile.HeaderError:
-        return False
-    return True
-
-
 def parts_of(one: Input, number: int, rows: int) -> list[Part]:
     """The parts of an input, one a shard of about `rows` rows; `number` is the input's, and begins the shards' names.
 
@@ -339,7 +259,7 @@ def parts_of(one: Input, number: int, rows: int) -> list[Part]:
     elif one.format in ("parquet", "arrow"):
         spans = list(_groups(one.path, rows))
     else:
-        if (found := _sniff(one.path)).unreadable:
+        if (found := sniff(one.path)).unreadable:
             raise SourceError(f"{one.path} {found.unreadable}")
         try:
             with open_json(one) as file:

@@ -19,9 +19,9 @@ from mmcorpus.curation.engine.items import run_pending
 from mmcorpus.curation.engine.made_from import MadeFrom, digest, plain
 from mmcorpus.curation.engine.output import Output
 from mmcorpus.curation.sources.config import IndexConfig
+from mmcorpus.curation.sources.first_bytes import Format
 from mmcorpus.curation.sources.found import IMAGE_URL, LISTED_TWICE, MISSING_IMAGE
 from mmcorpus.curation.sources.inputs import (
-    Format,
     Input,
     Part,
     SourceError,

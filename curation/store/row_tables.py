@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import IO, Any, Final, Protocol
+from typing import IO, Any, Final, Literal, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -42,7 +42,7 @@ class RowTable(Protocol):
         """A group's rows in order, a few at a time."""
 
 
-def table_kind(head: bytes) -> str | None:
+def table_kind(head: bytes) -> Literal["parquet", "arrow"] | None:
     """`parquet` or `arrow`, by a file's first bytes; None for what is neither."""
     if head.startswith(b"PAR1"):
         return PARQUET

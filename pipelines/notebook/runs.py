@@ -9,6 +9,7 @@ from mmcorpus.curation.selection.select import load_columns
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.scores import list_tables, load_scores
 from mmcorpus.curation.store.shards import list_shards
+from mmcorpus.pipelines.recipe.populations import first_of
 from mmcorpus.pipelines.report import reselected
 from mmcorpus.pipelines.report.gallery import Place, places
 from mmcorpus.pipelines.report.scores import thresholds
@@ -127,7 +128,7 @@ class Run:
 
     def _scores(self, source: str) -> str:
         """The folder of a source's scores, which one that selects from another once more shares with that."""
-        return self.path("scores", reselected.judged_as(source, reselected.sources(self.folder)))
+        return self.path("scores", first_of(source, reselected.sources(self.folder)) or source)
 
     def _located(self) -> dict[str, tuple[str, Place]]:
         """The source and the `Place` of each downloaded sample, and of each node of a document."""

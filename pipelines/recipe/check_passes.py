@@ -156,7 +156,7 @@ def columns_of_rows(population: Population, recipe: Recipe) -> dict[str, pa.Data
         added = ("caption", PARENT, ORIGINAL, *(["conversations"] if entry.kind == "conversation" else []))
         return {**(columns_of_rows(first, recipe) if first else {}), **dict.fromkeys(added, pa.string())}
     if entry.is_indexed:
-        from mmcorpus.curation.sources.inputs import FORMATS
+        from mmcorpus.curation.sources.first_bytes import FORMATS
         from mmcorpus.curation.sources.run import known_columns
 
         return known_columns(entry.index_config(), entry.inputs, FORMATS[str(entry.indexed_as)])

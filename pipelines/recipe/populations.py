@@ -6,6 +6,7 @@ their nodes, the images (`pages.images`) and the paragraphs (`pages.paragraphs`)
 (`reselect`) is a population without rows, scores and passes of its own: it has the other's.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -87,14 +88,16 @@ def populations(file: "RecipeFile") -> dict[str, Population]:
 def judged_as(source: str, file: "RecipeFile") -> str | None:
     """The source that has the scores of one that is selected from once more, and itself of any other name; None where
     sources are selected from each other in a circle."""
+    return first_of(source, {name: entry.reselect for name, entry in file.sources.items() if entry.reselect})
+
+
+def first_of(source: str, reselected: Mapping[str, str]) -> str | None:
+    """`judged_as`, by what each source that selects from another once more selects from."""
     seen: set[str] = set()
-    while source not in seen:
+    while source in reselected and source not in seen:
         seen.add(source)
-        entry = file.sources.get(source)
-        if entry is None or entry.reselect is None:
-            return source
-        source = entry.reselect
-    return None
+        source = reselected[source]
+    return None if source in reselected else source
 
 
 def samples(file: "RecipeFile") -> tuple[str, ...]:

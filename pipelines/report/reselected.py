@@ -8,6 +8,7 @@ from typing import Any, Final
 import pyarrow.compute as pc
 
 from mmcorpus.curation.store import ledger, storage
+from mmcorpus.pipelines.recipe.populations import first_of
 from mmcorpus.pipelines.recipe.yaml_source import read_stored
 from mmcorpus.pipelines.report import svg
 from mmcorpus.pipelines.report.gallery import cards, load_samples, uids_at_hand
@@ -27,13 +28,6 @@ def sources(run: str) -> dict[str, str]:
     return {name: one["reselect"] for name, one in given.items() if isinstance(one, dict) and one.get("reselect")}
 
 
-def judged_as(source: str, of: Mapping[str, str]) -> str:
-    """The source whose rows and scores one has, by what selects from what (`sources`); of others itself."""
-    while source in of:
-        source = of[source]
-    return source
-
-
 def section(run: str, evaluations: Sequence[Mapping[str, Any]], max_shards: int) -> list[dict[str, Any]]:
     """One entry for each source that was selected from once more.
 
@@ -48,7 +42,7 @@ def section(run: str, evaluations: Sequence[Mapping[str, Any]], max_shards: int)
             continue
         kept = [{uid for uid, row in one.items() if row["verdict"] == ledger.KEPT} for one in (first, second)]
         only_first, only_second = sorted(kept[0] - kept[1]), sorted(kept[1] - kept[0])
-        root = storage.join(run, "shards", judged_as(again, of))
+        root = storage.join(run, "shards", first_of(again, of) or again)
         galleries = list[dict[str, Any]]()
         for title, uids, why in (
             (f"kept by {before} alone", only_first, second),

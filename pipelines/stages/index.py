@@ -2,7 +2,8 @@
 
 from mmcorpus.curation.engine.made_from import digest, plain
 from mmcorpus.curation.engine.stage import Result, Stage
-from mmcorpus.curation.sources.inputs import FORMATS, find_inputs
+from mmcorpus.curation.sources.first_bytes import FORMATS
+from mmcorpus.curation.sources.inputs import find_inputs
 from mmcorpus.curation.sources.run import VERSION
 from mmcorpus.pipelines.recipe.populations import MADE_WITH
 from mmcorpus.pipelines.stages.collect import shards_content

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.synthetic.miniweb.site import PAGES_TRUTH
+from mmcorpus.pipelines.recipe.populations import first_of
 from mmcorpus.pipelines.recipe.schema import WEB
 from mmcorpus.pipelines.recipe.yaml_source import read_stored
 from mmcorpus.pipelines.truth.page_verdict import compare_pages_with_truth
@@ -69,19 +70,13 @@ def _selections(
     run: str, truth: str, lists: Mapping[str, str], sources: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[SelectionVerdict]:
     """A verdict on each selection from a list of the site that is selected from more than once."""
+    reselected = {name: given["reselect"] for name, given in sources.items() if given.get("reselect")}
     for source, listed in lists.items():
-        others = [name for name in sources if name != source and _first(name, sources) == source]
+        others = [name for name in reselected if first_of(name, reselected) == source]
         others = [name for name in others if storage.exists(storage.join(run, "ledger", name, "select.parquet"))]
         for name in (source, *others) if others else ():
             again = None if name == source else name
             yield SelectionVerdict.of(name, compare_with_truth(run, truth, {source: listed}, again))
-
-
-def _first(name: str, sources: Mapping[str, Mapping[str, Any]]) -> str:
-    """The source whose samples a source selects from."""
-    while name in sources and (before := sources[name].get("reselect")):
-        name = before
-    return name
 
 
 def read_truth(run: str) -> dict[str, dict[str, Any]]:
