@@ -27,6 +27,7 @@ class BadSample(ValueError):
 
     def __init__(self, code: str, detail: object) -> None:
         super().__init__(f"{code}: {str(detail)[:500]}")
+        self.code = code
 
 
 def check_count(images: int) -> None:

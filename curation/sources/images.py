@@ -117,7 +117,7 @@ class Finder:
         try:
             return self._at(name)
         except BadSample as error:
-            if not str(error).startswith(MISSING_IMAGE):
+            if error.code != MISSING_IMAGE:
                 raise
             # Windows' separators, and an address's escapes.
             for other in dict.fromkeys((name.replace("\\", "/"), unquote(name), unquote(name.replace("\\", "/")))):
