@@ -27,9 +27,8 @@ def test_the_small_one_runs_whole(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     plan = pq.read_metadata(tmp_path / "plans" / "pretrain.parquet").metadata[b"mmcorpus"]
     assert json.loads(plan)["config"]["render"]["draw"]["transcript"] == 1
-    tags = read_metrics(str(tmp_path / "training" / "pretrain" / "metrics.jsonl"))[0]["loss_by_tag"]
-    assert set(tags) <= {"long_caption", "transcript"}
-    assert len(tags) == 2
+    lines = read_metrics(str(tmp_path / "training" / "pretrain" / "metrics.jsonl"))
+    assert {tag for line in lines for tag in line.get("loss_by_tag", ())} == {"long_caption", "transcript"}
     line = read_metrics(str(tmp_path / "training" / "sft" / "metrics.jsonl"))[0]
     assert {"pointing", "point_count", "scene_qa", "clock_qa"} <= set(line["loss_by_tag"])
     assert set(line["learning_rate_by_group"]) == {"projector", "vision", "language"}
