@@ -13,7 +13,7 @@ USUAL: Final[dict[str, tuple[str, ...]]] = {
     "image": ("images", "image", "jpg", "jpeg", "png", "webp", "img", "image_bytes", "pil_image"),
     "url": ("url", "URL", "image_url", "img_url", "image_link"),
     "caption": ("caption", "text", "TEXT", "txt", "title"),
-    "conversations": ("conversations", "messages", "conversation", "texts", "chat", "dialog"),
+    "conversations": ("conversations", "messages", "conversation", "texts", "chat", "dialog", "contents"),
     "uid": ("uid",),
 }
 """The names that published corpora give the columns."""

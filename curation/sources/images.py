@@ -33,6 +33,8 @@ _ADDRESS: Final = re.compile(r"(?:https?|s3|gs)://", re.IGNORECASE)
 _DATA: Final = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
 _BASE64: Final = ("/9j/", "iVBORw0KGgo", "R0lGOD", "UklGR", "Qk", "AAAA", "SUkq", "TU0AK")
 """How the base64 of JPEG, PNG, GIF, WebP, BMP, AVIF and TIFF begins."""
+_URL_SAFE: Final = str.maketrans("-_", "+/")
+"""Base64's other alphabet."""
 _PATH_LENGTH: Final = 1024
 """Characters; longer ones are no path."""
 
@@ -108,7 +110,7 @@ class Finder:
         if inline or (len(name) > 64 and name.startswith(_BASE64)):
             try:
                 text = "".join(name[inline.end() if inline else 0 :].split())  # encoders break lines
-                data = base64.b64decode(text, validate=True)
+                data = base64.b64decode(text.translate(_URL_SAFE), validate=True)
             except (binascii.Error, ValueError) as error:
                 raise BadSample(BAD_IMAGE, f"it is no base64: {error}") from None
             return FoundImage(read=lambda: data)

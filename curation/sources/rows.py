@@ -28,7 +28,15 @@ from mmcorpus.curation.sources.found import (
 )
 from mmcorpus.curation.sources.inputs import Part, SourceError
 from mmcorpus.curation.sources.json_rows import Layout, Readable, read_rows
-from mmcorpus.curation.sources.parts import asked_turns, conversation_images, marks_image, question_columns
+from mmcorpus.curation.sources.parts import (
+    GEMINI,
+    SYSTEM,
+    asked_turns,
+    conversation_images,
+    marks_image,
+    question_columns,
+    with_system,
+)
 from mmcorpus.curation.store.bare import SUCCESS
 from mmcorpus.curation.store.json_values import json_value
 from mmcorpus.curation.store.members import own_uid
@@ -90,6 +98,8 @@ def _columns(path: str, schema: pa.Schema, config: IndexConfig) -> dict[str, lis
         raise SourceError(f"{path} has no column {lacking[0]!r}; it has {', '.join(schema.names)}")
     there = {role: [name for name in usual if name in schema.names] for role, usual in USUAL.items()}
     there["image"] = [name for name in there["image"] if not _is_number(schema.field(name).type)]
+    lists = [name for name in there["conversations"] if pa.types.is_nested(schema.field(name).type)]
+    there["conversations"] = [name for name in there["conversations"] if name != GEMINI or name in lists]
     chosen = {role: [config.columns[role]] if role in config.columns else names[:1] for role, names in there.items()}
     if not chosen["image"]:
         chosen["image"] = [field.name for field in schema if _is_image(field.type)]
@@ -148,6 +158,7 @@ def _keys(row: Mapping[str, Any], config: IndexConfig) -> dict[str, list[str]]:
         else:
             # A number is how many images there are, not which.
             names = [name for name in usual if role != "image" or not isinstance(row.get(name), int | float)]
+            names = [name for name in names if name != GEMINI or isinstance(row.get(name), list)]
         found[role] = [name for name in names if row.get(name) is not None][:1]
     if config.kind == "conversation" and not found["conversations"] and "conversations" not in config.columns:
         found["conversations"] = question_columns([name for name, value in row.items() if value is not None])
@@ -184,7 +195,8 @@ def _found(
         found.url, said = None, {"annotations": _annotations(config.published, row)}
     images = [*given] or _row_images(row, chosen["image"], place)
     if config.kind == "conversation":
-        found.conversations, named = conversation_images(_parsed(said))
+        turns, named = conversation_images(_parsed(said))
+        found.conversations = with_system(turns, next((row[name] for name in SYSTEM if row.get(name)), None))
         # Of a text the usual `url` is where it was found.
         asked = "url" in config.columns or marks_image(found.conversations)
         if not images and found.url is not None and asked and not any(named):

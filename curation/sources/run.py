@@ -41,7 +41,7 @@ pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 STAGE: Final = "index"
 TO_DOWNLOAD: Final = "to_download.parquet"
 """In the shards' folder: the rows whose image is at an address, as a list for `mmcorpus download`."""
-VERSION: Final = "4"  # questions and answers in columns; addresses of what lies in a folder
+VERSION: Final = "5"  # Gemini's turns; a system turn in a column of its own
 """Raised whenever the same files would be indexed otherwise."""
 _FEW: Final = 16 << 20
 """So many bytes of inputs are read here sooner than workers have started."""
@@ -95,12 +95,7 @@ def index(
         RuntimeError: Ray is needed and not initialised.
     """
     image_root = None if config.image_root is None else absolute(config.image_root)
-    addresses = [path for path in (*paths, image_root or "") if "://" in path]
-    secret = next((path for path in addresses if masked(path) != path), None)
-    if secret is not None:
-        raise SourceError(
-            f"{masked(secret)} has a secret in it, which the references would keep; give credentials by the environment"
-        )
+    refuse_secrets((*paths, image_root or ""))
     found = find_inputs([absolute(path) for path in paths], formats)
     roots = tuple(dict.fromkeys([*(one.root for one in found), *([image_root] if image_root else [])]))
     Output(
@@ -130,6 +125,15 @@ def index(
     failed |= {of_shard[name]: str(failure.message) for name, failure in ran.failed.items()}
     _drop_repeated(out)
     return _report(out, out_ledger, found, of_shard, failed)
+
+
+def refuse_secrets(paths: Sequence[str]) -> None:
+    """Raises SourceError for an address with credentials."""
+    secret = next((path for path in paths if "://" in path and masked(path) != path), None)
+    if secret is not None:
+        raise SourceError(
+            f"{masked(secret)} has a secret in it, which the references would keep; give credentials by the environment"
+        )
 
 
 def made_from_of(config: IndexConfig, found: Sequence[Input]) -> MadeFrom:

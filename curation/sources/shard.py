@@ -25,7 +25,7 @@ from mmcorpus.curation.sources.found import (
 from mmcorpus.curation.sources.images import Finder, KnownImage
 from mmcorpus.curation.sources.inputs import Input, Part, Run, open_json
 from mmcorpus.curation.sources.json_rows import Readable
-from mmcorpus.curation.sources.parts import conversation_images
+from mmcorpus.curation.sources.parts import conversation_images, question_columns
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.bare import column_of
 from mmcorpus.curation.store.json_values import json_value
@@ -159,7 +159,9 @@ class IndexRun:
             if found.error is not None:
                 raise _Failed(found.status or FAILED, found.error)
             if self.config.kind == "pair" and not found.images:
-                raise BadSample(NO_IMAGE, "a pair has one")
+                asked = question_columns(found.meta)
+                more = f"; a conversation ({', '.join(asked)}) is one by kind: conversation" if asked else ""
+                raise BadSample(NO_IMAGE, f"a pair has one{more}")
             uid = found.uid or row_uid(found.url, found.caption, words)
             images = finder.find(found.images, key=key, hashed=uid is None)
         except _Failed as failed:

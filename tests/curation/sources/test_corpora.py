@@ -192,6 +192,27 @@ def test_what_a_command_says_and_how_it_ends(tmp_path: Path) -> None:
     assert f"failed: {bad}: none of its 1 rows is a sample; the first: missing_image: gone.jpg" in result.output
 
 
+def test_the_first_rows_tell_the_kind_where_it_is_not_said(tmp_path: Path) -> None:
+    asked = tmp_path / "alpaca.json"
+    asked.write_text('[{"instruction": "Count", "input": "", "output": "1, 2", "text": "### Instruction: Count"}]')
+    turns = tmp_path / "turns.jsonl"
+    turns.write_text('{"mine": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]}\n')
+
+    def said(name: str, *words: str) -> Any:
+        return CliRunner().invoke(
+            app, ["index", *words, "--out", str(tmp_path / name)], env={"COLUMNS": "400", "TERM": "dumb"}
+        )
+
+    for name, words in {"a": [str(asked)], "b": [str(turns), "--column", "conversations=mine"]}.items():
+        result = said(name, *words)
+        assert result.exit_code == 0, result.output
+        assert "Its first rows are conversations" in result.output
+        assert "1 samples of 1 rows" in result.output
+    wrong = said("c", str(asked), "--kind", "pair")
+    assert wrong.exit_code == 1
+    assert "a conversation (instruction, output, input) is one by kind: conversation" in wrong.output
+
+
 def test_rows_with_several_addresses_are_said_to_be_on_no_list(tmp_path: Path) -> None:
     rows = [{"image": [f"https://i.test/{n}.jpg" for n in range(count)], "conversations": TURNS} for count in (1, 2, 3)]
     (tmp_path / "x.json").write_text(json.dumps(rows))
