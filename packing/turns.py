@@ -31,9 +31,9 @@ def parse_conversation(conversations: Any) -> Turns:
 
     Read are `[{"from": "human"|"gpt"|"system", "value": …}, …]` (LLaVA, ShareGPT); `[{"role": …, "content": …}, …]`,
     the content a text or a list of parts (`{"type": "text", "text": …}`, `{"type": "image", …}`); `[{"role": …,
-    "parts": [{"text": …}, {"inline_data": …}]}, …]` (Gemini); `[{"user": …, "assistant": …}, …]` (The Cauldron,
-    FineVision); and an object that holds one of these as `messages`, `conversations` or `contents`. Raises ValueError for anything else, for turns of tools, and for a conversation without an answer
-    to learn from.
+    "parts": [{"text": …}, {"type": "image"}]}, …]` (Gemini); `[{"user": …, "assistant": …}, …]` (The Cauldron,
+    FineVision); and an object that holds one of these as `messages`, `conversations` or `contents`. Raises ValueError
+    for anything else, for turns of tools, and for a conversation without an answer to learn from.
     """
     if isinstance(conversations, str):
         try:

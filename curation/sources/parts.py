@@ -36,8 +36,9 @@ def conversation_images(value: Any) -> tuple[Any, list[str | None]]:
     None for a part that says only that an image stands there.
 
     Read are lists of turns, objects that hold one as `messages`, `conversations` or `contents` (Gemini's, whose turns
-    have `parts`), and objects of parallel lists; an object of `annotations` stays as it is (docs/packing.md). What a turn says is left to those who lay it out
-    (`packing/turns.py`); nulls, which tables put where JSON has nothing, are taken out.
+    have `parts`), and objects of parallel lists; an object of `annotations` stays as it is (docs/packing.md). What a
+    turn says is left to those who lay it out (`packing/turns.py`); nulls, which tables put where JSON has nothing, are
+    taken out.
 
     Raises:
         BadSample: it is no list of turns.
