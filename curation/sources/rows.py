@@ -30,12 +30,10 @@ from mmcorpus.curation.sources.inputs import Part, SourceError
 from mmcorpus.curation.sources.json_rows import Layout, Readable, read_rows
 from mmcorpus.curation.sources.parts import (
     GEMINI,
-    SYSTEM,
     asked_turns,
     conversation_images,
     marks_image,
     question_columns,
-    with_system,
 )
 from mmcorpus.curation.store.bare import SUCCESS
 from mmcorpus.curation.store.json_values import json_value
@@ -195,8 +193,7 @@ def _found(
         found.url, said = None, {"annotations": _annotations(config.published, row)}
     images = [*given] or _row_images(row, chosen["image"], place)
     if config.kind == "conversation":
-        turns, named = conversation_images(_parsed(said))
-        found.conversations = with_system(turns, next((row[name] for name in SYSTEM if row.get(name)), None))
+        found.conversations, named = conversation_images(_parsed(said))
         # Of a text the usual `url` is where it was found.
         asked = "url" in config.columns or marks_image(found.conversations)
         if not images and found.url is not None and asked and not any(named):

@@ -30,7 +30,7 @@ from mmcorpus.curation.sources.inputs import (
     in_runs,
     parts_of,
 )
-from mmcorpus.curation.sources.shard import ADDRESS, COLUMNS, FAILED, IndexRun, columns_of, dropped
+from mmcorpus.curation.sources.shard import ADDRESS, COLUMNS, FAILED, OTHERWISE, IndexRun, columns_of, dropped
 from mmcorpus.curation.store import ledger, storage, uid_arrays
 from mmcorpus.curation.store.places import REFERENCES_FILE, SUFFIX
 from mmcorpus.curation.store.shards import SUCCESS, Shard, commit_shard, list_shards, read_rows
@@ -151,7 +151,7 @@ def known_columns(
     except SourceError:  # said where it is read
         others = []
     always = columns_of(config)
-    return {**{name: None for name in others if name not in COLUMNS}, **always}
+    return {**{OTHERWISE.get(name, name): None for name in others if name not in COLUMNS}, **always}
 
 
 def absolute(path: str) -> str:

@@ -25,7 +25,7 @@ from mmcorpus.curation.sources.found import (
 from mmcorpus.curation.sources.images import Finder, KnownImage
 from mmcorpus.curation.sources.inputs import Input, Part, Run, open_json
 from mmcorpus.curation.sources.json_rows import Readable
-from mmcorpus.curation.sources.parts import conversation_images, question_columns
+from mmcorpus.curation.sources.parts import SYSTEM, conversation_images, question_columns, with_system
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.bare import column_of
 from mmcorpus.curation.store.json_values import json_value
@@ -54,8 +54,8 @@ COLUMNS: Final[dict[str, Any]] = {
 }  # fmt: skip
 """What every row has, but for `conversations`, which pairs do not. `images` is how many; `width` and `height` are the
 first one's, `widths` and `heights` all; sizes are of the image as it is shown."""
-
-
+OTHERWISE: Final = {"nodes": "source_nodes"}
+"""What columns of others are called here, where readers take rows with theirs for another kind of sample: documents."""
 Opened = Readable | mds.OpenShard | None
 
 
@@ -147,7 +147,7 @@ class IndexRun:
     def _row(self, found: Found, key: str, finder: Finder) -> tuple[dict[str, Any], list[KnownImage]]:
         """A row of the shard, and the images of one that is a sample."""
         row: dict[str, Any] = {
-            **{name: value for name, value in found.meta.items() if name not in COLUMNS},
+            **{OTHERWISE.get(name, name): value for name, value in found.meta.items() if name not in COLUMNS},
             "key": key, "url": _text(found.url), "caption": _text(found.caption), "source_key": _text(found.key),
             "images": 0, "sha256": _text(found.meta.get("sha256")), "status": SUCCESS,
         }  # fmt: skip
@@ -158,6 +158,8 @@ class IndexRun:
             row["conversations"] = words
             if found.error is not None:
                 raise _Failed(found.status or FAILED, found.error)
+            if found.caption is None and found.conversations is None and found.meta.get("nodes") is not None:
+                raise BadSample(BAD_ROW, "it has nodes, as documents have; shards of these are read as they are")
             if self.config.kind == "pair" and not found.images:
                 asked = question_columns(found.meta)
                 more = f"; a conversation ({', '.join(asked)}) is one by kind: conversation" if asked else ""
@@ -209,7 +211,8 @@ class IndexRun:
         if turns is None:
             raise BadSample(BAD_CONVERSATION, "there is none")
         try:
-            text = json_text(conversation_images(turns)[0])
+            system = next((found.meta[name] for name in SYSTEM if found.meta.get(name)), None)
+            text = json_text(with_system(conversation_images(turns)[0], system))
         except RecursionError:
             raise BadSample(BAD_CONVERSATION, "it is nested too deeply") from None
         if len(text) > MAX_WORDS:
