@@ -297,7 +297,9 @@ def _images_of(array: Any) -> Iterator[list[bytes | None]]:
         yield from map(_bytes_of, map(_value, array))
     else:
         cells = pc.struct_field(array, "bytes")
-        for row, data in enumerate(map(_value, cells)):
+        binary = pa.types.is_binary(cells.type) or pa.types.is_large_binary(cells.type)
+        values = (cell.as_py() for cell in cells) if binary else map(_value, cells)  # bytes are always Python's
+        for row, data in enumerate(values):
             yield [data] if isinstance(data, bytes) and data else _bytes_of(_value(array[row]))
 
 
