@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from mmcorpus.curation.sources import mds, members, rows
 from mmcorpus.curation.sources.config import IndexConfig
+from mmcorpus.curation.sources.downloaded import open_downloaded
 from mmcorpus.curation.sources.found import (
     BAD_CAPTION,
     BAD_CONVERSATION,
@@ -38,6 +39,8 @@ FAILED: Final = "failed_to_index"
 """The status of rows that are no samples."""
 ADDRESS: Final = "to_download"
 """The column of the addresses of images that are not here, where a row has one."""
+ADDRESSES: Final = "images_to_download"
+"""The same, where a row has several images: a list, as JSON."""
 MAX_WORDS: Final = 4 << 20
 """Characters of a caption or conversation."""
 MAX_COLUMNS: Final = 1_000
@@ -88,6 +91,8 @@ class IndexRun:
     roots: tuple[str, ...]
     """Of `references.json`."""
     image_root: str | None
+    downloaded: tuple[str, str] | None = None
+    """A folder of downloaded images, and its identity."""
 
     def __call__(self, run: Run) -> dict[str, Any]:
         """Commit the shards that are not there yet; returns how many of their rows are `kept`, and the others by their
@@ -103,7 +108,8 @@ class IndexRun:
     def _make(self, shard: Shard, part: Part, file: Opened) -> dict[str, int]:
         own = posixpath.dirname(part.input.file)
         where = (part.input.root, own) if self.image_root is None else (self.image_root, "")
-        finder = Finder(root=where[0], folder=where[1], strip=self.config.strip)
+        fetched = None if self.downloaded is None else open_downloaded(*self.downloaded)
+        finder = Finder(root=where[0], folder=where[1], strip=self.config.strip, downloaded=fetched)
         told: list[dict[str, Any]] = []
         places: list[dict[str, Any]] = []
         taken: set[str] = set()
@@ -171,7 +177,8 @@ class IndexRun:
         except BadSample as error:
             row |= {"status": FAILED, "error_message": _text(str(error))}
             if str(error).startswith(IMAGE_URL):
-                row[ADDRESS] = _text(found.images[0].name) if len(found.images) == 1 else None
+                names = [_text(image.name) for image in found.images if image.name and finder.is_address(image.name)]
+                row |= {ADDRESS: names[0]} if len(found.images) == 1 else {ADDRESSES: names}
         hashes = [image.sha256 for image in images if image.sha256]
         row["uid"] = found.uid or row_uid(found.url, found.caption, words)
         if row["uid"] is None and row["status"] == SUCCESS:

@@ -19,7 +19,15 @@ from typer.testing import CliRunner
 
 from mmcorpus.curation.download import DownloadConfig
 from mmcorpus.curation.download.lists import normalise
-from mmcorpus.curation.store.shards import list_shards, read_rows, read_samples
+from mmcorpus.curation.store.shards import (
+    EncodedImage,
+    Sample,
+    Shard,
+    ShardWriter,
+    list_shards,
+    read_rows,
+    read_samples,
+)
 from mmcorpus.curation.synthetic.write_warc import Capture, write_warc
 from mmcorpus.pipelines.cli import app
 from tests.curation.sources.conftest import as_tar, pairs, picture, write_tar
@@ -213,15 +221,46 @@ def test_the_first_rows_tell_the_kind_where_it_is_not_said(tmp_path: Path) -> No
     assert "a conversation (instruction, output, input) is one by kind: conversation" in wrong.output
 
 
-def test_rows_with_several_addresses_are_said_to_be_on_no_list(tmp_path: Path) -> None:
+def test_images_at_several_addresses_of_a_row_are_listed_downloaded_and_found(tmp_path: Path) -> None:
+    addresses = [f"https://i.test/{n}.jpg" for n in range(4)]
+    rows = [{"image": addresses[:count], "conversations": TURNS} for count in (1, 2, 3)]
+    rows.append({"image": [addresses[0], addresses[3]], "conversations": TURNS})
+    (tmp_path / "x.json").write_text(json.dumps(rows))
+
+    def said(*more: str) -> str:
+        words = ["index", str(tmp_path / "x.json"), "--kind", "conversation", "--out", str(tmp_path / "out"), *more]
+        return CliRunner().invoke(app, words, env={"COLUMNS": "400", "TERM": "dumb"}).output
+
+    first = said()
+    assert "1 rows have their image at an address; to get these: mmcorpus download" in first
+    list_of_images = tmp_path / "out" / "shards" / "images_to_download.parquet"
+    assert f"3 rows have several images, some at addresses; to get these: mmcorpus download {list_of_images}" in first
+    assert sorted(pq.read_table(list_of_images)["url"].to_pylist()) == addresses
+    with ShardWriter(Shard(root=str(tmp_path / "got"), name="00000")) as writer:
+        for number in (2, 0, 1):
+            image = EncodedImage(extension="jpg", data=picture(number))
+            about = {"url": addresses[number], "width": 40, "height": 30}
+            writer.write(Sample(key=f"{number}", uid=f"{number:032x}", caption=None, images=(image,), meta=about))
+        writer.fail("3", "3" * 32, "http_404: not found")
+    failed = pq.read_table(tmp_path / "got" / "00000.parquet").to_pylist()
+    failed[-1]["url"] = addresses[3]
+    pq.write_table(pa.Table.from_pylist(failed), tmp_path / "got" / "00000.parquet")
+    again = said("--set", f"downloaded={tmp_path / 'got'}")
+    assert "3 samples of 4 rows" in again
+    assert "1 missing_image" in again
+    assert not list_of_images.exists()
+    (shard,) = list_shards(str(tmp_path / "out" / "shards"))
+    images = [[image.data for image in sample.images] for sample in read_samples(shard)]
+    assert images == [[picture(number) for number in range(count)] for count in (1, 2, 3)]
+    assert read_rows(shard)["error_message"][3].as_py() == (
+        "missing_image: https://i.test/3.jpg was not downloaded: http_404: not found"
+    )
+    assert not list((tmp_path / "out" / "shards").glob("*.tar")), "nothing was copied"
+
+
+def test_what_addresses_served_may_lie_in_a_folder(tmp_path: Path) -> None:
     rows = [{"image": [f"https://i.test/{n}.jpg" for n in range(count)], "conversations": TURNS} for count in (1, 2, 3)]
     (tmp_path / "x.json").write_text(json.dumps(rows))
-    said = CliRunner().invoke(
-        app, ["index", str(tmp_path / "x.json"), "--kind", "conversation", "--out", str(tmp_path / "out")],
-        env={"COLUMNS": "400", "TERM": "dumb"},
-    ).output  # fmt: skip
-    assert "1 rows have their image at an address; to get these: mmcorpus download" in said
-    assert "2 rows have several images, some at addresses" in said
     words = ["index", str(tmp_path / "x.json"), "--kind", "conversation", "--out", str(tmp_path / "again")]
     for number in range(3):
         (tmp_path / "got" / "i.test").mkdir(parents=True, exist_ok=True)
