@@ -68,8 +68,8 @@ def find_inputs(config: PagesConfig, inputs: str | Sequence[str]) -> list[InputF
     Raises InputError where there is none, or one whose kind its name does not tell.
     """
     found: list[tuple[str, str, tuple[str, ...]]] = []
-    with reading(str(inputs), allow_private=config.allow_private):
-        for path in [inputs] if isinstance(inputs, str | os.PathLike) else inputs:
+    for path in [inputs] if isinstance(inputs, str | os.PathLike) else inputs:
+        with reading(os.fspath(path), allow_private=config.allow_private):
             found.extend(_expand(os.fspath(path), config))
     if not found:
         raise InputError("no input was given")

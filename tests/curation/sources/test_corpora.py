@@ -104,6 +104,10 @@ def answered(content: Any) -> list[dict[str, Any]]:
     return [{"role": "user", "content": content}, {"role": "assistant", "content": "A boat."}]
 
 
+def spoken(*parts: Any) -> list[dict[str, Any]]:
+    return [{"role": "user", "parts": list(parts)}, {"role": "model", "parts": [{"text": "A boat."}]}]
+
+
 MADE: dict[str, Callable[[Path], None]] = {
     "cc12m/": tars("cc12m", "cc12m-train-0000"),
     "datacomp/shards": tars("datacomp/shards", "00000", stats=True),
@@ -160,6 +164,12 @@ MADE: dict[str, Callable[[Path], None]] = {
         [{"messages": answered("Hi")}, {"messages": answered("<image>What?"), "images": ["0.jpg"]},
          {"messages": answered([{"type": "image_url", "image_url": {"url": "1.jpg"}}, {"type": "text", "text": "?"}])}],
     ),
+    "gemini.jsonl": instructions(
+        "gemini.jsonl", "images",
+        [{"systemInstruction": {"parts": [{"text": "Be brief."}]}, "contents": spoken({"text": "Hi"})},
+         {"contents": spoken({"file_data": {"mime_type": "image/jpeg", "file_uri": "0.jpg"}}, {"text": "What?"})},
+         {"contents": spoken({"fileData": {"fileUri": "1.jpg"}}, {"text": "What?"})}],
+    ),
 }  # fmt: skip
 COMMANDS = dict.fromkeys(re.findall(r"`(mmcorpus index [^`]+)`", DOCS.read_text()))
 
@@ -177,9 +187,9 @@ def test_the_docs_command_of_each_corpus(tmp_path: Path, monkeypatch: pytest.Mon
     shards = list_shards(str(tmp_path / words[words.index("--out") + 1] / "shards"))
     rows = [row for shard in shards for row in read_rows(shard).to_pylist()]
     images = {image.data for shard in shards for sample in read_samples(shard) for image in sample.images}
-    texts = [row["conversations"] if "conversation" in words else row["caption"] for row in rows]
+    texts = [row["conversations"] if "conversations" in row else row["caption"] for row in rows]
     assert all(texts)
-    expected = {"sharegpt.json": 0, "alpaca_data.json": 0, "chat.jsonl": 2}.get(words[2], 3)
+    expected = {"sharegpt.json": 0, "alpaca_data.json": 0, "chat.jsonl": 2, "gemini.jsonl": 2}.get(words[2], 3)
     assert len(images) == expected
     assert images <= {picture(number) for number in range(3)}
     assert not list(tmp_path.rglob("data/*/shards/*.tar")), "nothing was copied"
