@@ -18,7 +18,7 @@ from mmcorpus.curation.sources.found import MISSING_IMAGE, BadSample, FoundImage
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.members import IMAGE_EXTENSIONS
 from mmcorpus.curation.store.named_files import read_range, state_of
-from mmcorpus.curation.store.shards import SUCCESS, Shard, list_shards, no_shards, read_rows
+from mmcorpus.curation.store.shards import SUCCESS, Shard, list_shards, no_shards, read_rows, read_schema
 from mmcorpus.curation.store.tars import is_readable, read_tar, sample_of
 
 _KEPT: Final = 4
@@ -31,9 +31,7 @@ class Downloaded:
     def __init__(self, folder: str) -> None:
         """Read the addresses. Raises ValueError for a folder without shards, storage.Damaged."""
         self.folder = folder
-        self._shards = list_shards(folder)
-        if not self._shards:
-            raise no_shards(folder)
+        self._shards = _listed(folder)
         hashes = [_hashes(read_rows(shard, ["url"])["url"].to_pylist()) for shard in self._shards]
         numbers = np.repeat(np.arange(len(hashes), dtype=np.uint32), [len(own) for own in hashes])
         every = np.concatenate(hashes)
@@ -67,10 +65,17 @@ def open_downloaded(folder: str, identity: str) -> Downloaded:
 
 def identity_of(folder: str) -> str:
     """A digest that changes when a shard is added or made again. Raises ValueError for a folder without shards."""
+    return digest([[shard.name, *state_of(shard.stats)] for shard in _listed(folder)])
+
+
+def _listed(folder: str) -> list[Shard]:
     shards = list_shards(folder)
     if not shards:
         raise no_shards(folder)
-    return digest([[shard.name, *state_of(shard.stats)] for shard in shards])
+    first = shards[0]
+    if first.level or first.references or "url" not in read_schema(first).names:
+        raise ValueError(f"downloaded: {folder} holds no shards that `mmcorpus download` made")
+    return shards
 
 
 def _hashes(urls: list[str | None]) -> npt.NDArray[np.uint64]:

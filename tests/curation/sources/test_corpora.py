@@ -266,6 +266,7 @@ def test_images_at_several_addresses_of_a_row_are_listed_downloaded_and_found(tm
         "missing_image: https://i.test/3.jpg was not downloaded: http_404: not found"
     )
     assert not list((tmp_path / "out" / "shards").glob("*.tar")), "nothing was copied"
+    assert "holds no shards that `mmcorpus download` made" in said("--set", f"downloaded={tmp_path / 'out' / 'shards'}")
 
 
 def test_what_addresses_served_may_lie_in_a_folder(tmp_path: Path) -> None:
