@@ -10,13 +10,14 @@ ROLES: Final = ("image", "url", "caption", "conversations", "uid")
 """What a column can be."""
 
 USUAL: Final[dict[str, tuple[str, ...]]] = {
-    "image": ("images", "image", "jpg", "jpeg", "png", "webp", "img", "image_bytes", "pil_image"),
+    "image": ("images", "image", "jpg", "jpeg", "png", "webp", "img", "image_bytes", "pil_image", "file_name"),
     "url": ("url", "URL", "image_url", "img_url", "image_link"),
     "caption": ("caption", "text", "TEXT", "txt", "title"),
     "conversations": ("conversations", "messages", "conversation", "texts", "chat", "dialog", "contents"),
     "uid": ("uid",),
 }
-"""The names that published corpora give the columns."""
+"""The names that published corpora give the columns. `file_name` (Hugging Face's image folders) is an image's where
+it ends as one's does, of tables in pairs alone."""
 
 
 @dataclass(frozen=True, kw_only=True)

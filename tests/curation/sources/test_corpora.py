@@ -120,6 +120,10 @@ MADE: dict[str, Callable[[Path], None]] = {
     "laion_files/": loose,
     "photos/": parquet("photos/data/train-00000-of-00001.parquet", {"image": STRUCTS, "text": ["a", "b", "c"]}),
     "photos_on_disk/": arrow,
+    "imagefolder/": instructions(
+        "imagefolder/train/metadata.jsonl", "imagefolder/train",
+        [{"file_name": f"{n}.jpg", "text": f"a boat {n}"} for n in range(3)],
+    ),
     "mds/": mds,
     "FineVision/ai2d": parquet(
         "FineVision/ai2d/train-00000-of-00001.parquet",
