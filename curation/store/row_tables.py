@@ -120,13 +120,17 @@ class _Arrow:
         return self._stream[number]
 
     def batches(self, group: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        batch = self._batch(group).select(list(columns))
-        try:
-            batch.validate(full=True)
-        except pa.ArrowInvalid:  # a text that is not UTF-8 costs its row; anything else is damage
-            pa.RecordBatch.from_arrays(list(map(_as_bytes, batch.columns)), batch.schema.names).validate(full=True)
-        for start in range(0, len(batch), BATCH_ROWS):
-            yield batch.slice(start, BATCH_ROWS)
+        return sound(self._batch(group).select(list(columns)), BATCH_ROWS)
+
+
+def sound(batch: pa.RecordBatch, rows: int) -> Iterator[pa.RecordBatch]:
+    """A batch of an Arrow file, so many rows at a time. Raises pa.ArrowInvalid for a damaged one."""
+    try:
+        batch.validate(full=True)
+    except pa.ArrowInvalid:  # a text that is not UTF-8 costs its row; anything else is damage
+        pa.RecordBatch.from_arrays(list(map(_as_bytes, batch.columns)), batch.schema.names).validate(full=True)
+    for start in range(0, len(batch), rows):
+        yield batch.slice(start, rows)
 
 
 def _as_bytes(array: Any) -> Any:
