@@ -61,10 +61,12 @@ def parquet(path: str, columns: dict[str, Any]) -> Callable[[Path], None]:
 
 
 def arrow(root: Path) -> None:
-    """As `save_to_disk` leaves it."""
-    folder = root / "photos_on_disk"
+    save_to_disk(root / "photos_on_disk", pa.table({"image": STRUCTS, "text": [pair["caption"] for pair in PAIRS]}))
+
+
+def save_to_disk(folder: Path, table: pa.Table) -> None:
+    """As `datasets` leaves it."""
     folder.mkdir()
-    table = pa.table({"image": STRUCTS, "text": [pair["caption"] for pair in PAIRS]})
     with (
         pa.OSFile(str(folder / "data-00000-of-00001.arrow"), "wb") as file,
         pa.ipc.new_stream(file, table.schema) as sink,
@@ -304,6 +306,10 @@ def table(path: str, *rows: dict[str, Any]) -> Callable[[Path], None]:
     return make
 
 
+def obelics_on_disk(root: Path) -> None:
+    save_to_disk(root / "obelics_on_disk", pa.Table.from_pylist([OBELICS]))
+
+
 def mmc4(root: Path) -> None:
     (root / "mmc4").mkdir()
     about = {"image_name": "x.jpg", "raw_url": IMAGE, "matched_text_index": 0, "matched_sim": 0.3}
@@ -353,6 +359,7 @@ def arc(root: Path) -> None:
 
 DOCUMENT_FILES: dict[str, Callable[[Path], None]] = {
     "OBELICS/data/*.parquet": table("OBELICS/data/train-00000-of-01335.parquet", OBELICS),
+    "obelics_on_disk/": obelics_on_disk,
     "obelics_tars/*.tar": obelics_tar,
     "mmc4/*.jsonl.zip": mmc4,
     "MINT-1T-HTML/*.parquet": table(
