@@ -172,11 +172,13 @@ class References:
         """Whether an image is read together with the one before it: of the same file, and after it in a table. What it
         takes to make a `Place` of each costs as much as to copy an image."""
         one, other = self._rows[before], self._rows[index]
-        if _SAME_OF(one) != _SAME_OF(other) or index in self._odd or None in other[:_ROOT]:
+        if _SAME_OF(one) != _SAME_OF(other) or index in self._odd:
             return False
-        in_table = other[_ROW] is not None
-        after = one[_ROW] is not None and one[_ROW] <= other[_ROW] if in_table else one[_ROW] is None
-        return after and makes_sense(*other[_ROOT : _ITEM + 1], other[_FILE_SIZE])
+        key, number, extension, root, file, offset, size, row, item, _, file_size, _ = other
+        before_it = one[_ROW]
+        after = before_it is None if row is None else before_it is not None and before_it <= row
+        named = None not in (key, number, extension)
+        return after and named and makes_sense(root, file, offset, size, row, item, file_size)
 
     def _whole(self, index: int) -> bytes | None:
         """The image of a row that is a file of its own and as it was: no more is done than to open and read it. None
