@@ -8,7 +8,6 @@ has to look for answers once more.
 
 import contextlib
 import fcntl
-import functools
 import os
 from typing import Final
 
@@ -41,6 +40,10 @@ class Asking:
         """How many batches all processes have come to the end of."""
         return os.fstat(self._file).st_size
 
+    def is_removed(self) -> bool:
+        """Whether others would not see these locks, since the file is another by now."""
+        return os.fstat(self._file).st_nlink == 0
+
     def release(self, number: int | None = None) -> None:
         """Let go of a question that got no answer; or of all, whose answers are kept."""
         released = self._held & {number} if number is not None else set(self._held)
@@ -52,5 +55,12 @@ class Asking:
         self._held -= released
 
 
-asking: Final = functools.cache(Asking)
-"""One for each folder and process: a process that closes a file lets go of all its locks on it."""
+_OPEN: Final[dict[str, Asking]] = {}
+"""One for each folder: a process that closes a file lets go of all its locks on it."""
+
+
+def asking(root: str) -> Asking:
+    """This process's questions of a folder, anew where the folder was removed since."""
+    if root not in _OPEN or _OPEN[root].is_removed():
+        _OPEN[root] = Asking(root)
+    return _OPEN[root]

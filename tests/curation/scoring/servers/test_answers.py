@@ -1,6 +1,7 @@
 """The answers that are kept: by several writers, after crashes, on object storage."""
 
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -101,6 +102,9 @@ def test_what_another_process_asks_at_this_moment_is_waited_for(tmp_path: Path) 
         assert log.reserve(failed), "without an answer another may ask"
         late = AnswerLog(str(tmp_path / "late"))  # of another folder: nobody else is asked for
         assert late.reserve(key)
+        shutil.rmtree(tmp_path / "late")
+        assert late.reserve(key)
+        assert (tmp_path / "late" / ".asking").exists()
         unseen = pickle.loads(pickle.dumps(log))
         assert unseen.find(key) is None
         tell("flush")
