@@ -116,6 +116,10 @@ def reading(path: str, kind: str) -> Iterator[None]:
         raise Damaged(path, kind, error) from error
 
 
+_STORES: Final = ("aiohttp", "ftplib")
+"""Modules whose errors are of a connection, and of no kind that Python knows."""
+
+
 def _naming(function: Callable[Call, Result]) -> Callable[Call, Result]:
     """A function of a path whose errors from a store name it: `Internal Server Error` alone says nothing."""
 
@@ -130,7 +134,7 @@ def _naming(function: Callable[Call, Result]) -> Callable[Call, Result]:
                 error.filename = error.filename or str(args[0])
             raise
         except Exception as error:
-            if not type(error).__module__.startswith("aiohttp"):  # the connection's, of no kind that Python knows
+            if not type(error).__module__.startswith(_STORES):
                 raise
             raise OSError(errno.EIO, f"the store broke off: {error}", str(args[0])) from error
 
@@ -149,7 +153,20 @@ def filesystem(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
     Raises ValueError for an object store's address that has some in it.
     """
     web.refuse_credentials(os.fspath(path))
-    fs, inner = fsspec.core.url_to_fs(os.fspath(path))
+    try:
+        fs, inner = fsspec.core.url_to_fs(os.fspath(path))
+    except OSError as error:  # FTP and the like connect here
+        if error.errno is not None:
+            error.filename = error.filename or os.fspath(path)
+        raise
+    except (ValueError, ImportError) as error:  # no such protocol, or a package that it needs
+        if "://" not in os.fspath(path):
+            raise
+        raise ValueError(f"{path}: {error}") from None
+    except Exception as error:
+        if not type(error).__module__.startswith(_STORES):
+            raise
+        raise OSError(errno.EIO, f"the store refused: {error}", os.fspath(path)) from error
     return fs, inner
 
 
