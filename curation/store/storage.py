@@ -120,7 +120,7 @@ _STORES: Final = ("aiohttp", "ftplib")
 """Modules whose errors are of a connection, and of no kind that Python knows."""
 
 
-def _naming(function: Callable[Call, Result]) -> Callable[Call, Result]:
+def naming(function: Callable[Call, Result]) -> Callable[Call, Result]:
     """A function of a path whose errors from a store name it: `Internal Server Error` alone says nothing."""
 
     @functools.wraps(function)
@@ -136,7 +136,7 @@ def _naming(function: Callable[Call, Result]) -> Callable[Call, Result]:
         except Exception as error:
             if not type(error).__module__.startswith(_STORES):
                 raise
-            raise OSError(errno.EIO, f"the store broke off: {error}", str(args[0])) from error
+            raise OSError(errno.EIO, f"the store broke off: {web.reason(error)}", str(args[0])) from error
 
     return named
 
@@ -196,7 +196,7 @@ def join(root: str, *parts: str) -> str:
     return posixpath.join(base, *parts)
 
 
-@_naming
+@naming
 def exists(path: str) -> bool:
     """True if a file or folder is there now (listings are not cached)."""
     fs, inner = filesystem(path)
@@ -213,7 +213,7 @@ def exists(path: str) -> bool:
         raise
 
 
-@_naming
+@naming
 def list_names(root: str) -> list[str]:
     """The names (not paths) of files and folders directly under `root`, sorted; empty if there is no such folder."""
     fs, inner = filesystem(root)
@@ -310,7 +310,7 @@ def full_disk(path: str) -> OSError:
     return OSError(errno.ENOSPC, DISK_FULL, path)
 
 
-@_naming
+@naming
 def read_bytes(path: str, start: int | None = None, end: int | None = None) -> bytes:
     """The bytes of a file, or of its range [start, end)."""
     fs, inner = filesystem(path)
@@ -324,7 +324,7 @@ def write_bytes(path: str, data: bytes) -> None:
         file.write(data)
 
 
-@_naming
+@naming
 def sha256(path: str) -> str:
     """64 hex digits of a file's bytes, local or remote."""
     fs, inner = filesystem(path)
@@ -349,7 +349,7 @@ def json_bytes(value: Any) -> bytes:
     return (json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False) + "\n").encode()
 
 
-@_naming
+@naming
 def read_table(path: str, columns: list[str] | None = None) -> pa.Table:
     """A parquet file as an Arrow table; the schema's metadata comes along. Raises Damaged for one that cannot be read,
     or whose pages differ from their checksums."""
@@ -378,7 +378,7 @@ def write_table(path: str, table: pa.Table) -> None:
         pq.write_table(table, file, **TABLE)
 
 
-@_naming
+@naming
 def read_schema(path: str) -> pa.Schema:
     """A parquet file's schema without its data. Raises Damaged if it cannot be read."""
     fs, inner = filesystem(path)
@@ -395,7 +395,7 @@ class Stat:
     """Nanoseconds since 1970; None for remote files."""
 
 
-@_naming
+@naming
 def list_files(root: str) -> dict[str, Stat]:
     """Every file at or below a path, by its path on the filesystem; what is half-written is left out."""
     fs, inner = filesystem(root)

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from mmcorpus.curation.documents.views import count_codes
+from mmcorpus.curation.engine.output import read_record
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.scores import read_origin, table_path
 from mmcorpus.curation.store.shards import SUCCESS, Shard, list_shards, read_rows
@@ -194,13 +195,12 @@ def _exported(path: str) -> Lines:
 
 
 def _samples_exported(path: str) -> Lines:
-    """Samples for other programs."""
-    made = storage.read_json(storage.join(path, "made_from.json"))
-    with storage.reading(storage.join(path, "made_from.json"), "record of what it is made from"):
-        holds, config = made.get("holds", "something"), made.get("config", {})
+    """Samples for other programs, as `mmcorpus export` writes them."""
+    record = read_record(path)
     done = [name for name in storage.list_names(storage.join(path, "done")) if name.endswith(".json")]
-    yield f"{holds} in {path}: {len(done):,} shards are written"
-    yield f"  made with {json.dumps(config, ensure_ascii=False)}"
+    yield f"exported samples {path}: {len(done):,} shards are written"
+    if record is not None:
+        yield f"  made with {json.dumps(record.config, ensure_ascii=False)}"
 
 
 _FOLDERS: Final[dict[str, Callable[[str], Lines]]] = {

@@ -82,8 +82,8 @@ def test_an_exported_model_and_exported_samples_are_told(tmp_path: Path) -> None
     (model / "config.json").write_text("[]")
     with pytest.raises(storage.Damaged, match=r"config\.json"):
         describe(str(model))
-    storage.write_json(str(samples / "made_from.json"), {"holds": "WebDataset", "config": {"a": 1}})
+    storage.write_json(str(samples / "made_from.json"), {"config": {"a": 1}, "version": "1", "inputs": {}})
     storage.write_json(str(samples / "done" / "00000.json"), {})
     assert describe(str(samples)) == [
-        f"WebDataset in {samples}: 1 shards are written", '  made with {"a": 1}'
+        f"exported samples {samples}: 1 shards are written", '  made with {"a": 1}'
     ]  # fmt: skip
