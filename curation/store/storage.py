@@ -38,7 +38,9 @@ TEMPORARY_SUFFIX: Final = ".partial"
 DISK_FULL: Final = "the disk is full; what was finished is kept. Free space and run the same command again"
 _LEFT = re.compile(rf".+\.[0-9a-f]{{12}}{re.escape(TEMPORARY_SUFFIX)}|step-\d{{8}}{re.escape(TEMPORARY_SUFFIX)}")
 """What `atomic_write` and the trainer's checkpoints are called before they are whole."""
-_SEVERAL: Final = re.compile(r"Multiple matches for FieldRef\.Name\(([^)]*)\)|Field \"([^\"]*)\" exists \d+ times")
+_SEVERAL: Final = re.compile(
+    r"Multiple matches for FieldRef\.Name\(([^)]{0,500})\)|Field \"([^\"]{0,500})\" exists \d+ times"
+)
 """What Arrow says of a column's name that is there more than once."""
 
 
