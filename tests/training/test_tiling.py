@@ -2,11 +2,13 @@
 
 import dataclasses
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -24,7 +26,8 @@ from mmcorpus.training.checkpoint import read_state, read_tensors
 from mmcorpus.training.config import ConnectorConfig, PackCompute, RandomVision, StageConfig
 from mmcorpus.training.connector import build_connector
 from mmcorpus.training.data import PackLoader
-from mmcorpus.training.evaluation.answering import Checkpoint
+from mmcorpus.training.evaluation import EvaluationConfig, evaluate
+from mmcorpus.training.evaluation.answering import Checkpoint, Server
 from mmcorpus.training.evaluation.asking import Asked
 from mmcorpus.training.generation import Prompt
 from mmcorpus.training.images import tile
@@ -292,9 +295,21 @@ def test_other_crops_than_in_training_are_shown_with_a_warning(
     assert "was trained with the layout" in caplog.text
     assert "counts and captions get worse" in caplog.text
     assert len(other.prepare(asked).input_ids) < before
-    answers = Checkpoint(made, "cpu", finer).answer([Asked(turns=asked.turns, images=asked.images)], 2, 1)
+    checkpoint = Checkpoint(made, "cpu")
+    checkpoint.load(finer)
+    answers = checkpoint.answer([Asked(turns=asked.turns, images=asked.images)], 2, 1)
     assert answers == [other.generate(picture(1)[0], "a", max_new_tokens=2)]
+    (tmp_path / "a.jpg").write_bytes(picture(1)[0])
+    question = {"id": "1", "images": ["a.jpg"], "prompt": "a", "answers": ["b"], "metric": "exact"}
+    (tmp_path / "questions.jsonl").write_text(json.dumps(question))
+    asking = EvaluationConfig(layout=finer, max_new_tokens=2)
+    evaluate(asking, Checkpoint(made, "cpu"), str(tmp_path / "questions.jsonl"), str(tmp_path / "asked"))
+    assert pq.read_table(tmp_path / "asked" / "00000.parquet")["answer"].to_pylist() == answers, "the config says how"
     catty = write(str(tmp_path / "catty"), settings("catty"), tokenizer_folder, [[0]])
     made = train(stage, catty, str(tmp_path / "plain"), model=model_config("catty")).checkpoint
     with pytest.raises(ValueError, match="has not learnt the marks of the layout"):
         Generator.load(made, "cpu", finer)
+    with pytest.raises(ValueError, match="has not learnt the marks of the layout"):
+        evaluate(asking, Checkpoint(made, "cpu"), str(tmp_path / "questions.jsonl"), str(tmp_path / "other"))
+    with pytest.raises(ValueError, match="layout is for checkpoints"):
+        evaluate(asking, Server("http://127.0.0.1:9", "m"), str(tmp_path / "questions.jsonl"), str(tmp_path / "other"))
