@@ -10,7 +10,7 @@ a is used twice, and two in three of b.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -66,6 +66,9 @@ class Amount:
         self.samples += int(counts.sum())
         for name, own in sizes.items():
             setattr(self, name, getattr(self, name) + int((counts * own).sum()))
+
+    def __add__(self, other: "Amount") -> "Amount":
+        return Amount(**{own.name: getattr(self, own.name) + getattr(other, own.name) for own in fields(self)})
 
     def by(self, unit: MixBy, limits: Mapping[str, int | None]) -> float:
         """The amount in this unit."""

@@ -36,8 +36,8 @@ def plan_schema(config: PlanConfig) -> pa.Schema:
     return PLAN_SCHEMA.append(CROPS) if config.counts_crops else PLAN_SCHEMA
 
 
-def pack_window(config: PlanConfig, rows: Sequence[tuple[str, str, str, FittedRows]], first_sequence: int) -> pa.Table:
-    """The plan's rows of a window of (source, kind, shard, rows), sequences numbered from `first_sequence`.
+def pack_window(config: PlanConfig, rows: Sequence[tuple[str, str, str, FittedRows]]) -> pa.Table:
+    """The plan's rows of a window of (source, kind, shard, rows), sequences numbered from 0.
 
     Samples are packed in the order of a hash of uid, copy, part and seed: equal lengths mix sources and
     shards, and copies and parts of one sample lie apart.
@@ -72,7 +72,7 @@ def pack_window(config: PlanConfig, rows: Sequence[tuple[str, str, str, FittedRo
         return pa.array([row[column] for row in rows], pa.string()).take(origin[item])
 
     columns = {
-        "sequence": sequence + first_sequence,
+        "sequence": sequence,
         "position": position,
         "uid": pa.array(uids[item]).cast(pa.string()),
         "copy": copy,
