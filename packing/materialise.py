@@ -21,7 +21,7 @@ from mmcorpus.curation.engine.progress import Progress
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.places import REFERENCES_FILE
 from mmcorpus.curation.store.shards import shard_at
-from mmcorpus.packing import manifest
+from mmcorpus.packing import manifest, numbers
 from mmcorpus.packing.config import PlanConfig
 from mmcorpus.packing.errors import PackError
 from mmcorpus.packing.index import write_index
@@ -53,10 +53,8 @@ class PackConfig:
     """Pixels of a resized image's shorter side; smaller images, and those whose bytes would grow, stay as they are."""
 
     def __post_init__(self) -> None:
-        if self.image_side < 1:
-            raise ValueError(f"pack.image_side is {self.image_side}; give a number of at least 1")
-        if self.sequences_per_shard < 1:
-            raise ValueError(f"pack.sequences_per_shard is {self.sequences_per_shard}; give a number of at least 1")
+        for name in ("image_side", "sequences_per_shard"):
+            numbers.whole(name, getattr(self, name))
 
 
 @dataclass(frozen=True, kw_only=True)

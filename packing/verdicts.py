@@ -16,6 +16,7 @@ from mmcorpus.curation.store import ledger, uid_arrays
 from mmcorpus.curation.store.uid import uid_fraction
 from mmcorpus.packing.draws import sample_words
 from mmcorpus.packing.inputs import uid_bytes
+from mmcorpus.packing.numbers import MOST_COPIES
 from mmcorpus.packing.samples import Fitted, FittedSample, Rejection
 
 MISSING_SAMPLE: Final = "missing_sample"
@@ -69,6 +70,8 @@ class SourceVerdicts:
         copies = table["count"].to_numpy().astype(np.int64)[order]
         if ((first[1:] == first[:-1]) & (second[1:] == second[:-1])).any() or (copies < 1).any():
             raise ValueError(f"{where} has a uid twice or a count below 1; a repeated sample is one row with its count")
+        if copies.max(initial=0) > MOST_COPIES:
+            raise ValueError(f"{where} has a count of {copies.max()}; a sample may be used {MOST_COPIES} times at most")
         self._select((first, second), copies)
         if factor is not None:
             self.copies = _multiplied(self._hexadecimal(), copies * factor, salt)

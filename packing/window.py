@@ -36,8 +36,8 @@ def plan_schema(config: PlanConfig) -> pa.Schema:
     return PLAN_SCHEMA.append(CROPS) if config.counts_crops else PLAN_SCHEMA
 
 
-def pack_window(config: PlanConfig, rows: Sequence[tuple[str, str, str, FittedRows]]) -> pa.Table:
-    """The plan's rows of a window of (source, kind, shard, rows), sequences numbered from 0.
+def pack_window(config: PlanConfig, rows: Sequence[tuple[str, str, str, FittedRows]], windows: int) -> pa.Table:
+    """The plan's rows of one of its `windows`, of (source, kind, shard, rows), sequences numbered from 0.
 
     Samples are packed in the order of a hash of uid, copy, part and seed: equal lengths mix sources and
     shards, and copies and parts of one sample lie apart.
@@ -58,7 +58,7 @@ def pack_window(config: PlanConfig, rows: Sequence[tuple[str, str, str, FittedRo
     limits = [Limit(name=name, sizes=own[item], most=most) for name, own, most in limited if most]
     # Of the samples alone, so that a window is packed alike by whichever worker, in whatever order.
     drawn = int(np.bitwise_xor.reduce(words, initial=np.uint64(config.seed)))
-    bins = pack_items(lengths[item], config.context_length, limits=limits, seed=drawn)
+    bins = pack_items(lengths[item], config.context_length, limits=limits, seed=drawn, windows=windows)
     # Samples are in hash order, so a bin's first one has its smallest hash; hashed again, else full bins came first.
     _, first = np.unique(bins.bin, return_index=True)
     rank = np.empty(len(bins), dtype=np.int64)

@@ -54,6 +54,8 @@ class WindowJob:
     fingerprint: str
     """The tokenizer's."""
     shards: tuple[ShardShare, ...]
+    windows: int
+    """Of the whole plan."""
     verdicts: Mapping[str, SourceVerdicts]
     """By source, what is selected."""
     captions: Mapping[str, Annotations]
@@ -77,7 +79,7 @@ class Windows:
         self._claimed: dict[str, dict[str, npt.NDArray[np.int64]]] = {}
         """By job and source, the places of its uids in the selection, while it is worked on."""
 
-    def jobs(self, windows: Iterator[Sequence[ShardShare]]) -> Iterator[WindowJob]:
+    def jobs(self, windows: Sequence[Sequence[ShardShare]]) -> Iterator[WindowJob]:
         """A job a window."""
         for number, shards in enumerate(windows):
             name = f"window {number}"
@@ -92,7 +94,7 @@ class Windows:
             path, fingerprint = self._tokenizer
             yield WindowJob(
                 name=name, config=self._config, tokenizer=path, fingerprint=fingerprint, shards=tuple(shards),
-                verdicts=verdicts, captions=captions,
+                windows=len(windows), verdicts=verdicts, captions=captions,
             )  # fmt: skip
 
     def take_in(self, result: Mapping[str, Any]) -> None:
@@ -116,7 +118,7 @@ def plan_window(job: WindowJob) -> dict[str, Any]:
     """A window's rows of the plan as `table`, sequences numbered from 0; its `name`, how many `shards` end in it, and
     its `verdicts` by source."""
     rows = [(own.source, own.kind, own.shard.name, fitted) for own, fitted in _fitted(job)]
-    table = pack_window(job.config, rows)
+    table = pack_window(job.config, rows, job.windows)
     if job.captions:
         table = with_captions(table, ((source, fitted) for source, *_, fitted in rows))
     return {**_told(job), "table": table}
@@ -161,11 +163,12 @@ def _fit_shard(job: WindowJob, own: ShardShare, tokenizer: "PreTrainedTokenizerF
 
 def windows_of(
     shards: Mapping[str, Sequence[ShardShare]], window_shards: int, *, spread: bool
-) -> Iterator[list[ShardShare]]:
+) -> list[list[ShardShare]]:
     """Consecutive shards in windows, each source spread evenly over all of them: whole shards, or, of a source with
     fewer shards than there are windows, with `spread` a share of one's samples, so that the mixture holds in each
     window."""
     count = max(1, -(-sum(map(len, shards.values())) // window_shards))
+    windows = []
     for window in range(count):
         here: list[ShardShare] = []
         for listed in shards.values():
@@ -175,4 +178,5 @@ def windows_of(
                 here.append(dataclasses.replace(listed[number], share=(window - first, end - first)))
             else:
                 here += listed[window * len(listed) // count : (window + 1) * len(listed) // count]
-        yield here
+        windows.append(here)
+    return windows

@@ -260,8 +260,9 @@ def _pack(
             **({"annotations": annotated} if annotated else {}),
         },
         # 3: sequences are filled exactly. 4: conversations have their rows' images, tiled images a column of crops, and
-        # a mixture holds in each window. 5: samples of few kinds are packed by column generation.
-        version="5",
+        # a mixture holds in each window. 5: samples of few kinds are packed by column generation. 6: of three
+        # limits all are aimed at, and many windows share the work of column generation.
+        version="6",
         needs=(
             *_selected(run, sources, heldout=heldout),
             *(f"{DEDUP}/{own}#{FILE}" for own in dict.fromkeys(annotated.values())),
