@@ -134,6 +134,8 @@ def make_plan(
     Raises ValueError if nothing can be packed.
     """
     loaded = load_tokenizer(tokenizer)
+    if not sources:
+        raise ValueError("there are no sources to plan; name one at least")
     if config.mixed and set(config.mixed) != set(sources):
         key = "mix" if config.mix else "mix_groups"
         raise ValueError(f"pack.{key} names {', '.join(config.mixed)}; it must name the sources: {', '.join(sources)}")
@@ -191,6 +193,9 @@ def make_plan(
         if not totals["sequences"]:
             found = "; ".join(f"{name}: {state.counts() or 'an empty selection'}" for name, state in verdicts.items())
             raise ValueError(f"nothing can be packed ({found}); loosen the selection or raise pack.context_length")
+    for name, state in verdicts.items():
+        if not state.counts().get(ledger.KEPT):
+            _log.warning("nothing of source %r can be packed (%s)", name, state.counts() or "an empty selection")
     if ledger_root is not None:
         for name, state in verdicts.items():
             ledger.write_stage(storage.join(ledger_root, name), "pack", state.ledger())

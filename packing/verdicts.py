@@ -57,10 +57,15 @@ class SourceVerdicts:
     """
 
     def __init__(self, selection: pa.Table | str, source: str, *, factor: float | None = None, salt: str = "") -> None:
-        table = read_selection(selection) if isinstance(selection, str) else selection
         where = f"the selection of source {source!r}"
+        try:
+            table = read_selection(selection) if isinstance(selection, str) else selection
+        except FileNotFoundError:
+            raise ValueError(f"{where} is missing: there is nothing at {selection}; select first") from None
         if not {"uid", "count"} <= set(table.column_names):
             raise ValueError(f"{where} needs the columns uid and count, it has {', '.join(table.column_names)}")
+        if not pa.types.is_integer(table["count"].type) or table["count"].null_count:
+            raise ValueError(f"{where} has counts of type {table['count'].type}, or none; give whole numbers")
         uids = table["uid"].cast(pa.string())
         if table.num_rows and not pc.all(pc.match_substring_regex(uids, "^[0-9a-f]{32}$")).as_py():
             raise ValueError(f"{where} has a uid that is not 32 lower-case hex digits; select again with mmcorpus")

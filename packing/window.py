@@ -1,15 +1,17 @@
 """One window of a plan: its samples gathered, packed, and put into an order that depends on uids and seed alone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mmcorpus.packing.best import pack_items
 from mmcorpus.packing.binpack import Limit
 from mmcorpus.packing.config import PlanConfig
 from mmcorpus.packing.draws import mix, sample_words
+from mmcorpus.packing.numbers import MOST_COPIES
 from mmcorpus.packing.verdicts import FittedRows
 
 PLAN_SCHEMA: Final = pa.schema(
@@ -27,6 +29,8 @@ PLAN_SCHEMA: Final = pa.schema(
         ("length", pa.int32()),
     ]
 )
+_SHARD: Final = r"^[^/\\\\]*[^/\\\\.][^/\\\\]*$"
+"""A file's name, in no other folder."""
 CROPS: Final = pa.field("crops", pa.int32())
 """One column more where an image may have several crops."""
 
@@ -88,3 +92,24 @@ def pack_window(config: PlanConfig, rows: Sequence[tuple[str, str, str, FittedRo
     schema = plan_schema(config)
     arrays = [pa.array(columns[field.name]).cast(field.type) for field in schema]
     return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def check_rows(rows: pa.Table, kinds: Mapping[str, str]) -> None:
+    """Raise ValueError, saying what is wrong, unless a window's rows are a plan of sources of these `kinds`."""
+    lacking = [field.name for field in PLAN_SCHEMA if field.name not in rows.column_names]
+    if lacking:
+        raise ValueError(f"it has no column {', '.join(lacking)}")
+    for field in PLAN_SCHEMA:
+        if rows[field.name].type != field.type or rows[field.name].null_count:
+            raise ValueError(f"its column {field.name} is not {field.type} without nulls")
+    for told in rows.group_by(["source", "kind"]).aggregate([]).to_pylist():
+        if kinds.get(told["source"]) != told["kind"]:
+            raise ValueError(f"it has the source {told['source']!r} of kind {told['kind']!r}; it names {dict(kinds)}")
+    if not pc.all(pc.match_substring_regex(pc.unique(rows["shard"]), _SHARD)).as_py():
+        raise ValueError("a shard's name is none")
+    least = {"sequence": 0, "position": 0, "copy": 0, "part": 0, "tokens": 1, "images": 0, "length": 1}
+    for name, low in least.items():
+        if pc.min(rows[name]).as_py() < low or (name == "copy" and pc.max(rows[name]).as_py() > MOST_COPIES):
+            raise ValueError(f"its column {name} holds a number that is none of a plan's")
+    if (np.diff(rows["sequence"].to_numpy()) < 0).any():
+        raise ValueError("its sequences are not in order")

@@ -208,11 +208,16 @@ def test_what_cannot_be_planned_says_why(tmp_path: Path, make_shards: Make, sele
         (pa.table({"uid": ["0" * 32, "0" * 32], "count": [1, 1]}), "a uid twice"),
         (pa.table({"uid": ["0" * 32], "count": [2**31 - 1]}), "a count of 2147483647; a sample may be used 1048576"),
         (pa.table({"uid": ["0" * 32], "count": [0]}), "count below 1"),
+        (pa.table({"uid": ["0" * 32], "count": [1.5]}), "counts of type double, or none; give whole numbers"),
+        (pa.table({"uid": ["0" * 32], "count": pa.array([None], pa.int32())}), "or none; give whole numbers"),
+        (str(tmp_path / "none.parquet"), "is missing: there is nothing at .*none.parquet; select first"),
         (pa.table({"uid": ["00000"], "count": [1]}), "32 lower-case hex"),
         (pa.table({"uid": ["0" * 32]}), "columns uid and count"),
     ):
         with pytest.raises(ValueError, match=problem):
             plan(CONFIG, web=dataclasses.replace(good, selection=table))
+    with pytest.raises(ValueError, match="there are no sources"):
+        plan(CONFIG)
     assert not (tmp_path / "plan.parquet").exists()
     with pytest.raises(ValueError, match="make the plan first"):
         read_plan_metadata(str(tmp_path / "plan.parquet"))
