@@ -20,7 +20,7 @@ from mmcorpus.curation.engine.progress import Progress
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.shards import list_shards
 from mmcorpus.packing.annotations import CAPTIONS, Annotations
-from mmcorpus.packing.bounds import Bound, Mixing, lower_bound
+from mmcorpus.packing.bounds import Bound, Mixing, beside_bound, lower_bound
 from mmcorpus.packing.columns import MOST_TOLD, tighter
 from mmcorpus.packing.config import PlanConfig
 from mmcorpus.packing.exact import kinds_of
@@ -95,7 +95,7 @@ class PlanReport:
     misses that, the one of a linear program over all limits together (`columns.py`)."""
     bound: str
     """Which limit that is: `positions`, `images` or `crops`, with ` (L2)` or ` (DFF)` where it is more than their sum
-    asks for; or all of them, with ` (LP)`."""
+    asks for; one beside another, as `images beside positions`; or all of them, with ` (LP)`."""
     of_bound: float
     """lower_bound / sequences: 1 is as full as any plan can be."""
     mixing: float
@@ -245,7 +245,9 @@ class _Packed:
         kinds = sorted(self.kinds)
         sizes = np.array(kinds, dtype=np.int64).T
         counts = np.array([self.kinds[kind] for kind in kinds], dtype=np.int64)
-        return tighter(lower_bound(self.histograms), sequences, self.limits, sizes, counts)
+        together = beside_bound(self.limits, list(sizes), counts)
+        alone = lower_bound(self.histograms)
+        return tighter(max(alone, together, key=lambda bound: bound.bins), sequences, self.limits, sizes, counts)
 
 
 def _mix(

@@ -138,7 +138,7 @@ def test_the_bound_is_of_all_limits_together_over_all_windows(
     config = dataclasses.replace(CONFIG, context_length=96, max_images=3)
     report, rows = plan(config, web=source)
     alone = max(-(-report.positions // 96), -(-report.images // 3))
-    assert report.bound == "positions and images (LP)"
+    assert report.bound == "images beside positions"
     assert alone < report.lower_bound == 27 <= report.sequences == 1 + max(row["sequence"] for row in rows)
 
 
