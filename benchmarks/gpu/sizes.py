@@ -36,7 +36,7 @@ class Sizes:
     grid: tuple[int, ...]
     """Those tried with and without activation checkpointing."""
     warm: int
-    """Steps before measuring; the first one compiles."""
+    """Steps before measuring: the first compiles, and the second once more, for any number of images."""
     steps: int
     """Measured steps."""
     threads: int
@@ -74,7 +74,7 @@ FULL: Final = Sizes(
     matmuls=(4096, 8192, 16384),
     micro=4,
     grid=(4, 8, 16),
-    warm=2,
+    warm=3,
     steps=6,
     threads=12,
     clip="ViT-L-14",
@@ -101,7 +101,7 @@ TINY: Final = Sizes(
     matmuls=(128,),
     micro=2,
     grid=(2, 4),
-    warm=1,
+    warm=2,
     steps=2,
     threads=1,
     clip="tiny",

@@ -6,6 +6,7 @@ counts.
 """
 
 import dataclasses
+import functools
 import gc
 import itertools
 import time
@@ -52,7 +53,7 @@ def peak(sizes: Sizes, folder: Path, emit: Emit) -> None:
             _synchronize(device)
             best = min(best, (time.perf_counter() - start) / 4)
         reached = 2.0 * side**3 / best
-        emit({"side": side, "TFLOP/s": reached / 1e12, "of data sheet": reached / peak_flops(device, "bf16")})
+        emit({"side": side, "TFLOP/s": reached / 1e12, "of data sheet": reached / _sheet(device)})
 
 
 def kernel(attention: Attention, sizes: Sizes, folder: Path, emit: Emit) -> None:
@@ -159,7 +160,7 @@ def _rates(sizes: Sizes, folder: Path, compute: PackCompute, micro: int) -> dict
         positions, images = positions + batch.positions, images + batch.images_NCHW.shape[0]
     _synchronize(device)
     seconds = time.perf_counter() - start
-    sheet = peak_flops(device, "bf16")
+    sheet = _sheet(device)
     reached = max((float(row["TFLOP/s"]) * 1e12 for row in rows_of(folder, "peak")), default=None)
     return {
         "MFU useful": useful / seconds / sheet,
@@ -205,7 +206,7 @@ def _gradient(model: VisionLanguageModel, batch: PackedBatch, precision: str) ->
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
     flat = torch.cat([gradient.float().flatten() for gradient in gradients])
     model.zero_grad(set_to_none=True)
-    return float(loss), flat
+    return float(loss.detach()), flat
 
 
 def trace(sizes: Sizes, folder: Path, emit: Emit) -> None:
@@ -233,6 +234,12 @@ def trace(sizes: Sizes, folder: Path, emit: Emit) -> None:
         took = getattr(event, own)
         emit({"kernel": event.key[:80], "ms": took / 1e3, "share": took / total, "calls": event.count})
     emit({"kernel": f"(trace: {path.relative_to(RESULTS.parent.parent)})"})
+
+
+@functools.cache
+def _sheet(device: torch.device) -> float:
+    """The data sheet's FLOP/s, which for devices without one are timed: once."""
+    return peak_flops(device, "bf16")
 
 
 def _synchronize(device: torch.device) -> None:
