@@ -145,7 +145,7 @@ def _table(rows: Sequence[dict[str, Any]]) -> str:
     """The rows as a tsv that pandas gives back as they are."""
     choices = [letter for letter in LETTERS if any(letter in row for row in rows)]
     names = [*dict.fromkeys(name for row in rows for name in row if name not in choices), *choices]
-    numeric = {name for name in (*choices, "category", "id", "question") if _numbers(rows, name)}
+    numeric = {name for name in (*choices, "question") if _numbers(rows, name)}
     text = io.StringIO(newline="")
     table = csv.DictWriter(text, names, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_MINIMAL)
     table.writeheader()

@@ -12,6 +12,7 @@ import pytest
 from mmcorpus.training.evaluation import EvaluationConfig, read_questions
 from mmcorpus.training.evaluation.question import Question
 from mmcorpus.training.evaluation.vlmevalkit import write_tsv
+from tests.pipelines.test_cli import call
 from tests.training.conftest import png
 
 RED, BLUE = png((200, 0, 0)), png((0, 0, 200))
@@ -104,3 +105,18 @@ def test_our_own_reader_reads_it(tmp_path: Path) -> None:
     written = write_tsv([question(0, answers=("B",))], str(tmp_path), "own")
     (back,) = read_questions(written.path, EvaluationConfig())
     assert (back.prompt, back.choices, back.answers, back.images) == ("Which?", ("red", "blue"), ("B",), (RED,))
+
+
+def test_the_command_reads_as_evaluate_does(tmp_path: Path) -> None:
+    (tmp_path / "red.png").write_bytes(RED)
+    lines = [{"id": str(n), "images": ["red.png"], "prompt": f"Which {n}?", "answers": ["red"], "metric": "exact"}
+             for n in range(3)]  # fmt: skip
+    (tmp_path / "questions.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    out = str(tmp_path / "LMUData")
+    said = call("export", "vlmevalkit", str(tmp_path / "questions.jsonl"), "--out", out, "--name", "own",
+                "--set", "only=Which .?[12]")  # fmt: skip
+    assert "own_OCRVQA.tsv: 2 questions" in said
+    assert "--data own_OCRVQA --data-config" in said
+    assert list(pd.read_csv(f"{out}/own_OCRVQA.tsv", sep="\t")["id"]) == [1, 2]
+    message = call("export", "vlmevalkit", str(tmp_path / "questions.jsonl"), "--out", out, "--name", "a b", code=2)
+    assert "letters, digits" in message
