@@ -99,12 +99,17 @@ def find_inputs(paths: Sequence[str], formats: Sequence[Format] = ()) -> list[In
     """
     found: list[Input] = []
     for path in paths:
-        here = list(_expand(path, formats))
+        here = _expanded(path, formats)
         if not here:
             wanted = f" ({', '.join(formats)})" if formats else ""
             raise SourceError(f"{path}: nothing there can be read as samples{wanted}")
         found += here
     return list({(one.root, one.file): one for one in found}.values())
+
+
+@storage.naming
+def _expanded(path: str, formats: Sequence[Format]) -> list[Input]:
+    return list(_expand(path, formats))
 
 
 def _expand(path: str, formats: Sequence[Format]) -> Iterator[Input]:
