@@ -266,6 +266,17 @@ def test_hostile_pickles_run_nothing_and_say_why(tmp_path: Path) -> None:
     assert marker.exists(), "the same bytes do run when they are trusted"
 
 
+def test_what_a_pickle_sets_on_a_stand_in_ends_with_it(tmp_path: Path) -> None:
+    functions = [pickle_reader._long_tensor, pickle_reader._rebuild_tensor, pickle_reader._storage]
+    names = [("torch", "LongTensor"), ("torch._utils", "_rebuild_tensor_v2"), ("torch.storage", "_load_from_bytes")]
+    for module, name in names:
+        slots = b"N}(\x8c\x0c__defaults__K\x01\x85\x8c\x04keptK\x01u\x86b."
+        (tmp_path / "sets.pkl").write_bytes(b"\x80\x04" + named(module, name) + slots)
+        with pytest.raises(PackError, match="nothing in it was run"):
+            read_pickle(str(tmp_path / "sets.pkl"))
+    assert [(function.__defaults__, function.__dict__) for function in functions] == [(None, {})] * 3
+
+
 GET = b"\x80\x04(\x8c\rimage_tensors]\x8c\tinput_ids"
 """The beginning of a pickle whose `input_ids` comes next."""
 LENGTHS = b"\x8c\x07lengths]d."
