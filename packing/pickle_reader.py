@@ -203,11 +203,11 @@ def _stand_ins() -> dict[tuple[str, str], Any]:
             self.built = Image.frombytes(mode, (width, height), data)
 
     return {
-        ("torch", "LongTensor"): _long_tensor,
+        ("torch", "LongTensor"): lambda ids: _long_tensor(ids),
         ("PIL.Image", "Image"): PlainImage,
         ("collections", "OrderedDict"): dict,  # a tensor's hooks, of which it has none
-        ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
-        ("torch.storage", "_load_from_bytes"): _storage,
+        ("torch._utils", "_rebuild_tensor_v2"): lambda *made_of: _rebuild_tensor(*made_of),
+        ("torch.storage", "_load_from_bytes"): lambda data: _storage(data),
     }
 
 
