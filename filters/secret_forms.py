@@ -73,14 +73,16 @@ BROKEN_AUTHORITY: Final = re.compile(
 )
 """A password with a `/`, `?` or `#` that is not percent-encoded: after a host comes a number."""
 WORD: Final = re.compile(r"[^\s\"'<>]+")
-PARAMETER: Final = re.compile(r"([?&;#]|&amp;|\\u0026)([^=&;?#]{1,128})=([^&;#\\,)\]}]*)")
+PARAMETER: Final = re.compile(r"([?&;#]|&amp;|\\u0026)([^=&;?#]{1,128})=((?:[^&;#\\,)\]}]*[^&;#\\,)\]}:])?)")
+"""A colon at its end is that of a sentence: `http://a/b?key=…: 403`."""
 NESTED: Final = re.compile(r"(?i)[a-z][a-z0-9+.-]{0,15}%(?:25){0,3}3a(?:%(?:25){0,3}2f){2}[^\s/?&;=#\"'<>]{1,8192}")
 """A percent-encoded URL."""
 PATH_PARTS: Final = re.compile(
     r"(?i)(/(?:[a-z][\w.-]{0,23})?(?:token|secret|api-?_?key|jwt|sig|signature|sas|auth|credentials|webhooks?/\d{6,24})[/=]"
-    r"|/services/t\w{1,15}/b\w{1,15}/)([^/?#\s\"'<>&;,]{12,4096})"
+    r"|/services/t\w{1,15}/b\w{1,15}/)([^/?#\s\"'<>&;,]{11,4096}[^/?#\s\"'<>&;,:])"
 )
-"""A name and what follows it in a path: `/token/…`, `/services/T…/B…/…`, `/webhooks/123456/…`."""
+"""A name and what follows it in a path: `/token/…`, `/services/T…/B…/…`, `/webhooks/123456/…`; but for a colon at its end,
+as sentences have it."""
 BOT: Final = re.compile(r"(/bot\d{6,12}:)([A-Za-z0-9_-]{20,64})")
 """Telegram's."""
 BEARER: Final = re.compile(r"(?i)\b((?:bearer|basic)[ \t]{1,8})([A-Za-z0-9._~+/=-]{8,65536})")

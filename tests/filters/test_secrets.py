@@ -205,6 +205,14 @@ def test_variables_of_a_command_are_masked_in_it_and_word_for_word() -> None:
     assert masked_text("abcdefgh, ijklmnop, qrstuvwx, 20300101T0") == "***, ***, ***, 20300101T0"
 
 
+def test_secrets_are_masked_where_a_sentence_goes_on_behind_the_address() -> None:
+    hook = f"https://hooks.slack.test/services/T01/B02/{RANDOM}: 403"
+    assert masked_text(hook) == "https://hooks.slack.test/services/T01/B02/***: 403"
+    assert masked_text(f"https://h/token/{RANDOM}: refused") == "https://h/token/***: refused"
+    assert masked_text(f"https://h/x?zz={RANDOM}: no image") == "https://h/x?zz=***: no image"
+    assert masked_text("https://h/x?page=2: no image") == "https://h/x?page=2: no image"
+
+
 def test_known_secrets_are_masked_word_for_word_in_messages_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     remember_config({"server": {"env": {"X": "odd value/1"}}, "urls": "http://a:pass%2Fword@h/?sig=signature1"})
     monkeypatch.setenv("MY_API_KEY", "from the environment")
@@ -236,6 +244,9 @@ def test_secrets_of_nested_urls_are_known_too() -> None:
     assert masked_text("abcdefgh of oxford") == "*** of oxford"
 
 
-@pytest.mark.parametrize("piece", ["?a=%3Fb%3Dc%26", "%253Fx%253D", "?u=https%3A%2F%2F", "&code=", "%25", "?a=%"])
+@pytest.mark.parametrize(
+    "piece",
+    ["?a=::", "/token/::::::::::::", "?a=%3Fb%3Dc%26", "%253Fx%253D", "?u=https%3A%2F%2F", "&code=", "%25", "?a=%"],
+)
 def test_nested_urls_take_linear_time(piece: str) -> None:
     assert_linear(masked_text, lambda size: "https://h/?a=" + piece * size)
