@@ -81,8 +81,8 @@ PATH_PARTS: Final = re.compile(
     r"(?i)(/(?:[a-z][\w.-]{0,23})?(?:token|secret|api-?_?key|jwt|sig|signature|sas|auth|credentials|webhooks?/\d{6,24})[/=]"
     r"|/services/t\w{1,15}/b\w{1,15}/)([^/?#\s\"'<>&;,]{11,4096}[^/?#\s\"'<>&;,:])"
 )
-"""A name and what follows it in a path: `/token/…`, `/services/T…/B…/…`, `/webhooks/123456/…`; a colon at its end is that
-of a sentence."""
+"""A name and what follows it in a path: `/token/…`, `/services/T…/B…/…`, `/webhooks/123456/…`. A colon at its end is a
+sentence's."""
 BOT: Final = re.compile(r"(/bot\d{6,12}:)([A-Za-z0-9_-]{20,64})")
 """Telegram's."""
 BEARER: Final = re.compile(r"(?i)\b((?:bearer|basic)[ \t]{1,8})([A-Za-z0-9._~+/=-]{8,65536})")
