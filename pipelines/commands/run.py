@@ -1,6 +1,7 @@
 """`mmcorpus run` and `mmcorpus validate`."""
 
 import sys
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -73,8 +74,9 @@ def run(
 
     loaded = load_recipe(recipe, settings or [])
     decisions = plan_run(loaded, out, until=until, retry_failed=retry_failed)
-    _show_plan(decisions, always=dry_run)
-    if fresh and not _may_go(fresh_goes(loaded, out, fresh, until=until), ask=not (yes or dry_run)):
+    going = fresh_goes(loaded, out, fresh, until=until) if fresh else []
+    _show_plan(decisions, always=dry_run, anew={one.stage for one in going})
+    if not _may_go(going, ask=not (yes or dry_run)):
         say("Nothing was removed, and nothing was run.")
         raise typer.Exit(USAGE)
     if dry_run:
@@ -124,14 +126,15 @@ def validate(recipe: RecipeArgument, settings: SetOption = None) -> None:
     say(f"{recipe} is valid: {len(names)} stages\n  " + "\n  ".join(names))
 
 
-def _show_plan(decisions: "list[Decision]", *, always: bool) -> None:
-    """Say beforehand what a change will redo; silent for a new run."""
+def _show_plan(decisions: "list[Decision]", *, always: bool, anew: Collection[str]) -> None:
+    """Say beforehand what a change will redo; silent for a new run. `anew`: stages whose outputs `--fresh` removes."""
     redone = [decision for decision in decisions if decision.action != "keep"]
     kept = [decision.stage.name for decision in decisions if decision.action == "keep"]
     if always:
         for decision in decisions:
-            verb = "keep" if decision.action == "keep" else "run "
-            say(f"{verb}  {decision.stage.name}: {decision.reason}")
+            fresh = decision.stage.name in anew
+            verb = "keep" if decision.action == "keep" and not fresh else "run "
+            say(f"{verb}  {decision.stage.name}: {'made anew (--fresh)' if fresh else decision.reason}")
     elif kept and redone:
         names = [decision.stage.name for decision in redone]
         say(f"{names[0]}: {redone[0].reason} → to do: {', '.join(names)}; kept: {', '.join(kept)}")

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from mmcorpus.curation.engine.stage import Result, Stage, decide, perform
+from mmcorpus.pipelines.commands import run as run_command
 from mmcorpus.pipelines.recipe.load import load_recipe
 from mmcorpus.pipelines.run.fresh import Going, fresh_stages, remove, what_goes
 from mmcorpus.pipelines.run.run_recipe import fresh_goes, run_recipe
@@ -44,6 +45,17 @@ def test_what_goes_is_what_the_stages_made_and_what_others_put_there(
     assert (tmp_path / "pairs/download/a.txt").exists()
     again = RunState.load(str(tmp_path), name="r")
     assert [decide(stage, again).action for stage in stages] == ["keep", "run", "keep"]
+
+
+def test_a_dry_run_says_of_a_stage_made_anew_that_it_runs(
+    stages: list[Stage], state: RunState, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_command._show_plan([decide(stage, state) for stage in stages], always=True, anew={"pairs/score"})
+    assert capsys.readouterr().out.splitlines() == [
+        "keep  pairs/download: up to date",
+        "run   pairs/score: made anew (--fresh)",
+        "keep  pages/score: up to date",
+    ]
 
 
 def test_stages_are_named_as_until_names_them(stages: list[Stage]) -> None:
