@@ -21,7 +21,7 @@ from mmcorpus.pipelines.commands.common import (
     read_config,
     say,
 )
-from mmcorpus.pipelines.commands.data import every_sample, shards_for
+from mmcorpus.pipelines.commands.data import every_sample, kind_held, shards_for
 
 if TYPE_CHECKING:
     from mmcorpus.training import ModelConfig
@@ -54,7 +54,7 @@ def plan(
         typer.Option(
             "--kind",
             metavar="NAME=KIND",
-            help="`pair`, `conversation`, `document` or `text`; repeatable. Of shards `pair` by default.",
+            help="`pair`, `conversation`, `document` or `text`; repeatable. By default what its first shard holds.",
         ),
     ] = None,
     annotations: Annotated[
@@ -127,13 +127,12 @@ def plan(
             }
             found, failed = shards_for(data, out, name=name, kind=as_indexed.get(asked), start=cluster.start)
             folders[name], unread = found.folder, unread + failed
-            if found.kind is not None:
-                kinds.setdefault(name, found.kind)
+            kinds.setdefault(name, found.kind or kind_held(found.folder))
         for name, out_of in tables.items():
             spread = over_ray(cluster.start, out_of)
             kept = measure_lengths(
                 folders[name],
-                kinds.get(name, "pair"),  # type: ignore[arg-type]
+                kinds[name],  # type: ignore[arg-type]
                 tokenizer=tokenizer,
                 config=config,
                 out=out_of,
@@ -148,7 +147,7 @@ def plan(
                 name: PlanSource(
                     shards=folder,
                     selection=selections[name] if name in selections else every_sample(folder),
-                    kind=kinds.get(name, "pair"),  # type: ignore[arg-type]
+                    kind=kinds[name],  # type: ignore[arg-type]
                     annotations=captions.get(name),
                     lengths=tables.get(name),
                 )

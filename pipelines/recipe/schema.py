@@ -96,6 +96,8 @@ class SourceConfig:
     """Of these: the folder below which paths of images lie; null for that of the file."""
     strip: str = ""
     """Of these: what is taken off the beginning of such paths."""
+    downloaded: str | None = None
+    """Of these: shards that `mmcorpus download` made, in which images at addresses are looked for."""
     published: Published | None = None
     """Of `urls` (there a setting of its download), `parquet` and `json`: a published layout whose columns become
     annotations of the image, for `kind: conversation`."""
@@ -129,8 +131,9 @@ class SourceConfig:
             raise ValueError("written.fallback is original, and a caption is no conversation; leave it out")
         if self.is_indexed and not getattr(self, given[0]):
             raise ValueError(f"{given[0]} is empty; name at least one file, folder or glob")
-        if not self.is_indexed and (self.columns or self.image_root is not None or self.strip):
-            raise ValueError("`columns`, `image_root` and `strip` are of `shards`, `parquet` and `json`")
+        folders = (self.image_root, self.downloaded)
+        if not self.is_indexed and (self.columns or self.strip or folders != (None, None)):
+            raise ValueError("`columns`, `image_root`, `strip` and `downloaded` are of `shards`, `parquet` and `json`")
         if self.published is not None and self.shards is not None:
             raise ValueError("published: these layouts are of `urls`, `parquet` and `json`, not of `shards`")
         if self.published is not None and self.kind != "conversation":
@@ -169,6 +172,7 @@ class SourceConfig:
             columns=self.columns,
             image_root=self.image_root,
             strip=self.strip,
+            downloaded=self.downloaded,
             published=self.published,
         )
 

@@ -60,6 +60,13 @@ def has_heldout(run: RunContext, pack: str) -> bool:
     return any(run.keeps_aside(source) for source in run.file.pack[pack].sources)
 
 
+def _keeping_aside(run: RunContext, pack: PackEntry) -> list[str]:
+    """Those of a pack's sources that keep samples aside; of several that select from one, and so keep the same aside,
+    the first."""
+    first = {run.populations[source].judged_as: source for source in reversed(pack.sources) if run.keeps_aside(source)}
+    return [source for source in pack.sources if source in first.values()]
+
+
 def _rows(run: RunContext, sources: Sequence[str]) -> list[str]:
     """The stages that make the sources' rows."""
     return [run.populations[source].made_by for source in sources]
@@ -184,7 +191,7 @@ def _pack(
         config = dataclasses.replace(config, mix={}, mix_groups={}, epochs=1.0)
     tokenizer, named, made_by = _tokenizer_of(run)
     title = f"{name}.{HELDOUT}" if heldout else name
-    sources = [source for source in pack.sources if not heldout or run.keeps_aside(source)]
+    sources = _keeping_aside(run, pack) if heldout else pack.sources
     kinds = {source: run.file.sources[source].kind for source in sources}
     annotated = {source: own for source, own in pack.annotations.items() if source in sources}
     lengths = {source: _measured(run, source, pack) for source in sources if source not in annotated}
