@@ -154,8 +154,9 @@ def _here(recipe: Recipe, name: str) -> Iterable[Finding]:
             yield from nothing_at(path, given)
         elif storage.is_local(given) and not glob.glob(given, recursive=True):
             yield path, f"there is nothing at {absolute(given)}"
-    if entry.image_root is not None:
-        yield from nothing_at(("sources", name, "image_root"), entry.image_root)
+    for key, folder in (("image_root", entry.image_root), ("downloaded", entry.downloaded)):
+        if folder is not None:
+            yield from nothing_at(("sources", name, key), folder)
 
 
 def _pages(recipe: Recipe, name: str) -> Iterable[Finding]:
