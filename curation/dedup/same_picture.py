@@ -60,6 +60,9 @@ _OUTLYING: Final = (0.28, 0.93)
 of 203 pairs of pictures that pass for copies by the limits above, or fail by less than 30 %, 190."""
 _WIDER: Final = 1.25
 """How much more than those limits may be left where nothing stands out."""
+_TONED: Final = (0.25, 0.35)
+"""Of 0-1, what tones may change of luma and chroma: between two pictures of one or two colours some curve always leads.
+Of 836 pairs of copies they change 0.21 of either at most; half as much saturation again 0.3 of pure blue."""
 _CLIPPED: Final = 0.5
 """How much more a difference counts where tones clip all of a picture: they make one white of many papers."""
 _SHOWN: Final = 2.0
@@ -93,7 +96,8 @@ class Difference:
     """How far two pictures are from being one."""
 
     worst: float
-    """The worst block's, as a multiple of what copying explains: at most 1 between copies, inf where not aligned."""
+    """The worst block's, as a multiple of what copying explains: at most 1 between copies, inf where nothing aligns them, or
+    makes one tone of the other."""
     rest: Floats = field(default_factory=lambda: np.zeros((_CELLS, _CELLS), np.float32))
     """Where it lies: the mean square of what is left of luma, 0-255 squared, in the cells of a grid over the
     picture."""
@@ -174,6 +178,8 @@ def _compare(one: Floats, other: Floats) -> Difference:
         tones = fit_tones(source, target, *averages)
         if tones == Tones() == known:  # the other way round it is the same comparison
             break
+        if any(change > most for change, most in zip(tones.changes(source), _TONED, strict=True)):
+            continue
         # A copy of less contrast shows less of a difference, and so does one that is white where the other is not.
         gain = max(1.0, 1 / tones.scale) * (1 + _CLIPPED * tones.clipped(averages[0]))
         best, known = _nearer(best, _unexplained(source, target, tones, gain)), tones

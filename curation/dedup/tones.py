@@ -51,6 +51,17 @@ class Tones:
             result += np.float32(self.offset)
         return np.clip(result, 0, 1, out=result)
 
+    def changes(self, pixels: Floats) -> tuple[float, float]:
+        """By how much luma and chroma change, 0-1: the most of all pixels [height, width, 3] but one in a hundred."""
+        if self == Tones():
+            return 0.0, 0.0
+        step = max(1, pixels.shape[0] * pixels.shape[1] // _POINTS) | 1
+        some = pixels.reshape(1, -1, 3)[:, ::step]
+        change = self.apply(some) - some
+        luma = change @ _LUMA
+        chroma = np.abs(change - luma[..., None]).max(axis=2)
+        return float(np.quantile(np.abs(luma), 0.99)), float(np.quantile(chroma, 0.99))
+
     def clipped(self, pixels: Floats) -> float:
         """The share of pixels of which a channel is cut off at white that was not white."""
         if self == Tones():

@@ -178,6 +178,8 @@ def disk(colour: str) -> Image.Image:
         (digits("7", "yellow", "navy"), digits("1", "yellow", "navy")),
         (disk("red"), disk("green")),
         (disk("red"), disk("gold")),
+        (disk("black"), disk("gray")),
+        (disk("navy"), disk("lightsteelblue")),
         (disk("navy"), Image.new("RGB", (200, 200), "white")),
     ],
 )
@@ -191,11 +193,12 @@ def test_pictures_that_were_turned_or_mirrored_are_others(originals: list[Image.
         assert difference(picture(originals[1]), picture(originals[1].transpose(turn))) > 1
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 512), (512, 1), (3, 700), (9, 9), (2000, 9)])
+@pytest.mark.parametrize("size", [(1, 1), (1, 512), (512, 1), (3, 700), (9, 9), (2000, 9), (200, 200)])
 def test_odd_sizes_are_compared(size: tuple[int, int]) -> None:
     white, black = (picture(Image.new("RGB", size, colour)) for colour in ("white", "black"))
     assert difference(white, picture(Image.new("RGB", size, "white"))) <= 1
     assert difference(white, black) > 1
+    assert difference(white, picture(Image.new("RGB", size, "gray"))) > 1
 
 
 def test_the_order_of_the_two_does_not_matter(originals: list[Image.Image]) -> None:
