@@ -73,6 +73,7 @@ TUNED: Final[dict[str, Draw]] = {
     "bar labels": marked.bar_labels,
     "bingo": marked.bingo,
     "warning": marked.warning,
+    "editor": apart.editor,
 }
 """The kinds by which the limits of `curation.dedup.same_picture` were chosen, or that were looked at for it."""
 HELD_OUT: Final[dict[str, Draw]] = {
@@ -92,7 +93,6 @@ HELD_OUT: Final[dict[str, Draw]] = {
     "formation": apart.formation,
     "element": apart.element,
     "spreadsheet": apart.spreadsheet,
-    "editor": apart.editor,
     "resistor": apart.resistor,
     "matrix": apart.matrix,
     "organisation": apart.organisation,

@@ -1,4 +1,5 @@
-"""Kinds drawn before the comparison was made stricter by those of `marked`, and looked at only after that."""
+"""Kinds drawn before the comparison was made stricter by those of `marked`, and looked at only after that, but for
+editors, of which a sign was merged while limits were tried that are not kept."""
 
 import math
 import random
