@@ -215,13 +215,15 @@ def _blocks(
     size, wide = ((min(side, first.shape[1]), min(side, first.shape[0])) for side in (block, mean_block))
     left, means = _left(first - second, size, wide)
     contrast = np.maximum(_deviation(first, size), _deviation(second, size))
-    noisy = 2.5 * float(np.median(left))
-    textured = (contrast > _SHOWN) & (contrast <= 12)
+    some = np.s_[:: 1 if chroma else 2, :: 1 if chroma else 2]  # neighbours say the same
+    remains, contrasts = left[some], contrast[some]
+    noisy = 2.5 * float(np.median(remains))
+    textured = (contrasts > _SHOWN) & (contrasts <= 12)
     if not chroma and textured.any():  # encoders smooth faint texture away, also where most of a picture is plain paper
-        noisy = max(noisy, _TEXTURE * float(np.median(left[textured])))
+        noisy = max(noisy, _TEXTURE * float(np.median(remains[textured])))
     floor = float(np.clip(noisy + 2, *_FLOOR[chroma]))
-    busy = contrast > 12
-    noise = float(np.median(left[busy] / contrast[busy])) if busy.any() else 0.0
+    busy = contrasts > 12
+    noise = float(np.median(remains[busy] / contrasts[busy])) if busy.any() else 0.0
     share = float(np.clip(2 * noise + 0.1, *_SHARE[chroma]))
     # What is quantised beside an edge rings through the encoder's block.
     near = cv2.dilate(contrast, np.ones((2 * block + 1, 2 * block + 1), np.uint8))
@@ -249,14 +251,15 @@ def _blocks(
 def _usual(left: Floats, first: Floats, second: Floats, contrast: Floats, size: tuple[int, int]) -> Floats:
     """What may be left of a block beside what is left of the others: encoding, resampling and errors of alignment leave
     much wherever there is detail, all over a picture, while a mark that is another stands out."""
-    detail = np.sqrt(np.maximum(*(_energy(each - cv2.blur(each, _COARSER), size) for each in (first, second))))
-    least, of_contrast = map(np.float32, _EXPECTED)
-    expected = detail + of_contrast * contrast + least
-    some = np.s_[2::4, 2::4]  # neighbours say the same
+    detail = np.sqrt(np.maximum(_energy(first - cv2.blur(first, _COARSER), size),
+                                _energy(second - cv2.blur(second, _COARSER), size)))  # fmt: skip
+    least, of_contrast = _EXPECTED
+    expected: Floats = np.asarray(cv2.addWeighted(detail, 1, contrast, of_contrast, least), np.float32)
+    some = np.s_[2::4, 2::4]
     shares = (left[some] / expected[some])[contrast[some] > _SHOWN]
     usual = float(np.quantile(shares, _USUAL)) if shares.size >= _FEW[0] else _FEW[1]
-    result: Floats = np.float32(_OUTLYING[0] + _OUTLYING[1] * usual) * expected
-    return result
+    expected *= np.float32(_OUTLYING[0] + _OUTLYING[1] * usual)
+    return expected
 
 
 def _box(where: npt.NDArray[np.bool_]) -> tuple[int, int, int, int]:
@@ -303,9 +306,8 @@ def _left(difference: Floats, size: tuple[int, int], wide: tuple[int, int]) -> t
 
 def _energy(values: Floats, size: tuple[int, int]) -> Floats:
     """The mean square of the block about each pixel."""
-    square = cv2.sqrBoxFilter(values, cv2.CV_32F, size, borderType=cv2.BORDER_REFLECT)
-    result: Floats = np.maximum(square, 0)  # of equal pixels a sum may be rounded to less
-    return result
+    mean: Floats = np.asarray(cv2.blur(values * values, size, borderType=cv2.BORDER_REFLECT), np.float32)
+    return np.maximum(mean, 0, out=mean)  # sums are rounded
 
 
 def _deviation(values: Floats, size: tuple[int, int]) -> Floats:
