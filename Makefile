@@ -71,7 +71,7 @@ test-fast: venv
 	$(PYTEST) -m 'not slow and not soak'
 
 soak: venv venv-vllm
-	$(PYTEST) $(PARALLEL) -m soak
+	$(PYTEST) $(PARALLEL) -m soak --durations=25
 
 lint: venv
 	$(BIN)/ruff check .

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from fsspec.implementations.http import HTTPFileSystem
 
+from mmcorpus.filters import web
 from mmcorpus.filters.secrets import masked_text
 
 MOST_NAMES: Final = 2_000_000
@@ -63,7 +64,7 @@ class Http(HTTPFileSystem):
             why = error.__cause__
             if why is None or getattr(why, "status", None) in NOT_THERE or isinstance(why, FileNotFoundError):
                 raise
-            raise OSError(errno.EIO, f"the server does not say what it has: {why}", url) from why
+            raise OSError(errno.EIO, f"the server does not say what it has: {web.reason(why)}", url) from why
 
     async def _find(self, path: str, *args: Any, **kwargs: Any) -> Any:
         told = _current.set(Listing(masked_text(path)))

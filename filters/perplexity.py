@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Literal
 
+from mmcorpus.filters import gguf_llama
 from mmcorpus.filters.causal_lm import (
     TOO_SHORT,
     LikelihoodScorer,
@@ -133,6 +134,8 @@ def load_tokenizer(model_name: str, revision: str | None) -> Any:
     from transformers import AutoTokenizer
 
     place, options = _source(model_name, revision)
+    if "gguf_file" in options and gguf_llama.read_config(path := os.path.join(place, options["gguf_file"])) is not None:
+        return gguf_llama.load_tokenizer(path)
     return AutoTokenizer.from_pretrained(place, trust_remote_code=False, **options)
 
 
@@ -142,6 +145,9 @@ def load_causal(model_name: str, revision: str | None, dtype: str) -> Any:
 
     place, options = _source(model_name, revision)
     if "gguf_file" in options:
+        path = os.path.join(place, options["gguf_file"])
+        if (config := gguf_llama.read_config(path)) is not None:
+            return gguf_llama.load_model(path, config, torch_type(dtype)).eval()
         # Unpacked whatever is installed: kernels for packed weights would give a machine with them other scores.
         options["quantization_config"] = GgufConfig(dequantize=True)
     return AutoModelForCausalLM.from_pretrained(

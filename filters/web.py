@@ -104,6 +104,16 @@ def explained(error: BaseException | None, path: str) -> PrivateAddress | paced.
     return None
 
 
+def reason(why: BaseException) -> str:
+    """An error of a connection in words, where its own are none."""
+    kinds = {kind.__name__ for kind in type(why).__mro__}
+    if "TooManyRedirects" in kinds:
+        return "its redirects lead in a circle, or on and on"
+    if kinds & {"InvalidURL", "NonHttpUrlClientError"}:
+        return f"it redirects to {masked_text(str(why))}, which is no address of a web server"
+    return str(why) or type(why).__name__
+
+
 async def guarded_client(**kwargs: Any) -> Any:
     """An aiohttp session that connects to public addresses, and to those that ALLOW_PRIVATE names; its answers end."""
     import aiohttp

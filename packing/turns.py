@@ -19,7 +19,10 @@ _ROLES: Final = {
 }
 """Of LLaVA, ShareGPT (which names the assistant that was asked), OpenAI (`developer`), Gemini and Gemma (`model`)."""
 _TOOLS: Final = frozenset({"tool", "function", "function_call", "function-call", "observation", "ipython"})
-_LISTS: Final = ("messages", "conversations", "conversation")
+_SAID: Final = ("value", "content", "parts")
+"""Where a turn has what it says."""
+_GEMINI_TEXT: Final = frozenset({"text", "thoughtSignature", "thought_signature"})
+_LISTS: Final = ("messages", "conversations", "conversation", "contents")
 """The keys of an object that holds the list."""
 
 
@@ -27,10 +30,10 @@ def parse_conversation(conversations: Any) -> Turns:
     """A conversation's turns, from JSON text or parsed.
 
     Read are `[{"from": "human"|"gpt"|"system", "value": …}, …]` (LLaVA, ShareGPT); `[{"role": …, "content": …}, …]`,
-    the content a text or a list of parts (`{"type": "text", "text": …}`, `{"type": "image", …}`); `[{"user": …,
-    "assistant": …}, …]` (The Cauldron, FineVision); and an object that holds one of these as `messages` or
-    `conversations`. Raises ValueError for anything else, for turns of tools, and for a conversation without an answer
-    to learn from.
+    the content a text or a list of parts (`{"type": "text", "text": …}`, `{"type": "image", …}`); `[{"role": …,
+    "parts": [{"text": …}, {"type": "image"}]}, …]` (Gemini); `[{"user": …, "assistant": …}, …]` (The Cauldron,
+    FineVision); and an object that holds one of these as `messages`, `conversations` or `contents`. Raises ValueError
+    for anything else, for turns of tools, and for a conversation without an answer to learn from.
     """
     if isinstance(conversations, str):
         try:
@@ -78,7 +81,7 @@ def _turns(number: int, turn: Any) -> Turns:
     role = _ROLES.get(name)
     if role is None:
         raise ValueError(f"turn {number} needs 'from' (human, gpt or system) or 'role' (user, assistant or system)")
-    return [(role, _text(number, turn.get("value", turn.get("content"))))]
+    return [(role, _text(number, next((turn[key] for key in _SAID if key in turn), None)))]
 
 
 def _text(number: int, content: Any) -> str:
@@ -86,16 +89,21 @@ def _text(number: int, content: Any) -> str:
     if isinstance(content, str):
         return content
     if not isinstance(content, Sequence):
-        raise ValueError(f"turn {number} says nothing: its 'value' or 'content' is no text and no list of parts")
+        raise ValueError(
+            f"turn {number} says nothing: its 'value', 'content' or 'parts' is no text and no list of parts"
+        )
     return "".join(_part(number, part) for part in content)
 
 
 def _part(number: int, part: Any) -> str:
     if isinstance(part, str):
         return part
-    kind = part.get("type") if isinstance(part, Mapping) else None
-    if kind in ("text", "input_text", "output_text") and isinstance(part.get("text"), str):
+    part = part if isinstance(part, Mapping) else {}
+    kind = part.get("type")
+    untyped = kind is None and part.keys() <= _GEMINI_TEXT  # one with `thought` is none of what is said
+    if (kind in ("text", "input_text", "output_text") or untyped) and isinstance(part.get("text"), str):
         return str(part["text"])
     if kind in ("image", "image_url", "input_image"):
         return IMAGE_MARK
-    raise ValueError(f"turn {number} has a part that is neither text nor image (its type is {kind!r})")
+    what = f"its type is {kind!r}" if kind else f"it has {', '.join(map(str, part)) or 'nothing'}"
+    raise ValueError(f"turn {number} has a part that is neither text nor image ({what})")

@@ -17,8 +17,16 @@ from typing import Final
 import pytest
 
 LONGEST: Final = (
+    "pipelines/test_killed_everywhere.py",
+    "pipelines/test_damage.py",
     "curation/scoring/servers/test_vllm.py",
+    "training/exchange/test_served.py",
+    "pipelines/test_loop.py",
     "notebooks/test_notebooks.py",
+    "test_mutated_inputs.py",
+    "pipelines/run/test_individual_select.py",
+    "pipelines/test_points.py",
+    "pipelines/test_mm1_recipe.py",
     "pipelines/test_cluster.py",
     "pipelines/test_demo.py",
     "pipelines/test_document_chain.py",

@@ -93,7 +93,8 @@ def read_document_tar(path: str, file: IO[bytes], config: PagesConfig, position:
         if isinstance(member, Failure):
             yield from sample.items(after)
             yield member
-            return
+            sample, after = _Sample(path, config, "", member.offset), member.position
+            continue
         name, ending = sample_of(member.name)
         if name != sample.key:
             yield from sample.items(after)

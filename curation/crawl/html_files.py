@@ -13,6 +13,7 @@ from mmcorpus.curation.store import storage, tars
 from mmcorpus.curation.store.compressed import DECODE_ERRORS, breaks_off, decompressed, is_storage_error
 
 HTML_NAMES: Final = (".html", ".htm", ".xhtml", ".shtml")
+_NO_PLAIN_FILE: Final = "it is sparse, or its size or headers make no sense"
 _ERRORS: Final = (zipfile.BadZipFile, tarfile.TarError, ValueError, *DECODE_ERRORS)
 
 
@@ -59,7 +60,7 @@ def read_zip(path: str, file: IO[bytes], config: PagesConfig, position: Position
 def read_tar(path: str, file: IO[bytes], config: PagesConfig, position: Position) -> Iterator[Item]:
     """The pages of a tar, from a member on; of a compressed tar (`.gz`, `.bz2`, `.xz`) earlier ones are passed again.
 
-    What follows damage in it is lost, and one failure.
+    A file whose size or headers make no sense is a failure; what follows damage is lost, and one failure more.
     """
     limit = config.extraction.max_bytes + 1
     for member in walk_tar(path, file, position, lambda name: limit if is_html_name(name) else None):
@@ -86,7 +87,8 @@ class TarMember:
 def walk_tar(
     path: str, file: IO[bytes], position: Position, limit_of: Callable[[str], int | None]
 ) -> Iterator[TarMember | Failure]:
-    """The files of a tar from a member on; last, of a damaged one, why what follows is lost.
+    """The files of a tar from a member on, a failure for one that cannot be read; last, of a damaged tar, why what
+    follows is lost.
 
     Args:
         limit_of: by a file's name, how many bytes of it to read at most; None for none.
@@ -102,9 +104,11 @@ def walk_tar(
                 if count <= position.skip:
                     continue
                 offset = member.offset
-                end = member.offset_data + -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-                after = Position(0, count) if compressed else Position(end)
+                after = Position(0, count) if compressed else Position(archive.offset)
                 if not member.isfile():
+                    continue
+                if member.issparse():
+                    yield _failure(path, offset, None, after, "bad_record", f"{member.name}: {_NO_PLAIN_FILE}")
                     continue
                 data: bytes | None = None
                 if (limit := limit_of(member.name)) is not None:

@@ -25,11 +25,11 @@ _NO_PAGES: Final = (
     (re.compile(r"\.cdxj?(\.gz)?\Z"), "an index of a WARC file; give the .warc.gz that it lists"),
 )  # fmt: skip
 """Files of crawls that have none, by their names' ends."""
-_TABLE: Final = re.compile(r"\.parquet\Z|\.(jsonl|ndjson)(\.(gz|bz2|xz|zst))?\Z")
+_TABLE: Final = re.compile(r"\.(parquet|arrow)\Z|\.(jsonl|ndjson)(\.(gz|bz2|xz|zst))?\Z")
 _ARCHIVE: Final = re.compile(r"\.(zip|tar|tgz|tbz2|txz|tar\.(gz|bz2|xz))\Z")
 _LIST: Final = re.compile(r"(\.paths|\.txt|\.list)(\.gz)?\Z|(\A|/)paths(\.gz)?\Z")
 _NAMES: Final = (
-    ".warc, .warc.gz, .warc.zst, .arc.gz, .html, .zip, .tar, .tar.gz, .parquet, .jsonl, .jsonl.gz, or a list: .paths.gz"
+    ".warc, .warc.gz, .warc.zst, .arc.gz, .html, .zip, .tar, .tar.gz, .parquet, .arrow, .jsonl, or a list: .paths.gz"
 )
 _MAX_LINE: Final = 16_384
 MAX_FILES: Final = 100_000
@@ -68,8 +68,8 @@ def find_inputs(config: PagesConfig, inputs: str | Sequence[str]) -> list[InputF
     Raises InputError where there is none, or one whose kind its name does not tell.
     """
     found: list[tuple[str, str, tuple[str, ...]]] = []
-    with reading(str(inputs), allow_private=config.allow_private):
-        for path in [inputs] if isinstance(inputs, str | os.PathLike) else inputs:
+    for path in [inputs] if isinstance(inputs, str | os.PathLike) else inputs:
+        with reading(os.fspath(path), allow_private=config.allow_private):
             found.extend(_expand(os.fspath(path), config))
     if not found:
         raise InputError("no input was given")
@@ -195,7 +195,7 @@ def reader_of(kind: str | None, config: PagesConfig, path: str) -> str | None:
     """The reader of a kind that `file_kind` tells; None for None. Raises UnknownKind for one that is not read."""
     if kind is None:
         return None
-    reader = "table" if kind == "parquet" else kind
+    reader = "table" if kind in ("parquet", "arrow") else kind
     formats = {"warc": ("warc",), "arc": ("warc",), "table": TABLES}.get(reader, ("html", *TABLES))
     if config.format not in ("auto", *formats):
         raise UnknownKind(

@@ -7,6 +7,7 @@ from typing import IO
 from mmcorpus.curation.crawl.members import RECORD, GzipMembers, Members, PlainMembers, ZstdMembers
 from mmcorpus.curation.crawl.streams import Source
 from mmcorpus.curation.store.compressed import HEAD, TAR, DecodeError, chunks, compression_of
+from mmcorpus.curation.store.row_tables import table_kind
 
 
 class UnknownKind(ValueError):
@@ -14,8 +15,8 @@ class UnknownKind(ValueError):
 
 
 def file_kind(file: IO[bytes], path: str) -> str | None:
-    """The kind of a file by its first bytes, compressed or not: `warc`, `zip`, `tar`, `parquet`, `arc`; None for
-    anything else. The file's place is its beginning afterwards."""
+    """The kind of a file by its first bytes, compressed or not: `warc`, `zip`, `tar`, `parquet`, `arrow`, `arc`; None
+    for anything else. The file's place is its beginning afterwards."""
     file.seek(0)
     head = file.read(HEAD)
     file.seek(0)
@@ -36,8 +37,8 @@ def file_kind(file: IO[bytes], path: str) -> str | None:
         return "warc"
     if head.startswith(b"PK\x03\x04"):
         return "zip"
-    if head.startswith(b"PAR1"):
-        return "parquet"
+    if (kind := table_kind(head)) is not None:
+        return kind
     if head.startswith(b"filedesc://"):
         return "arc"
     return "tar" if head[257:262] == TAR else None

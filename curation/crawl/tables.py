@@ -1,5 +1,6 @@
-"""Rows of parquet and JSONL files one by one, from any row on; a row that cannot be read costs itself."""
+"""Rows of parquet, Arrow and JSONL files one by one, from any row on; a row that cannot be read costs itself."""
 
+import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +19,10 @@ from mmcorpus.curation.store.compressed import (
     plain_name,
 )
 from mmcorpus.curation.store.parquet_rows import ParquetRows, TooLarge, python_rows
+from mmcorpus.curation.store.row_tables import ARROW, sound, table_kind
 
+_NO_ROW: Final = 1 << 62
+"""Beyond the last one of a file that is damaged."""
 BATCH_ROWS: Final = 64
 """Of parquet at a time: a row may have megabytes."""
 MAX_LINE: Final = 64 * 2**20
@@ -44,6 +48,9 @@ def column_names(path: str, file: IO[bytes]) -> list[str]:
     """A table's columns; of JSONL those of its first rows. The file is read from its beginning."""
     if _is_parquet(path, file):
         return list(pq.read_schema(file).names)
+    if is_arrow(file):
+        with _opened_arrow(file) as (schema, _):
+            return list(schema.names)
     names: dict[str, None] = {}
     for row, _ in zip(read_rows(path, file, None, START), range(20), strict=False):
         names.update(dict.fromkeys(row.values))
@@ -51,11 +58,22 @@ def column_names(path: str, file: IO[bytes]) -> list[str]:
 
 
 def read_rows(path: str, file: IO[bytes], columns: list[str] | None, position: Position) -> Iterator[Row]:
-    """The rows of a table from a position on; `columns` (of parquet; those that are not there are null) or all.
+    """The rows of a table from a position on; `columns` (of parquet and Arrow; those that are not there are null) or
+    all.
 
     Raises pa.ArrowInvalid for a file that is no parquet file.
     """
-    return _parquet(file, columns, position) if _is_parquet(path, file) else _jsonl(path, file, position)
+    if _is_parquet(path, file):
+        return _parquet(file, columns, position)
+    return _arrow(file, columns, position) if is_arrow(file) else _jsonl(path, file, position)
+
+
+def is_arrow(file: IO[bytes]) -> bool:
+    """By the first bytes; the file's place is its beginning afterwards."""
+    file.seek(0)
+    head = file.read(8)
+    file.seek(0)
+    return table_kind(head) == ARROW
 
 
 def _is_parquet(path: str, file: IO[bytes]) -> bool:
@@ -104,6 +122,47 @@ def _row_group(table: ParquetRows, group: int, first: int, columns: list[str], b
             values={}, position=Position(first + count), offset=max(row, begin), length=None,
             problem=("too_large" if isinstance(error, TooLarge) else "bad_record", detail),
         )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _opened_arrow(file: IO[bytes]) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
+    """The schema of an Arrow file or stream, and its batches, each in memory only while it is looked at."""
+    is_file = file.read(6) == b"ARROW1"
+    file.seek(0)
+    if is_file:
+        table = pa.ipc.open_file(file)
+        yield table.schema, map(table.get_batch, range(table.num_record_batches))
+    else:
+        stream = pa.ipc.open_stream(file)
+        yield stream.schema, iter(stream)
+
+
+def _arrow(file: IO[bytes], columns: list[str] | None, position: Position) -> Iterator[Row]:
+    row = 0
+    if position.offset == _NO_ROW:
+        return
+    try:
+        with _opened_arrow(file) as (schema, batches):
+            there = [name for name in schema.names if columns is None or name in columns]
+            for whole in batches:
+                if row + len(whole) <= position.offset:
+                    row += len(whole)
+                    continue
+                for batch in sound(whole.select(there), BATCH_ROWS):
+                    for values in python_rows(batch, there, MAX_LINE):
+                        row += 1
+                        if row <= position.offset:
+                            continue
+                        place: Any = {"position": Position(row), "offset": row - 1, "length": None}
+                        if isinstance(values, str):
+                            yield Row(values={}, problem=("too_large", values), **place)
+                        else:
+                            yield Row(values=dict(zip(there, values, strict=True)), **place)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        if is_storage_error(error):
+            raise
+        problem = ("bad_record", f"from row {row} on: {str(error).splitlines()[0][:200]}")
+        yield Row(values={}, position=Position(_NO_ROW), offset=row, length=None, problem=problem)
 
 
 def _jsonl(path: str, file: IO[bytes], position: Position) -> Iterator[Row]:

@@ -2,6 +2,7 @@
 
 import functools
 import io
+import math
 import socket
 import ssl
 import time
@@ -14,6 +15,10 @@ from mmcorpus.curation.download.guard import Resolver, refusal
 CHUNK_BYTES: Final = 65_536
 MAX_ADDRESSES: Final = 4
 """So many of a name's addresses are tried before giving up."""
+SLOW_BYTES: Final = 1_024
+"""A second: what brings less is slow."""
+SLOW_SECONDS: Final = 1.0
+"""No request is called slow before, as this machine may be busy itself."""
 
 
 class Failure(Exception):
@@ -27,23 +32,37 @@ class Failure(Exception):
 class Deadline:
     """The time left of one fetch. Waiting for a turn at a busy host is ours, not the server's, and is not counted."""
 
-    def __init__(self, config: DownloadConfig, seconds: float | None = None) -> None:
-        """`seconds`: what is left of it; None for `total_timeout`."""
+    def __init__(self, config: DownloadConfig, seconds: float | None = None, *, hurry: bool = False) -> None:
+        """`seconds`: what is left of it; None for `total_timeout`. `hurry`: give up what is slow (`slow_after`)."""
         self.config = config
-        self.end = time.monotonic() + (config.total_timeout if seconds is None else seconds)
+        self.start = time.monotonic()
+        self.end = self.start + (config.total_timeout if seconds is None else seconds)
+        self._hurry = slow_after(config) if hurry else math.inf
 
-    def step(self) -> float:
-        """The longest that the next wait may take; raises once there is no time left."""
-        left = self.end - time.monotonic()
-        if left <= 0:
-            raise Failure("total_time", f"over {self.config.total_timeout:g} s")
-        return min(self.config.timeout, left)
+    def step(self, received: int = 0) -> float:
+        """The longest that the next wait may take; raises once there is no time left. `received`: bytes so far."""
+        now = time.monotonic()
+        if now >= self.end:
+            raise self.overrun("")
+        if now - self.start >= self._hurry + received / SLOW_BYTES:
+            raise self._slow()
+        return min(self.config.timeout, self.end - now, self._hurry)
+
+    def _slow(self) -> Failure:
+        return Failure("total_time", f"under {SLOW_BYTES:,} bytes/s, and slow hosts have cost this shard much time")
 
     def overrun(self, what: str) -> Failure:
         """The failure for a wait that timed out: the server's silence, or the end of our patience with all of it."""
+        if self._hurry <= self.config.timeout and time.monotonic() < self.end:
+            return self._slow()
         if time.monotonic() >= self.end:
             return Failure("total_time", f"over {self.config.total_timeout:g} s")
         return Failure("timeout", f"{what}: nothing for {self.config.timeout:g} s", retry=True)
+
+
+def slow_after(config: DownloadConfig) -> float:
+    """Seconds after which a request has to have brought SLOW_BYTES a second."""
+    return max(SLOW_SECONDS, config.total_timeout / 20)
 
 
 class Stream(io.RawIOBase):
@@ -51,13 +70,16 @@ class Stream(io.RawIOBase):
 
     def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
         self._sock, self._deadline = sock, deadline
+        self._received = 0
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        self._sock.settimeout(self._deadline.step())
-        return self._sock.recv_into(buffer)
+        self._sock.settimeout(self._deadline.step(self._received))
+        size = self._sock.recv_into(buffer)
+        self._received += size
+        return size
 
 
 @functools.cache

@@ -114,12 +114,12 @@ class Fetch:
         """The address of the next request, as the list spells it until a redirect leads away."""
         return self._target.url if self._redirects else self.url
 
-    def step(self) -> FetchResult | FetchFailure | None:
-        """Make a request; None if another has to follow, after `wait` seconds."""
+    def step(self, *, hurry: bool = False) -> FetchResult | FetchFailure | None:
+        """Make a request; None if another has to follow, after `wait` seconds. `hurry`: give up one that is slow."""
         self.wait, self.failure = 0.0, None
         if isinstance(self._target, FetchFailure):
             return self._target
-        deadline = Deadline(self._config, self._left)
+        deadline = Deadline(self._config, self._left, hurry=hurry)
         try:
             answer = _exchange(self._target, self._config, deadline, self._resolver)
             self._left = deadline.end - time.monotonic()

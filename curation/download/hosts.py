@@ -6,11 +6,15 @@ fetch that waits (for a retry, for what Retry-After asks) holds no thread. A cir
 given up for these URLs if that fails as well: those left fail at once, as `host_unavailable`, which `retry_failed`
 fetches again. So is a host that answers now and then, and lets most of its requests run out of time, once as much time
 went by as `max_host_failures` requests may take.
+
+Many names of one slow server are many hosts. So the time of all slow requests is added up: once they have cost as much
+as STALLS times `total_timeout` of all threads, a request that is slow from then on is given up early.
 """
 
 import collections
 import heapq
 import itertools
+import math
 import queue
 import threading
 import time
@@ -19,7 +23,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from mmcorpus.curation.download.config import DownloadConfig
-from mmcorpus.curation.download.connect import process_resolver
+from mmcorpus.curation.download.connect import SLOW_BYTES, process_resolver, slow_after
 from mmcorpus.curation.download.fetch import HOST_UNAVAILABLE, MAX_WAIT, Fetch, FetchFailure, FetchResult
 
 Outcome = FetchResult | FetchFailure
@@ -27,6 +31,7 @@ Outcome = FetchResult | FetchFailure
 _UNANSWERED: Final = frozenset({"dns", "connection", "tls", "timeout", "total_time"})
 """Failures without a whole answer: these in a row speak of the host, not of a URL."""
 _LATE: Final = frozenset({"timeout", "total_time"})
+STALLS: Final = 2.0
 _TICK: Final = 0.25
 """Seconds: the longest that something that is due waits for a thread that sleeps."""
 
@@ -94,6 +99,11 @@ class _Line:
         self._keeper = False
         """Whether a thread sleeps until something is due; the others sleep until they are woken."""
         self._closed = False
+        self._slow = 0.0
+        """Seconds that slow requests have taken, whoever's they were."""
+        threads = room // 2
+        self._patience = STALLS * config.total_timeout * threads if config.max_host_failures else math.inf
+        """Seconds that they may take before slow ones are given up early."""
         self._arrived: queue.SimpleQueue[tuple[int, Outcome] | BaseException] = queue.SimpleQueue()
         self._urls, resolver = urls, process_resolver()
         for index, url in enumerate(urls):
@@ -120,7 +130,7 @@ class _Line:
         try:
             while (taken := self._take()) is not None:
                 host, job = taken
-                outcome = job.fetch.step()
+                outcome = job.fetch.step(hurry=self._slow > self._patience)
                 self._done(host, job, outcome)
         except BaseException as error:  # raised where the outcomes are awaited
             self._arrived.put(error)
@@ -159,6 +169,9 @@ class _Line:
         with self._changed:
             now = time.monotonic()
             host.active -= 1
+            seconds = now - job.started
+            size = len(outcome.data) if isinstance(outcome, FetchResult) else 0
+            self._slow += seconds if seconds > slow_after(self._config) + size / SLOW_BYTES else 0.0
             self._judge(host, job, now)
             if outcome is not None:
                 self._arrived.put((job.index, outcome))

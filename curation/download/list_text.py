@@ -282,4 +282,4 @@ class _CsvReader:
         return len(values) == self.count and _ADDRESS.match(values[self.url]) is not None
 
 
-_ADDRESS: Final = re.compile(r'\s*"?\s*https?://', re.IGNORECASE)
+_ADDRESS: Final = re.compile(r'\s*+(?:"\s*+)?https?://', re.IGNORECASE)

@@ -114,7 +114,7 @@ def _to_ascii(host: str) -> str:
                     raise idna.IDNAError("a joiner where none can be")
         return ".".join(label if label.isascii() else f"xn--{label.encode('punycode').decode()}" for label in labels)
     except ValueError as error:  # idna's errors and Unicode's
-        raise BadUrl(f"a host name that IDNA cannot encode: {ascii(str(error))[1:80]}") from None
+        raise BadUrl(f"a host name that IDNA cannot encode: {ascii(str(error))[1:-1][:80]}") from None
 
 
 def redirected(target: Target, location: str) -> Target:

@@ -10,13 +10,14 @@ ROLES: Final = ("image", "url", "caption", "conversations", "uid")
 """What a column can be."""
 
 USUAL: Final[dict[str, tuple[str, ...]]] = {
-    "image": ("images", "image", "jpg", "jpeg", "png", "webp", "img", "image_bytes", "pil_image"),
+    "image": ("images", "image", "jpg", "jpeg", "png", "webp", "img", "image_bytes", "pil_image", "file_name"),
     "url": ("url", "URL", "image_url", "img_url", "image_link"),
     "caption": ("caption", "text", "TEXT", "txt", "title"),
-    "conversations": ("conversations", "messages", "conversation", "texts", "chat", "dialog"),
+    "conversations": ("conversations", "messages", "conversation", "texts", "chat", "dialog", "contents"),
     "uid": ("uid",),
 }
-"""The names that published corpora give the columns."""
+"""The names that published corpora give the columns. `file_name` (Hugging Face's image folders) is an image's where
+it ends as one's does, of tables in pairs alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,9 @@ class IndexConfig:
     strip: str = ""
     """What is taken off the beginning of such paths: `coco/` where `image_root` is COCO's own folder. Of addresses
     too: `https://images.example/` where what was served there lies in `image_root`."""
+    downloaded: str | None = None
+    """A folder of shards that `mmcorpus download` made, in which images at addresses are looked for: those of rows with
+    several (`images_to_download.parquet` lists them), which become samples so."""
     published: Published | None = None
     """A published layout (`curation/download/published.py`) of tables or JSON that hold the images themselves
     (PixMo-Docs): what its columns say of an image becomes its annotations, a conversation."""
@@ -55,4 +59,4 @@ class IndexConfig:
     @property
     def unsaid(self) -> frozenset[str]:
         """Settings that came after others had indexed, at their defaults: no fingerprint names them."""
-        return frozenset() if self.published is not None else frozenset({"published"})
+        return frozenset(name for name in ("published", "downloaded") if getattr(self, name) is None)

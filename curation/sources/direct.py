@@ -7,9 +7,10 @@ has to be told is told once, to `mmcorpus index`.
 import posixpath
 import sys
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
+from types import MappingProxyType
 from typing import Final, Literal
 
 from mmcorpus.curation.engine.output import read_record
@@ -18,7 +19,7 @@ from mmcorpus.curation.sources.found import Found
 from mmcorpus.curation.sources.inputs import Input, Part, SourceError, find_inputs
 from mmcorpus.curation.sources.json_rows import BadJson
 from mmcorpus.curation.sources.parts import question_columns
-from mmcorpus.curation.sources.run import IndexReport, absolute, index, made_from_of
+from mmcorpus.curation.sources.run import IndexReport, absolute, index, made_from_of, refuse_secrets
 from mmcorpus.curation.sources.shard import opened, read_part
 from mmcorpus.curation.store import compressed, places, storage
 from mmcorpus.curation.store.shards import VIEW_FILE, list_shards, no_shards
@@ -89,12 +90,16 @@ def shards_of(
     return Direct(folder=folder, kind=config.kind, report=report, suffix="" if at_usual else suffix)
 
 
-def kind_of(path: str) -> Literal["pair", "conversation"]:
+def kind_of(*paths: str, columns: Mapping[str, str] = MappingProxyType({})) -> Literal["pair", "conversation"]:
     """What the first rows of data are: conversations, if they have turns, or questions and answers, and no captions.
-    Raises SourceError."""
-    for one in find_inputs([path]):
+    `columns` are those of an `IndexConfig`. Raises SourceError."""
+    refuse_secrets(paths)
+    if "caption" in columns or "conversations" in columns:
+        return "pair" if "caption" in columns else "conversation"
+    config = IndexConfig(columns=columns)
+    for one in find_inputs([absolute(path) for path in paths]):
         try:
-            for found in islice(_first_rows(one), _LOOKED_AT):
+            for found in islice(_first_rows(one, config), _LOOKED_AT):
                 if found.caption is not None and (found.images or not question_columns(found.meta)):
                     return "pair"
                 if found.conversations is not None or question_columns(found.meta):
@@ -107,10 +112,10 @@ def kind_of(path: str) -> Literal["pair", "conversation"]:
     return "pair"
 
 
-def _first_rows(one: Input) -> Iterator[Found]:
+def _first_rows(one: Input, config: IndexConfig) -> Iterator[Found]:
     part = Part(name="", input=one, start=0, end=sys.maxsize, rows=_LOOKED_AT)
     with opened(one) as file:
-        yield from read_part(part, IndexConfig(), file)
+        yield from read_part(part, config, file)
 
 
 def _indexed_as(folder: str, path: str) -> IndexConfig | None:

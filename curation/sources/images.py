@@ -12,6 +12,7 @@ from typing import Final
 from urllib.parse import unquote
 
 from mmcorpus.curation.engine.guard import SetAside, guarded
+from mmcorpus.curation.sources.downloaded import Downloaded
 from mmcorpus.curation.sources.found import (
     BAD_IMAGE,
     IMAGE_URL,
@@ -33,6 +34,8 @@ _ADDRESS: Final = re.compile(r"(?:https?|s3|gs)://", re.IGNORECASE)
 _DATA: Final = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
 _BASE64: Final = ("/9j/", "iVBORw0KGgo", "R0lGOD", "UklGR", "Qk", "AAAA", "SUkq", "TU0AK")
 """How the base64 of JPEG, PNG, GIF, WebP, BMP, AVIF and TIFF begins."""
+_URL_SAFE: Final = str.maketrans("-_", "+/")
+"""Base64's other alphabet."""
 _PATH_LENGTH: Final = 1024
 """Characters; longer ones are no path."""
 
@@ -60,6 +63,8 @@ class Finder:
     folder: str = ""
     """The one in it below which paths are looked for."""
     strip: str = ""
+    downloaded: Downloaded | None = None
+    """Where images at addresses are looked for."""
 
     def find(self, images: Sequence[FoundImage], *, key: str, hashed: bool) -> list[KnownImage]:
         """The images of a row.
@@ -71,12 +76,23 @@ class Finder:
         Raises:
             BadSample: one of them cannot be had.
         """
-        names = [image.name for image in images if image.name]
-        addresses = [name for name in names if _ADDRESS.match(name.removeprefix(self.strip))]
+        if self.downloaded is not None:
+            images = [self._fetched(image, self.downloaded) for image in images]
+        addresses = [image.name for image in images if image.name and self.is_address(image.name)]
         if addresses:
             others = f" and {len(addresses) - 1} more" if len(addresses) > 1 else ""
             raise BadSample(IMAGE_URL, addresses[0] + others)
         return [self._known(image, f"{key}.{number}", hashed) for number, image in enumerate(images)]
+
+    def is_address(self, name: str) -> bool:
+        """Whether a row's name of an image is an address, and no path."""
+        return bool(_ADDRESS.match(name.removeprefix(self.strip)))
+
+    def _fetched(self, image: FoundImage, downloaded: Downloaded) -> FoundImage:
+        """The image that was downloaded from the address that a row has in its place; itself where there is none."""
+        if image.read is not None or not image.name or not self.is_address(image.name):
+            return image
+        return downloaded.find(image.name) or image
 
     def _known(self, image: FoundImage, key: str, hashed: bool) -> KnownImage:
         if image.read is None:
@@ -108,7 +124,7 @@ class Finder:
         if inline or (len(name) > 64 and name.startswith(_BASE64)):
             try:
                 text = "".join(name[inline.end() if inline else 0 :].split())  # encoders break lines
-                data = base64.b64decode(text, validate=True)
+                data = base64.b64decode(text.translate(_URL_SAFE), validate=True)
             except (binascii.Error, ValueError) as error:
                 raise BadSample(BAD_IMAGE, f"it is no base64: {error}") from None
             return FoundImage(read=lambda: data)

@@ -99,12 +99,17 @@ def find_inputs(paths: Sequence[str], formats: Sequence[Format] = ()) -> list[In
     """
     found: list[Input] = []
     for path in paths:
-        here = list(_expand(path, formats))
+        here = _expanded(path, formats)
         if not here:
             wanted = f" ({', '.join(formats)})" if formats else ""
             raise SourceError(f"{path}: nothing there can be read as samples{wanted}")
         found += here
     return list({(one.root, one.file): one for one in found}.values())
+
+
+@storage.naming
+def _expanded(path: str, formats: Sequence[Format]) -> list[Input]:
+    return list(_expand(path, formats))
 
 
 def _expand(path: str, formats: Sequence[Format]) -> Iterator[Input]:
@@ -141,7 +146,11 @@ def _among(root: str, inner: str, names: list[str], formats: Sequence[Format], *
         folder, _, base = name.rpartition("/")
         if base.rpartition(".")[2].lower() in IMAGE_EXTENSIONS:
             loose.setdefault(folder, set()).add(base.partition(".")[0])
-    kinds = {name: sniff(storage.join(root, name)) for name in below if not _is_part(name, loose)}
+    parts = {name for name in below if _is_part(name, loose)}
+    told = {posixpath.dirname(name) for name in parts if name.endswith(".json")}
+    kinds = {name: sniff(storage.join(root, name)) for name in below if name not in parts}
+    alone = {name for name, found in kinds.items() if _is_alone(name, found.format, told)}
+    kinds = {name: found for name, found in kinds.items() if name not in alone}
     damaged = [name for name, found in kinds.items() if found.format is None and meant(name, found) and not named]
     kind_of = {name: meant(name, found) if name in damaged else found.format for name, found in kinds.items()}
     lost = [] if named else _lost_shards(root, kinds)
@@ -217,6 +226,13 @@ def _is_part(name: str, keys: dict[str, set[str]]) -> bool:
     folder, _, base = name.rpartition("/")
     ending = base.rpartition(".")[2].lower()
     return ending in IMAGE_EXTENSIONS or (ending in _PARTS and base.partition(".")[0] in keys.get(folder, ()))
+
+
+def _is_alone(name: str, format: Format | None, told: set[str]) -> bool:
+    """Whether a JSON file is a sample without an image: an object, in a folder whose images have such beside them."""
+    folder, _, base = name.rpartition("/")
+    about = base in _ABOUT | {_INDEX} or base.endswith("_stats.json")
+    return folder in told and base.endswith(".json") and format != "json" and not about
 
 
 def _folder(root: str, folder: str) -> Input:

@@ -28,13 +28,20 @@ from mmcorpus.curation.sources.found import (
 )
 from mmcorpus.curation.sources.inputs import Part, SourceError
 from mmcorpus.curation.sources.json_rows import Layout, Readable, read_rows
-from mmcorpus.curation.sources.parts import asked_turns, conversation_images, marks_image, question_columns
+from mmcorpus.curation.sources.parts import (
+    GEMINI,
+    asked_turns,
+    conversation_images,
+    marks_image,
+    question_columns,
+)
 from mmcorpus.curation.store.bare import SUCCESS
 from mmcorpus.curation.store.json_values import json_value
-from mmcorpus.curation.store.members import own_uid
+from mmcorpus.curation.store.members import IMAGE_EXTENSIONS, own_uid
 from mmcorpus.curation.store.named_files import state_of
 from mmcorpus.curation.store.row_tables import binary_columns, image_values, open_table, rows_of
 
+FILE_NAME: Final = "file_name"
 MAX_TEXT: Final = 32 << 20
 """Bytes of a value of a table's row that is read, where it holds no images as bytes."""
 _log = logging.getLogger(__name__)
@@ -90,6 +97,10 @@ def _columns(path: str, schema: pa.Schema, config: IndexConfig) -> dict[str, lis
         raise SourceError(f"{path} has no column {lacking[0]!r}; it has {', '.join(schema.names)}")
     there = {role: [name for name in usual if name in schema.names] for role, usual in USUAL.items()}
     there["image"] = [name for name in there["image"] if not _is_number(schema.field(name).type)]
+    if config.kind == "conversation":
+        there["image"] = [name for name in there["image"] if name != FILE_NAME]
+    lists = [name for name in there["conversations"] if pa.types.is_nested(schema.field(name).type)]
+    there["conversations"] = [name for name in there["conversations"] if name != GEMINI or name in lists]
     chosen = {role: [config.columns[role]] if role in config.columns else names[:1] for role, names in there.items()}
     if not chosen["image"]:
         chosen["image"] = [field.name for field in schema if _is_image(field.type)]
@@ -104,6 +115,10 @@ def _columns(path: str, schema: pa.Schema, config: IndexConfig) -> dict[str, lis
             f"columns: {{{text}: COLUMN}}; and say the kind, pair or conversation (it is {config.kind})"
         )
     return chosen
+
+
+def _ends_as_image(name: Any) -> bool:
+    return isinstance(name, str) and name.rpartition(".")[2].lower() in IMAGE_EXTENSIONS
 
 
 def _is_number(kind: Any) -> bool:
@@ -148,6 +163,8 @@ def _keys(row: Mapping[str, Any], config: IndexConfig) -> dict[str, list[str]]:
         else:
             # A number is how many images there are, not which.
             names = [name for name in usual if role != "image" or not isinstance(row.get(name), int | float)]
+            names = [name for name in names if name != FILE_NAME or _ends_as_image(row.get(name))]
+            names = [name for name in names if name != GEMINI or isinstance(row.get(name), list)]
         found[role] = [name for name in names if row.get(name) is not None][:1]
     if config.kind == "conversation" and not found["conversations"] and "conversations" not in config.columns:
         found["conversations"] = question_columns([name for name, value in row.items() if value is not None])

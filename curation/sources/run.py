@@ -19,6 +19,7 @@ from mmcorpus.curation.engine.items import run_pending
 from mmcorpus.curation.engine.made_from import MadeFrom, digest, plain
 from mmcorpus.curation.engine.output import Output
 from mmcorpus.curation.sources.config import IndexConfig
+from mmcorpus.curation.sources.downloaded import identity_of
 from mmcorpus.curation.sources.first_bytes import Format
 from mmcorpus.curation.sources.found import IMAGE_URL, LISTED_TWICE, MISSING_IMAGE
 from mmcorpus.curation.sources.inputs import (
@@ -30,8 +31,18 @@ from mmcorpus.curation.sources.inputs import (
     in_runs,
     parts_of,
 )
-from mmcorpus.curation.sources.shard import ADDRESS, COLUMNS, FAILED, IndexRun, columns_of, dropped
+from mmcorpus.curation.sources.shard import (
+    ADDRESS,
+    ADDRESSES,
+    COLUMNS,
+    FAILED,
+    OTHERWISE,
+    IndexRun,
+    columns_of,
+    dropped,
+)
 from mmcorpus.curation.store import ledger, storage, uid_arrays
+from mmcorpus.curation.store.json_values import json_value
 from mmcorpus.curation.store.places import REFERENCES_FILE, SUFFIX
 from mmcorpus.curation.store.shards import SUCCESS, Shard, commit_shard, list_shards, read_rows
 from mmcorpus.filters.secrets import masked
@@ -41,7 +52,9 @@ pc: Any = pyarrow.compute  # its stubs do not know chunked columns
 STAGE: Final = "index"
 TO_DOWNLOAD: Final = "to_download.parquet"
 """In the shards' folder: the rows whose image is at an address, as a list for `mmcorpus download`."""
-VERSION: Final = "4"  # questions and answers in columns; addresses of what lies in a folder
+IMAGES_TO_DOWNLOAD: Final = "images_to_download.parquet"
+"""Likewise, the addresses of images of rows that have several."""
+VERSION: Final = "5"  # Gemini's turns; a system turn in a column of its own
 """Raised whenever the same files would be indexed otherwise."""
 _FEW: Final = 16 << 20
 """So many bytes of inputs are read here sooner than workers have started."""
@@ -95,17 +108,13 @@ def index(
         RuntimeError: Ray is needed and not initialised.
     """
     image_root = None if config.image_root is None else absolute(config.image_root)
-    addresses = [path for path in (*paths, image_root or "") if "://" in path]
-    secret = next((path for path in addresses if masked(path) != path), None)
-    if secret is not None:
-        raise SourceError(
-            f"{masked(secret)} has a secret in it, which the references would keep; give credentials by the environment"
-        )
+    refuse_secrets((*paths, image_root or "", config.downloaded or ""))
     found = find_inputs([absolute(path) for path in paths], formats)
-    roots = tuple(dict.fromkeys([*(one.root for one in found), *([image_root] if image_root else [])]))
+    downloaded = None if config.downloaded is None else absolute(config.downloaded).rstrip("/")
+    roots = tuple(dict.fromkeys([*(one.root for one in found), *filter(None, (image_root, downloaded))]))
     Output(
         folder=out, holds="references to somebody's images", made_from=made_from_of(config, found),
-        stale="replace", writes=(REFERENCES_FILE, f"*{SUFFIX}", TO_DOWNLOAD),
+        stale="replace", writes=(REFERENCES_FILE, f"*{SUFFIX}", TO_DOWNLOAD, IMAGES_TO_DOWNLOAD),
     ).claim()  # fmt: skip
     storage.sweep(out)
     storage.write_json(storage.join(out, REFERENCES_FILE), {"roots": list(roots)})
@@ -120,7 +129,8 @@ def index(
     )  # fmt: skip
     failed = {name: str(failure.message) for name, failure in split.failed.items()}
     parts: list[Part] = [part for outcome in split.outcomes if outcome.result for part in outcome.result["parts"]]
-    make = IndexRun(config=config, out=out, roots=roots, image_root=image_root)
+    fetched = None if downloaded is None else (downloaded, identity_of(downloaded))
+    make = IndexRun(config=config, out=out, roots=roots, image_root=image_root, downloaded=fetched)
     of_shard = {part.name: part.input.path for part in parts}
     runs, there = in_runs(parts), {shard.name for shard in list_shards(out)}
     ran = run_pending(
@@ -132,10 +142,22 @@ def index(
     return _report(out, out_ledger, found, of_shard, failed)
 
 
+def refuse_secrets(paths: Sequence[str]) -> None:
+    """Raises SourceError for an address with credentials."""
+    secret = next((path for path in paths if "://" in path and masked(path) != path), None)
+    if secret is not None:
+        raise SourceError(
+            f"{masked(secret)} has a secret in it, which the references would keep; give credentials by the environment"
+        )
+
+
 def made_from_of(config: IndexConfig, found: Sequence[Input]) -> MadeFrom:
     """What an index of some files is made from."""
     described = [[one.root, one.file, one.format, digest(one.identity)] for one in found]
-    return MadeFrom(config=plain(config, config.unsaid), version=VERSION, inputs={"files": digest(masked(described))})
+    inputs = {"files": digest(masked(described))}
+    if config.downloaded is not None:
+        inputs["downloaded"] = identity_of(absolute(config.downloaded))
+    return MadeFrom(config=plain(config, config.unsaid), version=VERSION, inputs=inputs)
 
 
 def known_columns(
@@ -147,7 +169,7 @@ def known_columns(
     except SourceError:  # said where it is read
         others = []
     always = columns_of(config)
-    return {**{name: None for name in others if name not in COLUMNS}, **always}
+    return {**{OTHERWISE.get(name, name): None for name in others if name not in COLUMNS}, **always}
 
 
 def absolute(path: str) -> str:
@@ -214,7 +236,7 @@ def _report(
 ) -> IndexReport:
     shards = list_shards(out)
     stats = [storage.read_json(shard.stats) for shard in shards]
-    tables, lists = [], []
+    tables, lists, several = [], [], []
     rows_of: dict[str, list[int]] = {}
     examples: dict[str, str] = {}
     images, missing = 0, ""
@@ -231,6 +253,8 @@ def _report(
         missing = missing or next(iter(messages.filter(pc.starts_with(messages, MISSING_IMAGE)).to_pylist()), "")
         if ADDRESS in table.column_names:
             lists.append(_addresses(table))
+        if ADDRESSES in table.column_names:
+            several += [url for urls in table[ADDRESSES].drop_null().to_pylist() for url in json_value(urls)]
     ledger.write_stage(out_ledger, STAGE, pa.concat_tables(tables) if tables else [])
     if missing and not images:
         _log.warning(
@@ -238,6 +262,7 @@ def _report(
             missing,
         )
     listed = _write_list(out, lists)
+    _write_images(out, several)
     for path, (count, kept) in rows_of.items():
         if count and not kept:
             failed.setdefault(path, _nothing_in(count, examples[path], listed, out))
@@ -274,6 +299,19 @@ def _addresses(table: pa.Table) -> pa.Table:
     names = {"url": ADDRESS, "caption": "caption", "conversations": "conversations"}
     there = {name: column for name, column in names.items() if column in table.column_names}
     return pa.table({name: chosen[column].cast(pa.string()) for name, column in there.items()})
+
+
+def images_command(out: str) -> str:
+    """The command that downloads the images of rows which have several of them."""
+    return f"mmcorpus download {storage.join(out, IMAGES_TO_DOWNLOAD)} --out FOLDER --set caption_col=null"
+
+
+def _write_images(out: str, urls: Sequence[str]) -> None:
+    path = storage.join(out, IMAGES_TO_DOWNLOAD)
+    if urls:
+        storage.write_table(path, pa.table({"url": pa.array(dict.fromkeys(urls), pa.string())}))
+    else:
+        storage.remove(path)
 
 
 def _write_list(out: str, lists: Sequence[pa.Table]) -> int:

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from mmcorpus.curation.sources import mds, members, rows
 from mmcorpus.curation.sources.config import IndexConfig
+from mmcorpus.curation.sources.downloaded import open_downloaded
 from mmcorpus.curation.sources.found import (
     BAD_CAPTION,
     BAD_CONVERSATION,
@@ -25,7 +26,7 @@ from mmcorpus.curation.sources.found import (
 from mmcorpus.curation.sources.images import Finder, KnownImage
 from mmcorpus.curation.sources.inputs import Input, Part, Run, open_json
 from mmcorpus.curation.sources.json_rows import Readable
-from mmcorpus.curation.sources.parts import conversation_images
+from mmcorpus.curation.sources.parts import SYSTEM, conversation_images, question_columns, with_system
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.bare import column_of
 from mmcorpus.curation.store.json_values import json_value
@@ -38,6 +39,8 @@ FAILED: Final = "failed_to_index"
 """The status of rows that are no samples."""
 ADDRESS: Final = "to_download"
 """The column of the addresses of images that are not here, where a row has one."""
+ADDRESSES: Final = "images_to_download"
+"""The same, where a row has several images: a list, as JSON."""
 MAX_WORDS: Final = 4 << 20
 """Characters of a caption or conversation."""
 MAX_COLUMNS: Final = 1_000
@@ -54,8 +57,8 @@ COLUMNS: Final[dict[str, Any]] = {
 }  # fmt: skip
 """What every row has, but for `conversations`, which pairs do not. `images` is how many; `width` and `height` are the
 first one's, `widths` and `heights` all; sizes are of the image as it is shown."""
-
-
+OTHERWISE: Final = {"nodes": "source_nodes"}
+"""What columns of others are called here, where readers take rows with theirs for another kind of sample: documents."""
 Opened = Readable | mds.OpenShard | None
 
 
@@ -88,6 +91,8 @@ class IndexRun:
     roots: tuple[str, ...]
     """Of `references.json`."""
     image_root: str | None
+    downloaded: tuple[str, str] | None = None
+    """A folder of downloaded images, and its identity."""
 
     def __call__(self, run: Run) -> dict[str, Any]:
         """Commit the shards that are not there yet; returns how many of their rows are `kept`, and the others by their
@@ -103,7 +108,8 @@ class IndexRun:
     def _make(self, shard: Shard, part: Part, file: Opened) -> dict[str, int]:
         own = posixpath.dirname(part.input.file)
         where = (part.input.root, own) if self.image_root is None else (self.image_root, "")
-        finder = Finder(root=where[0], folder=where[1], strip=self.config.strip)
+        fetched = None if self.downloaded is None else open_downloaded(*self.downloaded)
+        finder = Finder(root=where[0], folder=where[1], strip=self.config.strip, downloaded=fetched)
         told: list[dict[str, Any]] = []
         places: list[dict[str, Any]] = []
         taken: set[str] = set()
@@ -147,7 +153,7 @@ class IndexRun:
     def _row(self, found: Found, key: str, finder: Finder) -> tuple[dict[str, Any], list[KnownImage]]:
         """A row of the shard, and the images of one that is a sample."""
         row: dict[str, Any] = {
-            **{name: value for name, value in found.meta.items() if name not in COLUMNS},
+            **{OTHERWISE.get(name, name): value for name, value in found.meta.items() if name not in COLUMNS},
             "key": key, "url": _text(found.url), "caption": _text(found.caption), "source_key": _text(found.key),
             "images": 0, "sha256": _text(found.meta.get("sha256")), "status": SUCCESS,
         }  # fmt: skip
@@ -158,8 +164,12 @@ class IndexRun:
             row["conversations"] = words
             if found.error is not None:
                 raise _Failed(found.status or FAILED, found.error)
+            if found.caption is None and found.conversations is None and found.meta.get("nodes") is not None:
+                raise BadSample(BAD_ROW, "it has nodes, as documents have; shards of these are read as they are")
             if self.config.kind == "pair" and not found.images:
-                raise BadSample(NO_IMAGE, "a pair has one")
+                asked = question_columns(found.meta)
+                more = f"; a conversation ({', '.join(asked)}) is one by kind: conversation" if asked else ""
+                raise BadSample(NO_IMAGE, f"a pair has one{more}")
             uid = found.uid or row_uid(found.url, found.caption, words)
             images = finder.find(found.images, key=key, hashed=uid is None)
         except _Failed as failed:
@@ -167,7 +177,8 @@ class IndexRun:
         except BadSample as error:
             row |= {"status": FAILED, "error_message": _text(str(error))}
             if str(error).startswith(IMAGE_URL):
-                row[ADDRESS] = _text(found.images[0].name) if len(found.images) == 1 else None
+                names = [_text(image.name) for image in found.images if image.name and finder.is_address(image.name)]
+                row |= {ADDRESS: names[0]} if len(found.images) == 1 else {ADDRESSES: names}
         hashes = [image.sha256 for image in images if image.sha256]
         row["uid"] = found.uid or row_uid(found.url, found.caption, words)
         if row["uid"] is None and row["status"] == SUCCESS:
@@ -207,7 +218,8 @@ class IndexRun:
         if turns is None:
             raise BadSample(BAD_CONVERSATION, "there is none")
         try:
-            text = json_text(conversation_images(turns)[0])
+            system = next((found.meta[name] for name in SYSTEM if found.meta.get(name)), None)
+            text = json_text(with_system(conversation_images(turns)[0], system))
         except RecursionError:
             raise BadSample(BAD_CONVERSATION, "it is nested too deeply") from None
         if len(text) > MAX_WORDS:

@@ -132,7 +132,7 @@ def place_of(
     Raises Moved, of the table, for a row that cannot be of an image within a file below one of the roots.
     """
     key, number, extension, root, file, offset, size, of_row, item, columns, file_size, modified = row
-    if None in (key, number, extension) or not _makes_sense(root, file, offset, size, of_row, item, file_size):
+    if None in (key, number, extension) or not makes_sense(root, file, offset, size, of_row, item, file_size):
         said = f"root {root}, offset {offset}, size {size}, row {of_row}, item {item}, of {file!r}"
         of = f"image {number} of sample {key}"
         raise _impossible(table, f"says of {of} what cannot be ({said})")
@@ -182,7 +182,7 @@ def wrong_rows(path: str) -> list[str]:
     return found
 
 
-def _makes_sense(
+def makes_sense(
     root: int | None,
     file: str | None,
     offset: int | None,

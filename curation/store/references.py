@@ -33,6 +33,7 @@ from mmcorpus.curation.store.places import (
     ending,
     images_path,
     lacking,
+    makes_sense,
     naming,
     place_of,
     read_places,
@@ -41,8 +42,9 @@ from mmcorpus.curation.store.places import (
 from mmcorpus.curation.store.row_tables import images_of_rows
 from mmcorpus.curation.store.tars import MAX_MEMBER_BYTES
 
-_KEY, _NUMBER, _EXTENSION, _ROOT, _FILE, _, _SIZE, _ROW, _, _, _FILE_SIZE, _MODIFIED = range(len(SCHEMA))
+_KEY, _NUMBER, _EXTENSION, _ROOT, _FILE, _, _SIZE, _ROW, _ITEM, _COLUMNS, _FILE_SIZE, _MODIFIED = range(len(SCHEMA))
 _FILE_OF: Final = operator.itemgetter(_ROOT, _FILE)
+_SAME_OF: Final = operator.itemgetter(_ROOT, _FILE, _COLUMNS, _FILE_SIZE, _MODIFIED)
 _STATE_OF: Final = operator.itemgetter(_ROOT, _FILE, _FILE_SIZE, _MODIFIED)
 _SPAN: Final = 8 << 20
 """Bytes that are asked of a remote file at once, of images that lie close to each other."""
@@ -143,27 +145,40 @@ class References:
 
     def _in_order(self, wanted: Sequence[int]) -> Iterator[bytes | Moved]:
         """The images of some rows, whatever is close together read at once."""
-        together: list[Place] = []
+        together: list[int] = []
         for index in wanted:
+            if together and self._goes_on(together[-1], index):
+                together.append(index)
+                continue
+            if together:
+                yield from self._together(together)
+                together = []
             data: bytes | Moved | None = self._whole(index)
-            place: Place | None = None
             if data is None:
                 try:
                     place = self._place(index)
                 except Moved as error:
                     data = error
-            if together and (place is None or not _goes_on(together[-1], place)):
-                yield from self._together(together)
-                together = []
-            if place is None:
-                assert data is not None
-                yield data
-            elif place.row is not None or not is_plain(place.path):
-                together.append(place)
-            else:
-                yield self._tried(place)
+                else:
+                    if place.row is not None or not is_plain(place.path):
+                        together = [index]
+                        continue
+                    data = self._tried(place)
+            yield data
         if together:
             yield from self._together(together)
+
+    def _goes_on(self, before: int, index: int) -> bool:
+        """Whether an image is read together with the one before it: of the same file, and after it in a table. What it
+        takes to make a `Place` of each costs as much as to copy an image."""
+        one, other = self._rows[before], self._rows[index]
+        if _SAME_OF(one) != _SAME_OF(other) or index in self._odd:
+            return False
+        key, number, extension, root, file, offset, size, row, item, _, file_size, _ = other
+        before_it = one[_ROW]
+        after = before_it is None if row is None else before_it is not None and before_it <= row
+        named = None not in (key, number, extension)
+        return after and named and makes_sense(root, file, offset, size, row, item, file_size)
 
     def _whole(self, index: int) -> bytes | None:
         """The image of a row that is a file of its own and as it was: no more is done than to open and read it. None
@@ -181,29 +196,32 @@ class References:
         except Moved as error:
             return error
 
-    def _together(self, places: Sequence[Place]) -> Iterator[bytes | Moved]:
+    def _together(self, rows: Sequence[int]) -> Iterator[bytes | Moved]:
         """The images of rows of one file."""
-        return self._of_remote(places) if places[0].row is None else self._of_table(places)
+        first = self._place(rows[0])
+        return self._of_table(first, rows) if first.row is not None else self._of_remote([*map(self._place, rows)])
 
-    def _of_table(self, places: Sequence[Place]) -> Iterator[bytes | Moved]:
-        left = collections.deque(places)
-        path, columns = left[0].path, left[0].columns
+    def _of_table(self, first: Place, rows: Sequence[int]) -> Iterator[bytes | Moved]:
+        left = collections.deque(rows)
+        numbers = [self._rows[index][_ROW] for index in rows]
         try:
-            self._check(left[0])
-            with naming(left[0]):
-                for row, images in images_of_rows(path, columns, [place.row or 0 for place in places]):
-                    while left and (left[0].row or 0) < row:
-                        yield lacking(left.popleft())
-                    while left and left[0].row == row:
-                        place = left.popleft()
-                        data = images[place.item] if place.item is not None and place.item < len(images) else None
-                        yield lacking(place) if data is None else data
+            self._check(first)
+            with naming(first):
+                for row, images in images_of_rows(first.path, first.columns, numbers):
+                    while left and self._rows[left[0]][_ROW] < row:
+                        yield lacking(self._place(left.popleft()))
+                    while left and self._rows[left[0]][_ROW] == row:
+                        index = left.popleft()
+                        item = self._rows[index][_ITEM]
+                        data = images[item] if item < len(images) else None
+                        yield lacking(self._place(index)) if data is None else data
         except Moved as error:
             yield from itertools.repeat(error, len(left))
         except LookupError as error:
-            yield from (Moved(path, f"{error}; index again", place.file, wrong=True) for place in left)
+            files = (self._rows[index][_FILE] for index in left)
+            yield from (Moved(first.path, f"{error}; index again", file, wrong=True) for file in files)
         else:
-            yield from map(lacking, left)
+            yield from (lacking(self._place(index)) for index in left)
 
     def _of_remote(self, places: Sequence[Place]) -> Iterator[bytes | Moved]:
         rest = list(places)
@@ -288,12 +306,6 @@ class References:
             file.flush()
         self._spool |= spool
         self._spooled.add(path)
-
-
-def _goes_on(before: Place, place: Place) -> bool:
-    """Whether an image is read together with the one before it: of the same file, and after it in a table."""
-    same = (before.path, before.row is None, before.columns) == (place.path, place.row is None, place.columns)
-    return same and (before.row is None or place.row is None or before.row <= place.row)
 
 
 @functools.lru_cache(maxsize=16)

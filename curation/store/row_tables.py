@@ -120,13 +120,17 @@ class _Arrow:
         return self._stream[number]
 
     def batches(self, group: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        batch = self._batch(group).select(list(columns))
-        try:
-            batch.validate(full=True)
-        except pa.ArrowInvalid:  # a text that is not UTF-8 costs its row; anything else is damage
-            pa.RecordBatch.from_arrays(list(map(_as_bytes, batch.columns)), batch.schema.names).validate(full=True)
-        for start in range(0, len(batch), BATCH_ROWS):
-            yield batch.slice(start, BATCH_ROWS)
+        return sound(self._batch(group).select(list(columns)), BATCH_ROWS)
+
+
+def sound(batch: pa.RecordBatch, rows: int) -> Iterator[pa.RecordBatch]:
+    """A batch of an Arrow file, so many rows at a time. Raises pa.ArrowInvalid for a damaged one."""
+    try:
+        batch.validate(full=True)
+    except pa.ArrowInvalid:  # a text that is not UTF-8 costs its row; anything else is damage
+        pa.RecordBatch.from_arrays(list(map(_as_bytes, batch.columns)), batch.schema.names).validate(full=True)
+    for start in range(0, len(batch), rows):
+        yield batch.slice(start, rows)
 
 
 def _as_bytes(array: Any) -> Any:
@@ -297,8 +301,23 @@ def _images_of(array: Any) -> Iterator[list[bytes | None]]:
         yield from map(_bytes_of, map(_value, array))
     else:
         cells = pc.struct_field(array, "bytes")
-        for row, data in enumerate(map(_value, cells)):
+        for row, data in enumerate(_bytes_in(cells)):
             yield [data] if isinstance(data, bytes) and data else _bytes_of(_value(array[row]))
+
+
+def _bytes_in(cells: Any) -> Iterator[Any]:
+    """The values of an array, copied when they come; of bytes without a scalar of pyarrow's for each, with which an
+    image of 64 KB costs 5.9 µs instead of 4.2."""
+    width = 4 if pa.types.is_binary(cells.type) else 8 if pa.types.is_large_binary(cells.type) else 0
+    if not width or not len(cells):
+        yield from map(_value, cells)
+        return
+    _, offsets, data = cells.buffers()
+    view = memoryview(b"" if data is None else data)
+    places = np.frombuffer(offsets, f"i{width}", len(cells) + 1, width * cells.offset).tolist()
+    there = cells.is_valid().to_pylist() if cells.null_count else itertools.repeat(True, len(cells))
+    for start, end, valid in zip(places[:-1], places[1:], there, strict=True):
+        yield bytes(view[start:end]) if valid else None
 
 
 def _bytes_of(value: Any) -> list[bytes | None]:

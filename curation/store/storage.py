@@ -38,7 +38,9 @@ TEMPORARY_SUFFIX: Final = ".partial"
 DISK_FULL: Final = "the disk is full; what was finished is kept. Free space and run the same command again"
 _LEFT = re.compile(rf".+\.[0-9a-f]{{12}}{re.escape(TEMPORARY_SUFFIX)}|step-\d{{8}}{re.escape(TEMPORARY_SUFFIX)}")
 """What `atomic_write` and the trainer's checkpoints are called before they are whole."""
-_SEVERAL: Final = re.compile(r"Multiple matches for FieldRef\.Name\(([^)]*)\)|Field \"([^\"]*)\" exists \d+ times")
+_SEVERAL: Final = re.compile(
+    r"Multiple matches for FieldRef\.Name\(([^)]{0,500})\)|Field \"([^\"]{0,500})\" exists \d+ times"
+)
 """What Arrow says of a column's name that is there more than once."""
 
 
@@ -116,7 +118,11 @@ def reading(path: str, kind: str) -> Iterator[None]:
         raise Damaged(path, kind, error) from error
 
 
-def _naming(function: Callable[Call, Result]) -> Callable[Call, Result]:
+_STORES: Final = ("aiohttp", "ftplib")
+"""Modules whose errors are of a connection, and of no kind that Python knows."""
+
+
+def naming(function: Callable[Call, Result]) -> Callable[Call, Result]:
     """A function of a path whose errors from a store name it: `Internal Server Error` alone says nothing."""
 
     @functools.wraps(function)
@@ -130,9 +136,9 @@ def _naming(function: Callable[Call, Result]) -> Callable[Call, Result]:
                 error.filename = error.filename or str(args[0])
             raise
         except Exception as error:
-            if not type(error).__module__.startswith("aiohttp"):  # the connection's, of no kind that Python knows
+            if not type(error).__module__.startswith(_STORES):
                 raise
-            raise OSError(errno.EIO, f"the store broke off: {error}", str(args[0])) from error
+            raise OSError(errno.EIO, f"the store broke off: {web.reason(error)}", str(args[0])) from error
 
     return named
 
@@ -149,7 +155,20 @@ def filesystem(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
     Raises ValueError for an object store's address that has some in it.
     """
     web.refuse_credentials(os.fspath(path))
-    fs, inner = fsspec.core.url_to_fs(os.fspath(path))
+    try:
+        fs, inner = fsspec.core.url_to_fs(os.fspath(path))
+    except OSError as error:  # FTP and the like connect here
+        if error.errno is not None:
+            error.filename = error.filename or os.fspath(path)
+        raise
+    except (ValueError, ImportError) as error:  # no such protocol, or a package that it needs
+        if "://" not in os.fspath(path):
+            raise
+        raise ValueError(f"{path}: {error}") from None
+    except Exception as error:
+        if not type(error).__module__.startswith(_STORES):
+            raise
+        raise OSError(errno.EIO, f"the store refused: {error}", os.fspath(path)) from error
     return fs, inner
 
 
@@ -179,7 +198,7 @@ def join(root: str, *parts: str) -> str:
     return posixpath.join(base, *parts)
 
 
-@_naming
+@naming
 def exists(path: str) -> bool:
     """True if a file or folder is there now (listings are not cached)."""
     fs, inner = filesystem(path)
@@ -196,7 +215,7 @@ def exists(path: str) -> bool:
         raise
 
 
-@_naming
+@naming
 def list_names(root: str) -> list[str]:
     """The names (not paths) of files and folders directly under `root`, sorted; empty if there is no such folder."""
     fs, inner = filesystem(root)
@@ -293,7 +312,7 @@ def full_disk(path: str) -> OSError:
     return OSError(errno.ENOSPC, DISK_FULL, path)
 
 
-@_naming
+@naming
 def read_bytes(path: str, start: int | None = None, end: int | None = None) -> bytes:
     """The bytes of a file, or of its range [start, end)."""
     fs, inner = filesystem(path)
@@ -307,7 +326,7 @@ def write_bytes(path: str, data: bytes) -> None:
         file.write(data)
 
 
-@_naming
+@naming
 def sha256(path: str) -> str:
     """64 hex digits of a file's bytes, local or remote."""
     fs, inner = filesystem(path)
@@ -332,7 +351,7 @@ def json_bytes(value: Any) -> bytes:
     return (json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False) + "\n").encode()
 
 
-@_naming
+@naming
 def read_table(path: str, columns: list[str] | None = None) -> pa.Table:
     """A parquet file as an Arrow table; the schema's metadata comes along. Raises Damaged for one that cannot be read,
     or whose pages differ from their checksums."""
@@ -361,7 +380,7 @@ def write_table(path: str, table: pa.Table) -> None:
         pq.write_table(table, file, **TABLE)
 
 
-@_naming
+@naming
 def read_schema(path: str) -> pa.Schema:
     """A parquet file's schema without its data. Raises Damaged if it cannot be read."""
     fs, inner = filesystem(path)
@@ -378,7 +397,7 @@ class Stat:
     """Nanoseconds since 1970; None for remote files."""
 
 
-@_naming
+@naming
 def list_files(root: str) -> dict[str, Stat]:
     """Every file at or below a path, by its path on the filesystem; what is half-written is left out."""
     fs, inner = filesystem(root)

@@ -2,8 +2,9 @@
 
 A sparse member of some bytes may say that it is exabytes of zeros, a size may be negative (and reading never ends), an
 extended header may fill the memory, and a chain of them the stack. Such extended headers are passed over, and the one
-member that they speak of is not readable. Where nobody can tell where the next member lies, the tar is damaged:
-`tarfile.ReadError`, before anything is allocated. So it is where a header is none, which tarfile takes for the end.
+member that they speak of is not readable; nor is one whose size cannot be, behind which the next block that is a
+header is looked for. Where there is none, the tar is damaged: `tarfile.ReadError`, before anything is allocated. So it
+is where a header is none, which tarfile takes for the end.
 """
 
 import contextlib
@@ -20,6 +21,13 @@ _MAX_HEADER_BYTES: Final = 1 << 16
 """Of an extended header: a long name, PAX records."""
 _MAX_HEADERS: Final = 8
 """Extended headers before one member."""
+_MAX_SEARCHES: Final = 64
+"""Members of one tar behind which the next is looked for: where the tar is compressed, each begins it again."""
+_SEARCHED: Final = 1 << 30
+"""Bytes behind a member that are looked through for the next."""
+_PIECE: Final = 1 << 20
+_USTAR: Final = b"ustar"
+_USTAR_AT: Final = 257
 _EXTENDED: Final = (
     tarfile.GNUTYPE_LONGNAME,
     tarfile.GNUTYPE_LONGLINK,
@@ -36,11 +44,11 @@ def read_tar(file: IO[bytes], mode: Literal["r:", "r|"]) -> Iterator[tarfile.Tar
     Raises:
         tarfile.ReadError: it is damaged, or a header says what no header of a sane tar does.
     """
-    most = _MAX_TAR_BYTES
-    if mode == "r|":  # which passes over a member block by block, also beyond the end of the file
+    place, most = file.tell(), _MAX_TAR_BYTES
+    with contextlib.suppress(io.UnsupportedOperation):  # of a compressed tar nobody knows
         most = file.seek(0, io.SEEK_END)
-        file.seek(0)
-    options: dict[str, Any] = {"fileobj": file, "mode": mode, "most": most}
+        file.seek(place)
+    options: dict[str, Any] = {"fileobj": file, "mode": mode, "most": most, "raw": file}
     with _Tar.open(**options) as tar:
         yield tar
 
@@ -90,7 +98,7 @@ class _Member(tarfile.TarInfo):
 
     def _proc_member(self, tar: "_Tar") -> tarfile.TarInfo:
         if self.size < 0:
-            raise _refused(f"a member of {self.size} bytes")
+            return self._lost(tar, f"a member of {self.size} bytes")
         if self.type in _EXTENDED:
             if self.size > _MAX_HEADER_BYTES or tar.headers >= _MAX_HEADERS:
                 return self._passed_over(tar)
@@ -101,8 +109,15 @@ class _Member(tarfile.TarInfo):
         if member.size < 0 or stored < 0:
             raise _refused(f"a member of {member.size} bytes")
         if stored > MAX_MEMBER_BYTES and tar.offset > tar.most:
-            raise _refused(f"a member of {stored} bytes, which do not lie in it")
+            return self._lost(tar, f"a member of {stored} bytes, which do not lie in it")
         return member
+
+    def _lost(self, tar: "_Tar", why: str) -> tarfile.TarInfo:
+        """This member, not readable, with the tar standing at the next one, or at the tar's end."""
+        self.offset_data = self.offset + tarfile.BLOCKSIZE
+        tar.offset = tar.next_header(self.offset_data, why)
+        self.size, self.sparse, tar.headers = 0, b"", 0  # only that sparse is set is looked at
+        return self
 
     def _passed_over(self, tar: "_Tar") -> tarfile.TarInfo:
         """The member behind extended headers that are not read; it has the name in its own header, often a cut one."""
@@ -111,7 +126,7 @@ class _Member(tarfile.TarInfo):
         while head.type in _EXTENDED:
             end = file.tell() + head._block(head.size)
             if head.size < 0 or end > tar.most:
-                raise _refused(f"an extended header of {head.size} bytes, which do not lie in it")
+                return head._lost(tar, f"an extended header of {head.size} bytes, which do not lie in it")
             file.seek(end)
             try:
                 head = self.frombuf(file.read(tarfile.BLOCKSIZE), tar.encoding, tar.errors)
@@ -160,10 +175,45 @@ class _Tar(tarfile.TarFile):
     headers = 0
     """Extended headers before the member that is being read."""
 
-    def __init__(self, *args: Any, most: int, **options: Any) -> None:
+    searches = 0
+    """Members behind which the next was looked for."""
+
+    def __init__(self, *args: Any, most: int, raw: IO[bytes], **options: Any) -> None:
         self.most = most
         """Where the tar ends at the latest."""
+        self._raw = raw
         super().__init__(*args, **options)
+
+    def next_header(self, place: int, why: str) -> int:
+        """Where from a place on the next member begins, else the block of zeros at the end of the tar.
+
+        Raises tarfile.ReadError, that says `why` it was looked for, where there is neither.
+        """
+        self.searches += 1
+        before, piece, searched, last = self._raw.tell(), b"", 0, b""
+        self._raw.seek(place)
+        while self.searches <= _MAX_SEARCHES and searched < _SEARCHED and (piece := self._raw.read(_PIECE)):
+            if (found := _header_in(piece)) is not None:
+                self._raw.seek(before)
+                return place + searched + found
+            searched, last = searched + len(piece), piece[-tarfile.BLOCKSIZE :]
+        if piece or last.strip(b"\0") or len(last) < tarfile.BLOCKSIZE:
+            raise _refused(why)
+        self._raw.seek(before)
+        return place + searched - tarfile.BLOCKSIZE
+
+
+def _header_in(piece: bytes) -> int | None:
+    """Where in some blocks the first is that is a member's header."""
+    at = piece.find(_USTAR)
+    while at >= 0:
+        start = at - _USTAR_AT
+        if start >= 0 and start % tarfile.BLOCKSIZE == 0 and len(piece) >= start + tarfile.BLOCKSIZE:
+            with contextlib.suppress(tarfile.HeaderError, ValueError):
+                tarfile.TarInfo.frombuf(piece[start : start + tarfile.BLOCKSIZE], "utf-8", "surrogateescape")
+                return start
+        at = piece.find(_USTAR, at + 1)
+    return None
 
 
 def _pax_records(data: bytes) -> Iterator[tuple[str, str]]:

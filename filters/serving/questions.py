@@ -16,6 +16,8 @@ from mmcorpus.filters.serving.endpoints import Endpoint
 REJECTED: Final = "rejected"
 """The server read the request and refused it: the caption is longer than its context, say."""
 NO_ANSWER: Final = "no_answer"
+_WAIT: Final = 0.1
+"""Seconds until one looks again whether another process has got its answer."""
 _SUSPICIOUS: Final = 16
 """This many samples in one batch, all rejected, are a matter of the server."""
 
@@ -32,6 +34,12 @@ class Answers(Protocol):
 
     def find(self, key: str) -> Mapping[str, Any] | None:
         """An answer that is kept for any other shard."""
+
+    def reserve(self, key: str) -> bool:
+        """Whether this process may ask, and then `find` knows all that is kept; False while another asks the same."""
+
+    def give_up(self, key: str) -> None:
+        """What was reserved got no answer: another process may ask."""
 
     def keep(self, shard: str, key: str, value: Mapping[str, Any]) -> None:
         """Keep one; at the latest once `flush` returns, it outlives the process."""
@@ -136,32 +144,57 @@ class Questions(ABC):
         prefer: Endpoint | None = None,
     ) -> tuple[Read, Endpoint | None]:
         """The answer that is kept to what is `asked`, else a server's, which is kept; and the server to go on with."""
-        for place in (None,) if self._servers is None else self._servers:
-            if (found := self._known(self._key(asked, place))) is not None:
-                return restore(found), prefer
+        keys = [self._key(asked, place) for place in ((None,) if self._servers is None else self._servers)]
+        if (found := self._known(keys)) is not None:
+            return restore(found), prefer
         # Samples that ask the same at the same time pay for it once.
         key = self._key(asked, None)
         if (other := self._asking.get(key)) is not None:
-            answer, server = await asyncio.shield(other)
+            answer, server, _ = await asyncio.shield(other)
             return restore(save(answer)), server
-        self._asking[key] = asyncio.ensure_future(self._client.ask(path, body, read=read, prefer=prefer))
+
+        async def ask() -> tuple[Read, Endpoint | None, bool]:
+            if (found := await self._others(key, keys)) is not None:
+                return restore(found), prefer, False
+            try:
+                return *await self._client.ask(path, body, read=read, prefer=prefer), True
+            except BaseException:
+                if self._answers is not None:
+                    self._answers.give_up(key)
+                raise
+
+        self._asking[key] = asyncio.ensure_future(ask())
         try:
-            answer, server = await self._asking[key]
+            answer, server, paid = await self._asking[key]
         finally:
             del self._asking[key]
-        if self._answers is not None:
+        if self._answers is not None and paid:
             place = None
             if self._servers is not None:  # one name for all, or the endpoint that answered
                 place = server.url if server is not None and server.url in self._servers else self._servers[0]
             self._answers.keep(sample["shard"], self._key(asked, place), {"uid": sample["uid"], **save(answer)})
         return answer, server
 
-    def _known(self, key: str) -> Mapping[str, Any] | None:
-        """The answer that is kept under a key, for one of the batch's shards or for another."""
+    async def _others(self, key: str, keys: Sequence[str]) -> Mapping[str, Any] | None:
+        """The answer that another process is getting at this moment, or got since the batch began; None once it is for
+        this one to ask."""
         if self._answers is None:
             return None
-        here = (kept[key] for kept in self._kept.values() if key in kept)
-        return next(here, None) or self._answers.find(key)
+        while not self._answers.reserve(key):
+            if (found := self._known(keys)) is not None:
+                return found
+            await asyncio.sleep(_WAIT)
+        return self._known(keys)
+
+    def _known(self, keys: Sequence[str]) -> Mapping[str, Any] | None:
+        """The answer that is kept under one of some keys, for one of the batch's shards or for another."""
+        if self._answers is None:
+            return None
+        for key in keys:
+            here = (kept[key] for kept in self._kept.values() if key in kept)
+            if (found := next(here, None) or self._answers.find(key)) is not None:
+                return found
+        return None
 
     def _key(self, asked: str, server: str | None) -> str:
         """The key of the answer to what is asked; of given servers, each has its own."""

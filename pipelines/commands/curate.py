@@ -155,7 +155,9 @@ def download(
 def index(
     paths: Annotated[list[str], typer.Argument(metavar="PATH…", help="Files, folders or globs; local or remote.")],
     out: Annotated[str, typer.Option("--out", help="Makes shards/ and ledger/ in this folder.", callback=a_folder)],
-    kind: Annotated[str, typer.Option("--kind", help="`pair` or `conversation`.")] = "pair",
+    kind: Annotated[
+        str | None, typer.Option("--kind", help="`pair` or `conversation`; else what the first rows are.")
+    ] = None,
     image_root: Annotated[
         str | None,
         typer.Option("--image-root", metavar="FOLDER", help="The folder that paths of images are relative to."),
@@ -189,14 +191,22 @@ def index(
     """
     from mmcorpus.curation.sources import IndexConfig
     from mmcorpus.curation.sources import index as run
-    from mmcorpus.curation.sources.run import absolute, download_command
+    from mmcorpus.curation.sources.direct import kind_of
+    from mmcorpus.curation.sources.run import absolute, download_command, images_command
     from mmcorpus.curation.store.storage import join
 
-    data = {"kind": kind, "columns": named(columns, "--column")}
+    roles = named(columns, "--column")
+    if kind is None and not any(text.startswith(("kind=", "published=")) for text in settings or ()):
+        kind = kind_of(*paths, columns=roles)
+        if kind == "conversation":
+            say("Its first rows are conversations, and read as such (--kind pair: as an image and a caption).")
+    data = {"columns": roles, **({} if kind is None else {"kind": kind})}
     data |= {} if image_root is None else {"image_root": image_root}
     config = read_config(IndexConfig, settings, data)
     if config.image_root is not None:  # so that others know it, whatever folder they are in
         config = dataclasses.replace(config, image_root=absolute(config.image_root))
+    if config.downloaded is not None:
+        config = dataclasses.replace(config, downloaded=absolute(config.downloaded))
     shards = join(out, "shards")
     with budget_of(sample_budget), Cluster(num_cpus, lazy=True) as cluster:
         report = run(config, paths, shards, join(out, "ledger"), workers=workers, start=cluster.start)
@@ -210,8 +220,8 @@ def index(
         say(f"{report.to_download:,} rows have their image at an address; to get these: {download_command(shards)}")
     if (several := report.dropped.get("image_url", 0) - report.to_download) > 0:
         say(
-            f"{several:,} rows have several images, some at addresses, which no list has: fetch the files "
-            "(wget -x), and give --image-root FOLDER and --set strip=https://"
+            f"{several:,} rows have several images, some at addresses; to get these: {images_command(shards)}, "
+            "and then this command again with --set downloaded=FOLDER/shards"
         )
     fail_if(f"{name}: {error}" for name, error in report.failed.items())
 

@@ -105,6 +105,21 @@ def every_sample(shards: str) -> "pa.Table":
     return make_selection(every, np.ones(len(every), np.int64))
 
 
+def kind_held(shards: str) -> Literal["pair", "conversation", "document"]:
+    """The kind of a folder's samples, as its first shard has it: with captions they are pairs, whatever else it has."""
+    from mmcorpus.curation.store.shards import list_shards, read_rows, read_schema
+
+    listed = list_shards(shards)
+    names = read_schema(listed[0]).names if listed else []
+    if "nodes" in names:
+        return "document"
+    if "conversations" not in names:
+        return "pair"
+    rows = read_rows(listed[0], [name for name in ("caption", "conversations") if name in names])
+    counts = {name: len(rows) - rows[name].null_count for name in rows.column_names}
+    return "conversation" if counts["conversations"] and not counts.get("caption") else "pair"
+
+
 def _uids(shard: "Shard") -> "pa.ChunkedArray":
     """Those of a shard's samples, in order."""
     import pyarrow.compute

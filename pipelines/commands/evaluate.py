@@ -63,11 +63,9 @@ def evaluate(
     config = read_config(EvaluationConfig, settings)
     asked: Model
     if checkpoint is not None:
-        asked = Checkpoint(checkpoint, device, config.layout)
+        asked = Checkpoint(checkpoint, device)
     else:
         assert server is not None
-        if config.layout is not None:
-            raise UsageError("layout is for checkpoints: a server lays images out by itself")
         asked = Server(server, model, ClientConfig(key_variable=key_variable))
     report = run(config, asked, data, out, selection=selection)
     _show(report)

@@ -21,7 +21,7 @@ from mmcorpus.pipelines.commands.common import (
     read_config,
     say,
 )
-from mmcorpus.pipelines.commands.data import every_sample, shards_for
+from mmcorpus.pipelines.commands.data import every_sample, kind_held, shards_for
 
 if TYPE_CHECKING:
     from mmcorpus.training import ModelConfig
@@ -54,7 +54,7 @@ def plan(
         typer.Option(
             "--kind",
             metavar="NAME=KIND",
-            help="`pair`, `conversation`, `document` or `text`; repeatable. Of shards `pair` by default.",
+            help="`pair`, `conversation`, `document` or `text`; repeatable. By default what its first shard holds.",
         ),
     ] = None,
     annotations: Annotated[
@@ -101,7 +101,7 @@ def plan(
     from mmcorpus.packing.inputs import Kind
     from mmcorpus.packing.measure import measure_lengths
     from mmcorpus.packing.plan import PlanSource, make_plan
-    from mmcorpus.pipelines.stages.packing import over_ray
+    from mmcorpus.pipelines.stages.packing import in_order_over_ray, over_ray
 
     folders, selections, kinds = named(source, "--source"), named(selection, "--selection"), named(kind, "--kind")
     captions = named(annotations, "--annotations")
@@ -127,13 +127,12 @@ def plan(
             }
             found, failed = shards_for(data, out, name=name, kind=as_indexed.get(asked), start=cluster.start)
             folders[name], unread = found.folder, unread + failed
-            if found.kind is not None:
-                kinds.setdefault(name, found.kind)
+            kinds.setdefault(name, found.kind or kind_held(found.folder))
         for name, out_of in tables.items():
             spread = over_ray(cluster.start, out_of)
             kept = measure_lengths(
                 folders[name],
-                kinds.get(name, "pair"),  # type: ignore[arg-type]
+                kinds[name],  # type: ignore[arg-type]
                 tokenizer=tokenizer,
                 config=config,
                 out=out_of,
@@ -141,22 +140,23 @@ def plan(
             )
             rows, shards, before = kept["rows"], kept["shards"], kept["kept"]
             say(f"Lengths of {name}: {rows:,} rows in {shards:,} shards, {before:,} of them measured before")
-    report = make_plan(
-        config,
-        tokenizer=tokenizer,
-        sources={
-            name: PlanSource(
-                shards=folder,
-                selection=selections[name] if name in selections else every_sample(folder),
-                kind=kinds.get(name, "pair"),  # type: ignore[arg-type]
-                annotations=captions.get(name),
-                lengths=tables.get(name),
-            )
-            for name, folder in folders.items()
-        },
-        out=out,
-        ledger_root=ledger,
-    )
+        report = make_plan(
+            config,
+            tokenizer=tokenizer,
+            sources={
+                name: PlanSource(
+                    shards=folder,
+                    selection=selections[name] if name in selections else every_sample(folder),
+                    kind=kinds[name],  # type: ignore[arg-type]
+                    annotations=captions.get(name),
+                    lengths=tables.get(name),
+                )
+                for name, folder in folders.items()
+            },
+            out=out,
+            ledger_root=ledger,
+            map_fn=in_order_over_ray(cluster.start),
+        )
     say(
         f"{report.sequences:,} sequences ({report.lower_bound:,} at least) of {report.samples:,} samples, "
         f"{report.fill:.1%} full"

@@ -16,6 +16,7 @@ from mmcorpus.pipelines.recipe.check_packs import findings as _packs
 from mmcorpus.pipelines.recipe.check_passes import findings as _passes
 from mmcorpus.pipelines.recipe.check_passes import missing_score
 from mmcorpus.pipelines.recipe.check_training import findings as _training
+from mmcorpus.pipelines.recipe.check_unused import unused
 from mmcorpus.pipelines.recipe.named_places import absolute, nothing_at
 from mmcorpus.pipelines.recipe.populations import (
     IMAGES,
@@ -40,7 +41,8 @@ from mmcorpus.training.evaluation.config import OTHERS
 def problems(recipe: Recipe, source: YamlSource) -> list[Problem]:
     """Everything that a well-formed recipe names and that does not exist or does not fit."""
     checks = (_names, _sources, _scorers, _passes, _dfn, _selections, _packs, _training, _trained, _evaluations)
-    return [source.problem(path, message) for check in checks for path, message in check(recipe)]
+    found = [source.problem(path, message) for check in checks for path, message in check(recipe)]
+    return found + [source.problem(path, message) for path, message in unused(source.data.get("sources"))]
 
 
 _NO_WEB: Final = f"{WEB} is the site's folder, and this recipe has no `web`; give a path, or add `web`"
@@ -152,8 +154,9 @@ def _here(recipe: Recipe, name: str) -> Iterable[Finding]:
             yield from nothing_at(path, given)
         elif storage.is_local(given) and not glob.glob(given, recursive=True):
             yield path, f"there is nothing at {absolute(given)}"
-    if entry.image_root is not None:
-        yield from nothing_at(("sources", name, "image_root"), entry.image_root)
+    for key, folder in (("image_root", entry.image_root), ("downloaded", entry.downloaded)):
+        if folder is not None:
+            yield from nothing_at(("sources", name, key), folder)
 
 
 def _pages(recipe: Recipe, name: str) -> Iterable[Finding]:

@@ -8,7 +8,7 @@ from mmcorpus.pipelines.recipe.named_places import absolute, missing_local
 from mmcorpus.pipelines.recipe.problems import Finding, Path, suggestion
 from mmcorpus.pipelines.recipe.schema import Recipe
 from mmcorpus.pipelines.recipe.trained import names_run, names_trained
-from mmcorpus.training.config.model import layout_name, same_layout
+from mmcorpus.training.config.model import ModelConfig, layout_name, same_layout
 
 _MODEL: Final[Path] = ("train", "model")
 
@@ -17,12 +17,11 @@ def findings(recipe: Recipe) -> Iterable[Finding]:
     """What the model and the stages of training name that is not there, or does not fit."""
     file, stages = recipe.file, recipe.stages
     if recipe.model is not None:
-        for part in ("vision", "language"):
-            value = getattr(recipe.model, part)
-            if isinstance(value, str) and not names_run(value) and missing_local(value):
-                yield ("train", "model", part), f"there is nothing at {absolute(value)}"
+        yield from _absent(_MODEL, recipe.model)
     for name, stage in stages.items():
         path: Path = ("train", "stages", name)
+        if stage.model is not None:
+            yield from _absent((*path, "model"), stage.model)
         pack, init = stage.links.pack, stage.links.init
         if pack not in file.pack:
             yield (*path, "pack"), f"unknown pack {pack!r}; {suggestion(pack, file.pack, listed='packs')}"
@@ -33,6 +32,17 @@ def findings(recipe: Recipe) -> Iterable[Finding]:
             yield (*path, "init"), f"unknown stage {init!r}; {suggestion(init, others, listed='stages')}"
         elif init is not None and _circular(name, {key: entry.links.init for key, entry in stages.items()}):
             yield (*path, "init"), "starts from itself, by way of the stages that it starts from"
+
+
+def _absent(path: Path, model: ModelConfig) -> Iterable[Finding]:
+    """The paths that a model is to begin with, and where nothing is."""
+    encoders = [one.source for one in model.encoders]
+    named: list[tuple[Path, object]] = [(("language",), model.language)]
+    named += [(("vision",) if len(encoders) == 1 else ("encoders", place, "source"), source)
+              for place, source in enumerate(encoders)]  # fmt: skip
+    for part, value in named:
+        if isinstance(value, str) and not names_run(value) and missing_local(value):
+            yield (*path, *part), f"there is nothing at {absolute(value)}"
 
 
 def _fit(recipe: Recipe, stage: str, pack: str) -> Iterable[Finding]:

@@ -20,6 +20,7 @@ from mmcorpus.curation.synthetic.miniweb.config import MiniWebConfig
 from mmcorpus.filters.dfn import DfnScorer
 from mmcorpus.filters.model import Device, Dtype
 from mmcorpus.filters.scorer import Scorer
+from mmcorpus.packing import numbers
 from mmcorpus.packing.config import PlanConfig
 from mmcorpus.training.clip.config import ContrastiveConfig
 from mmcorpus.training.evaluation.config import EvaluationConfig
@@ -95,6 +96,8 @@ class SourceConfig:
     """Of these: the folder below which paths of images lie; null for that of the file."""
     strip: str = ""
     """Of these: what is taken off the beginning of such paths."""
+    downloaded: str | None = None
+    """Of these: shards that `mmcorpus download` made, in which images at addresses are looked for."""
     published: Published | None = None
     """Of `urls` (there a setting of its download), `parquet` and `json`: a published layout whose columns become
     annotations of the image, for `kind: conversation`."""
@@ -128,8 +131,9 @@ class SourceConfig:
             raise ValueError("written.fallback is original, and a caption is no conversation; leave it out")
         if self.is_indexed and not getattr(self, given[0]):
             raise ValueError(f"{given[0]} is empty; name at least one file, folder or glob")
-        if not self.is_indexed and (self.columns or self.image_root is not None or self.strip):
-            raise ValueError("`columns`, `image_root` and `strip` are of `shards`, `parquet` and `json`")
+        folders = (self.image_root, self.downloaded)
+        if not self.is_indexed and (self.columns or self.strip or folders != (None, None)):
+            raise ValueError("`columns`, `image_root`, `strip` and `downloaded` are of `shards`, `parquet` and `json`")
         if self.published is not None and self.shards is not None:
             raise ValueError("published: these layouts are of `urls`, `parquet` and `json`, not of `shards`")
         if self.published is not None and self.kind != "conversation":
@@ -168,6 +172,7 @@ class SourceConfig:
             columns=self.columns,
             image_root=self.image_root,
             strip=self.strip,
+            downloaded=self.downloaded,
             published=self.published,
         )
 
@@ -278,10 +283,8 @@ class PackEntry(PlanConfig):
             raise ValueError("sources is empty; name at least one of the recipe's sources")
         if len(set(self.sources)) != len(self.sources):
             raise ValueError(f"sources names one twice: {list(self.sources)}")
-        if self.sequences_per_shard < 1:
-            raise ValueError(f"sequences_per_shard is {self.sequences_per_shard}; give 1 or more")
-        if self.image_side < 1:
-            raise ValueError(f"image_side is {self.image_side}; give 1 or more")
+        for name in ("image_side", "sequences_per_shard"):
+            numbers.whole(name, getattr(self, name))
         if self.images == "resized" and not isinstance(self.per_image, int):
             raise ValueError(
                 f"images is resized, but under the layout {self.per_image.kind!r} an image's size decides its length: "

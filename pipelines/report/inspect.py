@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from mmcorpus.curation.documents.views import count_codes
+from mmcorpus.curation.engine.output import read_record
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.scores import read_origin, table_path
 from mmcorpus.curation.store.shards import SUCCESS, Shard, list_shards, read_rows
@@ -27,7 +28,7 @@ _ORIGIN: Final = ("url", "file", "offset", "date", "title")
 
 
 def describe(path: str) -> list[str]:
-    """Describe a path: a run, a site, shards, a score table, a selection, a plan, a ledger, packs or a checkpoint.
+    """Describe a path: a run, site, shards, score table, selection, plan, ledger, packs, checkpoint or export.
 
     Raises:
         FileNotFoundError: there is nothing.
@@ -50,7 +51,7 @@ def describe(path: str) -> list[str]:
 
         return list(_checkpoint(resolve_checkpoint(path)))  # a training folder stands for its latest checkpoint
     raise ValueError(
-        f"{path} is nothing that mmcorpus writes: give a run, shards, scores, a plan, packs or a checkpoint"
+        f"{path} is nothing that mmcorpus writes: give a run, shards, scores, a plan, packs, a checkpoint or an export"
     )
 
 
@@ -169,11 +170,46 @@ def _columns(table: pa.Table) -> Lines:
         yield text
 
 
+def _exported(path: str) -> Lines:
+    """A model for transformers and vLLM, as `mmcorpus export model` and the recipe's `export` write it."""
+    place = storage.join(path, "config.json")
+    config = storage.read_json(place)
+    with storage.reading(place, "config of a model"):
+        if not isinstance(config, dict):
+            raise ValueError(f"it holds {type(config).__name__}, not an object")
+        named, kind = config.get("architectures") or ["?"], config.get("model_type")
+        parts = {part: config.get(f"{part}_config") or {} for part in ("text", "vision")}
+        told = {part: one.get("model_type") for part, one in parts.items() if one}
+    names = storage.list_names(path)
+    weights = [name for name in names if name.endswith(".safetensors")]
+    fs, inner = storage.filesystem(path)
+    size = sum(fs.size(storage.join(inner, name)) for name in weights)
+    yield f"exported model {path}: {', '.join(map(str, named))} ({kind}), for transformers and vLLM"
+    for part, one in told.items():
+        yield f"  {part}: {one}"
+    yield f"  weights: {size / 1e6:,.1f} MB in {len(weights)} files, {config.get('dtype') or config.get('torch_dtype')}"
+    template = "chat_template.jinja" in names
+    yield f"  chat template: {'yes' if template else 'none'}; other files: " + ", ".join(
+        name for name in names if name not in weights
+    )
+
+
+def _samples_exported(path: str) -> Lines:
+    """Samples for other programs, as `mmcorpus export` writes them."""
+    record = read_record(path)
+    done = [name for name in storage.list_names(storage.join(path, "done")) if name.endswith(".json")]
+    yield f"exported samples {path}: {len(done):,} shards are written"
+    if record is not None:
+        yield f"  made with {json.dumps(record.config, ensure_ascii=False)}"
+
+
 _FOLDERS: Final[dict[str, Callable[[str], Lines]]] = {
     "run.json": _run,
     "site.json": _site,
     "state.json": _checkpoint,
     "manifest.json": _packs,
+    "config.json": _exported,
+    "done": _samples_exported,
 }
 """By the file that marks a folder."""
 

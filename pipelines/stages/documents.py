@@ -229,7 +229,7 @@ def pages_identity(config: PagesConfig, inputs: Sequence[str]) -> list[Any]:
     from mmcorpus.curation.crawl.inputs import find_inputs
     from mmcorpus.filters.web import reading
 
-    with reading(str(inputs), allow_private=config.allow_private):
+    with reading(", ".join(inputs), allow_private=config.allow_private):
         return _identities(find_inputs(config, inputs))
 
 

@@ -53,7 +53,7 @@ class Held:
             run.start_ray()
         return evaluate(
             self.config,
-            Checkpoint(checkpoint, self.device, self.config.layout),
+            Checkpoint(checkpoint, self.device),
             data,
             out,
             selection=selection,

@@ -2,9 +2,10 @@
 
 from mmcorpus.curation.engine.made_from import digest, plain
 from mmcorpus.curation.engine.stage import Result, Stage
+from mmcorpus.curation.sources.downloaded import identity_of
 from mmcorpus.curation.sources.first_bytes import FORMATS
 from mmcorpus.curation.sources.inputs import find_inputs
-from mmcorpus.curation.sources.run import VERSION
+from mmcorpus.curation.sources.run import VERSION, absolute
 from mmcorpus.pipelines.recipe.populations import MADE_WITH
 from mmcorpus.pipelines.stages.collect import shards_content
 from mmcorpus.pipelines.stages.context import RunContext, counts
@@ -15,9 +16,10 @@ def index_source(run: RunContext, source: str) -> Stage:
     entry = run.file.sources[source]
     config, formats = entry.index_config(), FORMATS[str(entry.indexed_as)]
     files = [[one.path, one.format, digest(one.identity)] for one in find_inputs(entry.inputs, formats)]
-    described = {"files": files, **plain(config, config.unsaid)}
+    got = {} if config.downloaded is None else {"images": identity_of(absolute(config.downloaded))}
+    described = {"files": files, **plain(config, config.unsaid), **got}
     # As records before version 2 have it, so that scores of the same files outlive indexing them again.
-    made_with = digest({"files": {path: told for path, *told in files}, **plain(config, config.unsaid)})
+    made_with = digest({"files": {path: told for path, *told in files}, **plain(config, config.unsaid), **got})
 
     def work() -> Result:
         from mmcorpus.curation.sources import index

@@ -155,3 +155,4 @@ def test_batches_by_length() -> None:
     assert list(batches_by_length([5, 2, 4, 2], 10, 100)) == [[0, 2], [1, 3]]
     assert list(batches_by_length([30, 1, 1, 1], 10, 2)) == [[0], [1, 2], [3]]
     assert list(batches_by_length([], 10, 2)) == []
+    assert list(batches_by_length([256, 256, 190, 64], 4096, 100)) == [[0, 1], [2, 3]], "padding by a quarter is enough"

@@ -34,13 +34,6 @@ def plain_loop(folder: str, captions: Sequence[str]) -> list[float]:
     return found
 
 
-def test_it_is_transformers_own_on_forty_captions(smollm2_gguf: str, smollm2: str, real_captions: list[str]) -> None:
-    some = real_captions[::5]
-    assert len(some) == 40
-    ours = PerplexityScorer(model_name=smollm2_gguf, device="cpu").load()({"caption": some})
-    assert ours["ppl"] == pytest.approx(plain_loop(smollm2, some), rel=1e-4)
-
-
 @pytest.fixture(scope="module")
 def ours(smollm2_gguf: str, real_captions: list[str]) -> dict[str, Sequence[Any]]:
     """What our scorer gives in fp32, from the .gguf file."""
@@ -49,7 +42,8 @@ def ours(smollm2_gguf: str, real_captions: list[str]) -> dict[str, Sequence[Any]
 
 
 def test_it_is_transformers_own(smollm2: str, real_captions: list[str], ours: dict[str, Sequence[Any]]) -> None:
-    assert ours["ppl"] == pytest.approx(plain_loop(smollm2, real_captions), rel=1e-4)
+    """Of every fourth: among others of all lengths in their batches, as all were scored."""
+    assert ours["ppl"][::4] == pytest.approx(plain_loop(smollm2, real_captions[::4]), rel=1e-4)
 
 
 def test_shuffled_words_are_far_less_likely(

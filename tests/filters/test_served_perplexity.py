@@ -81,6 +81,12 @@ class Kept:
     def keep(self, shard: str, key: str, value: Mapping[str, Any]) -> None:
         self.answers.setdefault(shard, {})[key] = value
 
+    def reserve(self, key: str) -> bool:
+        return True
+
+    def give_up(self, key: str) -> None:
+        pass
+
     def flush(self) -> None:
         pass
 

@@ -20,6 +20,7 @@ SMALL = {
     "web.generate.instructions": 40,
     "web.generate.pages": 40,
     "web.generate.weights": "{drip: 0, endless: 0, slow: 0}",
+    "dfn.schedule.steps": 4,
     "train.stages.pretrain.schedule.steps": 3,
     "train.stages.interleaved.schedule.steps": 3,
     "train.stages.sft.schedule.steps": 3,

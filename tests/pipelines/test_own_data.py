@@ -192,7 +192,8 @@ def test_what_has_changed_is_seen_whatever_files_sources_and_scorers_are_called(
         ("sources.web.shards=/nowhere/at/all", "there is nothing at /nowhere/at/all"),
         ("sources.web.shards=/nowhere/*.tar", r"there is nothing at /nowhere/\*\.tar"),
         ("sources.chat.image_root=/nowhere", "there is nothing at /nowhere"),
-        ("sources.chat={urls: x.parquet, columns: {image: y}}", "`columns`, `image_root` and `strip` are of `shards`"),
+        ("sources.chat.downloaded=/nowhere", "there is nothing at /nowhere"),
+        ("sources.chat={urls: x.parquet, columns: {image: y}}", "`columns`, `image_root`, `strip` and `downloaded`"),
         ("dedup.same.on=[similarity]", "no column 'similarity'"),
     ],
 )

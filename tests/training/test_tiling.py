@@ -2,11 +2,13 @@
 
 import dataclasses
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -24,7 +26,8 @@ from mmcorpus.training.checkpoint import read_state, read_tensors
 from mmcorpus.training.config import ConnectorConfig, PackCompute, RandomVision, StageConfig
 from mmcorpus.training.connector import build_connector
 from mmcorpus.training.data import PackLoader
-from mmcorpus.training.evaluation.answering import Checkpoint
+from mmcorpus.training.evaluation import EvaluationConfig, evaluate
+from mmcorpus.training.evaluation.answering import Checkpoint, Server
 from mmcorpus.training.evaluation.asking import Asked
 from mmcorpus.training.generation import Prompt
 from mmcorpus.training.images import tile
@@ -52,6 +55,14 @@ KINDS: dict[str, dict[str, Any]] = {
     "c_abstractor": {"depth": 1, "hidden": 16},
 }
 BY_CROP = ("attention_pool", "c_abstractor")
+RESUMED: dict[str, tuple[str, str]] = {
+    "molmo": ("attention_mlp", "varlen"),
+    "catty": ("attention_pool", "sdpa"),
+    "internvl": ("shuffle_mlp", "varlen"),
+    "mm1": ("c_abstractor", "sdpa"),
+    "native": ("linear", "varlen"),
+}
+"""By layout the connector and the kernel with which a run is resumed, so that each of them once is."""
 
 
 def settings(kind: str) -> LayoutConfig:
@@ -129,21 +140,18 @@ def test_packed_is_alone_and_a_run_is_resumed_to_the_bit(
             with pytest.raises(ValueError, match="tokens of a crop as a whole"):
                 build_model(model_config(kind, connector), 300)
             continue
-        model = build_model(model_config(kind, connector), len(load_tokenizer(tokenizer_folder))).eval()
-        with torch.no_grad():
-            torch.testing.assert_close(model(together), torch.cat([model(one) for one in apart]), rtol=1e-4, atol=1e-5)
-    whole = train(
-        stage(steps=3, batch_sequences=2, checkpoint_every=2),
-        packed.root,
-        str(tmp_path / "whole"),
-        model=model_config(kind),
-    )
-    cut = tmp_path / "cut"
-    train(stage(steps=3, batch_sequences=2, checkpoint_every=2), packed.root, str(cut), model=model_config(kind))
+        net = build_model(model_config(kind, connector), len(load_tokenizer(tokenizer_folder))).eval()
+        for kernel in ("sdpa", "varlen"):
+            net.set_attention(isolated=True, implementation=kernel)  # type: ignore[arg-type]
+            with torch.no_grad():
+                torch.testing.assert_close(net(together), torch.cat([net(one) for one in apart]), rtol=1e-4, atol=1e-5)
+    connector, attention = RESUMED[kind]
+    settled, cut = stage(steps=3, batch_sequences=2, checkpoint_every=2, attention=attention), tmp_path / "cut"
+    model = model_config(kind, connector)
+    whole = train(settled, packed.root, str(tmp_path / "whole"), model=model)
+    train(settled, packed.root, str(cut), model=model)
     (cut / "checkpoints" / "step-00000003" / "state.json").unlink()
-    again = train(
-        stage(steps=3, batch_sequences=2, checkpoint_every=2), packed.root, str(cut), model=model_config(kind)
-    )
+    again = train(settled, packed.root, str(cut), model=model)
     final = read_tensors(again.checkpoint, "model")
     assert all(torch.equal(value, final[name]) for name, value in read_tensors(whole.checkpoint, "model").items())
     assert (
@@ -292,9 +300,21 @@ def test_other_crops_than_in_training_are_shown_with_a_warning(
     assert "was trained with the layout" in caplog.text
     assert "counts and captions get worse" in caplog.text
     assert len(other.prepare(asked).input_ids) < before
-    answers = Checkpoint(made, "cpu", finer).answer([Asked(turns=asked.turns, images=asked.images)], 2, 1)
+    checkpoint = Checkpoint(made, "cpu")
+    checkpoint.load(finer)
+    answers = checkpoint.answer([Asked(turns=asked.turns, images=asked.images)], 2, 1)
     assert answers == [other.generate(picture(1)[0], "a", max_new_tokens=2)]
+    (tmp_path / "a.jpg").write_bytes(picture(1)[0])
+    question = {"id": "1", "images": ["a.jpg"], "prompt": "a", "answers": ["b"], "metric": "exact"}
+    (tmp_path / "questions.jsonl").write_text(json.dumps(question))
+    asking = EvaluationConfig(layout=finer, max_new_tokens=2)
+    evaluate(asking, Checkpoint(made, "cpu"), str(tmp_path / "questions.jsonl"), str(tmp_path / "asked"))
+    assert pq.read_table(tmp_path / "asked" / "00000.parquet")["answer"].to_pylist() == answers, "the config says how"
     catty = write(str(tmp_path / "catty"), settings("catty"), tokenizer_folder, [[0]])
     made = train(stage, catty, str(tmp_path / "plain"), model=model_config("catty")).checkpoint
     with pytest.raises(ValueError, match="has not learnt the marks of the layout"):
         Generator.load(made, "cpu", finer)
+    with pytest.raises(ValueError, match="has not learnt the marks of the layout"):
+        evaluate(asking, Checkpoint(made, "cpu"), str(tmp_path / "questions.jsonl"), str(tmp_path / "other"))
+    with pytest.raises(ValueError, match="layout is for checkpoints"):
+        evaluate(asking, Server("http://127.0.0.1:9", "m"), str(tmp_path / "questions.jsonl"), str(tmp_path / "other"))

@@ -14,10 +14,11 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from mmcorpus.filters.decode import DecodeFailure, decode_image
+from mmcorpus.filters.decode import DecodeFailure, decode_rgb
 from mmcorpus.training.clip.config import ContrastiveConfig
 from mmcorpus.training.clip.pairs import Pairs
 from mmcorpus.training.data import ahead
+from mmcorpus.training.images import square
 
 RATIOS: Final = (3 / 4, 4 / 3)
 """Width over height of a crop, as torchvision's RandomResizedCrop and open_clip have it."""
@@ -53,14 +54,14 @@ class Preprocess:
     """open_clip's own transform at inference: what the scorer uses."""
 
     def train(self, image: Any, smallest: float, generator: np.random.Generator) -> torch.Tensor:
-        """A random crop of a Pillow image, squashed to the square; fp32 3×S×S, normalised."""
-        from PIL import Image
-
+        """A random crop of an RGB Pillow image, squashed to the square; uint8 3×S×S, not `normalised` yet."""
         box = crop_box(image.size, smallest, generator, keep_aspect=self.resize_mode != "shortest")
-        resized = image.crop(box).resize((self.size, self.size), Image.Resampling.BICUBIC)
-        pixels = torch.from_numpy(np.array(resized, dtype=np.uint8)).permute(2, 0, 1).float().div_(255)
+        return torch.from_numpy(square(image.crop(box), self.size))
+
+    def normalised(self, pixels_B3SS: torch.Tensor) -> torch.Tensor:
+        """uint8 pixels as fp32, normalised."""
         mean, std = (torch.tensor(values).view(3, 1, 1) for values in (self.mean, self.std))
-        return pixels.sub_(mean).div_(std)
+        return pixels_B3SS.float().div_(255).sub_(mean).div_(std)
 
 
 def crop_box(
@@ -113,22 +114,23 @@ class PairLoader:
             generator = np.random.default_rng([config.seed, *place])
             return self._pair(place[1], lambda image: self.preprocess.train(image, config.data.crop, generator))
 
-        yield from self._batches(load, steps)
+        yield from self._batches(load, steps, self.preprocess.normalised)
 
     def evaluation_batches(self, steps: Iterable[Sequence[int]]) -> Generator[PairBatch]:
         """A batch for each list of rows, prepared as at inference."""
-        yield from self._batches(lambda row: self._pair(row, self.preprocess.evaluate), steps)
+        yield from self._batches(lambda row: self._pair(row, self.preprocess.evaluate), steps, lambda images: images)
 
     def _pair(self, row: int, prepare: Callable[[Any], torch.Tensor]) -> tuple[torch.Tensor | None, str]:
         """The prepared image of a row, or None if it cannot be decoded, and its caption."""
-        from PIL import Image
-
-        decoded = decode_image(self.pairs.image(row))
-        image = None if isinstance(decoded, DecodeFailure) else prepare(Image.fromarray(decoded.pixels))
+        decoded = decode_rgb(self.pairs.image(row))
+        image = None if isinstance(decoded, DecodeFailure) else prepare(decoded)
         return image, self.pairs.caption(row)
 
     def _batches(
-        self, load: Callable[[Any], tuple[torch.Tensor | None, str]], steps: Iterable[Sequence[Any]]
+        self,
+        load: Callable[[Any], tuple[torch.Tensor | None, str]],
+        steps: Iterable[Sequence[Any]],
+        normalised: Callable[[torch.Tensor], torch.Tensor],
     ) -> Generator[PairBatch]:
         mine, counted = itertools.tee(steps)
         first = next(counted, None)
@@ -140,16 +142,17 @@ class PairLoader:
         loaded = ahead(load, places, self.threads, waiting=2 * len(first) if self.threads else 0)
         try:
             for size in sizes:
-                yield self._collate(itertools.islice(loaded, size))
+                yield self._collate(itertools.islice(loaded, size), normalised)
         finally:
             loaded.close()
 
-    def _collate(self, loaded: Iterator[tuple[torch.Tensor | None, str]]) -> PairBatch:
+    def _collate(
+        self, loaded: Iterator[tuple[torch.Tensor | None, str]], normalised: Callable[[torch.Tensor], torch.Tensor]
+    ) -> PairBatch:
         images, captions = zip(*loaded, strict=True)
-        size = self.preprocess.size
-        blank = torch.zeros(3, size, size)
-        return PairBatch(
-            images_B3SS=torch.stack([blank if image is None else image for image in images]),
-            tokens_BT=self.tokenize(list(captions)),
-            valid_B=torch.tensor([image is not None for image in images]),
-        )
+        there = [image for image in images if image is not None]
+        valid_B = torch.tensor([image is not None for image in images])
+        images_B3SS = torch.zeros(len(images), 3, self.preprocess.size, self.preprocess.size)
+        if there:
+            images_B3SS[valid_B] = normalised(torch.stack(there))
+        return PairBatch(images_B3SS=images_B3SS, tokens_BT=self.tokenize(list(captions)), valid_B=valid_B)

@@ -57,11 +57,20 @@ def grey() -> bytes:
 class Checkpoint:
     """A checkpoint of ours, loaded when it is first asked."""
 
-    def __init__(self, path: str, device: str | None = None, layout: PerImage | None = None) -> None:
-        """`layout`: what an image becomes, if another than in training; a warning says what that costs."""
-        self.path, self.device, self.layout = path, device, layout
+    def __init__(self, path: str, device: str | None = None) -> None:
+        self.path, self.device = path, device
         self.name = path
+        self._layout: PerImage | None = None
         self._generator: Any = None
+
+    def load(self, layout: PerImage | None = None) -> None:
+        """`layout`: what an image becomes, if another than in training; a warning says what that costs. Raises
+        ValueError for one that the model has no weights for."""
+        from mmcorpus.training.generation import Generator
+
+        if self._generator is None or layout != self._layout:
+            self._generator = Generator.load(self.path, self.device, layout)
+            self._layout = layout
 
     def identity(self) -> dict[str, Any]:
         """Its weights and tokenizer by their bytes, what it is prompted as, and how the model is built."""
@@ -80,10 +89,10 @@ class Checkpoint:
 
     def answer(self, asked: Sequence[Asked], longest: int, batch_size: int) -> list[str | Unanswered]:
         """In this process, on its device. Raises ValueError for a layout of demonstrations that it cannot have."""
-        from mmcorpus.training.generation import Generator, Prompt
+        from mmcorpus.training.generation import Prompt
 
         if self._generator is None:
-            self._generator = Generator.load(self.path, self.device, self.layout)
+            self.load()
         room = getattr(self._generator.model.language.config, "max_position_embeddings", None)
         layouts = {id(layout): layout for one in asked for layout in one.layouts if layout is not None}
         for layout in layouts.values():

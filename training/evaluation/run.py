@@ -16,7 +16,7 @@ from mmcorpus.curation.engine.items import run_pending
 from mmcorpus.curation.engine.made_from import MadeFrom, digest, plain
 from mmcorpus.curation.engine.output import Output
 from mmcorpus.curation.store import storage
-from mmcorpus.training.evaluation.answering import Model, Unanswered, grey
+from mmcorpus.training.evaluation.answering import Checkpoint, Model, Unanswered, grey
 from mmcorpus.training.evaluation.asking import ask, read
 from mmcorpus.training.evaluation.config import OTHERS, EvaluationConfig
 from mmcorpus.training.evaluation.judge import CaptionJudge, Statements
@@ -43,9 +43,12 @@ def evaluate(
     """Ask a model the questions of a file or folder and judge its answers, under `out`; goes on where it stopped.
 
     `selection`: of shards, the samples to ask about. `answers`: where a judge's answers are kept, `logs`: those of its
-    servers; below `out` by default. Raises FileNotFoundError and ValueError for data that cannot be
-    read, `engine.output.MadeOtherwise` where `out` holds something else, Unavailable for a server that is of no use.
+    servers; below `out` by default. Raises FileNotFoundError and ValueError for data that cannot be read or a layout
+    that the model cannot have, `engine.output.MadeOtherwise` where `out` holds something else, Unavailable for a server
+    that is of no use.
     """
+    if config.layout is not None and not isinstance(model, Checkpoint):
+        raise ValueError("layout is for checkpoints: a server lays images out by itself; leave it out")
     questions = read_questions(data, config, selection=selection)
     judge = config.judge
     if judge is None and any(question.metric == "cap_f1" for question in questions):
@@ -71,6 +74,8 @@ def evaluate(
     size = config.questions_per_shard
     shards = {f"{number:05d}": questions[start : start + size]
               for number, start in enumerate(range(0, len(questions), size))}  # fmt: skip
+    if isinstance(model, Checkpoint) and set(shards) - _committed(out):
+        model.load(config.layout)  # here, where what is wrong with it is said once, and not of each shard
     run_pending(
         lambda: functools.partial(_answer_shard, config, model, shards, shown, out), list(shards),
         committed=_committed(out), title="evaluate", workers=0, unit="question", size=lambda name: len(shards[name]),

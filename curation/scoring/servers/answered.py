@@ -48,7 +48,7 @@ class Answered:
             at = known
             for line in whole.splitlines(keepends=True):
                 if (key := _KEY.match(line)) is not None:
-                    keys.append(_number(key[1]))
+                    keys.append(number_of(key[1]))
                     found.append((numbers[path], at))
                 at += len(line)
             self._read[path] = at
@@ -60,7 +60,7 @@ class Answered:
 
     def find(self, key: str) -> Mapping[str, Any] | None:
         """The answer of a key as `AnswerLog.read` gives it; None if there was none at the last `refresh`."""
-        number = np.uint64(_number(key.encode()))
+        number = np.uint64(number_of(key.encode()))
         first, last = (int(np.searchsorted(self._keys, number, side)) for side in _SIDES)
         fs, _ = storage.filesystem(self._root)
         for place in self._places[first:last]:
@@ -73,5 +73,6 @@ class Answered:
         return None
 
 
-def _number(key: bytes) -> int:
+def number_of(key: bytes) -> int:
+    """64 bits that stand for a key."""
     return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little")

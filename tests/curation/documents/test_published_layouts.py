@@ -14,6 +14,8 @@ import pytest
 from PIL import Image
 
 from mmcorpus.curation.crawl.config import PagesConfig
+from mmcorpus.curation.crawl.records import Position
+from mmcorpus.curation.crawl.tables import read_rows as read_rows_of
 from mmcorpus.curation.documents.export_obelics import export_obelics
 from mmcorpus.curation.documents.extract import ExtractReport, extract_documents
 from mmcorpus.curation.store.shards import list_shards, read_rows
@@ -174,3 +176,27 @@ def test_a_file_of_nothing_but_bad_records_is_named(tmp_path: Path) -> None:
     report = extract([f"{tmp_path}/good.jsonl", f"{tmp_path}/noise.jsonl"], tmp_path / "out", format="text")
     assert list(report.failed_files) == [f"{tmp_path}/noise.jsonl"]
     assert "2 bad_record" in report.failed_files[f"{tmp_path}/noise.jsonl"]
+
+
+@pytest.mark.parametrize("form", ["stream", "file"])
+def test_arrow_files_of_documents_as_datasets_keep_them(tmp_path: Path, form: str) -> None:
+    rows = [{"texts": [f"Tower {n}.", None], "images": [None, f"http://a.test/{n}.jpg"]} for n in range(150)]
+    table = pa.table({"texts": [row["texts"] for row in rows], "images": [row["images"] for row in rows]})
+    path = tmp_path / "in" / "data-00000-of-00001.arrow"
+    path.parent.mkdir()
+    with pa.OSFile(str(path), "wb") as file, getattr(pa.ipc, f"new_{form}")(file, table.schema) as sink:
+        sink.write_table(table, max_chunksize=70)
+    (path.parent / "state.json").write_text("{}")
+    extract(str(path.parent), tmp_path, records_per_shard=40)
+    found = documents(tmp_path)
+    assert [said(row) for row in found] == [[f"Tower {n}.", f"http://a.test/{n}.jpg"] for n in range(150)]
+    assert len(list_shards(f"{tmp_path}/documents")) == 4
+    with open(path, "rb") as file:
+        later = list(read_rows_of(str(path), file, ["texts"], Position(100)))
+    assert [row.offset for row in later] == list(range(100, 150)), "a rerun goes on where it was"
+    cut = path.with_name("cut.arrow")
+    cut.write_bytes(path.read_bytes()[:9_000])
+    with open(cut, "rb") as file:
+        damaged = list(read_rows_of(str(cut), file, None, Position(0)))
+        assert damaged[-1].problem is not None
+        assert list(read_rows_of(str(cut), file, None, damaged[-1].position)) == []

@@ -165,6 +165,13 @@ def test_quotation_marks_take_linear_time(tmp_path: Path) -> None:
     assert_linear(lambda data: rows(tmp_path / "l.tsv", data), make)
 
 
+def test_blanks_before_an_address_behind_an_open_quote_take_linear_time(tmp_path: Path) -> None:
+    def make(size: int) -> bytes:
+        return b'url\tcaption\nhttp://a.test/1\t"open\n' + b" " * size + b'x\tb"\nhttp://a.test/2\tc\n'
+
+    assert_linear(lambda data: rows(tmp_path / "l.tsv", data), make)
+
+
 def bomb(kind: str, line: bytes, copies: int) -> bytes:
     """A small compressed list of a good row, a line as long as many copies, and a good row."""
     begin, row, end = {

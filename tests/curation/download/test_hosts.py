@@ -108,6 +108,34 @@ def test_a_drip_host_that_answers_now_and_then_does_not_hold_up_the_shard(web: W
     assert "requests ran out of time" in last.message
 
 
+def test_a_drip_server_of_many_names_does_not_hold_up_the_shard(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmcorpus.curation.download.connect.SLOW_SECONDS", 0.1)
+    monkeypatch.setattr("mmcorpus.curation.download.hosts.STALLS", 0.1)
+    web.add("/a", DATA)
+    web.drip("/drip", b"HTTP/1.1 200 OK\r\nContent-Length: 90000\r\n\r\n")
+    web.answer("/silent", lambda handler: web.stopping.wait(3) and None)
+    names = [f"n{number}.test" for number in range(120)]
+    config = config_for(web, *names, total_timeout=1, thread_count=16)
+    paths = ["silent" if number % 5 == 0 else "a" if number % 40 == 39 else "drip" for number in range(120)]
+    start = time.monotonic()
+    found = outcomes([f"http://{name}/{path}" for name, path in zip(names, paths, strict=True)], config)
+    assert time.monotonic() - start < 4, "117 times 1 s, 16 at a time, would be 7 s"
+    told = codes(found)
+    assert [told[number] for number in (39, 79, 119)] == ["body"] * 3, "what is quick is read then as well"
+    assert set(told) == {"body", "total_time"}
+    last = found[118]
+    assert isinstance(last, FetchFailure)
+    assert last.message == "total_time: under 1,024 bytes/s, and slow hosts have cost this shard much time"
+    waited = dict(
+        fetch_all(
+            [f"http://{name}/drip" for name in names[:40]], replace(config, max_host_failures=0, total_timeout=0.2)
+        )
+    )
+    assert {outcome.message for outcome in waited.values() if isinstance(outcome, FetchFailure)} == {
+        "total_time: over 0.2 s"
+    }
+
+
 def test_a_slow_host_that_answers_mostly_is_asked_for_all(web: Web) -> None:
     web.add("/a", DATA)
     for number in range(10):

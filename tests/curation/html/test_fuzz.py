@@ -32,20 +32,22 @@ def answer(data: bytes | str, charset: str | None = None) -> Extracted | str:
     return found
 
 
-def fuzz(numbers: range) -> None:
+def fuzz(numbers: range, *, twice: int) -> None:
+    """Extract mutated pages; every so many are extracted twice, to the same."""
     pages = [write_page(number).encode() for number in range(50)]
     for number in numbers:
         data = mutate(pages[number % 50], pages[(number * 7 + 1) % 50], number)
-        assert answer(data) == answer(data), number
+        found = answer(data)
+        assert number % twice or found == answer(data), number
 
 
 def test_mutated_pages() -> None:
-    fuzz(range(300))
+    fuzz(range(300), twice=1)
 
 
 @pytest.mark.soak
 def test_5000_mutated_pages() -> None:
-    fuzz(range(300, 5_300))
+    fuzz(range(300, 5_300), twice=10)
 
 
 @given(st.binary(max_size=400), st.sampled_from([None, "utf-8", "utf-16", "shift_jis", "gb18030", "nonsense"]))

@@ -19,7 +19,15 @@ from typer.testing import CliRunner
 
 from mmcorpus.curation.download import DownloadConfig
 from mmcorpus.curation.download.lists import normalise
-from mmcorpus.curation.store.shards import list_shards, read_rows, read_samples
+from mmcorpus.curation.store.shards import (
+    EncodedImage,
+    Sample,
+    Shard,
+    ShardWriter,
+    list_shards,
+    read_rows,
+    read_samples,
+)
 from mmcorpus.curation.synthetic.write_warc import Capture, write_warc
 from mmcorpus.pipelines.cli import app
 from tests.curation.sources.conftest import as_tar, pairs, picture, write_tar
@@ -53,10 +61,12 @@ def parquet(path: str, columns: dict[str, Any]) -> Callable[[Path], None]:
 
 
 def arrow(root: Path) -> None:
-    """As `save_to_disk` leaves it."""
-    folder = root / "photos_on_disk"
+    save_to_disk(root / "photos_on_disk", pa.table({"image": STRUCTS, "text": [pair["caption"] for pair in PAIRS]}))
+
+
+def save_to_disk(folder: Path, table: pa.Table) -> None:
+    """As `datasets` leaves it."""
     folder.mkdir()
-    table = pa.table({"image": STRUCTS, "text": [pair["caption"] for pair in PAIRS]})
     with (
         pa.OSFile(str(folder / "data-00000-of-00001.arrow"), "wb") as file,
         pa.ipc.new_stream(file, table.schema) as sink,
@@ -96,6 +106,10 @@ def answered(content: Any) -> list[dict[str, Any]]:
     return [{"role": "user", "content": content}, {"role": "assistant", "content": "A boat."}]
 
 
+def spoken(*parts: Any) -> list[dict[str, Any]]:
+    return [{"role": "user", "parts": list(parts)}, {"role": "model", "parts": [{"text": "A boat."}]}]
+
+
 MADE: dict[str, Callable[[Path], None]] = {
     "cc12m/": tars("cc12m", "cc12m-train-0000"),
     "datacomp/shards": tars("datacomp/shards", "00000", stats=True),
@@ -108,6 +122,10 @@ MADE: dict[str, Callable[[Path], None]] = {
     "laion_files/": loose,
     "photos/": parquet("photos/data/train-00000-of-00001.parquet", {"image": STRUCTS, "text": ["a", "b", "c"]}),
     "photos_on_disk/": arrow,
+    "imagefolder/": instructions(
+        "imagefolder/train/metadata.jsonl", "imagefolder/train",
+        [{"file_name": f"{n}.jpg", "text": f"a boat {n}"} for n in range(3)],
+    ),
     "mds/": mds,
     "FineVision/ai2d": parquet(
         "FineVision/ai2d/train-00000-of-00001.parquet",
@@ -152,6 +170,12 @@ MADE: dict[str, Callable[[Path], None]] = {
         [{"messages": answered("Hi")}, {"messages": answered("<image>What?"), "images": ["0.jpg"]},
          {"messages": answered([{"type": "image_url", "image_url": {"url": "1.jpg"}}, {"type": "text", "text": "?"}])}],
     ),
+    "gemini.jsonl": instructions(
+        "gemini.jsonl", "images",
+        [{"systemInstruction": {"parts": [{"text": "Be brief."}]}, "contents": spoken({"text": "Hi"})},
+         {"contents": spoken({"file_data": {"mime_type": "image/jpeg", "file_uri": "0.jpg"}}, {"text": "What?"})},
+         {"contents": spoken({"fileData": {"fileUri": "1.jpg"}}, {"text": "What?"})}],
+    ),
 }  # fmt: skip
 COMMANDS = dict.fromkeys(re.findall(r"`(mmcorpus index [^`]+)`", DOCS.read_text()))
 
@@ -169,9 +193,9 @@ def test_the_docs_command_of_each_corpus(tmp_path: Path, monkeypatch: pytest.Mon
     shards = list_shards(str(tmp_path / words[words.index("--out") + 1] / "shards"))
     rows = [row for shard in shards for row in read_rows(shard).to_pylist()]
     images = {image.data for shard in shards for sample in read_samples(shard) for image in sample.images}
-    texts = [row["conversations"] if "conversation" in words else row["caption"] for row in rows]
+    texts = [row["conversations"] if "conversations" in row else row["caption"] for row in rows]
     assert all(texts)
-    expected = {"sharegpt.json": 0, "alpaca_data.json": 0, "chat.jsonl": 2}.get(words[2], 3)
+    expected = {"sharegpt.json": 0, "alpaca_data.json": 0, "chat.jsonl": 2, "gemini.jsonl": 2}.get(words[2], 3)
     assert len(images) == expected
     assert images <= {picture(number) for number in range(3)}
     assert not list(tmp_path.rglob("data/*/shards/*.tar")), "nothing was copied"
@@ -192,15 +216,68 @@ def test_what_a_command_says_and_how_it_ends(tmp_path: Path) -> None:
     assert f"failed: {bad}: none of its 1 rows is a sample; the first: missing_image: gone.jpg" in result.output
 
 
-def test_rows_with_several_addresses_are_said_to_be_on_no_list(tmp_path: Path) -> None:
+def test_the_first_rows_tell_the_kind_where_it_is_not_said(tmp_path: Path) -> None:
+    asked = tmp_path / "alpaca.json"
+    asked.write_text('[{"instruction": "Count", "input": "", "output": "1, 2", "text": "### Instruction: Count"}]')
+    turns = tmp_path / "turns.jsonl"
+    turns.write_text('{"mine": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]}\n')
+
+    def said(name: str, *words: str) -> Any:
+        return CliRunner().invoke(
+            app, ["index", *words, "--out", str(tmp_path / name)], env={"COLUMNS": "400", "TERM": "dumb"}
+        )
+
+    for name, words in {"a": [str(asked)], "b": [str(turns), "--column", "conversations=mine"]}.items():
+        result = said(name, *words)
+        assert result.exit_code == 0, result.output
+        assert "Its first rows are conversations" in result.output
+        assert "1 samples of 1 rows" in result.output
+    wrong = said("c", str(asked), "--kind", "pair")
+    assert wrong.exit_code == 1
+    assert "a conversation (instruction, output, input) is one by kind: conversation" in wrong.output
+
+
+def test_images_at_several_addresses_of_a_row_are_listed_downloaded_and_found(tmp_path: Path) -> None:
+    addresses = [f"https://i.test/{n}.jpg" for n in range(4)]
+    rows = [{"image": addresses[:count], "conversations": TURNS} for count in (1, 2, 3)]
+    rows.append({"image": [addresses[0], addresses[3]], "conversations": TURNS})
+    (tmp_path / "x.json").write_text(json.dumps(rows))
+
+    def said(*more: str) -> str:
+        words = ["index", str(tmp_path / "x.json"), "--kind", "conversation", "--out", str(tmp_path / "out"), *more]
+        return CliRunner().invoke(app, words, env={"COLUMNS": "400", "TERM": "dumb"}).output
+
+    first = said()
+    assert "1 rows have their image at an address; to get these: mmcorpus download" in first
+    list_of_images = tmp_path / "out" / "shards" / "images_to_download.parquet"
+    assert f"3 rows have several images, some at addresses; to get these: mmcorpus download {list_of_images}" in first
+    assert sorted(pq.read_table(list_of_images)["url"].to_pylist()) == addresses
+    with ShardWriter(Shard(root=str(tmp_path / "got"), name="00000")) as writer:
+        for number in (2, 0, 1):
+            image = EncodedImage(extension="jpg", data=picture(number))
+            about = {"url": addresses[number], "width": 40, "height": 30}
+            writer.write(Sample(key=f"{number}", uid=f"{number:032x}", caption=None, images=(image,), meta=about))
+        writer.fail("3", "3" * 32, "http_404: not found")
+    failed = pq.read_table(tmp_path / "got" / "00000.parquet").to_pylist()
+    failed[-1]["url"] = addresses[3]
+    pq.write_table(pa.Table.from_pylist(failed), tmp_path / "got" / "00000.parquet")
+    again = said("--set", f"downloaded={tmp_path / 'got'}")
+    assert "3 samples of 4 rows" in again
+    assert "1 missing_image" in again
+    assert not list_of_images.exists()
+    (shard,) = list_shards(str(tmp_path / "out" / "shards"))
+    images = [[image.data for image in sample.images] for sample in read_samples(shard)]
+    assert images == [[picture(number) for number in range(count)] for count in (1, 2, 3)]
+    assert read_rows(shard)["error_message"][3].as_py() == (
+        "missing_image: https://i.test/3.jpg was not downloaded: http_404: not found"
+    )
+    assert not list((tmp_path / "out" / "shards").glob("*.tar")), "nothing was copied"
+    assert "holds no shards that `mmcorpus download` made" in said("--set", f"downloaded={tmp_path / 'out' / 'shards'}")
+
+
+def test_what_addresses_served_may_lie_in_a_folder(tmp_path: Path) -> None:
     rows = [{"image": [f"https://i.test/{n}.jpg" for n in range(count)], "conversations": TURNS} for count in (1, 2, 3)]
     (tmp_path / "x.json").write_text(json.dumps(rows))
-    said = CliRunner().invoke(
-        app, ["index", str(tmp_path / "x.json"), "--kind", "conversation", "--out", str(tmp_path / "out")],
-        env={"COLUMNS": "400", "TERM": "dumb"},
-    ).output  # fmt: skip
-    assert "1 rows have their image at an address; to get these: mmcorpus download" in said
-    assert "2 rows have several images, some at addresses" in said
     words = ["index", str(tmp_path / "x.json"), "--kind", "conversation", "--out", str(tmp_path / "again")]
     for number in range(3):
         (tmp_path / "got" / "i.test").mkdir(parents=True, exist_ok=True)
@@ -227,6 +304,10 @@ def table(path: str, *rows: dict[str, Any]) -> Callable[[Path], None]:
         pq.write_table(pa.Table.from_pylist(list(rows)), root / path)
 
     return make
+
+
+def obelics_on_disk(root: Path) -> None:
+    save_to_disk(root / "obelics_on_disk", pa.Table.from_pylist([OBELICS]))
 
 
 def mmc4(root: Path) -> None:
@@ -278,6 +359,7 @@ def arc(root: Path) -> None:
 
 DOCUMENT_FILES: dict[str, Callable[[Path], None]] = {
     "OBELICS/data/*.parquet": table("OBELICS/data/train-00000-of-01335.parquet", OBELICS),
+    "obelics_on_disk/": obelics_on_disk,
     "obelics_tars/*.tar": obelics_tar,
     "mmc4/*.jsonl.zip": mmc4,
     "MINT-1T-HTML/*.parquet": table(

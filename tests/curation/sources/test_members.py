@@ -14,6 +14,7 @@ import pytest
 
 from mmcorpus.curation.sources import members
 from mmcorpus.curation.store.uid import pair_uid
+from mmcorpus.packing.export.items import kind_of
 from tests.curation.sources.conftest import as_tar, pairs, picture, write_tar
 
 BEFORE = ["", "./", "train/", "train.v1/"]
@@ -224,3 +225,28 @@ def test_a_mark_of_utf8_is_no_character_of_a_caption(tmp_path: Path, indexed: An
     members = [("a.jpg", picture(1)), ("a.txt", b"\xef\xbb\xbfa harbour"), ("b.jpg", picture(2))]
     path = write_tar(tmp_path / "in" / "a.tar", [*members, ("b.caption", b"\xef\xbb\xbfa pier")])
     assert [sample.caption for sample in indexed(path).samples] == ["a harbour", "a pier"]
+
+
+def test_json_without_an_image_is_a_sample_of_its_folder_and_a_list_is_not(tmp_path: Path, indexed: Any) -> None:
+    turns = [{"from": "human", "value": "What?"}, {"from": "gpt", "value": "A boat."}]
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in range(3):
+        (folder / f"{number}.json").write_text(json.dumps({"conversations": turns, "n": number}, indent=number or None))
+        if number:
+            (folder / f"{number}.jpg").write_bytes(picture(number))
+    found = indexed(folder, kind="conversation")
+    assert [(row["n"], row["images"]) for row in found.rows] == [(0, 0), (1, 1), (2, 1)]
+    (folder / "all.json").write_text(json.dumps([{"image": "1.jpg", "conversations": turns}]))
+    assert [row["images"] for row in indexed(folder, out="list", kind="conversation").rows] == [1]
+
+
+def test_a_column_of_nodes_makes_no_document_of_a_sample(tmp_path: Path, indexed: Any) -> None:
+    rows = [{"image": "0.jpg", "caption": "a boat", "nodes": [1, 2]}, {"image": "0.jpg", "nodes": [{"text": "x"}]}]
+    (tmp_path / "0.jpg").write_bytes(picture(0))
+    (tmp_path / "x.json").write_text(json.dumps(rows))
+    found = indexed(tmp_path / "x.json")
+    assert json.loads(found.rows[0]["source_nodes"]) == [1, 2]
+    assert "nodes" not in found.rows[0]
+    assert kind_of(found.shards[0]) == "pair"
+    assert found.rows[1]["error_message"].startswith("bad_row: it has nodes, as documents have")

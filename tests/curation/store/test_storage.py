@@ -3,7 +3,10 @@
 import os
 import pickle
 import re
+import socket
+import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import fsspec
@@ -313,3 +316,34 @@ def test_no_key_of_a_store_is_a_path_of_this_machine() -> None:
     assert storage.join("s3://bucket/a/", "/b", "c") == "s3://bucket/a//b/c"
     assert storage.join("s3://bucket/a/", "b", "c.txt") == "s3://bucket/a/b/c.txt"
     assert storage.join("/local", "/b") == "/b"
+
+
+def test_a_store_that_refuses_a_connection_or_leads_astray_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MMCORPUS_ALLOW_PRIVATE", "127.0.0.1")
+    with pytest.raises(ValueError, match=r"^foo://h/x\.csv: Protocol not known: foo"):
+        storage.filesystem("foo://h/x.csv")
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        with pytest.raises(ConnectionRefusedError, match=r"'ftp://127\.0\.0\.1:\d+/x\.warc\.gz'"):
+            storage.exists(f"ftp://127.0.0.1:{closed.getsockname()[1]}/x.warc.gz")
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(302)
+            self.send_header("Location", "file:///etc/hostname" if self.path == "/file" else self.path)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        for name, said in (("loop", "redirects lead in a circle"), ("file", "no address of a web server")):
+            with pytest.raises(OSError, match=said):
+                storage.exists(f"http://127.0.0.1:{server.server_address[1]}/{name}")
+            with pytest.raises(OSError, match=rf"{said}.*/{name}"):
+                storage.filesystem(url := f"http://127.0.0.1:{server.server_address[1]}/{name}")[0].info(url)
+        server.shutdown()

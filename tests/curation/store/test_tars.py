@@ -1,5 +1,6 @@
 """Tars of others: what a header claims is checked before it is believed."""
 
+import gzip
 import io
 import json
 import resource
@@ -14,6 +15,7 @@ import pytest
 
 from mmcorpus.curation.documents import locate
 from mmcorpus.curation.download.writer import tar_members
+from mmcorpus.curation.store.compressed import decompressed
 from mmcorpus.curation.store.shards import Shard, read_samples
 from mmcorpus.curation.store.tars import is_readable, read_tar, sample_of
 from mmcorpus.packing.inputs import open_tar
@@ -84,13 +86,20 @@ SPARSE = {
 }
 """Members of the sample `a` that are not what they say."""
 HUGE = 5 << 30
+LIES = {
+    "a negative size": header("b.jpg", base256(-1024)),
+    "minus 1": header("b.jpg", base256(-1)),
+    "2^80 bytes": header("b.jpg", base256(1 << 80)),
+    "2^60 bytes": header("b.jpg", base256(1 << 60)),
+    "5 GiB": header("b.jpg", base256(HUGE)),
+    "a long name of 2^33 bytes": header("b.jpg", base256(1 << 33), tarfile.GNUTYPE_LONGNAME),
+}
+"""Headers of members that do not lie in the tar."""
 REFUSED = {
-    "a negative size": header("b.jpg", base256(-1024)) + END,
-    "2^80 bytes": header("b.jpg", base256(1 << 80)) + END,
-    "2^60 bytes": header("b.jpg", base256(1 << 60)) + END,
+    "a negative size": header("b.jpg", base256(-1024)) + padded(b"x" * 700),
+    "2^60 bytes": header("b.jpg", base256(1 << 60)) + padded(b"x" * 700),
     "a PAX record beyond its header": header("pax", 512, tarfile.XHDTYPE) + padded(b"99999 path=x\n") + END,
-    "a long name of 2^33 bytes": header("@", base256(1 << 33), tarfile.GNUTYPE_LONGNAME) + END,
-    "PAX records of 1 GiB": header("@", 1 << 30, tarfile.XHDTYPE) + END,
+    "PAX records of 1 GiB": header("@", 1 << 30, tarfile.XHDTYPE) + padded(b"x"),
     "a long name and no member": header("@", 2, tarfile.GNUTYPE_LONGNAME) + padded(b"b\0") + END,
     "an extended sparse header at the end": header("b.jpg", 512, tarfile.GNUTYPE_SPARSE, {482: b"\1"}),
     "a header that is none": bytes([member("b.jpg", b"x")[0] ^ 1]) + member("b.jpg", b"x")[1:] + END,
@@ -151,6 +160,36 @@ def test_a_sparse_member_is_not_readable_and_those_behind_it_are(name: str, mode
 def test_impossible_headers_are_a_damaged_tar(name: str, mode: Literal["r:", "r|"]) -> None:
     with bounded(), pytest.raises(tarfile.ReadError):
         read_all(sample("a") + REFUSED[name], mode)
+
+
+@pytest.mark.parametrize("mode", ["r:", "r|"])
+@pytest.mark.parametrize("name", LIES)
+def test_a_size_that_cannot_be_costs_its_own_member(name: str, mode: Literal["r:", "r|"]) -> None:
+    before, behind = [("a.jpg", True), ("a.json", True)], [("c.jpg", True), ("c.json", True)]
+    data = padded(b"ustar and " + b"x" * 400 + b"ustar" * 300)
+    with bounded():
+        found = read_all(sample("a") + LIES[name] + data + LIES[name] + sample("c") + END, mode)
+        assert found == [*before, ("b.jpg", False), ("b.jpg", False), *behind]
+        assert read_all(sample("a") + LIES[name] + data + END, mode) == [*before, ("b.jpg", False)], "the last"
+        with pytest.raises(tarfile.ReadError):
+            read_all(sample("a") + LIES[name] * 200 + sample("c") + END, mode)
+
+
+@pytest.mark.parametrize("name", ["a negative size", "minus 1", "2^80 bytes", "2^60 bytes"])
+def test_a_compressed_tar_is_searched_as_well(name: str) -> None:
+    file = io.BytesIO(gzip.compress(sample("a") + LIES[name] + padded(b"x" * 700) + sample("c") + END))
+    stream, _ = decompressed("a.tar.gz", file, 0)
+    with bounded(), read_tar(stream, "r:") as opened:
+        assert [(each.name, is_readable(each)) for each in opened] == [
+            ("a.jpg", True), ("a.json", True), ("b.jpg", False), ("c.jpg", True), ("c.json", True)
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", ["r:", "r|"])
+def test_a_tar_that_was_cut_is_damaged_whatever_its_last_member_holds(mode: Literal["r:", "r|"]) -> None:
+    inner = (sample("x") + END) * 20
+    with pytest.raises(tarfile.ReadError):
+        read_all(sample("a") + header("inner.tar", 2 * len(inner)) + inner, mode)
 
 
 @pytest.mark.parametrize("mode", ["r:", "r|"])

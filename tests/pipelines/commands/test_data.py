@@ -18,10 +18,19 @@ from mmcorpus.curation.selection.tables import read_selection
 from mmcorpus.curation.sources.direct import shards_of
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.scores import list_tables, load_scores
-from mmcorpus.curation.store.shards import list_shards, read_rows, read_samples
+from mmcorpus.curation.store.shards import (
+    EncodedImage,
+    Sample,
+    Shard,
+    ShardWriter,
+    list_shards,
+    read_rows,
+    read_samples,
+)
 from mmcorpus.packing.vocabulary import train_tokenizer
 from mmcorpus.pipelines.cli import app
-from tests.curation.sources.conftest import as_tar, pairs, write_tar
+from mmcorpus.pipelines.commands.data import kind_held
+from tests.curation.sources.conftest import as_tar, pairs, picture, write_tar
 
 PAIRS = pairs(6)
 BYTES = {pair["image"] for pair in PAIRS}
@@ -217,3 +226,22 @@ def test_the_query_of_an_address_is_part_of_it(tmp_path: Path, monkeypatch: pyte
         assert {sample.images[0].data for shard in list_shards(found.folder) for sample in read_samples(shard)} == BYTES
         assert shards_of(address, str(tmp_path / "out"), name="web", workers=0).folder.endswith("/out/shards")
         server.shutdown()
+
+
+TURNS = '[{"from": "human", "value": "?"}, {"from": "gpt", "value": "A boat."}]'
+
+
+@pytest.mark.parametrize(
+    ("caption", "about", "kind"),
+    [
+        ("a boat", {}, "pair"),
+        (None, {"conversations": TURNS}, "conversation"),
+        ("a boat", {"conversations": TURNS}, "pair"),
+        (None, {"nodes": [{"text": "x"}, {"image": 0}]}, "document"),
+    ],
+)
+def test_the_first_shard_tells_its_kind(tmp_path: Path, caption: str | None, about: dict[str, Any], kind: str) -> None:
+    image = EncodedImage(extension="jpg", data=picture(0))
+    with ShardWriter(Shard(root=str(tmp_path), name="00000")) as writer:
+        writer.write(Sample(key="0", uid="0" * 32, caption=caption, images=(image,), meta=about))
+    assert kind_held(str(tmp_path)) == kind

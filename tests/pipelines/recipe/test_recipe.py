@@ -317,6 +317,11 @@ def test_a_scorer_under_a_name_of_ones_own(tmp_path: Path) -> None:
         ("model: {tokens_per_image: 4}", "model: {tokens_per_image: 9}", r"9, but pack 'two' has 4"),
         ("second: {pack: two,", "second: {tokens_per_image: 9, pack: two,", r"second.*9, but pack 'two' has 4"),
         ("model: {", "model: {vision: ./missing, ", r"train.model.vision: there is nothing at .*missing"),
+        (
+            "model: {",
+            "model: {encoders: [{source: {image_size: 32}}, {source: ./missing}], ",
+            r"train.model.encoders\[1\].source: there is nothing at .*missing",
+        ),
         ("tokenizer:\n  train: {vocab_size: 300}\n", "", r"tokenizer: missing; packs need one"),
         ("train: {vocab_size: 300}", "name: ./missing", r"tokenizer.name: there is nothing at"),
         ("caption:}", "caption:, no.such:Thing: {}}", r"score.scorers.no.such:Thing: .*cannot be imported"),

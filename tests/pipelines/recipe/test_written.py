@@ -96,6 +96,14 @@ def test_a_written_source_comes_after_the_texts_and_the_selection_that_it_is_mad
             "select.fused={heldout_fraction: 0.1}",
             "select.fused.heldout_fraction: their pictures are also those of 'pairs'",
         ),
+        (
+            "sources.again={reselect: pairs, download: {}}",
+            r"sources\.again\.download: is of `urls` and `pages`; a source",
+        ),
+        (
+            "sources.fused.extract={}",
+            r"sources\.fused\.extract: is of `pages`; a source with `written` does not read it",
+        ),
         ("sources.pairs={reselect: fused}", "is made of itself, by way of the sources that it is made of"),
     ],
 )

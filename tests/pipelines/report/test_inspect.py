@@ -9,7 +9,7 @@ from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.ledger import entry, write_stage
 from mmcorpus.curation.store.scores import Origin, write_scores
 from mmcorpus.curation.store.shards import EncodedImage, Sample, Shard, ShardWriter
-from mmcorpus.pipelines.report.inspect import story
+from mmcorpus.pipelines.report.inspect import describe, story
 from mmcorpus.pipelines.run.state import RunState
 
 A, B = "a" * 32, "b" * 32
@@ -62,3 +62,28 @@ def test_a_dropped_sample_names_the_rule_and_the_value_that_decided(run: str) ->
 def test_what_cannot_be_traced_is_told(run: str, uid: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         story(run, uid)
+
+
+def test_an_exported_model_and_exported_samples_are_told(tmp_path: Path) -> None:
+    model, samples = tmp_path / "hf", tmp_path / "wds"
+    model.mkdir()
+    (model / "x").write_text("")
+    parts = {"text_config": {"model_type": "qwen2"}, "vision_config": {"model_type": "siglip_vision_model"}}
+    config = {"architectures": ["LlavaForConditionalGeneration"], "model_type": "llava", "dtype": "bfloat16", **parts}
+    storage.write_json(str(model / "config.json"), config)
+    (model / "model.safetensors").write_bytes(bytes(2_000_000))
+    assert describe(str(model)) == [
+        f"exported model {model}: LlavaForConditionalGeneration (llava), for transformers and vLLM",
+        "  text: qwen2",
+        "  vision: siglip_vision_model",
+        "  weights: 2.0 MB in 1 files, bfloat16",
+        "  chat template: none; other files: config.json, x",
+    ]
+    (model / "config.json").write_text("[]")
+    with pytest.raises(storage.Damaged, match=r"config\.json"):
+        describe(str(model))
+    storage.write_json(str(samples / "made_from.json"), {"config": {"a": 1}, "version": "1", "inputs": {}})
+    storage.write_json(str(samples / "done" / "00000.json"), {})
+    assert describe(str(samples)) == [
+        f"exported samples {samples}: 1 shards are written", '  made with {"a": 1}'
+    ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,6 +11,7 @@ import pytest
 from mmcorpus.curation.engine.stage import Stage
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.scores import Origin, write_scores
+from mmcorpus.packing.packs import PackReader
 from mmcorpus.pipelines.notebook import Run
 from mmcorpus.pipelines.recipe.load import load_recipe
 from mmcorpus.pipelines.recipe.problems import RecipeError
@@ -38,6 +40,7 @@ tokenizer: {train: {vocab_size: 300, sources: [pairs]}}
 pack:
   first: &pack {sources: [pairs], context_length: 64, tokens_per_image: 4}
   second: {<<: *pack, sources: [again]}
+  both: {<<: *pack, sources: [pairs, again]}
 train:
   model: {tokens_per_image: 4}
   stages:
@@ -112,6 +115,23 @@ def test_what_the_first_keeps_aside_is_learned_from_by_neither(run: Path) -> Non
     stages = load(run)
     assert {"pairs/select"} <= set(stages["second.heldout/plan"].needs) & set(stages["evaluate/second"].needs)
     assert len([name for name in stages if "/lengths-" in name]) == 1, "lengths are measured once"
+
+
+def test_a_pack_of_both_has_a_sample_as_often_as_either_selects_it(run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    stages = load(folder)
+    for name in ("both/plan", "both.heldout/plan", "both/packs"):
+        stages[name].run()
+    plan = storage.read_table(str(folder / "plans" / "both.parquet"))
+    by_source = Counter(zip(plan["source"].to_pylist(), plan["uid"].to_pylist(), strict=True))
+    expected = [(name, uid) for name in ("pairs", "again") for uid in chosen(run, name)]
+    assert by_source == Counter(expected)
+    reader = PackReader(str(folder / "packs" / "both"))
+    packed = Counter(placed for sequence in reader for placed in zip(sequence.sources, sequence.uids, strict=True))
+    assert packed == by_source
+    aside = storage.read_table(str(folder / "plans" / "both.heldout.parquet"))["uid"].to_pylist()
+    assert sorted(aside) == sorted(chosen(run, "pairs.heldout")), "the one held-out set, once"
 
 
 def test_both_selections_are_accounted_for_and_compared(run: Path) -> None:

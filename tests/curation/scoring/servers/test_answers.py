@@ -1,10 +1,14 @@
 """The answers that are kept: by several writers, after crashes, on object storage."""
 
 import pickle
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 from mmcorpus.curation.scoring.servers.answers import AnswerLog
 from mmcorpus.curation.store import storage
+from tests.processes import wait_until
 
 
 def test_an_answer_outlives_its_process_as_soon_as_it_is_kept(tmp_path: Path) -> None:
@@ -57,6 +61,57 @@ def test_what_another_shard_has_asked_is_found(tmp_path: Path) -> None:
     file.unlink()
     assert log.find(f"{2:032x}") is None
     assert log.find(f"{1:032x}") is not None
+
+
+OTHER = """
+import sys
+from mmcorpus.curation.scoring.servers.answers import AnswerLog
+log, key = AnswerLog(sys.argv[1]), f"{7:032x}"
+log.read("00001")
+print(log.reserve(key), log.reserve(f"{8:032x}"), flush=True)
+for command in sys.stdin:
+    if command == "answer\\n":
+        log.keep("00001", key, {"text": "paid"})
+    elif command == "flush\\n":
+        log.flush()
+    elif command == "give up\\n":
+        log.give_up(f"{8:032x}")
+    print("done", flush=True)
+"""
+
+
+def test_what_another_process_asks_at_this_moment_is_waited_for(tmp_path: Path) -> None:
+    log, key, failed = AnswerLog(str(tmp_path)), f"{7:032x}", f"{8:032x}"
+    log.read("00000")
+    with subprocess.Popen(
+        [sys.executable, "-c", OTHER, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdin is not None
+
+        def tell(command: str) -> None:
+            print(command, file=other.stdin, flush=True)
+            assert other.stdout.readline() == "done\n"
+
+        assert other.stdout.readline() == "True True\n"
+        assert not log.reserve(key)
+        assert log.find(key) is None
+        tell("answer")
+        wait_until(lambda: not log.reserve(key) and log.find(key) == {"text": "paid"}, other)
+        tell("give up")
+        assert log.reserve(failed), "without an answer another may ask"
+        late = AnswerLog(str(tmp_path / "late"))  # of another folder: nobody else is asked for
+        assert late.reserve(key)
+        shutil.rmtree(tmp_path / "late")
+        assert late.reserve(key)
+        assert (tmp_path / "late" / ".asking").exists()
+        unseen = pickle.loads(pickle.dumps(log))
+        assert unseen.find(key) is None
+        tell("flush")
+        assert unseen.reserve(key), "asked no more"
+        assert unseen.find(key) == {"text": "paid"}, "who may ask has looked before"
+        other.kill()
+    assert log.reserve(f"{9:032x}"), "locks end with their process"
 
 
 def test_only_the_latest_shard_is_held(tmp_path: Path) -> None:
