@@ -227,16 +227,18 @@ def _blocks(
     # What is quantised beside an edge rings through the encoder's block.
     near = cv2.dilate(contrast, np.ones((2 * block + 1, 2 * block + 1), np.uint8))
     ring = np.minimum(min(1.5 * noise + 0.02, _RING) * near, _MOST_RING)
-    allowed = floor + share * contrast + ring
+    explained = (floor + share * contrast + ring) / np.float32(gain)
+    allowed = explained
     if not chroma:
-        allowed = np.minimum(allowed, _usual(left, first, second, contrast, size))
-    allowed /= np.float32(gain)
+        allowed = np.minimum(explained, _usual(left, first, second, contrast, size) / np.float32(gain))
     plain, beside_edges = (np.float32(value / gain) for value in (_PLAIN_MEAN[chroma], _MEAN))
     limit = np.where(near < _PLAIN_CONTRAST, plain, beside_edges)
     scores = np.maximum(left / allowed, means / limit)
     overall = gain / _OVERALL * math.sqrt(float(np.square(means).mean()))
     worst, rest = max(float(scores.max()), overall), resized(left * left, _CELLS, _CELLS)
-    if worst <= 1 or overall > 1:
+    if worst <= 1:  # by how much is said by what encoding explains: of every pair much is usual of its own
+        return Difference(max(float(np.maximum(left / explained, means / limit).max()), overall), rest)
+    if overall > 1:
         return Difference(worst, rest)
     # Blocks that do not fit where they are may fit a pixel beside it: the worst one first, it mostly decides.
     y, x = divmod(int(scores.argmax()), scores.shape[1])
