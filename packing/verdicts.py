@@ -23,7 +23,7 @@ MISSING_SAMPLE: Final = "missing_sample"
 """Selected, but no downloaded row of the shards has this uid."""
 LEFT_OUT: Final = "mix"
 """Fits, and is left out so that the mixture comes right."""
-_CLAIMED, _ABSENT, _KEPT = -1, 0, 1
+_RESERVED, _ABSENT, _KEPT = -1, 0, 1
 _SHARES: Final = 0x53686172
 """A seed of its own: which window a sample goes to must not follow its place within one."""
 
@@ -96,15 +96,15 @@ class SourceVerdicts:
         self._values: dict[int, str] = {}
         """Of a sample that is dropped why, unless that is the rule alone; of a kept one what was changed."""
 
-    def claim(self, uids: npt.NDArray[np.bytes_], share: tuple[int, int] = (0, 1)) -> npt.NDArray[np.int64]:
+    def reserve(self, uids: npt.NDArray[np.bytes_], share: tuple[int, int] = (0, 1)) -> npt.NDArray[np.int64]:
         """The places in the selection of what `wanted` would give; they are decided elsewhere, by a `part` of this."""
         places = self._places(uids)
-        claimed: npt.NDArray[np.int64] = np.unique(places[self._undecided(uids, places, share)])
-        self._state[claimed] = _CLAIMED
-        return claimed
+        reserved: npt.NDArray[np.int64] = np.unique(places[self._undecided(uids, places, share)])
+        self._state[reserved] = _RESERVED
+        return reserved
 
     def part(self, places: npt.NDArray[np.int64]) -> Self:
-        """The verdicts on claimed uids alone, which know nothing of the others; `places` ascending."""
+        """The verdicts on reserved uids alone, which know nothing of the others; `places` ascending."""
         own = copy.copy(self)
         own._select(tuple(half[places] for half in self._uids), self.copies[places])
         return own

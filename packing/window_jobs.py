@@ -1,8 +1,8 @@
 """A plan's windows as jobs, so that they can be fitted and packed by any number of workers: the same plan by each.
 
 What a window makes of its shards depends on their rows and on which of its uids are selected. A uid that several
-shards have belongs to the first: it is claimed as jobs are made, one after the other, from the uids alone, and each job
-takes the claimed part of the selection along. In this process a job has the whole selection, and decides as it reads.
+shards have belongs to the first: it is reserved as jobs are made, one after the other, from the uids alone, and each
+job takes the reserved part of the selection along. In this process a job has all of it, and decides as it reads.
 """
 
 import dataclasses
@@ -76,7 +76,7 @@ class Windows:
         """`tokenizer`: its name or folder, and fingerprint. `apart`: jobs are worked on elsewhere."""
         self._config, self._tokenizer = config, tokenizer
         self._verdicts, self._captions, self._apart = verdicts, captions, apart
-        self._claimed: dict[str, dict[str, npt.NDArray[np.int64]]] = {}
+        self._reserved: dict[str, dict[str, npt.NDArray[np.int64]]] = {}
         """By job and source, the places of its uids in the selection, while it is worked on."""
 
     def jobs(self, windows: Sequence[Sequence[ShardShare]]) -> Iterator[WindowJob]:
@@ -85,8 +85,8 @@ class Windows:
             name = f"window {number}"
             verdicts, captions = self._verdicts, self._captions
             if self._apart:
-                claimed = self._claimed[name] = self._claim(shards)
-                verdicts = {source: verdicts[source].part(places) for source, places in claimed.items()}
+                reserved = self._reserved[name] = self._reserve(shards)
+                verdicts = {source: verdicts[source].part(places) for source, places in reserved.items()}
                 captions = {
                     source: own.part(verdicts[source].uids() if source in verdicts else _NO_UIDS)
                     for source, own in captions.items()
@@ -99,19 +99,19 @@ class Windows:
 
     def take_in(self, result: Mapping[str, Any]) -> None:
         """Record what became of a job's samples."""
-        for source, places in self._claimed.pop(result["name"], {}).items():
+        for source, places in self._reserved.pop(result["name"], {}).items():
             self._verdicts[source].take_in(places, result["verdicts"][source])
 
-    def _claim(self, shards: Sequence[ShardShare]) -> dict[str, npt.NDArray[np.int64]]:
-        claimed: dict[str, list[npt.NDArray[np.int64]]] = {}
+    def _reserve(self, shards: Sequence[ShardShare]) -> dict[str, npt.NDArray[np.int64]]:
+        reserved: dict[str, list[npt.NDArray[np.int64]]] = {}
         tokenizer = cached_tokenizer(*self._tokenizer)
         for own in shards:
             if own.lengths is not None:
                 uids = measured_uids(own.lengths, own.shard, origin(own.kind, tokenizer, self._config))
             else:
                 uids = read_uids(own.shard)
-            claimed.setdefault(own.source, []).append(self._verdicts[own.source].claim(uids, own.share))
-        return {source: np.sort(np.concatenate(places)) for source, places in claimed.items()}
+            reserved.setdefault(own.source, []).append(self._verdicts[own.source].reserve(uids, own.share))
+        return {source: np.sort(np.concatenate(places)) for source, places in reserved.items()}
 
 
 def plan_window(job: WindowJob) -> dict[str, Any]:
