@@ -197,6 +197,8 @@ def test_a_video_is_its_poster() -> None:
 
 DESCRIBED = [
     ("seal-on-the-beach.jpg", "A grey seal resting on the sand"),
+    ("chevron-quilt.jpg", "A quilt of blue and white zigzags"),
+    ("analytics-dashboard.png", "Visits in spring by country"),
     ("arrow-lake-panorama.jpg", "Arrow Lake"),
     ("flags-of-the-fleet.jpg", "Flags of the fleet"),
     ("five-star-hotel-lobby.jpg", "The lobby of a hotel"),
@@ -259,6 +261,9 @@ CHROME = [
     ("blank.jpg", "A heron"),
     ("seal.jpg", ""),
     ("seal-on-the-beach.jpg", ""),
+    ("chevron-right.png", "Next page"),
+    ("spacer-10.gif", "spacer"),
+    ("analytics-pixel.gif", ""),
     ("badge-verified.png", "Verified seller badge"),
     ("button-buy.png", "Buy this product now"),
     ("seal-of-approval.png", "Trusted shop seal of approval"),
