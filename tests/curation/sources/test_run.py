@@ -124,6 +124,11 @@ def test_json_that_cannot_be_looked_into_fails_by_name(tmp_path: Path, indexed: 
     for name, why in (("cut.jsonl.gz", "cut short"), ("wide.json", "is UTF-16")):
         with pytest.raises(SourceError, match=why):
             indexed(folder / name, kind="conversation")
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    (folder / "wide.json").rename(alone / "wide.json")
+    with pytest.raises(SourceError, match=r"wide\.json is UTF-16"):
+        indexed(alone, kind="conversation")
 
 
 def test_a_root_below_which_no_image_lies_is_asked_about(
