@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
@@ -58,7 +59,7 @@ def repeat(function: Callable[[], float], times: int) -> dict[str, float]:
 
 
 def show(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print rows as a table; floats to four digits."""
+    """Print rows as a table; floats to four digits. In a log file it is wide, so that nothing is cut off."""
     from rich.console import Console
     from rich.table import Table
 
@@ -69,10 +70,12 @@ def show(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
         table.add_column(name, justify="right" if numeric else "left")
     for row in rows:
         table.add_row(*(_cell(row.get(name)) for name in names))
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else 220).print(table)
 
 
 def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
     return "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from benchmarks.packing_peers import LENGTHS_ALONE, PEERS
 from mmcorpus.packing.best import pack_items
 from mmcorpus.packing.binpack import Limit, first_fit_decreasing
-from mmcorpus.packing.bounds import Mixing, lower_bound
+from mmcorpus.packing.bounds import Mixing, beside_bound, lower_bound
 from mmcorpus.packing.columns import tighter
 from mmcorpus.packing.exact import fill_exactly, kinds_of
 
@@ -159,7 +159,8 @@ def measured(name: str, method: str, folder: str, capacity: int, limited: Sequen
     most = {"positions": capacity, **{limit.name: limit.most for limit in limits}}
     sizes = [own[packed].astype(np.int64) for own in (lengths, *(limit.sizes for limit in limits))]
     kinds, _, counts = kinds_of(sizes, [*most.values()])
-    bound = tighter(lower_bound(counted), sequences, most, np.stack(kinds), counts)
+    simple = max(lower_bound(counted), beside_bound(most, kinds, counts), key=lambda bound: bound.bins)
+    bound = tighter(simple, sequences, most, np.stack(kinds), counts)
     return {
         "lengths": name,
         "samples": len(lengths),

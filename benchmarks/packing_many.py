@@ -1,7 +1,8 @@
 """Millions of conversations, from their measured lengths to a trainer's order: seconds and peak memory of each step.
 
 Lengths are drawn and written as the tables that `measure_lengths` makes, since a plan reads numbers alone; 10,000 a
-shard, every one selected. The plan is made of them with its ledger. Of the plan a pack's index and manifest are
+shard, every one selected. The plan is made of them with its ledger, in one process and, from 524,288 samples on, by two
+workers on Ray, to the same bytes. Of the plan a pack's index and manifest are
 written, its tars being files of the right size without content; a trainer opens it and goes through an epoch's steps,
 each shared out among eight devices. Every step is a process of its own.
 """
@@ -21,6 +22,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.packing_fill import conversations
 from benchmarks.packing_whole import drawn_captions
+from mmcorpus.curation.engine.in_order import in_order
 from mmcorpus.curation.store import scores, storage
 from mmcorpus.curation.store.shards import Shard, commit_shard
 from mmcorpus.packing import PackReader, PlanConfig, PlanSource, load_tokenizer, make_plan, train_tokenizer
@@ -35,6 +37,7 @@ A_PACK: Final = 1000
 DEVICES: Final = 8
 A_STEP: Final = 64
 IMAGE: Final = 729
+WORKERS: Final = 2
 CONFIG: Final = PlanConfig(tokens_per_image=IMAGE)
 
 
@@ -75,6 +78,23 @@ def write_lengths(root: str, count: int) -> None:
 
 
 def plan(root: str) -> dict[str, Any]:
+    return _plan(root, "plan", None)
+
+
+def plan_on_ray(root: str) -> dict[str, Any]:
+    """The same by two workers; raises AssertionError if it has other bytes."""
+    import ray
+
+    ray.init(num_cpus=WORKERS, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    found = _plan(root, "plan-on-ray", in_order)
+    ray.shutdown()
+    for path in ("{}.parquet", "{}-ledger/sft/pack.parquet"):
+        ours, theirs = (storage.sha256(f"{root}/{path.format(name)}") for name in ("plan", "plan-on-ray"))
+        assert ours == theirs, f"{path.format('plan-on-ray')} has other bytes"
+    return {**found, "workers": WORKERS}
+
+
+def _plan(root: str, name: str, map_fn: Any) -> dict[str, Any]:
     source = PlanSource(
         shards=f"{root}/shards",
         selection=f"{root}/selection.parquet",
@@ -85,8 +105,9 @@ def plan(root: str) -> dict[str, Any]:
         CONFIG,
         tokenizer=f"{root}/tokenizer",
         sources={"sft": source},
-        out=f"{root}/plan.parquet",
-        ledger_root=f"{root}/ledger",
+        out=f"{root}/{name}.parquet",
+        ledger_root=f"{root}/{name}-ledger",
+        map_fn=map_fn,
     )
     return {"samples": report.samples, "sequences": report.sequences, "of bound (%)": 100 * report.of_bound}
 
@@ -171,14 +192,15 @@ def load(root: str) -> dict[str, Any]:
 
 def _measured(step: Callable[[str], dict[str, Any] | None], root: str) -> dict[str, Any]:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    start = time.process_time()
+    start, wall = time.process_time(), time.perf_counter()
     found = step(root) or {}
-    seconds = time.process_time() - start
+    seconds, wall = time.process_time() - start, time.perf_counter() - wall
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "step": step.__name__,
         **found,
         "CPU (s)": seconds,
+        "wall (s)": wall,
         "peak (GB)": peak / 1e6,
         "of it before (GB)": before / 1e6,
     }
@@ -190,7 +212,7 @@ def measure_many(root: str, samples: int) -> list[dict[str, Any]]:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as process:
         process.submit(write_lengths, root, samples).result()
-    for step in (plan, write_packs_index, load):
+    for step in (plan, plan_on_ray, write_packs_index, load):
         with ProcessPoolExecutor(1, mp_context=context) as process:
             rows.append(process.submit(_measured, step, root).result())
     return rows

@@ -1,16 +1,19 @@
-"""Training rate on packs against the usual padded loop over the same samples.
+"""Training rate on packs against padded loops over the same samples, in random order and grouped by length.
 
     python -m benchmarks.training
     python -m benchmarks.training --device cuda --model qwen2.5-1.5b-shape --precision bf16 --context 4096 --micro 8
 
 `packed` is this project's loop: packs read and decoded ahead, isolated attention, the LM head on target tokens alone.
 `padded` is the loop as it is often written: one sample a row, as many rows as hold the same number of positions, each
-padded to the longest in its batch, transformers' own loss over all logits, images decoded in the loop. Both run the
-same model and optimiser from the same weights over the same captions and images.
+padded to the longest in its batch, transformers' own loss over all logits, images decoded in the loop. `by length` is
+the same with batches of samples of like length, as `group_by_length` of transformers' Trainer makes them. All run the
+same model and optimiser from the same weights over the same captions and images, for each of `--tokens` an image (of
+Open-Qwen2VL 144 and 729).
 
-`useful` counts positions that are not padding. MFU divides by `--peak` (TFLOP/s; measured with one large matrix product
-if not given): useful counts the work that the samples need (attention inside each sample, the LM head at its targets),
-padded what the loop feeds the hardware (attention over whole rows, the LM head everywhere it runs it).
+`useful` counts positions that are not padding. MFU is the trainer's own (`training/speed.py`), against `--peak`
+(TFLOP/s; the data sheet's, or one large matrix product timed, if not given); padded work of a padded loop has the LM
+head everywhere. How a step splits up is measured in steps of their own, in which the device is waited for after each
+part.
 """
 
 import argparse
@@ -18,7 +21,7 @@ import dataclasses
 import io
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,11 +37,13 @@ from mmcorpus.packing.packs import PackReader, PackShardWriter
 from mmcorpus.packing.sequence import PackedSequence
 from mmcorpus.packing.tokens import TokenizedSample, encode_captions, load_tokenizer
 from mmcorpus.packing.vocabulary import train_tokenizer
+from mmcorpus.training.balance import Work
 from mmcorpus.training.batch import PackedBatch
 from mmcorpus.training.config import ModelConfig, RandomLanguage, RandomVision
 from mmcorpus.training.data import PackLoader
 from mmcorpus.training.model import VisionLanguageModel, build_model
 from mmcorpus.training.optim import OptimizerConfig, scale_and_clip
+from mmcorpus.training.speed import batch_flops, peak_flops
 
 MODELS: dict[str, tuple[ModelConfig, int]] = {
     "tiny": (
@@ -128,41 +133,22 @@ def padded_loss(model: VisionLanguageModel, batch: PackedBatch) -> torch.Tensor:
     return loss
 
 
-def flops(model: VisionLanguageModel, batch: PackedBatch, *, useful: bool, all_logits: bool) -> float:
-    """Of a training step on a batch: 6 a weight and position, causal attention at half, the frozen encoder at 2."""
-    language: Any = model.language.config
-    head = language.vocab_size * language.hidden_size
-    blocks = sum(parameter.numel() for parameter in model.language.model.layers.parameters())  # type: ignore[union-attr]
-    encoder = sum(parameter.numel() for parameter in model.vision.parameters())
-    patches = model.vision.siglip.embeddings.num_patches  # type: ignore[union-attr]
-    positions = batch.positions if useful else batch.input_ids_BL.numel()
-    if useful:
-        ids = batch.sample_ids_BL + batch.sample_ids_BL.shape[1] * torch.arange(len(batch.sample_ids_BL))[:, None]
-        squares = float(torch.bincount(ids[batch.sample_ids_BL >= 0]).double().square().sum())
-    else:
-        squares = float(batch.input_ids_BL.shape[0] * batch.input_ids_BL.shape[1] ** 2)
-    attention = 6 * language.num_hidden_layers * language.hidden_size * squares
-    logits = batch.input_ids_BL.numel() if all_logits and not useful else batch.target_tokens
-    images = batch.images_NCHW.shape[0] * patches * encoder * (6 if model.train_vision else 2)
-    return 6.0 * blocks * positions + attention + 6.0 * head * logits + images
-
-
-def measured_peak(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP/s of one large matrix product: what the hardware gives at best."""
-    size = 8192 if device.type == "cuda" else 1536
-    matrix = torch.randn(size, size, device=device, dtype=dtype)
-    best = float("inf")
-    for _ in range(5):
-        start = time.perf_counter()
-        product = matrix @ matrix
-        float(product[0, 0])
-        best = min(best, time.perf_counter() - start)
-    return 2.0 * size**3 / best
+def by_length(lengths: Sequence[int], batch: int, rng: np.random.Generator) -> list[list[int]]:
+    """Batches of samples of like length: a random order, in parts of 50 batches (fewer where there are few) that are
+    each sorted, longest first; the order of transformers' LengthGroupedSampler."""
+    order = rng.permutation(len(lengths)).tolist()
+    part = batch * max(1, min(50, len(order) // (batch * 4)))
+    found = [
+        one
+        for start in range(0, len(order), part)
+        for one in sorted(order[start : start + part], key=lambda sample: -lengths[sample])
+    ]
+    return [found[start : start + batch] for start in range(0, len(found), batch)]
 
 
 @dataclasses.dataclass(kw_only=True)
 class Rate:
-    """What a loop did in its measured steps."""
+    """What a loop did in its measured steps, and how those of `split` divide."""
 
     useful: int = 0
     padded: int = 0
@@ -171,48 +157,77 @@ class Rate:
     padded_flops: float = 0.0
     waited: float = 0.0
     seconds: float = 0.0
+    split: dict[str, float] = dataclasses.field(default_factory=dict)
+    """Seconds by part of a step."""
 
-    def row(self, name: str, peak: float) -> dict[str, Any]:
+    def row(self, name: str, tokens: int, peak: float) -> dict[str, Any]:
         """The rates as a table's row."""
+        whole = sum(self.split.values()) or 1.0
         return {
             "loop": name,
+            "tokens an image": tokens,
             "useful positions/s": self.useful / self.seconds,
             "images/s": self.images / self.seconds,
             "filled": self.useful / self.padded,
             "MFU useful": self.useful_flops / self.seconds / peak,
             "MFU padded": self.padded_flops / self.seconds / peak,
             "data wait": self.waited / self.seconds,
+            **{f"{part} %": 100 * seconds / whole for part, seconds in self.split.items()},
         }
+
+
+SPLIT_STEPS = 2
 
 
 def measure(
     model: VisionLanguageModel, batches: Iterator[PackedBatch], arguments: argparse.Namespace, *, padded: bool
 ) -> Rate:
-    """Train on the batches, the first `warm` of them unmeasured."""
-    device = next(model.parameters()).device
+    """Train on the batches: the first `warm` unmeasured, then the measured steps, then those that are split up."""
+    device, work = next(model.parameters()).device, Work.of(model)
     optimizer = OptimizerConfig().build(model)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    rate = Rate()
-    for step in range(arguments.warm + arguments.steps):
+    rate, split, start = Rate(), dict[str, float](), time.perf_counter()
+    last, measured = start, arguments.warm + arguments.steps
+
+    def lap(part: str, *, wait: bool) -> float:
+        """The seconds since the last call, which are the part's."""
+        nonlocal last
+        if wait and device.type == "cuda":
+            torch.cuda.synchronize()
+        now = time.perf_counter()
+        took, last = now - last, now
+        split[part] = split.get(part, 0.0) + took
+        return took
+
+    for step in range(measured + SPLIT_STEPS):
+        apart = step >= measured
+        lap("update", wait=apart or step == arguments.warm)
         if step == arguments.warm:
-            start, rate = time.perf_counter(), Rate()
-        before = time.perf_counter()
+            rate, start = Rate(), last
+        if step == measured:
+            rate.seconds = last - start
+            split.clear()
         batch = next(batches)
-        rate.waited += time.perf_counter() - before
-        rate.useful_flops += flops(model, batch, useful=True, all_logits=padded)
-        rate.padded_flops += flops(model, batch, useful=False, all_logits=padded)
-        rate.useful += batch.positions
-        rate.padded += batch.input_ids_BL.numel()
-        rate.images += batch.images_NCHW.shape[0]
+        waited = lap("data", wait=False)
+        if not apart:
+            rate.waited += waited
+            useful, all_padded = batch_flops(work, batch, model.vision.patches)
+            if padded:  # logits of every position, not of the targets alone
+                all_padded += work.target * (batch.input_ids_BL.numel() - batch.target_tokens)
+            rate.useful_flops, rate.padded_flops = rate.useful_flops + useful, rate.padded_flops + all_padded
+            rate.useful += batch.positions
+            rate.padded += batch.input_ids_BL.numel()
+            rate.images += batch.images_NCHW.shape[0]
         with torch.autocast(device.type, torch.bfloat16, enabled=arguments.precision == "bf16"):
             loss = padded_loss(model, batch.to(device)) if padded else model(batch.to(device)).sum()
+        lap("forward", wait=apart)
         loss.backward()
+        lap("backward", wait=apart)
         scale_and_clip(parameters, 1.0 if padded else batch.target_tokens, 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    rate.seconds = time.perf_counter() - start
+    lap("update", wait=True)
+    rate.split = {part: split[part] for part in ("data", "forward", "backward", "update")}
     return rate
 
 
@@ -223,6 +238,7 @@ def main() -> None:
     parser.add_argument("--model", default="tiny", choices=sorted(MODELS))
     parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
     parser.add_argument("--attention", default="sdpa", choices=("sdpa", "flex"), help="of the packed loop")
+    parser.add_argument("--tokens", type=int, nargs="+", help="an image; by default the model's, and one a patch")
     parser.add_argument("--context", type=int, default=512, help="positions a packed sequence")
     parser.add_argument("--micro", type=int, default=4, help="packed sequences a forward pass")
     parser.add_argument("--steps", type=int, default=10, help="measured steps")
@@ -232,11 +248,32 @@ def main() -> None:
     parser.add_argument("--peak", type=float, help="TFLOP/s of the device, e.g. 989 for bf16 on an H100")
     arguments = parser.parse_args()
     config, vocabulary = MODELS[arguments.model]
+    device = torch.device(arguments.device)
+    assert isinstance(config.vision, RandomVision)
+    patches = (config.vision.image_size // config.vision.patch_size) ** 2
+    peak = arguments.peak * 1e12 if arguments.peak else peak_flops(device, arguments.precision)
+    table, speedups = [], {}
+    for tokens in arguments.tokens or [config.tokens_per_image, patches]:
+        rows = compare(dataclasses.replace(config, tokens_per_image=tokens), vocabulary, arguments, peak)
+        rates = {row["loop"]: row["useful positions/s"] for row in rows}
+        speedups[tokens] = {loop: rates["packed"] / rate for loop, rate in rates.items() if loop != "packed"}
+        table += rows
+    told = "; ".join(
+        f"{tokens} an image: " + ", ".join(f"{times:.2f}× {loop}" for loop, times in found.items())
+        for tokens, found in speedups.items()
+    )
+    show(f"training, {arguments.model} on {arguments.device}: packed is, with {told}", table)
+    result = {"arguments": vars(arguments), "peak_tflops": peak / 1e12, "rows": table, "speedup": speedups}
+    print(write_result("training", result))
+
+
+def compare(config: ModelConfig, vocabulary: int, arguments: argparse.Namespace, peak: float) -> list[dict[str, Any]]:
+    """The rows of the three loops at one number of tokens an image."""
     per_image, device = config.tokens_per_image, torch.device(arguments.device)
-    needed = (arguments.warm + arguments.steps) * arguments.micro
+    needed = (arguments.warm + arguments.steps + SPLIT_STEPS) * arguments.micro
+    rows = []
     with tempfile.TemporaryDirectory() as folder:
-        mean = per_image + 26
-        texts, images = samples(needed * (arguments.context // mean + 1), f"{folder}/tokenizer")
+        texts, images = samples(needed * (arguments.context // (per_image + 26) + 1), f"{folder}/tokenizer")
         items = list(zip(texts, images, strict=True))
         lengths = np.array([expanded_length(len(sample.input_ids), 1, per_image) for sample in texts])
         bins = first_fit_decreasing(lengths, arguments.context).bin
@@ -248,27 +285,21 @@ def main() -> None:
             f"{folder}/single", [[item] for item in items], f"{folder}/tokenizer", per_image, arguments.context
         )
         rows_a_batch = max(1, arguments.micro * arguments.context // int(lengths.mean()))
-        peak = arguments.peak * 1e12 if arguments.peak else measured_peak(
-            device, torch.bfloat16 if arguments.precision == "bf16" else torch.float32
-        )  # fmt: skip
-        table = []
-        for name, reader, rows, threads in (
-            ("padded", single, rows_a_batch, 0),
-            ("packed", packed, arguments.micro, arguments.threads),
+        rng = np.random.default_rng(1)
+        for name, reader, batches, threads in (
+            ("padded", single, by_length([0] * len(items), rows_a_batch, rng), 0),
+            ("padded, by length", single, by_length(lengths.tolist(), rows_a_batch, rng), 0),
+            ("packed", packed, by_length([0] * len(packed), arguments.micro, rng), arguments.threads),
         ):
             model = build_model(config, vocabulary).to(device)
             model.freeze(vision=not arguments.train_vision, projector=False, language=False)
             model.set_attention(isolated=True, implementation=arguments.attention if name == "packed" else "sdpa")
-            order = np.random.default_rng(1).permutation(len(reader))
-            groups_of_rows = [order[start : start + rows].tolist() for start in range(0, len(order), rows)]
+            rng.shuffle(batches)  # type: ignore[arg-type]
             loader = PackLoader(reader, image_size=model.vision.image_size, threads=threads)
-            cycle = (group for _ in range(needed) for group in groups_of_rows)
-            rate = measure(model, loader.batches(cycle), arguments, padded=name == "padded")
-            table.append(rate.row(name, peak))
-    speedup = table[1]["useful positions/s"] / table[0]["useful positions/s"]
-    show(f"training, {arguments.model} on {arguments.device}: packed is {speedup:.2f}× padded", table)
-    result = {"arguments": vars(arguments), "peak_tflops": peak / 1e12, "rows": table, "speedup": speedup}
-    print(write_result("training", result))
+            cycle = (group for _ in range(needed) for group in batches)
+            rate = measure(model, loader.batches(cycle), arguments, padded=name != "packed")
+            rows.append(rate.row(name, per_image, peak))
+    return rows
 
 
 if __name__ == "__main__":

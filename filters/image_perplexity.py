@@ -19,6 +19,7 @@ from mmcorpus.filters.causal_lm import (
     torch_type,
 )
 from mmcorpus.filters.plain_tokens import encode_plain
+from mmcorpus.filters.rendering import render
 from mmcorpus.filters.scorer import REASON, Batch, Columns
 from mmcorpus.filters.weights import local_copy
 
@@ -158,14 +159,17 @@ def turn(processor: Any, prompt: str) -> tuple[str, list[int]]:
     Raises:
         ValueError: the model has no chat template.
     """
-    if not getattr(processor, "chat_template", None):
+    own = getattr(processor, "chat_template", None)
+    template = own.get("default") if isinstance(own, dict) else own
+    if not template:
         raise ValueError(
             "the model has no chat template, so that it is not known how to ask it; use one with a template"
         )
     user = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": prompt}]}
-    question = str(processor.apply_chat_template([user], add_generation_prompt=True, tokenize=False))
     answer = {"role": "assistant", "content": [{"type": "text", "text": _MARK}]}
-    whole = str(processor.apply_chat_template([user, answer], tokenize=False))
+    given = processor.tokenizer.special_tokens_map
+    question = render(template, {**given, "messages": [user], "add_generation_prompt": True})
+    whole = render(template, {**given, "messages": [user, answer], "add_generation_prompt": False})
     after = whole.partition(_MARK)[2]
     ids = processor.tokenizer(after, add_special_tokens=False)["input_ids"]
     special = set(processor.tokenizer.all_special_ids)

@@ -5,8 +5,9 @@ The table has `uid` and `captions` (list<string>, the sample's own first); a pas
 annotation of its image, in place of its row's.
 """
 
+import copy
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +43,15 @@ class Annotations:
         self._captions = pa.chunked_array([chunk for column in captions for chunk in column.chunks], CAPTIONS.type)
         if (self._uids[1:] == self._uids[:-1]).any():
             raise ValueError(f"{where} name a uid twice; give each image one row with all its captions")
+
+    def part(self, uids: npt.NDArray[np.bytes_]) -> Self:
+        """The captions of these alone."""
+        there = np.isin(self._uids, uids)
+        own = copy.copy(self)
+        own._uids = self._uids[there]
+        own._captions = self._captions.take(pa.array(self._rows[there]))
+        own._rows = np.arange(len(own._uids))
+        return own
 
     def of(self, uids: npt.NDArray[np.bytes_]) -> list[tuple[str, ...]]:
         """For each uid its captions; none for a sample that says what its row says."""

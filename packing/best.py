@@ -11,7 +11,7 @@ from mmcorpus.packing import exact
 from mmcorpus.packing.balanced import fill_balanced
 from mmcorpus.packing.binpack import Bins, Limit, first_fit_decreasing
 from mmcorpus.packing.bounds import Mixing, lower_bound
-from mmcorpus.packing.columns import MISSED, fill_by_columns
+from mmcorpus.packing.columns import MISSED, fill_by_columns, work_for
 from mmcorpus.packing.exact import fill_exactly
 
 TIE: Final = 0.001
@@ -22,13 +22,21 @@ TRIED: Final = 1 << 16
 """Of very many items, on so many at most the other packers are tried first."""
 
 
-def pack_items(lengths: npt.NDArray[np.integer], capacity: int, *, limits: Sequence[Limit] = (), seed: int = 0) -> Bins:
+def pack_items(
+    lengths: npt.NDArray[np.integer],
+    capacity: int,
+    *,
+    limits: Sequence[Limit] = (),
+    seed: int = 0,
+    windows: int = 1,
+) -> Bins:
     """Bins of items with integer lengths, shape (items,), within `capacity` and other `limits`.
 
     From pools; by first-fit-decreasing too, unless these are within `TIE` of the bound; and in balance too, where there
     is one limit besides the length, unless they are within `NEAR`. Of more than `exact.LARGE` items these two are tried
     on some first, and pack all only if on those they come as near to the bound as the pools do on all. Where the best
-    of these is still beyond `columns.MISSED` and kinds of items are few, by column generation.
+    of these is still beyond `columns.MISSED` and kinds of items are few, by column generation, within the work of one
+    of so many `windows`.
     Equal inputs give equal bins. Raises ValueError as `first_fit_decreasing` does.
     """
     packed = [fill_exactly(lengths, capacity, limits=limits, seed=seed)]
@@ -49,7 +57,8 @@ def pack_items(lengths: npt.NDArray[np.integer], capacity: int, *, limits: Seque
     fewest = min(packed, key=len)
     if len(fewest) > (1 + MISSED) * bound:
         sizes = [np.asarray(lengths, dtype=np.int64), *(np.asarray(limit.sizes, dtype=np.int64) for limit in limits)]
-        packed.append(fill_by_columns(sizes, [capacity, *(limit.most for limit in limits)], fewest))
+        most_of = [capacity, *(limit.most for limit in limits)]
+        packed.append(fill_by_columns(sizes, most_of, fewest, work_for(len(lengths), windows)))
     most = int((1 + TIE) * min(map(len, packed)))
     return max((bins for bins in packed if len(bins) <= most), key=lambda bins: mixing(lengths, bins))
 

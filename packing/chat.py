@@ -15,9 +15,9 @@ import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from mmcorpus.packing.rendering import render
+from mmcorpus.filters.rendering import render, render_all
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -34,6 +34,7 @@ ANSWERS: Final = "assistant"
 Turns = list[tuple[str, str]]
 """A conversation's (role, text), roles being `system`, `user` and `assistant`."""
 
+REWRITTEN: Final = "the chat template does not write what is said, but something made of it (thoughts, say)"
 _CHATML_TOKENS: Final = ("<|im_start|>", "<|im_end|>")
 _DAY: Final = datetime.datetime(2024, 7, 26)
 """What Llama 3 says the day is where nobody says it; templates would write the day of the run."""
@@ -43,6 +44,15 @@ _LONGEST: Final = 2**20
 _LEFT, _RIGHT = "\u2003", "\u2002"
 """White space that no template writes itself."""
 _MARK: Final = re.compile("\ue000([0-9]+)\ue001")
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a template is said to write for some turns."""
+
+    text: str
+    turns: Turns
+    prompt: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +71,10 @@ class Said:
 
 Piece = int | str | Said
 """The id of a control token, text that the template writes, or the place of a turn's text."""
+
+
+def _messages(turns: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
+    return [{"role": role, "content": text} for role, text in turns]
 
 
 class ChatTemplate:
@@ -115,18 +129,33 @@ class ChatTemplate:
 
     def written(self, turns: Sequence[tuple[str, str]], *, prompt: bool = False) -> str:
         """What the template writes; raises ValueError with its own words where it refuses the turns."""
-        messages = [{"role": role, "content": text} for role, text in turns]
         if self.template == CHATML:
             return str(
                 self._tokenizer.apply_chat_template(
-                    messages, tokenize=False, chat_template=CHATML, add_generation_prompt=prompt
+                    _messages(turns), tokenize=False, chat_template=CHATML, add_generation_prompt=prompt
                 )
             )
-        given = {"messages": messages, "add_generation_prompt": prompt, "date_string": _DAY.strftime("%d %b %Y")}
         try:
-            return render(self.template, self._tokenizer.special_tokens_map | given)
+            return render(self.template, {**self._given(prompt), "messages": _messages(turns)})
         except ValueError as error:
             raise ValueError(f"the chat template refuses it: {error}") from None
+
+    def check(self, claims: Sequence[Claim]) -> list[str | None]:
+        """Of each claim why it does not hold: the template's own words, or that it writes something else."""
+        found: list[str | None] = [None] * len(claims)
+        for prompt in (False, True):
+            asked = [number for number, claim in enumerate(claims) if claim.prompt == prompt]
+            talks = [_messages(claims[number].turns) for number in asked]
+            for number, text in zip(asked, render_all(self.template, self._given(prompt), talks), strict=True):
+                if isinstance(text, ValueError):
+                    found[number] = f"the chat template refuses it: {text}"
+                elif text != claims[number].text:
+                    found[number] = REWRITTEN
+        return found
+
+    def _given(self, prompt: bool) -> dict[str, Any]:
+        day = _DAY.strftime("%d %b %Y")
+        return self._tokenizer.special_tokens_map | {"add_generation_prompt": prompt, "date_string": day}
 
     def _pieces(self, roles: tuple[str, ...], *, prompt: bool = False) -> tuple[Piece, ...]:
         """What the template writes for turns of these roles; with `prompt` up to where the next answer begins.

@@ -38,7 +38,9 @@ MOST_TOLD: Final = 1 << 17
 COARSEST: Final = 64
 """A limit of fewer units is not rounded."""
 WORK: Final = 1_000_000_000
-"""Cells of knapsacks and of the simplex method that a window may take: some 3 s of one core."""
+"""Cells of knapsacks and of the simplex method that a plan's only window may take: some 3 s of one core."""
+AN_ITEM: Final = 40_000
+"""Cells for each item of a window among many, up to WORK: about the 0.12 ms that it takes to tokenise a sample."""
 _CALL: Final = 4_000
 """Cells that numpy could have gone through while it is being called."""
 _PRICE: Final = 1 << 20
@@ -55,13 +57,18 @@ Floats = npt.NDArray[np.float64]
 Solution = list[tuple[float, IntArray]]
 
 
-def is_small(kinds: int, most: Sequence[int]) -> bool:
+def work_for(items: int, windows: int) -> int:
+    """What one of so many windows may take: all windows together no more than WORK and what their items are worth."""
+    return min(WORK, WORK // max(1, windows) + AN_ITEM * items)
+
+
+def is_small(kinds: int, most: Sequence[int], work: int) -> bool:
     """Whether so many kinds of items, in bins of these limits, are few enough: about as many knapsacks are solved as
     there are kinds, each of which goes through half of the cells for twice as many items."""
-    return kinds * kinds * (int(np.prod([own + 1.0 for own in most])) + 2 * _CALL) <= WORK
+    return kinds * kinds * (int(np.prod([own + 1.0 for own in most])) + 2 * _CALL) <= work
 
 
-def fill_by_columns(sizes: Sequence[IntArray], most: Sequence[int], start: Bins) -> Bins:
+def fill_by_columns(sizes: Sequence[IntArray], most: Sequence[int], start: Bins, work: int) -> Bins:
     """Bins of items of `sizes`, an array of shape (items,) a limit, positions first; within `most`, a number a limit.
 
     `start` is a packing of the same items, which is given back if none of fewer bins is found, or if kinds are many.
@@ -69,13 +76,13 @@ def fill_by_columns(sizes: Sequence[IntArray], most: Sequence[int], start: Bins)
     of one kind those that come first are placed first.
     """
     kinds, kind_of, counts = kinds_of(sizes, most)
-    if not is_small(len(counts), most):
+    if not is_small(len(counts), most, work):
         return start
     seen = start.bin % -(-len(start) // MOST_SEEN) == 0
     bins, number = np.unique(start.bin[seen], return_inverse=True)
     patterns = np.zeros((len(bins), len(counts)), dtype=np.int64)
     np.add.at(patterns, (number, kind_of[seen]), 1)
-    program = _Program(np.stack(kinds), most, np.unique(patterns, axis=0))
+    program = _Program(np.stack(kinds), most, np.unique(patterns, axis=0), work)
     filled, left = program.fill(counts)
     rest = np.repeat(np.arange(len(counts)), left)
     limits = [Limit(name=str(n), sizes=kinds[n][rest], most=most[n]) for n in range(1, len(most))]
@@ -102,7 +109,7 @@ def tighter(bound: Bound, bins: int, limits: Mapping[str, int], sizes: IntArray,
     most = list(limits.values())
     finest = int(np.argmax(most))
     sizes = sizes.copy()
-    while not is_small(len(counts), most):
+    while not is_small(len(counts), most, WORK):
         if most[finest] < COARSEST:
             return bound
         sizes[finest] //= 2
@@ -110,7 +117,7 @@ def tighter(bound: Bound, bins: int, limits: Mapping[str, int], sizes: IntArray,
         takes = sizes.any(axis=0)
         sizes, same = np.unique(sizes[:, takes], axis=1, return_inverse=True)
         counts = np.bincount(same.ravel(), weights=counts[takes], minlength=sizes.shape[1]).astype(np.int64)
-    program = _Program(sizes, most, np.zeros((0, len(counts)), dtype=np.int64))
+    program = _Program(sizes, most, np.zeros((0, len(counts)), dtype=np.int64), WORK)
     program.solve(counts)
     return max(bound, Bound(bins=program.least, name=f"{' and '.join(limits)} (LP)"), key=lambda one: one.bins)
 
@@ -118,7 +125,7 @@ def tighter(bound: Bound, bins: int, limits: Mapping[str, int], sizes: IntArray,
 class _Program:
     """The patterns found so far, and what they may still cost."""
 
-    def __init__(self, sizes: IntArray, most: Sequence[int], patterns: IntArray) -> None:
+    def __init__(self, sizes: IntArray, most: Sequence[int], patterns: IntArray, work: int) -> None:
         # The limit of most units last: numpy goes through the cells of the last axis fastest.
         order = np.argsort(most, kind="stable")
         self._sizes = np.asarray(sizes, dtype=np.int64)[order]
@@ -130,7 +137,7 @@ class _Program:
         )
         """No pattern has more items, as each takes something of some limit."""
         self._patterns = patterns
-        self._left = WORK
+        self._left = work
         self.least = 0
         """The fewest bins of what was solved first."""
 

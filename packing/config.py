@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Self, get_args
 
+from mmcorpus.packing import numbers
 from mmcorpus.packing.layout import LayoutConfig, PerImage, read_layout
 from mmcorpus.packing.mixture import MixBy, MixGroup, MixOver
 from mmcorpus.packing.render import RenderConfig
@@ -68,13 +69,11 @@ class PlanConfig:
     """Orders the samples within a sequence and the sequences within a window."""
 
     def __post_init__(self) -> None:
-        for name in ("context_length", "tokens_per_image", "window_shards"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"pack.{name} is {getattr(self, name)}; give a number of at least 1")
+        for name in ("context_length", "tokens_per_image", "window_shards", "seed"):
+            numbers.whole(name, getattr(self, name))
         for name in ("max_images", "max_crops"):
-            most = getattr(self, name)
-            if most is not None and most < 1:
-                raise ValueError(f"pack.{name} is {most}; give at least 1, or null for no limit")
+            if getattr(self, name) is not None:
+                numbers.whole(name, getattr(self, name))
         name, smallest = "tokens_per_image", self.tokens_per_image
         if self.layout is not None:
             if self.tokens_per_image != PlanConfig.tokens_per_image:
@@ -104,13 +103,10 @@ class PlanConfig:
         if self.mix_over not in get_args(MixOver):
             raise ValueError(f"pack.mix_over is {self.mix_over!r}; give one of {', '.join(get_args(MixOver))}")
         for name, times in (("epochs", self.epochs), ("mix_most_seen", self.mix_most_seen)):
-            if times is not None and not 0 < times < float("inf"):
-                raise ValueError(f"pack.{name} is {times}; give a number above 0")
+            if times is not None:
+                numbers.within(name, times, 1e-6, numbers.MOST_COPIES)
         for source, share in self.mix.items():
-            if not 0 < share < float("inf"):
-                raise ValueError(f"pack.mix gives {source!r} a share of {share}; give a number above 0")
-        if not 0 <= self.seed < 2**63:
-            raise ValueError(f"pack.seed is {self.seed}; give a number from 0 to 2**63 - 1")
+            numbers.share(f"mix.{source}", share)
 
     @property
     def per_image(self) -> PerImage:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from mmcorpus.filters.plain_tokens import encode_plain_with_offsets
-from mmcorpus.packing.chat import ANSWERS, CHATML, ChatTemplate, Said, Turns
+from mmcorpus.packing.chat import ANSWERS, CHATML, ChatTemplate, Claim, Said, Turns
 from mmcorpus.packing.lengths import IMAGE_TOKEN
 from mmcorpus.packing.tokens import TokenizedSample, encode_texts
 from mmcorpus.packing.turns import IMAGE_MARK, parse_conversation, with_marks
@@ -47,10 +47,18 @@ LaidOut = list[int | Run]
 """A conversation in order: ids of control tokens and placeholders, and texts."""
 
 
-def lay_out(turns: Turns, image_count: int, template: ChatTemplate, *, prompt: bool = False) -> LaidOut:
+def lay_out(
+    turns: Turns,
+    image_count: int,
+    template: ChatTemplate,
+    *,
+    prompt: bool = False,
+    claims: list[Claim] | None = None,
+) -> LaidOut:
     """What a template writes for a conversation, with `prompt` up to where the next answer begins.
 
-    Raises ValueError where the template refuses or rewrites it.
+    Raises ValueError where the template refuses or rewrites it. With `claims` whether it does is left to be checked,
+    of many conversations at once (`ChatTemplate.check`): what it is said to write is added to them.
 
     The first `image_count` marks `<image>` in user turns become placeholders, text around them kept; further ones
     stay text. Where there are fewer marks than images, the missing ones open the first user turn, a line each, as
@@ -64,8 +72,11 @@ def lay_out(turns: Turns, image_count: int, template: ChatTemplate, *, prompt: b
             else template.controls[piece].content if isinstance(piece, int) else piece
             for piece in pieces
         )  # fmt: skip
-        if ours != template.written(turns, prompt=prompt):
-            raise ValueError("the chat template does not write what is said, but something made of it (thoughts, say)")
+        claim = Claim(ours, turns, prompt)
+        if claims is not None:
+            claims.append(claim)
+        elif (wrong := template.check([claim])[0]) is not None:
+            raise ValueError(wrong)
     laid_out: LaidOut = []
     slots = image_count
     run = Run("")

@@ -36,6 +36,8 @@ LARGE_SPARE = 3
 """SPARE for so many."""
 MOST_ROWS = 256
 """So many values of the less fine of two limits are told apart, so that the integers stay short."""
+TRIES = 6
+"""More pools for a bin of more than two limits, two of which are aimed at."""
 _BUFFER = 1024
 _EPSILON = 1e-9
 _GOLDEN = (5**0.5 - 1) / 2
@@ -57,7 +59,7 @@ def fill_exactly(
     check_items(np.asarray(lengths), capacity, limits)
     sizes = [np.asarray(lengths, dtype=np.int64), *(np.asarray(limit.sizes, dtype=np.int64) for limit in limits)]
     most = [capacity, *(limit.most for limit in limits)]
-    large = len(lengths) > LARGE and len(most) <= 2
+    large = len(lengths) > LARGE
     kinds, kind_of, left = kinds_of(_rounded(sizes, most) if large else sizes, most)
     recipes = _Pools(kinds, left, most, seed, LARGE_SPARE if large else SPARE).pack()
     return place(*recipes, kind_of, sizes[0], capacity)
@@ -161,43 +163,66 @@ class _Pools:
         return kinds, lengths, repeats
 
     def _recipe(self) -> list[int]:
-        """The kinds that fill one bin."""
+        """The kinds that fill one bin; of several pools' where one of more than two limits is missed."""
         asked = [own / limit for own, limit in zip(self._asked, self._most, strict=True)]
         bins = max(asked)
-        scarce = sorted(range(len(asked)), key=lambda number: -asked[number])[:2]
-        fine, coarse = sorted((*scarce, scarce[0])[:2], key=lambda number: -self._most[number])
-        taken: list[int] = []
-        room = list(self._most)
-        units = self._unit(fine, asked[fine] / bins, bins), self._unit(coarse, asked[coarse] / bins, bins)
+        shares = [own / bins for own in asked]
+        targets = [self._target(limit, share) for limit, share in enumerate(shares)]
+        best, least = self._from_pool(shares, targets, bins)
+        if len(asked) > 2:
+            for _ in range(TRIES):
+                if not least:
+                    break
+                recipe, miss = self._from_pool(shares, targets, bins)
+                best, least = (recipe, miss) if miss < least else (best, least)
+        # Of several limits the pool would fill up with what is large in the one that is not scarce.
+        for kind in best if self._kept else ():
+            self._kept.remove(kind)
+        return best
+
+    def _from_pool(
+        self, shares: Sequence[float], targets: Sequence[tuple[int, int]], bins: float
+    ) -> tuple[list[int], float]:
+        """Kinds of one pool that fill a bin, and by how much they miss the targets, in bins."""
+        fine, coarse = self._aims(shares)
+        units = self._unit(fine, shares[fine], bins), self._unit(coarse, shares[coarse], bins)
         units = units[0], max(units[1], -(-self._most[coarse] // MOST_ROWS))
-        columns, rows = room[fine] // units[0], room[coarse] // units[1] if coarse != fine else 0
+        columns, rows = self._most[fine] // units[0], self._most[coarse] // units[1] if coarse != fine else 0
         drawn = self._pool()
 
         # What takes more than all units fits alone, and is let in as such.
         wide = [min(columns, -(-self._sizes[fine][kind] // units[0])) for kind in drawn]
         tall = [min(rows, -(-self._sizes[coarse][kind] // units[1])) for kind in drawn] if rows else [0] * len(drawn)
-        low, high = (own // units[0] for own in self._target(fine, asked[fine] / bins, room[fine]))
-        lowest, highest = (own // units[1] for own in self._target(coarse, asked[coarse] / bins, room[coarse]))
+        low, high = (own // units[0] for own in targets[fine])
+        lowest, highest = (own // units[1] for own in targets[coarse])
         chosen, _ = choose(
             zip(wide, tall, strict=True), (columns, rows), (low, min(lowest, rows)), (high, min(highest, rows))
         )
+        taken: list[int] = []
+        room = list(self._most)
         for kind in [drawn[place] for place in chosen] or drawn[:1]:
             left = [free - own[kind] for own, free in zip(self._sizes, room, strict=True)]
             if min(left) >= 0:
                 taken.append(kind)
                 room = left
-        # Of several limits the pool would fill up with what is large in the one that is not scarce.
         self._kept = drawn if len(room) == 1 else []
-        for kind in taken if self._kept else ():
-            self._kept.remove(kind)
-        return taken
+        missed = 0.0
+        for most, free, (low, high) in zip(self._most, room, targets, strict=True):
+            missed += max(0, low - (most - free), most - free - high) / most
+        return taken, missed
+
+    def _aims(self, shares: Sequence[float]) -> tuple[int, int]:
+        """The two scarcest limits, that of more units first; twice the same where there is one."""
+        scarce = sorted(range(len(shares)), key=lambda number: -shares[number])[:2]
+        fine, coarse = sorted((*scarce, scarce[0])[:2], key=lambda number: -self._most[number])
+        return fine, coarse
 
     def _unit(self, limit: int, share: float, bins: float) -> int:
         """What a limit is measured in: rounding up takes a fourth of what each bin leaves empty, on average."""
         return max(1, int((1 - share) * self._most[limit] * bins / self._total / 2))
 
-    def _target(self, limit: int, share: float, room: int) -> tuple[int, int]:
-        """From where to where the bin's room in a limit is to be filled, where `share` of all bins' is needed.
+    def _target(self, limit: int, share: float) -> tuple[int, int]:
+        """From where to where a bin is to be filled in a limit, where `share` of all bins' is needed.
 
         The scarcest limit is filled up. Another may stray by half of what it leaves empty; where no whole number lies
         between, it is rounded up in as many bins as its fraction says.
@@ -206,8 +231,7 @@ class _Pools:
         low, high = ceil((share - slack) * most - _EPSILON), floor(min(1.0, share + slack) * most + _EPSILON)
         if low > high:
             low = high = floor(share * most + len(self._times) * _GOLDEN % 1)
-        used = most - room
-        return min(room, max(0, low - used)), min(room, max(0, high - used))
+        return max(0, low), min(most, high)
 
     def _pool(self) -> list[int]:
         """What was kept, filled up at random from what is left, of each kind at most as many as there are."""

@@ -67,12 +67,24 @@ def read_texts(shard: Shard, kind: Kind, uids: Collection[str] | None = None, *,
     rows = read_rows(shard, columns=stored).select(stored).rename_columns([*_TEXTS.names, *told])
     more = [pa.field(name, pa.int64() if name in _SIZES else rows.schema.field(name).type) for name in told]
     rows = rows.cast(pa.schema([*_TEXTS, *more]))
-    # A filter drops rows where it is null: failed downloads may lack a uid.
-    rows = rows.filter((pc.field("status") == SUCCESS) & (pc.binary_length(pc.field("uid")) == 32))
+    rows = rows.filter(_is_there())
     if uids is not None:
         rows = rows.filter(pc.field("uid").isin(list(uids)))
     _, first = np.unique(uid_bytes(rows.column("uid")), return_index=True)
     return rows.take(np.sort(first)).drop_columns(["status"])
+
+
+def read_uids(shard: Shard) -> npt.NDArray[np.bytes_]:
+    """The uids of what `read_texts` reads of a shard, in its order; shape (rows,)."""
+    if not {"uid", "status"} <= set(read_schema(shard).names):
+        return uid_bytes(pa.array([], pa.string()))  # reading its texts says what is wrong
+    rows = read_rows(shard, columns=["uid", "status"])
+    return uid_bytes(rows.filter(_is_there())["uid"].cast(pa.string()))
+
+
+def _is_there() -> pc.Expression:
+    # A filter drops rows where it is null: failed downloads may lack a uid.
+    return (pc.field("status") == SUCCESS) & (pc.binary_length(pc.field("uid")) == 32)
 
 
 def stored_images(rows: pa.Table) -> list[StoredImages | None]:

@@ -237,6 +237,8 @@ def _inputs(job: PackJob, rows: pa.Table) -> Inputs:
     inputs = {}
     for (source, name, kind), said in sorted(wanted.items()):
         shard = shard_at(job.shards[source], name)
+        if not (storage.exists(shard.parquet) or storage.exists(shard.tar)):
+            raise ValueError(f"{job.plan} names {source}/{name}, and there is no such shard any more; plan again")
         table = read_texts(shard, kind, said, sizes=asks_sizes(kind, job.config) and kind != "document")
         uids, keys, texts = (table[column].to_pylist() for column in ("uid", "key", "text"))
         spoken = [said[uid] or text for uid, text in zip(uids, texts, strict=True)]

@@ -8,6 +8,7 @@ from mmcorpus.curation.store import storage
 from mmcorpus.packing.errors import PackError
 from mmcorpus.packing.layout import LayoutConfig, read_layout
 from mmcorpus.packing.lengths import IMAGE_TOKEN
+from mmcorpus.packing.numbers import MOST_POSITIONS
 from mmcorpus.packing.tokens import special_ids, tokenizer_fingerprint
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ _REQUIRED: Final = {
     "shards": list,
 }
 _COUNTED: Final = ("sequences", "samples", "images", "tokens", "positions")
+_TOKENIZER: Final = {"name", "special_ids", "special_ids_hash"}
 _SHARD_NAME = re.compile(r"\d{5,12}\Z")
 
 
@@ -117,8 +119,12 @@ def read_manifest(root: str) -> dict[str, Any]:
         raise PackError(f"{path} is damaged or of a newer program: {error}; write the pack again") from error
     wrong = [name for name, kind in _REQUIRED.items() if not isinstance(manifest.get(name), kind)]
     per_image: Any = manifest.get("tokens_per_image")
+    if not wrong and not 1 <= manifest["context_length"] <= MOST_POSITIONS:
+        wrong = ["context_length"]
     if not wrong and (per_image < 1 if layout is None else per_image != (layout.constant or 0)):
         wrong = ["tokens_per_image"]
+    if not wrong and not set(manifest["tokenizer"]) >= _TOKENIZER:
+        wrong = ["tokenizer"]
     if wrong or manifest["image_token"] != IMAGE_TOKEN:
         raise PackError(
             f"{path} is damaged: wrong or missing {', '.join(wrong) or 'image token'}; write the pack again"

@@ -21,7 +21,7 @@ from mmcorpus.curation.engine.progress import Progress
 from mmcorpus.curation.store import ledger, storage
 from mmcorpus.curation.store.places import REFERENCES_FILE
 from mmcorpus.curation.store.shards import shard_at
-from mmcorpus.packing import manifest
+from mmcorpus.packing import manifest, numbers
 from mmcorpus.packing.config import PlanConfig
 from mmcorpus.packing.errors import PackError
 from mmcorpus.packing.index import write_index
@@ -30,6 +30,7 @@ from mmcorpus.packing.plan import read_plan_metadata
 from mmcorpus.packing.samples import chat_template, template_hash
 from mmcorpus.packing.stored_images import Images, relative, resolve
 from mmcorpus.packing.tokens import load_tokenizer, tokenizer_fingerprint
+from mmcorpus.packing.window import check_rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -53,10 +54,8 @@ class PackConfig:
     """Pixels of a resized image's shorter side; smaller images, and those whose bytes would grow, stay as they are."""
 
     def __post_init__(self) -> None:
-        if self.image_side < 1:
-            raise ValueError(f"pack.image_side is {self.image_side}; give a number of at least 1")
-        if self.sequences_per_shard < 1:
-            raise ValueError(f"pack.sequences_per_shard is {self.sequences_per_shard}; give a number of at least 1")
+        for name in ("image_side", "sequences_per_shard"):
+            numbers.whole(name, getattr(self, name))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +153,9 @@ def write_packs(
             images=config.images,
             image_side=config.image_side if config.images == "resized" else 0,
         )
-        for window, parts in _parts(plan, config, remote=not all(map(storage.is_local, shards.values())))
+        for window, parts in _parts(
+            plan, config, metadata["sources"], remote=not all(map(storage.is_local, shards.values()))
+        )
     ]
     names = [part.name for job in jobs for part in job.parts]
     records: list[dict[str, Any]] = []
@@ -210,8 +211,10 @@ def _folders(out: str, sources: Iterable[str], shards: Mapping[str, str]) -> dic
     return found
 
 
-def _parts(plan: str, config: PackConfig, *, remote: bool) -> Iterator[tuple[int, tuple[PackPart, ...]]]:
-    """Window and pack shards of each job; no pack shard spans two windows.
+def _parts(
+    plan: str, config: PackConfig, kinds: Mapping[str, str], *, remote: bool
+) -> Iterator[tuple[int, tuple[PackPart, ...]]]:
+    """Window and pack shards of each job; no pack shard spans two windows. Raises ValueError for a damaged plan.
 
     A job is one pack shard, so that many are written at once; or, where input shards are `remote`, all those of a
     window: each input shard belongs to one window, so it is read from the store once.
@@ -219,7 +222,12 @@ def _parts(plan: str, config: PackConfig, *, remote: bool) -> Iterator[tuple[int
     numbers = itertools.count()
     with storage.open_parquet(plan) as parquet:
         for window in range(parquet.num_row_groups):
-            sequences = parquet.read_row_group(window, columns=["sequence"])["sequence"]
+            rows = parquet.read_row_group(window)
+            try:
+                check_rows(rows, kinds)
+            except ValueError as error:
+                raise ValueError(f"{plan} is damaged, or no plan: {error}; plan again") from None
+            sequences = rows["sequence"]
             start, end = int(sequences[0].as_py()), int(sequences[-1].as_py()) + 1
             parts = tuple(
                 PackPart(name=f"{next(numbers):05d}", first=first, end=min(first + config.sequences_per_shard, end))

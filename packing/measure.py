@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from mmcorpus.curation.engine.progress import Progress
-from mmcorpus.curation.store import scores
+from mmcorpus.curation.store import scores, storage
 from mmcorpus.curation.store.shards import Shard, list_shards, shard_at
 from mmcorpus.packing.config import PlanConfig
 from mmcorpus.packing.documents import NodeImage, TokenizedDocument
@@ -241,6 +242,20 @@ def _from_outline(kind: Kind, row: Mapping[str, Any], config: PlanConfig) -> Enc
     )
 
 
+def measured_uids(root: str, shard: Shard, made_by: scores.Origin) -> npt.NDArray[np.bytes_]:
+    """The uids of a shard's table, one for each rendering; shape (rows,). Raises ValueError if there is no table."""
+    if not storage.exists(scores.table_path(root, made_by.scorer, shard.name)):
+        raise _no_table(root, made_by, shard)
+    return uid_bytes(scores.read_scores(root, made_by.scorer, shard.name, ["uid"])["uid"])
+
+
+def _no_table(root: str, made_by: scores.Origin, shard: Shard) -> ValueError:
+    return ValueError(
+        f"{scores.table_path(root, made_by.scorer, shard.name)} is missing, or of another tokenizer, layout or shard; "
+        "measure the lengths again"
+    )
+
+
 def fit_measured(
     root: str,
     shard: Shard,
@@ -256,10 +271,7 @@ def fit_measured(
     """
     own = table_origin(made_by, shard)
     if not scores.is_made_by(own, root, shard.name):
-        raise ValueError(
-            f"{scores.table_path(root, own.scorer, shard.name)} is missing, or of another tokenizer, layout or shard; "
-            "measure the lengths again"
-        )
+        raise _no_table(root, made_by, shard)
     table = scores.read_scores(root, own.scorer, shard.name)
     uids = uid_bytes(table["uid"])
     wanted = verdicts.wanted(uids, share)

@@ -10,11 +10,13 @@ a is used twice, and two in three of b.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
+
+from mmcorpus.packing import numbers
 
 MixBy = Literal["positions", "samples", "sequences"]
 MixOver = Literal["refuse", "warn", "cap"]
@@ -34,15 +36,14 @@ class MixGroup:
     """By source, the size that counts instead of its number of samples, e.g. `{dv_qa: 10000}`."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.rate < math.inf:
-            raise ValueError(f"pack.mix_groups has the rate {self.rate}; give a number above 0")
+        numbers.share("mix_groups.rate", self.rate)
         if not self.sources:
             raise ValueError("pack.mix_groups has a group without sources")
         for name, size in self.sizes.items():
-            if name not in self.sources or size < 1:
+            numbers.whole(f"mix_groups.sizes.{name}", size, 1, 10**15)
+            if name not in self.sources:
                 raise ValueError(
-                    f"pack.mix_groups gives {name!r} the size {size}; give 1 or more, to one of "
-                    f"{', '.join(self.sources)}"
+                    f"pack.mix_groups gives {name!r} a size; give it to one of the group's: {', '.join(self.sources)}"
                 )
 
     def shares(self, samples: Mapping[str, int]) -> dict[str, float]:
@@ -66,6 +67,9 @@ class Amount:
         self.samples += int(counts.sum())
         for name, own in sizes.items():
             setattr(self, name, getattr(self, name) + int((counts * own).sum()))
+
+    def __add__(self, other: "Amount") -> "Amount":
+        return Amount(**{own.name: getattr(self, own.name) + getattr(other, own.name) for own in fields(self)})
 
     def by(self, unit: MixBy, limits: Mapping[str, int | None]) -> float:
         """The amount in this unit."""

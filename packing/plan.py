@@ -7,7 +7,7 @@ that writing a pack touches few input shards at a time. A plan's parquet has one
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,24 +18,28 @@ import pyarrow.parquet as pq
 
 from mmcorpus.curation.engine.progress import Progress
 from mmcorpus.curation.store import ledger, storage
-from mmcorpus.curation.store.shards import Shard, list_shards
-from mmcorpus.packing.annotations import CAPTIONS, Annotations, with_captions
-from mmcorpus.packing.bounds import Bound, Mixing, lower_bound
+from mmcorpus.curation.store.shards import list_shards
+from mmcorpus.packing.annotations import CAPTIONS, Annotations
+from mmcorpus.packing.bounds import Bound, Mixing, beside_bound, lower_bound
 from mmcorpus.packing.columns import MOST_TOLD, tighter
 from mmcorpus.packing.config import PlanConfig
 from mmcorpus.packing.exact import kinds_of
-from mmcorpus.packing.inputs import Kind, read_texts, stored_images, uid_bytes
-from mmcorpus.packing.measure import fit_measured, origin
+from mmcorpus.packing.inputs import Kind
 from mmcorpus.packing.mixture import Amount, factors, over_cap
-from mmcorpus.packing.samples import asks_sizes, fit_copies, template_hash
+from mmcorpus.packing.samples import template_hash
 from mmcorpus.packing.tokens import load_tokenizer, special_ids, tokenizer_fingerprint
-from mmcorpus.packing.verdicts import FittedRows, SourceVerdicts
-from mmcorpus.packing.window import pack_window, plan_schema
+from mmcorpus.packing.verdicts import SourceVerdicts
+from mmcorpus.packing.window import plan_schema
+from mmcorpus.packing.window_jobs import ShardShare, WindowJob, Windows, measure_window, plan_window, windows_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 METADATA_KEY: Final = b"mmcorpus"
+SPREAD: Final = 1 << 19
+"""Selected samples: fewer are planned sooner here than workers have imported what planning needs."""
+InOrder = Callable[[Callable[[Any], dict[str, Any]], Iterable[Any]], Iterable[dict[str, Any]]]
+"""Applies a function to jobs, here or on other machines; results in the jobs' order."""
 _log = logging.getLogger(__name__)
 _TOTALS: Final = (
     *("sequences", "samples", "images", "tokens", "positions"),
@@ -91,7 +95,7 @@ class PlanReport:
     misses that, the one of a linear program over all limits together (`columns.py`)."""
     bound: str
     """Which limit that is: `positions`, `images` or `crops`, with ` (L2)` or ` (DFF)` where it is more than their sum
-    asks for; or all of them, with ` (LP)`."""
+    asks for; one beside another, as `images beside positions`; or all of them, with ` (LP)`."""
     of_bound: float
     """lower_bound / sequences: 1 is as full as any plan can be."""
     mixing: float
@@ -113,20 +117,36 @@ class PlanReport:
 
 
 def make_plan(
-    config: PlanConfig, *, tokenizer: str, sources: Mapping[str, PlanSource], out: str, ledger_root: str | None = None
+    config: PlanConfig,
+    *,
+    tokenizer: str,
+    sources: Mapping[str, PlanSource],
+    out: str,
+    ledger_root: str | None = None,
+    map_fn: InOrder | None = None,
 ) -> PlanReport:
     """Plan the sequences of `sources` (by name) and write the plan's parquet to `out`.
 
     Sources that have tables of lengths are planned from those, others from their texts, to the same bytes.
     `tokenizer` is a name or folder for `load_tokenizer`. With `ledger_root`, each source's stage `pack` is written to
-    `<ledger_root>/<source>/pack.parquet`. Equal inputs give equal bytes. Raises ValueError if nothing can be packed.
+    `<ledger_root>/<source>/pack.parquet`. From `SPREAD` samples on windows are worked on by `map_fn`, which gives
+    results in the jobs' order, a few jobs at a time (`engine.in_order`). Equal inputs give equal bytes, whoever works.
+    Raises ValueError if nothing can be packed.
     """
     loaded = load_tokenizer(tokenizer)
+    if not sources:
+        raise ValueError("there are no sources to plan; name one at least")
     if config.mixed and set(config.mixed) != set(sources):
         key = "mix" if config.mix else "mix_groups"
         raise ValueError(f"pack.{key} names {', '.join(config.mixed)}; it must name the sources: {', '.join(sources)}")
     verdicts = {name: SourceVerdicts(source.selection, name) for name, source in sorted(sources.items())}
-    shards = {name: list_shards(sources[name].shards) for name in verdicts}
+    shards = {
+        name: [
+            ShardShare(source=name, kind=sources[name].kind, lengths=sources[name].lengths, shard=shard)
+            for shard in list_shards(sources[name].shards)
+        ]
+        for name in verdicts
+    }
     for name, listed in shards.items():
         if not listed:
             raise ValueError(f"source {name!r} has no finished shards under {sources[name].shards}; download it first")
@@ -135,9 +155,23 @@ def make_plan(
         for name, source in sources.items()
         if source.annotations is not None
     }
+    apart = map_fn is not None and sum(len(own.copies) for own in verdicts.values()) >= SPREAD
+
+    def worked(work: Callable[[WindowJob], dict[str, Any]], title: str, *, spread: bool) -> Iterator[dict[str, Any]]:
+        windows = Windows(config, (tokenizer, tokenizer_fingerprint(loaded)), verdicts, captions, apart=apart)
+        jobs = windows.jobs(windows_of(shards, config.window_shards, spread=spread))
+        with Progress(title, total=sum(map(len, shards.values())), unit="shard") as progress:
+            before = _counted(verdicts)
+            for result in (map_fn if apart and map_fn is not None else map)(work, jobs):
+                windows.take_in(result)
+                after = _counted(verdicts)
+                progress.advance(result["shards"], **(after - before))
+                before = after
+                yield result
+
     factor = dict.fromkeys(verdicts, config.epochs if config.epochs != 1 else None)
     if config.mixed:
-        factor |= _mix(config, loaded, sources, shards, captions)
+        factor |= _mix(config, verdicts, worked(measure_window, "measure", spread=False))
     if any(own is not None for own in factor.values()):
         verdicts = {
             name: SourceVerdicts(sources[name].selection, name, factor=factor[name], salt=str(config.seed))
@@ -146,19 +180,10 @@ def make_plan(
     schema = plan_schema(config).with_metadata({METADATA_KEY: _metadata(config, loaded, sources)})
     schema = schema.append(CAPTIONS) if captions else schema
     totals, packed = Counter[str](), _Packed(config)
-    progress = Progress("plan", total=sum(map(len, shards.values())), unit="shard")
-    with storage.atomic_write(out) as file, pq.ParquetWriter(file, schema, **storage.TABLE) as writer, progress:
-        for window in _windows(shards, config.window_shards, spread=bool(config.mixed)):
-            rows = []
-            for name, shard, share in window:
-                before, state, own = Counter(verdicts[name].counts()), verdicts[name], captions.get(name)
-                for fitted in _fit_shard(config, loaded, sources[name], shard, state, own, share):
-                    rows.append((name, sources[name].kind, shard.name, fitted))
-                progress.advance(share[0] + 1 == share[1], **(Counter(state.counts()) - before))
-            table = pack_window(config, rows, totals["sequences"])
-            if captions:
-                table = with_captions(table, ((source, fitted) for source, *_, fitted in rows))
-            if table.num_rows:
+    with storage.atomic_write(out) as file, pq.ParquetWriter(file, schema, **storage.TABLE) as writer:
+        for result in worked(plan_window, "plan", spread=bool(config.mixed)):
+            if result["table"].num_rows:
+                table = _numbered_from(totals["sequences"], result["table"])
                 writer.write_table(table, row_group_size=table.num_rows)
                 packed.add(table)
                 totals["sequences"] = int(table["sequence"][-1].as_py()) + 1
@@ -168,10 +193,21 @@ def make_plan(
         if not totals["sequences"]:
             found = "; ".join(f"{name}: {state.counts() or 'an empty selection'}" for name, state in verdicts.items())
             raise ValueError(f"nothing can be packed ({found}); loosen the selection or raise pack.context_length")
+    for name, state in verdicts.items():
+        if not state.counts().get(ledger.KEPT):
+            _log.warning("nothing of source %r can be packed (%s)", name, state.counts() or "an empty selection")
     if ledger_root is not None:
         for name, state in verdicts.items():
             ledger.write_stage(storage.join(ledger_root, name), "pack", state.ledger())
     return _report(config, totals, packed, verdicts)
+
+
+def _counted(verdicts: Mapping[str, SourceVerdicts]) -> Counter[str]:
+    return sum((Counter(state.counts()) for state in verdicts.values()), Counter[str]())
+
+
+def _numbered_from(first: int, window: pa.Table) -> pa.Table:
+    return window.set_column(0, window.schema.field(0), pc.add(window["sequence"], first))
 
 
 class _Packed:
@@ -209,31 +245,23 @@ class _Packed:
         kinds = sorted(self.kinds)
         sizes = np.array(kinds, dtype=np.int64).T
         counts = np.array([self.kinds[kind] for kind in kinds], dtype=np.int64)
-        return tighter(lower_bound(self.histograms), sequences, self.limits, sizes, counts)
+        together = beside_bound(self.limits, list(sizes), counts)
+        alone = lower_bound(self.histograms)
+        return tighter(max(alone, together, key=lambda bound: bound.bins), sequences, self.limits, sizes, counts)
 
 
 def _mix(
-    config: PlanConfig,
-    tokenizer: "PreTrainedTokenizerFast",
-    sources: Mapping[str, PlanSource],
-    shards: Mapping[str, Sequence[Shard]],
-    captions: Mapping[str, Annotations],
+    config: PlanConfig, verdicts: Mapping[str, SourceVerdicts], measured: Iterable[Mapping[str, Any]]
 ) -> dict[str, float]:
-    """By how much each source's samples are to be multiplied for the mixture, from what they take."""
-    amounts: dict[str, Amount] = {}
-    with Progress("measure", total=sum(map(len, shards.values())), unit="shard") as progress:
-        for name, listed in shards.items():
-            verdicts, amounts[name] = SourceVerdicts(sources[name].selection, name), Amount()
-            for shard in listed:
-                for fitted in _fit_shard(config, tokenizer, sources[name], shard, verdicts, captions.get(name)):
-                    sizes = {"positions": fitted.lengths, "images": fitted.images, "crops": fitted.crops}
-                    amounts[name].add(fitted.counts, **sizes)
-                progress.advance(1)
-            if not amounts[name].positions:
-                found = verdicts.counts() or "an empty selection"
-                raise ValueError(
-                    f"pack.mix: nothing of source {name!r} can be packed ({found}); take it out of the mix"
-                )
+    """By how much each source's samples are to be multiplied for the mixture, from what they take in each window."""
+    amounts = {name: Amount() for name in verdicts}
+    for window in measured:
+        for name, own in window["amounts"].items():
+            amounts[name] += own
+    for name, amount in amounts.items():
+        if not amount.positions:
+            found = verdicts[name].counts() or "an empty selection"
+            raise ValueError(f"pack.mix: nothing of source {name!r} can be packed ({found}); take it out of the mix")
     shares = dict(config.mix)
     for group in config.mix_groups.values():
         shares |= group.shares({name: amount.samples for name, amount in amounts.items()})
@@ -247,30 +275,6 @@ def _mix(
         if config.mix_over == "cap":
             asked = {name: min(own, config.mix_most_seen) for name, own in asked.items()}
     return asked
-
-
-def _fit_shard(
-    config: PlanConfig,
-    tokenizer: "PreTrainedTokenizerFast",
-    source: PlanSource,
-    shard: Shard,
-    verdicts: SourceVerdicts,
-    captions: Annotations | None,
-    share: tuple[int, int] = (0, 1),
-) -> list[FittedRows]:
-    kind = source.kind
-    if source.lengths is not None:
-        return fit_measured(source.lengths, shard, origin(kind, tokenizer, config), kind, config, verdicts, share)
-    rows = read_texts(shard, kind, sizes=asks_sizes(kind, config) and kind != "document")
-    uids = uid_bytes(rows["uid"])
-    wanted = verdicts.wanted(uids, share)
-    rows = rows.take(wanted)
-    texts = rows["text"].to_pylist()
-    if captions is not None:
-        texts = [several or text for several, text in zip(captions.of(uids[wanted]), texts, strict=True)]
-    own = uids[wanted]
-    copies = verdicts.copies_of(own)
-    return [verdicts.decide(own, fit_copies(tokenizer, kind, texts, config, stored_images(rows), own, copies))]
 
 
 def _report(
@@ -325,23 +329,3 @@ def read_plan_metadata(path: str) -> dict[str, Any]:
     except (KeyError, ValueError) as error:
         raise ValueError(f"{path} is not a plan; make it with packing.make_plan") from error
     return metadata
-
-
-def _windows(
-    shards: Mapping[str, list[Shard]], window_shards: int, *, spread: bool
-) -> Iterator[list[tuple[str, Shard, tuple[int, int]]]]:
-    """Consecutive shards in windows, each source spread evenly over all of them: whole shards, or, of a source with
-    fewer shards than there are windows, with `spread` a share (i, n) of one's samples, so that the mixture holds in
-    each window."""
-    count = max(1, -(-sum(map(len, shards.values())) // window_shards))
-    for window in range(count):
-        listed_here: list[tuple[str, Shard, tuple[int, int]]] = []
-        for name, listed in shards.items():
-            if spread and len(listed) < count:
-                number = window * len(listed) // count
-                first, end = -(-number * count // len(listed)), -(-(number + 1) * count // len(listed))
-                listed_here.append((name, listed[number], (window - first, end - first)))
-            else:
-                own = listed[window * len(listed) // count : (window + 1) * len(listed) // count]
-                listed_here += [(name, shard, (0, 1)) for shard in own]
-        yield listed_here

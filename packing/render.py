@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar, Final, Literal
 
+from mmcorpus.packing import numbers
 from mmcorpus.packing.chat import ANSWERS, Turns
 from mmcorpus.packing.draws import Draws
 from mmcorpus.packing.turns import IMAGE_MARK, parse_conversation
@@ -72,14 +73,11 @@ class RenderConfig:
 
     def __post_init__(self) -> None:
         for name in ("variants", "hint_characters"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"pack.render.{name} is {getattr(self, name)}; give a number of at least 1")
+            numbers.whole(f"render.{name}", getattr(self, name))
         shares = {"length_hint": self.length_hint, **{f"style_tags.{k}": v for k, v in self.style_tags.items()}}
         for name, share in shares.items():
-            if not 0 <= share <= 1:
-                raise ValueError(f"pack.render.{name} is {share}; give a share from 0 to 1")
-        if not 0 <= self.hint_noise < math.inf:
-            raise ValueError(f"pack.render.hint_noise is {self.hint_noise}; give a number of at least 0")
+            numbers.within(f"render.{name}", share, 0, 1)
+        numbers.within("render.hint_noise", self.hint_noise, 0, 1e6)
         if self.point_order not in ("xy", "reading"):
             raise ValueError(f"pack.render.point_order is {self.point_order!r}; give 'xy' or 'reading'")
         for name in ("prompts", "restyle", "openings"):
@@ -87,8 +85,7 @@ class RenderConfig:
                 if not given or isinstance(given, str):
                     raise ValueError(f"pack.render.{name} gives {style!r} {given!r}; give a list of {name}")
         for style, most in self.draw.items():
-            if most < 0:
-                raise ValueError(f"pack.render.draw gives {style!r} {most}; give a number of at least 0")
+            numbers.whole(f"render.draw.{style}", most, 0, 10**6)
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON has it, without what came after others had packed, where it is not said."""

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmcorpus.packing import conversations, documents, tokens, trees
-from mmcorpus.packing.chat import CHATML, ChatTemplate
+from mmcorpus.packing.chat import CHATML, ChatTemplate, Claim
 from mmcorpus.packing.config import PlanConfig
 from mmcorpus.packing.draws import sample_words
 from mmcorpus.packing.inputs import Kind, StoredImages
@@ -110,9 +110,13 @@ def encode_rows(
     template = chat_template(tokenizer, config) if kind == "conversation" else None
     stored = images if len(images) else [None] * len(texts)
     drawn = words if len(words) else [0] * len(texts)
+    claims: list[list[Claim]] = [[] for _ in texts]
     rows = [
-        _read(kind, text, own, template, config, word) for text, own, word in zip(texts, stored, drawn, strict=True)
+        _read(kind, text, own, template, config, word, claim)
+        for text, own, word, claim in zip(texts, stored, drawn, claims, strict=True)
     ]
+    if template is not None:
+        rows = _checked(rows, claims, template)
     if asks_sizes(kind, config):
         rows = [_with_sizes(kind, row, own) for row, own in zip(rows, stored, strict=True)]
     kept = [number for number, row in enumerate(rows) if not isinstance(row, Rejection)]
@@ -157,6 +161,7 @@ def _read(
     template: ChatTemplate | None,
     config: PlanConfig,
     word: int,
+    claims: list[Claim],
 ) -> Any:
     """A row's captions, its turns laid out, or its nodes; a Rejection if there is nothing to learn from."""
     if isinstance(text, tuple):
@@ -169,9 +174,9 @@ def _read(
         if template is not None:
             annotations = parse_annotations(text)
             if annotations is None:
-                return _lay_out(text, stored, template)
+                return _lay_out(text, stored, template, claims)
             branches = render(annotations, config.render, word)
-            return trees.lay_out_tree(branches, 1 if stored is None else len(stored), template)
+            return trees.lay_out_tree(branches, 1 if stored is None else len(stored), template, claims)
         nodes = documents.parse_nodes(text, images=kind == "document")
     except ValueError as error:
         rule = "bad_conversation" if kind == "conversation" else "bad_document"
@@ -181,7 +186,18 @@ def _read(
     return nodes
 
 
-def _lay_out(text: str, stored: StoredImages | None, template: ChatTemplate) -> Any:
+def _checked(rows: Sequence[Any], claims: Sequence[Sequence[Claim]], template: ChatTemplate) -> list[Any]:
+    """The rows, or a Rejection of each whose claims do not hold."""
+    answers = iter(template.check([claim for own in claims for claim in own]))
+    checked = []
+    for row, own in zip(rows, claims, strict=True):
+        wrong = [answer for answer in itertools.islice(answers, len(own)) if answer is not None]
+        bad = bool(wrong) and not isinstance(row, Rejection)
+        checked.append(Rejection(rule="bad_conversation", value=f"bad_conversation: {wrong[0]}") if bad else row)
+    return checked
+
+
+def _lay_out(text: str, stored: StoredImages | None, template: ChatTemplate, claims: list[Claim]) -> Any:
     """A conversation's turns laid out with its images where they are marked, or before all else if none is.
 
     What a row does not say of its images, its marks do: one at least, as LLaVA's rows have it.
@@ -191,7 +207,7 @@ def _lay_out(text: str, stored: StoredImages | None, template: ChatTemplate) -> 
     count = max(1, marks) if stored is None else len(stored)
     if marks not in (0, count):
         return Rejection(rule="image_marks", value=f"image_marks: {marks} marks <image>, {count} images")
-    return conversations.lay_out(turns, count, template)
+    return conversations.lay_out(turns, count, template, claims=claims)
 
 
 def asks_sizes(kind: Kind, config: PlanConfig) -> bool:

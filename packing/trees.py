@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mmcorpus.packing.chat import ChatTemplate
+from mmcorpus.packing.chat import ChatTemplate, Claim
 from mmcorpus.packing.conversations import LaidOut, encode_conversations, lay_out
 from mmcorpus.packing.lengths import IMAGE_TOKEN
 from mmcorpus.packing.render import Branch
@@ -30,14 +30,19 @@ class Tree:
     weights: tuple[float, ...]
 
 
-def lay_out_tree(branches: Sequence[Branch], image_count: int, template: ChatTemplate) -> Tree:
-    """Branches laid out, all images before the first. Raises ValueError where the template refuses one, where there is
-    no image to annotate, and where a branch's system turn is not the others'."""
+def lay_out_tree(
+    branches: Sequence[Branch], image_count: int, template: ChatTemplate, claims: list[Claim] | None = None
+) -> Tree:
+    """Branches laid out as `lay_out` does it, all images before the first.
+
+    Raises ValueError where the template refuses one, where there is no image to annotate, and where a branch's system
+    turn is not the others'.
+    """
     if not image_count and len(branches) > 1:
         raise ValueError("it has several annotations and no image")
     if marked := max(count_marks(branch.turns) for branch in branches):
         raise ValueError(f"an annotation marks {marked} images within its text; images stand before all annotations")
-    laid_out = tuple(lay_out(branch.turns, image_count, template) for branch in branches)
+    laid_out = tuple(lay_out(branch.turns, image_count, template, claims=claims) for branch in branches)
     for number, branch in enumerate(laid_out):
         if _shared(branch) != _shared(laid_out[0]):
             raise ValueError(f"what stands before the images differs between annotation 0 and {number}")

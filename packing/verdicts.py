@@ -1,9 +1,10 @@
 """Of each selected uid of a source, whether it was packed or which rule kept it out (the ledger's stage `pack`)."""
 
+import copy
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -14,13 +15,15 @@ from mmcorpus.curation.selection.tables import read_selection
 from mmcorpus.curation.store import ledger, uid_arrays
 from mmcorpus.curation.store.uid import uid_fraction
 from mmcorpus.packing.draws import sample_words
+from mmcorpus.packing.inputs import uid_bytes
+from mmcorpus.packing.numbers import MOST_COPIES
 from mmcorpus.packing.samples import Fitted, FittedSample, Rejection
 
 MISSING_SAMPLE: Final = "missing_sample"
 """Selected, but no downloaded row of the shards has this uid."""
 LEFT_OUT: Final = "mix"
 """Fits, and is left out so that the mixture comes right."""
-_ABSENT, _KEPT = 0, 1
+_RESERVED, _ABSENT, _KEPT = -1, 0, 1
 _SHARES: Final = 0x53686172
 """A seed of its own: which window a sample goes to must not follow its place within one."""
 
@@ -54,23 +57,35 @@ class SourceVerdicts:
     """
 
     def __init__(self, selection: pa.Table | str, source: str, *, factor: float | None = None, salt: str = "") -> None:
-        table = read_selection(selection) if isinstance(selection, str) else selection
         where = f"the selection of source {source!r}"
+        try:
+            table = read_selection(selection) if isinstance(selection, str) else selection
+        except FileNotFoundError:
+            raise ValueError(f"{where} is missing: there is nothing at {selection}; select first") from None
         if not {"uid", "count"} <= set(table.column_names):
             raise ValueError(f"{where} needs the columns uid and count, it has {', '.join(table.column_names)}")
+        if not pa.types.is_integer(table["count"].type) or table["count"].null_count:
+            raise ValueError(f"{where} has counts of type {table['count'].type}, or none; give whole numbers")
         uids = table["uid"].cast(pa.string())
         if table.num_rows and not pc.all(pc.match_substring_regex(uids, "^[0-9a-f]{32}$")).as_py():
             raise ValueError(f"{where} has a uid that is not 32 lower-case hex digits; select again with mmcorpus")
         pairs = uid_arrays.encode(uids)
         order = uid_arrays.order(pairs)
-        self._uids = pairs[order]["f0"].copy(), pairs[order]["f1"].copy()
-        """Sorted, half of each in an array: half as large as their texts, and numbers are found sooner."""
-        self.copies = table["count"].to_numpy().astype(np.int64)[order]
-        first, second = self._uids
-        if ((first[1:] == first[:-1]) & (second[1:] == second[:-1])).any() or (self.copies < 1).any():
+        first, second = pairs[order]["f0"].copy(), pairs[order]["f1"].copy()
+        copies = table["count"].to_numpy().astype(np.int64)[order]
+        if ((first[1:] == first[:-1]) & (second[1:] == second[:-1])).any() or (copies < 1).any():
             raise ValueError(f"{where} has a uid twice or a count below 1; a repeated sample is one row with its count")
+        if copies.max(initial=0) > MOST_COPIES:
+            raise ValueError(f"{where} has a count of {copies.max()}; a sample may be used {MOST_COPIES} times at most")
+        self._select((first, second), copies)
         if factor is not None:
-            self.copies = _multiplied(self._hexadecimal(), self.copies * factor, salt)
+            self.copies = _multiplied(self._hexadecimal(), copies * factor, salt)
+
+    def _select(self, uids: tuple[npt.NDArray[np.uint64], ...], copies: npt.NDArray[np.int64]) -> None:
+        """Begin with nothing decided."""
+        self._uids = uids
+        """Sorted, half of each in an array: half as large as their texts, and numbers are found sooner."""
+        self.copies = copies
         self.totals = Counter[str]()
         """Of the kept samples those `truncated`, `split`, or `annotated` with several captions, and the
         `captions_left_out`."""
@@ -81,10 +96,42 @@ class SourceVerdicts:
         self._values: dict[int, str] = {}
         """Of a sample that is dropped why, unless that is the rule alone; of a kept one what was changed."""
 
+    def reserve(self, uids: npt.NDArray[np.bytes_], share: tuple[int, int] = (0, 1)) -> npt.NDArray[np.int64]:
+        """The places in the selection of what `wanted` would give; they are decided elsewhere, by a `part` of this."""
+        places = self._places(uids)
+        reserved: npt.NDArray[np.int64] = np.unique(places[self._undecided(uids, places, share)])
+        self._state[reserved] = _RESERVED
+        return reserved
+
+    def part(self, places: npt.NDArray[np.int64]) -> Self:
+        """The verdicts on reserved uids alone, which know nothing of the others; `places` ascending."""
+        own = copy.copy(self)
+        own._select(tuple(half[places] for half in self._uids), self.copies[places])
+        return own
+
+    def take_in(self, places: npt.NDArray[np.int64], part: Self) -> None:
+        """What became of a `part`."""
+        numbers = [_ABSENT, _KEPT, *(self._number(rule) for rule in part._rules[_KEPT + 1 :])]
+        self._state[places] = np.array(numbers, dtype=np.int8)[part._state]
+        for state, count in part._numbers.items():
+            if state != _ABSENT:
+                self._numbers[_ABSENT] -= count
+                self._numbers[numbers[state]] += count
+        self.totals.update(part.totals)
+        self._values |= {int(places[place]): value for place, value in part._values.items()}
+
+    def uids(self) -> npt.NDArray[np.bytes_]:
+        """All of them, sorted; shape (uids,)."""
+        return uid_bytes(self._hexadecimal())
+
     def wanted(self, uids: npt.NDArray[np.bytes_], share: tuple[int, int] = (0, 1)) -> npt.NDArray[np.int64]:
         """Which of a shard's rows are selected and not yet decided; a uid's first row decides. With `share` (i, n) the
         i-th of n parts of them, drawn by a hash of their uids."""
-        places = self._places(uids)
+        return self._undecided(uids, self._places(uids), share)
+
+    def _undecided(
+        self, uids: npt.NDArray[np.bytes_], places: npt.NDArray[np.int64], share: tuple[int, int]
+    ) -> npt.NDArray[np.int64]:
         found = np.flatnonzero(places >= 0)
         part, parts = share
         if parts > 1:

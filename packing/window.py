@@ -1,15 +1,17 @@
 """One window of a plan: its samples gathered, packed, and put into an order that depends on uids and seed alone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mmcorpus.packing.best import pack_items
 from mmcorpus.packing.binpack import Limit
 from mmcorpus.packing.config import PlanConfig
 from mmcorpus.packing.draws import mix, sample_words
+from mmcorpus.packing.numbers import MOST_COPIES
 from mmcorpus.packing.verdicts import FittedRows
 
 PLAN_SCHEMA: Final = pa.schema(
@@ -27,6 +29,8 @@ PLAN_SCHEMA: Final = pa.schema(
         ("length", pa.int32()),
     ]
 )
+_SHARD: Final = r"^[^/\\\\]*[^/\\\\.][^/\\\\]*$"
+"""A file's name, in no other folder."""
 CROPS: Final = pa.field("crops", pa.int32())
 """One column more where an image may have several crops."""
 
@@ -36,8 +40,8 @@ def plan_schema(config: PlanConfig) -> pa.Schema:
     return PLAN_SCHEMA.append(CROPS) if config.counts_crops else PLAN_SCHEMA
 
 
-def pack_window(config: PlanConfig, rows: Sequence[tuple[str, str, str, FittedRows]], first_sequence: int) -> pa.Table:
-    """The plan's rows of a window of (source, kind, shard, rows), sequences numbered from `first_sequence`.
+def pack_window(config: PlanConfig, rows: Sequence[tuple[str, str, str, FittedRows]], windows: int) -> pa.Table:
+    """The plan's rows of one of its `windows`, of (source, kind, shard, rows), sequences numbered from 0.
 
     Samples are packed in the order of a hash of uid, copy, part and seed: equal lengths mix sources and
     shards, and copies and parts of one sample lie apart.
@@ -58,7 +62,7 @@ def pack_window(config: PlanConfig, rows: Sequence[tuple[str, str, str, FittedRo
     limits = [Limit(name=name, sizes=own[item], most=most) for name, own, most in limited if most]
     # Of the samples alone, so that a window is packed alike by whichever worker, in whatever order.
     drawn = int(np.bitwise_xor.reduce(words, initial=np.uint64(config.seed)))
-    bins = pack_items(lengths[item], config.context_length, limits=limits, seed=drawn)
+    bins = pack_items(lengths[item], config.context_length, limits=limits, seed=drawn, windows=windows)
     # Samples are in hash order, so a bin's first one has its smallest hash; hashed again, else full bins came first.
     _, first = np.unique(bins.bin, return_index=True)
     rank = np.empty(len(bins), dtype=np.int64)
@@ -72,7 +76,7 @@ def pack_window(config: PlanConfig, rows: Sequence[tuple[str, str, str, FittedRo
         return pa.array([row[column] for row in rows], pa.string()).take(origin[item])
 
     columns = {
-        "sequence": sequence + first_sequence,
+        "sequence": sequence,
         "position": position,
         "uid": pa.array(uids[item]).cast(pa.string()),
         "copy": copy,
@@ -88,3 +92,24 @@ def pack_window(config: PlanConfig, rows: Sequence[tuple[str, str, str, FittedRo
     schema = plan_schema(config)
     arrays = [pa.array(columns[field.name]).cast(field.type) for field in schema]
     return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def check_rows(rows: pa.Table, kinds: Mapping[str, str]) -> None:
+    """Raise ValueError, saying what is wrong, unless a window's rows are a plan of sources of these `kinds`."""
+    lacking = [field.name for field in PLAN_SCHEMA if field.name not in rows.column_names]
+    if lacking:
+        raise ValueError(f"it has no column {', '.join(lacking)}")
+    for field in PLAN_SCHEMA:
+        if rows[field.name].type != field.type or rows[field.name].null_count:
+            raise ValueError(f"its column {field.name} is not {field.type} without nulls")
+    for told in rows.group_by(["source", "kind"]).aggregate([]).to_pylist():
+        if kinds.get(told["source"]) != told["kind"]:
+            raise ValueError(f"it has the source {told['source']!r} of kind {told['kind']!r}; it names {dict(kinds)}")
+    if not pc.all(pc.match_substring_regex(pc.unique(rows["shard"]), _SHARD)).as_py():
+        raise ValueError("a shard's name is none")
+    least = {"sequence": 0, "position": 0, "copy": 0, "part": 0, "tokens": 1, "images": 0, "length": 1}
+    for name, low in least.items():
+        if pc.min(rows[name]).as_py() < low or (name == "copy" and pc.max(rows[name]).as_py() > MOST_COPIES):
+            raise ValueError(f"its column {name} holds a number that is none of a plan's")
+    if (np.diff(rows["sequence"].to_numpy()) < 0).any():
+        raise ValueError("its sequences are not in order")

@@ -113,14 +113,17 @@ def varlen_attention(
         )
         return found, None
     batch, heads, length, width = query_BHLD.shape
-    query, key, value = (each.transpose(1, 2).flatten(0, 1) for each in (query_BHLD, key_BGLD, value_BGLD))
+    kind = query_BHLD.device.type
+    # Rotary embeddings are fp32 under autocast, and queries and keys with them: this kernel does not cast by itself.
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else value_BGLD.dtype
+    query, key, value = (each.to(dtype).transpose(1, 2).flatten(0, 1) for each in (query_BHLD, key_BGLD, value_BGLD))
     edges = attention_mask.flatten()
-    if query.device.type == "cuda":
+    if kind == "cuda":
         from torch.nn.attention.varlen import varlen_attn
 
-        longest = int(edges.diff().max())
+        # A bound will do for the longest sample: to ask for it would wait for the device in each layer.
         out: Any = varlen_attn(
-            query, key, value, edges, edges, longest, longest, scale=scaling, enable_gqa=True,
+            query, key, value, edges, edges, length, length, scale=scaling, enable_gqa=True,
             window_size=(-1 if sliding_window is None else sliding_window - 1, 0),
         )  # fmt: skip
     else:

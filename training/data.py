@@ -101,7 +101,8 @@ def _check_template(reader: PackReader, folder: str, tokenizer: "PreTrainedToken
 
 
 def check_packs(reader: PackReader, tokenizer: "PreTrainedTokenizerFast", layout: PerImage) -> None:
-    """Raise ValueError unless packs and model agree on special ids, vocabulary and an image's layout (invariant 5).
+    """Raise ValueError unless packs and model agree on special ids, vocabulary and an image's layout (invariant 5), and
+    all sequences are as long as the pack says.
 
     The vocabulary is compared with that of the tokenizer beside the packs, word by word: two tokenizers trained by the
     same program have the same special ids and yet mean other words.
@@ -119,6 +120,12 @@ def check_packs(reader: PackReader, tokenizer: "PreTrainedTokenizerFast", layout
         raise ValueError(
             f"{root} was packed with the tokenizer {packed['name']!r}, whose vocabulary differs from that of the "
             "model's tokenizer: the same ids would mean other words. Pack again with the model's tokenizer"
+        )
+    longest, most = int(np.max(reader.index["length"], initial=0)), reader.manifest["context_length"]
+    if longest > most:
+        raise ValueError(
+            f"{root} says that its sequences have {most} positions, and one has {longest}: manifest and index are not "
+            "of one pack; pack again"
         )
     packed_as = reader.layout or reader.tokens_per_image
     if not same_layout(packed_as, layout):

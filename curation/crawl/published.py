@@ -52,6 +52,10 @@ def read_table_items(
 def items_of(path: str, row: Row, config: PagesConfig) -> Iterator[Item]:
     """The document of a row that stands by itself, in a tar or an array: by its keys, unless the config says what."""
     format = config.format if config.format in ("obelics", "mmc4", "mint1t") else "auto"
+    if "nodes" in row.values and not row.values.keys() & {"texts", "text_list"}:
+        why = "it has nodes, as mmcorpus writes documents: its folder is one of shards, for commands that take these"
+        yield _failure(path, row, BAD_ROW, why)
+        return
     if format == "auto":
         format = "mmc4" if "text_list" in row.values else "obelics"
     yield from _made(_MAKERS[format], path, row, format, config)

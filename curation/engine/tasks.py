@@ -199,7 +199,7 @@ def _stream(
 
     setup = Setup.of((make_work, name, watch))
     # Ray would not say that it tried again, and whom the dead worker accused.
-    task = ray.remote(num_cpus=1, max_retries=0, scheduling_strategy="SPREAD")(_work_on)
+    task = ray.remote(num_cpus=1, max_retries=0, scheduling_strategy="SPREAD")(work_on)
     # A few wait in Ray's queue, so that no worker waits for this process.
     limit = workers if workers < cpus else cpus + math.ceil(cpus / 4)
     waiting = collections.deque(indices)
@@ -237,7 +237,7 @@ def _stream(
             yield index, outcome
 
 
-def _work_on(setup: "Setup", pickled: bytes) -> Outcome | Failure:
+def work_on(setup: "Setup", pickled: bytes) -> Outcome | Failure:
     """The remote function: one item's outcome, or why this process could not be set up, or was interrupted.
 
     Raised out of here, a KeyboardInterrupt would look to Ray like the death of the worker, and be tried again.

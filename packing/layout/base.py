@@ -24,6 +24,12 @@ Resample = Literal["bilinear", "bicubic"]
 
 _CHUNK: Final = 1 << 16
 """Images measured at once: the arrays of a chunk stay in the processor's cache."""
+_MOST_PIXELS: Final = 1 << 14
+"""A side's, and of whatever else is counted in a layout."""
+_MOST: Final = {"max_crops": 1024, "min_tiles": 1024, "max_tiles": 1024, "grid": 64, "tokens": 1 << 22} | dict.fromkeys(
+    ("min_pixels", "max_pixels"), 1 << 28
+)
+"""Where that is another number: tilings are tried one by one."""
 
 
 class Token(enum.IntEnum):
@@ -187,11 +193,11 @@ class LayoutBase(abc.ABC):
             raise ValueError(f"{name} is {getattr(self, name)!r} in the layout {self.kind!r}; {hint}")
 
     def _require_counts(self, *names: str) -> None:
-        """Raise ValueError unless these fields are whole numbers of 1 or more."""
+        """Raise ValueError unless these fields are whole numbers of 1 or more, and none that nobody could mean."""
         for name in names:
-            value = getattr(self, name)
-            whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-            self._require(whole, name, "give a whole number of 1 or more")
+            value, most = getattr(self, name), _MOST.get(name, _MOST_PIXELS)
+            whole = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
+            self._require(whole, name, f"give a whole number from 1 to {most}")
 
     def _require_switches(self, *names: str) -> None:
         for name in names:

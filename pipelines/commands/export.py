@@ -1,4 +1,4 @@
-"""`mmcorpus export KIND`: samples, documents and packs in the layouts that other programs read."""
+"""`mmcorpus export KIND`: samples, documents, packs and questions in the layouts that other programs read."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Final
@@ -9,12 +9,14 @@ from mmcorpus.pipelines.commands.common import (
     BudgetOption,
     Cluster,
     CpusOption,
+    SettingsOption,
     ShardsArgument,
     WorkersOption,
     a_folder,
     budget_of,
     fail_if,
     named,
+    read_config,
     say,
 )
 from mmcorpus.pipelines.commands.data import shards_for
@@ -233,9 +235,36 @@ def obelics(
     export_documents(shards, out, selection=selection, workers=workers, num_cpus=num_cpus)
 
 
+def vlmevalkit(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Questions, as evaluate takes them.")],
+    out: Annotated[str, typer.Option("--out", help="The folder that LMUData will name.", callback=a_folder)],
+    name: Annotated[str, typer.Option("--name", help="Of the data set; its metric's benchmark is added.")],
+    settings: SettingsOption = None,
+) -> None:
+    """Questions as a tsv with their images, for VLMEvalKit to ask a served model (docs/evaluation.md).
+
+    `--set` takes the settings of `mmcorpus evaluate` that say how questions are read (`images`, `only`, `limit`,
+    `metric`, …). All questions must be judged by one of choice, exact, vqa, relaxed, anls and pope.
+
+    **Lost**: questions without an image or with several right choices (counted); where an image stands in a text.
+
+    **Examples**
+
+        mmcorpus export vlmevalkit questions.jsonl --out LMUData/ --name looks --set limit=500
+    """
+    from mmcorpus.training.evaluation import EvaluationConfig, read_questions
+    from mmcorpus.training.evaluation.vlmevalkit import write_tsv
+
+    written = write_tsv(read_questions(data, read_config(EvaluationConfig, settings)), out, name)
+    say(f"{written.path}: {written.questions:,} questions")
+    if written.left_out:
+        say("left out: " + ", ".join(f"{count:,} {reason}" for reason, count in written.left_out.items()))
+    say(f"VLMEvalKit: --data {written.name} --data-config '{written.data_config}'")
+
+
 KINDS: Final[tuple[Callable[..., None], ...]] = (
     *(llava, parquet, webdataset, energon, mds),
-    *(datacomp, pickles, obelics),
+    *(datacomp, pickles, obelics, vlmevalkit),
 )
 """As the help lists them; each by its function's name."""
 

@@ -101,7 +101,7 @@ def plan(
     from mmcorpus.packing.inputs import Kind
     from mmcorpus.packing.measure import measure_lengths
     from mmcorpus.packing.plan import PlanSource, make_plan
-    from mmcorpus.pipelines.stages.packing import over_ray
+    from mmcorpus.pipelines.stages.packing import in_order_over_ray, over_ray
 
     folders, selections, kinds = named(source, "--source"), named(selection, "--selection"), named(kind, "--kind")
     captions = named(annotations, "--annotations")
@@ -140,22 +140,23 @@ def plan(
             )
             rows, shards, before = kept["rows"], kept["shards"], kept["kept"]
             say(f"Lengths of {name}: {rows:,} rows in {shards:,} shards, {before:,} of them measured before")
-    report = make_plan(
-        config,
-        tokenizer=tokenizer,
-        sources={
-            name: PlanSource(
-                shards=folder,
-                selection=selections[name] if name in selections else every_sample(folder),
-                kind=kinds[name],  # type: ignore[arg-type]
-                annotations=captions.get(name),
-                lengths=tables.get(name),
-            )
-            for name, folder in folders.items()
-        },
-        out=out,
-        ledger_root=ledger,
-    )
+        report = make_plan(
+            config,
+            tokenizer=tokenizer,
+            sources={
+                name: PlanSource(
+                    shards=folder,
+                    selection=selections[name] if name in selections else every_sample(folder),
+                    kind=kinds[name],  # type: ignore[arg-type]
+                    annotations=captions.get(name),
+                    lengths=tables.get(name),
+                )
+                for name, folder in folders.items()
+            },
+            out=out,
+            ledger_root=ledger,
+            map_fn=in_order_over_ray(cluster.start),
+        )
     say(
         f"{report.sequences:,} sequences ({report.lower_bound:,} at least) of {report.samples:,} samples, "
         f"{report.fill:.1%} full"

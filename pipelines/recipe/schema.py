@@ -20,6 +20,7 @@ from mmcorpus.curation.synthetic.miniweb.config import MiniWebConfig
 from mmcorpus.filters.dfn import DfnScorer
 from mmcorpus.filters.model import Device, Dtype
 from mmcorpus.filters.scorer import Scorer
+from mmcorpus.packing import numbers
 from mmcorpus.packing.config import PlanConfig
 from mmcorpus.training.clip.config import ContrastiveConfig
 from mmcorpus.training.evaluation.config import EvaluationConfig
@@ -282,10 +283,8 @@ class PackEntry(PlanConfig):
             raise ValueError("sources is empty; name at least one of the recipe's sources")
         if len(set(self.sources)) != len(self.sources):
             raise ValueError(f"sources names one twice: {list(self.sources)}")
-        if self.sequences_per_shard < 1:
-            raise ValueError(f"sequences_per_shard is {self.sequences_per_shard}; give 1 or more")
-        if self.image_side < 1:
-            raise ValueError(f"image_side is {self.image_side}; give 1 or more")
+        for name in ("image_side", "sequences_per_shard"):
+            numbers.whole(name, getattr(self, name))
         if self.images == "resized" and not isinstance(self.per_image, int):
             raise ValueError(
                 f"images is resized, but under the layout {self.per_image.kind!r} an image's size decides its length: "

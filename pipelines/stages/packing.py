@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from mmcorpus.curation.engine.made_from import digest, file_digest, plain, table_digest
@@ -211,7 +211,10 @@ def _pack(
             )
             for source, kind in kinds.items()
         }
-        report = make_plan(config, tokenizer=tokenizer, sources=given, out=run.at(plan), ledger_root=run.at(own_ledger))
+        report = make_plan(
+            config, tokenizer=tokenizer, sources=given, out=run.at(plan), ledger_root=run.at(own_ledger),
+            map_fn=in_order_over_ray(run.start_ray),
+        )  # fmt: skip
         verdicts = sum(map(Counter, report.verdicts.values()), Counter[str]())
         rare = counts(report, "truncated", "split", "annotated", "captions_left_out")
         shown = {
@@ -264,8 +267,9 @@ def _pack(
             **({"annotations": annotated} if annotated else {}),
         },
         # 3: sequences are filled exactly. 4: conversations have their rows' images, tiled images a column of crops, and
-        # a mixture holds in each window. 5: samples of few kinds are packed by column generation.
-        version="5",
+        # a mixture holds in each window. 5: samples of few kinds are packed by column generation. 6: of three
+        # limits all are aimed at, and many windows share the work of column generation.
+        version="6",
         needs=(
             *_selected(run, sources, heldout=heldout),
             *(f"{DEDUP}/{own}#{FILE}" for own in dict.fromkeys(annotated.values())),
@@ -273,6 +277,7 @@ def _pack(
             *(stage for stage, *_ in lengths.values()),
         ),
         outputs=(plan, own_ledger),
+        ray="maybe",
         run=make,
     )
     writing = Stage(
@@ -315,5 +320,17 @@ def over_ray(
         start_ray()
         ran = run_pending(lambda: work, jobs, title="packs", aside=out).or_raise()
         return [outcome.result for outcome in ran.outcomes if outcome.result is not None]
+
+    return spread
+
+
+def in_order_over_ray(start_ray: Callable[[], None]) -> Callable[[Any, Iterable[Any]], Iterator[dict[str, Any]]]:
+    """A map over jobs that spreads them over Ray, which it starts, and gives their results in the jobs' order."""
+
+    def spread(work: Any, jobs: Iterable[Any]) -> Iterator[dict[str, Any]]:
+        from mmcorpus.curation.engine.in_order import in_order
+
+        start_ray()
+        yield from in_order(work, jobs)
 
     return spread

@@ -61,7 +61,7 @@ def test_where_pools_miss_the_bound_the_best_is_taken(monkeypatch: pytest.Monkey
     limit = Limit(name="images", sizes=images, most=16)
     balanced, pools = fill_balanced(lengths, 512, limit), fill_exactly(lengths, 512, limits=[limit])
     assert len(balanced) < len(pools)
-    monkeypatch.setattr(best, "fill_by_columns", lambda sizes, most, start: start)
+    monkeypatch.setattr(best, "fill_by_columns", lambda sizes, most, start, work: start)
     assert len(pack_items(lengths, 512, limits=[limit])) == len(balanced)
 
 

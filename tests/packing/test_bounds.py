@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmcorpus.packing.bounds import Mixing, dual_bound, l2_bound, lower_bound
+from mmcorpus.packing.bounds import Mixing, beside_bound, dual_bound, l2_bound, lower_bound
 
 
 def histogram(sizes: list[int], capacity: int) -> np.ndarray:
@@ -72,6 +72,48 @@ def test_the_worked_examples() -> None:
     assert l2_bound(histogram([7, 7, 7, 4, 4], 10)) == 4
     assert l2_bound(histogram([6, 6, 6], 10)) == 3
     assert l2_bound(histogram([], 10)) == 0
+
+
+def least_bins_of_two(items: list[tuple[int, int]], room: tuple[int, int]) -> int:
+    """The optimum under two limits, by trying every bin for every item."""
+
+    def place(left: list[tuple[int, int]], free: list[tuple[int, int]], most: int) -> bool:
+        if not left:
+            return True
+        first, rest = left[0], left[1:]
+        for number, space in enumerate(free[:most] + ([room] if len(free) < most else [])):
+            after = space[0] - first[0], space[1] - first[1]
+            if min(after) >= 0 and place(rest, [*free[:number], after, *free[number + 1 :]], most):
+                return True
+        return False
+
+    ordered = sorted(items, reverse=True)
+    return next(most for most in itertools.count() if place(ordered, [], most))
+
+
+@settings(deadline=None)
+@given(
+    st.tuples(st.integers(1, 20), st.integers(1, 6)).flatmap(
+        lambda room: st.tuples(
+            st.just(room),
+            st.lists(st.tuples(st.integers(1, room[0]), st.integers(0, room[1])), min_size=1, max_size=7),
+        )
+    )
+)
+def test_a_limit_beside_another_asks_for_no_more_than_the_optimum(
+    problem: tuple[tuple[int, int], list[tuple[int, int]]],
+) -> None:
+    room, items = problem
+    sizes = list(np.array(items, dtype=np.int64).T)
+    bound = beside_bound({"positions": room[0], "images": room[1]}, sizes, np.ones(len(items), dtype=np.int64))
+    assert bound.bins <= least_bins_of_two(items, room)
+
+
+def test_beside_a_long_text_there_is_no_room_for_images() -> None:
+    sizes = [np.array([9, 2]), np.array([0, 1])]
+    bound = beside_bound({"positions": 10, "images": 4}, sizes, np.array([3, 8]))
+    assert (bound.bins, bound.name) == (5, "images beside positions"), "8 images, and 4 wasted by each text"
+    assert beside_bound({"positions": 10}, sizes[:1], np.array([3, 8])).bins == 0
 
 
 def test_the_bound_names_the_limit_that_asks_for_most() -> None:

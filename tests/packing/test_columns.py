@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmcorpus.packing import columns
+from mmcorpus.packing import best, columns
 from mmcorpus.packing.best import mixing, pack_items
 from mmcorpus.packing.binpack import Bins, Limit, first_fit_decreasing
 from mmcorpus.packing.bounds import Bound, lower_bound
@@ -23,7 +23,7 @@ def by_columns(items: Ints, most: list[int]) -> tuple[Bins, Bins, Bound]:
     """Of items, shape (items, limits): by first-fit-decreasing, the same bettered, and the bound."""
     limits = [Limit(name=f"n{n}", sizes=items[:, n], most=most[n]) for n in range(1, len(most))]
     start = first_fit_decreasing(items[:, 0], most[0], limits=limits)
-    bins = fill_by_columns(list(items.T), most, start)
+    bins = fill_by_columns(list(items.T), most, start, columns.WORK)
     return start, bins, bound_of(items, most, len(bins))
 
 
@@ -158,7 +158,7 @@ def test_what_is_decided_when_the_work_is_spent_is_kept(monkeypatch: pytest.Monk
         return filled, left
 
     monkeypatch.setattr(columns._Program, "fill", watched)
-    bins = fill_by_columns(list(items.T), [512, 16], start)
+    bins = fill_by_columns(list(items.T), [512, 16], start, work)
     assert ended == [True]
     check(bins, items, [512, 16])
     assert len(bins) <= 1.03 * bound.bins < 0.97 * len(start)
@@ -178,7 +178,7 @@ def test_the_bound_of_many_kinds_is_of_sizes_rounded_down() -> None:
     lengths = np.concatenate([rng.integers(68, 90, 4000), rng.integers(20, 2049, 300)])
     images = np.concatenate([np.ones(4000, np.int64), np.zeros(300, np.int64)])
     items, most = np.stack([lengths, images], axis=1)[rng.permutation(4300)], [2048, 8]
-    assert not is_small(len(np.unique(items, axis=0)), most)
+    assert not is_small(len(np.unique(items, axis=0)), most, columns.WORK)
     bins = pack_items(items[:, 0], 2048, limits=[Limit(name="images", sizes=items[:, 1], most=8)])
     check(bins, items, most)
     bound = bound_of(items, most, len(bins))
@@ -187,10 +187,29 @@ def test_the_bound_of_many_kinds_is_of_sizes_rounded_down() -> None:
 
 
 def test_what_is_of_many_kinds_even_so_or_of_large_knapsacks_is_left_to_the_others() -> None:
-    assert is_small(161, [512, 16])
-    assert not is_small(1000, [16])
-    assert not is_small(161, [512, 16, 10**9])
+    assert is_small(161, [512, 16], columns.WORK)
+    assert not is_small(161, [512, 16], columns.WORK // 10)
+    assert not is_small(1000, [16], columns.WORK)
+    assert not is_small(161, [512, 16, 10**9], columns.WORK)
     lengths = np.random.default_rng(0).integers(1, 4097, 2000)
     start = first_fit_decreasing(lengths, 4096)
     assert len(start) > (1 + MISSED) * lengths.sum() / 4096
-    assert fill_by_columns([lengths], [4096], start) is start
+    assert fill_by_columns([lengths], [4096], start, columns.WORK) is start
+
+
+@pytest.mark.parametrize("windows", [1, 7, 100_000])
+def test_all_windows_together_work_as_one_and_by_their_items(windows: int) -> None:
+    items = 40
+    assert windows * columns.work_for(items, windows) <= columns.WORK + columns.AN_ITEM * items * windows
+    assert columns.work_for(10**6, windows) == columns.WORK
+    assert columns.work_for(items, windows) >= columns.AN_ITEM * items
+
+
+def test_one_of_many_windows_takes_its_share_of_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[int] = []
+    monkeypatch.setattr(best, "fill_by_columns", lambda sizes, most, start, work: (given.append(work), start)[1])
+    monkeypatch.setattr(best, "MISSED", -1)
+    lengths = np.array([300] * 20 + [200] * 20 + [90] * 30)
+    for windows in (1, 1000):
+        pack_items(lengths, 512, windows=windows)
+    assert given == [columns.work_for(70, 1), columns.work_for(70, 1000)]

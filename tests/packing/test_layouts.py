@@ -259,6 +259,9 @@ def test_images_of_one_length_need_no_sizes_in_documents_and_texts_none_at_all(t
         ({"layout": {"kind": "spiral"}}, "the layout 'spiral' is not known"),
         ({"layout": 3}, "a layout is a mapping"),
         ({"tokens_per_image": 144}, "wrong or missing tokens_per_image"),
+        ({"tokenizer": {}}, "wrong or missing tokenizer"),
+        ({"context_length": -5}, "wrong or missing context_length"),
+        ({"context_length": 2**40}, "wrong or missing context_length"),
         ({"version": 6}, "is of version 6, this program reads 1 to 5"),
     ],
 )

@@ -349,6 +349,36 @@ def test_another_tokenizer_or_changed_shards_are_refused(corpus: Corpus, make_sh
     assert not storage.exists(f"{corpus.root}/packs/manifest.json")
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("source", "other", "the source 'other' of kind"),
+        ("kind", "evil", "of kind 'evil'"),
+        ("shard", "../../etc", "a shard's name is none"),
+        ("shard", "00099", "names talk/00099, and there is no such shard any more"),
+        ("sequence", -1, "its column sequence holds"),
+        ("copy", 2**30, "its column copy holds"),
+        ("length", None, "its column length is not int32 without nulls"),
+        ("length", 5, "has another length than planned"),
+        ("tokens", ..., "it has no column tokens"),
+    ],
+)
+def test_a_plan_that_is_none_is_refused(corpus: Corpus, column: str, value: Any, message: str) -> None:
+    corpus.plan(corpus.root)
+    path = f"{corpus.root}/plan.parquet"
+    table = storage.read_table(path)
+    if value is ...:
+        table = table.drop_columns([column])
+    else:
+        field = table.schema.field(column)
+        changed = pa.array([value] * len(table), field.type)
+        table = table.set_column(table.schema.get_field_index(column), field, changed)
+    storage.write_table(path, table)
+    with pytest.raises(ValueError, match=f"{message}.*plan again"):
+        corpus.pack(corpus.root)
+    assert not storage.exists(f"{corpus.root}/packs/manifest.json")
+
+
 def test_everything_on_s3(corpus: Corpus, s3_root: str) -> None:
     corpus.plan(f"{corpus.root}/local")
     corpus.pack(f"{corpus.root}/local")

@@ -138,7 +138,7 @@ def test_the_bound_is_of_all_limits_together_over_all_windows(
     config = dataclasses.replace(CONFIG, context_length=96, max_images=3)
     report, rows = plan(config, web=source)
     alone = max(-(-report.positions // 96), -(-report.images // 3))
-    assert report.bound == "positions and images (LP)"
+    assert report.bound == "images beside positions"
     assert alone < report.lower_bound == 27 <= report.sequences == 1 + max(row["sequence"] for row in rows)
 
 
@@ -206,12 +206,18 @@ def test_what_cannot_be_planned_says_why(tmp_path: Path, make_shards: Make, sele
         plan(CONFIG, web=dataclasses.replace(good, selection=good.selection.slice(0, 0)))  # type: ignore[union-attr]
     for table, problem in (
         (pa.table({"uid": ["0" * 32, "0" * 32], "count": [1, 1]}), "a uid twice"),
+        (pa.table({"uid": ["0" * 32], "count": [2**31 - 1]}), "a count of 2147483647; a sample may be used 1048576"),
         (pa.table({"uid": ["0" * 32], "count": [0]}), "count below 1"),
+        (pa.table({"uid": ["0" * 32], "count": [1.5]}), "counts of type double, or none; give whole numbers"),
+        (pa.table({"uid": ["0" * 32], "count": pa.array([None], pa.int32())}), "or none; give whole numbers"),
+        (str(tmp_path / "none.parquet"), "is missing: there is nothing at .*none.parquet; select first"),
         (pa.table({"uid": ["00000"], "count": [1]}), "32 lower-case hex"),
         (pa.table({"uid": ["0" * 32]}), "columns uid and count"),
     ):
         with pytest.raises(ValueError, match=problem):
             plan(CONFIG, web=dataclasses.replace(good, selection=table))
+    with pytest.raises(ValueError, match="there are no sources"):
+        plan(CONFIG)
     assert not (tmp_path / "plan.parquet").exists()
     with pytest.raises(ValueError, match="make the plan first"):
         read_plan_metadata(str(tmp_path / "plan.parquet"))
@@ -228,7 +234,17 @@ def test_what_cannot_be_planned_says_why(tmp_path: Path, make_shards: Make, sele
         ({"max_images": 0}, "pack.max_images is 0"),
         ({"too_long": "cut"}, "pack.too_long is 'cut'"),
         ({"window_shards": 0}, "pack.window_shards is 0"),
-        ({"seed": -1}, "pack.seed is -1"),
+        ({"seed": -1}, "pack.seed is -1; give a whole number from 0"),
+        ({"context_length": 2**31}, "pack.context_length is 2147483648; give a whole number from 2 to 4194304"),
+        ({"context_length": "4096"}, "pack.context_length is '4096'; give a whole number"),
+        ({"context_length": True}, "pack.context_length is True"),
+        ({"max_images": 2**40}, "pack.max_images is 1099511627776; give a whole number from 1 to 65536"),
+        ({"max_crops": 1.5}, r"pack.max_crops is 1\.5; give a whole number"),
+        ({"window_shards": 2**70}, "pack.window_shards is 1180591620717411303424"),
+        ({"epochs": 1e300}, r"pack.epochs is 1e\+300; give a number from 1e-06 to"),
+        ({"mix": {"web": float("nan")}}, "pack.mix.web is nan"),
+        ({"mix": {"web": 1e308, "own": 1e308}}, r"pack.mix.web is 1e\+308; give a number from 1e-09 to 1e\+09"),
+        ({"mix": {"web": True}}, "pack.mix.web is True"),
     ],
 )
 def test_wrong_settings_are_named(wrong: dict[str, Any], problem: str) -> None:
@@ -280,5 +296,5 @@ def test_a_mixture_by_positions(tmp_path: Path, make_shards: Make, select: Selec
     assert {row["uid"] for row in other} != {row["uid"] for row in rows}
     with pytest.raises(ValueError, match=r"pack\.mix names few; it must name the sources"):
         plan(dataclasses.replace(CONFIG, mix={"few": 1.0}), **sources)
-    with pytest.raises(ValueError, match=r"pack\.mix gives 'few' a share of 0"):
+    with pytest.raises(ValueError, match=r"pack\.mix\.few is 0; give a number"):
         dataclasses.replace(CONFIG, mix={"few": 0})

@@ -140,7 +140,7 @@ def test_what_is_no_annotation(given: Any, message: str) -> None:
 
 
 def test_conversations_are_none_and_settings_are_checked() -> None:
-    with pytest.raises(ValueError, match=r"pack\.render\.draw gives 'transcript' -1"):
+    with pytest.raises(ValueError, match=r"pack\.render\.draw\.transcript is -1"):
         RenderConfig(draw={"transcript": -1})
     annotations = parse_annotations(json.dumps(GIVEN)) or []
     assert "vqa2" not in {branch.style for branch in render(annotations, RenderConfig(draw={"vqa2": 0}), 0)}

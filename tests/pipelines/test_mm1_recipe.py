@@ -13,7 +13,8 @@ from mmcorpus.training.metrics import read_metrics
 SMALLER = {
     "web.generate.pairs": 120, "web.generate.pages": 30, "web.generate.instructions": 40, "web.generate.waits": 0,
     "web.generate.weights": "{slow: 0, drip: 0, endless: 0}", "select.instructions.heldout_fraction": 0.3,
-    "tokenizer.train.vocab_size": 400, "evaluate.no_shots.limit": 8, "evaluate.four_shots.limit": 8,
+    "select.pages.heldout_fraction": 0.3, "tokenizer.train.vocab_size": 400,
+    "evaluate.no_shots.limit": 8, "evaluate.four_shots.limit": 8,
     **{f"train.stages.{stage}.schedule.steps": 2 for stage in ("pretrain", "experts", "sft")},
 }  # fmt: skip
 

@@ -93,6 +93,9 @@ def test_a_pack_of_another_tokenizer_is_refused(
         check_packs(reader, load_tokenizer(other), 4)
     with pytest.raises(ValueError, match="set the stage's tokens_per_image to 4"):
         check_packs(reader, load_tokenizer(tokenizer_folder), 16)
+    reader.manifest["context_length"] = 10
+    with pytest.raises(ValueError, match="sequences have 10 positions, and one has"):
+        check_packs(reader, load_tokenizer(tokenizer_folder), 4)
 
 
 def test_a_pack_with_other_special_ids_is_refused(

@@ -3,11 +3,13 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from transformers import (
     CONFIG_MAPPING,
     AutoModelForCausalLM,
@@ -19,6 +21,7 @@ from transformers import (
 
 from mmcorpus.packing.sequence import PackedSequence
 from mmcorpus.packing.tokens import encode_captions
+from mmcorpus.training import attention
 from mmcorpus.training.attention import block_causal_flex, block_causal_mask
 from mmcorpus.training.batch import PackedBatch, collate, expand
 from mmcorpus.training.config import ModelConfig
@@ -206,6 +209,23 @@ def test_varlen_is_sdpa(
     model.set_attention(isolated=True, implementation="varlen")
     with pytest.raises(ValueError, match="set sdpa or flex"):
         model(branched)
+
+
+def test_varlens_kernel_is_given_bf16_alone_under_autocast(
+    model: VisionLanguageModel, mixed: list[Any], sequence: Callable[..., PackedSequence], monkeypatch: Any
+) -> None:
+    """Rotary embeddings make queries and keys fp32, which PyTorch's flash kernel refuses, beside values in bf16."""
+    packed, seen = batch_of([sequence(mixed[:4])], model.vision.image_size), set[torch.dtype]()
+    model.set_attention(isolated=True, implementation="varlen")
+
+    def kernel(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **more: Any) -> torch.Tensor:
+        seen.update((q.dtype, k.dtype, v.dtype))
+        return F.scaled_dot_product_attention(q, k, v, **more)
+
+    monkeypatch.setattr(attention, "F", SimpleNamespace(scaled_dot_product_attention=kernel, pad=F.pad))
+    with torch.autocast("cpu", torch.bfloat16):
+        model(packed).sum().backward()
+    assert seen == {torch.bfloat16}
 
 
 CAPTIONS = ("a red square", "a blue square number 3, seen from the left", "white")

@@ -200,3 +200,11 @@ def test_arrow_files_of_documents_as_datasets_keep_them(tmp_path: Path, form: st
         damaged = list(read_rows_of(str(cut), file, None, Position(0)))
         assert damaged[-1].problem is not None
         assert list(read_rows_of(str(cut), file, None, damaged[-1].position)) == []
+
+
+def test_documents_of_ours_in_tars_are_shards_as_they_are_and_it_is_said(tmp_path: Path) -> None:
+    row = {"uid": "0" * 32, "nodes": [{"text": "It stands."}]}
+    report = extract(tar(tmp_path / "0.tar", ("0.json", json.dumps(row).encode())), tmp_path)
+    assert report.documents == 0
+    rows = [row for shard in list_shards(f"{tmp_path}/documents") for row in read_rows(shard).to_pylist()]
+    assert "it has nodes, as mmcorpus writes documents" in rows[0]["error_message"]

@@ -133,7 +133,7 @@ def test_every_kind_is_known_and_the_default_is_square() -> None:
         ({"kind": "native", "tokens": 3}, "the layout 'native' has no setting tokens; it has kind, patch"),
         ({"tokens": 145}, "tokens is 145 in the layout 'square'; give a square"),
         ({"tokens": "144"}, "tokens is '144' in the layout 'square'; give a whole number"),
-        ({"patch": 0}, "patch is 0 .* whole number of 1 or more"),
+        ({"patch": 0}, "patch is 0 .* whole number from 1 to 16384"),
         ({"patch": 385}, "patch is 385 .* at most the side, 384"),
         ({"kind": "molmo", "crop": 340}, "crop is 340 .* a multiple of the patch, 14"),
         ({"kind": "molmo", "margins": [12, 12]}, r"margins is \(12, 12\) .* at most 23 together"),
@@ -144,6 +144,8 @@ def test_every_kind_is_known_and_the_default_is_square() -> None:
         ({"kind": "internvl", "min_tiles": 13}, "min_tiles is 13 .* at most max_tiles, 12"),
         ({"kind": "mm1", "tokens": 10}, "tokens is 10 .* give a square"),
         ({"kind": "native", "min_pixels": 2_000_000}, "min_pixels is 2000000 .* at most max_pixels, 1003520"),
+        ({"kind": "molmo", "max_crops": 10**9}, "max_crops is 1000000000 .* from 1 to 1024"),
+        ({"kind": "native", "max_pixels": 2**40}, "max_pixels is 1099511627776 .* from 1 to 268435456"),
         ({"kind": "native", "max_pixels": 783}, "max_pixels is 783 .* at least one token's 784"),
     ],
 )

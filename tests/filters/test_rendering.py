@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mmcorpus.packing import rendering
+from mmcorpus.filters import rendering
 from mmcorpus.packing.chat import _TODAY, ChatTemplate
 
 MESSAGES = {"messages": [{"role": "user", "content": "hi"}], "add_generation_prompt": False}
@@ -36,6 +36,7 @@ def _soon() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         rendering._end()
         patch.setattr(rendering, "CPU_SECONDS", 0.5)
+        patch.setattr(rendering, "DEATHS", 100)
         yield
         rendering._end()
 
@@ -53,6 +54,43 @@ def test_the_next_template_is_rendered() -> None:
     assert rendering.render(SAYS, MESSAGES) == "hi"
     lone = {"messages": [{"role": "user", "content": "\ud800\u2028\n\x00"}]}
     assert rendering.render(SAYS, lone) == "\ud800\u2028\n\x00"
+
+
+HANGS_AT = (
+    "{% for m in messages %}{{ m.content }}{% if m.content == 'hang' %}"
+    "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}{% endif %}{% endfor %}"
+)
+
+
+def said(*texts: str) -> list[list[dict[str, str]]]:
+    return [[{"role": "user", "content": text}] for text in texts]
+
+
+def test_of_many_conversations_one_that_hangs_costs_itself() -> None:
+    texts = [f"{number}" for number in range(300)]
+    texts[7], texts[200] = "hang", "x" * rendering.A_REQUEST
+    answers = rendering.render_all(HANGS_AT, {"add_generation_prompt": False}, said(*texts))
+    assert str(answers.pop(7)) == "it took over 0.5 s of processor time"
+    assert answers == texts[:7] + texts[8:]
+
+
+def test_a_template_refuses_one_of_many() -> None:
+    template = "{% if messages[0].content == 'b' %}{{ raise_exception('no b') }}{% endif %}{{ messages[0].content }}"
+    first, second, third = rendering.render_all(template, {}, said("a", "b", "c"))
+    assert (first, str(second), third) == ("a", "no b", "c")
+    assert rendering.render_all(template, {}, []) == []
+
+
+def test_a_template_that_hangs_again_and_again_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendering, "DEATHS", 1)
+    monkeypatch.setattr(rendering, "CPU_SECONDS", 0.1)
+    rendering._end()
+    with pytest.raises(
+        rendering.TemplateHangsError, match=r"for 2 of 3 it took over 0\.1 s .* say `chat_template: chatml`"
+    ):
+        rendering.render_all("{# own #}" + HANGS_AT, {}, said("a", "hang", "hang", "b"))
+    rendering._end()
+    assert rendering.render(SAYS, MESSAGES) == "hi"
 
 
 def test_a_forked_process_renders_by_itself() -> None:
