@@ -331,10 +331,11 @@ def column_names(one: Input) -> list[str]:
 
 def beside(one: Input) -> str | None:
     """The parquet beside a tar or a folder of the same name, that says more about its samples."""
-    base = one.path.rpartition("/")[2]
+    own = one.path.partition("?")[0] if "://" in one.path else one.path
+    base = own.rpartition("/")[2]
     stem = base.partition(".")[0] if one.format == "tar" else base
-    path = f"{one.path.removesuffix(base)}{stem}.parquet"
-    there = one.format in ("tar", "files") and bool(one.file) and path != one.path and storage.exists(path)
+    path = f"{own.removesuffix(base)}{stem}.parquet"
+    there = one.format in ("tar", "files") and bool(one.file) and path != own and storage.exists(path)
     return path if there and not leads_out(one.root, path.removeprefix(one.root.rstrip("/") + "/")) else None
 
 
