@@ -280,6 +280,26 @@ def test_a_damaged_tar_costs_its_own_samples_with_a_reason(corpus: Corpus) -> No
         assert all("00001.tar" in row["value"] for row in dropped)
 
 
+def test_a_tar_cut_between_two_of_its_files_is_damaged_where_it_lacks_a_sample(corpus: Corpus) -> None:
+    corpus.plan(corpus.root)
+    path = Path(Shard(root=corpus.sources["web"].shards, name="00001").tar)
+    with tarfile.open(path) as tar:
+        members = tar.getmembers()
+    whole = path.read_bytes()
+    last = members[-1]
+    end = last.offset_data + -(-last.size // 512) * 512
+    path.write_bytes(whole[:end])
+    report = corpus.pack(corpus.root)
+    assert (report.damaged, report.dropped) == ({}, {}), "nothing is missing of what others write without an end"
+    path.write_bytes(whole[: members[len(members) // 2].offset])
+    report = corpus.pack(corpus.root)
+    assert 10 < report.dropped["web"]["missing_image"] < 30
+    assert report.damaged == {"web/00001.tar": "it has no end: it may have been cut between two of its files"}
+    path.write_bytes(whole)
+    report = corpus.pack(corpus.root)
+    assert (report.damaged, report.dropped) == ({}, {})
+
+
 @pytest.mark.parametrize("harm", ["gone", "later"])
 def test_a_file_that_is_not_as_it_was_indexed_is_named_until_it_is(
     tmp_path: Path, tokenizer_folder: str, harm: str
