@@ -11,7 +11,7 @@ from typing import Final
 
 from PIL import Image
 
-from benchmarks.lookalikes import documents, further, graphics, kept, looked_at, things
+from benchmarks.lookalikes import apart, documents, further, graphics, kept, looked_at, marked, things
 
 Draw = Callable[[random.Random, random.Random, int], Image.Image]
 """From the group's chance, the picture's own, and its number in the group."""
@@ -60,6 +60,20 @@ TUNED: Final[dict[str, Draw]] = {
     "game": kept.game,
     "weather": kept.weather,
     "road sign": kept.road_sign,
+    "battery": marked.battery,
+    "sliders": marked.sliders,
+    "banknote": marked.banknote,
+    "licence": marked.licence,
+    "keyboard": marked.keyboard,
+    "metro": marked.metro,
+    "captcha": marked.captcha,
+    "mines": marked.mines,
+    "stamp": marked.stamp,
+    "crossing": marked.crossing,
+    "bar labels": marked.bar_labels,
+    "bingo": marked.bingo,
+    "warning": marked.warning,
+    "editor": apart.editor,
 }
 """The kinds by which the limits of `curation.dedup.same_picture` were chosen, or that were looked at for it."""
 HELD_OUT: Final[dict[str, Draw]] = {
@@ -72,6 +86,21 @@ HELD_OUT: Final[dict[str, Draw]] = {
     "abacus": kept.abacus,
     "scatter": kept.scatter,
     "frets": kept.frets,
+    "street": apart.street,
+    "compass": apart.compass,
+    "checklist": apart.checklist,
+    "lottery": apart.lottery,
+    "formation": apart.formation,
+    "element": apart.element,
+    "spreadsheet": apart.spreadsheet,
+    "resistor": apart.resistor,
+    "matrix": apart.matrix,
+    "organisation": apart.organisation,
+    "lift": apart.lift,
+    "blister": apart.blister,
+    "runner": apart.runner,
+    "candles": apart.candles,
+    "puzzle": apart.puzzle,
 }
 """Kinds that were looked at only once the limits stood."""
 KINDS: Final = TUNED | HELD_OUT

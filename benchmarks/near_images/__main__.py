@@ -15,7 +15,8 @@ it) or within 10 bits (as imagededup does by default).
 
     python -m benchmarks.near_images --pairs
 
-Instead: copies with their originals and look-alikes with each other, pair by pair: which step loses a copy. A minute.
+Instead: copies with their originals and look-alikes with each other, pair by pair: which step loses a copy, and what a
+pair costs. Some minutes.
 
     python -m benchmarks.near_images --scale 100000 1000000
 
@@ -36,7 +37,7 @@ import cv2
 
 from benchmarks.common import RESULTS, show, timed, write_result
 from benchmarks.lookalikes import HELD_OUT, TUNED
-from benchmarks.near_images.pairs import by, compare_pairs
+from benchmarks.near_images.pairs import by, compare_pairs, pace
 from benchmarks.near_images.planted import Planted, draw_pairs, judge, plant, plant_lookalikes, write_corpus
 from benchmarks.near_images.scale import measure_scale
 from mmcorpus.curation.dedup import METHODS, Method, deduplicate
@@ -143,7 +144,8 @@ def main() -> None:
             for name, make in made.items():
                 pairs, seconds = timed(functools.partial(compare_pairs, make(), PROCESSES))
                 found[name] = {"seconds": round(seconds, 1), **{what: by(pairs, what) for what in ("made", "kind")}}
-                for what in ("made", "kind"):
+                found[name]["pace"] = pace(pairs)
+                for what in ("made", "kind", "pace"):
                     show(f"{name}: {len(pairs):,} pairs, {seconds:.0f} s", found[name][what])
             print(write_result("near_images_pairs", {"corpora": found, "seed": options.seed}))
             return

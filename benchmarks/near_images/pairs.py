@@ -6,6 +6,7 @@ compared with its original, and pictures of one group with each other, through t
 
 import itertools
 import random
+import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -36,6 +37,8 @@ class Compared:
     """Whether their hashes are so near that the pictures are compared."""
     difference: float
     """Of the pictures, 1 being the limit; whether they are candidates or not."""
+    seconds: float
+    """Of processor time, for comparing the pictures."""
     numbers: tuple[int, int]
     """Places in the planted files."""
 
@@ -79,11 +82,26 @@ def _compare(files: Sequence[Planted], first: int) -> list[Compared]:
         a, b = pictures[one], pictures[other]
         if a is not None and b is not None:
             made = files[other].made if files[one].picture == files[other].picture else ORIGINAL
+            start = time.process_time()
+            differs = difference(a, b)
+            seconds = time.process_time() - start
             found.append(
-                Compared(kind=files[one].kind, made=made, candidate=candidate, difference=difference(a, b),
+                Compared(kind=files[one].kind, made=made, candidate=candidate, difference=differs, seconds=seconds,
                          numbers=(first + one, first + other))
             )  # fmt: skip
     return found
+
+
+def pace(pairs: Iterable[Compared]) -> list[dict[str, Any]]:
+    """Processor time a pair of candidates, in milliseconds: of copies, and of pictures that differ."""
+    times: dict[str, list[float]] = {}
+    for pair in pairs:
+        if pair.candidate:
+            times.setdefault("copies" if pair.copies else "different", []).append(1e3 * pair.seconds)
+    return [
+        {"pairs of": name, "count": len(own), "median ms": float(np.median(own)), "mean ms": float(np.mean(own))}
+        for name, own in times.items()
+    ]
 
 
 def by(pairs: Iterable[Compared], name: str) -> list[dict[str, Any]]:

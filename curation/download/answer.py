@@ -10,11 +10,14 @@ from typing import Any, Final
 
 from mmcorpus.curation.download.connect import CHUNK_BYTES, Failure
 from mmcorpus.curation.store import encodings
+from mmcorpus.filters.formats import format_of
 
 MAX_HEAD_BYTES: Final = 256 * 1024
 """Of all the status lines and headers of an answer, interim ones included: what browsers take."""
 _STATUS: Final = re.compile(rb"(?:HTTP/\d{1,3}(?:\.\d{1,3})?|ICY)[ \t]+(\d{3})(?!\d)", re.IGNORECASE)
 _CHUNK: Final = re.compile(rb"[ \t]*([0-9a-fA-F]{1,15})[ \t]*(?:[;\r\n]|$)")
+_IMAGES: Final = frozenset({"jpeg", "png", "gif", "webp", "avif", "heic", "tiff"})
+"""Formats whose first bytes are no other's by chance."""
 _SIZE_LINE: Final = 8_192
 _CUT: Final = "closed before the end of the body"
 
@@ -97,7 +100,7 @@ def read_body(file: "io.BufferedReader[Any]", head: Head, limit: int) -> bytes:
     if not codings:
         return data
     try:
-        return encodings.decode(data, codings, limit)
+        return encodings.decode(data, codings, limit, is_undone=_is_image)
     except encodings.TooLarge:
         raise Failure("too_many_bytes", f"over {limit}") from None
     except encodings.BreaksOff as error:
@@ -106,6 +109,12 @@ def read_body(file: "io.BufferedReader[Any]", head: Head, limit: int) -> bytes:
         raise Failure("connection", _CUT, retry=True) from None
     except encodings.Undecodable as error:
         raise Failure("bad_encoding", str(error)) from None
+
+
+def _is_image(body: bytes) -> bool:
+    """True for a body that begins as an image: nothing is to be undone, whatever its headers say. Stores of objects
+    keep `aws-chunked` from the upload, and browsers show the image."""
+    return format_of(body[:1024]) in _IMAGES
 
 
 def _length(head: Head) -> int | None:

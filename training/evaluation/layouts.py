@@ -16,7 +16,7 @@ from mmcorpus.training.evaluation.question import LETTERS, Question, as_letter
 Entry = Mapping[str, Any]
 _NUMBERED: Final = re.compile(r"<image (\d+)>")
 _INLINE: Final = re.compile(r"Options:\s*(?=A[:.]\s)", re.IGNORECASE)
-_OPTION: Final = re.compile(r"(?:^|[,\n])\s*([A-Z])[:.]\s")
+_OPTION: Final = re.compile(r"(?:,\s*+|(?:^|\n)[^\S\n]*+)([A-Z])[:.]\s")
 _QUESTION: Final = ("question", "prompt", "query")
 _ANSWER: Final = ("answer", "answers", "label", "gt_answer", "number")
 _CATEGORY: Final = ("category", "question_type", "answer_type", "type", "subject", "subfield")

@@ -1,5 +1,6 @@
 """HTML files in folders and archives."""
 
+import gzip
 import io
 import tarfile
 import zipfile
@@ -110,3 +111,19 @@ def test_files_of_a_folder(tmp_path: Path) -> None:
     assert [item.url for item in items if isinstance(item, Page)] == URLS
     assert [item.code for item in items if isinstance(item, Failure)] == ["too_large", "bad_record"]
     assert list(read_folder(str(tmp_path), names, CONFIG, items[2].position)) == items[3:]
+
+
+@pytest.mark.parametrize("kind", ["tar", "tar.gz"])
+def test_a_size_that_cannot_be_costs_one_page_of_a_tar(kind: str) -> None:
+    data = bytearray(tarred({f"{number}.html": b"<p>%d" % number for number in range(4)}))
+    at = data.index(b"1.html")
+    data[at + 124 : at + 136] = b"\xff" * 11 + b"\xfb"  # minus 5
+    data[at + 148 : at + 156] = b" " * 8
+    data[at + 148 : at + 156] = b"%06o\0 " % sum(data[at : at + 512])
+    sent = bytes(data) if kind == "tar" else gzip.compress(data)
+    items = read(kind, sent)
+    assert [item.body for item in items if isinstance(item, Page)] == [b"<p>0", b"<p>2", b"<p>3"]
+    (lost,) = (item for item in items if isinstance(item, Failure))
+    assert (lost.code, lost.detail) == ("bad_record", "1.html: it is sparse, or its size or headers make no sense")
+    for number, item in enumerate(items):
+        assert read(kind, sent, item.position) == items[number + 1 :]

@@ -116,6 +116,28 @@ def test_plain_colours_that_no_tone_explains_are_others() -> None:
         assert difference(picture(other), picture(encoded(brighter, quality=85))) <= 1, factor
 
 
+def board(digits: str) -> Image.Image:
+    """Faint letters on a sign in front of grain, of which scaling leaves much."""
+    noise = np.random.default_rng(4)
+    coarse = np.asarray(Image.fromarray(noise.integers(40, 215, (6, 8, 3), np.uint8)).resize((360, 260), 3), np.float32)
+    pixels = coarse + noise.normal(0, 14, (260, 360, 1))
+    image = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+    pen = ImageDraw.Draw(image)
+    pen.rectangle([90, 70, 270, 190], fill=(96, 100, 104))
+    for row, text in enumerate(("Harbour 12", "Old bridge 48", f"Market {digits}")):
+        pen.text((104, 80 + row * 36), text, (150, 154, 158), ImageFont.load_default(20))
+    return image
+
+
+@pytest.mark.parametrize("share", [0.8, 0.9])
+def test_a_faint_digit_stands_out_of_what_scaling_leaves_of_grain(share: float) -> None:
+    one, other = board("206"), board("208")
+    small = one.resize((round(360 * share), round(260 * share)), Image.Resampling.LANCZOS)
+    copy = picture(encoded(small, quality=60))
+    assert difference(picture(one), copy) <= 1
+    assert difference(picture(other), copy) > 1
+
+
 def patches(*colours: tuple[int, int, int]) -> Image.Image:
     image = Image.new("RGB", (320, 240), (200, 196, 188))
     pen = ImageDraw.Draw(image)
@@ -156,6 +178,8 @@ def disk(colour: str) -> Image.Image:
         (digits("7", "yellow", "navy"), digits("1", "yellow", "navy")),
         (disk("red"), disk("green")),
         (disk("red"), disk("gold")),
+        (disk("black"), disk("gray")),
+        (disk("navy"), disk("lightsteelblue")),
         (disk("navy"), Image.new("RGB", (200, 200), "white")),
     ],
 )
@@ -169,11 +193,12 @@ def test_pictures_that_were_turned_or_mirrored_are_others(originals: list[Image.
         assert difference(picture(originals[1]), picture(originals[1].transpose(turn))) > 1
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 512), (512, 1), (3, 700), (9, 9), (2000, 9)])
+@pytest.mark.parametrize("size", [(1, 1), (1, 512), (512, 1), (3, 700), (9, 9), (2000, 9), (200, 200)])
 def test_odd_sizes_are_compared(size: tuple[int, int]) -> None:
     white, black = (picture(Image.new("RGB", size, colour)) for colour in ("white", "black"))
     assert difference(white, picture(Image.new("RGB", size, "white"))) <= 1
     assert difference(white, black) > 1
+    assert difference(white, picture(Image.new("RGB", size, "gray"))) > 1
 
 
 def test_the_order_of_the_two_does_not_matter(originals: list[Image.Image]) -> None:

@@ -10,6 +10,7 @@ import zstandard
 
 from mmcorpus.curation.download.answer import MAX_HEAD_BYTES, Head, read_body, read_head
 from mmcorpus.curation.download.connect import Failure
+from tests.curation.download.conftest import encoded, picture
 
 TOO_LONG = "headers of more than 262,144 bytes, more than browsers take"
 DATA = b"\xff\xd8 a picture " * 50
@@ -112,8 +113,18 @@ def raw_deflate(data: bytes) -> bytes:
 )  # fmt: skip
 def test_codings_sent_unasked(coding: str, body: bytes) -> None:
     assert parsed(answer(coding, body))[1] == DATA
+    if coding != "identity":
+        image = encoded(picture())
+        assert parsed(answer(coding, image))[1] == image, "an image is one, whatever its headers say"
     bomb = raw_deflate(bytes(1_000_000))
     assert failure(answer("deflate", bomb)).code == "too_many_bytes"
+
+
+@pytest.mark.parametrize("coding", ["aws-chunked", "image/jpeg", "compress", "base64, aws-chunked"])
+def test_codings_that_are_none(coding: str) -> None:
+    """Amazon's S3 keeps `aws-chunked` from the upload."""
+    image = encoded(picture())
+    assert parsed(answer(coding, image))[1] == image
 
 
 def test_what_is_damaged_for_good_is_not_fetched_for_ever() -> None:

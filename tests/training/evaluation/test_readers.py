@@ -15,7 +15,9 @@ import pytest
 from mmcorpus.curation.store.shards import EncodedImage, Sample, Shard, ShardWriter
 from mmcorpus.packing.render import RenderConfig
 from mmcorpus.training.evaluation import EvaluationConfig, read_questions
+from mmcorpus.training.evaluation.layouts import LAYOUTS
 from mmcorpus.training.evaluation.question import Question
+from tests.linear import assert_linear
 from tests.training.conftest import png
 
 RED, BLUE = png((200, 0, 0)), png((0, 0, 200))
@@ -334,3 +336,14 @@ def test_masks_come_with_points(tmp_path: Path) -> None:
     assert ours.masks == pointed.masks
     with pytest.raises(ValueError, match=r"q\.jsonl, entry 1, read as jsonl: a mask is"):
         read(written(tmp_path, "q.jsonl", {**line, "masks": [[[True, False]]]}))
+
+
+@pytest.mark.parametrize("run", ["\n\t", ", ", "\n", " ", ",\n"])
+def test_options_in_a_question_are_found_in_linear_time(run: str) -> None:
+    def make(size: int) -> dict[str, object]:
+        return {"question": "Which?\nOptions: A: red" + run * (size // len(run)) + "B", "answer": "A", "image": RED}
+
+    assert_linear(LAYOUTS["rows"], make)
+    assert LAYOUTS["rows"]({"question": "Q\nOptions: A: red,\n B: blue", "answer": "B", "image": RED}).choices == (
+        "red", "blue"
+    )  # fmt: skip
