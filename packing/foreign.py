@@ -101,6 +101,7 @@ def import_packs(root: str, out: str, *, tokenizer: str, map_fn: MapFn = map) ->
     if not files:
         raise PackError(f"{root} holds neither packs (manifest.json) nor Open-Qwen2VL's ({_PICKLE}, …{_JSON})")
     loaded = extended(load_tokenizer(tokenizer))
+    storage.sweep(out)
     folder = storage.join(out, "tokenizer")
     _save(loaded, folder)
     per_image = _per_image(root, files, loaded)
@@ -162,30 +163,41 @@ def _save(tokenizer: "PreTrainedTokenizerFast", folder: str) -> None:
 
 
 def _per_image(root: str, files: Sequence[str], tokenizer: "PreTrainedTokenizerFast") -> int:
-    """The positions of an image, by the lengths in the first files that have any."""
+    """The positions of an image, by the lengths in the first files that have any; by two that say the same, since one
+    may be damaged."""
+    found = Counter[int]()
     for file in files[:16]:
-        try:
-            if file.endswith(_JSON):
-                return TOKENS_PER_IMAGE[0]  # their JSON packer knows no other
-            read = read_pickle(storage.join(root, file))
-        except PackError:
-            continue
-        images, total = int((read.input_ids == IMAGE_TOKEN).sum()), sum(read.lengths)
-        if not images:
-            continue
-        solved = {(total - tokens) // images + 1 for tokens in range(1, len(read.input_ids) + 1)
-                  if total >= tokens and (total - tokens) % images == 0}  # fmt: skip
-        ends_with = closing(tokenizer)
-        possible: list[int] | None = None
-        # Too few positions an image would make samples reach into the padding, which may look like an end.
-        for each in (*TOKENS_PER_IMAGE, *sorted(solved, reverse=True)):
-            ends = boundaries(read, each)
-            if ends is not None and all(int(read.input_ids[end - 1]) in ends_with for end in ends):
-                return each
-            possible = possible or ends
-        if possible is not None:  # the lengths could be right: what the samples end with is not
-            check_ids(storage.join(root, file), read.input_ids, possible, tokenizer)
-    return TOKENS_PER_IMAGE[0]
+        if file.endswith(_JSON):
+            break  # their JSON packer knows no other than the first
+        each = _told_by(storage.join(root, file), tokenizer)
+        found.update([each] if each else [])
+        if each and found[each] > 1:
+            break
+    return found.most_common(1)[0][0] if found else TOKENS_PER_IMAGE[0]
+
+
+def _told_by(path: str, tokenizer: "PreTrainedTokenizerFast") -> int | None:
+    """The positions of an image by one pickle; None if it says none, or cannot be read."""
+    try:
+        read = read_pickle(path)
+    except PackError:
+        return None
+    images, total = int((read.input_ids == IMAGE_TOKEN).sum()), sum(read.lengths)
+    if not images:
+        return None
+    solved = {(total - tokens) // images + 1 for tokens in range(1, len(read.input_ids) + 1)
+              if total >= tokens and (total - tokens) % images == 0}  # fmt: skip
+    ends_with = closing(tokenizer)
+    possible: list[int] | None = None
+    # Too few positions an image would make samples reach into the padding, which may look like an end.
+    for each in (*TOKENS_PER_IMAGE, *sorted(solved, reverse=True)):
+        ends = boundaries(read, each)
+        if ends is not None and all(int(read.input_ids[end - 1]) in ends_with for end in ends):
+            return each
+        possible = possible or ends
+    if possible is not None:  # the lengths could be right: what the samples end with is not
+        check_ids(path, read.input_ids, possible, tokenizer)
+    return None
 
 
 def import_shard(job: ForeignShard) -> dict[str, Any]:

@@ -74,15 +74,17 @@ def sequence_of_pickle(path: str, number: int, tokenizer: "PreTrainedTokenizerFa
     learned = ids != IMAGE_TOKEN if read.labels is None else read.labels[: len(ids)] != IGNORED
     learned[starts] = False
     images = tuple(EncodedImage(extension="png", data=_png(image)) for image in read.images)
-    return _sequence(number, ids, starts, ends, read.lengths, images, learned)
+    return _sequence(path, number, ids, starts, ends, read.lengths, images, learned)
 
 
 def check_ids(path: str, ids: npt.NDArray[np.integer], ends: Sequence[int], tokenizer: Any) -> None:
     """Raise WrongTokenizer unless the ids can be the tokenizer's."""
-    highest = int(ids.max(initial=0))
-    name = tokenizer.name_or_path
-    if highest >= len(tokenizer) or ids[ids != IMAGE_TOKEN].min(initial=0) < 0:
-        raise WrongTokenizer(f"{path} has the id {highest}, and the tokenizer {name!r} has {len(tokenizer):,}: {OTHER}")
+    name, texts = tokenizer.name_or_path, ids[ids != IMAGE_TOKEN]
+    wrong = texts[(texts < 0) | (texts >= len(tokenizer))]
+    if len(wrong):
+        raise WrongTokenizer(
+            f"{path} has the id {wrong[0]}, and the tokenizer {name!r} has {len(tokenizer):,}: {OTHER}"
+        )
     ends_with = closing(tokenizer)
     others = [int(ids[end - 1]) for end in ends if int(ids[end - 1]) not in ends_with]
     if others:
@@ -94,6 +96,7 @@ def check_ids(path: str, ids: npt.NDArray[np.integer], ends: Sequence[int], toke
 
 
 def _sequence(
+    path: str,
     number: int,
     ids: npt.NDArray[np.int32],
     starts: Sequence[int],
@@ -105,7 +108,7 @@ def _sequence(
 ) -> PackedSequence:
     counts = [int((ids[start:end] == IMAGE_TOKEN).sum()) for start, end in zip(starts, ends, strict=True)]
     if sum(counts) != len(images):
-        raise PackError(f"sequence {number} has {sum(counts)} image marks and {len(images)} images")
+        raise PackError(f"{path} has {sum(counts)} image marks and {len(images)} images")
     made, first = [], 0
     for place, (start, end, count) in enumerate(zip(starts, ends, counts, strict=True)):
         digest = hashlib.blake2b(ids[start:end].tobytes(), digest_size=16)
@@ -187,7 +190,7 @@ def sequence_of_json(path: str, number: int, tokenizer: "PreTrainedTokenizerFast
     starts = [0, *ends[:-1]]
     learned = array != IMAGE_TOKEN
     learned[starts] = False
-    return _sequence(number, array, starts, ends, kept, tuple(images), learned, uids)
+    return _sequence(path, number, array, starts, ends, kept, tuple(images), learned, uids)
 
 
 def _parts(sample: Mapping[str, Any]) -> tuple[list[str | None], list[EncodedImage]] | str:

@@ -163,6 +163,8 @@ class OpenTar:
     """Per key, its images by number; a sample's only image may be stored without one, and is its 0."""
     damage: str
     """What ended the reading of the tar early; empty if nothing did."""
+    cut: str = ""
+    """What is said of a tar that ends without its end, which is no damage while no sample is missing."""
     copied: dict[int, int] | None = None
     """Where `file` has what is at an offset of the tar, if not there too."""
 
@@ -175,7 +177,8 @@ class OpenTar:
         missing = [number for number in numbers or () if number not in there]
         if self.file is None or not there or missing:
             which = f"image {missing[0]}" if there and missing else "image"
-            raise LookupError(f"no {which} of sample {key} in {tar}{self.damage and ': '}{self.damage}")
+            why = self.damage or self.cut
+            raise LookupError(f"no {which} of sample {key} in {tar}{why and ': '}{why}")
         return [there[number] for number in (sorted(there) if numbers is None else numbers)]
 
     def images(self, key: str, numbers: Sequence[int] | None = None) -> tuple[EncodedImage, ...]:
@@ -205,6 +208,10 @@ class Referred:
     @property
     def damage(self) -> str:
         return self.moved[0] if self.moved else ""
+
+    @property
+    def cut(self) -> str:
+        return ""
 
     def images(self, key: str, numbers: Sequence[int] | None = None) -> tuple[EncodedImage, ...]:
         """See `OpenTar.images`; what is gone or has changed since it was indexed is missing."""
@@ -259,7 +266,7 @@ def _scan(path: str, file: Any, kept: Any, keys: frozenset[str] | None = None) -
     """Index the tar in `file`; with `keys`, copy their images to `kept`."""
     members: dict[str, list[tuple[str, int, int]]] = {}
     copied: dict[int, int] = {}
-    damage = ""
+    damage = cut = ""
     try:
         with read_tar(file, "r:") as tar:
             while (member := tar.next()) is not None:
@@ -276,6 +283,9 @@ def _scan(path: str, file: Any, kept: Any, keys: frozenset[str] | None = None) -
                     copied[member.offset_data] = kept.tell()
                     with storage.naming_full_disk(kept.name):
                         kept.write(file.read(member.size))
+            file.seek(tar.offset)
+            if len(file.read(tarfile.BLOCKSIZE)) < tarfile.BLOCKSIZE:
+                cut = "it has no end: it may have been cut between two of its files"
     except (tarfile.TarError, EOFError, ValueError) as error:
         damage = str(error) or type(error).__name__
         written.note_damaged(storage.filesystem(path)[1], damage)
@@ -283,7 +293,8 @@ def _scan(path: str, file: Any, kept: Any, keys: frozenset[str] | None = None) -
     if keys is not None:
         with storage.naming_full_disk(kept.name):
             kept.flush()
-    return OpenTar(path=path, file=kept, members=numbered, damage=damage, copied=None if keys is None else copied)
+    places = None if keys is None else copied
+    return OpenTar(path=path, file=kept, members=numbered, damage=damage, cut=cut, copied=places)
 
 
 def _numbered(found: list[tuple[str, int, int]]) -> Iterator[tuple[int, tuple[str, int, int]]]:

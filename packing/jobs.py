@@ -98,7 +98,7 @@ def write_pack_shards(job: PackJob) -> dict[str, Any]:
 
 def _write(job: PackJob, part: PackPart, rows: pa.Table, fingerprint: str, inputs: Inputs) -> dict[str, Any]:
     metadata: dict[str, Any] = {"fingerprint": fingerprint, "dropped": [], "planned": part.end - part.first}
-    stored = Counter[str]()
+    stored, cut = Counter[str](), dict[str, str]()
     with packs.PackShardWriter(
         job.out, part.name, tokens_per_image=job.config.per_image, layout=job.config.layout, metadata=metadata
     ) as writer:
@@ -121,6 +121,8 @@ def _write(job: PackJob, part: PackPart, rows: pa.Table, fingerprint: str, input
                         raise LookupError(f"{len(images)} images of sample {row['uid']}, not {row['images']}")
                     chosen.append(_stored(job, row, sample, images, tar, key, stored))
                 except LookupError as error:
+                    if tar.cut:
+                        cut[_named(row["source"], tar)] = tar.cut
                     said = error.brief if isinstance(error, Moved) else error.args[0]
                     drop = [row["source"], row["uid"], MISSING_IMAGE, f"{MISSING_IMAGE}: {said}"]
                     writer.record["dropped"].append(drop)
@@ -129,9 +131,8 @@ def _write(job: PackJob, part: PackPart, rows: pa.Table, fingerprint: str, input
                 writer.write(_assemble(sequence, chosen), references)
         wanting = rows.filter(pc.field("images") > 0)
         places: set[Any] = set(zip(wanting["source"].to_pylist(), wanting["shard"].to_pylist(), strict=True))
-        # By names that are the same wherever the run lies.
-        opened = {f"{place[0]}/{os.path.basename(inputs[place][0].path)}": inputs[place][0] for place in places}
-        damage = {name: tar.damage for name, tar in sorted(opened.items()) if tar.damage}
+        opened = {_named(place[0], inputs[place][0]): inputs[place][0] for place in places}
+        damage = dict(sorted((cut | {name: tar.damage for name, tar in opened.items() if tar.damage}).items()))
         if damage:
             writer.record["damaged"] = list(damage)
         if job.images != "original":
@@ -184,6 +185,11 @@ def _stored(
         images = small
     counts["stored_bytes"] += sum(len(image.data) for image in images)
     return _Chosen(row=row, sample=sample, images=images)
+
+
+def _named(source: str, tar: OpenTar | Referred) -> str:
+    """The tar by a name that is the same wherever the run lies."""
+    return f"{source}/{os.path.basename(tar.path)}"
 
 
 def _images(

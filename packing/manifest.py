@@ -104,7 +104,7 @@ def read_manifest(root: str) -> dict[str, Any]:
     path = storage.join(root, "manifest.json")
     try:
         manifest = storage.read_json(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise PackError(f"{path} is missing: there is no pack, or writing it has not finished; pack again") from None
     except storage.Damaged as error:
         raise PackError(f"{path} is not JSON ({error.why}); copy the pack again or write it again") from error

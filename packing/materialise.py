@@ -136,6 +136,7 @@ def write_packs(
         **({} if config.images == "original" else {"images": config.images}),
         **({"image_side": config.image_side} if config.images == "resized" else {}),
     }
+    storage.sweep(out)
     _forget_other_manifest(out, parameters)
     if "conversation" in metadata["sources"].values():  # who trains or serves must write prompts as they were packed
         loaded.chat_template = chat_template(loaded, plan_config).template

@@ -192,7 +192,9 @@ def make_plan(
                     totals[total] += int(table[column].to_numpy().sum(dtype=np.int64))
         if not totals["sequences"]:
             found = "; ".join(f"{name}: {state.counts() or 'an empty selection'}" for name, state in verdicts.items())
-            raise ValueError(f"nothing can be packed ({found}); loosen the selection or raise pack.context_length")
+            raise ValueError(
+                f"nothing can be packed ({found}); loosen the selection, or raise pack.context_length or pack.epochs"
+            )
     for name, state in verdicts.items():
         if not state.counts().get(ledger.KEPT):
             _log.warning("nothing of source %r can be packed (%s)", name, state.counts() or "an empty selection")

@@ -77,8 +77,9 @@ class ListFile:
 def find_lists(urls: str | Sequence[str]) -> list[str]:
     """The list files behind a path, folder, glob or URL, or several of these, in order of name within each.
 
-    Of a folder, and the folders in it, files whose names end like a list's; `.txt` files only where there are no
-    others, as these come with licences and notes. What is passed over is logged.
+    A file that is named itself may be called anything. Of a folder, and the folders in it, files whose names end like a
+    list's; `.txt` files only where there are no others, as these come with licences and notes. What is passed over is
+    logged.
 
     Raises ListError where there is none.
     """
@@ -92,12 +93,13 @@ def find_lists(urls: str | Sequence[str]) -> list[str]:
 
 def _expand(path: str) -> list[str]:
     if path.startswith(("http://", "https://")):
-        _check_name(path)
         return [path]
     fs, inner = storage.filesystem(path)
     fs.invalidate_cache()
     if any(sign in inner for sign in "*?[") and not fs.exists(inner):
         names = sorted(str(name) for name in fs.glob(inner))
+        for name in names:
+            _check_name(name)
     elif fs.isdir(inner):
         names = _in_folder(path, inner, sorted(str(name) for name in fs.find(inner)))
     elif fs.exists(inner):
@@ -106,10 +108,7 @@ def _expand(path: str) -> list[str]:
         raise ListError(f"there is no URL list at {path}")
     if not names:
         raise ListError(f"no URL list at {path}; looked for files ending in .{', .'.join(FORMATS)}")
-    paths = [str(fs.unstrip_protocol(name)) if "://" in path else name for name in names]
-    for name in paths:
-        _check_name(name)
-    return paths
+    return [str(fs.unstrip_protocol(name)) if "://" in path else name for name in names]
 
 
 def _in_folder(path: str, folder: str, names: list[str]) -> list[str]:
@@ -225,6 +224,11 @@ def _text_kind(path: str, compression: str | None, head: bytes, url_col: str, na
     kind = "jsonl" if begins.startswith("{") else "csv" if delimiter is not None or named == "tsv" else named
     if kind == "parquet":
         raise ListError(f"{path} is not a readable parquet file: it begins with {head[:8]!r}")
+    if not kind:
+        raise ListError(
+            f"{path} is no list by its first line, in which no column is {url_col!r}, nor by its name, which would end "
+            f"in .{', .'.join(FORMATS)} (or one of these and .gz)"
+        )
     if kind == "csv" and len(lines) == 1 and len(head) == HEAD:
         raise ListError(f"{path} has no header line: its first line is longer than {HEAD:,} bytes")
     delimiter = delimiter or max(marks, key=lambda mark: len(headers[mark]))  # for the error that names the columns

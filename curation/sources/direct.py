@@ -100,7 +100,7 @@ def kind_of(*paths: str, columns: Mapping[str, str] = MappingProxyType({})) -> L
     for one in find_inputs([absolute(path) for path in paths]):
         try:
             for found in islice(_first_rows(one, config), _LOOKED_AT):
-                if found.caption is not None and (found.images or not question_columns(found.meta)):
+                if found.caption and (found.images or not question_columns(found.meta)):  # MDS has no nulls: ''
                     return "pair"
                 if found.conversations is not None or question_columns(found.meta):
                     return "conversation"

@@ -175,10 +175,11 @@ def _among(root: str, inner: str, names: list[str], formats: Sequence[Format], *
     if (not formats and all(one.file in damaged for one in chosen)) or "files" in formats:
         chosen += [_folder(root, folder) for folder in sorted(loose) if not named]
     if chosen and all(one.file in damaged for one in chosen):
-        raise SourceError(
-            f"{root}: nothing there can be read as samples; {chosen[0].file} is no {chosen[0].format}, or damaged, or "
-            "compressed otherwise than by gzip, bz2, xz or zstd; fetch or write it again"
+        why = kinds[chosen[0].file].unreadable or (
+            f"is no {chosen[0].format}, or damaged, or compressed otherwise than by gzip, bz2, xz or zstd; "
+            "fetch or write it again"
         )
+        raise SourceError(f"{root}: nothing there can be read as samples; {chosen[0].file} {why}")
     if elsewhere:
         more = f" and {len(elsewhere) - 5} more" if len(elsewhere) > 5 else ""
         links = f"links that lead to nothing, or to what was not named: {', '.join(elsewhere[:5])}{more}"
@@ -330,10 +331,11 @@ def column_names(one: Input) -> list[str]:
 
 def beside(one: Input) -> str | None:
     """The parquet beside a tar or a folder of the same name, that says more about its samples."""
-    base = one.path.rpartition("/")[2]
+    own = one.path.partition("?")[0] if "://" in one.path else one.path
+    base = own.rpartition("/")[2]
     stem = base.partition(".")[0] if one.format == "tar" else base
-    path = f"{one.path.removesuffix(base)}{stem}.parquet"
-    there = one.format in ("tar", "files") and bool(one.file) and path != one.path and storage.exists(path)
+    path = f"{own.removesuffix(base)}{stem}.parquet"
+    there = one.format in ("tar", "files") and bool(one.file) and path != own and storage.exists(path)
     return path if there and not leads_out(one.root, path.removeprefix(one.root.rstrip("/") + "/")) else None
 
 

@@ -6,8 +6,11 @@ in the parquet that lies beside a tar or folder of the same name.
 """
 
 import codecs
+import contextlib
 import logging
+import os
 import tarfile
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -159,41 +162,69 @@ def _extension(ending: str) -> str:
     return ending.rpartition(".")[2]
 
 
+class _Samples:
+    """Which sample each file of a tar is of, those of a key together wherever they lie."""
+
+    def __init__(self) -> None:
+        self.endings: list[set[str]] = []
+        """Of each sample, in the order of their first files."""
+        self.parted: set[int] = set()
+        """Samples whose files lie apart."""
+        self._apart, self._last = 0, -1
+        self._at: dict[tuple[str, str], int] = {}
+
+    def add(self, where: tuple[str, str], ending: str) -> int:
+        """The number of the sample that a file of a folder and key is of."""
+        at = self._at.get(where)
+        if at is None or ending in self.endings[at]:
+            at = self._at[where] = len(self.endings)
+            self.endings.append(set())
+        elif at != self._last:
+            self._apart += 1
+            self.parted.add(at)
+        self.endings[at].add(ending)
+        self._last = at
+        return at
+
+    def say(self, path: str) -> None:
+        """Log how many files lie apart, if any do."""
+        if self._apart:
+            _log.warning(
+                "%s: %s files lie apart from the others of their samples; WebDataset reads these as several samples, "
+                "here each is one", path, f"{self._apart:,}",
+            )  # fmt: skip
+
+
 def _of_tar(part: Part) -> list[Group]:
     """The samples of a tar in the order of their first members; those that lie apart are put together."""
     path, root, name = part.input.path, part.input.root, part.input.file
     state = state_of(path)
     groups: list[Group] = []
-    open_at: dict[tuple[str, str], int] = {}
-    apart, last = 0, -1
+    samples = _Samples()
     fs, inner = storage.filesystem(path)
     try:
         with fs.open(inner, "rb") as file, read_tar(file, "r:") as tar:
-            while (member := tar.next()) is not None:
-                tar.members = []  # type: ignore[attr-defined]  # tarfile keeps every header otherwise
-                key, ending = sample_of(member.name)
-                if not key or not member.isfile():
-                    continue
-                where = (member.name.rpartition("/")[0], key)
-                ending, at = ending.lower(), open_at.get(where)
-                if at is None or ending in groups[at][2]:
-                    at = open_at[where] = len(groups)
+            for member, where, ending in _members(tar):
+                at = samples.add(where, ending)
+                if at == len(groups):
                     groups.append((*where, {}))
-                elif at != last:
-                    apart += 1
-                last = at
                 read = partial(read_range, path, member.offset_data, member.size)
                 lies = Where(root=root, file=name, state=state, offset=member.offset_data, size=member.size)
                 groups[at][2][ending] = _file(ending, member, read, lies)
             _check_end(tar, file, path)
     except (tarfile.TarError, EOFError) as error:
         raise SourceError(f"{path} is damaged: {error}; fetch or write it again") from None
-    if apart:
-        _log.warning(
-            "%s: %s files lie apart from the others of their samples; WebDataset reads these as several samples, "
-            "here each is one", path, f"{apart:,}",
-        )  # fmt: skip
+    samples.say(path)
     return groups
+
+
+def _members(tar: tarfile.TarFile) -> Iterator[tuple[tarfile.TarInfo, tuple[str, str], str]]:
+    """The files of a tar, the folder and key of each, and its ending."""
+    while (member := tar.next()) is not None:
+        tar.members = []  # type: ignore[attr-defined]  # tarfile keeps every header otherwise
+        key, ending = sample_of(member.name)
+        if key and member.isfile():
+            yield member, (member.name.rpartition("/")[0], key), ending.lower()
 
 
 def _check_end(tar: tarfile.TarFile, file: IO[bytes], path: str) -> None:
@@ -210,30 +241,53 @@ def _file(ending: str, member: tarfile.TarInfo, read: Callable[[], bytes], where
 
 
 def _of_stream(part: Part) -> Iterator[Group]:
-    """The samples of a compressed tar, read once from its beginning to its end; their bytes lie nowhere as they are."""
+    """The samples of a compressed tar in the order of their last members; those that lie apart are put together.
+
+    Their bytes lie nowhere as they are, so the tar is read twice: for its names, and for the files. What lies apart
+    waits for the rest of its sample in a temporary file.
+    """
     path = part.input.path
-    fs, inner = storage.filesystem(path)
-    group: Group | None = None
+    whole, seen = _Samples(), _Samples()
+    waiting: dict[int, Group] = {}
     try:
-        with fs.open(inner, "rb") as file:
-            stream, _ = compressed.decompressed(path, file, 0)
-            with read_tar(stream, "r:") as tar:
-                while (member := tar.next()) is not None:
-                    tar.members = []  # type: ignore[attr-defined]
-                    key, ending = sample_of(member.name)
-                    if not key or not member.isfile():
-                        continue
-                    where, ending = (member.name.rpartition("/")[0], key), ending.lower()
-                    if group is None or group[:2] != where or ending in group[2]:
-                        if group is not None:
-                            yield group
-                        group = (*where, {})
-                    group[2][ending] = _file(ending, member, partial(bytes, _data(tar, member, ending)), None)
-                _check_end(tar, stream, path)
-        if group is not None:
-            yield group
+        with _unpacked(path) as (tar, stream):
+            for _, where, ending in _members(tar):
+                whole.add(where, ending)
+            _check_end(tar, stream, path)
+        whole.say(path)
+        with _unpacked(path) as (tar, _), tempfile.TemporaryFile() as kept:
+            for member, where, ending in _members(tar):
+                at = seen.add(where, ending)
+                data = _data(tar, member, ending)
+                read = _kept(kept, data) if at in whole.parted else partial(bytes, data)
+                waiting.setdefault(at, (*where, {}))[2][ending] = _file(ending, member, read, None)
+                if seen.endings[at] == whole.endings[at]:
+                    yield waiting.pop(at)
     except (tarfile.TarError, EOFError, compressed.DecodeError) as error:
         raise SourceError(f"{path} is damaged: {error}; fetch or write it again") from None
+
+
+@contextlib.contextmanager
+def _unpacked(path: str) -> Iterator[tuple[tarfile.TarFile, IO[bytes]]]:
+    """A compressed tar, and its bytes as they are unpacked."""
+    fs, inner = storage.filesystem(path)
+    with fs.open(inner, "rb") as file:
+        stream, _ = compressed.decompressed(path, file, 0)
+        with read_tar(stream, "r:") as tar:
+            yield tar, stream
+
+
+def _kept(file: IO[bytes], data: bytes) -> Callable[[], bytes]:
+    """What reads bytes that are appended to a file."""
+    start = file.seek(0, os.SEEK_END)
+    with storage.naming_full_disk(tempfile.gettempdir()):
+        file.write(data)
+
+    def read() -> bytes:
+        file.seek(start)
+        return file.read(len(data))
+
+    return read
 
 
 def _data(tar: tarfile.TarFile, member: tarfile.TarInfo, ending: str) -> bytes:

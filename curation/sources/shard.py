@@ -1,10 +1,11 @@
 """A part of somebody's data as a shard of references: its rows, the table of its images, and those that were copied."""
 
 import contextlib
+import logging
 import posixpath
 import tarfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -60,6 +61,9 @@ first one's, `widths` and `heights` all; sizes are of the image as it is shown."
 OTHERWISE: Final = {"nodes": "source_nodes"}
 """What columns of others are called here, where readers take rows with theirs for another kind of sample: documents."""
 Opened = Readable | mds.OpenShard | None
+_FIRST: Final = "000000000"
+"""The name of a source's first shard."""
+_log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -144,6 +148,8 @@ class IndexRun:
                     places += self._places(key, images, copies)
                 row["source_file"] = part.input.file
                 told.append(row)
+        if self.config.kind == "pair" and part.name == _FIRST:
+            _say_without_captions(part.input, told, names)
         table = _table(told, columns_of(self.config))
         storage.write_table(shard.images, _places_table(places))
         stats = commit_shard(shard, table, failures=(FAILED,), copied=copies.count, copied_bytes=copies.bytes)
@@ -292,6 +298,13 @@ def _text(value: Any) -> str | None:
 def columns_of(config: IndexConfig) -> dict[str, Any]:
     """The columns that every shard of a source has. Where there are `conversations`, readers take a sample for one."""
     return {name: kind for name, kind in COLUMNS.items() if name != "conversations" or config.kind == "conversation"}
+
+
+def _say_without_captions(one: Input, told: Sequence[Mapping[str, Any]], names: Collection[str]) -> None:
+    """Log it where no pair has a caption: its column may be called otherwise."""
+    if any(row["status"] == SUCCESS for row in told) and all(row["caption"] is None for row in told):
+        others = f"; other columns are {', '.join(sorted(names)[:20])} (columns: caption=NAME)" if names else ""
+        _log.warning("%s: none of its first rows has a caption%s", one.path, others)
 
 
 def _table(told: Sequence[Mapping[str, Any]], always: Mapping[str, Any]) -> pa.Table:

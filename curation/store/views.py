@@ -53,6 +53,7 @@ def read_kept(shard: Shard, uids: Collection[str]) -> Iterator[tuple[dict[str, A
     rows = rows.filter(pc.and_(pc.equal(rows["status"], SUCCESS), pc.is_in(rows["uid"], value_set=wanted)))
     if not shard.level and not storage.exists(shard.tar):
         why = f"it is gone, or {shard.tar} is: nothing says where the documents' images are"
+        why += " (what is only extracted has none yet: give a run's shards/<source>.trimmed)"
         raise storage.Damaged(storage.join(shard.root, VIEW_FILE), "view of documents", why)
     placed, facts = _placed(shard, rows["uid"]), _facts(shard, rows["uid"])
     for batch in rows.to_batches(max_chunksize=256):

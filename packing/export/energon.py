@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
+import pyarrow.compute as pc
+
 from mmcorpus.curation.store import storage
 from mmcorpus.curation.store.members import IMAGE_EXTENSIONS
-from mmcorpus.curation.store.shards import Shard
+from mmcorpus.curation.store.shards import SUCCESS, Shard, read_rows
 from mmcorpus.packing.export.items import kind_of
 from mmcorpus.packing.export.webdataset import WebdatasetExporter
 
@@ -16,10 +18,11 @@ META: Final = ".nv-meta"
 
 @dataclass(frozen=True, kw_only=True)
 class EnergonExporter(WebdatasetExporter):
-    """Writes them: pairs as Energon's CaptioningSample, all else as CrudeSample, for a cooker of one's own."""
+    """Writes them: pairs of an image and a caption as Energon's CaptioningSample, all else as CrudeSample, for a cooker
+    of one's own."""
 
     crude: bool = False
-    """Whether not all samples are pairs; found out from the shards (`prepare`)."""
+    """Whether not all samples are such pairs; found out from the shards (`prepare`)."""
 
     kind: ClassVar[str] = "energon"
 
@@ -27,7 +30,7 @@ class EnergonExporter(WebdatasetExporter):
         _library()
         if not storage.is_local(out):
             raise ValueError(f"{out} is not local, and Energon's library indexes local tars alone: export, then copy")
-        return EnergonExporter(crude=set(storage.threaded(kind_of, shards)) != {"pair"})
+        return EnergonExporter(crude=not all(storage.threaded(_captions, shards)))
 
     def finish(self, out: str, names: Sequence[str]) -> None:
         super().finish(out, names)
@@ -43,6 +46,17 @@ class EnergonExporter(WebdatasetExporter):
                 "field_map": {"image": ",".join(sorted(IMAGE_EXTENSIONS)), "caption": "txt"},
             }
         storage.write_json(storage.join(out, META, "dataset.yaml"), described)  # JSON is YAML
+
+
+def _captions(shard: Shard) -> bool:
+    """Whether all samples of a shard are an image and a caption."""
+    if kind_of(shard) != "pair":
+        return False
+    rows = read_rows(shard)
+    rows = rows.filter(pc.equal(rows["status"], SUCCESS))
+    images = rows["images"].to_pylist() if "images" in rows.column_names else []
+    captions = "caption" in rows.column_names and rows["caption"].null_count == 0
+    return captions and all(count in (None, 1) for count in images)
 
 
 def _library() -> Any:

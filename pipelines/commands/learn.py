@@ -54,7 +54,8 @@ def plan(
         typer.Option(
             "--kind",
             metavar="NAME=KIND",
-            help="`pair`, `conversation`, `document` or `text`; repeatable. By default what its first shard holds.",
+            help="`pair`, `conversation`, `document` or `text`; repeatable. By default what its first shard holds, "
+            "pairs if it has captions beside conversations.",
         ),
     ] = None,
     annotations: Annotated[
@@ -169,7 +170,8 @@ def plan(
     for name, verdicts in report.verdicts.items():
         often = f"; {report.shares[name]:.1%} of the positions, each seen {report.seen[name]:.3g} times"
         most = f" ({report.most_seen[name]} at most)" if report.most_seen[name] > 1 else ""
-        say(f"  {name}: " + ", ".join(f"{count:,} {rule}" for rule, count in verdicts.items()) + often + most)
+        counts = ", ".join(f"{count:,} {rule}" for rule, count in verdicts.items())
+        say(f"  {name} ({kinds[name]}): {counts}{often}{most}")
     say(f"Plan: {out}")
     fail_if(unread)
 

@@ -170,6 +170,24 @@ def test_a_file_that_cannot_be_read_costs_itself(tokenizer_folder: str, tmp_path
     assert np.all([name.endswith(".pkl") for name in find_foreign(str(tmp_path / "in"))])
 
 
+def test_wrong_lengths_or_images_in_the_first_files_cost_these_alone(
+    tokenizer_folder: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = theirs(tmp_path / "in", extended(load_tokenizer(tokenizer_folder)), sequences=3)
+    first = {name: made[0][name] for name in ("image_tensors", "input_ids", "lengths")}
+    longer = first | {"lengths": [length + 1 for length in first["lengths"]]}  # as of 145 positions an image
+    (tmp_path / "in" / "0.pkl").write_bytes(pickle.dumps(longer))
+    (tmp_path / "in" / "00.pkl").write_bytes(pickle.dumps(first | {"image_tensors": first["image_tensors"][1:]}))
+    manifest = import_packs(str(tmp_path / "in"), str(tmp_path / "out"), tokenizer=tokenizer_folder)
+    assert (manifest["counts"]["sequences"], manifest["tokens_per_image"]) == (3, NUMBER)
+    assert "0.pkl: its lengths" in caplog.text
+    assert "00.pkl has 3 image marks and 2 images" in caplog.text
+    below = first | {"input_ids": torch.full_like(first["input_ids"], -5)}
+    (tmp_path / "in" / "00.pkl").write_bytes(pickle.dumps(below))
+    with pytest.raises(WrongTokenizer, match=r"00\.pkl has the id -5, "):
+        import_packs(str(tmp_path / "in"), str(tmp_path / "below"), tokenizer=tokenizer_folder)
+
+
 def test_texts_and_lengths_that_cannot_be_cost_their_sample_before_they_are_encoded(
     tokenizer_folder: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

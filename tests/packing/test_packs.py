@@ -159,6 +159,9 @@ def test_an_ending_that_no_reader_takes_is_not_written(tmp_path: Path, extension
 def test_unfinished_missing_and_foreign_packs_say_what_to_do(root: str, tmp_path: Path) -> None:
     with pytest.raises(PackError, match=r"manifest\.json is missing.*pack again"):
         PackReader(str(tmp_path / "nowhere"))
+    (tmp_path / "plan.parquet").write_bytes(b"a file")
+    with pytest.raises(PackError, match="there is no pack"):
+        PackReader(str(tmp_path / "plan.parquet"))
     manifest = storage.read_json(f"{root}/manifest.json")
     for change, problem in (
         ({"format": "other"}, "not the manifest"),

@@ -125,10 +125,19 @@ def test_lists_that_are_not_there(tmp_path: Path, urls: Any, message: str) -> No
         run(DownloadConfig(), urls, tmp_path)
 
 
-def test_a_name_that_says_no_format(tmp_path: Path) -> None:
+def test_what_is_no_list_by_its_contents_nor_by_its_name(tmp_path: Path) -> None:
     (tmp_path / "list.xlsx").write_bytes(b"x")
-    with pytest.raises(ListError, match=r"name ends in \.parquet"):
-        run(DownloadConfig(), str(tmp_path / "list.xlsx"), tmp_path)
+    for urls in ("list.xlsx", "*.xlsx"):
+        with pytest.raises(ListError, match=r"in \.parquet, \.csv"):
+            run(DownloadConfig(), str(tmp_path / urls), tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "jsonl.gz", "csv", "tsv.bz2"])
+def test_a_list_that_is_named_itself_may_be_called_anything(tmp_path: Path, kind: str) -> None:
+    """What a server calls it (`download?id=7`), or nothing at all."""
+    path = Path(write(tmp_path / f"l.{kind}", ROWS)).rename(tmp_path / "urls")
+    listed = run(CONFIG, str(path), tmp_path / "out")
+    assert [row["url"] for row in rows_of(listed)] == KEPT
 
 
 def test_rows_that_are_no_rows_cost_themselves(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from mmcorpus.curation.sources import inputs
+from mmcorpus.curation.sources.direct import kind_of
 from mmcorpus.curation.store import compressed
 from mmcorpus.curation.store.mds import shards_named
 from mmcorpus.curation.store.shards import Sample
@@ -87,7 +88,9 @@ def test_out_and_in_again(tmp_path: Path, indexed: Any, chat: bool, caplog: pyte
 
     samples: list[Sample] = write_samples(tmp_path / "in", images=lambda index: index if chat else 1, chat=chat)
     export_samples(MdsExporter(), str(tmp_path / "in"), str(tmp_path / "mds"), workers=0)
-    again = indexed(tmp_path / "mds", kind="conversation" if chat else "pair").samples
+    kind = kind_of(str(tmp_path / "mds"))
+    assert kind == ("conversation" if chat else "pair"), "of a conversation the caption is empty, as MDS has no nulls"
+    again = indexed(tmp_path / "mds", kind=kind).samples
     assert "passed over" not in caplog.text, "what the export says of itself is known"
     assert [one.uid for one in again] == [one.uid for one in samples]
     assert [[image.data for image in one.images] for one in again] == [[i.data for i in one.images] for one in samples]

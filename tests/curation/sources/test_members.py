@@ -69,12 +69,16 @@ def test_the_first_bytes_say_what_a_file_is(tmp_path: Path, indexed: Any) -> Non
     )
 
 
+@pytest.mark.parametrize("packed", [False, True])
 def test_files_of_a_sample_that_lie_apart_are_put_together_and_it_is_said(
-    tmp_path: Path, indexed: Any, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, indexed: Any, caplog: pytest.LogCaptureFixture, packed: bool
 ) -> None:
     members = sorted(as_tar(pairs(3)), key=lambda member: member[0].rpartition(".")[2])
+    path = write_tar(tmp_path / "x.tar", members)
+    if packed:
+        path.write_bytes(gzip.compress(path.read_bytes()))
     with caplog.at_level(logging.WARNING):
-        found = indexed(write_tar(tmp_path / "x.tar", members))
+        found = indexed(path)
     assert found.captions == {pair["caption"]: (pair["image"],) for pair in pairs(3)}
     assert "6 files lie apart" in caplog.text
 

@@ -48,6 +48,18 @@ def test_image_structs_are_referred_to_by_their_rows(tmp_path: Path, indexed: An
     assert [row["uid"] for row in again.rows] == [row["uid"] for row in found.rows], "of their content alone"
 
 
+def test_pairs_without_captions_are_told_of_their_other_columns(
+    tmp_path: Path, indexed: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = pa.table({"image": pa.array([hf(data) for data in IMAGES], IMAGE), "alt": ["boat", *"bcdef"]})
+    path = write(tmp_path / "in" / "a.parquet", table, "parquet")
+    assert len(indexed(path).samples) == 6
+    assert "none of its first rows has a caption; other columns are alt (columns: caption=NAME)" in caplog.text
+    caplog.clear()
+    indexed(path, out="named", columns={"caption": "alt"})
+    assert "has a caption" not in caplog.text
+
+
 LAYOUTS = {
     "the_cauldron": (
         {"images": [[hf(IMAGES[0]), hf(IMAGES[1])], [hf(IMAGES[2])], []]},

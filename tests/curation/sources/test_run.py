@@ -15,6 +15,7 @@ import pytest
 from mmcorpus.curation.engine.output import MadeOtherwise
 from mmcorpus.curation.sources import IndexConfig, SourceError, index, run
 from mmcorpus.curation.sources.direct import kind_of
+from mmcorpus.curation.sources.inputs import Input, beside
 from mmcorpus.curation.store import compressed, ledger, storage
 from mmcorpus.curation.store.shards import Shard, list_shards, read_rows
 from tests.curation.sources.conftest import as_tar, pairs, write_tar
@@ -124,6 +125,11 @@ def test_json_that_cannot_be_looked_into_fails_by_name(tmp_path: Path, indexed: 
     for name, why in (("cut.jsonl.gz", "cut short"), ("wide.json", "is UTF-16")):
         with pytest.raises(SourceError, match=why):
             indexed(folder / name, kind="conversation")
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    (folder / "wide.json").rename(alone / "wide.json")
+    with pytest.raises(SourceError, match=r"wide\.json is UTF-16"):
+        indexed(alone, kind="conversation")
 
 
 def test_a_root_below_which_no_image_lies_is_asked_about(
@@ -223,3 +229,12 @@ def test_a_shard_holds_no_more_text_than_its_rows_warrant(
     assert [len(row["note"] or "") for row in rows] == [7_000, 7_000, 0, 5, 0]
     assert rows[2]["error_message"].startswith("bad_row: 7,")
     assert len({row["uid"] for row in rows}) == 5
+
+
+def test_beside_a_tar_at_an_address_its_query_names_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("mmcorpus.curation.store.storage.exists", lambda path: bool(asked.append(path)))
+    for name in ("blob?download=true", "a.tar?x=b/c.d"):
+        one = Input(root="http://x.test", file=name, format="tar", compression=None, identity=())
+        assert beside(one) is None
+    assert asked == ["http://x.test/blob.parquet", "http://x.test/a.parquet"]

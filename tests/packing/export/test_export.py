@@ -517,3 +517,16 @@ def test_energon_s_own_reader_finds_the_samples(tmp_path: Path) -> None:
     found = energon.get_train_dataset(str(tmp_path / "out"), worker_config=config, task_encoder=Encoder(), **options)
     captions = {one.caption for one, _ in zip(energon.get_loader(found), range(6), strict=False)}
     assert captions == {sample.caption for sample in samples}
+
+
+@pytest.mark.parametrize("column", ["caption", "images"])
+def test_energon_s_captioning_samples_are_of_one_image_and_a_caption(tmp_path: Path, column: str) -> None:
+    """Its library fails when it reads one without a caption, or with `000.jpg` and `001.jpg` in place of `jpg`."""
+    write(tmp_path / "in")
+    table = storage.read_table(str(tmp_path / "in" / "00001.parquet"))
+    values = pa.array(["a", None, "c"] if column == "caption" else [1, 2, 1])
+    table = table.drop_columns([column]) if column in table.column_names else table
+    storage.write_table(str(tmp_path / "in" / "00001.parquet"), table.append_column(column, values))
+    shards = list_shards(str(tmp_path / "in"))
+    assert EnergonExporter().prepare(str(tmp_path / "out"), shards).crude
+    assert not EnergonExporter().prepare(str(tmp_path / "out"), shards[:1]).crude

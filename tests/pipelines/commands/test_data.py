@@ -86,6 +86,7 @@ def test_plan_and_pack_take_it_and_index_once(tmp_path: Path, tokenizer: Path, l
     said = mmcorpus("plan", *source, "--out", out / "plan.parquet", "--set", "tokens_per_image=9")
     kind = "conversation" if layout == "llava" else "pair"
     assert f"indexed as {kind}s in {out / 'shards.web'}, 6 samples of 6 rows" in said
+    assert f"web ({kind}): 6 kept" in said
     assert set(pq.read_table(out / "plan.parquet")["kind"].to_pylist()) == {kind}
     (stats, *_) = sorted((out / "shards.web").glob("*_stats.json"))
     made = stats.stat().st_mtime_ns
