@@ -5,7 +5,8 @@ changes a picture everywhere alike; what differs in a part alone – a digit, a 
 
 1. Both are brought to the size of the smaller (`SIDE` pixels at most). If that does not align them, one may be cropped
    from the other: the affine map is found from coarse to fine by ECC (Evangelidis and Psarakis, PAMI 2008); it must
-   be a change of scale and place alone, and all of the one must lie within the other.
+   be a change of scale and place alone, and all of the one must lie within the other. Where that is nearly enough,
+   scale and place are made finer.
 2. One tone curve, `scale * value ** gamma + offset`, and one saturation for the whole picture are fitted from the one
    to the other, robustly, so that parts that differ do not bend it; values are clipped at 0 and 255 as a copy's are.
 3. What remains is measured in blocks, luma and chroma apart, each block at the best of small shifts: the standard
@@ -22,8 +23,17 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from mmcorpus.curation.dedup.alignment import SMALLEST, Floats, alignments, centred, in_place, rescaled, resized
-from mmcorpus.curation.dedup.tones import Tones, averaged, fit_tones
+from mmcorpus.curation.dedup.alignment import (
+    SMALLEST,
+    Floats,
+    alignments,
+    centred,
+    in_place,
+    refined,
+    rescaled,
+    resized,
+)
+from mmcorpus.curation.dedup.tones import Tones, averaged, fit_tones, lost_colour
 
 SIDE: Final = 512
 """Pixels of the longer side at which pictures are compared, at most: a digit of a scanned form is some 10 high."""
@@ -63,6 +73,8 @@ _TONED: Final = (0.25, 0.35)
 Of 836 pairs of copies they change 0.21 of either at most; half as much saturation again 0.3 of pure blue."""
 _CLIPPED: Final = 0.5
 """How much more a difference counts where tones clip all of a picture: they make one white of many papers."""
+_SUBSAMPLED: Final = 1.5
+"""The difference up to which it is tried whether colour at half the resolution explains the rest."""
 _SHOWN: Final = 2.0
 _FEW: Final = (8, 0.2)
 """Blocks that show something, at least, to tell what is usual, and what is where there are fewer."""
@@ -135,12 +147,20 @@ def compare(first: Picture, second: Picture) -> Difference:
 
 def _cropped(one: Floats, other: Floats) -> Difference:
     """The difference once one is found within the other, whichever is the larger cut."""
-    best = _NOT_ALIGNED
+    best, place = _NOT_ALIGNED, None
     for found in alignments(one, other):
-        best = _nearer(best, _within(one, other, found), _within(other, one, cv2.invertAffineTransform(found)))
-        if best.worst <= 1:
-            break
+        differs = _either_within(one, other, found)
+        if differs.worst <= 1:
+            return differs
+        if differs.worst < best.worst:
+            best, place = differs, found
+    if best.worst <= _PLAIN:
+        best = _nearer(best, _either_within(one, other, refined(one, other, place)))
     return best
+
+
+def _either_within(one: Floats, other: Floats, place: Any) -> Difference:
+    return _nearer(_within(one, other, place), _within(other, one, cv2.invertAffineTransform(place)))
 
 
 def _within(part: Floats, whole: Floats, place: Any) -> Difference:
@@ -166,11 +186,13 @@ def _compare(one: Floats, other: Floats) -> Difference:
     """The difference of aligned pictures of one size, from whichever side it is explained better: a copy that was
     clipped at white is explained from the other, not the other from it."""
     height, width = one.shape[:2]
-    if max(height, width) < _SMALL:  # of a small one, a pixel and a block are half as large
+    enlarged = max(height, width) < _SMALL
+    if enlarged:  # of a small one, a pixel and a block are half as large
         size = (2 * width, 2 * height)
         one, other = (_enlarged(each, size) for each in (one, other))
     best = _NOT_ALIGNED
     known: Tones | None = None
+    tried: list[tuple[Floats, Floats, float]] = []
     small, small_other = averaged(one), averaged(other)
     for source, target, *averages in ((one, other, small, small_other), (other, one, small_other, small)):
         tones = fit_tones(source, target, *averages)
@@ -180,9 +202,16 @@ def _compare(one: Floats, other: Floats) -> Difference:
             continue
         # A copy of less contrast shows less of a difference, and so does one that is white where the other is not.
         gain = max(1.0, 1 / tones.scale) * (1 + _CLIPPED * tones.clipped(averages[0]))
-        best, known = _nearer(best, _unexplained(source, target, tones, gain)), tones
+        known = tones
+        tried.append((tones.apply(source), target, gain))
+        best = _nearer(best, _unexplained(*tried[-1]))
         if best.worst <= 1:
-            break
+            return best
+    if best.worst <= _SUBSAMPLED:
+        step = 4 if enlarged else 2
+        for made, target, gain in tried:
+            for lost in (lost_colour(made, step), -lost_colour(target, step)):
+                best = _nearer(best, _unexplained(made, target, gain, lost))
     return best
 
 
@@ -191,29 +220,37 @@ def _enlarged(pixels: Floats, size: tuple[int, int]) -> Floats:
     return result
 
 
-def _unexplained(source: Floats, target: Floats, tones: Tones, gain: float) -> Difference:
-    """What the tones leave, taken so many times."""
-    made = tones.apply(source)
+def _unexplained(made: Floats, target: Floats, gain: float, lost: Floats | None = None) -> Difference:
+    """What is left between a picture and what tones made of the other, taken so many times; `lost` is what encoding
+    adds to means of the first."""
     first, second = (cv2.cvtColor(pixels, cv2.COLOR_RGB2YCrCb) * np.float32(255) for pixels in (made, target))
     worst = 0.0
     # Colour is encoded, and seen, at less resolution.
     quarter = (max(SMALLEST, first.shape[1] // 4), max(SMALLEST, first.shape[0] // 4))
     for channel in (1, 2):
         coarse, there = (resized(each[..., channel], *quarter) for each in (first, second))
-        worst = max(worst, _blocks(coarse, there, gain, 4, 4, chroma=True).worst)
+        coarse_lost = None if lost is None else resized(lost[..., channel], *quarter)
+        worst = max(worst, _blocks(coarse, there, coarse_lost, gain, 4, 4, chroma=True).worst)
     if worst <= 1:
-        luma = _blocks(first[..., 0], second[..., 0], gain, _BLOCK, _MEAN_BLOCK)
+        luma = _blocks(first[..., 0], second[..., 0], None if lost is None else lost[..., 0], gain, _BLOCK, _MEAN_BLOCK)
         return Difference(max(worst, luma.worst), luma.rest)
     return Difference(worst)
 
 
 def _blocks(
-    first: Floats, second: Floats, gain: float, block: int, mean_block: int, *, chroma: bool = False
+    first: Floats,
+    second: Floats,
+    lost: Floats | None,
+    gain: float,
+    block: int,
+    mean_block: int,
+    *,
+    chroma: bool = False,
 ) -> Difference:
     """The difference in one channel, 0-255."""
     first, second = (np.asarray(cv2.GaussianBlur(each, (0, 0), 0.7), np.float32) for each in (first, second))
     size, wide = ((min(side, first.shape[1]), min(side, first.shape[0])) for side in (block, mean_block))
-    left, means = _left(first - second, size, wide)
+    left, means = _left(first - second, lost, size, wide)
     contrast = np.maximum(_deviation(first, size), _deviation(second, size))
     some = np.s_[:: 1 if chroma else 2, :: 1 if chroma else 2]  # neighbours say the same
     noisy = 2.5 * float(np.median(left[some]))
@@ -243,7 +280,7 @@ def _blocks(
     # Blocks that do not fit where they are may fit a pixel beside it: the worst one first, it mostly decides.
     y, x = divmod(int(scores.argmax()), scores.shape[1])
     for places in ((y, y + 1, x, x + 1), _box(scores > 1)):
-        worst = _shifted(first, second, allowed, limit, places, size, wide)
+        worst = _shifted(first, second, lost, allowed, limit, places, size, wide)
         if worst > 1:
             break
     return Difference(worst, rest)
@@ -272,6 +309,7 @@ def _box(where: npt.NDArray[np.bool_]) -> tuple[int, int, int, int]:
 def _shifted(
     first: Floats,
     second: Floats,
+    lost: Floats | None,
     allowed: Floats,
     limit: Floats,
     places: tuple[int, int, int, int],
@@ -290,8 +328,9 @@ def _shifted(
     if not inner.size:
         return float("inf")
     best: Floats | None = None
+    added = None if lost is None else lost[inside]
     for y, x in _SHIFTS:
-        left, means = _left(first[top + y : bottom + y, before + x : after + x] - inner, size, wide)
+        left, means = _left(first[top + y : bottom + y, before + x : after + x] - inner, added, size, wide)
         scores = np.maximum(left / allowed[inside], means / limit[inside])
         best = scores if best is None else np.minimum(best, scores)
     assert best is not None
@@ -300,9 +339,12 @@ def _shifted(
     return float(best[rows, columns].max(initial=0))
 
 
-def _left(difference: Floats, size: tuple[int, int], wide: tuple[int, int]) -> tuple[Floats, Floats]:
+def _left(
+    difference: Floats, lost: Floats | None, size: tuple[int, int], wide: tuple[int, int]
+) -> tuple[Floats, Floats]:
     """Of the block about each pixel, the standard deviation of the difference and, of a wider one, its mean's size."""
-    return _deviation(difference, size), np.abs(cv2.blur(difference, wide, borderType=cv2.BORDER_REFLECT))
+    whole = difference if lost is None else difference + lost
+    return _deviation(difference, size), np.abs(cv2.blur(whole, wide, borderType=cv2.BORDER_REFLECT))
 
 
 def _energy(values: Floats, size: tuple[int, int]) -> Floats:

@@ -90,6 +90,20 @@ def fit_tones(source: Floats, target: Floats, small_source: Floats, small_target
     return fine if _misfit(first, second, fine) < _misfit(first, second, coarse) else coarse
 
 
+def lost_colour(pixels: Floats, step: int) -> Floats:
+    """By how much luma and chroma, 0-255, change where there is one colour for each `step` x `step` pixels, as JPEG,
+    WebP and AVIF keep it (4:2:0): what spreads from a saturated colour over lines and grounds that are black or white
+    is cut off, so that also the means of what is drawn finely in red or green change."""
+    height, width = pixels.shape[:2]
+    before = cv2.cvtColor(pixels, cv2.COLOR_RGB2YCrCb)
+    kept = before.copy()
+    colours = resized(before[..., 1:], max(1, round(width / step)), max(1, round(height / step)))
+    kept[..., 1:] = resized(colours, width, height)
+    kept = np.clip(cv2.cvtColor(kept, cv2.COLOR_YCrCb2RGB), 0, 1)
+    result: Floats = (cv2.cvtColor(kept, cv2.COLOR_RGB2YCrCb) - before) * np.float32(255)
+    return result
+
+
 def _balanced(first: Floats, second: Floats) -> tuple[Floats, Floats]:
     """The pixels [N, 3] without most of the most frequent tone, so that it counts for no more than all the others: of
     a stamp or a line on much white paper the paper says nothing of the tones, and hides that the rest does not fit."""
