@@ -23,7 +23,7 @@ _ALIKE: Final = (0.8, 0.9)
 """Of a block, the correlation above which it shows the same; and of blocks, the share that then lies in place."""
 _PATCH: Final = (16, 16)
 _BUSY: Final = 0.05
-_MOVED: Final = 0.35
+_MOVED: Final = 0.2
 """Pixels by which no side lies elsewhere of what lies in place: thick shapes correlate as well when they are moved."""
 _FINER_STEPS: Final = 6
 _MOST_CROPPED: Final = 0.25

@@ -42,7 +42,7 @@ class NearImages(Method):
     Defaults by the numbers in `filters/fingerprint.py` and `benchmarks/near_images`.
     """
 
-    version: ClassVar[str] = "6"
+    version: ClassVar[str] = "7"
     chains: ClassVar[bool] = False
     bucket_limit: ClassVar[int] = 128
     survivor: ClassVar[str] = "image.min_side"

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFont
 from benchmarks.lookalikes import KINDS, lookalikes
 from benchmarks.near_images.copies import COPIES, encoded
 from mmcorpus.curation.dedup.same_picture import Picture, difference
+from mmcorpus.curation.dedup.tones import lost_colour
 from mmcorpus.curation.synthetic.render import render
 from mmcorpus.filters import DecodedImage, decode_image
 
@@ -60,6 +61,16 @@ def test_thin_lines_on_light_paper_are_found_brightened_and_cropped(kind: str) -
     cut = [(0, 0, width, height - height // 20), (0, height // 20, width, height), (width // 25, 0, width, height)]
     for number, copy in enumerate((*toned, *map(image.crop, cut))):
         assert difference(picture(image), picture(encoded(copy, quality=85))) <= 1, number
+
+
+@pytest.mark.parametrize("cut", [(1, 1, 79, 119), (0, 2, 80, 120), (1, 0, 80, 119)])
+@pytest.mark.parametrize("share", [0.55, 1.0])
+def test_bold_letters_are_found_cut_by_a_pixel_and_resized(cut: tuple[int, int, int, int], share: float) -> None:
+    image = Image.new("RGB", (80, 120), "white")
+    ImageDraw.Draw(image).text((40, 60), "Z", "black", ImageFont.load_default(140), anchor="mm")
+    cropped = image.crop(cut)
+    small = cropped.resize((round(cropped.width * share), round(cropped.height * share)), Image.Resampling.LANCZOS)
+    assert difference(picture(image), picture(encoded(small, quality=85))) <= 1
 
 
 def stamp() -> Image.Image:
@@ -156,6 +167,35 @@ def test_one_plain_patch_a_little_darker_is_another_picture() -> None:
             copy = picture(encoded(change(other).enhance(factor), quality=70))
             assert difference(picture(one), copy) > 1, (change, factor)
             assert difference(picture(other), copy) <= 1, (change, factor)
+
+
+def notice(text: str) -> Image.Image:
+    """Fine white writing on red."""
+    image = Image.new("RGB", (150, 150), "white")
+    pen, font = ImageDraw.Draw(image), ImageFont.load_default(12)
+    pen.rectangle([20, 20, 130, 130], fill=(205, 10, 25))
+    for row in range(5):
+        pen.text((26, 24 + 13 * row), text, "white", font)
+    return image
+
+
+@pytest.mark.parametrize(("kind", "quality"), [("JPEG", 85), ("JPEG", 60), ("WEBP", 80)])
+def test_fine_writing_on_a_saturated_ground_may_lose_colour_as_encoders_do(kind: str, quality: int) -> None:
+    copy = picture(encoded(notice("YIELD 36"), kind, quality=quality))
+    assert difference(picture(notice("YIELD 36")), copy) <= 1
+    assert difference(picture(notice("YIELD 38")), copy) > 1
+
+
+def test_the_colour_that_encoding_loses_is_told_beforehand() -> None:
+    """Of luma and the red chroma of the whole picture, to a third."""
+    before, after = (
+        cv2.cvtColor(each.pixels.astype(np.float32) / 255, cv2.COLOR_RGB2YCrCb)
+        for each in (picture(notice("YIELD 36")), picture(encoded(notice("YIELD 36"), quality=95)))
+    )
+    lost = 255 * (after - before).mean(axis=(0, 1))
+    told = lost_colour(np.asarray(notice("YIELD 36"), np.float32) / np.float32(255), 2).mean(axis=(0, 1))
+    assert lost[1] < -1
+    assert told[:2] == pytest.approx(lost[:2], rel=0.34)
 
 
 def digits(text: str, ink: str = "black", ground: str = "white") -> Image.Image:
