@@ -174,7 +174,7 @@ def test_an_image_threshold_leaves_extraction_download_and_scores_alone(tmp_path
         ("dedup.alike.sources=[pages.images]", "the scorer 'caption' does not judge 'pages.images'"),
         ("pack.all.mix.text=3", "'text' is not packed here; did you mean 'texts'"),
         ("pack.all.mix={pairs: 1}", "says nothing of pages, texts"),
-        ("pack.all.mix.texts=-1", "a share of -1"),
+        ("pack.all.mix.texts=-1", "pack.mix.texts is -1.0; give a number from"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(setting: str, problem: str) -> None:

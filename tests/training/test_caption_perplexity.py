@@ -115,7 +115,7 @@ def test_an_instruction_tuned_checkpoint_is_asked(
     groups = dataclasses.fields(StageConfig)
     settings = stage(steps=2, checkpoint_every=10)
     sft = SFTConfig(**{group.name: getattr(settings, group.name) for group in groups if group.name != "kind"})
-    tuned = train(sft, make_packs([chats]), str(tmp_path / "sft"), init=trained).checkpoint
+    tuned = train(sft, make_packs([chats], context=256), str(tmp_path / "sft"), init=trained).checkpoint
     scorer = CheckpointPerplexityScorer(checkpoint=tuned, device="cpu", prompt="What is it?")
     columns = scorer.load()({"caption": CAPTIONS, "image": [decoded(data) for data in IMAGES]})
 

@@ -32,7 +32,7 @@ def test_a_run_certifies_itself_once(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    packs = make_packs([mixed[:3], mixed[3:]])
+    packs = make_packs([mixed[:3], mixed[3:]], context=256)
     settings = dataclasses.replace(stage(steps=1, batch_sequences=2), certify=32)
     train(settings, packs, str(tmp_path), model=tiny)
     found = json.loads((tmp_path / "certificate.json").read_text())

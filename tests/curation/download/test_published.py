@@ -258,4 +258,4 @@ def test_lists_and_downloads_of_before_are_known() -> None:
     """What is not said is in no fingerprint; what is, is."""
     assert {"verify_hash", "published", "where"} <= DownloadConfig().unsaid
     assert "published" not in DownloadConfig(published="pixmo-cap").unsaid
-    assert IndexConfig().unsaid == {"published"}
+    assert IndexConfig().unsaid == {"published", "downloaded"}
