@@ -95,7 +95,7 @@ def lost_colour(pixels: Floats, step: int) -> Floats:
     WebP and AVIF keep it (4:2:0): what spreads from a saturated colour over lines and grounds that are black or white
     is cut off, so that also the means of what is drawn finely in red or green change."""
     height, width = pixels.shape[:2]
-    before = cv2.cvtColor(pixels, cv2.COLOR_RGB2YCrCb)
+    before: Floats = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2YCrCb), np.float32)
     kept = before.copy()
     colours = resized(before[..., 1:], max(1, round(width / step)), max(1, round(height / step)))
     kept[..., 1:] = resized(colours, width, height)
