@@ -56,7 +56,7 @@ def read_config(path: str) -> dict[str, Any] | None:
     metadata, tensors = read_gguf_metadata(path)
     keys = {key.removeprefix("llama.") for key in metadata if key.startswith("llama.")}
     plain = (
-        metadata["general.architecture"] == "llama"
+        metadata.get("general.architecture") == "llama"
         and keys <= _CONFIG.keys()
         and keys >= _CONFIG.keys() - {"rope.dimension_count", "rope.freq_base", "vocab_size"}
         and metadata.get("tokenizer.ggml.model") == "gpt2"

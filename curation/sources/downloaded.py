@@ -7,8 +7,9 @@ Rows with several images are no list for a download, which has an image a row. T
 import functools
 import hashlib
 import tarfile
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -28,16 +29,22 @@ _KEPT: Final = 4
 class Downloaded:
     """The images of a folder of shards that a download made, by address; 12 bytes of memory for each."""
 
-    def __init__(self, folder: str) -> None:
-        """Read the addresses. Raises ValueError for a folder without shards, storage.Damaged."""
-        self.folder = folder
-        self._shards = _listed(folder)
-        hashes = [_hashes(read_rows(shard, ["url"])["url"].to_pylist()) for shard in self._shards]
+    def __init__(
+        self, shards: Sequence[Shard], hashes: npt.NDArray[np.uint64], numbers: npt.NDArray[np.uint32]
+    ) -> None:
+        """`hashes` of all addresses, ascending, and of each the number of its shard; shapes (addresses,)."""
+        self._shards, self._hashes, self._numbers = shards, hashes, numbers
+        self._of_shard = functools.lru_cache(maxsize=_KEPT)(_of_shard)
+
+    @classmethod
+    def read(cls, folder: str) -> Self:
+        """Those of a folder. Raises ValueError for one without shards, storage.Damaged."""
+        shards = _listed(folder)
+        hashes = [_hashes(read_rows(shard, ["url"])["url"].to_pylist()) for shard in shards]
         numbers = np.repeat(np.arange(len(hashes), dtype=np.uint32), [len(own) for own in hashes])
         every = np.concatenate(hashes)
         order = np.argsort(every, kind="stable")
-        self._hashes, self._numbers = every[order], numbers[order]
-        self._of_shard = functools.lru_cache(maxsize=_KEPT)(_of_shard)
+        return cls(shards, every[order], numbers[order])
 
     def find(self, url: str) -> FoundImage | None:
         """The image of an address; None where the download did not have it.
@@ -60,7 +67,7 @@ class Downloaded:
 @functools.lru_cache(maxsize=2)
 def open_downloaded(folder: str, identity: str) -> Downloaded:
     """A folder's images, kept for the next part; `identity` is that of `identity_of`."""
-    return Downloaded(folder)
+    return Downloaded.read(folder)
 
 
 def identity_of(folder: str) -> str:

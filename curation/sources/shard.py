@@ -182,7 +182,7 @@ class IndexRun:
             row |= {"status": _text(failed.status), "error_message": _text(failed.message)}
         except BadSample as error:
             row |= {"status": FAILED, "error_message": _text(str(error))}
-            if str(error).startswith(IMAGE_URL):
+            if error.code == IMAGE_URL:
                 names = [_text(image.name) for image in found.images if image.name and finder.is_address(image.name)]
                 row |= {ADDRESS: names[0]} if len(found.images) == 1 else {ADDRESSES: names}
         hashes = [image.sha256 for image in images if image.sha256]

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 _EVERY: Final = frozenset({"kind"})
-_HERE: Final = frozenset({"columns", "image_root", "strip", "published"})
+_HERE: Final = frozenset({"columns", "image_root", "strip", "downloaded", "published"})
 _READ: Final[dict[str, frozenset[str]]] = {
     "urls": frozenset({"download", "published"}),
     "pages": frozenset({"download", "extract", "images", "place", "opt_out"}),

@@ -9,7 +9,7 @@ has to look for answers once more.
 import contextlib
 import fcntl
 import os
-from typing import Final
+from typing import Final, Self
 
 from mmcorpus.curation.store import storage
 
@@ -21,11 +21,17 @@ _FAR: Final = 1 << 40
 class Asking:
     """The questions that this process asks of those whose answers are kept in one folder of this machine or network."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, file: int) -> None:
+        """`file`: a descriptor of the folder's `FILE`, open for appending."""
+        self._file = file
+        self._held: set[int] = set()
+
+    @classmethod
+    def open(cls, root: str) -> Self:
+        """Those of a folder, which is made if it is not there."""
         storage.make_folder(root)
         _, path = storage.filesystem(storage.join(root, FILE))
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-        self._held: set[int] = set()
+        return cls(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644))
 
     def reserve(self, number: int) -> bool:
         """Lock a question, by a number below 2^62; False while another process asks it."""
@@ -62,5 +68,5 @@ _OPEN: Final[dict[str, Asking]] = {}
 def asking(root: str) -> Asking:
     """This process's questions of a folder, anew where the folder was removed since."""
     if root not in _OPEN or _OPEN[root].is_removed():
-        _OPEN[root] = Asking(root)
+        _OPEN[root] = Asking.open(root)
     return _OPEN[root]
